@@ -1,0 +1,145 @@
+//! What one asks of the store and what it answers. Plain values: the pure parts use them, too.
+
+use crate::types::{Author, Body, ConnId, Digest, Message, RoomId, Seq, SessionId, WallMillis};
+
+/// Where an answer belongs. The store hands it back untouched; late and repeated answers are legal, so whoever takes
+/// one compares the connection's generation and the tag before acting on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub conn: ConnId,
+    pub purpose: Purpose,
+    /// The asker's own number: a request id, a visit to a room.
+    pub tag: u64,
+}
+
+/// What the asker wanted the answer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A `send` over a socket; the tag is the request's id, [`NO_ID`] where it had none.
+    Send,
+    /// A POST.
+    Publish,
+    /// A member joins or catches up; the tag is its visit.
+    Deliver,
+    /// A `history` request; the tag is the request's id.
+    History,
+    /// A GET of a room's messages.
+    Browse,
+}
+
+/// The tag of a request without an id. Ids on the wire end at 2^53.
+pub const NO_ID: u64 = u64::MAX;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    Append(Append),
+    Read(Read),
+}
+
+/// Store this message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    pub author: Author,
+    /// The idempotency key, if the sender gave one.
+    pub key: Option<ScopedKey>,
+    pub body: Body,
+    /// The wall clock now. The stored `at` is never below the room's last.
+    pub at: WallMillis,
+}
+
+/// A key counts per room and scope, so that nobody can take another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopedKey {
+    pub scope: Scope,
+    pub key: Digest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// A session's own: its last 64 keys in the room are kept.
+    Session(SessionId),
+    /// Shared by all POSTs without an identity: the last 100,000 in the room are kept.
+    Common,
+}
+
+/// Which part of a room's log to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The oldest messages after this seq.
+    After(Seq),
+    /// The newest messages before this seq.
+    Before(Seq),
+    /// The newest messages.
+    Newest,
+}
+
+/// Read one page. Answered by exactly one [`Page`] or [`ReadFailed`]; answers to reads and appends may overtake each
+/// other. A limit of 0 asks for head and oldest only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    pub span: Span,
+    /// At most this many messages ...
+    pub limit: u32,
+    /// ... and at most this many bytes of bodies, though always one message where there is one.
+    pub bytes: u32,
+    /// The head that the asker knew.
+    pub upto: Seq,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// A batch was decided: in the order of the appends.
+    Appended(Vec<Appended>),
+    Page(Page),
+    ReadFailed(ReadFailed),
+    /// Appends succeed again, or fail and why. Sent on each change.
+    Available(Result<(), String>),
+    /// The store's thread ended and will answer nothing more.
+    Died(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    /// Bytes of the body, given back for the account of what is waiting.
+    pub bytes: usize,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Stored(Message),
+    /// The key was seen before, with the same body: this is where the first one went.
+    Duplicate { seq: Seq, at: WallMillis },
+    /// The key was seen before, with another body.
+    KeyReused,
+    /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.
+    Unavailable,
+}
+
+/// One page of a room's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    pub span: Span,
+    /// In rising order of seq, without a gap.
+    pub messages: Vec<Message>,
+    /// The oldest seq that is still kept; the head's successor where none is.
+    pub oldest: Seq,
+    /// The room's last seq when the page was read; 0 for a room that never had a message.
+    pub head: Seq,
+    /// More messages lie beyond this page, in the direction of the reading.
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFailed {
+    pub ticket: Ticket,
+    pub room: RoomId,
+}

@@ -1,0 +1,275 @@
+//! The words of racerd as types: what every part shares. Names no other module of the crate, and no socket, file,
+//! thread or clock: times are plain numbers that the edge passes in.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The id of a room: 1 to 64 characters of `A-Z a-z 0-9 . _ ~ -`, never `.` or `..`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(Arc<str>);
+
+impl RoomId {
+    /// Longest id, in characters (all of them ASCII).
+    pub const MAX: usize = 64;
+
+    /// What is wrong with an id that [`RoomId::parse`] refused, in words for the person who sent it.
+    pub const RULE: &'static str = "a room id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not '.' or '..'";
+
+    /// The room with this id, or `None` where it breaks [`RoomId::RULE`].
+    pub fn parse(text: &str) -> Option<RoomId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
+        let fits = (1..=RoomId::MAX).contains(&text.len()) && text.bytes().all(allowed);
+        (fits && text != "." && text != "..").then(|| RoomId(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a member is called: 1 to 32 characters of printable Unicode. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// Longest name, in characters.
+    pub const MAX: usize = 32;
+
+    /// What is wrong with a name that [`Name::parse`] refused.
+    pub const RULE: &'static str =
+        "a name is 1 to 32 printable characters, not all of them blank, without control characters or text-direction marks";
+
+    /// The name, or `None` where it breaks [`Name::RULE`]. Direction marks and invisible format characters are refused
+    /// since they can make one name look like another, or turn a log line round; the two joiners stay, since scripts
+    /// and emoji need them.
+    pub fn parse(text: &str) -> Option<Name> {
+        let hidden = |c: char| {
+            c.is_control()
+                || matches!(c,
+                    '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+                    | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+                    | '\u{e0000}'..='\u{e007f}')
+                || (c.is_whitespace() && c != ' ')
+        };
+        let length = text.chars().take(Name::MAX + 1).count();
+        let fits = (1..=Name::MAX).contains(&length) && !text.trim().is_empty() && !text.chars().any(hidden);
+        fits.then(|| Name(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// A room's contiguous sequence number, from 1, given by the commit. 0 is "before the first".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    pub const ZERO: Seq = Seq(0);
+
+    /// The seq after this one.
+    pub fn next(self) -> Seq {
+        Seq(self.0.saturating_add(1))
+    }
+}
+
+/// A random id of the whole log; it changes when seqs could be reused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Epoch(pub Arc<str>);
+
+/// Monotonic milliseconds since some start: for deadlines and durations only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// This time plus a duration in milliseconds.
+    pub fn after(self, milliseconds: u64) -> Millis {
+        Millis(self.0.saturating_add(milliseconds))
+    }
+
+    /// Milliseconds from `earlier` to this; 0 if `earlier` is later.
+    pub fn since(self, earlier: Millis) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Milliseconds since 1970 by the wall clock: for a message's `at` only. It may jump and step back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallMillis(pub u64);
+
+/// Who a session is to others, for as long as the session lives. Shown as `m-` and 12 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(u64);
+
+impl MemberId {
+    /// A member id of the low 48 bits of a random number.
+    pub fn from_random(random: u64) -> MemberId {
+        MemberId(random & 0xffff_ffff_ffff)
+    }
+
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m-{:012x}", self.0)
+    }
+}
+
+/// The secret-free number of a session: the scope of its idempotency keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub [u8; 16]);
+
+/// The first 16 bytes of a hash of an idempotency key or of a body: what the store compares instead of the text.
+/// Each sender's keys are compared with its own only, so a collision can hurt nobody but the one who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Digest {
+        let full = sha1_smol::Sha1::from(bytes).digest().bytes();
+        let mut short = [0; 16];
+        short.copy_from_slice(&full[..16]);
+        Digest(short)
+    }
+}
+
+/// One JSON value as the sender wrote it: checked once (syntax, depth, surrogates), never parsed or printed again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body(Box<str>);
+
+impl Body {
+    /// Takes text that the caller has checked to be one JSON value.
+    pub fn checked(json: Box<str>) -> Body {
+        Body(json)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    /// Bodies are private to their room: not even a debug print shows one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
+/// Who said something, as it is stored with the message and shown to others. A POST without an identity has no member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    pub member: Option<MemberId>,
+    pub name: Name,
+}
+
+/// A committed message: it exists since the store said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub room: RoomId,
+    pub seq: Seq,
+    pub at: WallMillis,
+    pub author: Author,
+    pub body: Body,
+}
+
+/// One connection, from accept to close. The generation tells a slot's owners apart, so that a late event, timer or
+/// store answer cannot reach the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk and fsynced: survives a power cut.
+    Full,
+    /// Written, not synced at each commit: survives the process being killed.
+    Normal,
+    /// Kept in memory only: a restart starts anew.
+    Memory,
+}
+
+impl Durability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Full => "full",
+            Durability::Normal => "normal",
+            Durability::Memory => "memory",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_ids() {
+        for good in ["a", "lobby", "A-Z.a_z~0", "...", &"a".repeat(64)] {
+            assert!(RoomId::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "café", "a b", "a\0b", "%41", &"a".repeat(65)] {
+            assert!(RoomId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for good in ["bob", "Zoë", "李 雷", "👩‍👩‍👧", &"x".repeat(32)] {
+            assert!(Name::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", " ", "   ", "a\nb", "a\0", "\u{202e}bob", "\u{1b}[2J", "a\u{200b}b", "a\u{2028}", &"x".repeat(33)] {
+            assert!(Name::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn member_ids_are_48_bits() {
+        assert_eq!(MemberId::from_random(u64::MAX).to_string(), "m-ffffffffffff");
+        assert_eq!(MemberId::from_random(0x7c2e).to_string(), "m-000000007c2e");
+    }
+}
