@@ -48,8 +48,7 @@ impl Name {
     pub const MAX: usize = 32;
 
     /// What is wrong with a name that [`Name::parse`] refused.
-    pub const RULE: &'static str =
-        "a name is 1 to 32 printable characters, not all of them blank, without control characters or text-direction marks";
+    pub const RULE: &'static str = "a name is 1 to 32 printable characters, not all of them blank, without control characters or text-direction marks";
 
     /// The name, or `None` where it breaks [`Name::RULE`]. Direction marks and invisible format characters are refused
     /// since they can make one name look like another, or turn a log line round; the two joiners stay, since scripts
@@ -262,7 +261,9 @@ mod tests {
         for good in ["bob", "Zoë", "李 雷", "👩‍👩‍👧", &"x".repeat(32)] {
             assert!(Name::parse(good).is_some(), "{good}");
         }
-        for bad in ["", " ", "   ", "a\nb", "a\0", "\u{202e}bob", "\u{1b}[2J", "a\u{200b}b", "a\u{2028}", &"x".repeat(33)] {
+        for bad in
+            ["", " ", "   ", "a\nb", "a\0", "\u{202e}bob", "\u{1b}[2J", "a\u{200b}b", "a\u{2028}", &"x".repeat(33)]
+        {
             assert!(Name::parse(bad).is_none(), "{bad:?}");
         }
     }

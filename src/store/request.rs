@@ -115,7 +115,10 @@ pub struct Appended {
 pub enum Outcome {
     Stored(Message),
     /// The key was seen before, with the same body: this is where the first one went.
-    Duplicate { seq: Seq, at: WallMillis },
+    Duplicate {
+        seq: Seq,
+        at: WallMillis,
+    },
     /// The key was seen before, with another body.
     KeyReused,
     /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.

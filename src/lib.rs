@@ -1,0 +1,16 @@
+//! racerd: a WebSocket chat-room server on one mio loop. The crate behind the binary, so that tests, examples and
+//! benches use the real parts. README.md, ARCHITECTURE, follows one message through these modules.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod cmd;
+pub mod config;
+pub mod conn;
+pub mod engine;
+pub mod http;
+pub mod hub;
+pub mod protocol;
+pub mod server;
+pub mod store;
+pub mod types;
+pub mod ws;

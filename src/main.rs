@@ -1,0 +1,4 @@
+//! Dispatch only.
+#![forbid(unsafe_code)]
+
+fn main() {}

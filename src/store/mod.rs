@@ -1,0 +1,5 @@
+//! The log: append, read, head. Requests in, events out.
+
+mod request;
+
+pub use request::*;
