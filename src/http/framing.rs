@@ -42,7 +42,7 @@ pub(super) fn body_length(headers: &Headers, version: Version, max_body: usize) 
         Ok(length) if length <= max_body => Ok(BodyLength::Length(length)),
         _ => Err(Problem::new(
             Status::ContentTooLarge,
-            format!("the body has {length} bytes; at most {max_body} are taken (max_message_size)"),
+            format!("the body has {length} bytes; at most {max_body} are taken"),
         )),
     }
 }
@@ -70,7 +70,7 @@ fn transfer_encoding(headers: &Headers, version: Version) -> Problem {
     if count == 1 && others && last.is_some_and(chunked) {
         Problem::new(
             Status::NotImplemented,
-            "this server knows no transfer coding but its absence; send the body as it is with a Content-Length",
+            "this server takes no transfer codings; send the body as it is, with a Content-Length",
         )
     } else {
         bad("the Transfer-Encoding header is malformed, or its last coding is not chunked, once")
