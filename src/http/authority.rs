@@ -1,5 +1,6 @@
-//! Who may ask: the rules for Host and Origin. A page of the web that somebody happens to have open must not read or write
-//! a chat through that person's browser, by a name that it rebinds to 127.0.0.1 (Host) or from its own place (Origin).
+//! Who may ask: the rules for Host and Origin. A page of the web that somebody happens to have open must not read or
+//! write a chat through that person's browser, by a name that it rebinds to 127.0.0.1 (Host) or from its own place
+//! (Origin).
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -109,8 +110,8 @@ impl Origin {
         Some(Origin::Page { port: port.or(default_port(&scheme)), scheme: scheme.into(), host })
     }
 
-    /// Whether a page of this origin came from the very host that it now asks. Schemes don't count, since TLS may end at a
-    /// proxy; so a Host without a port may stand for the port of either.
+    /// Whether a page of this origin came from the very host that it now asks. Schemes don't count, since TLS may end
+    /// at a proxy; so a Host without a port may stand for the port of either.
     fn is_of(&self, asked: &Authority) -> bool {
         let Origin::Page { scheme, host, port } = self else { return false };
         let Some(own_default) = default_port(scheme) else { return false };
@@ -139,9 +140,9 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether a request to a loopback listener may be answered: its host must be an address, `localhost`, or one of `names`
-/// (without a port, compared without case and final dot). Only a name can be rebound. Without a Host (HTTP/1.0) no
-/// browser asks.
+/// Whether a request to a loopback listener may be answered: its host must be an address, `localhost`, or one of
+/// `names` (without a port, compared without case and final dot). Only a name can be rebound. Without a Host (HTTP/1.0)
+/// no browser asks.
 ///
 /// # Errors
 /// 421 that closes the connection and names the option to add.

@@ -1,5 +1,6 @@
 //! Where a request's body ends and whether the connection stays open after it (RFC 9112 §6, §9.3; RFC 9110 §10.1.1).
-//! Each of these is exactly right or refused: a proxy and a server that read a length differently see different requests.
+//! Each of these is exactly right or refused: a proxy and a server that read a length differently see different
+//! requests.
 
 use super::headers::Headers;
 use super::problem::Problem;

@@ -1,5 +1,5 @@
-//! Finding the end of a request's head while it comes in, in work proportional to its bytes: each byte is looked at once
-//! here, in whatever pieces it came, and the whole head is parsed once, by [`request::parse`](super::request).
+//! Finding the end of a request's head while it comes in, in work proportional to its bytes: each byte is looked at
+//! once here, in whatever pieces it came, and the whole head is parsed once, by [`request::parse`](super::request).
 //!
 //! What can only be refused is refused at its first wrong byte, so that nobody waits for a deadline to learn it. The
 //! verdict depends on the bytes alone, never on how they were cut.
@@ -81,8 +81,8 @@ enum Place {
 }
 
 impl HeadScan {
-    /// Looks at what is new in `buffer`, which holds all bytes since the request before ended. After `Complete` the scan is
-    /// ready for the next request, whose bytes begin behind the body; after `Refused` it says the same again.
+    /// Looks at what is new in `buffer`, which holds all bytes since the request before ended. After `Complete` the
+    /// scan is ready for the next request, whose bytes begin behind the body; after `Refused` it says the same again.
     pub fn advance(&mut self, buffer: &[u8], limits: &HeadLimits) -> Head {
         while let Some(&byte) = buffer.get(self.scanned) {
             #[cfg(test)]
@@ -124,7 +124,8 @@ impl HeadScan {
         }
         match byte {
             b'\n' if self.after_cr => self.end_line(at),
-            // Refused, though RFC 9112 §2.2 allows to take it for a line end: a proxy before us may have read it otherwise.
+            // Refused, though RFC 9112 §2.2 allows to take it for a line end: a proxy before us may have read it
+            // otherwise.
             b'\n' => Err(malformed("a line ends in a bare line feed; lines must end in CR LF")),
             _ if self.after_cr => Err(malformed("a carriage return stands without a line feed behind it")),
             b'\r' => {
@@ -132,7 +133,8 @@ impl HeadScan {
                 Ok(false)
             }
             0x16 if at == self.start => Err(malformed(
-                "this port speaks plain HTTP, and the request begins like TLS: use http:// or ws://, or ask the proxy that ends TLS",
+                "this port speaks plain HTTP, and the request begins like TLS: use http:// or ws://, \
+                 or ask the proxy that ends TLS",
             )),
             0..=8 | 10..=31 | 127 => Err(malformed("the request head contains a control character")),
             _ if self.lines == 0 => self.in_request_line(byte, at, limits).map(|()| false),

@@ -20,13 +20,15 @@ pub struct Request {
     pub headers: Headers,
     pub body: BodyLength,
     /// Whether the client expects to send more requests on this connection (RFC 9112 §9.3). Never where it asks for an
-    /// upgrade: a proxy that saw the wish may pass later bytes on unseen, so they are not read as HTTP if it isn't granted.
+    /// upgrade: a proxy that saw the wish may pass later bytes on unseen, so they are not read as HTTP if it isn't
+    /// granted.
     pub keep_alive: bool,
     /// The client waits for `100 Continue`, or for a final answer, before it sends the body.
     pub expects_continue: bool,
 }
 
-/// The methods that some resource could have. All others are refused with 501 before a route is looked for (RFC 9110 §9.1).
+/// The methods that some resource could have. All others are refused with 501 before a route is looked for (RFC 9110
+/// §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -111,7 +113,8 @@ fn host(headers: &Headers, version: Version) -> Result<Option<Authority>, Proble
 fn explain(error: httparse::Error, head: &[u8]) -> Problem {
     match error {
         httparse::Error::HeaderName => malformed(
-            "a header's name is malformed; it consists of letters, digits and hyphens, and the colon follows without a blank",
+            "a header's name is malformed; it consists of letters, digits and hyphens, \
+             and the colon follows without a blank",
         ),
         httparse::Error::HeaderValue => malformed("a header's value contains a control character"),
         httparse::Error::Version if names_a_version(head) => Problem::new(

@@ -47,10 +47,10 @@ pub fn check(request: &Request) -> Result<Upgrade, Problem> {
     }
     if !wanted {
         return Err(upgrade_required(
-            "this URL is for WebSockets (wss:// or ws://), and the request does not ask for one over HTTP/1.1. If it did when it was \
-             sent, a proxy on the way has not passed on its Upgrade header. nginx needs \
-             'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";', \
-             Caddy passes it by itself",
+            "this URL is for WebSockets (wss:// or ws://), and the request does not ask for one over HTTP/1.1. \
+             If it did when it was sent, a proxy on the way has not passed on its Upgrade header. nginx needs \
+             'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+             proxy_set_header Connection \"upgrade\";', Caddy passes it by itself",
         ));
     }
     if only(request, "Sec-WebSocket-Version") != Some("13") {
@@ -85,8 +85,8 @@ fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a str> {
     request.headers.one(name).ok().flatten()
 }
 
-/// Whether this is 16 bytes as base64. Bits that fill up the last character count for nothing, as with other servers: the
-/// key is never decoded.
+/// Whether this is 16 bytes as base64. Bits that fill up the last character count for nothing, as with other servers:
+/// the key is never decoded.
 fn is_key(key: &str) -> bool {
     let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.strip_suffix("==").is_some_and(|digits| digits.bytes().all(alphabet))

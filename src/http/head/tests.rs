@@ -38,7 +38,8 @@ fn status(bytes: impl AsRef<[u8]>) -> u16 {
 #[test]
 fn a_request_in_full() {
     let request = request(
-        "POST /rooms/%6Cobby/messages?name=bob HTTP/1.1\r\nHost: Chat.Example:7077\r\nContent-Type:application/json \t\r\n\
+        "POST /rooms/%6Cobby/messages?name=bob HTTP/1.1\r\nHost: Chat.Example:7077\r\n\
+         Content-Type:application/json \t\r\n\
          Content-Length: 7\r\nExpect: 100-Continue\r\nX:\r\n\r\n",
     );
     assert_eq!(request.method, Method::Post);
@@ -188,7 +189,8 @@ fn hosts() {
             assert_eq!(get(version, lines), 400, "{lines:?} in {version}");
         }
     }
-    // An absolute target's authority takes the place of Host, which must be there and valid all the same (RFC 9112 §3.2.2).
+    // An absolute target's authority takes the place of Host, which must be there and valid all the same (RFC 9112
+    // §3.2.2).
     let absolute = request("GET http://a:1/healthz HTTP/1.1\r\nHost: b\r\n\r\n");
     assert_eq!(absolute.authority, crate::http::authority::Authority::parse("a:1"));
     assert_eq!(absolute.target.segments(), ["healthz"]);
@@ -390,10 +392,14 @@ fn a_refusal_stays() {
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         8 => prop::sample::select(vec![
-            "GET / HTTP/1.1\r\n", "POST /a%20b?c=d HTTP/1.1\r\n", "HEAD http://a/ HTTP/1.0\r\n", "Host: a\r\n", "Host: [::1]:1\r\n", "A: b\r\n",
-            "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "Expect: 100-continue\r\n", "\r\n", "X:\t y \t\r\n",
+            "GET / HTTP/1.1\r\n", "POST /a%20b?c=d HTTP/1.1\r\n", "HEAD http://a/ HTTP/1.0\r\n", "Host: a\r\n",
+            "Host: [::1]:1\r\n", "A: b\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n",
+            "Connection: close\r\n", "Expect: 100-continue\r\n", "\r\n",
+            "X:\t y \t\r\n",
         ]).prop_map(|text| text.as_bytes().to_vec()),
-        1 => prop::sample::select(vec!["\n", "\r", " ", "\t", ":", "\0", "é", "%", "#", "HTTP/2.0\r\n", "A : b\r\n", " folded\r\n", "GET /"])
+        1 => prop::sample::select(vec![
+            "\n", "\r", " ", "\t", ":", "\0", "é", "%", "#", "HTTP/2.0\r\n", "A : b\r\n", " folded\r\n", "GET /",
+        ])
             .prop_map(|text| text.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..6),
     ];
@@ -445,7 +451,10 @@ fn strictly_right(head: &[u8]) -> Result<(), String> {
 
 proptest! {
     #[test]
-    fn cutting_changes_nothing(bytes in pieces(), mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+    fn cutting_changes_nothing(
+        bytes in pieces(),
+        mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
         let limits = HeadLimits { max_head: 120, max_target: 24, max_body: 10 };
         let whole = feed(&bytes, [].into_iter(), &limits).0;
         cuts.sort_by_key(|cut| cut.index(bytes.len() + 1));

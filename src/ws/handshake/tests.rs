@@ -2,8 +2,8 @@ use super::*;
 use crate::http::head::{Head, HeadLimits, HeadScan};
 use crate::http::response::Sending;
 
-/// A request with a correct handshake's lines, of which those in `changed` are replaced or added; a line without a colon
-/// takes the header of that name away.
+/// A request with a correct handshake's lines, of which those in `changed` are replaced or added; a line without a
+/// colon takes the header of that name away.
 fn request(first: &str, changed: &[&str]) -> Request {
     let correct = [
         "Host: localhost",
