@@ -4,7 +4,7 @@ use super::{ConnLimits, Step};
 use crate::http::authority::CrossOrigin;
 use crate::http::head::{Fault, Head, HeadScan};
 use crate::http::problem::Problem;
-use crate::http::request::{BodyLength, Request};
+use crate::http::request::{Method, Request};
 use crate::http::response::CONTINUE;
 use crate::http::status::Status;
 use crate::types::Millis;
@@ -84,11 +84,7 @@ impl Http {
                     Head::Refused(fault) => (more, Some(self.refused(fault))),
                     Head::Complete { request, used } => {
                         let taken = used.saturating_sub(before);
-                        let length = match request.body {
-                            BodyLength::None => 0,
-                            // Bounded by max_body, which is a usize.
-                            BodyLength::Length(length) => length as usize,
-                        };
+                        let length = request.body.bytes();
                         if length == 0 {
                             return (taken, Some(self.hand_out(request, Vec::new())));
                         }
@@ -122,7 +118,7 @@ impl Http {
     fn hand_out(&mut self, request: Request, body: Vec<u8>) -> Step<'static> {
         self.phase = Phase::Waiting(Reply {
             keep_alive: request.keep_alive,
-            to_head: request.method == crate::http::request::Method::Head,
+            to_head: request.method == Method::Head,
             cross_origin: None,
         });
         Step::Request(Box::new(request), body)
@@ -161,7 +157,7 @@ impl Http {
 
     pub fn expire(&mut self) -> Expired {
         let (what, to_head) = match &self.phase {
-            Phase::Body { request, .. } => ("body", request.method == crate::http::request::Method::Head),
+            Phase::Body { request, .. } => ("body", request.method == Method::Head),
             _ if self.is_idle() => return Expired::Silent,
             _ => ("head", false),
         };
