@@ -72,7 +72,8 @@ pub fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>, retry_afte
 
 /// 429 with the milliseconds to wait, given in whole seconds.
 pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
-    Problem::new(Status::TooManyRequests, detail).header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
+    Problem::new(Status::TooManyRequests, detail)
+        .header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
 }
 
 pub fn health() -> Response {

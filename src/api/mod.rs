@@ -26,15 +26,29 @@ pub struct Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The URL of a WebSocket, to be looked at by [`socket`] once it is clear that one more is admitted.
-    Socket { room: Option<RoomId> },
-    Browse { room: RoomId, span: Span, limit: u32 },
-    Publish { room: RoomId, name: Option<Name>, key: Option<Digest> },
-    Members { room: RoomId },
+    Socket {
+        room: Option<RoomId>,
+    },
+    Browse {
+        room: RoomId,
+        span: Span,
+        limit: u32,
+    },
+    Publish {
+        room: RoomId,
+        name: Option<Name>,
+        key: Option<Digest>,
+    },
+    Members {
+        room: RoomId,
+    },
     Home,
     Health,
     Ready,
     /// OPTIONS: what may be done here.
-    Options { allow: &'static str },
+    Options {
+        allow: &'static str,
+    },
 }
 
 /// How a WebSocket wants to begin.
@@ -121,7 +135,9 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
         Resource::Home if reads => Ok(Action::Home),
         Resource::Health if reads => Ok(Action::Health),
         Resource::Ready if reads => Ok(Action::Ready),
-        _ => Err(Problem::new(Status::MethodNotAllowed, format!("this resource allows {allow}")).header("Allow", allow)),
+        _ => {
+            Err(Problem::new(Status::MethodNotAllowed, format!("this resource allows {allow}")).header("Allow", allow))
+        }
     }
 }
 

@@ -93,8 +93,11 @@ pub enum Timeout {
 
 pub struct Connection {
     pub peer: SocketAddr,
-    /// Which listener it came by.
+    /// Which listener it came by, and whether only this machine reaches that.
     pub listener: u8,
+    pub loopback: bool,
+    /// It was a WebSocket at some time.
+    websocket: bool,
     state: State,
     pub queue: WriteQueue,
     /// Bytes that were read but may not be looked at yet.
@@ -111,6 +114,8 @@ pub struct Connection {
     pub dirty: bool,
     /// Was refused reading; whoever removes the cause has to say so.
     pub stalled: bool,
+    /// Stands in the list of those that wait for the congestion to end.
+    pub congested: bool,
     /// Somebody wants to hear when the queue has drained.
     pub wants_drained: bool,
 }
@@ -156,10 +161,12 @@ enum Ping {
 }
 
 impl Connection {
-    pub fn new(peer: SocketAddr, listener: u8, now: Millis) -> Connection {
+    pub fn new(peer: SocketAddr, listener: u8, loopback: bool, now: Millis) -> Connection {
         Connection {
             peer,
             listener,
+            loopback,
+            websocket: false,
             state: State::Http(Box::new(Http::new(now))),
             queue: WriteQueue::default(),
             input: Vec::new(),
@@ -169,6 +176,7 @@ impl Connection {
             eof: false,
             dirty: false,
             stalled: false,
+            congested: false,
             wants_drained: false,
         }
     }
@@ -200,6 +208,15 @@ impl Connection {
 
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Flushing { .. } | State::Draining { .. })
+    }
+
+    /// What is queued is the last that will be.
+    pub fn is_flushing(&self) -> bool {
+        matches!(self.state, State::Flushing { .. })
+    }
+
+    pub fn was_websocket(&self) -> bool {
+        self.websocket
     }
 
     /// May nothing more be read for now, since something must happen first: an answer, an acknowledgement, a flush?
@@ -401,12 +418,22 @@ impl Connection {
         Some(Ending::Done)
     }
 
+    /// Answers before anything was asked, and closes.
+    pub fn turn_away(&mut self, response: Response, date: &str, now: Millis) {
+        let mut out = Vec::new();
+        response.write(&mut out, Sending { date: Some(date), keep_alive: false, to_head: false });
+        self.started_writing(now);
+        self.queue.push_http(out);
+        self.state = State::Flushing { ending: Ending::Done };
+    }
+
     /// Answers a request for an upgrade: what follows are frames.
     pub fn upgrade(&mut self, upgrade: &ws::handshake::Upgrade, session: u32, room: Option<RoomId>, now: Millis) {
         let mut out = Vec::new();
         upgrade.write(&mut out);
         self.started_writing(now);
         self.queue.push_http(out);
+        self.websocket = true;
         self.state = State::Open(Open {
             decoder: ws::Decoder::default(),
             session,
