@@ -49,8 +49,10 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
     // The first read rolls a creation back that was cut short; then the file is an empty one again. Only an empty one
     // takes auto_vacuum: later it would need a rewrite of the whole (VACUUM).
-    writer.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(failed("read"))?;
-    writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
+    let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
+    if pages == 0 {
+        writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
+    }
     // The first tables are made with a rollback journal, so that the header in the file itself says whose it is.
     let version = schema::migrate(&writer).map_err(failed("migrate"))?;
     if version != VERSION {

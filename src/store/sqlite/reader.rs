@@ -65,8 +65,12 @@ fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
     let mut rows = statement.query([room, integer(from.0), i64::from(read.limit) + 1])?;
     let mut left = read.bytes as usize;
     while let Some(row) = rows.next()? {
+        if page.messages.len() >= read.limit as usize {
+            page.more = true;
+            break;
+        }
         let bytes = row.get_ref(4)?.as_blob()?;
-        if page.messages.len() >= read.limit as usize || (bytes.len() > left && !page.messages.is_empty()) {
+        if bytes.len() > left && !page.messages.is_empty() {
             page.more = true;
             break;
         }
