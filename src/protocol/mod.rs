@@ -1,1 +1,10 @@
-//! (being written)
+//! The JSON that clients and racerd speak to each other over a socket, and the codes in it. Translates between text and
+//! the hub's values; decides nothing. The only place besides `api` that knows JSON; hub types carry no serde.
+
+pub mod client;
+pub mod errors;
+pub mod json;
+pub mod server;
+
+pub use client::{Command, Request};
+pub use errors::{ErrorCode, Refusal};

@@ -1,0 +1,398 @@
+//! What a client asks: one JSON object to a [`Command`]. serde's `tag = "type"` buffers what it reads and cannot keep a
+//! raw body, so the fields are collected by hand: each once, unknown ones ignored, `null` told from absent.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::errors::{ErrorCode, Refusal};
+use super::json::check_body;
+use crate::hub::{Presence, Start};
+use crate::types::{Body, Digest, RoomId, Seq};
+
+/// Numbers of the protocol end here (RFC 7493 §2.2): a JavaScript client could not repeat a larger one.
+pub const MAX_NUMBER: u64 = 1 << 53;
+
+/// Longest idempotency key, in bytes of UTF-8.
+pub const MAX_KEY: usize = 200;
+
+/// What a request may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Depth of a body.
+    pub body_depth: usize,
+    /// Messages of one `history` page or `last`, at most.
+    pub page_messages: u32,
+}
+
+/// Messages of a page that did not say how many.
+pub const DEFAULT_PAGE: u32 = 50;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The client's own number for the request; the reply repeats it.
+    pub id: Option<u64>,
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Join { room: Option<RoomId>, start: Start, presence: Presence },
+    Leave { room: Option<RoomId> },
+    Send { room: Option<RoomId>, key: Option<Digest>, body: Body },
+    Signal { room: Option<RoomId>, body: Body },
+    History { room: Option<RoomId>, span: crate::store::Span, limit: u32 },
+    Members { room: Option<RoomId> },
+    Resume,
+    Ping,
+}
+
+/// The fields of all commands, as text.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    room: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
+    body: Option<&'a RawValue>,
+    after: Option<&'a RawValue>,
+    before: Option<&'a RawValue>,
+    last: Option<&'a RawValue>,
+    limit: Option<&'a RawValue>,
+    epoch: Option<&'a RawValue>,
+    presence: Option<&'a RawValue>,
+    session: Option<&'a RawValue>,
+    cursors: Option<&'a RawValue>,
+    doubled: Option<&'static str>,
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
+        let mut fields = Fields::default();
+        // A key with an escape in it is no borrowed text; ours are compared after unescaping all the same.
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            let (name, slot) = match &*key {
+                "type" => ("type", &mut fields.kind),
+                "id" => ("id", &mut fields.id),
+                "room" => ("room", &mut fields.room),
+                "key" => ("key", &mut fields.key),
+                "body" => ("body", &mut fields.body),
+                "after" => ("after", &mut fields.after),
+                "before" => ("before", &mut fields.before),
+                "last" => ("last", &mut fields.last),
+                "limit" => ("limit", &mut fields.limit),
+                "epoch" => ("epoch", &mut fields.epoch),
+                "presence" => ("presence", &mut fields.presence),
+                "session" => ("session", &mut fields.session),
+                "cursors" => ("cursors", &mut fields.cursors),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            // Not `Option<&RawValue>`: that reads `null` as nothing.
+            let value = map.next_value::<&RawValue>()?;
+            if slot.replace(value).is_some() {
+                fields.doubled = fields.doubled.or(Some(name));
+            }
+        }
+        Ok(fields)
+    }
+}
+
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Reads one text frame.
+///
+/// # Errors
+/// The refusal to send back, naming the field at fault.
+pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = deserializer
+        .deserialize_map(FieldsVisitor)
+        .and_then(|fields| deserializer.end().map(|()| fields))
+        .map_err(|error| Refusal::new(None, ErrorCode::BadJson, not_an_object(&error)))?;
+    let id = match fields.id {
+        None => None,
+        Some(raw) => Some(number(None, "id", raw)?),
+    };
+    if let Some(field) = fields.doubled {
+        return Err(Refusal::field(id, field, format!("'{field}' stands there twice")));
+    }
+    let Some(kind) = fields.kind else {
+        return Err(Refusal::field(id, "type", "'type' is missing"));
+    };
+    let command = fields.command(id, &string(id, "type", kind)?, bounds)?;
+    Ok(Request { id, command })
+}
+
+/// What serde says of the place, in our words and without the text itself.
+fn not_an_object(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "not a JSON object",
+        serde_json::error::Category::Eof => "the JSON ends in the middle",
+        _ => "not valid JSON",
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+impl Fields<'_> {
+    fn command(&self, id: Option<u64>, kind: &str, bounds: &Bounds) -> Result<Command, Refusal> {
+        let room = || self.room.map(|raw| room_id(id, raw)).transpose();
+        let body = || match self.body {
+            None => Err(Refusal::field(id, "body", "'body' is missing")),
+            Some(raw) => match check_body(raw.get(), bounds.body_depth) {
+                Ok(()) => Ok(Body::checked(raw.get().into())),
+                Err(fault) => Err(Refusal::field(id, "body", format!("'body' is {fault}"))),
+            },
+        };
+        let limited = |field, raw: Option<&RawValue>| match raw {
+            None => Ok(None),
+            // A larger wish is served with as much as there may be.
+            Some(raw) => number(id, field, raw).map(|n| Some(n.min(u64::from(bounds.page_messages)) as u32)),
+        };
+        Ok(match kind {
+            "join" => Command::Join { room: room()?, start: self.start(id, bounds)?, presence: self.presence(id)? },
+            "leave" => Command::Leave { room: room()? },
+            "send" => Command::Send { room: room()?, key: self.key(id)?, body: body()? },
+            "signal" => Command::Signal { room: room()?, body: body()? },
+            "history" => {
+                let span = match (self.after, self.before) {
+                    (Some(_), Some(_)) => {
+                        return Err(Refusal::field(id, "before", "'after' and 'before' exclude each other"));
+                    }
+                    (Some(raw), None) => crate::store::Span::After(Seq(number(id, "after", raw)?)),
+                    (None, Some(raw)) => crate::store::Span::Before(Seq(number(id, "before", raw)?)),
+                    (None, None) => crate::store::Span::Newest,
+                };
+                let limit = limited("limit", self.limit)?.unwrap_or(DEFAULT_PAGE);
+                if limit == 0 {
+                    return Err(Refusal::field(id, "limit", "'limit' is at least 1"));
+                }
+                Command::History { room: room()?, span, limit }
+            }
+            "members" => Command::Members { room: room()? },
+            "resume" => Command::Resume,
+            "ping" => Command::Ping,
+            _ => {
+                let mut refusal = Refusal::new(id, ErrorCode::UnknownType, "no such type of request");
+                refusal.field = Some("type");
+                return Err(refusal);
+            }
+        })
+    }
+
+    fn start(&self, id: Option<u64>, bounds: &Bounds) -> Result<Start, Refusal> {
+        match (self.after, self.last) {
+            (Some(_), Some(_)) => Err(Refusal::field(id, "last", "'after' and 'last' exclude each other")),
+            (Some(raw), None) => {
+                let epoch = self.epoch.map(|raw| string(id, "epoch", raw)).transpose()?;
+                Ok(Start::After { seq: Seq(number(id, "after", raw)?), epoch: epoch.map(|e| e.as_ref().into()) })
+            }
+            (None, Some(raw)) => {
+                let last = number(id, "last", raw)?.min(u64::from(bounds.page_messages));
+                Ok(if last == 0 { Start::Now } else { Start::Last(last as u32) })
+            }
+            (None, None) => Ok(Start::Now),
+        }
+    }
+
+    fn presence(&self, id: Option<u64>) -> Result<Presence, Refusal> {
+        let Some(raw) = self.presence else { return Ok(Presence::Full) };
+        match &*string(id, "presence", raw)? {
+            "full" => Ok(Presence::Full),
+            "count" => Ok(Presence::Count),
+            "off" => Ok(Presence::Off),
+            _ => Err(Refusal::field(id, "presence", "'presence' is full, count or off")),
+        }
+    }
+
+    fn key(&self, id: Option<u64>) -> Result<Option<Digest>, Refusal> {
+        let Some(raw) = self.key else { return Ok(None) };
+        let key = string(id, "key", raw)?;
+        match key.len() {
+            1..=MAX_KEY => Ok(Some(Digest::of(key.as_bytes()))),
+            _ => Err(Refusal::field(id, "key", "'key' has 1 to 200 bytes")),
+        }
+    }
+}
+
+/// A whole number from 0 to 2^53, written as such: `1.0` and `1e2` are refused rather than turned into a neighbour.
+fn number(id: Option<u64>, field: &'static str, raw: &RawValue) -> Result<u64, Refusal> {
+    let text = raw.get();
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(n) if digits && n <= MAX_NUMBER => Ok(n),
+        _ => Err(Refusal::field(id, field, format!("'{field}' is a whole number from 0 to 2^53"))),
+    }
+}
+
+fn string<'a>(id: Option<u64>, field: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Refusal> {
+    let text = raw.get();
+    // Without an escape the text lies there already.
+    if let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'))
+        && !inner.contains('\\')
+    {
+        return Ok(Cow::Borrowed(inner));
+    }
+    serde_json::from_str::<String>(text)
+        .map(Cow::Owned)
+        .map_err(|_| Refusal::field(id, field, format!("'{field}' is a string")))
+}
+
+fn room_id(id: Option<u64>, raw: &RawValue) -> Result<RoomId, Refusal> {
+    let text = string(id, "room", raw)?;
+    RoomId::parse(&text).ok_or_else(|| Refusal::field(id, "room", RoomId::RULE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
+
+    fn ok(text: &str) -> Request {
+        parse(text, &BOUNDS).unwrap_or_else(|r| panic!("{text}: {r:?}"))
+    }
+
+    fn refused(text: &str) -> (Option<u64>, ErrorCode, Option<&'static str>) {
+        match parse(text, &BOUNDS) {
+            Ok(request) => panic!("{text}: {request:?}"),
+            Err(r) => (r.id, r.code, r.field),
+        }
+    }
+
+    #[test]
+    fn commands() {
+        let room = RoomId::parse("lobby");
+        assert_eq!(
+            ok(r#"{"type":"join","id":1,"room":"lobby","after":41,"epoch":"k3f9","presence":"count"}"#).command,
+            Command::Join {
+                room: room.clone(),
+                start: Start::After { seq: Seq(41), epoch: Some("k3f9".into()) },
+                presence: Presence::Count
+            }
+        );
+        assert_eq!(
+            ok(r#"{"type":"join","last":5000}"#).command,
+            Command::Join { room: None, start: Start::Last(200), presence: Presence::Full }
+        );
+        let send = ok(r#" {"id":3,"body": null ,"type":"send","key":"c1-17","more":[1,{}]} "#);
+        assert_eq!(send.id, Some(3));
+        assert_eq!(
+            send.command,
+            Command::Send { room: None, key: Some(Digest::of(b"c1-17")), body: Body::checked("null".into()) }
+        );
+        assert_eq!(ok(r#"{"t\u0079pe":"ping"}"#).command, Command::Ping);
+        assert_eq!(
+            ok(r#"{"type":"history","before":30,"limit":9}"#).command,
+            Command::History { room: None, span: crate::store::Span::Before(Seq(30)), limit: 9 }
+        );
+    }
+
+    #[test]
+    fn bodies_pass_as_they_are() {
+        let body = "[9007199254740993,18446744073709551616,123456789012345678901234567890,9007199254740991.0,1e2,-0.0,1E400,0.1, \"a\\u0000b\"]";
+        let Command::Send { body: got, .. } = ok(&format!("{{\"type\":\"send\",\"body\":{body}}}")).command else {
+            panic!()
+        };
+        assert_eq!(got.as_str(), body);
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        use ErrorCode::*;
+        for (text, code, field) in [
+            ("", BadJson, None),
+            ("[]", BadJson, None),
+            ("{", BadJson, None),
+            (r#"{"type":"ping"} {}"#, BadJson, None),
+            ("{}", BadField, Some("type")),
+            (r#"{"type":7}"#, BadField, Some("type")),
+            (r#"{"type":"nonsense"}"#, UnknownType, Some("type")),
+            (r#"{"type":"ping","id":1.0}"#, BadField, Some("id")),
+            (r#"{"type":"ping","id":1e2}"#, BadField, Some("id")),
+            (r#"{"type":"ping","id":-1}"#, BadField, Some("id")),
+            (r#"{"type":"ping","id":"1"}"#, BadField, Some("id")),
+            (r#"{"type":"ping","id":null}"#, BadField, Some("id")),
+            (r#"{"type":"ping","id":9007199254740993}"#, BadField, Some("id")),
+            (r#"{"type":"join","after":18446744073709551616}"#, BadField, Some("after")),
+            (r#"{"type":"join","after":1,"last":1}"#, BadField, Some("last")),
+            (r#"{"type":"history","limit":-1}"#, BadField, Some("limit")),
+            (r#"{"type":"history","limit":0}"#, BadField, Some("limit")),
+            (r#"{"type":"history","after":1,"before":1}"#, BadField, Some("before")),
+            (r#"{"type":"join","room":"a/b"}"#, BadField, Some("room")),
+            (r#"{"type":"join","room":null}"#, BadField, Some("room")),
+            (r#"{"type":"join","presence":"loud"}"#, BadField, Some("presence")),
+            (r#"{"type":"send"}"#, BadField, Some("body")),
+            (r#"{"type":"send","body":"\ud800"}"#, BadField, Some("body")),
+            (r#"{"type":"send","body":1,"key":""}"#, BadField, Some("key")),
+            (r#"{"type":"send","body":1,"key":"\ud800"}"#, BadField, Some("key")),
+            (r#"{"type":"members","type":"leave"}"#, BadField, Some("type")),
+            (r#"{"type":"send","room":"r1","room":"r2","body":1}"#, BadField, Some("room")),
+            (r#"{"type":"send","body":1,"body":2}"#, BadField, Some("body")),
+            (r#"{"type":"send","body":1,"bod\u0079":2}"#, BadField, Some("body")),
+        ] {
+            let (_, got, named) = refused(text);
+            assert_eq!((got, named), (code, field), "{text}");
+        }
+        assert_eq!(refused(r#"{"type":"send","id":3}"#).0, Some(3));
+        let deep = format!(r#"{{"type":"send","body":{}{}}}"#, "[".repeat(65), "]".repeat(65));
+        assert_eq!(refused(&deep).2, Some("body"));
+        let very_deep = format!(r#"{{"type":"send","x":{}"#, "[".repeat(30_000));
+        assert_eq!(refused(&very_deep).1, BadJson);
+    }
+
+    #[test]
+    fn keys_are_compared_whole() {
+        let key = |text: &str| match ok(text).command {
+            Command::Send { key, .. } => key,
+            _ => None,
+        };
+        assert_ne!(
+            key("{\"type\":\"send\",\"body\":1,\"key\":\"k\\u0000x\"}"),
+            key("{\"type\":\"send\",\"body\":1,\"key\":\"k\"}")
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC*") {
+            let _ = parse(&text, &BOUNDS);
+        }
+
+        #[test]
+        fn any_json_like_text_is_read_or_refused(text in "[{}\\[\\]\",:\\\\0-9a-z ]{0,60}") {
+            let _ = parse(&text, &BOUNDS);
+        }
+    }
+}

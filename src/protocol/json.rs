@@ -1,0 +1,136 @@
+//! JSON values that pass through as the text they came in: one look over the bytes, for what serde_json's `RawValue`
+//! lets through but others choke on.
+
+use std::fmt;
+
+/// Why a body is not accepted although it is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// Nested deeper than the limit; a reader that recurses might run out of stack.
+    TooDeep,
+    /// `\ud800` without its other half is no character; strict readers refuse the whole message (RFC 7493 §2.1).
+    LoneSurrogate,
+}
+
+impl fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BodyFault::TooDeep => "nested too deeply",
+            BodyFault::LoneSurrogate => "not Unicode: half of a surrogate pair (\\ud800 to \\udfff)",
+        })
+    }
+}
+
+/// Checks a JSON value that a parser has accepted already: at most `max_depth` arrays and objects within each other,
+/// and every `\u` surrogate in a pair. One pass, no allocation.
+pub fn check_body(json: &str, max_depth: usize) -> Result<(), BodyFault> {
+    let bytes = json.as_bytes();
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        match (in_string, byte) {
+            (_, b'"') => in_string = !in_string,
+            (true, b'\\') => {
+                if let Some(unit) = escaped_unit(bytes, at) {
+                    match unit {
+                        0xd800..=0xdbff => {
+                            let low = (bytes.get(at + 5) == Some(&b'\\')).then(|| escaped_unit(bytes, at + 6));
+                            if !matches!(low.flatten(), Some(0xdc00..=0xdfff)) {
+                                return Err(BodyFault::LoneSurrogate);
+                            }
+                            at += 11;
+                        }
+                        0xdc00..=0xdfff => return Err(BodyFault::LoneSurrogate),
+                        _ => at += 5,
+                    }
+                } else {
+                    at += 1;
+                }
+            }
+            (false, b'[' | b'{') => {
+                depth += 1;
+                if depth > max_depth {
+                    return Err(BodyFault::TooDeep);
+                }
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The 16-bit unit of `uXXXX` at this place, behind a backslash.
+fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    if bytes.get(at) != Some(&b'u') {
+        return None;
+    }
+    let digits = std::str::from_utf8(bytes.get(at + 1..at + 5)?).ok()?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// Appends `text` as a JSON string.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing a string to memory cannot fail.
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok());
+}
+
+/// Appends a number in decimal.
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_outside_strings_only() {
+        assert_eq!(check_body("[[1]]", 2), Ok(()));
+        assert_eq!(check_body("[[1]]", 1), Err(BodyFault::TooDeep));
+        assert_eq!(check_body(r#"["[[[[\"[["]"#, 1), Ok(()));
+        assert_eq!(check_body(r#"{"a":{"b":[]}}"#, 3), Ok(()));
+        assert_eq!(check_body(&"[".repeat(65), 64), Err(BodyFault::TooDeep));
+        assert_eq!(check_body(r#"[[],[],[]]"#, 2), Ok(()));
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        for good in [r#""\ud83d\ude00""#, r#""\u00e9\\ud800""#, r#""\uD83D\uDE00\n""#, r#""\u0000""#, r#""\\""#] {
+            assert_eq!(check_body(good, 64), Ok(()), "{good}");
+        }
+        for bad in [
+            r#""\ud83d""#,
+            r#""\ude00""#,
+            r#""\ud83dx\ude00""#,
+            r#""\ud83d\ud83d""#,
+            r#"{"\udfff":1}"#,
+            r#""\ud83d\n""#,
+        ] {
+            assert_eq!(check_body(bad, 64), Err(BodyFault::LoneSurrogate), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for n in [0, 7, 10, 1_790_000_000_123, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, n);
+            assert_eq!(String::from_utf8(out).unwrap(), n.to_string());
+        }
+    }
+}

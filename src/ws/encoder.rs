@@ -1,0 +1,78 @@
+//! Messages to frames for a client. Server frames carry no mask, so the bytes can be shared by all who get them.
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// A text frame's payload is written straight behind this many bytes, which most messages' headers need.
+const USUAL_HEADER: usize = 4;
+
+/// Makes room for a text frame's header at the end of `out`. Write the payload behind it, then call [`end_text`] with
+/// the mark that this returned.
+pub fn begin_text(out: &mut Vec<u8>) -> usize {
+    let mark = out.len();
+    out.extend_from_slice(&[0; USUAL_HEADER]);
+    mark
+}
+
+/// Writes the header of the frame that was begun at `mark`; its payload is all that stands behind the room made there.
+pub fn end_text(out: &mut Vec<u8>, mark: usize) {
+    end(out, mark, OpCode::Data(Data::Text));
+}
+
+fn end(out: &mut Vec<u8>, mark: usize, opcode: OpCode) {
+    let length = out.len() - mark - USUAL_HEADER;
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    let needed = header.len(length as u64);
+    if needed < USUAL_HEADER {
+        out.drain(mark..mark + USUAL_HEADER - needed);
+    } else if needed > USUAL_HEADER {
+        out.splice(mark..mark, std::iter::repeat_n(0, needed - USUAL_HEADER));
+    }
+    // Writing to memory of the right size cannot fail.
+    let written = header.format(length as u64, &mut &mut out[mark..mark + needed]);
+    debug_assert!(written.is_ok());
+}
+
+fn control(out: &mut Vec<u8>, opcode: Control, payload: &[u8]) {
+    let mark = begin_text(out);
+    out.extend_from_slice(payload);
+    end(out, mark, OpCode::Control(opcode));
+}
+
+/// Appends a ping frame without payload.
+pub fn ping_frame(out: &mut Vec<u8>) {
+    control(out, Control::Ping, &[]);
+}
+
+/// Appends the pong that answers a ping with this payload (RFC 6455 §5.5.3).
+pub fn pong_frame(out: &mut Vec<u8>, payload: &[u8]) {
+    control(out, Control::Pong, payload);
+}
+
+/// Appends a close frame; a reason is cut at 123 bytes, at a character's end (RFC 6455 §5.5.1).
+pub fn close_frame(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
+    let mut payload = Vec::with_capacity(125);
+    if let Some(code) = code {
+        payload.extend_from_slice(&code.to_be_bytes());
+        let end = (0..=reason.len().min(123)).rev().find(|&i| reason.is_char_boundary(i)).unwrap_or(0);
+        payload.extend_from_slice(&reason.as_bytes()[..end]);
+    }
+    control(out, Control::Close, &payload);
+}
+
+/// Appends a binary or text frame around a payload.
+pub fn data_frame(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
+    let mark = begin_text(out);
+    out.extend_from_slice(payload);
+    end(out, mark, OpCode::Data(if text { Data::Text } else { Data::Binary }));
+}
+
+/// Where the server frame that begins at the front of `frames` ends, in bytes; the rest's length if it is cut short.
+/// For finding the boundary of a frame that is half written.
+pub fn frame_end(frames: &[u8]) -> usize {
+    let mut cursor = std::io::Cursor::new(frames);
+    match FrameHeader::parse(&mut cursor) {
+        Ok(Some((_, length))) => (cursor.position() as usize + length as usize).min(frames.len()),
+        _ => frames.len(),
+    }
+}
