@@ -166,7 +166,10 @@ fn check_calls(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
         if next == "!" && BANNED_MACROS.contains(&token.text) {
             fault(token.line, format!("`{}!`", token.text));
         }
+        let earlier = index.checked_sub(2).map_or("", |earlier| tokens[earlier].text);
+        // `self.expect(...)` is a method of one's own.
         let method = [".", "::"].contains(&before)
+            && earlier != "self"
             && ["unwrap", "expect", "unwrap_err", "expect_err", "unwrap_unchecked"].contains(&token.text);
         let panics = next == "!" && ["panic", "unreachable"].contains(&token.text);
         if (method || panics) && !is_proven(&lines, token.line) {
@@ -537,7 +540,7 @@ fn samples_of_panics() {
         "src/hub/mod.rs",
         "fn f() {\n    // proof: as above.\n    let x =\n        a\n        .b()\n        .expect(\"x\");\n}",
     );
-    good("src/hub/mod.rs", "fn f() { a.unwrap_or(0); b.expect_byte(); \"panic!()\"; }");
+    good("src/hub/mod.rs", "fn f() { a.unwrap_or(0); b.expect_byte(); self.expect(1); \"panic!()\"; }");
     good("src/hub/mod.rs", "fn f() {}\n#[cfg(test)]\nfn g(x: [u8; 2]) { a.unwrap() }\n");
     bad("src/hub/mod.rs", "fn f() { a.unwrap(); }", "`unwrap` without");
     bad("src/hub/mod.rs", "#[cfg(test)]\nfn g() {}\nfn f() { a.unwrap(); }", ":4: `unwrap` without");
