@@ -299,6 +299,10 @@ impl Connections {
         }
     }
 
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     pub(super) fn take_dirty(&mut self, list: &mut Vec<ConnId>) {
         std::mem::swap(&mut self.dirty, list);
         for id in list.iter() {

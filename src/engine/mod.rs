@@ -10,7 +10,7 @@ pub mod chat;
 mod connections;
 
 pub use app::App;
-pub use connections::Connections;
+pub use connections::{Admission, Connections};
 
 use core::net::SocketAddr;
 
@@ -127,6 +127,11 @@ impl<A: App> Engine<A> {
 
     pub fn queue(&self, conn: ConnId) -> Option<&WriteQueue> {
         self.net.get(conn).map(|c| &c.queue)
+    }
+
+    /// Does a connection have something to write, or is something left over from this turn?
+    pub fn has_dirty(&self) -> bool {
+        self.unfinished || self.net.has_dirty()
     }
 
     /// When the next [`Input::Time`] is due. Now, if something is left over from this turn.
