@@ -1,0 +1,5 @@
+//! Tests of the real binary over real sockets. One file for each concern; `support` starts servers and speaks the
+//! protocols by hand, byte for byte.
+
+mod rooms;
+mod support;
