@@ -166,7 +166,8 @@ fn what_is_not_ours_is_refused_and_left_untouched() {
         fs::write(path, database).unwrap();
         fs::write(wal, log).unwrap();
     };
-    let cases: [(&dyn Fn(&Path), &str); 7] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let cases: [(Make, &str); 7] = [
         (&text, "not an SQLite file"),
         (&short, "not an SQLite file"),
         (&other, "another program's"),
