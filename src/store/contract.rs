@@ -384,11 +384,13 @@ fn pages_at_the_edges() {
 const ROOMS: [&str; 3] = ["a", "b", "c"];
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];
 
+/// Room, body's length, wall clock, and perhaps a scope and a key, all from few.
+type Saying = (usize, usize, u64, Option<(usize, u8)>);
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Each: room, body's length, wall clock, and perhaps a scope and a key, all from few.
-    Append(Vec<(usize, usize, u64, Option<(usize, u8)>)>),
+    Append(Vec<Saying>),
     Read(usize, Span, u32, u32),
 }
 
@@ -469,7 +471,7 @@ fn compare(bench: &mut Bench, steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Append(list) => {
-                let one = |(to, length, at, key): (usize, usize, u64, Option<(usize, u8)>)| {
+                let one = |(to, length, at, key): Saying| {
                     let key = key.map(|(scope, key)| ScopedKey { scope: SCOPES[scope], key: Digest::of(&[key]) });
                     Append { key, ..append(ROOMS[to], &body_of(length), at) }
                 };

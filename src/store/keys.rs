@@ -1,8 +1,6 @@
 //! What a sender has sent: the last keys of one sender in one room, and what they say about the next one. Pure; both
 //! implementations of the log decide with it. It knows neither rooms nor where it is kept.
 
-use std::collections::VecDeque;
-
 use crate::types::{Digest, Seq, WallMillis};
 
 /// Keys kept per room and session. A client has at most `in_flight` (32) sends open and repeats those first.
@@ -27,67 +25,74 @@ pub(super) enum Seen {
     OtherBody,
 }
 
-impl Entry {
-    /// Bytes of an entry as it is stored: key, body, seq, at.
-    const BYTES: usize = 16 + 16 + 8 + 8;
+/// An entry as it is stored: key, body, seq, at.
+const ENTRY_BYTES: usize = 16 + 16 + 8 + 8;
 
+impl Entry {
     pub fn compare(&self, body: Digest) -> Seen {
         if self.body == body { Seen::Same { seq: self.seq, at: self.at } } else { Seen::OtherBody }
     }
+
+    fn encode(&self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        // The ranges lie within the 48 bytes.
+        bytes[..16].copy_from_slice(&self.key.0);
+        bytes[16..32].copy_from_slice(&self.body.0);
+        bytes[32..40].copy_from_slice(&self.seq.0.to_be_bytes());
+        bytes[40..].copy_from_slice(&self.at.0.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; ENTRY_BYTES]) -> Entry {
+        let (mut key, mut body, mut seq, mut at) = ([0; 16], [0; 16], [0; 8], [0; 8]);
+        key.copy_from_slice(&bytes[..16]);
+        body.copy_from_slice(&bytes[16..32]);
+        seq.copy_from_slice(&bytes[32..40]);
+        at.copy_from_slice(&bytes[40..]);
+        Entry {
+            key: Digest(key),
+            body: Digest(body),
+            seq: Seq(u64::from_be_bytes(seq)),
+            at: WallMillis(u64::from_be_bytes(at)),
+        }
+    }
 }
 
-/// The last [`WINDOW`] keys of one sender in one room, oldest first.
+/// The last [`WINDOW`] keys of one sender in one room, oldest first, as the bytes that are stored: it is loaded and
+/// written far more often than an entry is needed by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Window {
-    entries: VecDeque<Entry>,
+    bytes: Vec<u8>,
 }
 
 impl Window {
+    /// Reads stored bytes. Of damaged ones it takes the whole entries: a lost key may let one repeat through, but an
+    /// error here would refuse this sender, and everyone in a batch with it, for ever.
+    pub fn from_bytes(bytes: &[u8]) -> Window {
+        let (entries, _rest) = bytes.as_chunks::<ENTRY_BYTES>();
+        let late = entries.len().saturating_sub(WINDOW);
+        // `late` is at most the number of entries.
+        Window { bytes: entries[late..].as_flattened().to_vec() }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What is known of this key; `None` where it is new.
     pub fn look(&self, key: Digest, body: Digest) -> Option<Seen> {
+        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
         // Repeats are of late sends: from the newest back.
-        self.entries.iter().rev().find(|entry| entry.key == key).map(|entry| entry.compare(body))
+        let found = entries.iter().rev().find(|entry| entry.starts_with(&key.0))?;
+        Some(Entry::decode(found).compare(body))
     }
 
     /// Takes a new key in; the oldest one goes when there are too many.
     pub fn push(&mut self, entry: Entry) {
-        if self.entries.len() >= WINDOW {
-            self.entries.pop_front();
+        if self.bytes.len() >= WINDOW * ENTRY_BYTES {
+            self.bytes.drain(..ENTRY_BYTES);
         }
-        self.entries.push_back(entry);
-    }
-
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.entries.len() * Entry::BYTES);
-        for entry in &self.entries {
-            bytes.extend_from_slice(&entry.key.0);
-            bytes.extend_from_slice(&entry.body.0);
-            bytes.extend_from_slice(&entry.seq.0.to_be_bytes());
-            bytes.extend_from_slice(&entry.at.0.to_be_bytes());
-        }
-        bytes
-    }
-
-    /// Reads what [`Window::encode`] wrote. Of damaged bytes it takes the whole entries: a lost key may let one repeat
-    /// through, but an error here would refuse this sender, and everyone in a batch with it, for ever.
-    pub fn decode(bytes: &[u8]) -> Window {
-        let mut window = Window::default();
-        let (entries, _rest) = bytes.as_chunks::<{ Entry::BYTES }>();
-        for chunk in entries {
-            let (mut key, mut body, mut seq, mut at) = ([0; 16], [0; 16], [0; 8], [0; 8]);
-            // The ranges lie within the chunk's 48 bytes.
-            key.copy_from_slice(&chunk[..16]);
-            body.copy_from_slice(&chunk[16..32]);
-            seq.copy_from_slice(&chunk[32..40]);
-            at.copy_from_slice(&chunk[40..]);
-            window.push(Entry {
-                key: Digest(key),
-                body: Digest(body),
-                seq: Seq(u64::from_be_bytes(seq)),
-                at: WallMillis(u64::from_be_bytes(at)),
-            });
-        }
-        window
+        self.bytes.extend_from_slice(&entry.encode());
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
         for n in 0..100 {
             window.push(entry(n));
         }
-        let back = Window::decode(&window.encode());
+        let back = Window::from_bytes(window.as_bytes());
         assert_eq!(back, window);
         assert_eq!(back.look(entry(35).key, entry(35).body), None);
         assert_eq!(
@@ -125,10 +130,10 @@ mod tests {
         let mut window = Window::default();
         window.push(entry(1));
         window.push(entry(2));
-        let bytes = window.encode();
-        let cut = Window::decode(&bytes[..bytes.len() - 1]);
+        let bytes = window.as_bytes();
+        let cut = Window::from_bytes(&bytes[..bytes.len() - 1]);
         assert!(cut.look(entry(1).key, entry(1).body).is_some());
         assert!(cut.look(entry(2).key, entry(2).body).is_none());
-        assert_eq!(Window::decode(&[]), Window::default());
+        assert_eq!(Window::from_bytes(&[]), Window::default());
     }
 }

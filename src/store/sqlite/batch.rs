@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
-use super::schema::{integer, number};
+use super::schema::{integer, message_id, number};
 use crate::store::keys::{COMMON, Entry, Seen, Window};
 use crate::store::request::{Append, Scope, ScopedKey};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
@@ -23,9 +23,17 @@ const RUNNING_STEP: u64 = 60;
 /// What became of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    Stored { seq: Seq, at: WallMillis },
-    Duplicate { seq: Seq, at: WallMillis },
+    Stored {
+        seq: Seq,
+        at: WallMillis,
+    },
+    Duplicate {
+        seq: Seq,
+        at: WallMillis,
+    },
     KeyReused,
+    /// The database has no number for this room or this message any more.
+    Refused,
 }
 
 /// The writer's memory between batches.
@@ -52,6 +60,8 @@ struct Room {
 type Windows = BTreeMap<(i64, SessionId), UsedWindow>;
 
 struct UsedWindow {
+    /// Its row, where it has one.
+    id: Option<i64>,
     window: Window,
     used: u64,
     changed: bool,
@@ -81,14 +91,16 @@ impl Batches {
         let mut changed: Vec<RoomId> = Vec::new();
         let mut decisions = Vec::with_capacity(batch.len());
         {
-            let mut insert = conn.prepare_cached(
-                "INSERT INTO messages (room, seq, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
+            let mut insert =
+                conn.prepare_cached("INSERT INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
             for append in batch {
                 let room = match self.rooms.get_mut(&append.room) {
                     Some(room) => room,
                     None => {
-                        let row = load_room(conn, &append.room)?;
+                        let Some(row) = load_room(conn, &append.room)? else {
+                            decisions.push(Decision::Refused);
+                            continue;
+                        };
                         self.rooms.entry(append.room.clone()).or_insert(row)
                     }
                 };
@@ -104,9 +116,13 @@ impl Batches {
                     continue;
                 }
                 let (seq, at) = (room.head.next(), append.at.max(room.at));
+                let Some(id) = message_id(room.id, seq) else {
+                    decisions.push(Decision::Refused);
+                    continue;
+                };
                 let member = append.author.member.map(|member| integer(member.as_u64()));
                 let name = append.author.name.as_str();
-                insert.execute(params![room.id, integer(seq.0), integer(at.0), member, name, body])?;
+                insert.execute(params![id, integer(at.0), member, name, body])?;
                 (room.head, room.at) = (seq, at);
                 if !room.changed {
                     room.changed = true;
@@ -148,8 +164,8 @@ pub(super) fn roll_back(conn: &Connection) {
     }
 }
 
-/// The room's row; a new one where there is none.
-fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Room> {
+/// The room's row; a new one where there is none; `None` where there are too many for a new one.
+fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Option<Room>> {
     let found = conn
         .prepare_cached("SELECT id, head, at, common FROM rooms WHERE name = ?1")?
         .query_row([name.as_str()], |row| {
@@ -162,11 +178,19 @@ fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Room> {
             })
         })
         .optional()?;
-    if let Some(room) = found {
-        return Ok(room);
+    if found.is_some() {
+        return Ok(found);
     }
-    conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?.execute([name.as_str()])?;
-    Ok(Room { id: conn.last_insert_rowid(), head: Seq::ZERO, at: WallMillis(0), common: 0, changed: false })
+    let mut insert = conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?;
+    match insert.execute([name.as_str()]) {
+        Ok(_) => {
+            let id = conn.last_insert_rowid();
+            Ok(Some(Room { id, head: Seq::ZERO, at: WallMillis(0), common: 0, changed: false }))
+        }
+        // The CHECK on the id. It undoes this statement only.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is known of a key, in the batch's own transaction: two equal keys in one batch meet here, too.
@@ -215,13 +239,18 @@ fn window<'a>(
         Occupied(entry) => Ok(entry.into_mut()),
         Vacant(entry) => {
             let found = conn
-                .prepare_cached("SELECT used, entries FROM keys WHERE room = ?1 AND session = ?2")?
+                .prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
                 .query_row(params![room, session.0], |row| {
-                    Ok((number(row.get(0)?), Window::decode(row.get_ref(1)?.as_blob()?)))
+                    Ok(UsedWindow {
+                        id: row.get(0)?,
+                        used: number(row.get(1)?),
+                        window: Window::from_bytes(row.get_ref(2)?.as_blob()?),
+                        changed: false,
+                    })
                 })
                 .optional()?;
-            let (used, window) = found.unwrap_or((now, Window::default()));
-            Ok(entry.insert(UsedWindow { window, used, changed: false }))
+            let new = UsedWindow { id: None, used: now, window: Window::default(), changed: false };
+            Ok(entry.insert(found.unwrap_or(new)))
         }
     }
 }
@@ -260,12 +289,14 @@ fn remember(
 }
 
 fn write_windows(conn: &Connection, windows: &Windows) -> rusqlite::Result<()> {
-    let mut write = conn.prepare_cached(
-        "INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (room, session) DO UPDATE SET used = excluded.used, entries = excluded.entries",
-    )?;
+    let mut update = conn.prepare_cached("UPDATE keys SET used = ?2, entries = ?3 WHERE id = ?1")?;
+    let mut insert = conn.prepare_cached("INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, ?4)")?;
     for ((room, session), used) in windows.iter().filter(|(_, used)| used.changed) {
-        write.execute(params![room, session.0, integer(used.used), used.window.encode()])?;
+        let (at, entries) = (integer(used.used), used.window.as_bytes());
+        match used.id {
+            Some(id) => update.execute(params![id, at, entries])?,
+            None => insert.execute(params![room, session.0, at, entries])?,
+        };
     }
     Ok(())
 }

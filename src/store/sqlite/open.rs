@@ -15,8 +15,9 @@ use crate::types::Durability;
 /// How long a statement waits for another process that holds the database.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 
-/// To this length the WAL file is cut when it starts over; between here and the writer's limit it grows and shrinks.
-const JOURNAL_SIZE_LIMIT: i64 = 1 << 20;
+/// A WAL file that has grown beyond this (bytes) is cut to it when it starts over: twice the writer's limit, so that this
+/// happens after a reader of another program held it up, and not each time.
+pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
 const CACHE_KIB: i64 = 512;

@@ -1,7 +1,7 @@
 //! Dropping key windows that nobody has used for long, a stretch of rows at a time, so that it never holds the writer
 //! up for long. Ages count running seconds: a machine that was off, or whose clock jumps, loses nobody's keys.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::schema::integer;
 
@@ -11,32 +11,25 @@ const KEPT: u64 = 7 * 24 * 3600;
 /// Rows looked at in one step.
 const ROWS: i64 = 2_000;
 
-/// How far the walk through the windows has come; it starts over at the end.
+/// How far the walk through the windows has come, by their ids; it starts over at the end.
 #[derive(Default)]
 pub(super) struct Prune {
-    after: (i64, Vec<u8>),
+    after: i64,
 }
 
 impl Prune {
     /// Looks at the next stretch of windows, `now` in running seconds; how many it dropped.
     pub fn step(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
         let Some(before) = now.checked_sub(KEPT) else { return Ok(0) };
-        let (room, session) = &self.after;
-        let mut statement = conn.prepare_cached(
-            "SELECT room, session FROM keys WHERE (room, session) > (?1, ?2)
-             ORDER BY room, session LIMIT 1 OFFSET ?3",
-        )?;
-        let end: Option<(i64, Vec<u8>)> = statement
-            .query_map(params![room, session, ROWS - 1], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .next()
-            .transpose()?;
-        // Beyond the last stretch: no room has this id.
-        let (to_room, to_session) = end.clone().unwrap_or((i64::MAX, Vec::new()));
-        let dropped = conn
-            .prepare_cached(
-                "DELETE FROM keys WHERE (room, session) > (?1, ?2) AND (room, session) <= (?3, ?4) AND used < ?5",
-            )?
-            .execute(params![room, session, to_room, to_session, integer(before)])?;
+        let end: Option<i64> = conn
+            .prepare_cached("SELECT id FROM keys WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
+            .query_row([self.after, ROWS - 1], |row| row.get(0))
+            .optional()?;
+        let dropped = conn.prepare_cached("DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3")?.execute([
+            self.after,
+            end.unwrap_or(i64::MAX),
+            integer(before),
+        ])?;
         self.after = end.unwrap_or_default();
         Ok(dropped)
     }
@@ -44,6 +37,8 @@ impl Prune {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::params;
+
     use super::super::schema::migrate;
     use super::*;
 

@@ -7,7 +7,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::Answers;
-use super::schema::{integer, number};
+use super::schema::{last_id, number, seq_of};
 use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
@@ -50,19 +50,21 @@ fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
     };
     let Some((room, head)) = row else { return Ok(page) };
     page.head = head;
+    let (none, all) = (last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX)));
     page.oldest = conn
-        .prepare_cached("SELECT min(seq) FROM messages WHERE room = ?1")?
-        .query_row([room], |row| row.get::<_, Option<i64>>(0))?
-        .map_or(head.next(), |seq| Seq(number(seq)));
+        .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
+        .query_row([none, all], |row| row.get(0))
+        .optional()?
+        .map_or(head.next(), seq_of);
 
-    let (sql, from) = match read.span {
-        Span::After(seq) => (AFTER, seq),
-        Span::Before(seq) => (BEFORE, seq),
-        Span::Newest => (BEFORE, Seq(u64::MAX)),
+    let (sql, after, upto) = match read.span {
+        Span::After(seq) => (RISING, last_id(room, seq), all),
+        Span::Before(seq) => (FALLING, none, last_id(room, Seq(seq.0.saturating_sub(1)))),
+        Span::Newest => (FALLING, none, all),
     };
     let mut statement = conn.prepare_cached(sql)?;
     // One more than asked for tells whether there is more.
-    let mut rows = statement.query([room, integer(from.0), i64::from(read.limit) + 1])?;
+    let mut rows = statement.query([after, upto, i64::from(read.limit) + 1])?;
     let mut left = read.bytes as usize;
     while let Some(row) = rows.next()? {
         if page.messages.len() >= read.limit as usize {
@@ -83,11 +85,11 @@ fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
     Ok(page)
 }
 
-const AFTER: &str = "SELECT seq, at, member, name, body FROM messages
-                     WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+const RISING: &str = "SELECT id, at, member, name, body FROM messages
+                      WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
 
-const BEFORE: &str = "SELECT seq, at, member, name, body FROM messages
-                      WHERE room = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+const FALLING: &str = "SELECT id, at, member, name, body FROM messages
+                       WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
 fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
     let body = str::from_utf8(body).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
@@ -95,7 +97,7 @@ fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
         .ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
     Ok(Message {
         room: room.clone(),
-        seq: Seq(number(row.get(0)?)),
+        seq: seq_of(row.get(0)?),
         at: WallMillis(number(row.get(1)?)),
         author: Author { member: row.get::<_, Option<i64>>(2)?.map(|id| MemberId::from_random(number(id))), name },
         body: Body::checked(body.into()),

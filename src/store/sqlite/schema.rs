@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::types::{Durability, Epoch};
+use crate::types::{Durability, Epoch, Seq};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
@@ -20,30 +20,32 @@ const MIGRATIONS: &[&str] = &["
     );
     -- A room that ever had a message. Its row stays when its messages go, so that no seq is given twice.
     CREATE TABLE rooms (
-        id     INTEGER PRIMARY KEY,
+        id     INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 0xffffff),
         name   TEXT    NOT NULL UNIQUE,
         head   INTEGER NOT NULL,
         at     INTEGER NOT NULL,      -- of the head, milliseconds since 1970
         common INTEGER NOT NULL       -- rows in common_keys
     );
-    -- Clustered by room and seq: a page is one stretch. Room 0 is scratch space for the probe.
+    -- The id is the room's id and the seq in one number, so rows lie by room and seq, and a page is one stretch. (A key
+    -- of two columns needs WITHOUT ROWID, whose rows spill into a page of their own from a quarter of a page on: a
+    -- message of 1 KB would take 4.6.) Room 0 is scratch space for the probe.
     CREATE TABLE messages (
-        room   INTEGER NOT NULL,
-        seq    INTEGER NOT NULL,
+        id     INTEGER PRIMARY KEY,
         at     INTEGER NOT NULL,
         member INTEGER,
         name   TEXT    NOT NULL,
-        body   BLOB    NOT NULL,
-        PRIMARY KEY (room, seq)
-    ) WITHOUT ROWID;
-    -- The last keys of one session in one room.
+        body   BLOB    NOT NULL
+    );
+    -- The last keys of one session in one room. The long row is found by an index and rewritten in its own page; the
+    -- index changes only when a sender is new.
     CREATE TABLE keys (
+        id      INTEGER PRIMARY KEY,
         room    INTEGER NOT NULL,
         session BLOB    NOT NULL,
-        used    INTEGER NOT NULL,     -- in running seconds; before the long column, so that pruning reads no overflow page
+        used    INTEGER NOT NULL,     -- in running seconds
         entries BLOB    NOT NULL,
-        PRIMARY KEY (room, session)
-    ) WITHOUT ROWID;
+        UNIQUE (room, session)
+    );
     -- Keys of POSTs without an identity.
     CREATE TABLE common_keys (
         room INTEGER NOT NULL,
@@ -119,7 +121,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
         params![epoch, run.boot, run.durability.as_str(), running],
     )?;
     // What a probe that was cut short has left.
-    transaction.execute("DELETE FROM messages WHERE room = 0", [])?;
+    transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
     Ok(Begun { epoch: Epoch(epoch.into()), running: number(running) })
 }
@@ -127,6 +129,30 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
 /// Marks the log as left in order. What is committed before it must be on disk before it is.
 pub(super) fn end_run(conn: &Connection, running: u64) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET clean = 1, running = ?1 WHERE id = 1", [integer(running)]).map(drop)
+}
+
+/// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
+const SEQ_BITS: u32 = 39;
+
+/// The last seq that a room can give.
+const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// The id of the probe's message.
+pub(super) const SCRATCH: i64 = 1;
+
+/// The id of a room's message; `None` past the room's last possible seq.
+pub(super) fn message_id(room: i64, seq: Seq) -> Option<i64> {
+    (seq.0 <= SEQ_MAX).then(|| (room << SEQ_BITS) | integer(seq.0))
+}
+
+/// The greatest id that the room's messages up to this seq can have; all of them are greater than that of seq 0.
+pub(super) fn last_id(room: i64, seq: Seq) -> i64 {
+    (room << SEQ_BITS) | integer(seq.0.min(SEQ_MAX))
+}
+
+/// The seq in a message's id.
+pub(super) fn seq_of(id: i64) -> Seq {
+    Seq(number(id) & SEQ_MAX)
 }
 
 /// A number as SQLite has it: its integers end at 2^63 - 1, which no seq and no time reaches.

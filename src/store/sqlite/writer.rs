@@ -16,7 +16,7 @@ use super::batch::{Batches, Decision, roll_back};
 use super::files::{Files, Identity};
 use super::open::BUSY;
 use super::prune::Prune;
-use super::schema;
+use super::schema::{self, SCRATCH};
 use crate::store::request::{Append, Appended, Outcome, StoreEvent};
 use crate::types::Message;
 
@@ -26,8 +26,8 @@ const BATCH_APPENDS: usize = 4_096;
 /// ... and, but for the last of them, so many bytes of bodies.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// A longer WAL, in bytes, starts over after a commit.
-pub(super) const WAL_LIMIT: u64 = 4 << 20;
+/// A WAL of more pages starts over after a commit: 4 MiB.
+const WAL_FRAMES: i64 = 1_024;
 
 /// How long a checkpoint waits for readers. One of ours is gone within a page; another process's may stay for hours.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
@@ -88,7 +88,7 @@ impl Writer {
         let now = Instant::now();
         let mut state = State {
             idle: self.timing.idle,
-            restart_past: WAL_LIMIT,
+            restart_past: WAL_FRAMES,
             batches: Batches::default(),
             waiting: VecDeque::new(),
             health: Health::Well,
@@ -140,8 +140,8 @@ struct State<'a> {
     untidy: bool,
     /// How long to wait before tidying up.
     idle: Duration,
-    /// The length of the WAL file, in bytes, past which it is made to start over.
-    restart_past: u64,
+    /// Pages of the WAL past which it is made to start over.
+    restart_past: i64,
     prune: Prune,
 }
 
@@ -250,7 +250,7 @@ impl State<'_> {
         let _ = self.prune.step(&self.writer.conn, self.running());
         if self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
             self.untidy = false;
-            self.restart_past = WAL_LIMIT;
+            self.restart_past = WAL_FRAMES;
         } else {
             // Another process reads; it is not for us to hurry it.
             self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
@@ -270,11 +270,11 @@ impl State<'_> {
         roll_back(conn);
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let written = conn
-            .execute_batch(
-                "INSERT OR REPLACE INTO messages (room, seq, at, member, name, body)
-                 VALUES (0, 1, 0, NULL, '', zeroblob(65536))",
+            .execute(
+                "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))",
+                [SCRATCH],
             )
-            .and_then(|()| conn.execute_batch("DELETE FROM messages WHERE room = 0"));
+            .and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH]));
         if written.is_ok() {
             let recovered = self.recovered();
             self.answers.send(recovered);
@@ -286,11 +286,19 @@ impl State<'_> {
     /// Makes the WAL start over once it is too long. A passive checkpoint would not: under load there is always a
     /// reader on its end. Where one stays, it is tried again after as much has been added again.
     fn bound_the_wal(&mut self) {
-        let bytes = self.measure_wal();
-        if bytes > self.restart_past {
+        self.measure_wal();
+        let frames = self.frames();
+        if frames > self.restart_past {
             let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
-            self.restart_past = if restarted { WAL_LIMIT } else { bytes + WAL_LIMIT };
+            self.restart_past = if restarted { WAL_FRAMES } else { frames + WAL_FRAMES };
         }
+    }
+
+    /// Pages in the WAL since it last started over. The file may be longer: it is overwritten from its beginning, which
+    /// is cheaper than cutting it off each time. (NOOP counts and does nothing.)
+    fn frames(&self) -> i64 {
+        let count = |sql| self.writer.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
+        count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
     }
 
     /// Whether all of the WAL is in the database file now, and no reader needs it.
@@ -302,10 +310,8 @@ impl State<'_> {
         busy == Ok(false)
     }
 
-    fn measure_wal(&self) -> u64 {
-        let bytes = self.writer.files.wal_bytes();
-        self.writer.wal_bytes.store(bytes, Ordering::Relaxed);
-        bytes
+    fn measure_wal(&self) {
+        self.writer.wal_bytes.store(self.writer.files.wal_bytes(), Ordering::Relaxed);
     }
 
     /// Seconds that racerd has run on this log in all.
@@ -339,6 +345,7 @@ fn decided(append: Append, decision: Decision) -> Appended {
         Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
         Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
         Decision::KeyReused => Outcome::KeyReused,
+        Decision::Refused => Outcome::Unavailable,
     };
     Appended { ticket, room, bytes, outcome }
 }
