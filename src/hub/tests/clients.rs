@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent};
+use crate::store::NO_ID;
 use crate::types::{Author, Body, ConnId, MemberId, Message, Name, RoomId};
 
 /// One thing a client was told.
@@ -17,7 +18,7 @@ pub enum Heard {
     Signal { room: RoomId, from: Author, body: Body },
     Presence { room: RoomId, count: usize, events: Vec<PresenceEvent> },
     Members { room: RoomId, count: usize, members: Vec<(MemberId, Name)>, more: bool },
-    Page { seqs: Vec<u64>, more: bool },
+    Page { id: Option<u64>, seqs: Vec<u64>, more: bool },
     Lagging { room: RoomId, behind: u64 },
     Gap { room: RoomId, after: u64, from: u64 },
     Refused { id: Option<u64>, error: HubError },
@@ -42,6 +43,8 @@ pub struct Inbox {
     pub bound: usize,
     /// ... also by an empty queue.
     pub strict: bool,
+    /// All deliveries are, though there is room.
+    pub deaf: bool,
     wants_drained: bool,
 }
 
@@ -54,7 +57,8 @@ pub struct Fakes {
 
 impl Fakes {
     pub fn open(&mut self, client: ConnId) {
-        let inbox = Inbox { heard: Vec::new(), queued: 0, bound: usize::MAX, strict: false, wants_drained: false };
+        let inbox =
+            Inbox { heard: Vec::new(), queued: 0, bound: usize::MAX, strict: false, deaf: false, wants_drained: false };
         self.inboxes.insert((client.index, client.generation), inbox);
     }
 
@@ -110,7 +114,7 @@ impl Clients for Fakes {
         self.deliveries += 1;
         assert!(!part.is_empty(), "an empty delivery");
         let Some(inbox) = self.inbox(client) else { return Delivery::Taken };
-        if inbox.queued + part.len() > inbox.bound && (inbox.strict || inbox.queued > 0) {
+        if inbox.deaf || inbox.queued + part.len() > inbox.bound && (inbox.strict || inbox.queued > 0) {
             return Delivery::Full;
         }
         inbox.queued += part.len();
@@ -133,7 +137,8 @@ impl Clients for Fakes {
             Notice::CatchUp { messages } => inbox.heard.extend(messages.iter().cloned().map(Heard::Message)),
             Notice::Page { page } => {
                 let seqs = page.messages.iter().map(|m| m.seq.0).collect();
-                inbox.heard.push(Heard::Page { seqs, more: page.more });
+                let id = (page.ticket.tag != NO_ID).then_some(page.ticket.tag);
+                inbox.heard.push(Heard::Page { id, seqs, more: page.more });
             }
             Notice::Members { room, roster, .. } => inbox.heard.push(Heard::Members {
                 room: room.clone(),

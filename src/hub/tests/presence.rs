@@ -223,15 +223,14 @@ fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
     let a = join(&mut world, Presence::Full);
     let b = join(&mut world, Presence::Full);
     world.settle();
-    let inbox = world.clients.inbox(a.conn()).unwrap();
-    (inbox.bound, inbox.strict, inbox.queued) = (0, true, 0);
+    world.clients.inbox(a.conn()).unwrap().deaf = true;
     world.leave(b, &room("r")).unwrap();
     for _ in 0..10 {
         assert!(!world.end_turn());
         assert!(world.hub.dirty.is_empty());
     }
     assert_eq!(world.hub.deadline(), Some(world.now.after(1000)));
-    world.clients.inbox(a.conn()).unwrap().bound = 10;
+    world.clients.inbox(a.conn()).unwrap().deaf = false;
     world.settle();
     world.judge_at_rest();
 }

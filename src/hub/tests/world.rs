@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
 use crate::hub::{Hub, HubError, HubLimits, Presence, PresenceKind, SessionKey, Start};
-use crate::store::{Append, NO_ID, Purpose, StoreEvent, StoreRequest, Ticket};
+use crate::store::{Append, NO_ID, Purpose, Span, StoreEvent, StoreRequest, Ticket};
 use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, SessionId, WallMillis};
 
 pub const LIMITS: HubLimits = HubLimits {
@@ -148,6 +148,15 @@ impl World {
 
     pub fn signal(&mut self, who: Who, room: &RoomId) -> Result<(), HubError> {
         self.hub.handle_signal(who.key, room, Body::checked("\"typing\"".into()))
+    }
+
+    /// Asks for a page of a room's log; the answer carries an id of its own.
+    pub fn history(&mut self, who: Who, room: &RoomId, span: Span, limit: u32) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let ticket = Ticket { conn: who.conn(), purpose: Purpose::History, tag: id };
+        self.hub.handle_read(ticket, room.clone(), span, limit);
+        self.judge_of(who).open.insert(id);
     }
 
     /// Somebody outside any session says something.
@@ -422,13 +431,13 @@ impl Judge {
                 let (start, presence) = self.joins.get(&id.unwrap_or(NO_ID)).cloned().ok_or("no join")?;
                 let head = *head;
                 let is_right = match start {
-                    Start::Now => *recovered && *from <= head + 1,
-                    Start::Last(n) => *recovered && *from + u64::from(n) > head && *from <= head + 1,
+                    Start::Now => *recovered,
+                    Start::Last(n) => *recovered && from.saturating_add(u64::from(n)) > head,
                     Start::After { seq, epoch } if epoch.as_deref().is_none_or(|e| e == "k3f9") => {
                         if *recovered {
-                            *from == seq.0 + 1
+                            *from == seq.next().0
                         } else {
-                            *from > seq.0 + 1 || seq.0 > head
+                            *from > seq.next().0 || seq.0 > head
                         }
                     }
                     Start::After { .. } => !*recovered,
@@ -515,7 +524,7 @@ impl Judge {
                     }
                 }
             }
-            Heard::Page { .. } => {}
+            Heard::Page { id, .. } => self.answer(*id)?,
         }
         Ok(())
     }
