@@ -194,6 +194,20 @@ fn join_with_the_newest_so_many() {
 }
 
 #[test]
+fn join_with_the_newest_so_many_of_a_pruned_log_begins_where_it_does() {
+    let mut world = with_log(LIMITS, 10);
+    world.store.log.prune(&room("r"), 8);
+    for (n, from) in [(2, 9), (3, 8), (4, 8), (50, 8)] {
+        let a = world.open();
+        world.join(a, &room("r"), Start::Last(n));
+        world.settle();
+        assert_eq!(joined(&world.heard(a)), Some((10, from, true)));
+        assert_eq!(world.seqs(a, &room("r")), (from..=10).collect::<Vec<_>>());
+        assert!(!world.heard(a).iter().any(|h| matches!(h, Heard::Gap { .. })));
+    }
+}
+
+#[test]
 fn join_after_a_cursor() {
     struct Case {
         seq: u64,
