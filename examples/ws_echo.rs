@@ -90,9 +90,9 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
 }
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let listen = match (args.next().as_deref(), args.next()) {
-        (Some("--listen"), Some(address)) => address.parse().ok(),
+    let mut args = std::env::args_os().skip(1);
+    let listen = match (args.next(), args.next()) {
+        (Some(flag), Some(address)) if flag == "--listen" => address.to_str().and_then(|a| a.parse().ok()),
         _ => None,
     };
     let Some(listen) = listen else {

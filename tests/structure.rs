@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["types"]),
     ("hub", &["types", "store values"]),
     ("protocol", &["types", "hub", "store values"]),
-    ("api", &["types", "http", "hub", "protocol", "store values"]),
+    ("api", &["types", "http", "ws", "hub", "protocol", "store values"]),
     ("conn", &["types", "http", "ws"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "api", "conn"]),
     ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),

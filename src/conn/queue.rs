@@ -35,6 +35,8 @@ impl Chunk {
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     first: Option<Chunk>,
+    /// Boxed, since few connections ever have it, and all of them have a queue.
+    #[allow(clippy::box_collection)]
     rest: Option<Box<VecDeque<Chunk>>>,
     /// So much of `first` is written.
     offset: u32,
@@ -180,7 +182,7 @@ mod tests {
             // Frames of 4, 5 and 3 bytes.
             let shared = Rc::new([frame(b"ab"), frame(b"cde"), frame(b"f")].concat());
             queue.push_shared(&shared, 0, 12);
-            queue.push_frames(|out| ws::ping_frame(out));
+            queue.push_frames(ws::ping_frame);
             queue.advance(written);
             queue.drop_unbegun();
             let expected = match written {
@@ -198,7 +200,7 @@ mod tests {
     fn an_answer_is_kept_whole() {
         let mut queue = WriteQueue::default();
         queue.push_http(b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec());
-        queue.push_frames(|out| ws::ping_frame(out));
+        queue.push_frames(ws::ping_frame);
         queue.advance(3);
         queue.drop_unbegun();
         assert!(all(&queue).ends_with(b"\r\n\r\n"));

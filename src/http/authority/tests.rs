@@ -1,3 +1,5 @@
+//! Tests of the rules for Host and Origin.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Tests of reading a request head, in whatever pieces it comes.
+
 use super::*;
 use crate::http::framing::BodyLength;
 use crate::http::request::{Method, Version};

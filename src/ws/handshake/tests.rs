@@ -1,3 +1,5 @@
+//! Tests of the opening handshake.
+
 use super::*;
 use crate::http::head::{Head, HeadLimits, HeadScan};
 use crate::http::response::Sending;
