@@ -31,7 +31,7 @@ fn a_port_scan_leaves_nothing_behind() {
         },
         |server| {
             let mut raw = server.raw();
-            raw.send("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no HTTP at all \r\n\r\n");
+            raw.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 no HTTP at all \r\n\r\n");
             raw
         },
         |server| {
