@@ -90,13 +90,7 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
     }
 }
 
-fn announce(
-    settings: &Settings,
-    addresses: &[SocketAddr],
-    max_connections: usize,
-    open_files: Option<u64>,
-    log: &Log,
-) {
+fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usize, open_files: Option<u64>, log: &Log) {
     let mut text = String::new();
     for address in addresses {
         text.push_str(&format!(

@@ -12,12 +12,7 @@ use serde_json::json;
 use crate::support::*;
 
 fn racerd(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_racerd"))
-        .args(arguments)
-        .env_remove("RACERD_LISTEN")
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary")
+    Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 
 /// It ended with status 2 and one line on stderr that holds this.
@@ -193,12 +188,8 @@ fn started_without_standard_streams() {
 #[test]
 fn one_shot_commands_end_quietly_in_a_pipe() {
     for command in ["--help", "--version"] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_racerd"))
-            .arg(command)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary");
+        let mut child =
+            Server::program().arg(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");

@@ -116,9 +116,8 @@ fn joining_with_history() {
 fn sent_twice_stored_once() {
     let mut server = Server::start(&[]);
     let mut raw = server.socket("/rooms/keys/ws?name=a");
-    let send = |id: u64, key: &str, body: &str| {
-        text(&json!({"type": "send", "id": id, "key": key, "body": body}).to_string())
-    };
+    let send =
+        |id: u64, key: &str, body: &str| text(&json!({"type": "send", "id": id, "key": key, "body": body}).to_string());
     // Both in one segment, so in one batch of the store.
     raw.send([send(1, "k1", "one"), send(2, "k1", "one")].concat());
     let (first, second) = (raw.next_of("ack"), raw.next_of("ack"));

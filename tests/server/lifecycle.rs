@@ -139,7 +139,8 @@ fn half_closed_sockets_end() {
 
 #[test]
 fn an_idle_server_sleeps() {
-    let server = Server::start(&["--header-timeout", "1h", "--keep-alive", "1h", "--ping-period", "1h", "--pong-wait", "2h"]);
+    let server =
+        Server::start(&["--header-timeout", "1h", "--keep-alive", "1h", "--ping-period", "1h", "--pong-wait", "2h"]);
     let members: Vec<Client> = (0..50).map(|i| server.member("idle", &format!("m{i}"))).collect();
     let _between_requests = {
         let mut raw = server.raw();
@@ -236,15 +237,14 @@ fn the_limit_of_open_files() {
     let serve = Server::command(&folder, "127.0.0.1:0", &[]);
     command.arg(serve.get_program()).args(serve.get_args());
     let server = Server::start_as(folder, command);
-    let log = server.log();
-    assert!(log.contains("max_connections=16") && log.contains("open_files=80"), "{log}");
+    eventually("both limits in the log", || server.log().contains("max_connections=16 open_files=80"));
     beyond_the_limit(&server, 16, "the connection limit is reached");
 }
 
 #[test]
 fn the_limit_of_connections() {
     let server = Server::start(&["--max-connections", "10"]);
-    assert!(server.log().contains("max_connections=10"));
+    eventually("the limit in the log", || server.log().contains("max_connections=10"));
     beyond_the_limit(&server, 10, "the connection limit is reached");
 }
 
@@ -335,5 +335,8 @@ fn a_reset_is_seen_by_the_others() {
     raw.send(close(1000, b""));
     while raw.frame().is_some() {}
     let mut byte = [0];
-    assert!(matches!(raw.stream.read(&mut byte), Ok(0)) || raw.stream.read(&mut byte).is_err_and(|e| e.kind() != ErrorKind::WouldBlock));
+    assert!(
+        matches!(raw.stream.read(&mut byte), Ok(0))
+            || raw.stream.read(&mut byte).is_err_and(|e| e.kind() != ErrorKind::WouldBlock)
+    );
 }

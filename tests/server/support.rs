@@ -67,8 +67,17 @@ impl Server {
 
     /// The command line for one, not started.
     pub fn command(folder: &Folder, listen: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        let mut command = Server::program();
         command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("racerd.db")).args(arguments);
+        command
+    }
+
+    /// The binary, in an environment that sets nothing for it.
+    pub fn program() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -244,8 +253,7 @@ fn spawn(folder: &Folder, listen: &str, arguments: &[&str]) -> (Child, SocketAdd
 
 fn spawn_as(folder: &Folder, mut command: Command) -> (Child, SocketAddr) {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     stdout.read_line(&mut line).expect("a line");
@@ -407,11 +415,17 @@ impl Raw {
         Answer { status, head, body: String::new() }
     }
 
+    /// The next frame, if it is in the buffer already.
+    pub fn whole_frame(&mut self) -> Option<Frame> {
+        let (frame, used) = split_frame(&self.buffer)?;
+        self.buffer.drain(..used);
+        Some(frame)
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some((frame, used)) = split_frame(&self.buffer) {
-                self.buffer.drain(..used);
+            if let Some(frame) = self.whole_frame() {
                 return Some(frame);
             }
             if !self.fill() {

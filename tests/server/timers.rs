@@ -34,7 +34,7 @@ fn a_silent_client_is_pinged_and_a_pong_keeps_it() {
 /// It still answers TCP, and never pongs; a mute one (a pulled cable) looks the same from here.
 #[test]
 fn a_client_without_pongs_is_closed() {
-    let server = Server::start(&["--ping-period", "200ms", "--pong-wait", "600ms"]);
+    let server = Server::start(&["--ping-period", "200ms", "--pong-wait", "2s"]);
     let mut watcher = server.socket("/rooms/wake/ws");
     let mut raw = server.socket("/rooms/wake/ws?name=mute");
     // The watcher answers, from a thread of its own, and reports who left.
@@ -56,7 +56,7 @@ fn a_client_without_pongs_is_closed() {
 
 #[test]
 fn any_byte_counts_as_life() {
-    let server = Server::start(&["--ping-period", "300ms", "--pong-wait", "2s"]);
+    let server = Server::start(&["--ping-period", "300ms", "--pong-wait", "3s"]);
     let keeps_open = |bytes: Vec<u8>| {
         let mut raw = server.socket("/ws");
         for byte in bytes {
@@ -77,7 +77,7 @@ fn any_byte_counts_as_life() {
 
 #[test]
 fn between_requests_only_so_long() {
-    let server = Server::start(&["--keep-alive", "300ms", "--header-timeout", "1h"]);
+    let server = Server::start(&["--keep-alive", "2s", "--header-timeout", "1h"]);
     let mut raw = server.raw();
     for _ in 0..3 {
         raw.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -98,12 +98,14 @@ fn a_request_has_to_come_whole() {
     assert!(bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408 "));
     // One that drips, however steadily.
     let mut dripping = server.raw();
+    dripping.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     for byte in "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaa".bytes() {
-        if !dripping.try_send([byte]) {
+        dripping.send([byte]);
+        if dripping.stream.peek(&mut [0]).is_ok() {
             break;
         }
-        thread::sleep(Duration::from_millis(20));
     }
+    dripping.stream.set_read_timeout(Some(SOON)).expect("a socket");
     assert_eq!(dripping.answer().status, 408);
     // A body that does not come.
     let mut body = server.raw();
@@ -130,7 +132,7 @@ pub fn narrow(server: &Server, bytes: usize) -> Raw {
 #[test]
 fn slow_is_not_dead() {
     let server =
-        Server::start(&["--ping-period", "300ms", "--pong-wait", "2s", "--write-wait", "2s", "--request-rate", "0"]);
+        Server::start(&["--ping-period", "300ms", "--pong-wait", "3s", "--write-wait", "3s", "--request-rate", "0"]);
     let mut writer = server.member("slow", "writer");
     for id in 1..=100 {
         writer.say(id, json!("x".repeat(4000)));
