@@ -134,13 +134,15 @@ impl<A: App> Loop<A> {
         self.wait()?;
         self.engine.handle(Input::Time(self.clock.now()));
         let wish = self.sort_events();
-        match wish {
-            Wish::Now => return Ok(wish),
-            Wish::Stop => self.stop(),
-            Wish::Go => {}
+        if wish == Wish::Now {
+            return Ok(wish);
         }
         self.accept();
         self.read();
+        if wish == Wish::Stop {
+            // Not before the reading: what clients had sent before the signal is still taken.
+            self.stop();
+        }
         self.consult_store();
         self.engine.end_turn();
         self.flush();

@@ -214,7 +214,7 @@ impl Server {
 
     /// One request by HTTP over a connection of its own.
     pub fn get(&self, path: &str) -> Answer {
-        self.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+        self.request(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
     pub fn post(&self, path: &str, body: &str) -> Answer {
@@ -223,7 +223,7 @@ impl Server {
 
     /// `headers`: further lines, each with its end.
     pub fn post_with(&self, path: &str, body: &str, headers: &str) -> Answer {
-        self.request(&format!(
+        self.request(format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n{headers}\r\n{body}",
             body.len()
