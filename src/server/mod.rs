@@ -250,6 +250,9 @@ impl<A: App> Loop<A> {
         self.engine.take_requests(&mut self.requests);
         self.store.submit(&mut self.requests);
         self.store.take(&mut self.answers);
+        if !self.answers.is_empty() {
+            self.facts.watch_wal(&self.log, self.store.wal_bytes(), self.clock.last().mono);
+        }
         for event in std::mem::take(&mut self.answers) {
             let died = match &event {
                 StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),

@@ -468,12 +468,14 @@ fn the_wal_stays_bounded() {
     }
     slow.next_of("history");
     assert!(longest < 16 << 20, "{longest} bytes");
+    assert!(!server.log().contains("-wal file grows"));
 
     let reader = rusqlite::Connection::open(&data).unwrap();
     reader.execute_batch("BEGIN").unwrap();
     let _: i64 = reader.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
     write(20);
     assert!(size() > longest, "nothing can help that");
+    assert_eq!(server.log().matches("-wal file grows").count(), 1, "{}", server.log());
     reader.execute_batch("COMMIT").unwrap();
     drop(reader);
     write(6);
