@@ -108,6 +108,8 @@ pub struct Connection {
     progress: Millis,
     /// The deadline that is armed for this connection; none is `u64::MAX`.
     pub armed: Millis,
+    /// The last flush left something: the peer takes less than there is.
+    backed_up: bool,
     /// The peer sends nothing more.
     eof: bool,
     /// Stands in the list of those to flush.
@@ -173,6 +175,7 @@ impl Connection {
             heard: now,
             progress: now,
             armed: Millis(u64::MAX),
+            backed_up: false,
             eof: false,
             dirty: false,
             stalled: false,
@@ -307,6 +310,7 @@ impl Connection {
     /// So many bytes of the queue were taken by the socket. True if a reader of the log may go on now.
     pub fn wrote(&mut self, taken: usize, now: Millis, limits: &ConnLimits) -> bool {
         self.queue.advance(taken);
+        self.backed_up = !self.queue.is_empty();
         if taken > 0 {
             self.progress = now;
         }
@@ -464,9 +468,12 @@ impl Connection {
         }
     }
 
-    /// Closes the WebSocket for a fault: frames not begun are dropped, and the close frame is the last.
+    /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
+    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
-        self.queue.drop_unbegun();
+        if self.backed_up {
+            self.queue.drop_unbegun();
+        }
         self.close_politely(code, reason, now)
     }
 

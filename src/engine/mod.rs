@@ -83,12 +83,6 @@ pub enum Fact {
     StoreRecovered,
 }
 
-/// Durations in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct StopTimes {
-    pub drain_timeout: u64,
-}
-
 pub struct Engine<A> {
     pub net: Connections,
     pub app: A,
@@ -142,7 +136,8 @@ impl<A: App> Engine<A> {
         let stop = match self.stop {
             Stop::No => None,
             Stop::Settling { until, .. } => Some(until),
-            Stop::Leaving { dead } => Some(dead),
+            // At that time nobody is left.
+            Stop::Leaving { dead } => (self.net.count() > 0).then_some(dead),
         };
         [self.net.deadline(), self.app.deadline(), stop].into_iter().flatten().min()
     }
@@ -405,3 +400,6 @@ impl<A: App> Engine<A> {
 fn stopping_response() -> Response {
     crate::api::answers::unavailable("the server is shutting down", 2).into_response()
 }
+
+#[cfg(test)]
+mod tests;

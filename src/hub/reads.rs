@@ -3,12 +3,21 @@
 
 use std::collections::VecDeque;
 
-use crate::store::Read;
+use crate::store::{Read, Span, Ticket};
+use crate::types::RoomId;
 
 #[derive(Default)]
 pub struct Reads {
     waiting: VecDeque<Read>,
-    in_flight: usize,
+    /// At most as many as the bound.
+    in_flight: Vec<Asked>,
+}
+
+/// What an answer has to match, so that a repeated one opens no place that is taken.
+struct Asked {
+    ticket: Ticket,
+    room: RoomId,
+    span: Span,
 }
 
 impl Reads {
@@ -16,22 +25,27 @@ impl Reads {
         self.waiting.push_back(read);
     }
 
-    /// The next read that may go to the store.
-    pub fn poll(&mut self, limit: usize) -> Option<Read> {
-        if self.in_flight >= limit {
+    /// The next read that may go to the store. Those that nobody wants any more are left out.
+    pub fn poll(&mut self, limit: usize, mut is_wanted: impl FnMut(&Read) -> bool) -> Option<Read> {
+        if self.in_flight.len() >= limit {
             return None;
         }
-        let read = self.waiting.pop_front()?;
-        self.in_flight += 1;
-        Some(read)
+        while let Some(read) = self.waiting.pop_front() {
+            if is_wanted(&read) {
+                self.in_flight.push(Asked { ticket: read.ticket, room: read.room.clone(), span: read.span });
+                return Some(read);
+            }
+        }
+        None
     }
 
-    /// One was answered. An answer too many is no fault of ours: the store may repeat itself.
-    pub fn answered(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-    }
-
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight == 0
+    /// An answer came; a failure names no span. False if nothing like it was asked, or it was answered already: the
+    /// store may repeat itself.
+    pub fn answered(&mut self, ticket: &Ticket, room: &RoomId, span: Option<Span>) -> bool {
+        let is_it =
+            |asked: &Asked| asked.ticket == *ticket && asked.room == *room && span.is_none_or(|s| s == asked.span);
+        let Some(index) = self.in_flight.iter().position(is_it) else { return false };
+        self.in_flight.swap_remove(index);
+        true
     }
 }

@@ -1,1 +1,11 @@
-//! (next)
+//! The hub under test: fake clients, a store whose answers come when the test says so, and a model of a client that
+//! knows only what it was told.
+
+mod clients;
+mod delivery;
+mod joining;
+mod lagging;
+mod presence;
+mod properties;
+mod store;
+mod world;

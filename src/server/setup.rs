@@ -161,6 +161,8 @@ fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Ch
         page_messages: api::PAGE_MAX,
         reads_in_flight: limits.reads_in_flight as usize,
         delivery_budget: limits.delivery_budget as usize,
+        // Two of them fit into a queue.
+        batch_bytes: limits.queue_bytes / 2,
     };
     let chat = ChatLimits {
         append_bytes: limits.append_bytes,

@@ -1,0 +1,135 @@
+//! The end of a turn in one room: what the turn said is encoded once and queued once to each member whose cursor stands
+//! right before it. Whoever cannot take it, or stands elsewhere, lags.
+
+use super::clients::{Clients, Delivery, Live};
+use super::presence::Names;
+use super::room::{Member, Room, State};
+use super::{Broadcast, HubLimits, SessionKey};
+use crate::types::{Millis, Seq, SessionId};
+
+/// What telling a room took, and whom it left behind.
+#[derive(Default)]
+pub struct FannedOut {
+    pub deliveries: usize,
+    /// Live before, lagging now.
+    pub lagging: Vec<SessionKey>,
+    /// The room has more to say than one turn takes.
+    pub more: bool,
+}
+
+impl FannedOut {
+    pub fn lag(&mut self, member: &mut Member) {
+        member.lag();
+        self.lagging.push(member.session);
+    }
+}
+
+impl Room {
+    /// Tells the members what this turn brought.
+    pub fn fan_out(
+        &mut self,
+        now: Millis,
+        limits: &HubLimits,
+        names: Names<'_>,
+        clients: &mut impl Clients,
+    ) -> FannedOut {
+        let mut done = FannedOut::default();
+        let later = self.live.split_off(fitting(&self.live, limits.batch_bytes));
+        self.tell_live(&mut done, clients);
+        self.live = later;
+        done.more = !self.live.is_empty();
+        if std::mem::take(&mut self.unheard) {
+            for member in &mut self.members {
+                if member.state == State::Live && member.cursor < self.head {
+                    done.lag(member);
+                }
+            }
+        }
+        self.tell_presence(now, limits, &mut done, clients);
+        self.tell_roster(limits, names, &mut done, clients);
+        done
+    }
+
+    fn tell_live(&mut self, done: &mut FannedOut, clients: &mut impl Clients) {
+        if self.live.is_empty() || self.members.iter().all(|m| m.state != State::Live) {
+            return;
+        }
+        let live = &self.live;
+        let frames = clients.encode(&self.id, Broadcast::Live(live));
+        let seqs = || live.iter().filter_map(|l| if let Live::Message(m) = l { Some(m.seq) } else { None });
+        let ends = seqs().next().zip(seqs().next_back());
+        let is_whole = ends.is_none_or(|(first, last)| last.0 - first.0 + 1 == seqs().count() as u64);
+        let has_signals = live.iter().any(|l| matches!(l, Live::Signal { .. }));
+        for member in &mut self.members {
+            if member.state != State::Live {
+                continue;
+            }
+            done.deliveries += 1;
+            let in_step = is_whole && ends.is_none_or(|(first, _)| member.cursor.next() == first);
+            let own_signals = has_signals && live.iter().any(|l| is_own_signal(l, member.session_id));
+            if !in_step || own_signals {
+                if deliver_piecewise(member, live, &frames, clients) == Delivery::Full {
+                    done.lag(member);
+                }
+                continue;
+            }
+            match (clients.deliver(member.client, &frames, 0..live.len()), ends) {
+                (Delivery::Taken, Some((_, last))) => member.cursor = last,
+                (Delivery::Full, Some(_)) => done.lag(member),
+                // Signals alone may be dropped for a slow member; a message may not.
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// About what a message takes on the wire beside its body, in bytes.
+const ENVELOPE: usize = 160;
+
+/// How many of these one turn may say: at least one.
+fn fitting(live: &[Live], batch_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let within = |item: &&Live| {
+        bytes += item.body().len() + ENVELOPE;
+        bytes <= batch_bytes
+    };
+    live.iter().take_while(within).count().max(1).min(live.len())
+}
+
+fn is_own_signal(live: &Live, session: SessionId) -> bool {
+    matches!(live, Live::Signal { session: from, .. } if *from == session)
+}
+
+/// The way for a member that is not to hear all of this turn (its own signals, what a page brought already), or not yet:
+/// run by run, the cursor moving with each. Full where a message was not taken, or a hole lies before one.
+fn deliver_piecewise<C: Clients>(member: &mut Member, live: &[Live], frames: &C::Frames, clients: &mut C) -> Delivery {
+    let wants = |cursor: Seq, item: &Live| match item {
+        Live::Signal { session, .. } => *session != member.session_id,
+        Live::Message(message) => message.seq == cursor.next(),
+    };
+    let mut from = 0;
+    while let Some(first) = live.get(from) {
+        if !wants(member.cursor, first) {
+            // A hole before this one: the log has what is missing.
+            if matches!(first, Live::Message(message) if message.seq > member.cursor) {
+                return Delivery::Full;
+            }
+            from += 1;
+            continue;
+        }
+        let (mut end, mut last) = (from, member.cursor);
+        while let Some(item) = live.get(end).filter(|item| wants(last, item)) {
+            if let Live::Message(message) = item {
+                last = message.seq;
+            }
+            end += 1;
+        }
+        match clients.deliver(member.client, frames, from..end) {
+            Delivery::Taken => member.cursor = last,
+            Delivery::Full if last > member.cursor => return Delivery::Full,
+            Delivery::Full => {}
+        }
+        from = end;
+    }
+    Delivery::Taken
+}

@@ -1,0 +1,117 @@
+//! Who is here, as the members are told: in a small room by name, each coming and going; in a large one by number, at
+//! most once a second, since a thousand members who come back at once must not make a million frames.
+
+use super::clients::{Broadcast, Clients, Delivery, Roster};
+use super::fan_out::FannedOut;
+use super::room::{Member, Room, State};
+use super::{HubLimits, Presence, Session};
+use crate::types::{MemberId, Millis, Name};
+
+/// Milliseconds between two counts of a large room.
+const COUNT_INTERVAL: u64 = 1000;
+/// About what one entry of a `members` takes beside the name, in bytes.
+const ROSTER_ENTRY: usize = 48;
+
+/// The hub's sessions, for their names.
+pub type Names<'a> = &'a slab::Slab<Session>;
+
+impl Room {
+    /// Tells the turn's comings and goings, or how many are here.
+    pub fn tell_presence(&mut self, now: Millis, limits: &HubLimits, done: &mut FannedOut, clients: &mut impl Clients) {
+        if !self.count_changed {
+            return;
+        }
+        let count = self.members.len();
+        let was_large = self.is_large;
+        // Small again at the earliest when the next count is due, so that a room at the edge sends no list a turn.
+        self.is_large = count > limits.presence_max || (was_large && now < self.next_count);
+        if self.is_large || was_large {
+            self.events.clear();
+            if now < self.next_count {
+                return;
+            }
+            self.next_count = now.after(COUNT_INTERVAL);
+        }
+        if was_large && !self.is_large {
+            // Nobody knows by name who came and went meanwhile.
+            for member in &mut self.members {
+                member.owed_roster |= member.presence == Presence::Full;
+                self.roster_owed |= member.owed_roster;
+            }
+        }
+        self.count_changed = false;
+        let events = std::mem::take(&mut self.events);
+        let hears = |m: &Member, what| m.presence == what && m.state == State::Live && !m.owed_roster;
+        let wanted = |what| self.members.iter().any(|m| hears(m, what));
+        let (by_name, by_number) = match events.is_empty() {
+            true => (false, wanted(Presence::Full) || wanted(Presence::Count)),
+            false => (wanted(Presence::Full), wanted(Presence::Count)),
+        };
+        let mut encode = |events| clients.encode(&self.id, Broadcast::Presence { count, events });
+        let named = by_name.then(|| encode(&events));
+        let numbered = by_number.then(|| encode(&[]));
+        for member in &mut self.members {
+            if member.presence == Presence::Off {
+                continue;
+            }
+            let frames = if member.presence == Presence::Full { named.as_ref() } else { None };
+            let Some(frames) = frames.or(numbered.as_ref()).filter(|_| hears(member, member.presence)) else {
+                // Whoever cannot hear it now is told all of it later.
+                member.owed_roster = true;
+                continue;
+            };
+            done.deliveries += 1;
+            if clients.deliver(member.client, frames, 0..1) == Delivery::Full {
+                done.lag(member);
+                member.owed_roster = true;
+            }
+        }
+    }
+
+    /// Tells those who missed something who is here, or how many.
+    pub fn tell_roster(
+        &mut self,
+        limits: &HubLimits,
+        names: Names<'_>,
+        done: &mut FannedOut,
+        clients: &mut impl Clients,
+    ) {
+        if !std::mem::take(&mut self.roster_owed) {
+            return;
+        }
+        let count = self.members.len();
+        let by_name = |m: &Member| m.presence == Presence::Full && !self.is_large;
+        let due = |m: &Member| m.owed_roster && m.state == State::Live;
+        let list = self.members.iter().any(|m| due(m) && by_name(m)).then(|| {
+            let (members, more) = self.roster(limits, names);
+            clients.encode(&self.id, Broadcast::Members(Roster { count, members: &members, more }))
+        });
+        let number = self.members.iter().any(|m| due(m) && !by_name(m));
+        let number = number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
+        let is_large = self.is_large;
+        for member in self.members.iter_mut().filter(|m| due(m)) {
+            let is_named = member.presence == Presence::Full && !is_large;
+            let Some(frames) = (if is_named { &list } else { &number }) else { continue };
+            done.deliveries += 1;
+            match clients.deliver(member.client, frames, 0..1) {
+                Delivery::Taken => member.owed_roster = false,
+                Delivery::Full => done.lag(member),
+            }
+        }
+    }
+
+    /// The members by name, as many as fit a page; and whether there are more.
+    pub fn roster(&self, limits: &HubLimits, names: Names<'_>) -> (Vec<(MemberId, Name)>, bool) {
+        let mut bytes = 0;
+        let mut list = Vec::new();
+        for member in &self.members {
+            let Some(session) = names.get(member.session as usize) else { continue };
+            bytes += session.name.as_str().len() + ROSTER_ENTRY;
+            if bytes > limits.page_bytes {
+                return (list, true);
+            }
+            list.push((session.member, session.name.clone()));
+        }
+        (list, false)
+    }
+}

@@ -1,0 +1,236 @@
+//! Who is here: lists and events agree, large rooms count, and slow members are told what they missed.
+
+use super::clients::{Heard, Kind};
+use super::world::{LIMITS, Who, World, room};
+use crate::hub::{HubLimits, Presence, PresenceKind, Start};
+use crate::types::MemberId;
+
+fn join(world: &mut World, presence: Presence) -> Who {
+    let who = world.open();
+    world.join_with(who, &room("r"), Start::Now, presence);
+    who
+}
+
+fn few() -> HubLimits {
+    HubLimits { presence_max: 3, ..LIMITS }
+}
+
+/// The events of presence that were heard, and the counts that came without.
+fn presence(heard: &[Heard]) -> (Vec<(PresenceKind, MemberId)>, Vec<usize>) {
+    let mut named = Vec::new();
+    let mut counts = Vec::new();
+    for h in heard {
+        if let Heard::Presence { count, events, .. } = h {
+            named.extend(events.iter().map(|e| (e.kind, e.member)));
+            if events.is_empty() {
+                counts.push(*count);
+            }
+        }
+    }
+    (named, counts)
+}
+
+fn lists(heard: &[Heard]) -> usize {
+    heard.iter().filter(|h| matches!(h, Heard::Members { .. })).count()
+}
+
+#[test]
+fn a_list_after_joined_then_events_of_others() {
+    let mut world = World::new(LIMITS);
+    let a = join(&mut world, Presence::Full);
+    world.settle();
+    let heard = world.heard(a);
+    assert!(matches!(&heard[..], [Heard::Joined { members: 1, .. }, Heard::Members { count: 1, .. }]), "{heard:?}");
+    let b = join(&mut world, Presence::Full);
+    world.settle();
+    world.leave(b, &room("r")).unwrap();
+    world.settle();
+    let (events, _) = presence(&world.heard(a));
+    assert_eq!(events, [(PresenceKind::Join, b.member), (PresenceKind::Leave, b.member)]);
+    assert_eq!(presence(&world.heard(b)).0, [], "its own coming is in its list");
+    assert_eq!(lists(&world.heard(b)), 1);
+    world.judge_at_rest();
+}
+
+#[test]
+fn comings_of_one_turn_come_in_one_frame() {
+    let mut world = World::new(LIMITS);
+    let a = join(&mut world, Presence::Full);
+    let counting = join(&mut world, Presence::Count);
+    world.settle();
+    world.news(a);
+    world.news(counting);
+    let others: Vec<Who> = (0..20).map(|_| join(&mut world, Presence::Full)).collect();
+    world.leave(others[0], &room("r")).unwrap();
+    world.end_turn();
+    let kinds: Vec<Kind> = world.clients.take_encoded().into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(kinds, [Kind::Presence, Kind::Presence, Kind::Members], "names, a number, and the list for the new");
+    let news = world.news(a);
+    assert_eq!(news.len(), 1);
+    assert_eq!(presence(&news).0.len(), 21);
+    assert_eq!(presence(&world.news(counting)), (vec![], vec![21]));
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_large_room_counts_at_most_once_a_second() {
+    let mut world = World::new(few());
+    let a = join(&mut world, Presence::Full);
+    let b = join(&mut world, Presence::Count);
+    world.settle();
+    let mut guests = vec![join(&mut world, Presence::Off), join(&mut world, Presence::Off)];
+    world.end_turn();
+    world.news(a);
+    world.news(b);
+    for _ in 0..10 {
+        guests.push(join(&mut world, Presence::Off));
+        world.end_turn();
+        world.pass(50);
+        world.end_turn();
+    }
+    assert_eq!(presence(&world.news(a)), (vec![], vec![]), "told half a second ago");
+    let due = world.hub.deadline().expect("a count is due");
+    world.pass(due.since(world.now));
+    world.end_turn();
+    assert_eq!(world.clients.take_encoded(), [(room("r"), Kind::Presence)], "the same for both");
+    assert_eq!(presence(&world.news(a)), (vec![], vec![14]));
+    assert_eq!(presence(&world.news(b)), (vec![], vec![14]));
+    assert_eq!(world.hub.deadline(), None);
+    // After a quiet second the next is told at once.
+    world.pass(1000);
+    world.gone(guests[0]);
+    world.end_turn();
+    assert_eq!(presence(&world.news(a)), (vec![], vec![13]));
+    world.gone(guests[1]);
+    world.end_turn();
+    assert_eq!(presence(&world.news(a)), (vec![], vec![]));
+    world.settle();
+    assert_eq!(presence(&world.news(a)), (vec![], vec![12]));
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_room_that_becomes_small_again_sends_the_list() {
+    // Who came and went while it was large is known to nobody by name.
+    let mut world = World::new(few());
+    let a = join(&mut world, Presence::Full);
+    let counting = join(&mut world, Presence::Count);
+    world.settle();
+    let guests: Vec<Who> = (0..3).map(|_| join(&mut world, Presence::Full)).collect();
+    world.settle();
+    world.gone(guests[0]);
+    world.gone(guests[1]);
+    world.settle();
+    assert_eq!(lists(&world.heard(a)), 2);
+    assert_eq!(lists(&world.heard(guests[2])), 1);
+    assert_eq!(lists(&world.heard(counting)), 0);
+    world.judge_at_rest();
+    // From here on by name again.
+    let last = guests[2];
+    world.news(a);
+    world.gone(last);
+    world.settle();
+    assert_eq!(presence(&world.news(a)).0, [(PresenceKind::Leave, last.member)]);
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_room_at_the_edge_sends_no_list_a_turn() {
+    let mut world = World::new(few());
+    let a = join(&mut world, Presence::Full);
+    join(&mut world, Presence::Full);
+    join(&mut world, Presence::Full);
+    world.settle();
+    world.news(a);
+    for _ in 0..20 {
+        let guest = join(&mut world, Presence::Full);
+        world.end_turn();
+        world.gone(guest);
+        world.end_turn();
+    }
+    assert!(world.news(a).len() <= 2, "no time passed");
+    world.settle();
+    world.judge_at_rest();
+}
+
+#[test]
+fn the_list_comes_again_after_a_lag() {
+    let mut world = World::new(LIMITS);
+    let a = join(&mut world, Presence::Full);
+    world.settle();
+    world.set_queue(a, 2);
+    for _ in 0..3 {
+        world.publish(&room("r"));
+        world.store_answers();
+        world.end_turn();
+    }
+    // It misses this.
+    let b = join(&mut world, Presence::Full);
+    let c = join(&mut world, Presence::Full);
+    world.end_turn();
+    world.leave(b, &room("r")).unwrap();
+    world.end_turn();
+    assert_eq!(presence(&world.heard(a)).0, []);
+    world.settle();
+    let heard = world.heard(a);
+    assert_eq!((lists(&heard), presence(&heard).0.len()), (2, 0));
+    world.judge_at_rest();
+    world.gone(c);
+    world.settle();
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_member_full_of_presence_is_told_all_later() {
+    for wish in [Presence::Full, Presence::Count] {
+        let mut world = World::new(LIMITS);
+        let a = join(&mut world, wish);
+        world.settle();
+        world.set_queue(a, 1);
+        for _ in 0..5 {
+            join(&mut world, Presence::Off);
+            world.end_turn();
+        }
+        world.settle();
+        world.judge_at_rest();
+    }
+}
+
+#[test]
+fn a_counting_member_that_reads_the_log_is_told_the_count_it_missed() {
+    let mut world = World::new(LIMITS);
+    for _ in 0..3 {
+        world.publish(&room("r"));
+    }
+    world.store_answers();
+    let a = world.open();
+    world.set_queue(a, 1);
+    world.join_with(a, &room("r"), Start::Last(3), Presence::Count);
+    world.store_answers();
+    assert_eq!(world.seqs(a, &room("r")), [0u64; 0], "`joined` fills the queue");
+    let b = join(&mut world, Presence::Off);
+    world.end_turn();
+    world.settle();
+    assert_eq!(presence(&world.heard(a)).1.last(), Some(&2));
+    world.gone(b);
+    world.settle();
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
+    let mut world = World::new(LIMITS);
+    let a = join(&mut world, Presence::Full);
+    let b = join(&mut world, Presence::Full);
+    world.settle();
+    world.clients.inbox(a.conn()).unwrap().deaf = true;
+    world.leave(b, &room("r")).unwrap();
+    for _ in 0..10 {
+        assert!(!world.end_turn());
+        assert!(world.hub.dirty.is_empty());
+    }
+    assert_eq!(world.hub.deadline(), Some(world.now.after(1000)));
+    world.clients.inbox(a.conn()).unwrap().deaf = false;
+    world.settle();
+    world.judge_at_rest();
+}

@@ -1,0 +1,532 @@
+//! A hub with its clients and its store, and the judge: what each client was told must make sense to one who knows
+//! nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::clients::{Fakes, Heard, Kind};
+use super::store::{Fate, Store};
+use crate::hub::{Hub, HubError, HubLimits, Presence, PresenceKind, SessionKey, Start};
+use crate::store::{Append, NO_ID, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, SessionId, WallMillis};
+
+pub const LIMITS: HubLimits = HubLimits {
+    rooms_per_session: 8,
+    presence_max: 100,
+    page_bytes: 60_000,
+    page_messages: 500,
+    reads_in_flight: 8,
+    delivery_budget: 50_000,
+    batch_bytes: usize::MAX,
+};
+
+pub fn room(text: &str) -> RoomId {
+    RoomId::parse(text).expect("a room id")
+}
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// A client with its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Who {
+    pub key: SessionKey,
+    pub member: MemberId,
+    index: u32,
+    generation: u32,
+}
+
+impl Who {
+    pub fn conn(self) -> ConnId {
+        ConnId { index: self.index, generation: self.generation }
+    }
+}
+
+pub struct World {
+    pub hub: Hub,
+    pub clients: Fakes,
+    pub store: Store,
+    pub now: Millis,
+    limits: HubLimits,
+    next_conn: u32,
+    next_id: u64,
+    next_body: u64,
+    repeats: usize,
+    judges: BTreeMap<(u32, u32), Judge>,
+    /// Who sent this body, with which request ids.
+    sent: BTreeMap<String, Vec<(ConnId, u64)>>,
+}
+
+impl World {
+    pub fn new(limits: HubLimits) -> World {
+        World {
+            hub: Hub::new(limits, Epoch(Arc::from("k3f9"))),
+            clients: Fakes::default(),
+            store: Store::default(),
+            now: Millis(5000),
+            limits,
+            next_conn: 0,
+            next_id: 0,
+            next_body: 0,
+            repeats: 0,
+            judges: BTreeMap::new(),
+            sent: BTreeMap::new(),
+        }
+    }
+
+    // What clients do.
+
+    /// A client with a session, in a slot of its own.
+    pub fn open(&mut self) -> Who {
+        self.next_conn += 1;
+        self.open_in(self.next_conn, 0)
+    }
+
+    /// A client in a slot that another one may have had.
+    pub fn open_in(&mut self, index: u32, generation: u32) -> Who {
+        let member = MemberId::from_random(u64::from(index) << 16 | u64::from(generation));
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&member.as_u64().to_be_bytes());
+        let conn = ConnId { index, generation };
+        self.clients.open(conn);
+        self.judges.insert((index, generation), Judge::new(member));
+        let key = self.hub.handle_session(SessionId(id), member, name(&format!("{index}.{generation}")), conn);
+        Who { key, member, index, generation }
+    }
+
+    /// The client's socket ends. What it heard is judged before it is forgotten.
+    pub fn gone(&mut self, who: Who) {
+        self.judge();
+        self.clients.close(who.conn());
+        self.judges.remove(&(who.index, who.generation));
+        self.hub.handle_gone(who.key);
+    }
+
+    /// Joins, or says why not. The answer carries the id that is returned.
+    pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.hub.handle_join(who.key, Some(id), room.clone(), start.clone(), presence, &mut self.clients)?;
+        let judge = self.judge_of(who);
+        judge.open.insert(id);
+        judge.joins.insert(id, (start, presence));
+        Ok(id)
+    }
+
+    pub fn join(&mut self, who: Who, room: &RoomId, start: Start) {
+        self.join_with(who, room, start, Presence::Off);
+    }
+
+    pub fn join_with(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) {
+        self.try_join(who, room, start, presence).expect("may join");
+    }
+
+    pub fn leave(&mut self, who: Who, room: &RoomId) -> Result<(), HubError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.hub.handle_leave(who.key, Some(id), room, &mut self.clients)?;
+        self.judge_of(who).open.insert(id);
+        Ok(())
+    }
+
+    /// Sends a body of its own; the ack carries the id that is returned.
+    pub fn send(&mut self, who: Who, room: &RoomId) -> Result<u64, HubError> {
+        self.next_body += 1;
+        let body = self.next_body.to_string();
+        self.send_body(who, room, &body, None)
+    }
+
+    pub fn send_body(&mut self, who: Who, room: &RoomId, body: &str, key: Option<&str>) -> Result<u64, HubError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let key = key.map(|key| Digest::of(key.as_bytes()));
+        self.hub.handle_send(who.key, Some(id), room.clone(), key, Body::checked(body.into()), WallMillis(0))?;
+        self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));
+        self.judge_of(who).open.insert(id);
+        Ok(id)
+    }
+
+    pub fn signal(&mut self, who: Who, room: &RoomId) -> Result<(), HubError> {
+        self.hub.handle_signal(who.key, room, Body::checked("\"typing\"".into()))
+    }
+
+    /// Asks for a page of a room's log; the answer carries an id of its own.
+    pub fn history(&mut self, who: Who, room: &RoomId, span: Span, limit: u32) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let ticket = Ticket { conn: who.conn(), purpose: Purpose::History, tag: id };
+        self.hub.handle_read(ticket, room.clone(), span, limit);
+        self.judge_of(who).open.insert(id);
+    }
+
+    /// Somebody outside any session says something.
+    pub fn publish(&mut self, room: &RoomId) {
+        self.next_body += 1;
+        let body = Body::checked(self.next_body.to_string().into());
+        self.publish_body(room, body);
+    }
+
+    pub fn publish_body(&mut self, room: &RoomId, body: Body) {
+        self.hub.handle_publish(Append {
+            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::Publish, tag: NO_ID },
+            room: room.clone(),
+            author: Author { member: None, name: name("outside") },
+            key: None,
+            body,
+            at: WallMillis(0),
+        });
+    }
+
+    pub fn set_queue(&mut self, who: Who, bound: usize) {
+        self.clients.inbox(who.conn()).expect("open").bound = bound;
+    }
+
+    pub fn drain(&mut self, who: Who) {
+        if self.clients.drain(who.conn()) {
+            self.hub.handle_drained(who.key, &mut self.clients);
+        }
+    }
+
+    // What the store does.
+
+    /// Hands the turn's requests over.
+    pub fn ask(&mut self) {
+        let appends: Vec<Append> = self.hub.poll_appends().collect();
+        for append in appends {
+            self.store.take(StoreRequest::Append(append));
+        }
+        while let Some(request) = self.hub.poll_request() {
+            self.store.take(request);
+        }
+        let most = self.limits.reads_in_flight + self.repeats;
+        assert!(self.store.most_reads <= most, "{} reads at once", self.store.most_reads);
+    }
+
+    pub fn decide(&mut self, fate: Fate) {
+        self.store.decide(fate);
+    }
+
+    /// The oldest answer to an append arrives.
+    pub fn decided(&mut self) {
+        if let Some(appended) = self.store.decided.pop_front() {
+            self.hub.handle_appended(appended, &mut self.clients);
+        }
+    }
+
+    pub fn read(&mut self, index: usize) {
+        self.store.read(index, true);
+    }
+
+    /// An answer to a read arrives.
+    pub fn arrive(&mut self, index: usize) {
+        if let Some(answer) = self.store.arrive(index) {
+            self.answer(answer);
+        }
+    }
+
+    /// An answer to a read arrives once more.
+    pub fn repeat(&mut self, index: usize) {
+        if !self.store.old.is_empty() {
+            self.repeats += 1;
+            let answer = self.store.old[index % self.store.old.len()].clone();
+            self.answer(answer);
+        }
+    }
+
+    pub fn answer(&mut self, event: StoreEvent) {
+        match event {
+            StoreEvent::Page(page) => self.hub.handle_page(page, &mut self.clients),
+            StoreEvent::ReadFailed(failed) => self.hub.handle_read_failed(failed, self.now, &mut self.clients),
+            StoreEvent::Appended(list) => {
+                for appended in list {
+                    self.hub.handle_appended(appended, &mut self.clients);
+                }
+            }
+            StoreEvent::Available(_) | StoreEvent::Died(_) => {}
+        }
+    }
+
+    /// The store answers all that it was asked, and all that follows from it.
+    pub fn store_answers(&mut self) {
+        self.ask();
+        while !self.store.is_idle() {
+            self.decide(Fate::Fine);
+            self.decided();
+            self.read(0);
+            self.arrive(0);
+            self.ask();
+        }
+    }
+
+    // Turns and time.
+
+    /// The turn ends. True if something had to wait for the next.
+    pub fn end_turn(&mut self) -> bool {
+        self.clients.take_encoded();
+        let more = self.hub.end_turn(self.now, &mut self.clients);
+        let mut live = BTreeSet::new();
+        for (room, kind) in &self.clients.encoded {
+            assert!(*kind != Kind::Live || live.insert(room.clone()), "{room} was encoded twice in one turn");
+        }
+        self.ask();
+        self.judge();
+        self.hub.check().expect("the invariants");
+        more
+    }
+
+    pub fn pass(&mut self, milliseconds: u64) {
+        self.now = self.now.after(milliseconds);
+        self.hub.handle_time(self.now, &mut self.clients);
+        let due = self.hub.deadline();
+        assert!(due.is_none_or(|due| due > self.now), "after firing the next deadline lies later");
+    }
+
+    /// Faults end, everyone takes what there is, and time passes: until nothing moves any more.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.store_answers();
+            let more = self.end_turn();
+            let everyone: Vec<(u32, u32)> = self.judges.keys().copied().collect();
+            let mut moved = more;
+            for (index, generation) in everyone {
+                let conn = ConnId { index, generation };
+                if self.clients.drain(conn) {
+                    moved = true;
+                    let key = self.hub.sessions.iter().find(|(_, s)| s.client == conn).map(|(key, _)| key);
+                    self.hub.handle_drained(key.expect("open") as SessionKey, &mut self.clients);
+                }
+            }
+            if let Some(due) = self.hub.deadline() {
+                moved = true;
+                self.pass(due.since(self.now));
+            }
+            self.ask();
+            if !moved && self.store.is_idle() && self.hub.dirty.is_empty() {
+                self.judge();
+                return self.hub.check().expect("the invariants");
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    // What clients know.
+
+    pub fn heard(&mut self, who: Who) -> Vec<Heard> {
+        self.clients.inbox(who.conn()).map(|inbox| inbox.heard.clone()).unwrap_or_default()
+    }
+
+    /// What a client heard since it was last asked. Judged all the same.
+    pub fn news(&mut self, who: Who) -> Vec<Heard> {
+        self.judge();
+        let judge = self.judges.get_mut(&(who.index, who.generation)).expect("open");
+        let from = std::mem::replace(&mut judge.asked, judge.seen);
+        self.clients.inbox(who.conn()).expect("open").heard[from..].to_vec()
+    }
+
+    /// The seqs of a room's messages that a client heard, in the order in which it did.
+    pub fn seqs(&mut self, who: Who, room: &RoomId) -> Vec<u64> {
+        let heard = self.heard(who);
+        heard
+            .iter()
+            .filter_map(|h| if let Heard::Message(m) = h { Some(m) } else { None })
+            .filter(|m| m.room == *room)
+            .map(|m| m.seq.0)
+            .collect()
+    }
+
+    pub fn judge_of(&mut self, who: Who) -> &mut Judge {
+        self.judges.get_mut(&(who.index, who.generation)).expect("open")
+    }
+
+    /// Judges what was heard since.
+    pub fn judge(&mut self) {
+        for (&(index, generation), judge) in &mut self.judges {
+            let conn = ConnId { index, generation };
+            let Some(inbox) = self.clients.inbox(conn) else { continue };
+            let news: Vec<Heard> = inbox.heard[judge.seen..].to_vec();
+            for heard in news {
+                judge.seen += 1;
+                if let Err(fault) = judge.hear(&heard, conn, &self.store, &self.sent) {
+                    panic!("{conn} heard {heard:?}: {fault}");
+                }
+            }
+        }
+    }
+
+    /// Everyone knows all, once all is at rest: every message from where its stay began, every request's answer, and
+    /// who is here.
+    pub fn judge_at_rest(&mut self) {
+        for (&(index, generation), judge) in &self.judges {
+            assert_eq!(judge.open, BTreeSet::new(), "{index}.{generation} waits for answers");
+            for (room, stay) in &judge.stays {
+                assert_eq!(stay.next, self.store.log.head(room) + 1, "{index}.{generation} in {room}");
+                let (count, members, _) = self.hub.roster(room);
+                let is_small = count <= self.limits.presence_max;
+                if stay.presence != Presence::Off {
+                    assert_eq!(stay.count, count, "{index}.{generation} counts the members of {room}");
+                }
+                if stay.presence == Presence::Full && is_small {
+                    let known = stay.roster.as_ref().expect("a list of members");
+                    assert_eq!(*known, members.iter().map(|(m, _)| *m).collect(), "{index}.{generation} in {room}");
+                }
+            }
+        }
+    }
+}
+
+/// What one client may conclude from what it was told.
+pub struct Judge {
+    me: MemberId,
+    seen: usize,
+    asked: usize,
+    /// Requests without an answer.
+    open: BTreeSet<u64>,
+    answered: BTreeSet<u64>,
+    joins: BTreeMap<u64, (Start, Presence)>,
+    stays: BTreeMap<RoomId, Stay>,
+}
+
+struct Stay {
+    presence: Presence,
+    next: u64,
+    count: usize,
+    /// Known since a `members`, until a mere count says that it is out of date.
+    roster: Option<BTreeSet<MemberId>>,
+}
+
+impl Judge {
+    fn new(me: MemberId) -> Judge {
+        Judge {
+            me,
+            seen: 0,
+            asked: 0,
+            open: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            stays: BTreeMap::new(),
+        }
+    }
+
+    fn answer(&mut self, id: Option<u64>) -> Result<(), String> {
+        let id = id.ok_or("an answer without an id")?;
+        self.answered.insert(id);
+        if self.open.remove(&id) { Ok(()) } else { Err("nothing was asked, or it was answered before".into()) }
+    }
+
+    fn stay(&mut self, room: &RoomId) -> Result<&mut Stay, String> {
+        self.stays.get_mut(room).ok_or_else(|| "before `joined`, or after `left`".to_owned())
+    }
+
+    fn hear(
+        &mut self,
+        heard: &Heard,
+        conn: ConnId,
+        store: &Store,
+        sent: &BTreeMap<String, Vec<(ConnId, u64)>>,
+    ) -> Result<(), String> {
+        let log = &store.log;
+        match heard {
+            Heard::Joined { id, room, from, recovered, members, head, .. } => {
+                self.answer(*id)?;
+                let (start, presence) = self.joins.get(&id.unwrap_or(NO_ID)).cloned().ok_or("no join")?;
+                let head = *head;
+                let is_right = match start {
+                    Start::Now => *recovered,
+                    Start::Last(n) => *recovered && from.saturating_add(u64::from(n)) > head,
+                    Start::After { seq, epoch } if epoch.as_deref().is_none_or(|e| e == "k3f9") => {
+                        if *recovered {
+                            *from == seq.next().0
+                        } else {
+                            *from > seq.next().0 || seq.0 > head
+                        }
+                    }
+                    Start::After { .. } => !*recovered,
+                };
+                if !is_right || head > log.head(room) || *from > head + 1 {
+                    return Err("not where it asked to begin".into());
+                }
+                let stay = Stay { presence, next: *from, count: *members, roster: None };
+                if self.stays.insert(room.clone(), stay).is_some() {
+                    return Err("joined twice".into());
+                }
+            }
+            Heard::Left { id, room } => {
+                self.answer(*id)?;
+                self.stays.remove(room);
+            }
+            Heard::Ack { id, .. } => self.answer(*id)?,
+            Heard::Refused { id, .. } => self.answer(*id)?,
+            Heard::Message(message) => {
+                let next = self.stay(&message.room)?.next;
+                if message.seq.0 != next {
+                    return Err(format!("{next} comes next"));
+                }
+                if log.message(&message.room, next) != Some(message) {
+                    return Err("that is not what the log holds".into());
+                }
+                self.stay(&message.room)?.next += 1;
+                if message.author.member == Some(self.me) {
+                    let ids = sent.get(message.body.as_str()).ok_or("nobody sent that")?;
+                    let is_told = ids.iter().any(|(by, id)| *by == conn && self.answered.contains(id));
+                    if !is_told {
+                        return Err("its ack has to come first".into());
+                    }
+                }
+            }
+            Heard::Gap { room, after, from } => {
+                let stay = self.stay(room)?;
+                if *after + 1 != stay.next || *from <= stay.next || *from > log.oldest(room) {
+                    return Err("there is no such gap".into());
+                }
+                stay.next = *from;
+            }
+            Heard::Signal { room, from, .. } => {
+                let me = self.me;
+                self.stay(room)?;
+                if from.member == Some(me) {
+                    return Err("its own".into());
+                }
+            }
+            Heard::Lagging { room, .. } => drop(self.stay(room)?),
+            Heard::Members { room, count, members, more } => {
+                let stay = self.stay(room)?;
+                let list: BTreeSet<MemberId> = members.iter().map(|(m, _)| *m).collect();
+                if stay.presence != Presence::Full || *more || list.len() != *count {
+                    return Err("not that list".into());
+                }
+                stay.count = *count;
+                stay.roster = Some(list);
+            }
+            Heard::Presence { room, count, events } => {
+                let stay = self.stay(room)?;
+                stay.count = *count;
+                match (stay.presence, &mut stay.roster) {
+                    (Presence::Off, _) => return Err("it wanted none".into()),
+                    (Presence::Count, _) if events.is_empty() => {}
+                    (Presence::Count, _) => return Err("it wanted no names".into()),
+                    (Presence::Full, None) if events.is_empty() => {}
+                    (Presence::Full, None) => return Err("events before a list".into()),
+                    // A large room: names are no longer told.
+                    (Presence::Full, Some(_)) if events.is_empty() => stay.roster = None,
+                    (Presence::Full, Some(roster)) => {
+                        for event in events {
+                            let is_new = match event.kind {
+                                PresenceKind::Join => roster.insert(event.member),
+                                PresenceKind::Leave => roster.remove(&event.member),
+                            };
+                            if !is_new {
+                                return Err(format!("{event:?} makes no sense"));
+                            }
+                        }
+                        if roster.len() != *count {
+                            return Err(format!("{} are known", roster.len()));
+                        }
+                    }
+                }
+            }
+            Heard::Page { id, .. } => self.answer(*id)?,
+        }
+        Ok(())
+    }
+}
