@@ -311,7 +311,8 @@ impl Hub {
         Ok(())
     }
 
-    /// A member says something: it goes to the store, and to the room when that has committed it.
+    /// A member says something: it goes to the store, and to the room when that has committed it. Before `joined` it
+    /// waits for that. Every send that is taken goes to the store in the end, and is answered.
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
@@ -409,7 +410,8 @@ impl Hub {
         self.appends.drain(..)
     }
 
-    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn.
+    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn, since the
+    /// budget was spent; a room is told whole, so the last one may go beyond it.
     pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
         self.now = now;
         let mut deliveries = 0;
