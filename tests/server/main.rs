@@ -1,5 +1,6 @@
 //! Tests of the real binary over real sockets. One file for each concern; `support` starts servers and speaks the
 //! protocols by hand, byte for byte.
 
+mod http;
 mod rooms;
 mod support;
