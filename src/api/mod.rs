@@ -101,7 +101,6 @@ impl Resource {
     fn allow(&self) -> &'static str {
         match self {
             Resource::Messages(_) | Resource::Server => "GET, HEAD, POST, OPTIONS",
-            Resource::Socket(_) => "GET, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -128,7 +127,7 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
     let reads = matches!(request.method, Method::Get | Method::Head);
     match resource {
         // What it lacks, `socket` says.
-        Resource::Socket(room) => Ok(Action::Socket { room }),
+        Resource::Socket(room) if reads => Ok(Action::Socket { room }),
         Resource::Messages(room) if reads => browse(request, room),
         Resource::Messages(room) if request.method == Method::Post => publish(request, room),
         Resource::Members(room) if reads => Ok(Action::Members { room }),

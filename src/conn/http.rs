@@ -145,11 +145,12 @@ impl Http {
         }
     }
 
-    pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
+    /// `written` is when the peer last took bytes of an answer: idle is who has all of it and asks nothing more.
+    pub fn deadline(&self, written: Millis, limits: &ConnLimits) -> Option<Millis> {
         match &self.phase {
             Phase::Waiting(_) => None,
             Phase::Head { buffer, .. } if buffer.is_empty() && self.answered > 0 => {
-                Some(self.since.after(limits.keep_alive))
+                Some(self.since.max(written).after(limits.keep_alive))
             }
             _ => Some(self.since.after(limits.header_timeout)),
         }

@@ -44,6 +44,9 @@ pub struct ConnLimits {
 /// cause for a reset that would eat that last one (RFC 9112 §9.6).
 const DRAIN_TIME: u64 = 1000;
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
+/// The same for HTTP: a body may be on its way that is far too long and was refused for just that, and many clients read
+/// no answer before they have sent all of it. There, the time is one of silence, within `header_timeout`.
+const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// What came of some bytes.
 pub enum Step<'a> {
@@ -133,7 +136,10 @@ enum State {
     Draining {
         ending: Ending,
         until: Millis,
-        bytes: usize,
+        /// `until` moves with each byte that comes, to here at most.
+        at_most: Millis,
+        /// Bytes that are still thrown away.
+        left: usize,
     },
 }
 
@@ -237,7 +243,9 @@ impl Connection {
     pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
         let write = (!self.queue.is_empty()).then(|| self.progress.after(limits.write_wait));
         let own = match &self.state {
-            State::Http(http) => http.deadline(limits),
+            // Who has answers to take is not idle.
+            State::Http(http) if http.is_idle() && !self.queue.is_empty() => None,
+            State::Http(http) => http.deadline(self.progress, limits),
             // Its bytes are not looked at, so silence says nothing.
             State::Open(_) if self.is_held(limits) => Some(self.heard.after(limits.ping_period)),
             State::Open(open) => match open.ping {
@@ -280,10 +288,11 @@ impl Connection {
                     }
                 }
             }
-            State::Flushing { .. } => (input.len(), None),
-            State::Draining { bytes, .. } => {
-                *bytes += input.len();
-                (input.len(), None)
+            State::Flushing { .. } => (length, None),
+            State::Draining { until, at_most, left, .. } => {
+                *left = left.saturating_sub(length);
+                *until = now.after(DRAIN_TIME).min(*at_most);
+                (length, None)
             }
         }
     }
@@ -496,18 +505,23 @@ impl Connection {
 
     /// After a flush of a closing connection: has its last byte been taken? Then the sending side is to be shut, and
     /// where the peer has ended, too, the connection is over: `Some(true)`.
-    pub fn flushed(&mut self, now: Millis) -> Option<bool> {
+    pub fn flushed(&mut self, now: Millis, limits: &ConnLimits) -> Option<bool> {
         let State::Flushing { ending } = &self.state else { return None };
         if !self.queue.is_empty() {
             return None;
         }
-        self.state = State::Draining { ending: *ending, until: now.after(DRAIN_TIME), bytes: 0 };
+        let until = now.after(DRAIN_TIME);
+        let (at_most, left) = match self.websocket {
+            true => (until, DRAIN_BYTES),
+            false => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
+        };
+        self.state = State::Draining { ending: *ending, until, at_most, left };
         Some(self.eof)
     }
 
     /// Has a peer that was told to go away sent too much all the same?
     pub fn is_drained(&self) -> bool {
-        matches!(self.state, State::Draining { bytes, .. } if bytes > DRAIN_BYTES)
+        matches!(self.state, State::Draining { left: 0, .. })
     }
 
     /// Why a closing connection closes.

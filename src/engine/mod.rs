@@ -263,7 +263,7 @@ impl<A: App> Engine<A> {
         let (now, limits) = self.net.clock_and_limits();
         let Some(connection) = self.net.get_mut(conn) else { return };
         let drained = connection.wrote(taken, now.mono, &limits);
-        if let Some(peer_ended) = connection.flushed(now.mono) {
+        if let Some(peer_ended) = connection.flushed(now.mono, &limits) {
             let ending = connection.ending();
             if peer_ended {
                 return self.net.drop(conn, ending);

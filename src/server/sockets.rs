@@ -68,29 +68,41 @@ impl Socket {
         if self.blocked || queue.is_empty() {
             return Written::Some(0);
         }
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let mut count = 0;
-        for (slot, piece) in pieces.iter_mut().zip(queue.pieces()) {
-            *slot = IoSlice::new(piece);
-            count += 1;
-        }
-        let offered: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+        let mut waiting = queue.pieces();
+        let mut total = 0;
+        // Once around for nearly all. A queue of more pieces than one write takes must not be left behind with a socket
+        // that would take them: no edge would follow.
         loop {
-            let written = match &pieces[..count] {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            let mut count = 0;
+            for (slot, piece) in pieces.iter_mut().zip(waiting.by_ref()) {
+                *slot = IoSlice::new(piece);
+                count += 1;
+            }
+            let offered: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+            match self.write_once(&pieces[..count]) {
+                Ok(taken) => {
+                    total += taken;
+                    self.blocked = taken < offered;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+                Err(_) => return Written::Failed,
+            }
+            if self.blocked || count < PIECES {
+                return Written::Some(total);
+            }
+        }
+    }
+
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            let written = match pieces {
                 [one] => self.stream.write(one),
                 many => self.stream.write_vectored(many),
             };
             match written {
-                Ok(taken) => {
-                    self.blocked = taken < offered;
-                    return Written::Some(taken);
-                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = true;
-                    return Written::Some(0);
-                }
-                Err(_) => return Written::Failed,
+                done => return done,
             }
         }
     }

@@ -1,10 +1,14 @@
 //! Tests of the real binary over real sockets. One file for each concern; `support` starts servers and speaks the
 //! protocols by hand, byte for byte.
 
+mod access;
 mod command;
 mod flood;
 mod foreign;
+mod handshake;
 mod history;
+mod http;
+mod json;
 mod lifecycle;
 mod rooms;
 mod slow;

@@ -1,0 +1,246 @@
+//! Who may ask: Host, Origin, CORS and `--open`, on the real binary.
+
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")
+}
+
+/// An upgrade request with these lines for Host and Origin.
+fn upgrade(headers: &str) -> String {
+    handshake("/rooms/r1/ws", headers).replacen("Host: localhost\r\n", "", 1)
+}
+
+fn post(headers: &str) -> String {
+    format!(
+        "POST /rooms/r1/messages HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: 1\r\n{headers}\r\n1"
+    )
+}
+
+/// The three requests that an Origin decides: a socket, its URL without an upgrade, a post; what each answers if allowed.
+fn guarded(headers: &str) -> [(String, u16); 3] {
+    [(upgrade(headers), 101), (get("/rooms/r1/ws", headers), 426), (post(headers), 201)]
+}
+
+fn status(server: &Server, request: &str) -> u16 {
+    let mut raw = server.raw();
+    raw.send(request);
+    raw.answer_head().status
+}
+
+/// CASES 13, without a list: the page's host and port are those that it asks.
+#[test]
+fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
+    let server = Server::start(&[]);
+    let port = server.address.port();
+    for (host, origin, allowed) in [
+        (format!("localhost:{port}"), format!("http://localhost:{port}"), true),
+        // TLS may have ended at a proxy.
+        (format!("localhost:{port}"), format!("https://localhost:{port}"), true),
+        (format!("localhost:{port}"), format!("http://LOCALHOST:{port}"), true),
+        (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"), true),
+        (format!("[::1]:{port}"), format!("http://[::1]:{port}"), true),
+        ("localhost".into(), "http://localhost".into(), true),
+        ("localhost".into(), "https://localhost".into(), true),
+        ("localhost:443".into(), "https://localhost".into(), true),
+        (format!("localhost:{port}"), "http://localhost".into(), false),
+        (format!("localhost:{port}"), "http://localhost:1".into(), false),
+        (format!("localhost:{port}"), format!("http://127.0.0.1:{port}"), false),
+        (format!("localhost:{port}"), format!("http://localhost.evil:{port}"), false),
+        (format!("localhost:{port}"), format!("http://evillocalhost:{port}"), false),
+        (format!("localhost:{port}"), format!("http://localhost:{port}.evil"), false),
+        (format!("localhost:{port}"), format!("http://localhost:{port}/"), false),
+        (format!("localhost:{port}"), format!("http://u@localhost:{port}"), false),
+        (format!("localhost:{port}"), "http://evil.example".into(), false),
+        (format!("localhost:{port}"), "null".into(), false),
+        (format!("localhost:{port}"), String::new(), false),
+        (format!("localhost:{port}"), "localhost".into(), false),
+        (format!("localhost:{port}"), format!("http://localhost:{port}\r\nOrigin: http://localhost:{port}"), false),
+    ] {
+        for (request, answer) in guarded(&format!("Host: {host}\r\nOrigin: {origin}\r\n")) {
+            let expected = if allowed { answer } else { 403 };
+            assert_eq!(status(&server, &request), expected, "{request}");
+        }
+        // Reading changes nothing, and without CORS no page sees the answer.
+        let read = get("/rooms/r1/messages", &format!("Host: {host}\r\nOrigin: {origin}\r\n"));
+        let answer = server.request(&read);
+        assert_eq!(answer.status, 200, "{read}");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    for (request, answer) in guarded("Host: localhost\r\n") {
+        assert_eq!(status(&server, &request), answer, "no Origin is no browser: {request}");
+    }
+}
+
+/// CASES 13, with a list: scheme, host and port as a whole.
+#[test]
+fn an_allowed_origin_is_compared_as_a_whole() {
+    let server = Server::start(&["--allow-origin", "https://chat.example"]);
+    for (origin, allowed) in [
+        ("https://chat.example", true),
+        ("https://CHAT.example", true),
+        ("HTTPS://chat.example:443", true),
+        ("https://chat.example.evil", false),
+        ("https://evilchat.example", false),
+        ("https://evil-chat.example", false),
+        ("https://x.chat.example", false),
+        ("http://chat.example", false),
+        ("https://chat.example:444", false),
+        ("https://chat.example:80", false),
+        ("https://chat.example@evil.example", false),
+        ("https://chat.example, https://chat.example", false),
+        ("https://chat.example\r\nOrigin: https://chat.example", false),
+        ("null", false),
+        ("", false),
+    ] {
+        for (request, answer) in guarded(&format!("Host: localhost\r\nOrigin: {origin}\r\n")) {
+            assert_eq!(status(&server, &request), if allowed { answer } else { 403 }, "{request}");
+        }
+    }
+    let open = Server::start(&["--allow-origin", "null"]);
+    assert_eq!(status(&open, &upgrade("Host: localhost\r\nOrigin: null\r\n")), 101);
+}
+
+/// CASES 13 and 5: what stands behind a refused request is not read, and answer and log say what to do.
+#[test]
+fn a_refused_origin_ends_the_connection_and_names_the_option() {
+    let server = Server::start(&[]);
+    let headers = "Host: localhost\r\nOrigin: https://chat.example:8443\r\n";
+    for (request, _) in guarded(headers) {
+        let mut raw = server.raw();
+        raw.send(request.replace("Connection: close\r\n", "") + "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = raw.answer();
+        assert_eq!(answer.status, 403);
+        assert!(answer.json()["detail"].as_str().unwrap().contains("--allow-origin https://chat.example:8443"));
+        assert!(raw.ended(), "{request}");
+    }
+    eventually("a line in the log", || server.log().contains("--allow-origin https://chat.example:8443"));
+    // Done as it says, it works.
+    let server = Server::start(&["--allow-origin", "https://chat.example:8443"]);
+    assert_eq!(status(&server, &upgrade(headers)), 101);
+}
+
+#[test]
+fn an_allowed_origin_may_read_answers_and_refusals() {
+    let server = Server::start(&["--allow-origin", "https://chat.example", "--handshake-rate", "1"]);
+    let from = |origin: &str, request: &str| {
+        server.request(request.replacen("\r\n", &format!("\r\nHost: localhost\r\nOrigin: {origin}\r\n"), 1))
+    };
+    let long =
+        format!("POST /rooms/r1/messages HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n");
+    let cases = [
+        (get("/rooms/r1/messages", ""), 200),
+        (post(""), 201),
+        (post("").replace("\r\n1", "\r\n{").replace("Length: {", "Length: 1"), 400),
+        (post("").replace("application/json", "text/plain"), 415),
+        (get("/nowhere", ""), 404),
+        (get("/rooms/r1/ws", ""), 426),
+        ("PUT /rooms/r1/messages HTTP/1.1\r\n\r\n".into(), 405),
+        (long, 413),
+    ];
+    for (request, status) in cases {
+        let answer = from("https://chat.example", &request);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://chat.example"), "{answer:?}");
+        assert_eq!(answer.header("access-control-expose-headers"), Some("Retry-After"));
+        assert!(answer.header("vary").is_some_and(|vary| vary.contains("Origin")));
+        let answer = from("https://other.example", &request);
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_preflight_tells_an_allowed_origin_what_it_may_send() {
+    let server = Server::start(&["--allow-origin", "https://chat.example"]);
+    let preflight = |origin: &str| {
+        server.request(format!(
+            "OPTIONS /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\
+             Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type, idempotency-key\r\n\r\n"
+        ))
+    };
+    let answer = preflight("https://chat.example");
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://chat.example"));
+    assert!(answer.header("access-control-allow-methods").is_some_and(|methods| methods.contains("POST")));
+    let headers = answer.header("access-control-allow-headers").unwrap();
+    assert!(headers.contains("Content-Type") && headers.contains("Idempotency-Key"), "{headers}");
+    assert!(answer.header("access-control-max-age").is_some());
+    let answer = preflight("https://other.example");
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    assert_eq!(answer.header("access-control-allow-methods"), None);
+}
+
+#[test]
+fn a_loopback_listener_answers_to_addresses_localhost_and_named_hosts_only() {
+    let server = Server::start(&["--host", "chat.example"]);
+    for (host, allowed) in [
+        ("localhost", true),
+        ("localhost:7077", true),
+        ("LocalHost.", true),
+        ("127.0.0.1", true),
+        ("192.168.1.9:80", true),
+        ("[::1]:7077", true),
+        ("chat.example", true),
+        ("CHAT.example:443", true),
+        ("chat.example.", true),
+        ("evil.example", false),
+        ("localhost.evil.example", false),
+        ("x.chat.example", false),
+        ("chat.example.evil", false),
+        ("127.0.0.1.evil.example", false),
+    ] {
+        let headers = format!("Host: {host}\r\n");
+        for (request, answer) in guarded(&headers).into_iter().chain([(get("/rooms/r1/messages", &headers), 200)]) {
+            assert_eq!(status(&server, &request), if allowed { answer } else { 421 }, "{request}");
+        }
+    }
+    let mut raw = server.raw();
+    raw.send("GET / HTTP/1.1\r\nHost: evil.example:80\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = raw.answer();
+    assert_eq!((answer.status, answer.header("content-type")), (421, Some("application/problem+json")));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("--host evil.example"), "{answer:?}");
+    assert!(raw.ended());
+    eventually("a line in the log", || server.log().contains("--host evil.example"));
+    // An absolute target names the host, whatever Host says (RFC 9112 §3.2.2).
+    assert_eq!(status(&server, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 421);
+    // Nobody is named: no browser.
+    assert_eq!(status(&server, "GET / HTTP/1.0\r\n\r\n"), 200);
+}
+
+#[test]
+fn a_listener_that_others_reach_needs_open() {
+    let folder = Folder::new();
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let mut child = Server::command(&folder, listen, &[])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the binary");
+        let end = Instant::now() + SOON;
+        while child.try_wait().expect("a child").is_none() {
+            if Instant::now() > end {
+                let _ = child.kill();
+                panic!("it serves everyone on {listen}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let output = child.wait_with_output().expect("a child");
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("--open"), "{text}");
+        assert!(!folder.path().join("racerd.db").exists(), "nothing was begun");
+    }
+    let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open"]);
+    // Whoever reaches it may ask by any name; pages of other origins still may not.
+    assert_eq!(status(&server, &get("/rooms/r1/messages", "Host: chat.example\r\n")), 200);
+    for (request, answer) in guarded("Host: chat.example\r\nOrigin: https://chat.example\r\n") {
+        assert_eq!(status(&server, &request), answer);
+    }
+    for (request, _) in guarded("Host: chat.example\r\nOrigin: https://evil.example\r\n") {
+        assert_eq!(status(&server, &request), 403);
+    }
+}
