@@ -1,4 +1,25 @@
-//! Dispatch only.
+//! Dispatch only: which command, and which exit code. 0: done; 1: it failed; 2: asked for wrongly.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use racerd::cmd::{Command, Failure, choose, complain, health, help, serve, version};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| match command {
+        Command::Serve => serve::run(args, std::env::vars_os()),
+        Command::Health => health::run(args, std::env::vars_os()),
+        Command::Help => help::run(),
+        Command::Version => version::run(),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            complain(&text);
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            complain(&text);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,239 @@
-//! (being written)
+//! The HTTP API: which request means what, and the answers' JSON. Pure: a request becomes an [`Action`], which the engine
+//! carries out with the hub and the store; neither sockets nor rooms are known here.
+
+pub mod answers;
+
+use crate::http::authority::{Origin, host_allowed, origin_allowed};
+use crate::http::problem::Problem;
+use crate::http::request::{Method, Request};
+use crate::http::status::Status;
+use crate::hub::{Presence, Start};
+use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
+use crate::protocol::json::check_body;
+use crate::store::Span;
+use crate::types::{Body, Digest, Name, RoomId, Seq};
+
+/// Who may ask (DESIGN: "Who may ask").
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Host names that a loopback listener answers to, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Origins that may ask, beside the host itself.
+    pub origins: Vec<Origin>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The URL of a WebSocket, to be looked at by [`socket`] once it is clear that one more is admitted.
+    Socket {
+        room: Option<RoomId>,
+    },
+    Browse {
+        room: RoomId,
+        span: Span,
+        limit: u32,
+    },
+    Publish {
+        room: RoomId,
+        name: Option<Name>,
+        key: Option<Digest>,
+    },
+    Members {
+        room: RoomId,
+    },
+    Home,
+    Health,
+    Ready,
+    /// OPTIONS: what may be done here.
+    Options {
+        allow: &'static str,
+    },
+}
+
+/// How a WebSocket wants to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub upgrade: crate::ws::handshake::Upgrade,
+    pub name: Option<Name>,
+    pub start: Start,
+    pub presence: Presence,
+}
+
+/// Shortest idempotency key of a POST, in bytes: all who post share one scope, so keys must not be guessable.
+const MIN_COMMON_KEY: usize = 22;
+/// Longest, in bytes.
+const MAX_KEY: usize = 200;
+
+enum Resource {
+    Socket(Option<RoomId>),
+    Messages(RoomId),
+    Members(RoomId),
+    Home,
+    Health,
+    Ready,
+    /// `OPTIONS *`: the server as a whole.
+    Server,
+}
+
+impl Resource {
+    fn of(request: &Request) -> Result<Resource, Problem> {
+        let room = |text: &str| RoomId::parse(text).ok_or_else(|| Problem::new(Status::NotFound, RoomId::RULE));
+        Ok(match *request.target.segments() {
+            [] => Resource::Server,
+            [""] => Resource::Home,
+            ["ws"] => Resource::Socket(None),
+            ["healthz"] => Resource::Health,
+            ["readyz"] => Resource::Ready,
+            ["rooms", id, "ws"] => Resource::Socket(Some(room(id)?)),
+            ["rooms", id, "messages"] => Resource::Messages(room(id)?),
+            ["rooms", id, "members"] => Resource::Members(room(id)?),
+            _ => {
+                return Err(Problem::new(
+                    Status::NotFound,
+                    "nothing is here; there are /rooms/{room}/ws, /rooms/{room}/messages, /rooms/{room}/members, /ws, \
+                     /healthz and /readyz",
+                ));
+            }
+        })
+    }
+
+    fn allow(&self) -> &'static str {
+        match self {
+            Resource::Messages(_) | Resource::Server => "GET, HEAD, POST, OPTIONS",
+            Resource::Socket(_) => "GET, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+/// Finds out what a request asks for, and whether its sender may ask. `loopback` says that it came by a listener that
+/// only this machine reaches.
+///
+/// # Errors
+/// 400, 403, 404, 405, 415 or 421, each saying what to do.
+pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Action, Problem> {
+    if loopback {
+        host_allowed(request.authority.as_ref(), &access.hosts)?;
+    }
+    let resource = Resource::of(request)?;
+    let changes = !matches!(request.method, Method::Get | Method::Head | Method::Options);
+    if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
+        origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
+    }
+    let allow = resource.allow();
+    if request.method == Method::Options {
+        return Ok(Action::Options { allow });
+    }
+    let reads = matches!(request.method, Method::Get | Method::Head);
+    match resource {
+        // What it lacks, `socket` says.
+        Resource::Socket(room) => Ok(Action::Socket { room }),
+        Resource::Messages(room) if reads => browse(request, room),
+        Resource::Messages(room) if request.method == Method::Post => publish(request, room),
+        Resource::Members(room) if reads => Ok(Action::Members { room }),
+        Resource::Home if reads => Ok(Action::Home),
+        Resource::Health if reads => Ok(Action::Health),
+        Resource::Ready if reads => Ok(Action::Ready),
+        _ => {
+            Err(Problem::new(Status::MethodNotAllowed, format!("this resource allows {allow}")).header("Allow", allow))
+        }
+    }
+}
+
+/// Checks the handshake of a WebSocket and what its query says.
+///
+/// # Errors
+/// 400, 405 or 426.
+pub fn socket(request: &Request) -> Result<Opening, Problem> {
+    let upgrade = crate::ws::handshake::check(request)?;
+    let query = &request.target.query;
+    let start = match (number(request, "after")?, number(request, "last")?) {
+        (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
+        (Some(seq), None) => Start::After { seq: Seq(seq), epoch: query.one("epoch")?.map(Into::into) },
+        (None, Some(last)) if last > 0 => Start::Last(last.min(u64::from(PAGE_MAX)) as u32),
+        _ => Start::Now,
+    };
+    let presence = match query.one("presence")? {
+        None | Some("full") => Presence::Full,
+        Some("count") => Presence::Count,
+        Some("off") => Presence::Off,
+        Some(_) => return Err(bad("presence", "'presence' is full, count or off")),
+    };
+    Ok(Opening { upgrade, name: name(request)?, start, presence })
+}
+
+/// Messages of one page, at most.
+pub const PAGE_MAX: u32 = 200;
+
+fn browse(request: &Request, room: RoomId) -> Result<Action, Problem> {
+    let span = match (number(request, "after")?, number(request, "before")?) {
+        (Some(_), Some(_)) => return Err(bad("before", "'after' and 'before' exclude each other")),
+        (Some(seq), None) => Span::After(Seq(seq)),
+        (None, Some(seq)) => Span::Before(Seq(seq)),
+        (None, None) => Span::Newest,
+    };
+    let limit = number(request, "limit")?.unwrap_or(u64::from(DEFAULT_PAGE));
+    if limit == 0 {
+        return Err(bad("limit", "'limit' is at least 1"));
+    }
+    Ok(Action::Browse { room, span, limit: limit.min(u64::from(PAGE_MAX)) as u32 })
+}
+
+fn publish(request: &Request, room: RoomId) -> Result<Action, Problem> {
+    let media_type = request.headers.one("Content-Type")?.unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            Status::UnsupportedMediaType,
+            "the body is the message, one JSON value, sent with 'Content-Type: application/json'",
+        ));
+    }
+    let key = match request.headers.one("Idempotency-Key")? {
+        None => None,
+        Some(key) if (MIN_COMMON_KEY..=MAX_KEY).contains(&key.len()) => Some(Digest::of(key.as_bytes())),
+        Some(_) => {
+            return Err(bad(
+                "Idempotency-Key",
+                "an Idempotency-Key has 22 to 200 characters and is random: all who post share one scope",
+            ));
+        }
+    };
+    Ok(Action::Publish { room, name: name(request)?, key })
+}
+
+/// Checks the body of a POST: one JSON value.
+///
+/// # Errors
+/// 400.
+pub fn published_body(bytes: &[u8], body_depth: usize) -> Result<Body, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|_| bad("body", "the body is not UTF-8"))?;
+    let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|error| {
+        bad("body", format!("the body is not one JSON value (line {}, column {})", error.line(), error.column()))
+    })?;
+    check_body(raw.get(), body_depth).map_err(|fault| bad("body", format!("the body is {fault}")))?;
+    Ok(Body::checked(raw.get().into()))
+}
+
+fn name(request: &Request) -> Result<Option<Name>, Problem> {
+    match request.target.query.one("name")? {
+        None => Ok(None),
+        Some(text) => Name::parse(text).map(Some).ok_or_else(|| bad("name", Name::RULE)),
+    }
+}
+
+fn number(request: &Request, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(text) = request.target.query.one(name)? else { return Ok(None) };
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(n) if digits && n <= MAX_NUMBER => Ok(Some(n)),
+        _ => Err(bad(name, format!("'{name}' is a whole number from 0 to 2^53"))),
+    }
+}
+
+fn bad(field: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::new(Status::BadRequest, detail).member("field", field)
+}
+
+#[cfg(test)]
+mod tests;

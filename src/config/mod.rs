@@ -1,1 +1,60 @@
-//! (being written)
+//! The settings: each is declared once, as data, in the file of its group (`listening`, `storage`, `limits`, `time`,
+//! `logging`). Flags, environment variables, `--help`, the checks and the typed [`Settings`] all come from that
+//! declaration. Knows no socket, file, clock or process: arguments and environment are passed in.
+
+mod help;
+mod limits;
+mod listening;
+mod logging;
+mod parse;
+mod relations;
+mod setting;
+mod spelling;
+mod storage;
+mod text;
+mod time;
+
+pub use help::help;
+pub use limits::Limits;
+pub use listening::Listening;
+pub use logging::{LogLevel, Logging};
+pub use parse::{ConfigError, Parsed, Source, parse};
+pub use relations::{ENVELOPE, exposed};
+pub use setting::{Kind, Setting, Value};
+pub use storage::Storage;
+pub use time::Times;
+
+/// Every setting's value, by group. Sizes are in bytes, durations in milliseconds, rates in events per the unit that
+/// the field's text names (0: no limit).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub listening: Listening,
+    pub storage: Storage,
+    pub limits: Limits,
+    pub time: Times,
+    pub log: Logging,
+}
+
+/// One group of settings, as `--help` prints it.
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub title: &'static str,
+    pub settings: &'static [Setting],
+}
+
+/// The declaration: every group in the order in which it is shown.
+pub static GROUPS: [Group; 5] = [
+    Group { title: "Listening", settings: listening::SETTINGS },
+    Group { title: "Storage", settings: storage::SETTINGS },
+    Group { title: "Limits", settings: limits::SETTINGS },
+    Group { title: "Time", settings: time::SETTINGS },
+    Group { title: "Log", settings: logging::SETTINGS },
+];
+
+/// Every setting, in the order of the declaration.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
+}
+
+#[cfg(test)]
+mod tests;

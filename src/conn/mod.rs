@@ -1,1 +1,520 @@
-//! (being written)
+//! One connection from accept to close: HTTP, then perhaps WebSocket, then closing; its deadlines and its write queue.
+//! Bytes in, [`Step`]s out; bytes to write into the queue. It knows no room and no JSON, and what a request means is
+//! decided by who takes the steps.
+
+mod bucket;
+mod http;
+mod queue;
+
+pub use bucket::{Bucket, Rate};
+pub use http::Reply;
+pub use queue::{Shared, WriteQueue};
+
+use core::net::SocketAddr;
+use std::borrow::Cow;
+
+use self::http::{Expired, Http};
+use crate::http::head::HeadLimits;
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::http::response::{Response, Sending};
+use crate::types::{Millis, RoomId};
+use crate::ws;
+use crate::ws::code;
+
+/// What every connection keeps within. Durations are milliseconds.
+#[derive(Clone, Debug)]
+pub struct ConnLimits {
+    pub head: HeadLimits,
+    pub ws: ws::Limits,
+    /// Past so many waiting bytes nothing that many hear is queued, and no further request is read.
+    pub queue_bytes: usize,
+    /// So many more may wait, for replies; past that the connection ends.
+    pub reply_bytes: usize,
+    /// Sends not yet acknowledged; past it the socket is not read.
+    pub in_flight: u16,
+    pub header_timeout: u64,
+    pub keep_alive: u64,
+    pub write_wait: u64,
+    pub pong_wait: u64,
+    pub ping_period: u64,
+}
+
+/// How long the peer's bytes are still taken after our last one (milliseconds), and how many, so that the kernel has no
+/// cause for a reset that would eat that last one (RFC 9112 §9.6).
+const DRAIN_TIME: u64 = 1000;
+const DRAIN_BYTES: usize = 4 * 1024 * 1024;
+
+/// What came of some bytes.
+pub enum Step<'a> {
+    /// A request with its whole body. It must be answered before anything more is read.
+    Request(Box<Request>, Vec<u8>),
+    /// Bytes that are no request; to be answered and closed.
+    Malformed(Problem),
+    Text(Cow<'a, str>),
+    Binary(Cow<'a, [u8]>),
+    /// Something was dealt with here; there may be more in the bytes.
+    Again,
+    /// The connection began to close; the session is over.
+    Ended(Ending),
+}
+
+/// Why a connection ended, for the log and for the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The last answer was given, or nothing more was asked.
+    Done,
+    /// The peer closed its WebSocket, with this code.
+    PeerClosed(Option<u16>),
+    /// We closed the WebSocket, with this code and reason.
+    Closed(u16, &'static str),
+    /// The peer's stream ended, or broke off.
+    Eof,
+    Reset,
+    /// No request came.
+    Idle,
+    /// Took no byte for the write timeout.
+    TooSlow,
+    /// The server stops and waits no longer.
+    Stopped,
+}
+
+/// What a deadline brought.
+pub enum Timeout {
+    /// It was moved meanwhile.
+    Nothing,
+    /// A request did not come whole: answer this and close.
+    Late(Problem),
+    /// Closing began: the session is over.
+    Ended(Ending),
+    /// The connection is to be dropped at once.
+    Drop(Ending),
+}
+
+pub struct Connection {
+    pub peer: SocketAddr,
+    /// Which listener it came by, and whether only this machine reaches that.
+    pub listener: u8,
+    pub loopback: bool,
+    /// It was a WebSocket at some time.
+    websocket: bool,
+    state: State,
+    pub queue: WriteQueue,
+    /// Bytes that were read but may not be looked at yet.
+    pub input: Vec<u8>,
+    /// When the peer's last byte came.
+    heard: Millis,
+    /// When the queue last moved or ceased to be empty.
+    progress: Millis,
+    /// The deadline that is armed for this connection; none is `u64::MAX`.
+    pub armed: Millis,
+    /// The last flush left something: the peer takes less than there is.
+    backed_up: bool,
+    /// The peer sends nothing more.
+    eof: bool,
+    /// Stands in the list of those to flush.
+    pub dirty: bool,
+    /// Was refused reading; whoever removes the cause has to say so.
+    pub stalled: bool,
+    /// Stands in the list of those that wait for the congestion to end.
+    pub congested: bool,
+    /// Somebody wants to hear when the queue has drained.
+    pub wants_drained: bool,
+}
+
+enum State {
+    Http(Box<Http>),
+    Open(Open),
+    /// Nothing more is obeyed; what is queued is written, then the sending side shut.
+    Flushing {
+        ending: Ending,
+    },
+    /// The sending side is shut; what still comes is thrown away.
+    Draining {
+        ending: Ending,
+        until: Millis,
+        bytes: usize,
+    },
+}
+
+/// A WebSocket that is open.
+pub struct Open {
+    decoder: ws::Decoder,
+    /// The session's place in the hub.
+    pub session: u32,
+    /// The room that the socket was opened on.
+    pub room: Option<RoomId>,
+    /// Sends that the store has not answered.
+    pub in_flight: u16,
+    /// A read of history is on its way.
+    pub reading: bool,
+    pub requests: Bucket,
+    pub errors: Bucket,
+    ping: Ping,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    None,
+    /// In the queue; the peer has to answer only from when it is written.
+    Queued,
+    /// Written at this time.
+    Sent(Millis),
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, listener: u8, loopback: bool, now: Millis) -> Connection {
+        Connection {
+            peer,
+            listener,
+            loopback,
+            websocket: false,
+            state: State::Http(Box::new(Http::new(now))),
+            queue: WriteQueue::default(),
+            input: Vec::new(),
+            heard: now,
+            progress: now,
+            armed: Millis(u64::MAX),
+            backed_up: false,
+            eof: false,
+            dirty: false,
+            stalled: false,
+            congested: false,
+            wants_drained: false,
+        }
+    }
+
+    // Looking.
+
+    pub fn open(&self) -> Option<&Open> {
+        match &self.state {
+            State::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    pub fn open_mut(&mut self) -> Option<&mut Open> {
+        match &mut self.state {
+            State::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The last request's answer is still to come.
+    pub fn is_waiting(&self) -> bool {
+        matches!(&self.state, State::Http(http) if http.is_waiting())
+    }
+
+    pub fn is_http(&self) -> bool {
+        matches!(self.state, State::Http(_))
+    }
+
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Flushing { .. } | State::Draining { .. })
+    }
+
+    /// What is queued is the last that will be.
+    pub fn is_flushing(&self) -> bool {
+        matches!(self.state, State::Flushing { .. })
+    }
+
+    pub fn was_websocket(&self) -> bool {
+        self.websocket
+    }
+
+    /// May nothing more be read for now, since something must happen first: an answer, an acknowledgement, a flush?
+    pub fn is_held(&self, limits: &ConnLimits) -> bool {
+        match &self.state {
+            State::Http(http) => http.is_waiting() || self.queue.len() > limits.queue_bytes,
+            State::Open(open) => {
+                open.in_flight >= limits.in_flight || open.reading || self.queue.len() > limits.queue_bytes
+            }
+            State::Flushing { .. } | State::Draining { .. } => false,
+        }
+    }
+
+    /// When this connection wants to be looked at by the clock, if nothing happens before.
+    pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
+        let write = (!self.queue.is_empty()).then(|| self.progress.after(limits.write_wait));
+        let own = match &self.state {
+            State::Http(http) => http.deadline(limits),
+            // Its bytes are not looked at, so silence says nothing.
+            State::Open(_) if self.is_held(limits) => Some(self.heard.after(limits.ping_period)),
+            State::Open(open) => match open.ping {
+                Ping::None => Some(self.heard.after(limits.ping_period)),
+                Ping::Queued => None,
+                Ping::Sent(at) => Some(at.max(self.heard).after(limits.pong_wait)),
+            },
+            State::Flushing { .. } => None,
+            State::Draining { until, .. } => Some(*until),
+        };
+        [write, own].into_iter().flatten().min()
+    }
+
+    // Feeding.
+
+    /// Takes bytes from the front of `input`: how many, and what came of them; `None` when more are needed. Not to be
+    /// called while [`Connection::is_held`].
+    pub fn next<'a>(&mut self, input: &'a mut [u8], now: Millis, limits: &ConnLimits) -> (usize, Option<Step<'a>>) {
+        self.heard = now;
+        let length = input.len();
+        match &mut self.state {
+            State::Http(http) => {
+                let mut out = Vec::new();
+                let (used, step) = http.next(input, now, limits, &mut out);
+                if !out.is_empty() {
+                    self.started_writing(now);
+                    self.queue.push_http(out);
+                }
+                (used, step)
+            }
+            State::Open(open) => {
+                open.ping = if open.ping == Ping::Queued { Ping::Queued } else { Ping::None };
+                match open.decoder.next(input, &limits.ws) {
+                    Ok((used, None)) => (used, None),
+                    Ok((used, Some(message))) => (used, Some(self.take(message, now))),
+                    Err(violation) => {
+                        let ending = self.close(violation.code, violation.reason, now);
+                        // Nothing of the rest is obeyed.
+                        (length, Some(Step::Ended(ending)))
+                    }
+                }
+            }
+            State::Flushing { .. } => (input.len(), None),
+            State::Draining { bytes, .. } => {
+                *bytes += input.len();
+                (input.len(), None)
+            }
+        }
+    }
+
+    fn take<'a>(&mut self, message: ws::Message<'a>, now: Millis) -> Step<'a> {
+        match message {
+            ws::Message::Text(text) => Step::Text(text),
+            ws::Message::Binary(bytes) => Step::Binary(bytes),
+            ws::Message::Pong => Step::Again,
+            ws::Message::Ping(payload) => {
+                self.push_frames(now, |out| ws::pong_frame(out, &payload));
+                Step::Again
+            }
+            ws::Message::Close(code) => {
+                // The same code goes back, behind what is queued (RFC 6455 §5.5.1).
+                self.push_frames(now, |out| ws::close_frame(out, code, ""));
+                let ending = Ending::PeerClosed(code);
+                self.state = State::Flushing { ending };
+                Step::Ended(ending)
+            }
+        }
+    }
+
+    /// So many bytes of the queue were taken by the socket. True if a reader of the log may go on now.
+    pub fn wrote(&mut self, taken: usize, now: Millis, limits: &ConnLimits) -> bool {
+        self.queue.advance(taken);
+        self.backed_up = !self.queue.is_empty();
+        if taken > 0 {
+            self.progress = now;
+        }
+        if self.queue.is_empty()
+            && let State::Open(open) = &mut self.state
+            && open.ping == Ping::Queued
+        {
+            open.ping = Ping::Sent(now);
+        }
+        let drained = self.wants_drained && self.queue.len() <= limits.queue_bytes / 4;
+        self.wants_drained &= !drained;
+        drained
+    }
+
+    /// The peer's stream ended. What to do: `Some` if the session is over, with true if the connection is, too.
+    pub fn ended(&mut self) -> Option<(Ending, bool)> {
+        self.eof = true;
+        match &self.state {
+            // Its half is shut; ours may have something to say yet (RFC 9112 §9.6).
+            State::Http(http) if http.is_waiting() => None,
+            State::Http(http) => {
+                let ending = if http.is_idle() { Ending::Done } else { Ending::Eof };
+                let drop = self.queue.is_empty();
+                self.state = State::Flushing { ending };
+                Some((ending, drop))
+            }
+            // Without a close frame that is the end (RFC 6455 §7.1.5: 1006).
+            State::Open(_) => {
+                self.state = State::Flushing { ending: Ending::Eof };
+                Some((Ending::Eof, true))
+            }
+            State::Flushing { ending } => {
+                let ending = *ending;
+                self.queue.is_empty().then_some((ending, true))
+            }
+            State::Draining { ending, .. } => Some((*ending, true)),
+        }
+    }
+
+    /// A deadline came.
+    pub fn timeout(&mut self, now: Millis, limits: &ConnLimits) -> Timeout {
+        let Some(due) = self.deadline(limits) else { return Timeout::Nothing };
+        if due > now {
+            return Timeout::Nothing;
+        }
+        if !self.queue.is_empty() && self.progress.after(limits.write_wait) <= now {
+            // Nothing taken for so long: whatever one would still say stays unheard.
+            self.state = State::Flushing { ending: Ending::TooSlow };
+            return Timeout::Drop(Ending::TooSlow);
+        }
+        let held = self.is_held(limits);
+        match &mut self.state {
+            State::Http(http) => match http.expire() {
+                Expired::Late(problem) => Timeout::Late(problem),
+                Expired::Silent => Timeout::Drop(Ending::Idle),
+            },
+            State::Open(_) if held => {
+                self.heard = now;
+                Timeout::Nothing
+            }
+            State::Open(open) => match open.ping {
+                Ping::Sent(_) => Timeout::Ended(self.close(code::NO_PONG, "no pong in time", now)),
+                Ping::Queued => Timeout::Nothing,
+                // While something is being written, progress of the writing shows whether the peer lives.
+                Ping::None if !self.queue.is_empty() => {
+                    self.heard = now;
+                    Timeout::Nothing
+                }
+                Ping::None => {
+                    open.ping = Ping::Queued;
+                    self.push_frames(now, ws::ping_frame);
+                    Timeout::Nothing
+                }
+            },
+            State::Flushing { ending } => Timeout::Drop(*ending),
+            State::Draining { ending, .. } => Timeout::Drop(*ending),
+        }
+    }
+
+    // Commands.
+
+    /// What the answer being awaited has to know of its request.
+    pub fn reply_mut(&mut self) -> Option<&mut Reply> {
+        match &mut self.state {
+            State::Http(http) => http.reply_mut(),
+            _ => None,
+        }
+    }
+
+    /// Answers the request that was handed out. With `close`, or if the request wants it, the connection ends with the
+    /// answer, and so does the session: `Some`.
+    pub fn respond(&mut self, mut response: Response, close: bool, date: &str, now: Millis) -> Option<Ending> {
+        let State::Http(http) = &mut self.state else { return None };
+        let reply = http.answered(now)?;
+        let keep_alive = reply.keep_alive && !close && !self.eof;
+        if let Some(origin) = &reply.cross_origin {
+            for (name, value) in origin.headers() {
+                response = response.header(name, value);
+            }
+        }
+        let mut out = Vec::new();
+        response.write(&mut out, Sending { date: Some(date), keep_alive, to_head: reply.to_head });
+        self.started_writing(now);
+        self.queue.push_http(out);
+        if keep_alive {
+            return None;
+        }
+        self.state = State::Flushing { ending: Ending::Done };
+        Some(Ending::Done)
+    }
+
+    /// Answers before anything was asked, and closes.
+    pub fn turn_away(&mut self, response: Response, date: &str, now: Millis) {
+        let mut out = Vec::new();
+        response.write(&mut out, Sending { date: Some(date), keep_alive: false, to_head: false });
+        self.started_writing(now);
+        self.queue.push_http(out);
+        self.state = State::Flushing { ending: Ending::Done };
+    }
+
+    /// Answers a request for an upgrade: what follows are frames.
+    pub fn upgrade(&mut self, upgrade: &ws::handshake::Upgrade, session: u32, room: Option<RoomId>, now: Millis) {
+        let mut out = Vec::new();
+        upgrade.write(&mut out);
+        self.started_writing(now);
+        self.queue.push_http(out);
+        self.websocket = true;
+        self.state = State::Open(Open {
+            decoder: ws::Decoder::default(),
+            session,
+            room,
+            in_flight: 0,
+            reading: false,
+            requests: Bucket::default(),
+            errors: Bucket::default(),
+            ping: Ping::None,
+        });
+    }
+
+    /// Queues frames for this socket only.
+    pub fn push_frames(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
+        self.started_writing(now);
+        self.queue.push_frames(write);
+    }
+
+    /// Queues part of a shared buffer.
+    pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32, now: Millis) {
+        self.started_writing(now);
+        self.queue.push_shared(bytes, start, end);
+    }
+
+    fn started_writing(&mut self, now: Millis) {
+        if self.queue.is_empty() {
+            self.progress = now;
+        }
+    }
+
+    /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
+    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it.
+    pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
+        if self.backed_up {
+            self.queue.drop_unbegun();
+        }
+        self.close_politely(code, reason, now)
+    }
+
+    /// Closes the WebSocket behind what is queued.
+    pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
+        let ending = Ending::Closed(code, reason);
+        if let State::Open(_) = self.state {
+            self.push_frames(now, |out| ws::close_frame(out, Some(code), reason));
+            self.state = State::Flushing { ending };
+        }
+        ending
+    }
+
+    /// Ends an HTTP connection once what is queued is written.
+    pub fn finish(&mut self, ending: Ending) {
+        if let State::Http(_) = self.state {
+            self.state = State::Flushing { ending };
+        }
+    }
+
+    /// After a flush of a closing connection: has its last byte been taken? Then the sending side is to be shut, and
+    /// where the peer has ended, too, the connection is over: `Some(true)`.
+    pub fn flushed(&mut self, now: Millis) -> Option<bool> {
+        let State::Flushing { ending } = &self.state else { return None };
+        if !self.queue.is_empty() {
+            return None;
+        }
+        self.state = State::Draining { ending: *ending, until: now.after(DRAIN_TIME), bytes: 0 };
+        Some(self.eof)
+    }
+
+    /// Has a peer that was told to go away sent too much all the same?
+    pub fn is_drained(&self) -> bool {
+        matches!(self.state, State::Draining { bytes, .. } if bytes > DRAIN_BYTES)
+    }
+
+    /// Why a closing connection closes.
+    pub fn ending(&self) -> Ending {
+        match &self.state {
+            State::Flushing { ending } | State::Draining { ending, .. } => *ending,
+            _ => Ending::Stopped,
+        }
+    }
+}

@@ -1,1 +1,17 @@
-//! (being written)
+//! HTTP/1.1, the server's side: bytes <-> values. Knows no socket, clock or route: what a path means is for `api`, when
+//! to read and close is for `conn`.
+//!
+//! In: [`head::HeadScan`] finds the end of a request's head, [`request`] reads it, with [`headers`], [`target`] and
+//! [`framing`] (where the body ends, whether the connection stays). [`authority`] says who may ask. Out: [`response`]
+//! and, for every refusal, [`problem`]. What is not plainly right is refused, never repaired: two readers of one
+//! request who disagree about it are how requests are smuggled (RFC 9112 §11.2).
+
+pub mod authority;
+pub mod framing;
+pub mod head;
+pub mod headers;
+pub mod problem;
+pub mod request;
+pub mod response;
+pub mod status;
+pub mod target;

@@ -52,6 +52,15 @@ pub enum Live {
     },
 }
 
+impl Live {
+    pub fn body(&self) -> &Body {
+        match self {
+            Live::Message(message) => &message.body,
+            Live::Signal { body, .. } => body,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEvent {
     pub kind: PresenceKind,

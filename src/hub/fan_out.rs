@@ -13,6 +13,8 @@ pub struct FannedOut {
     pub deliveries: usize,
     /// Live before, lagging now.
     pub lagging: Vec<SessionKey>,
+    /// The room has more to say than one turn takes.
+    pub more: bool,
 }
 
 impl FannedOut {
@@ -32,8 +34,10 @@ impl Room {
         clients: &mut impl Clients,
     ) -> FannedOut {
         let mut done = FannedOut::default();
+        let later = self.live.split_off(fitting(&self.live, limits.batch_bytes));
         self.tell_live(&mut done, clients);
-        self.live.clear();
+        self.live = later;
+        done.more = !self.live.is_empty();
         if std::mem::take(&mut self.unheard) {
             for member in &mut self.members {
                 if member.state == State::Live && member.cursor < self.head {
@@ -77,6 +81,19 @@ impl Room {
             }
         }
     }
+}
+
+/// About what a message takes on the wire beside its body, in bytes.
+const ENVELOPE: usize = 160;
+
+/// How many of these one turn may say: at least one.
+fn fitting(live: &[Live], batch_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let within = |item: &&Live| {
+        bytes += item.body().len() + ENVELOPE;
+        bytes <= batch_bytes
+    };
+    live.iter().take_while(within).count().max(1).min(live.len())
 }
 
 fn is_own_signal(live: &Live, session: SessionId) -> bool {

@@ -38,6 +38,9 @@ pub struct HubLimits {
     pub reads_in_flight: usize,
     /// Deliveries of one turn; the rest waits for the next.
     pub delivery_budget: usize,
+    /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
+    /// nobody lag who could keep up.
+    pub batch_bytes: usize,
 }
 
 /// Where in a room's log a member begins.
@@ -412,8 +415,9 @@ impl Hub {
     pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
         self.now = now;
         let mut deliveries = 0;
+        let mut unfinished = Vec::new();
         while deliveries < self.limits.delivery_budget {
-            let Some(id) = self.dirty.pop_front() else { return false };
+            let Some(id) = self.dirty.pop_front() else { break };
             let Some(room) = self.rooms.get_mut(&id) else { continue };
             room.dirty = false;
             let done = room.fan_out(now, &self.limits, &self.sessions, clients);
@@ -424,6 +428,14 @@ impl Hub {
             deliveries += done.deliveries;
             for key in done.lagging {
                 self.left_behind(key, &id, clients);
+            }
+            if done.more {
+                unfinished.push(id);
+            }
+        }
+        for id in unfinished {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.mark_dirty(&mut self.dirty);
             }
         }
         !self.dirty.is_empty()

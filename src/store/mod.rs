@@ -1,5 +1,115 @@
-//! The log: append, read, head. Requests in, events out.
+//! The log: append, read, head. Requests in, events out. One handle for the loop, whatever keeps the log: SQLite with
+//! two threads of its own, or memory. It knows the words of `types` and nobody who asks.
 
+mod error;
+mod keys;
+mod memory;
 mod request;
+mod sqlite;
 
+#[cfg(test)]
+mod contract;
+
+use std::path::PathBuf;
+
+pub use error::OpenError;
+pub use memory::MemoryLog;
 pub use request::*;
+
+use self::sqlite::Sqlite;
+use crate::types::{Durability, Epoch};
+
+/// Where the log is and what it may take.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The database file; unused with [`Durability::Memory`].
+    pub path: PathBuf,
+    pub durability: Durability,
+    /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
+    /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
+    pub max_database_size: u64,
+    /// Bytes of messages per room ...
+    pub memory_room_bytes: usize,
+    /// ... and in all that [`Durability::Memory`] keeps.
+    pub memory_total_bytes: usize,
+    /// Random: the epoch, should a new one be needed.
+    pub new_epoch: [u8; 8],
+}
+
+/// The log, as the loop holds it: hand requests over with [`submit`](Store::submit); when `wake` was called, collect
+/// answers with [`take`](Store::take). Neither blocks. How much may be waiting is bounded by who asks.
+pub struct Store {
+    log: Log,
+}
+
+enum Log {
+    Memory { log: Box<MemoryLog>, events: Vec<StoreEvent> },
+    Sqlite(Sqlite),
+}
+
+impl Store {
+    /// Opens the log, or makes a new one. The store's threads call `wake` after each batch of events; the memory log
+    /// does not. Takes a while where a disk is slow: call it before serving.
+    pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Store, OpenError> {
+        let log = match options.durability {
+            Durability::Memory => {
+                let epoch = new_epoch(&options.new_epoch);
+                let log = MemoryLog::new(epoch, options.memory_room_bytes, options.memory_total_bytes);
+                Log::Memory { log: Box::new(log), events: Vec::new() }
+            }
+            Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
+        };
+        Ok(Store { log })
+    }
+
+    pub fn epoch(&self) -> &Epoch {
+        match &self.log {
+            Log::Memory { log, .. } => log.epoch(),
+            Log::Sqlite(sqlite) => sqlite.epoch(),
+        }
+    }
+
+    /// Hands over all requests. Appends are decided in the order in which they were submitted.
+    pub fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
+        match &mut self.log {
+            Log::Memory { log, events } => log.answer(requests, events),
+            Log::Sqlite(sqlite) => sqlite.submit(requests),
+        }
+    }
+
+    /// Adds the answers that are there to `events`.
+    pub fn take(&mut self, events: &mut Vec<StoreEvent>) {
+        match &mut self.log {
+            Log::Memory { events: ready, .. } => events.append(ready),
+            Log::Sqlite(sqlite) => sqlite.take(events),
+        }
+    }
+
+    /// Whether answers are there as soon as `submit` returns, without a wake.
+    pub fn is_inline(&self) -> bool {
+        matches!(self.log, Log::Memory { .. })
+    }
+
+    /// Bytes of SQLite's write-ahead log as last measured, 0 without one. Usually below 8 MiB; more means that another
+    /// program holds a read of the database open.
+    pub fn wal_bytes(&self) -> u64 {
+        match &self.log {
+            Log::Memory { .. } => 0,
+            Log::Sqlite(sqlite) => sqlite.wal_bytes(),
+        }
+    }
+
+    /// Commits everything that was submitted, marks the end as clean and joins the threads; takes as long as that takes.
+    /// Answers that were not taken are dropped. The error says why the log may not be complete on disk.
+    pub fn finish(self) -> Result<(), String> {
+        match self.log {
+            Log::Memory { .. } => Ok(()),
+            Log::Sqlite(sqlite) => sqlite.finish(),
+        }
+    }
+}
+
+/// The text of an epoch: 16 hexadecimal digits.
+fn new_epoch(random: &[u8; 8]) -> Epoch {
+    Epoch(data_encoding::HEXLOWER.encode(random).into())
+}

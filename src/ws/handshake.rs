@@ -1,1 +1,128 @@
-//! (placeholder until merged)
+//! The opening handshake, the server's side (RFC 6455 §4.2): an upgrade request in, 101 or a refusal out. Agrees to no
+//! extension, so what is offered of them is not even read.
+
+use data_encoding::BASE64;
+
+use crate::http::framing::BodyLength;
+use crate::http::problem::Problem;
+use crate::http::request::{Method, Request, Version};
+use crate::http::status::Status;
+
+/// The one subprotocol that is spoken.
+pub const SUBPROTOCOL: &str = "racerd.v1";
+
+/// The GUID of RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A handshake that is accepted: what its answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    accept: String,
+    subprotocol: bool,
+}
+
+/// Whether a request asks to become a WebSocket, rightly or wrongly. HTTP/1.0 cannot ask (RFC 9110 §7.8).
+pub fn wants_upgrade(request: &Request) -> bool {
+    request.version == Version::Http11
+        && request.headers.has_token("Connection", "upgrade")
+        && request.headers.has_token("Upgrade", "websocket")
+}
+
+/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade.
+///
+/// # Errors
+/// 405, 426 or 400; all of them close the connection, since a proxy that saw the wish to upgrade may pass what follows
+/// on unseen.
+pub fn check(request: &Request) -> Result<Upgrade, Problem> {
+    let wanted = wants_upgrade(request);
+    let method_fits = match request.method {
+        Method::Get => true,
+        // As GET, without the body (RFC 9110 §9.3.2).
+        Method::Head => !wanted,
+        _ => false,
+    };
+    if !method_fits {
+        let problem = Problem::new(Status::MethodNotAllowed, "a WebSocket is opened with GET");
+        return Err(problem.header("Allow", "GET").closing());
+    }
+    if !wanted {
+        return Err(upgrade_required(
+            "this URL is for WebSockets (wss:// or ws://), and the request does not ask for one over HTTP/1.1. \
+             If it did when it was sent, a proxy on the way has not passed on its Upgrade header. nginx needs \
+             'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+             proxy_set_header Connection \"upgrade\";', Caddy passes it by itself",
+        ));
+    }
+    if only(request, "Sec-WebSocket-Version") != Some("13") {
+        return Err(upgrade_required("the header Sec-WebSocket-Version must be there once and be 13"));
+    }
+    let Some(key) = only(request, "Sec-WebSocket-Key").filter(|key| is_key(key)) else {
+        return Err(bad("the header Sec-WebSocket-Key must be there once and hold 16 bytes as base64"));
+    };
+    if request.body != BodyLength::None {
+        return Err(bad("a request for a WebSocket has no body"));
+    }
+    Ok(Upgrade { accept: accept(key), subprotocol: subprotocol(request)? })
+}
+
+impl Upgrade {
+    /// Appends the answer 101 (RFC 6455 §4.2.2). What follows it on the connection are frames.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        );
+        out.extend_from_slice(self.accept.as_bytes());
+        if self.subprotocol {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+            out.extend_from_slice(SUBPROTOCOL.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+}
+
+/// The value of a header that is there exactly once.
+fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a str> {
+    request.headers.one(name).ok().flatten()
+}
+
+/// Whether this is 16 bytes as base64. Bits that fill up the last character count for nothing, as with other servers:
+/// the key is never decoded.
+fn is_key(key: &str) -> bool {
+    let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.strip_suffix("==").is_some_and(|digits| digits.bytes().all(alphabet))
+}
+
+/// Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2, 5.4).
+fn accept(key: &str) -> String {
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    BASE64.encode(&hash.digest().bytes())
+}
+
+/// Whether our subprotocol was offered; where none was, ours is spoken all the same and none is named.
+fn subprotocol(request: &Request) -> Result<bool, Problem> {
+    let mut offers = request.headers.tokens("Sec-WebSocket-Protocol").peekable();
+    let any = offers.peek().is_some();
+    // Case-sensitive, unlike the other lists (RFC 6455 §4.1, as the IANA registry's names are).
+    let ours = offers.any(|offer| offer == SUBPROTOCOL);
+    if any && !ours {
+        return Err(bad("none of the offered subprotocols is spoken here: offer racerd.v1, or none at all"));
+    }
+    Ok(ours)
+}
+
+fn bad(detail: &'static str) -> Problem {
+    Problem::new(Status::BadRequest, detail).closing()
+}
+
+/// 426 with what to upgrade to (RFC 9110 §15.5.22, RFC 6455 §4.4).
+fn upgrade_required(detail: &'static str) -> Problem {
+    Problem::new(Status::UpgradeRequired, detail)
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .closing()
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ pub const LIMITS: HubLimits = HubLimits {
     page_messages: 500,
     reads_in_flight: 8,
     delivery_budget: 50_000,
+    batch_bytes: usize::MAX,
 };
 
 pub fn room(text: &str) -> RoomId {

@@ -1,0 +1,109 @@
+//! The same loop, sockets, HTTP and codec as the server's, with an echo in the place of the hub, so that a foreign
+//! conformance suite can judge them: `cargo run --release --example ws_echo -- --listen 127.0.0.1:9001`.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use mio::Poll;
+use racerd::config::{LogLevel, Settings};
+use racerd::conn::ConnLimits;
+use racerd::engine::{App, Connections, Engine};
+use racerd::http::request::Request;
+use racerd::server::log::Log;
+use racerd::server::{Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files};
+use racerd::store::{Store, StoreEvent, StoreOptions, StoreRequest};
+use racerd::types::{ConnId, Durability, Millis};
+use racerd::ws;
+
+/// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Sends back what it hears.
+struct Echo;
+
+impl App for Echo {
+    fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
+        match ws::handshake::check(&request) {
+            Err(problem) => net.refuse(conn, problem),
+            Ok(upgrade) => {
+                let now = net.now().mono;
+                if let Some(connection) = net.get_mut(conn) {
+                    connection.upgrade(&upgrade, 0, None, now);
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
+        net.push_frames(conn, |out| ws::data_frame(out, true, text.as_bytes()));
+    }
+
+    fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
+        net.push_frames(conn, |out| ws::data_frame(out, false, payload));
+    }
+
+    fn gone(&mut self, _: &mut Connections, _: u32) {}
+    fn drained(&mut self, _: &mut Connections, _: u32) {}
+    fn store(&mut self, _: &mut Connections, _: StoreEvent) {}
+    fn time(&mut self, _: &mut Connections) {}
+    fn deadline(&self) -> Option<Millis> {
+        None
+    }
+    fn end_turn(&mut self, _: &mut Connections) -> bool {
+        false
+    }
+    fn take_requests(&mut self, _: &mut Vec<StoreRequest>) {}
+    fn is_congested(&self) -> bool {
+        false
+    }
+    fn stopping(&mut self) {}
+    fn is_settled(&self) -> bool {
+        true
+    }
+    fn farewell(&mut self, _: &mut Connections, _: ConnId) {}
+}
+
+fn run(listen: SocketAddr) -> Result<(), ServeError> {
+    let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
+    let settings = Settings::default();
+    let limits = ConnLimits {
+        ws: ws::Limits { max_message: MAX_MESSAGE, max_fragments: 1_000_000, binary: true },
+        queue_bytes: 2 * MAX_MESSAGE,
+        ..conn_limits(&settings)
+    };
+    let poll = Poll::new().map_err(|e| start(&e))?;
+    let listeners =
+        Listeners::bind(&[listen], connections_for(raise_open_files(), 0), poll.registry()).map_err(|e| start(&e))?;
+    let options = StoreOptions {
+        path: "unused".into(),
+        durability: Durability::Memory,
+        max_database_size: 0,
+        memory_room_bytes: 0,
+        memory_total_bytes: 0,
+        new_epoch: [0; 8],
+    };
+    let store = Store::open(options, || {}).map_err(|e| start(&e))?;
+    let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);
+    let log = Log::stderr(LogLevel::Warn);
+    Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(|e| start(&e))?.run()
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let listen = match (args.next(), args.next()) {
+        (Some(flag), Some(address)) if flag == "--listen" => address.to_str().and_then(|a| a.parse().ok()),
+        _ => None,
+    };
+    let Some(listen) = listen else {
+        eprintln!("usage: ws_echo --listen ADDRESS:PORT");
+        return ExitCode::from(2);
+    };
+    match run(listen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ServeError::Start(text) | ServeError::Failed(text)) => {
+            eprintln!("ws_echo: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Settings: the bounds. Everything that could grow has one of these.
+
+use super::setting::{Kind, settings};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+settings! {
+    /// The bounds. Everything that could grow has one of these.
+    Limits in limits {
+        /// Longest message that a client may send, in bytes, over a socket or by POST.
+        max_message_size: usize = "32KiB", Kind::Size { min: 128, max: 64 * MIB }, live true;
+        /// Most fragments that a message may come in. Honest clients use a handful; empty ones cost and carry nothing.
+        max_fragments: u32 = "1024", Kind::Count { min: 1, max: 16_777_216 }, live true;
+        /// Longest head of an HTTP request: its first line and headers.
+        max_head_size: usize = "16KiB", Kind::Size { min: 1024, max: MIB }, live true;
+        /// Deepest nesting of a message's JSON body.
+        body_depth: u32 = "64", Kind::Count { min: 1, max: 120 }, live true;
+        /// Bytes of room messages that may wait for a connection; past it, the member is read to from the log.
+        queue_bytes: usize = "256KiB", Kind::Size { min: 2048, max: GIB }, live true;
+        /// Bytes of replies that may wait for a connection, beside queue-bytes; past it, it is not read from.
+        reply_bytes: usize = "64KiB", Kind::Size { min: 2048, max: GIB }, live true;
+        /// Sends that a connection may have open. No more than 64, since a sender's last 64 keys are kept.
+        in_flight: u32 = "32", Kind::Count { min: 1, max: 64 }, live true;
+        /// Bytes of sends that may wait for the store in all; past it, no socket is read.
+        append_bytes: usize = "8MiB", Kind::Size { min: 4096, max: GIB }, live true;
+        /// Rooms that one session may be in.
+        rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
+        /// Newest messages of a room that are kept in memory for those who join, in bytes.
+        tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
+        /// The same for all rooms together.
+        tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
+        /// Connections in all. 0: as many as the limit of open files (NOFILE) allows.
+        max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live false;
+        /// Connections from one address (IPv6: one /64), loopback left out. 0: no limit.
+        max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
+        /// Largest room that tells who joins and leaves; larger ones tell counts only.
+        presence_max: u32 = "100", Kind::Count { min: 0, max: 100_000 }, live true;
+        /// Size at which a page of history or members is cut.
+        page_bytes: usize = "60000", Kind::Size { min: 1024, max: 16 * MIB }, live true;
+        /// Bytes read from one connection in one turn of the loop.
+        read_budget: usize = "64KiB", Kind::Size { min: 1024, max: 64 * MIB }, live true;
+        /// Messages queued to members in one turn of the loop; the rest waits for the next.
+        delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
+        /// Reads of the log under way at the same time.
+        reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
+        /// Requests of one connection.
+        request_rate: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// Requests of one connection that may come at once before request-rate counts.
+        request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
+        /// Faulty requests of one connection, before it is closed.
+        error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
+        /// New connections from one address (IPv6: one /64), loopback left out.
+        handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// New connections in all.
+        handshake_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+    }
+}

@@ -1,0 +1,120 @@
+//! Settings: where to listen and who may ask.
+
+use super::setting::{Kind, settings};
+use core::net::SocketAddr;
+
+settings! {
+    /// Where to listen and who may ask.
+    Listening in listening {
+        /// Address and port to listen on. Port 0 lets the system choose one, which is printed at start.
+        listen: Vec<SocketAddr> = "127.0.0.1:7077",
+            Kind::List { item: "IP:PORT", one_at_least: true, read: address }, live false;
+        /// Let everyone who can reach a listener that is not loopback read and write every room. Such a listener is
+        /// refused without this.
+        open: bool = "false", Kind::Flag, live false;
+        /// Host names, beside localhost and IP addresses, that requests to a loopback listener may name. For a proxy
+        /// that passes Host on.
+        host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
+        /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
+        allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let address = text.parse::<SocketAddr>();
+    let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077 or [::1]:7077";
+    address.map(|address| address.to_string()).map_err(|_| format!("{text:?} is not an address; {wrong}"))
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    match !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(format!("{text:?} is not a host name; write it without scheme and port, such as chat.example")),
+    }
+}
+
+/// An origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port where it is the scheme's own.
+fn origin(text: &str) -> Result<String, String> {
+    if text == "null" {
+        return Ok(text.to_string());
+    }
+    let wrong =
+        || format!("{text:?} is not an origin; write scheme://host or scheme://host:port without a path, or null");
+    let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
+    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    // A literal IPv6 address has colons of its own, inside brackets.
+    let after_host = authority.find(']').map_or(0, |end| end + 1);
+    let (host, port) = match authority.get(after_host..).unwrap_or("").rfind(':') {
+        Some(colon) => authority.split_at(after_host + colon),
+        None => (authority, ""),
+    };
+    let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(literal) => literal.parse::<core::net::Ipv6Addr>().is_ok(),
+        None => host_name(host).is_ok(),
+    };
+    let port_fits =
+        port.is_empty() || port[1..].bytes().all(|b| b.is_ascii_digit()) && port[1..].parse::<u16>().is_ok();
+    if !(scheme_fits && host_fits && port_fits) {
+        return Err(wrong());
+    }
+    let scheme = scheme.to_ascii_lowercase();
+    let own = matches!((scheme.as_str(), port), ("http", ":80") | ("https", ":443"));
+    Ok(format!("{scheme}://{}{}", host.to_ascii_lowercase(), if own { "" } else { port }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_take_one_form() {
+        for (text, form) in [
+            ("https://Chat.Example", "https://chat.example"),
+            ("HTTPS://a:443", "https://a"),
+            ("http://a:8080", "http://a:8080"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("http://[::1]", "http://[::1]"),
+            ("null", "null"),
+            ("app+x://local", "app+x://local"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(form), "{text}");
+        }
+        for bad in [
+            "",
+            "*",
+            "a",
+            "https://",
+            "https://a/",
+            "https://a:b",
+            "https://a:",
+            "https://a:70000",
+            "https://a:+1",
+            "://a",
+            "https://u@a",
+            "https://[::1",
+            "https://[x]",
+            "1://a",
+            "https://é",
+            "https://]a:1",
+            "https://*.a",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_names() {
+        for good in ["0.0.0.0:0", "[::1]:7077"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in ["7077", ":7077", "localhost:7077", "127.0.0.1", "127.0.0.1:70000", "::1:7077x"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+        assert_eq!(host_name("Chat.Example").as_deref(), Ok("chat.example"));
+        for bad in ["", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
+            assert!(host_name(bad).is_err(), "{bad}");
+        }
+    }
+}

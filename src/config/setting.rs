@@ -1,0 +1,327 @@
+//! What a setting is: its name, kind, default and text, and where its value lives in `Settings`. The `settings!` macro
+//! makes a group's struct and its table from one list, so that nothing is said twice.
+
+use super::{LogLevel, Settings, text};
+use crate::types::Durability;
+use core::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One setting, as declared.
+pub struct Setting {
+    /// The field's name, with underscores. [`Setting::flag`] and [`Setting::variable`] are made from it.
+    pub field: &'static str,
+    /// What it is, in a sentence or two.
+    pub doc: &'static str,
+    pub kind: Kind,
+    /// The default as one would write it; empty for an empty list.
+    pub default: &'static str,
+    /// A running server can take a new value.
+    pub live: bool,
+    pub(super) read: fn(&Settings) -> Value,
+    pub(super) write: fn(&mut Settings, Value) -> Option<()>,
+}
+
+/// What a value looks like, with its bounds (both ends allowed).
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Bytes: `60000`, `64k`, `32KiB`, `8MiB`, `1GiB`; all units are powers of 1024.
+    Size {
+        min: u64,
+        max: u64,
+    },
+    /// Milliseconds: `250ms`, `10s`, `2m`, `1h`, `7d`.
+    Duration {
+        min: u64,
+        max: u64,
+    },
+    Count {
+        min: u64,
+        max: u64,
+    },
+    /// Events per unit of time; 0 is no limit.
+    Rate {
+        per: &'static str,
+        max: u64,
+    },
+    Choice(&'static [&'static str]),
+    Flag,
+    Path,
+    /// A list; several flags, or commas. The function reads one item and gives it in its normal form.
+    List {
+        item: &'static str,
+        one_at_least: bool,
+        read: fn(&str) -> Result<String, String>,
+    },
+}
+
+/// A value that was read and lies within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Number(u64),
+    Text(String),
+    Flag(bool),
+    List(Vec<String>),
+}
+
+impl Setting {
+    /// `max-message-size`, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.field.replace('_', "-")
+    }
+
+    /// `RACERD_MAX_MESSAGE_SIZE`
+    pub fn variable(&self) -> String {
+        format!("RACERD_{}", self.field.to_ascii_uppercase())
+    }
+
+    /// Reads a value. `texts` is one text, or for a list any number.
+    ///
+    /// # Errors
+    /// What is wrong with it and what is allowed, in words, without the setting's name.
+    pub fn parse(&self, texts: &[&str]) -> Result<Value, String> {
+        self.kind.parse(texts)
+    }
+
+    /// Puts a value that [`Setting::parse`] gave into its field.
+    ///
+    /// # Errors
+    /// Where the number is too large for this machine.
+    pub fn apply(&self, settings: &mut Settings, value: Value) -> Result<(), String> {
+        (self.write)(settings, value).ok_or_else(|| "too large for this machine".to_string())
+    }
+
+    /// The value that holds in `settings`, as one would write it.
+    pub fn show(&self, settings: &Settings) -> String {
+        self.kind.show(&(self.read)(settings))
+    }
+}
+
+impl Kind {
+    fn parse(&self, texts: &[&str]) -> Result<Value, String> {
+        // Of a single-valued setting that was given twice, the last holds.
+        let last = texts.last().copied().unwrap_or("");
+        match *self {
+            Kind::Size { min, max } => text::size(last).and_then(|n| within(n, min, max, self)),
+            Kind::Duration { min, max } => text::duration(last).and_then(|n| within(n, min, max, self)),
+            Kind::Count { min, max } => text::count(last).and_then(|n| within(n, min, max, self)),
+            Kind::Rate { per, max } => text::rate(last, per).and_then(|n| within(n, 0, max, self)),
+            Kind::Choice(words) => match words.iter().find(|word| **word == last) {
+                Some(word) => Ok(Value::Text(word.to_string())),
+                None => Err(format!("allowed: {}", words.join(", "))),
+            },
+            Kind::Flag => text::flag(last).map(Value::Flag),
+            Kind::Path if last.is_empty() => Err("a path is missing".to_string()),
+            Kind::Path if last.contains('\0') => Err("a path has no zero byte in it".to_string()),
+            Kind::Path => Ok(Value::Text(last.to_string())),
+            Kind::List { one_at_least, read, .. } => {
+                let items =
+                    texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|item| !item.is_empty());
+                let mut list = Vec::new();
+                for item in items {
+                    let item = read(item)?;
+                    if !list.contains(&item) {
+                        list.push(item);
+                    }
+                }
+                if list.is_empty() && one_at_least {
+                    return Err("at least one is needed".to_string());
+                }
+                Ok(Value::List(list))
+            }
+        }
+    }
+
+    fn show(&self, value: &Value) -> String {
+        match (self, value) {
+            (Kind::Size { .. }, Value::Number(n)) => text::show_size(*n),
+            (Kind::Duration { .. }, Value::Number(n)) => text::show_duration(*n),
+            (Kind::Rate { per, .. }, Value::Number(n)) if *n > 0 => format!("{n}/{per}"),
+            (_, Value::Number(n)) => n.to_string(),
+            (_, Value::Text(text)) => text.clone(),
+            (_, Value::Flag(on)) => on.to_string(),
+            (_, Value::List(items)) => items.join(","),
+        }
+    }
+
+    /// What is allowed, for a person.
+    pub fn allowed(&self) -> String {
+        match self {
+            Kind::Size { min, max } | Kind::Duration { min, max } | Kind::Count { min, max } => {
+                format!("{} to {}", self.show(&Value::Number(*min)), self.show(&Value::Number(*max)))
+            }
+            Kind::Rate { max, per } => format!("0 (no limit) to {max}/{per}"),
+            Kind::Choice(words) => words.join(", "),
+            Kind::Flag => "true or false".to_string(),
+            Kind::Path => "a path".to_string(),
+            Kind::List { item, .. } => format!("a list of {item}"),
+        }
+    }
+
+    /// The word that stands for the value in `--help`; none for a flag.
+    pub fn placeholder(&self) -> &'static str {
+        match self {
+            Kind::Size { .. } => "SIZE",
+            Kind::Duration { .. } => "DURATION",
+            Kind::Count { .. } => "COUNT",
+            Kind::Rate { .. } => "RATE",
+            Kind::Choice(_) => "WORD",
+            Kind::Flag => "",
+            Kind::Path => "PATH",
+            Kind::List { item, .. } => item,
+        }
+    }
+}
+
+fn within(number: u64, min: u64, max: u64, kind: &Kind) -> Result<Value, String> {
+    match (min..=max).contains(&number) {
+        true => Ok(Value::Number(number)),
+        false => Err(format!("allowed: {}", kind.allowed())),
+    }
+}
+
+/// A type that a setting's value can be kept as.
+pub(super) trait Field: Sized {
+    /// `None` where the value does not fit, or (a mistake in the declaration that a test finds) is of another kind.
+    fn take(value: Value) -> Option<Self>;
+    fn give(&self) -> Value;
+}
+
+macro_rules! number_fields {
+    ($($type:ty),*) => {$(
+        impl Field for $type {
+            fn take(value: Value) -> Option<$type> {
+                match value {
+                    Value::Number(number) => number.try_into().ok(),
+                    _ => None,
+                }
+            }
+
+            fn give(&self) -> Value {
+                // proof: no target has a usize of more than 64 bits.
+                Value::Number(u64::try_from(*self).expect("64 bits hold every setting"))
+            }
+        }
+    )*};
+}
+number_fields!(u32, u64, usize);
+
+impl Field for bool {
+    fn take(value: Value) -> Option<bool> {
+        match value {
+            Value::Flag(on) => Some(on),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::Flag(*self)
+    }
+}
+
+impl Field for PathBuf {
+    fn take(value: Value) -> Option<PathBuf> {
+        match value {
+            Value::Text(text) => Some(PathBuf::from(text)),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.display().to_string())
+    }
+}
+
+impl Field for Vec<String> {
+    fn take(value: Value) -> Option<Vec<String>> {
+        match value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::List(self.clone())
+    }
+}
+
+impl Field for Vec<SocketAddr> {
+    fn take(value: Value) -> Option<Vec<SocketAddr>> {
+        match value {
+            Value::List(items) => items.iter().map(|item| item.parse().ok()).collect(),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::List(self.iter().map(SocketAddr::to_string).collect())
+    }
+}
+
+impl Field for Durability {
+    fn take(value: Value) -> Option<Durability> {
+        let Value::Text(word) = value else { return None };
+        [Durability::Full, Durability::Normal, Durability::Memory].into_iter().find(|level| level.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
+impl Field for LogLevel {
+    fn take(value: Value) -> Option<LogLevel> {
+        let Value::Text(word) = value else { return None };
+        LogLevel::ALL.into_iter().find(|level| level.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
+/// Declares a group: a struct with one public field per setting, its defaults, and the table `SETTINGS`.
+///
+/// A setting is its text, then `field: type = default, kind, live;` with `live` one of `true` and `false`. The group's
+/// struct is kept in the named field of `Settings`.
+macro_rules! settings {
+    ($(#[doc = $about:literal])+ $group:ident in $place:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:literal, $kind:expr, live $live:literal;)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $group {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        pub(super) static SETTINGS: &[$crate::config::Setting] = &[
+            $($crate::config::Setting {
+                field: stringify!($field),
+                doc: concat!($($doc),+),
+                kind: $kind,
+                default: $default,
+                live: $live,
+                read: |settings| $crate::config::setting::Field::give(&settings.$place.$field),
+                write: |settings, value| {
+                    settings.$place.$field = $crate::config::setting::Field::take(value)?;
+                    Some(())
+                },
+            },)+
+        ];
+
+        impl Default for $group {
+            fn default() -> $group {
+                let mut declared = SETTINGS.iter();
+                // Struct fields are evaluated in the order written, which is the table's.
+                $group { $($field: $crate::config::setting::default_of(declared.next()),)+ }
+            }
+        }
+    };
+}
+pub(super) use settings;
+
+/// The value of a setting's declared default.
+pub(super) fn default_of<T: Field>(setting: Option<&Setting>) -> T {
+    let value = setting.and_then(|setting| setting.parse(&[setting.default]).ok()).and_then(T::take);
+    // proof: depends on nothing but the declaration, and every run of any test or command goes through it.
+    value.expect("the declared default reads")
+}

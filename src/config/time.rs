@@ -1,0 +1,24 @@
+//! Settings: how long things may take. The first three carry gorilla/websocket's names.
+
+use super::setting::{Kind, settings};
+
+const DAY: u64 = 86_400_000;
+
+settings! {
+    /// How long things may take, in milliseconds.
+    Times in time {
+        /// A peer that takes no byte of what waits for it for that long is closed.
+        write_wait: u64 = "10s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// A peer that sends nothing for that long, not even a pong, is closed.
+        pong_wait: u64 = "60s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// A connection that is silent for that long is pinged. Shorter than the 30 s after which common proxies forget
+        /// a silent connection.
+        ping_period: u64 = "25s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// A request's head must be whole by then, and its body as long after the head.
+        header_timeout: u64 = "10s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// How long an HTTP connection is kept between two requests.
+        keep_alive: u64 = "75s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// How long a graceful stop may take.
+        drain_timeout: u64 = "10s", Kind::Duration { min: 0, max: DAY }, live true;
+    }
+}

@@ -1,0 +1,67 @@
+//! A rate with a burst, in eight bytes (the generic cell rate algorithm: one remembers when the bucket will be full
+//! again).
+
+use crate::types::Millis;
+
+/// So many a period, and so many at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Microseconds between two; 0 for no limit.
+    interval: u64,
+    burst: u64,
+}
+
+impl Rate {
+    /// `count` in `period` milliseconds, of which `burst` may come at once. A count of 0 is no limit.
+    pub fn new(count: u32, period: u64, burst: u32) -> Rate {
+        let interval = if count == 0 { 0 } else { (period * 1000 / u64::from(count)).max(1) };
+        Rate { interval, burst: u64::from(burst.max(1)) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    /// When it will be full, in microseconds.
+    full_at: u64,
+}
+
+impl Bucket {
+    /// Takes one. If none is left: the milliseconds until one is.
+    pub fn take(&mut self, rate: Rate, now: Millis) -> Result<(), u64> {
+        let now = now.0.saturating_mul(1000);
+        let full_at = self.full_at.max(now);
+        let over = (full_at - now).saturating_sub(rate.interval * (rate.burst - 1));
+        if over > 0 {
+            return Err(over.div_ceil(1000));
+        }
+        self.full_at = full_at + rate.interval;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let rate = Rate::new(20, 1000, 100);
+        let mut bucket = Bucket::default();
+        let at = Millis(5_000);
+        for _ in 0..100 {
+            assert_eq!(bucket.take(rate, at), Ok(()));
+        }
+        assert_eq!(bucket.take(rate, at), Err(50));
+        assert_eq!(bucket.take(rate, at.after(49)), Err(1));
+        assert_eq!(bucket.take(rate, at.after(50)), Ok(()));
+        assert_eq!(bucket.take(rate, at.after(50)), Err(50));
+        assert_eq!((0..200).filter(|_| bucket.take(rate, at.after(60_000)).is_ok()).count(), 100);
+    }
+
+    #[test]
+    fn no_limit() {
+        let rate = Rate::new(0, 1000, 1);
+        let mut bucket = Bucket::default();
+        assert!((0..10_000).all(|_| bucket.take(rate, Millis(1)).is_ok()));
+    }
+}

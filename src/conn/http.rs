@@ -1,0 +1,174 @@
+//! The HTTP phase of a connection: heads and bodies in, one request at a time.
+
+use super::{ConnLimits, Step};
+use crate::http::authority::CrossOrigin;
+use crate::http::head::{Fault, Head, HeadScan};
+use crate::http::problem::Problem;
+use crate::http::request::{Method, Request};
+use crate::http::response::CONTINUE;
+use crate::http::status::Status;
+use crate::types::Millis;
+
+pub struct Http {
+    phase: Phase,
+    /// When the current request began, or the last one was answered.
+    since: Millis,
+    /// Requests answered before this one.
+    answered: u32,
+}
+
+enum Phase {
+    Head {
+        buffer: Vec<u8>,
+        scan: HeadScan,
+    },
+    Body {
+        request: Box<Request>,
+        body: Vec<u8>,
+        length: usize,
+    },
+    /// A request was handed out and its answer is awaited; nothing is read meanwhile.
+    Waiting(Reply),
+}
+
+/// What an answer has to know of its request.
+#[derive(Debug, Default)]
+pub struct Reply {
+    pub keep_alive: bool,
+    pub to_head: bool,
+    pub cross_origin: Option<Box<CrossOrigin>>,
+}
+
+/// What a deadline means here.
+pub enum Expired {
+    /// Nothing was asked: close without a word.
+    Silent,
+    /// A request did not come whole.
+    Late(Problem),
+}
+
+impl Http {
+    pub fn new(now: Millis) -> Http {
+        Http { phase: Phase::head(), since: now, answered: 0 }
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(_))
+    }
+
+    /// Has the peer begun a request that is not whole?
+    pub fn is_idle(&self) -> bool {
+        matches!(&self.phase, Phase::Head { buffer, .. } if buffer.is_empty())
+    }
+
+    /// Takes bytes from the front of `input`; what to write at once (100 Continue) goes to `out`.
+    pub fn next(
+        &mut self,
+        input: &[u8],
+        now: Millis,
+        limits: &ConnLimits,
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Step<'static>>) {
+        match &mut self.phase {
+            Phase::Waiting(_) => (0, None),
+            Phase::Head { buffer, scan } => {
+                if buffer.is_empty() && self.answered > 0 && !input.is_empty() {
+                    self.since = now;
+                }
+                let before = buffer.len();
+                // One byte more than may be, so that the scan sees the excess.
+                let more = input.len().min((limits.head.max_head + 1).saturating_sub(before));
+                buffer.extend_from_slice(&input[..more]);
+                match scan.advance(buffer, &limits.head) {
+                    Head::Incomplete => (more, None),
+                    Head::Refused(fault) => (more, Some(self.refused(fault))),
+                    Head::Complete { request, used } => {
+                        let taken = used.saturating_sub(before);
+                        let length = request.body.bytes();
+                        if length == 0 {
+                            return (taken, Some(self.hand_out(request, Vec::new())));
+                        }
+                        if request.expects_continue && input.len() == taken {
+                            out.extend_from_slice(CONTINUE);
+                        }
+                        self.since = now;
+                        self.phase = Phase::Body { request: Box::new(request), body: Vec::new(), length };
+                        (taken, Some(Step::Again))
+                    }
+                }
+            }
+            Phase::Body { body, length, .. } => {
+                let more = input.len().min(*length - body.len());
+                body.extend_from_slice(&input[..more]);
+                if body.len() < *length {
+                    return (more, None);
+                }
+                let phase = std::mem::replace(&mut self.phase, Phase::Waiting(Reply::default()));
+                let Phase::Body { request, body, .. } = phase else { return (more, None) };
+                (more, Some(self.hand_out(*request, body)))
+            }
+        }
+    }
+
+    fn refused(&mut self, fault: Fault) -> Step<'static> {
+        self.phase = Phase::Waiting(Reply { keep_alive: false, to_head: fault.to_head, cross_origin: None });
+        Step::Malformed(fault.problem)
+    }
+
+    fn hand_out(&mut self, request: Request, body: Vec<u8>) -> Step<'static> {
+        self.phase = Phase::Waiting(Reply {
+            keep_alive: request.keep_alive,
+            to_head: request.method == Method::Head,
+            cross_origin: None,
+        });
+        Step::Request(Box::new(request), body)
+    }
+
+    /// What the answer being awaited has to know.
+    pub fn reply_mut(&mut self) -> Option<&mut Reply> {
+        match &mut self.phase {
+            Phase::Waiting(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// The answer is on its way: ready for the next request.
+    pub fn answered(&mut self, now: Millis) -> Option<Reply> {
+        if !self.is_waiting() {
+            return None;
+        }
+        self.since = now;
+        self.answered = self.answered.saturating_add(1);
+        match std::mem::replace(&mut self.phase, Phase::head()) {
+            Phase::Waiting(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
+        match &self.phase {
+            Phase::Waiting(_) => None,
+            Phase::Head { buffer, .. } if buffer.is_empty() && self.answered > 0 => {
+                Some(self.since.after(limits.keep_alive))
+            }
+            _ => Some(self.since.after(limits.header_timeout)),
+        }
+    }
+
+    pub fn expire(&mut self) -> Expired {
+        let (what, to_head) = match &self.phase {
+            Phase::Body { request, .. } => ("body", request.method == Method::Head),
+            _ if self.is_idle() => return Expired::Silent,
+            _ => ("head", false),
+        };
+        self.phase = Phase::Waiting(Reply { keep_alive: false, to_head, cross_origin: None });
+        let detail = format!("the request's {what} did not arrive whole in time");
+        Expired::Late(Problem::new(Status::RequestTimeout, detail).closing())
+    }
+}
+
+impl Phase {
+    fn head() -> Phase {
+        Phase::Head { buffer: Vec::new(), scan: HeadScan::default() }
+    }
+}

@@ -1,0 +1,242 @@
+//! What waits to be written to one socket: references to shared bytes and own ones, with an offset into the first. It
+//! knows how many bytes there are, not who takes them.
+//!
+//! The common case, one shared buffer for a whole turn that the socket takes at once, allocates nothing: the first
+//! chunk lies in the queue itself.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::ws;
+
+/// Bytes that many queues share.
+pub type Shared = Rc<Vec<u8>>;
+
+#[derive(Debug)]
+enum Chunk {
+    /// Whole frames that others queue, too: the part from `start` to `end`.
+    Shared { bytes: Shared, start: u32, end: u32 },
+    /// Whole frames for this socket only.
+    Frames(Vec<u8>),
+    /// Part of HTTP: no frame boundaries in it.
+    Http(Vec<u8>),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Shared { bytes, start, end } => &bytes[*start as usize..*end as usize],
+            Chunk::Frames(bytes) | Chunk::Http(bytes) => bytes,
+        }
+    }
+}
+
+/// Invariants: `rest` is empty while `first` is; `offset` lies within `first`; `length` is what is left to write.
+#[derive(Debug, Default)]
+pub struct WriteQueue {
+    first: Option<Chunk>,
+    /// Boxed, since few connections ever have it, and all of them have a queue.
+    #[allow(clippy::box_collection)]
+    rest: Option<Box<VecDeque<Chunk>>>,
+    /// So much of `first` is written.
+    offset: u32,
+    length: u32,
+}
+
+impl WriteQueue {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Queues part of a shared buffer: whole frames. No copy, and no allocation if nothing else waits.
+    pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32) {
+        if start < end {
+            self.push(Chunk::Shared { bytes: Rc::clone(bytes), start, end }, end - start);
+        }
+    }
+
+    /// Queues frames of this socket's own: `write` appends them to what waits already.
+    pub fn push_frames(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(Chunk::Frames(bytes)) = self.last_mut() {
+            let before = bytes.len();
+            write(bytes);
+            self.length += (bytes.len() - before) as u32;
+            return;
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        let length = bytes.len() as u32;
+        if length > 0 {
+            self.push(Chunk::Frames(bytes), length);
+        }
+    }
+
+    /// Queues part of an HTTP answer.
+    pub fn push_http(&mut self, bytes: Vec<u8>) {
+        let length = bytes.len() as u32;
+        if length > 0 {
+            self.push(Chunk::Http(bytes), length);
+        }
+    }
+
+    fn push(&mut self, chunk: Chunk, length: u32) {
+        self.length += length;
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.get_or_insert_default().push_back(chunk);
+        }
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Chunk> {
+        match self.rest.as_mut().and_then(|rest| rest.back_mut()) {
+            Some(chunk) => Some(chunk),
+            None => self.first.as_mut(),
+        }
+    }
+
+    /// What waits, in order, piece by piece.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.first.as_ref().map(|chunk| &chunk.bytes()[self.offset as usize..]);
+        first.into_iter().chain(self.rest.iter().flat_map(|rest| rest.iter()).map(Chunk::bytes))
+    }
+
+    /// So many bytes were taken. More than wait empties the queue.
+    pub fn advance(&mut self, mut taken: usize) {
+        self.length -= taken.min(self.length as usize) as u32;
+        if self.length == 0 {
+            *self = WriteQueue::default();
+            return;
+        }
+        while let Some(first) = &self.first {
+            let left = first.bytes().len() - self.offset as usize;
+            if taken < left {
+                self.offset += taken as u32;
+                return;
+            }
+            taken -= left;
+            self.offset = 0;
+            self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        }
+    }
+
+    /// Drops every frame of which nothing is written yet; one that is half written stays whole, since a cut one would
+    /// make garbage of whatever follows.
+    pub fn drop_unbegun(&mut self) {
+        let keep = match &self.first {
+            // An answer is one unit.
+            Some(Chunk::Http(bytes)) => bytes.len(),
+            Some(chunk) if self.offset > 0 => {
+                let bytes = chunk.bytes();
+                let mut end = 0;
+                while end < self.offset as usize {
+                    end += ws::frame_end(&bytes[end..]);
+                }
+                end
+            }
+            _ => 0,
+        };
+        let offset = self.offset;
+        match self.first.take() {
+            Some(mut chunk) if keep > offset as usize => {
+                match &mut chunk {
+                    Chunk::Shared { start, end, .. } => *end = *start + keep as u32,
+                    Chunk::Frames(bytes) | Chunk::Http(bytes) => bytes.truncate(keep),
+                }
+                *self = WriteQueue { first: Some(chunk), rest: None, offset, length: keep as u32 - offset };
+            }
+            _ => *self = WriteQueue::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(queue: &WriteQueue) -> Vec<u8> {
+        queue.pieces().flatten().copied().collect()
+    }
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        ws::data_frame(&mut out, true, payload);
+        out
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<WriteQueue>() <= 56, "{}", size_of::<WriteQueue>());
+    }
+
+    #[test]
+    fn an_error_close_cuts_no_frame() {
+        for written in 0..=12 {
+            let mut queue = WriteQueue::default();
+            // Frames of 4, 5 and 3 bytes.
+            let shared = Rc::new([frame(b"ab"), frame(b"cde"), frame(b"f")].concat());
+            queue.push_shared(&shared, 0, 12);
+            queue.push_frames(ws::ping_frame);
+            queue.advance(written);
+            queue.drop_unbegun();
+            let expected = match written {
+                0 | 4 | 9 | 12 => 0,
+                n @ 1..=3 => 4 - n,
+                n @ 5..=8 => 9 - n,
+                n => 12 - n,
+            };
+            assert_eq!(queue.len(), expected, "{written}");
+            assert_eq!(all(&queue), shared[written..written + expected]);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_whole() {
+        let mut queue = WriteQueue::default();
+        queue.push_http(b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec());
+        queue.push_frames(ws::ping_frame);
+        queue.advance(3);
+        queue.drop_unbegun();
+        assert!(all(&queue).ends_with(b"\r\n\r\n"));
+    }
+
+    proptest! {
+        /// Whatever is queued comes out once, in order, however it is taken.
+        #[test]
+        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..4, 0usize..40), 0..60)) {
+            let mut queue = WriteQueue::default();
+            let mut model: Vec<u8> = Vec::new();
+            let mut next = 0u8;
+            for (kind, size) in steps {
+                let bytes: Vec<u8> = (0..size).map(|i| next.wrapping_add(i as u8)).collect();
+                next = next.wrapping_add(size as u8);
+                match kind {
+                    0 => {
+                        queue.push_shared(&Rc::new(bytes.clone()), 0, size as u32);
+                        model.extend(bytes);
+                    }
+                    1 => {
+                        queue.push_frames(|out| out.extend(&bytes));
+                        model.extend(bytes);
+                    }
+                    2 => {
+                        queue.push_http(bytes.clone());
+                        model.extend(bytes);
+                    }
+                    _ => {
+                        queue.advance(size);
+                        model.drain(..size.min(model.len()));
+                    }
+                }
+                prop_assert_eq!(all(&queue), model.clone());
+                prop_assert_eq!(queue.len(), model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What stands behind the connections: the chat in racerd, an echo in the conformance example.
+
+use super::Connections;
+use crate::http::request::Request;
+use crate::store::{StoreEvent, StoreRequest};
+use crate::types::{ConnId, Millis};
+
+pub trait App {
+    /// A whole request. It is answered with [`Connections::respond`], now or later, or by an upgrade.
+    fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
+
+    fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str);
+
+    fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]);
+
+    /// The connection of this session is gone or closing.
+    fn gone(&mut self, net: &mut Connections, session: u32);
+
+    /// A queue that had no room has some again.
+    fn drained(&mut self, net: &mut Connections, session: u32);
+
+    fn store(&mut self, net: &mut Connections, event: StoreEvent);
+
+    /// Time passed: fires what is due.
+    fn time(&mut self, net: &mut Connections);
+
+    fn deadline(&self) -> Option<Millis>;
+
+    /// Ends the turn; true if something had to be left for the next.
+    fn end_turn(&mut self, net: &mut Connections) -> bool;
+
+    /// Moves out what the store is to do, in order.
+    fn take_requests(&mut self, requests: &mut Vec<StoreRequest>);
+
+    /// Waits so much for the store that nothing more may be read?
+    fn is_congested(&self) -> bool;
+
+    /// The server is about to stop.
+    fn stopping(&mut self);
+
+    /// Is everything that was accepted decided?
+    fn is_settled(&self) -> bool;
+
+    /// The last words to a WebSocket before it is closed for the stop.
+    fn farewell(&mut self, net: &mut Connections, conn: ConnId);
+}

@@ -1,0 +1,216 @@
+//! The chat behind the connections: requests to the hub and the store, and their answers back. The order of things is
+//! here and in the hub, once: committed, then acknowledged, then fanned out.
+
+mod outbox;
+mod requests;
+
+use outbox::Outbox;
+
+use super::app::App;
+use super::{Connections, Fact};
+use crate::api::{Access, answers};
+use crate::conn::Rate;
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::hub::{Hub, HubLimits};
+use crate::protocol;
+use crate::store::{Purpose, StoreEvent, StoreRequest, Ticket};
+use crate::types::{ConnId, Epoch, Millis, RoomId};
+use crate::ws::code;
+
+/// What the chat keeps within, beside the connections' and the hub's own limits.
+#[derive(Clone, Debug)]
+pub struct ChatLimits {
+    /// Bytes of bodies that may wait for the store in all.
+    pub append_bytes: usize,
+    pub body_depth: usize,
+    /// Requests of one connection.
+    pub requests: Rate,
+    /// Faulty ones.
+    pub errors: Rate,
+    /// What `welcome` says.
+    pub welcome: protocol::server::Limits,
+}
+
+pub struct Chat {
+    pub hub: Hub,
+    epoch: Epoch,
+    limits: ChatLimits,
+    access: Access,
+    random: Random,
+    /// Appends that the store has not decided, and the bytes of their bodies.
+    undecided: usize,
+    undecided_bytes: usize,
+    /// Why the store takes nothing, if it does not.
+    unavailable: Option<String>,
+    is_stopping: bool,
+}
+
+impl Chat {
+    /// `seed` comes from the system in production and from the test in tests.
+    pub fn new(hub: HubLimits, epoch: Epoch, limits: ChatLimits, access: Access, seed: u64) -> Chat {
+        Chat {
+            hub: Hub::new(hub, epoch.clone()),
+            epoch,
+            limits,
+            access,
+            random: Random(seed),
+            undecided: 0,
+            undecided_bytes: 0,
+            unavailable: None,
+            is_stopping: false,
+        }
+    }
+
+    /// Why `/readyz` says 503, if it does.
+    fn not_ready(&self) -> Option<Problem> {
+        if self.is_stopping {
+            return Some(answers::unavailable("the server is shutting down", 2));
+        }
+        let reason = self.unavailable.as_ref()?;
+        Some(answers::unavailable(format!("the store takes no messages: {reason}"), 5))
+    }
+
+    /// One more append is on its way to the store.
+    fn expect(&mut self, bytes: usize) {
+        self.undecided += 1;
+        self.undecided_bytes += bytes;
+    }
+}
+
+impl App for Chat {
+    fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
+        self.http_request(net, conn, &request, &body);
+    }
+
+    fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
+        self.socket_request(net, conn, text);
+    }
+
+    fn binary(&mut self, net: &mut Connections, conn: ConnId, _payload: &[u8]) {
+        // The codec refuses these at their header; should one come all the same, the answer is the same.
+        net.doom(conn, code::UNSUPPORTED, "binary message where text is spoken");
+    }
+
+    fn gone(&mut self, _net: &mut Connections, session: u32) {
+        self.hub.handle_gone(session);
+    }
+
+    fn drained(&mut self, net: &mut Connections, session: u32) {
+        self.hub.handle_drained(session, &mut Outbox { net, epoch: &self.epoch });
+    }
+
+    fn store(&mut self, net: &mut Connections, event: StoreEvent) {
+        match event {
+            StoreEvent::Appended(list) => {
+                for appended in list {
+                    self.undecided = self.undecided.saturating_sub(1);
+                    self.undecided_bytes = self.undecided_bytes.saturating_sub(appended.bytes);
+                    answered(net, &appended.ticket);
+                    self.hub.handle_appended(appended, &mut Outbox { net, epoch: &self.epoch });
+                }
+            }
+            StoreEvent::Page(page) => {
+                answered(net, &page.ticket);
+                self.hub.handle_page(page, &mut Outbox { net, epoch: &self.epoch });
+            }
+            StoreEvent::ReadFailed(failed) => {
+                answered(net, &failed.ticket);
+                let now = net.now().mono;
+                self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
+            }
+            StoreEvent::Available(Ok(())) => {
+                self.unavailable = None;
+                net.tell(Fact::StoreRecovered);
+            }
+            StoreEvent::Available(Err(reason)) => {
+                net.tell(Fact::StoreFailed { reason: reason.clone() });
+                self.unavailable = Some(reason);
+            }
+            StoreEvent::Died(reason) => {
+                net.tell(Fact::StoreFailed { reason: reason.clone() });
+                self.unavailable = Some(reason);
+                // Nothing of what is undecided will be answered.
+                self.undecided = 0;
+                self.undecided_bytes = 0;
+            }
+        }
+    }
+
+    fn time(&mut self, net: &mut Connections) {
+        let now = net.now().mono;
+        self.hub.handle_time(now, &mut Outbox { net, epoch: &self.epoch });
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        self.hub.deadline()
+    }
+
+    fn end_turn(&mut self, net: &mut Connections) -> bool {
+        let now = net.now().mono;
+        self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch })
+    }
+
+    fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
+        requests.extend(self.hub.poll_appends().map(StoreRequest::Append));
+        requests.extend(std::iter::from_fn(|| self.hub.poll_request()));
+    }
+
+    fn is_congested(&self) -> bool {
+        self.undecided_bytes > self.limits.append_bytes
+    }
+
+    fn stopping(&mut self) {
+        self.is_stopping = true;
+    }
+
+    fn is_settled(&self) -> bool {
+        self.undecided == 0
+    }
+
+    fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
+        // Spread, so that everyone's return is no stampede.
+        let reconnect = 250 + self.random.next() % 1500;
+        self.tell(net, conn, |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
+    }
+}
+
+impl Chat {
+    /// Queues one JSON object for one socket.
+    fn tell(&self, net: &mut Connections, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        net.push_frames(conn, |out| {
+            let mark = crate::ws::begin_text(out);
+            write(out);
+            crate::ws::end_text(out, mark);
+        });
+    }
+
+    /// The room that a request means: the one it names, or the one that the socket was opened on.
+    fn room_of(&self, net: &Connections, conn: ConnId, room: Option<RoomId>) -> Option<RoomId> {
+        room.or_else(|| net.get(conn)?.open()?.room.clone())
+    }
+}
+
+/// What a socket waited for came: it may be read again, if that held it.
+fn answered(net: &mut Connections, ticket: &Ticket) {
+    if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
+        match ticket.purpose {
+            Purpose::Send => open.in_flight = open.in_flight.saturating_sub(1),
+            Purpose::History => open.reading = false,
+            Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
+        }
+    }
+    net.release(ticket.conn);
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): for names and ids that need not be secret.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+}

@@ -1,0 +1,227 @@
+//! What clients ask, by socket and by HTTP, carried out with the hub.
+
+use super::{Chat, Outbox};
+use crate::api::{self, Action, answers};
+use crate::engine::Connections;
+use crate::http::authority::CrossOrigin;
+use crate::http::request::{Method, Request as HttpRequest};
+use crate::hub::{HubError, Roster};
+use crate::protocol::client::{Bounds, parse};
+use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
+use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
+use crate::types::{Author, ConnId, MemberId, Name, SessionId};
+use crate::ws::code;
+
+impl Chat {
+    // By socket.
+
+    /// One text frame: at most one request a frame, answered or refused by its id.
+    pub(super) fn socket_request(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
+        let now = net.now().mono;
+        let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) else { return };
+        let within_rate = open.requests.take(self.limits.requests, now);
+        let bounds = Bounds { body_depth: self.limits.body_depth, page_messages: api::PAGE_MAX };
+        let done = match (parse(text, &bounds), within_rate) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(request), Err(wait)) => Err(Refusal {
+                retry_after_ms: Some(wait),
+                ..Refusal::new(request.id, ErrorCode::RateLimited, "too many requests on this connection")
+            }),
+            (Ok(request), Ok(())) => self.carry_out(net, conn, request),
+        };
+        if let Err(refusal) = done {
+            self.refuse(net, conn, &refusal);
+        }
+    }
+
+    fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
+        self.tell(net, conn, |out| server::error(out, refusal));
+        let now = net.now().mono;
+        if refusal.code.is_clients_fault()
+            && let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut())
+            && open.errors.take(self.limits.errors, now).is_err()
+        {
+            net.doom(conn, code::POLICY, "too many faulty requests");
+        }
+    }
+
+    fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
+        let id = request.id;
+        let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
+        let room = |room| {
+            let room = self.room_of(net, conn, room);
+            room.ok_or_else(|| Refusal::field(id, "room", "'room' is missing: this socket was opened on no room"))
+        };
+        let hub_error = |error| server::refusal(id, error);
+        match request.command {
+            Command::Join { room: named, start, presence } => {
+                let room = room(named)?;
+                self.hub
+                    .handle_join(session, id, room, start, presence, &mut Outbox { net, epoch: &self.epoch })
+                    .map_err(hub_error)
+            }
+            Command::Leave { room: named } => {
+                let room = room(named)?;
+                self.hub.handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch }).map_err(hub_error)
+            }
+            Command::Send { room: named, key, body } => {
+                let room = room(named)?;
+                let bytes = body.len();
+                let at = net.now().wall;
+                self.hub.handle_send(session, id, room, key, body, at).map_err(hub_error)?;
+                self.expect(bytes);
+                if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
+                    open.in_flight += 1;
+                }
+                Ok(())
+            }
+            Command::Signal { room: named, body } => {
+                let room = room(named)?;
+                self.hub.handle_signal(session, &room, body).map_err(hub_error)
+            }
+            Command::History { room: named, span, limit } => {
+                let room = room(named)?;
+                if !self.hub.is_member(session, &room) {
+                    return Err(hub_error(HubError::NotJoined));
+                }
+                if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
+                    open.reading = true;
+                }
+                let ticket = Ticket { conn, purpose: Purpose::History, tag: id.unwrap_or(NO_ID) };
+                self.hub.handle_read(ticket, room, span, limit);
+                Ok(())
+            }
+            Command::Members { room: named } => {
+                let room = room(named)?;
+                if !self.hub.is_member(session, &room) {
+                    return Err(hub_error(HubError::NotJoined));
+                }
+                let (count, members, more) = self.hub.roster(&room);
+                let roster = Roster { count, members: &members, more };
+                self.tell(net, conn, |out| server::members(out, id, &room, &roster));
+                Ok(())
+            }
+            Command::Resume => Err(Refusal::new(
+                id,
+                ErrorCode::NotResumable,
+                "this server keeps no sessions; join with 'after' and 'epoch' to go on where you were",
+            )),
+            Command::Ping => {
+                self.tell(net, conn, |out| server::pong(out, id, self.hub.heads(session)));
+                Ok(())
+            }
+        }
+    }
+
+    // By HTTP.
+
+    pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &HttpRequest, body: &[u8]) {
+        let Some(connection) = net.get_mut(conn) else { return };
+        let loopback = connection.loopback;
+        let cross_origin = CrossOrigin::of(&request.headers, &self.access.origins);
+        if let Some(reply) = connection.reply_mut() {
+            // Also on refusals: a page may only then read why.
+            reply.cross_origin = cross_origin.clone().map(Box::new);
+        }
+        match api::action(request, &self.access, loopback) {
+            Err(problem) => net.refuse(conn, problem),
+            Ok(Action::Socket { room }) => {
+                if let Err(problem) = self.open_socket(net, conn, request, room) {
+                    net.refuse(conn, problem);
+                }
+            }
+            Ok(Action::Browse { room, span, limit }) => {
+                let ticket = Ticket { conn, purpose: Purpose::Browse, tag: NO_ID };
+                self.hub.handle_read(ticket, room, span, limit);
+            }
+            Ok(Action::Publish { room, name, key }) => match api::published_body(body, self.limits.body_depth) {
+                Err(problem) => net.refuse(conn, problem),
+                Ok(body) => {
+                    self.expect(body.len());
+                    let name = name.unwrap_or_else(|| self.guest());
+                    self.hub.handle_publish(Append {
+                        ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
+                        room,
+                        author: Author { member: None, name },
+                        key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
+                        body,
+                        at: net.now().wall,
+                    });
+                }
+            },
+            Ok(Action::Members { room }) => {
+                let (count, members, more) = self.hub.roster(&room);
+                net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
+            }
+            Ok(Action::Home) => net.respond(conn, answers::home(), false),
+            Ok(Action::Health) => net.respond(conn, answers::health(), false),
+            Ok(Action::Ready) => match self.not_ready() {
+                None => net.respond(conn, answers::ready(), false),
+                Some(problem) => net.respond(conn, problem.into_response(), false),
+            },
+            Ok(Action::Options { allow }) => {
+                let mut response = answers::options(allow);
+                if let Some(origin) = cross_origin
+                    && request.headers.contains("Access-Control-Request-Method")
+                {
+                    for (name, value) in origin.preflight(allow) {
+                        response = response.header(name, value);
+                    }
+                }
+                net.respond(conn, response, false);
+            }
+        }
+    }
+
+    /// Upgrades, greets, and joins the room that the URL names.
+    fn open_socket(
+        &mut self,
+        net: &mut Connections,
+        conn: ConnId,
+        request: &HttpRequest,
+        room: Option<crate::types::RoomId>,
+    ) -> Result<(), crate::http::problem::Problem> {
+        if self.is_stopping {
+            return Err(answers::unavailable("the server is shutting down", 2).closing());
+        }
+        // A browser cannot see why an upgrade failed, so the same refusals come before the 426 (DESIGN: "HTTP").
+        if request.method == Method::Get {
+            net.admit_handshake(conn).map_err(crate::http::problem::Problem::closing)?;
+        }
+        let opening = api::socket(request)?;
+        let member = MemberId::from_random(self.random.next());
+        let mut session_id = [0; 16];
+        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
+        let name = opening.name.unwrap_or_else(|| self.guest());
+        let now = net.now().mono;
+        let session = self.hub.handle_session(SessionId(session_id), member, name.clone(), conn);
+        if let Some(connection) = net.get_mut(conn) {
+            connection.upgrade(&opening.upgrade, session, room.clone(), now);
+        }
+        let welcome = self.limits.welcome;
+        self.tell(net, conn, |out| server::welcome(out, member, &name, &welcome));
+        if let Some(room) = room
+            && let Err(error) = self.hub.handle_join(
+                session,
+                None,
+                room,
+                opening.start,
+                opening.presence,
+                &mut Outbox { net, epoch: &self.epoch },
+            )
+        {
+            self.refuse(net, conn, &server::refusal(None, error));
+        }
+        Ok(())
+    }
+
+    /// A name for who gave none.
+    fn guest(&mut self) -> Name {
+        const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let random = self.random.next();
+        let tail: String = (0..4).map(|i| char::from(LETTERS[(random >> (5 * i)) as usize & 31])).collect();
+        // proof: ten letters and digits are a name.
+        Name::parse(&format!("guest-{tail}")).expect("letters and digits")
+    }
+}

@@ -1,0 +1,203 @@
+//! Finding the end of a request's head while it comes in, in work proportional to its bytes: each byte is looked at
+//! once here, in whatever pieces it came, and the whole head is parsed once, by [`request::parse`](super::request).
+//!
+//! What can only be refused is refused at its first wrong byte, so that nobody waits for a deadline to learn it. The
+//! verdict depends on the bytes alone, never on how they were cut.
+
+use super::problem::Problem;
+use super::request::{self, Request};
+use super::status::Status;
+
+/// Most header fields of one request.
+pub const MAX_FIELDS: usize = 100;
+/// Longest method, in bytes: longer than any that there is (RFC 9112 §3 then asks for 501).
+const MAX_METHOD: usize = 32;
+/// Most empty lines before a request line. Old clients sent one after a POST's body (RFC 9112 §2.2).
+const MAX_EMPTY_LINES: u8 = 4;
+
+/// How much of a request is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes from the request line to the empty line, both included. Past it: 431.
+    pub max_head: usize,
+    /// Bytes of the request target. Past it: 414.
+    pub max_target: usize,
+    /// Bytes of the body, as announced. Past it: 413.
+    pub max_body: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> HeadLimits {
+        HeadLimits { max_head: 16 * 1024, max_target: 8 * 1024, max_body: 32 * 1024 }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Head {
+    /// More bytes are needed.
+    Incomplete,
+    /// A request; `used` bytes of the buffer were its head, what follows is its body.
+    Complete { request: Request, used: usize },
+    /// No request. The connection must end with the answer: where a next request would begin is not known.
+    Refused(Fault),
+}
+
+/// Why a head is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub problem: Problem,
+    /// It came with the method HEAD: the answer has no body.
+    pub to_head: bool,
+}
+
+/// Where the reading of one head stands.
+#[derive(Clone, Debug, Default)]
+pub struct HeadScan {
+    /// All bytes before it have been looked at.
+    scanned: usize,
+    /// Where the request line begins, after empty lines.
+    start: usize,
+    /// Where the current line begins.
+    line: usize,
+    /// Lines that are whole: the request line, then fields.
+    lines: usize,
+    empty_lines: u8,
+    after_cr: bool,
+    place: Place,
+    /// How many bytes were looked at, for the tests.
+    #[cfg(test)]
+    looked_at: usize,
+}
+
+/// Where in the request line.
+#[derive(Clone, Copy, Debug, Default)]
+enum Place {
+    #[default]
+    Method,
+    Target {
+        from: usize,
+    },
+    Version,
+}
+
+impl HeadScan {
+    /// Looks at what is new in `buffer`, which holds all bytes since the request before ended. After `Complete` the
+    /// scan is ready for the next request, whose bytes begin behind the body; after `Refused` it says the same again.
+    pub fn advance(&mut self, buffer: &[u8], limits: &HeadLimits) -> Head {
+        while let Some(&byte) = buffer.get(self.scanned) {
+            #[cfg(test)]
+            {
+                self.looked_at += 1;
+            }
+            match self.step(byte, limits) {
+                Ok(false) => self.scanned += 1,
+                Ok(true) => {
+                    let used = self.scanned + 1;
+                    let head = buffer.get(self.start..used).unwrap_or_default();
+                    return match request::parse(head, limits) {
+                        Ok(request) => {
+                            *self = HeadScan::default();
+                            Head::Complete { request, used }
+                        }
+                        Err(problem) => self.refused(buffer, problem),
+                    };
+                }
+                Err(problem) => return self.refused(buffer, problem),
+            }
+        }
+        Head::Incomplete
+    }
+
+    fn refused(&self, buffer: &[u8], problem: Problem) -> Head {
+        let to_head = buffer.get(self.start..).is_some_and(|head| head.starts_with(b"HEAD "));
+        Head::Refused(Fault { problem: problem.closing(), to_head })
+    }
+
+    /// Takes the byte at `scanned`; true where it is the head's last. Changes nothing where it refuses.
+    fn step(&mut self, byte: u8, limits: &HeadLimits) -> Result<bool, Problem> {
+        let at = self.scanned;
+        if at - self.start >= limits.max_head {
+            return Err(Problem::new(
+                Status::HeaderFieldsTooLarge,
+                format!("the request line and headers are longer than {} bytes", limits.max_head),
+            ));
+        }
+        match byte {
+            b'\n' if self.after_cr => self.end_line(at),
+            // Refused, though RFC 9112 §2.2 allows to take it for a line end: a proxy before us may have read it
+            // otherwise.
+            b'\n' => Err(malformed("a line ends in a bare line feed; lines must end in CR LF")),
+            _ if self.after_cr => Err(malformed("a carriage return stands without a line feed behind it")),
+            b'\r' => {
+                self.after_cr = true;
+                Ok(false)
+            }
+            0x16 if at == self.start => Err(malformed(
+                "this port speaks plain HTTP, and the request begins like TLS: use http:// or ws://, \
+                 or ask the proxy that ends TLS",
+            )),
+            0..=8 | 10..=31 | 127 => Err(malformed("the request head contains a control character")),
+            _ if self.lines == 0 => self.in_request_line(byte, at, limits).map(|()| false),
+            _ if at == self.line => self.begin_field(byte).map(|()| false),
+            _ => Ok(false),
+        }
+    }
+
+    /// The line feed at `at` ends a line. Its carriage return stands before it, so `at` is not 0.
+    fn end_line(&mut self, at: usize) -> Result<bool, Problem> {
+        let empty = at - 1 == self.line;
+        if empty && self.lines > 0 {
+            return Ok(true);
+        }
+        if empty {
+            if self.empty_lines == MAX_EMPTY_LINES {
+                return Err(malformed("too many empty lines stand before the request line"));
+            }
+            self.empty_lines += 1;
+            self.start = at + 1;
+        } else {
+            self.lines += 1;
+        }
+        self.line = at + 1;
+        self.after_cr = false;
+        Ok(false)
+    }
+
+    fn in_request_line(&mut self, byte: u8, at: usize, limits: &HeadLimits) -> Result<(), Problem> {
+        match self.place {
+            Place::Method if byte == b' ' => self.place = Place::Target { from: at + 1 },
+            Place::Method if at - self.start >= MAX_METHOD => return Err(request::unknown_method()),
+            Place::Target { .. } if byte == b' ' => self.place = Place::Version,
+            Place::Target { from } if at - from >= limits.max_target => {
+                return Err(Problem::new(
+                    Status::UriTooLong,
+                    format!("the request's path and query are longer than {} bytes", limits.max_target),
+                ));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn begin_field(&self, byte: u8) -> Result<(), Problem> {
+        if byte == b' ' || byte == b'\t' {
+            // RFC 9112 §5.2; before the first field: §2.2.
+            return Err(malformed("a header line begins with a blank; folded headers are obsolete"));
+        }
+        // One of the lines is the request line.
+        if self.lines > MAX_FIELDS {
+            return Err(Problem::new(
+                Status::HeaderFieldsTooLarge,
+                format!("the request has more than {MAX_FIELDS} header fields"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn malformed(detail: &'static str) -> Problem {
+    Problem::new(Status::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! A request's header fields. Kept in two allocations while the request is handled; an idle connection has none.
+
+use std::fmt;
+
+use super::problem::Problem;
+use super::status::Status;
+
+/// Header fields in the order in which they came. Names compare without case (RFC 9110 §5.1). Values have lost the
+/// blanks around them; one that is not UTF-8 is read as ISO-8859-1, so that two different values stay different.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// Name, value, name, value ... without anything in between.
+    text: String,
+    fields: Vec<Field>,
+}
+
+/// Where a field ends in `text`. Its name begins where the field before it ends, its value where its name ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Field {
+    name_end: usize,
+    value_end: usize,
+}
+
+impl Headers {
+    /// Takes fields whose names and values have been checked for their characters.
+    pub(super) fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
+        let mut headers = Headers::default();
+        for (name, value) in fields {
+            headers.text.push_str(name);
+            let name_end = headers.text.len();
+            match str::from_utf8(value) {
+                Ok(value) => headers.text.push_str(value),
+                Err(_) => headers.text.extend(value.iter().map(|&byte| char::from(byte))),
+            }
+            headers.fields.push(Field { name_end, value_end: headers.text.len() });
+        }
+        headers
+    }
+
+    /// All fields as (name, value).
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.fields.iter().map(move |field| {
+            let name = self.text.get(start..field.name_end).unwrap_or_default();
+            let value = self.text.get(field.name_end..field.value_end).unwrap_or_default();
+            start = field.value_end;
+            (name, value)
+        })
+    }
+
+    /// The values of all lines with this name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The value of a field that may stand in a request once at most; twice is a 400 that names it.
+    pub fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, Problem> {
+        let mut values = self.all(name);
+        let first = values.next();
+        match values.next() {
+            None => Ok(first),
+            Some(_) => {
+                Err(Problem::new(Status::BadRequest, format!("the header {name} may be sent once only")).closing())
+            }
+        }
+    }
+
+    /// The items of a comma list over all its lines, without blanks around them and without the empty ones
+    /// (RFC 9110 §5.6.1.2).
+    pub fn tokens<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.all(name)
+            .flat_map(|value| value.split(','))
+            .map(|item| item.trim_matches([' ', '\t']))
+            .filter(|item| !item.is_empty())
+    }
+
+    /// Whether a comma list has this item, compared without case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.tokens(name).any(|item| item.eq_ignore_ascii_case(token))
+    }
+}
+
+impl fmt::Debug for Headers {
+    /// The names only: values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &[u8])]) -> Headers {
+        Headers::collect(fields.iter().copied())
+    }
+
+    #[test]
+    fn lists_join_their_lines() {
+        let headers = headers(&[("Connection", b",, keep-alive ,\t,"), ("X", b"a"), ("CONNECTION", b"Upgrade,x y")]);
+        assert_eq!(headers.tokens("connection").collect::<Vec<_>>(), ["keep-alive", "Upgrade", "x y"]);
+        assert!(headers.has_token("connection", "upgrade"));
+        assert!(!headers.has_token("connection", "up"));
+        assert!(!headers.has_token("connection", "upgrade,x y"));
+        assert!(!headers.has_token("upgrade", "upgrade"));
+    }
+
+    #[test]
+    fn one_is_one() {
+        let headers = headers(&[("A", b"1"), ("b", b""), ("a", b"1"), ("C", b"x")]);
+        assert_eq!(headers.one("B"), Ok(Some("")));
+        assert_eq!(headers.one("c"), Ok(Some("x")));
+        assert_eq!(headers.one("d"), Ok(None));
+        assert_eq!(headers.one("a").map_err(|problem| problem.status), Err(Status::BadRequest));
+        assert_eq!(headers.all("a").collect::<Vec<_>>(), ["1", "1"]);
+    }
+
+    #[test]
+    fn values_of_any_bytes_are_text_and_stay_different() {
+        let headers = headers(&[("a", b"\xe9"), ("b", b"\xe8"), ("c", "\u{fffd}".as_bytes()), ("d", "Zoë".as_bytes())]);
+        assert_eq!(headers.iter().map(|(_, value)| value).collect::<Vec<_>>(), ["é", "è", "\u{fffd}", "Zoë"]);
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert_eq!(format!("{:?}", headers(&[("Authorization", b"secret")])), r#"["Authorization"]"#);
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading one whole request head (RFC 9112 §3): httparse takes it apart, what its parts mean is checked here.
+
+use super::authority::Authority;
+use super::framing::{self, BodyLength};
+use super::head::{HeadLimits, MAX_FIELDS};
+use super::headers::Headers;
+use super::problem::Problem;
+use super::status::Status;
+use super::target::Target;
+
+/// A request without its body. Lives only while it is handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: Method,
+    pub target: Target,
+    /// Whom the request is for: the authority of an absolute target, else the Host header. `None` where an HTTP/1.0
+    /// client named nobody.
+    pub authority: Option<Authority>,
+    pub version: Version,
+    pub headers: Headers,
+    pub body: BodyLength,
+    /// Whether the client expects to send more requests on this connection (RFC 9112 §9.3). Never where it asks for an
+    /// upgrade: a proxy that saw the wish may pass later bytes on unseen, so they are not read as HTTP if it isn't
+    /// granted.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue`, or for a final answer, before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// The methods that some resource could have. All others are refused with 501 before a route is looked for (RFC 9110
+/// §9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+impl Method {
+    /// Methods are case-sensitive (RFC 9110 §9.1).
+    fn parse(token: &str) -> Option<Method> {
+        Some(match token {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// Reads a head that ends in its empty line. Every refusal must close the connection.
+pub(super) fn parse(head: &[u8], limits: &HeadLimits) -> Result<Request, Problem> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parts = httparse::Request::new(&mut fields);
+    match parts.parse(head) {
+        Ok(httparse::Status::Complete(used)) if used == head.len() => {}
+        Ok(_) => return Err(malformed("the request head is malformed")),
+        Err(error) => return Err(explain(error, head)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parts.method, parts.path, parts.version) else {
+        return Err(malformed("the request line is malformed"));
+    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let method = Method::parse(method).ok_or_else(unknown_method)?;
+    let headers = Headers::collect(parts.headers.iter().map(|field| (field.name, field.value)));
+
+    let host = host(&headers, version)?;
+    let (target, authority) = Target::parse(target, method)?;
+    let body = framing::body_length(&headers, version, limits.max_body)?;
+    let expects_continue = framing::expects_continue(&headers, version)? && body != BodyLength::None;
+    let keep_alive = framing::keep_alive(&headers, version) && !headers.contains("upgrade");
+    Ok(Request { method, target, authority: authority.or(host), version, headers, body, keep_alive, expects_continue })
+}
+
+pub(super) fn unknown_method() -> Problem {
+    Problem::new(
+        Status::NotImplemented,
+        "this method is not known here; methods are GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, in capitals",
+    )
+}
+
+fn malformed(detail: &'static str) -> Problem {
+    Problem::new(Status::BadRequest, detail)
+}
+
+/// The Host header: exactly one in HTTP/1.1, one or none before, and valid (RFC 9112 §3.2).
+fn host(headers: &Headers, version: Version) -> Result<Option<Authority>, Problem> {
+    match headers.one("Host")? {
+        Some(text) => match Authority::parse(text) {
+            Some(authority) => Ok(Some(authority)),
+            None => Err(malformed("the Host header is not a host name or address with or without a port")),
+        },
+        None if version == Version::Http10 => Ok(None),
+        None => Err(malformed("the Host header is missing")),
+    }
+}
+
+/// What httparse did not like, for people.
+fn explain(error: httparse::Error, head: &[u8]) -> Problem {
+    match error {
+        httparse::Error::HeaderName => malformed(
+            "a header's name is malformed; it consists of letters, digits and hyphens, \
+             and the colon follows without a blank",
+        ),
+        httparse::Error::HeaderValue => malformed("a header's value contains a control character"),
+        httparse::Error::Version if names_a_version(head) => Problem::new(
+            Status::VersionNotSupported,
+            "this server speaks HTTP/1.1 and HTTP/1.0; for HTTP/2 or HTTP/3 put a proxy before it",
+        ),
+        httparse::Error::TooManyHeaders => {
+            Problem::new(Status::HeaderFieldsTooLarge, "the request has too many header fields")
+        }
+        _ => malformed("the request line is malformed; it has the form METHOD /path HTTP/1.1"),
+    }
+}
+
+/// Whether the request line ends in some version of HTTP, `HTTP/2.0` say (RFC 9112 §2.3).
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let version = line.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}

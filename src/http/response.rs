@@ -1,0 +1,255 @@
+//! Writing answers: status line, headers, body. The date comes in as text, there is no clock here.
+
+use std::borrow::Cow;
+
+use super::status::Status;
+
+/// The interim answer to `Expect: 100-continue` (RFC 9110 §10.1.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// One final answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: Status,
+    headers: Vec<(&'static str, String)>,
+    content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Empty,
+    Whole {
+        media_type: &'static str,
+        bytes: Cow<'static, [u8]>,
+    },
+    /// The body follows later and ends with the connection.
+    Stream {
+        media_type: &'static str,
+    },
+}
+
+/// What an answer depends on beside itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// An IMF-fixdate ([`imf_fixdate`]); `None` where the clock is not to be trusted (RFC 9110 §6.6.1).
+    pub date: Option<&'a str>,
+    /// Whether another request may follow on the connection. A stream ends it in any case.
+    pub keep_alive: bool,
+    /// The request was a HEAD: the same headers and no body (RFC 9110 §9.3.2).
+    pub to_head: bool,
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn empty(status: Status) -> Response {
+        Response { status, headers: Vec::new(), content: Content::Empty }
+    }
+
+    /// An answer with a body.
+    pub fn whole(status: Status, media_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response { status, headers: Vec::new(), content: Content::Whole { media_type, bytes: bytes.into() } }
+    }
+
+    /// An answer that is true now only: no cache keeps it, no browser guesses at its type.
+    pub fn of_api(status: Status, media_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response::whole(status, media_type, bytes)
+            .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff")
+    }
+
+    /// The head of an answer whose body is written later, piece by piece, and ends with the connection.
+    pub fn stream(media_type: &'static str) -> Response {
+        Response { status: Status::Ok, headers: Vec::new(), content: Content::Stream { media_type } }
+            .header("Cache-Control", "no-store")
+            .header("X-Content-Type-Options", "nosniff")
+    }
+
+    /// The same with one more header. What may not stand in a value (RFC 9110 §5.5) becomes a blank, so that no value
+    /// can end its line, whoever wrote it. `Connection`, `Content-Length`, `Content-Type` and `Date` are not for here.
+    pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Response {
+        let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { ' ' };
+        self.headers.push((name, value.as_ref().chars().map(visible).collect()));
+        self
+    }
+
+    /// Appends the answer to `out`.
+    pub fn write(&self, out: &mut Vec<u8>, sending: Sending<'_>) {
+        put(out, format_args!("HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason()));
+        if let Some(date) = sending.date {
+            put(out, format_args!("Date: {date}\r\n"));
+        }
+        let bodiless = self.status.is_bodiless();
+        match &self.content {
+            _ if bodiless => {}
+            Content::Empty => put(out, format_args!("Content-Length: 0\r\n")),
+            Content::Whole { media_type, bytes } => {
+                put(out, format_args!("Content-Type: {media_type}\r\nContent-Length: {}\r\n", bytes.len()));
+            }
+            Content::Stream { media_type } => put(out, format_args!("Content-Type: {media_type}\r\n")),
+        }
+        // Said in any case: an HTTP/1.0 client takes silence for close, an HTTP/1.1 client for keep-alive.
+        let stays = sending.keep_alive && !matches!(self.content, Content::Stream { .. });
+        // Who sends Upgrade names it in Connection, so that no proxy passes it on (RFC 9110 §7.8).
+        let upgrade = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+        put(
+            out,
+            format_args!(
+                "Connection: {}{}\r\n",
+                if upgrade { "Upgrade, " } else { "" },
+                if stays { "keep-alive" } else { "close" }
+            ),
+        );
+        for (name, value) in &self.headers {
+            put(out, format_args!("{name}: {value}\r\n"));
+        }
+        out.extend_from_slice(b"\r\n");
+        if let Content::Whole { bytes, .. } = &self.content
+            && !sending.to_head
+            && !bodiless
+        {
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.extend_from_slice(text.to_string().as_bytes());
+}
+
+/// The date of an answer in the one form that is sent (RFC 9110 §5.6.7), from seconds since 1970. Ends with the year
+/// 9999, the last that has four digits.
+pub fn imf_fixdate(unix_seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [(&str, u64); 12] = [
+        ("Jan", 31),
+        ("Feb", 28),
+        ("Mar", 31),
+        ("Apr", 30),
+        ("May", 31),
+        ("Jun", 30),
+        ("Jul", 31),
+        ("Aug", 31),
+        ("Sep", 30),
+        ("Oct", 31),
+        ("Nov", 30),
+        ("Dec", 31),
+    ];
+    const LAST: u64 = 253_402_300_799;
+
+    let seconds = unix_seconds.min(LAST);
+    let days = seconds / 86_400;
+    // Of seven, and 1970 began on a Thursday.
+    let weekday = DAYS[(days % 7) as usize];
+
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (mut year, mut rest) = (1970, days);
+    while rest >= 365 + u64::from(leap(year)) {
+        rest -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let mut month = "Dec";
+    for (name, days) in MONTHS {
+        let days = days + u64::from(name == "Feb" && leap(year));
+        month = name;
+        if rest < days {
+            break;
+        }
+        rest -= days;
+    }
+    let of_day = seconds % 86_400;
+    format!(
+        "{weekday}, {:02} {month} {year:04} {:02}:{:02}:{:02} GMT",
+        rest + 1,
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::problem::Problem;
+    use proptest::prelude::*;
+
+    fn written(response: &Response, keep_alive: bool, to_head: bool) -> String {
+        let mut out = b"before ".to_vec();
+        response.write(&mut out, Sending { date: Some("Sun, 06 Nov 1994 08:49:37 GMT"), keep_alive, to_head });
+        String::from_utf8(out).unwrap().strip_prefix("before ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn an_answer_in_full() {
+        let response = Response::of_api(Status::Created, "application/json", &b"{\"seq\":1}"[..]);
+        let head = "HTTP/1.1 201 Created\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
+            Content-Length: 9\r\nConnection: keep-alive\r\nCache-Control: no-store\r\n\
+            X-Content-Type-Options: nosniff\r\n\r\n";
+        assert_eq!(written(&response, true, false), format!("{head}{{\"seq\":1}}"));
+        assert_eq!(written(&response, true, true), head);
+    }
+
+    #[test]
+    fn without_a_body() {
+        for (response, expected) in [
+            (Response::empty(Status::Ok), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+            (Response::empty(Status::NoContent), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
+            (
+                Response::whole(Status::NotModified, "text/html", &b"x"[..]),
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            response.write(&mut out, Sending { date: None, keep_alive: false, to_head: false });
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_connection() {
+        let text = written(&Response::stream("text/event-stream"), true, false);
+        assert!(text.contains("Content-Type: text/event-stream\r\n"), "{text}");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+        assert!(!text.contains("Content-Length"), "{text}");
+    }
+
+    #[test]
+    fn upgrade_is_named_in_connection() {
+        let problem = Problem::new(Status::UpgradeRequired, "x").header("Upgrade", "websocket");
+        let text = written(&problem.into_response(), false, false);
+        assert_eq!(text.matches("Connection:").count(), 1);
+        assert!(text.contains("Connection: Upgrade, close\r\n"), "{text}");
+        assert!(text.contains("Upgrade: websocket\r\n"), "{text}");
+        assert!(text.contains("Content-Type: application/problem+json\r\n"), "{text}");
+    }
+
+    proptest! {
+        /// Whatever a value is made of, it stays on its line.
+        #[test]
+        fn no_value_ends_its_line(value in "[\\x00-\\x20a:\\u{7f}-\\u{9f}\\u{2028}\\r\\n]{0,20}") {
+            let text = written(&Response::empty(Status::Ok).header("X", &value), true, false);
+            let lines: Vec<&str> = text.split("\r\n").collect();
+            prop_assert_eq!(lines.len(), 7);
+            prop_assert!(lines[4].starts_with("X: "));
+            prop_assert!(lines.iter().all(|line| line.chars().all(|c| c == ' ' || c.is_ascii_graphic())));
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (951_868_800, "Wed, 01 Mar 2000 00:00:00 GMT"),
+            (1_704_067_199, "Sun, 31 Dec 2023 23:59:59 GMT"),
+            (1_735_603_200, "Tue, 31 Dec 2024 00:00:00 GMT"),
+            (1_790_000_000, "Mon, 21 Sep 2026 14:13:20 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (253_402_300_799, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(seconds), expected);
+        }
+    }
+}

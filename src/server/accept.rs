@@ -1,0 +1,187 @@
+//! The listeners: accepting in batches, and not accepting when there is no room.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::Registry;
+use mio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::log::{Log, Throttle};
+use super::sockets::Sockets;
+use super::tokens;
+use crate::engine::{Input, Now};
+use crate::types::Millis;
+
+/// Connections accepted from one listener in one turn.
+const BATCH: usize = 64;
+/// Connections that may wait in the kernel to be accepted.
+const BACKLOG: i32 = 1024;
+/// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds kilobytes
+/// of the kernel's memory, not megabytes. Accepted sockets inherit it.
+const NOTSENT_LOWAT: u32 = 16 * 1024;
+/// Milliseconds until accepting is tried again after the system had no descriptor left.
+const RETRY: u64 = 1000;
+/// One line about it in so many milliseconds.
+const SILENCE: u64 = 60_000;
+
+pub struct Listeners {
+    list: Vec<Listener>,
+    max_connections: usize,
+    /// Accepting rests until there are only so many connections.
+    resume_at: Option<usize>,
+    /// Or until this time, where the system's descriptors ran out.
+    retry_at: Option<Millis>,
+    full: Throttle,
+}
+
+struct Listener {
+    inner: TcpListener,
+    address: SocketAddr,
+    ready: bool,
+}
+
+impl Listeners {
+    /// Binds the addresses and has the poll watch them. At `max_connections` accepting rests.
+    ///
+    /// # Errors
+    /// Which address cannot be had, why, and what to do.
+    pub fn bind(addresses: &[SocketAddr], max_connections: usize, registry: &Registry) -> Result<Listeners, String> {
+        let mut list = Vec::new();
+        for (number, address) in addresses.iter().enumerate() {
+            let listener = bind(*address).and_then(|mut inner| {
+                registry.register(&mut inner, tokens::listener(number), mio::Interest::READABLE)?;
+                Ok(Listener { address: inner.local_addr()?, inner, ready: true })
+            });
+            list.push(listener.map_err(|error| explain(*address, &error))?);
+        }
+        let max_connections = max_connections.min(tokens::MAX_SOCKETS);
+        Ok(Listeners { list, max_connections, resume_at: None, retry_at: None, full: Throttle::new(SILENCE) })
+    }
+
+    /// The addresses as bound: where port 0 was asked for, the one that the system chose.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.list.iter().map(|listener| listener.address)
+    }
+
+    pub fn ready(&mut self, number: usize) {
+        if let Some(listener) = self.list.get_mut(number) {
+            listener.ready = true;
+        }
+    }
+
+    /// Are there connections to accept that no further edge will announce?
+    pub fn has_more(&self) -> bool {
+        self.resume_at.is_none() && self.list.iter().any(|listener| listener.ready)
+    }
+
+    pub fn deadline(&self) -> Option<Millis> {
+        self.retry_at
+    }
+
+    /// Connections were closed: so many are left.
+    pub fn freed(&mut self, count: usize) {
+        if self.resume_at.is_some_and(|at| count <= at) {
+            self.resume_at = None;
+            self.retry_at = None;
+        }
+    }
+
+    /// No new connections from now on.
+    pub fn close(&mut self) {
+        self.list.clear();
+        self.retry_at = None;
+    }
+
+    /// Accepts a batch from each listener that has some.
+    ///
+    /// # Errors
+    /// A listener is broken.
+    pub fn accept(
+        &mut self,
+        registry: &Registry,
+        sockets: &mut Sockets,
+        now: Now,
+        log: &Log,
+    ) -> Result<Vec<Input<'static>>, String> {
+        let mut opened = Vec::new();
+        if self.retry_at.is_some_and(|at| at <= now.mono) {
+            self.resume_at = None;
+            self.retry_at = None;
+        }
+        for number in 0..self.list.len() {
+            for _ in 0..BATCH {
+                if self.resume_at.is_some() || !self.list[number].ready {
+                    break;
+                }
+                if sockets.count() >= self.max_connections {
+                    self.rest(sockets.count(), None, now.mono, "the connection limit is reached", log);
+                    break;
+                }
+                let listener = &mut self.list[number];
+                match listener.inner.accept() {
+                    Ok((stream, peer)) => match sockets.insert(registry, stream) {
+                        Ok(conn) => opened.push(Input::Opened {
+                            conn,
+                            peer,
+                            listener: number as u8,
+                            loopback: listener.address.ip().to_canonical().is_loopback(),
+                        }),
+                        Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
+                    },
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => listener.ready = false,
+                        _ if out_of_descriptors(&error) => {
+                            let retry = now.mono.after(RETRY);
+                            self.rest(sockets.count(), Some(retry), now.mono, "no file descriptor is left", log);
+                        }
+                        // EBADF, EINVAL, ENOTSOCK: it will never be well again.
+                        _ if matches!(error.raw_os_error(), Some(9 | 22 | 88)) => {
+                            return Err(format!("the listener {} is broken: {error}", listener.address));
+                        }
+                        // That one connection is gone (reset during the handshake, say); the next may be well.
+                        _ => {}
+                    },
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Accepting rests until a tenth of the connections is gone, or until `retry`.
+    fn rest(&mut self, count: usize, retry: Option<Millis>, now: Millis, why: &str, log: &Log) {
+        self.resume_at = Some(count * 9 / 10);
+        self.retry_at = retry;
+        if let Some(left_out) = self.full.pass(now) {
+            let fields: [(&str, &dyn std::fmt::Display); 3] =
+                [("reason", &why), ("connections", &count), ("lines_left_out", &left_out)];
+            log.warn("accepting rests", &fields);
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit both.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// EMFILE or ENFILE.
+fn out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23))
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another with --listen",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need rights; choose a higher one with --listen",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address; see --listen",
+        _ => "see --listen",
+    };
+    format!("cannot listen on {address}: {error}; {hint}")
+}

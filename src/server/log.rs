@@ -1,0 +1,216 @@
+//! Log lines on stderr: `TIME LEVEL message key=value`, one line each, whatever is in the values. A line that cannot be
+//! written is dropped and counted: a closed, full or stalled stderr neither ends nor holds up the loop.
+
+use crate::config::LogLevel;
+use crate::types::Millis;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fmt::{self, Display, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Longest line in bytes, with its newline. A pipe that polls as writable takes that much (PIPE_BUF) without blocking.
+const LONGEST_LINE: usize = 4096;
+
+/// Longest value in characters; the rest is cut off and shown as `...`.
+const LONGEST_VALUE: usize = 300;
+
+/// Where log lines go. Shared by reference; each thread may also have its own.
+pub struct Log {
+    level: LogLevel,
+    out: Option<File>,
+    /// Lines that could not be written since the last that could.
+    lost: AtomicU64,
+}
+
+impl Log {
+    /// To standard error, lines of this level and more important ones.
+    pub fn stderr(level: LogLevel) -> Log {
+        let out = io::stderr().as_fd().try_clone_to_owned().map(File::from).ok();
+        Log { level, out, lost: AtomicU64::new(0) }
+    }
+
+    /// To a file, pipe or terminal.
+    pub fn to(level: LogLevel, out: File) -> Log {
+        Log { level, out: Some(out), lost: AtomicU64::new(0) }
+    }
+
+    /// Lines of this level are written. For a line whose values are costly to make.
+    pub fn wants(&self, level: LogLevel) -> bool {
+        level <= self.level
+    }
+
+    pub fn error(&self, message: &str, fields: &[(&str, &dyn Display)]) {
+        self.write(LogLevel::Error, message, fields);
+    }
+
+    pub fn warn(&self, message: &str, fields: &[(&str, &dyn Display)]) {
+        self.write(LogLevel::Warn, message, fields);
+    }
+
+    pub fn info(&self, message: &str, fields: &[(&str, &dyn Display)]) {
+        self.write(LogLevel::Info, message, fields);
+    }
+
+    pub fn debug(&self, message: &str, fields: &[(&str, &dyn Display)]) {
+        self.write(LogLevel::Debug, message, fields);
+    }
+
+    /// Writes one line, or drops it where nobody takes it now.
+    pub fn write(&self, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) {
+        if !self.wants(level) {
+            return;
+        }
+        let Some(out) = &self.out else { return };
+        let now = SystemTime::now();
+        let mut lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && put(out, &line(now, LogLevel::Warn, "log lines were lost", &[("lines", &lost)])) {
+            lost = 0;
+        }
+        if lost > 0 || !put(out, &line(now, level, message, fields)) {
+            self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the line was written. Asks first whether it would block: stderr may be shared with others, so it cannot be
+/// made non-blocking.
+fn put(out: &File, line: &str) -> bool {
+    let mut ready = [PollFd::new(out, PollFlags::OUT)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut ready, Some(&at_once)) {
+        Ok(1) if ready[0].revents().contains(PollFlags::OUT) => {}
+        _ => return false,
+    }
+    // One write: lines of several threads do not mix.
+    let mut out: &File = out;
+    out.write(line.as_bytes()).is_ok()
+}
+
+/// The line, with its newline.
+fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
+    let level = match level {
+        LogLevel::Error => "ERROR",
+        LogLevel::Warn => "WARN",
+        LogLevel::Info => "INFO",
+        LogLevel::Debug => "DEBUG",
+    };
+    let mut line = format!("{} {level:<5} {}", timestamp(at), escape(message));
+    let mut value = String::new();
+    for (key, field) in fields {
+        value.clear();
+        // A Display that fails shows what it wrote until then.
+        let _ = write!(Bounded { out: &mut value, left: LONGEST_VALUE }, "{field}");
+        let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && !is_unsafe(c);
+        let quote = if !value.is_empty() && value.chars().all(plain) { "" } else { "\"" };
+        let _ = write!(line, " {key}={quote}{}{quote}", escape(&value));
+    }
+    if line.len() >= LONGEST_LINE {
+        let end = line.char_indices().map(|(index, _)| index).take_while(|index| *index <= LONGEST_LINE - 4).last();
+        line.truncate(end.unwrap_or(0));
+        line.push_str("...");
+    }
+    line.push('\n');
+    line
+}
+
+/// Takes the first characters, then dots, then nothing.
+struct Bounded<'a> {
+    out: &'a mut String,
+    left: usize,
+}
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.left == 0 {
+                self.out.push_str("...");
+                return Err(fmt::Error);
+            }
+            self.out.push(c);
+            self.left -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// Text from others, made fit for one line of a terminal: control characters (newlines, escape sequences), line
+/// separators and direction marks are written as escapes, and so are quotes and backslashes, so that what was written
+/// can be told from what was escaped.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if is_unsafe(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Characters that end a line, steer a terminal, reorder or hide text.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.
+pub fn timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Year, month and day of the Gregorian calendar, from days since 1970-01-01.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    // Count from 0000-03-01: with the year beginning in March the leap day is its last, and 400 years are a cycle.
+    let days = days + 719_468;
+    let (cycle, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Months from March in groups of five with 153 days: 31, 30, 31, 30, 31.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (cycle * 400 + year + next_year, month, day)
+}
+
+/// At most one line in a while, with the number of those left out. For what can happen thousands of times a second.
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    period: u64,
+    next: Option<Millis>,
+    left_out: u64,
+}
+
+impl Throttle {
+    /// At most one in `period` milliseconds.
+    pub fn new(period: u64) -> Throttle {
+        Throttle { period, next: None, left_out: 0 }
+    }
+
+    /// At most one a minute.
+    pub fn minute() -> Throttle {
+        Throttle::new(60_000)
+    }
+
+    /// `Some` if a line may be written now: how many were left out since the last.
+    pub fn pass(&mut self, now: Millis) -> Option<u64> {
+        if self.next.is_some_and(|next| now < next) {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.next = Some(now.after(self.period));
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests;

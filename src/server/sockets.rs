@@ -1,0 +1,143 @@
+//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one.
+
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use slab::Slab;
+
+use super::tokens;
+use crate::conn::WriteQueue;
+use crate::types::ConnId;
+
+pub struct Socket {
+    stream: TcpStream,
+    generation: u32,
+    /// There may be bytes that no further edge will announce.
+    pub readable: bool,
+    /// The peer has ended or the socket failed: it is read until that shows.
+    pub hung_up: bool,
+    /// The last write was not taken whole: an edge will say when to go on.
+    pub blocked: bool,
+}
+
+pub enum Read<'a> {
+    Some { bytes: &'a mut [u8], more: bool },
+    Nothing,
+    End,
+    Failed,
+}
+
+pub enum Written {
+    Some(usize),
+    Failed,
+}
+
+/// Pieces of one vectored write.
+const PIECES: usize = 64;
+
+impl Socket {
+    /// Reads once. With edge-triggered events a read that does not fill the buffer has emptied the socket.
+    pub fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Read<'a> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    return Read::End;
+                }
+                Ok(length) => {
+                    let more = length == buffer.len() || self.hung_up;
+                    self.readable = more;
+                    return Read::Some { bytes: &mut buffer[..length], more };
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Read::Nothing;
+                }
+                Err(_) => {
+                    self.readable = false;
+                    return Read::Failed;
+                }
+            }
+        }
+    }
+
+    /// Writes what the queue holds, as far as the socket takes it.
+    pub fn write(&mut self, queue: &WriteQueue) -> Written {
+        if self.blocked || queue.is_empty() {
+            return Written::Some(0);
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let mut count = 0;
+        for (slot, piece) in pieces.iter_mut().zip(queue.pieces()) {
+            *slot = IoSlice::new(piece);
+            count += 1;
+        }
+        let offered: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+        loop {
+            let written = match &pieces[..count] {
+                [one] => self.stream.write(one),
+                many => self.stream.write_vectored(many),
+            };
+            match written {
+                Ok(taken) => {
+                    self.blocked = taken < offered;
+                    return Written::Some(taken);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Written::Some(0);
+                }
+                Err(_) => return Written::Failed,
+            }
+        }
+    }
+
+    /// Shuts the sending side. A peer that is gone already is no news.
+    pub fn shut_down(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+#[derive(Default)]
+pub struct Sockets {
+    slab: Slab<Socket>,
+    next_generation: u32,
+}
+
+impl Sockets {
+    pub fn count(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Takes a socket in and has the poll watch it. Both directions, edge-triggered, once and for all.
+    pub fn insert(&mut self, registry: &mio::Registry, mut stream: TcpStream) -> io::Result<ConnId> {
+        let entry = self.slab.vacant_entry();
+        let index = entry.key();
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = tokens::cut(self.next_generation);
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        registry.register(&mut stream, tokens::socket(index, generation), interest)?;
+        entry.insert(Socket { stream, generation, readable: false, hung_up: false, blocked: false });
+        Ok(ConnId { index: index as u32, generation })
+    }
+
+    pub fn get(&mut self, id: ConnId) -> Option<&mut Socket> {
+        self.slab.get_mut(id.index as usize).filter(|socket| socket.generation == id.generation)
+    }
+
+    /// The socket that a token names, if it is still that one.
+    pub fn find(&mut self, index: usize, generation: u32) -> Option<(ConnId, &mut Socket)> {
+        let id = ConnId { index: u32::try_from(index).ok()?, generation };
+        self.get(id).map(|socket| (id, socket))
+    }
+
+    /// Closes the socket; the kernel takes it out of the poll.
+    pub fn remove(&mut self, id: ConnId) {
+        if self.get(id).is_some() {
+            self.slab.remove(id.index as usize);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a store could not be opened, in words for the person who starts racerd.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store could not be opened. Prints as one line: what happened, where, what to do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another racerd has it.
+    Locked {
+        path: PathBuf,
+        lock: PathBuf,
+    },
+    /// Something else lies there. It was not touched.
+    Foreign {
+        path: PathBuf,
+        what: &'static str,
+    },
+    /// A newer racerd has written it. It was not touched.
+    Newer {
+        path: PathBuf,
+        version: i32,
+    },
+    /// The database is gone and its WAL is not. Neither was touched.
+    StrayWal {
+        path: PathBuf,
+        wal: PathBuf,
+    },
+    /// The path names a directory or the like.
+    NotAFile {
+        path: PathBuf,
+    },
+    /// The directory is missing or not writable.
+    Directory {
+        path: PathBuf,
+        error: io::Error,
+    },
+    /// The file can be read but not written.
+    ReadOnly {
+        path: PathBuf,
+    },
+    File {
+        action: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
+    Sqlite {
+        action: &'static str,
+        path: PathBuf,
+        error: rusqlite::Error,
+    },
+    /// SQLite did not take a setting that the promises depend on.
+    Setting {
+        path: PathBuf,
+        name: &'static str,
+        wanted: String,
+        found: String,
+    },
+    Thread {
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Locked { path, lock } => write!(
+                f,
+                "{} is in use by another racerd (which holds {}); end that one, or give this one another file with --data",
+                path.display(),
+                lock.display()
+            ),
+            OpenError::Foreign { path, what } => write!(
+                f,
+                "{} is not a racerd database: {what}; it was not touched; give another file with --data",
+                path.display()
+            ),
+            OpenError::Newer { path, version } => write!(
+                f,
+                "{} was written by a newer racerd (version {version} of the database, this one knows {}); it was not touched; update racerd",
+                path.display(),
+                super::sqlite::VERSION
+            ),
+            OpenError::StrayWal { path, wal } => write!(
+                f,
+                "{} is missing or empty, but {} is there and may hold its last messages; put the database back beside it, or move {} away to begin anew",
+                path.display(),
+                wal.display(),
+                wal.display()
+            ),
+            OpenError::NotAFile { path } => {
+                write!(f, "{} is not a file; give the name of a database file with --data", path.display())
+            }
+            OpenError::Directory { path, error } => write!(
+                f,
+                "the database's directory {} cannot be used: {error}; create it and make it writable, or give another with --data",
+                path.display()
+            ),
+            OpenError::ReadOnly { path } => {
+                write!(f, "{} cannot be written to; make it writable for the user that runs racerd", path.display())
+            }
+            OpenError::File { action, path, error } => {
+                write!(f, "cannot {action} {}: {error}; check the path given with --data", path.display())
+            }
+            OpenError::Sqlite { action, path, error } => write!(
+                f,
+                "cannot {action} {}: {error}; check the disk and the file, or restore a backup",
+                path.display()
+            ),
+            OpenError::Setting { path, name, wanted, found } => write!(
+                f,
+                "{}: SQLite's {name} stays at {found} where {wanted} is needed; put the database on a local file system",
+                path.display()
+            ),
+            OpenError::Thread { error } => {
+                write!(f, "cannot start a thread for the store: {error}; raise the limit of processes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

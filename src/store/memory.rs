@@ -1,0 +1,353 @@
+//! The log in memory, for `durability = "memory"`, the simulator and the tests. Pure: what goes in decides what comes
+//! out; it knows no thread, clock, file or randomness. Every step costs O(1), spread over many; a read costs its page.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use super::keys::{COMMON, Entry, Seen, Window};
+use super::request::{Append, Appended, Outcome, Page, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest};
+use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
+
+/// Rooms in all. A room's head is kept for ever, so that no seq is given twice: past this many, a new room's appends
+/// are refused. About 150 bytes each.
+const ROOMS: usize = 100_000;
+
+/// Key windows that are certainly kept, in all; at most twice as many are.
+const WINDOWS: usize = 4_096;
+
+/// What a message costs beside its body's bytes.
+const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
+/// too large, then the oldest of all rooms. The newest message of the last append always stays.
+#[derive(Debug)]
+pub struct MemoryLog {
+    epoch: Epoch,
+    room_bytes_max: usize,
+    total_bytes_max: usize,
+    /// Where a room is in `rooms`.
+    index: HashMap<RoomId, u32>,
+    rooms: Vec<Room>,
+    /// Bytes of all messages that are kept.
+    bytes: usize,
+    /// Messages that are kept.
+    kept: usize,
+    /// Every message that is kept, oldest first, by room and seq; and some that are not any more.
+    order: VecDeque<(u32, Seq)>,
+    windows: Recent<(u32, SessionId), Window>,
+    common: Recent<(u32, Digest), Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    messages: VecDeque<Message>,
+    head: Seq,
+    at: WallMillis,
+    bytes: usize,
+}
+
+impl Room {
+    /// The oldest seq that is kept; the head's successor where none is.
+    fn oldest(&self) -> Seq {
+        self.messages.front().map_or(self.head.next(), |message| message.seq)
+    }
+
+    /// How many of the kept messages have a seq below this one. Seqs are contiguous.
+    fn count_below(&self, seq: Seq) -> usize {
+        let below = seq.0.saturating_sub(self.oldest().0);
+        usize::try_from(below).map_or(self.messages.len(), |below| below.min(self.messages.len()))
+    }
+
+    /// Drops the oldest message; its bytes.
+    fn drop_oldest(&mut self) -> usize {
+        let bytes = self.messages.pop_front().map_or(0, |message| cost(&message));
+        self.bytes -= bytes;
+        bytes
+    }
+}
+
+fn cost(message: &Message) -> usize {
+    MESSAGE_BYTES + message.body.len()
+}
+
+impl MemoryLog {
+    /// An empty log that keeps at most so many bytes of messages per room and in all.
+    pub fn new(epoch: Epoch, room_bytes: usize, total_bytes: usize) -> MemoryLog {
+        MemoryLog {
+            epoch,
+            room_bytes_max: room_bytes,
+            total_bytes_max: total_bytes,
+            index: HashMap::new(),
+            rooms: Vec::new(),
+            bytes: 0,
+            kept: 0,
+            order: VecDeque::new(),
+            windows: Recent::new(WINDOWS),
+            common: Recent::new(COMMON),
+        }
+    }
+
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Answers all requests in their order. Appends that follow each other are answered by one event.
+    pub fn answer(&mut self, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
+        let mut appended = Vec::new();
+        for request in requests.drain(..) {
+            match request {
+                StoreRequest::Append(append) => appended.push(self.append(append)),
+                StoreRequest::Read(read) => {
+                    if !appended.is_empty() {
+                        events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
+                    }
+                    events.push(StoreEvent::Page(self.read(read)));
+                }
+            }
+        }
+        if !appended.is_empty() {
+            events.push(StoreEvent::Appended(appended));
+        }
+    }
+
+    /// Stores one message, unless its key says that it is here already.
+    pub fn append(&mut self, append: Append) -> Appended {
+        let Append { ticket, room, author, key, body, at } = append;
+        let bytes = body.len();
+        let Some(index) = self.room(&room) else {
+            return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
+        };
+        let key = key.map(|key| (key, Digest::of(body.as_str().as_bytes())));
+        match key.and_then(|(key, body)| self.look(index, key, body)) {
+            Some(Seen::Same { seq, at }) => {
+                return Appended { ticket, room, bytes, outcome: Outcome::Duplicate { seq, at } };
+            }
+            Some(Seen::OtherBody) => return Appended { ticket, room, bytes, outcome: Outcome::KeyReused },
+            None => {}
+        }
+        // `room` gave this index.
+        let entry = &mut self.rooms[index as usize];
+        let (seq, at) = (entry.head.next(), at.max(entry.at));
+        let message = Message { room: room.clone(), seq, at, author, body };
+        entry.head = seq;
+        entry.at = at;
+        entry.bytes += cost(&message);
+        self.bytes += cost(&message);
+        self.kept += 1;
+        entry.messages.push_back(message.clone());
+        self.order.push_back((index, seq));
+        if let Some((key, body)) = key {
+            self.remember(index, key.scope, Entry { key: key.key, body, seq, at });
+        }
+        self.make_room(index);
+        Appended { ticket, room, bytes, outcome: Outcome::Stored(message) }
+    }
+
+    /// One page of a room's log.
+    pub fn read(&self, read: Read) -> Page {
+        let Read { ticket, room, span, limit, bytes, upto: _ } = read;
+        let Some(entry) = self.index.get(&room).and_then(|index| self.rooms.get(*index as usize)) else {
+            let messages = Vec::new();
+            return Page { ticket, room, span, messages, oldest: Seq(1), head: Seq::ZERO, more: false };
+        };
+        let (limit, bytes) = (limit as usize, bytes as usize);
+        let kept = entry.messages.len();
+        let (messages, more) = match span {
+            Span::After(seq) => {
+                let start = entry.count_below(seq.next());
+                let page = page_of(entry.messages.range(start..), limit, bytes);
+                let more = start + page.len() < kept;
+                (page, more)
+            }
+            Span::Before(_) | Span::Newest => {
+                let end = if let Span::Before(seq) = span { entry.count_below(seq) } else { kept };
+                let mut page = page_of(entry.messages.range(..end).rev(), limit, bytes);
+                page.reverse();
+                let more = page.len() < end;
+                (page, more)
+            }
+        };
+        Page { ticket, room, span, messages, oldest: entry.oldest(), head: entry.head, more }
+    }
+
+    /// The room's place, made where there is none; `None` where there are too many.
+    fn room(&mut self, room: &RoomId) -> Option<u32> {
+        if let Some(index) = self.index.get(room) {
+            return Some(*index);
+        }
+        if self.rooms.len() >= ROOMS {
+            return None;
+        }
+        let index = u32::try_from(self.rooms.len()).ok()?;
+        self.index.insert(room.clone(), index);
+        self.rooms.push(Room::default());
+        Some(index)
+    }
+
+    fn look(&mut self, room: u32, key: ScopedKey, body: Digest) -> Option<Seen> {
+        match key.scope {
+            Scope::Session(session) => self.windows.get((room, session))?.look(key.key, body),
+            Scope::Common => Some(self.common.get((room, key.key))?.compare(body)),
+        }
+    }
+
+    fn remember(&mut self, room: u32, scope: Scope, entry: Entry) {
+        match scope {
+            Scope::Session(session) => {
+                if let Some(window) = self.windows.get((room, session)) {
+                    window.push(entry);
+                } else {
+                    let mut window = Window::default();
+                    window.push(entry);
+                    self.windows.insert((room, session), window);
+                }
+            }
+            Scope::Common => self.common.insert((room, entry.key), entry),
+        }
+    }
+
+    /// Drops the oldest messages until both bounds hold again, after an append to this room.
+    fn make_room(&mut self, index: u32) {
+        let room = &mut self.rooms[index as usize];
+        while room.bytes > self.room_bytes_max && room.messages.len() > 1 {
+            self.bytes -= room.drop_oldest();
+            self.kept -= 1;
+        }
+        while self.bytes > self.total_bytes_max && self.kept > 1 {
+            let Some((index, seq)) = self.order.pop_front() else { break };
+            let room = &mut self.rooms[index as usize];
+            // Else the room's own bound has dropped it before.
+            if room.oldest() == seq {
+                self.bytes -= room.drop_oldest();
+                self.kept -= 1;
+            }
+        }
+        // What was dropped by a room's own bound stays in `order` until half of it is such: O(1) over many appends.
+        if self.order.len() > 2 * self.kept + 64 {
+            let rooms = &self.rooms;
+            self.order.retain(|(index, seq)| *seq >= rooms[*index as usize].oldest());
+        }
+    }
+}
+
+/// At most so many messages and bytes of bodies, but always one where there is one (and one is asked for).
+fn page_of<'a>(messages: impl Iterator<Item = &'a Message>, limit: usize, bytes: usize) -> Vec<Message> {
+    let mut page: Vec<Message> = Vec::new();
+    let mut left = bytes;
+    for message in messages.take(limit) {
+        if message.body.len() > left && !page.is_empty() {
+            break;
+        }
+        left = left.saturating_sub(message.body.len());
+        page.push(message.clone());
+    }
+    page
+}
+
+/// A map that keeps the last `limit` entries that were looked up or put in, and at most twice as many: when the young
+/// half is full, it becomes the old one, and what was old and untouched goes.
+#[derive(Debug)]
+struct Recent<K, V> {
+    limit: usize,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Copy, V> Recent<K, V> {
+    fn new(limit: usize) -> Recent<K, V> {
+        Recent { limit, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    fn get(&mut self, key: K) -> Option<&mut V> {
+        if !self.young.contains_key(&key) {
+            let value = self.old.remove(&key)?;
+            self.insert(key, value);
+        }
+        self.young.get_mut(&key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.limit {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::{append, body_of, read, stored};
+
+    fn log(room_bytes: usize, total_bytes: usize) -> MemoryLog {
+        MemoryLog::new(Epoch("test".into()), room_bytes, total_bytes)
+    }
+
+    #[test]
+    fn a_full_room_drops_its_oldest_and_keeps_its_head() {
+        let mut log = log(10 * (MESSAGE_BYTES + 100), usize::MAX);
+        for n in 1..=1000u64 {
+            let outcome = log.append(append("a", &body_of(100), n)).outcome;
+            assert_eq!(stored(&outcome).seq, Seq(n));
+        }
+        log.append(append("b", "1", 1));
+        let page = log.read(read("a", Span::Newest, 100, 60_000));
+        assert_eq!((page.oldest, page.head, page.messages.len(), page.more), (Seq(991), Seq(1000), 10, false));
+        assert!(log.order.len() <= 2 * log.kept + 65, "the order does not grow for ever: {}", log.order.len());
+        let kept = log.rooms.iter().flat_map(|room| &room.messages);
+        assert_eq!(log.bytes, kept.map(cost).sum::<usize>());
+    }
+
+    #[test]
+    fn over_the_bound_in_all_the_oldest_of_all_rooms_goes() {
+        let mut log = log(usize::MAX, 10 * (MESSAGE_BYTES + 100));
+        for room in ["a", "b", "c", "d"] {
+            for n in 0..4 {
+                log.append(append(room, &body_of(100), n));
+            }
+        }
+        let kept = ["a", "b", "c", "d"].map(|room| {
+            let page = log.read(read(room, Span::Newest, 100, 60_000));
+            (page.oldest.0, page.messages.len(), page.head.0)
+        });
+        assert_eq!(kept, [(5, 0, 4), (3, 2, 4), (1, 4, 4), (1, 4, 4)]);
+    }
+
+    #[test]
+    fn one_message_larger_than_both_bounds_is_kept_till_the_next() {
+        let mut log = log(10, 10);
+        for n in 1..5 {
+            log.append(append("a", &body_of(100), n));
+            let page = log.read(read("a", Span::Newest, 100, 60_000));
+            assert_eq!((page.messages.len(), page.oldest), (1, Seq(n)));
+        }
+        log.append(append("b", &body_of(100), 9));
+        assert_eq!(log.read(read("a", Span::Newest, 100, 60_000)).oldest, Seq(5));
+        assert_eq!(log.read(read("b", Span::Newest, 100, 60_000)).messages.len(), 1);
+    }
+
+    #[test]
+    fn a_room_too_many_is_refused_and_the_others_go_on() {
+        let mut log = log(1000, 100_000);
+        for n in 0..ROOMS {
+            assert!(matches!(log.append(append(&format!("r{n}"), "1", 1)).outcome, Outcome::Stored(_)));
+        }
+        assert_eq!(log.append(append("one-more", "1", 1)).outcome, Outcome::Unavailable);
+        assert_eq!(stored(&log.append(append("r0", "1", 1)).outcome).seq, Seq(2));
+    }
+
+    #[test]
+    fn recent_keeps_what_was_used_and_stays_bounded() {
+        let mut recent = Recent::new(10);
+        recent.insert(0, 0);
+        for n in 1..1000 {
+            recent.insert(n, n);
+            assert_eq!(recent.get(0), Some(&mut 0), "in use all the time");
+            assert!(recent.young.len() + recent.old.len() <= 21);
+        }
+        for n in 991..1000 {
+            assert!(recent.get(n).is_some(), "{n} is among the last");
+        }
+        assert!(recent.get(500).is_none());
+    }
+}

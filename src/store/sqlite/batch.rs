@@ -1,0 +1,302 @@
+//! One transaction for many appends: decides each (next seq, or what its key says), writes, commits. All of a batch is
+//! stored or nothing is, and the caches never know more than the database. Knows no thread, file or clock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+
+use super::schema::{integer, message_id, number};
+use crate::store::keys::{COMMON, Entry, Seen, Window};
+use crate::store::request::{Append, Scope, ScopedKey};
+use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
+
+/// Rooms whose row is remembered between batches. About 150 bytes each.
+const ROOMS: usize = 4_096;
+
+/// A window's last use is written again for a repeat only when the written one is this old, in running seconds: a
+/// repeat should not cost a write.
+const TOUCH: u64 = 3_600;
+
+/// The running seconds are written when they have moved on by this much.
+const RUNNING_STEP: u64 = 60;
+
+/// What became of one append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Stored {
+        seq: Seq,
+        at: WallMillis,
+    },
+    Duplicate {
+        seq: Seq,
+        at: WallMillis,
+    },
+    KeyReused,
+    /// The database has no number for this room or this message any more.
+    Refused,
+}
+
+/// The writer's memory between batches.
+#[derive(Default)]
+pub(super) struct Batches {
+    rooms: HashMap<RoomId, Room>,
+    /// The running seconds as they are stored.
+    running: u64,
+}
+
+/// A room's row.
+#[derive(Clone, Copy)]
+struct Room {
+    id: i64,
+    head: Seq,
+    at: WallMillis,
+    /// Rows in `common_keys`.
+    common: u64,
+    /// Differs from the stored row.
+    changed: bool,
+}
+
+/// The key windows that a batch has looked at, in the order of their rows.
+type Windows = BTreeMap<(i64, SessionId), UsedWindow>;
+
+struct UsedWindow {
+    /// Its row, where it has one.
+    id: Option<i64>,
+    window: Window,
+    used: u64,
+    changed: bool,
+}
+
+impl Batches {
+    /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the appends. On an
+    /// error nothing is stored, except that a commit that failed at its very end may come back after a crash.
+    pub fn commit(&mut self, conn: &Connection, batch: &[Append], now: u64) -> rusqlite::Result<Vec<Decision>> {
+        roll_back(conn);
+        let result = self.transact(conn, batch, now);
+        if result.is_err() {
+            roll_back(conn);
+            self.rooms.clear();
+        } else if now >= self.running + RUNNING_STEP {
+            self.running = now;
+        }
+        if self.rooms.len() > ROOMS {
+            self.rooms.clear();
+        }
+        result
+    }
+
+    fn transact(&mut self, conn: &Connection, batch: &[Append], now: u64) -> rusqlite::Result<Vec<Decision>> {
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut windows = Windows::new();
+        let mut changed: Vec<RoomId> = Vec::new();
+        let mut decisions = Vec::with_capacity(batch.len());
+        {
+            let mut insert =
+                conn.prepare_cached("INSERT INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for append in batch {
+                let room = match self.rooms.get_mut(&append.room) {
+                    Some(room) => room,
+                    None => {
+                        let Some(row) = load_room(conn, &append.room)? else {
+                            decisions.push(Decision::Refused);
+                            continue;
+                        };
+                        self.rooms.entry(append.room.clone()).or_insert(row)
+                    }
+                };
+                let body = append.body.as_str().as_bytes();
+                let key = append.key.map(|key| (key, Digest::of(body)));
+                if let Some((key, body)) = key
+                    && let Some(seen) = look(conn, &mut windows, room.id, key, body, now)?
+                {
+                    decisions.push(match seen {
+                        Seen::Same { seq, at } => Decision::Duplicate { seq, at },
+                        Seen::OtherBody => Decision::KeyReused,
+                    });
+                    continue;
+                }
+                let (seq, at) = (room.head.next(), append.at.max(room.at));
+                let Some(id) = message_id(room.id, seq) else {
+                    decisions.push(Decision::Refused);
+                    continue;
+                };
+                let member = append.author.member.map(|member| integer(member.as_u64()));
+                let name = append.author.name.as_str();
+                insert.execute(params![id, integer(at.0), member, name, body])?;
+                (room.head, room.at) = (seq, at);
+                if !room.changed {
+                    room.changed = true;
+                    changed.push(append.room.clone());
+                }
+                if let Some((key, body)) = key {
+                    remember(conn, &mut windows, room, key.scope, Entry { key: key.key, body, seq, at }, now)?;
+                }
+                decisions.push(Decision::Stored { seq, at });
+            }
+        }
+        self.write_rooms(conn, &changed)?;
+        write_windows(conn, &windows)?;
+        if now >= self.running + RUNNING_STEP {
+            conn.prepare_cached("UPDATE meta SET running = ?1 WHERE id = 1")?.execute([integer(now)])?;
+        }
+        conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(decisions)
+    }
+
+    fn write_rooms(&mut self, conn: &Connection, changed: &[RoomId]) -> rusqlite::Result<()> {
+        let mut update = conn.prepare_cached("UPDATE rooms SET head = ?2, at = ?3, common = ?4 WHERE id = ?1")?;
+        for name in changed {
+            if let Some(room) = self.rooms.get_mut(name) {
+                update.execute([room.id, integer(room.head.0), integer(room.at.0), integer(room.common)])?;
+                room.changed = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends a transaction that a failure has left open; without one it does nothing. SQLite itself rolls back after some
+/// errors and not after others (<https://www.sqlite.org/lang_transaction.html>). Where even this fails, the next batch
+/// begins with it again.
+pub(super) fn roll_back(conn: &Connection) {
+    if !conn.is_autocommit() {
+        let _ = conn.execute_batch("ROLLBACK");
+    }
+}
+
+/// The room's row; a new one where there is none; `None` where there are too many for a new one.
+fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Option<Room>> {
+    let found = conn
+        .prepare_cached("SELECT id, head, at, common FROM rooms WHERE name = ?1")?
+        .query_row([name.as_str()], |row| {
+            Ok(Room {
+                id: row.get(0)?,
+                head: Seq(number(row.get(1)?)),
+                at: WallMillis(number(row.get(2)?)),
+                common: number(row.get(3)?),
+                changed: false,
+            })
+        })
+        .optional()?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let mut insert = conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?;
+    match insert.execute([name.as_str()]) {
+        Ok(_) => {
+            let id = conn.last_insert_rowid();
+            Ok(Some(Room { id, head: Seq::ZERO, at: WallMillis(0), common: 0, changed: false }))
+        }
+        // The CHECK on the id. It undoes this statement only.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is known of a key, in the batch's own transaction: two equal keys in one batch meet here, too.
+fn look(
+    conn: &Connection,
+    windows: &mut Windows,
+    room: i64,
+    key: ScopedKey,
+    body: Digest,
+    now: u64,
+) -> rusqlite::Result<Option<Seen>> {
+    match key.scope {
+        Scope::Session(session) => {
+            let entry = window(conn, windows, room, session, now)?;
+            let seen = entry.window.look(key.key, body);
+            if seen.is_some() && now >= entry.used + TOUCH {
+                (entry.used, entry.changed) = (now, true);
+            }
+            Ok(seen)
+        }
+        Scope::Common => conn
+            .prepare_cached("SELECT body, seq, at FROM common_keys WHERE room = ?1 AND key = ?2")?
+            .query_row(params![room, key.key.0], |row| {
+                let entry = Entry {
+                    key: key.key,
+                    body: Digest(row.get(0)?),
+                    seq: Seq(number(row.get(1)?)),
+                    at: WallMillis(number(row.get(2)?)),
+                };
+                Ok(entry.compare(body))
+            })
+            .optional(),
+    }
+}
+
+/// A sender's window, loaded at most once in a transaction.
+fn window<'a>(
+    conn: &Connection,
+    windows: &'a mut Windows,
+    room: i64,
+    session: SessionId,
+    now: u64,
+) -> rusqlite::Result<&'a mut UsedWindow> {
+    use std::collections::btree_map::Entry::{Occupied, Vacant};
+    match windows.entry((room, session)) {
+        Occupied(entry) => Ok(entry.into_mut()),
+        Vacant(entry) => {
+            let found = conn
+                .prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
+                .query_row(params![room, session.0], |row| {
+                    Ok(UsedWindow {
+                        id: row.get(0)?,
+                        used: number(row.get(1)?),
+                        window: Window::from_bytes(row.get_ref(2)?.as_blob()?),
+                        changed: false,
+                    })
+                })
+                .optional()?;
+            let new = UsedWindow { id: None, used: now, window: Window::default(), changed: false };
+            Ok(entry.insert(found.unwrap_or(new)))
+        }
+    }
+}
+
+/// Takes in a new key, after [`look`] has found nothing.
+fn remember(
+    conn: &Connection,
+    windows: &mut Windows,
+    room: &mut Room,
+    scope: Scope,
+    entry: Entry,
+    now: u64,
+) -> rusqlite::Result<()> {
+    match scope {
+        Scope::Session(session) => {
+            let used = window(conn, windows, room.id, session, now)?;
+            used.window.push(entry);
+            (used.used, used.changed) = (now, true);
+        }
+        Scope::Common => {
+            if room.common >= COMMON as u64 {
+                let gone = conn
+                    .prepare_cached(
+                        "DELETE FROM common_keys WHERE room = ?1
+                         AND seq = (SELECT min(seq) FROM common_keys WHERE room = ?1)",
+                    )?
+                    .execute([room.id])?;
+                room.common = room.common.saturating_sub(gone as u64);
+            }
+            conn.prepare_cached("INSERT INTO common_keys (room, key, body, seq, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![room.id, entry.key.0, entry.body.0, integer(entry.seq.0), integer(entry.at.0)])?;
+            room.common += 1;
+        }
+    }
+    Ok(())
+}
+
+fn write_windows(conn: &Connection, windows: &Windows) -> rusqlite::Result<()> {
+    let mut update = conn.prepare_cached("UPDATE keys SET used = ?2, entries = ?3 WHERE id = ?1")?;
+    let mut insert = conn.prepare_cached("INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, ?4)")?;
+    for ((room, session), used) in windows.iter().filter(|(_, used)| used.changed) {
+        let (at, entries) = (integer(used.used), used.window.as_bytes());
+        match used.id {
+            Some(id) => update.execute(params![id, at, entries])?,
+            None => insert.execute(params![room, session.0, at, entries])?,
+        };
+    }
+    Ok(())
+}

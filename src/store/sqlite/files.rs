@@ -1,0 +1,188 @@
+//! The files of a database: where they are, the lock that lets one racerd in, what a file is before SQLite touches it,
+//! and whether it is still the one that was opened. Never opens the database once SQLite has it: closing any
+//! descriptor of a file drops all POSIX locks that the process holds on it, SQLite's too.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::schema::{APPLICATION_ID, VERSION};
+use crate::store::OpenError;
+
+/// Only the owner reads what people say to each other.
+const MODE: u32 = 0o600;
+
+/// A database file and those beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub database: PathBuf,
+    pub wal: PathBuf,
+    lock: PathBuf,
+}
+
+impl Files {
+    /// Resolves symbolic links, so that two names of one database meet at one lock; and makes the path absolute, so
+    /// that SQLite takes no name for a URI or for `:memory:`.
+    pub fn at(path: &Path) -> Result<Files, OpenError> {
+        let database = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let name = path.file_name().ok_or_else(|| OpenError::NotAFile { path: path.into() })?;
+                let directory = match path.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    _ => Path::new("."),
+                };
+                let directory = fs::canonicalize(directory)
+                    .map_err(|error| OpenError::Directory { path: directory.into(), error })?;
+                directory.join(name)
+            }
+            Err(error) => return Err(OpenError::File { action: "find", path: path.into(), error }),
+        };
+        if database.is_dir() {
+            return Err(OpenError::NotAFile { path: path.into() });
+        }
+        Ok(Files { wal: beside(&database, "-wal"), lock: beside(&database, ".lock"), database })
+    }
+
+    pub fn directory(&self) -> &Path {
+        // The path is absolute and has a file name, so it has a parent.
+        self.database.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Takes the lock, which is held as long as the file is open.
+    pub fn lock(&self) -> Result<File, OpenError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MODE);
+        let file = options.open(&self.lock).map_err(|error| match error.kind() {
+            io::ErrorKind::IsADirectory => OpenError::File { action: "open", path: self.lock.clone(), error },
+            _ => OpenError::Directory { path: self.directory().into(), error },
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                Err(OpenError::Locked { path: self.database.clone(), lock: self.lock.clone() })
+            }
+            Err(TryLockError::Error(error)) => Err(OpenError::File { action: "lock", path: self.lock.clone(), error }),
+        }
+    }
+
+    /// Sees to it that a file is there that SQLite may open: an empty one, made where there is none, or one of ours. Any
+    /// other is refused without touching it. Call it under the lock.
+    pub fn prepare(&self) -> Result<(), OpenError> {
+        match self.look()? {
+            Found::Database => Ok(()),
+            Found::Empty => self.refuse_a_stray_wal(),
+            Found::Nothing => self.refuse_a_stray_wal().and_then(|()| self.create()),
+        }
+    }
+
+    /// Reads the header (<https://www.sqlite.org/fileformat.html#the_database_header>). It tells whose database this
+    /// is, also while a newer state lies in the WAL: the application id is written before WAL mode is entered.
+    fn look(&self) -> Result<Found, OpenError> {
+        let failed = |error| OpenError::File { action: "read", path: self.database.clone(), error };
+        let mut file = match File::open(&self.database) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(failed(error)),
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(OpenError::NotAFile { path: self.database.clone() });
+        }
+        let mut header = Vec::with_capacity(100);
+        file.by_ref().take(100).read_to_end(&mut header).map_err(failed)?;
+        if header.is_empty() {
+            return Ok(Found::Empty);
+        }
+        let foreign = |what| Err(OpenError::Foreign { path: self.database.clone(), what });
+        let Some(header) = header.first_chunk::<100>().filter(|header| header.starts_with(b"SQLite format 3\0")) else {
+            return foreign("it is not an SQLite file");
+        };
+        // Both are constant ranges within the 100 bytes.
+        let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        match (number(68), number(60)) {
+            (APPLICATION_ID, version) if version <= VERSION => Ok(Found::Database),
+            (APPLICATION_ID, version) => Err(OpenError::Newer { path: self.database.clone(), version }),
+            _ => foreign("it is another program's SQLite file"),
+        }
+    }
+
+    /// A WAL without its database holds somebody's messages; SQLite would delete it.
+    fn refuse_a_stray_wal(&self) -> Result<(), OpenError> {
+        match fs::metadata(&self.wal) {
+            Ok(metadata) if metadata.len() > 0 => {
+                Err(OpenError::StrayWal { path: self.database.clone(), wal: self.wal.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&self) -> Result<(), OpenError> {
+        let failed = |error| OpenError::File { action: "create", path: self.database.clone(), error };
+        let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.database).map_err(failed)?;
+        // The umask may have taken more away. SQLite gives the WAL the same mode.
+        file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
+        // The name must survive a power cut as well as the content.
+        File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    /// Which files these names mean now.
+    pub fn identity(&self) -> io::Result<Identity> {
+        let id = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+        Ok(Identity { database: id(&self.database)?, wal: id(&self.wal)? })
+    }
+
+    /// Bytes of the WAL file; 0 where there is none.
+    pub fn wal_bytes(&self) -> u64 {
+        fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What the database may grow to: 80 % of the space that is free, and what it has.
+    pub fn share_of_free_space(&self) -> Result<u64, OpenError> {
+        let failed = |error| OpenError::File { action: "measure", path: self.database.clone(), error };
+        let space = rustix::fs::statvfs(self.directory()).map_err(|error| failed(error.into()))?;
+        let has = fs::metadata(&self.database).map_err(failed)?.len();
+        Ok((space.f_bavail.saturating_mul(space.f_frsize) / 5 * 4).saturating_add(has))
+    }
+}
+
+/// `PATH` + suffix, as bytes: a path need not be UTF-8.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// What lies at the path.
+enum Found {
+    Nothing,
+    /// A file of no bytes.
+    Empty,
+    /// One of ours; perhaps with a creation in it that was cut short, which SQLite rolls back.
+    Database,
+}
+
+/// Device and inode of the database and of its WAL: which files the names meant when they were opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    database: (u64, u64),
+    wal: (u64, u64),
+}
+
+impl Identity {
+    /// Whether the names still mean the files that SQLite writes to; if not, why. What is written to a deleted file
+    /// is lost.
+    pub fn check(&self, files: &Files) -> Result<(), String> {
+        let database = files.database.display();
+        match files.identity() {
+            Ok(now) if now == *self => Ok(()),
+            Ok(now) if now.database == self.database => {
+                Err(format!("{} was replaced while racerd was using it; restart racerd", files.wal.display()))
+            }
+            Ok(_) => Err(format!("{database} was replaced by another file while racerd was using it; restart racerd")),
+            Err(error) => Err(format!(
+                "{database} or its -wal file was moved or deleted while racerd was using it ({error}); put both back and restart racerd"
+            )),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The log on disk: two threads with a connection each. The writer decides and commits appends, batch by batch, in the
+//! order in which they came; the reader reads pages. Each answers by a channel and then calls `wake`; what one answers
+//! may overtake what the other does. A thread that panics says [`StoreEvent::Died`] as its last word (in a build with
+//! `panic = "abort"` the process ends instead). They own the database and nothing else.
+
+mod batch;
+mod files;
+mod open;
+mod prune;
+mod reader;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+
+pub(super) use self::schema::VERSION;
+use self::writer::{Command, Timing, Writer};
+use super::request::{Append, Read, StoreEvent, StoreRequest};
+use super::{OpenError, StoreOptions};
+use crate::types::Epoch;
+
+/// Enough for SQLite, whose deepest calls take less than half of it.
+const STACK_BYTES: usize = 256 << 10;
+
+/// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
+pub(super) struct Sqlite {
+    epoch: Epoch,
+    events: Receiver<StoreEvent>,
+    writer: Worker<Command, Result<(), String>>,
+    reader: Worker<Vec<Read>, ()>,
+    wal_bytes: Arc<AtomicU64>,
+    /// Held until both threads are gone: fields are dropped in this order.
+    _lock: File,
+}
+
+impl Sqlite {
+    pub fn open(options: &StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Sqlite, OpenError> {
+        Sqlite::open_timed(options, wake, Timing::USUAL)
+    }
+
+    fn open_timed(
+        options: &StoreOptions,
+        wake: impl Fn() + Send + Clone + 'static,
+        timing: Timing,
+    ) -> Result<Sqlite, OpenError> {
+        let opened = open::open(options)?;
+        let (sender, events) = channel();
+        let wal_bytes = Arc::new(AtomicU64::new(0));
+        let no_thread = |error| OpenError::Thread { error };
+
+        let writer = Writer {
+            conn: opened.writer,
+            files: opened.files,
+            identity: opened.identity,
+            timing,
+            running_before: opened.begun.running,
+            wal_bytes: wal_bytes.clone(),
+        };
+        let answers = Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
+        let writer = Worker::start("writer", answers, move |commands, answers| writer.run(&commands, answers));
+        let writer = writer.map_err(no_thread)?;
+
+        let conn = opened.reader;
+        let answers = Answers { events: sender, wake: Box::new(wake) };
+        let reader = Worker::start("reader", answers, move |requests, answers| reader::run(&conn, &requests, answers));
+        let reader = reader.map_err(no_thread)?;
+
+        Ok(Sqlite { epoch: opened.begun.epoch, events, writer, reader, wal_bytes, _lock: opened.lock })
+    }
+
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Hands the requests over, with one send to each thread. To a dead thread they are lost; it has said
+    /// [`StoreEvent::Died`].
+    pub fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
+        let mut appends: Vec<Append> = Vec::new();
+        let mut reads: Vec<Read> = Vec::new();
+        for request in requests.drain(..) {
+            match request {
+                StoreRequest::Append(append) => appends.push(append),
+                StoreRequest::Read(read) => reads.push(read),
+            }
+        }
+        if !appends.is_empty() {
+            self.writer.send(Command::Append(appends));
+        }
+        if !reads.is_empty() {
+            self.reader.send(reads);
+        }
+    }
+
+    pub fn take(&mut self, events: &mut Vec<StoreEvent>) {
+        events.extend(self.events.try_iter());
+    }
+
+    pub fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn finish(mut self) -> Result<(), String> {
+        // The last connection to close takes the WAL away, and the reader's may not write.
+        self.reader.join();
+        self.writer.send(Command::Finish);
+        self.writer.join().unwrap_or_else(|| Err("the store's writer thread has died".to_owned()))
+    }
+}
+
+/// A thread that works requests off, one after the other. Dropping it tells it to end and waits until it has.
+struct Worker<Q, T> {
+    /// `None` once it was told to end.
+    requests: Option<Sender<Q>>,
+    thread: Option<JoinHandle<Option<T>>>,
+}
+
+impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
+    /// Starts `work`, which returns when nobody can send requests any more. If it panics, the answers end with a
+    /// [`StoreEvent::Died`].
+    fn start(
+        name: &'static str,
+        answers: Answers,
+        work: impl FnOnce(Receiver<Q>, &Answers) -> T + Send + 'static,
+    ) -> io::Result<Worker<Q, T>> {
+        let (requests, receiver) = channel();
+        let thread = Builder::new().name(format!("racerd-{name}")).stack_size(STACK_BYTES).spawn(move || {
+            // Nothing of what `work` held is used after a panic.
+            let result = catch_unwind(AssertUnwindSafe(|| work(receiver, &answers)));
+            if result.is_err() {
+                answers
+                    .send([StoreEvent::Died(format!("the store's {name} thread panicked; this is a bug in racerd"))]);
+            }
+            result.ok()
+        })?;
+        Ok(Worker { requests: Some(requests), thread: Some(thread) })
+    }
+
+    fn send(&self, request: Q) {
+        if let Some(requests) = &self.requests {
+            let _ = requests.send(request);
+        }
+    }
+}
+
+impl<Q, T> Worker<Q, T> {
+    /// Lets it work off what it has, and waits for its end. `None` if it panicked, or was joined before.
+    fn join(&mut self) -> Option<T> {
+        self.requests = None;
+        self.thread.take()?.join().ok()?
+    }
+}
+
+impl<Q, T> Drop for Worker<Q, T> {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// The way back to the loop.
+struct Answers {
+    events: Sender<StoreEvent>,
+    wake: Box<dyn Fn() + Send>,
+}
+
+impl Answers {
+    /// Sends these events, if any, and wakes the loop once. Nobody may be there any more to hear them.
+    fn send(&self, events: impl IntoIterator<Item = StoreEvent>) {
+        let mut any = false;
+        for event in events {
+            any |= self.events.send(event).is_ok();
+        }
+        if any {
+            (self.wake)();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Opening: lock, look, connect, set what must be set and read it back. After this the two threads own the connections.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::files::{Files, Identity};
+use super::schema::{self, Begun, Run, VERSION};
+use crate::store::{OpenError, StoreOptions, new_epoch};
+use crate::types::Durability;
+
+/// How long a statement waits for another process that holds the database.
+pub(super) const BUSY: Duration = Duration::from_secs(1);
+
+/// A WAL file that has grown beyond this (bytes) is cut to it when it starts over: twice the writer's limit, so that this
+/// happens after a reader of another program held it up, and not each time.
+pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
+
+/// Page cache of each connection, in KiB.
+const CACHE_KIB: i64 = 512;
+
+/// What the threads need.
+pub(super) struct Opened {
+    pub files: Files,
+    pub identity: Identity,
+    pub lock: File,
+    pub writer: Connection,
+    pub reader: Connection,
+    pub begun: Begun,
+}
+
+/// Opens the database, or makes it, and leaves a file untouched that is not this racerd's to write.
+pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
+    let files = Files::at(&options.path)?;
+    let lock = files.lock()?;
+    files.prepare()?;
+    let failed = |action| {
+        let path = files.database.clone();
+        move |error| OpenError::Sqlite { action, path, error }
+    };
+
+    let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed("open"))?;
+    if writer.is_readonly("main").map_err(failed("open"))? {
+        return Err(OpenError::ReadOnly { path: files.database.clone() });
+    }
+    // Closing must not fold the WAL into a file that was replaced, nor change one of a newer version.
+    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
+    // The first read rolls a creation back that was cut short; then the file is an empty one again. Only an empty one
+    // takes auto_vacuum: later it would need a rewrite of the whole (VACUUM).
+    let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
+    if pages == 0 {
+        writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
+    }
+    // The first tables are made with a rollback journal, so that the header in the file itself says whose it is.
+    let version = schema::migrate(&writer).map_err(failed("migrate"))?;
+    if version != VERSION {
+        return Err(OpenError::Newer { path: files.database.clone(), version });
+    }
+    set(&writer, &files, "journal_mode", "WAL", "wal")?;
+    set(&writer, &files, "synchronous", "FULL", "2")?;
+    set(&writer, &files, "wal_autocheckpoint", "0", "0")?;
+    let limit = JOURNAL_SIZE_LIMIT.to_string();
+    set(&writer, &files, "journal_size_limit", &limit, &limit)?;
+    bound(&writer, &files, options.max_database_size)?;
+
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let fresh = new_epoch(&options.new_epoch);
+    let run = Run { durability: options.durability, boot: boot.trim(), fresh: &fresh.0 };
+    // Synced in every case: a `normal` run must not be taken for the one before.
+    let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;
+    if options.durability == Durability::Normal {
+        set(&writer, &files, "synchronous", "NORMAL", "1")?;
+    }
+
+    // The transaction has made the WAL, so both files are there.
+    let identity =
+        files.identity().map_err(|error| OpenError::File { action: "find", path: files.database.clone(), error })?;
+    let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("open"))?;
+    set(&reader, &files, "query_only", "ON", "1")?;
+    Ok(Opened { identity, lock, writer, reader, begun, files })
+}
+
+fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(32);
+    conn.execute_batch(&format!(
+        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF"
+    ))?;
+    Ok(conn)
+}
+
+/// Sets a pragma and reads it back: SQLite says nothing where it cannot do as told.
+fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expected: &str) -> Result<(), OpenError> {
+    let read = |conn: &Connection| -> rusqlite::Result<String> {
+        // Some pragmas answer with a row when they are set and some do not; all do when they are asked.
+        let mut statement = conn.prepare(&format!("PRAGMA {name} = {value}"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        conn.query_row(&format!("PRAGMA {name}"), [], |row| {
+            Ok(match row.get_ref(0)? {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => other.as_str()?.to_owned(),
+            })
+        })
+    };
+    let found =
+        read(conn).map_err(|error| OpenError::Sqlite { action: "set up", path: files.database.clone(), error })?;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(OpenError::Setting { path: files.database.clone(), name, wanted: expected.to_owned(), found })
+    }
+}
+
+/// Bounds the database's size. SQLite keeps the bound at the present size where that is larger.
+fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<(), OpenError> {
+    let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
+    let set = || -> rusqlite::Result<()> {
+        let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        // Page numbers have 32 bits, and the last ones are SQLite's own.
+        let pages = (bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe);
+        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+    };
+    set().map_err(|error| OpenError::Sqlite { action: "set up", path: files.database.clone(), error })
+}

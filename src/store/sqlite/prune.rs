@@ -1,0 +1,63 @@
+//! Dropping key windows that nobody has used for long, a stretch of rows at a time, so that it never holds the writer
+//! up for long. Ages count running seconds: a machine that was off, or whose clock jumps, loses nobody's keys.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::schema::integer;
+
+/// How long a window is kept after its last use, in running seconds: 7 days, as `park_for`.
+const KEPT: u64 = 7 * 24 * 3600;
+
+/// Rows looked at in one step.
+const ROWS: i64 = 2_000;
+
+/// How far the walk through the windows has come, by their ids; it starts over at the end.
+#[derive(Default)]
+pub(super) struct Prune {
+    after: i64,
+}
+
+impl Prune {
+    /// Looks at the next stretch of windows, `now` in running seconds; how many it dropped.
+    pub fn step(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
+        let Some(before) = now.checked_sub(KEPT) else { return Ok(0) };
+        let end: Option<i64> = conn
+            .prepare_cached("SELECT id FROM keys WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
+            .query_row([self.after, ROWS - 1], |row| row.get(0))
+            .optional()?;
+        let dropped = conn.prepare_cached("DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3")?.execute([
+            self.after,
+            end.unwrap_or(i64::MAX),
+            integer(before),
+        ])?;
+        self.after = end.unwrap_or_default();
+        Ok(dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::super::schema::migrate;
+    use super::*;
+
+    #[test]
+    fn old_windows_go_in_steps_and_used_ones_stay() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        let insert = "INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, x'')";
+        for n in 0..5_000_i64 {
+            let used = if n % 2 == 0 { 100 } else { 200 };
+            conn.execute(insert, params![n / 10 + 1, n.to_be_bytes(), used]).unwrap();
+        }
+        let count = || conn.query_row("SELECT count(*) FROM keys", [], |row| row.get::<_, i64>(0)).unwrap();
+        let mut prune = Prune::default();
+        assert_eq!(prune.step(&conn, 150).unwrap(), 0, "younger than the time for which they are kept");
+        let now = KEPT + 150;
+        let steps: Vec<usize> = (0..6).map(|_| prune.step(&conn, now).unwrap()).collect();
+        assert_eq!((steps, count()), (vec![1000, 1000, 500, 0, 0, 0], 2500));
+        let old = conn.query_row("SELECT count(*) FROM keys WHERE used < 150", [], |row| row.get::<_, i64>(0));
+        assert_eq!(old, Ok(0));
+    }
+}

@@ -1,0 +1,105 @@
+//! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
+//! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
+
+use std::sync::mpsc::Receiver;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::Answers;
+use super::schema::{last_id, number, seq_of};
+use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
+use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
+
+/// Answers reads until nobody can ask any more.
+pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &Answers) {
+    while let Ok(reads) = requests.recv() {
+        for read in reads {
+            let event = match page(conn, &read) {
+                Ok(page) => StoreEvent::Page(page),
+                Err(_) => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room }),
+            };
+            // A page may have taken its time: it leaves at once, not with the rest.
+            answers.send([event]);
+        }
+    }
+}
+
+/// Reads one page. A damaged row is an error, not a panic.
+fn page(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+    // Dropped on every way out, which ends it; the statements inside are dropped before.
+    let transaction = conn.unchecked_transaction()?;
+    let page = page_of(&transaction, read)?;
+    transaction.finish()?;
+    Ok(page)
+}
+
+fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+    let row = conn
+        .prepare_cached("SELECT id, head FROM rooms WHERE name = ?1")?
+        .query_row([read.room.as_str()], |row| Ok((row.get::<_, i64>(0)?, Seq(number(row.get(1)?)))))
+        .optional()?;
+    let mut page = Page {
+        ticket: read.ticket,
+        room: read.room.clone(),
+        span: read.span,
+        messages: Vec::new(),
+        oldest: Seq(1),
+        head: Seq::ZERO,
+        more: false,
+    };
+    let Some((room, head)) = row else { return Ok(page) };
+    page.head = head;
+    let (none, all) = (last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX)));
+    page.oldest = conn
+        .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
+        .query_row([none, all], |row| row.get(0))
+        .optional()?
+        .map_or(head.next(), seq_of);
+
+    let (sql, after, upto) = match read.span {
+        Span::After(seq) => (RISING, last_id(room, seq), all),
+        Span::Before(seq) => (FALLING, none, last_id(room, Seq(seq.0.saturating_sub(1)))),
+        Span::Newest => (FALLING, none, all),
+    };
+    let mut statement = conn.prepare_cached(sql)?;
+    // One more than asked for tells whether there is more.
+    let mut rows = statement.query([after, upto, i64::from(read.limit) + 1])?;
+    let mut left = read.bytes as usize;
+    while let Some(row) = rows.next()? {
+        if page.messages.len() >= read.limit as usize {
+            page.more = true;
+            break;
+        }
+        let bytes = row.get_ref(4)?.as_blob()?;
+        if bytes.len() > left && !page.messages.is_empty() {
+            page.more = true;
+            break;
+        }
+        left = left.saturating_sub(bytes.len());
+        page.messages.push(message(&read.room, row, bytes)?);
+    }
+    if !matches!(read.span, Span::After(_)) {
+        page.messages.reverse();
+    }
+    Ok(page)
+}
+
+const RISING: &str = "SELECT id, at, member, name, body FROM messages
+                      WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+
+const FALLING: &str = "SELECT id, at, member, name, body FROM messages
+                       WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
+
+fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
+    let body = str::from_utf8(body).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
+    let name = Name::parse(row.get_ref(3)?.as_str()?)
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
+    Ok(Message {
+        room: room.clone(),
+        seq: seq_of(row.get(0)?),
+        at: WallMillis(number(row.get(1)?)),
+        author: Author { member: row.get::<_, Option<i64>>(2)?.map(|id| MemberId::from_random(number(id))), name },
+        body: Body::checked(body.into()),
+    })
+}

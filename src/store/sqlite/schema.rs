@@ -1,0 +1,213 @@
+//! The tables, their versions, and the one row about the log as a whole. Knows SQL and no file.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::types::{Durability, Epoch, Seq};
+
+/// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
+
+/// `MIGRATIONS[n]` makes version n + 1 of version n. Append only; version 0 is the empty file.
+const MIGRATIONS: &[&str] = &["
+    -- About the log as a whole: one row.
+    CREATE TABLE meta (
+        id         INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch      TEXT    NOT NULL,
+        clean      INTEGER NOT NULL,  -- 1: the last run ended in order
+        boot       TEXT    NOT NULL,  -- the kernel's boot id during the last run
+        durability TEXT    NOT NULL,  -- of the last run
+        running    INTEGER NOT NULL   -- seconds that racerd has run on this log in all
+    );
+    -- A room that ever had a message. Its row stays when its messages go, so that no seq is given twice.
+    CREATE TABLE rooms (
+        id     INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 0xffffff),
+        name   TEXT    NOT NULL UNIQUE,
+        head   INTEGER NOT NULL,
+        at     INTEGER NOT NULL,      -- of the head, milliseconds since 1970
+        common INTEGER NOT NULL       -- rows in common_keys
+    );
+    -- The id is the room's id and the seq in one number, so rows lie by room and seq, and a page is one stretch. (A key
+    -- of two columns needs WITHOUT ROWID, whose rows spill into a page of their own from a quarter of a page on: a
+    -- message of 1 KB would take 4.6.) Room 0 is scratch space for the probe.
+    CREATE TABLE messages (
+        id     INTEGER PRIMARY KEY,
+        at     INTEGER NOT NULL,
+        member INTEGER,
+        name   TEXT    NOT NULL,
+        body   BLOB    NOT NULL
+    );
+    -- The last keys of one session in one room. The long row is found by an index and rewritten in its own page; the
+    -- index changes only when a sender is new.
+    CREATE TABLE keys (
+        id      INTEGER PRIMARY KEY,
+        room    INTEGER NOT NULL,
+        session BLOB    NOT NULL,
+        used    INTEGER NOT NULL,     -- in running seconds
+        entries BLOB    NOT NULL,
+        UNIQUE (room, session)
+    );
+    -- Keys of POSTs without an identity.
+    CREATE TABLE common_keys (
+        room INTEGER NOT NULL,
+        key  BLOB    NOT NULL,
+        body BLOB    NOT NULL,
+        seq  INTEGER NOT NULL,
+        at   INTEGER NOT NULL,
+        PRIMARY KEY (room, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX common_keys_by_age ON common_keys (room, seq);
+"];
+
+/// The version that this racerd writes.
+pub const VERSION: i32 = 1;
+
+const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
+
+/// Brings an empty or older database to [`VERSION`], in one transaction; the version that it has then, which may be a
+/// newer one, and is then left as it is.
+pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
+    let version: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
+        return Ok(version);
+    };
+    if missing.is_empty() {
+        return Ok(version);
+    }
+    let transaction = conn.unchecked_transaction()?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(VERSION)
+}
+
+/// What a run of racerd brings to the log.
+pub(super) struct Run<'a> {
+    pub durability: Durability,
+    /// The kernel's id of this boot, empty where it is not known.
+    pub boot: &'a str,
+    /// The epoch, should a new one be needed.
+    pub fresh: &'a str,
+}
+
+/// What a run finds there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub epoch: Epoch,
+    /// Seconds that racerd had run on this log before.
+    pub running: u64,
+}
+
+/// Marks the log as in use, and decides whether its epoch still holds: seqs that were given may be lost, and would be
+/// given again, if the last run did not sync, did not end in order, and the machine was started anew since.
+pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun> {
+    let transaction = conn.unchecked_transaction()?;
+    let last = transaction
+        .query_row("SELECT epoch, clean, boot, durability, running FROM meta WHERE id = 1", [], |row| {
+            let epoch: String = row.get(0)?;
+            let clean: bool = row.get(1)?;
+            let boot: String = row.get(2)?;
+            let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
+            let safe = clean || synced || (boot == run.boot && !boot.is_empty());
+            Ok((safe.then_some(epoch), row.get::<_, i64>(4)?))
+        })
+        .optional()?;
+    let (epoch, running) = last.unwrap_or((None, 0));
+    let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running) VALUES (1, ?1, 0, ?2, ?3, ?4)",
+        params![epoch, run.boot, run.durability.as_str(), running],
+    )?;
+    // What a probe that was cut short has left.
+    transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
+    transaction.commit()?;
+    Ok(Begun { epoch: Epoch(epoch.into()), running: number(running) })
+}
+
+/// Marks the log as left in order. What is committed before it must be on disk before it is.
+pub(super) fn end_run(conn: &Connection, running: u64) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET clean = 1, running = ?1 WHERE id = 1", [integer(running)]).map(drop)
+}
+
+/// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
+const SEQ_BITS: u32 = 39;
+
+/// The last seq that a room can give.
+const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// The id of the probe's message.
+pub(super) const SCRATCH: i64 = 1;
+
+/// The id of a room's message; `None` past the room's last possible seq.
+pub(super) fn message_id(room: i64, seq: Seq) -> Option<i64> {
+    (seq.0 <= SEQ_MAX).then(|| (room << SEQ_BITS) | integer(seq.0))
+}
+
+/// The greatest id that the room's messages up to this seq can have; all of them are greater than that of seq 0.
+pub(super) fn last_id(room: i64, seq: Seq) -> i64 {
+    (room << SEQ_BITS) | integer(seq.0.min(SEQ_MAX))
+}
+
+/// The seq in a message's id.
+pub(super) fn seq_of(id: i64) -> Seq {
+    Seq(number(id) & SEQ_MAX)
+}
+
+/// A number as SQLite has it: its integers end at 2^63 - 1, which no seq and no time reaches.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// And back; a negative one, which only damage makes, is 0.
+pub(super) fn number(integer: i64) -> u64 {
+    u64::try_from(integer).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
+        Run { durability, boot, fresh }
+    }
+
+    #[test]
+    fn the_epoch_changes_when_seqs_could_be_reused_and_only_then() {
+        use Durability::{Full, Normal};
+        // (durability, boot, ended in order) of one run; durability and boot of the next; whether the epoch stays.
+        let cases = [
+            (Full, "b1", false, Full, "b2", true),
+            (Full, "b1", false, Normal, "b2", true),
+            (Normal, "b1", false, Normal, "b1", true),
+            (Normal, "b1", true, Normal, "b2", true),
+            (Normal, "b1", false, Normal, "b2", false),
+            (Normal, "b1", false, Full, "b2", false),
+            (Normal, "", false, Normal, "", false),
+        ];
+        for (durability, boot, clean, next, next_boot, stays) in cases {
+            let conn = Connection::open_in_memory().unwrap();
+            assert_eq!(migrate(&conn).unwrap(), VERSION);
+            assert_eq!(begin_run(&conn, &run(durability, boot, "first")).unwrap().epoch.0.as_ref(), "first");
+            if clean {
+                end_run(&conn, 77).unwrap();
+            }
+            let begun = begin_run(&conn, &run(next, next_boot, "second")).unwrap();
+            let expected = if stays { "first" } else { "second" };
+            assert_eq!(begun.epoch.0.as_ref(), expected, "{durability:?} {boot} {clean} {next:?} {next_boot}");
+            assert_eq!(begun.running, if clean { 77 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_migrated_database_is_left_alone_and_a_newer_one_too() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        assert_eq!(migrate(&conn).unwrap(), VERSION);
+        conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert_eq!(migrate(&conn).unwrap(), VERSION + 1);
+        let id: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
+        assert_eq!(id, APPLICATION_ID);
+    }
+}

@@ -1,0 +1,198 @@
+//! Tests of the opening handshake.
+
+use super::*;
+use crate::http::head::{Head, HeadLimits, HeadScan};
+use crate::http::response::Sending;
+
+/// A request with a correct handshake's lines, of which those in `changed` are replaced or added; a line without a
+/// colon takes the header of that name away.
+fn request(first: &str, changed: &[&str]) -> Request {
+    let correct = [
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+    ];
+    let name = |line: &str| line.split(':').next().unwrap().to_ascii_lowercase();
+    let kept = correct.iter().copied().filter(|line| !changed.iter().any(|change| name(change) == name(line)));
+    let lines: Vec<&str> = kept.chain(changed.iter().copied().filter(|line| line.contains(':'))).collect();
+    let text = format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n"));
+    match HeadScan::default().advance(text.as_bytes(), &HeadLimits { max_head: 64 * 1024, ..HeadLimits::default() }) {
+        Head::Complete { request, .. } => request,
+        other => panic!("{text:?} gives {other:?}"),
+    }
+}
+
+fn get(changed: &[&str]) -> Request {
+    request("GET /rooms/r1/ws HTTP/1.1", changed)
+}
+
+fn answer(request: &Request) -> String {
+    let mut out = Vec::new();
+    check(request).unwrap_or_else(|problem| panic!("{problem:?}")).write(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn refusal(request: &Request) -> (u16, String) {
+    let problem = check(request).expect_err("must be refused");
+    assert!(problem.close, "a refused upgrade is the last thing on its connection: {problem:?}");
+    let status = problem.status.code();
+    let mut out = Vec::new();
+    problem.into_response().write(&mut out, Sending { date: None, keep_alive: false, to_head: false });
+    (status, String::from_utf8(out).unwrap())
+}
+
+/// The sample of RFC 6455 §1.3.
+#[test]
+fn the_sample_of_the_rfc() {
+    assert_eq!(
+        answer(&get(&[])),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    );
+}
+
+#[test]
+fn connection_and_upgrade_are_lists_without_case() {
+    for changed in [
+        &["Connection: keep-alive, Upgrade"][..],
+        &["connection:upgrade"],
+        &["Connection: keep-alive", "Connection: UPGRADE"],
+        &["Connection: ,, Upgrade ,"],
+        &["Connection: close, upgrade"],
+        &["Upgrade: WebSocket"],
+        &["Upgrade: h2c, websocket"],
+        &["Upgrade: h2c", "Upgrade: websocket"],
+        &[
+            "host: a",
+            "upgrade: websocket",
+            "connection: upgrade",
+            "sec-websocket-version: 13",
+            "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+        ],
+    ] {
+        let request = get(changed);
+        assert!(wants_upgrade(&request), "{changed:?}");
+        assert!(answer(&request).starts_with("HTTP/1.1 101 "), "{changed:?}");
+    }
+    for changed in [
+        &["Connection: upgradeable"][..],
+        &["Connection: not-upgrade"],
+        &["Connection: close"],
+        &["Connection"],
+        &["Upgrade: h2c"],
+        &["Upgrade: websocket/13"],
+        &["Upgrade: websockets"],
+        &["Upgrade"],
+    ] {
+        let request = get(changed);
+        assert!(!wants_upgrade(&request), "{changed:?}");
+        assert_eq!(refusal(&request).0, 426, "{changed:?}");
+    }
+}
+
+#[test]
+fn a_plain_get_learns_about_proxies() {
+    for request in
+        [get(&["Upgrade", "Connection"]), request("GET /ws HTTP/1.0", &[]), request("HEAD /ws HTTP/1.1", &["Upgrade"])]
+    {
+        let (status, text) = refusal(&request);
+        assert_eq!(status, 426);
+        assert!(text.contains("proxy_set_header Upgrade $http_upgrade"), "{text}");
+        assert!(text.contains("Caddy"), "{text}");
+    }
+}
+
+#[test]
+fn only_get_opens_a_socket() {
+    for first in
+        ["POST /ws HTTP/1.1", "PUT /ws HTTP/1.1", "DELETE /ws HTTP/1.1", "OPTIONS /ws HTTP/1.1", "HEAD /ws HTTP/1.1"]
+    {
+        let (status, text) = refusal(&request(first, &[]));
+        assert_eq!(status, 405, "{first}");
+        assert!(text.contains("\r\nAllow: GET\r\n"), "{text}");
+    }
+    assert_eq!(refusal(&request("POST /ws HTTP/1.1", &["Upgrade"])).0, 405);
+}
+
+#[test]
+fn the_version_is_13() {
+    for changed in [
+        &["Sec-WebSocket-Version"][..],
+        &["Sec-WebSocket-Version:"],
+        &["Sec-WebSocket-Version: 8"],
+        &["Sec-WebSocket-Version: 13, 8"],
+        &["Sec-WebSocket-Version: 013"],
+        &["Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13"],
+        &["Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8"],
+        // The version is looked at before the key, whose rules could be another's.
+        &["Sec-WebSocket-Version: 14", "Sec-WebSocket-Key: x"],
+    ] {
+        let (status, text) = refusal(&get(changed));
+        assert_eq!(status, 426, "{changed:?}");
+        assert!(text.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{text}");
+        assert!(text.contains("\r\nUpgrade: websocket\r\n"), "{text}");
+        assert!(text.contains("\r\nConnection: Upgrade, close\r\n"), "{text}");
+    }
+}
+
+#[test]
+fn the_key_is_16_bytes_once() {
+    for changed in [
+        &["Sec-WebSocket-Key"][..],
+        &["Sec-WebSocket-Key:"],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQo="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAA"],
+        &["Sec-WebSocket-Key: dGhl-HNhbXBsZSBub25jZ_=="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jé=="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="],
+    ] {
+        assert_eq!(refusal(&get(changed)).0, 400, "{changed:?}");
+    }
+}
+
+#[test]
+fn a_handshake_has_no_body() {
+    assert_eq!(refusal(&get(&["Content-Length: 6"])).0, 400);
+    assert!(check(&get(&["Content-Length: 0"])).is_ok());
+}
+
+#[test]
+fn subprotocols() {
+    for (changed, named) in [
+        (&["Sec-WebSocket-Protocol: racerd.v1"][..], true),
+        (&["Sec-WebSocket-Protocol: mqtt, racerd.v1 ,x"], true),
+        (&["Sec-WebSocket-Protocol: mqtt", "sec-websocket-protocol: ,racerd.v1"], true),
+        (&["Sec-WebSocket-Protocol: ,"], false),
+        (&[], false),
+    ] {
+        assert_eq!(answer(&get(changed)).contains("\r\nSec-WebSocket-Protocol: racerd.v1\r\n"), named, "{changed:?}");
+    }
+    let blanks = format!("Sec-WebSocket-Protocol: b{}x", " ".repeat(16_000));
+    for line in ["mqtt", "RACERD.V1", "racerd.v10", "racerd.v1 x", "racerd.v1;q=1"] {
+        assert_eq!(refusal(&get(&[&format!("Sec-WebSocket-Protocol: {line}")])).0, 400, "{line}");
+    }
+    let (status, text) = refusal(&get(&[&blanks]));
+    assert_eq!(status, 400);
+    assert!(text.contains("racerd.v1"), "{text}");
+}
+
+#[test]
+fn extensions_are_never_agreed_to() {
+    let many = "a, ".repeat(8 * 1024 / 3);
+    for offer in [
+        "permessage-deflate; client_max_window_bits",
+        "constructor",
+        ",;=;,",
+        "permessage-deflate; server_max_window_bits=\"",
+        many.as_str(),
+    ] {
+        let text = answer(&get(&[&format!("Sec-WebSocket-Extensions: {offer}")]));
+        assert!(!text.to_ascii_lowercase().contains("extensions"), "{text}");
+    }
+}

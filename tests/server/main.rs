@@ -1,0 +1,14 @@
+//! Tests of the real binary over real sockets. One file for each concern; `support` starts servers and speaks the
+//! protocols by hand, byte for byte.
+
+mod command;
+mod flood;
+mod foreign;
+mod history;
+mod lifecycle;
+mod rooms;
+mod slow;
+mod stopping;
+mod storage;
+mod support;
+mod timers;

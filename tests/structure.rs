@@ -1,0 +1,598 @@
+//! The structure of the sources: which module may name which, what the pure ones may not name, and a few rules for
+//! every file. The tables below are the rules; edit them there.
+//!
+//! A call that could panic (`unwrap`, `expect`, `unreachable!`, `panic!`) outside tests needs a comment that begins
+//! with `// proof:` directly above its statement, or at the end of its line, and says why it cannot.
+//!
+//! Sources are read as text: comments and literals are blanked, then names and paths are looked for. Renaming
+//! imports (`use std as s`) would get round it; it is there for the mistakes that one makes, not against malice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Which module may `use crate::` which, from the bottom up: a module names only ones above it in this table.
+/// `store values` stands for what `store/request.rs` declares. `lib.rs` and `main.rs` may name all.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("config", &["types"]),
+    ("http", &["types"]),
+    ("ws", &["types", "http"]),
+    ("store", &["types"]),
+    ("hub", &["types", "store values"]),
+    ("protocol", &["types", "hub", "store values"]),
+    ("api", &["types", "http", "ws", "hub", "protocol", "store values"]),
+    ("conn", &["types", "http", "ws"]),
+    ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "api", "conn"]),
+    ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("cmd", &["types", "config", "server"]),
+];
+
+/// Folders, and files of the others, that know no socket, file, thread, clock, process or log.
+const PURE: &[&str] =
+    &["types", "config", "http", "ws", "hub", "protocol", "api", "conn", "engine", "store/request", "store/memory"];
+
+/// What the pure ones may not name outside their tests.
+const NOT_PURE: &[&str] = &[
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::time",
+    "std::env",
+    "std::process",
+    "std::os",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::io::stderr",
+    "mio",
+    "rusqlite",
+    "getrandom",
+    "socket2",
+    "rustix",
+    "signal_hook",
+    "signal_hook_mio",
+    "log",
+    "libc",
+];
+
+/// What the pure ones may not name in their tests either: time is passed in.
+const CLOCKS: &[&str] = &["Instant", "SystemTime", "sleep"];
+
+/// Macros that no source uses: unfinished work, and output that panics where nobody takes it.
+const BANNED_MACROS: &[&str] = &["todo", "unimplemented", "dbg", "print", "println", "eprint", "eprintln"];
+
+/// Longest file, in lines.
+const LONGEST: usize = 700;
+
+#[test]
+fn the_sources_keep_their_structure() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "examples", "benches", "fuzz/fuzz_targets"] {
+        collect(Path::new(env!("CARGO_MANIFEST_DIR")), folder, &mut files);
+    }
+    assert!(files.iter().any(|file| file.path == "src/lib.rs"), "found no sources");
+    let faults = check(&files);
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn the_table_points_down() {
+    for (index, (module, allowed)) in MAY_USE.iter().enumerate() {
+        for name in *allowed {
+            let name = name.trim_end_matches(" values");
+            let is_above = MAY_USE[..index].iter().any(|(earlier, _)| *earlier == name);
+            assert!(is_above, "{module} names {name}, which is not above it");
+        }
+    }
+    for pure in PURE {
+        let module = pure.split('/').next().unwrap();
+        assert!(MAY_USE.iter().any(|(name, _)| *name == module), "{pure} is no module");
+    }
+}
+
+struct File {
+    /// From the crate's root, with slashes.
+    path: String,
+    text: String,
+}
+
+fn collect(root: &Path, folder: &str, files: &mut Vec<File>) {
+    let Ok(entries) = fs::read_dir(root.join(folder)) else { return };
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    for name in names {
+        let path = format!("{folder}/{name}");
+        if root.join(&path).is_dir() {
+            collect(root, &path, files);
+        } else if name.ends_with(".rs") {
+            let text = fs::read_to_string(root.join(&path)).unwrap();
+            files.push(File { path, text });
+        }
+    }
+}
+
+/// Every fault of these files, as `path:line: what`.
+fn check(files: &[File]) -> Vec<String> {
+    let values = declared(files.iter().find(|file| file.path == "src/store/request.rs"));
+    let test_modules: Vec<String> = files.iter().flat_map(test_modules).collect();
+    let mut faults = Vec::new();
+    for file in files {
+        let below = |path: &String| file.path == format!("{path}.rs") || file.path.starts_with(&format!("{path}/"));
+        let is_test = !file.path.starts_with("src/") || test_modules.iter().any(below);
+        check_file(file, is_test, &values, &mut faults);
+    }
+    faults
+}
+
+fn check_file(file: &File, is_test: bool, values: &BTreeSet<String>, faults: &mut Vec<String>) {
+    let mut fault = |line: usize, what: String| faults.push(format!("{}:{line}: {what}", file.path));
+    if !file.text.starts_with("//!") {
+        fault(1, "does not begin with `//!` and what it is for".to_string());
+    }
+    let length = file.text.lines().count();
+    if length > LONGEST {
+        fault(length, format!("has {length} lines; split it before {LONGEST}"));
+    }
+
+    let code = strip(&file.text);
+    let tokens = tokens(&code);
+    for (index, token) in tokens.iter().enumerate() {
+        let text = |offset: usize| tokens.get(index + offset).map_or("", |token| token.text);
+        if token.text == "unsafe" {
+            fault(token.line, "`unsafe`".to_string());
+        }
+        // `#[ignore]`, `#[ignore = "..."]`, `#[cfg_attr(x, ignore)]`
+        if ["[", ","].contains(&token.text) && text(1) == "ignore" && ["]", "=", ")"].contains(&text(2)) {
+            fault(token.line, "an ignored test; mend it or take it out".to_string());
+        }
+        if is_pure(file) && CLOCKS.contains(&token.text) {
+            fault(token.line, format!("a pure module names `{}`; time is passed in, in tests too", token.text));
+        }
+    }
+    if !is_test {
+        let code = without_tests(&code);
+        check_calls(file, &code, &mut fault);
+        check_paths(file, &code, values, &mut fault);
+    }
+}
+
+/// Unfinished work, panicking output, and calls that could panic and do not say why they cannot.
+fn check_calls(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
+    let lines: Vec<&str> = file.text.lines().collect();
+    let tokens = tokens(code);
+    for (index, token) in tokens.iter().enumerate() {
+        let next = tokens.get(index + 1).map_or("", |token| token.text);
+        let before = index.checked_sub(1).map_or("", |before| tokens[before].text);
+        if next == "!" && BANNED_MACROS.contains(&token.text) {
+            fault(token.line, format!("`{}!`", token.text));
+        }
+        let earlier = index.checked_sub(2).map_or("", |earlier| tokens[earlier].text);
+        // `self.expect(...)` is a method of one's own.
+        let method = [".", "::"].contains(&before)
+            && earlier != "self"
+            && ["unwrap", "expect", "unwrap_err", "expect_err", "unwrap_unchecked"].contains(&token.text);
+        let panics = next == "!" && ["panic", "unreachable"].contains(&token.text);
+        if (method || panics) && !is_proven(&lines, token.line) {
+            fault(token.line, format!("`{}` without `// proof:` above it", token.text));
+        }
+    }
+}
+
+/// Whether the statement at this line (from 1) has its proof, above it or at a line's end.
+fn is_proven(lines: &[&str], line: usize) -> bool {
+    let is_proof = |text: &str| text.contains("// proof:");
+    let mut at = line - 1;
+    if is_proof(lines[at]) {
+        return true;
+    }
+    while at > 0 {
+        at -= 1;
+        let above = lines[at].trim();
+        if above.starts_with("//") {
+            if is_proof(above) {
+                return true;
+            }
+        } else if above.is_empty() || above.ends_with([';', '{', '}', ',']) || above.contains("//") {
+            return false;
+        }
+    }
+    false
+}
+
+/// Which modules and crates are named.
+fn check_paths(file: &File, code: &str, values: &BTreeSet<String>, fault: &mut impl FnMut(usize, String)) {
+    let module = module_of(&file.path);
+    let Some(own) = module.first() else { return };
+    let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == own) else {
+        fault(1, format!("the module `{own}` is not in this test's table MAY_USE"));
+        return;
+    };
+    for (line, path) in paths(code) {
+        if is_pure(file) {
+            let joined = path.join("::");
+            let named = |name: &str| joined == name || joined.starts_with(&format!("{name}::"));
+            if let Some(name) = NOT_PURE.iter().find(|name| named(name)) {
+                fault(line, format!("a pure module names `{name}`"));
+            }
+        }
+        let Some(target) = from_root(&path, &module) else { continue };
+        let Some(other) = target.first().filter(|other| *other != own) else { continue };
+        if allowed.contains(&other.as_str()) {
+            continue;
+        }
+        if !allowed.contains(&format!("{other} values").as_str()) {
+            fault(line, format!("`{own}` may not name `{other}`"));
+        } else if !target.get(1).is_some_and(|name| values.contains(name)) {
+            let name = target.get(1).map_or("self", String::as_str);
+            fault(line, format!("of `{other}`, `{own}` may name what request.rs declares, not `{name}`"));
+        }
+    }
+}
+
+fn is_pure(file: &File) -> bool {
+    let path = file.path.strip_prefix("src/").unwrap_or("");
+    PURE.iter().any(|entry| path.strip_suffix(".rs") == Some(*entry) || path.starts_with(&format!("{entry}/")))
+}
+
+/// `src/hub/room.rs` is `hub::room`; `lib.rs` and `main.rs` are the root.
+fn module_of(path: &str) -> Vec<String> {
+    let path = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    if ["lib", "main"].contains(&path) {
+        return Vec::new();
+    }
+    path.split('/').map(str::to_string).collect()
+}
+
+/// A path that begins at the crate's root, without `crate`; `None` for one that stays in its module or leaves the
+/// crate.
+fn from_root(path: &[String], module: &[String]) -> Option<Vec<String>> {
+    if path[0] == "crate" {
+        return Some(path[1..].to_vec());
+    }
+    let path = if path[0] == "self" { &path[1..] } else { path };
+    let up = path.iter().take_while(|name| *name == "super").count();
+    (up > 0 && up >= module.len()).then(|| path[up..].to_vec())
+}
+
+/// The names of what a file declares as public.
+fn declared(file: Option<&File>) -> BTreeSet<String> {
+    let code = file.map_or(String::new(), |file| without_tests(&strip(&file.text)));
+    let tokens = tokens(&code);
+    let kinds = ["struct", "enum", "const", "trait", "type", "fn"];
+    let public = tokens.windows(3).filter(|three| three[0].text == "pub" && kinds.contains(&three[1].text));
+    public.map(|three| three[2].text.to_string()).collect()
+}
+
+/// The modules with a file of their own that are compiled for tests only, as paths without `.rs`.
+fn test_modules(file: &File) -> Vec<String> {
+    let code = strip(&file.text);
+    let own = file.path.trim_end_matches(".rs");
+    let folder = match own.rsplit_once('/') {
+        Some((folder, "mod" | "lib" | "main")) => folder,
+        _ => own,
+    };
+    let mut found = Vec::new();
+    for (start, mark) in code.match_indices("#[cfg(test)]") {
+        let item = code[start + mark.len()..].split(['{', ';']).next().unwrap_or("");
+        let words: Vec<&str> = item.split_whitespace().collect();
+        let is_file = code[start + mark.len() + item.len()..].starts_with(';');
+        if let (true, [.., "mod", name]) = (is_file, words.as_slice()) {
+            found.push(format!("{folder}/{name}"));
+        }
+    }
+    found
+}
+
+/// The code with every item under `#[cfg(test)]` blanked.
+fn without_tests(code: &str) -> String {
+    let mut out = code.as_bytes().to_vec();
+    for mark in ["#[cfg(test)]", "#[cfg(all(test"] {
+        for (start, _) in code.match_indices(mark) {
+            let mut depth = 0;
+            for (index, byte) in code.bytes().enumerate().skip(start) {
+                match byte {
+                    b'{' | b'(' | b'[' => depth += 1,
+                    b'}' | b')' | b']' => depth -= 1,
+                    _ => {}
+                }
+                if depth < 0 {
+                    break;
+                }
+                if out[index] != b'\n' {
+                    out[index] = b' ';
+                }
+                if depth == 0 && (byte == b';' || byte == b'}') {
+                    break;
+                }
+            }
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// The text with comments and literals blanked, byte for byte; newlines stay. What is not ASCII is blanked, too.
+fn strip(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let end = match (at(index), at(index + 1)) {
+            (b'/', b'/') => index + text[index..].find('\n').unwrap_or(bytes.len() - index),
+            (b'/', b'*') => block_comment_end(bytes, index),
+            (b'"', _) => string_end(bytes, index),
+            (b'r', b'"' | b'#') if begins_literal(bytes, index) => raw_string_end(text, index),
+            (b'\'', b'\\') => index + 4 + text[index + 3..].find('\'').unwrap_or(0),
+            // A lifetime has no quote after its first letter.
+            (b'\'', _) => {
+                let width = text[index + 1..].chars().next().map_or(1, char::len_utf8);
+                if at(index + 1 + width) == b'\'' { index + width + 2 } else { index + 1 }
+            }
+            (byte, _) => {
+                out.push(if byte.is_ascii() { byte } else { b' ' });
+                index += 1;
+                continue;
+            }
+        };
+        let end = end.clamp(index + 1, bytes.len());
+        out.extend(bytes[index..end].iter().map(|byte| if *byte == b'\n' { b'\n' } else { b' ' }));
+        index = end;
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// Whether an `r` stands at the beginning of a word, or after the `b` or `c` of `br"..."` and `cr"..."`.
+fn begins_literal(bytes: &[u8], index: usize) -> bool {
+    let is_name = |back: usize| {
+        let byte = index.checked_sub(back).map_or(b' ', |index| bytes[index]);
+        byte.is_ascii_alphanumeric() || byte == b'_'
+    };
+    !is_name(1) || matches!(bytes[index - 1], b'b' | b'c') && !is_name(2)
+}
+
+fn block_comment_end(bytes: &[u8], start: usize) -> usize {
+    let mut depth = 0;
+    let mut index = start;
+    while index < bytes.len() {
+        match &bytes[index..] {
+            [b'/', b'*', ..] => (depth, index) = (depth + 1, index + 2),
+            [b'*', b'/', ..] => (depth, index) = (depth - 1, index + 2),
+            _ => index += 1,
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    index
+}
+
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut index = start + 1;
+    while index < bytes.len() && bytes[index] != b'"' {
+        index += if bytes[index] == b'\\' { 2 } else { 1 };
+    }
+    index + 1
+}
+
+/// The end of `r#"..."#`; one byte on for `r#name`.
+fn raw_string_end(text: &str, start: usize) -> usize {
+    let hashes = text[start + 1..].bytes().take_while(|byte| *byte == b'#').count();
+    let open = start + 1 + hashes;
+    if text.as_bytes().get(open) != Some(&b'"') {
+        return start + 1;
+    }
+    let close = format!("\"{}", "#".repeat(hashes));
+    text[open + 1..].find(&close).map_or(text.len(), |length| open + 1 + length + close.len())
+}
+
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    text: &'a str,
+    line: usize,
+}
+
+/// Names, `::`, and every other character alone.
+fn tokens(code: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut index = 0;
+    while index < code.len() {
+        let rest = &code[index..];
+        let name = rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+        let length = if name > 0 { name } else { 1 + usize::from(rest.starts_with("::")) };
+        let text = &rest[..length];
+        if text == "\n" {
+            line += 1;
+        } else if !text.trim().is_empty() {
+            tokens.push(Token { text, line });
+        }
+        index += length;
+    }
+    tokens
+}
+
+/// Every path of two names or more, and every name that is used, with its line; the trees of `use` are spread out.
+fn paths(code: &str) -> Vec<(usize, Vec<String>)> {
+    let tokens = tokens(code);
+    let mut found = Vec::new();
+    let mut index = 0;
+    while index < tokens.len() {
+        let begins = is_word(tokens[index].text) && tokens.get(index + 1).is_some_and(|next| next.text == "::");
+        let is_used = index > 0 && ["use", "crate"].contains(&tokens[index - 1].text) && is_word(tokens[index].text);
+        let is_tree = index > 0 && tokens[index - 1].text == "use" && tokens[index].text == "{";
+        if begins || is_used || is_tree {
+            index = spread(&tokens, index, &[], &mut found);
+        } else {
+            index += 1;
+        }
+    }
+    found
+}
+
+/// A name that a path may have; not a keyword that `::std` may follow.
+fn is_word(text: &str) -> bool {
+    let before = ["use", "as", "mut", "dyn", "impl", "in", "return", "else", "match", "if", "while", "where", "const"];
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !before.contains(&text)
+}
+
+/// Reads one path or tree from `index`; gives the index behind it.
+fn spread(tokens: &[Token<'_>], mut index: usize, prefix: &[String], found: &mut Vec<(usize, Vec<String>)>) -> usize {
+    let text = |index: usize| tokens.get(index).map_or("", |token| token.text);
+    let mut path = prefix.to_vec();
+    let line = tokens[index].line;
+    loop {
+        if is_word(text(index)) || text(index) == "*" {
+            // `{self}` is the path before it.
+            if path.is_empty() || text(index) != "self" {
+                path.push(text(index).to_string());
+            }
+            index += 1;
+            if text(index) == "::" && (is_word(text(index + 1)) || ["{", "*"].contains(&text(index + 1))) {
+                index += 1;
+                continue;
+            }
+            if text(index) == "as" {
+                index += 2;
+            }
+        } else if text(index) == "{" {
+            index += 1;
+            while index < tokens.len() && text(index) != "}" {
+                index = if text(index) == "," { index + 1 } else { spread(tokens, index, &path, found) };
+            }
+            return index + 1;
+        } else {
+            index += 1;
+        }
+        if !path.is_empty() {
+            found.push((line, path));
+        }
+        return index;
+    }
+}
+
+/// The faults of one file, with a `store/request.rs` beside it that declares `Page`.
+fn faults_of(path: &str, text: &str) -> Vec<String> {
+    let file = |path: &str, text: &str| File { path: path.to_string(), text: text.to_string() };
+    let values = file("src/store/request.rs", "//! x\npub struct Page;\n");
+    check(&[values, file(path, &format!("//! What it is for.\n{text}"))])
+}
+
+#[track_caller]
+fn good(path: &str, text: &str) {
+    let faults = faults_of(path, text);
+    assert!(faults.is_empty(), "{path}: {text}\n{faults:?}");
+}
+
+#[track_caller]
+fn bad(path: &str, text: &str, words: &str) {
+    let faults = faults_of(path, text);
+    assert!(faults.iter().any(|fault| fault.contains(words)), "{path}: {text}\n{faults:?}");
+}
+
+#[test]
+fn samples_of_modules() {
+    good("src/hub/room.rs", "use crate::types::{RoomId, Seq};\nuse super::member;\nuse crate::store::{Page};");
+    good("src/hub/room.rs", "#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}\n");
+    good("src/hub/mod.rs", "// use crate::engine::Engine;\nconst TEXT: &str = \"crate::engine\";");
+    good("src/server/mod.rs", "use crate::store::sqlite::Store;\nuse std::{fs, time::Instant};\nuse mio::Poll;");
+    good("src/main.rs", "use racerd::cmd;");
+    bad("src/hub/room.rs", "use crate::engine::Engine;", ":2: `hub` may not name `engine`");
+    bad("src/hub/room.rs", "use crate::{types::Seq,\n conn};", ":3: `hub` may not name `conn`");
+    bad("src/hub/room.rs", "use {crate::conn};", "`hub` may not name `conn`");
+    bad("src/hub/room.rs", "fn f() { crate::conn::g() }", "may not name `conn`");
+    bad("src/hub/room.rs", "use super::super::conn;", "may not name `conn`");
+    bad("src/hub/mod.rs", "use super::conn;", "may not name `conn`");
+    bad("src/hub.rs", "use self::super::{conn};", "may not name `conn`");
+    bad("src/hub/room.rs", "use crate::store::sqlite::Store;", "not `sqlite`");
+    bad("src/hub/room.rs", "use crate::store::*;", "not `*`");
+    bad("src/hub/room.rs", "use crate::store;", "not `self`");
+    bad("src/types.rs", "use crate::http::Head;", "`types` may not name `http`");
+    bad("src/cmd/serve.rs", "use crate::hub::Hub;", "`cmd` may not name `hub`");
+    bad("src/other/mod.rs", "", "not in this test's table");
+}
+
+#[test]
+fn samples_of_purity() {
+    good("src/conn/mod.rs", "use core::net::SocketAddr;\nuse std::{collections::HashMap, sync::Arc};");
+    good("src/conn/mod.rs", "fn f<'a>(x: &'a str) -> char { '\"' } // std::fs\nfn g() { catalog::h() }");
+    good("src/store/sqlite.rs", "use std::fs;\nuse rusqlite::Connection;");
+    good("src/config/mod.rs", "#[cfg(test)]\nmod tests { fn f() { std::fs::read(\"x\").unwrap(); println!(); } }");
+    bad("src/conn/mod.rs", "use std::net::SocketAddr;", "names `std::net`");
+    bad("src/conn/mod.rs", "use std::{sync::Arc, net};", "names `std::net`");
+    bad("src/conn/mod.rs", "use ::std::{io::{self, stderr}};", "names `std::io::stderr`");
+    bad("src/conn/mod.rs", "fn f(x: &mut ::std::fs::File) {}", "names `std::fs`");
+    bad("src/conn/mod.rs", "fn f() { std::thread::yield_now() }", "names `std::thread`");
+    bad("src/conn/mod.rs", "use mio;", "names `mio`");
+    bad("src/conn/mod.rs", "extern crate mio;", "names `mio`");
+    bad("src/conn/mod.rs", "const A: char = '\\'';\nuse log::info;", "names `log`");
+    bad("src/store/memory.rs", "use std::fs;", "names `std::fs`");
+    bad("src/types.rs", "use std::env;", "names `std::env`");
+    bad("src/hub/tests.rs", "fn f() { let now = Instant::now(); }", "`Instant`");
+    bad("src/hub/mod.rs", "#[cfg(test)]\nmod tests { use std::thread::sleep; }", "`sleep`");
+}
+
+#[test]
+fn samples_of_panics() {
+    good("src/hub/mod.rs", "fn f() {\n    // proof: always there,\n    // since it was put there.\n    a.unwrap();\n}");
+    good("src/hub/mod.rs", "fn f() { a.unwrap(); } // proof: always there");
+    good(
+        "src/hub/mod.rs",
+        "fn f() {\n    // proof: as above.\n    let x =\n        a\n        .b()\n        .expect(\"x\");\n}",
+    );
+    good("src/hub/mod.rs", "fn f() { a.unwrap_or(0); b.expect_byte(); self.expect(1); \"panic!()\"; }");
+    good("src/hub/mod.rs", "fn f() {}\n#[cfg(test)]\nfn g(x: [u8; 2]) { a.unwrap() }\n");
+    bad("src/hub/mod.rs", "fn f() { a.unwrap(); }", "`unwrap` without");
+    bad("src/hub/mod.rs", "#[cfg(test)]\nfn g() {}\nfn f() { a.unwrap(); }", ":4: `unwrap` without");
+    bad("src/hub/mod.rs", "fn f() {\n    // proof: of this one.\n    a.unwrap();\n    b.unwrap();\n}", ":5: `unwrap`");
+    bad("src/hub/mod.rs", "fn f() {\n    a.unwrap() // proof: of this.\n    b.unwrap()\n}", ":4: `unwrap`");
+    bad("src/hub/mod.rs", "fn f() {\n    // surely\n    a.expect(\"x\");\n}", "`expect` without");
+    bad("src/hub/mod.rs", "fn f() { a.map(Option::unwrap) }", "`unwrap` without");
+    bad("src/hub/mod.rs", "fn f() { unreachable!() }", "`unreachable` without");
+    bad("src/server/mod.rs", "fn f() { todo!() }", "`todo!`");
+    bad("src/cmd/help.rs", "fn f() { println!(\"x\") }", "`println!`");
+}
+
+#[test]
+fn samples_of_rules_for_every_file() {
+    good("tests/x.rs", "#[test]\nfn f() { a.unwrap(); println!(); std::fs::read(\"#[ignore]\"); } // #[ignore]");
+    bad("tests/x.rs", "#[test]\n#[ignore]\nfn f() {}", ":3: an ignored test");
+    bad("tests/x.rs", "#[test]\n#[ignore = \"slow\"]\nfn f() {}", "an ignored test");
+    bad("src/hub/mod.rs", "#[cfg(test)]\nmod tests {\n #[cfg_attr(miri, ignore)] fn f() {} }", "an ignored test");
+    bad("src/server/mod.rs", "fn f() { unsafe { g() } }", "`unsafe`");
+    bad("src/server/mod.rs", &"\n".repeat(LONGEST), "lines; split it");
+    let bare = File { path: "src/hub/mod.rs".to_string(), text: "// no\nuse crate::types;".to_string() };
+    assert!(check(&[bare]).iter().any(|fault| fault.contains("does not begin with `//!`")));
+}
+
+#[test]
+fn samples_of_test_modules_in_files_of_their_own() {
+    let file = |path: &str, text: &str| File { path: path.to_string(), text: format!("//! x\n{text}") };
+    let count = |declaring: &str, declaration: &str, path: &str| {
+        check(&[file(declaring, declaration), file(path, "fn f() { a.unwrap() }")]).len()
+    };
+    assert_eq!(count("src/hub/mod.rs", "#[cfg(test)]\nmod tests;", "src/hub/tests.rs"), 0);
+    assert_eq!(count("src/hub/mod.rs", "#[cfg(test)]\npub(crate) mod fake;", "src/hub/fake/mod.rs"), 0);
+    assert_eq!(count("src/hub/a.rs", "#[cfg(test)]\nmod tests;", "src/hub/a/tests.rs"), 0);
+    assert_eq!(count("src/hub/a.rs", "#[cfg(test)]\nmod tests;", "src/hub/tests.rs"), 1);
+    assert_eq!(count("src/hub/mod.rs", "mod tests;", "src/hub/tests.rs"), 1);
+    assert_eq!(count("src/hub/mod.rs", "#[cfg(test)]\nmod x { } mod tests;", "src/hub/tests.rs"), 1);
+}
+
+#[test]
+fn literals_and_comments_are_blanked() {
+    for (text, kept) in [
+        ("a /* b /* c */ d */ e", "a e"),
+        ("a \"b\\\"c\" d", "a d"),
+        ("a r#\"b\"c\"# d br\"x\\\" e", "a d b e"),
+        ("f::<'a>('b', '\\'', '\\u{1f}', '\"', b'x') c", "f::< a>( , , , , b ) c"),
+        ("r#type x // y\nz", "#type x z"),
+        ("'é' \"ü\" x", "x"),
+        ("a \"b", "a"),
+    ] {
+        let stripped = strip(text);
+        assert_eq!(stripped.len(), text.len());
+        let words: Vec<&str> = stripped.split_whitespace().collect();
+        assert_eq!(words.join(" "), kept, "{text}");
+    }
+}
