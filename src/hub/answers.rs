@@ -230,7 +230,7 @@ impl Hub {
         let Some(Member { client, cursor, .. }) = room.members.get(slot) else { return };
         let behind = room.head.0.saturating_sub(cursor.0);
         clients.tell(*client, Notice::Lagging { room: room_id, behind });
-        if behind > 0 {
+        if *cursor < room.live_from() {
             self.advance(room_id, slot, clients);
         } else if clients.has_room(*client) {
             // Only word of who is here was not taken. Time decides, not the next turn: no client makes the hub spin.

@@ -38,7 +38,7 @@ impl Room {
         self.tell_live(&mut done, clients);
         self.live = later;
         done.more = !self.live.is_empty();
-        if std::mem::take(&mut self.unheard) {
+        if self.live.is_empty() && std::mem::take(&mut self.unheard) {
             for member in &mut self.members {
                 if member.state == State::Live && member.cursor < self.head {
                     done.lag(member);

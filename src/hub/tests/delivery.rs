@@ -256,6 +256,60 @@ fn a_turn_stops_after_its_budget_and_goes_on_in_order() {
 }
 
 #[test]
+fn a_room_says_so_many_bytes_a_turn_and_the_rest_in_the_next() {
+    // Two messages of about 160 bytes and a signal.
+    let mut world = World::new(HubLimits { batch_bytes: 400, ..LIMITS });
+    let all = members(&mut world, 2);
+    for _ in 0..5 {
+        world.publish(&room("r"));
+    }
+    world.store_answers();
+    world.signal(all[1], &room("r")).unwrap();
+    for (told, more) in [(2, true), (4, true), (5, false)] {
+        assert_eq!(world.end_turn(), more);
+        assert_eq!(world.clients.encoded, [(room("r"), Kind::Live)]);
+        assert_eq!(world.seqs(all[0], &room("r")), (1..=told).collect::<Vec<_>>());
+        let has_signal = world.heard(all[0]).iter().any(|h| matches!(h, Heard::Signal { .. }));
+        assert_eq!(has_signal, !more);
+    }
+    // Whoever joins in between hears each once as well.
+    for _ in 0..5 {
+        world.publish(&room("r"));
+    }
+    world.store_answers();
+    world.end_turn();
+    let late = world.open();
+    world.join(late, &room("r"), Start::After { seq: Seq(6), epoch: None });
+    world.settle();
+    assert_eq!(world.seqs(late, &room("r")), [7, 8, 9, 10]);
+    world.judge_at_rest();
+}
+
+#[test]
+fn what_was_stored_unsaid_makes_nobody_lag_who_waits_for_the_next_turn() {
+    let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
+    let all = members(&mut world, 2);
+    world.publish(&room("r"));
+    world.publish(&room("r"));
+    world.send_body(all[0], &room("r"), "\"x\"", Some("key")).unwrap();
+    world.ask();
+    for fate in [Fate::Fine, Fate::Fine, Fate::Unsure] {
+        world.decide(fate);
+        world.decided();
+    }
+    world.send_body(all[0], &room("r"), "\"x\"", Some("key")).unwrap();
+    world.store_answers();
+    for told in 1..=2 {
+        world.end_turn();
+        assert_eq!(world.seqs(all[1], &room("r")), (1..=told).collect::<Vec<_>>());
+    }
+    world.settle();
+    let behind = |h: &Heard| if let Heard::Lagging { behind, .. } = h { Some(*behind) } else { None };
+    assert_eq!(world.heard(all[1]).iter().filter_map(behind).collect::<Vec<_>>(), [1]);
+    world.judge_at_rest();
+}
+
+#[test]
 fn reads_in_flight_are_bounded_and_all_are_answered() {
     let mut world = World::new(HubLimits { reads_in_flight: 2, ..LIMITS });
     let all: Vec<_> = (0..20).map(|_| world.open()).collect();

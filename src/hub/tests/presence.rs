@@ -218,6 +218,32 @@ fn a_counting_member_that_reads_the_log_is_told_the_count_it_missed() {
 }
 
 #[test]
+fn presence_that_is_not_taken_hurries_nothing_that_waits_for_the_next_turn() {
+    let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
+    let a = join(&mut world, Presence::Full);
+    let b = join(&mut world, Presence::Off);
+    world.settle();
+    world.clients.inbox(a.conn()).unwrap().bound = 1;
+    world.drain(a);
+    for _ in 0..4 {
+        world.publish(&room("r"));
+    }
+    let c = join(&mut world, Presence::Off);
+    world.store_answers();
+    // The first message fills A's queue; the word of C finds it full. The other three wait for their turns.
+    for told in 1..=4 {
+        assert_eq!(world.end_turn(), told < 4);
+        assert_eq!(world.seqs(b, &room("r")), (1..=told).collect::<Vec<_>>());
+        assert_eq!(world.seqs(a, &room("r")), [1]);
+    }
+    assert_eq!(world.heard(a).iter().filter(|h| matches!(h, Heard::Lagging { .. })).count(), 1);
+    world.settle();
+    world.gone(c);
+    world.settle();
+    world.judge_at_rest();
+}
+
+#[test]
 fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world, Presence::Full);

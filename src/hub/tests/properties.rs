@@ -246,13 +246,16 @@ fn limits() -> impl Strategy<Value = HubLimits> {
     // Two messages fit the smaller page, and a list of everyone.
     let page_bytes = prop_oneof![Just(320usize), Just(60_000)];
     let budget = prop_oneof![Just(1usize), Just(1000)];
-    (1..4usize, presence_max, page_bytes, 1..4u32, budget).prop_map(
-        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget)| HubLimits {
+    // One message fits the smaller batch.
+    let batch = prop_oneof![Just(1usize), Just(usize::MAX)];
+    (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch).prop_map(
+        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes)| HubLimits {
             reads_in_flight,
             presence_max,
             page_bytes,
             page_messages,
             delivery_budget,
+            batch_bytes,
             ..LIMITS
         },
     )
