@@ -218,7 +218,13 @@ impl World {
                     self.now.mono = due.max(self.now.mono);
                     self.turn();
                     let stuck = self.engine.deadline().is_some_and(|d| d <= self.now.mono);
-                    assert!(!stuck || self.engine.has_dirty(), "a deadline that fired stands still");
+                    assert!(
+                        !stuck || self.engine.has_dirty(),
+                        "a deadline that fired stands still at {:?}: connections {:?}, chat {:?}",
+                        self.now.mono,
+                        self.engine.net.deadline(),
+                        self.engine.app.deadline(),
+                    );
                 }
                 _ => {
                     self.now.mono = end;
@@ -491,6 +497,7 @@ fn perform(world: &mut World, act: Act) {
                 if matches!(event, StoreEvent::Page(_)) {
                     world.engine.handle(Input::Store(event));
                 }
+                world.flush();
             }
         }
         Act::StoreFails(fails) => {

@@ -71,12 +71,14 @@ impl Hub {
             room.head_known = true;
         }
         room.members[slot].reading = false;
-        if room.members[slot].state == State::Joining {
+        let is_joining = room.members[slot].state == State::Joining;
+        if is_joining {
             self.start_member(slot, &page, clients);
         }
         let Some(room) = self.rooms.get_mut(&page.room) else { return };
         let head = room.head;
         let member = &mut room.members[slot];
+        let (key, begun) = (member.session, member.cursor);
         if page.oldest > member.cursor.next() && page.head > member.cursor {
             let (after, from) = (member.cursor, page.oldest);
             clients.tell(member.client, Notice::Gap { room: &page.room, after, from });
@@ -90,11 +92,16 @@ impl Hub {
             clients.tell(member.client, Notice::CatchUp { messages: fresh });
             member.cursor = last.seq;
         }
+        if fresh.is_empty() && member.cursor == begun && begun < head && !is_joining {
+            // The log lacks what was committed. That is the store's trouble; it must not become a spin of reads.
+            return self.stall(key, page.room);
+        }
         self.advance(&page.room, slot, clients);
     }
 
     /// The store could not read. A join is refused; who was catching up is served when the store is well again.
     pub fn handle_read_failed(&mut self, failed: ReadFailed, now: Millis, clients: &mut impl Clients) {
+        self.now = now;
         if !self.reads.answered(&failed.ticket, &failed.room, None) {
             return;
         }
@@ -112,7 +119,7 @@ impl Hub {
                 clients.tell(client, Notice::Refused { id, error });
                 self.remove_member(key, &failed.room);
             }
-            None => self.stall(key, failed.room, now),
+            None => self.stall(key, failed.room),
         }
     }
 
@@ -217,7 +224,7 @@ impl Hub {
 
     /// A member could not take what the turn brought: it hears so, and the log is read for it as soon as its client has
     /// room, which may be now (a large turn does not fit where a page does).
-    pub(super) fn left_behind(&mut self, key: SessionKey, room_id: &RoomId, now: Millis, clients: &mut impl Clients) {
+    pub(super) fn left_behind(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
         let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) else { return };
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let Some(Member { client, cursor, .. }) = room.members.get(slot) else { return };
@@ -227,14 +234,14 @@ impl Hub {
             self.advance(room_id, slot, clients);
         } else if clients.has_room(*client) {
             // Only word of who is here was not taken. Time decides, not the next turn: no client makes the hub spin.
-            self.stall(key, room_id.clone(), now);
+            self.stall(key, room_id.clone());
         }
     }
 
     /// Tries a member again in a while.
-    fn stall(&mut self, key: SessionKey, room: RoomId, now: Millis) {
+    fn stall(&mut self, key: SessionKey, room: RoomId) {
         self.stalled.push((key, room));
-        self.retry_at.get_or_insert(now.after(RETRY));
+        self.retry_at.get_or_insert(self.now.after(RETRY));
     }
 
     /// The member that a read was for, if it is still on the same visit.

@@ -104,10 +104,13 @@ pub struct Hub {
     dirty: VecDeque<RoomId>,
     /// When large rooms tell their count.
     counts: BTreeSet<(Millis, RoomId)>,
-    /// Members to be tried again at `retry_at`: their read failed, or they took no word of who is here.
+    /// Members to be tried again at `retry_at`: their read failed or came to nothing, or they took no word of
+    /// who is here.
     stalled: Vec<(SessionKey, RoomId)>,
     retry_at: Option<Millis>,
     next_visit: u32,
+    /// The last time the hub was told.
+    now: Millis,
 }
 
 fn visit_tag(session: SessionKey, visit: u32) -> u64 {
@@ -129,6 +132,7 @@ impl Hub {
             stalled: Vec::new(),
             retry_at: None,
             next_visit: 0,
+            now: Millis::default(),
         }
     }
 
@@ -307,7 +311,8 @@ impl Hub {
         Ok(())
     }
 
-    /// A member says something: it goes to the store, and to the room when that has committed it.
+    /// A member says something: it goes to the store, and to the room when that has committed it. Before `joined` it
+    /// waits for that. Every send that is taken goes to the store in the end, and is answered.
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
@@ -373,6 +378,7 @@ impl Hub {
 
     /// Time passed: fires what is due.
     pub fn handle_time(&mut self, now: Millis, clients: &mut impl Clients) {
+        self.now = now;
         while self.counts.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.counts.pop_first() else { break };
             if let Some(room) = self.rooms.get_mut(&id) {
@@ -404,8 +410,10 @@ impl Hub {
         self.appends.drain(..)
     }
 
-    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn.
+    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn, since the
+    /// budget was spent; a room is told whole, so the last one may go beyond it.
     pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
+        self.now = now;
         let mut deliveries = 0;
         let mut unfinished = Vec::new();
         while deliveries < self.limits.delivery_budget {
@@ -419,7 +427,7 @@ impl Hub {
             }
             deliveries += done.deliveries;
             for key in done.lagging {
-                self.left_behind(key, &id, now, clients);
+                self.left_behind(key, &id, clients);
             }
             if done.more {
                 unfinished.push(id);

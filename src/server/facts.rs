@@ -9,17 +9,29 @@ use crate::types::Millis;
 /// Milliseconds in which a failing store gets one line.
 const SILENCE: u64 = 60_000;
 
+/// Bytes of the store's write-ahead log past which somebody should know: some times what it has in peace.
+const LONG_WAL: u64 = 16 << 20;
+
 pub struct Facts {
     store: Throttle,
+    wal: Throttle,
 }
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { store: Throttle::new(SILENCE) }
+        Facts { store: Throttle::new(SILENCE), wal: Throttle::minute() }
     }
 }
 
 impl Facts {
+    /// The write-ahead log has so many bytes. It cannot start over while another program reads the database.
+    pub fn watch_wal(&mut self, log: &Log, bytes: u64, now: Millis) {
+        if bytes > LONG_WAL && self.wal.pass(now).is_some() {
+            let message = "the database's -wal file grows: another program holds a read of the database open; end it";
+            log.warn(message, &[("bytes", &bytes)]);
+        }
+    }
+
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
             Fact::Closed { conn, peer, ending, websocket } => {

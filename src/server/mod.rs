@@ -134,13 +134,15 @@ impl<A: App> Loop<A> {
         self.wait()?;
         self.engine.handle(Input::Time(self.clock.now()));
         let wish = self.sort_events();
-        match wish {
-            Wish::Now => return Ok(wish),
-            Wish::Stop => self.stop(),
-            Wish::Go => {}
+        if wish == Wish::Now {
+            return Ok(wish);
         }
         self.accept();
         self.read();
+        if wish == Wish::Stop {
+            // Not before the reading: what clients had sent before the signal is still taken.
+            self.stop();
+        }
         self.consult_store();
         self.engine.end_turn();
         self.flush();
@@ -248,6 +250,9 @@ impl<A: App> Loop<A> {
         self.engine.take_requests(&mut self.requests);
         self.store.submit(&mut self.requests);
         self.store.take(&mut self.answers);
+        if !self.answers.is_empty() {
+            self.facts.watch_wal(&self.log, self.store.wal_bytes(), self.clock.last().mono);
+        }
         for event in std::mem::take(&mut self.answers) {
             let died = match &event {
                 StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),

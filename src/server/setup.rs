@@ -1,6 +1,7 @@
 //! From settings to a running loop: limits of the system, store, listeners, engine.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -62,9 +63,11 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
-    announce(&settings, &listeners, max_connections, open_files, &log);
+    let addresses: Vec<SocketAddr> = listeners.addresses().collect();
     let server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(|e| start(&format!("cannot watch signals: {e}")))?;
+    // Not before signals are watched: whoever reads it may already send one.
+    announce(&settings, &addresses, max_connections, open_files, &server.log);
     server.run()
 }
 
@@ -87,9 +90,9 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
     }
 }
 
-fn announce(settings: &Settings, listeners: &Listeners, max_connections: usize, open_files: Option<u64>, log: &Log) {
+fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usize, open_files: Option<u64>, log: &Log) {
     let mut text = String::new();
-    for address in listeners.addresses() {
+    for address in addresses {
         text.push_str(&format!(
             "racerd {} listens on http://{address}/ and ws://{address}/rooms/lobby/ws?name=you\n",
             env!("CARGO_PKG_VERSION")

@@ -2,7 +2,16 @@
 //! protocols by hand, byte for byte.
 
 mod access;
+mod command;
+mod flood;
+mod foreign;
 mod handshake;
+mod history;
 mod http;
+mod lifecycle;
 mod rooms;
+mod slow;
+mod stopping;
+mod storage;
 mod support;
+mod timers;

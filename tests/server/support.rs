@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,10 +59,25 @@ impl Server {
         Server { child, address, folder, arguments: arguments.iter().map(|a| a.to_string()).collect() }
     }
 
+    /// Runs this command, which must become a racerd (`exec`) with its database in the folder.
+    pub fn start_as(folder: Folder, command: Command) -> Server {
+        let (child, address) = spawn_as(&folder, command);
+        Server { child, address, folder, arguments: Vec::new() }
+    }
+
     /// The command line for one, not started.
     pub fn command(folder: &Folder, listen: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        let mut command = Server::program();
         command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("racerd.db")).args(arguments);
+        command
+    }
+
+    /// The binary, in an environment that sets nothing for it.
+    pub fn program() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -130,6 +146,44 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
     }
 
+    /// How often its threads went to sleep so far.
+    pub fn sleeps(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process");
+        let count = |status: String| -> u64 {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).expect("a line");
+            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+        };
+        tasks.map(|task| count(std::fs::read_to_string(task.expect("a task").path().join("status")).expect("it"))).sum()
+    }
+
+    /// CPU time used over a while in which nothing is asked of it.
+    pub fn cpu_over(&self, pause: Duration) -> Duration {
+        let before = self.cpu();
+        std::thread::sleep(pause);
+        self.cpu() - before
+    }
+
+    /// Members of a room.
+    pub fn members(&self, room: &str) -> u64 {
+        self.get(&format!("/rooms/{room}/members")).json()["count"].as_u64().expect("a count")
+    }
+
+    /// A room's whole log, page by page: it must be contiguous from 1.
+    pub fn history(&self, room: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let page = self.get(&format!("/rooms/{room}/messages?after={}", all.len())).json();
+            for message in page["messages"].as_array().expect("messages") {
+                all.push(message.clone());
+                assert_eq!(message["seq"], all.len());
+            }
+            if page["more"] == false {
+                assert_eq!(page["head"], all.len());
+                return all;
+            }
+        }
+    }
+
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process").count()
@@ -194,13 +248,12 @@ impl Drop for Server {
 }
 
 fn spawn(folder: &Folder, listen: &str, arguments: &[&str]) -> (Child, SocketAddr) {
+    spawn_as(folder, Server::command(folder, listen, arguments))
+}
+
+fn spawn_as(folder: &Folder, mut command: Command) -> (Child, SocketAddr) {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
-    let mut child = Server::command(folder, listen, arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .expect("the binary");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     stdout.read_line(&mut line).expect("a line");
@@ -362,11 +415,17 @@ impl Raw {
         Answer { status, head, body: String::new() }
     }
 
+    /// The next frame, if it is in the buffer already.
+    pub fn whole_frame(&mut self) -> Option<Frame> {
+        let (frame, used) = split_frame(&self.buffer)?;
+        self.buffer.drain(..used);
+        Some(frame)
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some((frame, used)) = split_frame(&self.buffer) {
-                self.buffer.drain(..used);
+            if let Some(frame) = self.whole_frame() {
                 return Some(frame);
             }
             if !self.fill() {
@@ -491,10 +550,42 @@ impl Client {
 }
 
 /// Waits until it is so.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    within(SOON, what, is_so);
+}
+
+/// Waits so long at most until it is so.
+pub fn within(most: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + most;
     while !is_so() {
-        assert!(Instant::now() < end, "{what} did not come about within {SOON:?}");
+        assert!(Instant::now() < end, "{what} did not come about within {most:?}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A thread for each, all released at the same moment.
+pub fn at_once<P: Send, T: Send>(prepared: Vec<P>, act: impl Fn(usize, P) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(prepared.len());
+    let (barrier, act) = (&barrier, &act);
+    std::thread::scope(|scope| {
+        let start = |(index, with): (usize, P)| {
+            scope.spawn(move || {
+                barrier.wait();
+                act(index, with)
+            })
+        };
+        let threads: Vec<_> = prepared.into_iter().enumerate().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+/// Numbers that look random and are the same each time.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// One below `sides`.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
     }
 }

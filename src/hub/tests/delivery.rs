@@ -312,8 +312,12 @@ fn a_repeated_answer_to_an_append_is_heard_once() {
         world.answer(StoreEvent::Appended(old.clone()));
     }
     world.end_turn();
+    old.reverse();
     world.answer(StoreEvent::Appended(old));
+    let late = world.open();
+    world.join(late, &room("r"), Start::Now);
     world.settle();
+    assert!(matches!(world.heard(late)[..], [Heard::Joined { head: 3, from: 4, .. }]));
     for who in &all {
         assert_eq!(world.seqs(*who, &room("r")), [1, 2, 3]);
     }

@@ -11,6 +11,24 @@ fn after(seq: u64) -> Start {
     Start::After { seq: Seq(seq), epoch: Some("k3f9".into()) }
 }
 
+/// One moment of a message's way.
+const MOMENTS: [fn(&mut World); 10] = [
+    |world| world.publish(&room("r")),
+    |world| world.ask(),
+    |world| world.decide(Fate::Fine),
+    |world| world.decided(),
+    |world| {
+        world.end_turn();
+    },
+    |world| world.publish(&room("r")),
+    |world| world.ask(),
+    |world| world.decide(Fate::Fine),
+    |world| world.decided(),
+    |world| {
+        world.end_turn();
+    },
+];
+
 /// How a join was answered: head, from, recovered.
 fn joined(heard: &[Heard]) -> Option<(u64, u64, bool)> {
     heard.iter().find_map(|h| match h {
@@ -194,6 +212,20 @@ fn join_with_the_newest_so_many() {
 }
 
 #[test]
+fn join_with_the_newest_so_many_of_a_pruned_log_begins_where_it_does() {
+    let mut world = with_log(LIMITS, 10);
+    world.store.log.prune(&room("r"), 8);
+    for (n, from) in [(2, 9), (3, 8), (4, 8), (50, 8)] {
+        let a = world.open();
+        world.join(a, &room("r"), Start::Last(n));
+        world.settle();
+        assert_eq!(joined(&world.heard(a)), Some((10, from, true)));
+        assert_eq!(world.seqs(a, &room("r")), (from..=10).collect::<Vec<_>>());
+        assert!(!world.heard(a).iter().any(|h| matches!(h, Heard::Gap { .. })));
+    }
+}
+
+#[test]
 fn join_after_a_cursor() {
     struct Case {
         seq: u64,
@@ -250,6 +282,47 @@ fn join_of_an_empty_room_has_a_cursor() {
         world.settle();
         assert_eq!(joined(&world.heard(a)), Some((0, 1, true)));
         assert_eq!(world.hub.heads(a.key).collect::<Vec<_>>(), [(&room("r"), Seq(0))]);
+    }
+}
+
+#[test]
+fn a_join_at_every_moment_around_commits() {
+    // The join, the reading of its page and the page's arrival each fall before any moment of two messages' way, in a
+    // room where somebody is, and in one where nobody is.
+    let starts = [Start::Now, Start::Last(2), Start::Last(50), after(1), after(3)];
+    let count = MOMENTS.len();
+    let times = (0..=count).flat_map(|join| (join..=count).map(move |read| (join, read)));
+    let times = times.flat_map(|(join, read)| (read..=count).map(move |arrive| (join, read, arrive)));
+    for (join, read, arrive) in times {
+        for (start, somebody_is_there) in starts.iter().flat_map(|start| [(start, false), (start, true)]) {
+            let mut world = with_log(LIMITS, 3);
+            let (first, joiner) = (world.open(), world.open());
+            if somebody_is_there {
+                world.join(first, &room("r"), Start::Now);
+                world.settle();
+            }
+            for moment in 0..=count {
+                if moment == join {
+                    world.join(joiner, &room("r"), start.clone());
+                    world.ask();
+                }
+                if moment == read {
+                    world.read(0);
+                }
+                if moment == arrive {
+                    world.arrive(0);
+                }
+                if let Some(pass) = MOMENTS.get(moment) {
+                    pass(&mut world);
+                }
+            }
+            // Its judge knows what has to follow `joined`, and knows all of it at rest.
+            world.settle();
+            world.judge_at_rest();
+            if somebody_is_there {
+                assert_eq!(world.seqs(first, &room("r")), [4, 5]);
+            }
+        }
     }
 }
 

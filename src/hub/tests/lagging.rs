@@ -3,6 +3,7 @@
 use super::clients::Heard;
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubLimits, Start};
+use crate::store::{Page, Span, StoreEvent};
 use crate::types::Seq;
 
 /// A fast member and a slow one, whose queue takes so many items; what came before is taken.
@@ -174,6 +175,57 @@ fn a_failed_read_is_tried_again_after_a_second() {
     world.settle();
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
     assert_eq!(world.hub.heads(slow.key).collect::<Vec<_>>(), [(&room("r"), Seq(3))]);
+}
+
+#[test]
+fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
+    let mut world = World::new(LIMITS);
+    let (_, slow) = fast_and_slow(&mut world, 1);
+    say(&mut world, 1);
+    say(&mut world, 2);
+    world.drain(slow);
+    for _ in 0..3 {
+        world.ask();
+        world.read(0);
+        // As if the log had lost what it had said it stored.
+        let Some(StoreEvent::Page(page)) = world.store.arrive(0) else { panic!("a page") };
+        world.answer(StoreEvent::Page(Page { messages: Vec::new(), head: Seq(1), ..page }));
+        assert!(!world.end_turn());
+        assert!(world.store.is_idle(), "no spin of reads");
+        world.pass(1000);
+    }
+    world.settle();
+    assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
+}
+
+#[test]
+fn a_page_that_comes_twice_is_taken_once() {
+    let mut world = World::new(HubLimits { page_messages: 2, reads_in_flight: 1, ..LIMITS });
+    let (fast, slow) = fast_and_slow(&mut world, 1);
+    say(&mut world, 1);
+    say(&mut world, 6);
+    world.set_queue(slow, 1000);
+    world.drain(slow);
+    for _ in 0..6 {
+        // Two in line: the second is with the store while the first one's answer is repeated.
+        world.history(fast, &room("r"), Span::Newest, 1);
+        world.ask();
+        world.read(0);
+        world.arrive(0);
+        world.ask();
+        let waiting = world.store.reads.len();
+        for index in 0..world.store.old.len() {
+            let old = world.store.old[index].clone();
+            world.answer(old);
+            world.ask();
+        }
+        assert_eq!(world.store.reads.len(), waiting, "what is with the store is not done yet");
+    }
+    world.settle();
+    assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(world.store.most_reads, 1);
+    world.settle();
+    world.judge_at_rest();
 }
 
 #[test]

@@ -183,6 +183,7 @@ impl Story {
         }
         let hub = &self.world.hub;
         assert_eq!((hub.room_count(), hub.session_count()), (0, 0));
+        assert!(hub.counts.is_empty(), "no room is left to be counted");
         // Also of what is still on its way from the store.
         self.world.settle();
         self.world.pass(3_600_000);

@@ -181,7 +181,7 @@ impl Identity {
             }
             Ok(_) => Err(format!("{database} was replaced by another file while racerd was using it; restart racerd")),
             Err(error) => Err(format!(
-                "{database} or its -wal file was moved or deleted while racerd was using it ({error}); put both back or restart racerd"
+                "{database} or its -wal file was moved or deleted while racerd was using it ({error}); put both back and restart racerd"
             )),
         }
     }

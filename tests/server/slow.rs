@@ -1,0 +1,135 @@
+//! Members that do not read: bounded memory, nobody else affected, and nothing lost for them when they do.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::*;
+use crate::timers::narrow;
+
+/// What may wait for one connection: `queue_bytes` and `reply_bytes`.
+const QUEUE: u64 = (256 + 64) << 10;
+
+/// Publishes so many messages of 8 KB while one member listens properly and these do not. The server's growth.
+fn publish_to_the_deaf(server: &Server, count: u64) -> u64 {
+    let mut listener = server.member("slow", "listener");
+    let mut publisher = server.member("slow", "publisher");
+    let before = server.rss();
+    let mut peak = 0;
+    let body = "x".repeat(8000);
+    for burst in 0..count / 20 {
+        for id in burst * 20 + 1..=burst * 20 + 20 {
+            publisher.send(json!({"type": "send", "id": id, "body": body}));
+        }
+        for _ in 0..20 {
+            publisher.next_of("ack");
+        }
+        // Whoever reads is served as if the others were not there.
+        for seq in burst * 20 + 1..=burst * 20 + 20 {
+            assert_eq!(listener.next_of("message")["seq"], seq);
+        }
+        peak = peak.max(server.rss());
+    }
+    listener.sync();
+    peak.saturating_sub(before)
+}
+
+#[test]
+fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
+    const DEAF: u64 = 20;
+    const COUNT: u64 = 2000;
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
+    let mut deaf: Vec<Raw> = (0..DEAF)
+        .map(|i| {
+            let mut raw = narrow(&server, 4096);
+            raw.upgrade(&format!("/rooms/slow/ws?name=deaf{i}"));
+            raw
+        })
+        .collect();
+    eventually("all in", || server.members("slow") == DEAF);
+    let grown = publish_to_the_deaf(&server, COUNT);
+    // 16 MB were said to each of twenty. SQLite's caches and the pages on their way take a few megabytes, too.
+    assert!(grown < DEAF * QUEUE + (6 << 20), "grew by {grown} bytes");
+
+    deaf.truncate(6);
+    at_once(deaf, |_, mut raw| {
+        // Now it is in a hurry.
+        socket2::SockRef::from(&raw.stream).set_recv_buffer_size(1 << 20).expect("a socket");
+        let (mut seq, mut lagged) = (0, 0);
+        while seq < COUNT {
+            let value = raw.frame().expect("it stays open").json();
+            match value["type"].as_str().unwrap() {
+                "message" => {
+                    seq += 1;
+                    assert_eq!(value["seq"], seq, "each once, in order");
+                }
+                "lagging" => {
+                    lagged += 1;
+                    assert!(value["behind"].as_u64().unwrap() > 0);
+                }
+                "gap" | "error" | "bye" => panic!("{value}"),
+                _ => {}
+            }
+        }
+        assert!(lagged > 0, "it was told why there was a pause");
+        // And it is live again.
+        raw.send(text(r#"{"type":"send","id":1,"body":"back"}"#));
+        while raw.next_of("message")["body"] != "back" {}
+    });
+}
+
+/// One who takes nothing for the write timeout is closed: with 4004 where there is still a way to say so.
+#[test]
+fn those_who_never_read_are_closed() {
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "1s"]);
+    let before = server.descriptors();
+    let mut deaf: Vec<Raw> = (0..10)
+        .map(|_| {
+            let mut raw = narrow(&server, 4096);
+            raw.upgrade("/rooms/slow/ws?name=deaf");
+            raw
+        })
+        .collect();
+    publish_to_the_deaf(&server, 400);
+    eventually("an empty room", || server.members("slow") == 0);
+    eventually("all descriptors closed", || server.descriptors() <= before);
+    assert_eq!(server.log().matches("took nothing for the write timeout").count(), 10, "{}", server.log());
+    // What they find is whole frames, in order, and then the end, in whatever way the kernel tells it.
+    for raw in &mut deaf {
+        let mut last = 0;
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut raw.stream, &mut rest);
+        raw.buffer.append(&mut rest);
+        while let Some(frame) = raw.whole_frame() {
+            if frame.first == 0x81 && frame.json()["type"] == "message" {
+                last += 1;
+                assert_eq!(frame.json()["seq"], last);
+            }
+        }
+    }
+}
+
+/// Requests of one who does not read their answers: it is not read from, and nobody else notices.
+#[test]
+fn answers_that_are_not_read_hold_their_asker_back() {
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
+    let mut writer = server.member("pages", "writer");
+    for id in 0..40 {
+        writer.say(id, json!("x".repeat(3000)));
+    }
+    let before = server.rss();
+    let asks = text(r#"{"type":"history","id":1,"limit":200}"#).repeat(400_000);
+    let mut deaf = narrow(&server, 4096);
+    deaf.upgrade("/rooms/pages/ws");
+    deaf.stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a socket");
+    assert!(!deaf.try_send(&asks), "it took 400,000 requests for pages of 60 KB");
+    for id in 100..110 {
+        writer.say(id, json!("still quick"));
+    }
+    let grown = server.rss().saturating_sub(before);
+    assert!(grown < 4 << 20, "grew by {grown} bytes");
+    // It is let go on as far as it reads.
+    for _ in 0..50 {
+        assert_eq!(deaf.next_of("history")["id"], 1);
+    }
+}

@@ -1,0 +1,485 @@
+//! What an acknowledgement promises, when the process is killed and when the disk does not do.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::command::refused;
+use crate::support::*;
+
+/// Longer than the writer goes on without looking whether its files are still there.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// One POST, and what came of it; `None` if the server went away before it answered.
+fn try_post(address: SocketAddr, key: &str, body: &Value) -> Option<(u16, Value)> {
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    let head = format!(
+        "POST /rooms/kept/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIdempotency-Key: {key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).ok()?))
+}
+
+/// What one writer had acknowledged, and what it had asked for and not heard of.
+#[derive(Default)]
+struct Told {
+    acked: Vec<(u64, Value)>,
+    open: Vec<Value>,
+}
+
+/// Sends by socket, several at a time, until the server is gone.
+fn write_by_socket(address: SocketAddr, name: &str, acks: &AtomicUsize) -> Told {
+    let mut told = Told::default();
+    let mut client = Client::connect(address, &format!("/rooms/kept/ws?name={name}"));
+    for id in 0u64.. {
+        let body = json!([name, id]);
+        let send = json!({"type": "send", "id": id, "body": body}).to_string();
+        if client.socket.send(tungstenite::Message::text(send)).is_err() {
+            return told;
+        }
+        told.open.push(body);
+        while told.open.len() >= 8 {
+            let Ok(message) = client.socket.read() else { return told };
+            let Ok(text) = message.into_text() else { return told };
+            let Ok(value) = serde_json::from_str::<Value>(&text) else { return told };
+            if value["type"] == "ack" {
+                told.acked.push((value["seq"].as_u64().unwrap(), told.open.remove(0)));
+                acks.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    told
+}
+
+/// Posts with a key each, until the server is gone.
+fn write_by_post(address: SocketAddr, name: &str, acks: &AtomicUsize) -> Told {
+    let mut told = Told::default();
+    for id in 0u64.. {
+        let body = json!([name, id]);
+        match try_post(address, &post_key(&body), &body) {
+            Some((201, answer)) => told.acked.push((answer["seq"].as_u64().unwrap(), body)),
+            Some(other) => panic!("{other:?}"),
+            None => {
+                told.open.push(body);
+                return told;
+            }
+        }
+        acks.fetch_add(1, Ordering::Relaxed);
+    }
+    told
+}
+
+fn post_key(body: &Value) -> String {
+    format!("a-key-that-is-long-enough-{}-{}", body[0].as_str().unwrap(), body[1])
+}
+
+/// kill -9 in the middle of writing, several times: everything acknowledged is there under its seq, nothing twice.
+fn survives_kills(durability: &str) {
+    let mut server = Server::start(&["--durability", durability, "--request-rate", "0", "--log-level", "warn"]);
+    let epoch = server.get("/rooms/kept/messages").json()["epoch"].clone();
+    let mut acked: Vec<(u64, Value)> = Vec::new();
+    let mut dice = Dice(durability.len() as u64);
+    for round in 0..4 {
+        let acks = AtomicUsize::new(0);
+        let enough = 40 + dice.roll(200) as usize;
+        let address = server.address;
+        let told: Vec<Told> = thread::scope(|scope| {
+            let acks = &acks;
+            let writers: Vec<_> = (0..4)
+                .map(|writer| {
+                    scope.spawn(move || {
+                        let name = format!("w{writer}-{round}");
+                        let write = if writer < 2 { write_by_socket } else { write_by_post };
+                        write(address, &name, acks)
+                    })
+                })
+                .collect();
+            eventually("enough to lose", || acks.load(Ordering::Relaxed) >= enough);
+            server.kill();
+            writers.into_iter().map(|writer| writer.join().expect("no panic")).collect()
+        });
+        server.restart();
+        let mut again = Vec::new();
+        for told in told {
+            acked.extend(told.acked);
+            again.extend(told.open.into_iter().filter(|body| body[0].as_str().unwrap() >= "w2"));
+        }
+        // What was not acknowledged is sent again, and so is some of what was.
+        for body in &again {
+            let (status, answer) = try_post(address, &post_key(body), body).expect("an answer");
+            assert!(matches!(status, 200 | 201), "{status} {answer}");
+            acked.push((answer["seq"].as_u64().unwrap(), body.clone()));
+        }
+        let posted: Vec<_> = acked.iter().filter(|(_, body)| body[0].as_str().unwrap() >= "w2").collect();
+        for (seq, body) in posted.into_iter().rev().take(5) {
+            let (status, answer) = try_post(address, &post_key(body), body).expect("an answer");
+            assert_eq!((status, &answer["seq"]), (200, &json!(seq)));
+        }
+        let kept = server.history("kept");
+        for (seq, body) in &acked {
+            assert_eq!(&kept[*seq as usize - 1]["body"], body, "what was acknowledged as {seq}");
+        }
+        let mut bodies: Vec<String> = kept.iter().map(|message| message["body"].to_string()).collect();
+        bodies.sort();
+        let count = bodies.len();
+        bodies.dedup();
+        assert_eq!(bodies.len(), count, "something is there twice");
+        assert_eq!(server.get("/rooms/kept/messages").json()["epoch"], epoch);
+    }
+}
+
+#[test]
+fn kill_9_loses_nothing_acknowledged_at_full() {
+    survives_kills("full");
+}
+
+#[test]
+fn kill_9_loses_nothing_acknowledged_at_normal() {
+    survives_kills("normal");
+}
+
+#[test]
+fn memory_begins_anew() {
+    let mut server = Server::start(&["--durability", "memory"]);
+    let epoch = server.get("/rooms/m/messages").json()["epoch"].clone();
+    server.member("m", "a").say(1, json!("gone soon"));
+    assert_eq!(server.history("m").len(), 1);
+    assert!(!server.data().exists());
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    assert_eq!(server.history("m").len(), 0);
+    assert_ne!(server.get("/rooms/m/messages").json()["epoch"], epoch);
+}
+
+/// Sends until the store refuses: how many it took.
+fn fill(client: &mut Client, size: usize) -> u64 {
+    for id in 0..10_000 {
+        client.send(json!({"type": "send", "id": id, "body": "x".repeat(size)}));
+        loop {
+            let value = client.next().expect("it stays open");
+            match value["type"].as_str().unwrap() {
+                "ack" => break,
+                "error" => {
+                    assert_eq!((&value["id"], &value["code"]), (&json!(id), &json!("storage_unavailable")));
+                    return id;
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("it was never full");
+}
+
+/// The observer hears so many messages and then nothing more.
+fn heard_exactly(observer: &mut Client, first: u64, last: u64) {
+    for seq in first..=last {
+        assert_eq!(observer.next_of("message")["seq"], seq);
+    }
+    observer.send(json!({"type": "ping", "id": 8}));
+    loop {
+        let value = observer.next().expect("a pong");
+        assert_ne!(value["type"], "message", "a refused message was shown");
+        if value["type"] == "pong" {
+            return;
+        }
+    }
+}
+
+fn refuses_and_lives(server: &Server, sender: &mut Client, observer: &mut Client, stored: u64) {
+    heard_exactly(observer, 1, stored);
+    let ready = server.get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.header("retry-after").is_some() && ready.body.contains("cannot write"), "{ready:?}");
+    assert_eq!(server.get("/healthz").status, 200);
+    let post = server.post("/rooms/full/messages", "1");
+    assert!(matches!(post.status, 201 | 503), "{post:?}");
+    assert!(server.history("full").len() >= stored as usize);
+    sender.sync();
+    let used = server.cpu_over(Duration::from_secs(1));
+    assert!(used < Duration::from_millis(300), "{used:?} of CPU while it waits");
+    assert_eq!(server.log().matches("takes no messages").count(), 1, "{}", server.log());
+}
+
+#[test]
+fn a_full_database_refuses_and_lives() {
+    let mut server = Server::start(&["--max-database-size", "1MiB", "--request-rate", "0"]);
+    let mut observer = server.member("full", "observer");
+    let mut sender = server.member("full", "sender");
+    let stored = fill(&mut sender, 20_000);
+    assert!(stored > 10);
+    // So many that the smallest does not fit either.
+    for id in 0..100 {
+        sender.send(json!({"type": "send", "id": id, "body": "x".repeat(2000)}));
+    }
+    let mut more = 0;
+    for _ in 0..100 {
+        let value = loop {
+            let value = sender.next().expect("it stays open");
+            if value["type"] == "ack" || value["type"] == "error" {
+                break value;
+            }
+        };
+        more += u64::from(value["type"] == "ack");
+    }
+    refuses_and_lives(&server, &mut sender, &mut observer, stored + more);
+    assert_eq!(server.stop().code(), Some(0));
+    // Given more, it goes on where it was.
+    let folder = std::mem::replace(&mut server.folder, Folder::new());
+    let server = Server::start_in(folder, "127.0.0.1:0", &["--max-database-size", "4MiB"]);
+    let kept = server.history("full").len() as u64;
+    assert!(kept >= stored + more);
+    assert_eq!(server.member("full", "sender").say(1, json!("again"))["seq"], kept + 1);
+    assert_eq!(server.get("/readyz").status, 200);
+}
+
+/// A file system of 4 MiB that a filler takes away and gives back. The mount is in a namespace of the server's own, so
+/// that it is gone with it; from outside it is seen through /proc.
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let folder = Folder::new();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(&disk);
+        command
+    };
+    let mount = "mount -t tmpfs -o size=4m tmpfs \"$1\"";
+    let possible = unshare(mount).stderr(Stdio::null()).status();
+    // Never green because it was left out.
+    assert!(
+        possible.is_ok_and(|status| status.success()),
+        "this test needs unshare, and a kernel that lets one mount a tmpfs in a namespace of one's own"
+    );
+    let mut command = unshare(&format!("{mount} && shift && exec \"$@\""));
+    let data = disk.join("racerd.db");
+    command.args([env!("CARGO_BIN_EXE_racerd"), "serve", "--listen", "127.0.0.1:0", "--request-rate", "0"]);
+    command.args(["--max-database-size", "1GiB", "--data"]).arg(&data);
+    let mut server = Server::start_as(folder, command);
+    let inside = |path: &Path| Path::new(&format!("/proc/{}/root", server.pid())).join(path.strip_prefix("/").unwrap());
+    assert!(inside(&data).exists(), "the server is in its own namespace");
+
+    let mut observer = server.member("full", "observer");
+    let mut sender = server.member("full", "sender");
+    sender.say(0, json!("there is space"));
+    let filler = inside(&disk.join("filler"));
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 65536]).is_ok() {}
+    drop(file);
+    let stored = 1 + fill(&mut sender, 1000);
+    refuses_and_lives(&server, &mut sender, &mut observer, stored);
+    let known = server.history("full").len() as u64;
+
+    fs::remove_file(&filler).unwrap();
+    within(LOOK, "readiness", || server.get("/readyz").status == 200);
+    // A refusal says: perhaps stored. Whatever it was, seqs go on without a gap, and everyone hears the same.
+    let ack = sender.say(1, json!("space again"));
+    assert!(ack["seq"].as_u64().unwrap() > known.max(stored));
+    loop {
+        let message = observer.next_of("message");
+        if message["body"] == "space again" {
+            assert_eq!(message["seq"], ack["seq"]);
+            break;
+        }
+    }
+    assert_eq!(server.history("full").len() as u64, ack["seq"].as_u64().unwrap());
+    assert_eq!(server.log().matches("takes messages again").count(), 1);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+fn files(data: &Path) -> [std::path::PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| format!("{}{suffix}", data.display()).into())
+}
+
+/// The files go from under it in one way or another: soon nothing is acknowledged any more, and the reason is said.
+fn loses_its_files(take_away: impl Fn(&Path)) {
+    let mut server = Server::start(&["--request-rate", "0"]);
+    let mut client = server.member("r", "a");
+    client.say(0, json!("safe"));
+    take_away(&server.data());
+    let mut id = 0;
+    within(LOOK, "a refusal", || {
+        id += 1;
+        client.send(json!({"type": "send", "id": id, "body": id}));
+        loop {
+            let value = client.next().expect("it stays open");
+            match value["type"].as_str().unwrap() {
+                "ack" => break false,
+                "error" => {
+                    assert_eq!(value["code"], "storage_unavailable");
+                    break true;
+                }
+                _ => {}
+            }
+        }
+    });
+    let ready = server.get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("racerd.db"), "{ready:?}");
+    // It did not end in order, and says so.
+    assert_eq!(server.stop().code(), Some(1));
+    assert!(server.log().contains("the store takes no messages"));
+}
+
+#[test]
+fn no_acknowledgement_into_files_that_are_gone() {
+    let ways: Vec<fn(&Path)> = vec![
+        |data| files(data).iter().for_each(|file| fs::remove_file(file).unwrap()),
+        |data| fs::rename(data, data.with_extension("moved")).unwrap(),
+        |data| {
+            // Another database in its place.
+            let other = data.with_extension("other");
+            fs::copy(data, &other).unwrap();
+            fs::rename(&other, data).unwrap();
+        },
+    ];
+    at_once(ways, |_, way| loses_its_files(way));
+}
+
+fn serve(folder: &Folder) -> std::process::Output {
+    Server::command(folder, "127.0.0.1:0", &[]).stdin(Stdio::null()).output().expect("the binary")
+}
+
+#[test]
+fn a_second_server_on_one_database_is_refused() {
+    let server = Server::start(&[]);
+    server.member("r", "a").say(1, json!(1));
+    refused(&serve(&server.folder), "in use by another racerd");
+    assert_eq!(server.member("r", "b").say(1, json!(2))["seq"], 2);
+}
+
+#[test]
+fn what_is_not_ours_is_left_as_it_is() {
+    let untouched = |folder: &Folder, expected: &str| {
+        let data = folder.path().join("racerd.db");
+        let before = fs::read(&data).unwrap();
+        refused(&serve(folder), expected);
+        assert!(fs::read(&data).unwrap() == before, "{expected}: the file was changed");
+        assert!(!files(&data)[1].exists() && !files(&data)[2].exists(), "{expected}: something lies beside it");
+    };
+    let foreign = Folder::new();
+    fs::write(foreign.path().join("racerd.db"), "dear diary, ".repeat(1000)).unwrap();
+    untouched(&foreign, "is not a racerd database");
+
+    let other = Folder::new();
+    let conn = rusqlite::Connection::open(other.path().join("racerd.db")).unwrap();
+    conn.execute_batch("CREATE TABLE shopping (item TEXT); INSERT INTO shopping VALUES ('milk')").unwrap();
+    drop(conn);
+    untouched(&other, "is not a racerd database");
+
+    let mut server = Server::start(&[]);
+    server.member("r", "a").say(1, json!(1));
+    assert_eq!(server.stop().code(), Some(0));
+    let conn = rusqlite::Connection::open(server.data()).unwrap();
+    conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = 999").unwrap();
+    drop(conn);
+    untouched(&server.folder, "newer racerd");
+
+    // A WAL without its database may hold somebody's last messages.
+    let stray = Folder::new();
+    let [data, wal, _] = files(&stray.path().join("racerd.db"));
+    fs::write(&wal, "not empty").unwrap();
+    refused(&serve(&stray), "-wal");
+    assert!(!data.exists() && fs::read(&wal).unwrap() == b"not empty");
+}
+
+/// Between the last write of a commit and its acknowledgement lies an fdatasync of the WAL, at `full`; none at `normal`.
+#[test]
+fn acknowledged_is_synced() {
+    for (durability, synced) in [("full", true), ("normal", false)] {
+        let folder = Folder::new();
+        let trace = folder.path().join("trace");
+        let mut command = Command::new("strace");
+        // -D: the server stays the child, and strace is a bystander.
+        command
+            .args(["-D", "-f", "-y", "-s", "60", "-e", "trace=fdatasync,fsync,pwrite64,write,writev", "-o"])
+            .arg(&trace);
+        let serve = Server::command(&folder, "127.0.0.1:0", &["--durability", durability]);
+        command.arg(serve.get_program()).args(serve.get_args());
+        let possible = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+        assert!(
+            possible.is_ok_and(|status| status.success()),
+            "this test needs strace, and the right to trace: tests/run installs it"
+        );
+        let mut server = Server::start_as(folder, command);
+        let mut client = server.member("r", "a");
+        for id in 0..20 {
+            client.say(id, json!(id));
+        }
+        drop(client);
+        assert_eq!(server.stop().code(), Some(0));
+        let text = String::from_utf8_lossy(&fs::read(&trace).unwrap()).into_owned();
+        let (mut written, mut synced_since, mut acks) = (false, false, 0);
+        for line in text.lines() {
+            if line.contains("pwrite64(") && line.contains("-wal>") {
+                (written, synced_since) = (true, false);
+            } else if (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains("-wal>") {
+                synced_since = true;
+            } else if line.contains(r#"{\"type\":\"ack\""#) {
+                acks += 1;
+                assert!(written, "an acknowledgement without a write\n{line}");
+                assert_eq!(synced_since, synced, "{durability}: {line}");
+                (written, synced_since) = (false, false);
+            }
+        }
+        assert_eq!(acks, 20, "{text}");
+    }
+}
+
+/// The WAL stays bounded while members page slowly; another program that reads holds it up, and only so long.
+#[test]
+fn the_wal_stays_bounded() {
+    let server = Server::start(&["--request-rate", "0"]);
+    let [data, wal, _] = files(&server.data());
+    let size = || fs::metadata(&wal).map_or(0, |metadata| metadata.len());
+    let mut writer = server.member("wal", "writer");
+    let mut write = |megabytes: u64| {
+        for burst in 0..megabytes * 5 {
+            for id in 0..20 {
+                writer.send(json!({"type": "send", "id": burst * 20 + id, "body": "x".repeat(10_000)}));
+            }
+            for _ in 0..20 {
+                writer.next_of("ack");
+            }
+        }
+    };
+    // One asks for pages now and then; another asks and never reads.
+    let mut slow = server.member("wal", "slow");
+    let mut deaf = server.socket("/rooms/wal/ws");
+    let mut longest = 0;
+    for _ in 0..8 {
+        write(2);
+        slow.send(json!({"type": "history", "id": 1, "after": 0, "limit": 200}));
+        deaf.send(text(r#"{"type":"history","id":1,"limit":200}"#));
+        longest = longest.max(size());
+    }
+    slow.next_of("history");
+    assert!(longest < 16 << 20, "{longest} bytes");
+    assert!(!server.log().contains("-wal file grows"));
+
+    let reader = rusqlite::Connection::open(&data).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+    write(20);
+    assert!(size() > longest, "nothing can help that");
+    assert_eq!(server.log().matches("-wal file grows").count(), 1, "{}", server.log());
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    write(6);
+    eventually("a short WAL", || size() < 16 << 20);
+    within(LOOK, "an empty WAL when nobody writes any more", || size() == 0);
+}
