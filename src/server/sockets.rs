@@ -80,9 +80,6 @@ impl Socket {
                 count += 1;
             }
             let offered: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
-            if offered == 0 {
-                return Written::Some(total);
-            }
             match self.write_once(&pieces[..count]) {
                 Ok(taken) => {
                     total += taken;
@@ -91,7 +88,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
                 Err(_) => return Written::Failed,
             }
-            if self.blocked {
+            if self.blocked || count < PIECES {
                 return Written::Some(total);
             }
         }

@@ -8,6 +8,7 @@ mod foreign;
 mod handshake;
 mod history;
 mod http;
+mod json;
 mod lifecycle;
 mod rooms;
 mod slow;
