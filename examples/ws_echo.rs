@@ -9,6 +9,8 @@ use mio::Poll;
 use racerd::config::{LogLevel, Settings};
 use racerd::conn::ConnLimits;
 use racerd::engine::{App, Connections, Engine};
+use racerd::http::headers::Headers;
+use racerd::http::problem::Problem;
 use racerd::http::request::Request;
 use racerd::server::log::Log;
 use racerd::server::{Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files};
@@ -33,6 +35,10 @@ impl App for Echo {
                 }
             }
         }
+    }
+
+    fn refused(&mut self, net: &mut Connections, conn: ConnId, _headers: &Headers, problem: Problem) {
+        net.refuse(conn, problem.closing());
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {

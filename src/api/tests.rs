@@ -1,1 +1,235 @@
-//! (next)
+//! Tests of what a request is taken to ask for, and of what it is refused with.
+
+use super::*;
+use crate::http::head::{Head, HeadLimits, HeadScan};
+
+fn request(first: &str, lines: &str) -> Request {
+    let text = format!("{first} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+    match HeadScan::default().advance(text.as_bytes(), &HeadLimits::default()) {
+        Head::Complete { request, .. } => request,
+        other => panic!("{text:?} gives {other:?}"),
+    }
+}
+
+fn access() -> Access {
+    Access { hosts: vec!["chat.example".into()], origins: Origin::parse("https://page.example").into_iter().collect() }
+}
+
+fn asked(first: &str, lines: &str) -> Result<Action, (u16, String)> {
+    action(&request(first, lines), &access(), true).map_err(|problem| (problem.status.code(), text(problem)))
+}
+
+/// A refusal as it is sent.
+fn text(problem: Problem) -> String {
+    let mut out = Vec::new();
+    let sending = crate::http::response::Sending { date: None, keep_alive: true, to_head: false };
+    problem.into_response().write(&mut out, sending);
+    String::from_utf8(out).unwrap()
+}
+
+fn status(first: &str, lines: &str) -> u16 {
+    asked(first, lines).map_or_else(|(status, _)| status, |_| 200)
+}
+
+fn room(id: &str) -> RoomId {
+    RoomId::parse(id).unwrap()
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[test]
+fn routes() {
+    let browse = |span, limit| Action::Browse { room: room("r1"), span, limit };
+    let publish = |name: &str, key: Option<&str>| Action::Publish {
+        room: room("r1"),
+        name: Name::parse(name),
+        key: key.map(|key| Digest::of(key.as_bytes())),
+    };
+    for (first, lines, expected) in [
+        ("GET /", "", Action::Home),
+        ("HEAD /", "", Action::Home),
+        ("GET /healthz", "", Action::Health),
+        ("GET /readyz?verbose", "", Action::Ready),
+        ("GET /ws", "", Action::Socket { room: None }),
+        ("GET /ws?name=bob", "", Action::Socket { room: None }),
+        ("GET /rooms/r1/ws", "", Action::Socket { room: Some(room("r1")) }),
+        ("HEAD /rooms/r1/ws", "", Action::Socket { room: Some(room("r1")) }),
+        ("GET /rooms/%72%31/ws", "", Action::Socket { room: Some(room("r1")) }),
+        ("GET http://localhost/rooms/r1/members", "", Action::Members { room: room("r1") }),
+        ("GET /rooms/r1/messages", "", browse(Span::Newest, DEFAULT_PAGE)),
+        ("HEAD /rooms/r1/messages?limit=1", "", browse(Span::Newest, 1)),
+        ("GET /rooms/r1/messages?after=0", "", browse(Span::After(Seq(0)), DEFAULT_PAGE)),
+        ("GET /rooms/r1/messages?before=7&limit=200", "", browse(Span::Before(Seq(7)), 200)),
+        // A larger wish is served with as much as there may be.
+        ("GET /rooms/r1/messages?limit=201", "", browse(Span::Newest, PAGE_MAX)),
+        ("GET /rooms/r1/messages?limit=9007199254740992", "", browse(Span::Newest, PAGE_MAX)),
+        ("POST /rooms/r1/messages", JSON, publish("", None)),
+        ("POST /rooms/r1/messages?name=Zo%C3%AB", JSON, publish("Zoë", None)),
+        ("POST /rooms/r1/messages", "content-type: APPLICATION/json ; charset=utf-8\r\n", publish("", None)),
+        (
+            "POST /rooms/r1/messages",
+            "Content-Type: application/json\r\nIdempotency-Key: 0123456789012345678901\r\n",
+            publish("", Some("0123456789012345678901")),
+        ),
+        ("OPTIONS *", "", Action::Options { allow: "GET, HEAD, POST, OPTIONS" }),
+        ("OPTIONS /rooms/r1/messages", "", Action::Options { allow: "GET, HEAD, POST, OPTIONS" }),
+        ("OPTIONS /rooms/r1/ws", "", Action::Options { allow: "GET, HEAD, OPTIONS" }),
+        ("OPTIONS /healthz", "Origin: https://evil.example\r\n", Action::Options { allow: "GET, HEAD, OPTIONS" }),
+    ] {
+        assert_eq!(asked(first, lines), Ok(expected), "{first}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_404() {
+    for first in [
+        "GET /x",
+        "GET //",
+        "GET /ws/",
+        "GET /WS",
+        "GET /rooms",
+        "GET /rooms/",
+        "GET /rooms/r1",
+        "GET /rooms/r1/",
+        "GET /rooms/r1/ws/",
+        "GET /rooms/r1/ws/x",
+        "GET /rooms//ws",
+        "GET /rooms/./ws",
+        "GET /rooms/../ws",
+        "GET /rooms/%2e%2e/ws",
+        "GET /rooms/a%2fb/ws",
+        "GET /rooms/a%00/ws",
+        "GET /rooms/%2572/ws",
+        "POST /x",
+        "OPTIONS /x",
+        "DELETE /x",
+    ] {
+        assert_eq!(status(first, ""), 404, "{first}");
+    }
+    let (_, text) = asked("GET /rooms/a%20b/ws", "").unwrap_err();
+    assert!(text.contains(RoomId::RULE), "{text}");
+}
+
+#[test]
+fn other_methods_are_405_with_those_that_are_allowed() {
+    for (first, allow) in [
+        ("POST /", "GET, HEAD, OPTIONS"),
+        ("PUT /rooms/r1/messages", "GET, HEAD, POST, OPTIONS"),
+        ("DELETE /rooms/r1/members", "GET, HEAD, OPTIONS"),
+        ("POST /rooms/r1/ws", "GET, HEAD, OPTIONS"),
+        ("PATCH /ws", "GET, HEAD, OPTIONS"),
+    ] {
+        let (status, text) = asked(first, "").unwrap_err();
+        assert_eq!(status, 405, "{first}");
+        assert!(text.contains(&format!("\r\nAllow: {allow}\r\n")), "{text}");
+        // The same as OPTIONS says.
+        let path = first.split_once(' ').unwrap().1;
+        assert_eq!(asked(&format!("OPTIONS {path}"), ""), Ok(Action::Options { allow }));
+    }
+}
+
+#[test]
+fn who_may_ask() {
+    let evil = "Origin: https://evil.example\r\n";
+    for (first, lines, expected) in [
+        ("GET /rooms/r1/ws", evil, 403),
+        ("HEAD /ws", evil, 403),
+        ("POST /rooms/r1/messages", "Origin: https://evil.example\r\nContent-Type: application/json\r\n", 403),
+        ("POST /rooms/r1/messages", "Origin: http://localhost\r\nContent-Type: application/json\r\n", 200),
+        ("POST /rooms/r1/messages", "Origin: https://page.example\r\nContent-Type: application/json\r\n", 200),
+        // Who may not ask does not learn what is there.
+        ("DELETE /healthz", evil, 403),
+        ("GET /rooms/r1/messages", evil, 200),
+        ("OPTIONS /rooms/r1/messages", evil, 200),
+    ] {
+        assert_eq!(status(first, lines), expected, "{first} {lines}");
+    }
+    let to = |target: &str, loopback| action(&request(&format!("GET {target}"), ""), &access(), loopback).is_ok();
+    assert!(to("http://chat.example/", true) && to("http://127.0.0.1:99/", true) && to("http://localhost/", true));
+    assert!(!to("http://evil.example/", true));
+    assert!(!to("http://evil.example/nowhere", true), "421 before 404");
+    assert!(to("http://evil.example/", false), "other listeners have any name");
+}
+
+#[test]
+fn posts_are_json_and_their_keys_long() {
+    for media in ["", "Content-Type:\r\n", "Content-Type: text/plain\r\n", "Content-Type: application/jsonp\r\n"] {
+        assert_eq!(status("POST /rooms/r1/messages", media), 415, "{media}");
+    }
+    for key in ["", "x", "012345678901234567890", &"k".repeat(201)] {
+        let (status, text) =
+            asked("POST /rooms/r1/messages", &format!("{JSON}Idempotency-Key: {key}\r\n")).unwrap_err();
+        assert_eq!(status, 400, "{key}");
+        assert!(text.contains(r#""field":"Idempotency-Key""#), "{text}");
+    }
+}
+
+#[test]
+fn bodies_are_one_json_value_as_it_came() {
+    for good in ["1", " [ 1E400 , -0.0 ]\n", r#"{"a":1,"a":2}"#, "null", r#""\u0000""#] {
+        assert_eq!(published_body(good.as_bytes(), 64).unwrap().as_str(), good.trim());
+    }
+    for bad in ["", " ", "1 2", "{", "nope", "[[[[]]]]", r#""\ud800""#, "\u{feff}1"] {
+        assert_eq!(published_body(bad.as_bytes(), 3).unwrap_err().status, Status::BadRequest, "{bad}");
+    }
+    assert_eq!(published_body(b"\"\xff\"", 3).unwrap_err().status, Status::BadRequest);
+}
+
+#[test]
+fn queries_are_exact_or_refused_by_name() {
+    for (first, field) in [
+        ("GET /rooms/r1/messages?limit=0", "limit"),
+        ("GET /rooms/r1/messages?limit=-1", "limit"),
+        ("GET /rooms/r1/messages?limit=%2B1", "limit"),
+        ("GET /rooms/r1/messages?limit=1.0", "limit"),
+        ("GET /rooms/r1/messages?limit", "limit"),
+        ("GET /rooms/r1/messages?after=9007199254740993", "after"),
+        ("GET /rooms/r1/messages?after=99999999999999999999", "after"),
+        ("GET /rooms/r1/messages?before=1&after=1", "before"),
+        ("GET /rooms/r1/messages?before=1&before=1", "before"),
+    ] {
+        let (status, text) = asked(first, "").unwrap_err();
+        assert_eq!(status, 400, "{first}");
+        assert!(text.contains(&format!(r#""field":"{field}""#)), "{first}: {text}");
+    }
+}
+
+const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[test]
+fn how_a_socket_begins() {
+    let opening = |query: &str| socket(&request(&format!("GET /rooms/r1/ws?{query}"), UPGRADE));
+    let start = |query| opening(query).unwrap().start;
+    assert_eq!(start(""), Start::Now);
+    assert_eq!(start("last=0"), Start::Now);
+    assert_eq!(start("last=50"), Start::Last(50));
+    assert_eq!(start("last=9007199254740992"), Start::Last(PAGE_MAX));
+    assert_eq!(start("after=41"), Start::After { seq: Seq(41), epoch: None });
+    assert_eq!(start("after=41&epoch=k3f9"), Start::After { seq: Seq(41), epoch: Some("k3f9".into()) });
+    assert_eq!(start("epoch=k3f9"), Start::Now, "an epoch alone says from nowhere");
+    for (query, presence) in
+        [("", Presence::Full), ("presence=count", Presence::Count), ("presence=off", Presence::Off)]
+    {
+        assert_eq!(opening(query).unwrap().presence, presence);
+    }
+    assert_eq!(opening("name=a+b").unwrap().name, Name::parse("a b"));
+    assert_eq!(opening("").unwrap().name, None);
+    for (query, field) in [
+        ("last=x", "last"),
+        ("after=1&last=1", "last"),
+        ("after=-1", "after"),
+        ("after=1&epoch=a&epoch=a", "epoch"),
+        ("presence=", "presence"),
+        ("name=", "name"),
+        ("name=%0a", "name"),
+        ("name=a&name=b", "name"),
+    ] {
+        let problem = opening(query).unwrap_err();
+        assert_eq!(problem.status, Status::BadRequest, "{query}");
+        let text = text(problem);
+        assert!(text.contains(&format!(r#""field":"{field}""#)), "{query}: {text}");
+    }
+    // The handshake is judged before what its URL says.
+    assert_eq!(socket(&request("GET /ws?name=", "")).unwrap_err().status, Status::UpgradeRequired);
+}

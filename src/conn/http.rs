@@ -3,6 +3,7 @@
 use super::{ConnLimits, Step};
 use crate::http::authority::CrossOrigin;
 use crate::http::head::{Fault, Head, HeadScan};
+use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::{Method, Request};
 use crate::http::response::CONTINUE;
@@ -44,7 +45,7 @@ pub enum Expired {
     /// Nothing was asked: close without a word.
     Silent,
     /// A request did not come whole.
-    Late(Problem),
+    Late(Problem, Headers),
 }
 
 impl Http {
@@ -112,7 +113,7 @@ impl Http {
 
     fn refused(&mut self, fault: Fault) -> Step<'static> {
         self.phase = Phase::Waiting(Reply { keep_alive: false, to_head: fault.to_head, cross_origin: None });
-        Step::Malformed(fault.problem)
+        Step::Malformed(fault.problem, fault.headers)
     }
 
     fn hand_out(&mut self, request: Request, body: Vec<u8>) -> Step<'static> {
@@ -157,14 +158,19 @@ impl Http {
     }
 
     pub fn expire(&mut self) -> Expired {
-        let (what, to_head) = match &self.phase {
-            Phase::Body { request, .. } => ("body", request.method == Method::Head),
-            _ if self.is_idle() => return Expired::Silent,
-            _ => ("head", false),
+        if self.is_idle() {
+            return Expired::Silent;
+        }
+        let waiting = |to_head| Phase::Waiting(Reply { keep_alive: false, to_head, cross_origin: None });
+        let (what, headers) = match std::mem::replace(&mut self.phase, waiting(false)) {
+            Phase::Body { request, .. } => {
+                self.phase = waiting(request.method == Method::Head);
+                ("body", request.headers)
+            }
+            _ => ("head", Headers::default()),
         };
-        self.phase = Phase::Waiting(Reply { keep_alive: false, to_head, cross_origin: None });
         let detail = format!("the request's {what} did not arrive whole in time");
-        Expired::Late(Problem::new(Status::RequestTimeout, detail).closing())
+        Expired::Late(Problem::new(Status::RequestTimeout, detail).closing(), headers)
     }
 }
 

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 
 use self::http::{Expired, Http};
 use crate::http::head::HeadLimits;
+use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::{Response, Sending};
@@ -52,8 +53,8 @@ const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 pub enum Step<'a> {
     /// A request with its whole body. It must be answered before anything more is read.
     Request(Box<Request>, Vec<u8>),
-    /// Bytes that are no request; to be answered and closed.
-    Malformed(Problem),
+    /// Bytes that are no request; to be answered and closed. With the header fields, where those could be read.
+    Malformed(Problem, Headers),
     Text(Cow<'a, str>),
     Binary(Cow<'a, [u8]>),
     /// Something was dealt with here; there may be more in the bytes.
@@ -86,8 +87,8 @@ pub enum Ending {
 pub enum Timeout {
     /// It was moved meanwhile.
     Nothing,
-    /// A request did not come whole: answer this and close.
-    Late(Problem),
+    /// A request did not come whole: answer this and close. With its header fields, where those had come.
+    Late(Problem, Headers),
     /// Closing began: the session is over.
     Ended(Ending),
     /// The connection is to be dropped at once.
@@ -373,7 +374,7 @@ impl Connection {
         let held = self.is_held(limits);
         match &mut self.state {
             State::Http(http) => match http.expire() {
-                Expired::Late(problem) => Timeout::Late(problem),
+                Expired::Late(problem, headers) => Timeout::Late(problem, headers),
                 Expired::Silent => Timeout::Drop(Ending::Idle),
             },
             State::Open(_) if held => {

@@ -1,6 +1,8 @@
 //! What stands behind the connections: the chat in racerd, an echo in the conformance example.
 
 use super::Connections;
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis};
@@ -8,6 +10,10 @@ use crate::types::{ConnId, Millis};
 pub trait App {
     /// A whole request. It is answered with [`Connections::respond`], now or later, or by an upgrade.
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
+
+    /// What came is no request, or no whole one: it is refused and the connection closes. The header fields, where they
+    /// could be read, say who may read the refusal.
+    fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem);
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str);
 

@@ -175,7 +175,7 @@ impl<A: App> Engine<A> {
             let session = connection.open().map(|open| open.session);
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
-                Timeout::Late(problem) => self.net.respond(conn, problem.into_response(), true),
+                Timeout::Late(problem, headers) => self.app.refused(&mut self.net, conn, &headers, problem),
                 Timeout::Ended(_) => self.session_over(session),
                 Timeout::Drop(ending) => {
                     self.session_over(session);
@@ -218,7 +218,7 @@ impl<A: App> Engine<A> {
                 None if at == length || used == 0 => break,
                 None | Some(Step::Again) => {}
                 Some(Step::Request(request, body)) => self.app.request(&mut self.net, conn, *request, body),
-                Some(Step::Malformed(problem)) => self.net.refuse(conn, problem.closing()),
+                Some(Step::Malformed(problem, headers)) => self.app.refused(&mut self.net, conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),
                 Some(Step::Ended(_)) => self.session_over(session),

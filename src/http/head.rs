@@ -4,6 +4,7 @@
 //! What can only be refused is refused at its first wrong byte, so that nobody waits for a deadline to learn it. The
 //! verdict depends on the bytes alone, never on how they were cut.
 
+use super::headers::Headers;
 use super::problem::Problem;
 use super::request::{self, Request};
 use super::status::Status;
@@ -48,6 +49,8 @@ pub struct Fault {
     pub problem: Problem,
     /// It came with the method HEAD: the answer has no body.
     pub to_head: bool,
+    /// The header fields, where they could be read: who may read the answer depends on them. Else empty.
+    pub headers: Headers,
 }
 
 /// Where the reading of one head stands.
@@ -94,23 +97,24 @@ impl HeadScan {
                 Ok(true) => {
                     let used = self.scanned + 1;
                     let head = buffer.get(self.start..used).unwrap_or_default();
-                    return match request::parse(head, limits) {
+                    let mut headers = Headers::default();
+                    return match request::parse(head, limits, &mut headers) {
                         Ok(request) => {
                             *self = HeadScan::default();
                             Head::Complete { request, used }
                         }
-                        Err(problem) => self.refused(buffer, problem),
+                        Err(problem) => self.refused(buffer, problem, headers),
                     };
                 }
-                Err(problem) => return self.refused(buffer, problem),
+                Err(problem) => return self.refused(buffer, problem, Headers::default()),
             }
         }
         Head::Incomplete
     }
 
-    fn refused(&self, buffer: &[u8], problem: Problem) -> Head {
+    fn refused(&self, buffer: &[u8], problem: Problem, headers: Headers) -> Head {
         let to_head = buffer.get(self.start..).is_some_and(|head| head.starts_with(b"HEAD "));
-        Head::Refused(Fault { problem: problem.closing(), to_head })
+        Head::Refused(Fault { problem: problem.closing(), to_head, headers })
     }
 
     /// Takes the byte at `scanned`; true where it is the head's last. Changes nothing where it refuses.

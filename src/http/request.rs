@@ -62,10 +62,11 @@ pub enum Version {
     Http11,
 }
 
-/// Reads a head that ends in its empty line. Every refusal must close the connection.
-pub(super) fn parse(head: &[u8], limits: &HeadLimits) -> Result<Request, Problem> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parts = httparse::Request::new(&mut fields);
+/// Reads a head that ends in its empty line. Every refusal must close the connection; then `fields` has what could be
+/// read of the header fields all the same.
+pub(super) fn parse(head: &[u8], limits: &HeadLimits, fields: &mut Headers) -> Result<Request, Problem> {
+    let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parts = httparse::Request::new(&mut lines);
     match parts.parse(head) {
         Ok(httparse::Status::Complete(used)) if used == head.len() => {}
         Ok(_) => return Err(malformed("the request head is malformed")),
@@ -76,14 +77,17 @@ pub(super) fn parse(head: &[u8], limits: &HeadLimits) -> Result<Request, Problem
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let method = Method::parse(method).ok_or_else(unknown_method)?;
-    let headers = Headers::collect(parts.headers.iter().map(|field| (field.name, field.value)));
+    *fields = Headers::collect(parts.headers.iter().map(|field| (field.name, field.value)));
+    let headers = &*fields;
 
-    let host = host(&headers, version)?;
+    let host = host(headers, version)?;
     let (target, authority) = Target::parse(target, method)?;
-    let body = framing::body_length(&headers, version, limits.max_body)?;
-    let expects_continue = framing::expects_continue(&headers, version)? && body != BodyLength::None;
-    let keep_alive = framing::keep_alive(&headers, version) && !headers.contains("upgrade");
-    Ok(Request { method, target, authority: authority.or(host), version, headers, body, keep_alive, expects_continue })
+    let body = framing::body_length(headers, version, limits.max_body)?;
+    let expects_continue = framing::expects_continue(headers, version)? && body != BodyLength::None;
+    let keep_alive = framing::keep_alive(headers, version) && !headers.contains("upgrade");
+    let authority = authority.or(host);
+    let headers = std::mem::take(fields);
+    Ok(Request { method, target, authority, version, headers, body, keep_alive, expects_continue })
 }
 
 pub(super) fn unknown_method() -> Problem {

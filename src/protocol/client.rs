@@ -146,6 +146,8 @@ pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
         Some(raw) => Some(number(None, "id", raw)?),
     };
     if let Some(field) = fields.doubled {
+        // Of two ids neither is the request's.
+        let id = id.filter(|_| field != "id");
         return Err(Refusal::field(id, field, format!("'{field}' stands there twice")));
     }
     let Some(kind) = fields.kind else {

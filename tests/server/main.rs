@@ -2,9 +2,11 @@
 //! protocols by hand, byte for byte.
 
 mod access;
+mod closing;
 mod command;
 mod flood;
 mod foreign;
+mod frames;
 mod handshake;
 mod history;
 mod http;

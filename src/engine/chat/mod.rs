@@ -10,6 +10,7 @@ use super::app::App;
 use super::{Connections, Fact};
 use crate::api::{Access, answers};
 use crate::conn::Rate;
+use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::hub::{Hub, HubLimits};
@@ -81,6 +82,11 @@ impl Chat {
 impl App for Chat {
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
         self.http_request(net, conn, &request, &body);
+    }
+
+    fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem) {
+        self.allow_reading(net, conn, headers);
+        net.refuse(conn, problem.closing());
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {

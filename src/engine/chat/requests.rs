@@ -4,6 +4,7 @@ use super::{Chat, Outbox};
 use crate::api::{self, Action, answers};
 use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
+use crate::http::headers::Headers;
 use crate::http::request::{Method, Request as HttpRequest};
 use crate::hub::{HubError, Roster};
 use crate::protocol::client::{Bounds, parse};
@@ -118,11 +119,7 @@ impl Chat {
     pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &HttpRequest, body: &[u8]) {
         let Some(connection) = net.get_mut(conn) else { return };
         let loopback = connection.loopback;
-        let cross_origin = CrossOrigin::of(&request.headers, &self.access.origins);
-        if let Some(reply) = connection.reply_mut() {
-            // Also on refusals: a page may only then read why.
-            reply.cross_origin = cross_origin.clone().map(Box::new);
-        }
+        let cross_origin = self.allow_reading(net, conn, &request.headers);
         match api::action(request, &self.access, loopback) {
             Err(problem) => net.refuse(conn, problem),
             Ok(Action::Socket { room }) => {
@@ -171,6 +168,14 @@ impl Chat {
                 net.respond(conn, response, false);
             }
         }
+    }
+
+    /// Has the answer, whatever it will be, say that a page of an allowed origin may read it: also refusals, since a
+    /// page learns only so why.
+    pub(super) fn allow_reading(&self, net: &mut Connections, conn: ConnId, headers: &Headers) -> Option<CrossOrigin> {
+        let origin = CrossOrigin::of(headers, &self.access.origins)?;
+        net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
+        Some(origin)
     }
 
     /// Upgrades, greets, and joins the room that the URL names.

@@ -1,0 +1,289 @@
+//! How a WebSocket ends, on the real binary: the code reaches the peer, nothing follows it, nothing that comes is obeyed
+//! any more, and nobody is waited for for ever.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::*;
+use crate::timers::narrow;
+
+fn joined(server: &Server) -> Raw {
+    let mut raw = server.socket("/rooms/r1/ws?name=ann");
+    raw.next_of("joined");
+    raw
+}
+
+const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
+
+/// CASES 22: what may not be in a close frame is answered with 1002, a reason that is not UTF-8 with 1007.
+#[test]
+fn bad_close_frames_are_not_echoed() {
+    let server = Server::start(&[]);
+    let with = |bytes: Vec<u8>| {
+        let mut raw = joined(&server);
+        // What stands behind it is not obeyed.
+        raw.send([bytes, text(SEND)].concat());
+        raw.closed_with()
+    };
+    assert_eq!(with(frame(0x88, b"\x03")), 1002);
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 1999, 2000, 2999, 5000, 65_535] {
+        assert_eq!(with(close(code, b"")), 1002, "{code}");
+        assert_eq!(with(close(code, b"why")), 1002, "{code}");
+    }
+    for reason in [&b"\xff\xfe"[..], b"\xce", b"ok\xed\xa0\x80"] {
+        assert_eq!(with(close(1000, reason)), 1007, "{reason:?}");
+    }
+    assert_eq!(with(close(1000, &[b'a'; 124])), 1002);
+    assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0);
+}
+
+/// CASES 22: those that may be sent come back.
+#[test]
+fn a_close_is_answered_with_its_code() {
+    let server = Server::start(&[]);
+    for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4001, 4999]) {
+        let mut raw = joined(&server);
+        raw.send([close(code, b"why"), text(SEND)].concat());
+        assert_eq!(raw.closed_with(), code);
+    }
+    let mut raw = joined(&server);
+    raw.send(close(1000, &[b'a'; 123]));
+    assert_eq!(raw.closed_with(), 1000);
+    // None is answered with none.
+    let mut raw = joined(&server);
+    raw.send(frame(0x88, b""));
+    let last = loop {
+        let frame = raw.frame().expect("a close frame before the end");
+        if frame.first == 0x88 {
+            break frame;
+        }
+    };
+    assert_eq!(last.payload, b"");
+    assert!(raw.ended());
+    // Between the fragments of a message.
+    let mut raw = joined(&server);
+    raw.send([frame(0x01, &SEND.as_bytes()[..9]), close(1000, b""), frame(0x80, &SEND.as_bytes()[9..])].concat());
+    assert_eq!(raw.closed_with(), 1000);
+    assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0, "nothing behind a close is obeyed");
+}
+
+/// CASES 24: nothing else need happen for the answer to go out.
+#[test]
+fn the_answer_to_a_close_is_sent_at_once() {
+    let server = Server::start(&[]);
+    let mut raw = joined(&server);
+    let mut quiet = server.member("r2", "bob");
+    quiet.sync();
+    let begun = Instant::now();
+    raw.send(close(1000, b""));
+    assert_eq!(raw.closed_with(), 1000);
+    // Split behind its first byte.
+    let mut raw = joined(&server);
+    let bytes = close(1000, b"");
+    raw.send(&bytes[..1]);
+    quiet.sync();
+    raw.send(&bytes[1..]);
+    assert_eq!(raw.closed_with(), 1000);
+    // The timers that could have done it instead are of 10 seconds and more.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// Fills the sockets of members that do not read until the server holds back some of it.
+fn fill(server: &Server, kilobytes: u64) {
+    let mut publisher = server.member("r1", "publisher");
+    let body = "x".repeat(8000);
+    for id in 1..=kilobytes / 8 {
+        publisher.say(id, json!(body));
+    }
+}
+
+/// Reads to the end: whole frames, one close frame, and that the last. Its code, and the frames before it.
+fn read_to_the_end(raw: &mut Raw) -> (u16, Vec<Frame>) {
+    let mut frames = Vec::new();
+    while let Some(frame) = raw.frame() {
+        frames.push(frame);
+    }
+    let last = frames.pop().expect("a close frame");
+    let code = last.close_code().unwrap_or_else(|| panic!("the last frame is {:x}", last.first));
+    for frame in &frames {
+        assert!(frame.first == 0x81 || frame.first == 0x89 || frame.first == 0x8a, "{:x}", frame.first);
+        if frame.first == 0x81 {
+            frame.json();
+        }
+    }
+    (code, frames)
+}
+
+/// CASES 24 and 27: a close that a peer asks for goes behind what is queued, and none of that is cut.
+#[test]
+fn a_close_behind_a_full_queue_comes_after_whole_frames() {
+    let server = Server::start(&["--request-rate", "0"]);
+    let mut raw = narrow(&server, 4096);
+    raw.upgrade("/rooms/r1/ws?name=slow");
+    raw.next_of("joined");
+    fill(&server, 800);
+    raw.send(close(1000, b""));
+    let (code, frames) = read_to_the_end(&mut raw);
+    assert_eq!(code, 1000);
+    let seqs: Vec<u64> = frames
+        .iter()
+        .filter(|f| f.first == 0x81)
+        .map(Frame::json)
+        .filter(|value| value["type"] == "message")
+        .map(|value| value["seq"].as_u64().unwrap())
+        .collect();
+    let wanted: Vec<u64> = (1..=seqs.len() as u64).collect();
+    assert_eq!(seqs, wanted, "what was queued comes whole and in order");
+}
+
+/// CASES 27: a close for cause waits behind no pile, cuts no frame, and is the last.
+#[test]
+fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
+    let server = Server::start(&["--request-rate", "0"]);
+    for (bytes, wanted) in [(frame(0x82, b"x"), 1003), (frame(0x81, &[b' '; 33_000]), 1009), (frame(0x83, b""), 1002)] {
+        let mut raw = narrow(&server, 4096);
+        raw.upgrade("/rooms/r1/ws?name=slow&presence=off");
+        raw.next_of("joined");
+        fill(&server, 800);
+        raw.send(bytes);
+        let (code, _) = read_to_the_end(&mut raw);
+        assert_eq!(code, wanted);
+    }
+}
+
+/// CASES 26: whatever the peer does after our close frame, the connection ends within the named bound.
+#[test]
+fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
+    let server = Server::start(&["--request-rate", "0"]);
+    let mut observer = server.member("r1", "observer");
+    let before = server.descriptors();
+    let cause = frame(0x82, b"x");
+    // (a) answers nothing, twenty of them; (c) sends half a frame and stops.
+    let mut silent: Vec<Raw> = (0..20).map(|_| joined(&server)).collect();
+    let mut half = joined(&server);
+    let mut busy = joined(&server);
+    let mut proper = joined(&server);
+    let begun = Instant::now();
+    for raw in &mut silent {
+        raw.send(&cause);
+    }
+    half.send([cause.clone(), text(SEND)[..9].to_vec()].concat());
+    for raw in silent.iter_mut().chain([&mut half]) {
+        assert_eq!(raw.closed_with(), 1003);
+    }
+    // (d) answers properly, after a while.
+    proper.send(&cause);
+    let answered = loop {
+        let frame = proper.frame().expect("a close frame");
+        if frame.first == 0x88 {
+            break frame;
+        }
+    };
+    assert_eq!(answered.close_code(), Some(1003));
+    std::thread::sleep(Duration::from_millis(200));
+    proper.send(close(1003, b""));
+    assert!(proper.ended(), "the code, then FIN, no reset");
+    // (b) goes on sending: none of it is obeyed, and it is cut off in the end.
+    busy.send(&cause);
+    assert_eq!(busy.closed_with(), 1003);
+    let message = text(SEND);
+    while busy.try_send(&message) {
+        assert!(begun.elapsed() < SOON, "it may send for ever");
+        // Meanwhile others are served.
+        observer.sync();
+    }
+    eventually("all slots free", || server.descriptors() <= before);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0);
+    assert_eq!(server.get("/rooms/r1/members").json()["count"], 1);
+}
+
+/// A peer that takes no byte: its close frame stays unheard, and after `write_wait` it is gone.
+#[test]
+fn a_peer_that_takes_nothing_is_gone_after_write_wait() {
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "500ms"]);
+    let before = server.descriptors();
+    let mut raw = narrow(&server, 4096);
+    raw.upgrade("/rooms/r1/ws?name=slow&presence=off");
+    raw.next_of("joined");
+    fill(&server, 800);
+    let _ = raw.try_send(frame(0x82, b"x"));
+    eventually("the slot free", || server.descriptors() <= before);
+}
+
+#[test]
+fn a_client_that_reads_late_still_reads_the_code() {
+    let server = Server::start(&[]);
+    // It sends a megabyte behind the fault before it looks.
+    let mut raw = joined(&server);
+    raw.send([frame(0x82, b"x"), text(SEND).repeat(25_000)].concat());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(raw.closed_with(), 1003);
+    // The same with tungstenite's client.
+    let mut client = server.member("r1", "bob");
+    client.socket.send(tungstenite::Message::binary(vec![0u8; 8])).expect("the server takes bytes");
+    let code = loop {
+        match client.socket.read() {
+            Ok(tungstenite::Message::Close(frame)) => break frame.expect("a code").code,
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(u16::from(code), 1003);
+    let end = client.socket.read();
+    assert!(matches!(end, Err(tungstenite::Error::ConnectionClosed)), "{end:?}");
+}
+
+/// CASES 27: what is said and the close come in one read; `bye` is whole and before it.
+#[test]
+fn bye_comes_before_the_close_of_a_shutdown() {
+    let mut server = Server::start(&[]);
+    let mut raw = joined(&server);
+    server.signal(rustix::process::Signal::TERM);
+    let (code, frames) = read_to_the_end(&mut raw);
+    assert_eq!(code, 1001);
+    let bye = frames.last().expect("bye").json();
+    assert_eq!((&bye["type"], &bye["reason"]), (&json!("bye"), &json!("shutdown")));
+    assert!(bye["reconnect_after_ms"].is_u64());
+    raw.send(close(1001, b""));
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn an_end_without_a_close_frame_leaves_nothing_behind() {
+    let server = Server::start(&[]);
+    let before = server.descriptors();
+    let ended = joined(&server);
+    ended.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    joined(&server).reset();
+    let mut half = joined(&server);
+    half.send(&text(SEND)[..9]);
+    drop(half);
+    let mut fragment = joined(&server);
+    fragment.send(frame(0x01, b"{"));
+    drop(fragment);
+    eventually("all slots free", || server.descriptors() <= before);
+    assert_eq!(server.get("/rooms/r1/members").json()["count"], 0);
+    drop(ended);
+}
+
+#[test]
+fn a_closed_connection_has_one_line_in_the_log_with_its_reason() {
+    let server = Server::start(&[]);
+    let mut raw = joined(&server);
+    raw.send(frame(0x82, b"x"));
+    raw.closed_with();
+    drop(raw);
+    let mut raw = joined(&server);
+    raw.send(close(4000, b"secret"));
+    raw.closed_with();
+    drop(raw);
+    let lines = || {
+        server.log().lines().filter(|line| line.contains("connection closed")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("two lines", || lines().len() == 2);
+    let lines = lines();
+    assert!(lines[0].contains("1003") && lines[1].contains("4000"), "{lines:?}");
+    assert!(!server.log().contains("secret"), "reasons of peers are theirs");
+}
