@@ -175,3 +175,54 @@ fn requests_past_the_rate_are_told_when_to_come_again() {
     assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0 && ms <= 1000), "{answer}");
     assert_eq!(server.history("r").len(), 0);
 }
+
+/// One fault, one `error`: it says which field of which request, and the connection stays.
+#[test]
+fn an_error_names_the_field_and_repeats_the_id() {
+    let server = Server::start(&["--request-rate", "0", "--error-budget", "0"]);
+    let mut ann = server.member("r", "ann");
+    for (text, code, field) in [
+        (r#"{"id":7}"#, "bad_field", "type"),
+        (r#"{"type":null,"id":7}"#, "bad_field", "type"),
+        (r#"{"type":"nonsense","id":7}"#, "unknown_type", "type"),
+        (r#"{"type":"SEND","id":7,"body":1}"#, "unknown_type", "type"),
+        (r#"{"type":"send","id":7}"#, "bad_field", "body"),
+        (r#"{"type":"signal","id":7}"#, "bad_field", "body"),
+        (r#"{"type":"send","id":7,"room":null,"body":1}"#, "bad_field", "room"),
+        (r#"{"type":"send","id":7,"room":"a/b","body":1}"#, "bad_field", "room"),
+        (r#"{"type":"join","id":7,"room":""}"#, "bad_field", "room"),
+        (r#"{"type":"join","id":7,"room":".."}"#, "bad_field", "room"),
+        (r#"{"type":"join","id":7,"room":"caf\u00e9"}"#, "bad_field", "room"),
+        (r#"{"type":"join","id":7,"room":"x","after":1,"last":1}"#, "bad_field", "last"),
+        (r#"{"type":"join","id":7,"room":"x","presence":"loud"}"#, "bad_field", "presence"),
+        (r#"{"type":"join","id":7,"room":"x","after":1,"epoch":1}"#, "bad_field", "epoch"),
+        (r#"{"type":"history","id":7,"after":1,"before":2}"#, "bad_field", "before"),
+        (r#"{"type":"history","id":7,"limit":0}"#, "bad_field", "limit"),
+        (r#"{"type":"send","id":7,"key":"","body":1}"#, "bad_field", "key"),
+        (r#"{"type":"send","id":7,"key":1,"body":1}"#, "bad_field", "key"),
+        (r#"{"type":"send","id":7,"key":"\ud800","body":1}"#, "bad_field", "key"),
+        (r#"{"type":"send","id":7,"room":"elsewhere","body":1}"#, "not_joined", "room"),
+        (r#"{"type":"leave","id":7,"room":"elsewhere"}"#, "not_joined", "room"),
+    ] {
+        let answer = ask(&mut ann, text);
+        assert_eq!(
+            (&answer["type"], &answer["id"], &answer["code"], &answer["field"]),
+            (&json!("error"), &json!(7), &json!(code), &json!(field)),
+            "{text}: {answer}"
+        );
+        assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()));
+    }
+    assert_eq!(ask(&mut ann, r#"{"type":"join","id":8,"room":"r"}"#)["code"], "already_joined");
+    // A signal has no id to repeat, and an id that cannot be read is not guessed at.
+    assert_eq!(ask(&mut ann, r#"{"type":"send","id":4,"id":5,"body":1}"#).get("id"), None);
+    assert_eq!(ask(&mut ann, r#"{"type":"signal"}"#).get("id"), None);
+    // Unknown fields are ignored, and ours are known however their names are escaped.
+    assert_eq!(ask(&mut ann, r#"{"new":[{"type":"x"}],"t\u0079pe":"ping","id":9}"#)["id"], 9);
+    // A socket that was opened on no room has to say which.
+    let mut free = server.client("/ws?name=bob");
+    for text in [r#"{"type":"send","id":1,"body":1}"#, r#"{"type":"join","id":1}"#, r#"{"type":"members","id":1}"#] {
+        let answer = ask(&mut free, text);
+        assert_eq!((&answer["id"], &answer["field"]), (&json!(1), &json!("room")), "{answer}");
+    }
+    assert_eq!(server.history("r").len(), 0);
+}
