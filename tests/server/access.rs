@@ -129,8 +129,7 @@ fn an_allowed_origin_may_read_answers_and_refusals() {
     let from = |origin: &str, request: &str| {
         server.request(request.replacen("\r\n", &format!("\r\nHost: localhost\r\nOrigin: {origin}\r\n"), 1))
     };
-    let long =
-        format!("POST /rooms/r1/messages HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n");
+    let long = "POST /rooms/r1/messages HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n";
     let cases = [
         (get("/rooms/r1/messages", ""), 200),
         (post(""), 201),
@@ -139,7 +138,7 @@ fn an_allowed_origin_may_read_answers_and_refusals() {
         (get("/nowhere", ""), 404),
         (get("/rooms/r1/ws", ""), 426),
         ("PUT /rooms/r1/messages HTTP/1.1\r\n\r\n".into(), 405),
-        (long, 413),
+        (long.into(), 413),
     ];
     for (request, status) in cases {
         let answer = from("https://chat.example", &request);

@@ -147,8 +147,13 @@ fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
         raw.next_of("joined");
         fill(&server, 800);
         raw.send(bytes);
-        let (code, _) = read_to_the_end(&mut raw);
+        // Obeyed although nothing is read, so it waits behind nothing.
+        eventually("the end of its session", || server.members("r1") == 0);
+        let (code, frames) = read_to_the_end(&mut raw);
         assert_eq!(code, wanted);
+        let taken: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+        // What the kernels held, not the 256 KiB of the queue.
+        assert!(taken < 200_000, "{taken} bytes");
     }
 }
 
