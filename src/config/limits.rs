@@ -26,7 +26,7 @@ settings! {
         append_bytes: usize = "8MiB", Kind::Size { min: 4096, max: GIB }, live true;
         /// Rooms that one session may be in.
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
-        /// Newest messages of a room that are kept in memory for those who join, in bytes.
+        /// Newest messages of a room that --durability memory keeps, in bytes. Unused with a database.
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
@@ -50,9 +50,9 @@ settings! {
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
-        /// New connections from one address (IPv6: one /64), loopback left out.
+        /// WebSocket handshakes from one address (IPv6: one /64), loopback left out; past it: 429. Twice as many at once.
         handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
-        /// New connections in all.
+        /// WebSocket handshakes in all; past it: 503. Twice as many at once.
         handshake_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
     }
 }

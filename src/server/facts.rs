@@ -35,9 +35,9 @@ impl Facts {
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
             Fact::Closed { conn, peer, ending, websocket } => {
-                // One line for each WebSocket; requests by HTTP are many.
-                let level = if websocket { LogLevel::Info } else { LogLevel::Debug };
-                log.write(level, "connection closed", &[("conn", &conn), ("peer", &peer), ("reason", &words(ending))]);
+                let kind = if websocket { "websocket" } else { "http" };
+                let reason = words(ending);
+                log.info("connection closed", &[("conn", &conn), ("peer", &peer), ("kind", &kind), ("reason", &reason)]);
             }
             Fact::Refused { conn, peer, status, detail } => {
                 log.info("refused", &[("conn", &conn), ("peer", &peer), ("status", &status), ("detail", &detail)]);
