@@ -185,3 +185,25 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
     };
     format!("cannot listen on {address}: {error}; {hint}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both options are set once, on the listener: an accepted socket must have them, too.
+    #[test]
+    fn accepted_sockets_inherit_their_options() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = loop {
+            match listener.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        let socket = socket2::SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
+    }
+}

@@ -37,7 +37,10 @@ impl Facts {
             Fact::Closed { conn, peer, ending, websocket } => {
                 let kind = if websocket { "websocket" } else { "http" };
                 let reason = words(ending);
-                log.info("connection closed", &[("conn", &conn), ("peer", &peer), ("kind", &kind), ("reason", &reason)]);
+                log.info(
+                    "connection closed",
+                    &[("conn", &conn), ("peer", &peer), ("kind", &kind), ("reason", &reason)],
+                );
             }
             Fact::Refused { conn, peer, status, detail } => {
                 log.info("refused", &[("conn", &conn), ("peer", &peer), ("status", &status), ("detail", &detail)]);

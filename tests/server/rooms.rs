@@ -261,7 +261,7 @@ fn the_late_end_of_one_member_leaves_the_room_of_others_alone() {
             assert_eq!(a.next_of("error")["code"], "not_joined");
         }
         drop(a);
-        eventually("a's end", || server.log().matches("connection closed").count() > round);
+        eventually("a's end", || server.log().matches("kind=websocket").count() > round);
         let mut c = server.member(&room, "c");
         assert_eq!(server.members(&room), 2);
         b.say(1, json!("from b"));
