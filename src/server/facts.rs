@@ -1,7 +1,6 @@
 //! The engine's facts as lines of the log.
 
 use super::log::{Log, Throttle};
-use crate::config::LogLevel;
 use crate::conn::Ending;
 use crate::engine::Fact;
 use crate::types::Millis;
