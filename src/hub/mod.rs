@@ -418,7 +418,8 @@ impl Hub {
         let mut unfinished = Vec::new();
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
-            let Some(room) = self.rooms.get_mut(&id) else { continue };
+            // A room that went and came anew meanwhile stands in the line twice.
+            let Some(room) = self.rooms.get_mut(&id).filter(|room| room.dirty) else { continue };
             room.dirty = false;
             let done = room.fan_out(now, &self.limits, &self.sessions, clients);
             if room.count_changed && !room.count_armed {

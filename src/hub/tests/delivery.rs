@@ -220,6 +220,25 @@ fn a_message_that_got_through_before_a_dropped_signal_comes_once() {
     }
 }
 
+/// A room that went and came anew in one turn stands in the line of those with something to say twice; it speaks once.
+#[test]
+fn a_room_made_anew_in_one_turn_speaks_once() {
+    let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
+    let (a, b) = (world.open(), world.open());
+    world.join(a, &room("r"), Start::Now);
+    world.settle();
+    world.signal(a, &room("r")).unwrap();
+    world.leave(a, &room("r")).unwrap();
+    world.join(a, &room("r"), Start::Now);
+    world.join(b, &room("r"), Start::Now);
+    world.store_answers();
+    world.signal(a, &room("r")).unwrap();
+    world.signal(a, &room("r")).unwrap();
+    assert!(world.end_turn(), "the second signal waits for the next turn");
+    world.settle();
+    assert_eq!(world.heard(b).iter().filter(|h| matches!(h, Heard::Signal { .. })).count(), 2);
+}
+
 #[test]
 fn a_turn_stops_after_its_budget_and_goes_on_in_order() {
     let mut world = World::new(HubLimits { delivery_budget: 3, ..LIMITS });
