@@ -97,8 +97,7 @@ pub enum Timeout {
 
 pub struct Connection {
     pub peer: SocketAddr,
-    /// Which listener it came by, and whether only this machine reaches that.
-    pub listener: u8,
+    /// It came by a listener that only this machine reaches.
     pub loopback: bool,
     /// It was a WebSocket at some time.
     websocket: bool,
@@ -170,10 +169,9 @@ enum Ping {
 }
 
 impl Connection {
-    pub fn new(peer: SocketAddr, listener: u8, loopback: bool, now: Millis) -> Connection {
+    pub fn new(peer: SocketAddr, loopback: bool, now: Millis) -> Connection {
         Connection {
             peer,
-            listener,
             loopback,
             websocket: false,
             state: State::Http(Box::new(Http::new(now))),

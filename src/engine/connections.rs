@@ -180,8 +180,8 @@ impl Connections {
 
     // Coming and going.
 
-    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, listener: u8, loopback: bool) {
-        let mut connection = Connection::new(peer, listener, loopback, self.now.mono);
+    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, loopback: bool) {
+        let mut connection = Connection::new(peer, loopback, self.now.mono);
         let index = id.index as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);

@@ -35,8 +35,7 @@ pub enum Input<'a> {
     Opened {
         conn: ConnId,
         peer: SocketAddr,
-        /// The listener's number, and whether only this machine reaches it.
-        listener: u8,
+        /// It came by a listener that only this machine reaches.
         loopback: bool,
     },
     /// Bytes from the peer. They are spent: unmasked where they lie.
@@ -156,7 +155,7 @@ impl<A: App> Engine<A> {
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
             Input::Time(now) => self.time(now),
-            Input::Opened { conn, peer, listener, loopback } => self.net.open(conn, peer, listener, loopback),
+            Input::Opened { conn, peer, loopback } => self.net.open(conn, peer, loopback),
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
             Input::Ended { conn } => self.ended(conn),
             Input::Lost { conn } => self.end(conn, Ending::Reset),
@@ -170,7 +169,7 @@ impl<A: App> Engine<A> {
     fn time(&mut self, now: Now) {
         self.net.set_now(now);
         while let Some(conn) = self.net.pop_due() {
-            let limits = self.net.limits().clone();
+            let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
             let session = connection.open().map(|open| open.session);
             match connection.timeout(now.mono, &limits) {

@@ -101,7 +101,7 @@ impl World {
         let id = ConnId { index, generation: self.generation };
         self.peers.insert(index, Peer { id, got: Vec::new(), reads: true, unread: Vec::new(), ended: false });
         let peer = "127.0.0.1:9".parse().unwrap();
-        self.engine.handle(Input::Opened { conn: id, peer, listener: 0, loopback: true });
+        self.engine.handle(Input::Opened { conn: id, peer, loopback: true });
     }
 
     fn send(&mut self, index: u32, bytes: &[u8]) {
@@ -404,7 +404,7 @@ fn one_address_gets_its_share() {
         index += 1;
         let conn = ConnId { index, generation: 1 };
         let peer = peer.parse().unwrap();
-        engine.handle(Input::Opened { conn, peer, listener: 0, loopback: false });
+        engine.handle(Input::Opened { conn, peer, loopback: false });
         conn
     };
     let status = |engine: &Engine<Chat>, conn| -> String {

@@ -100,7 +100,7 @@ pub fn joined(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, joined: &Joined
     out.push(b'}');
 }
 
-/// One message: with its room as the socket sends it, or without as a member of a list that names the room itself.
+/// One message, the same live and in every list.
 pub fn message(out: &mut Vec<u8>, message: &Message) {
     text(out, "{\"type\":\"message\"");
     room_field(out, &message.room);

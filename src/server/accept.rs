@@ -124,7 +124,6 @@ impl Listeners {
                         Ok(conn) => opened.push(Input::Opened {
                             conn,
                             peer,
-                            listener: number as u8,
                             loopback: listener.address.ip().to_canonical().is_loopback(),
                         }),
                         Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
