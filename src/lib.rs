@@ -6,6 +6,7 @@ pub mod api;
 pub mod cmd;
 pub mod config;
 pub mod conn;
+pub mod crypto;
 pub mod engine;
 pub mod http;
 pub mod hub;

@@ -213,6 +213,11 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// No connection: of a session that is detached, say. No slot has this index.
+    pub const NOBODY: ConnId = ConnId { index: u32::MAX, generation: u32::MAX };
+}
+
 impl fmt::Debug for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)

@@ -26,6 +26,8 @@ settings! {
         append_bytes: usize = "8MiB", Kind::Size { min: 4096, max: GIB }, live true;
         /// Rooms that one session may be in.
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
+        /// Sessions whose clients dropped and are waited for; past it, the one that waits longest is parked.
+        detached_max: usize = "10000", Kind::Count { min: 0, max: 10_000_000 }, live true;
         /// Newest messages of a room that --durability memory keeps, in bytes. Unused with a database.
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.

@@ -18,6 +18,8 @@ settings! {
         header_timeout: u64 = "10s", Kind::Duration { min: 10, max: DAY }, live true;
         /// How long an HTTP connection is kept between two requests.
         keep_alive: u64 = "75s", Kind::Duration { min: 10, max: DAY }, live true;
+        /// A client that drops is waited for that long; then its session is parked. 0s: not at all.
+        resume_within: u64 = "30s", Kind::Duration { min: 0, max: DAY }, live true;
         /// How long a graceful stop may take.
         drain_timeout: u64 = "10s", Kind::Duration { min: 0, max: DAY }, live true;
     }

@@ -1,6 +1,7 @@
 //! What stands behind the connections: the chat in racerd, an echo in the conformance example.
 
 use super::Connections;
+use crate::conn::Ending;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
@@ -19,8 +20,8 @@ pub trait App {
 
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]);
 
-    /// The connection of this session is gone or closing.
-    fn gone(&mut self, net: &mut Connections, session: u32);
+    /// The connection of this session is gone or closing, for this reason.
+    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending);
 
     /// A queue that had no room has some again.
     fn drained(&mut self, net: &mut Connections, session: u32);
@@ -43,6 +44,10 @@ pub trait App {
 
     /// The server is about to stop.
     fn stopping(&mut self);
+
+    /// Everything that was accepted is decided, or time is up: what has to be kept of those who are here is handed over
+    /// now. Then each hears [`App::farewell`].
+    fn leaving(&mut self);
 
     /// Is everything that was accepted decided?
     fn is_settled(&self) -> bool;

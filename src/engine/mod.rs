@@ -175,9 +175,9 @@ impl<A: App> Engine<A> {
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.app.refused(&mut self.net, conn, &headers, problem),
-                Timeout::Ended(_) => self.session_over(session),
+                Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
-                    self.session_over(session);
+                    self.session_over(conn, session, ending);
                     self.net.drop(conn, ending);
                 }
             }
@@ -220,7 +220,7 @@ impl<A: App> Engine<A> {
                 Some(Step::Malformed(problem, headers)) => self.app.refused(&mut self.net, conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),
-                Some(Step::Ended(_)) => self.session_over(session),
+                Some(Step::Ended(ending)) => self.session_over(conn, session, ending),
             }
             self.net.touch(conn);
             if self.net.get(conn).is_some_and(Connection::is_drained) {
@@ -235,7 +235,7 @@ impl<A: App> Engine<A> {
         let Some(connection) = self.net.get_mut(conn) else { return };
         let session = connection.open().map(|open| open.session);
         let Some((ending, over)) = connection.ended() else { return };
-        self.session_over(session);
+        self.session_over(conn, session, ending);
         if over {
             self.net.drop(conn, ending);
         } else {
@@ -248,13 +248,13 @@ impl<A: App> Engine<A> {
     fn end(&mut self, conn: ConnId, ending: Ending) {
         let Some(connection) = self.net.get(conn) else { return };
         let session = connection.open().map(|open| open.session);
-        self.session_over(session);
+        self.session_over(conn, session, ending);
         self.net.drop(conn, ending);
     }
 
-    fn session_over(&mut self, session: Option<u32>) {
+    fn session_over(&mut self, conn: ConnId, session: Option<u32>, ending: Ending) {
         if let Some(session) = session {
-            self.app.gone(&mut self.net, session);
+            self.app.gone(&mut self.net, conn, session, ending);
         }
     }
 
@@ -316,7 +316,7 @@ impl<A: App> Engine<A> {
         } else {
             connection.close(code, reason, now);
         }
-        self.app.gone(&mut self.net, session);
+        self.app.gone(&mut self.net, conn, session, Ending::Closed(code, reason));
         self.net.touch(conn);
         self.net.arm(conn);
     }
@@ -342,6 +342,7 @@ impl<A: App> Engine<A> {
             Stop::Settling { until, dead } => {
                 if (self.app.is_settled() && !self.unfinished) || now >= until {
                     self.stop = Stop::Leaving { dead };
+                    self.app.leaving();
                     for conn in self.net.ids() {
                         self.dismiss(conn);
                     }

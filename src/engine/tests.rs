@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
-use super::chat::{Chat, ChatLimits};
+use super::chat::{Chat, ChatLimits, Secrets};
 use super::*;
 use crate::api::Access;
 use crate::conn::{ConnLimits, Rate};
@@ -37,6 +37,8 @@ fn engine() -> Engine<Chat> {
         reads_in_flight: 2,
         delivery_budget: 20,
         batch_bytes: 4096,
+        resume_within: 30_000,
+        detached_max: 100,
     };
     let welcome = WelcomeLimits {
         max_message_size: 4096,
@@ -47,15 +49,18 @@ fn engine() -> Engine<Chat> {
         ping_period: 25_000,
         durability: Durability::Memory,
     };
+    let secrets = Secrets { token_key: [1; 32], salt: [2; 16], seed: 7, running: 0 };
     let chat = ChatLimits {
         append_bytes: 3000,
         body_depth: 8,
         requests: Rate::new(50, 1000, 100),
         errors: Rate::new(20, 60_000, 20),
         welcome,
+        resume_within: 30_000,
+        park_for: 604_800,
     };
     let net = Connections::new(limits, Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1)));
-    Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), 7), 10_000)
+    Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), &secrets), 10_000)
 }
 
 /// The world around an engine.

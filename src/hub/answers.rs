@@ -114,12 +114,13 @@ impl Hub {
         let member = &mut room.members[slot];
         member.reading = false;
         let (key, client) = (member.session, member.client);
-        match member.joining.as_ref().map(|j| j.id) {
-            Some(id) => {
-                clients.tell(client, Notice::Refused { id, error });
+        match member.joining.as_deref() {
+            // Who comes back has a place here already, and keeps it.
+            Some(Joining { id, resumes: false, .. }) => {
+                clients.tell(client, Notice::Refused { id: *id, error });
                 self.remove_member(key, &failed.room);
             }
-            None => self.stall(key, failed.room),
+            _ => self.stall(key, failed.room),
         }
     }
 
@@ -175,10 +176,15 @@ impl Hub {
         let members = room.members.len();
         let Some(member) = room.members.get_mut(slot) else { return };
         let Some(joining) = member.joining.take() else { return };
+        let Joining { id, sends, resumes, .. } = *joining;
         member.cursor = cursor;
         member.state = State::Lagging;
-        member.owed_roster = member.presence == Presence::Full;
-        let Joining { id, sends, .. } = *joining;
+        member.owed_roster = match member.presence {
+            Presence::Full => true,
+            // It heard a number before, which may be another by now.
+            Presence::Count => resumes,
+            Presence::Off => false,
+        };
         let from = cursor.next();
         let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, members };
         clients.tell(member.client, notice);
@@ -216,9 +222,11 @@ impl Hub {
     /// Lets a member that waits for it read on.
     pub(super) fn read_on(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
         let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) else { return };
-        let member = self.rooms.get(room_id).and_then(|room| room.members.get(slot));
-        if member.is_some_and(|m| m.state == State::Lagging && !m.reading) {
-            self.advance(room_id, slot, clients);
+        match self.rooms.get(room_id).and_then(|room| room.members.get(slot)) {
+            Some(member) if member.reading => {}
+            Some(member) if member.state == State::Lagging => self.advance(room_id, slot, clients),
+            Some(member) if member.state == State::Joining => self.start_reading(room_id, slot),
+            _ => {}
         }
     }
 

@@ -72,13 +72,24 @@ pub struct PresenceEvent {
 pub enum PresenceKind {
     Join,
     Leave,
+    /// Its client dropped, and may come back.
+    Away,
+    Back,
+}
+
+/// A member as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    pub member: MemberId,
+    pub name: Name,
+    pub away: bool,
 }
 
 /// A room's members: how many, and as many of them by name as a page holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Roster<'a> {
     pub count: usize,
-    pub members: &'a [(MemberId, Name)],
+    pub members: &'a [Present],
     pub more: bool,
 }
 
@@ -148,4 +159,6 @@ pub enum HubError {
     StorageUnavailable,
     /// The idempotency key was used for another body.
     KeyReused,
+    /// A later generation of the session's token was presented, or the socket has joined a room already.
+    NotResumable,
 }

@@ -11,16 +11,19 @@ mod fan_out;
 mod presence;
 mod reads;
 mod room;
+mod sessions;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use answers::{same_epoch, visit_slot};
-pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Roster};
+pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster};
 use reads::Reads;
 use room::{Joining, Member, Room, State};
+use sessions::{Absences, Membership};
+pub use sessions::{Cursor, Identity, Resumed, Session};
 
-use crate::store::{Append, NO_ID, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
-use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
+use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
 
 /// A session's place in the hub, for as long as it lives.
 pub type SessionKey = u32;
@@ -41,6 +44,10 @@ pub struct HubLimits {
     /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
     /// nobody lag who could keep up.
     pub batch_bytes: usize,
+    /// Milliseconds that a dropped client is waited for; 0: not at all.
+    pub resume_within: u64,
+    /// Sessions waited for at the same time; past it, the one that waits longest is parked.
+    pub detached_max: usize,
 }
 
 /// Where in a room's log a member begins.
@@ -62,40 +69,15 @@ pub enum Presence {
     Off,
 }
 
-/// What outlives a connection: who one is, and the rooms one is in.
-pub struct Session {
-    pub id: SessionId,
-    pub member: MemberId,
-    pub name: Name,
-    pub client: ConnId,
-    rooms: Vec<Membership>,
-}
-
-struct Membership {
-    room: RoomId,
-    /// Where the member stands in the room's list.
-    slot: u32,
-}
-
-impl Session {
-    fn membership(&self, room: &RoomId) -> Option<usize> {
-        self.rooms.iter().position(|m| m.room == *room)
-    }
-
-    fn slot(&self, room: &RoomId) -> Option<usize> {
-        self.rooms.iter().find(|m| m.room == *room).map(|m| m.slot as usize)
-    }
-
-    fn author(&self) -> Author {
-        Author { member: Some(self.member), name: self.name.clone() }
-    }
-}
-
 pub struct Hub {
     limits: HubLimits,
     epoch: Epoch,
     rooms: HashMap<RoomId, Room>,
     sessions: slab::Slab<Session>,
+    by_id: HashMap<SessionId, SessionKey>,
+    absences: Absences,
+    /// What the store is to keep of sessions that did not come back.
+    parks: Vec<Parked>,
     reads: Reads,
     appends: Vec<Append>,
     /// How many appends of sessions the store has not decided, by room; somebody need not be in it any more.
@@ -124,6 +106,9 @@ impl Hub {
             epoch,
             rooms: HashMap::new(),
             sessions: slab::Slab::new(),
+            by_id: HashMap::new(),
+            absences: Absences::default(),
+            parks: Vec::new(),
             reads: Reads::default(),
             appends: Vec::new(),
             appending: HashMap::new(),
@@ -155,13 +140,19 @@ impl Hub {
         self.sessions.get(key as usize)
     }
 
+    /// A session's place in a room.
+    fn member(&self, key: SessionKey, room: &RoomId) -> Option<&Member> {
+        let slot = self.session(key)?.slot(room)?;
+        self.rooms.get(room)?.members.get(slot)
+    }
+
     /// Is the session in this room?
     pub fn is_member(&self, key: SessionKey, room: &RoomId) -> bool {
         self.session(key).is_some_and(|s| s.membership(room).is_some())
     }
 
     /// A room's members: how many, as many of them as a page holds, and whether that is not all.
-    pub fn roster(&self, room: &RoomId) -> (usize, Vec<(MemberId, Name)>, bool) {
+    pub fn roster(&self, room: &RoomId) -> (usize, Vec<Present>, bool) {
         let Some(room) = self.rooms.get(room) else { return (0, Vec::new(), false) };
         let (members, more) = room.roster(&self.limits, &self.sessions);
         (room.members.len(), members, more)
@@ -179,7 +170,7 @@ impl Hub {
     /// When [`Hub::handle_time`] wants to be called.
     pub fn deadline(&self) -> Option<Millis> {
         let count = self.counts.first().map(|(at, _)| *at);
-        [count, self.retry_at].into_iter().flatten().min()
+        [count, self.retry_at, self.absences.deadline()].into_iter().flatten().min()
     }
 
     /// The invariants that hold between any two calls, for tests: a description of the first that does not.
@@ -193,10 +184,14 @@ impl Hub {
                 if member.session as usize != key || member.client != session.client {
                     return Err(format!("slot {} of {} is another's", membership.slot, room.id));
                 }
+                if (member.state == State::Away) != session.is_detached() {
+                    return Err(format!("a member of {} is away, and its session is not, or the other way round", room.id));
+                }
                 if (member.state == State::Joining) != member.joining.is_some() {
                     return Err(format!("a member of {} is half joined", room.id));
                 }
-                if member.state == State::Joining && !member.reading && !room.awaits_commit {
+                let retries = self.stalled.iter().any(|(k, r)| *k as usize == key && *r == room.id);
+                if member.state == State::Joining && !member.reading && !room.awaits_commit && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
                 if member.state == State::Live && (member.reading || member.owed_roster && !room.roster_owed) {
@@ -215,24 +210,14 @@ impl Hub {
             }
             memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
         }
+        let detached = self.sessions.iter().filter(|(_, s)| s.is_detached()).count();
+        if detached != self.absences.len() || self.by_id.len() != self.sessions.len() {
+            return Err(format!("{detached} sessions are detached, {} are waited for", self.absences.len()));
+        }
         if memberships == 0 { Ok(()) } else { Err("a membership without a member".into()) }
     }
 
     // Feeding.
-
-    /// A client came: its session begins, in no room.
-    pub fn handle_session(&mut self, id: SessionId, member: MemberId, name: Name, client: ConnId) -> SessionKey {
-        self.sessions.insert(Session { id, member, name, client, rooms: Vec::new() }) as SessionKey
-    }
-
-    /// The client is gone: its session leaves every room and ends. Of a session that ended already: nothing; but its
-    /// key may be the next one's by then, so whoever owns the connection says it once.
-    pub fn handle_gone(&mut self, key: SessionKey) {
-        while let Some(room) = self.session(key).and_then(|s| s.rooms.last()).map(|m| m.room.clone()) {
-            self.remove_member(key, &room);
-        }
-        self.sessions.try_remove(key as usize);
-    }
 
     /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
     /// known and nothing has to be read, else with the store's answer.
@@ -274,7 +259,7 @@ impl Hub {
             presence,
             owed_roster: false,
             reading: false,
-            joining: Some(Box::new(Joining { id, start, sends: Vec::new() })),
+            joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
         });
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), slot: slot as u32 });
@@ -386,6 +371,7 @@ impl Hub {
                 room.mark_dirty(&mut self.dirty);
             }
         }
+        self.absences_time(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             for (key, room) in std::mem::take(&mut self.stalled) {

@@ -1,11 +1,11 @@
 //! Who is here, as the members are told: in a small room by name, each coming and going; in a large one by number, at
 //! most once a second, since a thousand members who come back at once must not make a million frames.
 
-use super::clients::{Broadcast, Clients, Delivery, Roster};
+use super::clients::{Broadcast, Clients, Delivery, Present, Roster};
 use super::fan_out::FannedOut;
 use super::room::{Member, Room, State};
 use super::{HubLimits, Presence, Session};
-use crate::types::{MemberId, Millis, Name};
+use crate::types::Millis;
 
 /// Milliseconds between two counts of a large room.
 const COUNT_INTERVAL: u64 = 1000;
@@ -101,7 +101,7 @@ impl Room {
     }
 
     /// The members by name, as many as fit a page; and whether there are more.
-    pub fn roster(&self, limits: &HubLimits, names: Names<'_>) -> (Vec<(MemberId, Name)>, bool) {
+    pub fn roster(&self, limits: &HubLimits, names: Names<'_>) -> (Vec<Present>, bool) {
         let mut bytes = 0;
         let mut list = Vec::new();
         for member in &self.members {
@@ -110,7 +110,7 @@ impl Room {
             if bytes > limits.page_bytes {
                 return (list, true);
             }
-            list.push((session.member, session.name.clone()));
+            list.push(Present { member: session.member, name: session.name.clone(), away: session.is_shown_away() });
         }
         (list, false)
     }

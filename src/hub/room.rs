@@ -65,6 +65,8 @@ pub enum State {
     Lagging,
     /// Its cursor stands at the end of what was fanned out.
     Live,
+    /// Its client dropped and may come back: nothing is queued.
+    Away,
 }
 
 pub struct Joining {
@@ -73,6 +75,8 @@ pub struct Joining {
     /// What the member said meanwhile. It goes to the store after `joined`, so that no ack precedes that and the
     /// member hears its own message.
     pub sends: Vec<Append>,
+    /// It was a member before, and only its client is new.
+    pub resumes: bool,
 }
 
 impl Room {

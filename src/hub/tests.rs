@@ -7,5 +7,6 @@ mod joining;
 mod lagging;
 mod presence;
 mod properties;
+mod sessions;
 mod store;
 mod world;

@@ -7,9 +7,10 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::cursors;
 use super::errors::{ErrorCode, Refusal};
 use super::json::check_body;
-use crate::hub::{Presence, Start};
+use crate::hub::{Cursor, Presence, Start};
 use crate::types::{Body, Digest, RoomId, Seq};
 
 /// Numbers of the protocol end here (RFC 7493 §2.2): a JavaScript client could not repeat a larger one.
@@ -45,7 +46,7 @@ pub enum Command {
     Signal { room: Option<RoomId>, body: Body },
     History { room: Option<RoomId>, span: crate::store::Span, limit: u32 },
     Members { room: Option<RoomId> },
-    Resume,
+    Resume { session: String, cursors: Vec<Cursor> },
     Ping,
 }
 
@@ -110,7 +111,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -203,7 +204,7 @@ impl Fields<'_> {
                 Command::History { room: room()?, span, limit }
             }
             "members" => Command::Members { room: room()? },
-            "resume" => Command::Resume,
+            "resume" => Command::Resume { session: self.session(id)?, cursors: self.cursors(id)? },
             "ping" => Command::Ping,
             _ => {
                 let mut refusal = Refusal::new(id, ErrorCode::UnknownType, "no such type of request");
@@ -235,6 +236,18 @@ impl Fields<'_> {
             "count" => Ok(Presence::Count),
             "off" => Ok(Presence::Off),
             _ => Err(Refusal::field(id, "presence", "'presence' is full, count or off")),
+        }
+    }
+
+    fn session(&self, id: Option<u64>) -> Result<String, Refusal> {
+        let raw = self.session.ok_or_else(|| Refusal::field(id, "session", "'session' is missing"))?;
+        string(id, "session", raw).map(Cow::into_owned)
+    }
+
+    fn cursors(&self, id: Option<u64>) -> Result<Vec<Cursor>, Refusal> {
+        match self.cursors {
+            None => Ok(Vec::new()),
+            Some(raw) => cursors::parse(raw).map_err(|text| Refusal::field(id, "cursors", text)),
         }
     }
 

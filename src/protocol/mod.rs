@@ -2,6 +2,7 @@
 //! the hub's values; decides nothing. The only place besides `api` that knows JSON; hub types carry no serde.
 
 pub mod client;
+mod cursors;
 pub mod errors;
 pub mod json;
 pub mod server;

@@ -61,11 +61,27 @@ fn author(out: &mut Vec<u8>, author: &Author) {
     out.push(b'}');
 }
 
-pub fn welcome(out: &mut Vec<u8>, member: MemberId, name: &Name, limits: &Limits) {
-    text(out, "{\"type\":\"welcome\",\"member\":");
-    member_id(out, member);
+/// Who a client is now, and what it comes back with.
+#[derive(Clone, Copy, Debug)]
+pub struct Welcome<'a> {
+    /// The token; its characters need no escaping.
+    pub session: &'a str,
+    pub member: MemberId,
+    pub name: &'a Name,
+    /// Milliseconds.
+    pub resume_within: u64,
+}
+
+pub fn welcome(out: &mut Vec<u8>, id: Option<u64>, welcome: &Welcome<'_>, limits: &Limits) {
+    text(out, "{\"type\":\"welcome\"");
+    id_field(out, id);
+    text(out, ",\"session\":");
+    write_string(out, welcome.session);
+    text(out, ",\"member\":");
+    member_id(out, welcome.member);
     text(out, ",\"name\":");
-    write_string(out, name.as_str());
+    write_string(out, welcome.name.as_str());
+    field_number(out, ",\"resume_within\":", welcome.resume_within.div_ceil(1000));
     field_number(out, ",\"limits\":{\"max_message_size\":", limits.max_message_size as u64);
     field_number(out, ",\"in_flight\":", limits.in_flight as u64);
     field_number(out, ",\"rooms\":", limits.rooms_per_session as u64);
@@ -173,12 +189,12 @@ pub fn history(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &[Messag
 pub fn roster(out: &mut Vec<u8>, roster: &Roster<'_>) {
     field_number(out, ",\"count\":", roster.count as u64);
     text(out, ",\"members\":[");
-    separated(out, roster.members, |out, (member, name)| {
+    separated(out, roster.members, |out, present| {
         text(out, "{\"member\":");
-        member_id(out, *member);
+        member_id(out, present.member);
         text(out, ",\"name\":");
-        write_string(out, name.as_str());
-        out.push(b'}');
+        write_string(out, present.name.as_str());
+        text(out, if present.away { ",\"away\":true}" } else { "}" });
     });
     text(out, if roster.more { "],\"more\":true" } else { "]" });
 }
@@ -202,6 +218,8 @@ pub fn presence(out: &mut Vec<u8>, room: &RoomId, count: usize, events: &[Presen
             match event.kind {
                 PresenceKind::Join => "{\"event\":\"join\",\"member\":",
                 PresenceKind::Leave => "{\"event\":\"leave\",\"member\":",
+                PresenceKind::Away => "{\"event\":\"away\",\"member\":",
+                PresenceKind::Back => "{\"event\":\"back\",\"member\":",
             },
         );
         member_id(out, event.member);
@@ -212,9 +230,19 @@ pub fn presence(out: &mut Vec<u8>, room: &RoomId, count: usize, events: &[Presen
     text(out, "]}");
 }
 
-pub fn pong<'a>(out: &mut Vec<u8>, id: Option<u64>, heads: impl Iterator<Item = (&'a RoomId, Seq)>) {
+/// `session` is a fresh token, where the client's is getting old.
+pub fn pong<'a>(
+    out: &mut Vec<u8>,
+    id: Option<u64>,
+    session: Option<&str>,
+    heads: impl Iterator<Item = (&'a RoomId, Seq)>,
+) {
     text(out, "{\"type\":\"pong\"");
     id_field(out, id);
+    if let Some(session) = session {
+        text(out, ",\"session\":");
+        write_string(out, session);
+    }
     text(out, ",\"heads\":{");
     separated(out, heads, |out, (room, seq)| {
         write_string(out, room.as_str());
@@ -289,12 +317,18 @@ pub fn refusal(id: Option<u64>, error: HubError) -> Refusal {
             field: Some("key"),
             ..Refusal::new(id, ErrorCode::KeyReused, "this key was used for another body; nothing was stored")
         },
+        HubError::NotResumable => Refusal::new(
+            id,
+            ErrorCode::NotResumable,
+            "the session has gone on with a later token, or this socket is in a room already; resume on a new socket",
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Present;
     use crate::types::Body;
 
     fn json(write: impl FnOnce(&mut Vec<u8>)) -> serde_json::Value {
@@ -351,8 +385,9 @@ mod tests {
         ];
         assert_eq!(json(|out| presence(out, &room(), 3, &events))["events"][1]["event"], "leave");
         let two = room();
-        assert_eq!(json(|out| pong(out, Some(7), [(&two, Seq(57))].into_iter()))["heads"]["lobby"], 57);
-        let list = Roster { count: 3, members: &[(member, name("a"))], more: true };
+        assert_eq!(json(|out| pong(out, Some(7), None, [(&two, Seq(57))].into_iter()))["heads"]["lobby"], 57);
+        assert_eq!(json(|out| pong(out, Some(7), Some("t"), [].into_iter()))["session"], "t");
+        let list = Roster { count: 3, members: &[Present { member, name: name("a"), away: true }], more: true };
         assert_eq!(json(|out| members(out, Some(5), &room(), &list))["more"], true);
         let refused = refusal(Some(3), HubError::StorageUnavailable);
         assert_eq!(json(|out| error(out, &refused))["retry_after_ms"], 1000);
@@ -369,6 +404,10 @@ mod tests {
             ping_period: 6,
             durability: Durability::Full,
         };
-        assert_eq!(json(|out| welcome(out, member, &name("bob"), &limits))["limits"]["durability"], "full");
+        let greeted = name("bob");
+        let greeting = Welcome { session: "t0-k_n", member, name: &greeted, resume_within: 30_000 };
+        let value = json(|out| welcome(out, Some(6), &greeting, &limits));
+        assert_eq!(value["limits"]["durability"], "full");
+        assert_eq!((&value["id"], &value["session"], &value["resume_within"]), (&6.into(), &"t0-k_n".into(), &30.into()));
     }
 }

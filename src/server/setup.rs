@@ -13,7 +13,7 @@ use super::{Loop, ServeError, WAKER};
 use crate::api::{self, Access};
 use crate::config::Settings;
 use crate::conn::{ConnLimits, Rate};
-use crate::engine::chat::{Chat, ChatLimits};
+use crate::engine::chat::{Chat, ChatLimits, Secrets};
 use crate::engine::{Admission, Connections, Engine};
 use crate::http::authority::Origin;
 use crate::http::head::HeadLimits;
@@ -40,10 +40,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
-    let mut random = [0u8; 16];
-    getrandom::fill(&mut random).map_err(|e| start(&format!("the system has no randomness: {e}")))?;
-    let [epoch @ .., _, _, _, _, _, _, _, _] = random;
-    let [_, _, _, _, _, _, _, _, seed @ ..] = random;
+    let new_epoch = random(&start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
     let listeners =
@@ -54,12 +51,19 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         max_database_size: settings.storage.max_database_size,
         memory_room_bytes: settings.limits.tail_bytes,
         memory_total_bytes: settings.limits.tail_bytes_total,
-        new_epoch: epoch,
+        new_epoch,
+        new_token_key: random(&start)?,
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
     let store = Store::open(options, move || drop(waker.wake())).map_err(|error| start(&error))?;
 
-    let chat = chat(&settings, store.epoch().clone(), u64::from_ne_bytes(seed))?;
+    let secrets = Secrets {
+        token_key: store.token_key(),
+        salt: random(&start)?,
+        seed: u64::from_ne_bytes(random(&start)?),
+        running: store.running_seconds(),
+    };
+    let chat = chat(&settings, store.epoch().clone(), &secrets)?;
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
@@ -69,6 +73,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
     server.run()
+}
+
+fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) -> Result<[u8; N], ServeError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| start(&format!("the system has no randomness: {e}")))?;
+    Ok(bytes)
 }
 
 /// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.
@@ -152,7 +162,7 @@ pub fn admission(settings: &Settings) -> Admission {
     )
 }
 
-fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Chat, ServeError> {
+fn chat(settings: &Settings, epoch: crate::types::Epoch, secrets: &Secrets) -> Result<Chat, ServeError> {
     let (limits, listening) = (&settings.limits, &settings.listening);
     let hub = HubLimits {
         rooms_per_session: limits.rooms_per_session as usize,
@@ -163,6 +173,8 @@ fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Ch
         delivery_budget: limits.delivery_budget as usize,
         // Two of them fit into a queue.
         batch_bytes: limits.queue_bytes / 2,
+        resume_within: settings.time.resume_within,
+        detached_max: limits.detached_max,
     };
     let chat = ChatLimits {
         append_bytes: limits.append_bytes,
@@ -178,6 +190,8 @@ fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Ch
             ping_period: settings.time.ping_period,
             durability: settings.storage.durability,
         },
+        resume_within: settings.time.resume_within,
+        park_for: settings.storage.park_for / 1000,
     };
     let mut origins = Vec::new();
     for text in &listening.allow_origin {
@@ -185,5 +199,5 @@ fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Ch
         origins.push(origin.ok_or_else(|| ServeError::Start(format!("--allow-origin {text}: {}", Origin::RULE)))?);
     }
     let access = Access { hosts: listening.host.clone(), origins };
-    Ok(Chat::new(hub, epoch, chat, access, seed))
+    Ok(Chat::new(hub, epoch, chat, access, secrets))
 }

@@ -18,6 +18,7 @@ pub mod code {
     pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
     pub const OVERLOADED: u16 = 1013;
+    pub const RESUMED_ELSEWHERE: u16 = 4001;
     pub const NO_PONG: u16 = 4002;
     pub const TOO_SLOW: u16 = 4004;
 

@@ -3,13 +3,18 @@
 
 mod outbox;
 mod requests;
+mod sessions;
 
 use outbox::Outbox;
+use sessions::Resuming;
+
+use std::collections::HashMap;
 
 use super::app::App;
 use super::{Connections, Fact};
 use crate::api::{Access, answers};
-use crate::conn::Rate;
+use crate::conn::{Ending, Rate};
+use crate::crypto::TokenSealer;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
@@ -31,6 +36,22 @@ pub struct ChatLimits {
     pub errors: Rate,
     /// What `welcome` says.
     pub welcome: protocol::server::Limits,
+    /// Milliseconds; said in `welcome`, too.
+    pub resume_within: u64,
+    /// Seconds for which a token is good, counted as the server runs.
+    pub park_for: u64,
+}
+
+/// What sessions are made of: random numbers, and the key that the database keeps.
+#[derive(Clone)]
+pub struct Secrets {
+    pub token_key: [u8; 32],
+    /// Random, new at each start.
+    pub salt: [u8; 16],
+    /// Random, new at each start: for ids and names.
+    pub seed: u64,
+    /// Seconds that servers have run on this database until now.
+    pub running: u64,
 }
 
 pub struct Chat {
@@ -39,6 +60,13 @@ pub struct Chat {
     limits: ChatLimits,
     access: Access,
     random: Random,
+    tokens: TokenSealer,
+    /// The store's running seconds when the monotonic clock stood at 0.
+    running: u64,
+    /// Who waits to hear from the store what it kept of a session.
+    resuming: HashMap<ConnId, Box<Resuming>>,
+    /// What is asked of the store for sessions.
+    requests: Vec<StoreRequest>,
     /// Appends that the store has not decided, and the bytes of their bodies.
     undecided: usize,
     undecided_bytes: usize,
@@ -48,14 +76,18 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// `seed` comes from the system in production and from the test in tests.
-    pub fn new(hub: HubLimits, epoch: Epoch, limits: ChatLimits, access: Access, seed: u64) -> Chat {
+    /// `secrets` come from the system in production and from the test in tests.
+    pub fn new(hub: HubLimits, epoch: Epoch, limits: ChatLimits, access: Access, secrets: &Secrets) -> Chat {
         Chat {
             hub: Hub::new(hub, epoch.clone()),
             epoch,
             limits,
             access,
-            random: Random(seed),
+            random: Random(secrets.seed),
+            tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
+            running: secrets.running,
+            resuming: HashMap::new(),
+            requests: Vec::new(),
             undecided: 0,
             undecided_bytes: 0,
             unavailable: None,
@@ -98,8 +130,13 @@ impl App for Chat {
         net.doom(conn, code::UNSUPPORTED, "binary message where text is spoken");
     }
 
-    fn gone(&mut self, _net: &mut Connections, session: u32) {
-        self.hub.handle_gone(session);
+    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending) {
+        self.resuming.remove(&conn);
+        match ending {
+            // It said that it is done (RFC 6455 §7.4.1), or closed without a word of why, as `close()` in a browser does.
+            Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
+            _ => self.hub.handle_dropped(session, conn, net.now().mono),
+        }
     }
 
     fn drained(&mut self, net: &mut Connections, session: u32) {
@@ -125,6 +162,8 @@ impl App for Chat {
                 let now = net.now().mono;
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
             }
+            StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
+            StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
                 net.tell(Fact::StoreRecovered);
@@ -159,6 +198,8 @@ impl App for Chat {
 
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
         requests.extend(self.hub.poll_appends().map(StoreRequest::Append));
+        requests.extend(self.hub.poll_parks().map(StoreRequest::Park));
+        requests.append(&mut self.requests);
         requests.extend(std::iter::from_fn(|| self.hub.poll_request()));
     }
 
@@ -168,6 +209,10 @@ impl App for Chat {
 
     fn stopping(&mut self) {
         self.is_stopping = true;
+    }
+
+    fn leaving(&mut self) {
+        self.hub.handle_stop();
     }
 
     fn is_settled(&self) -> bool {
@@ -202,7 +247,7 @@ fn answered(net: &mut Connections, ticket: &Ticket) {
     if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
         match ticket.purpose {
             Purpose::Send => open.in_flight = open.in_flight.saturating_sub(1),
-            Purpose::History => open.reading = false,
+            Purpose::History | Purpose::Resume => open.reading = false,
             Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
         }
     }

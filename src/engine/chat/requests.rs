@@ -6,7 +6,7 @@ use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::request::{Method, Request as HttpRequest};
-use crate::hub::{HubError, Roster};
+use crate::hub::{HubError, Identity, Roster};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
@@ -35,7 +35,7 @@ impl Chat {
         }
     }
 
-    fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
         self.tell(net, conn, |out| server::error(out, refusal));
         let now = net.now().mono;
         if refusal.code.is_clients_fault()
@@ -102,13 +102,10 @@ impl Chat {
                 self.tell(net, conn, |out| server::members(out, id, &room, &roster));
                 Ok(())
             }
-            Command::Resume => Err(Refusal::new(
-                id,
-                ErrorCode::NotResumable,
-                "this server keeps no sessions; join with 'after' and 'epoch' to go on where you were",
-            )),
+            Command::Resume { session, cursors } => self.resume(net, conn, id, &session, cursors),
             Command::Ping => {
-                self.tell(net, conn, |out| server::pong(out, id, self.hub.heads(session)));
+                let token = self.fresh_token(session, net.now().mono);
+                self.tell(net, conn, |out| server::pong(out, id, token.as_deref(), self.hub.heads(session)));
                 Ok(())
             }
         }
@@ -200,12 +197,12 @@ impl Chat {
         session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
         let name = opening.name.unwrap_or_else(|| self.guest());
         let now = net.now().mono;
-        let session = self.hub.handle_session(SessionId(session_id), member, name.clone(), conn);
+        let identity = Identity { session: SessionId(session_id), member, name, generation: 0 };
+        let session = self.hub.handle_session(identity, conn);
         if let Some(connection) = net.get_mut(conn) {
             connection.upgrade(&opening.upgrade, session, room.clone(), now);
         }
-        let welcome = self.limits.welcome;
-        self.tell(net, conn, |out| server::welcome(out, member, &name, &welcome));
+        self.greet(net, conn, session, None);
         if let Some(room) = room
             && let Err(error) = self.hub.handle_join(
                 session,

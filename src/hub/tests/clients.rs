@@ -4,9 +4,9 @@ use core::ops::Range;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent};
+use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, Present, PresenceEvent};
 use crate::store::NO_ID;
-use crate::types::{Author, Body, ConnId, MemberId, Message, Name, RoomId};
+use crate::types::{Author, Body, ConnId, Message, RoomId};
 
 /// One thing a client was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub enum Heard {
     Message(Message),
     Signal { room: RoomId, from: Author, body: Body },
     Presence { room: RoomId, count: usize, events: Vec<PresenceEvent> },
-    Members { room: RoomId, count: usize, members: Vec<(MemberId, Name)>, more: bool },
+    Members { room: RoomId, count: usize, members: Vec<Present>, more: bool },
     Page { id: Option<u64>, seqs: Vec<u64>, more: bool },
     Lagging { room: RoomId, behind: u64 },
     Gap { room: RoomId, after: u64, from: u64 },

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::store::Fate;
-use super::world::{LIMITS, Who, World, room};
+use super::world::{LIMITS, Lost, Who, World, room};
 use crate::hub::{HubLimits, Presence, Start};
 use crate::types::{RoomId, Seq};
 
@@ -22,6 +22,17 @@ enum Step {
     },
     Gone {
         client: usize,
+    },
+    /// The socket breaks; of each room so many messages were queued and not received.
+    Drop {
+        client: usize,
+        unread: u64,
+    },
+    /// Back over a new socket, perhaps before the old one is seen to be gone; so many places are named.
+    Resume {
+        client: usize,
+        unread: u64,
+        named: usize,
     },
     Send {
         client: usize,
@@ -76,6 +87,7 @@ struct Story {
     /// Each slot's connection, by its generation; a closed one is opened anew when it joins.
     clients: [Option<Who>; CLIENTS],
     generations: [u32; CLIENTS],
+    lost: [Option<Lost>; CLIENTS],
 }
 
 impl Story {
@@ -85,6 +97,7 @@ impl Story {
             rooms: (0..ROOMS).map(|n| room(&format!("r{n}"))).collect(),
             clients: [None; CLIENTS],
             generations: [0; CLIENTS],
+            lost: [const { None }; CLIENTS],
         }
     }
 
@@ -120,6 +133,22 @@ impl Story {
             Step::Gone { client } => {
                 let Some(who) = self.clients[client].take() else { return };
                 world.gone(who);
+            }
+            Step::Drop { client, unread } => {
+                let Some(who) = self.clients[client].take() else { return };
+                self.lost[client] = Some(world.drop(who, unread));
+            }
+            Step::Resume { client, unread, named } => {
+                let lost = match self.clients[client].take() {
+                    Some(who) => world.lost(who, unread),
+                    None => match self.lost[client].take() {
+                        Some(lost) => lost,
+                        None => return,
+                    },
+                };
+                self.generations[client] += 1;
+                let back = world.resume_in(&lost, client as u32 + 1, self.generations[client], named);
+                self.clients[client] = Some(back.expect("its newest token"));
             }
             Step::Send { client, room, key } => {
                 let Some(who) = self.clients[client] else { return };
@@ -181,9 +210,11 @@ impl Story {
         for who in self.clients.iter_mut().filter_map(Option::take) {
             self.world.gone(who);
         }
+        // Who dropped is waited for, and no longer.
+        self.world.pass(LIMITS.resume_within);
         let hub = &self.world.hub;
-        assert_eq!((hub.room_count(), hub.session_count()), (0, 0));
-        assert!(hub.counts.is_empty(), "no room is left to be counted");
+        assert_eq!((hub.room_count(), hub.session_count(), hub.detached_count()), (0, 0, 0));
+        assert!(hub.counts.is_empty() && hub.by_id.is_empty(), "no room is left to be counted");
         // Also of what is still on its way from the store.
         self.world.settle();
         self.world.pass(3_600_000);
@@ -208,7 +239,10 @@ fn coming_and_going() -> impl Strategy<Value = Step> {
         6 => (client(), a_room(), 0..10u8, 0..4u8)
             .prop_map(|(client, room, start, presence)| Step::Join { client, room, start, presence }),
         3 => (client(), a_room()).prop_map(|(client, room)| Step::Leave { client, room }),
-        2 => client().prop_map(|client| Step::Gone { client }),
+        1 => client().prop_map(|client| Step::Gone { client }),
+        2 => (client(), 0..3u64).prop_map(|(client, unread)| Step::Drop { client, unread }),
+        2 => (client(), 0..3u64, 0..4usize)
+            .prop_map(|(client, unread, named)| Step::Resume { client, unread, named }),
     ]
 }
 
@@ -238,7 +272,7 @@ fn talk() -> impl Strategy<Value = Step> {
 }
 
 fn time() -> impl Strategy<Value = Step> {
-    prop_oneof![5 => Just(Step::Turn), 1 => (1..1500u64).prop_map(|milliseconds| Step::Pass { milliseconds })]
+    prop_oneof![5 => Just(Step::Turn), 1 => prop_oneof![3 => 1..1500u64, 1 => 1500..40_000u64].prop_map(|milliseconds| Step::Pass { milliseconds })]
 }
 
 fn limits() -> impl Strategy<Value = HubLimits> {
@@ -248,14 +282,16 @@ fn limits() -> impl Strategy<Value = HubLimits> {
     let budget = prop_oneof![Just(1usize), Just(1000)];
     // One message fits the smaller batch.
     let batch = prop_oneof![Just(1usize), Just(usize::MAX)];
-    (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch).prop_map(
-        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes)| HubLimits {
+    let detached = prop_oneof![Just(1usize), Just(100)];
+    (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch, detached).prop_map(
+        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes, detached_max)| HubLimits {
             reads_in_flight,
             presence_max,
             page_bytes,
             page_messages,
             delivery_budget,
             batch_bytes,
+            detached_max,
             ..LIMITS
         },
     )

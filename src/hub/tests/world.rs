@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
-use crate::hub::{Hub, HubError, HubLimits, Presence, PresenceKind, SessionKey, Start};
-use crate::store::{Append, NO_ID, Purpose, Span, StoreEvent, StoreRequest, Ticket};
-use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, SessionId, WallMillis};
+use crate::hub::{Cursor, Hub, HubError, HubLimits, Identity, Presence, PresenceKind, SessionKey, Start};
+use crate::store::{Append, NO_ID, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis};
 
 pub const LIMITS: HubLimits = HubLimits {
     rooms_per_session: 8,
@@ -18,6 +18,8 @@ pub const LIMITS: HubLimits = HubLimits {
     reads_in_flight: 8,
     delivery_budget: 50_000,
     batch_bytes: usize::MAX,
+    resume_within: 30_000,
+    detached_max: 1000,
 };
 
 pub fn room(text: &str) -> RoomId {
@@ -43,6 +45,15 @@ impl Who {
     }
 }
 
+/// A client that lost its connection, and what it knows: its token, and the last seq it received in each room.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    pub identity: Identity,
+    pub places: Vec<(RoomId, Seq, Presence)>,
+    /// What it had asked for in each room, also where it has not heard `joined` since it last came back.
+    pub wishes: BTreeMap<RoomId, Presence>,
+}
+
 pub struct World {
     pub hub: Hub,
     pub clients: Fakes,
@@ -54,6 +65,8 @@ pub struct World {
     next_body: u64,
     repeats: usize,
     judges: BTreeMap<(u32, u32), Judge>,
+    /// What the store keeps of sessions.
+    pub parked: BTreeMap<SessionId, Parked>,
     /// Who sent this body, with which request ids.
     sent: BTreeMap<String, Vec<(ConnId, u64)>>,
 }
@@ -71,6 +84,7 @@ impl World {
             next_body: 0,
             repeats: 0,
             judges: BTreeMap::new(),
+            parked: BTreeMap::new(),
             sent: BTreeMap::new(),
         }
     }
@@ -91,8 +105,91 @@ impl World {
         let conn = ConnId { index, generation };
         self.clients.open(conn);
         self.judges.insert((index, generation), Judge::new(member));
-        let key = self.hub.handle_session(SessionId(id), member, name(&format!("{index}.{generation}")), conn);
+        let identity =
+            Identity { session: SessionId(id), member, name: name(&format!("{index}.{generation}")), generation: 0 };
+        let key = self.hub.handle_session(identity, conn);
         Who { key, member, index, generation }
+    }
+
+    /// The client's socket breaks: what it received is what it was told until now, less `unread` messages of each room.
+    pub fn drop(&mut self, who: Who, unread: u64) -> Lost {
+        let lost = self.lost(who, unread);
+        self.clients.close(who.conn());
+        self.judges.remove(&(who.index, who.generation));
+        self.hub.handle_dropped(who.key, who.conn(), self.now);
+        lost
+    }
+
+    /// What a client knows, as for [`World::drop`], while its socket still looks alive.
+    pub fn lost(&mut self, who: Who, unread: u64) -> Lost {
+        self.judge();
+        let session = self.hub.session(who.key).expect("open");
+        let identity = Identity {
+            session: session.id,
+            member: session.member,
+            name: session.name.clone(),
+            generation: session.generation + 1,
+        };
+        let judge = self.judge_of(who);
+        let mut wishes = judge.kept.clone();
+        let mut places = Vec::new();
+        for (room, stay) in &judge.stays {
+            let received = (stay.next - 1).saturating_sub(unread).max(stay.first - 1);
+            places.push((room.clone(), Seq(received), stay.presence));
+            wishes.insert(room.clone(), stay.presence);
+        }
+        for (room, (start, presence)) in &judge.returns {
+            if let Start::After { seq, .. } = start {
+                places.push((room.clone(), *seq, *presence));
+                wishes.insert(room.clone(), *presence);
+            }
+        }
+        Lost { identity, places, wishes }
+    }
+
+    /// A client comes back over a new socket and names its places, or the first so many of them.
+    pub fn resume_in(&mut self, lost: &Lost, index: u32, generation: u32, named: usize) -> Result<Who, HubError> {
+        let provisional = self.open_in(index, generation);
+        let (id, conn) = (lost.identity.session, provisional.conn());
+        let parked = match self.hub.find_session(id) {
+            Some(_) => None,
+            None => self.parked.remove(&id),
+        };
+        let resumed = self.hub.handle_resume(provisional.key, conn, lost.identity.clone(), parked.as_ref());
+        let resumed = match resumed {
+            Ok(resumed) => resumed,
+            Err(error) => {
+                self.parked.extend(parked.map(|parked| (id, parked)));
+                self.gone(provisional);
+                return Err(error);
+            }
+        };
+        if let Some(old) = resumed.superseded {
+            self.clients.close(old);
+            self.judges.remove(&(old.index, old.generation));
+            // Its end comes late, and changes nothing.
+            self.hub.handle_dropped(resumed.key, old, self.now);
+        }
+        let mut judge = Judge::new(lost.identity.member);
+        let mut cursors = Vec::new();
+        for (room, seq, presence) in lost.places.iter().take(named) {
+            let epoch = Some("k3f9".into());
+            judge.returns.insert(room.clone(), (Start::After { seq: *seq, epoch: epoch.clone() }, *presence));
+            cursors.push(Cursor { room: room.clone(), epoch, seq: *seq, presence: Some(*presence) });
+        }
+        // The store keeps none of the wishes about presence.
+        if parked.is_none() {
+            judge.kept = lost.wishes.clone();
+        }
+        self.judges.insert((index, generation), judge);
+        self.hub.handle_return(resumed.key, None, cursors, parked, &mut self.clients);
+        Ok(Who { key: resumed.key, member: lost.identity.member, index, generation })
+    }
+
+    /// The same in a slot of its own, with all places.
+    pub fn resume(&mut self, lost: &Lost) -> Result<Who, HubError> {
+        self.next_conn += 1;
+        self.resume_in(lost, self.next_conn, 0, usize::MAX)
     }
 
     /// The client's socket ends. What it heard is judged before it is forgotten.
@@ -100,7 +197,7 @@ impl World {
         self.judge();
         self.clients.close(who.conn());
         self.judges.remove(&(who.index, who.generation));
-        self.hub.handle_gone(who.key);
+        self.hub.handle_gone(who.key, who.conn());
     }
 
     /// Joins, or says why not. The answer carries the id that is returned.
@@ -196,6 +293,7 @@ impl World {
         for append in appends {
             self.store.take(StoreRequest::Append(append));
         }
+        self.parked.extend(self.hub.poll_parks().map(|parked| (parked.session, parked)));
         while let Some(request) = self.hub.poll_request() {
             self.store.take(request);
         }
@@ -243,6 +341,7 @@ impl World {
                     self.hub.handle_appended(appended, &mut self.clients);
                 }
             }
+            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => unreachable!("claims are not the hub's"),
             StoreEvent::Available(_) | StoreEvent::Died(_) => {}
         }
     }
@@ -310,6 +409,16 @@ impl World {
         panic!("it never comes to rest");
     }
 
+    /// The store answers, and the turn ends.
+    pub fn settle_turn(&mut self) {
+        loop {
+            self.store_answers();
+            if !self.end_turn() && self.store.is_idle() {
+                return;
+            }
+        }
+    }
+
     // What clients know.
 
     pub fn heard(&mut self, who: Who) -> Vec<Heard> {
@@ -368,7 +477,8 @@ impl World {
                 }
                 if stay.presence == Presence::Full && is_small {
                     let known = stay.roster.as_ref().expect("a list of members");
-                    assert_eq!(*known, members.iter().map(|(m, _)| *m).collect(), "{index}.{generation} in {room}");
+                    let here = members.iter().map(|p| (p.member, p.away)).collect();
+                    assert_eq!(*known, here, "{index}.{generation} in {room}");
                 }
             }
         }
@@ -384,15 +494,21 @@ pub struct Judge {
     open: BTreeSet<u64>,
     answered: BTreeSet<u64>,
     joins: BTreeMap<u64, (Start, Presence)>,
+    /// Places that it named when it came back, until each is `joined`.
+    pub returns: BTreeMap<RoomId, (Start, Presence)>,
+    /// What it had asked for in the rooms that it did not name.
+    pub kept: BTreeMap<RoomId, Presence>,
     stays: BTreeMap<RoomId, Stay>,
 }
 
 struct Stay {
     presence: Presence,
+    /// The first seq of this stay, and the one that comes next.
+    first: u64,
     next: u64,
     count: usize,
-    /// Known since a `members`, until a mere count says that it is out of date.
-    roster: Option<BTreeSet<MemberId>>,
+    /// Who is here, and whether away. Known since a `members`, until a mere count says that it is out of date.
+    roster: Option<BTreeMap<MemberId, bool>>,
 }
 
 impl Judge {
@@ -404,6 +520,8 @@ impl Judge {
             open: BTreeSet::new(),
             answered: BTreeSet::new(),
             joins: BTreeMap::new(),
+            returns: BTreeMap::new(),
+            kept: BTreeMap::new(),
             stays: BTreeMap::new(),
         }
     }
@@ -428,8 +546,19 @@ impl Judge {
         let log = &store.log;
         match heard {
             Heard::Joined { id, room, from, recovered, members, head, .. } => {
-                self.answer(*id)?;
-                let (start, presence) = self.joins.get(&id.unwrap_or(NO_ID)).cloned().ok_or("no join")?;
+                // Of a room that it did not name when it came back, it does not know where it was.
+                let is_named = id.is_some() || self.returns.contains_key(room);
+                let (start, presence) = match id {
+                    Some(join) => {
+                        self.answer(*id)?;
+                        self.joins.get(join).cloned().ok_or("no join")?
+                    }
+                    None => {
+                        let presence = self.kept.get(room).copied().unwrap_or(Presence::Full);
+                        let kept = (Start::After { seq: Seq(from - 1), epoch: None }, presence);
+                        self.returns.remove(room).unwrap_or(kept)
+                    }
+                };
                 let head = *head;
                 let is_right = match start {
                     Start::Now => *recovered,
@@ -443,16 +572,18 @@ impl Judge {
                     }
                     Start::After { .. } => !*recovered,
                 };
-                if !is_right || head > log.head(room) || *from > head + 1 {
+                if is_named && !is_right || head > log.head(room) || *from > head + 1 {
                     return Err("not where it asked to begin".into());
                 }
-                let stay = Stay { presence, next: *from, count: *members, roster: None };
+                let stay = Stay { presence, first: *from, next: *from, count: *members, roster: None };
                 if self.stays.insert(room.clone(), stay).is_some() {
                     return Err("joined twice".into());
                 }
             }
             Heard::Left { id, room } => {
                 self.answer(*id)?;
+                self.kept.remove(room);
+                self.returns.remove(room);
                 self.stays.remove(room);
             }
             Heard::Ack { id, .. } => self.answer(*id)?,
@@ -468,7 +599,8 @@ impl Judge {
                 self.stay(&message.room)?.next += 1;
                 if message.author.member == Some(self.me) {
                     let ids = sent.get(message.body.as_str()).ok_or("nobody sent that")?;
-                    let is_told = ids.iter().any(|(by, id)| *by == conn && self.answered.contains(id));
+                    // The ack of what it sent over an earlier socket went there.
+                    let is_told = ids.iter().any(|(by, id)| *by != conn || self.answered.contains(id));
                     if !is_told {
                         return Err("its ack has to come first".into());
                     }
@@ -491,7 +623,7 @@ impl Judge {
             Heard::Lagging { room, .. } => drop(self.stay(room)?),
             Heard::Members { room, count, members, more } => {
                 let stay = self.stay(room)?;
-                let list: BTreeSet<MemberId> = members.iter().map(|(m, _)| *m).collect();
+                let list: BTreeMap<MemberId, bool> = members.iter().map(|p| (p.member, p.away)).collect();
                 if stay.presence != Presence::Full || *more || list.len() != *count {
                     return Err("not that list".into());
                 }
@@ -512,8 +644,10 @@ impl Judge {
                     (Presence::Full, Some(roster)) => {
                         for event in events {
                             let is_new = match event.kind {
-                                PresenceKind::Join => roster.insert(event.member),
-                                PresenceKind::Leave => roster.remove(&event.member),
+                                PresenceKind::Join => roster.insert(event.member, false).is_none(),
+                                PresenceKind::Leave => roster.remove(&event.member).is_some(),
+                                PresenceKind::Away => roster.insert(event.member, true) == Some(false),
+                                PresenceKind::Back => roster.insert(event.member, false) == Some(true),
                             };
                             if !is_new {
                                 return Err(format!("{event:?} makes no sense"));

@@ -1,0 +1,5 @@
+//! What is sealed and how, on well-known libraries: session tokens. Pure: keys and randomness are passed in.
+
+mod token;
+
+pub use token::{Token, TokenSealer};

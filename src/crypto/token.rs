@@ -1,0 +1,126 @@
+//! Session tokens: who a session is, sealed with XChaCha20-Poly1305 under a key of the database. The server keeps nothing
+//! for a token, so connecting writes nothing and a crash loses nobody; a client can read none of it and change none.
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::hub::Identity;
+use crate::types::{MemberId, Name, SessionId};
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub identity: Identity,
+    /// When it was made, in the server's own running seconds.
+    pub issued: u64,
+}
+
+/// Bytes of the nonce (draft-irtf-cfrg-xchacha §2.3).
+const NONCE: usize = 24;
+/// session, member, generation, issued.
+const FIXED: usize = 16 + 8 + 4 + 8;
+/// Longest text that is looked at: a name has 32 characters of at most 4 bytes.
+const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + 16).div_ceil(3) * 4;
+/// Binds a token to its use and form.
+const CONTEXT: &[u8] = b"racerd session token 1";
+
+/// Makes and reads tokens.
+pub struct TokenSealer {
+    cipher: XChaCha20Poly1305,
+    salt: [u8; 16],
+    sealed: u64,
+}
+
+impl TokenSealer {
+    /// `salt` is random, and new for each sealer of the same key: with the count of what was sealed it makes the nonce,
+    /// so that no nonce comes twice.
+    pub fn new(key: &[u8; 32], salt: [u8; 16]) -> TokenSealer {
+        TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), salt, sealed: 0 }
+    }
+
+    /// The token as text: letters, digits, `-` and `_`.
+    pub fn seal(&mut self, token: &Token) -> String {
+        let Token { identity, issued } = token;
+        let mut nonce = [0; NONCE];
+        nonce[..16].copy_from_slice(&self.salt);
+        nonce[16..].copy_from_slice(&self.sealed.to_be_bytes());
+        self.sealed += 1;
+        let mut plain = Vec::with_capacity(FIXED + identity.name.as_str().len());
+        plain.extend_from_slice(&identity.session.0);
+        plain.extend_from_slice(&identity.member.as_u64().to_be_bytes());
+        plain.extend_from_slice(&identity.generation.to_be_bytes());
+        plain.extend_from_slice(&issued.to_be_bytes());
+        plain.extend_from_slice(identity.name.as_str().as_bytes());
+        let payload = Payload { msg: &plain, aad: CONTEXT };
+        // proof: the cipher refuses only what is longer than 256 GiB.
+        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload).expect("short enough");
+        let mut bytes = nonce.to_vec();
+        bytes.extend_from_slice(&sealed);
+        BASE64URL_NOPAD.encode(&bytes)
+    }
+
+    /// What a token says; `None` if this key did not make it.
+    pub fn open(&self, text: &str) -> Option<Token> {
+        if text.len() > LONGEST {
+            return None;
+        }
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
+        let plain = self.cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: CONTEXT }).ok()?;
+        let (session, rest) = plain.split_first_chunk::<16>()?;
+        let (member, rest) = rest.split_first_chunk::<8>()?;
+        let (generation, rest) = rest.split_first_chunk::<4>()?;
+        let (issued, name) = rest.split_first_chunk::<8>()?;
+        let identity = Identity {
+            session: SessionId(*session),
+            member: MemberId::from_random(u64::from_be_bytes(*member)),
+            generation: u32::from_be_bytes(*generation),
+            name: Name::parse(std::str::from_utf8(name).ok()?)?,
+        };
+        Some(Token { identity, issued: u64::from_be_bytes(*issued) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str) -> Token {
+        let identity = Identity {
+            session: SessionId([7; 16]),
+            member: MemberId::from_random(0x7c2e),
+            name: Name::parse(name).unwrap(),
+            generation: 3,
+        };
+        Token { identity, issued: 86_400 }
+    }
+
+    #[test]
+    fn a_token_says_what_was_sealed() {
+        let mut sealer = TokenSealer::new(&[1; 32], [2; 16]);
+        for name in ["bob", "👩‍👩‍👧", &"\u{10ffff}".repeat(32).replace('\u{10ffff}', "😀")] {
+            let text = sealer.seal(&token(name));
+            assert_eq!(sealer.open(&text), Some(token(name)));
+            assert_ne!(sealer.seal(&token(name)), text, "no nonce comes twice");
+        }
+    }
+
+    #[test]
+    fn what_was_altered_or_made_elsewhere_is_no_token() {
+        let mut sealer = TokenSealer::new(&[1; 32], [2; 16]);
+        let text = sealer.seal(&token("bob"));
+        let mut bytes = BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert_eq!(sealer.open(&BASE64URL_NOPAD.encode(&bytes)), None, "byte {at}");
+            bytes[at] ^= 1;
+        }
+        for end in 0..text.len() {
+            assert_eq!(sealer.open(&text[..end]), None);
+        }
+        assert_eq!(TokenSealer::new(&[3; 32], [2; 16]).open(&text), None);
+        assert_eq!(sealer.open(&format!("{text}A")), None);
+        assert_eq!(sealer.open(&"A".repeat(100_000)), None);
+    }
+}
