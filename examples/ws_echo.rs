@@ -13,7 +13,9 @@ use racerd::http::headers::Headers;
 use racerd::http::problem::Problem;
 use racerd::http::request::Request;
 use racerd::server::log::Log;
-use racerd::server::{Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files};
+use racerd::server::{
+    Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files, store_bounds,
+};
 use racerd::store::{Store, StoreEvent, StoreOptions, StoreRequest};
 use racerd::types::{ConnId, Durability, Millis};
 use racerd::ws;
@@ -84,10 +86,12 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
     let options = StoreOptions {
         path: "unused".into(),
         durability: Durability::Memory,
-        max_database_size: 0,
+        bounds: store_bounds(&settings),
         memory_room_bytes: 0,
         memory_total_bytes: 0,
         new_epoch: [0; 8],
+        new_token_key: [0; 32],
+        boot_id: String::new(),
     };
     let store = Store::open(options, || {}).map_err(|e| start(&e))?;
     let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);

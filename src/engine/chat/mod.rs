@@ -125,6 +125,8 @@ impl App for Chat {
                 let now = net.now().mono;
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
             }
+            // Nobody resumes yet, so nobody claims.
+            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => {}
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
                 net.tell(Fact::StoreRecovered);
@@ -203,7 +205,7 @@ fn answered(net: &mut Connections, ticket: &Ticket) {
         match ticket.purpose {
             Purpose::Send => open.in_flight = open.in_flight.saturating_sub(1),
             Purpose::History => open.reading = false,
-            Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
+            Purpose::Publish | Purpose::Deliver | Purpose::Browse | Purpose::Resume => {}
         }
     }
     net.release(ticket.conn);

@@ -110,6 +110,7 @@ impl Store {
         match request {
             StoreRequest::Append(append) => self.appends.push_back(append),
             StoreRequest::Read(read) => self.reads.push(read),
+            StoreRequest::Park(_) | StoreRequest::Claim(_) => {}
         }
         self.most_reads = self.most_reads.max(self.reads.len() + self.answers.len());
     }

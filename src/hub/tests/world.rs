@@ -243,7 +243,7 @@ impl World {
                     self.hub.handle_appended(appended, &mut self.clients);
                 }
             }
-            StoreEvent::Available(_) | StoreEvent::Died(_) => {}
+            _ => {}
         }
     }
 
