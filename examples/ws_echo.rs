@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use mio::Poll;
 use racerd::config::{LogLevel, Settings};
-use racerd::conn::ConnLimits;
+use racerd::conn::{ConnLimits, Ending};
 use racerd::engine::{App, Connections, Engine};
 use racerd::http::headers::Headers;
 use racerd::http::problem::Problem;
 use racerd::http::request::Request;
 use racerd::server::log::Log;
-use racerd::server::{Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files};
+use racerd::server::{
+    Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files, store_bounds,
+};
 use racerd::store::{Store, StoreEvent, StoreOptions, StoreRequest};
 use racerd::types::{ConnId, Durability, Millis};
 use racerd::ws;
@@ -49,7 +51,9 @@ impl App for Echo {
         net.push_frames(conn, |out| ws::data_frame(out, false, payload));
     }
 
-    fn gone(&mut self, _: &mut Connections, _: u32) {}
+    fn gone(&mut self, _: &mut Connections, _: ConnId, _: u32, _: Ending) {}
+
+    fn leaving(&mut self) {}
     fn drained(&mut self, _: &mut Connections, _: u32) {}
     fn store(&mut self, _: &mut Connections, _: StoreEvent) {}
     fn time(&mut self, _: &mut Connections) {}
@@ -84,10 +88,12 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
     let options = StoreOptions {
         path: "unused".into(),
         durability: Durability::Memory,
-        max_database_size: 0,
+        bounds: store_bounds(&settings),
         memory_room_bytes: 0,
         memory_total_bytes: 0,
         new_epoch: [0; 8],
+        new_token_key: [0; 32],
+        boot_id: String::new(),
     };
     let store = Store::open(options, || {}).map_err(|e| start(&e))?;
     let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);

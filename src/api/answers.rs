@@ -59,10 +59,7 @@ pub fn refusal(error: HubError) -> Problem {
         ),
         HubError::StorageUnavailable => unavailable("the store does not answer; nothing was acknowledged", 1),
         // Only members of a room are told these.
-        HubError::AlreadyJoined
-        | HubError::NotJoined
-        | HubError::NotResumable
-        | HubError::TooManyRooms { .. } => {
+        HubError::AlreadyJoined | HubError::NotJoined | HubError::NotResumable | HubError::TooManyRooms { .. } => {
             Problem::new(Status::Conflict, "that cannot be done here")
         }
     }

@@ -185,7 +185,10 @@ impl Hub {
                     return Err(format!("slot {} of {} is another's", membership.slot, room.id));
                 }
                 if (member.state == State::Away) != session.is_detached() {
-                    return Err(format!("a member of {} is away, and its session is not, or the other way round", room.id));
+                    return Err(format!(
+                        "a member of {} is away, and its session is not, or the other way round",
+                        room.id
+                    ));
                 }
                 if (member.state == State::Joining) != member.joining.is_some() {
                     return Err(format!("a member of {} is half joined", room.id));

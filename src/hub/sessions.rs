@@ -140,7 +140,8 @@ impl Hub {
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionKey {
         let Identity { session: id, member, name, generation } = identity;
-        let session = Session { id, member, name, client, generation, token_issued: 0, rooms: Vec::new(), absence: None };
+        let session =
+            Session { id, member, name, client, generation, token_issued: 0, rooms: Vec::new(), absence: None };
         let key = self.sessions.insert(session) as SessionKey;
         self.by_id.insert(id, key);
         key

@@ -111,18 +111,9 @@ mod tests {
     #[test]
     fn cursors_are_read() {
         let cursors = read(r#"{"lobby":{"epoch":"k3f9","seq":41},"b":{"seq":0,"presence":"off","more":[1]}}"#);
-        let lobby = Cursor {
-            room: RoomId::parse("lobby").unwrap(),
-            epoch: Some("k3f9".into()),
-            seq: Seq(41),
-            presence: None,
-        };
-        let b = Cursor {
-            room: RoomId::parse("b").unwrap(),
-            epoch: None,
-            seq: Seq(0),
-            presence: Some(Presence::Off),
-        };
+        let lobby =
+            Cursor { room: RoomId::parse("lobby").unwrap(), epoch: Some("k3f9".into()), seq: Seq(41), presence: None };
+        let b = Cursor { room: RoomId::parse("b").unwrap(), epoch: None, seq: Seq(0), presence: Some(Presence::Off) };
         assert_eq!(cursors, Ok(vec![lobby, b]));
         assert_eq!(read("{}"), Ok(Vec::new()));
     }

@@ -408,6 +408,9 @@ mod tests {
         let greeting = Welcome { session: "t0-k_n", member, name: &greeted, resume_within: 30_000 };
         let value = json(|out| welcome(out, Some(6), &greeting, &limits));
         assert_eq!(value["limits"]["durability"], "full");
-        assert_eq!((&value["id"], &value["session"], &value["resume_within"]), (&6.into(), &"t0-k_n".into(), &30.into()));
+        assert_eq!(
+            (&value["id"], &value["session"], &value["resume_within"]),
+            (&6.into(), &"t0-k_n".into(), &30.into())
+        );
     }
 }

@@ -11,7 +11,7 @@ mod sockets;
 mod tokens;
 
 pub use accept::Listeners;
-pub use setup::{admission, conn_limits, connections_for, raise_open_files, run};
+pub use setup::{admission, conn_limits, connections_for, raise_open_files, run, store_bounds};
 pub use tokens::WAKER;
 
 use std::io;

@@ -19,7 +19,7 @@ use crate::http::authority::Origin;
 use crate::http::head::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol;
-use crate::store::{Store, StoreOptions};
+use crate::store::{Bounds, Store, StoreOptions};
 use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
@@ -48,11 +48,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
-        max_database_size: settings.storage.max_database_size,
+        bounds: store_bounds(&settings),
         memory_room_bytes: settings.limits.tail_bytes,
         memory_total_bytes: settings.limits.tail_bytes_total,
         new_epoch,
         new_token_key: random(&start)?,
+        boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
     let store = Store::open(options, move || drop(waker.wake())).map_err(|error| start(&error))?;
@@ -79,6 +80,22 @@ fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) 
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| start(&format!("the system has no randomness: {e}")))?;
     Ok(bytes)
+}
+
+/// The kernel's id of this boot; empty where it does not say.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// How much the store may keep, from the settings.
+pub fn store_bounds(settings: &Settings) -> Bounds {
+    let storage = &settings.storage;
+    Bounds {
+        max_database_size: storage.max_database_size,
+        parked_max: u64::from(storage.parked_max),
+        park_for: storage.park_for.div_ceil(1000),
+    }
 }
 
 /// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.

@@ -42,10 +42,12 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
     StoreOptions {
         path: directory.join("racerd.db"),
         durability,
-        max_database_size: 1 << 30,
+        bounds: Bounds { max_database_size: 1 << 30, parked_max: 5, park_for: 7 * 24 * 3600 },
         memory_room_bytes: 64 << 20,
         memory_total_bytes: 256 << 20,
         new_epoch: [0x1a; 8],
+        new_token_key: [0x3c; 32],
+        boot_id: "this-boot".to_owned(),
     }
 }
 
@@ -306,6 +308,78 @@ fn at_never_decreases_when_the_wall_clock_steps_back() {
         let batch = bench.append_all([90, 130, 10].map(|at| append("a", "1", at)).to_vec());
         assert_eq!(batch.iter().map(|answer| stored(&answer.outcome).at.0).collect::<Vec<_>>(), [120, 130, 130]);
         assert_eq!(stored(&bench.append(append("b", "1", 5))).at.0, 5, "each room for itself");
+    });
+}
+
+pub(super) fn parked(n: u8, generation: u32) -> Parked {
+    Parked {
+        session: SessionId([n; 16]),
+        member: MemberId::from_random(u64::from(n)),
+        name: Name::parse("Zoë").unwrap(),
+        generation,
+        rooms: vec![(room("a"), Seq(u64::from(n))), (room("b"), Seq::ZERO)],
+    }
+}
+
+impl Bench {
+    pub fn claim(&mut self, n: u8) -> Option<Parked> {
+        let claim = Claim { ticket: ticket(Purpose::Resume, u64::from(n)), session: SessionId([n; 16]) };
+        self.submit([StoreRequest::Claim(claim)]);
+        self.next_claimed(n)
+    }
+
+    pub fn next_claimed(&mut self, n: u8) -> Option<Parked> {
+        match self.next() {
+            StoreEvent::Claimed(claimed) => {
+                assert_eq!((claimed.ticket, claimed.session.0), (ticket(Purpose::Resume, u64::from(n)), [n; 16]));
+                claimed.parked
+            }
+            other => panic!("not claimed: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_parked_is_claimed_once_and_in_order() {
+    over_all(|bench| {
+        assert_eq!(bench.claim(1), None);
+        bench.submit([StoreRequest::Park(parked(1, 1)), StoreRequest::Park(parked(2, 1))]);
+        assert_eq!(bench.claim(1), Some(parked(1, 1)));
+        assert_eq!(bench.claim(1), None, "taken out");
+        // All in one batch: each claim knows what was parked before it, and not what was after.
+        let claim = |n| StoreRequest::Claim(Claim { ticket: ticket(Purpose::Resume, n), session: SessionId([2; 16]) });
+        bench.submit([
+            StoreRequest::Park(parked(2, 7)),
+            StoreRequest::Append(append("a", "1", 1)),
+            claim(2),
+            claim(2),
+            StoreRequest::Park(Parked { rooms: Vec::new(), ..parked(2, 8) }),
+        ]);
+        let mut claims = Vec::new();
+        while claims.len() < 2 {
+            match bench.next() {
+                StoreEvent::Claimed(claimed) => claims.push(claimed.parked),
+                StoreEvent::Appended(appended) => assert_eq!(stored(&appended[0].outcome).seq, Seq(1)),
+                other => panic!("not asked for: {other:?}"),
+            }
+        }
+        assert_eq!(claims, [Some(parked(2, 7)), None]);
+        assert_eq!(bench.claim(2), Some(Parked { rooms: Vec::new(), ..parked(2, 8) }));
+    });
+}
+
+#[test]
+fn of_too_many_parked_the_oldest_go() {
+    over_all(|bench| {
+        bench.submit((0..5).map(|n| StoreRequest::Park(parked(n, 1))));
+        // Parked anew: it is the youngest now.
+        bench.submit([StoreRequest::Park(parked(0, 2))]);
+        bench.submit((5..8).map(|n| StoreRequest::Park(parked(n, 1))));
+        let kept: Vec<u8> = (0..8).filter(|n| bench.claim(*n).is_some()).collect();
+        assert_eq!(kept, [0, 4, 5, 6, 7]);
+        bench.submit((0..200).map(|n| StoreRequest::Park(parked(n, 1))));
+        let kept: Vec<u8> = (0..200).filter(|n| bench.claim(*n).is_some()).collect();
+        assert_eq!(kept, [195, 196, 197, 198, 199]);
     });
 }
 

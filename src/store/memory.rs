@@ -5,7 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::keys::{COMMON, Entry, Seen, Window};
-use super::request::{Append, Appended, Outcome, Page, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest};
+use super::request::{
+    Append, Appended, Claimed, Outcome, Page, Parked, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest,
+};
 use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
 
 /// Rooms in all. A room's head is kept for ever, so that no seq is given twice: past this many, a new room's appends
@@ -14,6 +16,9 @@ const ROOMS: usize = 100_000;
 
 /// Key windows that are certainly kept, in all; at most twice as many are.
 const WINDOWS: usize = 4_096;
+
+/// Parked sessions that are kept, unless told otherwise.
+const PARKED: usize = 100_000;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
@@ -36,6 +41,7 @@ pub struct MemoryLog {
     order: VecDeque<(u32, Seq)>,
     windows: Recent<(u32, SessionId), Window>,
     common: Recent<(u32, Digest), Entry>,
+    parking: Parking,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +90,14 @@ impl MemoryLog {
             order: VecDeque::new(),
             windows: Recent::new(WINDOWS),
             common: Recent::new(COMMON),
+            parking: Parking { most: PARKED, ..Parking::default() },
         }
+    }
+
+    /// The same log, which keeps at most so many parked sessions instead of 100,000.
+    pub fn with_parked_max(mut self, most: usize) -> MemoryLog {
+        self.parking.most = most;
+        self
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -97,11 +110,20 @@ impl MemoryLog {
         for request in requests.drain(..) {
             match request {
                 StoreRequest::Append(append) => appended.push(self.append(append)),
+                StoreRequest::Park(parked) => self.parking.park(parked),
                 StoreRequest::Read(read) => {
                     if !appended.is_empty() {
                         events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
                     }
                     events.push(StoreEvent::Page(self.read(read)));
+                }
+                StoreRequest::Claim(claim) => {
+                    if !appended.is_empty() {
+                        events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
+                    }
+                    let parked = self.parking.claim(claim.session);
+                    let (ticket, session) = (claim.ticket, claim.session);
+                    events.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
                 }
             }
         }
@@ -242,6 +264,45 @@ fn page_of<'a>(messages: impl Iterator<Item = &'a Message>, limit: usize, bytes:
         page.push(message.clone());
     }
     page
+}
+
+/// Parked sessions. They have no age here: the log in memory knows no clock, and ends with the server.
+#[derive(Debug, Default)]
+struct Parking {
+    most: usize,
+    /// Each with its place in `order`.
+    sessions: HashMap<SessionId, (u64, Parked)>,
+    /// Oldest first; and some that are not parked any more, or were parked anew since.
+    order: VecDeque<(u64, SessionId)>,
+    next: u64,
+}
+
+impl Parking {
+    fn park(&mut self, parked: Parked) {
+        let (place, session) = (self.next, parked.session);
+        self.next += 1;
+        self.order.push_back((place, session));
+        self.sessions.insert(session, (place, parked));
+        while self.sessions.len() > self.most {
+            let Some((place, session)) = self.order.pop_front() else { break };
+            if self.is_at(place, session) {
+                self.sessions.remove(&session);
+            }
+        }
+        // Once half of it is stale: O(1) over many.
+        if self.order.len() > 2 * self.sessions.len() + 64 {
+            let sessions = &self.sessions;
+            self.order.retain(|(place, session)| sessions.get(session).is_some_and(|(at, _)| at == place));
+        }
+    }
+
+    fn claim(&mut self, session: SessionId) -> Option<Parked> {
+        self.sessions.remove(&session).map(|(_, parked)| parked)
+    }
+
+    fn is_at(&self, place: u64, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|(at, _)| *at == place)
+    }
 }
 
 /// A map that keeps the last `limit` entries that were looked up or put in, and at most twice as many: when the young

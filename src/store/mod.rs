@@ -1,4 +1,4 @@
-//! The log: append, read, head. Requests in, events out. One handle for the loop, whatever keeps the log: SQLite with
+//! The log: append, read, head; parked sessions beside it. Requests in, events out. One handle for the loop, whatever keeps the log: SQLite with
 //! two threads of its own, or memory. It knows the words of `types` and nobody who asks.
 
 mod error;
@@ -25,15 +25,29 @@ pub struct StoreOptions {
     /// The database file; unused with [`Durability::Memory`].
     pub path: PathBuf,
     pub durability: Durability,
-    /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
-    /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
-    pub max_database_size: u64,
+    pub bounds: Bounds,
     /// Bytes of messages per room ...
     pub memory_room_bytes: usize,
     /// ... and in all that [`Durability::Memory`] keeps.
     pub memory_total_bytes: usize,
     /// Random: the epoch, should a new one be needed.
     pub new_epoch: [u8; 8],
+    /// Random: the key for session tokens, should the log have none yet.
+    pub new_token_key: [u8; 32],
+    /// The kernel's id of this boot; empty where it is not known, which counts as another one each time.
+    pub boot_id: String,
+}
+
+/// How much the database may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
+    /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
+    pub max_database_size: u64,
+    /// Parked sessions.
+    pub parked_max: u64,
+    /// Seconds that racerd runs for which a parked session is kept, and the keys of a sender after their last use.
+    pub park_for: u64,
 }
 
 /// The log, as the loop holds it: hand requests over with [`submit`](Store::submit); when `wake` was called, collect
@@ -43,7 +57,7 @@ pub struct Store {
 }
 
 enum Log {
-    Memory { log: Box<MemoryLog>, events: Vec<StoreEvent> },
+    Memory { log: Box<MemoryLog>, token_key: [u8; 32], events: Vec<StoreEvent> },
     Sqlite(Sqlite),
 }
 
@@ -55,7 +69,8 @@ impl Store {
             Durability::Memory => {
                 let epoch = new_epoch(&options.new_epoch);
                 let log = MemoryLog::new(epoch, options.memory_room_bytes, options.memory_total_bytes);
-                Log::Memory { log: Box::new(log), events: Vec::new() }
+                let log = log.with_parked_max(usize::try_from(options.bounds.parked_max).unwrap_or(usize::MAX));
+                Log::Memory { log: Box::new(log), token_key: options.new_token_key, events: Vec::new() }
             }
             Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
         };
@@ -69,10 +84,27 @@ impl Store {
         }
     }
 
-    /// Hands over all requests. Appends are decided in the order in which they were submitted.
+    /// The key that session tokens are sealed with: made with the log, and kept as long as it.
+    pub fn token_key(&self) -> [u8; 32] {
+        match &self.log {
+            Log::Memory { token_key, .. } => *token_key,
+            Log::Sqlite(sqlite) => sqlite.token_key(),
+        }
+    }
+
+    /// Seconds that racerd had run on this log in all when it was opened: the clock of stored ages. After a crash it may
+    /// lag by a minute.
+    pub fn running_seconds(&self) -> u64 {
+        match &self.log {
+            Log::Memory { .. } => 0,
+            Log::Sqlite(sqlite) => sqlite.running_seconds(),
+        }
+    }
+
+    /// Hands over all requests. Appends, parkings and claims are decided in the order in which they were submitted.
     pub fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
         match &mut self.log {
-            Log::Memory { log, events } => log.answer(requests, events),
+            Log::Memory { log, events, .. } => log.answer(requests, events),
             Log::Sqlite(sqlite) => sqlite.submit(requests),
         }
     }

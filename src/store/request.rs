@@ -1,6 +1,6 @@
 //! What one asks of the store and what it answers. Plain values: the pure parts use them, too.
 
-use crate::types::{Author, Body, ConnId, Digest, Message, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
 
 /// Where an answer belongs. The store hands it back untouched; late and repeated answers are legal, so whoever takes
 /// one compares the connection's generation and the tag before acting on it.
@@ -25,6 +25,8 @@ pub enum Purpose {
     History,
     /// A GET of a room's messages.
     Browse,
+    /// A `resume`; the tag is the request's id.
+    Resume,
 }
 
 /// The tag of a request without an id. Ids on the wire end at 2^53.
@@ -34,6 +36,10 @@ pub const NO_ID: u64 = u64::MAX;
 pub enum StoreRequest {
     Append(Append),
     Read(Read),
+    /// Keep this session, instead of what is kept of it. No answer: it is committed in order with the appends before it,
+    /// and lost as in a crash where the store fails for longer than the server runs.
+    Park(Parked),
+    Claim(Claim),
 }
 
 /// Store this message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
@@ -62,6 +68,27 @@ pub enum Scope {
     Session(SessionId),
     /// Shared by all POSTs without an identity: the last 100,000 in the room are kept.
     Common,
+}
+
+/// What is kept of a session that nobody is attached to: for `park_for`, in the server's own running seconds, and at
+/// most `parked_max` of them, of which the oldest go first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub session: SessionId,
+    pub member: MemberId,
+    pub name: Name,
+    /// The highest generation of its token that was presented.
+    pub generation: u32,
+    /// The rooms that it is in, each with the last seq queued to it there.
+    pub rooms: Vec<(RoomId, Seq)>,
+}
+
+/// Take a session out of what is parked. Answered by exactly one [`Claimed`], which knows every [`Parked`] submitted
+/// before, or by [`StoreEvent::ClaimFailed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub ticket: Ticket,
+    pub session: SessionId,
 }
 
 /// Which part of a room's log to read.
@@ -96,6 +123,13 @@ pub enum StoreEvent {
     Appended(Vec<Appended>),
     Page(Page),
     ReadFailed(ReadFailed),
+    Claimed(Claimed),
+    /// The store could not look or could not write, so the row, if there is one, is still parked. The client may ask
+    /// again, or the server go on with what the token says.
+    ClaimFailed {
+        ticket: Ticket,
+        session: SessionId,
+    },
     /// Appends succeed again, or fail and why. Sent on each change.
     Available(Result<(), String>),
     /// The store's thread ended and will answer nothing more.
@@ -145,4 +179,12 @@ pub struct Page {
 pub struct ReadFailed {
     pub ticket: Ticket,
     pub room: RoomId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub ticket: Ticket,
+    pub session: SessionId,
+    /// `None` where nothing is parked under this id, or not any more.
+    pub parked: Option<Parked>,
 }

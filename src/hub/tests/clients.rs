@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, Present, PresenceEvent};
+use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, Present};
 use crate::store::NO_ID;
 use crate::types::{Author, Body, ConnId, Message, RoomId};
 

@@ -284,15 +284,17 @@ fn limits() -> impl Strategy<Value = HubLimits> {
     let batch = prop_oneof![Just(1usize), Just(usize::MAX)];
     let detached = prop_oneof![Just(1usize), Just(100)];
     (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch, detached).prop_map(
-        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes, detached_max)| HubLimits {
-            reads_in_flight,
-            presence_max,
-            page_bytes,
-            page_messages,
-            delivery_budget,
-            batch_bytes,
-            detached_max,
-            ..LIMITS
+        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes, detached_max)| {
+            HubLimits {
+                reads_in_flight,
+                presence_max,
+                page_bytes,
+                page_messages,
+                delivery_budget,
+                batch_bytes,
+                detached_max,
+                ..LIMITS
+            }
         },
     )
 }

@@ -1,13 +1,15 @@
-//! One transaction for many appends: decides each (next seq, or what its key says), writes, commits. All of a batch is
-//! stored or nothing is, and the caches never know more than the database. Knows no thread, file or clock.
+//! One transaction for many appends: decides each (next seq, or what its key says), writes, commits; sessions are parked
+//! and claimed in between. All of a batch is stored or nothing is, and the caches never know more than the database.
+//! Knows no thread, file or clock.
 
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
+use super::parked::Parking;
 use super::schema::{integer, message_id, number};
 use crate::store::keys::{COMMON, Entry, Seen, Window};
-use crate::store::request::{Append, Scope, ScopedKey};
+use crate::store::request::{Append, Claim, Parked, Scope, ScopedKey};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 
 /// Rooms whose row is remembered between batches. About 150 bytes each.
@@ -20,8 +22,26 @@ const TOUCH: u64 = 3_600;
 /// The running seconds are written when they have moved on by this much.
 const RUNNING_STEP: u64 = 60;
 
-/// What became of one append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a batch consists of.
+pub(super) enum Write {
+    Append(Append),
+    Park(Parked),
+    Claim(Claim),
+}
+
+impl Write {
+    /// About what it adds to the database, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Write::Append(append) => append.body.len(),
+            Write::Park(parked) => 64 + parked.rooms.len() * 24,
+            Write::Claim(_) => 0,
+        }
+    }
+}
+
+/// What became of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Stored {
         seq: Seq,
@@ -34,12 +54,14 @@ pub(super) enum Decision {
     KeyReused,
     /// The database has no number for this room or this message any more.
     Refused,
+    Parked,
+    Claimed(Option<Parked>),
 }
 
 /// The writer's memory between batches.
-#[derive(Default)]
 pub(super) struct Batches {
     rooms: HashMap<RoomId, Room>,
+    pub parking: Parking,
     /// The running seconds as they are stored.
     running: u64,
 }
@@ -68,14 +90,19 @@ struct UsedWindow {
 }
 
 impl Batches {
-    /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the appends. On an
+    pub fn new(parking: Parking) -> Batches {
+        Batches { rooms: HashMap::new(), parking, running: 0 }
+    }
+
+    /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the batch. On an
     /// error nothing is stored, except that a commit that failed at its very end may come back after a crash.
-    pub fn commit(&mut self, conn: &Connection, batch: &[Append], now: u64) -> rusqlite::Result<Vec<Decision>> {
+    pub fn commit(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         roll_back(conn);
         let result = self.transact(conn, batch, now);
         if result.is_err() {
             roll_back(conn);
             self.rooms.clear();
+            self.parking.forget();
         } else if now >= self.running + RUNNING_STEP {
             self.running = now;
         }
@@ -85,7 +112,7 @@ impl Batches {
         result
     }
 
-    fn transact(&mut self, conn: &Connection, batch: &[Append], now: u64) -> rusqlite::Result<Vec<Decision>> {
+    fn transact(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut windows = Windows::new();
         let mut changed: Vec<RoomId> = Vec::new();
@@ -93,7 +120,19 @@ impl Batches {
         {
             let mut insert =
                 conn.prepare_cached("INSERT INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-            for append in batch {
+            for write in batch {
+                let append = match write {
+                    Write::Append(append) => append,
+                    Write::Park(parked) => {
+                        self.parking.park(conn, parked, now)?;
+                        decisions.push(Decision::Parked);
+                        continue;
+                    }
+                    Write::Claim(claim) => {
+                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?));
+                        continue;
+                    }
+                };
                 let room = match self.rooms.get_mut(&append.room) {
                     Some(room) => room,
                     None => {

@@ -6,6 +6,7 @@
 mod batch;
 mod files;
 mod open;
+mod parked;
 mod prune;
 mod reader;
 mod schema;
@@ -22,9 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
+use self::batch::Write;
+use self::schema::Begun;
 pub(super) use self::schema::VERSION;
 use self::writer::{Command, Timing, Writer};
-use super::request::{Append, Read, StoreEvent, StoreRequest};
+use super::request::{Read, StoreEvent, StoreRequest};
 use super::{OpenError, StoreOptions};
 use crate::types::Epoch;
 
@@ -33,7 +36,7 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
 pub(super) struct Sqlite {
-    epoch: Epoch,
+    begun: Begun,
     events: Receiver<StoreEvent>,
     writer: Worker<Command, Result<(), String>>,
     reader: Worker<Vec<Read>, ()>,
@@ -62,6 +65,7 @@ impl Sqlite {
             files: opened.files,
             identity: opened.identity,
             timing,
+            bounds: options.bounds,
             running_before: opened.begun.running,
             wal_bytes: wal_bytes.clone(),
         };
@@ -74,26 +78,36 @@ impl Sqlite {
         let reader = Worker::start("reader", answers, move |requests, answers| reader::run(&conn, &requests, answers));
         let reader = reader.map_err(no_thread)?;
 
-        Ok(Sqlite { epoch: opened.begun.epoch, events, writer, reader, wal_bytes, _lock: opened.lock })
+        Ok(Sqlite { begun: opened.begun, events, writer, reader, wal_bytes, _lock: opened.lock })
     }
 
     pub fn epoch(&self) -> &Epoch {
-        &self.epoch
+        &self.begun.epoch
+    }
+
+    pub fn token_key(&self) -> [u8; 32] {
+        self.begun.token_key
+    }
+
+    pub fn running_seconds(&self) -> u64 {
+        self.begun.running
     }
 
     /// Hands the requests over, with one send to each thread. To a dead thread they are lost; it has said
     /// [`StoreEvent::Died`].
     pub fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
-        let mut appends: Vec<Append> = Vec::new();
+        let mut writes: Vec<Write> = Vec::new();
         let mut reads: Vec<Read> = Vec::new();
         for request in requests.drain(..) {
             match request {
-                StoreRequest::Append(append) => appends.push(append),
+                StoreRequest::Append(append) => writes.push(Write::Append(append)),
+                StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
+                StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
                 StoreRequest::Read(read) => reads.push(read),
             }
         }
-        if !appends.is_empty() {
-            self.writer.send(Command::Append(appends));
+        if !writes.is_empty() {
+            self.writer.send(Command::Write(writes));
         }
         if !reads.is_empty() {
             self.reader.send(reads);

@@ -1,6 +1,6 @@
 //! Opening: lock, look, connect, set what must be set and read it back. After this the two threads own the connections.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,11 +64,15 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     set(&writer, &files, "wal_autocheckpoint", "0", "0")?;
     let limit = JOURNAL_SIZE_LIMIT.to_string();
     set(&writer, &files, "journal_size_limit", &limit, &limit)?;
-    bound(&writer, &files, options.max_database_size)?;
+    bound(&writer, &files, options.bounds.max_database_size)?;
 
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let fresh = new_epoch(&options.new_epoch);
-    let run = Run { durability: options.durability, boot: boot.trim(), fresh: &fresh.0 };
+    let run = Run {
+        durability: options.durability,
+        boot: &options.boot_id,
+        fresh: &fresh.0,
+        token_key: options.new_token_key,
+    };
     // Synced in every case: a `normal` run must not be taken for the one before.
     let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;
     if options.durability == Durability::Normal {

@@ -5,9 +5,6 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::schema::integer;
 
-/// How long a window is kept after its last use, in running seconds: 7 days, as `park_for`.
-const KEPT: u64 = 7 * 24 * 3600;
-
 /// Rows looked at in one step.
 const ROWS: i64 = 2_000;
 
@@ -18,9 +15,10 @@ pub(super) struct Prune {
 }
 
 impl Prune {
-    /// Looks at the next stretch of windows, `now` in running seconds; how many it dropped.
-    pub fn step(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
-        let Some(before) = now.checked_sub(KEPT) else { return Ok(0) };
+    /// Looks at the next stretch of windows and drops those whose last use is more than `keep` ago; how many it dropped.
+    /// Both times in running seconds.
+    pub fn step(&mut self, conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<usize> {
+        let Some(before) = now.checked_sub(keep) else { return Ok(0) };
         let end: Option<i64> = conn
             .prepare_cached("SELECT id FROM keys WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
             .query_row([self.after, ROWS - 1], |row| row.get(0))
@@ -53,9 +51,8 @@ mod tests {
         }
         let count = || conn.query_row("SELECT count(*) FROM keys", [], |row| row.get::<_, i64>(0)).unwrap();
         let mut prune = Prune::default();
-        assert_eq!(prune.step(&conn, 150).unwrap(), 0, "younger than the time for which they are kept");
-        let now = KEPT + 150;
-        let steps: Vec<usize> = (0..6).map(|_| prune.step(&conn, now).unwrap()).collect();
+        assert_eq!(prune.step(&conn, 150, 1000).unwrap(), 0, "younger than the time for which they are kept");
+        let steps: Vec<usize> = (0..6).map(|_| prune.step(&conn, 1150, 1000).unwrap()).collect();
         assert_eq!((steps, count()), (vec![1000, 1000, 500, 0, 0, 0], 2500));
         let old = conn.query_row("SELECT count(*) FROM keys WHERE used < 150", [], |row| row.get::<_, i64>(0));
         assert_eq!(old, Ok(0));

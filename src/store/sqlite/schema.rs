@@ -8,7 +8,8 @@ use crate::types::{Durability, Epoch, Seq};
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
 
 /// `MIGRATIONS[n]` makes version n + 1 of version n. Append only; version 0 is the empty file.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- About the log as a whole: one row.
     CREATE TABLE meta (
         id         INTEGER PRIMARY KEY CHECK (id = 1),
@@ -56,10 +57,25 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (room, key)
     ) WITHOUT ROWID;
     CREATE INDEX common_keys_by_age ON common_keys (room, seq);
-"];
+",
+    "
+    -- What session tokens are sealed with. It stays with the log, so that tokens outlive a restart.
+    ALTER TABLE meta ADD COLUMN token_key BLOB;
+    -- Sessions that nobody is attached to. Ids rise with the time of parking.
+    CREATE TABLE parked (
+        id         INTEGER PRIMARY KEY,
+        session    BLOB    NOT NULL UNIQUE,
+        at         INTEGER NOT NULL,  -- when it was parked, in running seconds
+        member     INTEGER NOT NULL,
+        name       TEXT    NOT NULL,
+        generation INTEGER NOT NULL,
+        rooms      BLOB    NOT NULL   -- each room's id and the last seq queued there
+    );
+",
+];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -90,12 +106,15 @@ pub(super) struct Run<'a> {
     pub boot: &'a str,
     /// The epoch, should a new one be needed.
     pub fresh: &'a str,
+    /// The key for session tokens, should there be none.
+    pub token_key: [u8; 32],
 }
 
 /// What a run finds there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub epoch: Epoch,
+    pub token_key: [u8; 32],
     /// Seconds that racerd had run on this log before.
     pub running: u64,
 }
@@ -105,25 +124,31 @@ pub(super) struct Begun {
 pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun> {
     let transaction = conn.unchecked_transaction()?;
     let last = transaction
-        .query_row("SELECT epoch, clean, boot, durability, running FROM meta WHERE id = 1", [], |row| {
+        .query_row("SELECT epoch, clean, boot, durability, running, token_key FROM meta WHERE id = 1", [], |row| {
             let epoch: String = row.get(0)?;
             let clean: bool = row.get(1)?;
             let boot: String = row.get(2)?;
             let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
             let safe = clean || synced || (boot == run.boot && !boot.is_empty());
-            Ok((safe.then_some(epoch), row.get::<_, i64>(4)?))
+            // One of another length is none.
+            let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
+            // A backup has no epoch: what was given after it was made could be given again.
+            let epoch = Some(epoch).filter(|epoch| safe && !epoch.is_empty());
+            Ok((epoch, row.get::<_, i64>(4)?, token_key))
         })
         .optional()?;
-    let (epoch, running) = last.unwrap_or((None, 0));
+    let (epoch, running, token_key) = last.unwrap_or((None, 0, None));
     let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
+    let token_key = token_key.unwrap_or(run.token_key);
     transaction.execute(
-        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running) VALUES (1, ?1, 0, ?2, ?3, ?4)",
-        params![epoch, run.boot, run.durability.as_str(), running],
+        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running, token_key)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5)",
+        params![epoch, run.boot, run.durability.as_str(), running, token_key],
     )?;
     // What a probe that was cut short has left.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
-    Ok(Begun { epoch: Epoch(epoch.into()), running: number(running) })
+    Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running) })
 }
 
 /// Marks the log as left in order. What is committed before it must be on disk before it is.
@@ -170,7 +195,8 @@ mod tests {
     use super::*;
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
-        Run { durability, boot, fresh }
+        let token_key = [fresh.len() as u8; 32];
+        Run { durability, boot, fresh, token_key }
     }
 
     #[test]
@@ -194,6 +220,7 @@ mod tests {
                 end_run(&conn, 77).unwrap();
             }
             let begun = begin_run(&conn, &run(next, next_boot, "second")).unwrap();
+            assert_eq!(begun.token_key, [5; 32], "the first one's, whatever the epoch is");
             let expected = if stays { "first" } else { "second" };
             assert_eq!(begun.epoch.0.as_ref(), expected, "{durability:?} {boot} {clean} {next:?} {next_boot}");
             assert_eq!(begun.running, if clean { 77 } else { 0 });

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::contract::{ALICE, Bench, TempDir, append, body_of, keyed, options, read, stored, wake};
+use crate::store::contract::{ALICE, Bench, TempDir, append, body_of, keyed, options, parked, read, stored, wake};
 use crate::store::keys::COMMON;
-use crate::store::{Log, Outcome, Scope, Span, Store};
-use crate::types::{Durability, Seq};
+use crate::store::{Bounds, Claim, Log, Outcome, Scope, Span, Store};
+use crate::types::{Durability, Seq, SessionId};
 
 const QUICK: Timing = Timing {
     idle: Duration::from_millis(50),
@@ -25,6 +25,11 @@ fn open_quick(options: &StoreOptions) -> Bench {
     let (wake, wakes) = wake();
     let sqlite = Sqlite::open_timed(options, wake, QUICK).unwrap();
     Bench::of(Store { log: Log::Sqlite(sqlite) }, wakes)
+}
+
+fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
+    let options = options(directory, Durability::Full);
+    StoreOptions { bounds: Bounds { max_database_size, ..options.bounds }, ..options }
 }
 
 fn refusal(options: StoreOptions) -> String {
@@ -88,6 +93,69 @@ fn a_restart_keeps_messages_keys_and_epoch() {
         let next = bench.append(append("a", "4", 0));
         assert_eq!((stored(&next).seq, stored(&next).at.0), (Seq(4), 50), "at does not fall over a restart either");
     }
+}
+
+#[test]
+fn a_restart_keeps_who_is_parked_and_the_token_key() {
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Full);
+    let mut bench = Bench::open(options.clone());
+    assert_eq!((bench.store.token_key(), bench.store.running_seconds()), ([0x3c; 32], 0));
+    bench.submit([StoreRequest::Park(parked(1, 5)), StoreRequest::Park(parked(2, 6))]);
+    // No answer says that they are there: an orderly end does.
+    bench.store.finish().unwrap();
+
+    outside(&options.path).execute_batch("UPDATE meta SET running = running + 1000").unwrap();
+    let options = StoreOptions { new_token_key: [0x4d; 32], ..options };
+    let mut bench = Bench::open(options.clone());
+    assert_eq!(bench.store.token_key(), [0x3c; 32], "tokens outlive the restart");
+    assert!(bench.store.running_seconds() >= 1000);
+    assert_eq!(bench.claim(1), Some(parked(1, 5)));
+    bench.store.finish().unwrap();
+
+    // Too old, by the server's own seconds.
+    outside(&options.path).execute_batch("UPDATE meta SET running = running + 8 * 24 * 3600").unwrap();
+    let mut bench = Bench::open(options);
+    assert_eq!((bench.claim(1), bench.claim(2)), (None, None));
+    bench.store.finish().unwrap();
+}
+
+#[test]
+fn what_cannot_be_parked_now_is_parked_later() {
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Normal);
+    let mut bench = open_quick(&options);
+    let conn = outside(&options.path);
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    bench.submit([StoreRequest::Park(parked(1, 1)), StoreRequest::Park(parked(2, 1))]);
+    let claim = Claim { ticket: append("a", "1", 1).ticket, session: SessionId([1; 16]) };
+    bench.submit([StoreRequest::Claim(claim)]);
+    let event = bench.next();
+    assert_eq!(event, StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session });
+    bench.next_available().unwrap_err();
+    conn.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(bench.next_available(), Ok(()));
+    assert_eq!(bench.claim(1), Some(parked(1, 1)));
+    bench.store.finish().unwrap();
+    assert_eq!(open_quick(&options).claim(2), Some(parked(2, 1)));
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date() {
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Full);
+    let mut bench = Bench::open(options.clone());
+    bench.append(append("a", "1", 1));
+    let epoch = bench.store.epoch().clone();
+    bench.store.finish().unwrap();
+    outside(&options.path)
+        .execute_batch("DROP TABLE parked; ALTER TABLE meta DROP COLUMN token_key; PRAGMA user_version = 1")
+        .unwrap();
+    let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });
+    assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, [7; 32]));
+    assert_eq!(bench.everything("a").len(), 1);
+    bench.submit([StoreRequest::Park(parked(1, 1))]);
+    assert_eq!(bench.claim(1), Some(parked(1, 1)));
 }
 
 #[test]
@@ -267,7 +335,7 @@ fn settings_are_set_and_read_back() {
 #[test]
 fn without_a_size_the_database_may_take_most_of_the_free_space() {
     let directory = TempDir::new();
-    let opened = open::open(&StoreOptions { max_database_size: 0, ..options(directory.path(), Durability::Full) });
+    let opened = open::open(&sized(0, directory.path()));
     let pages: i64 = opened.unwrap().writer.query_row("PRAGMA max_page_count", [], |row| row.get(0)).unwrap();
     let space = rustix::fs::statvfs(directory.path()).unwrap();
     let share = (space.f_bavail * space.f_frsize / 5 * 4 / 4096).min(0xffff_fffe) as i64;
@@ -277,7 +345,7 @@ fn without_a_size_the_database_may_take_most_of_the_free_space() {
 #[test]
 fn a_full_disk_refuses_whole_batches_and_recovers() {
     let directory = TempDir::new();
-    let options = StoreOptions { max_database_size: 400 << 10, ..options(directory.path(), Durability::Full) };
+    let options = sized(400 << 10, directory.path());
     let mut bench = open_quick(&options);
     let mut kept = 0;
     loop {

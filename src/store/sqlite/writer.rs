@@ -12,19 +12,24 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use super::Answers;
-use super::batch::{Batches, Decision, roll_back};
+use super::batch::{Batches, Decision, Write, roll_back};
 use super::files::{Files, Identity};
 use super::open::BUSY;
+use super::parked::Parking;
 use super::prune::Prune;
 use super::schema::{self, SCRATCH};
-use crate::store::request::{Append, Appended, Outcome, StoreEvent};
+use crate::store::Bounds;
+use crate::store::request::{Append, Appended, Claim, Claimed, Outcome, Parked, StoreEvent};
 use crate::types::Message;
 
-/// One transaction holds at most so many appends ...
-const BATCH_APPENDS: usize = 4_096;
+/// One transaction holds at most so many appends, parkings and claims ...
+const BATCH_WRITES: usize = 4_096;
 
-/// ... and, but for the last of them, so many bytes of bodies.
+/// ... and, but for the last of them, so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// Parkings that wait for a store that fails, at most; the oldest are given up, as in a crash.
+const LATE: usize = 10_000;
 
 /// A WAL of more pages starts over after a commit: 4 MiB.
 const WAL_FRAMES: i64 = 1_024;
@@ -33,7 +38,7 @@ const WAL_FRAMES: i64 = 1_024;
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
 pub(super) enum Command {
-    Append(Vec<Append>),
+    Write(Vec<Write>),
     /// Commit what came before, mark a clean end, leave.
     Finish,
 }
@@ -75,6 +80,7 @@ pub(super) struct Writer {
     pub files: Files,
     pub identity: Identity,
     pub timing: Timing,
+    pub bounds: Bounds,
     /// Seconds that racerd had run on this log before this run.
     pub running_before: u64,
     /// Bytes of the WAL file, for whoever shows them.
@@ -89,8 +95,9 @@ impl Writer {
         let mut state = State {
             idle: self.timing.idle,
             restart_past: WAL_FRAMES,
-            batches: Batches::default(),
+            batches: Batches::new(Parking::new(self.bounds.parked_max, self.bounds.park_for)),
             waiting: VecDeque::new(),
+            late: Vec::new(),
             health: Health::Well,
             started: now,
             looked: now,
@@ -131,7 +138,9 @@ struct State<'a> {
     writer: Writer,
     answers: &'a Answers,
     batches: Batches,
-    waiting: VecDeque<Append>,
+    waiting: VecDeque<Write>,
+    /// What could not be parked yet.
+    late: Vec<Parked>,
     health: Health,
     started: Instant,
     /// When the files were last looked for.
@@ -161,7 +170,7 @@ impl State<'_> {
     /// Whether this was the last command.
     fn accept(&mut self, command: Command) -> bool {
         match command {
-            Command::Append(appends) => self.waiting.extend(appends),
+            Command::Write(writes) => self.waiting.extend(writes),
             Command::Finish => return true,
         }
         false
@@ -170,11 +179,13 @@ impl State<'_> {
     /// Commits as much of what waits as one transaction may hold, and answers it.
     fn write_batch(&mut self) {
         let mut bytes = 0;
-        let mut batch = Vec::with_capacity(self.waiting.len().min(BATCH_APPENDS));
-        while batch.len() < BATCH_APPENDS && bytes < BATCH_BYTES {
-            let Some(append) = self.waiting.pop_front() else { break };
-            bytes += append.body.len();
-            batch.push(append);
+        let mut batch = Vec::with_capacity(self.late.len() + self.waiting.len().min(BATCH_WRITES));
+        batch.extend(self.late.drain(..).map(Write::Park));
+        let late = batch.len();
+        while batch.len() - late < BATCH_WRITES && bytes < BATCH_BYTES {
+            let Some(write) = self.waiting.pop_front() else { break };
+            bytes += write.bytes();
+            batch.push(write);
         }
         self.look_for_the_files();
         let result = match &self.health {
@@ -187,18 +198,49 @@ impl State<'_> {
         };
         match result {
             Ok(decisions) => {
-                let appended = batch.into_iter().zip(decisions).map(|(append, decision)| decided(append, decision));
-                let appended = StoreEvent::Appended(appended.collect());
-                self.answers.send([Some(appended), self.recovered()].into_iter().flatten());
                 self.untidy = true;
                 self.idle = self.writer.timing.idle;
+                self.tell(batch, decisions);
                 self.bound_the_wal();
             }
-            Err(reason) => {
-                let appended = StoreEvent::Appended(batch.into_iter().map(refused).collect());
-                self.answers.send([Some(appended), self.failed(reason)].into_iter().flatten());
+            Err(reason) => self.refuse(batch, reason),
+        }
+    }
+
+    /// Answers a batch that was committed.
+    fn tell(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
+        let mut appended = Vec::with_capacity(batch.len());
+        let mut claimed = Vec::new();
+        for (write, decision) in batch.into_iter().zip(decisions) {
+            match write {
+                Write::Append(append) => appended.push(decided(append, decision)),
+                Write::Claim(Claim { ticket, session }) => {
+                    let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
+                    claimed.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
+                }
+                Write::Park(_) => {}
             }
         }
+        let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
+        self.answers.send(appended.into_iter().chain(claimed).chain(self.recovered()));
+    }
+
+    /// Answers a batch of which nothing was stored. What was to be parked is kept for the next one.
+    fn refuse(&mut self, batch: Vec<Write>, reason: String) {
+        let mut appended = Vec::with_capacity(batch.len());
+        let mut failed = Vec::new();
+        for write in batch {
+            match write {
+                Write::Append(append) => appended.push(refused(append)),
+                Write::Claim(Claim { ticket, session }) => failed.push(StoreEvent::ClaimFailed { ticket, session }),
+                Write::Park(parked) => self.late.push(parked),
+            }
+        }
+        let extra = self.late.len().saturating_sub(LATE);
+        self.late.drain(..extra);
+        let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
+        let failed = appended.into_iter().chain(failed).chain(self.failed(reason));
+        self.answers.send(failed);
     }
 
     /// Notes that writing does; the event that says so, if it did not before.
@@ -244,10 +286,12 @@ impl State<'_> {
         }
     }
 
-    /// Drops keys that are too old, and empties the WAL.
+    /// Drops keys and parked sessions that are too old, and empties the WAL.
     fn tidy(&mut self) {
         // A failure shows at the next append, if it lasts.
-        let _ = self.prune.step(&self.writer.conn, self.running());
+        let (now, bounds) = (self.running(), &self.writer.bounds);
+        let _ = self.prune.step(&self.writer.conn, now, bounds.park_for);
+        let _ = self.batches.parking.sweep(&self.writer.conn, now);
         if self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
             self.untidy = false;
             self.restart_past = WAL_FRAMES;
@@ -325,6 +369,9 @@ impl State<'_> {
         }
         // Once more, however recent the last look is.
         self.writer.identity.check(&self.writer.files)?;
+        if !self.late.is_empty() {
+            self.write_batch();
+        }
         let conn = &self.writer.conn;
         roll_back(conn);
         // The mark of a clean end is synced, and with it all that a `normal` run has left unsynced before it.
@@ -345,7 +392,7 @@ fn decided(append: Append, decision: Decision) -> Appended {
         Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
         Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
         Decision::KeyReused => Outcome::KeyReused,
-        Decision::Refused => Outcome::Unavailable,
+        Decision::Refused | Decision::Parked | Decision::Claimed(_) => Outcome::Unavailable,
     };
     Appended { ticket, room, bytes, outcome }
 }
