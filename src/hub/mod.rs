@@ -136,6 +136,22 @@ impl Hub {
         self.sessions.len()
     }
 
+    /// All sessions, attached and detached.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.sessions.iter().map(|(key, session)| (key as SessionKey, session))
+    }
+
+    /// Appends that are not with the store yet, and the bytes of their bodies: those of members who wait for `joined`,
+    /// and those of this turn.
+    pub fn held(&self) -> (usize, usize) {
+        let joining = |(key, session): (SessionKey, &Session)| -> Vec<&Joining> {
+            let members = session.rooms.iter().filter_map(move |m| self.member(key, &m.room));
+            members.filter_map(|member| member.joining.as_deref()).collect()
+        };
+        let sends = self.sessions().flat_map(joining).flat_map(|joining| &joining.sends).chain(&self.appends);
+        sends.fold((0, 0), |(count, bytes), append| (count + 1, bytes + append.body.len()))
+    }
+
     pub fn session(&self, key: SessionKey) -> Option<&Session> {
         self.sessions.get(key as usize)
     }

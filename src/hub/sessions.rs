@@ -116,6 +116,11 @@ impl Session {
         self.absence.as_ref().is_some_and(|absence| absence.away_at.is_none())
     }
 
+    /// The rooms that it is in, also where its client has not heard `joined` yet.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.iter().map(|m| &m.room)
+    }
+
     /// Is it in no room?
     pub fn is_idle(&self) -> bool {
         self.rooms.is_empty()

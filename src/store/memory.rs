@@ -25,7 +25,7 @@ const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
 
 /// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
 /// too large, then the oldest of all rooms. The newest message of the last append always stays.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MemoryLog {
     epoch: Epoch,
     room_bytes_max: usize,
@@ -44,7 +44,7 @@ pub struct MemoryLog {
     parking: Parking,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Room {
     messages: VecDeque<Message>,
     head: Seq,
@@ -98,6 +98,11 @@ impl MemoryLog {
     pub fn with_parked_max(mut self, most: usize) -> MemoryLog {
         self.parking.most = most;
         self
+    }
+
+    /// The same log as a later server finds it, where something has kept it: under this epoch.
+    pub fn reopened(self, epoch: Epoch) -> MemoryLog {
+        MemoryLog { epoch, ..self }
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -267,7 +272,7 @@ fn page_of<'a>(messages: impl Iterator<Item = &'a Message>, limit: usize, bytes:
 }
 
 /// Parked sessions. They have no age here: the log in memory knows no clock, and ends with the server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Parking {
     most: usize,
     /// Each with its place in `order`.
@@ -307,7 +312,7 @@ impl Parking {
 
 /// A map that keeps the last `limit` entries that were looked up or put in, and at most twice as many: when the young
 /// half is full, it becomes the old one, and what was old and untouched goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Recent<K, V> {
     limit: usize,
     young: HashMap<K, V>,

@@ -95,6 +95,11 @@ impl Chat {
         }
     }
 
+    /// Appends that were taken and are not decided, and the bytes of their bodies.
+    pub fn undecided(&self) -> (usize, usize) {
+        (self.undecided, self.undecided_bytes)
+    }
+
     /// Why `/readyz` says 503, if it does.
     fn not_ready(&self) -> Option<Problem> {
         if self.is_stopping {

@@ -1,0 +1,46 @@
+//! What the command line asks for.
+
+pub struct Arguments {
+    pub seed: Option<u64>,
+    pub from: u64,
+    pub seeds: u64,
+    pub actions: u64,
+    pub trace: bool,
+    /// Nothing was asked for in particular: then each kind of fault has to have happened.
+    pub must_see_all: bool,
+}
+
+const USAGE: &str = "usage: cargo test --test simulation -- [--seed N | --from N --seeds N] [--actions N] [--trace]";
+
+impl Arguments {
+    /// `None` where the tests that were asked for are others.
+    pub fn read() -> Result<Option<Arguments>, String> {
+        let mut read = Arguments { seed: None, from: 1, seeds: 200, actions: 1000, trace: false, must_see_all: true };
+        let mut list = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        while let Some(argument) = list.next() {
+            let mut number = || {
+                let text = list.next().unwrap_or_default();
+                text.parse::<u64>().map_err(|_| format!("{argument} needs a number, not '{text}'; {USAGE}"))
+            };
+            match argument.as_str() {
+                "--seed" => read.seed = Some(number()?),
+                "--from" => read.from = number()?,
+                "--seeds" => read.seeds = number()?,
+                "--actions" => read.actions = number()?,
+                "--trace" => read.trace = true,
+                // What cargo hands to all tests: a filter by name, or how to show output.
+                "--nocapture" | "--show-output" | "--quiet" | "-q" => continue,
+                "--test-threads" | "--skip" | "--color" | "--format" => {
+                    list.next();
+                    continue;
+                }
+                name if !name.starts_with('-') && "simulation".contains(name) => continue,
+                name if !name.starts_with('-') => return Ok(None),
+                "--list" => return Ok(None),
+                _ => return Err(USAGE.to_owned()),
+            }
+            read.must_see_all &= argument == "--seeds";
+        }
+        Ok(Some(read))
+    }
+}

@@ -1,0 +1,116 @@
+//! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
+//! (5) queues keep within their bounds and the account of memory is what is held.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use racerd::engine::Engine;
+use racerd::engine::chat::Chat;
+use racerd::types::SessionId;
+
+use super::limits::{ENVELOPE, Limits};
+use super::scene::{Checked, violation};
+use super::store::Store;
+
+const ROOMS: &str = "4: a room has a member, a session a client or a place";
+const MEMORY: &str = "5: queues keep within their bounds";
+
+#[derive(Default)]
+pub struct Bounds {
+    /// The generation of each session's token, as it was after the last turn.
+    generations: BTreeMap<SessionId, u32>,
+}
+
+impl Bounds {
+    pub fn check(&mut self, engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
+        self.sessions(engine, limits)?;
+        connections(engine, limits)?;
+        waiting(engine, store, limits, repeats)
+    }
+
+    fn sessions(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
+        let hub = &engine.app.hub;
+        if let Err(fault) = hub.check().and_then(|()| engine.net.check()) {
+            return violation(ROOMS, fault);
+        }
+        let mut attached = 0;
+        for conn in engine.net.ids() {
+            let Some(open) = engine.net.get(conn).and_then(|connection| connection.open()) else { continue };
+            attached += 1;
+            match hub.session(open.session) {
+                Some(session) if session.client == conn => {}
+                // A later socket has it, and this one is about to be closed.
+                _ => return violation(ROOMS, format!("the socket {conn} is open, and its session is another's")),
+            }
+        }
+        let (sessions, detached) = (hub.session_count(), hub.detached_count());
+        if sessions != attached + detached || detached > limits.detached_max {
+            let text = format!("{sessions} sessions: {attached} with a socket, {detached} without, of at most {}", limits.detached_max);
+            return violation(ROOMS, text);
+        }
+        let mut rooms = BTreeSet::new();
+        let mut generations = BTreeMap::new();
+        for (_, session) in hub.sessions() {
+            rooms.extend(session.rooms());
+            if session.rooms().count() > limits.rooms_per_session {
+                return violation(ROOMS, format!("{} is in too many rooms", session.member));
+            }
+            if self.generations.get(&session.id).is_some_and(|before| *before > session.generation) {
+                return violation(ROOMS, format!("{} came back with an older token", session.member));
+            }
+            generations.insert(session.id, session.generation);
+        }
+        self.generations = generations;
+        if rooms.len() != hub.room_count() {
+            let text = format!("{} rooms are there, and sessions are in {rooms:?}", hub.room_count());
+            return violation(ROOMS, text);
+        }
+        Ok(())
+    }
+}
+
+fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked {
+    // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
+    let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
+    let answers = usize::from(limits.in_flight) * 256;
+    let most = limits.queue_bytes + limits.reply_bytes + batch + answers;
+    for conn in engine.net.ids() {
+        let Some(connection) = engine.net.get(conn) else { continue };
+        let length = connection.queue.len();
+        if length > most {
+            return violation(MEMORY, format!("{conn} has {length} bytes queued, of at most {most}"));
+        }
+        let held: usize = connection.queue.pieces().map(<[u8]>::len).sum();
+        if held != length {
+            return violation(MEMORY, format!("{conn} counts {length} bytes and holds {held}"));
+        }
+        if connection.input.len() > limits.read_budget {
+            return violation(MEMORY, format!("{conn} holds {} bytes that it has read", connection.input.len()));
+        }
+        let in_flight = connection.open().map_or(0, |open| open.in_flight);
+        if in_flight > limits.in_flight {
+            return violation(MEMORY, format!("{conn} has {in_flight} sends open"));
+        }
+    }
+    Ok(())
+}
+
+fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
+    let (undecided, bytes) = engine.app.undecided();
+    let (held, held_bytes) = engine.app.hub.held();
+    if (undecided, bytes) != (store.appends + held, store.append_bytes + held_bytes) {
+        let text = format!(
+            "{undecided} appends of {bytes} bytes are counted; the store has {} of {}, the hub {held} of {held_bytes}",
+            store.appends, store.append_bytes
+        );
+        return violation(MEMORY, text);
+    }
+    // One budget of one connection may still come when the bound is reached.
+    let most = limits.append_bytes + limits.read_budget.max(limits.max_message);
+    if bytes > most {
+        return violation(MEMORY, format!("{bytes} bytes wait for the store, of at most {most}"));
+    }
+    if !repeats && store.most_reads_open > limits.reads_in_flight {
+        return violation(MEMORY, format!("{} reads are with the store", store.most_reads_open));
+    }
+    Ok(())
+}

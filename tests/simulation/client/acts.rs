@@ -1,0 +1,440 @@
+//! What a client does next: it comes, talks, asks, stops reading, goes, and comes back.
+
+use super::super::agenda::{MILLISECOND, SECOND};
+use super::super::scene::{Checked, Scene};
+use super::super::wire;
+use super::{Asked, Client, Draft, PATIENCE, Phase, QUIET, Reading, Start, View};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Send,
+    Join,
+    Leave,
+    History,
+    Members,
+    Signal,
+    Ping,
+    Post,
+    Browse,
+    Stall,
+    Trickle,
+    Close,
+    Reset,
+    Vanish,
+    HalfClose,
+    SecondSocket,
+    ReuseKey,
+    Garbage,
+}
+
+/// What a body may take beside its number, so that a request around it stays within the smallest limit.
+const AROUND: usize = 110;
+
+impl Client {
+    /// Its time has come.
+    pub fn act(&mut self, scene: &mut Scene) -> Checked {
+        self.read_slowly(scene)?;
+        let (now, calm) = (scene.now, scene.is_calm);
+        match self.phase {
+            Phase::Away { until } if now >= until && !self.is_leaving => self.connect(scene),
+            Phase::Away { .. } => {}
+            Phase::Opening { since } | Phase::Resuming { since, .. } | Phase::Closing { since } => {
+                if now > since + PATIENCE {
+                    self.trace(scene, || "has waited too long".into());
+                    self.abandon(scene);
+                }
+            }
+            Phase::Open if now > self.pinged.unwrap_or(now) + PATIENCE => {
+                self.trace(scene, || "hears no answer".into());
+                self.abandon(scene);
+            }
+            Phase::Open => {
+                if self.is_leaving {
+                    self.say_goodbye(scene);
+                } else if calm {
+                    self.repeat(scene);
+                } else {
+                    self.do_something(scene);
+                }
+            }
+        }
+        // An event of its own for each kind of errand would only be another time.
+        self.run_errands(scene);
+        if self.phase == Phase::Open && now > self.heard + QUIET && self.pinged.is_none() {
+            self.ping(scene);
+        }
+        Ok(())
+    }
+
+    fn read_slowly(&mut self, scene: &mut Scene) -> Checked {
+        let Some(link) = self.link else { return Ok(()) };
+        match self.reading {
+            Reading::All => Ok(()),
+            Reading::Stopped { until } | Reading::Dripping { until, .. } if scene.now >= until || scene.is_calm => {
+                self.reading = Reading::All;
+                self.read(link, usize::MAX, scene)
+            }
+            // Who does not read is not worried by silence.
+            Reading::Stopped { .. } => {
+                self.heard = scene.now;
+                self.pinged = None;
+                Ok(())
+            }
+            Reading::Dripping { bytes, .. } => {
+                self.heard = scene.now;
+                self.pinged = None;
+                self.read(link, bytes, scene)
+            }
+        }
+    }
+
+    fn counts(&self, scene: &mut Scene) {
+        scene.tally.actions += 1;
+    }
+
+    fn connect(&mut self, scene: &mut Scene) {
+        self.counts(scene);
+        scene.tally.connects += 1;
+        let link = scene.open_link(self.index);
+        self.link = Some(link);
+        self.heard = scene.now;
+        self.next_id = scene.random.within((0, 3)) * 1000;
+        self.phase = Phase::Opening { since: scene.now };
+        let name = self.name();
+        let may_join = self.identity.is_none() && self.rooms.is_empty() && scene.random.coin();
+        let path = if may_join {
+            let room = scene.random.below(scene.mix.rooms);
+            let mut view = self.new_view(room, scene);
+            let query = match scene.random.below(3) {
+                0 => String::new(),
+                1 => {
+                    let last = scene.random.within((1, 60));
+                    view.start = Start::Last(last);
+                    format!("&last={last}")
+                }
+                _ => "&last=0".to_owned(),
+            };
+            view.asked = Some(None);
+            let path = format!("/rooms/r{room}/ws?name={name}&presence={}{query}", view.presence);
+            self.rooms.insert(room, view);
+            path
+        } else {
+            format!("/ws?name={name}")
+        };
+        self.trace(scene, || format!("opens link {link}: {path}"));
+        scene.client_writes(link, &wire::upgrade(&path));
+    }
+
+    fn new_view(&self, room: usize, scene: &mut Scene) -> View {
+        let presence = *scene.random.pick(&["full", "full", "full", "count", "off"]);
+        View::new(room, presence)
+    }
+
+    /// Says one thing over its socket.
+    pub(super) fn say(&mut self, text: &str, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        self.trace(scene, || format!("says {}", crop(text)));
+        let in_parts = scene.random.chance(scene.mix.habits.fragments);
+        let bytes = wire::text(text, in_parts, &mut scene.random);
+        scene.client_writes(link, &bytes);
+    }
+
+    pub(super) fn ask(&mut self, asked: Asked) -> u64 {
+        self.next_id += 1;
+        self.asked.insert(self.next_id, asked);
+        self.next_id
+    }
+
+    fn do_something(&mut self, scene: &mut Scene) {
+        if self.rooms.is_empty() {
+            self.join(scene);
+            return self.counts(scene);
+        }
+        self.repeat(scene);
+        let habits = scene.mix.habits;
+        let choices = [
+            (Act::Send, 1000),
+            (Act::Join, habits.join),
+            (Act::Leave, habits.leave),
+            (Act::History, habits.history),
+            (Act::Members, habits.members),
+            (Act::Signal, habits.signal),
+            (Act::Ping, habits.ping),
+            (Act::Post, habits.post),
+            (Act::Browse, habits.browse),
+            (Act::Stall, habits.stall),
+            (Act::Trickle, habits.trickle),
+            (Act::Close, habits.close),
+            (Act::Reset, habits.reset),
+            (Act::Vanish, habits.vanish),
+            (Act::HalfClose, habits.half_close),
+            (Act::SecondSocket, habits.second_socket),
+            (Act::ReuseKey, habits.reuse_key),
+            (Act::Garbage, habits.garbage),
+        ];
+        let total = choices.iter().map(|(_, weight)| weight).sum();
+        let mut left = scene.random.below(total);
+        for (act, weight) in choices {
+            if left < weight {
+                return self.carry_out(act, scene);
+            }
+            left -= weight;
+        }
+    }
+
+    fn carry_out(&mut self, act: Act, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        let room = self.a_room(scene);
+        let soon = (10 * MILLISECOND, 2 * SECOND);
+        match act {
+            Act::Send => {
+                let Some(room) = room else { return };
+                for _ in 0..scene.random.within((1, 4)) {
+                    self.draft(room, scene);
+                }
+                return;
+            }
+            Act::Join => return self.join(scene),
+            Act::Leave => return self.leave(room, scene),
+            Act::History => {
+                let Some(room) = room else { return };
+                let limit = scene.random.within((1, 60));
+                let id = self.ask(Asked::History { room, limit });
+                let head = scene.model.head(room);
+                let place = scene.random.within((0, head + 1));
+                let span = match scene.random.below(3) {
+                    0 => String::new(),
+                    1 => format!(",\"before\":{place}"),
+                    _ => format!(",\"after\":{place}"),
+                };
+                let text = format!("{{\"type\":\"history\",\"id\":{id},\"room\":\"r{room}\",\"limit\":{limit}{span}}}");
+                self.say(&text, scene);
+            }
+            Act::Members => {
+                let Some(room) = room else { return };
+                let id = self.ask(Asked::Members { room });
+                self.say(&format!("{{\"type\":\"members\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
+            }
+            Act::Signal => {
+                let Some(room) = room else { return };
+                self.nonsense += 1;
+                self.say(&format!("{{\"type\":\"signal\",\"room\":\"r{room}\",\"body\":\"typing\"}}"), scene);
+            }
+            Act::Ping => self.ping(scene),
+            Act::Post => self.write_post(scene),
+            Act::Browse => self.browse(scene),
+            Act::Stall => {
+                scene.tally.stalls += 1;
+                let until = scene.now + scene.random.magnitude((10 * MILLISECOND, 20 * SECOND));
+                self.trace(scene, || "stops reading".into());
+                self.reading = Reading::Stopped { until };
+            }
+            Act::Trickle => {
+                scene.tally.trickles += 1;
+                let until = scene.now + scene.random.magnitude((10 * MILLISECOND, 10 * SECOND));
+                let bytes = scene.random.magnitude((1, 512)) as usize;
+                self.reading = Reading::Dripping { bytes, until };
+            }
+            Act::Close => {
+                let code = *scene.random.pick(&[Some(1000), None, Some(1001), Some(4999)]);
+                self.close(code, scene);
+            }
+            Act::Reset => {
+                self.trace(scene, || format!("resets link {link}"));
+                scene.client_resets(link);
+                let wait = scene.random.within(soon);
+                self.drop_link(scene, wait);
+            }
+            Act::Vanish => {
+                self.trace(scene, || format!("vanishes from link {link}"));
+                scene.client_vanishes(link);
+                let wait = scene.random.within(soon);
+                self.drop_link(scene, wait);
+            }
+            Act::HalfClose => {
+                scene.tally.half_closes += 1;
+                self.trace(scene, || format!("shuts its half of link {link}"));
+                scene.client_shuts(link);
+                self.phase = Phase::Closing { since: scene.now };
+            }
+            Act::SecondSocket => {
+                let reader = std::mem::take(&mut self.reader);
+                self.old.insert(link, reader);
+                self.drop_link(scene, 0);
+            }
+            Act::ReuseKey => self.reuse_key(scene),
+            Act::Garbage => {
+                scene.tally.garbage += 1;
+                self.nonsense += 1;
+                let id = self.ask(Asked::Nonsense);
+                let texts = [
+                    format!("{{\"type\":\"nonsense\",\"id\":{id}}}"),
+                    format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"a/b\"}}"),
+                    format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r0\"}}"),
+                    "[]".to_owned(),
+                    "{".to_owned(),
+                ];
+                let text = scene.random.pick(&texts).clone();
+                self.say(&text, scene);
+            }
+        }
+        self.counts(scene);
+    }
+
+    /// A room that it is in, or about to be.
+    fn a_room(&self, scene: &mut Scene) -> Option<usize> {
+        let rooms: Vec<usize> =
+            self.rooms.values().filter(|view| view.is_joined || view.asked.is_some()).map(|view| view.room).collect();
+        if rooms.is_empty() { None } else { Some(*scene.random.pick(&rooms)) }
+    }
+
+    fn draft(&mut self, room: usize, scene: &mut Scene) {
+        let most = usize::from(scene.mix.limits.in_flight).min(16);
+        if self.outbox.len() >= most {
+            return;
+        }
+        let body = scene.model.new_body();
+        let (name, index) = (self.name(), self.index);
+        let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("{name}-{body}"));
+        let most = scene.mix.limits.max_message.saturating_sub(AROUND) as u64;
+        let pad = scene.random.magnitude((1, most.max(1))) as usize - 1;
+        let text = format!("\"{body}:{index}{:.<pad$}\"", "");
+        self.outbox.push(Draft { room, key, body, text, is_open: false, due: scene.now, tries: 0 });
+        self.repeat(scene);
+    }
+
+    /// Sends what is to be sent: new drafts, and those that were not acknowledged, and asks again for its rooms.
+    fn repeat(&mut self, scene: &mut Scene) {
+        self.ask_for_rooms(scene);
+        for index in 0..self.outbox.len() {
+            let draft = &self.outbox[index];
+            let (room, body) = (draft.room, draft.body);
+            let in_room = self.rooms.get(&room).is_some_and(|view| view.is_joined || view.asked.is_some());
+            if draft.is_open || draft.due > scene.now || !in_room {
+                continue;
+            }
+            scene.tally.actions += 1;
+            scene.tally.sends += 1;
+            scene.tally.resent += u64::from(draft.tries > 0);
+            let id = self.ask(Asked::Send { body });
+            let draft = &mut self.outbox[index];
+            draft.is_open = true;
+            draft.tries += 1;
+            let key = draft.key.as_ref().map(|key| format!(",\"key\":\"{key}\"")).unwrap_or_default();
+            let text =
+                format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\"{key},\"body\":{}}}", draft.text);
+            self.say(&text, scene);
+        }
+    }
+
+    /// A key that was acknowledged, with another body.
+    fn reuse_key(&mut self, scene: &mut Scene) {
+        let Some((room, key, run)) = self.used_key.take().filter(|(room, _, _)| self.is_in(*room)) else { return };
+        let body = scene.model.new_body();
+        let id = self.ask(Asked::Reuse { room, body, run });
+        let text = format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":\"{body}:other\"}}");
+        self.say(&text, scene);
+    }
+
+    fn join(&mut self, scene: &mut Scene) {
+        if self.rooms.len() >= scene.mix.limits.rooms_per_session {
+            return;
+        }
+        let room = scene.random.below(scene.mix.rooms);
+        if self.rooms.contains_key(&room) {
+            return;
+        }
+        let view = self.new_view(room, scene);
+        self.rooms.insert(room, view);
+        self.counts(scene);
+        self.ask_for_rooms(scene);
+    }
+
+    /// Joins the rooms that it wants to be in and has not asked for on this socket.
+    pub(super) fn ask_for_rooms(&mut self, scene: &mut Scene) {
+        let rooms: Vec<usize> = self.rooms.keys().copied().collect();
+        for room in rooms {
+            let random = &mut scene.random;
+            let Some(view) = self.rooms.get_mut(&room) else { continue };
+            if view.is_joined || view.asked.is_some() {
+                continue;
+            }
+            let begin = if view.next > 0 {
+                if view.start != Start::Unnamed {
+                    view.start = Start::Cursor;
+                }
+                format!(",\"after\":{},\"epoch\":\"{}\"", view.next - 1, view.epoch)
+            } else if random.coin() {
+                let last = random.within((1, 60));
+                view.start = Start::Last(last);
+                format!(",\"last\":{last}")
+            } else {
+                view.start = Start::Now;
+                String::new()
+            };
+            let presence = view.presence;
+            let id = self.ask(Asked::Join { room });
+            if let Some(view) = self.rooms.get_mut(&room) {
+                view.asked = Some(Some(id));
+            }
+            let text = format!(
+                "{{\"type\":\"join\",\"id\":{id},\"room\":\"r{room}\",\"presence\":\"{presence}\"{begin}}}"
+            );
+            self.say(&text, scene);
+        }
+    }
+
+    fn leave(&mut self, room: Option<usize>, scene: &mut Scene) {
+        let Some(room) = room.filter(|room| self.is_in(*room)) else { return };
+        // It stays until it knows what became of what it said.
+        if self.outbox.iter().any(|draft| draft.room == room) || self.rooms.len() == 1 {
+            return;
+        }
+        self.counts(scene);
+        let id = self.ask(Asked::Leave { room });
+        self.say(&format!("{{\"type\":\"leave\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
+    }
+
+    fn ping(&mut self, scene: &mut Scene) {
+        self.pinged.get_or_insert(scene.now);
+        let id = self.ask(Asked::Ping);
+        self.say(&format!("{{\"type\":\"ping\",\"id\":{id}}}"), scene);
+    }
+
+    fn close(&mut self, code: Option<u16>, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        self.trace(scene, || format!("closes link {link} with {code:?}"));
+        let bytes = wire::close(code, &mut scene.random);
+        scene.client_writes(link, &bytes);
+        self.phase = Phase::Closing { since: scene.now };
+    }
+
+    /// It is to go, and not to come back.
+    pub fn leave_for_good(&mut self) {
+        self.is_leaving = true;
+    }
+
+    fn say_goodbye(&mut self, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        match scene.random.below(4) {
+            0 => self.close(Some(1000), scene),
+            1 => self.close(Some(1001), scene),
+            2 => {
+                scene.client_resets(link);
+                self.drop_link(scene, 0);
+            }
+            _ => {
+                scene.client_closes(link);
+                self.drop_link(scene, 0);
+            }
+        }
+    }
+}
+
+/// A text as the trace shows it.
+pub(super) fn crop(text: &str) -> String {
+    match text.char_indices().nth(160) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}

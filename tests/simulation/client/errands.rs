@@ -1,0 +1,187 @@
+//! What a client does over HTTP, each time on a link of its own: it publishes, and repeats that under the same key until
+//! it knows; it reads pages of history.
+
+use serde_json::Value;
+
+use super::super::agenda::{MILLISECOND, Micros, SECOND};
+use super::super::scene::{Checked, Scene, violation};
+use super::super::wire::{self, Reader, Said};
+use super::Client;
+
+/// Something to be published.
+pub struct Post {
+    room: usize,
+    key: Option<String>,
+    body: u64,
+    text: String,
+    due: Micros,
+    is_open: bool,
+}
+
+/// One request on its link.
+pub struct Errand {
+    reader: Reader,
+    kind: Kind,
+    since: Micros,
+    is_answered: bool,
+}
+
+enum Kind {
+    Post { body: u64 },
+    Browse { room: usize, limit: u64 },
+}
+
+/// How long it waits for an answer.
+const PATIENCE: Micros = 15 * SECOND;
+
+impl Client {
+    pub(super) fn write_post(&mut self, scene: &mut Scene) {
+        if self.posts.len() < 3 {
+            let room = scene.random.below(scene.mix.rooms);
+            self.publish(room, scene);
+        }
+    }
+
+    /// Has something published in this room.
+    pub fn publish(&mut self, room: usize, scene: &mut Scene) {
+        let body = scene.model.new_body();
+        // All who publish share one scope, so a key is long.
+        let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("a-key-of-everyone-{body:010}"));
+        let text = format!("\"{body}:{}\"", self.index);
+        self.posts.push(Post { room, key, body, text, due: scene.now, is_open: false });
+    }
+
+    pub(super) fn browse(&mut self, scene: &mut Scene) {
+        let room = scene.random.below(scene.mix.rooms);
+        let limit = scene.random.within((1, 60));
+        let place = scene.random.within((0, scene.model.head(room) + 1));
+        let span = match scene.random.below(3) {
+            0 => String::new(),
+            1 => format!("&before={place}"),
+            _ => format!("&after={place}"),
+        };
+        let path = format!("/rooms/r{room}/messages?limit={limit}{span}");
+        self.start_errand(Kind::Browse { room, limit }, wire::request("GET", &path, None, ""), scene);
+    }
+
+    fn start_errand(&mut self, kind: Kind, request: Vec<u8>, scene: &mut Scene) {
+        let link = scene.open_link(self.index);
+        scene.client_writes(link, &request);
+        self.errands.insert(link, Errand { reader: Reader::default(), kind, since: scene.now, is_answered: false });
+    }
+
+    /// Sends what is to be published, and gives up what takes too long.
+    pub(super) fn run_errands(&mut self, scene: &mut Scene) {
+        let late: Vec<usize> = self
+            .errands
+            .iter()
+            .filter(|(_, errand)| !errand.is_answered && scene.now > errand.since + PATIENCE)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in late {
+            scene.client_resets(link);
+            self.errand_over(link, scene);
+        }
+        for index in 0..self.posts.len() {
+            let post = &mut self.posts[index];
+            if post.is_open || post.due > scene.now {
+                continue;
+            }
+            post.is_open = true;
+            scene.tally.posts += 1;
+            let (room, body) = (post.room, post.body);
+            let path = format!("/rooms/r{room}/messages?name=c{}", self.index);
+            let request = wire::request("POST", &path, post.key.as_deref(), &post.text);
+            scene.trace.line(scene.now, format_args!("c{}", self.index), || format!("posts body {body} to r{room}"));
+            self.start_errand(Kind::Post { body }, request, scene);
+        }
+    }
+
+    pub(super) fn errand_bytes(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        let bytes = scene.client_reads(link, usize::MAX);
+        let Some(errand) = self.errands.get_mut(&link) else { return Ok(()) };
+        errand.reader.push(&bytes);
+        let said = match errand.reader.next() {
+            Ok(said) => said,
+            Err(fault) => return violation("wire", fault),
+        };
+        if let Some(said) = said {
+            let Said::Response { status, retry_after, body } = said else {
+                return violation("wire", "a frame on a link that speaks HTTP");
+            };
+            let is_second = std::mem::replace(&mut errand.is_answered, true);
+            if is_second && status != 408 {
+                return violation("wire", format!("a second answer, {status}, to one request"));
+            }
+            self.answered(link, status, retry_after, &body, scene)?;
+            if scene.random.coin() {
+                scene.client_closes(link);
+                self.errands.remove(&link);
+            }
+        }
+        if scene.links.get(link).has_ended() && self.errands.contains_key(&link) {
+            scene.client_closes(link);
+            self.errand_over(link, scene);
+        }
+        Ok(())
+    }
+
+    /// The link is gone; an answer may be, too.
+    pub(super) fn errand_over(&mut self, link: usize, scene: &mut Scene) {
+        let Some(Errand { kind, is_answered, .. }) = self.errands.remove(&link) else { return };
+        if let (Kind::Post { body }, false) = (kind, is_answered) {
+            self.post_failed(body, SECOND, scene);
+        }
+    }
+
+    /// What has a key is sent again; of the rest nobody knows.
+    fn post_failed(&mut self, body: u64, wait: Micros, scene: &mut Scene) {
+        let due = scene.now + scene.random.within((MILLISECOND, wait));
+        self.posts.retain(|post| post.body != body || post.key.is_some());
+        if let Some(post) = self.posts.iter_mut().find(|post| post.body == body) {
+            post.is_open = false;
+            post.due = due;
+        }
+    }
+
+    fn answered(
+        &mut self,
+        link: usize,
+        status: u16,
+        retry_after: Option<u64>,
+        text: &str,
+        scene: &mut Scene,
+    ) -> Checked {
+        let Some(errand) = self.errands.get(&link) else { return Ok(()) };
+        let told: Value = serde_json::from_str(text).unwrap_or_default();
+        scene.trace.line(scene.now, format_args!("c{}", self.index), || format!("is answered {status} on link {link}"));
+        match (&errand.kind, status) {
+            (Kind::Post { body }, 200 | 201) => {
+                let body = *body;
+                let Some(index) = self.posts.iter().position(|post| post.body == body) else { return Ok(()) };
+                let post = self.posts.remove(index);
+                let (Some(seq), Some(at)) = (told["seq"].as_u64(), told["at"].as_u64()) else {
+                    return violation("wire", format!("an answer that lacks something: {text}"));
+                };
+                scene.tally.acks += 1;
+                scene.tally.duplicates += u64::from(status == 200);
+                if scene.is_of_this_epoch(link) { scene.model.acknowledged(post.room, seq, at, body) } else { Ok(()) }
+            }
+            (Kind::Browse { room, limit }, 200) => {
+                let (room, limit) = (*room, *limit);
+                self.page(link, room, limit, &told, scene)
+            }
+            (kind, 408 | 429 | 503) => {
+                if status != 503 {
+                    scene.tally.turned_away += 1;
+                }
+                if let Kind::Post { body } = kind {
+                    let body = *body;
+                    self.post_failed(body, retry_after.unwrap_or(1).max(1) * SECOND, scene);
+                }
+                Ok(())
+            }
+            _ => violation("wire", format!("status {status} for a request that is in order: {text}")),
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! What a client makes of what it hears: each answer belongs to something that it asked, each message to its place.
+
+use serde_json::Value;
+
+use super::super::agenda::{MILLISECOND, SECOND};
+use super::super::model::number;
+use super::super::scene::{Checked, Scene, violation};
+use super::super::wire::{self, Said};
+use super::acts::crop;
+use super::{Asked, Client, Identity, Phase, Start, View};
+
+const CHECKER: &str = "protocol";
+
+impl Client {
+    /// Something was said on its socket.
+    pub(super) fn hear(&mut self, link: usize, said: Said, scene: &mut Scene) -> Checked {
+        match said {
+            Said::Response { status: 101, .. } => Ok(()),
+            Said::Response { status: status @ (429 | 503), retry_after, .. } => {
+                scene.tally.turned_away += 1;
+                self.trace(scene, || format!("is turned away from link {link} with {status}"));
+                scene.client_closes(link);
+                let wait = self.back_off(scene) + retry_after.unwrap_or(0) * SECOND;
+                self.forget_url_joins();
+                self.drop_link(scene, wait);
+                Ok(())
+            }
+            Said::Response { status: 408, .. } => {
+                scene.client_closes(link);
+                let wait = self.back_off(scene);
+                self.drop_link(scene, wait);
+                Ok(())
+            }
+            Said::Response { status, body, .. } => {
+                violation(CHECKER, format!("status {status} for an upgrade that is in order: {body}"))
+            }
+            Said::Ping(payload) => {
+                let bytes = wire::pong(&payload, &mut scene.random);
+                scene.client_writes(link, &bytes);
+                Ok(())
+            }
+            Said::Pong => Ok(()),
+            Said::Close(code) => self.closed(link, code, scene),
+            Said::Text(text) => {
+                self.trace(scene, || format!("hears {}", crop(&text)));
+                let told: Value = match serde_json::from_str(&text) {
+                    Ok(told) => told,
+                    Err(error) => return violation("wire", format!("{error}: {text}")),
+                };
+                let id = told["id"].as_u64();
+                match told["type"].as_str().unwrap_or_default() {
+                    "welcome" => self.welcome(link, id, &told, scene),
+                    "joined" => self.joined(link, id, &told, scene),
+                    "message" => self.message(link, &told, scene),
+                    "ack" => self.ack(link, id, &told, scene),
+                    "error" => self.error(link, id, &told, scene),
+                    "left" => self.left(id, &told, scene),
+                    "history" => self.history(link, id, &told, scene),
+                    "members" => self.members(id, &told, scene),
+                    "presence" => self.with_view(&told, scene, |view, _| {
+                        view.presence(&told);
+                        Ok(())
+                    }),
+                    "signal" => self.with_view(&told, scene, |_, scene| {
+                        scene.tally.signals += 1;
+                        Ok(())
+                    }),
+                    "lagging" => self.with_view(&told, scene, |_, scene| {
+                        scene.tally.lags += 1;
+                        Ok(())
+                    }),
+                    "gap" => self.with_view(&told, scene, |view, scene| {
+                        let (after, from) = (told["after"].as_u64(), told["from"].as_u64());
+                        view.gap(link, after.unwrap_or(u64::MAX), from.unwrap_or(0), scene)
+                    }),
+                    "pong" => self.pong(id, &told, scene),
+                    "bye" => {
+                        scene.tally.byes += 1;
+                        Ok(())
+                    }
+                    _ => violation(CHECKER, format!("nobody knows what this is: {text}")),
+                }
+            }
+        }
+    }
+
+    fn with_view(
+        &mut self,
+        told: &Value,
+        scene: &mut Scene,
+        then: impl FnOnce(&mut View, &mut Scene) -> Checked,
+    ) -> Checked {
+        let room = told["room"].as_str().and_then(|name| scene.model.room(name));
+        match room.and_then(|room| self.rooms.get_mut(&room)).filter(|view| view.is_joined) {
+            Some(view) => then(view, scene),
+            None => violation(CHECKER, format!("c{} is not in that room: {told}", self.index)),
+        }
+    }
+
+    // Coming.
+
+    fn welcome(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let (Some(token), Some(member)) = (told["session"].as_str(), told["member"].as_str()) else {
+            return violation(CHECKER, format!("a `welcome` that lacks something: {told}"));
+        };
+        let new = Identity { token: token.into(), member: member.into(), outdated: None, presented: None };
+        let Some(id) = id else {
+            if !matches!(self.phase, Phase::Opening { .. }) {
+                return violation(CHECKER, "a second `welcome` that nobody asked for");
+            }
+            self.failures = 0;
+            let Some(identity) = &self.identity else {
+                self.identity = Some(new);
+                self.phase = Phase::Open;
+                self.ask_for_rooms(scene);
+                return Ok(());
+            };
+            let outdated = identity.outdated.clone().filter(|(_, run)| *run == scene.run);
+            let is_old = outdated.is_some() && scene.random.below(1000) < scene.mix.habits.old_token;
+            let token = match outdated.filter(|_| is_old) {
+                Some((token, _)) => token,
+                None => identity.token.clone(),
+            };
+            self.provisional = Some(new);
+            self.resume(token, is_old, scene);
+            return Ok(());
+        };
+        let Some(Asked::Resume { token: presented, .. }) = self.asked.remove(&id) else {
+            return violation(CHECKER, format!("a `welcome` to {id}, which was no resume"));
+        };
+        let Some(old) = &self.identity else { return Ok(()) };
+        if old.member != member {
+            return violation(CHECKER, format!("{} resumed and became {member}", old.member));
+        }
+        scene.tally.resumes += 1;
+        let run = scene.links.get(link).run;
+        let before = old.presented.clone().filter(|(token, _)| *token != presented);
+        let outdated = before.or_else(|| old.outdated.clone()).filter(|(_, of)| *of == run);
+        self.identity = Some(Identity { outdated, presented: Some((presented, run)), ..new });
+        self.provisional = None;
+        self.phase = Phase::Open;
+        for view in self.rooms.values_mut().filter(|view| !view.is_joined && view.start == Start::Unnamed) {
+            // If the server did not know of it, this is a join.
+            view.asked = None;
+        }
+        self.ask_for_rooms(scene);
+        Ok(())
+    }
+
+    /// Asks for its session, from where it is in each room.
+    fn resume(&mut self, token: String, is_outdated: bool, scene: &mut Scene) {
+        scene.tally.actions += 1;
+        let id = self.ask(Asked::Resume { token: token.clone(), is_outdated });
+        let forgets = scene.random.chance(scene.mix.habits.forgets);
+        let mut cursors = Vec::new();
+        for view in self.rooms.values_mut().filter(|view| view.next > 0) {
+            view.asked = Some(None);
+            if forgets && scene.random.coin() {
+                view.start = Start::Unnamed;
+                continue;
+            }
+            view.start = Start::Cursor;
+            cursors.push(format!("\"r{}\":{{\"epoch\":\"{}\",\"seq\":{}}}", view.room, view.epoch, view.next - 1));
+        }
+        let cursors = cursors.join(",");
+        let text =
+            format!("{{\"type\":\"resume\",\"id\":{id},\"session\":\"{token}\",\"cursors\":{{{cursors}}}}}");
+        self.phase = Phase::Resuming { id, since: scene.now };
+        self.say(&text, scene);
+    }
+
+    /// Its session is no more: it is somebody new, in the same places.
+    fn begin_anew(&mut self, scene: &mut Scene) {
+        self.identity = self.provisional.take();
+        // Keys count per session, so a repeat could be stored twice.
+        self.outbox.retain(|draft| draft.tries == 0);
+        self.used_key = None;
+        self.rooms.values_mut().for_each(View::detach);
+        self.phase = Phase::Open;
+        self.ask_for_rooms(scene);
+    }
+
+    fn joined(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let Some(room) = told["room"].as_str().and_then(|name| scene.model.room(name)) else {
+            return violation(CHECKER, format!("no such room: {told}"));
+        };
+        if let Some(id) = id
+            && !matches!(self.asked.remove(&id), Some(Asked::Join { room: asked }) if asked == room)
+        {
+            return violation(CHECKER, format!("{id} was no join of r{room}: {told}"));
+        }
+        // The server may know of a room that was left by what was lost with a link.
+        let view = self.rooms.entry(room).or_insert_with(|| {
+            let mut view = View::new(room, "full");
+            (view.asked, view.start) = (Some(None), Start::Unnamed);
+            view
+        });
+        view.joined(link, told, scene)
+    }
+
+    fn forget_url_joins(&mut self) {
+        self.rooms.retain(|_, view| view.next > 0);
+    }
+
+    // Talk.
+
+    fn message(&mut self, link: usize, told: &Value, scene: &mut Scene) -> Checked {
+        let (seq, at, body) = said(told);
+        let name = told["from"]["name"].as_str().unwrap_or_default().to_owned();
+        let room = told["room"].as_str().and_then(|name| scene.model.room(name)).unwrap_or(usize::MAX);
+        self.with_view(told, scene, |view, scene| view.message(seq, at, scene))?;
+        if scene.is_of_this_epoch(link) {
+            scene.model.heard(room, seq, at, body, &name)?;
+        }
+        // Of what it sent once, over this socket, it hears the answer first.
+        match self.outbox.iter().find(|draft| draft.body == body && draft.is_open && draft.tries == 1) {
+            Some(_) => violation(CHECKER, format!("c{} hears its own body {body} before the ack", self.index)),
+            None => Ok(()),
+        }
+    }
+
+    fn ack(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let (seq, at, _) = said(told);
+        let room = told["room"].as_str().and_then(|name| scene.model.room(name));
+        let (body, room) = match (id.and_then(|id| self.asked.remove(&id)), room) {
+            (Some(Asked::Send { body }), Some(room)) => (body, room),
+            (Some(Asked::Reuse { room, body, run }), Some(_)) if run == scene.run => {
+                return violation("3: a key is stored once", format!("r{room}: a used key was taken for body {body}"));
+            }
+            // The log that knew the key may be gone.
+            (Some(Asked::Reuse { .. }), _) => return Ok(()),
+            _ => return violation(CHECKER, format!("an answer to nothing that c{} asked: {told}", self.index)),
+        };
+        scene.tally.acks += 1;
+        scene.tally.duplicates += u64::from(told["duplicate"] == true);
+        if let Some(index) = self.outbox.iter().position(|draft| draft.body == body) {
+            let draft = self.outbox.remove(index);
+            if draft.room != room {
+                return violation(CHECKER, format!("body {body} was for r{}: {told}", draft.room));
+            }
+            self.used_key = draft.key.map(|key| (room, key, scene.links.get(link).run)).or(self.used_key.take());
+        }
+        if scene.is_of_this_epoch(link) { scene.model.acknowledged(room, seq, at, body) } else { Ok(()) }
+    }
+
+    fn left(&mut self, id: Option<u64>, told: &Value, _scene: &mut Scene) -> Checked {
+        let Some(Asked::Leave { room }) = id.and_then(|id| self.asked.remove(&id)) else {
+            return violation(CHECKER, format!("left without having asked: {told}"));
+        };
+        self.rooms.remove(&room);
+        Ok(())
+    }
+
+    fn history(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        match id.and_then(|id| self.asked.remove(&id)) {
+            Some(Asked::History { room, limit }) => self.page(link, room, limit, told, scene),
+            _ => violation(CHECKER, format!("a page that c{} did not ask for: {told}", self.index)),
+        }
+    }
+
+    /// A page of history: what the log holds, without a hole.
+    pub(super) fn page(&mut self, link: usize, room: usize, limit: u64, told: &Value, scene: &mut Scene) -> Checked {
+        scene.tally.pages += 1;
+        let messages: Vec<&Value> = told["messages"].as_array().into_iter().flatten().collect();
+        let mut next = None;
+        if messages.len() as u64 > limit {
+            return violation(CHECKER, format!("a page of {} messages where {limit} were asked for", messages.len()));
+        }
+        for message in messages {
+            let (seq, at, body) = said(message);
+            if next.is_some_and(|next| next != seq) {
+                return violation(CHECKER, format!("a page with a hole before {seq}: {told}"));
+            }
+            next = Some(seq + 1);
+            if scene.is_of_this_epoch(link) {
+                let name = message["from"]["name"].as_str().unwrap_or_default();
+                scene.model.heard(room, seq, at, body, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        match id.map(|id| self.asked.remove(&id)) {
+            None => self.with_view(told, scene, |view, scene| {
+                view.members(told, scene);
+                Ok(())
+            }),
+            Some(Some(Asked::Members { room })) if told["room"] == *scene.model.rooms[room].id.as_str() => Ok(()),
+            Some(_) => violation(CHECKER, format!("a list that c{} did not ask for: {told}", self.index)),
+        }
+    }
+
+    /// What was queued before this pong has been heard, and nothing else (DESIGN: `heads`).
+    fn pong(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let Some(Asked::Ping) = id.and_then(|id| self.asked.remove(&id)) else {
+            return violation(CHECKER, format!("a pong to nothing that c{} asked", self.index));
+        };
+        scene.tally.pongs += 1;
+        let heads = told["heads"].as_object().map_or(0, serde_json::Map::len);
+        for view in self.rooms.values().filter(|view| view.is_joined) {
+            let head = told["heads"][scene.model.rooms[view.room].id.as_str()].as_u64();
+            if head != Some(view.next - 1) {
+                let text = format!("r{}: {} was heard before a pong that says {head:?}", view.room, view.next - 1);
+                return violation("2: every message once and in order", text);
+            }
+        }
+        if heads != self.rooms.values().filter(|view| view.is_joined).count() {
+            return violation(CHECKER, format!("a pong that tells of other rooms: {told}"));
+        }
+        if let (Some(token), Some(identity)) = (told["session"].as_str(), &mut self.identity) {
+            identity.token = token.to_owned();
+        }
+        Ok(())
+    }
+
+    // Refusals and ends.
+
+    fn error(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let code = told["code"].as_str().unwrap_or_default().to_owned();
+        let wait = told["retry_after_ms"].as_u64().unwrap_or(200) * MILLISECOND;
+        let is_wait = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
+        scene.tally.rate_limited += u64::from(code == "rate_limited");
+        scene.tally.unavailable += u64::from(code == "storage_unavailable");
+        let Some(id) = id else {
+            // Of a join by URL, of a signal, of nonsense, or of a room that was to be given back.
+            let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
+            if !is_expected {
+                return violation(CHECKER, format!("a refusal of nothing: {told}"));
+            }
+            for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
+                view.asked = None;
+            }
+            return Ok(());
+        };
+        if code == "too_many_rooms" && !self.asked.contains_key(&id) {
+            // Of a return: some of what it named has no place.
+            self.rooms.retain(|_, view| view.is_joined);
+            return Ok(());
+        }
+        let Some(asked) = self.asked.remove(&id) else {
+            return violation(CHECKER, format!("a refusal of nothing that c{} asked: {told}", self.index));
+        };
+        match (asked, code.as_str()) {
+            (Asked::Send { body }, "rate_limited" | "storage_unavailable" | "not_joined") => {
+                let due = scene.now + wait;
+                let stored = code == "storage_unavailable";
+                self.outbox.retain(|draft| draft.body != body || draft.key.is_some() || !stored);
+                if let Some(draft) = self.outbox.iter_mut().find(|draft| draft.body == body) {
+                    draft.is_open = false;
+                    draft.due = due;
+                }
+                Ok(())
+            }
+            (Asked::Reuse { .. }, "key_reused") => {
+                scene.tally.keys_reused += 1;
+                Ok(())
+            }
+            (Asked::Join { room }, "rate_limited" | "storage_unavailable" | "not_joined") => {
+                if let Some(view) = self.rooms.get_mut(&room).filter(|view| !view.is_joined) {
+                    view.asked = None;
+                }
+                Ok(())
+            }
+            (Asked::Join { room }, "already_joined") if self.rooms.get(&room).is_some_and(|v| v.start == Start::Unnamed) => {
+                let view = self.rooms.get_mut(&room).filter(|view| !view.is_joined);
+                view.into_iter().for_each(|view| view.asked = Some(None));
+                Ok(())
+            }
+            (Asked::Join { room }, "too_many_rooms") => {
+                self.rooms.remove(&room);
+                Ok(())
+            }
+            (Asked::Leave { .. }, "rate_limited") => Ok(()),
+            (Asked::Resume { .. }, "rate_limited") => {
+                self.abandon(scene);
+                Ok(())
+            }
+            (Asked::Resume { is_outdated, .. }, "not_resumable") => {
+                match self.identity.clone().filter(|_| is_outdated) {
+                    Some(identity) => {
+                        scene.tally.old_tokens += 1;
+                        self.resume(identity.token, false, scene);
+                    }
+                    None => {
+                        scene.tally.not_resumable += 1;
+                        self.begin_anew(scene);
+                    }
+                }
+                Ok(())
+            }
+            (Asked::Nonsense, "unknown_type" | "bad_field" | "bad_json" | "rate_limited") => Ok(()),
+            (
+                Asked::Reuse { .. } | Asked::History { .. } | Asked::Members { .. },
+                "rate_limited" | "storage_unavailable" | "not_joined",
+            ) => Ok(()),
+            (Asked::Ping, "rate_limited") => {
+                // An answer all the same.
+                self.pinged = None;
+                Ok(())
+            }
+            _ => violation(CHECKER, format!("a refusal on link {link} that does not fit: {told}")),
+        }
+    }
+
+    fn closed(&mut self, link: usize, code: Option<u16>, scene: &mut Scene) -> Checked {
+        self.trace(scene, || format!("hears link {link} close with {code:?}"));
+        let is_own = matches!(self.phase, Phase::Closing { .. });
+        let mut wait = self.back_off(scene);
+        match code {
+            _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
+            // What it had asked for on a socket that it gave up came late, and took the session there.
+            Some(4001) => scene.tally.superseded += 1,
+            Some(1001 | 1008 | 4002 | 4004) => {}
+            _ => return violation(CHECKER, format!("c{} is closed with {code:?}", self.index)),
+        }
+        let bytes = wire::close(code, &mut scene.random);
+        scene.client_writes(link, &bytes);
+        scene.client_closes(link);
+        self.drop_link(scene, wait);
+        Ok(())
+    }
+
+    /// Something was said on a socket that it has given up.
+    pub(super) fn hear_old(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        let Some(reader) = self.old.get_mut(&link) else { return Ok(()) };
+        loop {
+            match reader.next() {
+                Ok(Some(Said::Close(code))) => {
+                    scene.tally.resumed_elsewhere += u64::from(code == Some(4001));
+                    scene.client_closes(link);
+                    self.old.remove(&link);
+                    return Ok(());
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(fault) => return violation("wire", fault),
+            }
+        }
+        if scene.links.get(link).has_ended() {
+            scene.client_closes(link);
+            self.old.remove(&link);
+        }
+        Ok(())
+    }
+}
+
+/// Seq, time and the body's number of a message.
+fn said(told: &Value) -> (u64, u64, u64) {
+    let seq = told["seq"].as_u64().unwrap_or(0);
+    (seq, told["at"].as_u64().unwrap_or(0), told["body"].as_str().map_or(u64::MAX, number))
+}

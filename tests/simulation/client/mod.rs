@@ -1,0 +1,281 @@
+//! A client that uses the real protocol: it comes by a new link, gets its session back with its token and its cursors,
+//! repeats what was not acknowledged under the same key, backs off. What it does next, `acts` says; what it makes of
+//! what it hears, `hears`; what it does over HTTP, `errands`.
+
+mod acts;
+mod errands;
+mod hears;
+mod view;
+
+use std::collections::BTreeMap;
+
+use super::agenda::{Event, MILLISECOND, Micros, SECOND};
+use super::scene::{Checked, Scene};
+use super::wire::Reader;
+use errands::{Errand, Post};
+pub use view::View;
+use view::Start;
+
+/// Silence after which it asks whether somebody is there, and then how long it waits.
+const QUIET: Micros = 15 * SECOND;
+const PATIENCE: Micros = 10 * SECOND;
+
+pub struct Client {
+    pub index: usize,
+    pub phase: Phase,
+    /// Its socket.
+    link: Option<usize>,
+    reader: Reader,
+    reading: Reading,
+    heard: Micros,
+    pinged: Option<Micros>,
+    /// Attempts to connect that failed in a row.
+    failures: u32,
+    pub identity: Option<Identity>,
+    /// Who it would be on this socket, if it does not get its session back.
+    provisional: Option<Identity>,
+    pub rooms: BTreeMap<usize, View>,
+    outbox: Vec<Draft>,
+    asked: BTreeMap<u64, Asked>,
+    next_id: u64,
+    /// A key that was acknowledged, with its room and the start of the server.
+    used_key: Option<(usize, String, u32)>,
+    /// Sockets that it has given up and not closed.
+    old: BTreeMap<usize, Reader>,
+    errands: BTreeMap<usize, Errand>,
+    posts: Vec<Post>,
+    /// Nonsense sent on this socket, that may be answered without a number.
+    nonsense: u32,
+    is_leaving: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Away { until: Micros },
+    /// It waits for `welcome`.
+    Opening { since: Micros },
+    /// It waits to get its session back.
+    Resuming { id: u64, since: Micros },
+    Open,
+    /// It has sent a close frame.
+    Closing { since: Micros },
+}
+
+/// How it reads what comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    All,
+    /// Not before this time.
+    Stopped { until: Micros },
+    /// So many bytes each time that it does something.
+    Dripping { bytes: usize, until: Micros },
+}
+
+#[derive(Clone)]
+pub struct Identity {
+    token: String,
+    pub member: String,
+    /// A token that was presented and answered with a later one which was presented, too: it is good no more. With the
+    /// start of the server that knows so.
+    outdated: Option<(String, u32)>,
+    /// The last token that was presented and answered.
+    presented: Option<(String, u32)>,
+}
+
+/// Something that it wants said.
+struct Draft {
+    room: usize,
+    key: Option<String>,
+    body: u64,
+    text: String,
+    /// It was sent on the present link, and not answered there.
+    is_open: bool,
+    /// Not to be sent before.
+    due: Micros,
+    tries: u32,
+}
+
+/// A request that is not answered.
+enum Asked {
+    Join { room: usize },
+    Leave { room: usize },
+    Send { body: u64 },
+    /// With a key that was used for something else.
+    Reuse { room: usize, body: u64, run: u32 },
+    History { room: usize, limit: u64 },
+    Members { room: usize },
+    Resume { token: String, is_outdated: bool },
+    Ping,
+    Nonsense,
+}
+
+impl Client {
+    pub fn new(index: usize) -> Client {
+        Client {
+            index,
+            phase: Phase::Away { until: 0 },
+            link: None,
+            reader: Reader::default(),
+            reading: Reading::All,
+            heard: 0,
+            pinged: None,
+            failures: 0,
+            identity: None,
+            provisional: None,
+            rooms: BTreeMap::new(),
+            outbox: Vec::new(),
+            asked: BTreeMap::new(),
+            next_id: 0,
+            used_key: None,
+            old: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            posts: Vec::new(),
+            nonsense: 0,
+            is_leaving: false,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("c{}", self.index)
+    }
+
+    fn trace(&self, scene: &mut Scene, what: impl FnOnce() -> String) {
+        scene.trace.line(scene.now, format_args!("c{}", self.index), what);
+    }
+
+    // Links.
+
+    /// The socket is of no use any more: it comes back after a while.
+    fn drop_link(&mut self, scene: &mut Scene, wait: Micros) {
+        self.link = None;
+        self.provisional = None;
+        self.reader = Reader::default();
+        self.reading = Reading::All;
+        self.pinged = None;
+        self.asked.clear();
+        self.nonsense = 0;
+        self.rooms.values_mut().for_each(View::detach);
+        // Whether something without a key was stored, nobody can find out.
+        self.outbox.retain(|draft| draft.key.is_some() || draft.tries == 0);
+        for draft in &mut self.outbox {
+            draft.is_open = false;
+            draft.due = scene.now;
+        }
+        self.phase = Phase::Away { until: scene.now + wait };
+    }
+
+    /// Exponential, with chance in it.
+    fn back_off(&mut self, scene: &mut Scene) -> Micros {
+        self.failures = (self.failures + 1).min(6);
+        scene.random.within((50 * MILLISECOND, (100 * MILLISECOND) << self.failures))
+    }
+
+    /// It gives its socket up, in one of the ways in which that happens.
+    fn abandon(&mut self, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        match scene.random.below(4) {
+            0 => scene.client_closes(link),
+            1 => scene.client_resets(link),
+            2 => scene.client_vanishes(link),
+            _ => drop(self.old.insert(link, std::mem::take(&mut self.reader))),
+        }
+        let wait = self.back_off(scene);
+        self.drop_link(scene, wait);
+    }
+
+    /// Bytes have come on a link.
+    pub fn bytes(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        if self.link == Some(link) {
+            if self.reading == Reading::All {
+                self.read(link, usize::MAX, scene)?;
+            }
+            return Ok(());
+        }
+        if self.errands.contains_key(&link) {
+            return self.errand_bytes(link, scene);
+        }
+        let bytes = scene.client_reads(link, usize::MAX);
+        let Some(reader) = self.old.get_mut(&link) else { return Ok(()) };
+        reader.push(&bytes);
+        self.hear_old(link, scene)
+    }
+
+    /// It reads so many bytes of its socket, and what they say.
+    fn read(&mut self, link: usize, most: usize, scene: &mut Scene) -> Checked {
+        let bytes = scene.client_reads(link, most);
+        if !bytes.is_empty() {
+            self.heard = scene.now;
+            self.pinged = None;
+            self.reader.push(&bytes);
+            while self.link == Some(link) {
+                match self.reader.next() {
+                    Ok(None) => break,
+                    Ok(Some(said)) => self.hear(link, said, scene)?,
+                    Err(fault) => return super::scene::violation("wire", fault),
+                }
+            }
+        }
+        if self.link == Some(link) && scene.links.get(link).has_ended() {
+            self.trace(scene, || format!("link {link} has ended"));
+            scene.client_closes(link);
+            let wait = self.back_off(scene);
+            self.drop_link(scene, wait);
+        }
+        Ok(())
+    }
+
+    /// A link broke.
+    pub fn lost(&mut self, link: usize, scene: &mut Scene) {
+        if self.link == Some(link) {
+            self.trace(scene, || format!("link {link} is lost"));
+            let wait = self.back_off(scene);
+            self.drop_link(scene, wait);
+        } else if self.errands.contains_key(&link) {
+            self.errand_over(link, scene);
+        } else {
+            self.old.remove(&link);
+        }
+    }
+
+    // For those who watch.
+
+    /// Has it all that it wanted, and all that its rooms hold? If not, what is missing.
+    pub fn is_settled(&self, scene: &Scene) -> Result<(), String> {
+        if self.phase != Phase::Open {
+            return Err(format!("c{} is {:?}", self.index, self.phase));
+        }
+        if let Some(draft) = self.outbox.first() {
+            return Err(format!("c{} has not heard of body {} for r{}", self.index, draft.body, draft.room));
+        }
+        if !self.posts.is_empty() || !self.errands.is_empty() {
+            return Err(format!("c{} waits for an answer over HTTP", self.index));
+        }
+        for view in self.rooms.values() {
+            let told = scene.model.rooms[view.room].told;
+            if !view.is_joined || view.next <= told {
+                let state = if view.is_joined { "hears" } else { "is not in" };
+                return Err(format!("c{} {state} r{}: it stands before {}, and {told} was told", self.index, view.room, view.next));
+            }
+        }
+        Ok(())
+    }
+
+    /// Is it in this room?
+    pub fn is_in(&self, room: usize) -> bool {
+        self.rooms.get(&room).is_some_and(|view| view.is_joined)
+    }
+
+    /// Who it is to others.
+    pub fn member(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.member.as_str())
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.link.is_none() && self.old.is_empty() && self.errands.is_empty()
+    }
+
+    /// When it does the next thing.
+    pub fn plan(&self, scene: &mut Scene) {
+        scene.later(scene.mix.think, Event::Act { client: self.index });
+    }
+}

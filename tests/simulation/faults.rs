@@ -1,0 +1,225 @@
+//! Which faults a run has, and how often. Each run draws its own mix, in which some do not happen at all: what always
+//! breaks hides what only breaks when the rest works.
+
+use super::agenda::{MILLISECOND, Micros, SECOND};
+use super::limits::Limits;
+use super::random::{Ppm, Random};
+
+pub struct Mix {
+    pub limits: Limits,
+    pub clients: usize,
+    pub rooms: usize,
+    /// How long a client thinks between two things that it does.
+    pub think: (Micros, Micros),
+    pub network: NetworkFaults,
+    pub store: StoreFaults,
+    pub server: ServerFaults,
+    pub habits: Habits,
+}
+
+#[derive(Clone, Copy)]
+pub struct NetworkFaults {
+    /// From one end to the other.
+    pub latency: (Micros, Micros),
+    /// Bytes that arrive at once, at most.
+    pub chunk: usize,
+    /// What the kernels hold for a peer that does not read, in bytes.
+    pub window: usize,
+    /// Of each movement of bytes.
+    pub reset: Ppm,
+    pub silence: Ppm,
+}
+
+#[derive(Clone, Copy)]
+pub struct StoreFaults {
+    pub commit: (Micros, Micros),
+    pub read: (Micros, Micros),
+    /// From the decision to the loop.
+    pub answer: (Micros, Micros),
+    /// Writes that one transaction takes, at most.
+    pub batch: usize,
+    /// Of each transaction.
+    pub fails: Ppm,
+    /// It is stored, and called failed.
+    pub unsure: Ppm,
+    pub read_fails: Ppm,
+    pub repeats: Ppm,
+    /// Reads answer in another order than they were asked.
+    pub shuffles: bool,
+    /// The log in memory answers as soon as it is asked, as the real one does.
+    pub inline: bool,
+}
+
+#[derive(Clone, Copy)]
+pub struct ServerFaults {
+    /// The time between two of each, about; 0 for never.
+    pub kill: Micros,
+    pub power_cut: Micros,
+    pub stop: Micros,
+    pub suspend: Micros,
+    pub set_clock: Micros,
+    pub disk_full: Micros,
+    /// How long it is gone.
+    pub down: (Micros, Micros),
+    /// What a turn of the loop takes, at most.
+    pub turn: Micros,
+    /// Of the monotonic clock, in thousandths.
+    pub speed: u64,
+    /// What the wall clock shows at first, in microseconds since 1970.
+    pub wall: Micros,
+}
+
+/// What clients do beside talking: weights against 1000 of a send, 0 for never.
+#[derive(Clone, Copy)]
+pub struct Habits {
+    pub join: usize,
+    pub leave: usize,
+    pub history: usize,
+    pub members: usize,
+    pub signal: usize,
+    pub ping: usize,
+    pub post: usize,
+    pub browse: usize,
+    pub stall: usize,
+    pub trickle: usize,
+    pub close: usize,
+    pub reset: usize,
+    pub vanish: usize,
+    pub half_close: usize,
+    pub second_socket: usize,
+    pub old_token: usize,
+    pub reuse_key: usize,
+    pub garbage: usize,
+    /// Of each return: some rooms are not named.
+    pub forgets: Ppm,
+    /// Of each send: it has no key.
+    pub keyless: Ppm,
+    /// Of each frame: it is sent in parts.
+    pub fragments: Ppm,
+}
+
+/// Wall time at which most runs begin, in microseconds since 1970.
+const USUAL_WALL: Micros = 1_790_000_000 * SECOND;
+
+impl Mix {
+    pub fn draw(random: &mut Random) -> Mix {
+        let limits = Limits::draw(random);
+        let quickest = random.magnitude((100, 100 * MILLISECOND));
+        Mix {
+            limits,
+            clients: random.magnitude((1, 24)) as usize,
+            rooms: random.magnitude((1, 6)) as usize,
+            think: (quickest, quickest + random.magnitude((MILLISECOND, 2 * SECOND))),
+            network: NetworkFaults::draw(random),
+            store: StoreFaults::draw(random),
+            server: ServerFaults::draw(random),
+            habits: Habits::draw(random),
+        }
+    }
+
+    /// All faults end: links are quick and whole, the disk does, nobody is killed.
+    pub fn calm_down(&mut self) {
+        self.network.latency = (100, 2 * MILLISECOND);
+        self.network.reset = 0;
+        self.network.silence = 0;
+        self.store.fails = 0;
+        self.store.unsure = 0;
+        self.store.read_fails = 0;
+        self.store.repeats = 0;
+        self.store.commit = (100, 5 * MILLISECOND);
+        self.store.read = (100, 5 * MILLISECOND);
+        self.store.answer = (10, MILLISECOND);
+        self.server.turn = self.server.turn.min(MILLISECOND);
+        self.think = (20 * MILLISECOND, 200 * MILLISECOND);
+    }
+}
+
+/// Every second run has this fault; its probability is drawn, in millionths.
+fn sometimes(random: &mut Random, first: u64, last: u64) -> Ppm {
+    if random.coin() { random.magnitude((first, last)) as Ppm } else { 0 }
+}
+
+/// From zero to some time.
+fn up_to(random: &mut Random, last: Micros) -> (Micros, Micros) {
+    let longest = random.magnitude((10, last));
+    (longest / 10, longest)
+}
+
+impl NetworkFaults {
+    fn draw(random: &mut Random) -> NetworkFaults {
+        NetworkFaults {
+            latency: up_to(random, 200 * MILLISECOND),
+            chunk: if random.coin() { usize::MAX } else { random.magnitude((1, 4096)) as usize },
+            window: random.magnitude((256, 65_536)) as usize,
+            reset: sometimes(random, 100, 20_000),
+            silence: sometimes(random, 100, 5000),
+        }
+    }
+}
+
+impl StoreFaults {
+    fn draw(random: &mut Random) -> StoreFaults {
+        StoreFaults {
+            commit: up_to(random, 500 * MILLISECOND),
+            read: up_to(random, 500 * MILLISECOND),
+            answer: up_to(random, 50 * MILLISECOND),
+            batch: if random.coin() { usize::MAX } else { random.magnitude((1, 16)) as usize },
+            fails: sometimes(random, 1000, 200_000),
+            unsure: sometimes(random, 1000, 200_000),
+            read_fails: sometimes(random, 1000, 200_000),
+            repeats: sometimes(random, 1000, 50_000),
+            shuffles: random.coin(),
+            inline: random.coin(),
+        }
+    }
+}
+
+impl ServerFaults {
+    fn draw(random: &mut Random) -> ServerFaults {
+        let every = |random: &mut Random| match random.coin() {
+            true => random.magnitude((2 * SECOND, 120 * SECOND)),
+            false => 0,
+        };
+        ServerFaults {
+            kill: every(random),
+            power_cut: every(random),
+            stop: every(random),
+            suspend: every(random),
+            set_clock: every(random),
+            disk_full: every(random),
+            down: up_to(random, 20 * SECOND),
+            turn: random.magnitude((1, 20 * MILLISECOND)),
+            speed: random.within((500, 2000)),
+            wall: if random.below(4) == 0 { 0 } else { USUAL_WALL },
+        }
+    }
+}
+
+impl Habits {
+    fn draw(random: &mut Random) -> Habits {
+        let mut some = |most: u64| if random.coin() { random.magnitude((1, most)) as usize } else { 0 };
+        Habits {
+            join: 50 + some(300),
+            leave: some(100),
+            history: some(200),
+            members: some(100),
+            signal: some(300),
+            ping: some(300),
+            post: some(100),
+            browse: some(50),
+            stall: some(60),
+            trickle: some(60),
+            close: some(30),
+            reset: some(60),
+            vanish: some(30),
+            half_close: some(30),
+            second_socket: some(60),
+            old_token: some(30),
+            reuse_key: some(30),
+            garbage: some(30),
+            forgets: some(200_000) as Ppm,
+            keyless: some(200_000) as Ppm,
+            fragments: some(200_000) as Ppm,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The server's limits of one run: small ones, so that each is reached, within the relations that the settings keep.
+
+use racerd::conn::{ConnLimits, Rate};
+use racerd::engine::Admission;
+use racerd::engine::chat::ChatLimits;
+use racerd::http::head::HeadLimits;
+use racerd::hub::HubLimits;
+use racerd::protocol::server::Limits as WelcomeLimits;
+use racerd::types::Durability;
+use racerd::ws;
+
+use super::random::Random;
+
+/// The most that racerd's own JSON adds to a body, in bytes, as its settings count it.
+pub const ENVELOPE: usize = 1024;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub durability: Durability,
+    pub max_message: usize,
+    pub page_bytes: usize,
+    pub page_messages: u32,
+    pub queue_bytes: usize,
+    pub reply_bytes: usize,
+    pub append_bytes: usize,
+    pub read_budget: usize,
+    pub in_flight: u16,
+    pub rooms_per_session: usize,
+    pub presence_max: usize,
+    pub reads_in_flight: usize,
+    pub delivery_budget: usize,
+    pub detached_max: usize,
+    pub parked_max: usize,
+    /// Bytes of a room's messages, and of all, that the log keeps.
+    pub room_bytes: usize,
+    pub total_bytes: usize,
+    /// Milliseconds.
+    pub resume_within: u64,
+    pub write_wait: u64,
+    pub ping_period: u64,
+    pub pong_wait: u64,
+    pub drain_timeout: u64,
+    /// Seconds.
+    pub park_for: u64,
+    /// A second; 0 for no limit.
+    pub request_rate: u32,
+    /// A minute.
+    pub error_budget: u32,
+    pub handshake_rate: u32,
+    pub connections_per_address: u32,
+}
+
+impl Limits {
+    pub fn draw(random: &mut Random) -> Limits {
+        let magnitude = |random: &mut Random, first: usize, last: usize| {
+            random.magnitude((first as u64, last as u64)) as usize
+        };
+        // A return with its token and its cursors is one message.
+        let max_message = magnitude(random, 768, 4096);
+        let page_bytes = magnitude(random, 1024, 16_384);
+        let least = max_message.max(page_bytes) + ENVELOPE;
+        let ping_period = random.within((2000, 30_000));
+        let is_kept = random.coin();
+        let room_bytes = if is_kept { usize::MAX } else { magnitude(random, 1024, 32_768) };
+        let total_bytes = if is_kept || random.coin() { usize::MAX } else { room_bytes * 2 };
+        Limits {
+            durability: *random.pick(&[Durability::Full, Durability::Full, Durability::Normal, Durability::Memory]),
+            max_message,
+            page_bytes,
+            page_messages: magnitude(random, 1, 200) as u32,
+            queue_bytes: least + magnitude(random, 1, 65_536),
+            reply_bytes: least + magnitude(random, 1, 32_768),
+            append_bytes: max_message + ENVELOPE + magnitude(random, 1, 65_536),
+            read_budget: magnitude(random, 1024, 65_536),
+            in_flight: magnitude(random, 1, 32) as u16,
+            rooms_per_session: magnitude(random, 1, 16),
+            presence_max: magnitude(random, 1, 128) - 1,
+            reads_in_flight: magnitude(random, 1, 8),
+            delivery_budget: magnitude(random, 1, 1000),
+            detached_max: magnitude(random, 1, 128) - 1,
+            parked_max: magnitude(random, 1, 1024),
+            room_bytes,
+            total_bytes,
+            resume_within: if random.below(8) == 0 { 0 } else { random.magnitude((500, 30_000)) },
+            write_wait: random.within((1000, 10_000)),
+            ping_period,
+            pong_wait: (ping_period * 10).div_ceil(9) + random.within((0, 30_000)),
+            drain_timeout: random.within((500, 10_000)),
+            park_for: random.magnitude((60, 604_800)),
+            request_rate: if random.coin() { 0 } else { random.within((5, 50)) as u32 },
+            error_budget: if random.coin() { 0 } else { random.within((5, 40)) as u32 },
+            handshake_rate: if random.below(4) > 0 { 0 } else { random.within((1, 20)) as u32 },
+            connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
+        }
+    }
+
+    /// What one turn of a room may say at once, in bytes: two of them fit into a queue.
+    pub fn batch_bytes(&self) -> usize {
+        self.queue_bytes / 2
+    }
+
+    pub fn conn(&self) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits { max_body: self.max_message, ..HeadLimits::default() },
+            ws: ws::Limits { max_message: self.max_message, max_fragments: 16, binary: false },
+            queue_bytes: self.queue_bytes,
+            reply_bytes: self.reply_bytes,
+            in_flight: self.in_flight,
+            header_timeout: 10_000,
+            keep_alive: 20_000,
+            write_wait: self.write_wait,
+            pong_wait: self.pong_wait,
+            ping_period: self.ping_period,
+        }
+    }
+
+    pub fn hub(&self) -> HubLimits {
+        HubLimits {
+            rooms_per_session: self.rooms_per_session,
+            presence_max: self.presence_max,
+            page_bytes: self.page_bytes,
+            page_messages: self.page_messages,
+            reads_in_flight: self.reads_in_flight,
+            delivery_budget: self.delivery_budget,
+            batch_bytes: self.batch_bytes(),
+            resume_within: self.resume_within,
+            detached_max: self.detached_max,
+        }
+    }
+
+    pub fn chat(&self) -> ChatLimits {
+        let burst = self.request_rate.saturating_mul(5);
+        ChatLimits {
+            append_bytes: self.append_bytes,
+            body_depth: 8,
+            requests: Rate::new(self.request_rate, 1000, burst),
+            errors: Rate::new(self.error_budget, 60_000, self.error_budget),
+            welcome: WelcomeLimits {
+                max_message_size: self.max_message,
+                in_flight: usize::from(self.in_flight),
+                rooms_per_session: self.rooms_per_session,
+                page_bytes: self.page_bytes,
+                request_rate: self.request_rate,
+                ping_period: self.ping_period,
+                durability: self.durability,
+            },
+            resume_within: self.resume_within,
+            park_for: self.park_for,
+        }
+    }
+
+    pub fn admission(&self) -> Admission {
+        let rate = Rate::new(self.handshake_rate, 1000, self.handshake_rate.max(1) * 2);
+        Admission::new(self.connections_per_address, rate, Rate::new(0, 1000, 1))
+    }
+}

@@ -1,0 +1,150 @@
+//! The simulator: the real engine, hub, protocol, codec and connections, bytes in and bytes out, under a virtual clock,
+//! with a simulated network, a simulated store and many clients that use the real protocol, all from one number. No
+//! socket, no thread, no sleeping. What it checks after each step is in `model`, `client::view`, `bounds` and `world`.
+//!
+//!     cargo test --test simulation                                     its share of `cargo test`
+//!     cargo test --test simulation -- --seeds 1200 --actions 1000      so many seeds, so many client actions each
+//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds
+//!     cargo test --test simulation -- --seed 17                        one seed; if it fails, how it came to that
+//!     cargo test --test simulation -- --seed 17 --trace                everything that it did
+//!
+//! A seed that fails is cut to the fewest actions with which it still does, and printed with the end of its trace. The
+//! same seed and number of actions give the same run to the last byte.
+
+mod agenda;
+mod arguments;
+mod bounds;
+mod client;
+mod clock;
+mod faults;
+mod host;
+mod limits;
+mod model;
+mod network;
+mod random;
+mod scene;
+mod store;
+mod tally;
+mod trace;
+mod wire;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use arguments::Arguments;
+use scene::Violation;
+use tally::Tally;
+use world::{Outcome, Plan, run};
+
+/// Lines of the trace that a failure shows.
+const SHOWN: usize = 80;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(Some(arguments)) => arguments,
+        // Another test's name was asked for.
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::from(2);
+        }
+    };
+    match arguments.seed {
+        Some(seed) => one(seed, &arguments),
+        None => many(&arguments),
+    }
+}
+
+/// A run, in which a panic is a violation like others.
+fn judged(plan: Plan) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| run(plan))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violation = Violation { checker: "no panic", text: text.unwrap_or_default() };
+        Outcome { tally: Tally::default(), hash: 0, steps: 0, lines: Vec::new(), violation: Some(violation) }
+    })
+}
+
+fn one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let lines = if arguments.trace { usize::MAX } else { SHOWN };
+    let outcome = judged(Plan { seed, actions: arguments.actions, lines });
+    if arguments.trace || outcome.violation.is_some() {
+        for line in &outcome.lines {
+            println!("{line}");
+        }
+    }
+    print(&outcome.tally);
+    println!("seed {seed}: {} steps, trace {:016x}", outcome.steps, outcome.hash);
+    match outcome.violation {
+        None => ExitCode::SUCCESS,
+        Some(Violation { checker, text }) => {
+            println!("VIOLATION of {checker}: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(arguments: &Arguments) -> ExitCode {
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    for seed in arguments.from..arguments.from + arguments.seeds {
+        let outcome = judged(Plan { seed, actions: arguments.actions, lines: 0 });
+        if outcome.violation.is_some() {
+            fail(seed, arguments.actions);
+            return ExitCode::FAILURE;
+        }
+        tally.add(&outcome.tally);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    print(&tally);
+    let (seeds, actions) = (arguments.seeds, tally.actions);
+    println!("{seeds} seeds, {actions} client actions in {seconds:.1} s: {:.0} a second", actions as f64 / seconds);
+    if !arguments.must_see_all {
+        return ExitCode::SUCCESS;
+    }
+    for (seed, actions) in [(1, 300), (2, 300), (3, 300)] {
+        let hashes = [0, usize::MAX].map(|lines| judged(Plan { seed, actions, lines }).hash);
+        if hashes[0] != hashes[1] {
+            println!("seed {seed} does not run the same way twice");
+            return ExitCode::FAILURE;
+        }
+    }
+    let unseen: Vec<&str> = tally.entries().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+    if !unseen.is_empty() {
+        println!("never happened: {}", unseen.join("; "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Cuts the run short, as far as it still fails, and shows it.
+fn fail(seed: u64, actions: u64) {
+    let fails = |actions| judged(Plan { seed, actions, lines: 0 }).violation.is_some();
+    // What fails with so many actions may not with fewer, so the bisection finds a short run, not the shortest.
+    let (mut passes, mut found) = (0, actions);
+    while found - passes > 1 {
+        let middle = passes + (found - passes) / 2;
+        if fails(middle) {
+            found = middle;
+        } else {
+            passes = middle;
+        }
+    }
+    let outcome = judged(Plan { seed, actions: found, lines: SHOWN });
+    for line in &outcome.lines {
+        println!("{line}");
+    }
+    if let Some(Violation { checker, text }) = outcome.violation {
+        println!("VIOLATION of {checker}: {text}");
+    }
+    println!("seed {seed}, step {}, trace {:016x}; again, with all of its trace:", outcome.steps, outcome.hash);
+    println!("    cargo test --test simulation -- --seed {seed} --actions {found} --trace");
+}
+
+fn print(tally: &Tally) {
+    let entries: Vec<String> =
+        tally.entries().iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    println!("{}", entries.join(", "));
+}

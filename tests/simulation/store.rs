@@ -1,0 +1,365 @@
+//! The simulated store: the real log in memory, behind a disk that is slow, full, failing or unsure, whose commits and
+//! reads overtake each other, and of which a crash leaves exactly what the durability promises.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use racerd::store::{Appended, MemoryLog, Outcome, Read, ReadFailed, StoreEvent, StoreRequest};
+use racerd::types::{Durability, Epoch};
+
+use super::agenda::{Event, Micros, SECOND};
+use super::limits::Limits;
+use super::random::Random;
+use super::scene::{Checked, Scene};
+
+/// What outlives the server.
+#[derive(Clone)]
+pub struct Disk {
+    log: MemoryLog,
+    pub epoch: String,
+    pub token_key: [u8; 32],
+    /// Seconds that servers have run on it, as it knows.
+    pub running: u64,
+}
+
+pub struct Store {
+    pub disk: Disk,
+    /// What a power cut leaves, where a commit is not synced at once.
+    synced: Disk,
+    waiting: VecDeque<StoreRequest>,
+    /// Parkings that could not be stored yet.
+    late: Vec<StoreRequest>,
+    /// When the next transaction is decided.
+    commit_at: Option<Micros>,
+    reads: BTreeMap<u64, Read>,
+    /// On their way to the loop; and whether it is the first time.
+    answers: BTreeMap<u64, (StoreEvent, bool)>,
+    /// What has reached the loop.
+    arrived: Vec<(StoreEvent, bool)>,
+    next: u64,
+    /// When the writer's and the reader's last answers arrive: each keeps its own order.
+    writer_until: Micros,
+    reader_until: Micros,
+    is_full: bool,
+    is_failing: bool,
+    /// Appends that are not answered, and the bytes of their bodies.
+    pub appends: usize,
+    pub append_bytes: usize,
+    /// Reads that are not answered.
+    pub reads_open: usize,
+    pub most_reads_open: usize,
+    since: Micros,
+}
+
+fn new_disk(limits: &Limits, random: &mut Random) -> Disk {
+    let epoch = format!("{:016x}", random.next());
+    let log = MemoryLog::new(Epoch(epoch.as_str().into()), limits.room_bytes, limits.total_bytes);
+    Disk { log: log.with_parked_max(limits.parked_max), epoch, token_key: random.bytes(), running: 0 }
+}
+
+impl Store {
+    pub fn new(limits: &Limits, random: &mut Random) -> Store {
+        let disk = new_disk(limits, random);
+        Store::on(disk.clone(), disk, 0)
+    }
+
+    fn on(disk: Disk, synced: Disk, now: Micros) -> Store {
+        Store {
+            disk,
+            synced,
+            waiting: VecDeque::new(),
+            late: Vec::new(),
+            commit_at: None,
+            reads: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            arrived: Vec::new(),
+            next: 0,
+            writer_until: 0,
+            reader_until: 0,
+            is_full: false,
+            is_failing: false,
+            appends: 0,
+            append_bytes: 0,
+            reads_open: 0,
+            most_reads_open: 0,
+            since: now,
+        }
+    }
+
+    pub fn is_inline(scene: &Scene) -> bool {
+        scene.mix.limits.durability == Durability::Memory && scene.mix.store.inline
+    }
+
+    // As the loop sees it.
+
+    pub fn submit(&mut self, requests: &mut Vec<StoreRequest>, scene: &mut Scene) -> Checked {
+        for request in requests.iter() {
+            match request {
+                StoreRequest::Append(append) => {
+                    self.appends += 1;
+                    self.append_bytes += append.body.len();
+                }
+                StoreRequest::Read(_) => self.reads_open += 1,
+                StoreRequest::Park(_) => scene.tally.parked += 1,
+                StoreRequest::Claim(_) => {}
+            }
+        }
+        self.most_reads_open = self.most_reads_open.max(self.reads_open);
+        if Store::is_inline(scene) {
+            let mut events = Vec::new();
+            self.disk.log.answer(requests, &mut events);
+            for event in events {
+                note(&event, scene)?;
+                self.arrived.push((event, true));
+            }
+            scene.model.look_at(&self.disk.log);
+            return Ok(());
+        }
+        for request in requests.drain(..) {
+            match request {
+                StoreRequest::Read(read) => {
+                    self.next += 1;
+                    self.reads.insert(self.next, read);
+                    scene.later(scene.mix.store.read, Event::Read { number: self.next });
+                }
+                write => self.waiting.push_back(write),
+            }
+        }
+        self.plan_commit(scene);
+        Ok(())
+    }
+
+    fn plan_commit(&mut self, scene: &mut Scene) {
+        if self.commit_at.is_none() && !(self.waiting.is_empty() && self.late.is_empty()) {
+            let time = scene.now + scene.random.within(scene.mix.store.commit);
+            self.commit_at = Some(time);
+            scene.agenda.at(time, Event::Commit);
+        }
+    }
+
+    /// Is this when it decides? What was planned for the server before is not.
+    pub fn is_due(&self, now: Micros) -> bool {
+        self.commit_at == Some(now)
+    }
+
+    pub fn take(&mut self) -> Vec<StoreEvent> {
+        let arrived = std::mem::take(&mut self.arrived);
+        for (event, _) in arrived.iter().filter(|(_, is_first)| *is_first) {
+            match event {
+                StoreEvent::Appended(list) => {
+                    self.appends -= list.len();
+                    self.append_bytes -= list.iter().map(|appended| appended.bytes).sum::<usize>();
+                }
+                StoreEvent::Page(_) | StoreEvent::ReadFailed(_) => self.reads_open -= 1,
+                _ => {}
+            }
+        }
+        arrived.into_iter().map(|(event, _)| event).collect()
+    }
+
+    // What the disk does.
+
+    /// One transaction is decided: it takes what waits, or some of it.
+    pub fn commit(&mut self, scene: &mut Scene) -> Checked {
+        self.commit_at = None;
+        let faults = scene.mix.store;
+        let mut batch = std::mem::take(&mut self.late);
+        let count = self.waiting.len().min(faults.batch);
+        batch.extend(self.waiting.drain(..count));
+        if self.is_full || scene.random.chance(faults.fails) {
+            scene.tally.commits_failed += 1;
+            scene.trace.line(scene.now, "store", || format!("{} writes fail", batch.len()));
+            self.refuse(batch, scene);
+        } else {
+            let is_unsure = scene.random.chance(faults.unsure);
+            self.write(batch, is_unsure, scene)?;
+        }
+        self.plan_commit(scene);
+        Ok(())
+    }
+
+    fn write(&mut self, mut batch: Vec<StoreRequest>, is_unsure: bool, scene: &mut Scene) -> Checked {
+        scene.tally.commits += 1;
+        let mut events = Vec::new();
+        if is_unsure {
+            scene.tally.commits_unsure += 1;
+            // What it says of a claim holds: the row is still there.
+            let (claims, writes) = batch.into_iter().partition(|write| matches!(write, StoreRequest::Claim(_)));
+            self.refuse(claims, scene);
+            batch = writes;
+        }
+        self.disk.log.answer(&mut batch, &mut events);
+        for event in &events {
+            note(event, scene)?;
+        }
+        scene.model.look_at(&self.disk.log);
+        if scene.mix.limits.durability == Durability::Full {
+            // Nothing is undone later, so nothing is kept to undo.
+        } else if scene.random.below(8) == 0 {
+            self.synced = self.disk.clone();
+        }
+        for event in events {
+            match event {
+                StoreEvent::Appended(list) if is_unsure => {
+                    let unavailable = |appended| Appended { outcome: Outcome::Unavailable, ..appended };
+                    self.answer_write(StoreEvent::Appended(list.into_iter().map(unavailable).collect()), scene);
+                }
+                event => self.answer_write(event, scene),
+            }
+        }
+        if std::mem::replace(&mut self.is_failing, is_unsure) != is_unsure {
+            let outcome = if is_unsure { Err("the disk is not sure".to_owned()) } else { Ok(()) };
+            self.answer_write(StoreEvent::Available(outcome), scene);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, batch: Vec<StoreRequest>, scene: &mut Scene) {
+        let mut appended = Vec::new();
+        for write in batch {
+            match write {
+                StoreRequest::Append(append) => appended.push(Appended {
+                    ticket: append.ticket,
+                    room: append.room,
+                    bytes: append.body.len(),
+                    outcome: Outcome::Unavailable,
+                }),
+                StoreRequest::Claim(claim) => {
+                    let failed = StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session };
+                    self.answer_write(failed, scene);
+                }
+                park => self.late.push(park),
+            }
+        }
+        if !appended.is_empty() {
+            self.answer_write(StoreEvent::Appended(appended), scene);
+        }
+        if !std::mem::replace(&mut self.is_failing, true) {
+            self.answer_write(StoreEvent::Available(Err("the disk failed".to_owned())), scene);
+        }
+    }
+
+    /// A read is made: it sees what is committed now, whatever the loop has heard of that.
+    pub fn read(&mut self, number: u64, scene: &mut Scene) {
+        let Some(read) = self.reads.remove(&number) else { return };
+        scene.tally.reads += 1;
+        let event = if scene.random.chance(scene.mix.store.read_fails) {
+            scene.tally.reads_failed += 1;
+            StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room })
+        } else {
+            let upto = read.upto;
+            let page = self.disk.log.read(read);
+            scene.tally.reads_overtook += u64::from(page.head > upto);
+            StoreEvent::Page(page)
+        };
+        let time = scene.now + scene.random.within(scene.mix.store.answer);
+        let time = if scene.mix.store.shuffles { time } else { time.max(self.reader_until) };
+        self.reader_until = time;
+        self.answer(event, time, scene);
+    }
+
+    fn answer_write(&mut self, event: StoreEvent, scene: &mut Scene) {
+        let time = (scene.now + scene.random.within(scene.mix.store.answer)).max(self.writer_until);
+        self.writer_until = time;
+        self.answer(event, time, scene);
+    }
+
+    fn answer(&mut self, event: StoreEvent, time: Micros, scene: &mut Scene) {
+        // Those to appends are counted by who takes them, and told once.
+        let repeats = matches!(event, StoreEvent::Page(_) | StoreEvent::ReadFailed(_) | StoreEvent::ClaimFailed { .. });
+        let again = (repeats && scene.random.chance(scene.mix.store.repeats)).then(|| event.clone());
+        self.put((event, true), time, scene);
+        if let Some(event) = again {
+            scene.tally.answers_repeated += 1;
+            let time = time + scene.random.within((0, SECOND));
+            self.put((event, false), time, scene);
+        }
+    }
+
+    fn put(&mut self, answer: (StoreEvent, bool), time: Micros, scene: &mut Scene) {
+        self.next += 1;
+        self.answers.insert(self.next, answer);
+        scene.agenda.at(time, Event::Answer { number: self.next });
+    }
+
+    /// True if the loop is to be woken.
+    pub fn deliver(&mut self, number: u64) -> bool {
+        let Some(answer) = self.answers.remove(&number) else { return false };
+        self.arrived.push(answer);
+        true
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
+    /// Is everything decided and told?
+    pub fn is_idle(&self) -> bool {
+        let nothing_asked = self.waiting.is_empty() && self.late.is_empty() && self.reads.is_empty();
+        nothing_asked && self.answers.is_empty() && self.arrived.is_empty()
+    }
+
+    // The ends of the server.
+
+    /// What waits is committed, as in an end in order.
+    pub fn finish(&mut self, scene: &mut Scene) -> Checked {
+        let mut batch = std::mem::take(&mut self.late);
+        batch.extend(self.waiting.drain(..));
+        if self.is_full {
+            return Ok(());
+        }
+        let mut events = Vec::new();
+        self.disk.log.answer(&mut batch, &mut events);
+        events.iter().try_for_each(|event| note(event, scene))
+    }
+
+    /// The log as the next server finds it. `is_clean`: the last one ended in order; `with_power`: the machine ran on.
+    pub fn reopen(self, is_clean: bool, with_power: bool, scene: &mut Scene) -> Store {
+        let limits = scene.mix.limits;
+        // Numbers of answers to the server before are nobody's.
+        let next = self.next;
+        let ran = (scene.now - self.since) / SECOND;
+        // After a crash the counter may lag by a minute.
+        let known = if is_clean { ran } else { ran.saturating_sub(scene.random.within((0, 60))) };
+        let mut disk = match limits.durability {
+            Durability::Memory => new_disk(&limits, &mut scene.random),
+            Durability::Normal if !is_clean && !with_power => Disk {
+                // Seqs could be given again.
+                epoch: format!("{:016x}", scene.random.next()),
+                ..self.synced
+            },
+            Durability::Full | Durability::Normal => self.disk,
+        };
+        disk.running += known;
+        disk.log = disk.log.reopened(Epoch(disk.epoch.as_str().into()));
+        Store { next, ..Store::on(disk.clone(), disk, scene.now) }
+    }
+
+    // For those who watch.
+
+    pub fn log(&self) -> &MemoryLog {
+        &self.disk.log
+    }
+}
+
+/// What was committed becomes what those who watch know.
+fn note(event: &StoreEvent, scene: &mut Scene) -> Checked {
+    match event {
+        StoreEvent::Appended(list) => {
+            for appended in list {
+                if let Outcome::Stored(message) = &appended.outcome {
+                    scene.trace.line(scene.now, "store", || {
+                        format!("{} {} is {}", message.room, message.seq.0, super::model::short(message.body.as_str()))
+                    });
+                    scene.model.stored(message)?;
+                }
+            }
+        }
+        StoreEvent::Claimed(claimed) => scene.tally.claimed += u64::from(claimed.parked.is_some()),
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! What happened how often, so that one sees that a run was not empty.
+
+macro_rules! tally {
+    ($($(#[doc = $doc:literal])* $name:ident: $words:literal,)*) => {
+        /// Counts of one run, or of many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tally {
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Tally {
+            pub fn add(&mut self, other: &Tally) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Each count with its words.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($words, self.$name),)*]
+            }
+        }
+    };
+}
+
+tally! {
+    actions: "client actions",
+    turns: "turns of the loop",
+    connects: "sockets opened",
+    joins: "joined",
+    sends: "sends",
+    resent: "sends repeated",
+    posts: "posts",
+    acks: "acknowledged",
+    duplicates: "acknowledged as duplicates",
+    keys_reused: "keys refused for another body",
+    messages: "messages heard",
+    signals: "signals heard",
+    pages: "pages of history",
+    pongs: "heads compared",
+    rosters: "lists of members",
+    resumes: "resumed",
+    resumed_elsewhere: "closed, resumed elsewhere",
+    superseded: "closed by a late attempt of one's own",
+    not_resumable: "tokens refused",
+    old_tokens: "old tokens refused",
+    restored: "unnamed rooms given back",
+    unrecovered: "joined, not recovered",
+    new_epochs: "joined in a new epoch",
+    lags: "lagging",
+    gaps: "gaps",
+    rate_limited: "rate limited",
+    turned_away: "turned away at the door",
+    unavailable: "not stored, said the store",
+    too_slow: "closed as too slow",
+    no_pong: "closed without a pong",
+    byes: "byes",
+    resets: "links reset",
+    silences: "links gone silent",
+    half_closes: "links half closed",
+    stalls: "readers that stopped",
+    trickles: "readers that dripped",
+    garbage: "nonsense sent",
+    kills: "kills",
+    power_cuts: "power cuts",
+    stops: "stops in order",
+    suspends: "jumps of the monotonic clock",
+    clocks_set: "jumps of the wall clock",
+    commits: "commits",
+    commits_failed: "commits failed",
+    commits_unsure: "commits unsure",
+    reads: "reads",
+    reads_failed: "reads failed",
+    answers_repeated: "answers repeated",
+    reads_overtook: "reads that overtook a commit",
+    disk_full: "spells of a full disk",
+    parked: "sessions parked",
+    claimed: "parked sessions claimed",
+    lost_commits: "commits lost in a power cut",
+}

@@ -1,0 +1,437 @@
+//! One run: clients, links, store and server in virtual time. First everything goes wrong that this run's mix allows;
+//! then faults end, and everyone must get live; then everyone goes, and nothing may be left.
+//!
+//! Checker: (6) once faults end, everyone gets live again.
+
+use super::agenda::{Agenda, Event, MILLISECOND, Micros, Mishap, SECOND};
+use super::bounds::Bounds;
+use super::client::Client;
+use super::clock::Clock;
+use super::faults::Mix;
+use super::host::Host;
+use super::model::Model;
+use super::network::Links;
+use super::random::Random;
+use super::scene::{Checked, Scene, Violation, violation};
+use super::store::Store;
+use super::tally::Tally;
+use super::trace::Trace;
+
+/// How a run goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// Client actions before faults end.
+    pub actions: u64,
+    /// Lines of the trace that are kept.
+    pub lines: usize,
+}
+
+/// What came of a run.
+pub struct Outcome {
+    pub tally: Tally,
+    pub hash: u64,
+    pub steps: u64,
+    pub lines: Vec<String>,
+    pub violation: Option<Violation>,
+}
+
+/// Virtual time within which everyone is live after faults end: the longest back-off and retry-after, several times.
+const LIVE_WITHIN: Micros = 600 * SECOND;
+/// Virtual time after which nothing is left of those who went.
+const GONE_WITHIN: Micros = 600 * SECOND;
+/// Turns at one moment, after which the loop spins.
+const SPIN: u32 = 100_000;
+/// A run without so much as this many events for each action has stopped.
+const STEPS_PER_ACTION: u64 = 20_000;
+
+const LIVE: &str = "6: everyone gets live once faults end";
+const LEFT: &str = "4: nothing is left of those who went";
+
+pub struct World {
+    scene: Scene,
+    clients: Vec<Client>,
+    host: Option<Host>,
+    /// Gone only while it is handed to the next server.
+    store: Option<Store>,
+    clock: Clock,
+    bounds: Bounds,
+    turn_at: Option<Micros>,
+    turns_at_once: u32,
+    last_turn: Micros,
+    is_stopping: bool,
+    steps: u64,
+}
+
+/// Makes one run.
+pub fn run(plan: Plan) -> Outcome {
+    let mut world = World::new(plan);
+    let violation = world.live(plan.actions).err();
+    let World { mut scene, steps, .. } = world;
+    Outcome { hash: scene.trace.hash(), lines: scene.trace.take_lines(), tally: scene.tally, steps, violation }
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let mut random = Random::new(plan.seed);
+        let mix = Mix::draw(&mut random);
+        let store = Store::new(&mix.limits, &mut random);
+        let clock = Clock::new(mix.server.speed, mix.server.wall);
+        let clients = (0..mix.clients).map(Client::new).collect();
+        let scene = Scene {
+            now: 0,
+            agenda: Agenda::default(),
+            random,
+            links: Links::default(),
+            model: Model::new(mix.rooms),
+            mix,
+            tally: Tally::default(),
+            trace: Trace::new(plan.lines),
+            is_listening: false,
+            is_calm: false,
+            run: 0,
+            epochs: Vec::new(),
+        };
+        World {
+            scene,
+            clients,
+            host: None,
+            store: Some(store),
+            clock,
+            bounds: Bounds::default(),
+            turn_at: None,
+            turns_at_once: 0,
+            last_turn: 0,
+            is_stopping: false,
+            steps: 0,
+        }
+    }
+
+    /// The three phases.
+    fn live(&mut self, actions: u64) -> Checked {
+        self.start();
+        for client in &self.clients {
+            client.plan(&mut self.scene);
+        }
+        let server = self.scene.mix.server;
+        let mishaps = [
+            (Mishap::Kill, server.kill),
+            (Mishap::PowerCut, server.power_cut),
+            (Mishap::Stop, server.stop),
+            (Mishap::Suspend, server.suspend),
+            (Mishap::SetClock, server.set_clock),
+            (Mishap::DiskFull, server.disk_full),
+        ];
+        for (mishap, every) in mishaps {
+            self.plan_mishap(mishap, every);
+        }
+        while self.scene.tally.actions < actions {
+            self.step()?;
+            if self.steps > actions.max(100) * STEPS_PER_ACTION {
+                return violation(LIVE, "nobody does anything any more");
+            }
+        }
+        self.calm_down()?;
+        self.go()
+    }
+
+    /// Faults end.
+    fn calm_down(&mut self) -> Checked {
+        self.scene.trace.line(self.scene.now, "world", || "faults end");
+        self.scene.is_calm = true;
+        self.scene.mix.calm_down();
+        self.scene.break_silent_links();
+        self.store_mut().set_full(false);
+        let until = self.scene.now + LIVE_WITHIN;
+        self.until(until, |world| world.is_settled())?;
+        // Something may have been stored that nobody was told of; the next message shows it.
+        self.publish()?;
+        self.until(until, |world| world.is_settled())?;
+        self.compare_rosters()
+    }
+
+    /// Everyone goes.
+    fn go(&mut self) -> Checked {
+        self.scene.trace.line(self.scene.now, "world", || "everyone goes");
+        self.clients.iter_mut().for_each(Client::leave_for_good);
+        let until = self.scene.now + GONE_WITHIN;
+        self.until(until, |world| world.is_empty())
+    }
+
+    /// Goes on until that is so; at that time it must be.
+    fn until(&mut self, time: Micros, mut is_so: impl FnMut(&World) -> Checked) -> Checked {
+        let mut next_look = 0;
+        loop {
+            if self.scene.now >= next_look {
+                match is_so(self) {
+                    Ok(()) => return Ok(()),
+                    Err(fault) if self.scene.now > time => return Err(fault),
+                    Err(_) => next_look = self.scene.now + 50 * MILLISECOND,
+                }
+            }
+            self.step()?;
+        }
+    }
+
+    fn is_settled(&self) -> Checked {
+        if self.host.is_none() || self.is_stopping {
+            return violation(LIVE, "the server is not up");
+        }
+        for client in &self.clients {
+            if let Err(fault) = client.is_settled(&self.scene) {
+                return violation(LIVE, fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// One message in each room, from outside, so that there is a last one that all have to hear.
+    fn publish(&mut self) -> Checked {
+        for room in 0..self.scene.model.rooms.len() {
+            let index = room % self.clients.len();
+            self.clients[index].publish(room, &mut self.scene);
+        }
+        Ok(())
+    }
+
+    /// Everyone is here, and everyone knows it.
+    fn compare_rosters(&self) -> Checked {
+        for client in &self.clients {
+            for (room, view) in &client.rooms {
+                let Some(roster) = &view.roster else { continue };
+                let here = self.clients.iter().filter(|client| client.is_in(*room));
+                let members: Vec<&str> = here.filter_map(|client| client.member()).collect();
+                let missing = members.iter().find(|member| roster.get(**member) != Some(&false));
+                if let Some(member) = missing {
+                    let text = format!("c{} takes {member} for {:?} in r{room}", client.index, roster.get(*member));
+                    return violation("6: everyone knows who is here", text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> Checked {
+        let (Some(host), Some(store)) = (&self.host, &self.store) else {
+            return violation(LEFT, "the server is not up");
+        };
+        let hub = &host.engine.app.hub;
+        let (rooms, sessions, connections) = (hub.room_count(), hub.session_count(), host.engine.net.count());
+        if rooms + sessions + connections > 0 {
+            return violation(LEFT, format!("{rooms} rooms, {sessions} sessions, {connections} connections"));
+        }
+        if let Some(client) = self.clients.iter().find(|client| !client.is_gone()) {
+            return violation(LEFT, format!("c{} has a link", client.index));
+        }
+        if !store.is_idle() {
+            return violation(LEFT, "the store is at work");
+        }
+        match host.engine.deadline() {
+            None => Ok(()),
+            Some(due) => violation(LEFT, format!("a deadline at {due:?}")),
+        }
+    }
+
+    // Events.
+
+    fn step(&mut self) -> Checked {
+        let Some((time, event)) = self.scene.agenda.pop() else {
+            return violation(LIVE, "nothing is on the agenda any more");
+        };
+        self.steps += 1;
+        self.scene.now = time;
+        self.scene.trace.mark(time);
+        match event {
+            Event::Act { client } => {
+                self.clients[client].act(&mut self.scene)?;
+                self.clients[client].plan(&mut self.scene);
+            }
+            Event::Up { link } => self.scene.move_up(link),
+            Event::Down { link } => {
+                self.scene.move_down(link);
+                let client = self.scene.links.get(link).client;
+                if self.scene.links.get(link).is_open_to_client() {
+                    self.clients[client].bytes(link, &mut self.scene)?;
+                }
+            }
+            Event::Break { link } => {
+                let client = self.scene.links.get(link).client;
+                if self.scene.break_link(link) {
+                    self.clients[client].lost(link, &mut self.scene);
+                }
+            }
+            Event::Turn if self.turn_at == Some(time) => self.turn()?,
+            Event::Turn => {}
+            Event::Commit | Event::Read { .. } | Event::Answer { .. } => self.store_event(event)?,
+            Event::Mishap(mishap) => self.befall(mishap)?,
+            Event::Start => self.start(),
+        }
+        if self.scene.links.wants_turn() {
+            let turn = self.scene.random.within((0, self.scene.mix.server.turn));
+            self.wake(time + turn);
+        }
+        Ok(())
+    }
+
+    fn store_event(&mut self, event: Event) -> Checked {
+        let now = self.scene.now;
+        let scene = &mut self.scene;
+        let Some(store) = &mut self.store else { return Ok(()) };
+        match event {
+            Event::Commit if store.is_due(now) => store.commit(scene),
+            Event::Read { number } => {
+                store.read(number, scene);
+                Ok(())
+            }
+            Event::Answer { number } => {
+                if store.deliver(number) {
+                    self.wake(now);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wake(&mut self, time: Micros) {
+        if self.host.is_some() && self.turn_at.is_none_or(|at| time < at) {
+            self.turn_at = Some(time);
+            self.scene.agenda.at(time, Event::Turn);
+        }
+    }
+
+    fn turn(&mut self) -> Checked {
+        self.turn_at = None;
+        let (Some(host), Some(store)) = (&mut self.host, &mut self.store) else { return Ok(()) };
+        self.turns_at_once = if self.last_turn == self.scene.now { self.turns_at_once + 1 } else { 0 };
+        self.last_turn = self.scene.now;
+        if self.turns_at_once > SPIN {
+            return violation("6: the loop rests", format!("the loop spins; deadline {:?}", host.engine.deadline()));
+        }
+        let next = host.turn(&self.clock, store, &mut self.scene)?;
+        let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
+        self.bounds.check(&host.engine, store, &self.scene.mix.limits, repeats)?;
+        if host.engine.is_finished() {
+            return self.end(true, true);
+        }
+        if let Some(next) = next {
+            self.wake(next);
+        }
+        Ok(())
+    }
+
+    fn store_mut(&mut self) -> &mut Store {
+        self.store.as_mut().expect("a store, between two events")
+    }
+
+    // The server's life.
+
+    fn start(&mut self) {
+        if self.host.is_some() {
+            return;
+        }
+        self.clock.restart(self.scene.now);
+        self.scene.run = self.scene.epochs.len() as u32;
+        let Some(store) = &self.store else { return };
+        let epoch = store.disk.epoch.clone();
+        self.scene.trace.line(self.scene.now, "server", || format!("starts, epoch {epoch}"));
+        self.scene.epochs.push(epoch);
+        self.host = Some(Host::start(store, &mut self.scene));
+        self.bounds = Bounds::default();
+        self.scene.is_listening = true;
+        self.is_stopping = false;
+        self.wake(self.scene.now);
+    }
+
+    /// The server is gone. What the disk kept is what the next one begins with.
+    fn end(&mut self, in_order: bool, with_power: bool) -> Checked {
+        self.host = None;
+        self.turn_at = None;
+        self.scene.is_listening = false;
+        self.is_stopping = false;
+        let Some(mut store) = self.store.take() else { return Ok(()) };
+        if in_order {
+            store.finish(&mut self.scene)?;
+        }
+        self.scene.server_dies(!with_power);
+        let before = store.disk.epoch.clone();
+        let is_full = store.is_full();
+        let mut store = store.reopen(in_order, with_power, &mut self.scene);
+        store.set_full(is_full);
+        let lost = self.scene.model.reopened(store.log(), store.disk.epoch != before)?;
+        self.scene.tally.lost_commits += lost;
+        self.store = Some(store);
+        self.scene.later(self.scene.mix.server.down, Event::Start);
+        Ok(())
+    }
+
+    fn plan_mishap(&mut self, mishap: Mishap, every: Micros) {
+        if every > 0 && !self.scene.is_calm {
+            let wait = self.scene.random.within((every / 4, every * 2));
+            self.scene.agenda.at(self.scene.now + wait, Event::Mishap(mishap));
+        }
+    }
+
+    fn befall(&mut self, mishap: Mishap) -> Checked {
+        if self.scene.is_calm && mishap != Mishap::DiskFree {
+            return Ok(());
+        }
+        self.scene.trace.line(self.scene.now, "world", || format!("{mishap:?}"));
+        let server = self.scene.mix.server;
+        let now = self.scene.now;
+        let is_up = self.host.is_some();
+        let every = match mishap {
+            Mishap::Kill => {
+                if is_up {
+                    self.scene.tally.kills += 1;
+                    self.end(false, true)?;
+                }
+                server.kill
+            }
+            Mishap::PowerCut => {
+                if is_up {
+                    self.scene.tally.power_cuts += 1;
+                    self.end(false, false)?;
+                }
+                server.power_cut
+            }
+            Mishap::Stop => {
+                if let Some(host) = &mut self.host
+                    && !self.is_stopping
+                {
+                    self.scene.tally.stops += 1;
+                    self.is_stopping = true;
+                    host.stop();
+                    self.wake(now);
+                }
+                server.stop
+            }
+            Mishap::Suspend => {
+                self.scene.tally.suspends += 1;
+                let by = self.scene.random.magnitude((SECOND, 3600 * SECOND));
+                self.clock.jump_ahead(now, by);
+                self.wake(now);
+                server.suspend
+            }
+            Mishap::SetClock => {
+                self.scene.tally.clocks_set += 1;
+                let wall = *self.scene.random.pick(&[0, 1_790_000_000 * SECOND, 2_000_000_000 * SECOND, 5 * SECOND]);
+                self.clock.set_wall(wall);
+                server.set_clock
+            }
+            Mishap::DiskFull => {
+                self.scene.tally.disk_full += 1;
+                self.store_mut().set_full(true);
+                let spell = self.scene.random.magnitude((100 * MILLISECOND, 20 * SECOND));
+                self.scene.agenda.at(now + spell, Event::Mishap(Mishap::DiskFree));
+                server.disk_full
+            }
+            Mishap::DiskFree => {
+                self.store_mut().set_full(false);
+                0
+            }
+        };
+        self.plan_mishap(mishap, every);
+        Ok(())
+    }
+}
