@@ -11,6 +11,8 @@ use racerd::types::{ConnId, Message, RoomId, Seq};
 use super::scene::{Checked, violation};
 
 pub struct Model {
+    /// The epoch of the log as it is now, also while no server is up.
+    pub epoch: String,
     pub rooms: Vec<Room>,
     /// Where each body was stored.
     bodies: BTreeMap<u64, (usize, u64)>,
@@ -47,7 +49,7 @@ pub fn short(body: &str) -> String {
 }
 
 impl Model {
-    pub fn new(rooms: usize) -> Model {
+    pub fn new(rooms: usize, epoch: &str) -> Model {
         let room = |n| Room {
             id: RoomId::parse(&format!("r{n}")).expect("a room id"),
             said: Vec::new(),
@@ -55,7 +57,7 @@ impl Model {
             told: 0,
             oldest: 1,
         };
-        Model { rooms: (0..rooms).map(room).collect(), bodies: BTreeMap::new(), next_body: 0 }
+        Model { epoch: epoch.to_owned(), rooms: (0..rooms).map(room).collect(), bodies: BTreeMap::new(), next_body: 0 }
     }
 
     pub fn room(&self, name: &str) -> Option<usize> {
@@ -143,8 +145,10 @@ impl Model {
     }
 
     /// The server began anew over what the disk kept. In the same epoch, nothing may be missing. How many messages are.
-    pub fn reopened(&mut self, log: &MemoryLog, is_new_epoch: bool) -> Checked<u64> {
+    pub fn reopened(&mut self, log: &MemoryLog) -> Checked<u64> {
         const CHECKER: &str = "1: what is acknowledged is in the log";
+        let is_new_epoch = *log.epoch().0 != *self.epoch;
+        self.epoch = log.epoch().0.to_string();
         let mut lost = 0;
         for room in &mut self.rooms {
             let page = page(log, &room.id, u32::MAX);

@@ -55,7 +55,7 @@ impl Scene {
 
     /// Is the log still the one that this link's server spoke of?
     pub fn is_of_this_epoch(&self, link: usize) -> bool {
-        self.epochs.last().is_some_and(|epoch| epoch == self.epoch_of(link))
+        self.model.epoch == self.epoch_of(link)
     }
 
     pub fn latency(&mut self) -> Micros {

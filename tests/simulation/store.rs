@@ -224,6 +224,7 @@ impl Store {
                     outcome: Outcome::Unavailable,
                 }),
                 StoreRequest::Claim(claim) => {
+                    scene.tally.claims_failed += 1;
                     let failed = StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session };
                     self.answer_write(failed, scene);
                 }

@@ -73,6 +73,7 @@ tally! {
     reads_overtook: "reads that overtook a commit",
     disk_full: "spells of a full disk",
     parked: "sessions parked",
+    claims_failed: "claims failed",
     claimed: "parked sessions claimed",
     lost_commits: "commits lost in a power cut",
 }

@@ -83,7 +83,7 @@ impl World {
             agenda: Agenda::default(),
             random,
             links: Links::default(),
-            model: Model::new(mix.rooms),
+            model: Model::new(mix.rooms, &store.disk.epoch),
             mix,
             tally: Tally::default(),
             trace: Trace::new(plan.lines),
@@ -220,8 +220,10 @@ impl World {
         if rooms + sessions + connections > 0 {
             return violation(LEFT, format!("{rooms} rooms, {sessions} sessions, {connections} connections"));
         }
-        if let Some(client) = self.clients.iter().find(|client| !client.is_gone()) {
-            return violation(LEFT, format!("c{} has a link", client.index));
+        for client in &self.clients {
+            if let Err(fault) = client.is_gone() {
+                return violation(LEFT, fault);
+            }
         }
         if !store.is_idle() {
             return violation(LEFT, "the store is at work");
@@ -354,11 +356,10 @@ impl World {
             store.finish(&mut self.scene)?;
         }
         self.scene.server_dies(!with_power);
-        let before = store.disk.epoch.clone();
         let is_full = store.is_full();
         let mut store = store.reopen(in_order, with_power, &mut self.scene);
         store.set_full(is_full);
-        let lost = self.scene.model.reopened(store.log(), store.disk.epoch != before)?;
+        let lost = self.scene.model.reopened(store.log())?;
         self.scene.tally.lost_commits += lost;
         self.store = Some(store);
         self.scene.later(self.scene.mix.server.down, Event::Start);

@@ -34,6 +34,10 @@ impl Client {
     /// Its time has come.
     pub fn act(&mut self, scene: &mut Scene) -> Checked {
         self.read_slowly(scene)?;
+        for link in self.old.keys().copied().collect::<Vec<_>>() {
+            // What it had not read when it gave the socket up.
+            self.bytes(link, scene)?;
+        }
         let (now, calm) = (scene.now, scene.is_calm);
         match self.phase {
             Phase::Away { until } if now >= until && !self.is_leaving => self.connect(scene),
@@ -283,9 +287,14 @@ impl Client {
 
     /// A room that it is in, or about to be.
     fn a_room(&self, scene: &mut Scene) -> Option<usize> {
-        let rooms: Vec<usize> =
-            self.rooms.values().filter(|view| view.is_joined || view.asked.is_some()).map(|view| view.room).collect();
+        let is_here = |view: &&View| (view.is_joined || view.asked.is_some()) && !self.leaves(view.room);
+        let rooms: Vec<usize> = self.rooms.values().filter(is_here).map(|view| view.room).collect();
         if rooms.is_empty() { None } else { Some(*scene.random.pick(&rooms)) }
+    }
+
+    /// Has it asked to leave this room?
+    fn leaves(&self, room: usize) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Leave { room: of } if *of == room))
     }
 
     fn draft(&mut self, room: usize, scene: &mut Scene) {

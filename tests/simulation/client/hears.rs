@@ -21,7 +21,6 @@ impl Client {
                 self.trace(scene, || format!("is turned away from link {link} with {status}"));
                 scene.client_closes(link);
                 let wait = self.back_off(scene) + retry_after.unwrap_or(0) * SECOND;
-                self.forget_url_joins();
                 self.drop_link(scene, wait);
                 Ok(())
             }
@@ -195,11 +194,17 @@ impl Client {
             (view.asked, view.start) = (Some(None), Start::Unnamed);
             view
         });
+        if id.is_none() && matches!(view.asked, Some(Some(_))) {
+            // Not what it has just asked for: the server knew of the room, and the client did not.
+            view.start = Start::Unnamed;
+        }
         view.joined(link, told, scene)
     }
 
-    fn forget_url_joins(&mut self) {
-        self.rooms.retain(|_, view| view.next > 0);
+    /// What it wanted said in rooms that it has no place in stays unsaid.
+    fn forget_drafts(&mut self) {
+        let rooms = &self.rooms;
+        self.outbox.retain(|draft| rooms.contains_key(&draft.room));
     }
 
     // Talk.
@@ -336,6 +341,7 @@ impl Client {
         if code == "too_many_rooms" && !self.asked.contains_key(&id) {
             // Of a return: some of what it named has no place.
             self.rooms.retain(|_, view| view.is_joined);
+            self.forget_drafts();
             return Ok(());
         }
         let Some(asked) = self.asked.remove(&id) else {
@@ -362,13 +368,16 @@ impl Client {
                 }
                 Ok(())
             }
-            (Asked::Join { room }, "already_joined") if self.rooms.get(&room).is_some_and(|v| v.start == Start::Unnamed) => {
-                let view = self.rooms.get_mut(&room).filter(|view| !view.is_joined);
-                view.into_iter().for_each(|view| view.asked = Some(None));
+            (Asked::Join { room }, "already_joined") if self.provisional.is_none() => {
+                // Of the session that it got back: the server knew of the room, and its `joined` comes, or came.
+                if let Some(view) = self.rooms.get_mut(&room).filter(|view| !view.is_joined) {
+                    (view.asked, view.start) = (Some(None), Start::Unnamed);
+                }
                 Ok(())
             }
             (Asked::Join { room }, "too_many_rooms") => {
                 self.rooms.remove(&room);
+                self.forget_drafts();
                 Ok(())
             }
             (Asked::Leave { .. }, "rate_limited") => Ok(()),

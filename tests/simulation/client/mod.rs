@@ -270,8 +270,10 @@ impl Client {
         self.identity.as_ref().map(|identity| identity.member.as_str())
     }
 
-    pub fn is_gone(&self) -> bool {
-        self.link.is_none() && self.old.is_empty() && self.errands.is_empty()
+    /// Has it no link any more? If not, which.
+    pub fn is_gone(&self) -> Result<(), String> {
+        let link = self.link.or(self.old.keys().chain(self.errands.keys()).next().copied());
+        link.map_or(Ok(()), |link| Err(format!("c{} has link {link} yet", self.index)))
     }
 
     /// When it does the next thing.

@@ -90,7 +90,8 @@ impl View {
             (Start::Cursor, true) => is_same && from == self.next,
             (Start::Cursor, false) if is_same => from > self.next && is_pruned,
             (Start::Cursor, false) => from == 1 || is_pruned,
-            (Start::Unnamed, _) => !is_same || from >= self.next,
+            // What was parked before a claim that failed may be older than what the client has.
+            (Start::Unnamed, _) => !is_same || from >= self.next || scene.tally.claims_failed > 0,
         };
         if !fits {
             return fault("that is not where it was to begin".into());
@@ -101,7 +102,7 @@ impl View {
         if self.start == Start::Unnamed {
             scene.tally.restored += 1;
         }
-        if !is_same {
+        if !is_same || from < self.next {
             self.at = 0;
         }
         self.epoch = epoch.to_owned();
