@@ -279,8 +279,9 @@ impl<A: App> Engine<A> {
 
     /// Carries out what came up while something else was borrowed: closes for cause, and goes on with whoever was held.
     fn settle(&mut self) {
-        self.net.set_congested(self.app.is_congested() || self.is_stopping() || self.unfinished);
         loop {
+            // Each time anew: what one of them said may be as much as may wait.
+            self.net.set_congested(self.app.is_congested() || self.is_stopping() || self.unfinished);
             if let Some((conn, code, reason)) = self.net.pop_doomed() {
                 self.close(conn, code, reason, false);
             } else if let Some(conn) = self.net.pop_released() {

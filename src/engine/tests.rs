@@ -560,6 +560,39 @@ fn perform(world: &mut World, act: Act) {
     }
 }
 
+/// Everyone has bytes that wait here for an answer. When all answers come at once, not everyone goes on at once: what
+/// waits for the store stays within its bound, and one connection's share beyond it.
+#[test]
+fn those_who_go_on_together_keep_the_bound_of_what_waits() {
+    let mut world = World::new();
+    for index in 0..5 {
+        world.connect(index);
+        world.upgrade(index, "/rooms/r/ws?name=a");
+    }
+    world.settle();
+    world.answers_at_once = false;
+    let large = 1200;
+    for index in 0..5 {
+        for bytes in [100, 100, 100, 100, large, large, large, large] {
+            world.say(index, &format!(r#"{{"type":"send","body":"{:.<bytes$}"}}"#, ""));
+        }
+    }
+    world.turn();
+    let most = 3000 + 4 * (large + 2);
+    while world.engine.app.undecided().0 > 0 {
+        for event in std::mem::take(&mut world.late) {
+            world.engine.handle(Input::Store(event));
+            let (_, bytes) = world.engine.app.undecided();
+            assert!(bytes <= most, "{bytes} bytes wait for the store");
+        }
+        world.turn();
+    }
+    world.answers_at_once = true;
+    world.settle();
+    let seqs = world.heard(0).iter().filter_map(|o| o["seq"].as_u64()).max();
+    assert_eq!(seqs, Some(5 * 8), "everything was said in the end");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -104,8 +104,8 @@ fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool)
         );
         return violation(MEMORY, text);
     }
-    // One budget of one connection may still come when the bound is reached.
-    let most = limits.append_bytes + limits.read_budget.max(limits.max_message);
+    // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at once.
+    let most = limits.append_bytes + limits.read_budget + limits.max_message;
     if bytes > most {
         return violation(MEMORY, format!("{bytes} bytes wait for the store, of at most {most}"));
     }

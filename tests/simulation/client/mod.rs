@@ -19,6 +19,8 @@ use view::Start;
 /// Silence after which it asks whether somebody is there, and then how long it waits.
 const QUIET: Micros = 15 * SECOND;
 const PATIENCE: Micros = 10 * SECOND;
+/// How often it looks up while it can do nothing.
+const PAUSE: Micros = 20 * MILLISECOND;
 
 pub struct Client {
     pub index: usize,
@@ -276,8 +278,15 @@ impl Client {
         link.map_or(Ok(()), |link| Err(format!("c{} has link {link} yet", self.index)))
     }
 
-    /// When it does the next thing.
+    /// When it does the next thing: after a thought, but not while there is nothing to do.
     pub fn plan(&self, scene: &mut Scene) {
-        scene.later(scene.mix.think, Event::Act { client: self.index });
+        let thought = scene.now + scene.random.within(scene.mix.think);
+        let is_idle = self.errands.is_empty() && self.posts.is_empty() && self.old.is_empty();
+        let time = match self.phase {
+            Phase::Away { until } if is_idle && !self.is_leaving => thought.max(until),
+            Phase::Opening { .. } | Phase::Resuming { .. } | Phase::Closing { .. } => thought.max(scene.now + PAUSE),
+            _ => thought,
+        };
+        scene.agenda.at(time, Event::Act { client: self.index });
     }
 }
