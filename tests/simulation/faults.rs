@@ -5,6 +5,7 @@ use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::limits::Limits;
 use super::random::{Ppm, Random};
 
+#[derive(Debug)]
 pub struct Mix {
     pub limits: Limits,
     pub clients: usize,
@@ -17,7 +18,7 @@ pub struct Mix {
     pub habits: Habits,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct NetworkFaults {
     /// From one end to the other.
     pub latency: (Micros, Micros),
@@ -30,7 +31,7 @@ pub struct NetworkFaults {
     pub silence: Ppm,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct StoreFaults {
     pub commit: (Micros, Micros),
     pub read: (Micros, Micros),
@@ -50,7 +51,7 @@ pub struct StoreFaults {
     pub inline: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ServerFaults {
     /// The time between two of each, about; 0 for never.
     pub kill: Micros,
@@ -70,7 +71,7 @@ pub struct ServerFaults {
 }
 
 /// What clients do beside talking: weights against 1000 of a send, 0 for never.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Habits {
     pub join: usize,
     pub leave: usize,
@@ -150,9 +151,9 @@ impl NetworkFaults {
         NetworkFaults {
             latency: up_to(random, 200 * MILLISECOND),
             // Single bytes cost the simulator much, so few runs have them.
-            chunk: match random.below(8) {
+            chunk: match random.below(16) {
                 0 => random.magnitude((1, 32)) as usize,
-                1..4 => random.magnitude((32, 4096)) as usize,
+                1..7 => random.magnitude((32, 4096)) as usize,
                 _ => usize::MAX,
             },
             window: random.magnitude((256, 65_536)) as usize,

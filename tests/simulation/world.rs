@@ -109,8 +109,8 @@ impl World {
 
     /// The three phases.
     fn live(&mut self, actions: u64) -> Checked {
-        let limits = self.scene.mix.limits;
-        self.scene.trace.line(0, "world", || format!("{limits:?}"));
+        let mix = &self.scene.mix;
+        self.scene.trace.line(0, "world", || format!("{mix:?}"));
         self.start();
         for client in &self.clients {
             client.plan(&mut self.scene);

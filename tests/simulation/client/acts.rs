@@ -1,5 +1,7 @@
 //! What a client does next: it comes, talks, asks, stops reading, goes, and comes back.
 
+use std::collections::BTreeSet;
+
 use super::super::agenda::{MILLISECOND, SECOND};
 use super::super::scene::{Checked, Scene};
 use super::super::wire;
@@ -315,11 +317,17 @@ impl Client {
     /// Sends what is to be sent: new drafts, and those that were not acknowledged, and asks again for its rooms.
     fn repeat(&mut self, scene: &mut Scene) {
         self.ask_for_rooms(scene);
+        // The server keeps so many keys of a sender in a room, so what is repeated comes before what is new.
+        let mut waiting = BTreeSet::new();
         for index in 0..self.outbox.len() {
             let draft = &self.outbox[index];
             let (room, body) = (draft.room, draft.body);
             let in_room = self.rooms.get(&room).is_some_and(|view| view.is_joined || view.asked.is_some());
-            if draft.is_open || draft.due > scene.now || !in_room {
+            if draft.is_open {
+                continue;
+            }
+            if draft.due > scene.now || !in_room || waiting.contains(&room) {
+                waiting.insert(room);
                 continue;
             }
             scene.tally.actions += 1;
