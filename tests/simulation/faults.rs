@@ -29,6 +29,8 @@ pub struct NetworkFaults {
     /// Of each movement of bytes.
     pub reset: Ppm,
     pub silence: Ppm,
+    /// The next one comes long after.
+    pub standstill: Ppm,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +125,7 @@ impl Mix {
         self.network.latency = (100, 2 * MILLISECOND);
         self.network.reset = 0;
         self.network.silence = 0;
+        self.network.standstill = 0;
         self.store.fails = 0;
         self.store.unsure = 0;
         self.store.read_fails = 0;
@@ -159,6 +162,7 @@ impl NetworkFaults {
             window: random.magnitude((256, 65_536)) as usize,
             reset: sometimes(random, 100, 20_000),
             silence: sometimes(random, 100, 5000),
+            standstill: sometimes(random, 100, 5000),
         }
     }
 }

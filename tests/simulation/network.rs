@@ -4,7 +4,7 @@
 
 use racerd::types::ConnId;
 
-use super::agenda::{Event, Micros};
+use super::agenda::{Event, Micros, SECOND};
 use super::scene::Scene;
 
 #[derive(Default)]
@@ -155,7 +155,7 @@ impl Scene {
         let pipe = &mut self.links.all[link].up;
         if !pipe.moving && pipe.has_more() {
             pipe.moving = true;
-            let time = self.latency();
+            let time = self.latency() + self.standstill();
             self.agenda.at(time, Event::Up { link });
         }
     }
@@ -164,7 +164,7 @@ impl Scene {
         let pipe = &mut self.links.all[link].down;
         if !pipe.moving && pipe.has_more() {
             pipe.moving = true;
-            let time = self.latency();
+            let time = self.latency() + self.standstill();
             self.agenda.at(time, Event::Down { link });
         }
     }
@@ -265,7 +265,17 @@ impl Scene {
     }
 
     fn gap(&mut self) -> Micros {
-        self.now + self.random.within((0, self.mix.network.latency.0))
+        let wait = self.standstill();
+        self.now + wait + self.random.within((0, self.mix.network.latency.0))
+    }
+
+    /// How long a link stands still before its next movement.
+    fn standstill(&mut self) -> Micros {
+        if !self.random.chance(self.mix.network.standstill) {
+            return 0;
+        }
+        self.tally.standstills += 1;
+        self.random.magnitude((SECOND, 30 * SECOND))
     }
 
     /// Does the link fail here, between two bytes?

@@ -30,6 +30,8 @@ pub struct Store {
     late: Vec<StoreRequest>,
     /// When the next transaction is decided.
     commit_at: Option<Micros>,
+    /// Only what could not be parked waits for it.
+    is_probing: bool,
     reads: BTreeMap<u64, Read>,
     /// On their way to the loop; and whether it is the first time.
     answers: BTreeMap<u64, (StoreEvent, bool)>,
@@ -69,6 +71,7 @@ impl Store {
             waiting: VecDeque::new(),
             late: Vec::new(),
             commit_at: None,
+            is_probing: false,
             reads: BTreeMap::new(),
             answers: BTreeMap::new(),
             arrived: Vec::new(),
@@ -129,8 +132,12 @@ impl Store {
     }
 
     fn plan_commit(&mut self, scene: &mut Scene) {
-        if self.commit_at.is_none() && !(self.waiting.is_empty() && self.late.is_empty()) {
-            let time = scene.now + scene.random.within(scene.mix.store.commit);
+        let is_planned = self.commit_at.is_some() && !(self.is_probing && !self.waiting.is_empty());
+        if !is_planned && !(self.waiting.is_empty() && self.late.is_empty()) {
+            self.is_probing = self.waiting.is_empty();
+            // What could not be parked is tried again with the next write, or after a while.
+            let bounds = if self.is_probing { (SECOND, 2 * SECOND) } else { scene.mix.store.commit };
+            let time = scene.now + scene.random.within(bounds);
             self.commit_at = Some(time);
             scene.agenda.at(time, Event::Commit);
         }

@@ -55,6 +55,7 @@ tally! {
     byes: "byes",
     resets: "links reset",
     silences: "links gone silent",
+    standstills: "links that stood still",
     half_closes: "links half closed",
     stalls: "readers that stopped",
     trickles: "readers that dripped",

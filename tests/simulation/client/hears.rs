@@ -333,8 +333,11 @@ impl Client {
             if !is_expected {
                 return violation(CHECKER, format!("a refusal of nothing: {told}"));
             }
-            for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
-                view.asked = None;
+            if code == "storage_unavailable" {
+                // Where the room of the URL begins could not be read.
+                for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
+                    view.asked = None;
+                }
             }
             return Ok(());
         };
