@@ -3,7 +3,7 @@
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, Notice};
-use super::room::{Joining, Room, State};
+use super::room::{Joining, Member, Room, State};
 use super::{Hub, Presence, SessionKey, Start};
 use crate::store::{Page, Purpose, Read, ReadFailed, Span};
 use crate::types::{Millis, RoomId, Seq};
@@ -137,23 +137,28 @@ impl Hub {
         }
     }
 
-    /// A member waits for the room's next read; if none is on its way, for the one that is asked for now. Not while
-    /// appends are on their way of which nobody here knows the seq: a page could show a message to its sender before
-    /// the ack.
+    /// A member waits for the room's next read; if none is on its way, for the one that is asked for now.
     fn ask(&mut self, room_id: &RoomId, slot: usize) {
+        if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(slot)) {
+            member.waiting = true;
+            self.read_room(room_id);
+        }
+    }
+
+    /// Asks the store for what the next of those who wait wants, from where it serves others, too. Not while appends are
+    /// on their way of which nobody here knows the seq: a page could show a message to its sender before the ack.
+    fn read_room(&mut self, room_id: &RoomId) {
         let most = self.limits.page_messages;
         let is_appending = self.appending.contains_key(room_id);
-        let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let Some(member) = room.members.get_mut(slot) else { return };
-        member.waiting = true;
-        if room.reading {
-            return;
-        }
+        let Some(room) = self.rooms.get_mut(room_id).filter(|room| !room.reading) else { return };
+        let count = room.members.len();
+        let waiting = |slot: usize| room.members.get(slot % count).filter(|m| m.waiting).map(|m| (slot % count, m));
+        let Some((slot, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
         if !room.head_known && is_appending {
             room.awaits_commit = true;
             return;
         }
-        let (span, limit) = match member.joining.as_deref().map(|joining| &joining.start) {
+        let wish = |member: &Member| match member.joining.as_deref().map(|joining| &joining.start) {
             None => (Span::After(member.cursor), most),
             Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
             // Of another log: all that is kept of this one is new to it.
@@ -161,6 +166,16 @@ impl Hub {
             Some(Start::Last(n)) => (Span::Newest, (*n).min(most)),
             Some(Start::Now) => (Span::Newest, 0),
         };
+        let (mut span, limit) = wish(member);
+        if let Span::After(cursor) = span {
+            // Who stands a little further back is served by the same page.
+            let near = |seq: Seq| seq < cursor && cursor.0 - seq.0 <= u64::from(most / 2);
+            let others = room.members.iter().filter(|m| m.waiting).filter_map(|m| match wish(m).0 {
+                Span::After(seq) if near(seq) => Some(seq),
+                _ => None,
+            });
+            span = Span::After(others.min().unwrap_or(cursor));
+        }
         room.reading = true;
         room.next_reader = slot + 1;
         let (ticket, upto) = (room.ticket(), room.head);
@@ -232,12 +247,18 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let count = room.members.len();
         let from = room.next_reader;
+        // What is wanted next is known when all have gone on.
+        let was_reading = std::mem::replace(&mut room.reading, true);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
             .filter(|slot| room.members.get_mut(*slot).is_some_and(|m| std::mem::take(&mut m.waiting)))
             .collect();
         for slot in woken {
             each(self, slot, clients);
+        }
+        if let Some(room) = self.rooms.get_mut(room_id) {
+            room.reading = was_reading;
+            self.read_room(room_id);
         }
     }
 
