@@ -6,6 +6,7 @@
 
 mod client;
 mod cutter;
+mod power;
 mod random;
 #[path = "../server/support.rs"]
 mod support;
