@@ -146,6 +146,8 @@ pub enum HubError {
     },
     /// The store failed; nothing is acknowledged.
     StorageUnavailable,
+    /// The database has reached its bound; nothing is stored.
+    StorageFull,
     /// The idempotency key was used for another body.
     KeyReused,
 }

@@ -45,6 +45,8 @@ pub struct Chat {
     /// Why the store takes nothing, if it does not.
     unavailable: Option<String>,
     is_stopping: bool,
+    /// What whoever asks whether the server is ready is told beside that it is.
+    pub note: Option<String>,
 }
 
 impl Chat {
@@ -60,6 +62,7 @@ impl Chat {
             undecided_bytes: 0,
             unavailable: None,
             is_stopping: false,
+            note: None,
         }
     }
 
@@ -125,6 +128,7 @@ impl App for Chat {
                 let now = net.now().mono;
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
             }
+            StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             // Nobody resumes yet, so nobody claims.
             StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => {}
             StoreEvent::Available(Ok(())) => {
