@@ -87,6 +87,14 @@ impl Window {
         Some(Entry::decode(found).compare(body))
     }
 
+    /// The keys among them that make sense.
+    pub fn sensible(&self, is_sensible: impl Fn(&Entry) -> bool) -> Window {
+        let mut window = Window::default();
+        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
+        entries.iter().map(Entry::decode).filter(is_sensible).for_each(|entry| window.push(entry));
+        window
+    }
+
     /// The newest seq and time that its keys know of.
     pub fn newest(&self) -> Option<(Seq, WallMillis)> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::{Files, MODE};
-use super::schema;
+use super::{retention, schema};
 
 /// How long a copy waits for whoever is just writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -53,14 +53,16 @@ pub(super) fn copy(from: &Files, to: &Path, mut progress: Progress) -> rusqlite:
         false
     };
     conn.progress_handler(STEPS, Some(tell))?;
-    // A copy can give its free space back, even if the database cannot.
-    conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     conn.execute("VACUUM INTO ?1", [name])?;
     drop(conn);
 
     let copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Whoever finds half of it, finds it under a name that says so.
-    copy.execute_batch("PRAGMA journal_mode = OFF")?;
+    copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    if !retention::can_shrink(&copy)? {
+        // A database keeps for its life how it was made in this, but for a rewrite.
+        copy.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
+    }
     schema::forget_epoch(&copy)
 }
 

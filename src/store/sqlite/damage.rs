@@ -24,6 +24,8 @@ pub(super) enum Found {
     Well,
     /// Nothing so far, and the time was up.
     TimeUp,
+    /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
+    Lost,
     Damage(String),
 }
 
@@ -40,14 +42,20 @@ pub(super) fn is_damage(error: &Error) -> bool {
 }
 
 /// Looks at the tables, and through the whole database if the last run did not end in order, but not for longer than
-/// `most`. `wal` is what the WAL was before SQLite saw it.
+/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it ended
+/// well.
 pub(super) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration) -> rusqlite::Result<Found> {
     if let Some(wrong) = schema::wrong_tables(conn)? {
         return Ok(Found::Damage(wrong));
     }
-    let Some(last) = schema::last_run(conn, boot)?.filter(|last| !last.clean) else { return Ok(Found::Well) };
-    if let Some(damage) = wal.damage.filter(|_| !last.holes) {
-        return Ok(Found::Damage(damage.to_owned()));
+    let last = schema::last_run(conn, boot)?;
+    match (wal.damage, &last) {
+        (Some(_), Some(last)) if last.holes => return Ok(Found::Lost),
+        (Some(damage), _) => return Ok(Found::Damage(damage.to_owned())),
+        (None, _) => {}
+    }
+    if last.is_none_or(|last| last.clean) {
+        return Ok(Found::Well);
     }
     let begun = Instant::now();
     conn.progress_handler(STEPS, Some(move || begun.elapsed() > most))?;

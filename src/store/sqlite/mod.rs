@@ -22,6 +22,10 @@ mod wal;
 mod writer;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;

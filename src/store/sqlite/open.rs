@@ -96,8 +96,16 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
     let mut remarks = Vec::new();
+    let mut lost = false;
     match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
         Found::Well => {}
+        Found::Lost => {
+            lost = true;
+            remarks.push(format!(
+                "{} lost what was not synced when the machine went down; clients are told that it is another log",
+                files.database.display()
+            ));
+        }
         Found::Damage(what) => return Err(damaged(what)),
         Found::TimeUp => remarks.push(format!(
             "{} was not looked through as a whole after a run that did not end in order, since that takes more than {} s; \
@@ -126,6 +134,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
         boot: &options.boot_id,
         fresh: &fresh.0,
         token_key: options.new_token_key,
+        lost,
     };
     // Synced in every case: a `normal` run must not be taken for the one before.
     let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;

@@ -110,6 +110,8 @@ pub(super) struct Run<'a> {
     pub fresh: &'a str,
     /// The key for session tokens, should there be none.
     pub token_key: [u8; 32],
+    /// Something is known to be lost: the epoch ends.
+    pub lost: bool,
 }
 
 /// What a run finds there.
@@ -135,7 +137,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
             // One of another length is none.
             let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
             // A backup has no epoch: what was given after it was made could be given again.
-            let epoch = Some(epoch).filter(|epoch| safe && !epoch.is_empty());
+            let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
             Ok((epoch, row.get::<_, i64>(4)?, token_key))
         })
         .optional()?;
@@ -252,7 +254,7 @@ mod tests {
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
         let token_key = [fresh.len() as u8; 32];
-        Run { durability, boot, fresh, token_key }
+        Run { durability, boot, fresh, token_key, lost: false }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::store::keys::COMMON;
 use crate::store::{Bounds, Claim, Log, Outcome, Scope, Span, Store};
 use crate::types::{Durability, Seq, SessionId};
 
-const QUICK: Timing = Timing {
+pub(super) const QUICK: Timing = Timing {
     idle: Duration::from_millis(50),
     pause: Duration::from_millis(1),
     look: Duration::ZERO,
@@ -22,18 +22,18 @@ const QUICK: Timing = Timing {
     probe_last: Duration::from_millis(50),
 };
 
-fn open_quick(options: &StoreOptions) -> Bench {
+pub(super) fn open_quick(options: &StoreOptions) -> Bench {
     let (wake, wakes) = wake();
     let sqlite = Sqlite::open_timed(options, wake, QUICK).unwrap();
     Bench::of(Store { log: Log::Sqlite(sqlite), bounds: options.bounds }, wakes)
 }
 
-fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
+pub(super) fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
     let options = options(directory, Durability::Full);
     StoreOptions { bounds: Bounds { max_database_size, ..options.bounds }, ..options }
 }
 
-fn refusal(options: StoreOptions) -> String {
+pub(super) fn refusal(options: StoreOptions) -> String {
     match Store::open(options, || ()) {
         Ok(_) => panic!("opened"),
         Err(error) => error.to_string(),
@@ -41,13 +41,13 @@ fn refusal(options: StoreOptions) -> String {
 }
 
 /// A look from outside, as the `sqlite3` shell has it.
-fn outside(path: &Path) -> Connection {
+pub(super) fn outside(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(20), "in vain: {what}");
@@ -543,6 +543,11 @@ fn a_damaged_row_fails_its_page_and_no_other() {
         assert!(
             matches!(&event, StoreEvent::ReadFailed(failed) if failed.room == all.room && failed.ticket == all.ticket),
             "{damage}: {event:?}"
+        );
+        let why = bench.next();
+        assert!(
+            matches!(&why, StoreEvent::Unreadable(why) if why.contains(&name) && why.contains("salvage")),
+            "{damage}: {why:?}"
         );
         assert_eq!(bench.page(read(&name, Span::Newest, 1, 1000)).messages.len(), 1);
         assert_eq!(stored(&bench.append(append(&name, "4", 4))).seq, Seq(4));
