@@ -11,7 +11,7 @@ Usage:
   racerd health [SETTINGS | URL]       ask a running racerd whether it is ready: exit code 0 or 1
   racerd backup FILE [--force] [SETTINGS]
                                        copy the database to FILE, also while a server runs
-  racerd restore FILE [SETTINGS]       put a backup into the database's place, which is kept beside it
+  racerd restore FILE [SETTINGS]       put a backup into the place of the database, which is kept
   racerd check [FILE] [SETTINGS]       look through FILE, or the database, and say what is wrong
   racerd salvage FILE NEW              copy what can be read of a damaged database to a new one
   racerd help | version                the same as --help and --version

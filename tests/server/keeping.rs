@@ -147,6 +147,7 @@ fn a_gateway_salvages_by_itself() {
     outside(&data).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     // The head of the file is among what is lost.
     spoil(&data, [0, 30]);
+    assert_eq!(racerd(&["check", "--data", data.to_str().unwrap()]).status.code(), Some(1));
     let damaged = fs::read(&data).unwrap();
     for round in 0..2 {
         server.restart();

@@ -1,6 +1,6 @@
 //! Damage of every kind: what a start says to it, what a salvage keeps, and what a check finds.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl Dice {
 }
 
 /// A database as an orderly end leaves it, and all that was said in it.
-fn database(directory: &TempDir) -> (PathBuf, HashMap<&'static str, Vec<Message>>) {
+fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'static str, Vec<Message>>) {
     let options = options(directory.path(), Durability::Normal);
     let mut bench = Bench::open(options.clone());
     let mut dice = Dice(1);
@@ -64,7 +64,7 @@ fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -
 
 /// The new database is sound, holds nothing that was not said, keeps the order and what may be repeated, and its heads
 /// are no lower; how many messages it holds.
-fn is_honest(new: &Path, report: &Salvaged, said: &HashMap<&'static str, Vec<Message>>) -> usize {
+fn is_honest(new: &Path, report: &Salvaged, said: &BTreeMap<&'static str, Vec<Message>>) -> usize {
     let checked = check(new).unwrap();
     assert!(checked.is_well(), "{checked:?}");
     let directory = new.parent().unwrap();
@@ -100,7 +100,7 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
     let sound = fs::read(&path).unwrap();
     let (pages, total) = (sound.len() / 4096, said.values().map(Vec::len).sum::<usize>());
     let (mut told, mut kept_in_all) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         let mut dice = Dice(seed);
         let spoilt: Vec<usize> = (0..=dice.roll(3)).map(|_| dice.roll(pages as u64) as usize).collect();
         let whole = dice.roll(2) == 0;
@@ -143,8 +143,8 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
             }
         }
     }
-    assert!(told >= 40, "only {told} of 60 were seen at the start");
-    assert!(kept_in_all > 60 * total * 8 / 10, "{kept_in_all} of {}", 60 * total);
+    assert!(told >= 26, "only {told} of 40 were seen at the start");
+    assert!(kept_in_all > 40 * total * 8 / 10, "{kept_in_all} of {}", 40 * total);
 }
 
 impl Bench {
@@ -162,6 +162,64 @@ impl Bench {
             }
         }
     }
+}
+
+/// Whatever the bytes are, what comes of them is sound, or there is a reason why nothing does.
+#[test]
+fn any_bytes_are_salvaged_or_refused() {
+    let source = TempDir::new();
+    let (path, _) = database(&source);
+    let sound = fs::read(&path).unwrap();
+    let directory = TempDir::new();
+    let (file, new) = (directory.path().join("any"), directory.path().join("new.db"));
+    let mut salvaged = 0;
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let mut bytes = match seed % 3 {
+            // Single bytes anywhere, lengths and pointers among them.
+            0 => {
+                let mut bytes = sound.clone();
+                for _ in 0..200 {
+                    let at = dice.roll(bytes.len() as u64) as usize;
+                    bytes[at] = dice.roll(256) as u8;
+                }
+                bytes
+            }
+            // The heads of all pages, where their structure is.
+            1 => {
+                let mut bytes = sound.clone();
+                for page in 1..bytes.len() / 4096 {
+                    let at = page * 4096 + dice.roll(12) as usize;
+                    bytes[at] = dice.roll(256) as u8;
+                }
+                bytes
+            }
+            _ => {
+                let length = dice.roll(40_000) as usize;
+                let mut bytes = dice.garbage(length);
+                for at in (0..bytes.len()).step_by(512) {
+                    bytes[at] = [0x0d, 0x0a, 0x02, 0x05][dice.roll(4) as usize];
+                }
+                bytes
+            }
+        };
+        if seed % 2 == 0 && bytes.len() > 100 {
+            bytes[..100].copy_from_slice(&sound[..100]);
+            bytes[16..18].copy_from_slice(&[[2, 0], [16, 0], [0, 1], [0, 3]][dice.roll(4) as usize]);
+        }
+        fs::write(&file, &bytes).unwrap();
+        fs::write(directory.path().join("any-wal"), dice.garbage(500)).unwrap();
+        match salvage(&file, &new) {
+            Ok(_) => {
+                let checked = check(&new).unwrap();
+                assert!(checked.is_well(), "{seed}: {checked:?}");
+                salvaged += 1;
+                fs::remove_file(&new).unwrap();
+            }
+            Err(error) => assert!(matches!(error, OperationError::Failed(_)), "{error:?}"),
+        }
+    }
+    assert!(salvaged >= 30, "{salvaged}");
 }
 
 #[test]

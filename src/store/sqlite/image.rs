@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use super::files::Files;
 use super::wal::{Wal, word};
 
-/// Longest row that is put together, in bytes: far above any message.
-const LONGEST: usize = 256 << 20;
+/// Longest row that is put together, in bytes: above any message.
+const LONGEST: usize = 80 << 20;
 
 /// A column of a row.
 #[derive(Debug, PartialEq)]
@@ -191,7 +191,9 @@ impl Image {
 
     fn row(&self, page: &[u8], at: usize, is_table: bool) -> Option<RawRow> {
         let mut cell = page.get(..self.usable)?.get(at..)?;
-        let length = usize::try_from(varint(&mut cell)?).ok().filter(|length| *length <= LONGEST)?;
+        // No more than the file holds, so that a damaged chain that runs in a circle has an end.
+        let longest = LONGEST.min(self.usable.saturating_mul(self.count as usize));
+        let length = usize::try_from(varint(&mut cell)?).ok().filter(|length| *length <= longest)?;
         let id = if is_table { Some(varint(&mut cell)?.cast_signed()) } else { None };
         // How much of it lies in the page itself, section 1.6.
         let most = if is_table { self.usable - 35 } else { (self.usable - 12) * 64 / 255 - 23 };

@@ -10,9 +10,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::check::{self, Checked};
 use super::copying::{self, Progress};
 use super::damage::{self, is_damage};
-use super::files::{Aside, Files, beside};
-use super::salvage::Salvaged;
-use crate::store::OperationError;
+use super::files::{Aside, Files, NO_SQLITE, beside};
+use super::salvage::{self, Salvaged};
+use crate::store::{OpenError, OperationError};
 
 /// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
 /// before the call is in the copy. Its size in bytes.
@@ -80,7 +80,14 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
 /// # Errors
 /// There is no database, or it cannot be read. What is wrong inside is no error but the answer.
 pub fn check(data: &Path) -> Result<Checked, OperationError> {
-    let files = database(data)?;
+    let files = Files::at(data)?;
+    match files.is_database() {
+        Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
+            return Ok(Checked { faults: vec!["its head is overwritten".to_owned()], ..Checked::default() });
+        }
+        Ok(true) => {}
+        _ => drop(database(data)?),
+    }
     match copying::open(&files).and_then(|conn| check::look(&conn)) {
         Ok(checked) => Ok(checked),
         Err(error) if is_damage(&error) => Ok(Checked { faults: vec![error.to_string()], ..Checked::default() }),

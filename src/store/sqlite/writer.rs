@@ -255,6 +255,7 @@ impl State<'_> {
                 }
                 Write::Claim(Claim { ticket, session }) => {
                     let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
+                    let parked = parked.map(|parked| *parked);
                     claimed.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
                 }
                 Write::Park(_) => {}
