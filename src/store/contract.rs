@@ -389,6 +389,11 @@ fn of_too_many_parked_the_oldest_go() {
         bench.submit((0..200).map(|n| StoreRequest::Park(parked(n, 1))));
         let kept: Vec<u8> = (0..200).filter(|n| bench.claim(*n).is_some()).collect();
         assert_eq!(kept, [195, 196, 197, 198, 199]);
+        let bounds = Bounds { parked_max: 2, ..bench.store.bounds() };
+        bench.store.keep_within(bounds);
+        bench.submit((0..9).map(|n| StoreRequest::Park(parked(n, 1))));
+        let kept: Vec<u8> = (0..9).filter(|n| bench.claim(*n).is_some()).collect();
+        assert_eq!(kept, [7, 8], "a bound that is lowered holds from now on");
     });
 }
 

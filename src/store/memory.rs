@@ -94,10 +94,9 @@ impl MemoryLog {
         }
     }
 
-    /// The same log, which keeps at most so many parked sessions instead of 100,000.
-    pub fn with_parked_max(mut self, most: usize) -> MemoryLog {
-        self.parking.most = most;
-        self
+    /// Keeps at most so many parked sessions from now on, instead of 100,000; what is over goes when one more is parked.
+    pub fn keep_parked(&mut self, most: u64) {
+        self.parking.most = usize::try_from(most).unwrap_or(usize::MAX);
     }
 
     pub fn epoch(&self) -> &Epoch {

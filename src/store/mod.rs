@@ -76,8 +76,8 @@ impl Store {
         let log = match options.durability {
             Durability::Memory => {
                 let epoch = new_epoch(&options.new_epoch);
-                let log = MemoryLog::new(epoch, bounds.memory_room_bytes, bounds.memory_total_bytes);
-                let log = log.with_parked_max(usize::try_from(bounds.parked_max).unwrap_or(usize::MAX));
+                let mut log = MemoryLog::new(epoch, bounds.memory_room_bytes, bounds.memory_total_bytes);
+                log.keep_parked(bounds.parked_max);
                 Log::Memory { log: Box::new(log), token_key: options.new_token_key, events: Vec::new() }
             }
             Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
@@ -88,7 +88,10 @@ impl Store {
     /// Other bounds hold from now on. What a database has over them goes a little at a time; what memory has, at once.
     pub fn keep_within(&mut self, bounds: Bounds) {
         match &mut self.log {
-            Log::Memory { log, .. } => log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes),
+            Log::Memory { log, .. } => {
+                log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes);
+                log.keep_parked(bounds.parked_max);
+            }
             Log::Sqlite(sqlite) => sqlite.keep_within(bounds),
         }
         self.bounds = bounds;

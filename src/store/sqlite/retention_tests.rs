@@ -110,6 +110,40 @@ fn near_its_bound_a_database_gives_its_oldest_messages_if_it_may() {
     assert!(check(&options.path).unwrap().is_well());
 }
 
+/// What cannot fit at all is refused; the log is not emptied for it.
+#[test]
+fn one_message_too_large_for_the_database_costs_no_more_than_a_part_of_it() {
+    let directory = TempDir::new();
+    let size = 1 << 20;
+    let options =
+        keeping(directory.path(), |bounds| (bounds.max_database_size, bounds.keep_messages) = (size, 1 << 30));
+    let mut bench = open_quick(&options);
+    say(&mut bench, "a", 60, 10_000, 1);
+    assert_eq!(bench.append(append("a", &body_of(3 << 20), 1)), Outcome::Full);
+    assert!(bench.next_available().unwrap_err().contains("max_database_size"));
+    let (oldest, head) = edge(&mut bench, "a");
+    assert!(head == Seq(60) && oldest < Seq(40), "{oldest:?} {head:?}");
+    assert_eq!(bench.next_available(), Ok(()));
+    assert_eq!(stored(&bench.append(append("a", "1", 1))).seq, Seq(61));
+    bench.store.finish().unwrap();
+}
+
+/// Another program that reads for long keeps the WAL from being emptied; that is tried again until it can be.
+#[test]
+fn a_wal_that_cannot_be_emptied_now_is_emptied_later() {
+    let directory = TempDir::new();
+    let options = keeping(directory.path(), |_| ());
+    let mut bench = open_quick(&options);
+    say(&mut bench, "a", 1, 10, 1);
+    let conn = outside(&options.path);
+    conn.execute_batch("BEGIN").unwrap();
+    let _: i64 = conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+    say(&mut bench, "a", 1, 10, 1);
+    conn.execute_batch("COMMIT").unwrap();
+    wait_until("and empties it in the end", || bench.store.wal_bytes() == 0);
+    bench.store.finish().unwrap();
+}
+
 #[test]
 fn bounds_that_change_while_running_hold_at_once() {
     let directory = TempDir::new();

@@ -30,6 +30,9 @@ const AGE_MOST: Duration = Duration::from_secs(3_600);
 /// Of so many parts of its pages the database keeps one free, where messages may go.
 const FREE_PART: i64 = 16;
 
+/// Least bytes that one batch may hold, however small the database may be.
+const LEAST_BATCH: i64 = 64 << 10;
+
 /// Steps that make space for one batch, at most: several times what it holds.
 const SPACE_STEPS: usize = 64;
 
@@ -134,14 +137,21 @@ impl State<'_> {
         dropped > 0
     }
 
+    /// The bytes that [`State::make_space`] makes free, which bound a batch.
+    pub fn share(&self) -> usize {
+        const PAGE: i64 = 4_096;
+        let bytes = (self.writer.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// Whether it is its bound that keeps the database from growing, and not the disk.
     pub fn is_at_bound(&self) -> bool {
-        // A batch and its indexes are well below this.
-        const ENOUGH: u64 = 32 << 20;
+        // The last batch may have wanted more pages than were left: 16 MiB, twice what it can hold.
+        const BATCH: i64 = 4_096;
+        const ENOUGH: u64 = 1 << 20;
         let Ok((pages, _)) = retention::pages(&self.writer.conn) else { return false };
-        let near = self.writer.most_pages - pages;
-        // The last batch may have wanted more pages than were left.
-        near <= self.writer.most_pages / FREE_PART || self.writer.files.free_space().is_ok_and(|free| free > ENOUGH)
+        let is_near = self.writer.most_pages - pages <= BATCH.max(self.writer.most_pages / FREE_PART);
+        is_near && self.writer.files.free_space().is_ok_and(|free| free > ENOUGH)
     }
 
     /// Other bounds hold. Where the size cannot be set, the disk fails, and the next append says so.
@@ -170,6 +180,7 @@ impl State<'_> {
         } else {
             // Another process reads; it is not for us to hurry it.
             self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
+            self.quiet_since = Instant::now();
         }
         self.measure_wal();
     }

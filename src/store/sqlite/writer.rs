@@ -29,6 +29,10 @@ const BATCH_WRITES: usize = 4_096;
 /// ... and, but for the last of them, so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// How often old messages make space for one batch. It is no larger than what goes each time; should it not fit then,
+/// the log is not to be emptied for it.
+const SPACE_TRIES: u32 = 3;
+
 /// Parkings that wait for a store that fails, at most; the oldest are given up, as in a crash.
 const LATE: usize = 10_000;
 
@@ -159,8 +163,8 @@ pub(super) struct State<'a> {
     pub untidy: bool,
     /// How long to wait before the WAL is emptied.
     pub idle: Duration,
-    /// When the last command came.
-    quiet_since: Instant,
+    /// When the last command came, or emptying the WAL was last tried.
+    pub quiet_since: Instant,
     /// When the next piece of upkeep is due; `None` until something is written again.
     pub upkeep_due: Option<Instant>,
     /// The running seconds at which old keys and sessions were last looked for.
@@ -210,7 +214,8 @@ impl State<'_> {
         let mut batch = Vec::with_capacity(self.late.len() + self.waiting.len().min(BATCH_WRITES));
         batch.extend(self.late.drain(..).map(Write::Park));
         let late = batch.len();
-        while batch.len() - late < BATCH_WRITES && bytes < BATCH_BYTES {
+        let most_bytes = BATCH_BYTES.min(self.share());
+        while batch.len() - late < BATCH_WRITES && bytes < most_bytes {
             let Some(write) = self.waiting.pop_front() else { break };
             bytes += write.bytes();
             batch.push(write);
@@ -222,8 +227,10 @@ impl State<'_> {
         }
         let now = self.running();
         let mut result = self.batches.commit(&self.writer.conn, &batch, now);
-        while matches!(&result, Err(error) if is_full(error)) && self.make_space() {
+        let mut tries = 0;
+        while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
             result = self.batches.commit(&self.writer.conn, &batch, now);
+            tries += 1;
         }
         match result {
             Ok(decisions) => {
