@@ -251,6 +251,24 @@ impl Durability {
     }
 }
 
+/// What a start does with a damaged database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It ends, and says so.
+    Stop,
+    /// It copies what can be read into a new one, and keeps the damaged one beside it.
+    Salvage,
+}
+
+impl OnDamage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnDamage::Stop => "stop",
+            OnDamage::Salvage => "salvage",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("conn", &["types", "http", "ws"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "api", "conn"]),
     ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
-    ("cmd", &["types", "config", "server"]),
+    ("cmd", &["types", "config", "store", "server"]),
 ];
 
 /// Folders, and files of the others, that know no socket, file, thread, clock, process or log.

@@ -58,6 +58,9 @@ pub fn refusal(error: HubError) -> Problem {
             "this Idempotency-Key was used for another body; nothing was stored",
         ),
         HubError::StorageUnavailable => unavailable("the store does not answer; nothing was acknowledged", 1),
+        HubError::StorageFull => {
+            unavailable("the server's database has reached max_database_size; nothing was stored", 10)
+        }
         // Only members of a room are told these.
         HubError::AlreadyJoined | HubError::NotJoined | HubError::NotResumable | HubError::TooManyRooms { .. } => {
             Problem::new(Status::Conflict, "that cannot be done here")
@@ -80,8 +83,13 @@ pub fn health() -> Response {
     Response::of_api(Status::Ok, JSON, &b"{\"alive\":true}"[..])
 }
 
-pub fn ready() -> Response {
-    Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..])
+/// `note`: what is to be known all the same.
+pub fn ready(note: Option<&str>) -> Response {
+    let Some(note) = note else { return Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..]) };
+    let mut out = b"{\"ready\":true,\"note\":".to_vec();
+    write_string(&mut out, note);
+    out.push(b'}');
+    Response::of_api(Status::Ok, JSON, out)
 }
 
 pub fn home() -> Response {

@@ -1,13 +1,20 @@
 //! The commands, one file each, and the choice among them. Output goes out without a panic where nobody takes it:
 //! `racerd --help | head -1` ends quietly.
 
+pub mod backup;
+pub mod check;
 pub mod health;
 pub mod help;
+pub mod restore;
+pub mod salvage;
 pub mod serve;
 pub mod version;
 
+use crate::config;
+use crate::store::{OperationError, Progress};
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Why a command did not do what it was asked for: one line for the person who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +29,10 @@ pub enum Failure {
 pub enum Command {
     Serve,
     Health,
+    Backup,
+    Restore,
+    Check,
+    Salvage,
     Help,
     Version,
 }
@@ -46,15 +57,52 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
     let command = match word.to_str() {
         Some("serve") => Command::Serve,
         Some("health") => Command::Health,
+        Some("backup") => Command::Backup,
+        Some("restore") => Command::Restore,
+        Some("check") => Command::Check,
+        Some("salvage") => Command::Salvage,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
-            let text = format!("unknown command {word:?}; there are serve, health, help and version");
+            let text = format!(
+                "unknown command {word:?}; there are serve, health, backup, restore, check, salvage, help and version"
+            );
             return Err(Failure::Usage(text));
         }
     };
     Ok((command, args))
+}
+
+/// The file that a command's first argument names, and the arguments behind it, which are settings.
+fn file_first(mut args: Vec<OsString>) -> (Option<PathBuf>, Vec<OsString>) {
+    match args.first() {
+        Some(first) if !first.as_encoded_bytes().starts_with(b"--") => (Some(PathBuf::from(args.remove(0))), args),
+        _ => (None, args),
+    }
+}
+
+/// The database that the settings name.
+fn data(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<PathBuf, Failure> {
+    let parsed = config::parse(args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(parsed.settings.storage.data)
+}
+
+/// Says on standard error how far a long copy is.
+fn progress() -> Progress {
+    Box::new(|done, total| {
+        const MIB: u64 = 1 << 20;
+        complain(&format!("{} of about {} MiB", done / MIB, total.div_ceil(MIB)));
+    })
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Failure {
+        match error {
+            OperationError::Asked(text) => Failure::Usage(text),
+            OperationError::Failed(text) => Failure::Failed(text),
+        }
+    }
 }
 
 /// Writes to standard output. Nobody there to read it is not an error.
@@ -78,6 +126,7 @@ mod tests {
         assert_eq!(of(&[]), Ok((Command::Serve, 0)));
         assert_eq!(of(&["--open"]), Ok((Command::Serve, 1)));
         assert_eq!(of(&["serve", "--open"]), Ok((Command::Serve, 1)));
+        assert_eq!(of(&["backup", "a.db", "--force"]), Ok((Command::Backup, 2)));
         assert_eq!(of(&["health", "http://a"]), Ok((Command::Health, 1)));
         assert_eq!(of(&["serve", "--help"]), Ok((Command::Help, 0)));
         assert_eq!(of(&["-V"]), Ok((Command::Version, 0)));

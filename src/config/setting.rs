@@ -2,7 +2,7 @@
 //! makes a group's struct and its table from one list, so that nothing is said twice.
 
 use super::{LogLevel, Settings, text};
-use crate::types::Durability;
+use crate::types::{Durability, OnDamage};
 use core::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -261,6 +261,17 @@ impl Field for Durability {
     fn take(value: Value) -> Option<Durability> {
         let Value::Text(word) = value else { return None };
         [Durability::Full, Durability::Normal, Durability::Memory].into_iter().find(|level| level.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
+impl Field for OnDamage {
+    fn take(value: Value) -> Option<OnDamage> {
+        let Value::Text(word) = value else { return None };
+        [OnDamage::Stop, OnDamage::Salvage].into_iter().find(|way| way.as_str() == word)
     }
 
     fn give(&self) -> Value {

@@ -1,7 +1,7 @@
 //! Tests over the declaration, and of flags and variables together.
 
 use super::*;
-use crate::types::Durability;
+use crate::types::{Durability, OnDamage};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -81,6 +81,9 @@ fn defaults_are_the_designs() {
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));
+    assert_eq!((storage.parked_max, storage.park_for), (100_000, 7 * 86_400_000));
+    assert_eq!((storage.keep_messages, storage.keep_for, storage.max_database_size), (0, 0, 0));
+    assert_eq!(storage.on_damage, OnDamage::Stop);
     assert_eq!((limits.max_message_size, limits.queue_bytes, limits.reply_bytes), (32 << 10, 256 << 10, 64 << 10));
     assert_eq!((limits.append_bytes, limits.tail_bytes, limits.tail_bytes_total), (8 << 20, 256 << 10, 16 << 20));
     assert_eq!((limits.in_flight, limits.rooms_per_session, limits.presence_max), (32, 64, 100));

@@ -76,10 +76,26 @@ pub enum Output {
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    Closed { conn: ConnId, peer: SocketAddr, ending: Ending, websocket: bool },
-    Refused { conn: ConnId, peer: SocketAddr, status: u16, detail: String },
-    StoreFailed { reason: String },
+    Closed {
+        conn: ConnId,
+        peer: SocketAddr,
+        ending: Ending,
+        websocket: bool,
+    },
+    Refused {
+        conn: ConnId,
+        peer: SocketAddr,
+        status: u16,
+        detail: String,
+    },
+    StoreFailed {
+        reason: String,
+    },
     StoreRecovered,
+    /// A page of the log cannot be read.
+    StoreUnreadable {
+        reason: String,
+    },
 }
 
 pub struct Engine<A> {

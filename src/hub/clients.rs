@@ -157,6 +157,8 @@ pub enum HubError {
     },
     /// The store failed; nothing is acknowledged.
     StorageUnavailable,
+    /// The database has reached its bound; nothing is stored.
+    StorageFull,
     /// The idempotency key was used for another body.
     KeyReused,
     /// A later generation of the session's token was presented, or the socket has joined a room already.

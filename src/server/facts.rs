@@ -13,12 +13,13 @@ const LONG_WAL: u64 = 16 << 20;
 
 pub struct Facts {
     store: Throttle,
+    reads: Throttle,
     wal: Throttle,
 }
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { store: Throttle::new(SILENCE), wal: Throttle::minute() }
+        Facts { store: Throttle::new(SILENCE), reads: Throttle::new(SILENCE), wal: Throttle::minute() }
     }
 }
 
@@ -47,6 +48,11 @@ impl Facts {
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
                     log.error("the store takes no messages", &[("reason", &reason), ("lines_left_out", &left_out)]);
+                }
+            }
+            Fact::StoreUnreadable { reason } => {
+                if let Some(left_out) = self.reads.pass(now) {
+                    log.error("the store cannot read", &[("reason", &reason), ("lines_left_out", &left_out)]);
                 }
             }
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),

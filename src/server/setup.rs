@@ -50,8 +50,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
-        memory_room_bytes: settings.limits.tail_bytes,
-        memory_total_bytes: settings.limits.tail_bytes_total,
+        on_damage: settings.storage.on_damage,
         new_epoch,
         new_token_key: random(&start)?,
         boot_id: boot_id(),
@@ -65,7 +64,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         seed: u64::from_ne_bytes(random(&start)?),
         running: store.running_seconds(),
     };
-    let chat = chat(&settings, store.epoch().clone(), &secrets)?;
+    let mut chat = chat(&settings, store.epoch().clone(), &secrets)?;
+    chat.note = store.note().map(str::to_owned);
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
@@ -74,6 +74,9 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         .map_err(|e| start(&format!("cannot watch signals: {e}")))?;
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
+    for remark in server.store.remarks() {
+        server.log.warn(remark, &[]);
+    }
     server.run()
 }
 
@@ -89,11 +92,15 @@ fn boot_id() -> String {
     id.trim().to_owned()
 }
 
-/// How much the store may keep, from the settings.
+/// What the store may take and keeps, from the settings.
 pub fn store_bounds(settings: &Settings) -> Bounds {
     let storage = &settings.storage;
     Bounds {
         max_database_size: storage.max_database_size,
+        memory_room_bytes: settings.limits.tail_bytes,
+        memory_total_bytes: settings.limits.tail_bytes_total,
+        keep_messages: storage.keep_messages,
+        keep_for: storage.keep_for,
         parked_max: u64::from(storage.parked_max),
         park_for: storage.park_for.div_ceil(1000),
     }

@@ -11,6 +11,7 @@ mod handshake;
 mod history;
 mod http;
 mod json;
+mod keeping;
 mod lifecycle;
 mod rooms;
 mod slow;

@@ -518,6 +518,7 @@ impl Client {
                 }
                 Ok(tungstenite::Message::Close(_)) => return None,
                 Ok(_) => {}
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("reading failed: {error}"),
             }
         }

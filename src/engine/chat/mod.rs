@@ -73,6 +73,8 @@ pub struct Chat {
     /// Why the store takes nothing, if it does not.
     unavailable: Option<String>,
     is_stopping: bool,
+    /// What whoever asks whether the server is ready is told beside that it is.
+    pub note: Option<String>,
 }
 
 impl Chat {
@@ -92,6 +94,7 @@ impl Chat {
             undecided_bytes: 0,
             unavailable: None,
             is_stopping: false,
+            note: None,
         }
     }
 
@@ -162,6 +165,7 @@ impl App for Chat {
                 let now = net.now().mono;
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
             }
+            StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {

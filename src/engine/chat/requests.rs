@@ -150,7 +150,7 @@ impl Chat {
             Ok(Action::Home) => net.respond(conn, answers::home(), false),
             Ok(Action::Health) => net.respond(conn, answers::health(), false),
             Ok(Action::Ready) => match self.not_ready() {
-                None => net.respond(conn, answers::ready(), false),
+                None => net.respond(conn, answers::ready(self.note.as_deref()), false),
                 Some(problem) => net.respond(conn, problem.into_response(), false),
             },
             Ok(Action::Options { allow }) => {

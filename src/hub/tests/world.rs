@@ -344,7 +344,7 @@ impl World {
                 }
             }
             StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => unreachable!("claims are not the hub's"),
-            StoreEvent::Available(_) | StoreEvent::Died(_) => {}
+            StoreEvent::Unreadable(_) | StoreEvent::Available(_) | StoreEvent::Died(_) => {}
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) enum Decision {
     /// The database has no number for this room or this message any more.
     Refused,
     Parked,
-    Claimed(Option<Parked>),
+    Claimed(Option<Box<Parked>>),
 }
 
 /// The writer's memory between batches.
@@ -129,7 +129,7 @@ impl Batches {
                         continue;
                     }
                     Write::Claim(claim) => {
-                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?));
+                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?.map(Box::new)));
                         continue;
                     }
                 };
