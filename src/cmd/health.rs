@@ -20,7 +20,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let target = match args.as_slice() {
         [url] if url.to_string_lossy().contains("://") => Target::of_url(&url.to_string_lossy()),
         _ => {
-            let parsed = config::parse(args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
+            let parsed = config::parse(None, args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
             Target::of_listener(parsed.settings.listening.listen.first().copied())
         }
     };

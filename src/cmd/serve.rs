@@ -12,8 +12,8 @@ use std::ffi::OsString;
 /// [`Failure::Usage`] where a setting is wrong or the server cannot start with it, [`Failure::Failed`] where it failed
 /// later.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let parsed = config::parse(args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
-    config::exposed(&parsed.settings).map_err(Failure::Usage)?;
+    let parsed = config::parse(None, args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
+    config::exposed(&parsed).map_err(Failure::Usage)?;
     if !parsed.ignored.is_empty() {
         let log = Log::stderr(parsed.settings.log.log_level);
         log.write(LogLevel::Info, "these variables are no settings", &[("ignored", &parsed.ignored.join(" "))]);
