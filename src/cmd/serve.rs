@@ -15,7 +15,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let parsed = config::parse(None, args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
     config::exposed(&parsed).map_err(Failure::Usage)?;
     if !parsed.ignored.is_empty() {
-        let log = Log::stderr(parsed.settings.log.log_level);
+        let log = Log::stderr(parsed.settings.log.log_level, parsed.settings.log.log_format);
         log.write(LogLevel::Info, "these variables are no settings", &[("ignored", &parsed.ignored.join(" "))]);
     }
     server::run(parsed.settings).map_err(|error| match error {

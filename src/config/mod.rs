@@ -19,7 +19,7 @@ pub use file::File;
 pub use help::help;
 pub use limits::Limits;
 pub use listening::Listening;
-pub use logging::{LogLevel, Logging};
+pub use logging::{LogFormat, LogLevel, Logging};
 pub use parse::{ConfigError, Parsed, Source, file_name, parse};
 pub use relations::{ENVELOPE, exposed};
 pub use setting::{Kind, Setting, Value};

@@ -32,7 +32,7 @@ const MAX_TARGET: usize = 8 * 1024;
 /// # Errors
 /// What was wrong at the start, or why it stopped by itself.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let log = Log::stderr(settings.log.log_level);
+    let log = Log::stderr(settings.log.log_level, settings.log.log_format);
     let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
