@@ -25,6 +25,10 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 struct Echo;
 
 impl App for Echo {
+    fn configure(&mut self, _: &Settings) -> Result<(), String> {
+        Ok(())
+    }
+
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
         match ws::handshake::check(&request) {
             Err(problem) => net.refuse(conn, problem),

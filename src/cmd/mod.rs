@@ -1,6 +1,7 @@
 //! The commands, one file each, and the choice among them. Output goes out without a panic where nobody takes it:
 //! `racerd --help | head -1` ends quietly.
 
+mod given;
 pub mod health;
 pub mod help;
 pub mod serve;
@@ -16,6 +17,14 @@ pub enum Failure {
     Usage(String),
     /// It tried, and failed. Exit code 1.
     Failed(String),
+}
+
+impl Failure {
+    pub fn into_text(self) -> String {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => text,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

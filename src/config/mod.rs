@@ -2,6 +2,7 @@
 //! `logging`). Flags, environment variables, the file's keys, `--help`, the checks and the typed [`Settings`] all come
 //! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
+mod change;
 mod file;
 mod help;
 mod limits;
@@ -15,6 +16,7 @@ mod storage;
 mod text;
 mod time;
 
+pub use change::{Change, Changed};
 pub use file::File;
 pub use help::help;
 pub use limits::Limits;

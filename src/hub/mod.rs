@@ -138,6 +138,10 @@ impl Hub {
 
     // Looking.
 
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
     }
@@ -219,6 +223,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, id: SessionId, member: MemberId, name: Name, client: ConnId) -> SessionKey {

@@ -91,6 +91,15 @@ impl MemoryLog {
         &self.epoch
     }
 
+    /// Other bounds; what is over them goes at once.
+    pub fn keep_within(&mut self, room_bytes: usize, total_bytes: usize) {
+        self.room_bytes_max = room_bytes;
+        self.total_bytes_max = total_bytes;
+        for index in 0..self.rooms.len() {
+            self.make_room(index as u32);
+        }
+    }
+
     /// Answers all requests in their order. Appends that follow each other are answered by one event.
     pub fn answer(&mut self, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
         let mut appended = Vec::new();
@@ -311,6 +320,23 @@ mod tests {
             (page.oldest.0, page.messages.len(), page.head.0)
         });
         assert_eq!(kept, [(5, 0, 4), (3, 2, 4), (1, 4, 4), (1, 4, 4)]);
+    }
+
+    #[test]
+    fn lower_bounds_hold_at_once() {
+        let mut log = log(usize::MAX, usize::MAX);
+        for room in ["a", "b"] {
+            for n in 0..20 {
+                log.append(append(room, &body_of(100), n));
+            }
+        }
+        let kept =
+            |log: &MemoryLog| ["a", "b"].map(|room| log.read(read(room, Span::Newest, 100, 60_000)).messages.len());
+        log.keep_within(10 * (MESSAGE_BYTES + 100), usize::MAX);
+        assert_eq!((kept(&log), log.kept), ([10, 10], 20));
+        log.keep_within(usize::MAX, 15 * (MESSAGE_BYTES + 100));
+        assert_eq!((kept(&log), log.bytes), ([5, 10], 15 * (MESSAGE_BYTES + 100)));
+        assert_eq!(stored(&log.append(append("a", "1", 1)).outcome).seq, Seq(21));
     }
 
     #[test]

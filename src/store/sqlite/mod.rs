@@ -100,6 +100,11 @@ impl Sqlite {
         }
     }
 
+    /// The database may grow to so many bytes from now on, in the order of what is submitted.
+    pub fn bound(&self, max_database_size: u64) {
+        self.writer.send(Command::Bound(max_database_size));
+    }
+
     pub fn take(&mut self, events: &mut Vec<StoreEvent>) {
         events.extend(self.events.try_iter());
     }
