@@ -3,6 +3,7 @@
 //! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
 mod change;
+mod example;
 mod file;
 mod help;
 mod limits;
@@ -13,17 +14,20 @@ mod relations;
 mod setting;
 mod spelling;
 mod storage;
+#[cfg(test)]
+mod table;
 mod text;
 mod time;
 
 pub use change::{Change, Changed};
+pub use example::example;
 pub use file::File;
-pub use help::help;
+pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
 pub use parse::{ConfigError, Parsed, Source, file_name, parse};
-pub use relations::{ENVELOPE, exposed};
+pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use setting::{Kind, Setting, Value};
 pub use storage::Storage;
 pub use time::Times;

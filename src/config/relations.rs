@@ -6,15 +6,18 @@ use super::{Parsed, Settings, all, text};
 /// up to 12 bytes where JSON escapes them), numbers, and the frame's header.
 pub const ENVELOPE: usize = 1024;
 
+/// Listeners at most: a few for each network that a machine is on.
+pub const MAX_LISTENERS: usize = 64;
+
 /// The first relation that does not hold, for the person who set the values.
 pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
-    let Settings { storage, limits, time, .. } = &parsed.settings;
+    let Settings { listening, storage, limits, time, .. } = &parsed.settings;
     let envelope = text::show_size(ENVELOPE as u64);
     let whole = limits.max_message_size.saturating_add(ENVELOPE);
     let page = limits.page_bytes.saturating_add(ENVELOPE);
     let smallest_database = 1 << 20;
 
-    let relations: [(bool, &[&str], String); 8] = [
+    let relations: [(bool, &[&str], String); 9] = [
         (
             // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could come too late.
             time.ping_period.saturating_mul(10) <= time.pong_wait.saturating_mul(9),
@@ -46,6 +49,7 @@ pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
             &["append_bytes", "max_message_size"],
             format!("the first must be the larger by at least {envelope}, so that a send can wait for the store"),
         ),
+        (listening.listen.len() <= MAX_LISTENERS, &["listen"], format!("at most {MAX_LISTENERS} addresses")),
         (
             limits.tail_bytes <= limits.tail_bytes_total,
             &["tail_bytes", "tail_bytes_total"],

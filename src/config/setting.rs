@@ -90,6 +90,15 @@ impl Setting {
         (self.write)(settings, value).ok_or_else(|| "too large for this machine".to_string())
     }
 
+    /// The default for a person to read: also `off` and `none`.
+    pub fn shown_default(&self) -> &'static str {
+        match (self.kind, self.default) {
+            (Kind::Flag, "false") => "off",
+            (_, "") => "none",
+            (_, text) => text,
+        }
+    }
+
     /// The value that holds in `settings`, as one would write it.
     pub fn show(&self, settings: &Settings) -> String {
         self.kind.show(&(self.read)(settings))
@@ -140,6 +149,19 @@ impl Kind {
             (_, Value::Text(text)) => text.clone(),
             (_, Value::Flag(on)) => on.to_string(),
             (_, Value::List(items)) => items.join(","),
+        }
+    }
+
+    /// The value as the configuration file has it: numbers and yes or no bare, all else in quotes.
+    pub(super) fn toml(&self, value: &Value) -> String {
+        match value {
+            Value::Number(number) if matches!(self, Kind::Count { .. } | Kind::Rate { .. }) => number.to_string(),
+            Value::Flag(on) => on.to_string(),
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| text::quoted(item)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Value::Number(_) | Value::Text(_) => text::quoted(&self.show(value)),
         }
     }
 

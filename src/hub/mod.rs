@@ -77,6 +77,18 @@ struct Membership {
     slot: u32,
 }
 
+/// Bytes of one session that is in no room, with its name.
+pub const SESSION_BYTES: usize = size_of::<Session>() + Name::MAX * 4;
+
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
 impl Session {
     fn membership(&self, room: &RoomId) -> Option<usize> {
         self.rooms.iter().position(|m| m.room == *room)

@@ -5,6 +5,7 @@ mod accept;
 mod clock;
 mod facts;
 pub mod log;
+pub mod memory;
 mod reload;
 mod setup;
 mod signals;
@@ -12,7 +13,7 @@ mod sockets;
 mod tokens;
 
 pub use accept::Listeners;
-pub use setup::{admission, conn_limits, connections_for, raise_open_files, run};
+pub use setup::{RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run};
 pub use tokens::WAKER;
 
 use std::io;

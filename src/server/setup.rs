@@ -20,7 +20,7 @@ use crate::store::{Store, StoreOptions};
 use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
-const RESERVED: u64 = 64;
+pub const RESERVED: u64 = 64;
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
@@ -69,6 +69,19 @@ pub fn run(settings: Settings, read: reload::Read) -> Result<(), ServeError> {
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
     server.run()
+}
+
+/// Whether a server can use these settings, as far as that shows without opening anything.
+///
+/// # Errors
+/// The line with which the server would refuse to start.
+pub fn check(settings: &Settings) -> Result<(), String> {
+    chat::limits::access(settings).map(drop)
+}
+
+/// The limit of open files that a server will have; `None` where there is none.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 /// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::keys::{COMMON, Entry, Seen, Window};
+use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{Append, Appended, Outcome, Page, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest};
 use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
 
@@ -17,6 +17,11 @@ const WINDOWS: usize = 4_096;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// What rooms and keys may take beside the messages, in bytes.
+pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
+    + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
+    + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
 /// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
 /// too large, then the oldest of all rooms. The newest message of the last append always stays.
