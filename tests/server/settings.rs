@@ -74,14 +74,17 @@ fn longer_and_shorter_messages_on_an_open_socket() {
 
 #[test]
 fn a_shorter_ping_period_reaches_a_connection_that_is_idle_already() {
-    let racer = Configured::start("ping_period = \"1h\"\npong_wait = \"2h\"\nkeep_alive = \"1h\"\n");
+    // All times: when any deadline comes, the others are looked at again.
+    const LONG: &str =
+        "ping_period = '1h'\npong_wait = '2h'\nkeep_alive = '1h'\nheader_timeout = '1h'\nwrite_wait = '1h'\n";
+    let racer = Configured::start(LONG);
     let mut idle = racer.server.raw();
     idle.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(idle.answer().status, 200);
     let mut raw = racer.server.socket("/ws");
     raw.send(text(r#"{"type":"ping","id":1}"#));
     raw.next_of("pong");
-    racer.takes("ping_period = \"100ms\"\npong_wait = \"200ms\"\nkeep_alive = \"50ms\"\n");
+    racer.takes(&LONG.replace("'1h'", "'100ms'").replace("'2h'", "'200ms'"));
     assert_eq!(raw.frame().expect("a ping").first, 0x89);
     assert_eq!(raw.closed_with(), 4002);
     assert!(idle.ended(), "it has been idle for long enough by the new time");
