@@ -65,7 +65,7 @@ impl File<'_> {
             return Err(wrong("only --config and RACERD_CONFIG name the file"));
         }
         let Some(setting) = all().find(|setting| setting.field == key) else {
-            let near = spelling::nearest_setting(key).map(|setting| setting.field.to_string());
+            let near = spelling::nearest_name(key, &[]).map(|near| near.replace('-', "_"));
             return Err(wrong(&unknown(near, "racerd --print-config shows all")));
         };
         let texts = texts(&setting.kind, value.get_ref()).map_err(|text| wrong(&text))?;
