@@ -120,14 +120,14 @@ fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usiz
     // A closed stdout is no reason not to serve.
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    let files = open_files.map_or("unlimited".to_owned(), |files| files.to_string());
+    let files: &dyn Display = open_files.as_ref().map_or(&"unlimited", |files| files);
     log.info(
         "started",
         &[
             ("data", &settings.storage.data.display()),
             ("durability", &settings.storage.durability.as_str()),
             ("max_connections", &max_connections),
-            ("open_files", &files),
+            ("open_files", files),
         ],
     );
     if settings.limits.max_connections as usize > max_connections {
