@@ -155,8 +155,8 @@ pub fn host_allowed(host: Option<&Authority>, names: &[impl AsRef<str>]) -> Resu
     Err(Problem::new(
         Status::MisdirectedRequest,
         format!(
-            "this server listens on a loopback address and answers to addresses and localhost only, not to {name}; \
-             to allow it, start racerd with --host {name}"
+            "this server listens on a loopback address, and there answers to addresses, localhost and the names that it \
+             was given only, not to {name}; if that is its name, say at a proxy before it, start racerd with --host {name}"
         ),
     )
     .closing())

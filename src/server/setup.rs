@@ -150,6 +150,7 @@ pub fn admission(settings: &Settings) -> Admission {
         rate(limits.handshake_rate_per_address),
         rate(limits.handshake_rate),
     )
+    .trusting(settings.listening.trusted_proxy.clone())
 }
 
 fn chat(settings: &Settings, epoch: crate::types::Epoch, seed: u64) -> Result<Chat, ServeError> {
