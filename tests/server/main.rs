@@ -6,6 +6,7 @@ mod closing;
 mod command;
 mod flood;
 mod foreign;
+mod forwarded;
 mod frames;
 mod handshake;
 mod history;
