@@ -13,6 +13,7 @@ mod history;
 mod http;
 mod json;
 mod lifecycle;
+mod proxies;
 mod rooms;
 mod slow;
 mod stopping;
