@@ -13,6 +13,7 @@ mod history;
 mod http;
 mod json;
 mod lifecycle;
+mod packaging;
 mod proxies;
 mod rooms;
 mod slow;
