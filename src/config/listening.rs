@@ -18,8 +18,8 @@ settings! {
         host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
         /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
         allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
-        /// Proxies, by address or network, whose X-Forwarded-For is believed. The client that it names counts in limits
-        /// and log; the proxies themselves, like loopback addresses, have no limits.
+        /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that it
+        /// names. The proxies themselves, like loopback addresses, have no limits per address.
         trusted_proxy: Vec<Network> = "", Kind::List { item: "IP[/BITS]", one_at_least: false, read: network }, live true;
     }
 }

@@ -10,6 +10,7 @@ mod forwarded;
 mod frames;
 mod handshake;
 mod history;
+mod hostile;
 mod http;
 mod json;
 mod lifecycle;

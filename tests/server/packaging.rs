@@ -103,6 +103,9 @@ fn the_unit_allows_every_system_call_that_is_made() {
     let wrong: Vec<&&str> =
         calls.iter().filter(|name| !allowed.contains(**name) || forbidden.contains(**name)).collect();
     assert!(wrong.is_empty(), "the unit's SystemCallFilter forbids {wrong:?}");
+    // MemoryDenyWriteExecute: nothing is both, nor becomes code later.
+    let code = |line: &&str| line.contains("PROT_EXEC") && (line.contains("PROT_WRITE") || line.contains(" mprotect("));
+    assert_eq!(text.lines().find(code), None);
     // And sockets of those families only.
     let families = values("RestrictAddressFamilies");
     for line in text.lines().filter(|line| line.contains(" socket(")) {
