@@ -552,3 +552,15 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand idle ones should cost little: what few of them have is boxed.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
+    }
+}

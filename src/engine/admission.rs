@@ -55,6 +55,17 @@ impl Admission {
         Admission { trusted, ..self }
     }
 
+    /// Other limits and proxies, with what was counted so far.
+    pub fn keep_within(&mut self, limits: Admission) {
+        let (all, addresses) = (self.all, std::mem::take(&mut self.addresses));
+        *self = Admission { all, addresses, ..limits };
+    }
+
+    /// Connections that count against some address.
+    pub fn counted(&self) -> usize {
+        self.addresses.values().map(|address| address.connections as usize).sum()
+    }
+
     /// May one more connection come from there?
     ///
     /// # Errors
@@ -165,11 +176,12 @@ mod tests {
     fn what_was_counted_is_uncounted_whoever_is_trusted_by_then() {
         let mut admission = admission(1, 0, 0);
         assert!(admission.count(ip("10.0.0.1"), Millis(1)));
-        admission.trusted = vec![Network::parse("10.0.0.0/8").unwrap()];
-        assert_eq!(admission.may_connect(ip("10.0.0.1")), Ok(()));
+        let trusting = self::admission(1, 0, 0).trusting(vec![Network::parse("10.0.0.0/8").unwrap()]);
+        admission.keep_within(trusting);
+        assert_eq!((admission.may_connect(ip("10.0.0.1")), admission.counted()), (Ok(()), 1));
         admission.uncount(ip("10.0.0.1"), Millis(2));
-        admission.trusted.clear();
-        assert_eq!(admission.may_connect(ip("10.0.0.1")), Ok(()));
+        admission.keep_within(self::admission(1, 0, 0));
+        assert_eq!((admission.may_connect(ip("10.0.0.1")), admission.counted()), (Ok(()), 0));
         assert_eq!(admission.addresses.len(), 0);
     }
 

@@ -98,8 +98,14 @@ impl Connections {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone.
+    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone;
+    /// what counts against an address is what is open.
     pub fn check(&self) -> Result<(), String> {
+        let counted =
+            self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.counted != Counted::Not)).count();
+        if counted != self.admission.counted() {
+            return Err(format!("{counted} connections count, {} are counted", self.admission.counted()));
+        }
         let armed = self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.armed.0 != u64::MAX)).count();
         if armed != self.deadlines.len() {
             return Err(format!("{armed} connections are armed, {} deadlines stand", self.deadlines.len()));

@@ -46,11 +46,13 @@ impl Door {
         let conn = self.come(peer);
         let request = format!("{HANDSHAKE}X-Forwarded-For: {forwarded_for}\r\n\r\n");
         self.engine.handle(Input::Bytes { conn, bytes: &mut request.into_bytes() });
+        assert_eq!(self.engine.net.check(), Ok(()));
         (conn, self.status(conn))
     }
 
     fn lose(&mut self, conn: ConnId) {
         self.engine.handle(Input::Lost { conn });
+        assert_eq!(self.engine.net.check(), Ok(()));
     }
 
     /// The facts so far, as (is it a refusal, its client).
@@ -137,4 +139,28 @@ fn a_socket_counts_for_the_client_of_its_handshake() {
     assert_eq!(door.open("10.0.0.1:1", "::ffff:1.2.3.4").1, "101");
     assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "429");
     assert_eq!(door.clients(), [(true, Some("1.2.3.4".to_string()))]);
+}
+
+proptest! {
+    /// Whoever comes in whichever way, and whatever it asks: what counts is what is open, and in the end nothing.
+    #[test]
+    fn what_counts_is_what_is_open(steps in prop::collection::vec((0usize..4, 0usize..6, any::<bool>()), 0..60)) {
+        let mut door = Door::new(&["10.0.0.0/8"]);
+        let mut open = Vec::new();
+        for (peer, client, leaves) in steps {
+            let peer = ["127.0.0.1:1", "10.0.0.1:1", "1.2.3.4:1", "[2001:db8::1]:1"][peer];
+            let client = ["1.2.3.4", "2001:db8::2", "10.0.0.2", "127.0.0.1", "unknown", ""][client];
+            let (conn, status) = door.open(peer, client);
+            prop_assert!(["101", "429"].contains(&status.as_str()), "{}", status);
+            open.push(conn);
+            if leaves {
+                door.lose(open.remove(open.len() / 2));
+            }
+        }
+        while let Some(conn) = open.pop() {
+            door.lose(conn);
+        }
+        door.at(60_000);
+        prop_assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "101");
+    }
 }
