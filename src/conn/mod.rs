@@ -136,6 +136,9 @@ pub enum Counted {
     Client,
 }
 
+/// Bytes of one connection with nothing in its buffers.
+pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
+
 enum State {
     Http(Box<Http>),
     Open(Open),

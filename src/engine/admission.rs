@@ -56,7 +56,7 @@ impl Admission {
     }
 
     /// Other limits and proxies, with what was counted so far.
-    pub fn keep_within(&mut self, limits: Admission) {
+    pub(super) fn keep_within(&mut self, limits: Admission) {
         let (all, addresses) = (self.all, std::mem::take(&mut self.addresses));
         *self = Admission { all, addresses, ..limits };
     }

@@ -16,6 +16,8 @@ use crate::ws::handshake::Upgrade;
 
 pub struct Connections {
     limits: Rc<ConnLimits>,
+    /// After the bound on what may wait was lowered: the one before, and until when it still counts.
+    before: Option<(usize, Millis)>,
     admission: Admission,
     now: Now,
     /// The Date header of this second.
@@ -39,6 +41,7 @@ impl Connections {
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
         Connections {
             limits: Rc::new(limits),
+            before: None,
             admission,
             now: Now::default(),
             date: (u64::MAX, String::new()),
@@ -54,6 +57,23 @@ impl Connections {
         }
     }
 
+    /// Other limits hold from now on, for open connections, too. A deadline that comes earlier by them is armed (a later
+    /// one is found when the old one fires), and whoever a lower limit held goes on. Whoever has more waiting than a
+    /// lowered limit allows is not read from before it has drained, nothing that many hear is added meanwhile, and for
+    /// `write_wait` it is not closed for it.
+    pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
+        let (most, write_wait) = (self.most_waiting(), self.limits.write_wait.max(limits.write_wait));
+        self.limits = Rc::new(limits);
+        if self.most_waiting() < most {
+            self.before = Some((most, self.now.mono.after(write_wait)));
+        }
+        self.admission.keep_within(admission);
+        for id in self.ids() {
+            self.arm(id);
+            self.release(id);
+        }
+    }
+
     // Looking.
 
     pub fn now(&self) -> Now {
@@ -62,6 +82,10 @@ impl Connections {
 
     pub fn limits(&self) -> &ConnLimits {
         &self.limits
+    }
+
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     pub(super) fn clock_and_limits(&self) -> (Now, Rc<ConnLimits>) {
@@ -219,10 +243,19 @@ impl Connections {
         self.respond(id, problem.into_response(), close);
     }
 
+    /// Bytes that may wait for one connection; past them the next reply closes it.
+    fn most_waiting(&self) -> usize {
+        let most = self.limits.queue_bytes + self.limits.reply_bytes;
+        match self.before {
+            Some((before, until)) if self.now.mono < until => most.max(before),
+            _ => most,
+        }
+    }
+
     /// Queues frames for one connection.
     pub fn push_frames(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         let now = self.now.mono;
-        let most = self.limits.queue_bytes + self.limits.reply_bytes;
+        let most = self.most_waiting();
         let Some(connection) = self.get_mut(id) else { return };
         if connection.open().is_none() {
             return;

@@ -16,7 +16,8 @@ pub use connections::Connections;
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
+use crate::config::Settings;
+use crate::conn::{ConnLimits, Connection, Ending, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -133,6 +134,11 @@ impl<A: App> Engine<A> {
 
     // Looking.
 
+    /// How long a stop may take, in milliseconds.
+    pub fn drain_timeout(&self) -> u64 {
+        self.drain_timeout
+    }
+
     /// May the socket be read? If not, an [`Output::Resume`] follows when it may.
     pub fn may_read(&mut self, conn: ConnId) -> bool {
         self.net.may_read(conn)
@@ -184,6 +190,19 @@ impl<A: App> Engine<A> {
             Input::Stop => self.begin_stop(),
         }
         self.settle();
+    }
+
+    /// Other settings hold from now on; what is live in them reaches everything that is open. `limits` and `admission` are
+    /// made of the same settings. A stop that has begun keeps the drain timeout with which it began.
+    ///
+    /// # Errors
+    /// A value that the app cannot use; then nothing has changed.
+    pub fn configure(&mut self, settings: &Settings, limits: ConnLimits, admission: Admission) -> Result<(), String> {
+        self.app.configure(settings)?;
+        self.drain_timeout = settings.time.drain_timeout;
+        self.net.keep_within(limits, admission);
+        self.settle();
+        Ok(())
     }
 
     fn time(&mut self, now: Now) {

@@ -132,6 +132,35 @@ fn one_connection_brings_requests_of_many_clients() {
     assert!(closed.contains("kind=http") && !closed.contains("client="), "{closed}");
 }
 
+/// SIGHUP: whom to believe changes for the next request; what was counted stays counted until it is gone.
+#[test]
+fn the_list_may_change_while_clients_are_there() {
+    let folder = Folder::new();
+    let file = folder.path().join("racerd.toml");
+    let rest = "max_connections_per_address = 1\n";
+    std::fs::write(&file, format!("{rest}trusted_proxy = [\"127.0.0.1\"]\n")).expect("a file");
+    let server = Server::start_in(folder, "127.0.0.1:0", &["--config", file.to_str().expect("a path")]);
+    let reads = |text: &str, times: usize| {
+        std::fs::write(&file, text).expect("a file");
+        server.signal(rustix::process::Signal::HUP);
+        eventually("the file is read", || server.log().matches("settings read again").count() == times);
+    };
+    let from = |list: &str| open(&server, &forwarded_for(list));
+    let (first, status) = from("1.2.3.4");
+    assert_eq!((status, from("1.2.3.4").1), (101, 429));
+    reads(rest, 1);
+    assert_eq!(from("1.2.3.4").1, 101, "it is loopback that asks");
+    reads(&format!("{rest}trusted_proxy = [\"10.0.0.0/8\", \"127.0.0.0/8\"]\n"), 2);
+    assert_eq!(from("1.2.3.4").1, 429);
+    // Its address is a proxy's by the time that it goes.
+    reads(&format!("{rest}trusted_proxy = [\"1.2.3.4\", \"127.0.0.1\"]\n"), 3);
+    drop(first);
+    line_with(&server, &["connection closed", "client=1.2.3.4 "]);
+    reads(&format!("{rest}trusted_proxy = [\"127.0.0.1\"]\n"), 4);
+    let (_one, status) = from("1.2.3.4");
+    assert_eq!((status, from("1.2.3.4").1), (101, 429));
+}
+
 #[test]
 fn a_typo_in_the_list_ends_the_start() {
     for (list, words) in [

@@ -17,6 +17,7 @@ mod lifecycle;
 mod packaging;
 mod proxies;
 mod rooms;
+mod settings;
 mod slow;
 mod stopping;
 mod storage;
