@@ -185,7 +185,7 @@ fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Resul
         };
         if name == CONFIG.0 {
             // Its value was read by `file_name`.
-            if joined.is_none() && args.next_if(|next| is_value(next)).is_none() {
+            if joined.is_none() && args.next_if(is_value).is_none() {
                 return Err(needs_value(name, "a path"));
             }
             continue;
@@ -198,7 +198,7 @@ fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Resul
             (Some(value), _) => value,
             (None, Kind::Flag) => "true".to_string(),
             // What looks like the next flag is no value; `--name=--value` remains.
-            (None, kind) => match args.next_if(|next| is_value(next)) {
+            (None, kind) => match args.next_if(is_value) {
                 Some(value) => unicode(&format!("--{name}"), value)?,
                 None => return Err(needs_value(name, &kind.allowed())),
             },

@@ -185,6 +185,16 @@ mod tests {
         assert_eq!(admission.addresses.len(), 0);
     }
 
+    #[test]
+    fn what_was_counted_stays_counted_with_other_limits() {
+        let mut admission = admission(0, 0, 0);
+        let peer = ip("192.0.2.1");
+        assert!(admission.count(peer, Millis(0)) && admission.count(peer, Millis(0)));
+        admission.keep_within(Admission::new(1, Rate::new(1, 1000, 1), Rate::new(0, 1, 1)));
+        assert!(admission.may_connect(peer).is_err(), "two are there");
+        assert!(admission.handshake(peer, Millis(0)).is_ok() && admission.handshake(peer, Millis(0)).is_err());
+    }
+
     /// However many addresses a proxy names: what is kept is bounded by what was let in within some seconds.
     #[test]
     fn addresses_without_connections_are_bounded() {

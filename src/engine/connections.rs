@@ -37,6 +37,9 @@ pub struct Connections {
     outputs: VecDeque<Output>,
 }
 
+/// Milliseconds over which deadlines are spread that shorter times have made due all at once.
+const SPREAD: u64 = 1000;
+
 impl Connections {
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
         Connections {
@@ -58,7 +61,7 @@ impl Connections {
     }
 
     /// Other limits hold from now on, for open connections, too. A deadline that comes earlier by them is armed (a later
-    /// one is found when the old one fires), and whoever a lower limit held goes on. Whoever has more waiting than a
+    /// one is found when the old one fires), those that are over spread over a second; whoever a lower limit held goes on. Whoever has more waiting than a
     /// lowered limit allows is not read from before it has drained, nothing that many hear is added meanwhile, and for
     /// `write_wait` it is not closed for it.
     pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
@@ -68,8 +71,9 @@ impl Connections {
             self.before = Some((most, self.now.mono.after(write_wait)));
         }
         self.admission.keep_within(admission);
-        for id in self.ids() {
-            self.arm(id);
+        for (number, id) in self.ids().into_iter().enumerate() {
+            // Who has been silent for too long by a shorter time is not all pinged in one turn.
+            self.arm_after(id, self.now.mono.after(number as u64 % SPREAD));
             self.release(id);
         }
     }
@@ -441,5 +445,72 @@ impl Connections {
     /// For the log.
     pub fn tell(&mut self, fact: Fact) {
         self.push_output(Output::Log(fact));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::Rate;
+    use crate::http::head::HeadLimits;
+    use crate::types::WallMillis;
+    use crate::ws;
+
+    fn limits(header_timeout: u64) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits::default(),
+            ws: ws::Limits { max_message: 1000, max_fragments: 10, binary: false },
+            queue_bytes: 10_000,
+            reply_bytes: 5_000,
+            in_flight: 1,
+            header_timeout,
+            keep_alive: 1000,
+            write_wait: 1000,
+            pong_wait: 1000,
+            ping_period: 1000,
+        }
+    }
+
+    fn unlimited() -> Admission {
+        Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1))
+    }
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Millis(ms), wall: WallMillis(ms) }
+    }
+
+    #[test]
+    fn shorter_times_are_armed_and_spread() {
+        let mut net = Connections::new(limits(3_600_000), unlimited());
+        for index in 0..5000 {
+            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true);
+        }
+        net.set_now(at(600_000));
+        assert_eq!(net.pop_due(), None);
+        net.keep_within(limits(1000), unlimited());
+        net.check().unwrap();
+        let mut due = |ms: u64| {
+            net.set_now(at(600_000 + ms));
+            std::iter::from_fn(|| net.pop_due()).count()
+        };
+        assert_eq!(due(0), 0);
+        assert_eq!((1..=SPREAD).map(due).collect::<Vec<_>>(), [5; SPREAD as usize]);
+    }
+
+    #[test]
+    fn what_may_wait_shrinks_after_a_while_and_grows_at_once() {
+        let mut net = Connections::new(limits(1000), unlimited());
+        let small = ConnLimits { queue_bytes: 2000, write_wait: 10, ..limits(1000) };
+        assert_eq!(net.most_waiting(), 15_000);
+        net.keep_within(small.clone(), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
+        net.set_now(at(500));
+        net.keep_within(ConnLimits { queue_bytes: 1000, ..small }, unlimited());
+        net.set_now(at(509));
+        assert_eq!(net.most_waiting(), 15_000, "lowered twice, the first bound counts on");
+        net.set_now(at(1500));
+        assert_eq!(net.most_waiting(), 6000);
+        net.keep_within(limits(1000), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
     }
 }

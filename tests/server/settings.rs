@@ -181,9 +181,7 @@ fn a_storm_of_signals_disturbs_nobody() {
         client.say(round, json!(round));
     }
     eventually("the last file", || racer.server.member("r", "bob").welcome["limits"]["rooms"] == 50);
-    let log = racer.server.log();
-    let reads = log.matches("settings read again").count() + log.matches("stay as they were").count();
-    assert!((1..=500).contains(&reads), "{reads}");
+    assert!(!racer.server.log().contains("stay as they were"), "a half-written file is an empty one");
 }
 
 #[test]
