@@ -1,6 +1,7 @@
 //! Settings: where to listen and who may ask.
 
 use super::setting::{Kind, settings};
+use crate::types::Network;
 use core::net::SocketAddr;
 
 settings! {
@@ -17,6 +18,9 @@ settings! {
         host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
         /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
         allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
+        /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that it
+        /// names. The proxies themselves, like loopback addresses, have no limits per address.
+        trusted_proxy: Vec<Network> = "", Kind::List { item: "IP[/BITS]", one_at_least: false, read: network }, live true;
     }
 }
 
@@ -32,6 +36,10 @@ fn host_name(text: &str) -> Result<String, String> {
         true => Ok(text.to_ascii_lowercase()),
         false => Err(format!("{text:?} is not a host name; write it without scheme and port, such as chat.example")),
     }
+}
+
+fn network(text: &str) -> Result<String, String> {
+    Network::parse(text).map(|network| network.to_string())
 }
 
 /// An origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port where it is the scheme's own.

@@ -2,7 +2,7 @@
 //! makes a group's struct and its table from one list, so that nothing is said twice.
 
 use super::{LogFormat, LogLevel, Settings, text};
-use crate::types::Durability;
+use crate::types::{Durability, Network};
 use core::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -276,6 +276,19 @@ impl Field for Vec<SocketAddr> {
 
     fn give(&self) -> Value {
         Value::List(self.iter().map(SocketAddr::to_string).collect())
+    }
+}
+
+impl Field for Vec<Network> {
+    fn take(value: Value) -> Option<Vec<Network>> {
+        match value {
+            Value::List(items) => items.iter().map(|item| Network::parse(item).ok()).collect(),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::List(self.iter().map(Network::to_string).collect())
     }
 }
 

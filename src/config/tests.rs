@@ -33,6 +33,7 @@ fn other_value(setting: &Setting) -> String {
         Kind::Flag => "true".to_string(),
         Kind::Path => "/tmp/other.db".to_string(),
         Kind::List { item: "IP:PORT", .. } => "[::1]:1".to_string(),
+        Kind::List { item: "IP[/BITS]", .. } => "10.0.0.0/8".to_string(),
         Kind::List { item: "ORIGIN", .. } => "https://a:1".to_string(),
         Kind::List { .. } => "other.example".to_string(),
     }

@@ -39,6 +39,11 @@ impl Bucket {
         self.full_at = full_at + rate.interval;
         Ok(())
     }
+
+    /// Is it as if nothing had been taken? Then it need not be kept.
+    pub fn is_full(&self, now: Millis) -> bool {
+        self.full_at <= now.0.saturating_mul(1000)
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +59,7 @@ mod tests {
             assert_eq!(bucket.take(rate, at), Ok(()));
         }
         assert_eq!(bucket.take(rate, at), Err(50));
+        assert!(!bucket.is_full(at.after(4999)) && bucket.is_full(at.after(5000)));
         assert_eq!(bucket.take(rate, at.after(49)), Err(1));
         assert_eq!(bucket.take(rate, at.after(50)), Ok(()));
         assert_eq!(bucket.take(rate, at.after(50)), Err(50));
@@ -79,5 +85,6 @@ mod tests {
         let rate = Rate::new(0, 1000, 1);
         let mut bucket = Bucket::default();
         assert!((0..10_000).all(|_| bucket.take(rate, Millis(1)).is_ok()));
+        assert!(bucket.is_full(Millis(1)));
     }
 }

@@ -1,16 +1,18 @@
 //! All connections, and what they share: the limits, the time of this turn, the deadlines, the list of those to flush.
 //! Knows what a connection is, not what is said over it.
 
-use core::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use core::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::{Fact, Now, Output};
-use crate::api::answers;
-use crate::conn::{Bucket, ConnLimits, Connection, Ending, Rate, Shared};
+use super::{Admission, Fact, Now, Output};
+use crate::conn::{ConnLimits, Connection, Counted, Ending, Shared};
+use crate::http::forwarded;
+use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::{Response, imf_fixdate};
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, RoomId};
+use crate::ws::handshake::Upgrade;
 
 pub struct Connections {
     limits: Rc<ConnLimits>,
@@ -35,84 +37,8 @@ pub struct Connections {
     outputs: VecDeque<Output>,
 }
 
-/// How many may come, from one address and in all.
-#[derive(Debug)]
-pub struct Admission {
-    /// Connections of one address (IPv6: of one /64); 0 for no limit. Loopback addresses have none.
-    pub per_address: u32,
-    pub handshakes_per_address: Rate,
-    pub handshakes: Rate,
-    all: Bucket,
-    addresses: HashMap<IpAddr, Address>,
-}
-
-#[derive(Debug, Default)]
-struct Address {
-    connections: u32,
-    handshakes: Bucket,
-    last: Millis,
-}
-
-/// Milliseconds after which an address without connections is forgotten; by then its bucket is full again.
-const FORGET: u64 = 60_000;
-/// Addresses kept before the idle ones are looked for.
-const MANY: usize = 1024;
-
 /// Milliseconds over which deadlines are spread that shorter times have made due all at once.
 const SPREAD: u64 = 1000;
-
-impl Admission {
-    /// Other limits, with what was counted so far.
-    fn keep_within(&mut self, limits: Admission) {
-        let (all, addresses) = (self.all, std::mem::take(&mut self.addresses));
-        *self = Admission { all, addresses, ..limits };
-    }
-
-    pub fn new(per_address: u32, handshakes_per_address: Rate, handshakes: Rate) -> Admission {
-        Admission { per_address, handshakes_per_address, handshakes, all: Bucket::default(), addresses: HashMap::new() }
-    }
-
-    /// The address that counts; `None` for loopback, where everyone has the same.
-    fn key(peer: IpAddr) -> Option<IpAddr> {
-        match peer.to_canonical() {
-            ip if ip.is_loopback() => None,
-            IpAddr::V6(ip) => Some(IpAddr::V6(Ipv6Addr::from(u128::from(ip) & !0u128 << 64))),
-            v4 => Some(v4),
-        }
-    }
-
-    fn opened(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
-        let Some(key) = Admission::key(peer) else { return Ok(()) };
-        if self.addresses.len() >= MANY {
-            // Which are forgotten does not depend on the order of this walk.
-            self.addresses.retain(|_, a| a.connections > 0 || now.since(a.last) < FORGET);
-        }
-        let address = self.addresses.entry(key).or_default();
-        address.connections += 1;
-        address.last = now;
-        if self.per_address > 0 && address.connections > self.per_address {
-            return Err(answers::too_many("too many connections from this address", 1000));
-        }
-        Ok(())
-    }
-
-    fn closed(&mut self, peer: IpAddr, now: Millis) {
-        if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
-            address.connections = address.connections.saturating_sub(1);
-            address.last = now;
-        }
-    }
-
-    /// May one more WebSocket be opened from there? Counts it if so.
-    fn handshake(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
-        if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
-            let taken = address.handshakes.take(self.handshakes_per_address, now);
-            taken.map_err(|ms| answers::too_many("too many handshakes from this address", ms))?;
-        }
-        let taken = self.all.take(self.handshakes, now);
-        taken.map_err(|ms| answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1)))
-    }
-}
 
 impl Connections {
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
@@ -200,8 +126,14 @@ impl Connections {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone.
+    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone;
+    /// what counts against an address is what is open.
     pub fn check(&self) -> Result<(), String> {
+        let counted =
+            self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.counted != Counted::Not)).count();
+        if counted != self.admission.counted() {
+            return Err(format!("{counted} connections count, {} are counted", self.admission.counted()));
+        }
         let armed = self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.armed.0 != u64::MAX)).count();
         if armed != self.deadlines.len() {
             return Err(format!("{armed} connections are armed, {} deadlines stand", self.deadlines.len()));
@@ -220,7 +152,12 @@ impl Connections {
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
         }
-        if let Err(problem) = self.admission.opened(peer.ip(), self.now.mono) {
+        // One that is turned away takes a place, too, until it is gone.
+        let admitted = self.admission.may_connect(peer.ip());
+        if self.admission.count(peer.ip(), self.now.mono) {
+            connection.counted = Counted::Peer;
+        }
+        if let Err(problem) = admitted {
             let date = self.date().to_owned();
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
@@ -230,22 +167,61 @@ impl Connections {
         self.arm(id);
     }
 
+    /// A request came: remembers for whom, if it came through a proxy that may say so. One connection of a proxy brings
+    /// requests of many, so this holds until the next; a WebSocket's is the one of its handshake.
+    pub(super) fn note_client(&mut self, id: ConnId, headers: &Headers) {
+        let Some(peer) = self.get(id).map(|c| c.peer.address().ip()) else { return };
+        let client = forwarded::client(peer, headers, &self.admission.trusted);
+        if let Some(connection) = self.get_mut(id) {
+            connection.peer.asks_for(client);
+        }
+    }
+
     /// The connection is over: its socket is closed, its slot free for the next.
     pub(super) fn drop(&mut self, id: ConnId, ending: Ending) {
         let Some(connection) = self.get(id) else { return };
-        let (armed, peer, websocket) = (connection.armed, connection.peer, connection.was_websocket());
+        let (armed, peer, websocket) = (connection.armed, connection.peer.address(), connection.was_websocket());
+        // An HTTP connection may have brought requests of several.
+        let client = connection.peer.client().filter(|_| websocket);
+        let counted = connection.counted_address();
         self.deadlines.remove(&(armed, id));
         self.slots[id.index as usize] = None;
         self.count -= 1;
-        self.admission.closed(peer.ip(), self.now.mono);
+        if let Some(address) = counted {
+            self.admission.uncount(address, self.now.mono);
+        }
         self.push_output(Output::Close(id));
-        self.push_output(Output::Log(Fact::Closed { conn: id, peer, ending, websocket }));
+        self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, websocket }));
     }
 
     /// May this connection open one more WebSocket?
+    ///
+    /// # Errors
+    /// 429 if its client has enough of them or asks too often, 503 if all together do.
     pub fn admit_handshake(&mut self, id: ConnId) -> Result<(), Problem> {
-        let Some(peer) = self.get(id).map(|c| c.peer.ip()) else { return Ok(()) };
-        self.admission.handshake(peer, self.now.mono)
+        let Some(connection) = self.get(id) else { return Ok(()) };
+        // The peer's own connection is counted since it came; one through a proxy becomes its client's only now.
+        let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
+        if let Some(client) = client {
+            self.admission.may_connect(client)?;
+        }
+        self.admission.handshake(client.unwrap_or(peer), self.now.mono)
+    }
+
+    /// Answers a request for an upgrade: the connection is a WebSocket from now on, and counts as one of its client's.
+    pub fn upgrade(&mut self, id: ConnId, upgrade: &Upgrade, session: u32, room: Option<RoomId>) {
+        let now = self.now.mono;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.upgrade(upgrade, session, room, now);
+        let Some(client) = connection.peer.client() else { return };
+        let before = connection.counted_address();
+        if let Some(peer) = before {
+            self.admission.uncount(peer, now);
+        }
+        let counted = if self.admission.count(client, now) { Counted::Client } else { Counted::Not };
+        if let Some(connection) = self.get_mut(id) {
+            connection.counted = counted;
+        }
     }
 
     // Writing.
@@ -264,9 +240,10 @@ impl Connections {
 
     /// Answers with a refusal, and says so in the log.
     pub fn refuse(&mut self, id: ConnId, problem: Problem) {
-        let Some(peer) = self.get(id).map(|c| c.peer) else { return };
+        let Some(connection) = self.get(id) else { return };
+        let (peer, client) = (connection.peer.address(), connection.peer.client());
         let (status, detail, close) = (problem.status.code(), problem.detail.to_string(), problem.close);
-        self.push_output(Output::Log(Fact::Refused { conn: id, peer, status, detail }));
+        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client, status, detail }));
         self.respond(id, problem.into_response(), close);
     }
 
@@ -474,6 +451,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::Rate;
     use crate::http::head::HeadLimits;
     use crate::types::WallMillis;
     use crate::ws;
@@ -534,16 +512,5 @@ mod tests {
         assert_eq!(net.most_waiting(), 6000);
         net.keep_within(limits(1000), unlimited());
         assert_eq!(net.most_waiting(), 15_000);
-    }
-
-    #[test]
-    fn what_was_counted_stays_counted() {
-        let one = || Admission::new(1, Rate::new(1, 1000, 1), Rate::new(0, 1, 1));
-        let mut admission = Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1));
-        let peer: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(admission.opened(peer, Millis(0)).is_ok() && admission.opened(peer, Millis(0)).is_ok());
-        admission.keep_within(one());
-        assert!(admission.opened(peer, Millis(0)).is_err(), "two are there");
-        assert!(admission.handshake(peer, Millis(0)).is_ok() && admission.handshake(peer, Millis(0)).is_err());
     }
 }

@@ -5,17 +5,21 @@
 //! A turn: [`Input::Time`] first, then what came, then [`Engine::end_turn`], [`Engine::take_requests`],
 //! [`Engine::take_dirty`] with an [`Input::Wrote`] for each, and [`Engine::poll_output`] until it has nothing more.
 
+mod admission;
 mod app;
 pub mod chat;
 mod connections;
 
+pub use admission::Admission;
 pub use app::App;
-pub use connections::{Admission, Connections};
+pub use connections::Connections;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::config::Settings;
 use crate::conn::{ConnLimits, Connection, Ending, Step, Timeout, WriteQueue};
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
@@ -77,9 +81,25 @@ pub enum Output {
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    Closed { conn: ConnId, peer: SocketAddr, ending: Ending, websocket: bool },
-    Refused { conn: ConnId, peer: SocketAddr, status: u16, detail: String },
-    StoreFailed { reason: String },
+    /// `client` is whose WebSocket it was, where a trusted proxy named another than the peer.
+    Closed {
+        conn: ConnId,
+        peer: SocketAddr,
+        client: Option<IpAddr>,
+        ending: Ending,
+        websocket: bool,
+    },
+    /// `client` is whose request it was, likewise.
+    Refused {
+        conn: ConnId,
+        peer: SocketAddr,
+        client: Option<IpAddr>,
+        status: u16,
+        detail: String,
+    },
+    StoreFailed {
+        reason: String,
+    },
     StoreRecovered,
 }
 
@@ -193,7 +213,7 @@ impl<A: App> Engine<A> {
             let session = connection.open().map(|open| open.session);
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
-                Timeout::Late(problem, headers) => self.app.refused(&mut self.net, conn, &headers, problem),
+                Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
                 Timeout::Ended(_) => self.session_over(session),
                 Timeout::Drop(ending) => {
                     self.session_over(session);
@@ -235,8 +255,11 @@ impl<A: App> Engine<A> {
             match step {
                 None if at == length || used == 0 => break,
                 None | Some(Step::Again) => {}
-                Some(Step::Request(request, body)) => self.app.request(&mut self.net, conn, *request, body),
-                Some(Step::Malformed(problem, headers)) => self.app.refused(&mut self.net, conn, &headers, problem),
+                Some(Step::Request(request, body)) => {
+                    self.net.note_client(conn, &request.headers);
+                    self.app.request(&mut self.net, conn, *request, body);
+                }
+                Some(Step::Malformed(problem, headers)) => self.refused(conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),
                 Some(Step::Ended(_)) => self.session_over(session),
@@ -248,6 +271,11 @@ impl<A: App> Engine<A> {
             }
         }
         self.net.arm(conn);
+    }
+
+    fn refused(&mut self, conn: ConnId, headers: &Headers, problem: Problem) {
+        self.net.note_client(conn, headers);
+        self.app.refused(&mut self.net, conn, headers, problem);
     }
 
     fn ended(&mut self, conn: ConnId) {

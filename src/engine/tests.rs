@@ -16,6 +16,8 @@ use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::MemoryLog;
 use crate::types::{Durability, Epoch};
 
+mod shares;
+
 fn engine() -> Engine<Chat> {
     let limits = ConnLimits {
         head: HeadLimits::default(),
@@ -390,54 +392,6 @@ fn a_stop_tells_everyone_and_ends() {
     assert!(!world.engine.is_finished(), "one does not read");
     world.pass(10_000);
     assert!(world.engine.is_finished());
-}
-
-/// Addresses are counted, IPv6 by /64, loopback not at all (DESIGN: "Bounds").
-#[test]
-fn one_address_gets_its_share() {
-    let mut engine = engine();
-    engine.net =
-        Connections::new(engine.net.limits().clone(), Admission::new(2, Rate::new(1, 1000, 2), Rate::new(0, 1000, 1)));
-    engine.handle(Input::Time(Now { mono: Millis(1), wall: WallMillis(0) }));
-    let mut index = 0;
-    let mut come = |engine: &mut Engine<Chat>, peer: &str| {
-        index += 1;
-        let conn = ConnId { index, generation: 1 };
-        let peer = peer.parse().unwrap();
-        engine.handle(Input::Opened { conn, peer, loopback: false });
-        conn
-    };
-    let status = |engine: &Engine<Chat>, conn| -> String {
-        let bytes: Vec<u8> = engine.queue(conn).unwrap().pieces().flatten().copied().collect();
-        String::from_utf8_lossy(bytes.get(9..12).unwrap_or_default()).into_owned()
-    };
-    let first = come(&mut engine, "[2001:db8::1]:1");
-    let second = come(&mut engine, "[2001:db8::ffff:2]:1");
-    let third = come(&mut engine, "[2001:db8::3]:1");
-    let other = come(&mut engine, "[2001:db8:0:1::3]:1");
-    let answers = [first, second, third, other].map(|conn| status(&engine, conn));
-    assert_eq!(answers, ["", "", "429", ""]);
-    for _ in 0..5 {
-        let local = come(&mut engine, "[::ffff:127.0.0.1]:1");
-        assert_eq!(status(&engine, local), "");
-    }
-    // Who goes makes room; so does who was turned away.
-    engine.handle(Input::Lost { conn: first });
-    engine.handle(Input::Lost { conn: third });
-    let next = come(&mut engine, "[2001:db8::4]:1");
-    assert_eq!(status(&engine, next), "");
-    // Handshakes: two at once, then one a second.
-    let ask = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    let mut got = Vec::new();
-    for at in [1, 1, 1, 2001] {
-        engine.handle(Input::Time(Now { mono: Millis(at), wall: WallMillis(0) }));
-        let conn = come(&mut engine, "10.0.0.9:1");
-        engine.handle(Input::Bytes { conn, bytes: &mut ask.to_vec() });
-        got.push(status(&engine, conn));
-        engine.handle(Input::Lost { conn });
-    }
-    assert_eq!(got, ["101", "101", "429", "101"]);
 }
 
 #[derive(Clone, Debug)]

@@ -29,8 +29,9 @@ pub const KERNEL_BYTES: u64 = 141 << 10;
 /// What a server takes before the first connection, beside its log, in bytes: as measured.
 const BASE: u64 = 7 << 19;
 
-/// What the server keeps for one connection beside connection and session: its socket, its deadline, its address.
-const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64;
+/// What the server keeps for one connection beside connection and session: its socket, its deadline, its
+/// address and, through a proxy, its client.
+const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64 + 64;
 
 impl Worst {
     /// Of a server with these settings and so many connections.

@@ -169,4 +169,5 @@ pub fn admission(settings: &Settings) -> Admission {
         rate(limits.handshake_rate_per_address),
         rate(limits.handshake_rate),
     )
+    .trusting(settings.listening.trusted_proxy.clone())
 }
