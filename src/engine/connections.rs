@@ -166,8 +166,14 @@ impl Connections {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone.
+    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone;
+    /// addresses have as many connections as they are said to have.
     pub fn check(&self) -> Result<(), String> {
+        let counted = self.ids().into_iter().filter_map(|id| Admission::key(self.get(id)?.peer.ip())).count();
+        let said: u32 = self.admission.addresses.values().map(|address| address.connections).sum();
+        if counted != said as usize {
+            return Err(format!("{counted} connections have an address that counts, {said} are counted"));
+        }
         let armed = self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.armed.0 != u64::MAX)).count();
         if armed != self.deadlines.len() {
             return Err(format!("{armed} connections are armed, {} deadlines stand", self.deadlines.len()));

@@ -14,10 +14,10 @@ use crate::types::{Author, Body, Digest, Message, Name, RoomId, Seq, WallMillis}
 
 const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
 
-/// Bytes that reading one request may allocate for each byte of it, in all. The body is copied once. Of a key or a
-/// string with escapes, serde_json collects the text in a scratch buffer that grows by doubling (allocations of 2n in
-/// all), and hands out a copy.
-const PER_BYTE: u64 = 4;
+/// Bytes that reading one request may allocate for each byte of it, in all. A body is copied once. A text with escapes
+/// costs most: serde_json collects it in a scratch buffer that grows by doubling, which is less than twice its last
+/// size in all, and that is less than twice the text; and it hands out a copy.
+const PER_BYTE: u64 = 5;
 
 /// And so many whatever its length: a refusal's message, the first size of a scratch buffer.
 const AT_LEAST: u64 = 512;

@@ -4,16 +4,18 @@
 
 mod canary;
 mod client_json;
-//mod engine;
+mod engine;
 mod http_request;
 mod input;
+mod late_store;
+mod listener;
 mod strict_http;
-//pub mod world;
+pub mod world;
 pub mod ws_stream;
 
 pub use canary::canary;
 pub use client_json::client_json;
-//pub use engine::engine;
+pub use engine::engine;
 pub use http_request::http_request;
 pub use ws_stream::ws_stream;
 
