@@ -77,8 +77,7 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                // One byte more than may be, so that the scan sees the excess.
-                let more = input.len().min((limits.head.max_head + 1).saturating_sub(before));
+                let more = input.len().min(HeadScan::most(&limits.head).saturating_sub(before));
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
                     Head::Incomplete => (more, None),

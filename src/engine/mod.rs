@@ -214,7 +214,10 @@ impl<A: App> Engine<A> {
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
             match step {
-                None if at == length || used == 0 => break,
+                None if at == length || used == 0 => {
+                    debug_assert_eq!(at, length, "a connection that may go on takes all there is");
+                    break;
+                }
                 None | Some(Step::Again) => {}
                 Some(Step::Request(request, body)) => self.app.request(&mut self.net, conn, *request, body),
                 Some(Step::Malformed(problem, headers)) => self.app.refused(&mut self.net, conn, &headers, problem),

@@ -224,7 +224,7 @@ impl Fields<'_> {
             (Some(_), Some(_)) => Err(Refusal::field(id, "last", "'after' and 'last' exclude each other")),
             (Some(raw), None) => {
                 let epoch = self.epoch.map(|raw| string(id, "epoch", raw)).transpose()?;
-                Ok(Start::After { seq: Seq(number(id, "after", raw)?), epoch: epoch.map(|e| e.as_ref().into()) })
+                Ok(Start::After { seq: Seq(number(id, "after", raw)?), epoch: epoch.map(|e| e.into_owned().into()) })
             }
             (None, Some(raw)) => {
                 let last = number(id, "last", raw)?.min(u64::from(bounds.page_messages));
