@@ -31,7 +31,7 @@ settings! {
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
         /// Connections in all. 0: as many as the limit of open files (NOFILE) allows.
-        max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live false;
+        max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Connections from one address (IPv6: one /64), loopback left out. 0: no limit.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Largest room that tells who joins and leaves; larger ones tell counts only.

@@ -1,20 +1,23 @@
 //! What must hold between settings, in words. Each setting's own bounds are in its declaration.
 
-use super::{Setting, Settings, all, text};
+use super::{Parsed, Settings, all, text};
 
 /// The most that racerd's own JSON adds to a message's body, in bytes: type, room (64), member, name (32 characters of
 /// up to 12 bytes where JSON escapes them), numbers, and the frame's header.
 pub const ENVELOPE: usize = 1024;
 
+/// Listeners at most: a few for each network that a machine is on.
+pub const MAX_LISTENERS: usize = 64;
+
 /// The first relation that does not hold, for the person who set the values.
-pub(super) fn check(settings: &Settings) -> Result<(), String> {
-    let Settings { storage, limits, time, .. } = settings;
+pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
+    let Settings { listening, storage, limits, time, .. } = &parsed.settings;
     let envelope = text::show_size(ENVELOPE as u64);
     let whole = limits.max_message_size.saturating_add(ENVELOPE);
     let page = limits.page_bytes.saturating_add(ENVELOPE);
     let smallest_database = 1 << 20;
 
-    let relations: [(bool, &[&str], String); 8] = [
+    let relations: [(bool, &[&str], String); 9] = [
         (
             // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could come too late.
             time.ping_period.saturating_mul(10) <= time.pong_wait.saturating_mul(9),
@@ -46,6 +49,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
             &["append_bytes", "max_message_size"],
             format!("the first must be the larger by at least {envelope}, so that a send can wait for the store"),
         ),
+        (listening.listen.len() <= MAX_LISTENERS, &["listen"], format!("at most {MAX_LISTENERS} addresses")),
         (
             limits.tail_bytes <= limits.tail_bytes_total,
             &["tail_bytes", "tail_bytes_total"],
@@ -59,7 +63,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     ];
     for (holds, fields, words) in relations {
         if !holds {
-            let named: Vec<String> = fields.iter().filter_map(|field| named(settings, field)).collect();
+            let setting = |field: &&str| all().find(|setting| setting.field == *field);
+            let named: Vec<String> = fields.iter().filter_map(setting).map(|setting| parsed.spelled(setting)).collect();
             return Err(format!("{}: {words}", named.join(" and ")));
         }
     }
@@ -70,19 +75,18 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
 ///
 /// # Errors
 /// One line that names the address and the option.
-pub fn exposed(settings: &Settings) -> Result<(), String> {
-    let reachable = settings.listening.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+pub fn exposed(parsed: &Parsed) -> Result<(), String> {
+    let listening = &parsed.settings.listening;
+    let reachable = listening.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
     match reachable {
-        Some(address) if !settings.listening.open => Err(format!(
-            "--listen {address}: everyone who can reach this address could read and write every room; add --open \
-             (RACERD_OPEN=true) if that is meant, or listen on 127.0.0.1"
-        )),
+        Some(address) if !listening.open => {
+            let listen = all().find(|setting| setting.field == "listen");
+            let origin = listen.map_or_else(String::new, |setting| parsed.origin(setting));
+            Err(format!(
+                "{origin}: everyone who can reach {address} could read and write every room; add --open \
+                 (RACERD_OPEN=true, open = true) if that is meant, or listen on 127.0.0.1"
+            ))
+        }
         _ => Ok(()),
     }
-}
-
-/// `--ping-period 25s`
-fn named(settings: &Settings, field: &str) -> Option<String> {
-    let setting: &Setting = all().find(|setting| setting.field == field)?;
-    Some(format!("--{} {}", setting.flag(), setting.show(settings)))
 }

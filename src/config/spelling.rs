@@ -1,7 +1,16 @@
 //! "Did you mean": the nearest of some known names to one that was mistyped.
 
+use super::{Setting, all};
+
+/// The setting whose name, with dashes or underscores, is nearest to what was typed.
+pub(super) fn nearest_setting(typed: &str) -> Option<&'static Setting> {
+    let flags: Vec<String> = all().map(Setting::flag).collect();
+    let found = nearest(typed, flags.iter().map(String::as_str))?;
+    all().find(|setting| setting.flag() == found)
+}
+
 /// The known name that `typed` was likely meant to be; `None` where none is near.
-pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody mistypes a name into something much longer; this also bounds the work.
     if typed.len() > 64 {
         return None;

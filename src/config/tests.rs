@@ -9,7 +9,7 @@ use std::path::Path;
 
 fn read_both(args: &[&str], environment: &[(&str, &str)]) -> Result<Parsed, String> {
     let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    parse(args.iter().map(OsString::from), environment).map_err(|error| error.to_string())
+    parse(None, args.iter().map(OsString::from), environment).map_err(|error| error.to_string())
 }
 
 fn read(args: &[&str]) -> Result<Parsed, String> {
@@ -55,8 +55,8 @@ fn the_declaration_is_sound() {
         assert_eq!(plain(setting.show(&settings)), setting.default, "{name}");
         assert!(!setting.kind.allowed().is_empty());
     }
-    relations::check(&Settings::default()).unwrap();
-    exposed(&Settings::default()).unwrap();
+    relations::check(&Parsed::default()).unwrap();
+    exposed(&Parsed::default()).unwrap();
 }
 
 #[test]
@@ -150,12 +150,12 @@ fn errors_name_the_place_the_value_and_what_is_allowed() {
 
 #[test]
 fn typos_get_a_suggestion() {
-    refused(&["--max-mesage-size", "1"], &["unknown setting --max-mesage-size, did you mean --max-message-size?"]);
+    refused(&["--max-mesage-size", "1"], &["--max-mesage-size: unknown setting, did you mean --max-message-size?"]);
     refused(&["--ping_period=1s"], &["did you mean --ping-period?"]);
-    refused(&["--colour"], &["unknown setting --colour, see racerd --help"]);
+    refused(&["--colour"], &["--colour: unknown setting, see racerd --help"]);
     let error = read_both(&[], &[("RACERD_LISTNE", "x")]).unwrap_err();
-    assert_eq!(error, "unknown setting RACERD_LISTNE, did you mean RACERD_LISTEN?");
-    assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("unknown setting RACERD_PORT"));
+    assert_eq!(error, "RACERD_LISTNE: unknown setting, did you mean RACERD_LISTEN?");
+    assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("RACERD_PORT: unknown setting"));
     assert!(read_both(&[], &[("RACERD_", "")]).is_err());
 }
 
@@ -179,9 +179,12 @@ fn the_environment_may_hold_other_things() {
 fn what_is_not_unicode_is_an_error_only_where_it_is_ours() {
     use std::os::unix::ffi::OsStringExt;
     let odd = || OsString::from_vec(b"\xff\n".to_vec());
-    assert_eq!(parse([], [(odd(), odd()), ("HOME".into(), odd())]), Ok(Parsed::default()));
-    for result in [parse([odd()], []), parse([], [("RACERD_DATA".into(), odd())]), parse(["--data".into(), odd()], [])]
-    {
+    assert_eq!(parse(None, [], [(odd(), odd()), ("HOME".into(), odd())]), Ok(Parsed::default()));
+    for result in [
+        parse(None, [odd()], []),
+        parse(None, [], [("RACERD_DATA".into(), odd())]),
+        parse(None, ["--data".into(), odd()], []),
+    ] {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("not valid UTF-8") && !error.contains('\n'), "{error}");
     }
@@ -189,13 +192,16 @@ fn what_is_not_unicode_is_an_error_only_where_it_is_ours() {
 
 #[test]
 fn relations_are_told_in_words() {
-    refused(&["--ping-period", "60s"], &["--ping-period 60s and --pong-wait 60s", "9/10"]);
-    refused(&["--max-message-size", "256KiB"], &["--queue-bytes 256KiB and --max-message-size 256KiB"]);
-    refused(&["--max-message-size", "64KiB"], &["--reply-bytes 64KiB and --max-message-size 64KiB"]);
-    refused(&["--page-bytes", "64KiB"], &["--reply-bytes 64KiB and --page-bytes 64KiB"]);
-    refused(&["--page-bytes", "1MiB", "--reply-bytes", "2MiB"], &["--queue-bytes 256KiB and --page-bytes 1MiB"]);
-    refused(&["--append-bytes", "32KiB"], &["--append-bytes 32KiB and --max-message-size 32KiB"]);
-    refused(&["--tail-bytes", "32MiB"], &["--tail-bytes 32MiB and --tail-bytes-total 16MiB"]);
+    refused(&["--ping-period", "60s"], &["--ping-period 60s and pong-wait 60s (default)", "9/10"]);
+    refused(&["--max-message-size", "256KiB"], &["queue-bytes 256KiB (default) and --max-message-size 256KiB"]);
+    refused(&["--max-message-size", "64KiB"], &["reply-bytes 64KiB (default) and --max-message-size 64KiB"]);
+    refused(&["--page-bytes", "64KiB"], &["reply-bytes 64KiB (default) and --page-bytes 64KiB"]);
+    refused(
+        &["--page-bytes", "1MiB", "--reply-bytes", "2MiB"],
+        &["queue-bytes 256KiB (default) and --page-bytes 1MiB"],
+    );
+    refused(&["--append-bytes", "32KiB"], &["--append-bytes 32KiB and max-message-size 32KiB (default)"]);
+    refused(&["--tail-bytes", "32MiB"], &["--tail-bytes 32MiB and tail-bytes-total 16MiB (default)"]);
     refused(&["--max-database-size", "1k"], &["--max-database-size 1KiB", "at least 1MiB"]);
     assert!(read(&["--ping-period", "90ms", "--pong-wait", "100ms"]).is_ok());
 }
@@ -214,7 +220,7 @@ fn a_rate_of_zero_is_accepted() {
 
 #[test]
 fn a_listener_for_others_needs_open() {
-    let check = |listen: &str, open: &str| exposed(&read(&["--listen", listen, open]).unwrap().settings);
+    let check = |listen: &str, open: &str| exposed(&read(&["--listen", listen, open]).unwrap());
     for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.0.0.1:1,192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
         assert!(check(address, "--open=false").unwrap_err().contains("--open"), "{address}");
         assert_eq!(check(address, "--open"), Ok(()), "{address}");
@@ -237,8 +243,8 @@ proptest! {
     ) {
         let variable = all().nth(nth).unwrap().variable();
         let environment = [(OsString::from(variable), OsString::from(value))];
-        match parse(args.iter().map(OsString::from), environment) {
-            Ok(parsed) => prop_assert!(relations::check(&parsed.settings).is_ok()),
+        match parse(None, args.iter().map(OsString::from), environment) {
+            Ok(parsed) => prop_assert!(relations::check(&parsed).is_ok()),
             Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control)),
         }
     }

@@ -77,7 +77,9 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                let more = input.len().min(HeadScan::most(&limits.head).saturating_sub(before));
+                // One byte more at least, so that the scan sees the excess; also where the bound was lowered under what is
+                // here already.
+                let more = input.len().min(HeadScan::most(&limits.head).max(before + 1) - before);
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
                     Head::Incomplete => (more, None),

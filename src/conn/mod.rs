@@ -125,6 +125,9 @@ pub struct Connection {
     pub wants_drained: bool,
 }
 
+/// Bytes of one connection with nothing in its buffers.
+pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
+
 enum State {
     Http(Box<Http>),
     Open(Open),

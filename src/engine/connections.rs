@@ -57,6 +57,12 @@ const FORGET: u64 = 60_000;
 const MANY: usize = 1024;
 
 impl Admission {
+    /// Other limits, with what was counted so far.
+    fn keep_within(&mut self, limits: Admission) {
+        let (all, addresses) = (self.all, std::mem::take(&mut self.addresses));
+        *self = Admission { all, addresses, ..limits };
+    }
+
     pub fn new(per_address: u32, handshakes_per_address: Rate, handshakes: Rate) -> Admission {
         Admission { per_address, handshakes_per_address, handshakes, all: Bucket::default(), addresses: HashMap::new() }
     }
@@ -122,6 +128,18 @@ impl Connections {
         }
     }
 
+    /// Other limits hold from now on, for open connections, too. A deadline that comes earlier by them is armed (a later
+    /// one is found when the old one fires), and whoever a lower limit held goes on. Whoever has more waiting than a
+    /// lowered limit allows is not read from before it has drained, and nothing that many hear is added meanwhile.
+    pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
+        self.limits = Rc::new(limits);
+        self.admission.keep_within(admission);
+        for id in self.ids() {
+            self.arm(id);
+            self.release(id);
+        }
+    }
+
     // Looking.
 
     pub fn now(&self) -> Now {
@@ -130,6 +148,10 @@ impl Connections {
 
     pub fn limits(&self) -> &ConnLimits {
         &self.limits
+    }
+
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     pub(super) fn clock_and_limits(&self) -> (Now, Rc<ConnLimits>) {

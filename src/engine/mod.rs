@@ -14,7 +14,8 @@ pub use connections::{Admission, Connections};
 
 use core::net::SocketAddr;
 
-use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
+use crate::config::Settings;
+use crate::conn::{ConnLimits, Connection, Ending, Step, Timeout, WriteQueue};
 use crate::http::response::Response;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
@@ -113,6 +114,11 @@ impl<A: App> Engine<A> {
 
     // Looking.
 
+    /// How long a stop may take, in milliseconds.
+    pub fn drain_timeout(&self) -> u64 {
+        self.drain_timeout
+    }
+
     /// May the socket be read? If not, an [`Output::Resume`] follows when it may.
     pub fn may_read(&mut self, conn: ConnId) -> bool {
         self.net.may_read(conn)
@@ -164,6 +170,19 @@ impl<A: App> Engine<A> {
             Input::Stop => self.begin_stop(),
         }
         self.settle();
+    }
+
+    /// Other settings hold from now on; what is live in them reaches everything that is open. `limits` and `admission` are
+    /// made of the same settings. A stop that has begun keeps the drain timeout with which it began.
+    ///
+    /// # Errors
+    /// A value that the app cannot use; then nothing has changed.
+    pub fn configure(&mut self, settings: &Settings, limits: ConnLimits, admission: Admission) -> Result<(), String> {
+        self.app.configure(settings)?;
+        self.drain_timeout = settings.time.drain_timeout;
+        self.net.keep_within(limits, admission);
+        self.settle();
+        Ok(())
     }
 
     fn time(&mut self, now: Now) {

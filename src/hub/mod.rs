@@ -77,6 +77,18 @@ struct Membership {
     slot: u32,
 }
 
+/// Bytes of one session that is in no room, with its name.
+pub const SESSION_BYTES: usize = size_of::<Session>() + Name::MAX * 4;
+
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
 impl Session {
     fn membership(&self, room: &RoomId) -> Option<usize> {
         self.rooms.iter().position(|m| m.room == *room)
@@ -137,6 +149,10 @@ impl Hub {
     }
 
     // Looking.
+
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
 
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
@@ -224,6 +240,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, id: SessionId, member: MemberId, name: Name, client: ConnId) -> SessionKey {

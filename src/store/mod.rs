@@ -36,10 +36,29 @@ pub struct StoreOptions {
     pub new_epoch: [u8; 8],
 }
 
+impl StoreOptions {
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            max_database_size: self.max_database_size,
+            memory_room_bytes: self.memory_room_bytes,
+            memory_total_bytes: self.memory_total_bytes,
+        }
+    }
+}
+
 /// The log, as the loop holds it: hand requests over with [`submit`](Store::submit); when `wake` was called, collect
 /// answers with [`take`](Store::take). Neither blocks. How much may be waiting is bounded by who asks.
 pub struct Store {
     log: Log,
+    bounds: Bounds,
+}
+
+/// What the log may take, as in [`StoreOptions`]: the part of it that may change while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub max_database_size: u64,
+    pub memory_room_bytes: usize,
+    pub memory_total_bytes: usize,
 }
 
 enum Log {
@@ -51,6 +70,7 @@ impl Store {
     /// Opens the log, or makes a new one. The store's threads call `wake` after each batch of events; the memory log
     /// does not. Takes a while where a disk is slow: call it before serving.
     pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Store, OpenError> {
+        let bounds = options.bounds();
         let log = match options.durability {
             Durability::Memory => {
                 let epoch = new_epoch(&options.new_epoch);
@@ -59,7 +79,21 @@ impl Store {
             }
             Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
         };
-        Ok(Store { log })
+        Ok(Store { log, bounds })
+    }
+
+    /// Other bounds hold from now on. A database that is larger already stays; in memory, what is over goes at once.
+    pub fn keep_within(&mut self, bounds: Bounds) {
+        match &mut self.log {
+            Log::Memory { log, .. } => log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes),
+            Log::Sqlite(sqlite) => sqlite.bound(bounds.max_database_size),
+        }
+        self.bounds = bounds;
+    }
+
+    /// The bounds that hold.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -106,6 +140,14 @@ impl Store {
             Log::Memory { .. } => Ok(()),
             Log::Sqlite(sqlite) => sqlite.finish(),
         }
+    }
+}
+
+/// Bytes of memory that the log may take beside the messages that it was told to keep.
+pub fn fixed_bytes(durability: Durability) -> usize {
+    match durability {
+        Durability::Memory => memory::FIXED_BYTES,
+        Durability::Full | Durability::Normal => sqlite::FIXED_BYTES,
     }
 }
 

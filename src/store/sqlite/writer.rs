@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::Answers;
 use super::batch::{Batches, Decision, roll_back};
 use super::files::{Files, Identity};
-use super::open::BUSY;
+use super::open::{self, BUSY};
 use super::prune::Prune;
 use super::schema::{self, SCRATCH};
 use crate::store::request::{Append, Appended, Outcome, StoreEvent};
@@ -34,6 +34,8 @@ const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
 pub(super) enum Command {
     Append(Vec<Append>),
+    /// The database may grow to so many bytes from now on; 0 as in [`crate::store::StoreOptions`].
+    Bound(u64),
     /// Commit what came before, mark a clean end, leave.
     Finish,
 }
@@ -162,9 +164,19 @@ impl State<'_> {
     fn accept(&mut self, command: Command) -> bool {
         match command {
             Command::Append(appends) => self.waiting.extend(appends),
+            Command::Bound(bytes) => self.bound(bytes),
             Command::Finish => return true,
         }
         false
+    }
+
+    /// Where this fails, the disk does, and the next append says so; the bound before holds on.
+    fn bound(&mut self, bytes: u64) {
+        let _ = open::bound(&self.writer.conn, &self.writer.files, bytes);
+        if let Health::Failing { retry } = self.health {
+            // Perhaps it was the bound that was in the way.
+            self.probe(retry);
+        }
     }
 
     /// Commits as much of what waits as one transaction may hold, and answers it.
