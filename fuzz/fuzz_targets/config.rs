@@ -1,3 +1,5 @@
-//! Must fail: see `racerd::fuzzing::canary`.
+//! See `racerd::fuzzing::config`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| { if data.len()>3 && data[0]==b'c' {if data[1]==b'a' {if data[2]==b'n' {panic!()}}} });
+#![forbid(unsafe_code)]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| racerd::fuzzing::config(data));

@@ -224,7 +224,7 @@ fn one_address_gets_its_share() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     /// The fuzzer's steps, from chance alone.
     #[test]

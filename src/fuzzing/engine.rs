@@ -112,6 +112,8 @@ fn step(world: &mut World, what: u8, who: u32, input: &mut Decisions<'_>) {
                 world.engine.handle(Input::Stop);
                 world.flush();
             }
+            0xfe => world.configure(Sizes::USUAL),
+            0xfd => world.configure(Sizes::TIGHT),
             byte => world.now.wall = WallMillis(u64::from(byte) << 33),
         },
     }

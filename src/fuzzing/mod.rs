@@ -4,6 +4,7 @@
 
 mod canary;
 mod client_json;
+mod config;
 mod engine;
 mod http_request;
 mod input;
@@ -15,6 +16,7 @@ pub mod ws_stream;
 
 pub use canary::canary;
 pub use client_json::client_json;
+pub use config::config;
 pub use engine::engine;
 pub use http_request::http_request;
 pub use ws_stream::ws_stream;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("config", config),
+    ("engine", engine),
     ("http_request", http_request),
     ("ws_stream", ws_stream),
     ("client_json", |data| client_json(data, |work| allocation_counter::measure(work).bytes_total)),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::late_store::{Failure, LateStore};
 use super::listener::Listener;
 use crate::api::Access;
+use crate::config::Settings;
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::chat::{Chat, ChatLimits};
 use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
@@ -75,18 +76,6 @@ impl Sizes {
     };
 
     pub fn engine(self) -> Engine<Chat> {
-        let limits = ConnLimits {
-            head: HeadLimits { max_body: self.max_message, ..HeadLimits::default() },
-            ws: crate::ws::Limits { max_message: self.max_message, max_fragments: 16, binary: false },
-            queue_bytes: self.queue_bytes,
-            reply_bytes: self.reply_bytes,
-            in_flight: self.in_flight,
-            header_timeout: 10_000,
-            keep_alive: 75_000,
-            write_wait: 10_000,
-            pong_wait: 60_000,
-            ping_period: 25_000,
-        };
         let hub = HubLimits {
             rooms_per_session: self.rooms,
             presence_max: self.presence_max,
@@ -112,9 +101,44 @@ impl Sizes {
             errors: Rate::new(self.errors, 60_000, self.errors),
             welcome,
         };
-        let no_rate = Rate::new(0, 1, 1);
-        let net = Connections::new(limits, Admission::new(self.per_address, no_rate, no_rate));
+        let net = Connections::new(self.connections(), self.admission());
         Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), 7), 10_000)
+    }
+
+    fn admission(self) -> Admission {
+        let no_rate = Rate::new(0, 1, 1);
+        Admission::new(self.per_address, no_rate, no_rate)
+    }
+
+    fn connections(self) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits { max_body: self.max_message, ..HeadLimits::default() },
+            ws: crate::ws::Limits { max_message: self.max_message, max_fragments: 16, binary: false },
+            queue_bytes: self.queue_bytes,
+            reply_bytes: self.reply_bytes,
+            in_flight: self.in_flight,
+            header_timeout: 10_000,
+            keep_alive: 75_000,
+            write_wait: 10_000,
+            pong_wait: 60_000,
+            ping_period: 25_000,
+        }
+    }
+
+    /// The settings that mean this.
+    fn settings(self) -> Settings {
+        let mut settings = Settings::default();
+        settings.limits.rooms_per_session = self.rooms as u32;
+        settings.limits.presence_max = self.presence_max as u32;
+        settings.limits.page_bytes = self.page_bytes;
+        settings.limits.reads_in_flight = self.reads_in_flight as u32;
+        settings.limits.delivery_budget = self.delivery_budget as u32;
+        settings.limits.queue_bytes = self.queue_bytes;
+        settings.limits.append_bytes = self.append_bytes;
+        (settings.limits.request_rate, settings.limits.request_burst) = self.requests;
+        settings.limits.error_budget = self.errors;
+        settings.time.drain_timeout = 10_000;
+        settings
     }
 
     /// What one connection's queue may hold: its share, and one reply that went over it.
@@ -132,7 +156,7 @@ pub struct World {
     pub answers_at_once: bool,
     /// Ids of connections that are gone.
     pub gone: Vec<ConnId>,
-    sizes: Sizes,
+    most_queued: usize,
     generation: u32,
     /// Counts all that happens, to see when nothing does.
     activity: usize,
@@ -163,10 +187,18 @@ impl World {
             peers: BTreeMap::new(),
             answers_at_once: true,
             gone: Vec::new(),
-            sizes,
+            most_queued: sizes.most_queued(),
             generation: 0,
             activity: 0,
         }
+    }
+
+    /// The server reads its settings again, and others hold.
+    pub fn configure(&mut self, sizes: Sizes) {
+        let configured = self.engine.configure(&sizes.settings(), sizes.connections(), sizes.admission());
+        assert_eq!(configured, Ok(()));
+        self.most_queued = self.most_queued.max(sizes.most_queued());
+        self.flush();
     }
 
     // What clients do.
@@ -377,7 +409,7 @@ impl World {
         assert_eq!(self.engine.net.count(), self.peers.len(), "connections and sockets");
         for peer in self.peers.values() {
             let queued = self.engine.queue(peer.id).map_or(0, |queue| queue.len());
-            assert!(queued <= self.sizes.most_queued(), "a queue of {queued} bytes");
+            assert!(queued <= self.most_queued, "a queue of {queued} bytes");
         }
     }
 
