@@ -21,7 +21,9 @@ pub fn config(data: &[u8]) {
     for part in parts {
         let os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         match part.iter().position(|&byte| byte == b'=') {
-            Some(equals) if part.starts_with(b"RACERD_") => environment.push((os(&part[..equals]), os(&part[equals + 1..]))),
+            Some(equals) if part.starts_with(b"RACERD_") => {
+                environment.push((os(&part[..equals]), os(&part[equals + 1..])))
+            }
             _ => args.push(os(part)),
         }
     }

@@ -157,7 +157,8 @@ impl Listener {
             "history" => self.history(room, object, store),
             "pong" => {
                 let heads: HashMap<&str, u64> = parse(object, "heads");
-                let ours: HashMap<&str, u64> = self.rooms.iter().map(|(room, next)| (room.as_str(), next - 1)).collect();
+                let ours: HashMap<&str, u64> =
+                    self.rooms.iter().map(|(room, next)| (room.as_str(), next - 1)).collect();
                 assert_eq!(heads, ours, "a pong knows the last seq queued before it");
             }
             "members" | "error" | "bye" => {}

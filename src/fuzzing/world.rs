@@ -472,7 +472,8 @@ impl World {
         self.pass(1_100);
         self.settle();
         // One more message in each room tells of those that were stored and denied.
-        let rooms: BTreeSet<String> = self.peers.values().flat_map(|peer| peer.listener.rooms.keys().cloned()).collect();
+        let rooms: BTreeSet<String> =
+            self.peers.values().flat_map(|peer| peer.listener.rooms.keys().cloned()).collect();
         for room in rooms {
             self.connect(99, "127.0.0.1:9");
             self.send(99, post(&room).as_bytes());
