@@ -27,10 +27,13 @@ fn address(text: &str) -> Result<String, String> {
     address.map(|address| address.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
 }
 
+/// In the one form in which requests are compared with it: lower case, without the final dot.
 fn host_name(text: &str) -> Result<String, String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    match !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) {
-        true => Ok(text.to_ascii_lowercase()),
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(allowed);
+    match name.len() <= 253 && name.split('.').all(is_label) {
+        true => Ok(name.to_ascii_lowercase()),
         false => Err(format!(
             "\"{}\" is not a host name; write it without scheme and port, such as chat.example",
             shown(text)
@@ -121,7 +124,8 @@ mod tests {
             assert!(address(bad).is_err(), "{bad}");
         }
         assert_eq!(host_name("Chat.Example").as_deref(), Ok("chat.example"));
-        for bad in ["", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
+        assert_eq!(host_name("a.b.").as_deref(), Ok("a.b"));
+        for bad in ["", ".", "a..b", ".a", "a..", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
             assert!(host_name(bad).is_err(), "{bad}");
         }
     }
