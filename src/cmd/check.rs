@@ -2,7 +2,7 @@
 //! it may take at worst. Opens no socket and no database.
 
 use super::{Failure, given::Given, say};
-use crate::config::{self, GROUPS, Parsed, Source};
+use crate::config::{GROUPS, Parsed, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
 use crate::server::{self, RESERVED, connections_for, open_files};
 use crate::types::Durability;
@@ -147,7 +147,7 @@ fn memory_of_machine() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::File;
+    use crate::config::{self, File};
 
     fn of(text: &str, args: &[&str], files: Option<u64>, machine: Option<u64>) -> String {
         let file = Some(File { name: "racerd.toml", text });

@@ -56,14 +56,16 @@ impl File<'_> {
     fn entry(&self, key: &str, start: usize, value: &Spanned<DeValue<'_>>) -> Result<Entry, ConfigError> {
         let line = self.line_at(start);
         let wrong = |text: &str| ConfigError::new(&format!("{}: {}: {text}", self.place(line), shown(key)));
-        if let DeValue::Table(_) = value.get_ref() {
+        let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+        let has_tables = |value: &DeValue<'_>| matches!(value, DeValue::Array(items) if items.iter().any(|item| is_table(item.get_ref())));
+        if is_table(value.get_ref()) || has_tables(value.get_ref()) {
             return Err(wrong("the file has no tables; write each setting on a line of its own, without a [header]"));
         }
         if key == "config" {
             return Err(wrong("only --config and RACERD_CONFIG name the file"));
         }
         let Some(setting) = all().find(|setting| setting.field == key) else {
-            let near = spelling::nearest_setting(key).map(|setting| setting.field.to_string());
+            let near = spelling::nearest_name(key, &[]).map(|near| near.replace('-', "_"));
             return Err(wrong(&unknown(near, "racerd --print-config shows all")));
         };
         let texts = texts(&setting.kind, value.get_ref()).map_err(|text| wrong(&text))?;
@@ -128,5 +130,98 @@ fn name_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigError, Settings, Source, parse};
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let file = File { name: "racerd.toml", text };
+        parse(Some(file), [], []).map(|parsed| parsed.settings).map_err(|error: ConfigError| error.to_string())
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let error = read(text).expect_err(text);
+        assert!(error.starts_with(expected), "{text}: {error}");
+        assert!(!error.chars().any(char::is_control), "{error:?}");
+    }
+
+    #[test]
+    fn numbers_strings_and_lists() {
+        let text = "# mine\r\nqueue_bytes = 0x8_0000\nreply_bytes = \"128KiB\"\nping_period = '20s'\ndrain_timeout = 0\n\
+                    open = true\nin_flight = 3_2\nrequest_rate = \"5/s\"\nlog_level = \"warn\"\n\
+                    host = [\"A.example\", \"b.example,c.example\"]\nallow_origin = \"https://a\"\n\"data\" = \"x.db\"";
+        let settings = read(text).unwrap();
+        assert_eq!((settings.limits.queue_bytes, settings.limits.reply_bytes), (0x8_0000, 128 << 10));
+        assert_eq!((settings.time.ping_period, settings.time.drain_timeout), (20_000, 0));
+        assert_eq!((settings.limits.in_flight, settings.limits.request_rate), (32, 5));
+        assert!(settings.listening.open);
+        assert_eq!(settings.listening.host, ["a.example", "b.example", "c.example"]);
+        assert_eq!(settings.listening.allow_origin, ["https://a"]);
+        assert_eq!(settings.storage.data.to_str(), Some("x.db"));
+        assert_eq!(read("\u{feff}").as_ref(), Ok(&Settings::default()), "an editor's mark at the beginning");
+    }
+
+    #[test]
+    fn each_fault_with_its_line() {
+        refused("\n\nping_perod = 1", "racerd.toml:3: ping_perod: unknown setting, did you mean ping_period?");
+        refused("ping-period = '1s'", "racerd.toml:1: ping-period: unknown setting, did you mean ping_period?");
+        refused("colour = 1", "racerd.toml:1: colour: unknown setting, racerd --print-config shows all");
+        // The first in the file, not in the alphabet.
+        refused("zzz = 1\naaa = 2", "racerd.toml:1: zzz");
+        refused("in_flight = 3\nin_flight = 4", "racerd.toml:2: duplicate key: in_flight");
+        refused("\n[limits]\nin_flight = 3", "racerd.toml:2: limits: the file has no tables");
+        refused("[[x]]\n", "racerd.toml:1: x: the file has no tables");
+        refused("limits.in_flight = 3", "racerd.toml:1: limits: the file has no tables");
+        refused("limits = { in_flight = 3 }", "racerd.toml:1: limits: the file has no tables");
+        refused("ping_period = 20", "racerd.toml:1: ping_period = 20: not a duration; write a number with a unit");
+        refused("in_flight = 65", "racerd.toml:1: in_flight = 65: allowed: 1 to 64");
+        refused("in_flight = -1", "racerd.toml:1: in_flight = -1: not a whole number");
+        refused("in_flight = 1.0", "racerd.toml:1: in_flight: a whole number is wanted, not a number with a fraction");
+        refused("in_flight = true", "racerd.toml:1: in_flight: a whole number is wanted, not true or false");
+        refused("open = 1", "racerd.toml:1: open: true or false is wanted, not a number");
+        refused("data = ['a']", "racerd.toml:1: data: a string is wanted, not a list");
+        refused("data = 1979-05-27", "racerd.toml:1: data: a string is wanted, not a date");
+        refused("host = [1]", "racerd.toml:1: host: a list of strings is wanted, and one of them is a number");
+        refused("listen = []", "racerd.toml:1: listen = : at least one is needed");
+        refused("config = 'x'", "racerd.toml:1: config: only --config and RACERD_CONFIG name the file");
+        refused("data = 'a", "racerd.toml:1: ");
+        refused("open = true false", "racerd.toml:1: ");
+        refused("\"\\u001b[2J\" = 1", "racerd.toml:1: \\u{1b}[2J: unknown setting");
+        refused(&format!("in_flight = {}", "9".repeat(10_000)), "racerd.toml:1: in_flight = 999");
+        refused("ping_period = '60s'", "racerd.toml:1: ping_period = 60s and pong-wait 60s (default): the first must");
+    }
+
+    #[test]
+    fn the_line_is_kept() {
+        let file = File { name: "f", text: "\n\nopen = true\n" };
+        let parsed = parse(Some(file), [], []).unwrap();
+        assert_eq!((parsed.source("open"), parsed.file.as_deref()), (Source::File { line: 3 }, Some("f")));
+        assert!(Source::Default < Source::File { line: 9 } && Source::File { line: 9 } < Source::Environment);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_settings_or_one_line(
+            lines in prop::collection::vec(
+                (prop::sample::select(all().map(|setting| setting.field).collect::<Vec<_>>()), prop_oneof![
+                    "[0-9]{1,22}", "'[0-9]{1,9}(k|KiB|ms|s|m|/s)?'", "(true|false)", r#"\[("[a-z0-9:./]{0,9}",?){0,3}\]"#, "\\PC{0,12}", ".{0,12}",
+                ]),
+                0..5,
+            ),
+            rest in ".{0,40}",
+        ) {
+            let text: String = lines.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+            for text in [&text, &rest, &format!("{text}{rest}")] {
+                if let Err(error) = read(text) {
+                    prop_assert!(!error.chars().any(char::is_control) && error.contains("racerd.toml:"), "{}", error);
+                }
+            }
+        }
     }
 }

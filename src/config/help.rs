@@ -30,7 +30,7 @@ pub fn help_on(name: &str) -> Result<String, String> {
     let plain = plain.strip_prefix("racerd-").unwrap_or(plain);
     let found = GROUPS.iter().flat_map(|group| group.settings).find(|setting| setting.flag() == plain);
     let Some(setting) = found else {
-        let near = spelling::nearest_setting(plain).map(Setting::flag);
+        let near = spelling::nearest_name(plain, &[]);
         return Err(super::parse::ConfigError::new(&format!(
             "{}: {}",
             super::parse::shown(name),

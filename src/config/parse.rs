@@ -81,6 +81,9 @@ impl std::error::Error for ConfigError {}
 /// The flag and the variable that name the file. No setting, since the file cannot name itself.
 const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
 
+/// Flags that are no settings.
+const OTHERS: [&str; 5] = [CONFIG.0, "check-config", "print-config", "help", "version"];
+
 /// Which file `--config` or else `RACERD_CONFIG` names, to be read and given to [`parse`]. Of several flags the last holds.
 ///
 /// # Errors
@@ -160,7 +163,8 @@ fn variables(
                 parsed.ignored.push(name.to_string());
                 continue;
             }
-            let near = spelling::nearest_setting(&name["RACERD_".len()..]).map(Setting::variable);
+            let near = spelling::nearest_name(&name["RACERD_".len()..], &[CONFIG.0]);
+            let near = near.map(|near| format!("RACERD_{}", near.replace('-', "_").to_ascii_uppercase()));
             return Err(ConfigError::new(&format!("{}: {}", shown(name), unknown(near, HELP))));
         };
         if !value.is_empty() {
@@ -185,20 +189,20 @@ fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Resul
         };
         if name == CONFIG.0 {
             // Its value was read by `file_name`.
-            if joined.is_none() && args.next_if(|next| is_value(next)).is_none() {
+            if joined.is_none() && args.next_if(is_value).is_none() {
                 return Err(needs_value(name, "a path"));
             }
             continue;
         }
         let Some(setting) = all().find(|setting| setting.flag() == name) else {
-            let near = spelling::nearest_setting(name).map(|setting| format!("--{}", setting.flag()));
+            let near = spelling::nearest_name(name, &OTHERS).map(|near| format!("--{near}"));
             return Err(ConfigError::new(&format!("--{}: {}", shown(name), unknown(near, HELP))));
         };
         let value = match (joined, &setting.kind) {
             (Some(value), _) => value,
             (None, Kind::Flag) => "true".to_string(),
             // What looks like the next flag is no value; `--name=--value` remains.
-            (None, kind) => match args.next_if(|next| is_value(next)) {
+            (None, kind) => match args.next_if(is_value) {
                 Some(value) => unicode(&format!("--{name}"), value)?,
                 None => return Err(needs_value(name, &kind.allowed())),
             },

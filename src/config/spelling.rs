@@ -2,11 +2,10 @@
 
 use super::{Setting, all};
 
-/// The setting whose name, with dashes or underscores, is nearest to what was typed.
-pub(super) fn nearest_setting(typed: &str) -> Option<&'static Setting> {
+/// The name, with dashes, that is nearest to what was typed: a setting's, or one of `others`.
+pub(super) fn nearest_name(typed: &str, others: &[&str]) -> Option<String> {
     let flags: Vec<String> = all().map(Setting::flag).collect();
-    let found = nearest(typed, flags.iter().map(String::as_str))?;
-    all().find(|setting| setting.flag() == found)
+    nearest(typed, flags.iter().map(String::as_str).chain(others.iter().copied())).map(str::to_string)
 }
 
 /// The known name that `typed` was likely meant to be; `None` where none is near.

@@ -107,6 +107,42 @@ fn flags_beat_variables_and_variables_beat_defaults() {
 }
 
 #[test]
+fn the_file_is_weaker_than_variables_and_flags() {
+    let file = Some(File {
+        name: "f.toml",
+        text: "pong_wait = \"90s\"\nwrite_wait = \"4s\"\nhost = [\"a\"]\nkeep_alive = \"1s\"",
+    });
+    let args = ["--write-wait", "6s", "--config", "f.toml", "--host", "b"].map(OsString::from);
+    let environment = [("RACERD_PONG_WAIT", "70s"), ("RACERD_KEEP_ALIVE", ""), ("RACERD_CONFIG", "other.toml")];
+    let parsed = parse(file, args, environment.map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let time = &parsed.settings.time;
+    assert_eq!((time.pong_wait, time.write_wait, time.keep_alive), (70_000, 6_000, 1_000));
+    assert_eq!(parsed.settings.listening.host, ["b"], "a stronger list replaces a weaker one");
+    let origin = |field: &str| parsed.origin(all().find(|setting| setting.field == field).unwrap());
+    assert_eq!((origin("pong_wait"), origin("write_wait")), ("RACERD_PONG_WAIT".into(), "--write-wait".into()));
+    assert_eq!((origin("keep_alive"), origin("data")), ("f.toml:4".into(), "default".into()));
+}
+
+#[test]
+fn which_file_is_named() {
+    let name = |args: &[&str], variable: &str| {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        file_name(&args, &[("RACERD_CONFIG".into(), variable.into())]).map_err(|error| error.to_string())
+    };
+    assert_eq!(name(&[], ""), Ok(None));
+    assert_eq!(name(&[], "a"), Ok(Some("a".into())));
+    assert_eq!(name(&["--open", "--config", "b", "--data", "c"], "a"), Ok(Some("b".into())));
+    assert_eq!(name(&["--config=b", "--config", "-"], ""), Ok(Some("-".into())));
+    for args in [&["--config"][..], &["--config", "--open"], &["--config="]] {
+        assert_eq!(name(args, "a"), Err("--config needs a value (a path)".into()));
+        if args != ["--config="] {
+            refused(args, &["--config needs a value"]);
+        }
+    }
+    assert_eq!(read(&["--config", "x", "--open"]).unwrap().settings, read(&["--open"]).unwrap().settings);
+}
+
+#[test]
 fn ways_to_write_a_flag() {
     assert_eq!(read(&["--data=a=b.db"]).unwrap().settings.storage.data, Path::new("a=b.db"));
     assert_eq!(read(&["--data=--x"]).unwrap().settings.storage.data, Path::new("--x"));
@@ -153,6 +189,9 @@ fn typos_get_a_suggestion() {
     refused(&["--max-mesage-size", "1"], &["--max-mesage-size: unknown setting, did you mean --max-message-size?"]);
     refused(&["--ping_period=1s"], &["did you mean --ping-period?"]);
     refused(&["--colour"], &["--colour: unknown setting, see racerd --help"]);
+    refused(&["--confg", "x"], &["did you mean --config?"]);
+    refused(&["--chek-config"], &["did you mean --check-config?"]);
+    assert!(read_both(&[], &[("RACERD_CONFGI", "x")]).unwrap_err().ends_with("did you mean RACERD_CONFIG?"));
     let error = read_both(&[], &[("RACERD_LISTNE", "x")]).unwrap_err();
     assert_eq!(error, "RACERD_LISTNE: unknown setting, did you mean RACERD_LISTEN?");
     assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("RACERD_PORT: unknown setting"));

@@ -66,12 +66,15 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The largest unit that leaves a whole number above 1: `60s` stays, `120s` is `2m`.
+/// The largest unit that leaves a whole number above 1: `60s` stays, `120s` is `2m`. A second is `1s`.
 pub(super) fn show_duration(milliseconds: u64) -> String {
     if milliseconds == 0 {
         return "0s".to_string();
     }
-    match TIMES.iter().find(|(_, factor)| milliseconds.is_multiple_of(*factor) && milliseconds > *factor) {
+    match TIMES
+        .iter()
+        .find(|(_, factor)| milliseconds.is_multiple_of(*factor) && (milliseconds > *factor || *factor == 1_000))
+    {
         Some((unit, factor)) => format!("{}{unit}", milliseconds / factor),
         None => format!("{milliseconds}ms"),
     }

@@ -14,6 +14,8 @@ use crate::types::{ConnId, Millis};
 
 pub struct Connections {
     limits: Rc<ConnLimits>,
+    /// After the bound on what may wait was lowered: the one before, and until when it still counts.
+    before: Option<(usize, Millis)>,
     admission: Admission,
     now: Now,
     /// The Date header of this second.
@@ -55,6 +57,9 @@ struct Address {
 const FORGET: u64 = 60_000;
 /// Addresses kept before the idle ones are looked for.
 const MANY: usize = 1024;
+
+/// Milliseconds over which deadlines are spread that shorter times have made due all at once.
+const SPREAD: u64 = 1000;
 
 impl Admission {
     /// Other limits, with what was counted so far.
@@ -113,6 +118,7 @@ impl Connections {
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
         Connections {
             limits: Rc::new(limits),
+            before: None,
             admission,
             now: Now::default(),
             date: (u64::MAX, String::new()),
@@ -129,13 +135,19 @@ impl Connections {
     }
 
     /// Other limits hold from now on, for open connections, too. A deadline that comes earlier by them is armed (a later
-    /// one is found when the old one fires), and whoever a lower limit held goes on. Whoever has more waiting than a
-    /// lowered limit allows is not read from before it has drained, and nothing that many hear is added meanwhile.
+    /// one is found when the old one fires), those that are over spread over a second; whoever a lower limit held goes on. Whoever has more waiting than a
+    /// lowered limit allows is not read from before it has drained, nothing that many hear is added meanwhile, and for
+    /// `write_wait` it is not closed for it.
     pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
+        let (most, write_wait) = (self.most_waiting(), self.limits.write_wait.max(limits.write_wait));
         self.limits = Rc::new(limits);
+        if self.most_waiting() < most {
+            self.before = Some((most, self.now.mono.after(write_wait)));
+        }
         self.admission.keep_within(admission);
-        for id in self.ids() {
-            self.arm(id);
+        for (number, id) in self.ids().into_iter().enumerate() {
+            // Who has been silent for too long by a shorter time is not all pinged in one turn.
+            self.arm_after(id, self.now.mono.after(number as u64 % SPREAD));
             self.release(id);
         }
     }
@@ -264,10 +276,19 @@ impl Connections {
         self.respond(id, problem.into_response(), close);
     }
 
+    /// Bytes that may wait for one connection; past them the next reply closes it.
+    fn most_waiting(&self) -> usize {
+        let most = self.limits.queue_bytes + self.limits.reply_bytes;
+        match self.before {
+            Some((before, until)) if self.now.mono < until => most.max(before),
+            _ => most,
+        }
+    }
+
     /// Queues frames for one connection.
     pub fn push_frames(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         let now = self.now.mono;
-        let most = self.limits.queue_bytes + self.limits.reply_bytes;
+        let most = self.most_waiting();
         let Some(connection) = self.get_mut(id) else { return };
         if connection.open().is_none() {
             return;
@@ -453,5 +474,82 @@ impl Connections {
     /// For the log.
     pub fn tell(&mut self, fact: Fact) {
         self.push_output(Output::Log(fact));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::HeadLimits;
+    use crate::types::WallMillis;
+    use crate::ws;
+
+    fn limits(header_timeout: u64) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits::default(),
+            ws: ws::Limits { max_message: 1000, max_fragments: 10, binary: false },
+            queue_bytes: 10_000,
+            reply_bytes: 5_000,
+            in_flight: 1,
+            header_timeout,
+            keep_alive: 1000,
+            write_wait: 1000,
+            pong_wait: 1000,
+            ping_period: 1000,
+        }
+    }
+
+    fn unlimited() -> Admission {
+        Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1))
+    }
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Millis(ms), wall: WallMillis(ms) }
+    }
+
+    #[test]
+    fn shorter_times_are_armed_and_spread() {
+        let mut net = Connections::new(limits(3_600_000), unlimited());
+        for index in 0..5000 {
+            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true);
+        }
+        net.set_now(at(600_000));
+        assert_eq!(net.pop_due(), None);
+        net.keep_within(limits(1000), unlimited());
+        net.check().unwrap();
+        let mut due = |ms: u64| {
+            net.set_now(at(600_000 + ms));
+            std::iter::from_fn(|| net.pop_due()).count()
+        };
+        assert_eq!(due(0), 0);
+        assert_eq!((1..=SPREAD).map(due).collect::<Vec<_>>(), [5; SPREAD as usize]);
+    }
+
+    #[test]
+    fn what_may_wait_shrinks_after_a_while_and_grows_at_once() {
+        let mut net = Connections::new(limits(1000), unlimited());
+        let small = ConnLimits { queue_bytes: 2000, write_wait: 10, ..limits(1000) };
+        assert_eq!(net.most_waiting(), 15_000);
+        net.keep_within(small.clone(), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
+        net.set_now(at(500));
+        net.keep_within(ConnLimits { queue_bytes: 1000, ..small }, unlimited());
+        net.set_now(at(509));
+        assert_eq!(net.most_waiting(), 15_000, "lowered twice, the first bound counts on");
+        net.set_now(at(1500));
+        assert_eq!(net.most_waiting(), 6000);
+        net.keep_within(limits(1000), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
+    }
+
+    #[test]
+    fn what_was_counted_stays_counted() {
+        let one = || Admission::new(1, Rate::new(1, 1000, 1), Rate::new(0, 1, 1));
+        let mut admission = Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1));
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        assert!(admission.opened(peer, Millis(0)).is_ok() && admission.opened(peer, Millis(0)).is_ok());
+        admission.keep_within(one());
+        assert!(admission.opened(peer, Millis(0)).is_err(), "two are there");
+        assert!(admission.handshake(peer, Millis(0)).is_ok() && admission.handshake(peer, Millis(0)).is_err());
     }
 }

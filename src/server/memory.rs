@@ -27,7 +27,7 @@ pub struct Worst {
 pub const KERNEL_BYTES: u64 = 141 << 10;
 
 /// What a server takes before the first connection, beside its log, in bytes: as measured.
-const BASE: u64 = 3 << 20;
+const BASE: u64 = 7 << 19;
 
 /// What the server keeps for one connection beside connection and session: its socket, its deadline, its address.
 const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64;
@@ -53,7 +53,8 @@ impl Worst {
                 hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
             ),
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
-            // `engine/mod.rs`, `bytes`: reading stops while something waits here.
+            // `engine/mod.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
+            // instead that one turn took from it.
             term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/connections.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
             // half a queue and a message at most (`engine/chat/limits.rs`, `batch_bytes`).

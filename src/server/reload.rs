@@ -35,7 +35,8 @@ impl Reload {
         Reload { running, open_files, read }
     }
 
-    /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it.
+    /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop waits
+    /// for the file.
     pub fn run<A: App>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
             Ok(parsed) if parsed.file.is_none() => {

@@ -1,5 +1,6 @@
 //! From settings to a running loop: limits of the system, store, listeners, engine.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
-use super::log::Log;
+use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::{Loop, ServeError, WAKER};
-use crate::config::Settings;
+use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::chat::{self, Chat};
 use crate::engine::{Admission, Connections, Engine};
@@ -105,11 +106,16 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
 
 fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usize, open_files: Option<u64>, log: &Log) {
     let mut text = String::new();
+    let version = env!("CARGO_PKG_VERSION");
     for address in addresses {
-        text.push_str(&format!(
-            "racerd {} listens on http://{address}/ and ws://{address}/rooms/lobby/ws?name=you\n",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let (page, socket) = (format!("http://{address}/"), format!("ws://{address}/rooms/lobby/ws?name=you"));
+        match settings.log.log_format {
+            LogFormat::Text => text.push_str(&format!("racerd {version} listens on {page} and {socket}\n")),
+            LogFormat::Json => {
+                let fields: [(&str, &dyn Display); 3] = [("version", &version), ("page", &page), ("socket", &socket)];
+                text.push_str(&log::json_line(LogLevel::Info, "listening", &fields));
+            }
+        }
     }
     // A closed stdout is no reason not to serve.
     let mut out = std::io::stdout();

@@ -13,6 +13,7 @@ mod http;
 mod json;
 mod lifecycle;
 mod rooms;
+mod settings;
 mod slow;
 mod stopping;
 mod storage;
