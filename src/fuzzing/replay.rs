@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+type Body = fn(&[u8]);
+
+const TARGETS: &[(&str, Body)] = &[
     ("config", config),
     ("engine", engine),
     ("http_request", http_request),
