@@ -7,6 +7,8 @@ pub mod cmd;
 pub mod config;
 pub mod conn;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod hub;
 pub mod protocol;

@@ -36,7 +36,7 @@ impl Parsed {
 
     /// Setting and value as they were written where the value came from.
     pub(super) fn spelled(&self, setting: &Setting) -> String {
-        let value = setting.show(&self.settings);
+        let value = shown(&setting.show(&self.settings));
         match self.source(setting.field) {
             Source::Default => format!("{} {value} (default)", setting.flag()),
             Source::File { .. } => format!("{}: {} = {value}", self.origin(setting), setting.field),
@@ -165,7 +165,7 @@ fn variables(
             }
             let near = spelling::nearest_name(&name["RACERD_".len()..], &[CONFIG.0]);
             let near = near.map(|near| format!("RACERD_{}", near.replace('-', "_").to_ascii_uppercase()));
-            return Err(ConfigError::new(&format!("{name}: {}", unknown(near, HELP))));
+            return Err(ConfigError::new(&format!("{}: {}", shown(name), unknown(near, HELP))));
         };
         if !value.is_empty() {
             set(parsed, setting, &[&value], Source::Environment, &format!("{name}={}", shown(&value)))?;
@@ -265,14 +265,26 @@ fn is_value(arg: &OsString) -> bool {
 }
 
 fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {
-    text.into_string().map_err(|text| ConfigError::new(&format!("{what} is not valid UTF-8: {}", text.display())))
+    text.into_string()
+        .map_err(|text| ConfigError::new(&format!("{what} is not valid UTF-8: {}", shown(&text.display().to_string()))))
 }
 
-/// A value as it is put into a message: not longer than a line.
+/// A value as it is put into a message: without control characters, and not longer than a line when they are escaped.
 pub(super) fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
-    match value.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &value[..end]),
-        None => value.to_string(),
+    let mut out = String::new();
+    let mut length = 0;
+    for c in value.chars() {
+        let escaped = c.is_control().then(|| c.escape_default());
+        length += escaped.as_ref().map_or(1, |escaped| escaped.len());
+        if length > LONGEST {
+            out.push_str("...");
+            break;
+        }
+        match escaped {
+            Some(escaped) => out.extend(escaped),
+            None => out.push(c),
+        }
     }
+    out
 }

@@ -77,9 +77,9 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                // One byte more than may be, so that the scan sees the excess; also where the bound was lowered under
-                // what is here already.
-                let more = input.len().min(limits.head.max_head.max(before) + 1 - before);
+                // One byte more at least, so that the scan sees the excess; also where the bound was lowered under what is
+                // here already.
+                let more = input.len().min(HeadScan::most(&limits.head).max(before + 1) - before);
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
                     Head::Incomplete => (more, None),

@@ -253,7 +253,10 @@ impl<A: App> Engine<A> {
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
             match step {
-                None if at == length || used == 0 => break,
+                None if at == length || used == 0 => {
+                    debug_assert_eq!(at, length, "a connection that may go on takes all there is");
+                    break;
+                }
                 None | Some(Step::Again) => {}
                 Some(Step::Request(request, body)) => {
                     self.net.note_client(conn, &request.headers);

@@ -192,6 +192,11 @@ impl Hub {
         })
     }
 
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
+    }
+
     /// When [`Hub::handle_time`] wants to be called.
     pub fn deadline(&self) -> Option<Millis> {
         let count = self.counts.first().map(|(at, _)| *at);

@@ -1,6 +1,9 @@
 //! The shares of one address: connections and handshakes, whether it comes by itself or through a proxy.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::conn::Rate;
 use crate::types::Network;
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -15,7 +18,7 @@ struct Door {
 impl Door {
     /// Two connections of one address, two handshakes at once and then one a second; these proxies.
     fn new(trusted: &[&str]) -> Door {
-        let mut engine = engine();
+        let mut engine = Sizes::USUAL.engine();
         let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
         let admission = Admission::new(2, Rate::new(1, 1000, 2), Rate::new(0, 1000, 1)).trusting(trusted);
         engine.net = Connections::new(engine.net.limits().clone(), admission);
