@@ -12,6 +12,7 @@ mod history;
 mod http;
 mod json;
 mod lifecycle;
+mod page;
 mod rooms;
 mod slow;
 mod stopping;
