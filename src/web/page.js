@@ -91,6 +91,9 @@ $("enter").onsubmit = (event) => {
 
 // Around both.
 
+// The address will change, and what is relative to it must not: they are pinned to where they are now.
+for (const [id, attribute] of [["icon", "href"], ["leave", "href"], ["brand", "src"]]) $(id)[attribute] = $(id)[attribute];
+
 $("leave").onclick = (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

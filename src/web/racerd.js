@@ -261,7 +261,7 @@ export class Client extends Emitter {
     this.#unopened = opened ? 0 : this.#unopened + 1;
     // Half of it is chance, so that all who lost the server do not come back in one moment.
     const longest = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#failures);
-    let pause = this.#byePause ?? longest * (0.5 + Math.random() / 2);
+    let pause = this.#byePause ?? Math.round(longest * (0.5 + Math.random() / 2));
     if (code === 1008 || code === 1013) pause = Math.max(pause, 5000);
     this.#wait(pause, this.#byePause !== null);
     // Why an upgrade is refused, a browser does not say; the same URL fetched does. A single one may be chance.
@@ -428,7 +428,10 @@ export class Client extends Emitter {
     this.#pump();
   }
 
-  /** Sends what may be sent: in each room's order, no more at once than the server takes. */
+  /**
+   * Sends what may be sent: in each room's order, no more at once than the server takes. What the server refuses for
+   * now may be overtaken by what it takes a moment later.
+   */
   #pump() {
     if (this.state.phase !== "open") return;
     clearTimeout(this.#sending);

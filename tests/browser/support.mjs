@@ -169,34 +169,59 @@ export class Member {
 
 // Between browser and server.
 
-/** A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. */
+/**
+ * A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. With
+ * `holdsUp` what a client says waits in the relay, with `losesDown` what the server says is lost. `orphan()` ends the
+ * clients' sides only: the server does not know yet; `release()` then hands on what was held, and ends the rest.
+ */
 export async function relay(t, server) {
   const pairs = new Set();
   let isCut = false;
   const listener = net.createServer((client) => {
     if (isCut) return client.destroy();
     const up = net.connect(server.port, "127.0.0.1");
-    const pair = [client, up];
+    const pair = { client, up, held: [], isOrphan: false };
     pairs.add(pair);
+    client.on("data", (data) => (made.holdsUp ? pair.held.push(data) : up.write(data)));
+    up.on("data", (data) => made.losesDown || client.write(data));
     const end = () => {
+      if (pair.isOrphan) return;
       pairs.delete(pair);
-      for (const socket of pair) socket.destroy();
+      client.destroy();
+      up.destroy();
     };
-    for (const socket of pair) socket.on("error", end).on("close", end);
-    client.pipe(up);
-    up.pipe(client);
+    for (const socket of [client, up]) socket.on("error", end).on("close", end);
   });
   listener.listen(0, "127.0.0.1");
   await once(listener, "listening");
   const made = {
     base: `http://127.0.0.1:${listener.address().port}/`,
     accepted: 0,
+    holdsUp: false,
+    losesDown: false,
     cut() {
       isCut = true;
-      for (const pair of pairs) for (const socket of pair) socket.destroy();
+      for (const { client, up } of pairs) {
+        client.destroy();
+        up.destroy();
+      }
     },
     mend() {
       isCut = false;
+      made.holdsUp = made.losesDown = false;
+    },
+    orphan() {
+      for (const pair of pairs) {
+        pair.isOrphan = true;
+        pair.client.destroy();
+      }
+    },
+    release() {
+      for (const pair of [...pairs].filter(({ isOrphan }) => isOrphan)) {
+        pairs.delete(pair);
+        for (const data of pair.held) pair.up.write(data);
+        pair.up.end();
+      }
     },
   };
   listener.on("connection", () => (made.accepted += 1));
@@ -222,12 +247,14 @@ export async function prefixProxy(t, server) {
       answer.pipe(response);
     }).end();
   });
-  proxy.on("upgrade", (request, socket) => {
+  proxy.on("upgrade", (request, socket, early) => {
     if (target(request) === null) return elsewhere.push(request.url), socket.destroy();
     const up = http.request(options(request));
-    up.on("upgrade", (answer, upstream) => {
+    up.on("upgrade", (answer, upstream, first) => {
       const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`);
+      socket.write(first);
+      upstream.write(early);
       socket.pipe(upstream).pipe(socket);
       for (const end of [socket, upstream]) end.on("error", () => [socket, upstream].forEach((one) => one.destroy()));
     });

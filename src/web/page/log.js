@@ -24,11 +24,15 @@ export class Log {
   #seen;
   /** Is the view at the end, so that it moves along? */
   #sticks = true;
+  /** What was in view when it was last scrolled. */
+  #reading = {};
   #unseen = 0;
   #last = null;
   #lastNote = null;
   /** The first day label, which an older page of the same day makes void. */
   #firstDay = null;
+  /** Stands under the newest message if one sent it just now. */
+  #sentMark = element("p", { class: "state sent" }, "Sent");
   #width = 0;
   #observer;
 
@@ -70,8 +74,10 @@ export class Log {
   append(message, isNews) {
     const last = this.#last;
     const day = dayOf(message.at);
-    if (!last || day !== dayOf(last.at)) this.#push(this.#dayRow(message.at));
+    this.#sentMark.remove();
+    if (!last || day !== dayOf(last.at)) this.#push(this.#dayRow(message.at), true);
     this.#push(row(message, last), true);
+    if (message.key) this.#list.lastElementChild.lastElementChild.append(this.#sentMark);
     this.#last = message;
     this.#lastNote = null;
     if (isNews && !this.#sticks) {
@@ -102,8 +108,13 @@ export class Log {
     if (messages.length === 0) return;
     this.#keepView(() => {
       const chunk = element("ol", { class: "chunk" });
+      const changed = [chunk];
       let last = null;
-      if (this.#firstDay && this.#firstDay.day === dayOf(messages.at(-1).at)) this.#firstDay.row.remove();
+      if (this.#firstDay?.day === dayOf(messages.at(-1).at)) {
+        const owner = this.#firstDay.row.parentElement;
+        this.#firstDay.row.remove();
+        if (owner.classList.contains("settled")) changed.push(owner);
+      }
       this.#firstDay = null;
       for (const message of messages) {
         if (!last || dayOf(last.at) !== dayOf(message.at)) chunk.append(this.#dayRow(message.at));
@@ -111,7 +122,7 @@ export class Log {
         last = message;
       }
       this.#list.prepend(chunk);
-      settle([chunk]);
+      settle(changed);
       this.#last ??= last;
     });
   }
@@ -149,12 +160,17 @@ export class Log {
   }
 
   /** Changes something above what is in view, and moves the view along: what one reads stays where it is. */
-  #keepView(change) {
-    const anchor = this.#firstInView();
-    const before = anchor?.getBoundingClientRect().top;
+  #keepView(change, reading = this.#read()) {
     change();
     if (this.#sticks) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else if (anchor) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+    else if (reading.row) this.#scroller.scrollTop += offset(reading.row, this.#scroller) - reading.offset;
+    this.#reading = this.#read();
+  }
+
+  /** The first message in view, and where it stands. */
+  #read() {
+    const row = this.#firstInView();
+    return { row, offset: row && offset(row, this.#scroller) };
   }
 
   #firstInView() {
@@ -172,6 +188,7 @@ export class Log {
     this.#sticks = scrollHeight - scrollTop - clientHeight < AT_END;
     if (this.#sticks) this.#sawEnd();
     else this.#showNewest();
+    this.#reading = this.#read();
     if (this.isNearBeginning) this.#wantOlder();
   }
 
@@ -190,7 +207,9 @@ export class Log {
   #resized() {
     const width = this.#list.clientWidth;
     if (width !== this.#width && this.#width > 0) {
-      this.#keepView(() => settle([...this.#list.children].filter((chunk) => chunk.classList.contains("settled"))));
+      // By now all has moved: what counts is what was read before.
+      const settled = [...this.#list.children].filter((chunk) => chunk.classList.contains("settled"));
+      this.#keepView(() => settle(settled), this.#reading);
     }
     this.#width = width;
     this.follow();
@@ -198,12 +217,17 @@ export class Log {
   }
 }
 
+function offset(row, scroller) {
+  return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
+}
+
 /** Measures chunks that are complete, and leaves it to the browser whether to lay them out. */
 function settle(chunks) {
   for (const chunk of chunks) chunk.classList.remove("settled");
   const heights = chunks.map((chunk) => chunk.getBoundingClientRect().height);
   chunks.forEach((chunk, index) => {
-    chunk.style.containIntrinsicBlockSize = `auto ${heights[index]}px`;
+    // Not `auto`: that would remember the height of an earlier width.
+    chunk.style.containIntrinsicBlockSize = `${heights[index]}px`;
     chunk.classList.add("settled");
   });
 }

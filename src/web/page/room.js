@@ -29,6 +29,7 @@ export class RoomView {
   #oldest = null;
   #loading = false;
   #caughtUp = false;
+  #isEmpty = false;
   #unread = 0;
   #unsent = new Map();
   #typedAt = 0;
@@ -104,7 +105,7 @@ export class RoomView {
     this.#unsent.delete(message.key);
     const isNews = this.#caughtUp && !message.own;
     this.#log.append(message, isNews);
-    this.#showLastSent(message.own);
+    if (this.#isEmpty) this.#showBeginning(false);
     if (!isNews) return;
     if (document.hidden || !this.#log.isAtEnd) {
       this.#unread += 1;
@@ -117,7 +118,7 @@ export class RoomView {
     if (restart) {
       this.#oldest = null;
       this.#log.note("hole", "Older messages are from before a restart and are gone.");
-      this.#showBeginning(false);
+      this.#log.setBeginning();
     } else {
       this.#log.note("hole", `${count(from - after - 1, "message is", "messages are")} no longer kept.`);
     }
@@ -145,12 +146,11 @@ export class RoomView {
   }
 
   #showBeginning(hasMore, isPruned = false) {
-    const isEmpty = this.#room.cursor === 0;
+    this.#isEmpty = this.#room.cursor === 0;
     this.#log.setBeginning(
       hasMore ? "Loading older messages…"
-        : isEmpty ? "Nothing has been said here yet. Say hello!"
-          : isPruned ? "Older messages are no longer kept."
-            : this.#oldest === null && this.#room.cursor === null ? "" : "This is the beginning.",
+        : this.#isEmpty ? "Nothing has been said here yet. Say hello!"
+          : isPruned ? "Older messages are no longer kept." : "This is the beginning.",
     );
   }
 
@@ -262,14 +262,6 @@ export class RoomView {
       this.#speak("A message was not sent.");
       this.#log.follow();
     });
-  }
-
-  /** The newest message, if it is one's own, says that it is stored. */
-  #showLastSent(isOwn) {
-    for (const mark of document.querySelectorAll("#log .sent")) mark.remove();
-    const rows = document.querySelectorAll("#log .chunk:last-child .message");
-    if (isOwn && this.#caughtUp) rows[rows.length - 1]?.append(element("p", { class: "state sent" }, "Sent"));
-    this.#log.follow();
   }
 
   #fault(text, kind = "") {
