@@ -71,7 +71,7 @@ function fault(field, text) {
 }
 
 function nameFault(name) {
-  if (name === "") return "Say what the others shall call you.";
+  if (name === "") return "Type a name for the others to see.";
   if ([...name].length > NAME_MAX) return `A name has at most ${NAME_MAX} characters.`;
   if (HIDDEN.test(name)) return "This name has characters in it that cannot be seen.";
   return "";

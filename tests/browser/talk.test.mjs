@@ -111,7 +111,7 @@ test("a room or name that is none is said so, with the rule", async (t) => {
     ["a/b", "ann", "room", /1 to 64/],
     ["..", "ann", "room", /1 to 64/],
     ["café", "ann", "room", /1 to 64/],
-    ["lobby", "   ", "name", /what the others shall call you/],
+    ["lobby", "   ", "name", /a name for the others/],
     ["lobby", "x".repeat(33), "name", /at most 32/],
     ["lobby", "ann\u202e", "name", /cannot be seen/],
     ["lobby", "\u200b", "name", /cannot be seen/],

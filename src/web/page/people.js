@@ -124,7 +124,8 @@ export function prepareDrawer() {
     drawer.append($("people"));
     drawer.showModal();
   };
-  // A click beside it closes it.
+  drawer.querySelector("button").onclick = () => drawer.close();
+  // So does a click beside it.
   drawer.onclick = (event) => event.target === drawer && drawer.close();
   drawer.onclose = () => $("aside").append($("people"));
   wide.onchange = () => wide.matches && drawer.close();
