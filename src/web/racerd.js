@@ -695,7 +695,7 @@ export class Room extends Emitter {
 }
 
 /** Are two JSON values the same? */
-export function isEqual(a, b) {
+function isEqual(a, b) {
   if (a === b) return true;
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
   if (Array.isArray(a) !== Array.isArray(b)) return false;

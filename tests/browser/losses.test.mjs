@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { enter, live, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
+import { enter, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
 
 test.before(startBrowser);
 test.after(stopBrowser);
@@ -41,6 +41,11 @@ for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server
     await live(ann);
     await live(bob);
     assert.equal(await ann.$$eval("#log .hole", (all) => all.length), 0);
+    // Who came back with the server did not join anew: the next who does is the first to be told.
+    const carl = await Member.join(server, "lobby", "carl");
+    await ann.waitForSelector("#log .presence");
+    assert.deepEqual(await ann.$$eval("#log .presence", (all) => all.map((line) => line.textContent)), ["carl joined"]);
+    await carl.leave();
   });
 }
 
@@ -125,11 +130,13 @@ test("a hidden page, whose timers come once a minute, keeps its connection", asy
   await page.fill("#name-field", "ann");
   await page.press("#name-field", "Enter");
   await live(page);
-  let pings = 0;
+  let [pings, pongs] = [0, 0];
   opened[0].on("framesent", ({ payload }) => (pings += payload.includes('"ping"') ? 1 : 0));
+  opened[0].on("framereceived", ({ payload }) => (pongs += payload.includes('"pong"') ? 1 : 0));
   for (let minute = 1; minute <= 6; minute += 1) {
     await page.clock.fastForward(60_000);
-    await until("one question for each silence", () => pings === minute);
+    await until("the answer", () => pongs === minute);
+    assert.equal(pings, minute, "one question for each silence");
   }
   assert.equal(opened.length, 1);
   await server.post("lobby", { text: "still here" });

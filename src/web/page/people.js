@@ -6,6 +6,8 @@ import { count, element, nameNode, namesNodes } from "./text.js";
 const TYPING = 6000;
 /** Comings and goings wait so long: who leaves and is back at once did neither. */
 const CALM = 2000;
+/** After a loss all come back one by one: for so long that is no news. */
+const RETURN = 60_000;
 
 const $ = (id) => document.getElementById(id);
 
@@ -16,6 +18,9 @@ export class People {
   #typing = new Map();
   #changes = new Map();
   #shownChanges = new Map();
+  /** Who was here when the connection was lost, and when that was. */
+  #before = new Set();
+  #lostAt = 0;
   #timer = null;
   #calm = null;
 
@@ -60,6 +65,7 @@ export class People {
     for (const { event, member, name } of events) {
       if (member === this.#client.member) continue;
       if (event === "leave") this.#stopped(member);
+      else if (this.#before.delete(name) && Date.now() - this.#lostAt < RETURN) continue;
       // By name: who comes back after a loss is another member.
       const earlier = this.#changes.get(name);
       if (earlier && earlier !== event) this.#changes.delete(name);
@@ -83,8 +89,10 @@ export class People {
     this.#log.note("presence", ...parts);
   }
 
-  /** Without a connection nobody is seen. Who is back afterwards is not new. */
+  /** Without a connection nobody is seen. */
   #quiet() {
+    this.#before = new Set(this.#room.members.values());
+    this.#lostAt = Date.now();
     clearTimeout(this.#calm);
     this.#changes.clear();
     this.#typing.clear();

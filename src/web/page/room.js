@@ -64,7 +64,7 @@ export class RoomView {
     this.#room.on("live", () => this.#live());
     this.#room.on("message", (message) => this.#message(message));
     this.#room.on("hole", (hole) => this.#hole(hole));
-    this.#room.on("lagging", () => this.#fault("Catching up with a lot of messages…"));
+    this.#room.on("lagging", () => this.#fault("Catching up with a lot of messages…", "quiet"));
     this.#prepareComposer();
     this.#showTitle();
     memory.enter(id);
@@ -193,8 +193,8 @@ export class RoomView {
     };
     text.oninput = () => this.#typed();
     text.onkeydown = (event) => {
-      // While a word is being composed (Japanese, say), Enter ends the word.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // While a word is being composed (Japanese, say), Enter ends the word; 229 is how Safari says so.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       submit();
     };
@@ -269,7 +269,7 @@ export class RoomView {
     clearTimeout(this.#faultTimer);
     place.dataset.kind = kind;
     if (place.textContent !== text) place.textContent = text;
-    if (kind === "" && text !== "") this.#faultTimer = setTimeout(() => this.#fault(""), FAULT_SHOWN);
+    if (kind !== "length" && text !== "") this.#faultTimer = setTimeout(() => this.#fault(""), FAULT_SHOWN);
     this.#log.follow();
   }
 
