@@ -6,16 +6,12 @@
 //     room.on("message", (message) => console.log(message.from.name, message.body));
 //     await room.send({ text: "hello" }).done;      // resolves when the server has acknowledged it
 //
-// Sending again after a loss. The server has no sessions yet: a key counts for the socket it came by, so a second try
-// over a new socket could be stored twice. What was on its way when the socket went was stored or not; the log knows.
-// So the room is joined again after the last seq that was seen, and what is caught up is searched for one's own:
-// written by a member that this client was, with the same body, in the order of sending. Found is sent. Not found is
-// sent again, but only when nothing of the old socket can come any more:
-//   - the members' list does not have the old member (as long as it has, the server may still read the old socket);
-//     in a room that tells counts only this cannot be seen;
-//   - and SETTLE more has passed, in which the store commits what the server had taken already.
-// A log that does not reach back (`recovered: false`) proves nothing: then the send fails, and a person decides.
-// What stays open: a commit that takes longer than SETTLE, or an old socket that outlives OLD_SOCKET, gives a double.
+// What is sent again after a loss, and why that is right, is told in racerd/room.js.
+
+import { Emitter, RacerdError } from "./racerd/events.js";
+import { Room } from "./racerd/room.js";
+
+export { RacerdError, Room };
 
 /** What a room id may be. */
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;
@@ -24,10 +20,6 @@ export const ROOM_RULE = "A room's name is 1 to 64 characters of A-Z a-z 0-9 . _
 export const NAME_MAX = 32;
 
 // All in milliseconds.
-/** Time for the store to commit what the server took from a socket that is gone. */
-const SETTLE = 500;
-/** How long an old socket of ours is waited for to be gone. */
-const OLD_SOCKET = 5_000;
 /** The longest pause between two tries. */
 const LONGEST_PAUSE = 30_000;
 /** A connection that lived so long was a good one: the pauses begin anew. */
@@ -45,44 +37,6 @@ const FINAL = new Map([
   [4003, "A moderator has removed you."],
   [4005, "Your permission to be here has ended."],
 ]);
-
-/** A request that the server refused, or that was lost. `code` is the protocol's, or `lost`, `unknown_fate`, `closed`. */
-export class RacerdError extends Error {
-  constructor(code, message, more = {}) {
-    super(message);
-    this.name = "RacerdError";
-    this.code = code;
-    this.field = more.field;
-    this.retryAfter = more.retry_after_ms;
-  }
-}
-
-/** Listeners by the name of what happens. */
-class Emitter {
-  #listeners = new Map();
-
-  /**
-   * @param {string} type
-   * @param {(detail: any) => void} listener
-   * @returns {() => void} takes the listener away
-   */
-  on(type, listener) {
-    const set = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, set.add(listener));
-    return () => set.delete(listener);
-  }
-
-  /** A listener's fault is reported, and stops nobody else. */
-  emit(type, detail) {
-    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
-      try {
-        listener(detail);
-      } catch (error) {
-        queueMicrotask(() => { throw error; });
-      }
-    }
-  }
-}
 
 /**
  * @typedef {object} Options
@@ -137,6 +91,8 @@ export class Client extends Emitter {
   #ticker = null;
   #sending = null;
   #pausedUntil = 0;
+  /** How many sends may go out by now, so that the server need not refuse any. */
+  #allowance = { left: 0, at: 0 };
 
   constructor(options) {
     super();
@@ -383,6 +339,7 @@ export class Client extends Emitter {
     this.formerly.add(value.member);
     this.name ??= value.name;
     this.limits = value.limits;
+    this.#allowance = { left: value.limits.request_rate, at: Date.now() };
     this.emit("welcome", value);
     this.#set({ phase: "open" });
     for (const room of this.#rooms.values()) if (room !== this.#inUrl) this.#joinByRequest(room);
@@ -394,7 +351,7 @@ export class Client extends Emitter {
       this.emit("trouble", error);
       this.#joinLater(room, error.retryAfter ?? 2000);
     };
-    this.#request({ type: "join", room: room.id, ...room._start(), presence: room.presence }).catch(again);
+    this.#request({ type: "join", room: room.id, ...room._start() }).catch(again);
   }
 
   #joinLater(room, pause) {
@@ -429,20 +386,21 @@ export class Client extends Emitter {
   }
 
   /**
-   * Sends what may be sent: in each room's order, no more at once than the server takes. What the server refuses for
-   * now may be overtaken by what it takes a moment later.
+   * Sends what may be sent: in each room's order, no more at once and no faster than the server takes. What the server
+   * refuses for now all the same may be overtaken by what it takes a moment later.
    */
   #pump() {
     if (this.state.phase !== "open") return;
     clearTimeout(this.#sending);
-    const pause = this.#pausedUntil - Date.now();
-    if (pause > 0) return void (this.#sending = setTimeout(() => this.#pump(), pause));
+    const later = (pause) => void (this.#sending = setTimeout(() => this.#pump(), pause));
+    if (Date.now() < this.#pausedUntil) return later(this.#pausedUntil - Date.now());
     let flying = 0;
     for (const request of this.#requests.values()) flying += request.send ? 1 : 0;
     for (const room of this.#rooms.values()) {
-      while (flying < this.limits.in_flight) {
+      while (flying < this.limits.in_flight && room._hasSend()) {
+        const pause = this.#pace();
+        if (pause > 0) return later(pause);
         const send = room._nextSend();
-        if (!send) break;
         const id = this.#nextId++;
         this.#requests.set(id, { room, send });
         this.#tell({ type: "send", id, room: room.id, key: send.key, body: send.body });
@@ -450,257 +408,17 @@ export class Client extends Emitter {
       }
     }
   }
-}
 
-/**
- * A room that one is in. Its events:
- *   `joined`    {again, recovered, from, head}: what is new since the last time follows as messages
- *   `live`      all that was said before is here
- *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` is said by oneself, `key`
- *               that of the `send` it comes from
- *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
- *               and seqs begin anew
- *   `members`   the list changed: see `members`, `count`
- *   `presence`  [{event: "join"|"leave", member, name}]: who came and went just now
- *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost, one is in no room
- */
-export class Room extends Emitter {
-  id;
-  joined = false;
-  /** The last seq that was seen, and the first; of this log. */
-  cursor = null;
-  epoch = null;
-  /** @type {Map<string, string>} who is here, by member; empty where only the count is told */
-  members = new Map();
-  count = 0;
-
-  #options;
-  #client;
-  #wire;
-  /** What is not acknowledged, in order: {key, body, resolve, reject, fate: "queued"|"flying"|"unsure"}. */
-  #outbox = [];
-  #head = 0;
-  #live = false;
-  #joinedAt = 0;
-  /** The members' list came, and it is one of names. */
-  #named = false;
-  /** When it was first seen that none of our old members is here. */
-  #goneAt = null;
-  #settling = null;
-  /** The keys of what is acknowledged and not heard yet, by seq: the ack comes first. */
-  #acknowledgedKeys = new Map();
-
-  constructor(id, options, client, wire) {
-    super();
-    this.id = id;
-    this.#options = options;
-    this.#client = client;
-    this.#wire = wire;
+  /** Takes leave for one send: 0, or the milliseconds until there is one. At once a second's worth of them. */
+  #pace() {
+    const rate = this.limits.request_rate;
+    if (!rate) return 0;
+    const { left, at } = this.#allowance;
+    const now = Date.now();
+    const saved = Math.min(rate, left + (Math.max(0, now - at) * rate) / 1000);
+    this.#allowance = { left: saved >= 1 ? saved - 1 : saved, at: now };
+    return saved >= 1 ? 0 : Math.ceil(((1 - saved) * 1000) / rate);
   }
-
-  get presence() {
-    return this.#options.presence;
-  }
-
-  /**
-   * Says something to all. It is sent when there is a connection, and again after a loss if it was not stored.
-   * @param {any} body a JSON value
-   * @returns {{key: string, done: Promise<{seq: number, at: number}>}} `done` resolves with the acknowledgement
-   */
-  send(body) {
-    const send = { key: this.#wire.key(), body, fate: "queued" };
-    const done = new Promise((resolve, reject) => Object.assign(send, { resolve, reject }));
-    this.#outbox.push(send);
-    this.#wire.pump();
-    return { key: send.key, done };
-  }
-
-  /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
-  excess(body) {
-    const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(40), body };
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    return this.#client.limits ? bytes - this.#client.limits.max_message_size : 0;
-  }
-
-  /** Tells the others something that is not kept, if there is a connection. */
-  signal(body) {
-    if (this.joined) this.#wire.tell({ type: "signal", room: this.id, body });
-  }
-
-  /**
-   * A page of the log, oldest message first.
-   * @param {{before?: number, after?: number, limit?: number}} span
-   * @returns {Promise<{messages: object[], oldest: number, more: boolean}>}
-   */
-  async history(span) {
-    const page = await this.#wire.request({ type: "history", room: this.id, ...span });
-    for (const message of page.messages) message.own = this.#client.formerly.has(message.from.member);
-    return page;
-  }
-
-  /** Leaves for good. */
-  leave() {
-    this.#wire.tell({ type: "leave", room: this.id });
-    this._abandon();
-    this.#wire.forget();
-  }
-
-  // For the client.
-
-  /** Where to begin, as a join says it. */
-  _start() {
-    if (this.cursor === null) return this.#options.last ? { last: this.#options.last } : {};
-    return { after: this.cursor, epoch: this.epoch };
-  }
-
-  _joined({ epoch, head, from, recovered, members }) {
-    const again = this.cursor !== null;
-    const restart = again && (epoch !== this.epoch || (!recovered && from <= this.cursor));
-    const after = this.cursor;
-    this.joined = true;
-    this.#live = false;
-    this.#named = false;
-    this.#head = head;
-    this.#joinedAt = Date.now();
-    this.#goneAt = null;
-    this.epoch = epoch;
-    this.cursor = from - 1;
-    this.count = members;
-    this.emit("joined", { again, recovered, from, head });
-    if (restart) this.emit("hole", { after: 0, from, restart: true });
-    else if (again && from > after + 1) this.emit("hole", { after, from, restart: false });
-    if (!recovered) this.#giveUpUnsure();
-    this.#progress();
-  }
-
-  _message(message) {
-    const { seq, at, from, body } = message;
-    if (seq <= this.cursor) return;
-    if (seq > this.cursor + 1) this._gap({ after: this.cursor, from: seq });
-    this.cursor = seq;
-    const own = this.#client.formerly.has(from.member);
-    const key = own ? this.#settled(message) : undefined;
-    this.emit("message", { seq, at, from, body, own, key });
-    this.#progress();
-  }
-
-  /** What of the outbox this message is, if it is one whose fate was open; it is stored then. */
-  #settled({ seq, at, body }) {
-    const index = this.#outbox.findIndex((send) => send.fate === "unsure" && isEqual(send.body, body));
-    if (index >= 0) {
-      const [send] = this.#outbox.splice(index, 1);
-      send.resolve({ seq, at });
-      return send.key;
-    }
-    const key = this.#acknowledgedKeys.get(seq);
-    this.#acknowledgedKeys.delete(seq);
-    return key;
-  }
-
-  _acknowledged(send, { seq, at }) {
-    this.#outbox = this.#outbox.filter((other) => other !== send);
-    if (seq > this.cursor) this.#acknowledgedKeys.set(seq, send.key);
-    send.resolve({ seq, at });
-  }
-
-  _refused(send, error) {
-    // Not stored, or perhaps stored: the same key is harmless over the same socket.
-    if (error.code === "rate_limited" || error.code === "storage_unavailable") return void (send.fate = "queued");
-    this.#outbox = this.#outbox.filter((other) => other !== send);
-    send.reject(error);
-  }
-
-  /** The next to be sent, which then is under way. Nothing overtakes what is unsure. */
-  _nextSend() {
-    if (!this.joined) return undefined;
-    const send = this.#outbox.find((send) => send.fate !== "flying");
-    if (send?.fate !== "queued") return undefined;
-    send.fate = "flying";
-    return send;
-  }
-
-  _lost() {
-    for (const send of this.#outbox) if (send.fate === "flying") send.fate = "unsure";
-    clearTimeout(this.#settling);
-    this.#acknowledgedKeys.clear();
-    if (!this.joined) return;
-    this.joined = false;
-    this.emit("down");
-  }
-
-  _abandon() {
-    clearTimeout(this.#settling);
-    this.joined = false;
-    const closed = new RacerdError("closed", "the room was left before this was acknowledged");
-    for (const send of this.#outbox.splice(0)) send.reject(closed);
-  }
-
-  _gap({ after, from }) {
-    this.emit("hole", { after, from, restart: false });
-    this.cursor = Math.max(this.cursor, from - 1);
-    this.#progress();
-  }
-
-  _members({ count, members, more }) {
-    this.members = new Map(members.map(({ member, name }) => [member, name]));
-    this.count = count;
-    this.#named = !more;
-    this.emit("members");
-    this.#progress();
-  }
-
-  _presence({ count, events }) {
-    this.count = count;
-    for (const { event, member, name } of events) {
-      if (event === "leave") this.members.delete(member);
-      else this.members.set(member, name);
-    }
-    // A room that grew large tells counts only, and the names would no longer be true.
-    if (events.length === 0 && this.members.size !== count) {
-      this.members.clear();
-      this.#named = false;
-    }
-    if (events.length > 0) this.emit("presence", events);
-    this.emit("members");
-    this.#progress();
-  }
-
-  /** Something changed on the way from `joined` to live, and to the end of what is unsure. */
-  #progress() {
-    if (!this.joined || this.cursor < this.#head) return;
-    if (!this.#live) {
-      this.#live = true;
-      this.emit("live");
-    }
-    if (!this.#outbox.some((send) => send.fate === "unsure")) return;
-    const isThere = (member) => member !== this.#client.member && this.members.has(member);
-    const isGone = this.#named && ![...this.#client.formerly].some(isThere);
-    if (isGone) this.#goneAt ??= Date.now();
-    const due = isGone ? this.#goneAt + SETTLE : this.#joinedAt + OLD_SOCKET;
-    clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => this.#sendUnsure(), due - Date.now());
-  }
-
-  #sendUnsure() {
-    for (const send of this.#outbox) if (send.fate === "unsure") send.fate = "queued";
-    this.#wire.pump();
-  }
-
-  #giveUpUnsure() {
-    const unsure = this.#outbox.filter((send) => send.fate === "unsure");
-    this.#outbox = this.#outbox.filter((send) => send.fate !== "unsure");
-    const error = new RacerdError("unknown_fate", "the connection was lost, and the server's log does not show whether this was stored");
-    for (const send of unsure) send.reject(error);
-  }
-}
-
-/** Are two JSON values the same? */
-function isEqual(a, b) {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && isEqual(a[key], b[key]));
 }
 
 function randomText(bytes) {

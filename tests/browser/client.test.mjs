@@ -2,13 +2,19 @@
 // against a socket played by the test, with a clock of the test's own.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import test from "node:test";
 import { Member, relay, Server, until, WebSocket } from "./support.mjs";
 
-// A page gets the same file; Node takes it for a module only by another name.
-const source = await readFile(new URL("../../src/web/racerd.js", import.meta.url), "utf8");
-const { connect } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+// The files as they are served. Node takes them for modules only where a package says so.
+const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
+await cp(new URL("../../src/web/racerd", import.meta.url), path.join(folder, "racerd"), { recursive: true });
+await cp(new URL("../../src/web/racerd.js", import.meta.url), path.join(folder, "racerd.js"));
+await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
+const { connect } = await import(path.join(folder, "racerd.js"));
+test.after(() => rm(folder, { recursive: true }));
 
 async function joined(t, base, options = {}) {
   const client = connect({ base, name: "ann", WebSocket, ...options });
@@ -157,6 +163,29 @@ test("too fast for the server: it waits, and all of it goes out once", async (t)
   assert.deepEqual([...bodies(heard)].sort(), [...texts].sort());
 });
 
+test("many at once: no faster than the server says, so that it refuses none", async (t) => {
+  const server = await Server.start(t, "--request-rate", "100", "--request-burst", "120", "--error-budget", "1");
+  const { client, room, heard } = await joined(t, server.base);
+  const troubles = [];
+  client.on("trouble", (error) => troubles.push(error.code));
+  const texts = Array.from({ length: 250 }, (_, index) => `m${index}`);
+  await Promise.all(texts.map((text) => room.send(text).done));
+  await until("heard", () => heard.length === 250);
+  assert.deepEqual([bodies(heard), troubles], [texts, []]);
+});
+
+test("hears of others as much as it wants", async (t) => {
+  const server = await Server.start(t);
+  const client = connect({ base: server.base, name: "ann", WebSocket });
+  t.after(() => client.close());
+  const [first, second] = ["r1", "r2"].map((id) => client.join(id, { presence: "count" }));
+  await until("both", () => first.joined && second.joined);
+  const others = [await Member.join(server, "r1", "bob"), await Member.join(server, "r2", "bob")];
+  await until("two", () => first.count === 2 && second.count === 2);
+  assert.deepEqual([first.members.size, second.members.size], [0, 0]);
+  for (const other of others) await other.leave();
+});
+
 test("a refused upgrade is explained, and a final one ends it", async (t) => {
   const server = await Server.start(t);
   // A socket that asks as another origin's page would.
@@ -206,7 +235,7 @@ function played() {
   };
 }
 
-const WELCOME = { type: "welcome", member: "m-1", name: "ann", limits: { in_flight: 2, max_message_size: 1000 } };
+const WELCOME = { type: "welcome", member: "m-1", name: "ann", limits: { in_flight: 2, max_message_size: 1000, request_rate: 20 } };
 const joinedAt = (head, from = head + 1, more = {}) => ({ type: "joined", room: "r1", epoch: "e1", head, from, recovered: true, members: 1, ...more });
 const message = (seq, body = seq, member = "m-2") => ({ type: "message", room: "r1", seq, at: 1000 + seq, from: { member, name: "x" }, body });
 const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,7 +1,7 @@
 // Servers, browsers and small helpers for the browser tests. Waits are for conditions, never for a time to pass.
 //
 // From the environment: RACERD, the binary; RACERD_NODE_PATH, the node_modules with playwright-core, axe-core and ws;
-// RACERD_CHROMIUM, the browser if it is not /usr/bin/chromium. tests/run sets them.
+// CHROMIUM, the browser if it is not /usr/bin/chromium. tests/run sets them.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -276,7 +276,7 @@ let browser = null;
 /** One browser for a file of tests; each window is in a profile of its own. */
 export async function startBrowser() {
   browser = await chromium.launch({
-    executablePath: process.env.RACERD_CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
       "--disable-background-networking", "--disable-component-update", "--disable-sync",
