@@ -444,9 +444,11 @@ impl Connection {
             }
         }
         let mut out = Vec::new();
-        response.write(&mut out, Sending { date: Some(date), keep_alive, to_head: reply.to_head });
+        let sending = Sending { date: Some(date), keep_alive, to_head: reply.to_head };
+        let body = response.write_uncopied(&mut out, sending);
         self.started_writing(now);
         self.queue.push_http(out);
+        self.queue.push_body(body);
         if keep_alive {
             return None;
         }

@@ -15,6 +15,7 @@ mod http;
 mod json;
 mod lifecycle;
 mod packaging;
+mod page;
 mod proxies;
 mod rooms;
 mod settings;

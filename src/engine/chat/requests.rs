@@ -150,7 +150,7 @@ impl Chat {
                 let (count, members, more) = self.hub.roster(&room);
                 net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
             }
-            Ok(Action::Home) => net.respond(conn, answers::home(), false),
+            Ok(Action::Page(asset)) => net.respond(conn, asset.answer(&request.headers), false),
             Ok(Action::Health) => net.respond(conn, answers::health(), false),
             Ok(Action::Ready) => match self.not_ready() {
                 None => net.respond(conn, answers::ready(), false),
