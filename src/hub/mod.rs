@@ -77,6 +77,18 @@ struct Membership {
     slot: u32,
 }
 
+/// Bytes of one session that is in no room, with its name.
+pub const SESSION_BYTES: usize = size_of::<Session>() + Name::MAX * 4;
+
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
 impl Session {
     fn membership(&self, room: &RoomId) -> Option<usize> {
         self.rooms.iter().position(|m| m.room == *room)
@@ -138,6 +150,10 @@ impl Hub {
 
     // Looking.
 
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
     }
@@ -174,6 +190,11 @@ impl Hub {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             (member.state != State::Joining).then_some((&m.room, member.cursor))
         })
+    }
+
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
     }
 
     /// When [`Hub::handle_time`] wants to be called.
@@ -219,6 +240,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, id: SessionId, member: MemberId, name: Name, client: ConnId) -> SessionKey {
