@@ -23,7 +23,7 @@ use room::{Joining, Member, Room, State};
 use sessions::{Absences, Membership};
 use tail::Tails;
 
-pub use sessions::{Cursor, Identity, Resumed, Session};
+pub use sessions::{Cursor, Identity, Resumed, SESSION_BYTES, Session};
 
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
@@ -77,6 +77,15 @@ pub enum Presence {
     Off,
 }
 
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
 pub struct Hub {
     limits: HubLimits,
     epoch: Epoch,
@@ -129,6 +138,10 @@ impl Hub {
 
     // Looking.
 
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
     }
@@ -171,6 +184,11 @@ impl Hub {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             (member.state != State::Joining).then_some((&m.room, member.cursor))
         })
+    }
+
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
     }
 
     /// When [`Hub::handle_time`] wants to be called.
@@ -231,6 +249,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
     /// known and nothing has to be read, else with the store's answer.

@@ -29,6 +29,13 @@ pub struct Session {
     absence: Option<Box<Absence>>,
 }
 
+/// Bytes of one session that is in no room, with its name, its place among the ids, and what its absence takes.
+pub const SESSION_BYTES: usize = size_of::<Session>()
+    + Name::MAX * 4
+    + 2 * (size_of::<SessionId>() + size_of::<SessionKey>())
+    + size_of::<Absence>()
+    + 4 * size_of::<(Millis, SessionKey)>();
+
 pub(super) struct Membership {
     pub room: RoomId,
     /// Where the member stands in the room's list.

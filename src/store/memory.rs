@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::keys::{COMMON, Entry, Seen, Window};
+use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
     Append, Appended, Claimed, Outcome, Page, Parked, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest,
 };
@@ -22,6 +22,11 @@ const PARKED: usize = 100_000;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// What rooms and keys may take beside the messages, in bytes.
+pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
+    + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
+    + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
 /// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
 /// too large, then the oldest of all rooms. The newest message of the last append always stays.

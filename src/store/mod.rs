@@ -183,6 +183,14 @@ impl Store {
     }
 }
 
+/// Bytes of memory that the log may take beside the messages that it was told to keep.
+pub fn fixed_bytes(durability: Durability) -> usize {
+    match durability {
+        Durability::Memory => memory::FIXED_BYTES,
+        Durability::Full | Durability::Normal => sqlite::FIXED_BYTES,
+    }
+}
+
 /// The text of an epoch: 16 hexadecimal digits.
 fn new_epoch(random: &[u8; 8]) -> Epoch {
     Epoch(data_encoding::HEXLOWER.encode(random).into())

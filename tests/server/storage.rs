@@ -235,6 +235,8 @@ fn a_full_database_refuses_and_lives() {
         };
         more += u64::from(value["type"] == "ack");
     }
+    // What came as one batch may have been refused as one, and the last few have fitted: one by one to the end.
+    more += fill(&mut sender, 2000);
     refuses_and_lives(&server, &mut sender, &mut observer, stored + more);
     assert_eq!(server.stop().code(), Some(0));
     // Given more, it goes on where it was.

@@ -51,6 +51,9 @@ use crate::types::Epoch;
 /// Enough for SQLite, whose deepest calls take less than half of it.
 const STACK_BYTES: usize = 256 << 10;
 
+/// What the two threads may take: page caches, stacks, and the rooms that the writer remembers, in bytes.
+pub(super) const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
+
 /// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
 pub(super) struct Sqlite {
     begun: Begun,

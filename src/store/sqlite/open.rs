@@ -24,7 +24,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
-const CACHE_KIB: i64 = 512;
+pub(super) const CACHE_KIB: i64 = 512;
 
 /// What the threads need.
 pub(super) struct Opened {
