@@ -54,6 +54,11 @@ impl Server {
         Server::start_in(Folder::new(), "127.0.0.1:0", arguments)
     }
 
+    /// The same, where a client that drops leaves at once: for tests of what its end leaves behind.
+    pub fn without_grace(arguments: &[&str]) -> Server {
+        Server::start(&[&["--resume-within", "0s"], arguments].concat())
+    }
+
     pub fn start_in(folder: Folder, listen: &str, arguments: &[&str]) -> Server {
         let (child, address) = spawn(&folder, listen, arguments);
         Server { child, address, folder, arguments: arguments.iter().map(|a| a.to_string()).collect() }
