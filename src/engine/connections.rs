@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Fact, Now, Output};
 use crate::api::answers;
-use crate::conn::{Bucket, ConnLimits, Connection, Ending, Rate, Shared};
+use crate::conn::{Bucket, ConnLimits, Connection, Ending, Form, Rate, Shared};
 use crate::http::problem::Problem;
 use crate::http::response::{Response, imf_fixdate};
 use crate::types::{ConnId, Millis};
@@ -92,7 +92,7 @@ impl Admission {
         }
     }
 
-    /// May one more WebSocket be opened from there? Counts it if so.
+    /// May one more WebSocket or event stream be opened from there? Counts it if so.
     fn handshake(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
         if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
             let taken = address.handshakes.take(self.handshakes_per_address, now);
@@ -199,16 +199,16 @@ impl Connections {
     /// The connection is over: its socket is closed, its slot free for the next.
     pub(super) fn drop(&mut self, id: ConnId, ending: Ending) {
         let Some(connection) = self.get(id) else { return };
-        let (armed, peer, websocket) = (connection.armed, connection.peer, connection.was_websocket());
+        let (armed, peer, kind) = (connection.armed, connection.peer, connection.kind());
         self.deadlines.remove(&(armed, id));
         self.slots[id.index as usize] = None;
         self.count -= 1;
         self.admission.closed(peer.ip(), self.now.mono);
         self.push_output(Output::Close(id));
-        self.push_output(Output::Log(Fact::Closed { conn: id, peer, ending, websocket }));
+        self.push_output(Output::Log(Fact::Closed { conn: id, peer, ending, kind }));
     }
 
-    /// May this connection open one more WebSocket?
+    /// May this connection open one more WebSocket or event stream?
     pub fn admit_handshake(&mut self, id: ConnId) -> Result<(), Problem> {
         let Some(peer) = self.get(id).map(|c| c.peer.ip()) else { return Ok(()) };
         self.admission.handshake(peer, self.now.mono)
@@ -228,6 +228,19 @@ impl Connections {
         }
     }
 
+    /// Answers the request being waited for with the head of an event stream for this session. `early`: see
+    /// [`Connection::begin_events`].
+    pub fn begin_events(&mut self, id: ConnId, head: Response, session: u32, early: u8) {
+        let now = self.now.mono;
+        let date = self.date().to_owned();
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_events(head, session, early, &date, now);
+            self.touch(id);
+            self.release(id);
+            self.arm(id);
+        }
+    }
+
     /// Answers with a refusal, and says so in the log.
     pub fn refuse(&mut self, id: ConnId, problem: Problem) {
         let Some(peer) = self.get(id).map(|c| c.peer) else { return };
@@ -236,30 +249,27 @@ impl Connections {
         self.respond(id, problem.into_response(), close);
     }
 
-    /// Queues frames for one connection.
-    pub fn push_frames(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Queues frames or events, whichever it takes, for one connection.
+    pub fn push_own(&mut self, id: ConnId, write: impl FnOnce(Form, &mut Vec<u8>)) {
         let now = self.now.mono;
         let most = self.limits.queue_bytes + self.limits.reply_bytes;
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.open().is_none() {
-            return;
-        }
-        connection.push_frames(now, write);
+        let Some((_, form)) = connection.attached() else { return };
+        connection.push_own(now, |out| write(form, out));
         if connection.queue.len() > most {
             self.doom(id, crate::ws::code::TOO_SLOW, "replies are not taken");
         }
         self.touch(id);
     }
 
-    /// Queues part of a shared buffer for one connection; false if its queue has no room for it. A connection that is
-    /// gone or closing takes everything.
-    pub fn push_shared(&mut self, id: ConnId, bytes: &Shared, start: u32, end: u32) -> bool {
+    /// Queues part of a shared buffer for one connection, which `part` chooses by the form that it takes; false if its
+    /// queue has no room for it. A connection that is gone or closing takes everything.
+    pub fn push_shared<'a>(&mut self, id: ConnId, part: impl FnOnce(Form) -> (&'a Shared, u32, u32)) -> bool {
         let now = self.now.mono;
         let most = self.limits.queue_bytes;
         let Some(connection) = self.get_mut(id) else { return true };
-        if connection.open().is_none() {
-            return true;
-        }
+        let Some((_, form)) = connection.attached() else { return true };
+        let (bytes, start, end) = part(form);
         // An empty queue takes any one batch: it is shared, and bounded where it is made.
         if !connection.queue.is_empty() && connection.queue.len() + (end - start) as usize > most {
             return false;

@@ -14,7 +14,7 @@ pub use connections::{Admission, Connections};
 
 use core::net::SocketAddr;
 
-use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
+use crate::conn::{Connection, Ending, Kind, Step, Timeout, WriteQueue};
 use crate::http::response::Response;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
@@ -76,7 +76,7 @@ pub enum Output {
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    Closed { conn: ConnId, peer: SocketAddr, ending: Ending, websocket: bool },
+    Closed { conn: ConnId, peer: SocketAddr, ending: Ending, kind: Kind },
     Refused { conn: ConnId, peer: SocketAddr, status: u16, detail: String },
     StoreFailed { reason: String },
     StoreRecovered,
@@ -171,7 +171,7 @@ impl<A: App> Engine<A> {
         while let Some(conn) = self.net.pop_due() {
             let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.app.refused(&mut self.net, conn, &headers, problem),
@@ -209,7 +209,7 @@ impl<A: App> Engine<A> {
             }
             let (now, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { return };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             let length = bytes.len();
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
@@ -233,7 +233,7 @@ impl<A: App> Engine<A> {
 
     fn ended(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         let Some((ending, over)) = connection.ended() else { return };
         self.session_over(conn, session, ending);
         if over {
@@ -247,7 +247,7 @@ impl<A: App> Engine<A> {
     /// Drops a connection, and ends its session if it had one.
     fn end(&mut self, conn: ConnId, ending: Ending) {
         let Some(connection) = self.net.get(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         self.session_over(conn, session, ending);
         self.net.drop(conn, ending);
     }
@@ -310,7 +310,7 @@ impl<A: App> Engine<A> {
     fn close(&mut self, conn: ConnId, code: u16, reason: &'static str, politely: bool) {
         let now = self.net.now().mono;
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let Some(session) = connection.open().map(|open| open.session) else { return };
+        let Some(session) = connection.session() else { return };
         if politely {
             connection.close_politely(code, reason, now);
         } else {
@@ -360,7 +360,7 @@ impl<A: App> Engine<A> {
 
     fn dismiss(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        if connection.open().is_some() {
+        if connection.session().is_some() {
             self.app.farewell(&mut self.net, conn);
             return self.close(conn, code::GOING_AWAY, "shutting down", true);
         }

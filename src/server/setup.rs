@@ -40,7 +40,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
-    let new_epoch = random(&start)?;
+    let new_epoch = random(start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
     let listeners =
@@ -52,7 +52,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         memory_room_bytes: settings.limits.tail_bytes,
         memory_total_bytes: settings.limits.tail_bytes_total,
         new_epoch,
-        new_token_key: random(&start)?,
+        new_token_key: random(start)?,
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
@@ -60,8 +60,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 
     let secrets = Secrets {
         token_key: store.token_key(),
-        salt: random(&start)?,
-        seed: u64::from_ne_bytes(random(&start)?),
+        salt: random(start)?,
+        seed: u64::from_ne_bytes(random(start)?),
         running: store.running_seconds(),
     };
     let chat = chat(&settings, store.epoch().clone(), &secrets)?;
