@@ -269,7 +269,7 @@ impl<A: App> Engine<A> {
             }
             self.net.push_output(Output::Shutdown(conn));
         }
-        let session = self.net.get(conn).and_then(|c| c.open()).map(|open| open.session);
+        let session = self.net.get(conn).and_then(Connection::session);
         if let (true, Some(session)) = (drained, session) {
             self.app.drained(&mut self.net, session);
         }

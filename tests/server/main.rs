@@ -4,6 +4,8 @@
 mod access;
 mod closing;
 mod command;
+mod event_stream;
+mod events;
 mod flood;
 mod foreign;
 mod frames;
