@@ -2,15 +2,18 @@
 //! carries out what it wants. It decides nothing about protocols; what a turn is can be read in [`Loop::turn`].
 
 mod accept;
+mod activation;
 mod clock;
 mod facts;
 pub mod log;
 mod setup;
 mod signals;
 mod sockets;
+mod supervisor;
 mod tokens;
 
 pub use accept::Listeners;
+pub use activation::given_listeners;
 pub use setup::{admission, conn_limits, connections_for, raise_open_files, run, store_bounds};
 pub use tokens::WAKER;
 
@@ -26,6 +29,7 @@ use clock::Clock;
 use log::Log;
 use signals::{Signals, Wish};
 use sockets::{Read, Sockets, Written};
+use supervisor::Supervisor;
 use tokens::Source;
 
 /// Why the server ended other than by a wish to stop.
@@ -52,6 +56,7 @@ pub struct Loop<A> {
     clock: Clock,
     log: Log,
     facts: facts::Facts,
+    supervisor: Supervisor,
     /// The one read buffer: as long as a connection's share of a turn.
     buffer: Vec<u8>,
     /// Sockets with bytes that no further edge will announce.
@@ -93,6 +98,7 @@ impl<A: App> Loop<A> {
             clock: Clock::start(),
             log,
             facts: facts::Facts::default(),
+            supervisor: Supervisor::default(),
             buffer: vec![0; read_budget],
             ready: Vec::new(),
             writable: Vec::new(),
@@ -103,6 +109,12 @@ impl<A: App> Loop<A> {
             more: false,
             failure: None,
         })
+    }
+
+    /// Has this supervisor told what comes.
+    fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
+        self.supervisor = supervisor;
+        self
     }
 
     /// Turns until the server is told to stop, or cannot go on; either way in order, with the log on disk.
@@ -132,7 +144,9 @@ impl<A: App> Loop<A> {
     /// before the whole batch of events is dealt with, and nothing is told that is not stored.
     fn turn(&mut self) -> io::Result<Wish> {
         self.wait()?;
-        self.engine.handle(Input::Time(self.clock.now()));
+        let now = self.clock.now();
+        self.supervisor.turned(now.mono);
+        self.engine.handle(Input::Time(now));
         let wish = self.sort_events();
         if wish == Wish::Now {
             return Ok(wish);
@@ -156,7 +170,8 @@ impl<A: App> Loop<A> {
         let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
             Some(Duration::ZERO)
         } else {
-            let due = [self.engine.deadline(), self.listeners.deadline()].into_iter().flatten().min();
+            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline()];
+            let due = due.into_iter().flatten().min();
             due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
         };
         self.more = false;
@@ -196,7 +211,8 @@ impl<A: App> Loop<A> {
     }
 
     fn stop(&mut self) {
-        self.listeners.close();
+        self.supervisor.stopping();
+        self.listeners.close(self.poll.registry());
         self.log.info("stopping", &[("connections", &self.engine.net.count())]);
         self.engine.handle(Input::Stop);
     }

@@ -1,7 +1,7 @@
 //! From settings to a running loop: limits of the system, store, listeners, engine.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
 use super::log::Log;
+use super::supervisor::Supervisor;
 use super::{Loop, ServeError, WAKER};
 use crate::api::{self, Access};
 use crate::config::Settings;
@@ -27,11 +28,11 @@ const RESERVED: u64 = 64;
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// Serves until a signal says stop.
+/// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
 ///
 /// # Errors
 /// What was wrong at the start, or why it stopped by itself.
-pub fn run(settings: Settings) -> Result<(), ServeError> {
+pub fn run(settings: Settings, given: Vec<TcpListener>) -> Result<(), ServeError> {
     let log = Log::stderr(settings.log.log_level);
     let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
     let open_files = raise_open_files();
@@ -43,8 +44,11 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let new_epoch = random(start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
-    let listeners =
-        Listeners::bind(&settings.listening.listen, max_connections, poll.registry()).map_err(|error| start(&error))?;
+    let listeners = match given.is_empty() {
+        true => Listeners::bind(&settings.listening.listen, max_connections, poll.registry()),
+        false => Listeners::given(given, settings.listening.open, max_connections, poll.registry()),
+    };
+    let listeners = listeners.map_err(|error| start(&error))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
@@ -73,7 +77,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         .map_err(|e| start(&format!("cannot watch signals: {e}")))?;
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
-    server.run()
+    let (supervisor, unheard) = Supervisor::from_environment();
+    if let Some(reason) = unheard {
+        server.log.warn("the supervisor cannot be told", &[("reason", &reason)]);
+    }
+    supervisor.ready();
+    server.supervised(supervisor).run()
 }
 
 fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) -> Result<[u8; N], ServeError> {

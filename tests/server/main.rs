@@ -2,6 +2,7 @@
 //! protocols by hand, byte for byte.
 
 mod access;
+mod activation;
 mod closing;
 mod command;
 mod event_stream;
