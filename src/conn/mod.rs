@@ -6,7 +6,7 @@ mod bucket;
 mod http;
 mod queue;
 
-pub use bucket::{Bucket, Rate};
+pub use bucket::{Bucket, Rate, Turns};
 pub use http::Reply;
 pub use queue::{Shared, WriteQueue};
 

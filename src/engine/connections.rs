@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Fact, Now, Output};
 use crate::api::answers;
-use crate::conn::{Bucket, ConnLimits, Connection, Ending, Form, Rate, Shared};
+use crate::conn::{Bucket, ConnLimits, Connection, Ending, Form, Rate, Shared, Turns};
 use crate::http::problem::Problem;
 use crate::http::response::{Response, imf_fixdate};
 use crate::types::{ConnId, Millis};
@@ -41,6 +41,7 @@ pub struct Admission {
     pub handshakes_per_address: Rate,
     pub handshakes: Rate,
     all: Bucket,
+    turns: Turns,
     addresses: HashMap<IpAddr, Address>,
 }
 
@@ -48,6 +49,7 @@ pub struct Admission {
 struct Address {
     connections: u32,
     handshakes: Bucket,
+    turns: Turns,
     last: Millis,
 }
 
@@ -58,7 +60,8 @@ const MANY: usize = 1024;
 
 impl Admission {
     pub fn new(per_address: u32, handshakes_per_address: Rate, handshakes: Rate) -> Admission {
-        Admission { per_address, handshakes_per_address, handshakes, all: Bucket::default(), addresses: HashMap::new() }
+        let (all, turns) = (Bucket::default(), Turns::default());
+        Admission { per_address, handshakes_per_address, handshakes, all, turns, addresses: HashMap::new() }
     }
 
     /// The address that counts; `None` for loopback, where everyone has the same.
@@ -96,10 +99,16 @@ impl Admission {
     fn handshake(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
         if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
             let taken = address.handshakes.take(self.handshakes_per_address, now);
-            taken.map_err(|ms| answers::too_many("too many handshakes from this address", ms))?;
+            taken.map_err(|ms| {
+                let ms = address.turns.next(self.handshakes_per_address, ms, now);
+                answers::too_many("too many handshakes from this address", ms)
+            })?;
         }
         let taken = self.all.take(self.handshakes, now);
-        taken.map_err(|ms| answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1)))
+        taken.map_err(|ms| {
+            let ms = self.turns.next(self.handshakes, ms, now);
+            answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1))
+        })
     }
 }
 
@@ -164,6 +173,11 @@ impl Connections {
 
     pub(super) fn deadline(&self) -> Option<Millis> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Milliseconds in which the rate of handshakes lets in as many as are here now.
+    pub fn return_time(&self) -> u64 {
+        self.admission.handshakes.time_for(self.count)
     }
 
     /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone.

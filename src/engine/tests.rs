@@ -63,6 +63,8 @@ fn engine() -> Engine<Chat> {
     Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), &secrets), 10_000)
 }
 
+mod events;
+
 /// The world around an engine.
 struct World {
     engine: Engine<Chat>,
@@ -208,7 +210,7 @@ impl World {
         self.flush();
     }
 
-    /// The JSON objects that a peer got over its WebSocket.
+    /// The JSON objects that a peer got over its WebSocket or event stream.
     fn heard(&self, index: u32) -> Vec<serde_json::Value> {
         let Some(peer) = self.peers.get(&index) else { return Vec::new() };
         objects(&peer.got)
@@ -243,6 +245,16 @@ impl World {
 }
 
 fn objects(bytes: &[u8]) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((_, stream)) = text.split_once("Content-Type: text/event-stream\r\n") {
+        // What does not end in an empty line is not an event yet.
+        let whole = stream.rfind("\n\n").map_or("", |end| &stream[..end]);
+        return whole
+            .lines()
+            .filter_map(|l| l.strip_prefix("data: "))
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+    }
     let start = bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
     let mut rest = &bytes[start..];
     let mut list = Vec::new();
@@ -470,7 +482,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (who.clone(), 0u8..4).prop_map(|(w, k)| Act::Upgrade(w, k)),
         6 => (who.clone(), 0u8..12, any::<u8>()).prop_map(|(w, k, x)| Act::Say(w, k, x)),
         1 => (who.clone(), prop::collection::vec(any::<u8>(), 0..12)).prop_map(|(w, b)| Act::Bytes(w, b)),
-        1 => (who.clone(), 0u8..6).prop_map(|(w, k)| Act::Http(w, k)),
+        1 => (who.clone(), 0u8..8).prop_map(|(w, k)| Act::Http(w, k)),
         5 => Just(Act::Turn),
         1 => any::<u16>().prop_map(Act::Pass),
         1 => who.clone().prop_map(Act::Eof),
@@ -513,6 +525,8 @@ fn perform(world: &mut World, act: Act) {
             b"GET /rooms/r/members HTTP/1.1\r\nHo",
             b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"\n",
+            b"GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /rooms/r/events?last=9 HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: e:3\r\n\r\n",
         ][kind as usize]),
         Act::Turn => world.turn(),
         Act::Pass(ms) => world.pass(u64::from(ms)),
@@ -571,7 +585,7 @@ proptest! {
         }
         world.answers_at_once = true;
         world.settle();
-        // Every socket's messages of a room are in order, each once, holes only where they were told.
+        // Every socket's and stream's messages of a room are in order, each once, holes only where they were told.
         for index in 0..5 {
             let mut last: BTreeMap<String, u64> = BTreeMap::new();
             for object in world.heard(index) {

@@ -99,3 +99,33 @@ impl<'a> Encoding<'a> {
 pub fn named(name: &'static str) -> Event<'static> {
     Event { name: Some(name), cursor: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Author, Body, Name, Seq, WallMillis};
+
+    /// Each form once, however many take it; and none that nobody takes.
+    #[test]
+    fn a_form_is_encoded_when_somebody_takes_it() {
+        let room = RoomId::parse("r").unwrap();
+        let author = Author { member: None, name: Name::parse("a").unwrap() };
+        let live = |seq| {
+            let (room, author, body) = (room.clone(), author.clone(), Body::checked("1".into()));
+            Live::Message(Message { room, seq: Seq(seq), at: WallMillis(5), author, body })
+        };
+        let list = [live(7), live(8)];
+        let encoding = Encoding::new(&room, Broadcast::Live(&list));
+        let epoch = Epoch("k3f9".into());
+        assert!(encoding.frames.get().is_none() && encoding.events.get().is_none());
+        let (all, start, end) = encoding.part(Form::Events, &epoch, 0..2);
+        assert_eq!((start, end as usize), (0, all.len()));
+        let (again, start, end) = encoding.part(Form::Events, &epoch, 1..2);
+        assert!(Rc::ptr_eq(all, again));
+        let text = String::from_utf8(again[start as usize..end as usize].to_vec()).unwrap();
+        assert!(text.starts_with("id: k3f9:8\ndata: {\"type\":\"message\",") && text.ends_with("}\n\n"), "{text}");
+        assert!(encoding.frames.get().is_none(), "no socket is there");
+        let (frames, _, end) = encoding.part(Form::Frames, &epoch, 0..2);
+        assert_eq!((frames[0], end as usize), (0x81, frames.len()));
+    }
+}

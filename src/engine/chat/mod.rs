@@ -223,8 +223,9 @@ impl App for Chat {
     }
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
-        // Spread, so that everyone's return is no stampede.
-        let reconnect = 250 + self.random.next() % 1500;
+        // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
+        // in any case. Nobody comes before the next server may be there.
+        let reconnect = 250 + self.random.next() % (1000 + net.return_time());
         if net.get(conn).and_then(Connection::attached).is_some_and(|(_, form)| form == Form::Events) {
             streams::retry_after(net, conn, reconnect);
         }
