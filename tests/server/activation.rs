@@ -16,13 +16,14 @@ const PASS: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS="$FDS" LISTEN_PID="${PID
 
 /// A command that takes its standard input for its first listener. `fds`: what LISTEN_FDS says.
 fn with_given(folder: &Folder, fds: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = Server::clean(Command::new("sh"));
     command.args(["-c", PASS, env!("CARGO_BIN_EXE_racerd"), "serve", "--data"]).arg(folder.path().join("racerd.db"));
     command.args(arguments).env("FDS", fds).env_remove("PID");
     command
 }
 
-fn listener() -> (TcpListener, SocketAddr) {
+/// A listener that outlives the servers on it.
+pub fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     (listener, address)
@@ -32,7 +33,8 @@ fn share(listener: &TcpListener) -> OwnedFd {
     listener.try_clone().expect("a descriptor").into()
 }
 
-fn start(folder: Folder, listener: &TcpListener, arguments: &[&str]) -> Server {
+/// A server on a listener that the test holds.
+pub fn start_on(folder: Folder, listener: &TcpListener, arguments: &[&str]) -> Server {
     let command = with_given(&folder, "1", arguments);
     Server::start_given(folder, command, share(listener))
 }
@@ -43,7 +45,7 @@ fn a_restart_refuses_nobody() {
     let (listener, address) = listener();
     // Before the first server, too.
     let early = TcpStream::connect(address).expect("the test listens");
-    let mut server = start(Folder::new(), &listener, &[]);
+    let mut server = start_on(Folder::new(), &listener, &[]);
     assert_eq!(server.address, address);
     let mut early = Raw { stream: early, buffer: Vec::new() };
     early.stream.set_read_timeout(Some(SOON)).expect("a socket");
@@ -62,7 +64,7 @@ fn a_restart_refuses_nobody() {
         .collect();
     server = {
         let folder = std::mem::replace(&mut server.folder, Folder::new());
-        start(folder, &listener, &[])
+        start_on(folder, &listener, &[])
     };
     for mut raw in waiting {
         assert!(raw.head().starts_with("HTTP/1.1 101 "));
@@ -92,7 +94,7 @@ fn what_is_given_is_used_instead_of_listen() {
 #[test]
 fn no_child_inherits_what_is_given() {
     let (listener, _) = listener();
-    let server = start(Folder::new(), &listener, &[]);
+    let server = start_on(Folder::new(), &listener, &[]);
     assert_eq!(server.get("/healthz").status, 200);
     let path = format!("/proc/{}/fdinfo/3", server.pid());
     let info = std::fs::read_to_string(&path).expect("a process");

@@ -106,9 +106,8 @@ impl EventStream {
         if line.is_empty() {
             let kind = std::mem::take(&mut self.kind);
             let mut data = std::mem::take(&mut self.data);
-            if data.pop().is_none() {
-                return None;
-            }
+            // Without data it is none.
+            data.pop()?;
             let kind = if kind.is_empty() { "message".to_string() } else { kind };
             return Some(Event { kind, data, id: self.id.clone() });
         }

@@ -15,6 +15,7 @@ mod history;
 mod http;
 mod json;
 mod lifecycle;
+mod restart;
 mod rooms;
 mod slow;
 mod stopping;

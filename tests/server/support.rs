@@ -81,7 +81,11 @@ impl Server {
 
     /// The binary, in an environment that sets nothing for it.
     pub fn program() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        Server::clean(Command::new(env!("CARGO_BIN_EXE_racerd")))
+    }
+
+    /// A command in an environment that sets nothing for racerd.
+    pub fn clean(mut command: Command) -> Command {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
             command.env_remove(name);
         }
