@@ -37,6 +37,8 @@ fn engine() -> Engine<Chat> {
         reads_in_flight: 2,
         delivery_budget: 20,
         batch_bytes: 4096,
+        tail_bytes: 4096,
+        tail_bytes_total: 16_384,
         resume_within: 30_000,
         detached_max: 100,
     };

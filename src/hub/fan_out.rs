@@ -36,7 +36,11 @@ impl Room {
         let mut done = FannedOut::default();
         let later = self.live.split_off(fitting(&self.live, limits.batch_bytes));
         self.tell_live(&mut done, clients);
-        self.live = later;
+        for live in std::mem::replace(&mut self.live, later) {
+            if let Live::Message(message) = live {
+                self.keep(message, limits.tail_bytes);
+            }
+        }
         done.more = !self.live.is_empty();
         if self.live.is_empty() && std::mem::take(&mut self.unheard) {
             for member in &mut self.members {

@@ -6,20 +6,23 @@
 //! gives seq n to cursor n-1 only, and whoever stands further back reads the log until it is live.
 
 mod answers;
+mod catch_up;
 mod clients;
 mod fan_out;
 mod presence;
 mod reads;
 mod room;
 mod sessions;
+mod tail;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use answers::{same_epoch, visit_slot};
 pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster};
 use reads::Reads;
 use room::{Joining, Member, Room, State};
 use sessions::{Absences, Membership};
+use tail::Tails;
+
 pub use sessions::{Cursor, Identity, Resumed, Session};
 
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
@@ -39,6 +42,11 @@ pub struct HubLimits {
     /// Messages of a page.
     pub page_messages: u32,
     pub reads_in_flight: usize,
+    /// Bytes of messages that a room keeps in memory, beside what the store has: the newest, and as many that were read
+    /// from the log lately ...
+    pub tail_bytes: usize,
+    /// ... and that all rooms keep together.
+    pub tail_bytes_total: usize,
     /// Deliveries of one turn; the rest waits for the next.
     pub delivery_budget: usize,
     /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
@@ -90,13 +98,10 @@ pub struct Hub {
     /// who is here.
     stalled: Vec<(SessionKey, RoomId)>,
     retry_at: Option<Millis>,
-    next_visit: u32,
+    next_stay: u32,
+    tails: Tails,
     /// The last time the hub was told.
     now: Millis,
-}
-
-fn visit_tag(session: SessionKey, visit: u32) -> u64 {
-    u64::from(session) << 32 | u64::from(visit)
 }
 
 impl Hub {
@@ -116,7 +121,8 @@ impl Hub {
             counts: BTreeSet::new(),
             stalled: Vec::new(),
             retry_at: None,
-            next_visit: 0,
+            next_stay: 0,
+            tails: Tails::default(),
             now: Millis::default(),
         }
     }
@@ -194,10 +200,13 @@ impl Hub {
                     return Err(format!("a member of {} is half joined", room.id));
                 }
                 let retries = self.stalled.iter().any(|(k, r)| *k as usize == key && *r == room.id);
-                if member.state == State::Joining && !member.reading && !room.awaits_commit && !retries {
+                if member.state == State::Joining && !member.waiting && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
-                if member.state == State::Live && (member.reading || member.owed_roster && !room.roster_owed) {
+                if member.waiting && !room.reading && !room.awaits_commit {
+                    return Err(format!("a member of {} waits for nothing", room.id));
+                }
+                if member.state == State::Live && (member.waiting || member.owed_roster && !room.roster_owed) {
                     return Err(format!("a live member of {} waits for something", room.id));
                 }
             }
@@ -217,6 +226,7 @@ impl Hub {
             }
             memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
         }
+        self.tails.check(&self.rooms)?;
         let detached = self.sessions.iter().filter(|(_, s)| s.is_detached()).count();
         if detached != self.absences.len() || self.by_id.len() != self.sessions.len() {
             return Err(format!("{detached} sessions are detached, {} are waited for", self.absences.len()));
@@ -248,24 +258,21 @@ impl Hub {
         if session.rooms.len() >= limit {
             return Err(HubError::TooManyRooms { limit });
         }
-        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| Room::new(room_id.clone()));
+        let stay = &mut self.next_stay;
+        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| {
+            *stay = stay.wrapping_add(1);
+            Room::new(room_id.clone(), *stay)
+        });
         let slot = room.members.len();
-        self.next_visit = self.next_visit.wrapping_add(1);
-        let known = match &start {
-            Start::Now => room.head_known,
-            Start::After { seq, epoch } => room.head_known && *seq == room.head && same_epoch(&self.epoch, epoch),
-            Start::Last(_) => false,
-        };
         room.members.push(Member {
             session: key,
             session_id: session.id,
             client: session.client,
-            visit: self.next_visit,
             cursor: Seq::ZERO,
             state: State::Joining,
             presence,
             owed_roster: false,
-            reading: false,
+            waiting: false,
             joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
         });
         session.rooms.reserve_exact(1);
@@ -276,13 +283,7 @@ impl Hub {
             let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
             room.presence_changed(event, &mut self.dirty);
         }
-        if known {
-            let head = room.head;
-            self.complete_join(&room_id, slot, head, true, head, clients);
-            self.advance(&room_id, slot, clients);
-        } else {
-            self.start_reading(&room_id, slot);
-        }
+        self.proceed(&room_id, slot, clients);
         Ok(())
     }
 
@@ -383,22 +384,15 @@ impl Hub {
             }
         }
         self.absences_time(now);
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            for (key, room) in std::mem::take(&mut self.stalled) {
-                self.read_on(key, &room, clients);
-            }
-        }
+        self.retry(now, clients);
     }
 
     // Draining.
 
     /// The next request for the store. Any call may have made one possible, so the turn asks at its end.
     pub fn poll_request(&mut self) -> Option<StoreRequest> {
-        let (sessions, rooms) = (&self.sessions, &self.rooms);
-        let is_wanted = |read: &Read| {
-            read.ticket.purpose != Purpose::Deliver || visit_slot(sessions, rooms, &read.ticket, &read.room).is_some()
-        };
+        let rooms = &self.rooms;
+        let is_wanted = |read: &Read| Hub::is_wanted(rooms, read);
         self.reads.poll(self.limits.reads_in_flight, is_wanted).map(StoreRequest::Read)
     }
 
@@ -413,6 +407,7 @@ impl Hub {
         self.now = now;
         let mut deliveries = 0;
         let mut unfinished = Vec::new();
+        let mut lagging = Vec::new();
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
             // A room that went and came anew meanwhile stands in the line twice.
@@ -424,12 +419,15 @@ impl Hub {
                 self.counts.insert((room.next_count, id.clone()));
             }
             deliveries += done.deliveries;
-            for key in done.lagging {
-                self.left_behind(key, &id, clients);
-            }
+            self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
+            lagging.extend(done.lagging.into_iter().map(|key| (key, id.clone())));
             if done.more {
                 unfinished.push(id);
             }
+        }
+        // After all rooms: who catches up from memory at once may be owed something, and a room speaks once in a turn.
+        for (key, id) in lagging {
+            self.left_behind(key, &id, clients);
         }
         for id in unfinished {
             if let Some(room) = self.rooms.get_mut(&id) {
@@ -461,6 +459,7 @@ impl Hub {
             if room.count_armed {
                 self.counts.retain(|(_, id)| id != room_id);
             }
+            self.tails.forget(room);
             self.rooms.remove(room_id);
         } else if !follows {
             room.presence_changed(event, &mut self.dirty);

@@ -402,14 +402,11 @@ impl Hub {
     /// Takes a member's client from it, and gives it another or none. What was asked for the old one is its no more;
     /// what it said while it was joining is taken.
     fn unseat(&mut self, key: SessionKey, room: &RoomId, client: ConnId, state: State) {
-        self.next_visit = self.next_visit.wrapping_add(1);
-        let visit = self.next_visit;
         let Some(slot) = self.session(key).and_then(|s| s.slot(room)) else { return };
         let Some(member) = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(slot)) else { return };
         member.client = client;
-        member.visit = visit;
         member.state = state;
-        member.reading = false;
+        member.waiting = false;
         let sends: Vec<Append> = member.joining.take().map(|joining| joining.sends).unwrap_or_default();
         for append in sends {
             self.append(append);
@@ -428,19 +425,9 @@ impl Hub {
         let Some((client, slot)) = self.session(key).and_then(|s| Some((s.client, s.slot(room_id)?))) else { return };
         self.unseat(key, room_id, client, State::Joining);
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let (head, head_known) = (room.head, room.head_known);
         let Some(member) = room.members.get_mut(slot) else { return };
         member.presence = presence.unwrap_or(member.presence);
-        let known = match &start {
-            Start::After { seq, epoch } => head_known && *seq == head && same_epoch(&self.epoch, epoch),
-            Start::Now | Start::Last(_) => false,
-        };
         member.joining = Some(Box::new(Joining { id: None, start, sends: Vec::new(), resumes: true }));
-        if known {
-            self.complete_join(room_id, slot, head, true, head, clients);
-            self.advance(room_id, slot, clients);
-        } else {
-            self.start_reading(room_id, slot);
-        }
+        self.proceed(room_id, slot, clients);
     }
 }

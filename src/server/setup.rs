@@ -21,6 +21,7 @@ use crate::http::head::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol;
 use crate::store::{Bounds, Store, StoreOptions};
+use crate::types::Durability;
 use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
@@ -196,6 +197,9 @@ fn chat(settings: &Settings, epoch: crate::types::Epoch, secrets: &Secrets) -> R
         page_bytes: limits.page_bytes,
         page_messages: api::PAGE_MAX,
         reads_in_flight: limits.reads_in_flight as usize,
+        // The memory log has all that there is in memory.
+        tail_bytes: if settings.storage.durability == Durability::Memory { 0 } else { limits.tail_bytes },
+        tail_bytes_total: limits.tail_bytes_total,
         delivery_budget: limits.delivery_budget as usize,
         // Two of them fit into a queue.
         batch_bytes: limits.queue_bytes / 2,

@@ -16,6 +16,8 @@ pub const LIMITS: HubLimits = HubLimits {
     page_bytes: 60_000,
     page_messages: 500,
     reads_in_flight: 8,
+    tail_bytes: 1 << 18,
+    tail_bytes_total: 1 << 24,
     delivery_budget: 50_000,
     batch_bytes: usize::MAX,
     resume_within: 30_000,
@@ -488,7 +490,7 @@ impl World {
                 if stay.presence != Presence::Off {
                     assert_eq!(stay.count, count, "{index}.{generation} counts the members of {room}");
                 }
-                if stay.presence == Presence::Full && is_small {
+                if stay.presence == Presence::Full && is_small && !stay.is_partial {
                     let known = stay.roster.as_ref().expect("a list of members");
                     let here = members.iter().map(|p| (p.member, p.away)).collect();
                     assert_eq!(*known, here, "{index}.{generation} in {room}");
@@ -520,6 +522,8 @@ struct Stay {
     first: u64,
     next: u64,
     count: usize,
+    /// The last list was cut, since it did not fit a page.
+    is_partial: bool,
     /// Who is here, and whether away. Known since a `members`, until a mere count says that it is out of date.
     roster: Option<BTreeMap<MemberId, bool>>,
 }
@@ -588,7 +592,8 @@ impl Judge {
                 if is_named && !is_right || head > log.head(room) || *from > head + 1 {
                     return Err("not where it asked to begin".into());
                 }
-                let stay = Stay { presence, first: *from, next: *from, count: *members, roster: None };
+                let stay =
+                    Stay { presence, first: *from, next: *from, count: *members, is_partial: false, roster: None };
                 if self.stays.insert(room.clone(), stay).is_some() {
                     return Err("joined twice".into());
                 }
@@ -637,11 +642,12 @@ impl Judge {
             Heard::Members { room, count, members, more } => {
                 let stay = self.stay(room)?;
                 let list: BTreeMap<MemberId, bool> = members.iter().map(|p| (p.member, p.away)).collect();
-                if stay.presence != Presence::Full || *more || list.len() != *count {
+                if stay.presence != Presence::Full || (list.len() != *count) != *more {
                     return Err("not that list".into());
                 }
                 stay.count = *count;
-                stay.roster = Some(list);
+                stay.is_partial = *more;
+                stay.roster = (!more).then_some(list);
             }
             Heard::Presence { room, count, events } => {
                 let stay = self.stay(room)?;
@@ -650,7 +656,7 @@ impl Judge {
                     (Presence::Off, _) => return Err("it wanted none".into()),
                     (Presence::Count, _) if events.is_empty() => {}
                     (Presence::Count, _) => return Err("it wanted no names".into()),
-                    (Presence::Full, None) if events.is_empty() => {}
+                    (Presence::Full, None) if events.is_empty() || stay.is_partial => {}
                     (Presence::Full, None) => return Err("events before a list".into()),
                     // A large room: names are no longer told.
                     (Presence::Full, Some(_)) if events.is_empty() => stay.roster = None,
