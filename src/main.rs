@@ -1,14 +1,16 @@
 //! Dispatch only: which command, and which exit code. 0: done; 1: it failed; 2: asked for wrongly.
 #![forbid(unsafe_code)]
 
-use racerd::cmd::{Command, Failure, choose, complain, health, help, serve, version};
+use racerd::cmd::{Command, Failure, check, choose, complain, health, help, print, serve, version};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| match command {
         Command::Serve => serve::run(args, std::env::vars_os()),
         Command::Health => health::run(args, std::env::vars_os()),
-        Command::Help => help::run(),
+        Command::Check => check::run(args, std::env::vars_os()),
+        Command::Print => print::run(&args),
+        Command::Help => help::run(&args),
         Command::Version => version::run(),
     });
     match outcome {

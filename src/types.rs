@@ -1,6 +1,10 @@
 //! The words of racerd as types: what every part shares. Names no other module of the crate, and no socket, file,
 //! thread or clock: times are plain numbers that the edge passes in.
 
+mod network;
+
+pub use network::Network;
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -84,18 +84,6 @@ pub fn ready() -> Response {
     Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..])
 }
 
-pub fn home() -> Response {
-    const TEXT: &str = "This is racerd, a chat-room server.\n\n\
-        Talk in a room over a WebSocket:    /rooms/{room}/ws?name=you\n\
-        Read what was said:                 GET /rooms/{room}/messages\n\
-        Say something without a socket:     POST /rooms/{room}/messages\n\
-        See who is there:                   GET /rooms/{room}/members\n\
-        Is it well?                         GET /healthz, GET /readyz\n";
-    Response::of_api(Status::Ok, "text/plain; charset=utf-8", TEXT.as_bytes())
-        .header("Referrer-Policy", "no-referrer")
-        .header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-}
-
 pub fn options(allow: &'static str) -> Response {
     Response::empty(Status::NoContent).header("Allow", allow)
 }

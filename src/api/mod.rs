@@ -13,6 +13,7 @@ use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
 use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
+use crate::web::Asset;
 
 /// Who may ask (DESIGN: "Who may ask").
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,8 @@ pub enum Action {
     Members {
         room: RoomId,
     },
-    Home,
+    /// A file of the web page.
+    Page(Asset),
     Health,
     Ready,
     /// OPTIONS: what may be done here.
@@ -75,7 +77,7 @@ enum Resource {
     Messages(RoomId),
     Events(RoomId),
     Members(RoomId),
-    Home,
+    Page(Asset),
     Health,
     Ready,
     /// `OPTIONS *`: the server as a whole.
@@ -87,21 +89,25 @@ impl Resource {
         let room = |text: &str| RoomId::parse(text).ok_or_else(|| Problem::new(Status::NotFound, RoomId::RULE));
         Ok(match *request.target.segments() {
             [] => Resource::Server,
-            [""] => Resource::Home,
+            [""] => Resource::Page(Asset::HOME),
             ["ws"] => Resource::Socket(None),
             ["healthz"] => Resource::Health,
             ["readyz"] => Resource::Ready,
+            ["rooms", id] => {
+                room(id)?;
+                Resource::Page(Asset::ROOM)
+            }
             ["rooms", id, "ws"] => Resource::Socket(Some(room(id)?)),
             ["rooms", id, "messages"] => Resource::Messages(room(id)?),
             ["rooms", id, "events"] => Resource::Events(room(id)?),
             ["rooms", id, "members"] => Resource::Members(room(id)?),
-            _ => {
-                return Err(Problem::new(
+            ref segments => Resource::Page(Asset::at(segments).ok_or_else(|| {
+                Problem::new(
                     Status::NotFound,
-                    "nothing is here; there are /rooms/{room}/ws, /rooms/{room}/messages, /rooms/{room}/events, \
-                     /rooms/{room}/members, /ws, /healthz and /readyz",
-                ));
-            }
+                    "nothing is here; there are /, /rooms/{room}, /rooms/{room}/ws, /rooms/{room}/messages, \
+                     /rooms/{room}/events, /rooms/{room}/members, /ws, /healthz and /readyz",
+                )
+            })?),
         })
     }
 
@@ -139,7 +145,7 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
         Resource::Messages(room) if request.method == Method::Post => publish(request, room),
         Resource::Events(room) if reads => Ok(Action::Events { room }),
         Resource::Members(room) if reads => Ok(Action::Members { room }),
-        Resource::Home if reads => Ok(Action::Home),
+        Resource::Page(asset) if reads => Ok(Action::Page(asset)),
         Resource::Health if reads => Ok(Action::Health),
         Resource::Ready if reads => Ok(Action::Ready),
         _ => {

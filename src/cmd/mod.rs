@@ -1,8 +1,11 @@
 //! The commands, one file each, and the choice among them. Output goes out without a panic where nobody takes it:
 //! `racerd --help | head -1` ends quietly.
 
+pub mod check;
+mod given;
 pub mod health;
 pub mod help;
+pub mod print;
 pub mod serve;
 pub mod version;
 
@@ -18,16 +21,27 @@ pub enum Failure {
     Failed(String),
 }
 
+impl Failure {
+    pub fn into_text(self) -> String {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => text,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Serve,
+    Check,
+    Print,
     Health,
     Help,
     Version,
 }
 
 /// The command that the arguments name, and the arguments that are its own. `serve` where they begin with a flag or
-/// there are none. `--help` and `--version` win, wherever they stand.
+/// there are none. `--help` and `--version` win, wherever they stand; `--check-config` and `--print-config` may stand among
+/// the settings of `serve`.
 ///
 /// # Errors
 /// [`Failure::Usage`] where the first word is no command.
@@ -40,21 +54,37 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         return Ok((Command::Version, Vec::new()));
     }
     if args.first().is_none_or(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
-        return Ok((Command::Serve, args));
+        return Ok(serve_or_look(args));
     }
     let word = args.remove(0);
     let command = match word.to_str() {
-        Some("serve") => Command::Serve,
+        Some("serve") => return Ok(serve_or_look(args)),
+        Some("check-config") => Command::Check,
+        Some("print-config") => Command::Print,
         Some("health") => Command::Health,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
-            let text = format!("unknown command {word:?}; there are serve, health, help and version");
+            let text = format!(
+                "unknown command {word:?}; there are serve, check-config, print-config, health, help and version"
+            );
             return Err(Failure::Usage(text));
         }
     };
     Ok((command, args))
+}
+
+/// The command line of a server, or one that asks what such a server would do.
+fn serve_or_look(mut args: Vec<OsString>) -> (Command, Vec<OsString>) {
+    for (flag, command) in [("--check-config", Command::Check), ("--print-config", Command::Print)] {
+        let before = args.len();
+        args.retain(|arg| arg != flag);
+        if args.len() < before {
+            return (command, args);
+        }
+    }
+    (Command::Serve, args)
 }
 
 /// Writes to standard output. Nobody there to read it is not an error.
@@ -81,6 +111,11 @@ mod tests {
         assert_eq!(of(&["health", "http://a"]), Ok((Command::Health, 1)));
         assert_eq!(of(&["serve", "--help"]), Ok((Command::Help, 0)));
         assert_eq!(of(&["-V"]), Ok((Command::Version, 0)));
+        assert_eq!(of(&["--open", "--check-config"]), Ok((Command::Check, 1)));
+        assert_eq!(of(&["serve", "--check-config", "--open"]), Ok((Command::Check, 1)));
+        assert_eq!(of(&["check-config", "--open"]), Ok((Command::Check, 1)));
+        assert_eq!(of(&["--print-config"]), Ok((Command::Print, 0)));
+        assert_eq!(of(&["health", "--check-config"]), Ok((Command::Health, 1)));
         assert_eq!(of(&["help"]), Ok((Command::Help, 0)));
         assert!(matches!(of(&["serv\n"]), Err(Failure::Usage(text)) if !text.contains('\n')));
         assert!(matches!(of(&[""]), Err(Failure::Usage(_))));

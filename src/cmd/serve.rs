@@ -1,7 +1,7 @@
 //! `racerd serve`: settings in, then the server until it is told to stop.
 
-use super::Failure;
-use crate::config::{self, LogLevel, Source};
+use super::{Failure, given::Given};
+use crate::config::{LogLevel, Source};
 use crate::server::log::Log;
 use crate::server::{self, ServeError};
 use std::ffi::OsString;
@@ -13,18 +13,19 @@ use std::ffi::OsString;
 /// later.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     // First of all: it clears variables, which is allowed only while there is one thread.
-    let given = server::given_listeners().map_err(Failure::Usage)?;
-    let parsed = config::parse(args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
-    config::exposed(&parsed.settings).map_err(Failure::Usage)?;
+    let listeners = server::given_listeners().map_err(Failure::Usage)?;
+    let given = Given::new(args, environment);
+    let parsed = given.read_to_serve()?;
     if !parsed.ignored.is_empty() {
-        let log = Log::stderr(parsed.settings.log.log_level);
+        let log = Log::stderr(parsed.settings.log.log_level, parsed.settings.log.log_format);
         log.write(LogLevel::Info, "these variables are no settings", &[("ignored", &parsed.ignored.join(" "))]);
     }
-    if !given.is_empty() && parsed.source("listen") != Source::Default {
-        let log = Log::stderr(parsed.settings.log.log_level);
-        log.write(LogLevel::Warn, "listen is not used, since listeners are given", &[("given", &given.len())]);
+    if !listeners.is_empty() && parsed.source("listen") != Source::Default {
+        let log = Log::stderr(parsed.settings.log.log_level, parsed.settings.log.log_format);
+        log.write(LogLevel::Warn, "listen is not used, since listeners are given", &[("given", &listeners.len())]);
     }
-    server::run(parsed.settings, given).map_err(|error| match error {
+    let read_again = move || given.read_to_serve().map_err(Failure::into_text);
+    server::run(parsed.settings, listeners, Box::new(read_again)).map_err(|error| match error {
         ServeError::Start(text) => Failure::Usage(text),
         ServeError::Failed(text) => Failure::Failed(text),
     })

@@ -34,13 +34,20 @@ impl Bucket {
     /// Takes one. If none is left: the milliseconds until one is.
     pub fn take(&mut self, rate: Rate, now: Millis) -> Result<(), u64> {
         let now = now.0.saturating_mul(1000);
-        let full_at = self.full_at.max(now);
+        // The rate may be another than before: a bucket is never emptier than empty.
+        let full_at = self.full_at.clamp(now, now.saturating_add(rate.interval * rate.burst));
+        self.full_at = full_at;
         let over = (full_at - now).saturating_sub(rate.interval * (rate.burst - 1));
         if over > 0 {
             return Err(over.div_ceil(1000));
         }
         self.full_at = full_at + rate.interval;
         Ok(())
+    }
+
+    /// Is it as if nothing had been taken? Then it need not be kept.
+    pub fn is_full(&self, now: Millis) -> bool {
+        self.full_at <= now.0.saturating_mul(1000)
     }
 }
 
@@ -104,6 +111,7 @@ mod tests {
             assert_eq!(bucket.take(rate, at), Ok(()));
         }
         assert_eq!(bucket.take(rate, at), Err(50));
+        assert!(!bucket.is_full(at.after(4999)) && bucket.is_full(at.after(5000)));
         assert_eq!(bucket.take(rate, at.after(49)), Err(1));
         assert_eq!(bucket.take(rate, at.after(50)), Ok(()));
         assert_eq!(bucket.take(rate, at.after(50)), Err(50));
@@ -111,9 +119,24 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_from_now_on() {
+        let (slow, fast, none) = (Rate::new(1, 1000, 10), Rate::new(1000, 1000, 10), Rate::new(0, 1000, 1));
+        let at = Millis(5_000);
+        let mut empty = Bucket::default();
+        while empty.take(slow, at).is_ok() {}
+        assert_eq!({ empty }.take(none, at), Ok(()));
+        assert_eq!(empty.take(fast, at), Err(1), "the next comes at the new rate");
+        assert_eq!(empty.take(fast, at.after(1)), Ok(()));
+        let mut used = Bucket::default();
+        while used.take(fast, at).is_ok() {}
+        assert_eq!(used.take(slow, at.after(10)), Ok(()), "what was refilled at the old rate counts");
+    }
+
+    #[test]
     fn no_limit() {
         let rate = Rate::new(0, 1000, 1);
         let mut bucket = Bucket::default();
         assert!((0..10_000).all(|_| bucket.take(rate, Millis(1)).is_ok()));
+        assert!(bucket.is_full(Millis(1)));
     }
 }

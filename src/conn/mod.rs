@@ -4,13 +4,15 @@
 
 mod bucket;
 mod http;
+mod peer;
 mod queue;
 
 pub use bucket::{Bucket, Rate, Turns};
 pub use http::Reply;
+pub use peer::Peer;
 pub use queue::{Shared, WriteQueue};
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
 use self::http::{Expired, Http};
@@ -97,7 +99,8 @@ pub enum Timeout {
 }
 
 pub struct Connection {
-    pub peer: SocketAddr,
+    pub peer: Peer,
+    pub counted: Counted,
     /// It came by a listener that only this machine reaches.
     pub loopback: bool,
     kind: Kind,
@@ -141,6 +144,16 @@ pub enum Form {
     /// Events of an event stream.
     Events,
 }
+/// Against whose limit a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Not,
+    Peer,
+    Client,
+}
+
+/// Bytes of one connection with nothing in its buffers.
+pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
 
 enum State {
     Http(Box<Http>),
@@ -201,7 +214,8 @@ enum Ping {
 impl Connection {
     pub fn new(peer: SocketAddr, loopback: bool, now: Millis) -> Connection {
         Connection {
-            peer,
+            peer: Peer::new(peer),
+            counted: Counted::Not,
             loopback,
             kind: Kind::Http,
             state: State::Http(Box::new(Http::new(now))),
@@ -220,6 +234,15 @@ impl Connection {
     }
 
     // Looking.
+
+    /// The address against whose limit it counts.
+    pub fn counted_address(&self) -> Option<IpAddr> {
+        match self.counted {
+            Counted::Not => None,
+            Counted::Peer => Some(self.peer.address().ip()),
+            Counted::Client => self.peer.client(),
+        }
+    }
 
     pub fn open(&self) -> Option<&Open> {
         match &self.state {
@@ -498,9 +521,11 @@ impl Connection {
             }
         }
         let mut out = Vec::new();
-        response.write(&mut out, Sending { date: Some(date), keep_alive, to_head: reply.to_head });
+        let sending = Sending { date: Some(date), keep_alive, to_head: reply.to_head };
+        let body = response.write_uncopied(&mut out, sending);
         self.started_writing(now);
         self.queue.push_http(out);
+        self.queue.push_body(body);
         Some(keep_alive)
     }
 
@@ -606,5 +631,17 @@ impl Connection {
             State::Flushing { ending } | State::Draining { ending, .. } => *ending,
             _ => Ending::Stopped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand idle ones should cost little: what few of them have is boxed.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
     }
 }

@@ -20,6 +20,8 @@ enum Chunk {
     Own(Vec<u8>),
     /// Part of HTTP: no frame boundaries in it.
     Http(Vec<u8>),
+    /// The body of the HTTP answer before it.
+    Body(&'static [u8]),
 }
 
 impl Chunk {
@@ -27,7 +29,12 @@ impl Chunk {
         match self {
             Chunk::Shared { bytes, start, end } => &bytes[*start as usize..*end as usize],
             Chunk::Own(bytes) | Chunk::Http(bytes) => bytes,
+            Chunk::Body(bytes) => bytes,
         }
+    }
+
+    fn is_http(&self) -> bool {
+        matches!(self, Chunk::Http(_) | Chunk::Body(_))
     }
 }
 
@@ -84,6 +91,13 @@ impl WriteQueue {
         }
     }
 
+    /// Queues the body of the answer just queued, which is part of the program: no copy.
+    pub fn push_body(&mut self, bytes: &'static [u8]) {
+        if !bytes.is_empty() {
+            self.push(Chunk::Body(bytes), bytes.len() as u32);
+        }
+    }
+
     fn push(&mut self, chunk: Chunk, length: u32) {
         self.length += length;
         if self.first.is_none() {
@@ -125,12 +139,18 @@ impl WriteQueue {
         }
     }
 
-    /// Of a WebSocket's queue, drops every frame of which nothing is written yet; one that is half written stays whole, since a cut one would
-    /// make garbage of whatever follows.
+    /// Of a WebSocket's queue, drops every frame of which nothing is written yet; one that is half written stays whole,
+    /// since a cut one would make garbage of whatever follows. HTTP answers stay: frames mean something behind them only.
     pub fn drop_unbegun(&mut self) {
+        if self.first.as_ref().is_some_and(Chunk::is_http) {
+            if let Some(rest) = &mut self.rest {
+                let answers = rest.iter().take_while(|chunk| chunk.is_http()).count();
+                rest.truncate(answers);
+            }
+            self.length = self.pieces().map(|piece| piece.len() as u32).sum();
+            return;
+        }
         let keep = match &self.first {
-            // An answer is one unit.
-            Some(Chunk::Http(bytes)) => bytes.len(),
             Some(chunk) if self.offset > 0 => {
                 let bytes = chunk.bytes();
                 let mut end = 0;
@@ -146,7 +166,8 @@ impl WriteQueue {
             Some(mut chunk) if keep > offset as usize => {
                 match &mut chunk {
                     Chunk::Shared { start, end, .. } => *end = *start + keep as u32,
-                    Chunk::Own(bytes) | Chunk::Http(bytes) => bytes.truncate(keep),
+                    Chunk::Own(bytes) => bytes.truncate(keep),
+                    Chunk::Http(_) | Chunk::Body(_) => {}
                 }
                 *self = WriteQueue { first: Some(chunk), rest: None, offset, length: keep as u32 - offset };
             }
@@ -206,10 +227,25 @@ mod tests {
         assert!(all(&queue).ends_with(b"\r\n\r\n"));
     }
 
+    #[test]
+    fn answers_stay_before_frames() {
+        for written in [0, 2, 7] {
+            let mut queue = WriteQueue::default();
+            queue.push_http(b"head".to_vec());
+            queue.push_body(b"body");
+            queue.push_http(b"101".to_vec());
+            queue.push_own(ws::ping_frame);
+            queue.advance(written);
+            queue.drop_unbegun();
+            assert_eq!(all(&queue), b"headbody101"[written..]);
+            assert_eq!(queue.len(), 11 - written);
+        }
+    }
+
     proptest! {
         /// Whatever is queued comes out once, in order, however it is taken.
         #[test]
-        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..4, 0usize..40), 0..60)) {
+        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..5, 0usize..40), 0..60)) {
             let mut queue = WriteQueue::default();
             let mut model: Vec<u8> = Vec::new();
             let mut next = 0u8;
@@ -228,6 +264,11 @@ mod tests {
                     2 => {
                         queue.push_http(bytes.clone());
                         model.extend(bytes);
+                    }
+                    3 => {
+                        let body = &b"a body that lies in the program, of 49 bytes in all"[..size];
+                        queue.push_body(body);
+                        model.extend(body);
                     }
                     _ => {
                         queue.advance(size);

@@ -26,7 +26,7 @@ use tail::Tails;
 pub use sessions::{Cursor, Identity, Resumed, Session};
 
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
-use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Body, Digest, Epoch, Millis, Name, RoomId, Seq, SessionId, WallMillis};
 
 /// A session's place in the hub, for as long as it lives.
 pub type SessionKey = u32;
@@ -76,6 +76,18 @@ pub enum Presence {
     Count,
     Off,
 }
+
+/// Bytes of one session that is in no room, with its name.
+pub const SESSION_BYTES: usize = size_of::<Session>() + Name::MAX * 4;
+
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
 
 pub struct Hub {
     limits: HubLimits,
@@ -129,6 +141,10 @@ impl Hub {
 
     // Looking.
 
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
     }
@@ -171,6 +187,11 @@ impl Hub {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             (member.state != State::Joining).then_some((&m.room, member.cursor))
         })
+    }
+
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
     }
 
     /// When [`Hub::handle_time`] wants to be called.
@@ -235,6 +256,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
     /// known and nothing has to be read, else with the store's answer.

@@ -95,6 +95,19 @@ impl Listeners {
         Ok(())
     }
 
+    /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
+    pub fn keep_within(&mut self, max_connections: usize) {
+        self.max_connections = max_connections.min(tokens::MAX_SOCKETS);
+        // Whether accepting must rest is found out anew.
+        self.resume_at = None;
+        self.retry_at = None;
+    }
+
+    /// Connections at which accepting rests.
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
     /// The addresses as bound: where port 0 was asked for, the one that the system chose.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.list.iter().map(|listener| listener.address)

@@ -3,7 +3,9 @@
 use super::log::{Log, Throttle};
 use crate::conn::{Ending, Kind};
 use crate::engine::Fact;
-use crate::types::Millis;
+use crate::types::{ConnId, Millis};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 
 /// Milliseconds in which a failing store gets one line.
 const SILENCE: u64 = 60_000;
@@ -33,20 +35,17 @@ impl Facts {
 
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
-            Fact::Closed { conn, peer, ending, kind } => {
+            Fact::Closed { conn, peer, client, ending, kind } => {
                 let kind = match kind {
                     Kind::Http => "http",
                     Kind::WebSocket => "websocket",
                     Kind::Events => "events",
                 };
                 let reason = words(ending);
-                log.info(
-                    "connection closed",
-                    &[("conn", &conn), ("peer", &peer), ("kind", &kind), ("reason", &reason)],
-                );
+                with_client(log, "connection closed", (conn, peer, client), [("kind", &kind), ("reason", &reason)]);
             }
-            Fact::Refused { conn, peer, status, detail } => {
-                log.info("refused", &[("conn", &conn), ("peer", &peer), ("status", &status), ("detail", &detail)]);
+            Fact::Refused { conn, peer, client, status, detail } => {
+                with_client(log, "refused", (conn, peer, client), [("status", &status), ("detail", &detail)]);
             }
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
@@ -55,6 +54,19 @@ impl Facts {
             }
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),
         }
+    }
+}
+
+/// One line about a connection: `client` stands beside `peer` where a proxy stands between.
+fn with_client(
+    log: &Log,
+    message: &str,
+    (conn, peer, client): (ConnId, SocketAddr, Option<IpAddr>),
+    [first, second]: [(&str, &dyn Display); 2],
+) {
+    match client {
+        None => log.info(message, &[("conn", &conn), ("peer", &peer), first, second]),
+        Some(client) => log.info(message, &[("conn", &conn), ("peer", &peer), ("client", &client), first, second]),
     }
 }
 

@@ -6,6 +6,8 @@ mod activation;
 mod clock;
 mod facts;
 pub mod log;
+pub mod memory;
+mod reload;
 mod setup;
 mod signals;
 mod sockets;
@@ -14,7 +16,9 @@ mod tokens;
 
 pub use accept::Listeners;
 pub use activation::given_listeners;
-pub use setup::{admission, conn_limits, connections_for, raise_open_files, run, store_bounds};
+pub use setup::{
+    RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
+};
 pub use tokens::WAKER;
 
 use std::io;
@@ -27,7 +31,8 @@ use crate::store::{Store, StoreEvent, StoreRequest};
 use crate::types::ConnId;
 use clock::Clock;
 use log::Log;
-use signals::{Signals, Wish};
+use reload::{Parts, Reload};
+use signals::{Asked, Signals, Wish};
 use sockets::{Read, Sockets, Written};
 use supervisor::Supervisor;
 use tokens::Source;
@@ -57,6 +62,7 @@ pub struct Loop<A> {
     log: Log,
     facts: facts::Facts,
     supervisor: Supervisor,
+    reload: Option<Reload>,
     /// The one read buffer: as long as a connection's share of a turn.
     buffer: Vec<u8>,
     /// Sockets with bytes that no further edge will announce.
@@ -99,6 +105,7 @@ impl<A: App> Loop<A> {
             log,
             facts: facts::Facts::default(),
             supervisor: Supervisor::default(),
+            reload: None,
             buffer: vec![0; read_budget],
             ready: Vec::new(),
             writable: Vec::new(),
@@ -114,6 +121,12 @@ impl<A: App> Loop<A> {
     /// Has this supervisor told what comes.
     fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
         self.supervisor = supervisor;
+        self
+    }
+
+    /// Has SIGHUP read the settings again. Without this, there are none to read.
+    pub fn reloading(mut self, reload: Reload) -> Loop<A> {
+        self.reload = Some(reload);
         self
     }
 
@@ -147,9 +160,12 @@ impl<A: App> Loop<A> {
         let now = self.clock.now();
         self.supervisor.turned(now.mono);
         self.engine.handle(Input::Time(now));
-        let wish = self.sort_events();
+        let Asked { wish, reload } = self.sort_events();
         if wish == Wish::Now {
             return Ok(wish);
+        }
+        if reload {
+            self.reload(wish == Wish::Stop);
         }
         self.accept();
         self.read();
@@ -186,12 +202,12 @@ impl<A: App> Loop<A> {
     }
 
     /// Puts each event where it belongs. Flags are hints: a read or a write decides.
-    fn sort_events(&mut self) -> Wish {
-        let mut wish = Wish::Go;
+    fn sort_events(&mut self) -> Asked {
+        let mut asked = Asked { wish: Wish::Go, reload: false };
         for event in &self.events {
             match tokens::source(event.token()) {
                 Source::Waker => {}
-                Source::Signals => wish = self.signals.take(self.engine.is_stopping()),
+                Source::Signals => asked = self.signals.take(self.engine.is_stopping()),
                 Source::Listener(number) => self.listeners.ready(number),
                 Source::Socket { index, generation } => {
                     let Some((id, socket)) = self.sockets.find(index, generation) else { continue };
@@ -207,7 +223,24 @@ impl<A: App> Loop<A> {
                 }
             }
         }
-        wish
+        asked
+    }
+
+    /// Before anything is read in this turn: it is read within the new limits.
+    fn reload(&mut self, stops: bool) {
+        if stops || self.engine.is_stopping() {
+            return self.log.warn("stopping: the settings are not read again", &[]);
+        }
+        let Some(reload) = &mut self.reload else {
+            return self.log.warn("no settings to read again", &[]);
+        };
+        reload.run(&mut Parts {
+            engine: &mut self.engine,
+            store: &mut self.store,
+            listeners: &mut self.listeners,
+            log: &mut self.log,
+            buffer: &mut self.buffer,
+        });
     }
 
     fn stop(&mut self) {

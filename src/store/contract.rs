@@ -42,9 +42,13 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
     StoreOptions {
         path: directory.join("racerd.db"),
         durability,
-        bounds: Bounds { max_database_size: 1 << 30, parked_max: 5, park_for: 7 * 24 * 3600 },
-        memory_room_bytes: 64 << 20,
-        memory_total_bytes: 256 << 20,
+        bounds: Bounds {
+            max_database_size: 1 << 30,
+            parked_max: 5,
+            park_for: 7 * 24 * 3600,
+            memory_room_bytes: 64 << 20,
+            memory_total_bytes: 256 << 20,
+        },
         new_epoch: [0x1a; 8],
         new_token_key: [0x3c; 32],
         boot_id: "this-boot".to_owned(),

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::keys::{COMMON, Entry, Seen, Window};
+use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
     Append, Appended, Claimed, Outcome, Page, Parked, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest,
 };
@@ -22,6 +22,11 @@ const PARKED: usize = 100_000;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// What rooms and keys may take beside the messages, in bytes.
+pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
+    + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
+    + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
 /// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
 /// too large, then the oldest of all rooms. The newest message of the last append always stays.
@@ -102,6 +107,16 @@ impl MemoryLog {
 
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    /// Other bounds; what is over them goes at once.
+    pub fn keep_within(&mut self, room_bytes: usize, total_bytes: usize, parked_max: usize) {
+        self.parking.keep_within(parked_max);
+        self.room_bytes_max = room_bytes;
+        self.total_bytes_max = total_bytes;
+        for index in 0..self.rooms.len() {
+            self.make_room(index as u32);
+        }
     }
 
     /// Answers all requests in their order. Appends that follow each other are answered by one event.
@@ -283,16 +298,22 @@ impl Parking {
         self.next += 1;
         self.order.push_back((place, session));
         self.sessions.insert(session, (place, parked));
+        self.keep_within(self.most);
+        // Once half of it is stale: O(1) over many.
+        if self.order.len() > 2 * self.sessions.len() + 64 {
+            let sessions = &self.sessions;
+            self.order.retain(|(place, session)| sessions.get(session).is_some_and(|(at, _)| at == place));
+        }
+    }
+
+    /// Keeps at most so many from now on; the oldest go.
+    fn keep_within(&mut self, most: usize) {
+        self.most = most;
         while self.sessions.len() > self.most {
             let Some((place, session)) = self.order.pop_front() else { break };
             if self.is_at(place, session) {
                 self.sessions.remove(&session);
             }
-        }
-        // Once half of it is stale: O(1) over many.
-        if self.order.len() > 2 * self.sessions.len() + 64 {
-            let sessions = &self.sessions;
-            self.order.retain(|(place, session)| sessions.get(session).is_some_and(|(at, _)| at == place));
         }
     }
 
@@ -372,6 +393,23 @@ mod tests {
             (page.oldest.0, page.messages.len(), page.head.0)
         });
         assert_eq!(kept, [(5, 0, 4), (3, 2, 4), (1, 4, 4), (1, 4, 4)]);
+    }
+
+    #[test]
+    fn lower_bounds_hold_at_once() {
+        let mut log = log(usize::MAX, usize::MAX);
+        for room in ["a", "b"] {
+            for n in 0..20 {
+                log.append(append(room, &body_of(100), n));
+            }
+        }
+        let kept =
+            |log: &MemoryLog| ["a", "b"].map(|room| log.read(read(room, Span::Newest, 100, 60_000)).messages.len());
+        log.keep_within(10 * (MESSAGE_BYTES + 100), usize::MAX, PARKED);
+        assert_eq!((kept(&log), log.kept), ([10, 10], 20));
+        log.keep_within(usize::MAX, 15 * (MESSAGE_BYTES + 100), PARKED);
+        assert_eq!((kept(&log), log.bytes), ([5, 10], 15 * (MESSAGE_BYTES + 100)));
+        assert_eq!(stored(&log.append(append("a", "1", 1)).outcome).seq, Seq(21));
     }
 
     #[test]

@@ -26,10 +26,6 @@ pub struct StoreOptions {
     pub path: PathBuf,
     pub durability: Durability,
     pub bounds: Bounds,
-    /// Bytes of messages per room ...
-    pub memory_room_bytes: usize,
-    /// ... and in all that [`Durability::Memory`] keeps.
-    pub memory_total_bytes: usize,
     /// Random: the epoch, should a new one be needed.
     pub new_epoch: [u8; 8],
     /// Random: the key for session tokens, should the log have none yet.
@@ -38,7 +34,7 @@ pub struct StoreOptions {
     pub boot_id: String,
 }
 
-/// How much the database may keep.
+/// How much the log may keep. All of it may change while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
@@ -48,12 +44,22 @@ pub struct Bounds {
     pub parked_max: u64,
     /// Seconds that racerd runs for which a parked session is kept, and the keys of a sender after their last use.
     pub park_for: u64,
+    /// Bytes of messages per room that [`Durability::Memory`] keeps ...
+    pub memory_room_bytes: usize,
+    /// ... and in all.
+    pub memory_total_bytes: usize,
+}
+
+/// Parked sessions that the memory log keeps.
+fn parked_in_memory(bounds: &Bounds) -> usize {
+    usize::try_from(bounds.parked_max).unwrap_or(usize::MAX)
 }
 
 /// The log, as the loop holds it: hand requests over with [`submit`](Store::submit); when `wake` was called, collect
 /// answers with [`take`](Store::take). Neither blocks. How much may be waiting is bounded by who asks.
 pub struct Store {
     log: Log,
+    bounds: Bounds,
 }
 
 enum Log {
@@ -65,16 +71,33 @@ impl Store {
     /// Opens the log, or makes a new one. The store's threads call `wake` after each batch of events; the memory log
     /// does not. Takes a while where a disk is slow: call it before serving.
     pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Store, OpenError> {
+        let bounds = options.bounds;
         let log = match options.durability {
             Durability::Memory => {
                 let epoch = new_epoch(&options.new_epoch);
-                let log = MemoryLog::new(epoch, options.memory_room_bytes, options.memory_total_bytes);
-                let log = log.with_parked_max(usize::try_from(options.bounds.parked_max).unwrap_or(usize::MAX));
+                let log = MemoryLog::new(epoch, bounds.memory_room_bytes, bounds.memory_total_bytes);
+                let log = log.with_parked_max(parked_in_memory(&bounds));
                 Log::Memory { log: Box::new(log), token_key: options.new_token_key, events: Vec::new() }
             }
             Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
         };
-        Ok(Store { log })
+        Ok(Store { log, bounds })
+    }
+
+    /// Other bounds hold from now on. A database that is larger already stays; in memory, what is over goes at once.
+    pub fn keep_within(&mut self, bounds: Bounds) {
+        match &mut self.log {
+            Log::Memory { log, .. } => {
+                log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes, parked_in_memory(&bounds));
+            }
+            Log::Sqlite(sqlite) => sqlite.bound(bounds),
+        }
+        self.bounds = bounds;
+    }
+
+    /// The bounds that hold.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -138,6 +161,14 @@ impl Store {
             Log::Memory { .. } => Ok(()),
             Log::Sqlite(sqlite) => sqlite.finish(),
         }
+    }
+}
+
+/// Bytes of memory that the log may take beside the messages that it was told to keep.
+pub fn fixed_bytes(durability: Durability) -> usize {
+    match durability {
+        Durability::Memory => memory::FIXED_BYTES,
+        Durability::Full | Durability::Normal => sqlite::FIXED_BYTES,
     }
 }
 

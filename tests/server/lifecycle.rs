@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
 
 use crate::support::*;
@@ -297,9 +297,13 @@ fn busy_sockets_leave_time_for_the_others() {
     });
 }
 
+/// CASES 71: nothing of a long message stays with the connection that it came by.
 #[test]
 fn an_idle_connection_costs_little_memory() {
-    const COUNT: u64 = 500;
+    const COUNT: u64 = 1000;
+    // The test has ends of its own.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("as many as may be");
     let server = Server::start(&["--handshake-rate", "0", "--log-level", "warn"]);
     let warm: Vec<Client> = (0..20).map(|_| server.member("warm", "x")).collect();
     drop(warm);
@@ -309,14 +313,35 @@ fn an_idle_connection_costs_little_memory() {
     assert!(each < 4096, "{each} bytes for each idle connection");
     // One long message each; then all of them are idle again.
     let idle = server.rss();
-    let long = "x".repeat(30_000);
+    let long = "x".repeat(32_000);
     for client in &mut sockets {
         client.say(1, json!(long));
         client.next_of("message");
     }
     // What SQLite's caches and the allocator keep is not by connection.
     let kept = server.rss().saturating_sub(idle);
-    assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 30 KB");
+    assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 32 KB");
+}
+
+/// CASES 71: what is kept of a read is copied out of it, so that a short message keeps no long buffer alive.
+#[test]
+fn a_short_message_that_came_with_a_long_one_costs_little_memory() {
+    const COUNT: usize = 2000;
+    let server = Server::start(&["--durability", "memory", "--tail-bytes", "8MiB", "--request-rate", "0"]);
+    let mut sender = server.socket("/rooms/r/ws");
+    let long = json!({"type": "signal", "body": "x".repeat(32_000)}).to_string();
+    let short = |id: usize| json!({"type": "send", "id": id, "body": "y".repeat(100)}).to_string();
+    let mut both = |id: usize| {
+        sender.send([text(&long), text(&short(id))].concat());
+        assert_eq!(sender.next_of("ack")["id"], id);
+    };
+    both(0);
+    let before = server.rss();
+    (1..COUNT).for_each(both);
+    let kept = server.rss().saturating_sub(before) as usize;
+    // The messages with all about them: some 300 bytes each. The reads that they came with: 64 MB.
+    assert!(kept < COUNT * 2048, "{kept} bytes for {COUNT} messages of 100 bytes");
+    assert_eq!(server.history("r").len(), COUNT);
 }
 
 /// The end of one connection in the middle of everything is told to the others once.

@@ -533,6 +533,8 @@ impl Client {
                 }
                 Ok(tungstenite::Message::Close(_)) => return None,
                 Ok(_) => {}
+                // A machine that was halted for a moment interrupts reads that have a time limit.
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("reading failed: {error}"),
             }
         }

@@ -2,6 +2,7 @@
 //! here and in the hub, once: committed, then acknowledged, then fanned out.
 
 mod encoding;
+pub mod limits;
 mod outbox;
 mod requests;
 mod sessions;
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use super::app::App;
 use super::{Connections, Fact};
 use crate::api::{Access, answers};
+use crate::config::Settings;
 use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
 use crate::http::headers::Headers;
@@ -98,6 +100,11 @@ impl Chat {
         }
     }
 
+    /// What it keeps within beside the hub's limits, and who may ask.
+    pub fn limits(&self) -> (&ChatLimits, &Access) {
+        (&self.limits, &self.access)
+    }
+
     /// Why `/readyz` says 503, if it does.
     fn not_ready(&self) -> Option<Problem> {
         if self.is_stopping {
@@ -115,6 +122,13 @@ impl Chat {
 }
 
 impl App for Chat {
+    fn configure(&mut self, settings: &Settings) -> Result<(), String> {
+        self.access = limits::access(settings)?;
+        self.hub.keep_within(limits::hub(settings));
+        self.limits = limits::chat(settings);
+        Ok(())
+    }
+
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
         self.http_request(net, conn, &request, &body);
     }

@@ -152,7 +152,7 @@ impl Chat {
                 let (count, members, more) = self.hub.roster(&room);
                 net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
             }
-            Ok(Action::Home) => net.respond(conn, answers::home(), false),
+            Ok(Action::Page(asset)) => net.respond(conn, asset.answer(&request.headers), false),
             Ok(Action::Health) => net.respond(conn, answers::health(), false),
             Ok(Action::Ready) => match self.not_ready() {
                 None => net.respond(conn, answers::ready(), false),
@@ -196,12 +196,9 @@ impl Chat {
             net.admit_handshake(conn).map_err(crate::http::problem::Problem::closing)?;
         }
         let opening = api::socket(request)?;
-        let now = net.now().mono;
         let identity = self.new_identity(opening.name);
         let session = self.hub.handle_session(identity, conn);
-        if let Some(connection) = net.get_mut(conn) {
-            connection.upgrade(&opening.upgrade, session, room.clone(), now);
-        }
+        net.upgrade(conn, &opening.upgrade, session, room.clone());
         self.greet(net, conn, session, None);
         if let Some(room) = room
             && let Err(error) = self.hub.handle_join(

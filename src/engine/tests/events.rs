@@ -1,11 +1,13 @@
 //! Event streams through the whole machine: they hear what sockets hear, and end as they should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::conn::Rate;
+use crate::store::ReadFailed;
 
 fn follow(world: &mut World, index: u32, path: &str, headers: &str) {
-    world.connect(index);
+    world.comes(index);
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     world.send(index, request.as_bytes());
 }
@@ -16,8 +18,8 @@ fn text(world: &World, index: u32) -> String {
 
 #[test]
 fn sockets_and_streams_hear_the_same() {
-    let mut world = World::new();
-    world.connect(0);
+    let mut world = World::new(Sizes::USUAL);
+    world.comes(0);
     world.upgrade(0, "/rooms/r/ws?name=a");
     follow(&mut world, 1, "/rooms/r/events", "");
     follow(&mut world, 2, "/rooms/r/events?name=b", "");
@@ -50,7 +52,7 @@ fn sockets_and_streams_hear_the_same() {
 /// With a read that fails the stream would be silent for ever; its client has to hear that it is to come again.
 #[test]
 fn a_stream_that_cannot_begin_ends() {
-    let mut world = World::new();
+    let mut world = World::new(Sizes::USUAL);
     follow(&mut world, 0, "/rooms/r/events?last=3", "");
     world.engine.handle(Input::Time(world.now));
     let peer = world.peers.get_mut(&0).unwrap();
@@ -62,7 +64,7 @@ fn a_stream_that_cannot_begin_ends() {
     let read =
         requests.into_iter().find_map(|request| if let StoreRequest::Read(read) = request { Some(read) } else { None });
     let read = read.expect("the log is read");
-    let failed = crate::store::ReadFailed { ticket: read.ticket, room: read.room };
+    let failed = ReadFailed { ticket: read.ticket, room: read.room };
     world.engine.handle(Input::Store(StoreEvent::ReadFailed(failed)));
     world.settle();
     let text = text(&world, 0);
@@ -77,11 +79,11 @@ fn a_stream_that_cannot_begin_ends() {
 /// What all hear at the same moment does not make their comments due at the same moment.
 #[test]
 fn comments_are_spread() {
-    let mut world = World::new();
+    let mut world = World::new(Sizes::USUAL);
     for index in 0..40 {
         follow(&mut world, index, "/rooms/r/events", "");
     }
-    world.connect(40);
+    world.comes(40);
     world.upgrade(40, "/rooms/r/ws?presence=off");
     world.settle();
     world.say(40, r#"{"type":"send","body":1}"#);
@@ -106,12 +108,12 @@ fn comments_are_spread() {
 #[test]
 fn returns_are_spread_over_the_rate_of_handshakes() {
     let spread = |count: u32| {
-        let mut world = World::new();
+        let mut world = World::new(Sizes::USUAL);
         let limits = world.engine.net.limits().clone();
         world.engine.net =
             Connections::new(limits, Admission::new(0, Rate::new(0, 1, 1), Rate::new(100, 1000, 10_000)));
         for index in 0..count {
-            world.connect(index);
+            world.comes(index);
             world.upgrade(index, "/rooms/r/ws?presence=off");
         }
         world.settle();

@@ -28,11 +28,14 @@ use self::schema::Begun;
 pub(super) use self::schema::VERSION;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
-use super::{OpenError, StoreOptions};
+use super::{Bounds, OpenError, StoreOptions};
 use crate::types::Epoch;
 
 /// Enough for SQLite, whose deepest calls take less than half of it.
 const STACK_BYTES: usize = 256 << 10;
+
+/// What the two threads may take: page caches, stacks, and the rooms that the writer remembers, in bytes.
+pub(super) const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
 
 /// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
 pub(super) struct Sqlite {
@@ -112,6 +115,11 @@ impl Sqlite {
         if !reads.is_empty() {
             self.reader.send(reads);
         }
+    }
+
+    /// The database may grow to so many bytes from now on, in the order of what is submitted.
+    pub fn bound(&self, bounds: Bounds) {
+        self.writer.send(Command::Bound(bounds));
     }
 
     pub fn take(&mut self, events: &mut Vec<StoreEvent>) {

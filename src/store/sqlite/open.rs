@@ -20,7 +20,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
-const CACHE_KIB: i64 = 512;
+pub(super) const CACHE_KIB: i64 = 512;
 
 /// What the threads need.
 pub(super) struct Opened {
@@ -121,7 +121,7 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
 }
 
 /// Bounds the database's size. SQLite keeps the bound at the present size where that is larger.
-fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<(), OpenError> {
+pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<(), OpenError> {
     let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
     let set = || -> rusqlite::Result<()> {
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;

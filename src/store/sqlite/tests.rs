@@ -24,7 +24,7 @@ const QUICK: Timing = Timing {
 fn open_quick(options: &StoreOptions) -> Bench {
     let (wake, wakes) = wake();
     let sqlite = Sqlite::open_timed(options, wake, QUICK).unwrap();
-    Bench::of(Store { log: Log::Sqlite(sqlite) }, wakes)
+    Bench::of(Store { log: Log::Sqlite(sqlite), bounds: options.bounds }, wakes)
 }
 
 fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
@@ -380,6 +380,33 @@ fn a_full_disk_refuses_whole_batches_and_recovers() {
     assert!(matches!(known, Outcome::Duplicate { seq, .. } if seq == Seq(kept)), "{known:?}");
     let page = bench.page(read("a", Span::Newest, 1, 1));
     assert_eq!((page.oldest, page.head), (Seq(kept / 2 + 1), Seq(kept + 1)));
+    bench.store.finish().unwrap();
+}
+
+#[test]
+fn a_size_raised_while_running_ends_a_full_disk_at_once_and_a_lowered_one_bounds_growth() {
+    let directory = TempDir::new();
+    let options = sized(400 << 10, directory.path());
+    let mut bench = Bench::open(options.clone());
+    let fill = |bench: &mut Bench| {
+        let mut stored = 0;
+        while matches!(bench.append(append("a", &body_of(50_000), 1)), Outcome::Stored(_)) {
+            stored += 1;
+            assert!(stored < 100, "the bound holds");
+        }
+        assert!(bench.next_available().unwrap_err().contains("full"));
+        stored
+    };
+    assert!(fill(&mut bench) < 8);
+    let bounds = Bounds { max_database_size: 1 << 20, ..options.bounds };
+    bench.store.keep_within(bounds);
+    assert_eq!(bench.next_available(), Ok(()));
+    assert_eq!(bench.store.bounds(), bounds);
+    assert!(fill(&mut bench) > 8);
+    // Smaller than what is there: that stays, and nothing is added.
+    bench.store.keep_within(Bounds { max_database_size: 4096, ..bounds });
+    assert_eq!(bench.append(append("a", &body_of(50_000), 1)), Outcome::Unavailable);
+    assert!(bench.everything("a").len() > 10);
     bench.store.finish().unwrap();
 }
 

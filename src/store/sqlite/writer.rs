@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::Answers;
 use super::batch::{Batches, Decision, Write, roll_back};
 use super::files::{Files, Identity};
-use super::open::BUSY;
+use super::open::{self, BUSY};
 use super::parked::Parking;
 use super::prune::Prune;
 use super::schema::{self, SCRATCH};
@@ -39,6 +39,8 @@ const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
 pub(super) enum Command {
     Write(Vec<Write>),
+    /// Other bounds hold from now on.
+    Bound(Bounds),
     /// Commit what came before, mark a clean end, leave.
     Finish,
 }
@@ -171,9 +173,24 @@ impl State<'_> {
     fn accept(&mut self, command: Command) -> bool {
         match command {
             Command::Write(writes) => self.waiting.extend(writes),
+            Command::Bound(bounds) => self.bound(bounds),
             Command::Finish => return true,
         }
         false
+    }
+
+    /// Where this fails, the disk does, and the next append says so; the bound before holds on.
+    fn bound(&mut self, bounds: Bounds) {
+        let before = std::mem::replace(&mut self.writer.bounds, bounds);
+        (self.batches.parking.most, self.batches.parking.keep) = (bounds.parked_max, bounds.park_for);
+        if bounds.max_database_size == before.max_database_size {
+            return;
+        }
+        let _ = open::bound(&self.writer.conn, &self.writer.files, bounds.max_database_size);
+        if let Health::Failing { retry } = self.health {
+            // Perhaps it was the bound that was in the way.
+            self.probe(retry);
+        }
     }
 
     /// Commits as much of what waits as one transaction may hold, and answers it.
