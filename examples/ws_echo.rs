@@ -48,11 +48,11 @@ impl App for Echo {
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
-        net.push_frames(conn, |out| ws::data_frame(out, true, text.as_bytes()));
+        net.push_own(conn, |_, out| ws::data_frame(out, true, text.as_bytes()));
     }
 
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
-        net.push_frames(conn, |out| ws::data_frame(out, false, payload));
+        net.push_own(conn, |_, out| ws::data_frame(out, false, payload));
     }
 
     fn gone(&mut self, _: &mut Connections, _: ConnId, _: u32, _: Ending) {}

@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "web",
     "api",
     "conn",
+    "crypto",
     "engine",
     "store/request",
     "store/memory",

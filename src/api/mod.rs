@@ -2,6 +2,7 @@
 //! carries out with the hub and the store; neither sockets nor rooms are known here.
 
 pub mod answers;
+pub mod events;
 
 use crate::http::authority::{Origin, host_allowed, origin_allowed};
 use crate::http::problem::Problem;
@@ -29,6 +30,10 @@ pub enum Action {
     /// The URL of a WebSocket, to be looked at by [`socket`] once it is clear that one more is admitted.
     Socket {
         room: Option<RoomId>,
+    },
+    /// A room's event stream, to be looked at by [`events::opening`] once it is clear that one more is admitted.
+    Events {
+        room: RoomId,
     },
     Browse {
         room: RoomId,
@@ -70,6 +75,7 @@ const MAX_KEY: usize = 200;
 enum Resource {
     Socket(Option<RoomId>),
     Messages(RoomId),
+    Events(RoomId),
     Members(RoomId),
     Page(Asset),
     Health,
@@ -93,12 +99,13 @@ impl Resource {
             }
             ["rooms", id, "ws"] => Resource::Socket(Some(room(id)?)),
             ["rooms", id, "messages"] => Resource::Messages(room(id)?),
+            ["rooms", id, "events"] => Resource::Events(room(id)?),
             ["rooms", id, "members"] => Resource::Members(room(id)?),
             ref segments => Resource::Page(Asset::at(segments).ok_or_else(|| {
                 Problem::new(
                     Status::NotFound,
                     "nothing is here; there are /, /rooms/{room}, /rooms/{room}/ws, /rooms/{room}/messages, \
-                     /rooms/{room}/members, /ws, /healthz and /readyz",
+                     /rooms/{room}/events, /rooms/{room}/members, /ws, /healthz and /readyz",
                 )
             })?),
         })
@@ -136,6 +143,7 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
         Resource::Socket(room) if reads => Ok(Action::Socket { room }),
         Resource::Messages(room) if reads => browse(request, room),
         Resource::Messages(room) if request.method == Method::Post => publish(request, room),
+        Resource::Events(room) if reads => Ok(Action::Events { room }),
         Resource::Members(room) if reads => Ok(Action::Members { room }),
         Resource::Page(asset) if reads => Ok(Action::Page(asset)),
         Resource::Health if reads => Ok(Action::Health),
@@ -153,12 +161,7 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
 pub fn socket(request: &Request) -> Result<Opening, Problem> {
     let upgrade = crate::ws::handshake::check(request)?;
     let query = &request.target.query;
-    let start = match (number(request, "after")?, number(request, "last")?) {
-        (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
-        (Some(seq), None) => Start::After { seq: Seq(seq), epoch: query.one("epoch")?.map(Into::into) },
-        (None, Some(last)) if last > 0 => Start::Last(last.min(u64::from(PAGE_MAX)) as u32),
-        _ => Start::Now,
-    };
+    let start = start(request)?;
     let presence = match query.one("presence")? {
         None | Some("full") => Presence::Full,
         Some("count") => Presence::Count,
@@ -166,6 +169,16 @@ pub fn socket(request: &Request) -> Result<Opening, Problem> {
         Some(_) => return Err(bad("presence", "'presence' is full, count or off")),
     };
     Ok(Opening { upgrade, name: name(request)?, start, presence })
+}
+
+/// Where the query says that a stream begins.
+fn start(request: &Request) -> Result<Start, Problem> {
+    Ok(match (number(request, "after")?, number(request, "last")?) {
+        (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
+        (Some(seq), None) => Start::After { seq: Seq(seq), epoch: request.target.query.one("epoch")?.map(Into::into) },
+        (None, Some(last)) if last > 0 => Start::Last(last.min(u64::from(PAGE_MAX)) as u32),
+        _ => Start::Now,
+    })
 }
 
 /// Messages of one page, at most.

@@ -53,10 +53,10 @@ settings! {
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
-        /// WebSocket handshakes from one address (IPv6: one /64), loopback and trusted proxies left out; past it: 429. Twice
-        /// as many at once.
+        /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;
+        /// past it: 429. Twice as many at once.
         handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
-        /// WebSocket handshakes in all; past it: 503. Twice as many at once.
+        /// WebSockets and event streams opened in all; past it: 503. Twice as many at once.
         handshake_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
     }
 }

@@ -1,5 +1,5 @@
 //! A rate with a burst, in eight bytes (the generic cell rate algorithm: one remembers when the bucket will be full
-//! again).
+//! again); and when those who were refused may come again.
 
 use crate::types::Millis;
 
@@ -16,6 +16,11 @@ impl Rate {
     pub fn new(count: u32, period: u64, burst: u32) -> Rate {
         let interval = if count == 0 { 0 } else { (period * 1000 / u64::from(count)).max(1) };
         Rate { interval, burst: u64::from(burst.max(1)) }
+    }
+
+    /// Milliseconds in which so many pass.
+    pub fn time_for(self, count: usize) -> u64 {
+        self.interval.saturating_mul(count as u64) / 1000
     }
 }
 
@@ -46,9 +51,56 @@ impl Bucket {
     }
 }
 
+/// The turns that those whom a rate refuses are told to wait for: each one of its own. Told the same time, they would all
+/// come at once, and all but a few in vain. Nobody is held to it, and nobody's turn is kept free.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turns {
+    /// The last one that somebody was told, in microseconds.
+    last: u64,
+}
+
+/// Nobody is told to wait for longer, in milliseconds; past it, turns begin again from the front.
+const LONGEST: u64 = 60_000;
+
+impl Turns {
+    /// The milliseconds until the next free turn. `wait`: until the rate has something at all.
+    pub fn next(&mut self, rate: Rate, wait: u64, now: Millis) -> u64 {
+        let now = now.0.saturating_mul(1000);
+        let first = now + wait * 1000;
+        let turn = first.max(self.last + rate.interval);
+        self.last = if turn - now > LONGEST * 1000 { first } else { turn };
+        (self.last - now).div_ceil(1000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_are_one_apart() {
+        let rate = Rate::new(1000, 1000, 2000);
+        let (mut bucket, mut turns) = (Bucket::default(), Turns::default());
+        let now = Millis(7_000);
+        let mut waits = Vec::new();
+        for _ in 0..10_000 {
+            if let Err(wait) = bucket.take(rate, now) {
+                waits.push(turns.next(rate, wait, now));
+            }
+        }
+        assert_eq!(waits, (1..=8000).collect::<Vec<u64>>());
+        // Those who come when they were told are let in, all of them.
+        for wait in waits {
+            assert_eq!(bucket.take(rate, now.after(wait)), Ok(()), "{wait}");
+        }
+        // Who comes later begins at the front.
+        assert_eq!(turns.next(rate, 3, Millis(60_000)), 3);
+        // Nobody waits for long, however many there are.
+        let slow = Rate::new(1, 1000, 1);
+        let mut turns = Turns::default();
+        let waits: Vec<u64> = (0..150).map(|_| turns.next(slow, 1000, now)).collect();
+        assert_eq!((waits[0], waits[59], waits[60], waits.iter().max()), (1000, 60_000, 1000, Some(&60_000)));
+    }
 
     #[test]
     fn a_burst_then_the_rate() {

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
 
 use crate::api::answers;
-use crate::conn::{Bucket, Rate};
+use crate::conn::{Bucket, Rate, Turns};
 use crate::http::problem::Problem;
 use crate::types::{Millis, Network};
 
@@ -23,6 +23,7 @@ pub struct Admission {
     /// Proxies that may say for whom they ask.
     pub trusted: Vec<Network>,
     all: Bucket,
+    turns: Turns,
     addresses: HashMap<IpAddr, Address>,
     /// With so many addresses those that need not be kept are looked for.
     sweep_at: usize,
@@ -32,6 +33,8 @@ pub struct Admission {
 struct Address {
     connections: u32,
     handshakes: Bucket,
+    /// Of those who were refused.
+    turns: Turns,
 }
 
 /// Addresses kept before any are looked for that need not be.
@@ -45,6 +48,7 @@ impl Admission {
             handshakes,
             trusted: Vec::new(),
             all: Bucket::default(),
+            turns: Turns::default(),
             addresses: HashMap::new(),
             sweep_at: MANY,
         }
@@ -57,8 +61,8 @@ impl Admission {
 
     /// Other limits and proxies, with what was counted so far.
     pub(super) fn keep_within(&mut self, limits: Admission) {
-        let (all, addresses) = (self.all, std::mem::take(&mut self.addresses));
-        *self = Admission { all, addresses, ..limits };
+        let (all, turns, addresses) = (self.all, self.turns, std::mem::take(&mut self.addresses));
+        *self = Admission { all, turns, addresses, ..limits };
     }
 
     /// Connections that count against some address.
@@ -99,7 +103,7 @@ impl Admission {
         }
     }
 
-    /// May one more WebSocket be opened from there? Takes it from the rates if so.
+    /// May one more WebSocket or event stream be opened from there? Takes it from the rates if so.
     ///
     /// # Errors
     /// 429 if that address is too fast, 503 if all together are.
@@ -108,10 +112,18 @@ impl Admission {
         let mut bucket = own.and_then(|key| self.addresses.get(&key)).map(|a| a.handshakes).unwrap_or_default();
         if own.is_some() {
             let taken = bucket.take(self.handshakes_per_address, now);
-            taken.map_err(|ms| answers::too_many("too many handshakes from this address", ms))?;
+            taken.map_err(|ms| {
+                // Who is refused has spent something, so the address is known.
+                let known = own.and_then(|key| self.addresses.get_mut(&key));
+                let ms = known.map_or(ms, |known| known.turns.next(self.handshakes_per_address, ms, now));
+                answers::too_many("too many handshakes from this address", ms)
+            })?;
         }
         let taken = self.all.take(self.handshakes, now);
-        taken.map_err(|ms| answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1)))?;
+        taken.map_err(|ms| {
+            let ms = self.turns.next(self.handshakes, ms, now);
+            answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1))
+        })?;
         if let Some(key) = own
             && !bucket.is_full(now)
         {

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use super::{Admission, Fact, Now, Output};
-use crate::conn::{ConnLimits, Connection, Counted, Ending, Shared};
+use crate::conn::{ConnLimits, Connection, Counted, Ending, Form, Kind, Shared};
 use crate::http::forwarded;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -126,6 +126,11 @@ impl Connections {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// Milliseconds in which the rate of handshakes lets in as many as are here now.
+    pub fn return_time(&self) -> u64 {
+        self.admission.handshakes.time_for(self.count)
+    }
+
     /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone;
     /// what counts against an address is what is open.
     pub fn check(&self) -> Result<(), String> {
@@ -180,9 +185,9 @@ impl Connections {
     /// The connection is over: its socket is closed, its slot free for the next.
     pub(super) fn drop(&mut self, id: ConnId, ending: Ending) {
         let Some(connection) = self.get(id) else { return };
-        let (armed, peer, websocket) = (connection.armed, connection.peer.address(), connection.was_websocket());
+        let (armed, peer, kind) = (connection.armed, connection.peer.address(), connection.kind());
         // An HTTP connection may have brought requests of several.
-        let client = connection.peer.client().filter(|_| websocket);
+        let client = connection.peer.client().filter(|_| kind != Kind::Http);
         let counted = connection.counted_address();
         self.deadlines.remove(&(armed, id));
         self.slots[id.index as usize] = None;
@@ -191,10 +196,10 @@ impl Connections {
             self.admission.uncount(address, self.now.mono);
         }
         self.push_output(Output::Close(id));
-        self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, websocket }));
+        self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, kind }));
     }
 
-    /// May this connection open one more WebSocket?
+    /// May this connection open one more WebSocket or event stream?
     ///
     /// # Errors
     /// 429 if its client has enough of them or asks too often, 503 if all together do.
@@ -213,6 +218,13 @@ impl Connections {
         let now = self.now.mono;
         let Some(connection) = self.get_mut(id) else { return };
         connection.upgrade(upgrade, session, room, now);
+        self.count_as_clients(id);
+    }
+
+    /// A connection through a proxy is its client's from now on.
+    fn count_as_clients(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(connection) = self.get(id) else { return };
         let Some(client) = connection.peer.client() else { return };
         let before = connection.counted_address();
         if let Some(peer) = before {
@@ -238,6 +250,20 @@ impl Connections {
         }
     }
 
+    /// Answers the request being waited for with the head of an event stream for this session, which counts as one of
+    /// its client's. `early`: see [`Connection::begin_events`].
+    pub fn begin_events(&mut self, id: ConnId, head: Response, session: u32, early: u8) {
+        let now = self.now.mono;
+        let date = self.date().to_owned();
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_events(head, session, early, &date, now);
+            self.count_as_clients(id);
+            self.touch(id);
+            self.release(id);
+            self.arm(id);
+        }
+    }
+
     /// Answers with a refusal, and says so in the log.
     pub fn refuse(&mut self, id: ConnId, problem: Problem) {
         let Some(connection) = self.get(id) else { return };
@@ -256,30 +282,27 @@ impl Connections {
         }
     }
 
-    /// Queues frames for one connection.
-    pub fn push_frames(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Queues frames or events, whichever it takes, for one connection.
+    pub fn push_own(&mut self, id: ConnId, write: impl FnOnce(Form, &mut Vec<u8>)) {
         let now = self.now.mono;
         let most = self.most_waiting();
         let Some(connection) = self.get_mut(id) else { return };
-        if connection.open().is_none() {
-            return;
-        }
-        connection.push_frames(now, write);
+        let Some((_, form)) = connection.attached() else { return };
+        connection.push_own(now, |out| write(form, out));
         if connection.queue.len() > most {
             self.doom(id, crate::ws::code::TOO_SLOW, "replies are not taken");
         }
         self.touch(id);
     }
 
-    /// Queues part of a shared buffer for one connection; false if its queue has no room for it. A connection that is
-    /// gone or closing takes everything.
-    pub fn push_shared(&mut self, id: ConnId, bytes: &Shared, start: u32, end: u32) -> bool {
+    /// Queues part of a shared buffer for one connection, which `part` chooses by the form that it takes; false if its
+    /// queue has no room for it. A connection that is gone or closing takes everything.
+    pub fn push_shared<'a>(&mut self, id: ConnId, part: impl FnOnce(Form) -> (&'a Shared, u32, u32)) -> bool {
         let now = self.now.mono;
         let most = self.limits.queue_bytes;
         let Some(connection) = self.get_mut(id) else { return true };
-        if connection.open().is_none() {
-            return true;
-        }
+        let Some((_, form)) = connection.attached() else { return true };
+        let (bytes, start, end) = part(form);
         // An empty queue takes any one batch: it is shared, and bounded where it is made.
         if !connection.queue.is_empty() && connection.queue.len() + (end - start) as usize > most {
             return false;

@@ -17,7 +17,7 @@ pub use connections::Connections;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::config::Settings;
-use crate::conn::{ConnLimits, Connection, Ending, Step, Timeout, WriteQueue};
+use crate::conn::{ConnLimits, Connection, Ending, Kind, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -81,13 +81,13 @@ pub enum Output {
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// `client` is whose WebSocket it was, where a trusted proxy named another than the peer.
+    /// `client` is whose WebSocket or event stream it was, where a trusted proxy named another than the peer.
     Closed {
         conn: ConnId,
         peer: SocketAddr,
         client: Option<IpAddr>,
         ending: Ending,
-        websocket: bool,
+        kind: Kind,
     },
     /// `client` is whose request it was, likewise.
     Refused {
@@ -214,7 +214,7 @@ impl<A: App> Engine<A> {
         while let Some(conn) = self.net.pop_due() {
             let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
@@ -252,7 +252,7 @@ impl<A: App> Engine<A> {
             }
             let (now, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { return };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             let length = bytes.len();
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
@@ -287,7 +287,7 @@ impl<A: App> Engine<A> {
 
     fn ended(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         let Some((ending, over)) = connection.ended() else { return };
         self.session_over(conn, session, ending);
         if over {
@@ -301,7 +301,7 @@ impl<A: App> Engine<A> {
     /// Drops a connection, and ends its session if it had one.
     fn end(&mut self, conn: ConnId, ending: Ending) {
         let Some(connection) = self.net.get(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         self.session_over(conn, session, ending);
         self.net.drop(conn, ending);
     }
@@ -323,7 +323,7 @@ impl<A: App> Engine<A> {
             }
             self.net.push_output(Output::Shutdown(conn));
         }
-        let session = self.net.get(conn).and_then(|c| c.open()).map(|open| open.session);
+        let session = self.net.get(conn).and_then(Connection::session);
         if let (true, Some(session)) = (drained, session) {
             self.app.drained(&mut self.net, session);
         }
@@ -364,7 +364,7 @@ impl<A: App> Engine<A> {
     fn close(&mut self, conn: ConnId, code: u16, reason: &'static str, politely: bool) {
         let now = self.net.now().mono;
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let Some(session) = connection.open().map(|open| open.session) else { return };
+        let Some(session) = connection.session() else { return };
         if politely {
             connection.close_politely(code, reason, now);
         } else {
@@ -414,7 +414,7 @@ impl<A: App> Engine<A> {
 
     fn dismiss(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        if connection.open().is_some() {
+        if connection.session().is_some() {
             self.app.farewell(&mut self.net, conn);
             return self.close(conn, code::GOING_AWAY, "shutting down", true);
         }

@@ -1,6 +1,7 @@
 //! The whole pure machine, bytes in and bytes out, in the world that the fuzzer turns it in, too: named scenes, and steps
 //! in any order.
 
+mod events;
 mod shares;
 
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use crate::fuzzing::world::{Sizes, World};
 use crate::fuzzing::ws_stream::masked;
 
 impl World {
-    /// The JSON objects that a peer got over its WebSocket.
+    /// The JSON objects that a peer got over its WebSocket or event stream.
     fn heard(&self, index: u32) -> Vec<serde_json::Value> {
         self.peers.get(&index).map(|peer| objects(&peer.got)).unwrap_or_default()
     }
@@ -22,6 +23,24 @@ impl World {
 }
 
 fn objects(bytes: &[u8]) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((_, stream)) = text.split_once("Content-Type: text/event-stream\r\n") {
+        return stream
+            .lines()
+            .filter_map(|l| l.strip_prefix("data: "))
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+    }
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((_, stream)) = text.split_once("Content-Type: text/event-stream\r\n") {
+        // What does not end in an empty line is not an event yet.
+        let whole = stream.rfind("\n\n").map_or("", |end| &stream[..end]);
+        return whole
+            .lines()
+            .filter_map(|l| l.strip_prefix("data: "))
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+    }
     let start = bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
     let mut rest = &bytes[start..];
     let mut list = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::hub::{Presence, Start};
+use crate::hub::{Cursor, Presence, Start};
 use crate::protocol::client::{Bounds, Command, Request, parse};
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::Span;
@@ -119,12 +119,7 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
                     fields.extend(epoch.as_ref().map(|epoch| ("epoch", text(epoch))));
                 }
             }
-            let presence = match presence {
-                Presence::Full => "full",
-                Presence::Count => "count",
-                Presence::Off => "off",
-            };
-            fields.push(("presence", text(presence)));
+            fields.push(("presence", text(presence_word(*presence))));
             "join"
         }
         Command::Leave { room: named } => {
@@ -158,19 +153,8 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
         }
         Command::Resume { session, cursors } => {
             fields.push(("session", text(session)));
-            let cursors = cursors.iter().map(|cursor| {
-                let mut places = vec![format!("{}:{}", string("seq", spelling), cursor.seq.0)];
-                places.extend(
-                    cursor.epoch.as_deref().map(|epoch| format!("{}:{}", string("epoch", spelling), text(epoch))),
-                );
-                let presence = cursor.presence.map(|presence| match presence {
-                    Presence::Full => "full",
-                    Presence::Count => "count",
-                    Presence::Off => "off",
-                });
-                places.extend(presence.map(|word| format!("{}:{}", string("presence", spelling), text(word))));
-                format!("{}:{{{}}}", text(cursor.room.as_str()), places.join(","))
-            });
+            let cursors =
+                cursors.iter().map(|cursor| format!("{}:{}", text(cursor.room.as_str()), place(cursor, text)));
             fields.push(("cursors", format!("{{{}}}", cursors.collect::<Vec<_>>().join(","))));
             "resume"
         }
@@ -185,6 +169,22 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
     let blank = if spelling == Spelling::Escaped { "\r\n\t " } else { "" };
     let fields = fields.iter().map(|(name, value)| format!("{blank}{}{blank}:{blank}{value}", string(name, spelling)));
     format!("{blank}{{{}{blank}}}{blank}", fields.collect::<Vec<_>>().join(","))
+}
+
+fn presence_word(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Full => "full",
+        Presence::Count => "count",
+        Presence::Off => "off",
+    }
+}
+
+/// What a `resume` says of one room.
+fn place(cursor: &Cursor, text: impl Fn(&str) -> String) -> String {
+    let mut fields = vec![format!("{}:{}", text("seq"), cursor.seq.0)];
+    fields.extend(cursor.epoch.as_ref().map(|epoch| format!("{}:{}", text("epoch"), text(epoch))));
+    fields.extend(cursor.presence.map(|word| format!("{}:{}", text("presence"), text(presence_word(word)))));
+    format!("{{{}}}", fields.join(","))
 }
 
 fn string(text: &str, spelling: Spelling) -> String {

@@ -173,6 +173,9 @@ fn browse(world: &mut World, who: u32, x: u8) {
         "GET /rooms/r/messages?after=0 HTTP/1.0\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "\n",
+        "GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /rooms/r/events?last=9 HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: e:3\r\n\r\n",
+        "GET /rooms/s/events HTTP/1.0\r\nLast-Event-ID: old:3\r\n\r\n",
     ];
     world.send(who, requests[usize::from(x) % requests.len()].as_bytes());
 }

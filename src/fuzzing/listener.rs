@@ -29,6 +29,8 @@ pub struct Listener {
 enum Stage {
     Http,
     Frames,
+    /// An event stream.
+    Events,
     /// After a close frame.
     Closed,
     /// What follows cannot be told apart: a client that sent anything may have sent HEAD.
@@ -67,6 +69,7 @@ impl Listener {
                 Stage::Deaf => rest.len(),
                 Stage::Http => self.answer(rest),
                 Stage::Frames => self.frame(rest, store),
+                Stage::Events => self.event(rest, store),
                 Stage::Closed => {
                     assert!(rest.is_empty(), "{} bytes follow a close frame", rest.len());
                     0
@@ -86,6 +89,12 @@ impl Listener {
         assert!(head.starts_with("HTTP/1.1 "), "no answer: {head}");
         if head.starts_with("HTTP/1.1 101") {
             self.stage = Stage::Frames;
+        }
+        if head.contains("Content-Type: text/event-stream") {
+            self.stage = Stage::Events;
+            // It has no name here, and what the client says is not heard.
+            self.member = Some(String::new());
+            self.is_vague = true;
         }
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
         let whole = end + 4 + length.and_then(|length| length.parse().ok()).unwrap_or(0);
@@ -117,6 +126,27 @@ impl Listener {
         header + length
     }
 
+    /// One block of an event stream: its length, or 0 if it is not whole.
+    fn event(&mut self, bytes: &[u8], store: &LateStore) -> usize {
+        let Some(end) = bytes.windows(2).position(|w| w == b"\n\n") else { return 0 };
+        let block = String::from_utf8_lossy(&bytes[..end]);
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+        assert!(block.lines().all(|line| line == ":" || line.contains(": ")), "a line that is no field: {block}");
+        if let Some(data) = field("data: ") {
+            // proof: this must be, and the fuzzer is here to see it.
+            let object: Object<'_> = serde_json::from_str(data).expect("a JSON object on one line");
+            self.hear(&object, store);
+            let kind = text(&object, "type");
+            assert_eq!(field("event: ").unwrap_or("message"), kind, "the event's type is the object's");
+            if let Some(id) = field("id: ") {
+                let next = self.next(text(&object, "room"), kind);
+                assert_eq!(id, format!("e:{}", *next - 1), "the id is the cursor");
+            }
+            assert!(kind != "message" || field("id: ").is_some(), "a message without an id");
+        }
+        end + 2
+    }
+
     fn hear(&mut self, object: &Object<'_>, store: &LateStore) {
         let kind = text(object, "type");
         assert_eq!(kind == "welcome", self.member.is_none(), "welcome is the first, and only that");
@@ -136,7 +166,12 @@ impl Listener {
             "left" => assert!(self.rooms.remove(room).is_some() || self.is_vague || id.is_some(), "left {room}"),
             "message" => self.message(room, object, store),
             "gap" => {
+                let is_stream = self.stage == Stage::Events;
                 let next = self.next(room, kind);
+                if is_stream && number(object, "from") == *next {
+                    // What `recovered` tells a socket.
+                    return assert!(number(object, "after") < *next);
+                }
                 assert_eq!(number(object, "after") + 1, *next, "a gap elsewhere than at the cursor");
                 assert!(number(object, "from") > *next, "a gap of nothing");
                 *next = number(object, "from");

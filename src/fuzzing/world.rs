@@ -85,9 +85,9 @@ impl Sizes {
             delivery_budget: self.delivery_budget,
             batch_bytes: self.queue_bytes / 2,
             tail_bytes: self.log_room / 2,
-            tail_bytes_total: self.log_room,
+            tail_bytes_total: 2 * self.log_room,
             resume_within: 30_000,
-            detached_max: self.rooms,
+            detached_max: 100,
         };
         let welcome = WelcomeLimits {
             max_message_size: self.max_message,
@@ -492,7 +492,7 @@ impl World {
         self.settle();
         for (index, peer) in &self.peers {
             let Some(connection) = self.engine.net.get(peer.id) else { continue };
-            if connection.open().is_none() {
+            if connection.session().is_none() {
                 continue;
             }
             assert!(peer.unread.is_empty(), "{index} is not read any more");

@@ -62,14 +62,21 @@ impl Response {
         Response { status: Status::Ok, headers: Vec::new(), content: Content::Stream { media_type } }
             .header("Cache-Control", "no-store")
             .header("X-Content-Type-Options", "nosniff")
+            // nginx would collect it.
+            .header("X-Accel-Buffering", "no")
     }
 
     /// The same with one more header. What may not stand in a value (RFC 9110 §5.5) becomes a blank, so that no value
     /// can end its line, whoever wrote it. `Connection`, `Content-Length`, `Content-Type` and `Date` are not for here.
     pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Response {
+        self.add_header(name, value);
+        self
+    }
+
+    /// Adds one more header, as [`Response::header`] does.
+    pub fn add_header(&mut self, name: &'static str, value: impl AsRef<str>) {
         let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { ' ' };
         self.headers.push((name, value.as_ref().chars().map(visible).collect()));
-        self
     }
 
     /// Appends the answer to `out`.

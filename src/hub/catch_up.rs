@@ -75,10 +75,14 @@ impl Hub {
         clients: &mut impl Clients,
     ) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let (members, head) = (room.members.len(), room.head);
+        let (members, head) = (room.count(), room.head);
         let Some(member) = room.members.get_mut(slot) else { return };
         let Some(joining) = member.joining.take() else { return };
-        let Joining { id, sends, resumes, .. } = *joining;
+        let Joining { id, sends, resumes, start } = *joining;
+        let after = match start {
+            Start::After { seq, epoch } if same_epoch(&self.epoch, &epoch) => Some(seq),
+            _ => None,
+        };
         member.cursor = cursor;
         member.state = State::Lagging;
         member.owed_roster = match member.presence {
@@ -88,7 +92,7 @@ impl Hub {
             Presence::Off => false,
         };
         let from = cursor.next();
-        let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, members };
+        let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, after, members };
         clients.tell(member.client, notice);
         for append in sends {
             self.append(append);

@@ -174,7 +174,7 @@ impl Hub {
     pub fn roster(&self, room: &RoomId) -> (usize, Vec<Present>, bool) {
         let Some(room) = self.rooms.get(room) else { return (0, Vec::new(), false) };
         let (members, more) = room.roster(&self.limits, &self.sessions);
-        (room.members.len(), members, more)
+        (room.count(), members, more)
     }
 
     /// The last seq queued to the session in each of its rooms that it has joined.
@@ -238,6 +238,10 @@ impl Hub {
             if (!room.live.is_empty() || room.roster_owed || room.unheard) && !room.dirty {
                 return Err(format!("{} has something to tell, and nobody will ask", room.id));
             }
+            let follows = |m: &&Member| self.session(m.session).is_some_and(|s| s.follows);
+            if room.members.iter().filter(follows).count() != room.followers {
+                return Err(format!("{} does not know who only listens", room.id));
+            }
             memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
         }
         self.tails.check(&self.rooms)?;
@@ -296,8 +300,12 @@ impl Hub {
         });
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), slot: slot as u32 });
-        let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
-        room.presence_changed(event, &mut self.dirty);
+        if session.follows {
+            room.followers += 1;
+        } else {
+            let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
+            room.presence_changed(event, &mut self.dirty);
+        }
         self.proceed(&room_id, slot, clients);
         Ok(())
     }
@@ -460,7 +468,9 @@ impl Hub {
         let session = self.sessions.get_mut(key as usize)?;
         let slot = session.rooms.swap_remove(session.membership(room_id)?).slot as usize;
         let event = PresenceEvent { kind: PresenceKind::Leave, member: session.member, name: session.name.clone() };
+        let follows = session.follows;
         let room = self.rooms.get_mut(room_id)?;
+        room.followers -= usize::from(follows);
         let mut member = room.members.swap_remove(slot);
         if let Some(moved) = room.members.get(slot)
             && let Some(session) = self.sessions.get_mut(moved.session as usize)
@@ -474,7 +484,7 @@ impl Hub {
             }
             self.tails.forget(room);
             self.rooms.remove(room_id);
-        } else {
+        } else if !follows {
             room.presence_changed(event, &mut self.dirty);
         }
         for append in member.joining.as_mut().map(|j| std::mem::take(&mut j.sends)).unwrap_or_default() {

@@ -30,6 +30,8 @@ pub struct Room {
     /// When the two were last touched, and the bytes that they had then: for [`super::tail::Tails`].
     pub touched: Option<(u64, usize)>,
     pub members: Vec<Member>,
+    /// Those of them that only listen: nobody is told of them.
+    pub followers: usize,
     /// What this turn said, in order; messages in rising order of seq.
     pub live: Vec<Live>,
     /// The log holds messages up to `head` that no commit brought here.
@@ -105,6 +107,7 @@ impl Room {
             past: Run::default(),
             touched: None,
             members: Vec::new(),
+            followers: 0,
             live: Vec::new(),
             unheard: false,
             awaits_commit: false,
@@ -130,6 +133,11 @@ impl Room {
         self.events.push(event);
         self.count_changed = true;
         self.mark_dirty(dirty);
+    }
+
+    /// How many members there are in the eyes of the others.
+    pub fn count(&self) -> usize {
+        self.members.len() - self.followers
     }
 
     /// The seq that a member has to have reached to be live: what lies after it, this turn's fan-out brings.

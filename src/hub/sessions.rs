@@ -25,6 +25,8 @@ pub struct Session {
     pub generation: u32,
     /// When its last token was made, in the server's running seconds; for who makes them.
     pub token_issued: u64,
+    /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
+    pub follows: bool,
     pub(super) rooms: Vec<Membership>,
     absence: Option<Box<Absence>>,
 }
@@ -147,10 +149,28 @@ impl Hub {
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionKey {
         let Identity { session: id, member, name, generation } = identity;
-        let session =
-            Session { id, member, name, client, generation, token_issued: 0, rooms: Vec::new(), absence: None };
+        let session = Session {
+            id,
+            member,
+            name,
+            client,
+            generation,
+            token_issued: 0,
+            follows: false,
+            rooms: Vec::new(),
+            absence: None,
+        };
         let key = self.sessions.insert(session) as SessionKey;
         self.by_id.insert(id, key);
+        key
+    }
+
+    /// A client came that only listens, and keeps its own cursor: its session begins, in no room.
+    pub fn handle_follower(&mut self, identity: Identity, client: ConnId) -> SessionKey {
+        let key = self.handle_session(identity, client);
+        if let Some(session) = self.sessions.get_mut(key as usize) {
+            session.follows = true;
+        }
         key
     }
 
@@ -177,7 +197,7 @@ impl Hub {
             return;
         }
         self.give_up_joins(key);
-        if self.limits.resume_within == 0 || self.session(key).is_none_or(Session::is_idle) {
+        if self.limits.resume_within == 0 || self.session(key).is_none_or(|s| s.follows || s.is_idle()) {
             return self.end_session(key);
         }
         for room in self.rooms_of(key) {
@@ -338,7 +358,7 @@ impl Hub {
 
     /// What is to be kept of a session that is in a room.
     fn parked(&self, key: SessionKey) -> Option<Parked> {
-        let session = self.session(key)?;
+        let session = self.session(key).filter(|s| !s.follows)?;
         let place = |m: &Membership| {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             let knows = member.joining.as_deref().is_none_or(|joining| joining.resumes);

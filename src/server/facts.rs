@@ -1,7 +1,7 @@
 //! The engine's facts as lines of the log.
 
 use super::log::{Log, Throttle};
-use crate::conn::Ending;
+use crate::conn::{Ending, Kind};
 use crate::engine::Fact;
 use crate::types::{ConnId, Millis};
 use std::fmt::Display;
@@ -36,8 +36,12 @@ impl Facts {
 
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
-            Fact::Closed { conn, peer, client, ending, websocket } => {
-                let kind = if websocket { "websocket" } else { "http" };
+            Fact::Closed { conn, peer, client, ending, kind } => {
+                let kind = match kind {
+                    Kind::Http => "http",
+                    Kind::WebSocket => "websocket",
+                    Kind::Events => "events",
+                };
                 let reason = words(ending);
                 with_client(log, "connection closed", (conn, peer, client), [("kind", &kind), ("reason", &reason)]);
             }

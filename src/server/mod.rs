@@ -2,6 +2,7 @@
 //! carries out what it wants. It decides nothing about protocols; what a turn is can be read in [`Loop::turn`].
 
 mod accept;
+mod activation;
 mod clock;
 mod facts;
 pub mod log;
@@ -10,9 +11,11 @@ mod reload;
 mod setup;
 mod signals;
 mod sockets;
+mod supervisor;
 mod tokens;
 
 pub use accept::Listeners;
+pub use activation::given_listeners;
 pub use setup::{
     RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
 };
@@ -31,6 +34,7 @@ use log::Log;
 use reload::{Parts, Reload};
 use signals::{Asked, Signals, Wish};
 use sockets::{Read, Sockets, Written};
+use supervisor::Supervisor;
 use tokens::Source;
 
 /// Why the server ended other than by a wish to stop.
@@ -57,6 +61,7 @@ pub struct Loop<A> {
     clock: Clock,
     log: Log,
     facts: facts::Facts,
+    supervisor: Supervisor,
     reload: Option<Reload>,
     /// The one read buffer: as long as a connection's share of a turn.
     buffer: Vec<u8>,
@@ -99,6 +104,7 @@ impl<A: App> Loop<A> {
             clock: Clock::start(),
             log,
             facts: facts::Facts::default(),
+            supervisor: Supervisor::default(),
             reload: None,
             buffer: vec![0; read_budget],
             ready: Vec::new(),
@@ -110,6 +116,12 @@ impl<A: App> Loop<A> {
             more: false,
             failure: None,
         })
+    }
+
+    /// Has this supervisor told what comes.
+    fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
+        self.supervisor = supervisor;
+        self
     }
 
     /// Has SIGHUP read the settings again. Without this, there are none to read.
@@ -145,7 +157,9 @@ impl<A: App> Loop<A> {
     /// before the whole batch of events is dealt with, and nothing is told that is not stored.
     fn turn(&mut self) -> io::Result<Wish> {
         self.wait()?;
-        self.engine.handle(Input::Time(self.clock.now()));
+        let now = self.clock.now();
+        self.supervisor.turned(now.mono);
+        self.engine.handle(Input::Time(now));
         let Asked { wish, reload } = self.sort_events();
         if wish == Wish::Now {
             return Ok(wish);
@@ -172,7 +186,8 @@ impl<A: App> Loop<A> {
         let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
             Some(Duration::ZERO)
         } else {
-            let due = [self.engine.deadline(), self.listeners.deadline()].into_iter().flatten().min();
+            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline()];
+            let due = due.into_iter().flatten().min();
             due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
         };
         self.more = false;
@@ -229,7 +244,8 @@ impl<A: App> Loop<A> {
     }
 
     fn stop(&mut self) {
-        self.listeners.close();
+        self.supervisor.stopping();
+        self.listeners.close(self.poll.registry());
         self.log.info("stopping", &[("connections", &self.engine.net.count())]);
         self.engine.handle(Input::Stop);
     }

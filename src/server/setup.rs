@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::accept::Listeners;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
+use super::supervisor::Supervisor;
 use super::{Loop, ServeError, WAKER};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
@@ -25,11 +26,12 @@ pub const RESERVED: u64 = 64;
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// Serves until a signal says stop; at SIGHUP, `read` gives the settings that are to hold then.
+/// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
+/// At SIGHUP, `read` gives the settings that are to hold then.
 ///
 /// # Errors
 /// What was wrong at the start, or why it stopped by itself.
-pub fn run(settings: Settings, read: reload::Read) -> Result<(), ServeError> {
+pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> Result<(), ServeError> {
     let log = Log::stderr(settings.log.log_level, settings.log.log_format);
     let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
     let open_files = raise_open_files();
@@ -38,31 +40,34 @@ pub fn run(settings: Settings, read: reload::Read) -> Result<(), ServeError> {
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
-    let new_epoch = random(&start)?;
+    let new_epoch = random(start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
-    let listeners =
-        Listeners::bind(&settings.listening.listen, max_connections, poll.registry()).map_err(|error| start(&error))?;
+    let listeners = match given.is_empty() {
+        true => Listeners::bind(&settings.listening.listen, max_connections, poll.registry()),
+        false => Listeners::given(given, settings.listening.open, max_connections, poll.registry()),
+    };
+    let listeners = listeners.map_err(|error| start(&error))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
         new_epoch,
-        new_token_key: random(&start)?,
+        new_token_key: random(start)?,
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
     let store = Store::open(options, move || drop(waker.wake())).map_err(|error| start(&error))?;
 
     let access = chat::limits::access(&settings).map_err(|error| start(&error))?;
-    let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
     let secrets = Secrets {
         token_key: store.token_key(),
-        salt: random(&start)?,
-        seed: u64::from_ne_bytes(random(&start)?),
+        salt: random(start)?,
+        seed: u64::from_ne_bytes(random(start)?),
         running: store.running_seconds(),
     };
+    let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
     let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
     chat.note = store.note().map(str::to_owned);
     let net = Connections::new(conn_limits(&settings), admission(&settings));
@@ -74,10 +79,15 @@ pub fn run(settings: Settings, read: reload::Read) -> Result<(), ServeError> {
         .reloading(Reload::new(settings.clone(), open_files, read));
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
+    let (supervisor, unheard) = Supervisor::from_environment();
+    if let Some(reason) = unheard {
+        server.log.warn("the supervisor cannot be told", &[("reason", &reason)]);
+    }
     for remark in server.store.remarks() {
         server.log.warn(remark, &[]);
     }
-    server.run()
+    supervisor.ready();
+    server.supervised(supervisor).run()
 }
 
 fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) -> Result<[u8; N], ServeError> {
@@ -97,12 +107,12 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
     let storage = &settings.storage;
     Bounds {
         max_database_size: storage.max_database_size,
-        memory_room_bytes: settings.limits.tail_bytes,
-        memory_total_bytes: settings.limits.tail_bytes_total,
         keep_messages: storage.keep_messages,
         keep_for: storage.keep_for,
         parked_max: u64::from(storage.parked_max),
         park_for: storage.park_for.div_ceil(1000),
+        memory_room_bytes: settings.limits.tail_bytes,
+        memory_total_bytes: settings.limits.tail_bytes_total,
     }
 }
 

@@ -2,8 +2,11 @@
 //! protocols by hand, byte for byte.
 
 mod access;
+mod activation;
 mod closing;
 mod command;
+mod event_stream;
+mod events;
 mod flood;
 mod foreign;
 mod forwarded;
@@ -18,6 +21,7 @@ mod lifecycle;
 mod packaging;
 mod page;
 mod proxies;
+mod restart;
 mod rooms;
 mod settings;
 mod slow;

@@ -2,6 +2,7 @@
 //! nothing that the binary does. That the unit itself is well-formed is a step of tests/run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use serde_json::json;
@@ -78,6 +79,9 @@ fn the_unit_allows_every_system_call_that_is_made() {
     );
     let serve = Server::command(&folder, "127.0.0.1:0", &["--max-message-size", "4KiB"]);
     command.arg(serve.get_program()).args(serve.get_args());
+    let notified = folder.path().join("notify");
+    let supervisor = UnixDatagram::bind(&notified).expect("a socket");
+    command.env("NOTIFY_SOCKET", &notified).env("WATCHDOG_USEC", "30000000");
     let mut server = Server::start_as(folder, command);
     // A bit of everything: a talk, its history, pages, a refusal, a stop.
     let mut client = server.member("r", "a");
@@ -90,6 +94,9 @@ fn the_unit_allows_every_system_call_that_is_made() {
     assert_eq!(server.get("/rooms/r/messages").status, 200);
     assert_eq!(server.post("/rooms/r/messages", &"1".repeat(5000)).status, 413);
     assert_eq!(server.stop().code(), Some(0));
+
+    supervisor.set_nonblocking(true).expect("a socket");
+    assert_eq!(supervisor.recv(&mut [0; 20]).ok(), Some("READY=1".len()));
 
     let text = String::from_utf8_lossy(&std::fs::read(&trace).expect("a trace")).into_owned();
     // `123 name(arguments) = 0`; signals and ends begin otherwise.

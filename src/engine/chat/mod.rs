@@ -1,11 +1,14 @@
 //! The chat behind the connections: requests to the hub and the store, and their answers back. The order of things is
 //! here and in the hub, once: committed, then acknowledged, then fanned out.
 
+mod encoding;
 pub mod limits;
 mod outbox;
 mod requests;
 mod sessions;
+mod streams;
 
+use encoding::{named, object};
 use outbox::Outbox;
 use sessions::Resuming;
 
@@ -15,7 +18,7 @@ use super::app::App;
 use super::{Connections, Fact};
 use crate::api::{Access, answers};
 use crate::config::Settings;
-use crate::conn::{Ending, Rate};
+use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -238,20 +241,20 @@ impl App for Chat {
     }
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
-        // Spread, so that everyone's return is no stampede.
-        let reconnect = 250 + self.random.next() % 1500;
-        self.tell(net, conn, |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
+        // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
+        // in any case. Nobody comes before the next server may be there.
+        let reconnect = 250 + self.random.next() % (1000 + net.return_time());
+        if net.get(conn).and_then(Connection::attached).is_some_and(|(_, form)| form == Form::Events) {
+            streams::retry_after(net, conn, reconnect);
+        }
+        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
     }
 }
 
 impl Chat {
-    /// Queues one JSON object for one socket.
-    fn tell(&self, net: &mut Connections, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        net.push_frames(conn, |out| {
-            let mark = crate::ws::begin_text(out);
-            write(out);
-            crate::ws::end_text(out, mark);
-        });
+    /// Queues one JSON object of this type for one client.
+    fn tell(&self, net: &mut Connections, conn: ConnId, kind: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        net.push_own(conn, |form, out| object(form, named(kind), out, write));
     }
 
     /// The room that a request means: the one it names, or the one that the socket was opened on.

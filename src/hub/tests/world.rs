@@ -101,6 +101,20 @@ impl World {
 
     /// A client in a slot that another one may have had.
     pub fn open_in(&mut self, index: u32, generation: u32) -> Who {
+        let (identity, conn) = self.come(index, generation);
+        let (member, key) = (identity.member, self.hub.handle_session(identity, conn));
+        Who { key, member, index, generation }
+    }
+
+    /// A client that only listens.
+    pub fn follow(&mut self) -> Who {
+        self.next_conn += 1;
+        let (identity, conn) = self.come(self.next_conn, 0);
+        let (member, key) = (identity.member, self.hub.handle_follower(identity, conn));
+        Who { key, member, index: conn.index, generation: 0 }
+    }
+
+    fn come(&mut self, index: u32, generation: u32) -> (Identity, ConnId) {
         let member = MemberId::from_random(u64::from(index) << 16 | u64::from(generation));
         let mut id = [0; 16];
         id[..8].copy_from_slice(&member.as_u64().to_be_bytes());
@@ -109,8 +123,7 @@ impl World {
         self.judges.insert((index, generation), Judge::new(member));
         let identity =
             Identity { session: SessionId(id), member, name: name(&format!("{index}.{generation}")), generation: 0 };
-        let key = self.hub.handle_session(identity, conn);
-        Who { key, member, index, generation }
+        (identity, conn)
     }
 
     /// The client's socket breaks: what it received is what it was told until now, less `unread` messages of each room.
