@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use mio::Poll;
-use racerd::config::{LogLevel, Settings};
+use racerd::config::{LogFormat, LogLevel, Settings};
 use racerd::conn::{ConnLimits, Ending};
 use racerd::engine::{App, Connections, Engine};
 use racerd::http::headers::Headers;
@@ -27,6 +27,10 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 struct Echo;
 
 impl App for Echo {
+    fn configure(&mut self, _: &Settings) -> Result<(), String> {
+        Ok(())
+    }
+
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
         match ws::handshake::check(&request) {
             Err(problem) => net.refuse(conn, problem),
@@ -44,11 +48,11 @@ impl App for Echo {
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
-        net.push_frames(conn, |out| ws::data_frame(out, true, text.as_bytes()));
+        net.push_own(conn, |_, out| ws::data_frame(out, true, text.as_bytes()));
     }
 
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
-        net.push_frames(conn, |out| ws::data_frame(out, false, payload));
+        net.push_own(conn, |_, out| ws::data_frame(out, false, payload));
     }
 
     fn gone(&mut self, _: &mut Connections, _: ConnId, _: u32, _: Ending) {}
@@ -89,15 +93,14 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
         path: "unused".into(),
         durability: Durability::Memory,
         bounds: store_bounds(&settings),
-        memory_room_bytes: 0,
-        memory_total_bytes: 0,
+        on_damage: settings.storage.on_damage,
         new_epoch: [0; 8],
         new_token_key: [0; 32],
         boot_id: String::new(),
     };
     let store = Store::open(options, || {}).map_err(|e| start(&e))?;
     let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);
-    let log = Log::stderr(LogLevel::Warn);
+    let log = Log::stderr(LogLevel::Warn, LogFormat::Text);
     Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(|e| start(&e))?.run()
 }
 

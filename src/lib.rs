@@ -8,10 +8,13 @@ pub mod config;
 pub mod conn;
 pub mod crypto;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod hub;
 pub mod protocol;
 pub mod server;
 pub mod store;
 pub mod types;
+pub mod web;
 pub mod ws;

@@ -1,14 +1,23 @@
 //! Dispatch only: which command, and which exit code. 0: done; 1: it failed; 2: asked for wrongly.
 #![forbid(unsafe_code)]
 
-use racerd::cmd::{Command, Failure, choose, complain, health, help, serve, version};
+use racerd::cmd::{
+    Command, Failure, backup, check, check_config, choose, complain, health, help, print, restore, salvage, serve,
+    version,
+};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| match command {
         Command::Serve => serve::run(args, std::env::vars_os()),
         Command::Health => health::run(args, std::env::vars_os()),
-        Command::Help => help::run(),
+        Command::CheckConfig => check_config::run(args, std::env::vars_os()),
+        Command::Backup => backup::run(args, std::env::vars_os()),
+        Command::Restore => restore::run(args, std::env::vars_os()),
+        Command::Check => check::run(args, std::env::vars_os()),
+        Command::Salvage => salvage::run(&args),
+        Command::Print => print::run(&args),
+        Command::Help => help::run(&args),
         Command::Version => version::run(),
     });
     match outcome {

@@ -1,6 +1,10 @@
 //! The words of racerd as types: what every part shares. Names no other module of the crate, and no socket, file,
 //! thread or clock: times are plain numbers that the edge passes in.
 
+mod network;
+
+pub use network::Network;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -247,6 +251,24 @@ impl Durability {
             Durability::Full => "full",
             Durability::Normal => "normal",
             Durability::Memory => "memory",
+        }
+    }
+}
+
+/// What a start does with a damaged database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It ends, and says so.
+    Stop,
+    /// It copies what can be read into a new one, and keeps the damaged one beside it.
+    Salvage,
+}
+
+impl OnDamage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnDamage::Stop => "stop",
+            OnDamage::Salvage => "salvage",
         }
     }
 }

@@ -20,17 +20,42 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ws", &["types", "http"]),
     ("store", &["types"]),
     ("hub", &["types", "store values"]),
+    ("crypto", &["types", "hub"]),
     ("protocol", &["types", "hub", "store values"]),
-    ("api", &["types", "http", "ws", "hub", "protocol", "store values"]),
+    ("web", &["types", "http"]),
+    ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
     ("conn", &["types", "http", "ws"]),
-    ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "api", "conn"]),
+    ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
     ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
-    ("cmd", &["types", "config", "server"]),
+    ("cmd", &["types", "config", "store", "server"]),
+    ("fuzzing", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
 ];
 
 /// Folders, and files of the others, that know no socket, file, thread, clock, process or log.
-const PURE: &[&str] =
-    &["types", "config", "http", "ws", "hub", "protocol", "api", "conn", "engine", "store/request", "store/memory"];
+const PURE: &[&str] = &[
+    "types",
+    "config",
+    "http",
+    "ws",
+    "hub",
+    "crypto",
+    "protocol",
+    "web",
+    "api",
+    "conn",
+    "crypto",
+    "engine",
+    "store/request",
+    "store/memory",
+    "fuzzing/client_json",
+    "fuzzing/engine",
+    "fuzzing/http_request",
+    "fuzzing/late_store",
+    "fuzzing/listener",
+    "fuzzing/strict_http",
+    "fuzzing/world",
+    "fuzzing/ws_stream",
+];
 
 /// What the pure ones may not name outside their tests.
 const NOT_PURE: &[&str] = &[
@@ -73,6 +98,26 @@ fn the_sources_keep_their_structure() {
     assert!(files.iter().any(|file| file.path == "src/lib.rs"), "found no sources");
     let faults = check(&files);
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// No unsafe code, and no number that overflows in silence, in what is shipped and in what is fuzzed.
+#[test]
+fn the_compiler_keeps_watch() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(root, "fuzz/fuzz_targets", &mut files);
+    assert!(!files.is_empty(), "found no fuzz targets");
+    for path in ["src/lib.rs", "src/main.rs"] {
+        files.push(File { path: path.to_string(), text: fs::read_to_string(root.join(path)).unwrap() });
+    }
+    for file in &files {
+        assert!(file.text.contains("\n#![forbid(unsafe_code)]\n"), "{}: no `#![forbid(unsafe_code)]`", file.path);
+    }
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = fs::read_to_string(root.join(manifest)).unwrap();
+        let release = text.split("[profile.release]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or("");
+        assert!(release.lines().any(|line| line == "overflow-checks = true"), "{manifest}: no overflow checks");
+    }
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub fn refusal(error: HubError) -> Problem {
             "this Idempotency-Key was used for another body; nothing was stored",
         ),
         HubError::StorageUnavailable => unavailable("the store does not answer; nothing was acknowledged", 1),
+        HubError::StorageFull => {
+            unavailable("the server's database has reached max_database_size; nothing was stored", 10)
+        }
         // Only members of a room are told these.
         HubError::AlreadyJoined | HubError::NotJoined | HubError::NotResumable | HubError::TooManyRooms { .. } => {
             Problem::new(Status::Conflict, "that cannot be done here")
@@ -80,20 +83,13 @@ pub fn health() -> Response {
     Response::of_api(Status::Ok, JSON, &b"{\"alive\":true}"[..])
 }
 
-pub fn ready() -> Response {
-    Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..])
-}
-
-pub fn home() -> Response {
-    const TEXT: &str = "This is racerd, a chat-room server.\n\n\
-        Talk in a room over a WebSocket:    /rooms/{room}/ws?name=you\n\
-        Read what was said:                 GET /rooms/{room}/messages\n\
-        Say something without a socket:     POST /rooms/{room}/messages\n\
-        See who is there:                   GET /rooms/{room}/members\n\
-        Is it well?                         GET /healthz, GET /readyz\n";
-    Response::of_api(Status::Ok, "text/plain; charset=utf-8", TEXT.as_bytes())
-        .header("Referrer-Policy", "no-referrer")
-        .header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+/// `note`: what is to be known all the same.
+pub fn ready(note: Option<&str>) -> Response {
+    let Some(note) = note else { return Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..]) };
+    let mut out = b"{\"ready\":true,\"note\":".to_vec();
+    write_string(&mut out, note);
+    out.push(b'}');
+    Response::of_api(Status::Ok, JSON, out)
 }
 
 pub fn options(allow: &'static str) -> Response {

@@ -2,6 +2,7 @@
 //! carries out with the hub and the store; neither sockets nor rooms are known here.
 
 pub mod answers;
+pub mod events;
 
 use crate::http::authority::{Origin, host_allowed, origin_allowed};
 use crate::http::problem::Problem;
@@ -12,6 +13,7 @@ use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
 use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
+use crate::web::Asset;
 
 /// Who may ask (DESIGN: "Who may ask").
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,10 @@ pub enum Action {
     Socket {
         room: Option<RoomId>,
     },
+    /// A room's event stream, to be looked at by [`events::opening`] once it is clear that one more is admitted.
+    Events {
+        room: RoomId,
+    },
     Browse {
         room: RoomId,
         span: Span,
@@ -42,7 +48,8 @@ pub enum Action {
     Members {
         room: RoomId,
     },
-    Home,
+    /// A file of the web page.
+    Page(Asset),
     Health,
     Ready,
     /// OPTIONS: what may be done here.
@@ -68,8 +75,9 @@ const MAX_KEY: usize = 200;
 enum Resource {
     Socket(Option<RoomId>),
     Messages(RoomId),
+    Events(RoomId),
     Members(RoomId),
-    Home,
+    Page(Asset),
     Health,
     Ready,
     /// `OPTIONS *`: the server as a whole.
@@ -81,20 +89,25 @@ impl Resource {
         let room = |text: &str| RoomId::parse(text).ok_or_else(|| Problem::new(Status::NotFound, RoomId::RULE));
         Ok(match *request.target.segments() {
             [] => Resource::Server,
-            [""] => Resource::Home,
+            [""] => Resource::Page(Asset::HOME),
             ["ws"] => Resource::Socket(None),
             ["healthz"] => Resource::Health,
             ["readyz"] => Resource::Ready,
+            ["rooms", id] => {
+                room(id)?;
+                Resource::Page(Asset::ROOM)
+            }
             ["rooms", id, "ws"] => Resource::Socket(Some(room(id)?)),
             ["rooms", id, "messages"] => Resource::Messages(room(id)?),
+            ["rooms", id, "events"] => Resource::Events(room(id)?),
             ["rooms", id, "members"] => Resource::Members(room(id)?),
-            _ => {
-                return Err(Problem::new(
+            ref segments => Resource::Page(Asset::at(segments).ok_or_else(|| {
+                Problem::new(
                     Status::NotFound,
-                    "nothing is here; there are /rooms/{room}/ws, /rooms/{room}/messages, /rooms/{room}/members, /ws, \
-                     /healthz and /readyz",
-                ));
-            }
+                    "nothing is here; there are /, /rooms/{room}, /rooms/{room}/ws, /rooms/{room}/messages, \
+                     /rooms/{room}/events, /rooms/{room}/members, /ws, /healthz and /readyz",
+                )
+            })?),
         })
     }
 
@@ -130,8 +143,9 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
         Resource::Socket(room) if reads => Ok(Action::Socket { room }),
         Resource::Messages(room) if reads => browse(request, room),
         Resource::Messages(room) if request.method == Method::Post => publish(request, room),
+        Resource::Events(room) if reads => Ok(Action::Events { room }),
         Resource::Members(room) if reads => Ok(Action::Members { room }),
-        Resource::Home if reads => Ok(Action::Home),
+        Resource::Page(asset) if reads => Ok(Action::Page(asset)),
         Resource::Health if reads => Ok(Action::Health),
         Resource::Ready if reads => Ok(Action::Ready),
         _ => {
@@ -147,12 +161,7 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
 pub fn socket(request: &Request) -> Result<Opening, Problem> {
     let upgrade = crate::ws::handshake::check(request)?;
     let query = &request.target.query;
-    let start = match (number(request, "after")?, number(request, "last")?) {
-        (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
-        (Some(seq), None) => Start::After { seq: Seq(seq), epoch: query.one("epoch")?.map(Into::into) },
-        (None, Some(last)) if last > 0 => Start::Last(last.min(u64::from(PAGE_MAX)) as u32),
-        _ => Start::Now,
-    };
+    let start = start(request)?;
     let presence = match query.one("presence")? {
         None | Some("full") => Presence::Full,
         Some("count") => Presence::Count,
@@ -160,6 +169,16 @@ pub fn socket(request: &Request) -> Result<Opening, Problem> {
         Some(_) => return Err(bad("presence", "'presence' is full, count or off")),
     };
     Ok(Opening { upgrade, name: name(request)?, start, presence })
+}
+
+/// Where the query says that a stream begins.
+fn start(request: &Request) -> Result<Start, Problem> {
+    Ok(match (number(request, "after")?, number(request, "last")?) {
+        (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
+        (Some(seq), None) => Start::After { seq: Seq(seq), epoch: request.target.query.one("epoch")?.map(Into::into) },
+        (None, Some(last)) if last > 0 => Start::Last(last.min(u64::from(PAGE_MAX)) as u32),
+        _ => Start::Now,
+    })
 }
 
 /// Messages of one page, at most.

@@ -46,8 +46,12 @@ fn routes() {
         key: key.map(|key| Digest::of(key.as_bytes())),
     };
     for (first, lines, expected) in [
-        ("GET /", "", Action::Home),
-        ("HEAD /", "", Action::Home),
+        ("GET /", "", Action::Page(Asset::HOME)),
+        ("HEAD /", "", Action::Page(Asset::HOME)),
+        ("GET /rooms/r1", "", Action::Page(Asset::ROOM)),
+        ("GET /rooms/r1?x", "", Action::Page(Asset::ROOM)),
+        ("GET /racerd.js", "", Action::Page(Asset::at(&["racerd.js"]).unwrap())),
+        ("GET /page/log.js", "", Action::Page(Asset::at(&["page", "log.js"]).unwrap())),
         ("GET /healthz", "", Action::Health),
         ("GET /readyz?verbose", "", Action::Ready),
         ("GET /ws", "", Action::Socket { room: None }),
@@ -55,6 +59,9 @@ fn routes() {
         ("GET /rooms/r1/ws", "", Action::Socket { room: Some(room("r1")) }),
         ("HEAD /rooms/r1/ws", "", Action::Socket { room: Some(room("r1")) }),
         ("GET /rooms/%72%31/ws", "", Action::Socket { room: Some(room("r1")) }),
+        ("GET /rooms/r1/events?last=5", "", Action::Events { room: room("r1") }),
+        ("HEAD /rooms/r1/events", "Last-Event-ID: x\r\n", Action::Events { room: room("r1") }),
+        ("OPTIONS /rooms/r1/events", "", Action::Options { allow: "GET, HEAD, OPTIONS" }),
         ("GET http://localhost/rooms/r1/members", "", Action::Members { room: room("r1") }),
         ("GET /rooms/r1/messages", "", browse(Span::Newest, DEFAULT_PAGE)),
         ("HEAD /rooms/r1/messages?limit=1", "", browse(Span::Newest, 1)),
@@ -89,7 +96,12 @@ fn what_is_not_there_is_404() {
         "GET /WS",
         "GET /rooms",
         "GET /rooms/",
-        "GET /rooms/r1",
+        "GET /rooms/a%20b",
+        "GET /rooms/..",
+        "GET /page/",
+        "GET /page%2Flog.js",
+        "GET /page/room.js/",
+        "GET /index.html",
         "GET /rooms/r1/",
         "GET /rooms/r1/ws/",
         "GET /rooms/r1/ws/x",
@@ -117,6 +129,7 @@ fn other_methods_are_405_with_those_that_are_allowed() {
         ("PUT /rooms/r1/messages", "GET, HEAD, POST, OPTIONS"),
         ("DELETE /rooms/r1/members", "GET, HEAD, OPTIONS"),
         ("POST /rooms/r1/ws", "GET, HEAD, OPTIONS"),
+        ("POST /rooms/r1/events", "GET, HEAD, OPTIONS"),
         ("PATCH /ws", "GET, HEAD, OPTIONS"),
     ] {
         let (status, text) = asked(first, "").unwrap_err();
@@ -140,6 +153,8 @@ fn who_may_ask() {
         // Who may not ask does not learn what is there.
         ("DELETE /healthz", evil, 403),
         ("GET /rooms/r1/messages", evil, 200),
+        // What it may read, the browser decides by the answer's headers.
+        ("GET /rooms/r1/events", evil, 200),
         ("OPTIONS /rooms/r1/messages", evil, 200),
     ] {
         assert_eq!(status(first, lines), expected, "{first} {lines}");
@@ -232,4 +247,31 @@ fn how_a_socket_begins() {
     }
     // The handshake is judged before what its URL says.
     assert_eq!(socket(&request("GET /ws?name=", "")).unwrap_err().status, Status::UpgradeRequired);
+}
+
+#[test]
+fn where_an_event_stream_begins() {
+    let opening = |query: &str, lines: &str| events::opening(&request(&format!("GET /rooms/r1/events?{query}"), lines));
+    let after = |seq, epoch: Option<&str>| Start::After { seq: Seq(seq), epoch: epoch.map(Into::into) };
+    for (query, lines, expected) in [
+        ("", "", Start::Now),
+        ("last=5", "", Start::Last(5)),
+        ("after=41&epoch=k3f9", "", after(41, Some("k3f9"))),
+        // A browser that comes again repeats the query; what it heard since says more.
+        ("last=5", "Last-Event-ID: k3f9:41\r\n", after(41, Some("k3f9"))),
+        ("after=7&epoch=old", "last-event-id: k3f9:0\r\n", after(0, Some("k3f9"))),
+        ("last=5", "Last-Event-ID:\r\n", Start::Last(5)),
+    ] {
+        assert_eq!(opening(query, lines).unwrap(), expected, "{query} {lines}");
+    }
+    for (query, lines, field) in [
+        ("", "Last-Event-ID: 41\r\n", "Last-Event-ID"),
+        ("last=5", "Last-Event-ID: x\r\n", "Last-Event-ID"),
+        ("after=x", "Last-Event-ID: k3f9:41\r\n", "after"),
+        ("after=1&last=1", "", "last"),
+    ] {
+        let problem = opening(query, lines).unwrap_err();
+        assert_eq!(problem.status, Status::BadRequest, "{query} {lines}");
+        assert!(text(problem).contains(&format!(r#""field":"{field}""#)), "{query} {lines}");
+    }
 }

@@ -1,7 +1,6 @@
 //! `racerd health`: asks a running racerd whether it is ready, for images without curl. One request, at most 3 s.
 
-use super::Failure;
-use crate::config;
+use super::{Failure, given::Given};
 use crate::server::log::escape;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ffi::OsString;
@@ -20,7 +19,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let target = match args.as_slice() {
         [url] if url.to_string_lossy().contains("://") => Target::of_url(&url.to_string_lossy()),
         _ => {
-            let parsed = config::parse(args, environment).map_err(|error| Failure::Usage(error.to_string()))?;
+            let parsed = Given::new(args, environment).read()?;
             Target::of_listener(parsed.settings.listening.listen.first().copied())
         }
     };

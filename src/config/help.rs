@@ -1,12 +1,13 @@
 //! The text of `--help`, from the declaration.
 
-use super::{GROUPS, Kind, Setting};
+use super::text::wrap;
+use super::{GROUPS, Kind, Setting, spelling};
 use std::fmt::Write;
 
 /// Widest line, in columns.
 const WIDTH: usize = 96;
 
-/// Every setting with its default, variable and text, by group.
+/// Every setting with its default, its bounds and its text, by group.
 pub fn help() -> String {
     let mut out = String::new();
     for group in &GROUPS {
@@ -19,48 +20,53 @@ pub fn help() -> String {
     out
 }
 
+/// One setting with all of its spellings. The name may be written as flag, variable or key of the file.
+///
+/// # Errors
+/// There is no such setting: its line for the person who asked.
+pub fn help_on(name: &str) -> Result<String, String> {
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let plain = lower.trim_start_matches("--");
+    let plain = plain.strip_prefix("racerd-").unwrap_or(plain);
+    let found = GROUPS.iter().flat_map(|group| group.settings).find(|setting| setting.flag() == plain);
+    let Some(setting) = found else {
+        let near = spelling::nearest_name(plain, &[]);
+        return Err(super::parse::ConfigError::new(&format!(
+            "{}: {}",
+            super::parse::shown(name),
+            super::parse::unknown(near, "see racerd --help")
+        ))
+        .to_string());
+    };
+    let mut out = String::new();
+    describe(&mut out, setting);
+    let default = match setting.parse(&[setting.default]) {
+        Ok(value) => setting.kind.toml(&value),
+        Err(_) => setting.default.to_string(),
+    };
+    let live =
+        if setting.live { "A running server takes a new value at SIGHUP." } else { "A new value needs a restart." };
+    let _ = writeln!(out, "      Variable: {}   File: {} = {default}\n      {live}", setting.variable(), setting.field);
+    Ok(out)
+}
+
 fn describe(out: &mut String, setting: &Setting) {
     let left = format!("--{} {}", setting.flag(), setting.kind.placeholder());
-    let default = match (setting.default, setting.kind) {
-        ("", _) => "none",
-        (_, Kind::Flag) => "off",
-        (text, _) => text,
-    };
-    let line = format!("  {left:<38} {default:<15} {}", setting.variable());
+    let line = format!("  {left:<41} {:<15} {}", setting.shown_default(), bounds(setting));
     let _ = writeln!(out, "{}", line.trim_end());
-    let mut text = setting.doc.trim().to_string();
-    match setting.kind {
-        Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } => {
-            let _ = write!(text, " {}.", setting.kind.allowed());
-        }
-        Kind::Rate { per, .. } => {
-            let unit = if per == "min" { "minute" } else { "second" };
-            let _ = write!(text, " Per {unit}; 0: no limit.");
-        }
-        Kind::List { .. } => text.push_str(" Repeatable, or with commas."),
-        Kind::Choice(words) => {
-            let _ = write!(text, " One of {}.", words.join(", "));
-        }
-        Kind::Flag | Kind::Path => {}
-    }
-    for line in wrap(&text, WIDTH - 6) {
+    for line in wrap(setting.doc, WIDTH - 6) {
         let _ = writeln!(out, "      {line}");
     }
 }
 
-/// Breaks at spaces into lines of at most `width` characters; a longer word stands alone.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_string()),
-        }
+/// What is allowed, short.
+fn bounds(setting: &Setting) -> String {
+    match setting.kind {
+        Kind::List { .. } => "repeatable, or with commas".to_string(),
+        Kind::Rate { per, .. } => format!("per {}; 0: no limit", if per == "min" { "minute" } else { "second" }),
+        Kind::Flag | Kind::Path => String::new(),
+        Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } | Kind::Choice(_) => setting.kind.allowed(),
     }
-    lines
 }
 
 #[cfg(test)]
@@ -72,18 +78,26 @@ mod tests {
         let text = help();
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
+            assert_eq!(line.trim_end(), line);
         }
         for setting in crate::config::all() {
-            assert!(text.contains(&format!("  --{} ", setting.flag())), "{}", setting.flag());
-            assert!(text.contains(&setting.variable()));
+            let line = text.lines().find(|line| line.starts_with(&format!("  --{} ", setting.flag())));
+            assert!(line.is_some_and(|line| line.contains(setting.shown_default())), "{}", setting.flag());
         }
-        assert!(text.contains("32KiB"));
     }
 
     #[test]
-    fn wrapping() {
-        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
-        assert_eq!(wrap("aaaaaaaa b", 5), ["aaaaaaaa", "b"]);
-        assert!(wrap("", 5).is_empty());
+    fn one_setting_by_each_of_its_names() {
+        for name in ["ping-period", "--ping-period", "ping_period", "RACERD_PING_PERIOD"] {
+            let text = help_on(name).unwrap();
+            assert!(text.contains("RACERD_PING_PERIOD") && text.contains("ping_period = \"25s\""), "{text}");
+            assert!(text.contains("SIGHUP") && text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        }
+        assert!(help_on("data").unwrap().contains("restart"));
+        assert_eq!(help_on("pong_wiat").unwrap_err(), "pong_wiat: unknown setting, did you mean pong-wait?");
+        assert!(!help_on("\u{1b}\n").unwrap_err().contains('\n'));
+        for setting in crate::config::all() {
+            assert!(help_on(&setting.variable()).is_ok());
+        }
     }
 }

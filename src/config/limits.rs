@@ -28,13 +28,14 @@ settings! {
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
         /// Sessions whose clients dropped and are waited for; past it, the one that waits longest is parked.
         detached_max: usize = "10000", Kind::Count { min: 0, max: 10_000_000 }, live true;
-        /// Newest messages of a room that --durability memory keeps, in bytes. Unused with a database.
+        /// Messages of a room that are kept in memory, in bytes: the newest, and as many again that were read from the log
+        /// lately. With --durability memory there are no others.
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
         /// Connections in all. 0: as many as the limit of open files (NOFILE) allows.
-        max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live false;
-        /// Connections from one address (IPv6: one /64), loopback left out. 0: no limit.
+        max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
+        /// Connections from one address (IPv6: one /64); loopback and trusted proxies are left out. 0: no limit.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Largest room that tells who joins and leaves; larger ones tell counts only.
         presence_max: u32 = "100", Kind::Count { min: 0, max: 100_000 }, live true;
@@ -52,9 +53,10 @@ settings! {
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
-        /// WebSocket handshakes from one address (IPv6: one /64), loopback left out; past it: 429. Twice as many at once.
+        /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;
+        /// past it: 429. Twice as many at once.
         handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
-        /// WebSocket handshakes in all; past it: 503. Twice as many at once.
+        /// WebSockets and event streams opened in all; past it: 503. Twice as many at once.
         handshake_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
     }
 }

@@ -1,6 +1,8 @@
 //! Settings: where to listen and who may ask.
 
+use super::parse::shown;
 use super::setting::{Kind, settings};
+use crate::types::Network;
 use core::net::SocketAddr;
 
 settings! {
@@ -17,21 +19,34 @@ settings! {
         host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
         /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
         allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
+        /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that it
+        /// names. The proxies themselves, like loopback addresses, have no limits per address.
+        trusted_proxy: Vec<Network> = "", Kind::List { item: "IP[/BITS]", one_at_least: false, read: network }, live true;
     }
 }
 
 fn address(text: &str) -> Result<String, String> {
     let address = text.parse::<SocketAddr>();
     let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077 or [::1]:7077";
-    address.map(|address| address.to_string()).map_err(|_| format!("{text:?} is not an address; {wrong}"))
+    address.map(|address| address.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
 }
 
+/// In the one form in which requests are compared with it: lower case, without the final dot.
 fn host_name(text: &str) -> Result<String, String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    match !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err(format!("{text:?} is not a host name; write it without scheme and port, such as chat.example")),
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(allowed);
+    match name.len() <= 253 && name.split('.').all(is_label) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => Err(format!(
+            "\"{}\" is not a host name; write it without scheme and port, such as chat.example",
+            shown(text)
+        )),
     }
+}
+
+fn network(text: &str) -> Result<String, String> {
+    Network::parse(text).map(|network| network.to_string())
 }
 
 /// An origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port where it is the scheme's own.
@@ -39,8 +54,12 @@ fn origin(text: &str) -> Result<String, String> {
     if text == "null" {
         return Ok(text.to_string());
     }
-    let wrong =
-        || format!("{text:?} is not an origin; write scheme://host or scheme://host:port without a path, or null");
+    let wrong = || {
+        format!(
+            "\"{}\" is not an origin; write scheme://host or scheme://host:port without a path, or null",
+            shown(text)
+        )
+    };
     let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
     let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
@@ -113,7 +132,8 @@ mod tests {
             assert!(address(bad).is_err(), "{bad}");
         }
         assert_eq!(host_name("Chat.Example").as_deref(), Ok("chat.example"));
-        for bad in ["", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
+        assert_eq!(host_name("a.b.").as_deref(), Ok("a.b"));
+        for bad in ["", ".", "a..b", ".a", "a..", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
             assert!(host_name(bad).is_err(), "{bad}");
         }
     }

@@ -7,6 +7,27 @@ settings! {
     Logging in log {
         /// The least important lines that are still written.
         log_level: LogLevel = "info", Kind::Choice(&["error", "warn", "info", "debug"]), live true;
+        /// How lines are written. text: time, level, message, key=value. json: one JSON object a line, for collectors;
+        /// also for the lines on stdout that say where racerd listens. Why it cannot start is always text.
+        log_format: LogFormat = "text", Kind::Choice(&["text", "json"]), live true;
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    pub const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
     }
 }
 

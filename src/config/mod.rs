@@ -1,7 +1,10 @@
 //! The settings: each is declared once, as data, in the file of its group (`listening`, `storage`, `limits`, `time`,
-//! `logging`). Flags, environment variables, `--help`, the checks and the typed [`Settings`] all come from that
-//! declaration. Knows no socket, file, clock or process: arguments and environment are passed in.
+//! `logging`). Flags, environment variables, the file's keys, `--help`, the checks and the typed [`Settings`] all come
+//! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
+mod change;
+mod example;
+mod file;
 mod help;
 mod limits;
 mod listening;
@@ -11,15 +14,20 @@ mod relations;
 mod setting;
 mod spelling;
 mod storage;
+#[cfg(test)]
+mod table;
 mod text;
 mod time;
 
-pub use help::help;
+pub use change::{Change, Changed};
+pub use example::example;
+pub use file::File;
+pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
-pub use logging::{LogLevel, Logging};
-pub use parse::{ConfigError, Parsed, Source, parse};
-pub use relations::{ENVELOPE, exposed};
+pub use logging::{LogFormat, LogLevel, Logging};
+pub use parse::{ConfigError, Parsed, Source, file_name, parse};
+pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use setting::{Kind, Setting, Value};
 pub use storage::Storage;
 pub use time::Times;

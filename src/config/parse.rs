@@ -1,6 +1,7 @@
-//! Flags and environment to `Settings`. A flag is stronger than a variable, a variable than the default; where a value
-//! came from is kept.
+//! File, environment and flags to `Settings`. A flag is stronger than a variable, a variable than the file, the file
+//! than the default; where a value came from is kept.
 
+use super::file::File;
 use super::{Kind, Setting, Settings, all, relations, spelling};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,6 +13,8 @@ pub struct Parsed {
     pub settings: Settings,
     /// Variables that begin with `RACERD_`, are no setting, and are known to mean something else.
     pub ignored: Vec<String>,
+    /// The file's name, if there is one.
+    pub file: Option<String>,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -20,17 +23,42 @@ impl Parsed {
     pub fn source(&self, field: &str) -> Source {
         self.sources.get(field).copied().unwrap_or(Source::Default)
     }
+
+    /// The same for a person: `default`, `racerd.toml:12`, `RACERD_PING_PERIOD`, `--ping-period`.
+    pub fn origin(&self, setting: &Setting) -> String {
+        match self.source(setting.field) {
+            Source::Default => "default".to_string(),
+            Source::File { line } => format!("{}:{line}", self.file.as_deref().unwrap_or_default()),
+            Source::Environment => setting.variable(),
+            Source::Flag => format!("--{}", setting.flag()),
+        }
+    }
+
+    /// Setting and value as they were written where the value came from.
+    pub(super) fn spelled(&self, setting: &Setting) -> String {
+        let value = shown(&setting.show(&self.settings));
+        match self.source(setting.field) {
+            Source::Default => format!("{} {value} (default)", setting.flag()),
+            Source::File { .. } => format!("{}: {} = {value}", self.origin(setting), setting.field),
+            Source::Environment => format!("{}={value}", setting.variable()),
+            Source::Flag => format!("--{} {value}", setting.flag()),
+        }
+    }
 }
 
 /// Where a value comes from, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Default,
+    File {
+        /// Counted from 1.
+        line: u32,
+    },
     Environment,
     Flag,
 }
 
-/// One line for the person who started racerd: which flag or variable, its value, what is allowed.
+/// One line for the person who started racerd: which flag, variable or line, its value, what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
@@ -50,23 +78,73 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads flags (`--name VALUE`, `--name=VALUE`, `--name` alone for yes) and variables (`RACERD_NAME=VALUE`).
+/// The flag and the variable that name the file. No setting, since the file cannot name itself.
+const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
+
+/// Flags that are no settings.
+const OTHERS: [&str; 5] = [CONFIG.0, "check-config", "print-config", "help", "version"];
+
+/// Which file `--config` or else `RACERD_CONFIG` names, to be read and given to [`parse`]. Of several flags the last holds.
+///
+/// # Errors
+/// The flag has no value, or it is not UTF-8.
+pub fn file_name(args: &[OsString], environment: &[(OsString, OsString)]) -> Result<Option<String>, ConfigError> {
+    let mut found = None;
+    for (name, value) in environment {
+        if name == CONFIG.1 && !value.is_empty() {
+            found = Some(unicode(CONFIG.1, value.clone())?);
+        }
+    }
+    // A value never begins with two dashes, so that whatever does is a flag.
+    for (index, arg) in args.iter().enumerate() {
+        let Some(flag) = arg.to_str().and_then(|arg| arg.strip_prefix("--")) else { continue };
+        let value = match flag.split_once('=') {
+            Some((name, value)) if name == CONFIG.0 => value.to_string(),
+            None if flag == CONFIG.0 => {
+                let value = args.get(index + 1).filter(|next| is_value(next));
+                unicode("--config", value.cloned().ok_or_else(|| needs_value(CONFIG.0, "a path"))?)?
+            }
+            _ => continue,
+        };
+        if value.is_empty() {
+            return Err(needs_value(CONFIG.0, "a path"));
+        }
+        found = Some(value);
+    }
+    Ok(found)
+}
+
+/// Reads the file, if there is one, variables (`RACERD_NAME=VALUE`) and flags (`--name VALUE`, `--name=VALUE`, `--name`
+/// alone for yes).
 ///
 /// A list's flag may be repeated, and each value may hold several items with commas between; the flags replace the
 /// variable's list. Of any other flag given twice the last holds. An empty variable counts as not set.
 ///
 /// # Errors
 /// The first value that cannot be read, name that is not known, or relation that does not hold.
-pub fn parse<A, E>(args: A, environment: E) -> Result<Parsed, ConfigError>
+pub fn parse<A, E>(file: Option<File<'_>>, args: A, environment: E) -> Result<Parsed, ConfigError>
 where
     A: IntoIterator<Item = OsString>,
     E: IntoIterator<Item = (OsString, OsString)>,
 {
     let mut parsed = Parsed::default();
+    if let Some(file) = file {
+        parsed.file = Some(file.name.to_string());
+        entries(&mut parsed, &file)?;
+    }
     variables(&mut parsed, environment)?;
     flags(&mut parsed, args)?;
-    relations::check(&parsed.settings).map_err(|text| ConfigError::new(&text))?;
+    relations::check(&parsed).map_err(|text| ConfigError::new(&text))?;
     Ok(parsed)
+}
+
+fn entries(parsed: &mut Parsed, file: &File<'_>) -> Result<(), ConfigError> {
+    for entry in file.entries()? {
+        let texts: Vec<&str> = entry.texts.iter().map(String::as_str).collect();
+        let given = format!("{}: {} = {}", file.place(entry.line), entry.setting.field, shown(&texts.join(",")));
+        set(parsed, entry.setting, &texts, Source::File { line: entry.line }, &given)?;
+    }
+    Ok(())
 }
 
 fn variables(
@@ -77,13 +155,17 @@ fn variables(
         // What is not Unicode cannot be one of ours, and must not disturb.
         let Some(name) = name.to_str().filter(|name| name.starts_with("RACERD_")) else { continue };
         let value = unicode(name, value)?;
+        if name == CONFIG.1 {
+            continue;
+        }
         let Some(setting) = all().find(|setting| setting.variable() == name) else {
             if is_foreign(name, &value) {
                 parsed.ignored.push(name.to_string());
                 continue;
             }
-            let near = nearest(&name["RACERD_".len()..]).map(Setting::variable);
-            return Err(unknown(name, near));
+            let near = spelling::nearest_name(&name["RACERD_".len()..], &[CONFIG.0]);
+            let near = near.map(|near| format!("RACERD_{}", near.replace('-', "_").to_ascii_uppercase()));
+            return Err(ConfigError::new(&format!("{}: {}", shown(name), unknown(near, HELP))));
         };
         if !value.is_empty() {
             set(parsed, setting, &[&value], Source::Environment, &format!("{name}={}", shown(&value)))?;
@@ -105,20 +187,24 @@ fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Resul
             Some((name, value)) => (name, Some(value.to_string())),
             None => (flag, None),
         };
+        if name == CONFIG.0 {
+            // Its value was read by `file_name`.
+            if joined.is_none() && args.next_if(is_value).is_none() {
+                return Err(needs_value(name, "a path"));
+            }
+            continue;
+        }
         let Some(setting) = all().find(|setting| setting.flag() == name) else {
-            let near = nearest(name).map(|setting| format!("--{}", setting.flag()));
-            return Err(unknown(&format!("--{}", shown(name)), near));
+            let near = spelling::nearest_name(name, &OTHERS).map(|near| format!("--{near}"));
+            return Err(ConfigError::new(&format!("--{}: {}", shown(name), unknown(near, HELP))));
         };
         let value = match (joined, &setting.kind) {
             (Some(value), _) => value,
             (None, Kind::Flag) => "true".to_string(),
             // What looks like the next flag is no value; `--name=--value` remains.
-            (None, kind) => match args.next_if(|next| !next.as_encoded_bytes().starts_with(b"--")) {
+            (None, kind) => match args.next_if(is_value) {
                 Some(value) => unicode(&format!("--{name}"), value)?,
-                None => {
-                    let text = format!("--{name} needs a value ({})", kind.allowed());
-                    return Err(ConfigError::new(&text));
-                }
+                None => return Err(needs_value(name, &kind.allowed())),
             },
         };
         let given = format!("--{name} {}", shown(&value));
@@ -162,26 +248,44 @@ fn is_foreign(name: &str, value: &str) -> bool {
         || name == "RACERD_PORT" && value.contains("://")
 }
 
-fn nearest(typed: &str) -> Option<&'static Setting> {
-    let flags: Vec<String> = all().map(Setting::flag).collect();
-    let found = spelling::nearest(typed, flags.iter().map(String::as_str))?;
-    all().find(|setting| setting.flag() == found)
+const HELP: &str = "see racerd --help";
+
+/// What follows the name of what is no setting: the nearest, as it is written in that source, or where all are shown.
+pub(super) fn unknown(near: Option<String>, all: &str) -> String {
+    let hint = near.map_or(all.to_string(), |near| format!("did you mean {near}?"));
+    format!("unknown setting, {hint}")
 }
 
-fn unknown(name: &str, near: Option<String>) -> ConfigError {
-    let hint = near.map_or("see racerd --help".to_string(), |near| format!("did you mean {near}?"));
-    ConfigError::new(&format!("unknown setting {name}, {hint}"))
+fn needs_value(name: &str, allowed: &str) -> ConfigError {
+    ConfigError::new(&format!("--{name} needs a value ({allowed})"))
+}
+
+fn is_value(arg: &OsString) -> bool {
+    !arg.as_encoded_bytes().starts_with(b"--")
 }
 
 fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {
-    text.into_string().map_err(|text| ConfigError::new(&format!("{what} is not valid UTF-8: {}", text.display())))
+    text.into_string().map_err(|text| {
+        ConfigError::new(&format!("{} is not valid UTF-8: {}", shown(what), shown(&text.display().to_string())))
+    })
 }
 
-/// A value as it is put into a message: not longer than a line.
-fn shown(value: &str) -> String {
+/// A value as it is put into a message: without control characters, and not longer than a line when they are escaped.
+pub(super) fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
-    match value.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &value[..end]),
-        None => value.to_string(),
+    let mut out = String::new();
+    let mut length = 0;
+    for c in value.chars() {
+        let escaped = c.is_control().then(|| c.escape_default());
+        length += escaped.as_ref().map_or(1, |escaped| escaped.len());
+        if length > LONGEST {
+            out.push_str("...");
+            break;
+        }
+        match escaped {
+            Some(escaped) => out.extend(escaped),
+            None => out.push(c),
+        }
     }
+    out
 }

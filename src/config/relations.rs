@@ -1,88 +1,128 @@
 //! What must hold between settings, in words. Each setting's own bounds are in its declaration.
 
-use super::{Setting, Settings, all, text};
+use super::{Parsed, Settings, all, text};
 
 /// The most that racerd's own JSON adds to a message's body, in bytes: type, room (64), member, name (32 characters of
 /// up to 12 bytes where JSON escapes them), numbers, and the frame's header.
 pub const ENVELOPE: usize = 1024;
 
-/// The first relation that does not hold, for the person who set the values.
-pub(super) fn check(settings: &Settings) -> Result<(), String> {
-    let Settings { storage, limits, time, .. } = settings;
-    let envelope = text::show_size(ENVELOPE as u64);
-    let whole = limits.max_message_size.saturating_add(ENVELOPE);
-    let page = limits.page_bytes.saturating_add(ENVELOPE);
-    let smallest_database = 1 << 20;
+/// Listeners at most: a few for each network that a machine is on.
+pub const MAX_LISTENERS: usize = 64;
 
-    let relations: [(bool, &[&str], String); 8] = [
-        (
-            // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could come too late.
-            time.ping_period.saturating_mul(10) <= time.pong_wait.saturating_mul(9),
-            &["ping_period", "pong_wait"],
-            "the first must be at most 9/10 of the second, so that a pong can come in time".to_string(),
-        ),
-        (
-            limits.queue_bytes >= whole,
-            &["queue_bytes", "max_message_size"],
-            format!("the first must be the larger by at least {envelope}, so that a message fits into the queue"),
-        ),
-        (
-            limits.reply_bytes >= whole,
-            &["reply_bytes", "max_message_size"],
-            format!("the first must be the larger by at least {envelope}, so that a page of one message fits"),
-        ),
-        (
-            limits.reply_bytes >= page,
-            &["reply_bytes", "page_bytes"],
-            format!("the first must be the larger by at least {envelope}, so that a page fits"),
-        ),
-        (
-            limits.queue_bytes >= page,
-            &["queue_bytes", "page_bytes"],
-            format!("the first must be the larger by at least {envelope}, so that a page fits into the queue"),
-        ),
-        (
-            limits.append_bytes >= whole,
-            &["append_bytes", "max_message_size"],
-            format!("the first must be the larger by at least {envelope}, so that a send can wait for the store"),
-        ),
-        (
-            limits.tail_bytes <= limits.tail_bytes_total,
-            &["tail_bytes", "tail_bytes_total"],
-            "the first must be at most the second".to_string(),
-        ),
-        (
-            storage.max_database_size == 0 || storage.max_database_size >= smallest_database,
-            &["max_database_size"],
-            format!("an empty database needs some room: at least {}, or 0", text::show_size(smallest_database)),
-        ),
-    ];
-    for (holds, fields, words) in relations {
+/// The first relation that does not hold, for the person who set the values.
+pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
+    for Relation { holds, fields, words } in relations(&parsed.settings) {
         if !holds {
-            let named: Vec<String> = fields.iter().filter_map(|field| named(settings, field)).collect();
+            let setting = |field: &&str| all().find(|setting| setting.field == *field);
+            let named: Vec<String> = fields.iter().filter_map(setting).map(|setting| parsed.spelled(setting)).collect();
             return Err(format!("{}: {words}", named.join(" and ")));
         }
     }
     Ok(())
 }
 
+/// Something that must hold between settings.
+struct Relation {
+    holds: bool,
+    fields: &'static [&'static str],
+    /// What must hold, behind the settings and their values.
+    words: String,
+}
+
+fn relations(settings: &Settings) -> Vec<Relation> {
+    let Settings { listening, storage, limits, time, .. } = settings;
+    let envelope = text::show_size(ENVELOPE as u64);
+    let whole = limits.max_message_size.saturating_add(ENVELOPE);
+    let page = limits.page_bytes.saturating_add(ENVELOPE);
+    let smallest_database = 1 << 20;
+
+    vec![
+        Relation {
+            // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could come too late.
+            holds: time.ping_period.saturating_mul(10) <= time.pong_wait.saturating_mul(9),
+            fields: &["ping_period", "pong_wait"],
+            words: "the first must be at most 9/10 of the second, so that a pong can come in time".to_string(),
+        },
+        Relation {
+            holds: limits.queue_bytes >= whole,
+            fields: &["queue_bytes", "max_message_size"],
+            words: format!(
+                "the first must be the larger by at least {envelope}, so that a message fits into the queue"
+            ),
+        },
+        Relation {
+            holds: limits.reply_bytes >= whole,
+            fields: &["reply_bytes", "max_message_size"],
+            words: format!("the first must be the larger by at least {envelope}, so that a page of one message fits"),
+        },
+        Relation {
+            holds: limits.reply_bytes >= page,
+            fields: &["reply_bytes", "page_bytes"],
+            words: format!("the first must be the larger by at least {envelope}, so that a page fits"),
+        },
+        Relation {
+            holds: limits.queue_bytes >= page,
+            fields: &["queue_bytes", "page_bytes"],
+            words: format!("the first must be the larger by at least {envelope}, so that a page fits into the queue"),
+        },
+        Relation {
+            holds: limits.append_bytes >= whole,
+            fields: &["append_bytes", "max_message_size"],
+            words: format!(
+                "the first must be the larger by at least {envelope}, so that a send can wait for the store"
+            ),
+        },
+        Relation {
+            holds: listening.listen.len() <= MAX_LISTENERS,
+            fields: &["listen"],
+            words: format!("at most {MAX_LISTENERS} addresses"),
+        },
+        Relation {
+            holds: limits.tail_bytes <= limits.tail_bytes_total,
+            fields: &["tail_bytes", "tail_bytes_total"],
+            words: "the first must be at most the second".to_string(),
+        },
+        Relation {
+            holds: storage.max_database_size == 0 || storage.max_database_size >= smallest_database,
+            fields: &["max_database_size"],
+            words: format!("an empty database needs some room: at least {}, or 0", text::show_size(smallest_database)),
+        },
+    ]
+}
+
 /// Refuses a listener that others can reach, unless `open` says that this is meant.
 ///
 /// # Errors
 /// One line that names the address and the option.
-pub fn exposed(settings: &Settings) -> Result<(), String> {
-    let reachable = settings.listening.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+pub fn exposed(parsed: &Parsed) -> Result<(), String> {
+    let listening = &parsed.settings.listening;
+    let reachable = listening.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
     match reachable {
-        Some(address) if !settings.listening.open => Err(format!(
-            "--listen {address}: everyone who can reach this address could read and write every room; add --open \
-             (RACERD_OPEN=true) if that is meant, or listen on 127.0.0.1"
-        )),
+        Some(address) if !listening.open => {
+            let listen = all().find(|setting| setting.field == "listen");
+            let origin = listen.map_or_else(String::new, |setting| parsed.origin(setting));
+            Err(format!(
+                "{origin}: everyone who can reach {address} could read and write every room; add --open \
+                 (RACERD_OPEN=true, open = true) if that is meant, or listen on 127.0.0.1"
+            ))
+        }
         _ => Ok(()),
     }
 }
 
-/// `--ping-period 25s`
-fn named(settings: &Settings, field: &str) -> Option<String> {
-    let setting: &Setting = all().find(|setting| setting.field == field)?;
-    Some(format!("--{} {}", setting.flag(), setting.show(settings)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While running, only live settings change. If all of a relation are live or only one is in it, whatever a running
+    /// server takes over from a file that was in order is in order, too.
+    #[test]
+    fn each_names_settings_that_change_together() {
+        for relation in relations(&Settings::default()) {
+            assert!(relation.holds, "{:?}", relation.fields);
+            let live = |field: &&str| all().find(|setting| setting.field == *field).expect("a setting").live;
+            let count = relation.fields.iter().filter(|field| live(field)).count();
+            assert!(relation.fields.len() == 1 || count == relation.fields.len(), "{:?}", relation.fields);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! What a setting is: its name, kind, default and text, and where its value lives in `Settings`. The `settings!` macro
 //! makes a group's struct and its table from one list, so that nothing is said twice.
 
-use super::{LogLevel, Settings, text};
-use crate::types::Durability;
+use super::{LogFormat, LogLevel, Settings, text};
+use crate::types::{Durability, Network, OnDamage};
 use core::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -90,6 +90,15 @@ impl Setting {
         (self.write)(settings, value).ok_or_else(|| "too large for this machine".to_string())
     }
 
+    /// The default for a person to read: also `off` and `none`.
+    pub fn shown_default(&self) -> &'static str {
+        match (self.kind, self.default) {
+            (Kind::Flag, "false") => "off",
+            (_, "") => "none",
+            (_, text) => text,
+        }
+    }
+
     /// The value that holds in `settings`, as one would write it.
     pub fn show(&self, settings: &Settings) -> String {
         self.kind.show(&(self.read)(settings))
@@ -140,6 +149,19 @@ impl Kind {
             (_, Value::Text(text)) => text.clone(),
             (_, Value::Flag(on)) => on.to_string(),
             (_, Value::List(items)) => items.join(","),
+        }
+    }
+
+    /// The value as the configuration file has it: numbers and yes or no bare, all else in quotes.
+    pub(super) fn toml(&self, value: &Value) -> String {
+        match value {
+            Value::Number(number) if matches!(self, Kind::Count { .. } | Kind::Rate { .. }) => number.to_string(),
+            Value::Flag(on) => on.to_string(),
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| text::quoted(item)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Value::Number(_) | Value::Text(_) => text::quoted(&self.show(value)),
         }
     }
 
@@ -257,6 +279,19 @@ impl Field for Vec<SocketAddr> {
     }
 }
 
+impl Field for Vec<Network> {
+    fn take(value: Value) -> Option<Vec<Network>> {
+        match value {
+            Value::List(items) => items.iter().map(|item| Network::parse(item).ok()).collect(),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::List(self.iter().map(Network::to_string).collect())
+    }
+}
+
 impl Field for Durability {
     fn take(value: Value) -> Option<Durability> {
         let Value::Text(word) = value else { return None };
@@ -268,10 +303,32 @@ impl Field for Durability {
     }
 }
 
+impl Field for OnDamage {
+    fn take(value: Value) -> Option<OnDamage> {
+        let Value::Text(word) = value else { return None };
+        [OnDamage::Stop, OnDamage::Salvage].into_iter().find(|way| way.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
 impl Field for LogLevel {
     fn take(value: Value) -> Option<LogLevel> {
         let Value::Text(word) = value else { return None };
         LogLevel::ALL.into_iter().find(|level| level.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
+impl Field for LogFormat {
+    fn take(value: Value) -> Option<LogFormat> {
+        let Value::Text(word) = value else { return None };
+        LogFormat::ALL.into_iter().find(|format| format.as_str() == word)
     }
 
     fn give(&self) -> Value {

@@ -1,7 +1,15 @@
 //! "Did you mean": the nearest of some known names to one that was mistyped.
 
+use super::{Setting, all};
+
+/// The name, with dashes, that is nearest to what was typed: a setting's, or one of `others`.
+pub(super) fn nearest_name(typed: &str, others: &[&str]) -> Option<String> {
+    let flags: Vec<String> = all().map(Setting::flag).collect();
+    nearest(typed, flags.iter().map(String::as_str).chain(others.iter().copied())).map(str::to_string)
+}
+
 /// The known name that `typed` was likely meant to be; `None` where none is near.
-pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody mistypes a name into something much longer; this also bounds the work.
     if typed.len() > 64 {
         return None;

@@ -1,7 +1,7 @@
 //! Settings: the log on disk.
 
 use super::setting::{Kind, settings};
-use crate::types::Durability;
+use crate::types::{Durability, OnDamage};
 use std::path::PathBuf;
 
 settings! {
@@ -12,9 +12,16 @@ settings! {
         /// What an acknowledgement promises. full: on disk and synced, survives a power cut. normal: survives the
         /// process being killed. memory: nothing is kept over a restart.
         durability: Durability = "full", Kind::Choice(&["full", "normal", "memory"]), live false;
-        /// Largest size of the database; past it, sends are refused until there is room. 0: what is there at start, and
-        /// 80 % of the free space.
+        /// What a start does with a damaged database. stop: it says so and ends. salvage: it copies what can be read into
+        /// a new one and keeps the damaged one beside it, as NAME.damaged-1.
+        on_damage: OnDamage = "stop", Kind::Choice(&["stop", "salvage"]), live false;
+        /// Largest size of the database. Near it the oldest messages go, if keep-messages or keep-for say that messages may
+        /// go at all; else sends are refused until there is room. 0: what is there at start, and 80 % of the free space.
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;
+        /// Newest messages that are kept of each room; older ones go, a little at a time. 0: all.
+        keep_messages: u64 = "0", Kind::Count { min: 0, max: 1 << 39 }, live true;
+        /// How long a message is kept, by the wall clock. Rests while the clock is behind the newest message. 0: for ever.
+        keep_for: u64 = "0s", Kind::Duration { min: 0, max: 36_500 * 86_400_000 }, live true;
         /// Sessions that are kept after their grace period; past it, the oldest go.
         parked_max: u32 = "100000", Kind::Count { min: 0, max: 10_000_000 }, live true;
         /// How long such a session is kept, and the keys of a sender after their last use. Only the time in which the

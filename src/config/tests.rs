@@ -1,7 +1,7 @@
 //! Tests over the declaration, and of flags and variables together.
 
 use super::*;
-use crate::types::Durability;
+use crate::types::{Durability, OnDamage};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 fn read_both(args: &[&str], environment: &[(&str, &str)]) -> Result<Parsed, String> {
     let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    parse(args.iter().map(OsString::from), environment).map_err(|error| error.to_string())
+    parse(None, args.iter().map(OsString::from), environment).map_err(|error| error.to_string())
 }
 
 fn read(args: &[&str]) -> Result<Parsed, String> {
@@ -33,6 +33,7 @@ fn other_value(setting: &Setting) -> String {
         Kind::Flag => "true".to_string(),
         Kind::Path => "/tmp/other.db".to_string(),
         Kind::List { item: "IP:PORT", .. } => "[::1]:1".to_string(),
+        Kind::List { item: "IP[/BITS]", .. } => "10.0.0.0/8".to_string(),
         Kind::List { item: "ORIGIN", .. } => "https://a:1".to_string(),
         Kind::List { .. } => "other.example".to_string(),
     }
@@ -55,8 +56,8 @@ fn the_declaration_is_sound() {
         assert_eq!(plain(setting.show(&settings)), setting.default, "{name}");
         assert!(!setting.kind.allowed().is_empty());
     }
-    relations::check(&Settings::default()).unwrap();
-    exposed(&Settings::default()).unwrap();
+    relations::check(&Parsed::default()).unwrap();
+    exposed(&Parsed::default()).unwrap();
 }
 
 #[test]
@@ -81,6 +82,9 @@ fn defaults_are_the_designs() {
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));
+    assert_eq!((storage.parked_max, storage.park_for), (100_000, 7 * 86_400_000));
+    assert_eq!((storage.keep_messages, storage.keep_for, storage.max_database_size), (0, 0, 0));
+    assert_eq!(storage.on_damage, OnDamage::Stop);
     assert_eq!((limits.max_message_size, limits.queue_bytes, limits.reply_bytes), (32 << 10, 256 << 10, 64 << 10));
     assert_eq!((limits.append_bytes, limits.tail_bytes, limits.tail_bytes_total), (8 << 20, 256 << 10, 16 << 20));
     assert_eq!((limits.in_flight, limits.rooms_per_session, limits.presence_max), (32, 64, 100));
@@ -104,6 +108,42 @@ fn flags_beat_variables_and_variables_beat_defaults() {
     assert_eq!(parsed.source("write_wait"), Source::Environment);
     assert_eq!(parsed.source("open"), Source::Flag);
     assert_eq!(parsed.source("queue_bytes"), Source::Default);
+}
+
+#[test]
+fn the_file_is_weaker_than_variables_and_flags() {
+    let file = Some(File {
+        name: "f.toml",
+        text: "pong_wait = \"90s\"\nwrite_wait = \"4s\"\nhost = [\"a\"]\nkeep_alive = \"1s\"",
+    });
+    let args = ["--write-wait", "6s", "--config", "f.toml", "--host", "b"].map(OsString::from);
+    let environment = [("RACERD_PONG_WAIT", "70s"), ("RACERD_KEEP_ALIVE", ""), ("RACERD_CONFIG", "other.toml")];
+    let parsed = parse(file, args, environment.map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let time = &parsed.settings.time;
+    assert_eq!((time.pong_wait, time.write_wait, time.keep_alive), (70_000, 6_000, 1_000));
+    assert_eq!(parsed.settings.listening.host, ["b"], "a stronger list replaces a weaker one");
+    let origin = |field: &str| parsed.origin(all().find(|setting| setting.field == field).unwrap());
+    assert_eq!((origin("pong_wait"), origin("write_wait")), ("RACERD_PONG_WAIT".into(), "--write-wait".into()));
+    assert_eq!((origin("keep_alive"), origin("data")), ("f.toml:4".into(), "default".into()));
+}
+
+#[test]
+fn which_file_is_named() {
+    let name = |args: &[&str], variable: &str| {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        file_name(&args, &[("RACERD_CONFIG".into(), variable.into())]).map_err(|error| error.to_string())
+    };
+    assert_eq!(name(&[], ""), Ok(None));
+    assert_eq!(name(&[], "a"), Ok(Some("a".into())));
+    assert_eq!(name(&["--open", "--config", "b", "--data", "c"], "a"), Ok(Some("b".into())));
+    assert_eq!(name(&["--config=b", "--config", "-"], ""), Ok(Some("-".into())));
+    for args in [&["--config"][..], &["--config", "--open"], &["--config="]] {
+        assert_eq!(name(args, "a"), Err("--config needs a value (a path)".into()));
+        if args != ["--config="] {
+            refused(args, &["--config needs a value"]);
+        }
+    }
+    assert_eq!(read(&["--config", "x", "--open"]).unwrap().settings, read(&["--open"]).unwrap().settings);
 }
 
 #[test]
@@ -150,12 +190,15 @@ fn errors_name_the_place_the_value_and_what_is_allowed() {
 
 #[test]
 fn typos_get_a_suggestion() {
-    refused(&["--max-mesage-size", "1"], &["unknown setting --max-mesage-size, did you mean --max-message-size?"]);
+    refused(&["--max-mesage-size", "1"], &["--max-mesage-size: unknown setting, did you mean --max-message-size?"]);
     refused(&["--ping_period=1s"], &["did you mean --ping-period?"]);
-    refused(&["--colour"], &["unknown setting --colour, see racerd --help"]);
+    refused(&["--colour"], &["--colour: unknown setting, see racerd --help"]);
+    refused(&["--confg", "x"], &["did you mean --config?"]);
+    refused(&["--chek-config"], &["did you mean --check-config?"]);
+    assert!(read_both(&[], &[("RACERD_CONFGI", "x")]).unwrap_err().ends_with("did you mean RACERD_CONFIG?"));
     let error = read_both(&[], &[("RACERD_LISTNE", "x")]).unwrap_err();
-    assert_eq!(error, "unknown setting RACERD_LISTNE, did you mean RACERD_LISTEN?");
-    assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("unknown setting RACERD_PORT"));
+    assert_eq!(error, "RACERD_LISTNE: unknown setting, did you mean RACERD_LISTEN?");
+    assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("RACERD_PORT: unknown setting"));
     assert!(read_both(&[], &[("RACERD_", "")]).is_err());
 }
 
@@ -179,9 +222,12 @@ fn the_environment_may_hold_other_things() {
 fn what_is_not_unicode_is_an_error_only_where_it_is_ours() {
     use std::os::unix::ffi::OsStringExt;
     let odd = || OsString::from_vec(b"\xff\n".to_vec());
-    assert_eq!(parse([], [(odd(), odd()), ("HOME".into(), odd())]), Ok(Parsed::default()));
-    for result in [parse([odd()], []), parse([], [("RACERD_DATA".into(), odd())]), parse(["--data".into(), odd()], [])]
-    {
+    assert_eq!(parse(None, [], [(odd(), odd()), ("HOME".into(), odd())]), Ok(Parsed::default()));
+    for result in [
+        parse(None, [odd()], []),
+        parse(None, [], [("RACERD_DATA".into(), odd())]),
+        parse(None, ["--data".into(), odd()], []),
+    ] {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("not valid UTF-8") && !error.contains('\n'), "{error}");
     }
@@ -189,13 +235,16 @@ fn what_is_not_unicode_is_an_error_only_where_it_is_ours() {
 
 #[test]
 fn relations_are_told_in_words() {
-    refused(&["--ping-period", "60s"], &["--ping-period 60s and --pong-wait 60s", "9/10"]);
-    refused(&["--max-message-size", "256KiB"], &["--queue-bytes 256KiB and --max-message-size 256KiB"]);
-    refused(&["--max-message-size", "64KiB"], &["--reply-bytes 64KiB and --max-message-size 64KiB"]);
-    refused(&["--page-bytes", "64KiB"], &["--reply-bytes 64KiB and --page-bytes 64KiB"]);
-    refused(&["--page-bytes", "1MiB", "--reply-bytes", "2MiB"], &["--queue-bytes 256KiB and --page-bytes 1MiB"]);
-    refused(&["--append-bytes", "32KiB"], &["--append-bytes 32KiB and --max-message-size 32KiB"]);
-    refused(&["--tail-bytes", "32MiB"], &["--tail-bytes 32MiB and --tail-bytes-total 16MiB"]);
+    refused(&["--ping-period", "60s"], &["--ping-period 60s and pong-wait 60s (default)", "9/10"]);
+    refused(&["--max-message-size", "256KiB"], &["queue-bytes 256KiB (default) and --max-message-size 256KiB"]);
+    refused(&["--max-message-size", "64KiB"], &["reply-bytes 64KiB (default) and --max-message-size 64KiB"]);
+    refused(&["--page-bytes", "64KiB"], &["reply-bytes 64KiB (default) and --page-bytes 64KiB"]);
+    refused(
+        &["--page-bytes", "1MiB", "--reply-bytes", "2MiB"],
+        &["queue-bytes 256KiB (default) and --page-bytes 1MiB"],
+    );
+    refused(&["--append-bytes", "32KiB"], &["--append-bytes 32KiB and max-message-size 32KiB (default)"]);
+    refused(&["--tail-bytes", "32MiB"], &["--tail-bytes 32MiB and tail-bytes-total 16MiB (default)"]);
     refused(&["--max-database-size", "1k"], &["--max-database-size 1KiB", "at least 1MiB"]);
     assert!(read(&["--ping-period", "90ms", "--pong-wait", "100ms"]).is_ok());
 }
@@ -214,7 +263,7 @@ fn a_rate_of_zero_is_accepted() {
 
 #[test]
 fn a_listener_for_others_needs_open() {
-    let check = |listen: &str, open: &str| exposed(&read(&["--listen", listen, open]).unwrap().settings);
+    let check = |listen: &str, open: &str| exposed(&read(&["--listen", listen, open]).unwrap());
     for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.0.0.1:1,192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
         assert!(check(address, "--open=false").unwrap_err().contains("--open"), "{address}");
         assert_eq!(check(address, "--open"), Ok(()), "{address}");
@@ -237,8 +286,8 @@ proptest! {
     ) {
         let variable = all().nth(nth).unwrap().variable();
         let environment = [(OsString::from(variable), OsString::from(value))];
-        match parse(args.iter().map(OsString::from), environment) {
-            Ok(parsed) => prop_assert!(relations::check(&parsed.settings).is_ok()),
+        match parse(None, args.iter().map(OsString::from), environment) {
+            Ok(parsed) => prop_assert!(relations::check(&parsed).is_ok()),
             Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control)),
         }
     }

@@ -1,7 +1,8 @@
 //! How values are written: sizes, durations, counts, rates, yes and no. Text to numbers and back.
 
 const KIB: u64 = 1024;
-const UNITS: [(&str, u64); 3] = [("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB), ("KiB", KIB)];
+const UNITS: [(&str, u64); 4] =
+    [("TiB", KIB * KIB * KIB * KIB), ("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB), ("KiB", KIB)];
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Bytes: a whole number, alone or with `k`, `m`, `g` (or `KiB`, `MiB`, `GiB`; case does not matter).
@@ -13,7 +14,10 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "k" | "kib" => KIB,
         "m" | "mib" => KIB * KIB,
         "g" | "gib" => KIB * KIB * KIB,
-        "kb" | "mb" | "gb" => return Err(format!("{unit} is 1000 to some and 1024 to others; write KiB, MiB or GiB")),
+        "t" | "tib" => KIB * KIB * KIB * KIB,
+        "kb" | "mb" | "gb" | "tb" => {
+            return Err(format!("{unit} is 1000 to some and 1024 to others; write KiB, MiB or GiB"));
+        }
         _ => return Err(wrong()),
     };
     number.checked_mul(factor).ok_or_else(wrong)
@@ -62,15 +66,47 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The largest unit that leaves a whole number above 1: `60s` stays, `120s` is `2m`.
+/// The largest unit that leaves a whole number above 1: `60s` stays, `120s` is `2m`. A second is `1s`.
 pub(super) fn show_duration(milliseconds: u64) -> String {
     if milliseconds == 0 {
         return "0s".to_string();
     }
-    match TIMES.iter().find(|(_, factor)| milliseconds.is_multiple_of(*factor) && milliseconds > *factor) {
+    match TIMES
+        .iter()
+        .find(|(_, factor)| milliseconds.is_multiple_of(*factor) && (milliseconds > *factor || *factor == 1_000))
+    {
         Some((unit, factor)) => format!("{}{unit}", milliseconds / factor),
         None => format!("{milliseconds}ms"),
     }
+}
+
+/// A string of TOML in its quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Breaks at spaces into lines of at most `width` characters; a longer word stands alone.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
 }
 
 /// `32 KiB` as 32 and `KiB`.
@@ -88,9 +124,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in
-            [("0", 0), ("60000", 60_000), ("64k", 65_536), ("32KiB", 32_768), ("8 mib", 8 << 20), ("1G", 1 << 30)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("60000", 60_000),
+            ("64k", 65_536),
+            ("32KiB", 32_768),
+            ("8 mib", 8 << 20),
+            ("1G", 1 << 30),
+            ("2TiB", 2 << 40),
+        ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for bad in ["", "k", "-1", "1.5k", "64kk", "64KB", "0x10", "18446744073709551616", "99999999999g", "١"] {
@@ -118,6 +160,13 @@ mod tests {
         assert!(count("7k").is_err() && count("").is_err());
         assert_eq!((flag("Yes"), flag("0")), (Ok(true), Ok(false)));
         assert!(flag("").is_err() && flag("maybe").is_err());
+    }
+
+    #[test]
+    fn wrapping() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("aaaaaaaa b", 5), ["aaaaaaaa", "b"]);
+        assert!(wrap("", 5).is_empty());
     }
 
     proptest! {

@@ -77,8 +77,9 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                // One byte more than may be, so that the scan sees the excess.
-                let more = input.len().min((limits.head.max_head + 1).saturating_sub(before));
+                // One byte more at least, so that the scan sees the excess; also where the bound was lowered under what is
+                // here already.
+                let more = input.len().min(HeadScan::most(&limits.head).max(before + 1) - before);
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
                     Head::Incomplete => (more, None),
@@ -177,5 +178,39 @@ impl Http {
 impl Phase {
     fn head() -> Phase {
         Phase::Head { buffer: Vec::new(), scan: HeadScan::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::HeadLimits;
+    use crate::ws;
+
+    fn limits(max_head: usize) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits { max_head, ..HeadLimits::default() },
+            ws: ws::Limits { max_message: 100, max_fragments: 1, binary: false },
+            queue_bytes: 1000,
+            reply_bytes: 1000,
+            in_flight: 1,
+            header_timeout: 1000,
+            keep_alive: 1000,
+            write_wait: 1000,
+            pong_wait: 1000,
+            ping_period: 1000,
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_longer_than_a_lowered_bound_is_refused_at_its_next_byte() {
+        let mut http = Http::new(Millis(0));
+        let mut feed = |bytes: &[u8], max_head| http.next(bytes, Millis(0), &limits(max_head), &mut Vec::new());
+        let begun = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 200]].concat();
+        assert!(matches!(feed(&begun, 1000), (219, None)));
+        match feed(b"\r\nHost: a\r\n\r\n", 100) {
+            (1, Some(Step::Malformed(problem, _))) => assert_eq!(problem.status, Status::HeaderFieldsTooLarge),
+            (used, step) => panic!("{used} bytes used, and a step: {}", step.is_some()),
+        }
     }
 }

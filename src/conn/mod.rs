@@ -1,19 +1,22 @@
-//! One connection from accept to close: HTTP, then perhaps WebSocket, then closing; its deadlines and its write queue.
+//! One connection from accept to close: HTTP, then perhaps WebSocket or an event stream, then closing; its deadlines and its write queue.
 //! Bytes in, [`Step`]s out; bytes to write into the queue. It knows no room and no JSON, and what a request means is
 //! decided by who takes the steps.
 
 mod bucket;
 mod http;
+mod peer;
 mod queue;
 
-pub use bucket::{Bucket, Rate};
+pub use bucket::{Bucket, Rate, Turns};
 pub use http::Reply;
+pub use peer::Peer;
 pub use queue::{Shared, WriteQueue};
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
 use self::http::{Expired, Http};
+use crate::http::event_stream;
 use crate::http::head::HeadLimits;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -96,11 +99,11 @@ pub enum Timeout {
 }
 
 pub struct Connection {
-    pub peer: SocketAddr,
+    pub peer: Peer,
+    pub counted: Counted,
     /// It came by a listener that only this machine reaches.
     pub loopback: bool,
-    /// It was a WebSocket at some time.
-    websocket: bool,
+    kind: Kind,
     state: State,
     pub queue: WriteQueue,
     /// Bytes that were read but may not be looked at yet.
@@ -125,9 +128,37 @@ pub struct Connection {
     pub wants_drained: bool,
 }
 
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http,
+    WebSocket,
+    Events,
+}
+
+/// In what form a session's connection takes what it is to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Frames of a WebSocket.
+    Frames,
+    /// Events of an event stream.
+    Events,
+}
+/// Against whose limit a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Not,
+    Peer,
+    Client,
+}
+
+/// Bytes of one connection with nothing in its buffers.
+pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
+
 enum State {
     Http(Box<Http>),
     Open(Open),
+    Events(Events),
     /// Nothing more is obeyed; what is queued is written, then the sending side shut.
     Flushing {
         ending: Ending,
@@ -159,6 +190,18 @@ pub struct Open {
     ping: Ping,
 }
 
+/// An answer without an end: an event stream.
+struct Events {
+    /// The session's place in the hub.
+    session: u32,
+    /// Its comments come earlier than they must, by so many 256ths of [`SPREAD`]: what many hear at the same moment must
+    /// not make them all due at another.
+    early: u8,
+}
+
+/// The part of `ping_period` over which comments are spread, as its divisor.
+const SPREAD: u64 = 8;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ping {
     None,
@@ -171,9 +214,10 @@ enum Ping {
 impl Connection {
     pub fn new(peer: SocketAddr, loopback: bool, now: Millis) -> Connection {
         Connection {
-            peer,
+            peer: Peer::new(peer),
+            counted: Counted::Not,
             loopback,
-            websocket: false,
+            kind: Kind::Http,
             state: State::Http(Box::new(Http::new(now))),
             queue: WriteQueue::default(),
             input: Vec::new(),
@@ -191,6 +235,15 @@ impl Connection {
 
     // Looking.
 
+    /// The address against whose limit it counts.
+    pub fn counted_address(&self) -> Option<IpAddr> {
+        match self.counted {
+            Counted::Not => None,
+            Counted::Peer => Some(self.peer.address().ip()),
+            Counted::Client => self.peer.client(),
+        }
+    }
+
     pub fn open(&self) -> Option<&Open> {
         match &self.state {
             State::Open(open) => Some(open),
@@ -203,6 +256,20 @@ impl Connection {
             State::Open(open) => Some(open),
             _ => None,
         }
+    }
+
+    /// The session that this connection is for, and the form in which it hears; `None` before there is one, and when the
+    /// connection closes.
+    pub fn attached(&self) -> Option<(u32, Form)> {
+        match &self.state {
+            State::Open(open) => Some((open.session, Form::Frames)),
+            State::Events(events) => Some((events.session, Form::Events)),
+            State::Http(_) | State::Flushing { .. } | State::Draining { .. } => None,
+        }
+    }
+
+    pub fn session(&self) -> Option<u32> {
+        self.attached().map(|(session, _)| session)
     }
 
     /// The last request's answer is still to come.
@@ -223,8 +290,8 @@ impl Connection {
         matches!(self.state, State::Flushing { .. })
     }
 
-    pub fn was_websocket(&self) -> bool {
-        self.websocket
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// May nothing more be read for now, since something must happen first: an answer, an acknowledgement, a flush?
@@ -234,7 +301,7 @@ impl Connection {
             State::Open(open) => {
                 open.in_flight >= limits.in_flight || open.reading || self.queue.len() > limits.queue_bytes
             }
-            State::Flushing { .. } | State::Draining { .. } => false,
+            State::Events(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
     }
 
@@ -252,6 +319,11 @@ impl Connection {
                 Ping::Queued => None,
                 Ping::Sent(at) => Some(at.max(self.heard).after(limits.pong_wait)),
             },
+            State::Events(_) if !self.queue.is_empty() => None,
+            State::Events(events) => {
+                let early = limits.ping_period / SPREAD * u64::from(events.early) / 256;
+                Some(self.progress.after(limits.ping_period - early))
+            }
             State::Flushing { .. } => None,
             State::Draining { until, .. } => Some(*until),
         };
@@ -287,7 +359,8 @@ impl Connection {
                     }
                 }
             }
-            State::Flushing { .. } => (length, None),
+            // A stream has no second request: what its client sends is thrown away.
+            State::Events(_) | State::Flushing { .. } => (length, None),
             State::Draining { until, at_most, left, .. } => {
                 *left = left.saturating_sub(length);
                 *until = now.after(DRAIN_TIME).min(*at_most);
@@ -302,12 +375,12 @@ impl Connection {
             ws::Message::Binary(bytes) => Step::Binary(bytes),
             ws::Message::Pong => Step::Again,
             ws::Message::Ping(payload) => {
-                self.push_frames(now, |out| ws::pong_frame(out, &payload));
+                self.push_own(now, |out| ws::pong_frame(out, &payload));
                 Step::Again
             }
             ws::Message::Close(code) => {
                 // The same code goes back, behind what is queued (RFC 6455 §5.5.1).
-                self.push_frames(now, |out| ws::close_frame(out, code, ""));
+                self.push_own(now, |out| ws::close_frame(out, code, ""));
                 let ending = Ending::PeerClosed(code);
                 self.state = State::Flushing { ending };
                 Step::Ended(ending)
@@ -350,6 +423,11 @@ impl Connection {
                 self.state = State::Flushing { ending: Ending::Eof };
                 Some((Ending::Eof, true))
             }
+            // A stream without an end has nobody to hear it any more.
+            State::Events(_) => {
+                self.state = State::Flushing { ending: Ending::Done };
+                Some((Ending::Done, true))
+            }
             State::Flushing { ending } => {
                 let ending = *ending;
                 self.queue.is_empty().then_some((ending, true))
@@ -389,10 +467,14 @@ impl Connection {
                 }
                 Ping::None => {
                     open.ping = Ping::Queued;
-                    self.push_frames(now, ws::ping_frame);
+                    self.push_own(now, ws::ping_frame);
                     Timeout::Nothing
                 }
             },
+            State::Events(_) => {
+                self.push_own(now, |out| out.extend_from_slice(event_stream::COMMENT));
+                Timeout::Nothing
+            }
             State::Flushing { ending } => Timeout::Drop(*ending),
             State::Draining { ending, .. } => Timeout::Drop(*ending),
         }
@@ -411,23 +493,40 @@ impl Connection {
     /// Answers the request that was handed out. With `close`, or if the request wants it, the connection ends with the
     /// answer, and so does the session: `Some`.
     pub fn respond(&mut self, mut response: Response, close: bool, date: &str, now: Millis) -> Option<Ending> {
-        let State::Http(http) = &mut self.state else { return None };
-        let reply = http.answered(now)?;
-        let keep_alive = reply.keep_alive && !close && !self.eof;
-        if let Some(origin) = &reply.cross_origin {
-            for (name, value) in origin.headers() {
-                response = response.header(name, value);
-            }
-        }
-        let mut out = Vec::new();
-        response.write(&mut out, Sending { date: Some(date), keep_alive, to_head: reply.to_head });
-        self.started_writing(now);
-        self.queue.push_http(out);
+        let keep_alive = self.write_answer(&mut response, close, date, now)?;
         if keep_alive {
             return None;
         }
         self.state = State::Flushing { ending: Ending::Done };
         Some(Ending::Done)
+    }
+
+    /// Answers the request that was handed out with the head of an event stream, which this session is to hear. `early`
+    /// spreads the comments of many. Nothing happens where no answer is awaited.
+    pub fn begin_events(&mut self, mut head: Response, session: u32, early: u8, date: &str, now: Millis) {
+        if self.write_answer(&mut head, true, date, now).is_some() {
+            self.kind = Kind::Events;
+            self.state = State::Events(Events { session, early });
+        }
+    }
+
+    /// Queues the answer that is awaited, if one is: may another request follow it?
+    fn write_answer(&mut self, response: &mut Response, close: bool, date: &str, now: Millis) -> Option<bool> {
+        let State::Http(http) = &mut self.state else { return None };
+        let reply = http.answered(now)?;
+        let keep_alive = reply.keep_alive && !close && !self.eof;
+        if let Some(origin) = &reply.cross_origin {
+            for (name, value) in origin.headers() {
+                response.add_header(name, value);
+            }
+        }
+        let mut out = Vec::new();
+        let sending = Sending { date: Some(date), keep_alive, to_head: reply.to_head };
+        let body = response.write_uncopied(&mut out, sending);
+        self.started_writing(now);
+        self.queue.push_http(out);
+        self.queue.push_body(body);
+        Some(keep_alive)
     }
 
     /// Answers before anything was asked, and closes.
@@ -445,7 +544,7 @@ impl Connection {
         upgrade.write(&mut out);
         self.started_writing(now);
         self.queue.push_http(out);
-        self.websocket = true;
+        self.kind = Kind::WebSocket;
         self.state = State::Open(Open {
             decoder: ws::Decoder::default(),
             session,
@@ -458,10 +557,10 @@ impl Connection {
         });
     }
 
-    /// Queues frames for this socket only.
-    pub fn push_frames(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Queues frames or events for this connection only.
+    pub fn push_own(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
         self.started_writing(now);
-        self.queue.push_frames(write);
+        self.queue.push_own(write);
     }
 
     /// Queues part of a shared buffer.
@@ -477,19 +576,22 @@ impl Connection {
     }
 
     /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
-    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it.
+    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it. An event stream has
+    /// no such last word: it ends behind what is queued.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
-        if self.backed_up {
+        if self.backed_up && matches!(self.state, State::Open(_)) {
             self.queue.drop_unbegun();
         }
         self.close_politely(code, reason, now)
     }
 
-    /// Closes the WebSocket behind what is queued.
+    /// Closes the WebSocket, or ends the event stream, behind what is queued.
     pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         let ending = Ending::Closed(code, reason);
         if let State::Open(_) = self.state {
-            self.push_frames(now, |out| ws::close_frame(out, Some(code), reason));
+            self.push_own(now, |out| ws::close_frame(out, Some(code), reason));
+        }
+        if self.session().is_some() {
             self.state = State::Flushing { ending };
         }
         ending
@@ -510,9 +612,9 @@ impl Connection {
             return None;
         }
         let until = now.after(DRAIN_TIME);
-        let (at_most, left) = match self.websocket {
-            true => (until, DRAIN_BYTES),
-            false => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
+        let (at_most, left) = match self.kind {
+            Kind::WebSocket => (until, DRAIN_BYTES),
+            Kind::Http | Kind::Events => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
         };
         self.state = State::Draining { ending: *ending, until, at_most, left };
         Some(self.eof)
@@ -529,5 +631,17 @@ impl Connection {
             State::Flushing { ending } | State::Draining { ending, .. } => *ending,
             _ => Ending::Stopped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand idle ones should cost little: what few of them have is boxed.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
     }
 }

@@ -14,20 +14,27 @@ pub type Shared = Rc<Vec<u8>>;
 
 #[derive(Debug)]
 enum Chunk {
-    /// Whole frames that others queue, too: the part from `start` to `end`.
+    /// Whole frames, or events, that others queue, too: the part from `start` to `end`.
     Shared { bytes: Shared, start: u32, end: u32 },
-    /// Whole frames for this socket only.
-    Frames(Vec<u8>),
+    /// Whole frames, or events, for this connection only.
+    Own(Vec<u8>),
     /// Part of HTTP: no frame boundaries in it.
     Http(Vec<u8>),
+    /// The body of the HTTP answer before it.
+    Body(&'static [u8]),
 }
 
 impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Chunk::Shared { bytes, start, end } => &bytes[*start as usize..*end as usize],
-            Chunk::Frames(bytes) | Chunk::Http(bytes) => bytes,
+            Chunk::Own(bytes) | Chunk::Http(bytes) => bytes,
+            Chunk::Body(bytes) => bytes,
         }
+    }
+
+    fn is_http(&self) -> bool {
+        matches!(self, Chunk::Http(_) | Chunk::Body(_))
     }
 }
 
@@ -53,16 +60,16 @@ impl WriteQueue {
         self.length == 0
     }
 
-    /// Queues part of a shared buffer: whole frames. No copy, and no allocation if nothing else waits.
+    /// Queues part of a shared buffer: whole frames, or whole events. No copy, and no allocation if nothing else waits.
     pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32) {
         if start < end {
             self.push(Chunk::Shared { bytes: Rc::clone(bytes), start, end }, end - start);
         }
     }
 
-    /// Queues frames of this socket's own: `write` appends them to what waits already.
-    pub fn push_frames(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(Chunk::Frames(bytes)) = self.last_mut() {
+    /// Queues frames or events of this connection's own: `write` appends them to what waits already.
+    pub fn push_own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(Chunk::Own(bytes)) = self.last_mut() {
             let before = bytes.len();
             write(bytes);
             self.length += (bytes.len() - before) as u32;
@@ -72,7 +79,7 @@ impl WriteQueue {
         write(&mut bytes);
         let length = bytes.len() as u32;
         if length > 0 {
-            self.push(Chunk::Frames(bytes), length);
+            self.push(Chunk::Own(bytes), length);
         }
     }
 
@@ -81,6 +88,13 @@ impl WriteQueue {
         let length = bytes.len() as u32;
         if length > 0 {
             self.push(Chunk::Http(bytes), length);
+        }
+    }
+
+    /// Queues the body of the answer just queued, which is part of the program: no copy.
+    pub fn push_body(&mut self, bytes: &'static [u8]) {
+        if !bytes.is_empty() {
+            self.push(Chunk::Body(bytes), bytes.len() as u32);
         }
     }
 
@@ -125,12 +139,18 @@ impl WriteQueue {
         }
     }
 
-    /// Drops every frame of which nothing is written yet; one that is half written stays whole, since a cut one would
-    /// make garbage of whatever follows.
+    /// Of a WebSocket's queue, drops every frame of which nothing is written yet; one that is half written stays whole,
+    /// since a cut one would make garbage of whatever follows. HTTP answers stay: frames mean something behind them only.
     pub fn drop_unbegun(&mut self) {
+        if self.first.as_ref().is_some_and(Chunk::is_http) {
+            if let Some(rest) = &mut self.rest {
+                let answers = rest.iter().take_while(|chunk| chunk.is_http()).count();
+                rest.truncate(answers);
+            }
+            self.length = self.pieces().map(|piece| piece.len() as u32).sum();
+            return;
+        }
         let keep = match &self.first {
-            // An answer is one unit.
-            Some(Chunk::Http(bytes)) => bytes.len(),
             Some(chunk) if self.offset > 0 => {
                 let bytes = chunk.bytes();
                 let mut end = 0;
@@ -146,7 +166,8 @@ impl WriteQueue {
             Some(mut chunk) if keep > offset as usize => {
                 match &mut chunk {
                     Chunk::Shared { start, end, .. } => *end = *start + keep as u32,
-                    Chunk::Frames(bytes) | Chunk::Http(bytes) => bytes.truncate(keep),
+                    Chunk::Own(bytes) => bytes.truncate(keep),
+                    Chunk::Http(_) | Chunk::Body(_) => {}
                 }
                 *self = WriteQueue { first: Some(chunk), rest: None, offset, length: keep as u32 - offset };
             }
@@ -182,7 +203,7 @@ mod tests {
             // Frames of 4, 5 and 3 bytes.
             let shared = Rc::new([frame(b"ab"), frame(b"cde"), frame(b"f")].concat());
             queue.push_shared(&shared, 0, 12);
-            queue.push_frames(ws::ping_frame);
+            queue.push_own(ws::ping_frame);
             queue.advance(written);
             queue.drop_unbegun();
             let expected = match written {
@@ -200,16 +221,31 @@ mod tests {
     fn an_answer_is_kept_whole() {
         let mut queue = WriteQueue::default();
         queue.push_http(b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec());
-        queue.push_frames(ws::ping_frame);
+        queue.push_own(ws::ping_frame);
         queue.advance(3);
         queue.drop_unbegun();
         assert!(all(&queue).ends_with(b"\r\n\r\n"));
     }
 
+    #[test]
+    fn answers_stay_before_frames() {
+        for written in [0, 2, 7] {
+            let mut queue = WriteQueue::default();
+            queue.push_http(b"head".to_vec());
+            queue.push_body(b"body");
+            queue.push_http(b"101".to_vec());
+            queue.push_own(ws::ping_frame);
+            queue.advance(written);
+            queue.drop_unbegun();
+            assert_eq!(all(&queue), b"headbody101"[written..]);
+            assert_eq!(queue.len(), 11 - written);
+        }
+    }
+
     proptest! {
         /// Whatever is queued comes out once, in order, however it is taken.
         #[test]
-        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..4, 0usize..40), 0..60)) {
+        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..5, 0usize..40), 0..60)) {
             let mut queue = WriteQueue::default();
             let mut model: Vec<u8> = Vec::new();
             let mut next = 0u8;
@@ -222,12 +258,17 @@ mod tests {
                         model.extend(bytes);
                     }
                     1 => {
-                        queue.push_frames(|out| out.extend(&bytes));
+                        queue.push_own(|out| out.extend(&bytes));
                         model.extend(bytes);
                     }
                     2 => {
                         queue.push_http(bytes.clone());
                         model.extend(bytes);
+                    }
+                    3 => {
+                        let body = &b"a body that lies in the program, of 49 bytes in all"[..size];
+                        queue.push_body(body);
+                        model.extend(body);
                     }
                     _ => {
                         queue.advance(size);

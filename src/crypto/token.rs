@@ -54,7 +54,7 @@ impl TokenSealer {
         plain.extend_from_slice(identity.name.as_str().as_bytes());
         let payload = Payload { msg: &plain, aad: CONTEXT };
         // proof: the cipher refuses only what is longer than 256 GiB.
-        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload).expect("short enough");
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("short enough");
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&sealed);
         BASE64URL_NOPAD.encode(&bytes)
@@ -66,8 +66,8 @@ impl TokenSealer {
             return None;
         }
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
-        let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
-        let plain = self.cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: CONTEXT }).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE>()?;
+        let plain = self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: CONTEXT }).ok()?;
         let (session, rest) = plain.split_first_chunk::<16>()?;
         let (member, rest) = rest.split_first_chunk::<8>()?;
         let (generation, rest) = rest.split_first_chunk::<4>()?;

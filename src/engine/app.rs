@@ -1,6 +1,7 @@
 //! What stands behind the connections: the chat in racerd, an echo in the conformance example.
 
 use super::Connections;
+use crate::config::Settings;
 use crate::conn::Ending;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -9,6 +10,12 @@ use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis};
 
 pub trait App {
+    /// Other settings hold from now on.
+    ///
+    /// # Errors
+    /// A value that cannot be used; then nothing has changed.
+    fn configure(&mut self, settings: &Settings) -> Result<(), String>;
+
     /// A whole request. It is answered with [`Connections::respond`], now or later, or by an upgrade.
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
 

@@ -1,19 +1,23 @@
 //! All connections, and what they share: the limits, the time of this turn, the deadlines, the list of those to flush.
 //! Knows what a connection is, not what is said over it.
 
-use core::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use core::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::{Fact, Now, Output};
-use crate::api::answers;
-use crate::conn::{Bucket, ConnLimits, Connection, Ending, Rate, Shared};
+use super::{Admission, Fact, Now, Output};
+use crate::conn::{ConnLimits, Connection, Counted, Ending, Form, Kind, Shared};
+use crate::http::forwarded;
+use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::{Response, imf_fixdate};
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, RoomId};
+use crate::ws::handshake::Upgrade;
 
 pub struct Connections {
     limits: Rc<ConnLimits>,
+    /// After the bound on what may wait was lowered: the one before, and until when it still counts.
+    before: Option<(usize, Millis)>,
     admission: Admission,
     now: Now,
     /// The Date header of this second.
@@ -33,80 +37,14 @@ pub struct Connections {
     outputs: VecDeque<Output>,
 }
 
-/// How many may come, from one address and in all.
-#[derive(Debug)]
-pub struct Admission {
-    /// Connections of one address (IPv6: of one /64); 0 for no limit. Loopback addresses have none.
-    pub per_address: u32,
-    pub handshakes_per_address: Rate,
-    pub handshakes: Rate,
-    all: Bucket,
-    addresses: HashMap<IpAddr, Address>,
-}
-
-#[derive(Debug, Default)]
-struct Address {
-    connections: u32,
-    handshakes: Bucket,
-    last: Millis,
-}
-
-/// Milliseconds after which an address without connections is forgotten; by then its bucket is full again.
-const FORGET: u64 = 60_000;
-/// Addresses kept before the idle ones are looked for.
-const MANY: usize = 1024;
-
-impl Admission {
-    pub fn new(per_address: u32, handshakes_per_address: Rate, handshakes: Rate) -> Admission {
-        Admission { per_address, handshakes_per_address, handshakes, all: Bucket::default(), addresses: HashMap::new() }
-    }
-
-    /// The address that counts; `None` for loopback, where everyone has the same.
-    fn key(peer: IpAddr) -> Option<IpAddr> {
-        match peer.to_canonical() {
-            ip if ip.is_loopback() => None,
-            IpAddr::V6(ip) => Some(IpAddr::V6(Ipv6Addr::from(u128::from(ip) & !0u128 << 64))),
-            v4 => Some(v4),
-        }
-    }
-
-    fn opened(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
-        let Some(key) = Admission::key(peer) else { return Ok(()) };
-        if self.addresses.len() >= MANY {
-            // Which are forgotten does not depend on the order of this walk.
-            self.addresses.retain(|_, a| a.connections > 0 || now.since(a.last) < FORGET);
-        }
-        let address = self.addresses.entry(key).or_default();
-        address.connections += 1;
-        address.last = now;
-        if self.per_address > 0 && address.connections > self.per_address {
-            return Err(answers::too_many("too many connections from this address", 1000));
-        }
-        Ok(())
-    }
-
-    fn closed(&mut self, peer: IpAddr, now: Millis) {
-        if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
-            address.connections = address.connections.saturating_sub(1);
-            address.last = now;
-        }
-    }
-
-    /// May one more WebSocket be opened from there? Counts it if so.
-    fn handshake(&mut self, peer: IpAddr, now: Millis) -> Result<(), Problem> {
-        if let Some(address) = Admission::key(peer).and_then(|key| self.addresses.get_mut(&key)) {
-            let taken = address.handshakes.take(self.handshakes_per_address, now);
-            taken.map_err(|ms| answers::too_many("too many handshakes from this address", ms))?;
-        }
-        let taken = self.all.take(self.handshakes, now);
-        taken.map_err(|ms| answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1)))
-    }
-}
+/// Milliseconds over which deadlines are spread that shorter times have made due all at once.
+const SPREAD: u64 = 1000;
 
 impl Connections {
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
         Connections {
             limits: Rc::new(limits),
+            before: None,
             admission,
             now: Now::default(),
             date: (u64::MAX, String::new()),
@@ -122,6 +60,24 @@ impl Connections {
         }
     }
 
+    /// Other limits hold from now on, for open connections, too. A deadline that comes earlier by them is armed (a later
+    /// one is found when the old one fires), those that are over spread over a second; whoever a lower limit held goes on. Whoever has more waiting than a
+    /// lowered limit allows is not read from before it has drained, nothing that many hear is added meanwhile, and for
+    /// `write_wait` it is not closed for it.
+    pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
+        let (most, write_wait) = (self.most_waiting(), self.limits.write_wait.max(limits.write_wait));
+        self.limits = Rc::new(limits);
+        if self.most_waiting() < most {
+            self.before = Some((most, self.now.mono.after(write_wait)));
+        }
+        self.admission.keep_within(admission);
+        for (number, id) in self.ids().into_iter().enumerate() {
+            // Who has been silent for too long by a shorter time is not all pinged in one turn.
+            self.arm_after(id, self.now.mono.after(number as u64 % SPREAD));
+            self.release(id);
+        }
+    }
+
     // Looking.
 
     pub fn now(&self) -> Now {
@@ -130,6 +86,10 @@ impl Connections {
 
     pub fn limits(&self) -> &ConnLimits {
         &self.limits
+    }
+
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     pub(super) fn clock_and_limits(&self) -> (Now, Rc<ConnLimits>) {
@@ -166,8 +126,19 @@ impl Connections {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone.
+    /// Milliseconds in which the rate of handshakes lets in as many as are here now.
+    pub fn return_time(&self) -> u64 {
+        self.admission.handshakes.time_for(self.count)
+    }
+
+    /// Invariants for tests: every armed deadline is there, and no other; nothing belongs to a connection that is gone;
+    /// what counts against an address is what is open.
     pub fn check(&self) -> Result<(), String> {
+        let counted =
+            self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.counted != Counted::Not)).count();
+        if counted != self.admission.counted() {
+            return Err(format!("{counted} connections count, {} are counted", self.admission.counted()));
+        }
         let armed = self.ids().into_iter().filter(|id| self.get(*id).is_some_and(|c| c.armed.0 != u64::MAX)).count();
         if armed != self.deadlines.len() {
             return Err(format!("{armed} connections are armed, {} deadlines stand", self.deadlines.len()));
@@ -186,7 +157,12 @@ impl Connections {
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
         }
-        if let Err(problem) = self.admission.opened(peer.ip(), self.now.mono) {
+        // One that is turned away takes a place, too, until it is gone.
+        let admitted = self.admission.may_connect(peer.ip());
+        if self.admission.count(peer.ip(), self.now.mono) {
+            connection.counted = Counted::Peer;
+        }
+        if let Err(problem) = admitted {
             let date = self.date().to_owned();
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
@@ -196,22 +172,68 @@ impl Connections {
         self.arm(id);
     }
 
+    /// A request came: remembers for whom, if it came through a proxy that may say so. One connection of a proxy brings
+    /// requests of many, so this holds until the next; a WebSocket's is the one of its handshake.
+    pub(super) fn note_client(&mut self, id: ConnId, headers: &Headers) {
+        let Some(peer) = self.get(id).map(|c| c.peer.address().ip()) else { return };
+        let client = forwarded::client(peer, headers, &self.admission.trusted);
+        if let Some(connection) = self.get_mut(id) {
+            connection.peer.asks_for(client);
+        }
+    }
+
     /// The connection is over: its socket is closed, its slot free for the next.
     pub(super) fn drop(&mut self, id: ConnId, ending: Ending) {
         let Some(connection) = self.get(id) else { return };
-        let (armed, peer, websocket) = (connection.armed, connection.peer, connection.was_websocket());
+        let (armed, peer, kind) = (connection.armed, connection.peer.address(), connection.kind());
+        // An HTTP connection may have brought requests of several.
+        let client = connection.peer.client().filter(|_| kind != Kind::Http);
+        let counted = connection.counted_address();
         self.deadlines.remove(&(armed, id));
         self.slots[id.index as usize] = None;
         self.count -= 1;
-        self.admission.closed(peer.ip(), self.now.mono);
+        if let Some(address) = counted {
+            self.admission.uncount(address, self.now.mono);
+        }
         self.push_output(Output::Close(id));
-        self.push_output(Output::Log(Fact::Closed { conn: id, peer, ending, websocket }));
+        self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, kind }));
     }
 
-    /// May this connection open one more WebSocket?
+    /// May this connection open one more WebSocket or event stream?
+    ///
+    /// # Errors
+    /// 429 if its client has enough of them or asks too often, 503 if all together do.
     pub fn admit_handshake(&mut self, id: ConnId) -> Result<(), Problem> {
-        let Some(peer) = self.get(id).map(|c| c.peer.ip()) else { return Ok(()) };
-        self.admission.handshake(peer, self.now.mono)
+        let Some(connection) = self.get(id) else { return Ok(()) };
+        // The peer's own connection is counted since it came; one through a proxy becomes its client's only now.
+        let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
+        if let Some(client) = client {
+            self.admission.may_connect(client)?;
+        }
+        self.admission.handshake(client.unwrap_or(peer), self.now.mono)
+    }
+
+    /// Answers a request for an upgrade: the connection is a WebSocket from now on, and counts as one of its client's.
+    pub fn upgrade(&mut self, id: ConnId, upgrade: &Upgrade, session: u32, room: Option<RoomId>) {
+        let now = self.now.mono;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.upgrade(upgrade, session, room, now);
+        self.count_as_clients(id);
+    }
+
+    /// A connection through a proxy is its client's from now on.
+    fn count_as_clients(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(connection) = self.get(id) else { return };
+        let Some(client) = connection.peer.client() else { return };
+        let before = connection.counted_address();
+        if let Some(peer) = before {
+            self.admission.uncount(peer, now);
+        }
+        let counted = if self.admission.count(client, now) { Counted::Client } else { Counted::Not };
+        if let Some(connection) = self.get_mut(id) {
+            connection.counted = counted;
+        }
     }
 
     // Writing.
@@ -228,38 +250,59 @@ impl Connections {
         }
     }
 
+    /// Answers the request being waited for with the head of an event stream for this session, which counts as one of
+    /// its client's. `early`: see [`Connection::begin_events`].
+    pub fn begin_events(&mut self, id: ConnId, head: Response, session: u32, early: u8) {
+        let now = self.now.mono;
+        let date = self.date().to_owned();
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_events(head, session, early, &date, now);
+            self.count_as_clients(id);
+            self.touch(id);
+            self.release(id);
+            self.arm(id);
+        }
+    }
+
     /// Answers with a refusal, and says so in the log.
     pub fn refuse(&mut self, id: ConnId, problem: Problem) {
-        let Some(peer) = self.get(id).map(|c| c.peer) else { return };
+        let Some(connection) = self.get(id) else { return };
+        let (peer, client) = (connection.peer.address(), connection.peer.client());
         let (status, detail, close) = (problem.status.code(), problem.detail.to_string(), problem.close);
-        self.push_output(Output::Log(Fact::Refused { conn: id, peer, status, detail }));
+        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client, status, detail }));
         self.respond(id, problem.into_response(), close);
     }
 
-    /// Queues frames for one connection.
-    pub fn push_frames(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        let now = self.now.mono;
+    /// Bytes that may wait for one connection; past them the next reply closes it.
+    fn most_waiting(&self) -> usize {
         let most = self.limits.queue_bytes + self.limits.reply_bytes;
-        let Some(connection) = self.get_mut(id) else { return };
-        if connection.open().is_none() {
-            return;
+        match self.before {
+            Some((before, until)) if self.now.mono < until => most.max(before),
+            _ => most,
         }
-        connection.push_frames(now, write);
+    }
+
+    /// Queues frames or events, whichever it takes, for one connection.
+    pub fn push_own(&mut self, id: ConnId, write: impl FnOnce(Form, &mut Vec<u8>)) {
+        let now = self.now.mono;
+        let most = self.most_waiting();
+        let Some(connection) = self.get_mut(id) else { return };
+        let Some((_, form)) = connection.attached() else { return };
+        connection.push_own(now, |out| write(form, out));
         if connection.queue.len() > most {
             self.doom(id, crate::ws::code::TOO_SLOW, "replies are not taken");
         }
         self.touch(id);
     }
 
-    /// Queues part of a shared buffer for one connection; false if its queue has no room for it. A connection that is
-    /// gone or closing takes everything.
-    pub fn push_shared(&mut self, id: ConnId, bytes: &Shared, start: u32, end: u32) -> bool {
+    /// Queues part of a shared buffer for one connection, which `part` chooses by the form that it takes; false if its
+    /// queue has no room for it. A connection that is gone or closing takes everything.
+    pub fn push_shared<'a>(&mut self, id: ConnId, part: impl FnOnce(Form) -> (&'a Shared, u32, u32)) -> bool {
         let now = self.now.mono;
         let most = self.limits.queue_bytes;
         let Some(connection) = self.get_mut(id) else { return true };
-        if connection.open().is_none() {
-            return true;
-        }
+        let Some((_, form)) = connection.attached() else { return true };
+        let (bytes, start, end) = part(form);
         // An empty queue takes any one batch: it is shared, and bounded where it is made.
         if !connection.queue.is_empty() && connection.queue.len() + (end - start) as usize > most {
             return false;
@@ -425,5 +468,72 @@ impl Connections {
     /// For the log.
     pub fn tell(&mut self, fact: Fact) {
         self.push_output(Output::Log(fact));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::Rate;
+    use crate::http::head::HeadLimits;
+    use crate::types::WallMillis;
+    use crate::ws;
+
+    fn limits(header_timeout: u64) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits::default(),
+            ws: ws::Limits { max_message: 1000, max_fragments: 10, binary: false },
+            queue_bytes: 10_000,
+            reply_bytes: 5_000,
+            in_flight: 1,
+            header_timeout,
+            keep_alive: 1000,
+            write_wait: 1000,
+            pong_wait: 1000,
+            ping_period: 1000,
+        }
+    }
+
+    fn unlimited() -> Admission {
+        Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1))
+    }
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Millis(ms), wall: WallMillis(ms) }
+    }
+
+    #[test]
+    fn shorter_times_are_armed_and_spread() {
+        let mut net = Connections::new(limits(3_600_000), unlimited());
+        for index in 0..5000 {
+            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true);
+        }
+        net.set_now(at(600_000));
+        assert_eq!(net.pop_due(), None);
+        net.keep_within(limits(1000), unlimited());
+        net.check().unwrap();
+        let mut due = |ms: u64| {
+            net.set_now(at(600_000 + ms));
+            std::iter::from_fn(|| net.pop_due()).count()
+        };
+        assert_eq!(due(0), 0);
+        assert_eq!((1..=SPREAD).map(due).collect::<Vec<_>>(), [5; SPREAD as usize]);
+    }
+
+    #[test]
+    fn what_may_wait_shrinks_after_a_while_and_grows_at_once() {
+        let mut net = Connections::new(limits(1000), unlimited());
+        let small = ConnLimits { queue_bytes: 2000, write_wait: 10, ..limits(1000) };
+        assert_eq!(net.most_waiting(), 15_000);
+        net.keep_within(small.clone(), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
+        net.set_now(at(500));
+        net.keep_within(ConnLimits { queue_bytes: 1000, ..small }, unlimited());
+        net.set_now(at(509));
+        assert_eq!(net.most_waiting(), 15_000, "lowered twice, the first bound counts on");
+        net.set_now(at(1500));
+        assert_eq!(net.most_waiting(), 6000);
+        net.keep_within(limits(1000), unlimited());
+        assert_eq!(net.most_waiting(), 15_000);
     }
 }

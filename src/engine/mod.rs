@@ -5,16 +5,21 @@
 //! A turn: [`Input::Time`] first, then what came, then [`Engine::end_turn`], [`Engine::take_requests`],
 //! [`Engine::take_dirty`] with an [`Input::Wrote`] for each, and [`Engine::poll_output`] until it has nothing more.
 
+mod admission;
 mod app;
 pub mod chat;
 mod connections;
 
+pub use admission::Admission;
 pub use app::App;
-pub use connections::{Admission, Connections};
+pub use connections::Connections;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
-use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
+use crate::config::Settings;
+use crate::conn::{ConnLimits, Connection, Ending, Kind, Step, Timeout, WriteQueue};
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
@@ -76,10 +81,30 @@ pub enum Output {
 /// Something worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    Closed { conn: ConnId, peer: SocketAddr, ending: Ending, websocket: bool },
-    Refused { conn: ConnId, peer: SocketAddr, status: u16, detail: String },
-    StoreFailed { reason: String },
+    /// `client` is whose WebSocket or event stream it was, where a trusted proxy named another than the peer.
+    Closed {
+        conn: ConnId,
+        peer: SocketAddr,
+        client: Option<IpAddr>,
+        ending: Ending,
+        kind: Kind,
+    },
+    /// `client` is whose request it was, likewise.
+    Refused {
+        conn: ConnId,
+        peer: SocketAddr,
+        client: Option<IpAddr>,
+        status: u16,
+        detail: String,
+    },
+    StoreFailed {
+        reason: String,
+    },
     StoreRecovered,
+    /// A page of the log cannot be read.
+    StoreUnreadable {
+        reason: String,
+    },
 }
 
 pub struct Engine<A> {
@@ -112,6 +137,11 @@ impl<A: App> Engine<A> {
     }
 
     // Looking.
+
+    /// How long a stop may take, in milliseconds.
+    pub fn drain_timeout(&self) -> u64 {
+        self.drain_timeout
+    }
 
     /// May the socket be read? If not, an [`Output::Resume`] follows when it may.
     pub fn may_read(&mut self, conn: ConnId) -> bool {
@@ -166,15 +196,28 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
+    /// Other settings hold from now on; what is live in them reaches everything that is open. `limits` and `admission` are
+    /// made of the same settings. A stop that has begun keeps the drain timeout with which it began.
+    ///
+    /// # Errors
+    /// A value that the app cannot use; then nothing has changed.
+    pub fn configure(&mut self, settings: &Settings, limits: ConnLimits, admission: Admission) -> Result<(), String> {
+        self.app.configure(settings)?;
+        self.drain_timeout = settings.time.drain_timeout;
+        self.net.keep_within(limits, admission);
+        self.settle();
+        Ok(())
+    }
+
     fn time(&mut self, now: Now) {
         self.net.set_now(now);
         while let Some(conn) = self.net.pop_due() {
             let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
-                Timeout::Late(problem, headers) => self.app.refused(&mut self.net, conn, &headers, problem),
+                Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
                 Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
                     self.session_over(conn, session, ending);
@@ -209,15 +252,21 @@ impl<A: App> Engine<A> {
             }
             let (now, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { return };
-            let session = connection.open().map(|open| open.session);
+            let session = connection.session();
             let length = bytes.len();
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
             match step {
-                None if at == length || used == 0 => break,
+                None if at == length || used == 0 => {
+                    debug_assert_eq!(at, length, "a connection that may go on takes all there is");
+                    break;
+                }
                 None | Some(Step::Again) => {}
-                Some(Step::Request(request, body)) => self.app.request(&mut self.net, conn, *request, body),
-                Some(Step::Malformed(problem, headers)) => self.app.refused(&mut self.net, conn, &headers, problem),
+                Some(Step::Request(request, body)) => {
+                    self.net.note_client(conn, &request.headers);
+                    self.app.request(&mut self.net, conn, *request, body);
+                }
+                Some(Step::Malformed(problem, headers)) => self.refused(conn, &headers, problem),
                 Some(Step::Text(text)) => self.app.text(&mut self.net, conn, &text),
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),
                 Some(Step::Ended(ending)) => self.session_over(conn, session, ending),
@@ -231,9 +280,14 @@ impl<A: App> Engine<A> {
         self.net.arm(conn);
     }
 
+    fn refused(&mut self, conn: ConnId, headers: &Headers, problem: Problem) {
+        self.net.note_client(conn, headers);
+        self.app.refused(&mut self.net, conn, headers, problem);
+    }
+
     fn ended(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         let Some((ending, over)) = connection.ended() else { return };
         self.session_over(conn, session, ending);
         if over {
@@ -247,7 +301,7 @@ impl<A: App> Engine<A> {
     /// Drops a connection, and ends its session if it had one.
     fn end(&mut self, conn: ConnId, ending: Ending) {
         let Some(connection) = self.net.get(conn) else { return };
-        let session = connection.open().map(|open| open.session);
+        let session = connection.session();
         self.session_over(conn, session, ending);
         self.net.drop(conn, ending);
     }
@@ -269,7 +323,7 @@ impl<A: App> Engine<A> {
             }
             self.net.push_output(Output::Shutdown(conn));
         }
-        let session = self.net.get(conn).and_then(|c| c.open()).map(|open| open.session);
+        let session = self.net.get(conn).and_then(Connection::session);
         if let (true, Some(session)) = (drained, session) {
             self.app.drained(&mut self.net, session);
         }
@@ -311,7 +365,7 @@ impl<A: App> Engine<A> {
     fn close(&mut self, conn: ConnId, code: u16, reason: &'static str, politely: bool) {
         let now = self.net.now().mono;
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let Some(session) = connection.open().map(|open| open.session) else { return };
+        let Some(session) = connection.session() else { return };
         if politely {
             connection.close_politely(code, reason, now);
         } else {
@@ -361,7 +415,7 @@ impl<A: App> Engine<A> {
 
     fn dismiss(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
-        if connection.open().is_some() {
+        if connection.session().is_some() {
             self.app.farewell(&mut self.net, conn);
             return self.close(conn, code::GOING_AWAY, "shutting down", true);
         }

@@ -155,8 +155,8 @@ pub fn host_allowed(host: Option<&Authority>, names: &[impl AsRef<str>]) -> Resu
     Err(Problem::new(
         Status::MisdirectedRequest,
         format!(
-            "this server listens on a loopback address and answers to addresses and localhost only, not to {name}; \
-             to allow it, start racerd with --host {name}"
+            "a loopback listener answers to IP addresses, localhost and the names given by --host, and {name} is none of \
+             them; if that is the server's name, at a proxy before it, say, start racerd with --host {name}"
         ),
     )
     .closing())

@@ -84,6 +84,12 @@ enum Place {
 }
 
 impl HeadScan {
+    /// Bytes that a buffer must be able to hold for the scan to come to a verdict in any case: the longest head, the empty
+    /// lines that may stand before it, and one byte more, the excess.
+    pub fn most(limits: &HeadLimits) -> usize {
+        limits.max_head + 2 * usize::from(MAX_EMPTY_LINES) + 1
+    }
+
     /// Looks at what is new in `buffer`, which holds all bytes since the request before ended. After `Complete` the
     /// scan is ready for the next request, whose bytes begin behind the body; after `Refused` it says the same again.
     pub fn advance(&mut self, buffer: &[u8], limits: &HeadLimits) -> Head {

@@ -38,18 +38,17 @@ impl Headers {
     }
 
     /// All fields as (name, value).
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut start = 0;
-        self.fields.iter().map(move |field| {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.fields.iter().enumerate().map(|(index, field)| {
+            let start = index.checked_sub(1).and_then(|before| self.fields.get(before)).map_or(0, |f| f.value_end);
             let name = self.text.get(start..field.name_end).unwrap_or_default();
             let value = self.text.get(field.name_end..field.value_end).unwrap_or_default();
-            start = field.value_end;
             (name, value)
         })
     }
 
     /// The values of all lines with this name.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 

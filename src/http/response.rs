@@ -62,18 +62,44 @@ impl Response {
         Response { status: Status::Ok, headers: Vec::new(), content: Content::Stream { media_type } }
             .header("Cache-Control", "no-store")
             .header("X-Content-Type-Options", "nosniff")
+            // nginx would collect it.
+            .header("X-Accel-Buffering", "no")
     }
 
     /// The same with one more header. What may not stand in a value (RFC 9110 §5.5) becomes a blank, so that no value
     /// can end its line, whoever wrote it. `Connection`, `Content-Length`, `Content-Type` and `Date` are not for here.
     pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Response {
+        self.add_header(name, value);
+        self
+    }
+
+    /// Adds one more header, as [`Response::header`] does.
+    pub fn add_header(&mut self, name: &'static str, value: impl AsRef<str>) {
         let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { ' ' };
         self.headers.push((name, value.as_ref().chars().map(visible).collect()));
-        self
     }
 
     /// Appends the answer to `out`.
     pub fn write(&self, out: &mut Vec<u8>, sending: Sending<'_>) {
+        let body = self.begin(out, sending);
+        out.extend_from_slice(body);
+    }
+
+    /// Appends the answer to `out`, but for a body that the program holds anyway: that one is handed back, to be sent
+    /// from where it lies.
+    pub fn write_uncopied(&self, out: &mut Vec<u8>, sending: Sending<'_>) -> &'static [u8] {
+        let body = self.begin(out, sending);
+        match &self.content {
+            Content::Whole { bytes: Cow::Borrowed(bytes), .. } if !body.is_empty() => bytes,
+            _ => {
+                out.extend_from_slice(body);
+                &[]
+            }
+        }
+    }
+
+    /// Appends the head to `out`: what follows it.
+    fn begin(&self, out: &mut Vec<u8>, sending: Sending<'_>) -> &[u8] {
         put(out, format_args!("HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason()));
         if let Some(date) = sending.date {
             put(out, format_args!("Date: {date}\r\n"));
@@ -103,11 +129,9 @@ impl Response {
             put(out, format_args!("{name}: {value}\r\n"));
         }
         out.extend_from_slice(b"\r\n");
-        if let Content::Whole { bytes, .. } = &self.content
-            && !sending.to_head
-            && !bodiless
-        {
-            out.extend_from_slice(bytes);
+        match &self.content {
+            Content::Whole { bytes, .. } if !sending.to_head && !bodiless => bytes,
+            _ => &[],
         }
     }
 }
@@ -186,6 +210,24 @@ mod tests {
             X-Content-Type-Options: nosniff\r\n\r\n";
         assert_eq!(written(&response, true, false), format!("{head}{{\"seq\":1}}"));
         assert_eq!(written(&response, true, true), head);
+    }
+
+    #[test]
+    fn a_body_of_the_program_is_not_copied() {
+        let sending = |to_head| Sending { date: None, keep_alive: true, to_head };
+        let split = |response: Response, to_head| {
+            let mut out = Vec::new();
+            let body = response.write_uncopied(&mut out, sending(to_head));
+            (String::from_utf8(out).unwrap(), body)
+        };
+        static BODY: &[u8] = b"body";
+        let (head, body) = split(Response::whole(Status::Ok, "text/plain", BODY), false);
+        assert!(head.contains("Content-Length: 4\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(std::ptr::eq(body, BODY));
+        let (same_head, body) = split(Response::whole(Status::Ok, "text/plain", BODY), true);
+        assert_eq!((same_head, body), (head.clone(), &[][..]));
+        let (whole, body) = split(Response::whole(Status::Ok, "text/plain", BODY.to_vec()), false);
+        assert_eq!((whole, body), (head + "body", &[][..]));
     }
 
     #[test]

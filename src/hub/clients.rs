@@ -9,14 +9,14 @@ use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId,
 /// Those who listen. One value stands for all of them, so that a member costs no pointer of its own.
 pub trait Clients {
     /// What [`Clients::encode`] makes: bytes that every recipient shares.
-    type Frames;
+    type Frames<'a>;
 
-    /// Renders something that many will hear: once, however many they are.
-    fn encode(&mut self, room: &RoomId, broadcast: Broadcast<'_>) -> Self::Frames;
+    /// Renders something that many will hear: once in each form that somebody takes it in, however many they are.
+    fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> Self::Frames<'a>;
 
     /// Queues items `part` of what [`Clients::encode`] made (presence and members are one item). Nothing is queued
     /// where the answer is [`Delivery::Full`]. A client that is gone takes everything.
-    fn deliver(&mut self, client: ConnId, frames: &Self::Frames, part: Range<usize>) -> Delivery;
+    fn deliver(&mut self, client: ConnId, frames: &Self::Frames<'_>, part: Range<usize>) -> Delivery;
 
     /// Queues something that only this client hears.
     fn tell(&mut self, client: ConnId, notice: Notice<'_>);
@@ -105,6 +105,8 @@ pub enum Notice<'a> {
         from: Seq,
         /// The log reaches back to the cursor that the join named.
         recovered: bool,
+        /// The cursor that the join named, if it was of this epoch.
+        after: Option<Seq>,
         members: usize,
     },
     Left {
@@ -157,6 +159,8 @@ pub enum HubError {
     },
     /// The store failed; nothing is acknowledged.
     StorageUnavailable,
+    /// The database has reached its bound; nothing is stored.
+    StorageFull,
     /// The idempotency key was used for another body.
     KeyReused,
     /// A later generation of the session's token was presented, or the socket has joined a room already.

@@ -36,7 +36,11 @@ impl Room {
         let mut done = FannedOut::default();
         let later = self.live.split_off(fitting(&self.live, limits.batch_bytes));
         self.tell_live(&mut done, clients);
-        self.live = later;
+        for live in std::mem::replace(&mut self.live, later) {
+            if let Live::Message(message) = live {
+                self.keep(message, limits.tail_bytes);
+            }
+        }
         done.more = !self.live.is_empty();
         if self.live.is_empty() && std::mem::take(&mut self.unheard) {
             for member in &mut self.members {
@@ -102,7 +106,12 @@ fn is_own_signal(live: &Live, session: SessionId) -> bool {
 
 /// The way for a member that is not to hear all of this turn (its own signals, what a page brought already), or not yet:
 /// run by run, the cursor moving with each. Full where a message was not taken, or a hole lies before one.
-fn deliver_piecewise<C: Clients>(member: &mut Member, live: &[Live], frames: &C::Frames, clients: &mut C) -> Delivery {
+fn deliver_piecewise<C: Clients>(
+    member: &mut Member,
+    live: &[Live],
+    frames: &C::Frames<'_>,
+    clients: &mut C,
+) -> Delivery {
     let wants = |cursor: Seq, item: &Live| match item {
         Live::Signal { session, .. } => *session != member.session_id,
         Live::Message(message) => message.seq == cursor.next(),

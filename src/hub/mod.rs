@@ -6,21 +6,24 @@
 //! gives seq n to cursor n-1 only, and whoever stands further back reads the log until it is live.
 
 mod answers;
+mod catch_up;
 mod clients;
 mod fan_out;
 mod presence;
 mod reads;
 mod room;
 mod sessions;
+mod tail;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use answers::{same_epoch, visit_slot};
 pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster};
 use reads::Reads;
 use room::{Joining, Member, Room, State};
 use sessions::{Absences, Membership};
-pub use sessions::{Cursor, Identity, Resumed, Session};
+use tail::Tails;
+
+pub use sessions::{Cursor, Identity, Resumed, SESSION_BYTES, Session};
 
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
@@ -39,6 +42,11 @@ pub struct HubLimits {
     /// Messages of a page.
     pub page_messages: u32,
     pub reads_in_flight: usize,
+    /// Bytes of messages that a room keeps in memory, beside what the store has: the newest, and as many that were read
+    /// from the log lately ...
+    pub tail_bytes: usize,
+    /// ... and that all rooms keep together.
+    pub tail_bytes_total: usize,
     /// Deliveries of one turn; the rest waits for the next.
     pub delivery_budget: usize,
     /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
@@ -69,6 +77,15 @@ pub enum Presence {
     Off,
 }
 
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
 pub struct Hub {
     limits: HubLimits,
     epoch: Epoch,
@@ -90,13 +107,10 @@ pub struct Hub {
     /// who is here.
     stalled: Vec<(SessionKey, RoomId)>,
     retry_at: Option<Millis>,
-    next_visit: u32,
+    next_stay: u32,
+    tails: Tails,
     /// The last time the hub was told.
     now: Millis,
-}
-
-fn visit_tag(session: SessionKey, visit: u32) -> u64 {
-    u64::from(session) << 32 | u64::from(visit)
 }
 
 impl Hub {
@@ -116,12 +130,17 @@ impl Hub {
             counts: BTreeSet::new(),
             stalled: Vec::new(),
             retry_at: None,
-            next_visit: 0,
+            next_stay: 0,
+            tails: Tails::default(),
             now: Millis::default(),
         }
     }
 
     // Looking.
+
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
 
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
@@ -171,7 +190,7 @@ impl Hub {
     pub fn roster(&self, room: &RoomId) -> (usize, Vec<Present>, bool) {
         let Some(room) = self.rooms.get(room) else { return (0, Vec::new(), false) };
         let (members, more) = room.roster(&self.limits, &self.sessions);
-        (room.members.len(), members, more)
+        (room.count(), members, more)
     }
 
     /// The last seq queued to the session in each of its rooms that it has joined.
@@ -181,6 +200,11 @@ impl Hub {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             (member.state != State::Joining).then_some((&m.room, member.cursor))
         })
+    }
+
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
     }
 
     /// When [`Hub::handle_time`] wants to be called.
@@ -210,10 +234,13 @@ impl Hub {
                     return Err(format!("a member of {} is half joined", room.id));
                 }
                 let retries = self.stalled.iter().any(|(k, r)| *k as usize == key && *r == room.id);
-                if member.state == State::Joining && !member.reading && !room.awaits_commit && !retries {
+                if member.state == State::Joining && !member.waiting && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
-                if member.state == State::Live && (member.reading || member.owed_roster && !room.roster_owed) {
+                if member.waiting && !room.reading && !room.awaits_commit {
+                    return Err(format!("a member of {} waits for nothing", room.id));
+                }
+                if member.state == State::Live && (member.waiting || member.owed_roster && !room.roster_owed) {
                     return Err(format!("a live member of {} waits for something", room.id));
                 }
             }
@@ -227,8 +254,13 @@ impl Hub {
             if (!room.live.is_empty() || room.roster_owed || room.unheard) && !room.dirty {
                 return Err(format!("{} has something to tell, and nobody will ask", room.id));
             }
+            let follows = |m: &&Member| self.session(m.session).is_some_and(|s| s.follows);
+            if room.members.iter().filter(follows).count() != room.followers {
+                return Err(format!("{} does not know who only listens", room.id));
+            }
             memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
         }
+        self.tails.check(&self.rooms)?;
         let detached = self.sessions.iter().filter(|(_, s)| s.is_detached()).count();
         if detached != self.absences.len() || self.by_id.len() != self.sessions.len() {
             return Err(format!("{detached} sessions are detached, {} are waited for", self.absences.len()));
@@ -237,6 +269,11 @@ impl Hub {
     }
 
     // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
 
     /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
     /// known and nothing has to be read, else with the store's answer.
@@ -260,37 +297,32 @@ impl Hub {
         if session.rooms.len() >= limit {
             return Err(HubError::TooManyRooms { limit });
         }
-        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| Room::new(room_id.clone()));
+        let stay = &mut self.next_stay;
+        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| {
+            *stay = stay.wrapping_add(1);
+            Room::new(room_id.clone(), *stay)
+        });
         let slot = room.members.len();
-        self.next_visit = self.next_visit.wrapping_add(1);
-        let known = match &start {
-            Start::Now => room.head_known,
-            Start::After { seq, epoch } => room.head_known && *seq == room.head && same_epoch(&self.epoch, epoch),
-            Start::Last(_) => false,
-        };
         room.members.push(Member {
             session: key,
             session_id: session.id,
             client: session.client,
-            visit: self.next_visit,
             cursor: Seq::ZERO,
             state: State::Joining,
             presence,
             owed_roster: false,
-            reading: false,
+            waiting: false,
             joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
         });
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), slot: slot as u32 });
-        let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
-        room.presence_changed(event, &mut self.dirty);
-        if known {
-            let head = room.head;
-            self.complete_join(&room_id, slot, head, true, head, clients);
-            self.advance(&room_id, slot, clients);
+        if session.follows {
+            room.followers += 1;
         } else {
-            self.start_reading(&room_id, slot);
+            let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
+            room.presence_changed(event, &mut self.dirty);
         }
+        self.proceed(&room_id, slot, clients);
         Ok(())
     }
 
@@ -391,22 +423,15 @@ impl Hub {
             }
         }
         self.absences_time(now);
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
-            for (key, room) in std::mem::take(&mut self.stalled) {
-                self.read_on(key, &room, clients);
-            }
-        }
+        self.retry(now, clients);
     }
 
     // Draining.
 
     /// The next request for the store. Any call may have made one possible, so the turn asks at its end.
     pub fn poll_request(&mut self) -> Option<StoreRequest> {
-        let (sessions, rooms) = (&self.sessions, &self.rooms);
-        let is_wanted = |read: &Read| {
-            read.ticket.purpose != Purpose::Deliver || visit_slot(sessions, rooms, &read.ticket, &read.room).is_some()
-        };
+        let rooms = &self.rooms;
+        let is_wanted = |read: &Read| Hub::is_wanted(rooms, read);
         self.reads.poll(self.limits.reads_in_flight, is_wanted).map(StoreRequest::Read)
     }
 
@@ -421,6 +446,7 @@ impl Hub {
         self.now = now;
         let mut deliveries = 0;
         let mut unfinished = Vec::new();
+        let mut lagging = Vec::new();
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
             // A room that went and came anew meanwhile stands in the line twice.
@@ -432,12 +458,15 @@ impl Hub {
                 self.counts.insert((room.next_count, id.clone()));
             }
             deliveries += done.deliveries;
-            for key in done.lagging {
-                self.left_behind(key, &id, clients);
-            }
+            self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
+            lagging.extend(done.lagging.into_iter().map(|key| (key, id.clone())));
             if done.more {
                 unfinished.push(id);
             }
+        }
+        // After all rooms: who catches up from memory at once may be owed something, and a room speaks once in a turn.
+        for (key, id) in lagging {
+            self.left_behind(key, &id, clients);
         }
         for id in unfinished {
             if let Some(room) = self.rooms.get_mut(&id) {
@@ -455,7 +484,9 @@ impl Hub {
         let session = self.sessions.get_mut(key as usize)?;
         let slot = session.rooms.swap_remove(session.membership(room_id)?).slot as usize;
         let event = PresenceEvent { kind: PresenceKind::Leave, member: session.member, name: session.name.clone() };
+        let follows = session.follows;
         let room = self.rooms.get_mut(room_id)?;
+        room.followers -= usize::from(follows);
         let mut member = room.members.swap_remove(slot);
         if let Some(moved) = room.members.get(slot)
             && let Some(session) = self.sessions.get_mut(moved.session as usize)
@@ -467,8 +498,9 @@ impl Hub {
             if room.count_armed {
                 self.counts.retain(|(_, id)| id != room_id);
             }
+            self.tails.forget(room);
             self.rooms.remove(room_id);
-        } else {
+        } else if !follows {
             room.presence_changed(event, &mut self.dirty);
         }
         for append in member.joining.as_mut().map(|j| std::mem::take(&mut j.sends)).unwrap_or_default() {

@@ -21,7 +21,7 @@ impl Room {
         if !self.count_changed {
             return;
         }
-        let count = self.members.len();
+        let count = self.count();
         let was_large = self.is_large;
         // Small again at the earliest when the next count is due, so that a room at the edge sends no list a turn.
         self.is_large = count > limits.presence_max || (was_large && now < self.next_count);
@@ -47,9 +47,8 @@ impl Room {
             true => (false, wanted(Presence::Full) || wanted(Presence::Count)),
             false => (wanted(Presence::Full), wanted(Presence::Count)),
         };
-        let mut encode = |events| clients.encode(&self.id, Broadcast::Presence { count, events });
-        let named = by_name.then(|| encode(&events));
-        let numbered = by_number.then(|| encode(&[]));
+        let named = by_name.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &events }));
+        let numbered = by_number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
         for member in &mut self.members {
             if member.presence == Presence::Off {
                 continue;
@@ -79,12 +78,12 @@ impl Room {
         if !std::mem::take(&mut self.roster_owed) {
             return;
         }
-        let count = self.members.len();
+        let count = self.count();
         let by_name = |m: &Member| m.presence == Presence::Full && !self.is_large;
         let due = |m: &Member| m.owed_roster && m.state == State::Live;
-        let list = self.members.iter().any(|m| due(m) && by_name(m)).then(|| {
-            let (members, more) = self.roster(limits, names);
-            clients.encode(&self.id, Broadcast::Members(Roster { count, members: &members, more }))
+        let named = self.members.iter().any(|m| due(m) && by_name(m)).then(|| self.roster(limits, names));
+        let list = named.as_ref().map(|(members, more)| {
+            clients.encode(&self.id, Broadcast::Members(Roster { count, members, more: *more }))
         });
         let number = self.members.iter().any(|m| due(m) && !by_name(m));
         let number = number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
@@ -105,7 +104,7 @@ impl Room {
         let mut bytes = 0;
         let mut list = Vec::new();
         for member in &self.members {
-            let Some(session) = names.get(member.session as usize) else { continue };
+            let Some(session) = names.get(member.session as usize).filter(|s| !s.follows) else { continue };
             bytes += session.name.as_str().len() + ROSTER_ENTRY;
             if bytes > limits.page_bytes {
                 return (list, true);

@@ -21,6 +21,11 @@ struct Asked {
 }
 
 impl Reads {
+    /// Those that wait and those that are under way.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
     pub fn push(&mut self, read: Read) {
         self.waiting.push_back(read);
     }

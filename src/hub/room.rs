@@ -3,19 +3,35 @@
 
 use std::collections::VecDeque;
 
-use super::clients::{Clients, Live, PresenceEvent};
-use super::reads::Reads;
-use super::{HubLimits, Presence, SessionKey, Start};
-use crate::store::{Append, Purpose, Read, Span, Ticket};
+use super::clients::{Live, PresenceEvent};
+use super::tail::Run;
+use super::{Presence, SessionKey, Start};
+use crate::store::{Append, Purpose, Ticket};
 use crate::types::{ConnId, Millis, RoomId, Seq, SessionId};
 
 /// A room that somebody is in.
 pub struct Room {
     pub id: RoomId,
+    /// Tells this stay in the map from an earlier one of the same id, for answers that come late.
+    pub stay: u32,
     /// The last seq that a commit told of, or the log's when the first page was read; meaningful once `head_known`.
     pub head: Seq,
     pub head_known: bool,
+    /// The oldest seq that the log still had when it was last read.
+    pub oldest: Option<Seq>,
+    /// A read of the log is on its way, for whoever waits for it.
+    pub reading: bool,
+    /// Whose turn it is to choose what is read next.
+    pub next_reader: usize,
+    /// The newest messages, up to the last that was told.
+    pub tail: Run,
+    /// Older ones that were read from the log lately.
+    pub past: Run,
+    /// When the two were last touched, and the bytes that they had then: for [`super::tail::Tails`].
+    pub touched: Option<(u64, usize)>,
     pub members: Vec<Member>,
+    /// Those of them that only listen: nobody is told of them.
+    pub followers: usize,
     /// What this turn said, in order; messages in rising order of seq.
     pub live: Vec<Live>,
     /// The log holds messages up to `head` that no commit brought here.
@@ -43,16 +59,14 @@ pub struct Member {
     pub session: SessionKey,
     pub session_id: SessionId,
     pub client: ConnId,
-    /// Tells this stay from an earlier one of the same session, for answers that come late.
-    pub visit: u32,
     /// The last seq queued to the client.
     pub cursor: Seq,
     pub state: State,
     pub presence: Presence,
     /// It missed something of who is here, and is owed the list of members (or their number, if that is all it hears).
     pub owed_roster: bool,
-    /// A read for it is on its way.
-    pub reading: bool,
+    /// It goes on when the room's next read comes.
+    pub waiting: bool,
     /// Present until `joined` was sent.
     pub joining: Option<Box<Joining>>,
 }
@@ -80,12 +94,20 @@ pub struct Joining {
 }
 
 impl Room {
-    pub fn new(id: RoomId) -> Room {
+    pub fn new(id: RoomId, stay: u32) -> Room {
         Room {
             id,
+            stay,
             head: Seq::ZERO,
             head_known: false,
+            oldest: None,
+            reading: false,
+            next_reader: 0,
+            tail: Run::default(),
+            past: Run::default(),
+            touched: None,
             members: Vec::new(),
+            followers: 0,
             live: Vec::new(),
             unheard: false,
             awaits_commit: false,
@@ -113,6 +135,11 @@ impl Room {
         self.mark_dirty(dirty);
     }
 
+    /// How many members there are in the eyes of the others.
+    pub fn count(&self) -> usize {
+        self.members.len() - self.followers
+    }
+
     /// The seq that a member has to have reached to be live: what lies after it, this turn's fan-out brings.
     pub fn live_from(&self) -> Seq {
         let first = self.live.iter().find_map(|live| match live {
@@ -122,44 +149,13 @@ impl Room {
         first.unwrap_or(self.head)
     }
 
-    /// Asks for a page for a member.
-    pub fn read(&mut self, slot: usize, span: Span, messages: u32, reads: &mut Reads, limits: &HubLimits) {
-        let Some(member) = self.members.get_mut(slot) else { return };
-        member.reading = true;
-        reads.push(Read {
-            ticket: member.ticket(),
-            room: self.id.clone(),
-            span,
-            limit: messages,
-            bytes: limits.page_bytes as u32,
-            upto: self.head,
-        });
-    }
-
-    /// Makes the member live if its cursor allows; else asks for the next page when the client can take one. True if
-    /// the room has something to tell it now.
-    pub fn advance(&mut self, slot: usize, reads: &mut Reads, limits: &HubLimits, clients: &mut impl Clients) -> bool {
-        let live_from = self.live_from();
-        let Some(member) = self.members.get_mut(slot) else { return false };
-        if member.cursor >= live_from {
-            member.state = State::Live;
-            self.roster_owed |= member.owed_roster;
-            return member.owed_roster;
-        }
-        member.state = State::Lagging;
-        if !member.reading && clients.has_room(member.client) {
-            let after = Span::After(member.cursor);
-            self.read(slot, after, limits.page_messages, reads, limits);
-        }
-        false
+    /// What the room's own reads are known by.
+    pub fn ticket(&self) -> Ticket {
+        Ticket { conn: ConnId::NOBODY, purpose: Purpose::Deliver, tag: u64::from(self.stay) }
     }
 }
 
 impl Member {
-    pub fn ticket(&self) -> Ticket {
-        Ticket { conn: self.client, purpose: Purpose::Deliver, tag: super::visit_tag(self.session, self.visit) }
-    }
-
     /// The client took no more: the log is read for it when it can. It misses who comes and goes meanwhile.
     pub fn lag(&mut self) {
         self.state = State::Lagging;

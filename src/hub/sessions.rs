@@ -25,9 +25,18 @@ pub struct Session {
     pub generation: u32,
     /// When its last token was made, in the server's running seconds; for who makes them.
     pub token_issued: u64,
+    /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
+    pub follows: bool,
     pub(super) rooms: Vec<Membership>,
     absence: Option<Box<Absence>>,
 }
+
+/// Bytes of one session that is in no room, with its name, its place among the ids, and what its absence takes.
+pub const SESSION_BYTES: usize = size_of::<Session>()
+    + Name::MAX * 4
+    + 2 * (size_of::<SessionId>() + size_of::<SessionKey>())
+    + size_of::<Absence>()
+    + 4 * size_of::<(Millis, SessionKey)>();
 
 pub(super) struct Membership {
     pub room: RoomId,
@@ -145,10 +154,28 @@ impl Hub {
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionKey {
         let Identity { session: id, member, name, generation } = identity;
-        let session =
-            Session { id, member, name, client, generation, token_issued: 0, rooms: Vec::new(), absence: None };
+        let session = Session {
+            id,
+            member,
+            name,
+            client,
+            generation,
+            token_issued: 0,
+            follows: false,
+            rooms: Vec::new(),
+            absence: None,
+        };
         let key = self.sessions.insert(session) as SessionKey;
         self.by_id.insert(id, key);
+        key
+    }
+
+    /// A client came that only listens, and keeps its own cursor: its session begins, in no room.
+    pub fn handle_follower(&mut self, identity: Identity, client: ConnId) -> SessionKey {
+        let key = self.handle_session(identity, client);
+        if let Some(session) = self.sessions.get_mut(key as usize) {
+            session.follows = true;
+        }
         key
     }
 
@@ -175,7 +202,7 @@ impl Hub {
             return;
         }
         self.give_up_joins(key);
-        if self.limits.resume_within == 0 || self.session(key).is_none_or(Session::is_idle) {
+        if self.limits.resume_within == 0 || self.session(key).is_none_or(|s| s.follows || s.is_idle()) {
             return self.end_session(key);
         }
         for room in self.rooms_of(key) {
@@ -336,7 +363,7 @@ impl Hub {
 
     /// What is to be kept of a session that is in a room.
     fn parked(&self, key: SessionKey) -> Option<Parked> {
-        let session = self.session(key)?;
+        let session = self.session(key).filter(|s| !s.follows)?;
         let place = |m: &Membership| {
             let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
             let knows = member.joining.as_deref().is_none_or(|joining| joining.resumes);
@@ -387,14 +414,11 @@ impl Hub {
     /// Takes a member's client from it, and gives it another or none. What was asked for the old one is its no more;
     /// what it said while it was joining is taken.
     fn unseat(&mut self, key: SessionKey, room: &RoomId, client: ConnId, state: State) {
-        self.next_visit = self.next_visit.wrapping_add(1);
-        let visit = self.next_visit;
         let Some(slot) = self.session(key).and_then(|s| s.slot(room)) else { return };
         let Some(member) = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(slot)) else { return };
         member.client = client;
-        member.visit = visit;
         member.state = state;
-        member.reading = false;
+        member.waiting = false;
         let sends: Vec<Append> = member.joining.take().map(|joining| joining.sends).unwrap_or_default();
         for append in sends {
             self.append(append);
@@ -413,19 +437,9 @@ impl Hub {
         let Some((client, slot)) = self.session(key).and_then(|s| Some((s.client, s.slot(room_id)?))) else { return };
         self.unseat(key, room_id, client, State::Joining);
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let (head, head_known) = (room.head, room.head_known);
         let Some(member) = room.members.get_mut(slot) else { return };
         member.presence = presence.unwrap_or(member.presence);
-        let known = match &start {
-            Start::After { seq, epoch } => head_known && *seq == head && same_epoch(&self.epoch, epoch),
-            Start::Now | Start::Last(_) => false,
-        };
         member.joining = Some(Box::new(Joining { id: None, start, sends: Vec::new(), resumes: true }));
-        if known {
-            self.complete_join(room_id, slot, head, true, head, clients);
-            self.advance(room_id, slot, clients);
-        } else {
-            self.start_reading(room_id, slot);
-        }
+        self.proceed(room_id, slot, clients);
     }
 }

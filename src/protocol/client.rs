@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use super::cursors;
@@ -78,6 +78,12 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         f.write_str("a JSON object")
     }
 
+    /// serde's own refusal (also that of `deserialize_map`) quotes the whole text, escaped, only for it to be thrown
+    /// away.
+    fn visit_str<E: Error>(self, _: &str) -> Result<Fields<'de>, E> {
+        Err(E::invalid_type(Unexpected::Other("a string"), &self))
+    }
+
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
         let mut fields = Fields::default();
         // A key with an escape in it is no borrowed text; ours are compared after unescaping all the same.
@@ -139,7 +145,7 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
 pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = deserializer
-        .deserialize_map(FieldsVisitor)
+        .deserialize_any(FieldsVisitor)
         .and_then(|fields| deserializer.end().map(|()| fields))
         .map_err(|error| Refusal::new(None, ErrorCode::BadJson, not_an_object(&error)))?;
     let id = match fields.id {
@@ -219,7 +225,7 @@ impl Fields<'_> {
             (Some(_), Some(_)) => Err(Refusal::field(id, "last", "'after' and 'last' exclude each other")),
             (Some(raw), None) => {
                 let epoch = self.epoch.map(|raw| string(id, "epoch", raw)).transpose()?;
-                Ok(Start::After { seq: Seq(number(id, "after", raw)?), epoch: epoch.map(|e| e.as_ref().into()) })
+                Ok(Start::After { seq: Seq(number(id, "after", raw)?), epoch: epoch.map(|e| e.into_owned().into()) })
             }
             (None, Some(raw)) => {
                 let last = number(id, "last", raw)?.min(u64::from(bounds.page_messages));

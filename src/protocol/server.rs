@@ -313,6 +313,14 @@ pub fn refusal(id: Option<u64>, error: HubError) -> Refusal {
                 "the store does not answer; nothing was acknowledged, send again with the same key",
             )
         },
+        HubError::StorageFull => Refusal {
+            retry_after_ms: Some(10_000),
+            ..Refusal::new(
+                id,
+                ErrorCode::StorageUnavailable,
+                "the server's database has reached max_database_size; nothing was stored",
+            )
+        },
         HubError::KeyReused => Refusal {
             field: Some("key"),
             ..Refusal::new(id, ErrorCode::KeyReused, "this key was used for another body; nothing was stored")

@@ -1,11 +1,11 @@
 //! The listeners: accepting in batches, and not accepting when there is no room.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 
 use mio::Registry;
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::log::{Log, Throttle};
 use super::sockets::Sockets;
@@ -39,6 +39,8 @@ struct Listener {
     inner: TcpListener,
     address: SocketAddr,
     ready: bool,
+    /// Whoever started the server holds it: connections came to it that nobody accepted yet.
+    is_given: bool,
 }
 
 impl Listeners {
@@ -47,16 +49,63 @@ impl Listeners {
     /// # Errors
     /// Which address cannot be had, why, and what to do.
     pub fn bind(addresses: &[SocketAddr], max_connections: usize, registry: &Registry) -> Result<Listeners, String> {
-        let mut list = Vec::new();
-        for (number, address) in addresses.iter().enumerate() {
-            let listener = bind(*address).and_then(|mut inner| {
-                registry.register(&mut inner, tokens::listener(number), mio::Interest::READABLE)?;
-                Ok(Listener { address: inner.local_addr()?, inner, ready: true })
-            });
-            list.push(listener.map_err(|error| explain(*address, &error))?);
+        let mut listeners = Listeners::none(max_connections);
+        for address in addresses {
+            let added = bind(*address).and_then(|inner| listeners.add(inner, false, registry));
+            added.map_err(|error| explain(*address, &error))?;
         }
+        Ok(listeners)
+    }
+
+    /// Has the poll watch listeners that whoever started the server holds. One that others can reach is refused unless
+    /// `open`. At `max_connections` accepting rests.
+    ///
+    /// # Errors
+    /// Which listener cannot be used, why, and what to do.
+    pub fn given(
+        given: Vec<net::TcpListener>,
+        open: bool,
+        max_connections: usize,
+        registry: &Registry,
+    ) -> Result<Listeners, String> {
+        let mut listeners = Listeners::none(max_connections);
+        for listener in given {
+            let address = listener.local_addr().map_err(|error| format!("a given listener has no address: {error}"))?;
+            if !open && !is_loopback(address) {
+                return Err(format!(
+                    "the given listener {address}: everyone who can reach it could read and write every room; add \
+                     --open (RACERD_OPEN=true) if that is meant, or give one on 127.0.0.1"
+                ));
+            }
+            let prepared = listener.set_nonblocking(true).and_then(|()| set_options(&SockRef::from(&listener)));
+            let added = prepared.and_then(|()| listeners.add(TcpListener::from_std(listener), true, registry));
+            added.map_err(|error| format!("the given listener {address} cannot be used: {error}"))?;
+        }
+        Ok(listeners)
+    }
+
+    fn none(max_connections: usize) -> Listeners {
         let max_connections = max_connections.min(tokens::MAX_SOCKETS);
-        Ok(Listeners { list, max_connections, resume_at: None, retry_at: None, full: Throttle::new(SILENCE) })
+        Listeners { list: Vec::new(), max_connections, resume_at: None, retry_at: None, full: Throttle::new(SILENCE) }
+    }
+
+    fn add(&mut self, mut inner: TcpListener, is_given: bool, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut inner, tokens::listener(self.list.len()), mio::Interest::READABLE)?;
+        self.list.push(Listener { address: inner.local_addr()?, inner, ready: true, is_given });
+        Ok(())
+    }
+
+    /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
+    pub fn keep_within(&mut self, max_connections: usize) {
+        self.max_connections = max_connections.min(tokens::MAX_SOCKETS);
+        // Whether accepting must rest is found out anew.
+        self.resume_at = None;
+        self.retry_at = None;
+    }
+
+    /// Connections at which accepting rests.
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
     /// The addresses as bound: where port 0 was asked for, the one that the system chose.
@@ -87,9 +136,13 @@ impl Listeners {
         }
     }
 
-    /// No new connections from now on.
-    pub fn close(&mut self) {
-        self.list.clear();
+    /// No new connections from now on. To a listener that was given they may come all the same: they wait for the next
+    /// server.
+    pub fn close(&mut self, registry: &Registry) {
+        for mut listener in self.list.drain(..) {
+            // While somebody else holds it, closing it does not take it out of the poll.
+            let _ = registry.deregister(&mut listener.inner);
+        }
         self.retry_at = None;
     }
 
@@ -120,14 +173,19 @@ impl Listeners {
                 }
                 let listener = &mut self.list[number];
                 match listener.inner.accept() {
-                    Ok((stream, peer)) => match sockets.insert(registry, stream) {
-                        Ok(conn) => opened.push(Input::Opened {
-                            conn,
-                            peer,
-                            loopback: listener.address.ip().to_canonical().is_loopback(),
-                        }),
-                        Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
-                    },
+                    Ok((stream, peer)) => {
+                        if listener.is_given {
+                            // One that came before the listener had its options has inherited none. Where the peer is
+                            // gone already, reading will show it.
+                            let _ = set_options(&SockRef::from(&stream));
+                        }
+                        match sockets.insert(registry, stream) {
+                            Ok(conn) => {
+                                opened.push(Input::Opened { conn, peer, loopback: is_loopback(listener.address) });
+                            }
+                            Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
+                        }
+                    }
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => listener.ready = false,
                         _ if out_of_descriptors(&error) => {
@@ -162,12 +220,21 @@ impl Listeners {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    set_options(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// What every socket has. A listener's accepted sockets inherit it.
+fn set_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+}
+
+/// Does it reach this machine only?
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// EMFILE or ENFILE.
@@ -201,7 +268,7 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
         };
-        let socket = socket2::SockRef::from(&accepted);
+        let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
     }

@@ -1,9 +1,11 @@
 //! The engine's facts as lines of the log.
 
 use super::log::{Log, Throttle};
-use crate::conn::Ending;
+use crate::conn::{Ending, Kind};
 use crate::engine::Fact;
-use crate::types::Millis;
+use crate::types::{ConnId, Millis};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 
 /// Milliseconds in which a failing store gets one line.
 const SILENCE: u64 = 60_000;
@@ -13,12 +15,13 @@ const LONG_WAL: u64 = 16 << 20;
 
 pub struct Facts {
     store: Throttle,
+    reads: Throttle,
     wal: Throttle,
 }
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { store: Throttle::new(SILENCE), wal: Throttle::minute() }
+        Facts { store: Throttle::new(SILENCE), reads: Throttle::new(SILENCE), wal: Throttle::minute() }
     }
 }
 
@@ -33,24 +36,43 @@ impl Facts {
 
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
-            Fact::Closed { conn, peer, ending, websocket } => {
-                let kind = if websocket { "websocket" } else { "http" };
+            Fact::Closed { conn, peer, client, ending, kind } => {
+                let kind = match kind {
+                    Kind::Http => "http",
+                    Kind::WebSocket => "websocket",
+                    Kind::Events => "events",
+                };
                 let reason = words(ending);
-                log.info(
-                    "connection closed",
-                    &[("conn", &conn), ("peer", &peer), ("kind", &kind), ("reason", &reason)],
-                );
+                with_client(log, "connection closed", (conn, peer, client), [("kind", &kind), ("reason", &reason)]);
             }
-            Fact::Refused { conn, peer, status, detail } => {
-                log.info("refused", &[("conn", &conn), ("peer", &peer), ("status", &status), ("detail", &detail)]);
+            Fact::Refused { conn, peer, client, status, detail } => {
+                with_client(log, "refused", (conn, peer, client), [("status", &status), ("detail", &detail)]);
             }
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
                     log.error("the store takes no messages", &[("reason", &reason), ("lines_left_out", &left_out)]);
                 }
             }
+            Fact::StoreUnreadable { reason } => {
+                if let Some(left_out) = self.reads.pass(now) {
+                    log.error("the store cannot read", &[("reason", &reason), ("lines_left_out", &left_out)]);
+                }
+            }
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),
         }
+    }
+}
+
+/// One line about a connection: `client` stands beside `peer` where a proxy stands between.
+fn with_client(
+    log: &Log,
+    message: &str,
+    (conn, peer, client): (ConnId, SocketAddr, Option<IpAddr>),
+    [first, second]: [(&str, &dyn Display); 2],
+) {
+    match client {
+        None => log.info(message, &[("conn", &conn), ("peer", &peer), first, second]),
+        Some(client) => log.info(message, &[("conn", &conn), ("peer", &peer), ("client", &client), first, second]),
     }
 }
 

@@ -1,7 +1,10 @@
-//! Log lines on stderr: `TIME LEVEL message key=value`, one line each, whatever is in the values. A line that cannot be
-//! written is dropped and counted: a closed, full or stalled stderr neither ends nor holds up the loop.
+//! Log lines on stderr: `TIME LEVEL message key=value`, or one JSON object each; one line each, whatever is in the
+//! values. A line that cannot be written is dropped and counted: a closed, full or stalled stderr neither ends nor holds
+//! up the loop.
 
-use crate::config::LogLevel;
+mod json;
+
+use crate::config::{LogFormat, LogLevel};
 use crate::types::Millis;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::{self, Display, Write as _};
@@ -20,6 +23,7 @@ const LONGEST_VALUE: usize = 300;
 /// Where log lines go. Shared by reference; each thread may also have its own.
 pub struct Log {
     level: LogLevel,
+    format: LogFormat,
     out: Option<File>,
     /// Lines that could not be written since the last that could.
     lost: AtomicU64,
@@ -27,14 +31,25 @@ pub struct Log {
 
 impl Log {
     /// To standard error, lines of this level and more important ones.
-    pub fn stderr(level: LogLevel) -> Log {
+    pub fn stderr(level: LogLevel, format: LogFormat) -> Log {
         let out = io::stderr().as_fd().try_clone_to_owned().map(File::from).ok();
-        Log { level, out, lost: AtomicU64::new(0) }
+        Log { level, format, out, lost: AtomicU64::new(0) }
     }
 
     /// To a file, pipe or terminal.
-    pub fn to(level: LogLevel, out: File) -> Log {
-        Log { level, out: Some(out), lost: AtomicU64::new(0) }
+    pub fn to(level: LogLevel, format: LogFormat, out: File) -> Log {
+        Log { level, format, out: Some(out), lost: AtomicU64::new(0) }
+    }
+
+    /// Lines from now on are written so.
+    pub fn set(&mut self, level: LogLevel, format: LogFormat) {
+        self.level = level;
+        self.format = format;
+    }
+
+    /// Which lines are written, and how.
+    pub fn kind(&self) -> (LogLevel, LogFormat) {
+        (self.level, self.format)
     }
 
     /// Lines of this level are written. For a line whose values are costly to make.
@@ -66,13 +81,25 @@ impl Log {
         let Some(out) = &self.out else { return };
         let now = SystemTime::now();
         let mut lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 && put(out, &line(now, LogLevel::Warn, "log lines were lost", &[("lines", &lost)])) {
+        if lost > 0 && put(out, &self.line(now, LogLevel::Warn, "log lines were lost", &[("lines", &lost)])) {
             lost = 0;
         }
-        if lost > 0 || !put(out, &line(now, level, message, fields)) {
+        if lost > 0 || !put(out, &self.line(now, level, message, fields)) {
             self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
         }
     }
+
+    fn line(&self, at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
+        match self.format {
+            LogFormat::Text => line(at, level, message, fields),
+            LogFormat::Json => json::line(at, level, message, fields),
+        }
+    }
+}
+
+/// The line of JSON, with its newline, that a log in that format would have.
+pub fn json_line(level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
+    json::line(SystemTime::now(), level, message, fields)
 }
 
 /// Whether the line was written. Asks first whether it would block: stderr may be shared with others, so it cannot be

@@ -2,16 +2,23 @@
 //! carries out what it wants. It decides nothing about protocols; what a turn is can be read in [`Loop::turn`].
 
 mod accept;
+mod activation;
 mod clock;
 mod facts;
 pub mod log;
+pub mod memory;
+mod reload;
 mod setup;
 mod signals;
 mod sockets;
+mod supervisor;
 mod tokens;
 
 pub use accept::Listeners;
-pub use setup::{admission, conn_limits, connections_for, raise_open_files, run, store_bounds};
+pub use activation::given_listeners;
+pub use setup::{
+    RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
+};
 pub use tokens::WAKER;
 
 use std::io;
@@ -24,8 +31,10 @@ use crate::store::{Store, StoreEvent, StoreRequest};
 use crate::types::ConnId;
 use clock::Clock;
 use log::Log;
-use signals::{Signals, Wish};
+use reload::{Parts, Reload};
+use signals::{Asked, Signals, Wish};
 use sockets::{Read, Sockets, Written};
+use supervisor::Supervisor;
 use tokens::Source;
 
 /// Why the server ended other than by a wish to stop.
@@ -52,6 +61,8 @@ pub struct Loop<A> {
     clock: Clock,
     log: Log,
     facts: facts::Facts,
+    supervisor: Supervisor,
+    reload: Option<Reload>,
     /// The one read buffer: as long as a connection's share of a turn.
     buffer: Vec<u8>,
     /// Sockets with bytes that no further edge will announce.
@@ -93,6 +104,8 @@ impl<A: App> Loop<A> {
             clock: Clock::start(),
             log,
             facts: facts::Facts::default(),
+            supervisor: Supervisor::default(),
+            reload: None,
             buffer: vec![0; read_budget],
             ready: Vec::new(),
             writable: Vec::new(),
@@ -103,6 +116,18 @@ impl<A: App> Loop<A> {
             more: false,
             failure: None,
         })
+    }
+
+    /// Has this supervisor told what comes.
+    fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
+        self.supervisor = supervisor;
+        self
+    }
+
+    /// Has SIGHUP read the settings again. Without this, there are none to read.
+    pub fn reloading(mut self, reload: Reload) -> Loop<A> {
+        self.reload = Some(reload);
+        self
     }
 
     /// Turns until the server is told to stop, or cannot go on; either way in order, with the log on disk.
@@ -132,10 +157,15 @@ impl<A: App> Loop<A> {
     /// before the whole batch of events is dealt with, and nothing is told that is not stored.
     fn turn(&mut self) -> io::Result<Wish> {
         self.wait()?;
-        self.engine.handle(Input::Time(self.clock.now()));
-        let wish = self.sort_events();
+        let now = self.clock.now();
+        self.supervisor.turned(now.mono);
+        self.engine.handle(Input::Time(now));
+        let Asked { wish, reload } = self.sort_events();
         if wish == Wish::Now {
             return Ok(wish);
+        }
+        if reload {
+            self.reload(wish == Wish::Stop);
         }
         self.accept();
         self.read();
@@ -156,7 +186,8 @@ impl<A: App> Loop<A> {
         let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
             Some(Duration::ZERO)
         } else {
-            let due = [self.engine.deadline(), self.listeners.deadline()].into_iter().flatten().min();
+            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline()];
+            let due = due.into_iter().flatten().min();
             due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
         };
         self.more = false;
@@ -171,12 +202,12 @@ impl<A: App> Loop<A> {
     }
 
     /// Puts each event where it belongs. Flags are hints: a read or a write decides.
-    fn sort_events(&mut self) -> Wish {
-        let mut wish = Wish::Go;
+    fn sort_events(&mut self) -> Asked {
+        let mut asked = Asked { wish: Wish::Go, reload: false };
         for event in &self.events {
             match tokens::source(event.token()) {
                 Source::Waker => {}
-                Source::Signals => wish = self.signals.take(self.engine.is_stopping()),
+                Source::Signals => asked = self.signals.take(self.engine.is_stopping()),
                 Source::Listener(number) => self.listeners.ready(number),
                 Source::Socket { index, generation } => {
                     let Some((id, socket)) = self.sockets.find(index, generation) else { continue };
@@ -192,11 +223,29 @@ impl<A: App> Loop<A> {
                 }
             }
         }
-        wish
+        asked
+    }
+
+    /// Before anything is read in this turn: it is read within the new limits.
+    fn reload(&mut self, stops: bool) {
+        if stops || self.engine.is_stopping() {
+            return self.log.warn("stopping: the settings are not read again", &[]);
+        }
+        let Some(reload) = &mut self.reload else {
+            return self.log.warn("no settings to read again", &[]);
+        };
+        reload.run(&mut Parts {
+            engine: &mut self.engine,
+            store: &mut self.store,
+            listeners: &mut self.listeners,
+            log: &mut self.log,
+            buffer: &mut self.buffer,
+        });
     }
 
     fn stop(&mut self) {
-        self.listeners.close();
+        self.supervisor.stopping();
+        self.listeners.close(self.poll.registry());
         self.log.info("stopping", &[("connections", &self.engine.net.count())]);
         self.engine.handle(Input::Stop);
     }

@@ -1,38 +1,38 @@
 //! From settings to a running loop: limits of the system, store, listeners, engine.
 
+use std::fmt::Display;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
-use super::log::Log;
+use super::log::{self, Log};
+use super::reload::{self, Reload};
+use super::supervisor::Supervisor;
 use super::{Loop, ServeError, WAKER};
-use crate::api::{self, Access};
-use crate::config::Settings;
+use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
-use crate::engine::chat::{Chat, ChatLimits, Secrets};
+use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, Connections, Engine};
-use crate::http::authority::Origin;
 use crate::http::head::HeadLimits;
-use crate::hub::HubLimits;
-use crate::protocol;
 use crate::store::{Bounds, Store, StoreOptions};
 use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
-const RESERVED: u64 = 64;
+pub const RESERVED: u64 = 64;
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// Serves until a signal says stop.
+/// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
+/// At SIGHUP, `read` gives the settings that are to hold then.
 ///
 /// # Errors
 /// What was wrong at the start, or why it stopped by itself.
-pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let log = Log::stderr(settings.log.log_level);
+pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> Result<(), ServeError> {
+    let log = Log::stderr(settings.log.log_level, settings.log.log_format);
     let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
@@ -40,40 +40,54 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
-    let new_epoch = random(&start)?;
+    let new_epoch = random(start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
-    let listeners =
-        Listeners::bind(&settings.listening.listen, max_connections, poll.registry()).map_err(|error| start(&error))?;
+    let listeners = match given.is_empty() {
+        true => Listeners::bind(&settings.listening.listen, max_connections, poll.registry()),
+        false => Listeners::given(given, settings.listening.open, max_connections, poll.registry()),
+    };
+    let listeners = listeners.map_err(|error| start(&error))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
-        memory_room_bytes: settings.limits.tail_bytes,
-        memory_total_bytes: settings.limits.tail_bytes_total,
+        on_damage: settings.storage.on_damage,
         new_epoch,
-        new_token_key: random(&start)?,
+        new_token_key: random(start)?,
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
     let store = Store::open(options, move || drop(waker.wake())).map_err(|error| start(&error))?;
 
+    let access = chat::limits::access(&settings).map_err(|error| start(&error))?;
     let secrets = Secrets {
         token_key: store.token_key(),
-        salt: random(&start)?,
-        seed: u64::from_ne_bytes(random(&start)?),
+        salt: random(start)?,
+        seed: u64::from_ne_bytes(random(start)?),
         running: store.running_seconds(),
     };
-    let chat = chat(&settings, store.epoch().clone(), &secrets)?;
+    let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
+    let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
+    chat.note = store.note().map(str::to_owned);
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
     let addresses: Vec<SocketAddr> = listeners.addresses().collect();
     let server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
-        .map_err(|e| start(&format!("cannot watch signals: {e}")))?;
+        .map_err(|e| start(&format!("cannot watch signals: {e}")))?
+        .reloading(Reload::new(settings.clone(), open_files, read));
     // Not before signals are watched: whoever reads it may already send one.
     announce(&settings, &addresses, max_connections, open_files, &server.log);
-    server.run()
+    let (supervisor, unheard) = Supervisor::from_environment();
+    if let Some(reason) = unheard {
+        server.log.warn("the supervisor cannot be told", &[("reason", &reason)]);
+    }
+    for remark in server.store.remarks() {
+        server.log.warn(remark, &[]);
+    }
+    supervisor.ready();
+    server.supervised(supervisor).run()
 }
 
 fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) -> Result<[u8; N], ServeError> {
@@ -88,14 +102,31 @@ fn boot_id() -> String {
     id.trim().to_owned()
 }
 
-/// How much the store may keep, from the settings.
+/// What the store may take and keeps, from the settings.
 pub fn store_bounds(settings: &Settings) -> Bounds {
     let storage = &settings.storage;
     Bounds {
         max_database_size: storage.max_database_size,
+        keep_messages: storage.keep_messages,
+        keep_for: storage.keep_for,
         parked_max: u64::from(storage.parked_max),
         park_for: storage.park_for.div_ceil(1000),
+        memory_room_bytes: settings.limits.tail_bytes,
+        memory_total_bytes: settings.limits.tail_bytes_total,
     }
+}
+
+/// Whether a server can use these settings, as far as that shows without opening anything.
+///
+/// # Errors
+/// The line with which the server would refuse to start.
+pub fn check(settings: &Settings) -> Result<(), String> {
+    chat::limits::access(settings).map(drop)
+}
+
+/// The limit of open files that a server will have; `None` where there is none.
+pub fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 /// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.
@@ -119,23 +150,28 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
 
 fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usize, open_files: Option<u64>, log: &Log) {
     let mut text = String::new();
+    let version = env!("CARGO_PKG_VERSION");
     for address in addresses {
-        text.push_str(&format!(
-            "racerd {} listens on http://{address}/ and ws://{address}/rooms/lobby/ws?name=you\n",
-            env!("CARGO_PKG_VERSION")
-        ));
+        let (page, socket) = (format!("http://{address}/"), format!("ws://{address}/rooms/lobby/ws?name=you"));
+        match settings.log.log_format {
+            LogFormat::Text => text.push_str(&format!("racerd {version} listens on {page} and {socket}\n")),
+            LogFormat::Json => {
+                let fields: [(&str, &dyn Display); 3] = [("version", &version), ("page", &page), ("socket", &socket)];
+                text.push_str(&log::json_line(LogLevel::Info, "listening", &fields));
+            }
+        }
     }
     // A closed stdout is no reason not to serve.
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    let files = open_files.map_or("unlimited".to_owned(), |files| files.to_string());
+    let files: &dyn Display = open_files.as_ref().map_or(&"unlimited", |files| files);
     log.info(
         "started",
         &[
             ("data", &settings.storage.data.display()),
             ("durability", &settings.storage.durability.as_str()),
             ("max_connections", &max_connections),
-            ("open_files", &files),
+            ("open_files", files),
         ],
     );
     if settings.limits.max_connections as usize > max_connections {
@@ -177,44 +213,5 @@ pub fn admission(settings: &Settings) -> Admission {
         rate(limits.handshake_rate_per_address),
         rate(limits.handshake_rate),
     )
-}
-
-fn chat(settings: &Settings, epoch: crate::types::Epoch, secrets: &Secrets) -> Result<Chat, ServeError> {
-    let (limits, listening) = (&settings.limits, &settings.listening);
-    let hub = HubLimits {
-        rooms_per_session: limits.rooms_per_session as usize,
-        presence_max: limits.presence_max as usize,
-        page_bytes: limits.page_bytes,
-        page_messages: api::PAGE_MAX,
-        reads_in_flight: limits.reads_in_flight as usize,
-        delivery_budget: limits.delivery_budget as usize,
-        // Two of them fit into a queue.
-        batch_bytes: limits.queue_bytes / 2,
-        resume_within: settings.time.resume_within,
-        detached_max: limits.detached_max,
-    };
-    let chat = ChatLimits {
-        append_bytes: limits.append_bytes,
-        body_depth: limits.body_depth as usize,
-        requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
-        errors: Rate::new(limits.error_budget, 60_000, limits.error_budget),
-        welcome: protocol::server::Limits {
-            max_message_size: limits.max_message_size,
-            in_flight: limits.in_flight as usize,
-            rooms_per_session: limits.rooms_per_session as usize,
-            page_bytes: limits.page_bytes,
-            request_rate: limits.request_rate,
-            ping_period: settings.time.ping_period,
-            durability: settings.storage.durability,
-        },
-        resume_within: settings.time.resume_within,
-        park_for: settings.storage.park_for / 1000,
-    };
-    let mut origins = Vec::new();
-    for text in &listening.allow_origin {
-        let origin = Origin::parse(text);
-        origins.push(origin.ok_or_else(|| ServeError::Start(format!("--allow-origin {text}: {}", Origin::RULE)))?);
-    }
-    let access = Access { hosts: listening.host.clone(), origins };
-    Ok(Chat::new(hub, epoch, chat, access, secrets))
+    .trusting(settings.listening.trusted_proxy.clone())
 }

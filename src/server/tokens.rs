@@ -10,7 +10,7 @@ const GENERATION_BITS: u32 = usize::BITS - INDEX_BITS;
 /// Slots that a token can name; the last few are not sockets'.
 pub const MAX_SOCKETS: usize = (1usize << (INDEX_BITS - 1)) + ((1usize << (INDEX_BITS - 1)) - 1 - LISTENERS - 2);
 /// Listeners at most.
-pub const LISTENERS: usize = 64;
+pub const LISTENERS: usize = crate::config::MAX_LISTENERS;
 
 pub const WAKER: Token = Token(usize::MAX);
 pub const SIGNALS: Token = Token(usize::MAX - 1);

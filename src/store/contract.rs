@@ -9,7 +9,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{
+    Author, Body, ConnId, Digest, MemberId, Message, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
+};
 
 pub(super) const ALICE: Scope = Scope::Session(SessionId([1; 16]));
 pub(super) const BOB: Scope = Scope::Session(SessionId([2; 16]));
@@ -42,9 +44,16 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
     StoreOptions {
         path: directory.join("racerd.db"),
         durability,
-        bounds: Bounds { max_database_size: 1 << 30, parked_max: 5, park_for: 7 * 24 * 3600 },
-        memory_room_bytes: 64 << 20,
-        memory_total_bytes: 256 << 20,
+        bounds: Bounds {
+            max_database_size: 1 << 30,
+            memory_room_bytes: 64 << 20,
+            memory_total_bytes: 256 << 20,
+            keep_messages: 0,
+            keep_for: 0,
+            parked_max: 5,
+            park_for: 7 * 24 * 3600,
+        },
+        on_damage: OnDamage::Stop,
         new_epoch: [0x1a; 8],
         new_token_key: [0x3c; 32],
         boot_id: "this-boot".to_owned(),
@@ -380,6 +389,11 @@ fn of_too_many_parked_the_oldest_go() {
         bench.submit((0..200).map(|n| StoreRequest::Park(parked(n, 1))));
         let kept: Vec<u8> = (0..200).filter(|n| bench.claim(*n).is_some()).collect();
         assert_eq!(kept, [195, 196, 197, 198, 199]);
+        let bounds = Bounds { parked_max: 2, ..bench.store.bounds() };
+        bench.store.keep_within(bounds);
+        bench.submit((0..9).map(|n| StoreRequest::Park(parked(n, 1))));
+        let kept: Vec<u8> = (0..9).filter(|n| bench.claim(*n).is_some()).collect();
+        assert_eq!(kept, [7, 8], "a bound that is lowered holds from now on");
     });
 }
 

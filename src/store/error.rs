@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+/// What to do about damage that is met while running.
+pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
+                                  --on-damage salvage, or restore a backup";
+
 /// Why a store could not be opened. Prints as one line: what happened, where, what to do.
 #[derive(Debug)]
 pub enum OpenError {
@@ -16,6 +20,16 @@ pub enum OpenError {
     Foreign {
         path: PathBuf,
         what: &'static str,
+    },
+    /// It is racerd's, and it is damaged. It was not touched.
+    Damaged {
+        path: PathBuf,
+        what: String,
+    },
+    /// It is damaged, and what can be read of it could not be copied.
+    Salvage {
+        path: PathBuf,
+        why: String,
     },
     /// A newer racerd has written it. It was not touched.
     Newer {
@@ -76,6 +90,17 @@ impl fmt::Display for OpenError {
                 "{} is not a racerd database: {what}; it was not touched; give another file with --data",
                 path.display()
             ),
+            OpenError::Damaged { path, what } => write!(
+                f,
+                "{} is damaged: {what}; it was not touched; either run 'racerd salvage {} NEW', which copies what can be read \
+                 to NEW, or start with --on-damage salvage (RACERD_ON_DAMAGE=salvage), which does so by itself and keeps the \
+                 damaged file",
+                path.display(),
+                path.display()
+            ),
+            OpenError::Salvage { path, why } => {
+                write!(f, "cannot copy what can be read of {}: {why}; it was not touched", path.display())
+            }
             OpenError::Newer { path, version } => write!(
                 f,
                 "{} was written by a newer racerd (version {version} of the database, this one knows {}); it was not touched; update racerd",
@@ -121,3 +146,25 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+/// Why a command could not do to a database what it was asked for. Prints as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationError {
+    /// Asked for wrongly: names that are not there, or that are there already; a database in use.
+    Asked(String),
+    Failed(String),
+}
+
+impl From<OpenError> for OperationError {
+    fn from(error: OpenError) -> OperationError {
+        let text = error.to_string();
+        match error {
+            OpenError::Locked { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. }
+            | OpenError::StrayWal { .. }
+            | OpenError::NotAFile { .. } => OperationError::Asked(text),
+            _ => OperationError::Failed(text),
+        }
+    }
+}

@@ -87,6 +87,38 @@ impl Window {
         Some(Entry::decode(found).compare(body))
     }
 
+    /// The keys among them that make sense.
+    pub fn sensible(&self, is_sensible: impl Fn(&Entry) -> bool) -> Window {
+        let mut window = Window::default();
+        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
+        entries.iter().map(Entry::decode).filter(is_sensible).for_each(|entry| window.push(entry));
+        window
+    }
+
+    /// The newest seq and time that its keys know of.
+    pub fn newest(&self) -> Option<(Seq, WallMillis)> {
+        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
+        let entries = entries.iter().map(Entry::decode);
+        entries.map(|entry| (entry.seq, entry.at)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
+    }
+
+    /// The seqs that its keys stand for, oldest key first.
+    pub fn seqs(&self) -> impl Iterator<Item = Seq> {
+        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
+        entries.iter().map(|entry| Entry::decode(entry).seq)
+    }
+
+    /// The same keys for messages that have other seqs now; without those whose message is lost.
+    pub fn renumbered(&self, place: impl Fn(Seq) -> Option<Seq>) -> Window {
+        let mut window = Window::default();
+        for entry in self.bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(Entry::decode) {
+            if let Some(seq) = place(entry.seq) {
+                window.push(Entry { seq, ..entry });
+            }
+        }
+        window
+    }
+
     /// Takes a new key in; the oldest one goes when there are too many.
     pub fn push(&mut self, entry: Entry) {
         if self.bytes.len() >= WINDOW * ENTRY_BYTES {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::keys::{COMMON, Entry, Seen, Window};
+use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
     Append, Appended, Claimed, Outcome, Page, Parked, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest,
 };
@@ -22,6 +22,11 @@ const PARKED: usize = 100_000;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// What rooms and keys may take beside the messages, in bytes.
+pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
+    + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
+    + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
 /// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
 /// too large, then the oldest of all rooms. The newest message of the last append always stays.
@@ -94,10 +99,9 @@ impl MemoryLog {
         }
     }
 
-    /// The same log, which keeps at most so many parked sessions instead of 100,000.
-    pub fn with_parked_max(mut self, most: usize) -> MemoryLog {
-        self.parking.most = most;
-        self
+    /// Keeps at most so many parked sessions from now on, instead of 100,000; what is over goes when one more is parked.
+    pub fn keep_parked(&mut self, most: u64) {
+        self.parking.most = usize::try_from(most).unwrap_or(usize::MAX);
     }
 
     /// The same log as a later server finds it, where something has kept it: under this epoch.
@@ -107,6 +111,15 @@ impl MemoryLog {
 
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    /// Other bounds; what is over them goes at once.
+    pub fn keep_within(&mut self, room_bytes: usize, total_bytes: usize) {
+        self.room_bytes_max = room_bytes;
+        self.total_bytes_max = total_bytes;
+        for index in 0..self.rooms.len() {
+            self.make_room(index as u32);
+        }
     }
 
     /// Answers all requests in their order. Appends that follow each other are answered by one event.
@@ -377,6 +390,23 @@ mod tests {
             (page.oldest.0, page.messages.len(), page.head.0)
         });
         assert_eq!(kept, [(5, 0, 4), (3, 2, 4), (1, 4, 4), (1, 4, 4)]);
+    }
+
+    #[test]
+    fn lower_bounds_hold_at_once() {
+        let mut log = log(usize::MAX, usize::MAX);
+        for room in ["a", "b"] {
+            for n in 0..20 {
+                log.append(append(room, &body_of(100), n));
+            }
+        }
+        let kept =
+            |log: &MemoryLog| ["a", "b"].map(|room| log.read(read(room, Span::Newest, 100, 60_000)).messages.len());
+        log.keep_within(10 * (MESSAGE_BYTES + 100), usize::MAX);
+        assert_eq!((kept(&log), log.kept), ([10, 10], 20));
+        log.keep_within(usize::MAX, 15 * (MESSAGE_BYTES + 100));
+        assert_eq!((kept(&log), log.bytes), ([5, 10], 15 * (MESSAGE_BYTES + 100)));
+        assert_eq!(stored(&log.append(append("a", "1", 1)).outcome).seq, Seq(21));
     }
 
     #[test]

@@ -12,12 +12,13 @@ mod contract;
 
 use std::path::PathBuf;
 
-pub use error::OpenError;
+pub use error::{OpenError, OperationError};
 pub use memory::MemoryLog;
 pub use request::*;
+pub use sqlite::{Checked, Progress, Restored, Salvaged, backup, check, restore, salvage};
 
 use self::sqlite::Sqlite;
-use crate::types::{Durability, Epoch};
+use crate::types::{Durability, Epoch, OnDamage};
 
 /// Where the log is and what it may take.
 #[derive(Clone, Debug)]
@@ -26,10 +27,7 @@ pub struct StoreOptions {
     pub path: PathBuf,
     pub durability: Durability,
     pub bounds: Bounds,
-    /// Bytes of messages per room ...
-    pub memory_room_bytes: usize,
-    /// ... and in all that [`Durability::Memory`] keeps.
-    pub memory_total_bytes: usize,
+    pub on_damage: OnDamage,
     /// Random: the epoch, should a new one be needed.
     pub new_epoch: [u8; 8],
     /// Random: the key for session tokens, should the log have none yet.
@@ -38,12 +36,20 @@ pub struct StoreOptions {
     pub boot_id: String,
 }
 
-/// How much the database may keep.
+/// What the log may take and keeps: the part of [`StoreOptions`] that may change while running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
     /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
     pub max_database_size: u64,
+    /// Bytes of messages per room ...
+    pub memory_room_bytes: usize,
+    /// ... and in all that [`Durability::Memory`] keeps.
+    pub memory_total_bytes: usize,
+    /// Messages kept in each room; 0: all.
+    pub keep_messages: u64,
+    /// Milliseconds for which a message is kept, by the wall clock; 0: for ever.
+    pub keep_for: u64,
     /// Parked sessions.
     pub parked_max: u64,
     /// Seconds that racerd runs for which a parked session is kept, and the keys of a sender after their last use.
@@ -54,6 +60,7 @@ pub struct Bounds {
 /// answers with [`take`](Store::take). Neither blocks. How much may be waiting is bounded by who asks.
 pub struct Store {
     log: Log,
+    bounds: Bounds,
 }
 
 enum Log {
@@ -65,16 +72,51 @@ impl Store {
     /// Opens the log, or makes a new one. The store's threads call `wake` after each batch of events; the memory log
     /// does not. Takes a while where a disk is slow: call it before serving.
     pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Store, OpenError> {
+        let bounds = options.bounds;
         let log = match options.durability {
             Durability::Memory => {
                 let epoch = new_epoch(&options.new_epoch);
-                let log = MemoryLog::new(epoch, options.memory_room_bytes, options.memory_total_bytes);
-                let log = log.with_parked_max(usize::try_from(options.bounds.parked_max).unwrap_or(usize::MAX));
+                let mut log = MemoryLog::new(epoch, bounds.memory_room_bytes, bounds.memory_total_bytes);
+                log.keep_parked(bounds.parked_max);
                 Log::Memory { log: Box::new(log), token_key: options.new_token_key, events: Vec::new() }
             }
             Durability::Full | Durability::Normal => Log::Sqlite(Sqlite::open(&options, wake)?),
         };
-        Ok(Store { log })
+        Ok(Store { log, bounds })
+    }
+
+    /// Other bounds hold from now on. What a database has over them goes a little at a time; what memory has, at once.
+    pub fn keep_within(&mut self, bounds: Bounds) {
+        match &mut self.log {
+            Log::Memory { log, .. } => {
+                log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes);
+                log.keep_parked(bounds.parked_max);
+            }
+            Log::Sqlite(sqlite) => sqlite.keep_within(bounds),
+        }
+        self.bounds = bounds;
+    }
+
+    /// The bounds that hold.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// What the opening has found that somebody should read, a line each.
+    pub fn remarks(&self) -> &[String] {
+        match &self.log {
+            Log::Memory { .. } => &[],
+            Log::Sqlite(sqlite) => sqlite.remarks(),
+        }
+    }
+
+    /// What whoever asks whether the server is well should read, though it is: a damaged database lies beside the one in
+    /// use.
+    pub fn note(&self) -> Option<&str> {
+        match &self.log {
+            Log::Memory { .. } => None,
+            Log::Sqlite(sqlite) => sqlite.note(),
+        }
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -138,6 +180,14 @@ impl Store {
             Log::Memory { .. } => Ok(()),
             Log::Sqlite(sqlite) => sqlite.finish(),
         }
+    }
+}
+
+/// Bytes of memory that the log may take beside the messages that it was told to keep.
+pub fn fixed_bytes(durability: Durability) -> usize {
+    match durability {
+        Durability::Memory => memory::FIXED_BYTES,
+        Durability::Full | Durability::Normal => sqlite::FIXED_BYTES,
     }
 }
 

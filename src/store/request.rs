@@ -123,6 +123,8 @@ pub enum StoreEvent {
     Appended(Vec<Appended>),
     Page(Page),
     ReadFailed(ReadFailed),
+    /// Why a read failed, for the log: the answer itself is a [`ReadFailed`]. Appends go on.
+    Unreadable(String),
     Claimed(Claimed),
     /// The store could not look or could not write, so the row, if there is one, is still parked. The client may ask
     /// again, or the server go on with what the token says.
@@ -155,6 +157,8 @@ pub enum Outcome {
     },
     /// The key was seen before, with another body.
     KeyReused,
+    /// The database has reached the size that it may have, and nothing may go to make room. Nothing was stored.
+    Full,
     /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.
     Unavailable,
 }

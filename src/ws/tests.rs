@@ -1,77 +1,22 @@
 //! The codec against the rules, against any split of the same bytes, and against a plain tungstenite socket.
 
 use proptest::prelude::*;
-use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
 use super::*;
+use crate::fuzzing::ws_stream::{Seen, decode as decode_pieces, judge, masked};
 
 const LIMITS: Limits = Limits { max_message: 32 * 1024, max_fragments: 1000, binary: true };
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
+/// Feeds the bytes cut at these places; what came out until the end, a close or a violation.
+fn decode(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<Seen>, Option<Violation>) {
+    decode_pieces(pieces(bytes, cuts).into_iter(), limits)
 }
 
-/// Feeds the bytes in pieces; what came out until the end, a close or a violation.
-fn decode(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<Seen>, Option<Violation>) {
-    let mut decoder = Decoder::default();
-    let mut seen = Vec::new();
+fn pieces<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut ends: Vec<usize> = cuts.iter().map(|c| c % (bytes.len() + 1)).chain([bytes.len()]).collect();
     ends.sort_unstable();
-    let mut start = 0;
-    for end in ends {
-        let mut piece = bytes[start..end].to_vec();
-        start = end;
-        let mut input = &mut piece[..];
-        loop {
-            match decoder.next(input, limits) {
-                Err(violation) => return (seen, Some(violation)),
-                Ok((used, message)) => {
-                    let closed = matches!(message, Some(Message::Close(_)));
-                    let done = message.is_none();
-                    match message {
-                        Some(Message::Text(t)) => seen.push(Seen::Text(t.into_owned())),
-                        Some(Message::Binary(b)) => seen.push(Seen::Binary(b.into_owned())),
-                        Some(Message::Ping(p)) => seen.push(Seen::Ping(p.into_owned())),
-                        Some(Message::Pong) => seen.push(Seen::Pong),
-                        Some(Message::Close(c)) => seen.push(Seen::Close(c)),
-                        None => {}
-                    }
-                    if closed {
-                        return (seen, None);
-                    }
-                    if done {
-                        assert_eq!(used, input.len(), "all of the input is taken when more is needed");
-                        break;
-                    }
-                    input = &mut std::mem::take(&mut input)[used..];
-                }
-            }
-        }
-    }
-    (seen, None)
-}
-
-fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut out = vec![first];
-    match payload.len() {
-        n @ 0..126 => out.push(0x80 | n as u8),
-        n @ 126..65536 => {
-            out.push(0xfe);
-            out.extend((n as u16).to_be_bytes());
-        }
-        n => {
-            out.push(0xff);
-            out.extend((n as u64).to_be_bytes());
-        }
-    }
-    out.extend(mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m));
-    out
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(&ends).map(|(start, end)| &bytes[start..*end]).collect()
 }
 
 fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -199,49 +144,6 @@ fn close_reasons_are_cut_at_a_character() {
     assert_eq!(out, [0x88, 0]);
 }
 
-/// What a plain tungstenite socket makes of the same bytes.
-fn reference(bytes: &[u8]) -> (Vec<Seen>, bool) {
-    struct Memory(std::io::Cursor<Vec<u8>>);
-    impl std::io::Read for Memory {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            match self.0.read(buffer) {
-                Ok(0) => Err(std::io::ErrorKind::WouldBlock.into()),
-                other => other,
-            }
-        }
-    }
-    impl std::io::Write for Memory {
-        fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-            Ok(buffer.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let config =
-        WebSocketConfig::default().max_message_size(Some(LIMITS.max_message)).max_frame_size(Some(LIMITS.max_message));
-    let mut socket =
-        WebSocket::from_raw_socket(Memory(std::io::Cursor::new(bytes.to_vec())), Role::Server, Some(config));
-    let mut seen = Vec::new();
-    loop {
-        match socket.read() {
-            Ok(tungstenite::Message::Text(t)) => seen.push(Seen::Text(t.to_string())),
-            Ok(tungstenite::Message::Binary(b)) => seen.push(Seen::Binary(b.to_vec())),
-            Ok(tungstenite::Message::Ping(p)) => seen.push(Seen::Ping(p.to_vec())),
-            Ok(tungstenite::Message::Pong(_)) => seen.push(Seen::Pong),
-            Ok(tungstenite::Message::Close(frame)) => {
-                seen.push(Seen::Close(frame.map(|f| u16::from(f.code))));
-                return (seen, false);
-            }
-            Ok(tungstenite::Message::Frame(_)) => {}
-            Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return (seen, false);
-            }
-            Err(_) => return (seen, true),
-        }
-    }
-}
-
 /// A stream of frames that is mostly valid, with a fault here and there.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![
@@ -260,45 +162,17 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    /// Any split gives the same; and a plain tungstenite socket says the same.
     #[test]
-    fn any_split_gives_the_same(bytes in stream(), cuts in prop::collection::vec(any::<usize>(), 0..20)) {
-        prop_assert_eq!(decode(&bytes, &[], &LIMITS), decode(&bytes, &cuts, &LIMITS));
+    fn streams_of_frames(bytes in stream(), cuts in prop::collection::vec(any::<usize>(), 0..20)) {
+        judge(&bytes, pieces(&bytes, &cuts).into_iter(), &LIMITS);
     }
 
     #[test]
-    fn random_bytes_never_panic(
+    fn random_bytes(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         cuts in prop::collection::vec(any::<usize>(), 0..20),
     ) {
-        prop_assert_eq!(decode(&bytes, &[], &LIMITS), decode(&bytes, &cuts, &LIMITS));
-    }
-
-    /// Same messages or a refusal. We may refuse earlier (a fault is seen at the header, bad UTF-8 before the end), so
-    /// ours may end before the reference does; but where the reference refuses, so do we, and the messages agree.
-    #[test]
-    fn agrees_with_plain_tungstenite(bytes in stream(), cuts in prop::collection::vec(any::<usize>(), 0..8)) {
-        let (ours, violation) = decode(&bytes, &cuts, &LIMITS);
-        let (theirs, refused) = reference(&bytes);
-        if refused {
-            prop_assert!(violation.is_some());
-        }
-        let same_code = |a: &Seen, b: &Seen| match (a, b) {
-            // tungstenite turns a code it does not allow into 1002 and goes on; we refuse.
-            (Seen::Close(_), Seen::Close(_)) => true,
-            _ => a == b,
-        };
-        for (a, b) in ours.iter().zip(&theirs) {
-            prop_assert!(same_code(a, b), "{:?} {:?}", a, b);
-        }
-        match violation {
-            None => prop_assert_eq!(ours.len(), theirs.len()),
-            Some(_) => {
-                // Never more than the reference; and where it goes on behind ours, only by what is unfinished there.
-                prop_assert!(ours.len() <= theirs.len());
-                if !refused {
-                    prop_assert!(theirs.len() == ours.len() || matches!(theirs.last(), Some(Seen::Close(_))));
-                }
-            }
-        }
+        judge(&bytes, pieces(&bytes, &cuts).into_iter(), &LIMITS);
     }
 }

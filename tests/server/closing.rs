@@ -19,7 +19,7 @@ const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
 /// CASES 22: what may not be in a close frame is answered with 1002, a reason that is not UTF-8 with 1007.
 #[test]
 fn bad_close_frames_are_not_echoed() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let with = |bytes: Vec<u8>| {
         let mut raw = joined(&server);
         // What stands behind it is not obeyed.
@@ -41,7 +41,7 @@ fn bad_close_frames_are_not_echoed() {
 /// CASES 22: those that may be sent come back.
 #[test]
 fn a_close_is_answered_with_its_code() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4001, 4999]) {
         let mut raw = joined(&server);
         raw.send([close(code, b"why"), text(SEND)].concat());
@@ -71,7 +71,7 @@ fn a_close_is_answered_with_its_code() {
 /// CASES 24: nothing else need happen for the answer to go out.
 #[test]
 fn the_answer_to_a_close_is_sent_at_once() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let mut raw = joined(&server);
     let mut quiet = server.member("r2", "bob");
     quiet.sync();
@@ -118,7 +118,7 @@ fn read_to_the_end(raw: &mut Raw) -> (u16, Vec<Frame>) {
 /// CASES 24 and 27: a close that a peer asks for goes behind what is queued, and none of that is cut.
 #[test]
 fn a_close_behind_a_full_queue_comes_after_whole_frames() {
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     let mut raw = narrow(&server, 4096);
     raw.upgrade("/rooms/r1/ws?name=slow");
     raw.next_of("joined");
@@ -140,7 +140,7 @@ fn a_close_behind_a_full_queue_comes_after_whole_frames() {
 /// CASES 27: a close for cause waits behind no pile, cuts no frame, and is the last.
 #[test]
 fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     for (bytes, wanted) in [(frame(0x82, b"x"), 1003), (frame(0x81, &[b' '; 33_000]), 1009), (frame(0x83, b""), 1002)] {
         let mut raw = narrow(&server, 4096);
         raw.upgrade("/rooms/r1/ws?name=slow&presence=off");
@@ -160,7 +160,7 @@ fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
 /// CASES 26: whatever the peer does after our close frame, the connection ends within the named bound.
 #[test]
 fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     let mut observer = server.member("r1", "observer");
     let before = server.descriptors();
     let cause = frame(0x82, b"x");
@@ -207,7 +207,7 @@ fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
 /// A peer that takes no byte: its close frame stays unheard, and after `write_wait` it is gone.
 #[test]
 fn a_peer_that_takes_nothing_is_gone_after_write_wait() {
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "500ms"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "500ms"]);
     let before = server.descriptors();
     let mut raw = narrow(&server, 4096);
     raw.upgrade("/rooms/r1/ws?name=slow&presence=off");
@@ -219,7 +219,7 @@ fn a_peer_that_takes_nothing_is_gone_after_write_wait() {
 
 #[test]
 fn a_client_that_reads_late_still_reads_the_code() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     // It sends a megabyte behind the fault before it looks.
     let mut raw = joined(&server);
     raw.send([frame(0x82, b"x"), text(SEND).repeat(25_000)].concat());
@@ -243,7 +243,7 @@ fn a_client_that_reads_late_still_reads_the_code() {
 /// CASES 27: what is said and the close come in one read; `bye` is whole and before it.
 #[test]
 fn bye_comes_before_the_close_of_a_shutdown() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::without_grace(&[]);
     let mut raw = joined(&server);
     server.signal(rustix::process::Signal::TERM);
     let (code, frames) = read_to_the_end(&mut raw);
@@ -257,7 +257,7 @@ fn bye_comes_before_the_close_of_a_shutdown() {
 
 #[test]
 fn an_end_without_a_close_frame_leaves_nothing_behind() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let before = server.descriptors();
     let ended = joined(&server);
     ended.stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -275,7 +275,7 @@ fn an_end_without_a_close_frame_leaves_nothing_behind() {
 
 #[test]
 fn a_closed_connection_has_one_line_in_the_log_with_its_reason() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let mut raw = joined(&server);
     raw.send(frame(0x82, b"x"));
     raw.closed_with();

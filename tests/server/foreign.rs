@@ -1,5 +1,6 @@
-//! Clients that others have written: Python's websockets and Node's ws, in one room.
+//! Clients that others have written: Python's websockets and Node's ws, in one room; Node's eventsource.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -47,4 +48,39 @@ fn python_and_node_talk_to_each_other() {
     eventually("four closed in order", || server.log().matches("closed by the peer with 4321").count() == 4);
     let kept: Vec<Value> = server.history("foreign").iter().map(|m| m["body"].clone()).collect();
     assert!(kept.iter().eq(heard[0].as_array().unwrap().iter().map(|message| &message[2])));
+}
+
+/// A client of event streams that mends its connection by itself, as browsers do: over a restart it misses nothing, and
+/// hears nothing twice.
+#[test]
+fn an_event_source_goes_on_by_itself() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.post("/rooms/r/messages", "0").status, 201);
+    let mut child = Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/events.mjs"))
+        .arg(format!("http://{}/rooms/r/events?last=1", server.address))
+        .env("RACERD_NODE_PATH", environment("RACERD_NODE_PATH"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node; run tests/run, which installs it");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("the client goes on").expect("a line");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    assert_eq!(next(), json!(["joined", true]));
+    assert_eq!(next(), json!(["message", 0]));
+    assert_eq!(server.post("/rooms/r/messages", "[1,\n\n2,\r\n3,\r4]").status, 201);
+    assert_eq!(next(), json!(["message", [1, 2, 3, 4]]));
+    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(next(), json!(["bye", null]));
+    server.restart();
+    for body in ["\"while it was away\"", "\"end\""] {
+        assert_eq!(server.post("/rooms/r/messages", body).status, 201);
+    }
+    assert_eq!(next(), json!(["joined", true]));
+    assert_eq!(next(), json!(["message", "while it was away"]));
+    assert_eq!(next(), json!(["message", "end"]));
+    assert!(child.wait().expect("a child").success());
 }

@@ -48,7 +48,7 @@ fn walk(count: u64, mut page: impl FnMut(&str, u64) -> Value) {
 #[test]
 fn pages_have_no_gap_and_no_repeat() {
     const COUNT: u64 = 120;
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     let mut writer = server.member("long", "writer");
     for id in 1..=COUNT {
         // Every seventh is so long that pages are cut by bytes before they are full.
@@ -81,7 +81,7 @@ fn pages_have_no_gap_and_no_repeat() {
 
 #[test]
 fn joining_with_history() {
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     let mut writer = server.member("past", "writer");
     for id in 1..=300 {
         writer.say(id, json!(id));
@@ -114,7 +114,7 @@ fn joining_with_history() {
 
 #[test]
 fn sent_twice_stored_once() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::without_grace(&[]);
     let mut raw = server.socket("/rooms/keys/ws?name=a");
     let send =
         |id: u64, key: &str, body: &str| text(&json!({"type": "send", "id": id, "key": key, "body": body}).to_string());
@@ -160,7 +160,7 @@ fn sent_twice_stored_once() {
 #[test]
 fn following_a_room_over_lost_connections() {
     const COUNT: u64 = 2000;
-    let server = Server::start(&["--request-rate", "0", "--handshake-rate", "0", "--page-bytes", "2000"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--handshake-rate", "0", "--page-bytes", "2000"]);
     let epoch = server.get("/rooms/news/messages").json()["epoch"].as_str().unwrap().to_owned();
     let writing = AtomicBool::new(true);
     thread::scope(|scope| {

@@ -50,6 +50,8 @@ fn each_route_answers_its_methods_and_405_says_which() {
     let all = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
     for (path, get, allow) in [
         ("/", 200, "GET, HEAD, OPTIONS"),
+        ("/rooms/r1", 200, "GET, HEAD, OPTIONS"),
+        ("/racerd.js", 200, "GET, HEAD, OPTIONS"),
         ("/healthz", 200, "GET, HEAD, OPTIONS"),
         ("/readyz", 200, "GET, HEAD, OPTIONS"),
         ("/rooms/r1/members", 200, "GET, HEAD, OPTIONS"),
@@ -105,10 +107,6 @@ fn an_answer_says_that_it_is_true_now_only_and_how_long_it_is() {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
     assert!(answer.header("date").is_some_and(|date| date.ends_with(" GMT")));
-    let home = server.get("/");
-    assert!(home.body.contains("/rooms/{room}/ws"), "{home:?}");
-    assert_eq!(home.header("referrer-policy"), Some("no-referrer"));
-    assert!(home.header("content-security-policy").is_some_and(|policy| policy.contains("frame-ancestors 'none'")));
     assert_eq!(server.get("/readyz").json(), json!({"ready": true}));
 }
 
@@ -131,7 +129,8 @@ fn paths_are_decoded_once_and_judged_afterwards() {
         "/rooms/a%00b/ws",
         "/rooms/a%20b/ws",
         "/rooms//ws",
-        "/rooms/ws",
+        "/rooms/",
+        "/rooms/a/b",
         "/rooms/caf%C3%A9/ws",
         "/rooms/a+b/messages",
         long.as_str(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
 
 use crate::support::*;
@@ -76,7 +76,7 @@ fn a_port_scan_leaves_nothing_behind() {
             raw
         },
     ];
-    let server = Server::start(&["--handshake-rate", "0", "--log-level", "warn"]);
+    let server = Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn"]);
     let mut watcher = server.member("watch", "watcher");
     let before = server.descriptors();
     for _ in 0..200 {
@@ -93,7 +93,7 @@ fn a_port_scan_leaves_nothing_behind() {
 
 #[test]
 fn half_closed_sockets_end() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let before = server.descriptors();
     let mut watcher = server.member("half", "watcher");
     let shut = |raw: &Raw| raw.stream.shutdown(Shutdown::Write).expect("a socket");
@@ -139,8 +139,16 @@ fn half_closed_sockets_end() {
 
 #[test]
 fn an_idle_server_sleeps() {
-    let server =
-        Server::start(&["--header-timeout", "1h", "--keep-alive", "1h", "--ping-period", "1h", "--pong-wait", "2h"]);
+    let server = Server::without_grace(&[
+        "--header-timeout",
+        "1h",
+        "--keep-alive",
+        "1h",
+        "--ping-period",
+        "1h",
+        "--pong-wait",
+        "2h",
+    ]);
     let members: Vec<Client> = (0..50).map(|i| server.member("idle", &format!("m{i}"))).collect();
     let _between_requests = {
         let mut raw = server.raw();
@@ -161,7 +169,7 @@ fn an_idle_server_sleeps() {
 /// Whoever takes the slot of one that is gone gets nothing that was meant for it.
 #[test]
 fn the_next_in_a_slot_gets_nothing_of_the_one_before() {
-    let server = Server::start(&["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"]);
     let talking = AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -243,7 +251,7 @@ fn the_limit_of_open_files() {
 
 #[test]
 fn the_limit_of_connections() {
-    let server = Server::start(&["--max-connections", "10"]);
+    let server = Server::without_grace(&["--max-connections", "10"]);
     eventually("the limit in the log", || server.log().contains("max_connections=10"));
     beyond_the_limit(&server, 10, "the connection limit is reached");
 }
@@ -251,7 +259,7 @@ fn the_limit_of_connections() {
 /// EMFILE although there should be room: somebody took descriptors away.
 #[test]
 fn no_descriptor_left() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let pid = Pid::from_raw(server.pid() as i32);
     let now = server.descriptors() as u64 + 5;
     let few = Rlimit { current: Some(now), maximum: Some(now) };
@@ -262,7 +270,7 @@ fn no_descriptor_left() {
 /// Two who never stop writing; the others are served, and timers fire.
 #[test]
 fn busy_sockets_leave_time_for_the_others() {
-    let server = Server::start(&["--request-rate", "0", "--header-timeout", "1s"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--header-timeout", "1s"]);
     let flooding = AtomicBool::new(true);
     thread::scope(|scope| {
         for room in ["flood-1", "flood-2"] {
@@ -297,10 +305,14 @@ fn busy_sockets_leave_time_for_the_others() {
     });
 }
 
+/// CASES 71: nothing of a long message stays with the connection that it came by.
 #[test]
 fn an_idle_connection_costs_little_memory() {
-    const COUNT: u64 = 500;
-    let server = Server::start(&["--handshake-rate", "0", "--log-level", "warn"]);
+    const COUNT: u64 = 1000;
+    // The test has ends of its own.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("as many as may be");
+    let server = Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn"]);
     let warm: Vec<Client> = (0..20).map(|_| server.member("warm", "x")).collect();
     drop(warm);
     let before = server.rss();
@@ -309,20 +321,41 @@ fn an_idle_connection_costs_little_memory() {
     assert!(each < 4096, "{each} bytes for each idle connection");
     // One long message each; then all of them are idle again.
     let idle = server.rss();
-    let long = "x".repeat(30_000);
+    let long = "x".repeat(32_000);
     for client in &mut sockets {
         client.say(1, json!(long));
         client.next_of("message");
     }
     // What SQLite's caches and the allocator keep is not by connection.
     let kept = server.rss().saturating_sub(idle);
-    assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 30 KB");
+    assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 32 KB");
+}
+
+/// CASES 71: what is kept of a read is copied out of it, so that a short message keeps no long buffer alive.
+#[test]
+fn a_short_message_that_came_with_a_long_one_costs_little_memory() {
+    const COUNT: usize = 2000;
+    let server = Server::without_grace(&["--durability", "memory", "--tail-bytes", "8MiB", "--request-rate", "0"]);
+    let mut sender = server.socket("/rooms/r/ws");
+    let long = json!({"type": "signal", "body": "x".repeat(32_000)}).to_string();
+    let short = |id: usize| json!({"type": "send", "id": id, "body": "y".repeat(100)}).to_string();
+    let mut both = |id: usize| {
+        sender.send([text(&long), text(&short(id))].concat());
+        assert_eq!(sender.next_of("ack")["id"], id);
+    };
+    both(0);
+    let before = server.rss();
+    (1..COUNT).for_each(both);
+    let kept = server.rss().saturating_sub(before) as usize;
+    // The messages with all about them: some 300 bytes each. The reads that they came with: 64 MB.
+    assert!(kept < COUNT * 2048, "{kept} bytes for {COUNT} messages of 100 bytes");
+    assert_eq!(server.history("r").len(), COUNT);
 }
 
 /// The end of one connection in the middle of everything is told to the others once.
 #[test]
 fn a_reset_is_seen_by_the_others() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let mut watcher = server.member("seen", "watcher");
     let victim = server.socket("/rooms/seen/ws?name=victim");
     assert_eq!(watcher.next_of("presence")["count"], 2);

@@ -2,17 +2,28 @@
 //! protocols by hand, byte for byte.
 
 mod access;
+mod activation;
 mod closing;
 mod command;
+mod event_stream;
+mod events;
 mod flood;
 mod foreign;
+mod forwarded;
 mod frames;
 mod handshake;
 mod history;
+mod hostile;
 mod http;
 mod json;
+mod keeping;
 mod lifecycle;
+mod packaging;
+mod page;
+mod proxies;
+mod restart;
 mod rooms;
+mod settings;
 mod slow;
 mod stopping;
 mod storage;

@@ -8,7 +8,7 @@ use crate::support::*;
 
 #[test]
 fn two_clients_talk_and_a_restart_keeps_the_talk() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::without_grace(&[]);
     let mut ann = server.member("lobby", "ann");
     let mut bob = server.member("lobby", "bob");
     let ack = ann.say(1, json!("hello"));
@@ -29,7 +29,7 @@ fn two_clients_talk_and_a_restart_keeps_the_talk() {
 
 #[test]
 fn two_requests_for_one_room_id_make_one_entry() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let mut first = server.client("/rooms/one/ws?name=first");
     assert_eq!(first.next_of("joined")["members"], 1);
     // The second by another way: a socket that is in no room yet, and an escaped spelling of the id.
@@ -65,7 +65,7 @@ fn all_say_and_hear_the_same(clients: Vec<Client>, room: &str) {
 
 #[test]
 fn concurrent_requests_for_one_room_id_make_one_entry() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     for round in 0..3 {
         // `last` makes each join wait for an answer of the store, so that they meet there, too.
         let room = format!("joined-{round}");
@@ -93,7 +93,7 @@ fn concurrent_requests_for_one_room_id_make_one_entry() {
 
 #[test]
 fn concurrent_exits_leave_no_room_behind() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     for round in 0..6 {
         let room = format!("exits-{round}");
         let path = format!("/rooms/{room}/ws");
@@ -136,7 +136,7 @@ fn concurrent_exits_leave_no_room_behind() {
 fn everyone_hears_the_same_order_under_several_writers() {
     const WRITERS: u64 = 4;
     const EACH: u64 = 100;
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     let clients: Vec<Client> = (0..WRITERS + 3).map(|i| server.member("busy", &format!("c{i}"))).collect();
     let heard = at_once(clients, |index, mut client| {
         let writes = (index as u64) < WRITERS;
@@ -180,7 +180,7 @@ fn everyone_hears_the_same_order_under_several_writers() {
 
 #[test]
 fn signals_reach_the_others_and_nobody_else() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     let mut ann = server.member("hall", "ann");
     let mut others = [server.member("hall", "bob"), server.member("hall", "eve")];
     let mut outsider = server.member("other", "out");
@@ -211,7 +211,7 @@ fn signals_reach_the_others_and_nobody_else() {
 
 #[test]
 fn one_socket_in_many_rooms() {
-    let server = Server::start(&["--rooms-per-session", "5"]);
+    let server = Server::without_grace(&["--rooms-per-session", "5"]);
     let mut many = server.client("/ws?name=many");
     let rooms = ["a", "b", "c", "d", "e"];
     for (id, room) in rooms.iter().enumerate() {
@@ -247,7 +247,7 @@ fn one_socket_in_many_rooms() {
 /// A leaves, B makes the room anew, A's socket ends: B's room stays.
 #[test]
 fn the_late_end_of_one_member_leaves_the_room_of_others_alone() {
-    let server = Server::start(&[]);
+    let server = Server::without_grace(&[]);
     for (round, leaves_twice) in [(0, false), (1, true)] {
         let room = format!("room-{round}");
         let mut a = server.client("/ws?name=a");
@@ -275,7 +275,7 @@ fn the_late_end_of_one_member_leaves_the_room_of_others_alone() {
 
 #[test]
 fn leaving_and_joining_in_the_same_turn() {
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::without_grace(&["--request-rate", "0"]);
     for round in 0..30 {
         let room = format!("turn-{round}");
         let join = json!({"type": "join", "id": 1, "room": room});
@@ -302,7 +302,7 @@ fn leaving_and_joining_in_the_same_turn() {
 /// Whatever fails before the join, and whoever is gone before it is answered, leaves no room and no member.
 #[test]
 fn requests_that_come_to_nothing_make_no_room() {
-    let server = Server::start(&["--handshake-rate", "0", "--log-level", "warn"]);
+    let server = Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn"]);
     let round = |from: usize, to: usize| {
         for n in from..to {
             let refused = handshake(&format!("/rooms/r{n}/ws"), "").replace("Version: 13", "Version: 9");

@@ -235,6 +235,8 @@ fn a_full_database_refuses_and_lives() {
         };
         more += u64::from(value["type"] == "ack");
     }
+    // What came as one batch may have been refused as one, and the last few have fitted: one by one to the end.
+    more += fill(&mut sender, 2000);
     refuses_and_lives(&server, &mut sender, &mut observer, stored + more);
     assert_eq!(server.stop().code(), Some(0));
     // Given more, it goes on where it was.
@@ -298,6 +300,49 @@ fn a_full_disk_refuses_and_recovers() {
     }
     assert_eq!(server.history("full").len() as u64, ack["seq"].as_u64().unwrap());
     assert_eq!(server.log().matches("takes messages again").count(), 1);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// The disk fails with another error than being full: a limit on the size of files, which the test sets and lifts.
+#[test]
+fn an_error_of_the_disk_refuses_and_recovers() {
+    let folder = Folder::new();
+    let serve = Server::command(&folder, "127.0.0.1:0", &["--request-rate", "0"]);
+    let mut command = Command::new("sh");
+    // Else the signal that comes with the error ends it.
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(serve.get_program()).args(serve.get_args());
+    let mut server = Server::start_as(folder, command);
+    let limit = |bytes: Option<u64>| {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Pid::from_raw(server.child.id() as i32), Resource::Fsize, limit).expect("a limit");
+    };
+    let mut observer = server.member("full", "observer");
+    let mut sender = server.member("full", "sender");
+    assert_eq!(sender.say(1, json!("before"))["seq"], 1);
+    limit(Some(1));
+    for id in 2..20 {
+        sender.send(json!({"type": "send", "id": id, "key": format!("k{id}"), "body": id}));
+        loop {
+            let value = sender.next().expect("it stays open");
+            assert_ne!(value["type"], "ack");
+            if value["type"] == "error" {
+                assert_eq!((&value["id"], &value["code"]), (&json!(id), &json!("storage_unavailable")));
+                break;
+            }
+        }
+    }
+    heard_exactly(&mut observer, 1, 1);
+    let ready = server.get("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("disk reports errors"), "{ready:?}");
+    assert_eq!(server.history("full").len(), 1);
+    limit(None);
+    within(LOOK, "readiness", || server.get("/readyz").status == 200);
+    for id in 2..20 {
+        sender.send(json!({"type": "send", "id": id, "key": format!("k{id}"), "body": id}));
+        assert_eq!(sender.next_of("ack")["seq"], id, "each once, without a gap");
+    }
+    heard_exactly(&mut observer, 2, 19);
     assert_eq!(server.stop().code(), Some(0));
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Barrier;
@@ -54,6 +55,11 @@ impl Server {
         Server::start_in(Folder::new(), "127.0.0.1:0", arguments)
     }
 
+    /// The same, where a client that drops leaves at once: for tests of what its end leaves behind.
+    pub fn without_grace(arguments: &[&str]) -> Server {
+        Server::start(&[&["--resume-within", "0s"], arguments].concat())
+    }
+
     pub fn start_in(folder: Folder, listen: &str, arguments: &[&str]) -> Server {
         let (child, address) = spawn(&folder, listen, arguments);
         Server { child, address, folder, arguments: arguments.iter().map(|a| a.to_string()).collect() }
@@ -62,6 +68,12 @@ impl Server {
     /// Runs this command, which must become a racerd (`exec`) with its database in the folder.
     pub fn start_as(folder: Folder, command: Command) -> Server {
         let (child, address) = spawn_as(&folder, command);
+        Server { child, address, folder, arguments: Vec::new() }
+    }
+
+    /// The same with this descriptor as its standard input.
+    pub fn start_given(folder: Folder, command: Command, given: OwnedFd) -> Server {
+        let (child, address) = spawn_with(&folder, command, Stdio::from(given));
         Server { child, address, folder, arguments: Vec::new() }
     }
 
@@ -74,7 +86,11 @@ impl Server {
 
     /// The binary, in an environment that sets nothing for it.
     pub fn program() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_racerd"));
+        Server::clean(Command::new(env!("CARGO_BIN_EXE_racerd")))
+    }
+
+    /// A command in an environment that sets nothing for racerd.
+    pub fn clean(mut command: Command) -> Command {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
             command.env_remove(name);
         }
@@ -251,9 +267,13 @@ fn spawn(folder: &Folder, listen: &str, arguments: &[&str]) -> (Child, SocketAdd
     spawn_as(folder, Server::command(folder, listen, arguments))
 }
 
-fn spawn_as(folder: &Folder, mut command: Command) -> (Child, SocketAddr) {
+fn spawn_as(folder: &Folder, command: Command) -> (Child, SocketAddr) {
+    spawn_with(folder, command, Stdio::null())
+}
+
+fn spawn_with(folder: &Folder, mut command: Command, input: Stdio) -> (Child, SocketAddr) {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
+    let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     stdout.read_line(&mut line).expect("a line");
@@ -518,6 +538,8 @@ impl Client {
                 }
                 Ok(tungstenite::Message::Close(_)) => return None,
                 Ok(_) => {}
+                // A machine that was halted for a moment interrupts reads that have a time limit.
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("reading failed: {error}"),
             }
         }

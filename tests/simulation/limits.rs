@@ -28,6 +28,9 @@ pub struct Limits {
     pub rooms_per_session: usize,
     pub presence_max: usize,
     pub reads_in_flight: usize,
+    /// Of a room, and of all; 0 for none.
+    pub tail_bytes: usize,
+    pub tail_bytes_total: usize,
     pub delivery_budget: usize,
     pub detached_max: usize,
     pub parked_max: usize,
@@ -63,6 +66,7 @@ impl Limits {
         let is_kept = random.coin();
         let room_bytes = if is_kept { usize::MAX } else { magnitude(random, 1024, 32_768) };
         let total_bytes = if is_kept || random.coin() { usize::MAX } else { room_bytes * 2 };
+        let tail_bytes = if random.below(4) == 0 { 0 } else { magnitude(random, 512, 65_536) };
         Limits {
             durability: *random.pick(&[Durability::Full, Durability::Full, Durability::Normal, Durability::Memory]),
             max_message,
@@ -76,6 +80,8 @@ impl Limits {
             rooms_per_session: magnitude(random, 1, 16),
             presence_max: magnitude(random, 1, 128) - 1,
             reads_in_flight: magnitude(random, 1, 8),
+            tail_bytes,
+            tail_bytes_total: tail_bytes.saturating_mul(2),
             delivery_budget: magnitude(random, 1, 1000),
             detached_max: magnitude(random, 1, 128) - 1,
             parked_max: magnitude(random, 1, 1024),
@@ -121,6 +127,8 @@ impl Limits {
             page_bytes: self.page_bytes,
             page_messages: self.page_messages,
             reads_in_flight: self.reads_in_flight,
+            tail_bytes: self.tail_bytes,
+            tail_bytes_total: self.tail_bytes_total,
             delivery_budget: self.delivery_budget,
             batch_bytes: self.batch_bytes(),
             resume_within: self.resume_within,

@@ -54,8 +54,9 @@ pub struct Store {
 
 fn new_disk(limits: &Limits, random: &mut Random) -> Disk {
     let epoch = format!("{:016x}", random.next());
-    let log = MemoryLog::new(Epoch(epoch.as_str().into()), limits.room_bytes, limits.total_bytes);
-    Disk { log: log.with_parked_max(limits.parked_max), epoch, token_key: random.bytes(), running: 0 }
+    let mut log = MemoryLog::new(Epoch(epoch.as_str().into()), limits.room_bytes, limits.total_bytes);
+    log.keep_parked(limits.parked_max as u64);
+    Disk { log, epoch, token_key: random.bytes(), running: 0 }
 }
 
 impl Store {

@@ -1,10 +1,14 @@
 //! The chat behind the connections: requests to the hub and the store, and their answers back. The order of things is
 //! here and in the hub, once: committed, then acknowledged, then fanned out.
 
+mod encoding;
+pub mod limits;
 mod outbox;
 mod requests;
 mod sessions;
+mod streams;
 
+use encoding::{named, object};
 use outbox::Outbox;
 use sessions::Resuming;
 
@@ -13,7 +17,8 @@ use std::collections::HashMap;
 use super::app::App;
 use super::{Connections, Fact};
 use crate::api::{Access, answers};
-use crate::conn::{Ending, Rate};
+use crate::config::Settings;
+use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -73,6 +78,8 @@ pub struct Chat {
     /// Why the store takes nothing, if it does not.
     unavailable: Option<String>,
     is_stopping: bool,
+    /// What whoever asks whether the server is ready is told beside that it is.
+    pub note: Option<String>,
 }
 
 impl Chat {
@@ -92,12 +99,18 @@ impl Chat {
             undecided_bytes: 0,
             unavailable: None,
             is_stopping: false,
+            note: None,
         }
     }
 
     /// Appends that were taken and are not decided, and the bytes of their bodies.
     pub fn undecided(&self) -> (usize, usize) {
         (self.undecided, self.undecided_bytes)
+    }
+
+    /// What it keeps within beside the hub's limits, and who may ask.
+    pub fn limits(&self) -> (&ChatLimits, &Access) {
+        (&self.limits, &self.access)
     }
 
     /// Why `/readyz` says 503, if it does.
@@ -117,6 +130,13 @@ impl Chat {
 }
 
 impl App for Chat {
+    fn configure(&mut self, settings: &Settings) -> Result<(), String> {
+        self.access = limits::access(settings)?;
+        self.hub.keep_within(limits::hub(settings));
+        self.limits = limits::chat(settings);
+        Ok(())
+    }
+
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
         self.http_request(net, conn, &request, &body);
     }
@@ -167,6 +187,7 @@ impl App for Chat {
                 let now = net.now().mono;
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
             }
+            StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {
@@ -225,20 +246,20 @@ impl App for Chat {
     }
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
-        // Spread, so that everyone's return is no stampede.
-        let reconnect = 250 + self.random.next() % 1500;
-        self.tell(net, conn, |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
+        // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
+        // in any case. Nobody comes before the next server may be there.
+        let reconnect = 250 + self.random.next() % (1000 + net.return_time());
+        if net.get(conn).and_then(Connection::attached).is_some_and(|(_, form)| form == Form::Events) {
+            streams::retry_after(net, conn, reconnect);
+        }
+        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
     }
 }
 
 impl Chat {
-    /// Queues one JSON object for one socket.
-    fn tell(&self, net: &mut Connections, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        net.push_frames(conn, |out| {
-            let mark = crate::ws::begin_text(out);
-            write(out);
-            crate::ws::end_text(out, mark);
-        });
+    /// Queues one JSON object of this type for one client.
+    fn tell(&self, net: &mut Connections, conn: ConnId, kind: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        net.push_own(conn, |form, out| object(form, named(kind), out, write));
     }
 
     /// The room that a request means: the one it names, or the one that the socket was opened on.

@@ -36,7 +36,7 @@ impl Chat {
     }
 
     pub(super) fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
-        self.tell(net, conn, |out| server::error(out, refusal));
+        self.tell(net, conn, "error", |out| server::error(out, refusal));
         let now = net.now().mono;
         if refusal.code.is_clients_fault()
             && let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut())
@@ -99,13 +99,13 @@ impl Chat {
                 }
                 let (count, members, more) = self.hub.roster(&room);
                 let roster = Roster { count, members: &members, more };
-                self.tell(net, conn, |out| server::members(out, id, &room, &roster));
+                self.tell(net, conn, "members", |out| server::members(out, id, &room, &roster));
                 Ok(())
             }
             Command::Resume { session, cursors } => self.resume(net, conn, id, &session, cursors),
             Command::Ping => {
                 let token = self.fresh_token(session, net.now().mono);
-                self.tell(net, conn, |out| server::pong(out, id, token.as_deref(), self.hub.heads(session)));
+                self.tell(net, conn, "pong", |out| server::pong(out, id, token.as_deref(), self.hub.heads(session)));
                 Ok(())
             }
         }
@@ -121,6 +121,11 @@ impl Chat {
             Err(problem) => net.refuse(conn, problem),
             Ok(Action::Socket { room }) => {
                 if let Err(problem) = self.open_socket(net, conn, request, room) {
+                    net.refuse(conn, problem);
+                }
+            }
+            Ok(Action::Events { room }) => {
+                if let Err(problem) = self.open_events(net, conn, request, room) {
                     net.refuse(conn, problem);
                 }
             }
@@ -147,10 +152,10 @@ impl Chat {
                 let (count, members, more) = self.hub.roster(&room);
                 net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
             }
-            Ok(Action::Home) => net.respond(conn, answers::home(), false),
+            Ok(Action::Page(asset)) => net.respond(conn, asset.answer(&request.headers), false),
             Ok(Action::Health) => net.respond(conn, answers::health(), false),
             Ok(Action::Ready) => match self.not_ready() {
-                None => net.respond(conn, answers::ready(), false),
+                None => net.respond(conn, answers::ready(self.note.as_deref()), false),
                 Some(problem) => net.respond(conn, problem.into_response(), false),
             },
             Ok(Action::Options { allow }) => {
@@ -191,17 +196,9 @@ impl Chat {
             net.admit_handshake(conn).map_err(crate::http::problem::Problem::closing)?;
         }
         let opening = api::socket(request)?;
-        let member = MemberId::from_random(self.random.next());
-        let mut session_id = [0; 16];
-        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
-        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
-        let name = opening.name.unwrap_or_else(|| self.guest());
-        let now = net.now().mono;
-        let identity = Identity { session: SessionId(session_id), member, name, generation: 0 };
+        let identity = self.new_identity(opening.name);
         let session = self.hub.handle_session(identity, conn);
-        if let Some(connection) = net.get_mut(conn) {
-            connection.upgrade(&opening.upgrade, session, room.clone(), now);
-        }
+        net.upgrade(conn, &opening.upgrade, session, room.clone());
         self.greet(net, conn, session, None);
         if let Some(room) = room
             && let Err(error) = self.hub.handle_join(
@@ -216,6 +213,16 @@ impl Chat {
             self.refuse(net, conn, &server::refusal(None, error));
         }
         Ok(())
+    }
+
+    /// Who a session is that nobody was before.
+    pub(super) fn new_identity(&mut self, name: Option<Name>) -> Identity {
+        let member = MemberId::from_random(self.random.next());
+        let mut session_id = [0; 16];
+        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
+        let name = name.unwrap_or_else(|| self.guest());
+        Identity { session: SessionId(session_id), member, name, generation: 0 }
     }
 
     /// A name for who gave none.

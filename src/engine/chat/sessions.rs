@@ -28,7 +28,7 @@ impl Chat {
         let Some(Session { member, name, .. }) = self.hub.session(key) else { return };
         let welcome =
             server::Welcome { session: &token, member: *member, name, resume_within: self.limits.resume_within };
-        self.tell(net, conn, |out| server::welcome(out, id, &welcome, &self.limits.welcome));
+        self.tell(net, conn, "welcome", |out| server::welcome(out, id, &welcome, &self.limits.welcome));
     }
 
     /// The session's next token.

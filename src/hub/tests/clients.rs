@@ -84,7 +84,7 @@ impl Fakes {
 }
 
 impl Clients for Fakes {
-    type Frames = Frames;
+    type Frames<'a> = Frames;
 
     fn encode(&mut self, room: &RoomId, broadcast: Broadcast<'_>) -> Frames {
         let room = room.clone();
@@ -126,7 +126,7 @@ impl Clients for Fakes {
         let Some(inbox) = self.inbox(client) else { return };
         let before = inbox.heard.len();
         match notice {
-            Notice::Joined { id, room, epoch, head, from, recovered, members } => {
+            Notice::Joined { id, room, epoch, head, from, recovered, members, .. } => {
                 let (room, epoch, head, from) = (room.clone(), epoch.0.to_string(), head.0, from.0);
                 inbox.heard.push(Heard::Joined { id, room, epoch, head, from, recovered, members });
             }

@@ -126,7 +126,7 @@ fn commits_during_catch_up_come_once_whichever_answer_is_first() {
 
 #[test]
 fn a_log_pruned_past_the_cursor_is_a_gap() {
-    let mut world = World::new(LIMITS);
+    let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
     say(&mut world, 5);
@@ -139,7 +139,7 @@ fn a_log_pruned_past_the_cursor_is_a_gap() {
 
 #[test]
 fn a_log_pruned_whole_is_a_gap_up_to_the_head() {
-    let mut world = World::new(LIMITS);
+    let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
     say(&mut world, 5);
@@ -153,7 +153,7 @@ fn a_log_pruned_whole_is_a_gap_up_to_the_head() {
 
 #[test]
 fn a_failed_read_is_tried_again_after_a_second() {
-    let mut world = World::new(LIMITS);
+    let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
     say(&mut world, 2);
@@ -179,7 +179,7 @@ fn a_failed_read_is_tried_again_after_a_second() {
 
 #[test]
 fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
-    let mut world = World::new(LIMITS);
+    let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
     say(&mut world, 2);

@@ -260,3 +260,30 @@ fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
     world.settle();
     world.judge_at_rest();
 }
+
+/// Who only listens hears everything and is seen by nobody; nothing of it is kept.
+#[test]
+fn a_follower_is_not_there() {
+    let mut world = World::new(HubLimits { presence_max: 2, resume_within: 5000, ..LIMITS });
+    let a = world.open();
+    let all: Vec<_> = (0..5).map(|_| world.follow()).collect();
+    for follower in &all {
+        world.join_with(*follower, &room("r"), Start::Now, Presence::Off);
+    }
+    world.join_with(a, &room("r"), Start::Now, Presence::Full);
+    world.settle();
+    assert_eq!((world.hub.roster(&room("r")).0, world.hub.roster(&room("r")).1.len()), (1, 1));
+    let told = |world: &mut World| -> Vec<Heard> {
+        let heard = world.clients.inbox(a.conn()).unwrap().heard.clone();
+        heard.into_iter().filter(|h| matches!(h, Heard::Presence { .. } | Heard::Members { .. })).collect()
+    };
+    let before = told(&mut world);
+    assert!(matches!(&before[..], [Heard::Members { count: 1, members, .. }] if members.len() == 1), "{before:?}");
+    world.hub.handle_dropped(all[0].key, all[0].conn(), world.now);
+    world.hub.handle_gone(all[1].key, all[1].conn());
+    world.settle();
+    assert_eq!(told(&mut world), before, "a small room, in which nobody came or went");
+    assert_eq!((world.hub.session_count(), world.hub.detached_count()), (4, 0));
+    world.hub.handle_stop();
+    assert_eq!(world.hub.poll_parks().map(|parked| parked.member).collect::<Vec<_>>(), [a.member]);
+}

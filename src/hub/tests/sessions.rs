@@ -1,9 +1,9 @@
 //! Dropping and coming back: what the others see, what the client hears, what the store is to keep.
 
 use super::clients::Heard;
-use super::world::{LIMITS, Who, World, room};
-use crate::hub::{HubError, HubLimits, Presence, PresenceKind, Start};
-use crate::types::{ConnId, Seq};
+use super::world::{LIMITS, Lost, Who, World, name, room};
+use crate::hub::{HubError, HubLimits, Identity, Presence, PresenceKind, Start};
+use crate::types::{ConnId, MemberId, Seq, SessionId};
 
 fn join(world: &mut World) -> Who {
     let who = world.open();
@@ -237,4 +237,35 @@ fn the_end_of_a_superseded_socket_changes_nothing() {
     world.hub.handle_dropped(a.key, ConnId { index: 9, generation: 9 }, world.now);
     assert!(world.hub.is_member(a.key, &room("r")));
     assert_eq!(world.hub.detached_count(), 0);
+}
+
+#[test]
+fn a_thousand_who_come_back_after_a_restart_read_each_page_once() {
+    let mut world = World::new(HubLimits { page_messages: 200, ..LIMITS });
+    for _ in 0..700 {
+        world.publish(&room("r"));
+    }
+    world.settle_turn();
+    assert_eq!(world.hub.room_count(), 0);
+    let lost = |n: u64| {
+        let identity = Identity {
+            session: SessionId(u128::from(n).to_be_bytes()),
+            member: MemberId::from_random(n),
+            name: name("back"),
+            generation: 1,
+        };
+        // Not all of them stood at the same place.
+        let places = vec![(room("r"), Seq(200 - n % 7), Presence::Off)];
+        Lost { identity, places, wishes: [(room("r"), Presence::Off)].into() }
+    };
+    let before = world.store.reads_taken;
+    let back: Vec<Who> = (1 << 40..(1 << 40) + 1000).map(|n| world.resume(&lost(n)).unwrap()).collect();
+    world.settle_turn();
+    for who in &back {
+        let seqs = world.seqs(*who, &room("r"));
+        assert_eq!((seqs.len() >= 500, seqs.last()), (true, Some(&700)));
+    }
+    let reads = world.store.reads_taken - before;
+    assert!(reads <= 8, "{reads} reads for a thousand members");
+    world.judge_at_rest();
 }

@@ -103,13 +103,17 @@ pub struct Store {
     pub old: Vec<StoreEvent>,
     /// As many reads as were ever with the store at once.
     pub most_reads: usize,
+    pub reads_taken: usize,
 }
 
 impl Store {
     pub fn take(&mut self, request: StoreRequest) {
         match request {
             StoreRequest::Append(append) => self.appends.push_back(append),
-            StoreRequest::Read(read) => self.reads.push(read),
+            StoreRequest::Read(read) => {
+                self.reads_taken += 1;
+                self.reads.push(read);
+            }
             StoreRequest::Park(_) | StoreRequest::Claim(_) => unreachable!("the world keeps what is parked"),
         }
         self.most_reads = self.most_reads.max(self.reads.len() + self.answers.len());

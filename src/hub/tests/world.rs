@@ -16,6 +16,8 @@ pub const LIMITS: HubLimits = HubLimits {
     page_bytes: 60_000,
     page_messages: 500,
     reads_in_flight: 8,
+    tail_bytes: 1 << 18,
+    tail_bytes_total: 1 << 24,
     delivery_budget: 50_000,
     batch_bytes: usize::MAX,
     resume_within: 30_000,
@@ -99,6 +101,20 @@ impl World {
 
     /// A client in a slot that another one may have had.
     pub fn open_in(&mut self, index: u32, generation: u32) -> Who {
+        let (identity, conn) = self.come(index, generation);
+        let (member, key) = (identity.member, self.hub.handle_session(identity, conn));
+        Who { key, member, index, generation }
+    }
+
+    /// A client that only listens.
+    pub fn follow(&mut self) -> Who {
+        self.next_conn += 1;
+        let (identity, conn) = self.come(self.next_conn, 0);
+        let (member, key) = (identity.member, self.hub.handle_follower(identity, conn));
+        Who { key, member, index: conn.index, generation: 0 }
+    }
+
+    fn come(&mut self, index: u32, generation: u32) -> (Identity, ConnId) {
         let member = MemberId::from_random(u64::from(index) << 16 | u64::from(generation));
         let mut id = [0; 16];
         id[..8].copy_from_slice(&member.as_u64().to_be_bytes());
@@ -107,8 +123,7 @@ impl World {
         self.judges.insert((index, generation), Judge::new(member));
         let identity =
             Identity { session: SessionId(id), member, name: name(&format!("{index}.{generation}")), generation: 0 };
-        let key = self.hub.handle_session(identity, conn);
-        Who { key, member, index, generation }
+        (identity, conn)
     }
 
     /// The client's socket breaks: what it received is what it was told until now, less `unread` messages of each room.
@@ -342,7 +357,7 @@ impl World {
                 }
             }
             StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => unreachable!("claims are not the hub's"),
-            StoreEvent::Available(_) | StoreEvent::Died(_) => {}
+            StoreEvent::Unreadable(_) | StoreEvent::Available(_) | StoreEvent::Died(_) => {}
         }
     }
 
@@ -475,7 +490,7 @@ impl World {
                 if stay.presence != Presence::Off {
                     assert_eq!(stay.count, count, "{index}.{generation} counts the members of {room}");
                 }
-                if stay.presence == Presence::Full && is_small {
+                if stay.presence == Presence::Full && is_small && !stay.is_partial {
                     let known = stay.roster.as_ref().expect("a list of members");
                     let here = members.iter().map(|p| (p.member, p.away)).collect();
                     assert_eq!(*known, here, "{index}.{generation} in {room}");
@@ -507,6 +522,8 @@ struct Stay {
     first: u64,
     next: u64,
     count: usize,
+    /// The last list was cut, since it did not fit a page.
+    is_partial: bool,
     /// Who is here, and whether away. Known since a `members`, until a mere count says that it is out of date.
     roster: Option<BTreeMap<MemberId, bool>>,
 }
@@ -575,7 +592,8 @@ impl Judge {
                 if is_named && !is_right || head > log.head(room) || *from > head + 1 {
                     return Err("not where it asked to begin".into());
                 }
-                let stay = Stay { presence, first: *from, next: *from, count: *members, roster: None };
+                let stay =
+                    Stay { presence, first: *from, next: *from, count: *members, is_partial: false, roster: None };
                 if self.stays.insert(room.clone(), stay).is_some() {
                     return Err("joined twice".into());
                 }
@@ -624,11 +642,12 @@ impl Judge {
             Heard::Members { room, count, members, more } => {
                 let stay = self.stay(room)?;
                 let list: BTreeMap<MemberId, bool> = members.iter().map(|p| (p.member, p.away)).collect();
-                if stay.presence != Presence::Full || *more || list.len() != *count {
+                if stay.presence != Presence::Full || (list.len() != *count) != *more {
                     return Err("not that list".into());
                 }
                 stay.count = *count;
-                stay.roster = Some(list);
+                stay.is_partial = *more;
+                stay.roster = (!more).then_some(list);
             }
             Heard::Presence { room, count, events } => {
                 let stay = self.stay(room)?;
@@ -637,7 +656,7 @@ impl Judge {
                     (Presence::Off, _) => return Err("it wanted none".into()),
                     (Presence::Count, _) if events.is_empty() => {}
                     (Presence::Count, _) => return Err("it wanted no names".into()),
-                    (Presence::Full, None) if events.is_empty() => {}
+                    (Presence::Full, None) if events.is_empty() || stay.is_partial => {}
                     (Presence::Full, None) => return Err("events before a list".into()),
                     // A large room: names are no longer told.
                     (Presence::Full, Some(_)) if events.is_empty() => stay.roster = None,

@@ -91,7 +91,7 @@ proptest! {
 #[test]
 fn less_important_lines_are_left_out() {
     let (mut reader, writer) = io::pipe().unwrap();
-    let log = Log::to(LogLevel::Warn, File::from(std::os::fd::OwnedFd::from(writer)));
+    let log = Log::to(LogLevel::Warn, LogFormat::Text, File::from(std::os::fd::OwnedFd::from(writer)));
     log.info("no", &[]);
     log.debug("no", &[]);
     log.warn("yes", &[]);
@@ -106,10 +106,10 @@ fn less_important_lines_are_left_out() {
 fn nobody_reads() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let log = Log::to(LogLevel::Info, File::from(std::os::fd::OwnedFd::from(writer)));
+    let log = Log::to(LogLevel::Info, LogFormat::Text, File::from(std::os::fd::OwnedFd::from(writer)));
     log.info("into a closed pipe", &[]);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let full = Log::to(LogLevel::Info, full);
+    let full = Log::to(LogLevel::Info, LogFormat::Text, full);
     full.info("onto a full disk", &[]);
     assert_eq!((log.lost.into_inner(), full.lost.into_inner()), (1, 1));
 }
@@ -117,7 +117,7 @@ fn nobody_reads() {
 #[test]
 fn a_reader_that_stalls_does_not_block_and_is_told_what_it_missed() {
     let (mut reader, writer) = io::pipe().unwrap();
-    let log = Log::to(LogLevel::Info, File::from(std::os::fd::OwnedFd::from(writer)));
+    let log = Log::to(LogLevel::Info, LogFormat::Text, File::from(std::os::fd::OwnedFd::from(writer)));
     let long = "x".repeat(250);
     let total = 2000;
     for _ in 0..total {

@@ -13,7 +13,7 @@ use crate::store::request::{Append, Claim, Parked, Scope, ScopedKey};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 
 /// Rooms whose row is remembered between batches. About 150 bytes each.
-const ROOMS: usize = 4_096;
+pub(super) const ROOMS: usize = 4_096;
 
 /// A window's last use is written again for a repeat only when the written one is this old, in running seconds: a
 /// repeat should not cost a write.
@@ -55,7 +55,7 @@ pub(super) enum Decision {
     /// The database has no number for this room or this message any more.
     Refused,
     Parked,
-    Claimed(Option<Parked>),
+    Claimed(Option<Box<Parked>>),
 }
 
 /// The writer's memory between batches.
@@ -129,7 +129,7 @@ impl Batches {
                         continue;
                     }
                     Write::Claim(claim) => {
-                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?));
+                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?.map(Box::new)));
                         continue;
                     }
                 };

@@ -11,14 +11,33 @@ use super::schema::{APPLICATION_ID, VERSION};
 use crate::store::OpenError;
 
 /// Only the owner reads what people say to each other.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// A database file and those beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub database: PathBuf,
     pub wal: PathBuf,
+    shm: PathBuf,
     lock: PathBuf,
+}
+
+/// What becomes of a database in whose place another one comes: `NAME.damaged-1` or `NAME.replaced-1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aside {
+    Damaged,
+    Replaced,
+}
+
+impl Aside {
+    const ALL: [Aside; 2] = [Aside::Damaged, Aside::Replaced];
+
+    fn word(self) -> &'static str {
+        match self {
+            Aside::Damaged => "damaged",
+            Aside::Replaced => "replaced",
+        }
+    }
 }
 
 impl Files {
@@ -42,7 +61,8 @@ impl Files {
         if database.is_dir() {
             return Err(OpenError::NotAFile { path: path.into() });
         }
-        Ok(Files { wal: beside(&database, "-wal"), lock: beside(&database, ".lock"), database })
+        let [wal, shm, lock] = ["-wal", "-shm", ".lock"].map(|suffix| beside(&database, suffix));
+        Ok(Files { wal, shm, lock, database })
     }
 
     pub fn directory(&self) -> &Path {
@@ -77,6 +97,80 @@ impl Files {
         }
     }
 
+    /// Whether a database of racerd's lies there, which a command may read. An empty file is none.
+    pub fn is_database(&self) -> Result<bool, OpenError> {
+        Ok(matches!(self.look()?, Found::Database))
+    }
+
+    /// Where a database is made that is to come into this one's place, until it is whole and synced.
+    pub fn draft(&self) -> PathBuf {
+        beside(&self.database, ".draft")
+    }
+
+    /// Puts the draft into the database's place, which is kept beside it; where, if there was one. A crash at any moment
+    /// leaves either one or the other, and never a database without its WAL: [`Files::finish_replacing`] goes on then.
+    pub fn replace(&self, kind: Aside) -> Result<Option<PathBuf>, OpenError> {
+        let failed = |error| OpenError::File { action: "replace", path: self.database.clone(), error };
+        fs::rename(self.draft(), self.decided(kind)).and_then(|()| self.sync_directory()).map_err(failed)?;
+        self.finish_replacing()
+    }
+
+    /// Ends a replacement that was decided. Call it under the lock.
+    pub fn finish_replacing(&self) -> Result<Option<PathBuf>, OpenError> {
+        let failed = |error| OpenError::File { action: "replace", path: self.database.clone(), error };
+        let mut kept = None;
+        for kind in Aside::ALL {
+            if self.decided(kind).exists() {
+                kept = self.set_aside(kind).map_err(failed)?;
+                fs::rename(self.decided(kind), &self.database).and_then(|()| self.sync_directory()).map_err(failed)?;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The newest damaged database that lies beside this one.
+    pub fn damaged(&self) -> Option<PathBuf> {
+        self.last_aside(Aside::Damaged).map(|number| self.aside(Aside::Damaged, number))
+    }
+
+    /// The name under which a whole draft waits for its place: from now on it is the database, whatever happens.
+    fn decided(&self, kind: Aside) -> PathBuf {
+        beside(&self.database, &format!(".instead-of-{}", kind.word()))
+    }
+
+    fn aside(&self, kind: Aside, number: u32) -> PathBuf {
+        beside(&self.database, &format!(".{}-{number}", kind.word()))
+    }
+
+    fn last_aside(&self, kind: Aside) -> Option<u32> {
+        (1..).take_while(|number| self.aside(kind, *number).exists()).last()
+    }
+
+    /// Moves the database away, and what belongs to it after it: a WAL without its database is told at the next start,
+    /// a database without its WAL is not.
+    fn set_aside(&self, kind: Aside) -> io::Result<Option<PathBuf>> {
+        let last = self.last_aside(kind);
+        let number = match last {
+            // Moved before a crash; what is left belongs to it.
+            Some(number) if !self.database.exists() => number,
+            _ => last.unwrap_or(0) + 1,
+        };
+        let to = self.aside(kind, number);
+        let mut any = false;
+        for (from, suffix) in [(&self.database, ""), (&self.wal, "-wal"), (&self.shm, "-shm")] {
+            if from.exists() {
+                fs::rename(from, beside(&to, suffix))?;
+                self.sync_directory()?;
+                any |= suffix.is_empty();
+            }
+        }
+        Ok(any.then_some(to))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(self.directory())?.sync_all()
+    }
+
     /// Reads the header (<https://www.sqlite.org/fileformat.html#the_database_header>). It tells whose database this
     /// is, also while a newer state lies in the WAL: the application id is written before WAL mode is entered.
     fn look(&self) -> Result<Found, OpenError> {
@@ -96,7 +190,7 @@ impl Files {
         }
         let foreign = |what| Err(OpenError::Foreign { path: self.database.clone(), what });
         let Some(header) = header.first_chunk::<100>().filter(|header| header.starts_with(b"SQLite format 3\0")) else {
-            return foreign("it is not an SQLite file");
+            return foreign(NO_SQLITE);
         };
         // Both are constant ranges within the 100 bytes.
         let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -123,7 +217,7 @@ impl Files {
         // The umask may have taken more away. SQLite gives the WAL the same mode.
         file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
         // The name must survive a power cut as well as the content.
-        File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(failed)
+        self.sync_directory().map_err(failed)
     }
 
     /// Which files these names mean now.
@@ -140,14 +234,22 @@ impl Files {
     /// What the database may grow to: 80 % of the space that is free, and what it has.
     pub fn share_of_free_space(&self) -> Result<u64, OpenError> {
         let failed = |error| OpenError::File { action: "measure", path: self.database.clone(), error };
-        let space = rustix::fs::statvfs(self.directory()).map_err(|error| failed(error.into()))?;
         let has = fs::metadata(&self.database).map_err(failed)?.len();
-        Ok((space.f_bavail.saturating_mul(space.f_frsize) / 5 * 4).saturating_add(has))
+        Ok((self.free_space().map_err(failed)? / 5 * 4).saturating_add(has))
+    }
+
+    /// Bytes that are free where the database lies.
+    pub fn free_space(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(self.directory())?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
+/// What is wrong with a file whose head is not SQLite's.
+pub(super) const NO_SQLITE: &str = "it is not an SQLite file";
+
 /// `PATH` + suffix, as bytes: a path need not be UTF-8.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -4,14 +4,27 @@
 //! `panic = "abort"` the process ends instead). They own the database and nothing else.
 
 mod batch;
+mod check;
+mod copying;
+mod damage;
 mod files;
+mod image;
 mod open;
+mod operations;
 mod parked;
 mod prune;
 mod reader;
+mod retention;
+mod salvage;
 mod schema;
+mod upkeep;
+mod wal;
 mod writer;
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod tests;
 
@@ -19,24 +32,33 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use self::batch::Write;
+pub use self::check::Checked;
+pub use self::copying::Progress;
+pub use self::operations::{Restored, backup, check, restore, salvage};
+pub use self::salvage::Salvaged;
 use self::schema::Begun;
 pub(super) use self::schema::VERSION;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
-use super::{OpenError, StoreOptions};
+use super::{Bounds, OpenError, StoreOptions};
 use crate::types::Epoch;
 
 /// Enough for SQLite, whose deepest calls take less than half of it.
 const STACK_BYTES: usize = 256 << 10;
 
+/// What the two threads may take: page caches, stacks, and the rooms that the writer remembers, in bytes.
+pub(super) const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
+
 /// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
 pub(super) struct Sqlite {
     begun: Begun,
+    remarks: Vec<String>,
+    note: Option<String>,
     events: Receiver<StoreEvent>,
     writer: Worker<Command, Result<(), String>>,
     reader: Worker<Vec<Read>, ()>,
@@ -58,6 +80,7 @@ impl Sqlite {
         let opened = open::open(options)?;
         let (sender, events) = channel();
         let wal_bytes = Arc::new(AtomicU64::new(0));
+        let damaged = Arc::new(AtomicBool::new(false));
         let no_thread = |error| OpenError::Thread { error };
 
         let writer = Writer {
@@ -66,6 +89,8 @@ impl Sqlite {
             identity: opened.identity,
             timing,
             bounds: options.bounds,
+            most_pages: opened.most_pages,
+            damaged: damaged.clone(),
             running_before: opened.begun.running,
             wal_bytes: wal_bytes.clone(),
         };
@@ -75,10 +100,20 @@ impl Sqlite {
 
         let conn = opened.reader;
         let answers = Answers { events: sender, wake: Box::new(wake) };
-        let reader = Worker::start("reader", answers, move |requests, answers| reader::run(&conn, &requests, answers));
+        let reader =
+            Worker::start("reader", answers, move |requests, answers| reader::run(&conn, &requests, answers, &damaged));
         let reader = reader.map_err(no_thread)?;
 
-        Ok(Sqlite { begun: opened.begun, events, writer, reader, wal_bytes, _lock: opened.lock })
+        Ok(Sqlite {
+            begun: opened.begun,
+            remarks: opened.remarks,
+            note: opened.note,
+            events,
+            writer,
+            reader,
+            wal_bytes,
+            _lock: opened.lock,
+        })
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -112,6 +147,19 @@ impl Sqlite {
         if !reads.is_empty() {
             self.reader.send(reads);
         }
+    }
+
+    /// Other bounds hold from now on, in the order of what is submitted.
+    pub fn keep_within(&self, bounds: Bounds) {
+        self.writer.send(Command::Bound(bounds));
+    }
+
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     pub fn take(&mut self, events: &mut Vec<StoreEvent>) {

@@ -1,4 +1,5 @@
-//! Opening: lock, look, connect, set what must be set and read it back. After this the two threads own the connections.
+//! Opening: lock, look, connect, look for damage, set what must be set and read it back. After this the two threads own
+//! the connections.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,10 +8,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::files::{Files, Identity};
+use super::damage::{self, Found, LOOK_FOR, is_damage};
+use super::files::{Files, Identity, NO_SQLITE};
 use super::schema::{self, Begun, Run, VERSION};
+use super::wal::Wal;
+use super::{retention, salvage};
 use crate::store::{OpenError, StoreOptions, new_epoch};
-use crate::types::Durability;
+use crate::types::{Durability, OnDamage};
 
 /// How long a statement waits for another process that holds the database.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
@@ -20,7 +24,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
-const CACHE_KIB: i64 = 512;
+pub(super) const CACHE_KIB: i64 = 512;
 
 /// What the threads need.
 pub(super) struct Opened {
@@ -30,23 +34,55 @@ pub(super) struct Opened {
     pub writer: Connection,
     pub reader: Connection,
     pub begun: Begun,
+    /// Pages that the database may have.
+    pub most_pages: i64,
+    /// What somebody should read, a line each.
+    pub remarks: Vec<String>,
+    /// What is to be known for as long as it lasts.
+    pub note: Option<String>,
 }
 
-/// Opens the database, or makes it, and leaves a file untouched that is not this racerd's to write.
+/// Opens the database, or makes it, and leaves a file untouched that is not this racerd's to write. A damaged one is
+/// salvaged, or refused.
 pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     let files = Files::at(&options.path)?;
     let lock = files.lock()?;
-    files.prepare()?;
-    let failed = |action| {
-        let path = files.database.clone();
-        move |error| OpenError::Sqlite { action, path, error }
+    files.finish_replacing()?;
+    let what = match open_sound(options, &files, &lock) {
+        Err(OpenError::Damaged { what, .. }) if options.on_damage == OnDamage::Salvage => what,
+        other => return other,
     };
+    let (report, kept) = damage::salvage_in_place(&files)?;
+    let mut opened = open_sound(options, &files, &lock)?;
+    let path = files.database.display();
+    opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged one is kept as {kept}"));
+    Ok(opened)
+}
 
-    let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed("open"))?;
+/// Opens the database if it is sound, as far as can be seen now.
+fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Opened, OpenError> {
+    let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
+    let failed = |action| {
+        move |error: rusqlite::Error| match is_damage(&error) {
+            true => damaged(error.to_string()),
+            false => OpenError::Sqlite { action, path: files.database.clone(), error },
+        }
+    };
+    match files.prepare() {
+        Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(files) => {
+            return Err(damaged("its head is overwritten".to_owned()));
+        }
+        other => other?,
+    }
+    // Before SQLite sees it: it would begin to write where the damage is.
+    let wal = Wal::scan(&files.wal);
+    let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
+
+    let mut writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed("open"))?;
     if writer.is_readonly("main").map_err(failed("open"))? {
         return Err(OpenError::ReadOnly { path: files.database.clone() });
     }
-    // Closing must not fold the WAL into a file that was replaced, nor change one of a newer version.
+    // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
     // The first read rolls a creation back that was cut short; then the file is an empty one again. Only an empty one
     // takes auto_vacuum: later it would need a rewrite of the whole (VACUUM).
@@ -59,12 +95,38 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
-    set(&writer, &files, "journal_mode", "WAL", "wal")?;
-    set(&writer, &files, "synchronous", "FULL", "2")?;
-    set(&writer, &files, "wal_autocheckpoint", "0", "0")?;
+    let mut remarks = Vec::new();
+    let mut lost = false;
+    match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
+        Found::Well => {}
+        Found::Lost => {
+            lost = true;
+            remarks.push(format!(
+                "{} lost what was not synced when the machine went down; clients are told that it is another log",
+                files.database.display()
+            ));
+        }
+        Found::Damage(what) => return Err(damaged(what)),
+        Found::TimeUp => remarks.push(format!(
+            "{} was not looked through as a whole after a run that did not end in order, since that takes more than {} s; \
+             'racerd check' does, also while racerd runs",
+            files.database.display(),
+            LOOK_FOR.as_secs()
+        )),
+    }
+    set(&writer, files, "journal_mode", "WAL", "wal")?;
+    set(&writer, files, "synchronous", "FULL", "2")?;
+    set(&writer, files, "wal_autocheckpoint", "0", "0")?;
     let limit = JOURNAL_SIZE_LIMIT.to_string();
-    set(&writer, &files, "journal_size_limit", &limit, &limit)?;
-    bound(&writer, &files, options.bounds.max_database_size)?;
+    set(&writer, files, "journal_size_limit", &limit, &limit)?;
+    let most_pages = bound(&writer, files, options.bounds.max_database_size)?;
+    let prunes = options.bounds.keep_messages > 0 || options.bounds.keep_for > 0;
+    if prunes && !retention::can_shrink(&writer).map_err(failed("read"))? {
+        remarks.push(format!(
+            "{} never shrinks (auto_vacuum is off); 'racerd backup' and 'racerd restore' of the backup mend that",
+            files.database.display()
+        ));
+    }
 
     let fresh = new_epoch(&options.new_epoch);
     let run = Run {
@@ -72,19 +134,25 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         boot: &options.boot_id,
         fresh: &fresh.0,
         token_key: options.new_token_key,
+        lost,
     };
     // Synced in every case: a `normal` run must not be taken for the one before.
     let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;
     if options.durability == Durability::Normal {
-        set(&writer, &files, "synchronous", "NORMAL", "1")?;
+        set(&writer, files, "synchronous", "NORMAL", "1")?;
     }
 
     // The transaction has made the WAL, so both files are there.
-    let identity =
-        files.identity().map_err(|error| OpenError::File { action: "find", path: files.database.clone(), error })?;
+    let no_file = |error| OpenError::File { action: "find", path: files.database.clone(), error };
+    let identity = files.identity().map_err(no_file)?;
     let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("open"))?;
-    set(&reader, &files, "query_only", "ON", "1")?;
-    Ok(Opened { identity, lock, writer, reader, begun, files })
+    set(&reader, files, "query_only", "ON", "1")?;
+    let note = files.damaged().map(|path| {
+        let path = path.display();
+        format!("the database was damaged once, and what could be read was copied; the damaged one is {path}; move it away when nobody needs it any more")
+    });
+    let (files, lock) = (files.clone(), lock.try_clone().map_err(no_file)?);
+    Ok(Opened { files, identity, lock, writer, reader, begun, most_pages, remarks, note })
 }
 
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
@@ -120,14 +188,14 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
     }
 }
 
-/// Bounds the database's size. SQLite keeps the bound at the present size where that is larger.
-fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<(), OpenError> {
+/// Bounds the database's size; in pages. SQLite keeps the bound at the present size where that is larger.
+pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<i64, OpenError> {
     let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
-    let set = || -> rusqlite::Result<()> {
+    let set = || -> rusqlite::Result<i64> {
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         // Page numbers have 32 bits, and the last ones are SQLite's own.
-        let pages = (bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe);
-        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        let pages = schema::integer((bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe));
+        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(pages))
     };
     set().map_err(|error| OpenError::Sqlite { action: "set up", path: files.database.clone(), error })
 }

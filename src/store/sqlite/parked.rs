@@ -119,7 +119,7 @@ fn read(session: SessionId, row: &Row) -> rusqlite::Result<Parked> {
 }
 
 /// Each room as the length of its id, the id, and the seq.
-fn encode(rooms: &[(RoomId, Seq)]) -> Vec<u8> {
+pub(super) fn encode(rooms: &[(RoomId, Seq)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rooms.len() * 24);
     for (room, seq) in rooms {
         // An id has at most 64 characters.

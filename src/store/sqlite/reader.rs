@@ -1,26 +1,35 @@
 //! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
 //! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::Answers;
+use super::damage::is_damage;
 use super::schema::{last_id, number, seq_of};
+use crate::store::error::DAMAGED;
 use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// Answers reads until nobody can ask any more.
-pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &Answers) {
+/// `damaged` is set where what they find is damaged.
+pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &Answers, damaged: &AtomicBool) {
     while let Ok(reads) = requests.recv() {
         for read in reads {
-            let event = match page(conn, &read) {
-                Ok(page) => StoreEvent::Page(page),
-                Err(_) => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room }),
-            };
             // A page may have taken its time: it leaves at once, not with the rest.
-            answers.send([event]);
+            match page(conn, &read) {
+                Ok(page) => answers.send([StoreEvent::Page(page)]),
+                Err(error) => {
+                    damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
+                    let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
+                    let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
+                    let failed = ReadFailed { ticket: read.ticket, room: read.room };
+                    answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason)]);
+                }
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The tables, their versions, and the one row about the log as a whole. Knows SQL and no file.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::types::{Durability, Epoch, Seq};
@@ -108,6 +110,8 @@ pub(super) struct Run<'a> {
     pub fresh: &'a str,
     /// The key for session tokens, should there be none.
     pub token_key: [u8; 32],
+    /// Something is known to be lost: the epoch ends.
+    pub lost: bool,
 }
 
 /// What a run finds there.
@@ -133,7 +137,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
             // One of another length is none.
             let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
             // A backup has no epoch: what was given after it was made could be given again.
-            let epoch = Some(epoch).filter(|epoch| safe && !epoch.is_empty());
+            let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
             Ok((epoch, row.get::<_, i64>(4)?, token_key))
         })
         .optional()?;
@@ -151,9 +155,58 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
     Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running) })
 }
 
-/// Marks the log as left in order. What is committed before it must be on disk before it is.
-pub(super) fn end_run(conn: &Connection, running: u64) -> rusqlite::Result<()> {
-    conn.execute("UPDATE meta SET clean = 1, running = ?1 WHERE id = 1", [integer(running)]).map(drop)
+/// Marks the log as left in order. What is committed before it must be on disk before it is. `clean` is false where
+/// damage was met: the next run is to look then.
+pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
+}
+
+/// How the last run on the log ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LastRun {
+    pub clean: bool,
+    /// A WAL that a machine has lost power over may have holes where it was not synced.
+    pub holes: bool,
+}
+
+/// How the last run ended, seen from this boot; `None` where there was none.
+pub(super) fn last_run(conn: &Connection, boot: &str) -> rusqlite::Result<Option<LastRun>> {
+    conn.query_row("SELECT clean, boot, durability FROM meta WHERE id = 1", [], |row| {
+        let synced = row.get_ref(2)?.as_str()? == Durability::Full.as_str();
+        let same_boot = row.get_ref(1)?.as_str()? == boot && !boot.is_empty();
+        Ok(LastRun { clean: row.get(0)?, holes: !synced && !same_boot })
+    })
+    .optional()
+}
+
+/// Takes the epoch away, so that whoever opens the log gives it a new one: seqs may be given again that were given
+/// before, since this is a copy.
+pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", []).map(drop)
+}
+
+/// Puts down what a salvage has found of the log as a whole; the larger count of seconds, and any key, are the better.
+pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, '', 1, '', 'full', ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET running = max(running, excluded.running),
+             token_key = coalesce(excluded.token_key, token_key)",
+        params![integer(running), token_key],
+    )
+    .map(drop)
+}
+
+/// What is wrong with the tables, if anything: each must be there as the migrations make it.
+pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let read = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, Option<String>>> {
+        let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let model = Connection::open_in_memory()?;
+    migrate(&model)?;
+    let found = read(conn)?;
+    let wrong = read(&model)?.into_iter().find(|(name, sql)| found.get(name) != Some(sql));
+    Ok(wrong.map(|(name, _)| format!("its table or index {name} is missing or another one")))
 }
 
 /// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
@@ -173,6 +226,11 @@ pub(super) fn message_id(room: i64, seq: Seq) -> Option<i64> {
 /// The greatest id that the room's messages up to this seq can have; all of them are greater than that of seq 0.
 pub(super) fn last_id(room: i64, seq: Seq) -> i64 {
     (room << SEQ_BITS) | integer(seq.0.min(SEQ_MAX))
+}
+
+/// The id of the room in a message's id.
+pub(super) fn room_of(id: i64) -> i64 {
+    id >> SEQ_BITS
 }
 
 /// The seq in a message's id.
@@ -196,7 +254,7 @@ mod tests {
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
         let token_key = [fresh.len() as u8; 32];
-        Run { durability, boot, fresh, token_key }
+        Run { durability, boot, fresh, token_key, lost: false }
     }
 
     #[test]
@@ -217,7 +275,7 @@ mod tests {
             assert_eq!(migrate(&conn).unwrap(), VERSION);
             assert_eq!(begin_run(&conn, &run(durability, boot, "first")).unwrap().epoch.0.as_ref(), "first");
             if clean {
-                end_run(&conn, 77).unwrap();
+                end_run(&conn, 77, true).unwrap();
             }
             let begun = begin_run(&conn, &run(next, next_boot, "second")).unwrap();
             assert_eq!(begun.token_key, [5; 32], "the first one's, whatever the epoch is");

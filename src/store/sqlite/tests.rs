@@ -14,25 +14,26 @@ use crate::store::keys::COMMON;
 use crate::store::{Bounds, Claim, Log, Outcome, Scope, Span, Store};
 use crate::types::{Durability, Seq, SessionId};
 
-const QUICK: Timing = Timing {
+pub(super) const QUICK: Timing = Timing {
     idle: Duration::from_millis(50),
+    pause: Duration::from_millis(1),
     look: Duration::ZERO,
     probe_first: Duration::from_millis(20),
     probe_last: Duration::from_millis(50),
 };
 
-fn open_quick(options: &StoreOptions) -> Bench {
+pub(super) fn open_quick(options: &StoreOptions) -> Bench {
     let (wake, wakes) = wake();
     let sqlite = Sqlite::open_timed(options, wake, QUICK).unwrap();
-    Bench::of(Store { log: Log::Sqlite(sqlite) }, wakes)
+    Bench::of(Store { log: Log::Sqlite(sqlite), bounds: options.bounds }, wakes)
 }
 
-fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
+pub(super) fn sized(max_database_size: u64, directory: &Path) -> StoreOptions {
     let options = options(directory, Durability::Full);
     StoreOptions { bounds: Bounds { max_database_size, ..options.bounds }, ..options }
 }
 
-fn refusal(options: StoreOptions) -> String {
+pub(super) fn refusal(options: StoreOptions) -> String {
     match Store::open(options, || ()) {
         Ok(_) => panic!("opened"),
         Err(error) => error.to_string(),
@@ -40,13 +41,13 @@ fn refusal(options: StoreOptions) -> String {
 }
 
 /// A look from outside, as the `sqlite3` shell has it.
-fn outside(path: &Path) -> Connection {
+pub(super) fn outside(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn
 }
 
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(20), "in vain: {what}");
@@ -352,8 +353,8 @@ fn a_full_disk_refuses_whole_batches_and_recovers() {
         let keys: Vec<String> = (0..20).map(|n| format!("{}", kept + n)).collect();
         let batch: Vec<_> = keys.iter().map(|key| keyed("a", &body_of(1000), ALICE, key)).collect();
         let outcomes: Vec<Outcome> = bench.append_all(batch).into_iter().map(|answer| answer.outcome).collect();
-        if outcomes[0] == Outcome::Unavailable {
-            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Unavailable), "the whole batch fails");
+        if outcomes[0] == Outcome::Full {
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Full), "the whole batch fails");
             break;
         }
         kept += 20;
@@ -363,9 +364,9 @@ fn a_full_disk_refuses_whole_batches_and_recovers() {
         assert!(kept < 1000, "the bound holds");
     }
     let reason = bench.next_available().unwrap_err();
-    assert!(reason.contains("full") && reason.contains("max_database_size"), "{reason}");
+    assert!(reason.contains("max_database_size") && reason.contains("keep_messages"), "{reason}");
     assert!(reason.contains("racerd.db") && !reason.contains('\n'), "{reason}");
-    assert_eq!(bench.append(append("new-room", &body_of(200_000), 1)), Outcome::Unavailable);
+    assert_eq!(bench.append(append("new-room", &body_of(200_000), 1)), Outcome::Full);
     assert_eq!(bench.everything("a").len() as u64, kept, "history is readable, without what was refused");
     assert_eq!(bench.page(read("new-room", Span::Newest, 1, 1)).head, Seq::ZERO);
     assert_eq!(bench.available, [], "failing on is no news");
@@ -380,6 +381,33 @@ fn a_full_disk_refuses_whole_batches_and_recovers() {
     assert!(matches!(known, Outcome::Duplicate { seq, .. } if seq == Seq(kept)), "{known:?}");
     let page = bench.page(read("a", Span::Newest, 1, 1));
     assert_eq!((page.oldest, page.head), (Seq(kept / 2 + 1), Seq(kept + 1)));
+    bench.store.finish().unwrap();
+}
+
+#[test]
+fn a_size_raised_while_running_ends_a_full_disk_at_once_and_a_lowered_one_bounds_growth() {
+    let directory = TempDir::new();
+    let options = sized(400 << 10, directory.path());
+    let mut bench = Bench::open(options.clone());
+    let fill = |bench: &mut Bench| {
+        let mut stored = 0;
+        while matches!(bench.append(append("a", &body_of(50_000), 1)), Outcome::Stored(_)) {
+            stored += 1;
+            assert!(stored < 100, "the bound holds");
+        }
+        assert!(bench.next_available().unwrap_err().contains("max_database_size"));
+        stored
+    };
+    assert!(fill(&mut bench) < 8);
+    let bounds = Bounds { max_database_size: 1 << 20, ..options.bounds };
+    bench.store.keep_within(bounds);
+    assert_eq!(bench.next_available(), Ok(()));
+    assert_eq!(bench.store.bounds(), bounds);
+    assert!(fill(&mut bench) > 8);
+    // Smaller than what is there: that stays, and nothing is added.
+    bench.store.keep_within(Bounds { max_database_size: 4096, ..bounds });
+    assert_eq!(bench.append(append("a", &body_of(50_000), 1)), Outcome::Full);
+    assert!(bench.everything("a").len() > 10);
     bench.store.finish().unwrap();
 }
 
@@ -542,6 +570,11 @@ fn a_damaged_row_fails_its_page_and_no_other() {
         assert!(
             matches!(&event, StoreEvent::ReadFailed(failed) if failed.room == all.room && failed.ticket == all.ticket),
             "{damage}: {event:?}"
+        );
+        let why = bench.next();
+        assert!(
+            matches!(&why, StoreEvent::Unreadable(why) if why.contains(&name) && why.contains("salvage")),
+            "{damage}: {why:?}"
         );
         assert_eq!(bench.page(read(&name, Span::Newest, 1, 1000)).messages.len(), 1);
         assert_eq!(stored(&bench.append(append(&name, "4", 4))).seq, Seq(4));

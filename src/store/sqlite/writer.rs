@@ -1,10 +1,10 @@
-//! The writer thread. It takes everything that waits into one transaction, answers after the commit, and owns what
-//! goes with writing: checkpoints, finding out that the disk does not do, and that it does again. An idle writer with
-//! nothing left to tidy waits without a timeout.
+//! The writer thread. It takes everything that waits into one transaction, answers after the commit, and knows whether
+//! the disk does. In between it does the upkeep, a bounded piece at a time. An idle writer with nothing left to do waits
+//! without a timeout.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,11 @@ use rusqlite::{Connection, ErrorCode};
 use super::Answers;
 use super::batch::{Batches, Decision, Write, roll_back};
 use super::files::{Files, Identity};
-use super::open::BUSY;
 use super::parked::Parking;
 use super::prune::Prune;
-use super::schema::{self, SCRATCH};
+use super::retention::Retention;
+use super::schema;
+use super::upkeep::WAL_FRAMES;
 use crate::store::Bounds;
 use crate::store::request::{Append, Appended, Claim, Claimed, Outcome, Parked, StoreEvent};
 use crate::types::Message;
@@ -28,17 +29,17 @@ const BATCH_WRITES: usize = 4_096;
 /// ... and, but for the last of them, so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// How often old messages make space for one batch. It is no larger than what goes each time; should it not fit then,
+/// the log is not to be emptied for it.
+const SPACE_TRIES: u32 = 3;
+
 /// Parkings that wait for a store that fails, at most; the oldest are given up, as in a crash.
 const LATE: usize = 10_000;
 
-/// A WAL of more pages starts over after a commit: 4 MiB.
-const WAL_FRAMES: i64 = 1_024;
-
-/// How long a checkpoint waits for readers. One of ours is gone within a page; another process's may stay for hours.
-const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
-
 pub(super) enum Command {
     Write(Vec<Write>),
+    /// Other bounds hold from now on.
+    Bound(Bounds),
     /// Commit what came before, mark a clean end, leave.
     Finish,
 }
@@ -48,6 +49,9 @@ pub(super) enum Command {
 pub(super) struct Timing {
     /// After so long without an append the WAL is emptied. Sooner would write each page of a slow talk twice.
     pub idle: Duration,
+    /// Between two pieces of upkeep. One that took long is followed by four times as much, so that under load commits
+    /// have most of the disk.
+    pub pause: Duration,
     /// The files are looked for before a batch when the last look is this old.
     pub look: Duration,
     /// While writing fails and nobody appends, it is tried again after this long ...
@@ -59,13 +63,14 @@ pub(super) struct Timing {
 impl Timing {
     pub const USUAL: Timing = Timing {
         idle: Duration::from_secs(10),
+        pause: Duration::from_millis(100),
         look: Duration::from_secs(5),
         probe_first: Duration::from_secs(1),
         probe_last: Duration::from_secs(5),
     };
 }
 
-enum Health {
+pub(super) enum Health {
     Well,
     /// The last write failed; the next is tried with the next batch, or after this long.
     Failing {
@@ -81,6 +86,10 @@ pub(super) struct Writer {
     pub identity: Identity,
     pub timing: Timing,
     pub bounds: Bounds,
+    /// Pages that the database may have.
+    pub most_pages: i64,
+    /// Set by either thread that meets damage: the run is not marked as ended in order then, so that the next start looks.
+    pub damaged: Arc<AtomicBool>,
     /// Seconds that racerd had run on this log before this run.
     pub running_before: u64,
     /// Bytes of the WAL file, for whoever shows them.
@@ -102,7 +111,11 @@ impl Writer {
             started: now,
             looked: now,
             untidy: true,
+            quiet_since: now,
+            upkeep_due: Some(now),
+            swept: 0,
             prune: Prune::default(),
+            retention: Retention::default(),
             writer: self,
             answers,
         };
@@ -125,6 +138,7 @@ impl Writer {
                     break;
                 }
                 state.write_batch();
+                state.upkeep_if_due();
             }
             if finish {
                 return state.finish();
@@ -134,31 +148,42 @@ impl Writer {
 }
 
 /// A writer at work.
-struct State<'a> {
-    writer: Writer,
-    answers: &'a Answers,
-    batches: Batches,
+pub(super) struct State<'a> {
+    pub writer: Writer,
+    pub answers: &'a Answers,
+    pub batches: Batches,
     waiting: VecDeque<Write>,
     /// What could not be parked yet.
     late: Vec<Parked>,
-    health: Health,
+    pub health: Health,
     started: Instant,
     /// When the files were last looked for.
     looked: Instant,
     /// The WAL may hold something that is not in the database file yet.
-    untidy: bool,
-    /// How long to wait before tidying up.
-    idle: Duration,
+    pub untidy: bool,
+    /// How long to wait before the WAL is emptied.
+    pub idle: Duration,
+    /// When the last command came, or emptying the WAL was last tried.
+    pub quiet_since: Instant,
+    /// When the next piece of upkeep is due; `None` until something is written again.
+    pub upkeep_due: Option<Instant>,
+    /// The running seconds at which old keys and sessions were last looked for.
+    pub swept: u64,
     /// Pages of the WAL past which it is made to start over.
-    restart_past: i64,
-    prune: Prune,
+    pub restart_past: i64,
+    pub prune: Prune,
+    pub retention: Retention,
 }
 
 impl State<'_> {
     fn receive(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
+        let left = |due: Instant| due.saturating_duration_since(Instant::now());
         let pause = match &self.health {
             Health::Failing { retry } => Some(*retry),
-            Health::Well => self.untidy.then_some(self.idle),
+            Health::Well => {
+                let tidy = self.untidy.then(|| left(self.quiet_since + self.idle));
+                self.upkeep_due.map(left).into_iter().chain(tidy).min()
+            }
             Health::Gone(_) => None,
         };
         match pause {
@@ -167,10 +192,17 @@ impl State<'_> {
         }
     }
 
+    /// Whether nobody has asked for anything in so long that the WAL is to be emptied.
+    pub fn is_quiet(&self) -> bool {
+        self.untidy && self.quiet_since.elapsed() >= self.idle
+    }
+
     /// Whether this was the last command.
     fn accept(&mut self, command: Command) -> bool {
+        self.quiet_since = Instant::now();
         match command {
             Command::Write(writes) => self.waiting.extend(writes),
+            Command::Bound(bounds) => self.bound(bounds),
             Command::Finish => return true,
         }
         false
@@ -182,28 +214,37 @@ impl State<'_> {
         let mut batch = Vec::with_capacity(self.late.len() + self.waiting.len().min(BATCH_WRITES));
         batch.extend(self.late.drain(..).map(Write::Park));
         let late = batch.len();
-        while batch.len() - late < BATCH_WRITES && bytes < BATCH_BYTES {
+        let most_bytes = BATCH_BYTES.min(self.share());
+        while batch.len() - late < BATCH_WRITES && bytes < most_bytes {
             let Some(write) = self.waiting.pop_front() else { break };
             bytes += write.bytes();
             batch.push(write);
         }
         self.look_for_the_files();
-        let result = match &self.health {
-            Health::Gone(reason) => Err(reason.clone()),
-            _ => {
-                let now = self.running();
-                let result = self.batches.commit(&self.writer.conn, &batch, now);
-                result.map_err(|error| explain(&error, &self.writer.files))
-            }
-        };
+        if let Health::Gone(reason) = &self.health {
+            let reason = reason.clone();
+            return self.refuse(batch, reason, false);
+        }
+        let now = self.running();
+        let mut result = self.batches.commit(&self.writer.conn, &batch, now);
+        let mut tries = 0;
+        while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
+            result = self.batches.commit(&self.writer.conn, &batch, now);
+            tries += 1;
+        }
         match result {
             Ok(decisions) => {
                 self.untidy = true;
                 self.idle = self.writer.timing.idle;
                 self.tell(batch, decisions);
                 self.bound_the_wal();
+                self.upkeep_soon();
             }
-            Err(reason) => self.refuse(batch, reason),
+            Err(error) => {
+                let at_bound = is_full(&error) && self.is_at_bound();
+                let reason = self.explain(&error, at_bound);
+                self.refuse(batch, reason, at_bound);
+            }
         }
     }
 
@@ -213,9 +254,15 @@ impl State<'_> {
         let mut claimed = Vec::new();
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
-                Write::Append(append) => appended.push(decided(append, decision)),
+                Write::Append(append) => {
+                    if let Decision::Stored { at, .. } = decision {
+                        self.retention.saw(at);
+                    }
+                    appended.push(decided(append, decision));
+                }
                 Write::Claim(Claim { ticket, session }) => {
                     let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
+                    let parked = parked.map(|parked| *parked);
                     claimed.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
                 }
                 Write::Park(_) => {}
@@ -225,13 +272,14 @@ impl State<'_> {
         self.answers.send(appended.into_iter().chain(claimed).chain(self.recovered()));
     }
 
-    /// Answers a batch of which nothing was stored. What was to be parked is kept for the next one.
-    fn refuse(&mut self, batch: Vec<Write>, reason: String) {
+    /// Answers a batch of which nothing was stored, `full` if that is for the bound of the database's size. What was to be
+    /// parked is kept for the next one.
+    fn refuse(&mut self, batch: Vec<Write>, reason: String, full: bool) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut failed = Vec::new();
         for write in batch {
             match write {
-                Write::Append(append) => appended.push(refused(append)),
+                Write::Append(append) => appended.push(refused(append, full)),
                 Write::Claim(Claim { ticket, session }) => failed.push(StoreEvent::ClaimFailed { ticket, session }),
                 Write::Park(parked) => self.late.push(parked),
             }
@@ -244,7 +292,7 @@ impl State<'_> {
     }
 
     /// Notes that writing does; the event that says so, if it did not before.
-    fn recovered(&mut self) -> Option<StoreEvent> {
+    pub fn recovered(&mut self) -> Option<StoreEvent> {
         match self.health {
             Health::Failing { .. } => {
                 self.health = Health::Well;
@@ -266,7 +314,7 @@ impl State<'_> {
     }
 
     /// What is written to a file that was deleted or replaced is lost: then nothing is acknowledged any more.
-    fn look_for_the_files(&mut self) {
+    pub fn look_for_the_files(&mut self) {
         if matches!(self.health, Health::Gone(_)) || self.looked.elapsed() < self.writer.timing.look {
             return;
         }
@@ -277,90 +325,35 @@ impl State<'_> {
         self.looked = Instant::now();
     }
 
-    /// Nobody has asked for anything in a while.
-    fn use_the_pause(&mut self) {
-        match self.health {
-            Health::Well => self.tidy(),
-            Health::Failing { retry } => self.probe(retry),
-            Health::Gone(_) => {}
-        }
-    }
-
-    /// Drops keys and parked sessions that are too old, and empties the WAL.
-    fn tidy(&mut self) {
-        // A failure shows at the next append, if it lasts.
-        let (now, bounds) = (self.running(), &self.writer.bounds);
-        let _ = self.prune.step(&self.writer.conn, now, bounds.park_for);
-        let _ = self.batches.parking.sweep(&self.writer.conn, now);
-        if self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
-            self.untidy = false;
-            self.restart_past = WAL_FRAMES;
-        } else {
-            // Another process reads; it is not for us to hurry it.
-            self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
-        }
-        self.measure_wal();
-    }
-
-    /// Tries whether writing does again: 64 KiB, really written, and gone again. Emptying the WAL may itself be what
-    /// gives the disk its space back.
-    fn probe(&mut self, retry: Duration) {
-        let again = (retry * 2).min(self.writer.timing.probe_last);
-        self.look_for_the_files();
-        if matches!(self.health, Health::Gone(_)) {
-            return;
-        }
-        let conn = &self.writer.conn;
-        roll_back(conn);
-        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
-        let written = conn
-            .execute(
-                "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))",
-                [SCRATCH],
-            )
-            .and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH]));
-        if written.is_ok() {
-            let recovered = self.recovered();
-            self.answers.send(recovered);
-        } else {
-            self.health = Health::Failing { retry: again };
-        }
-    }
-
-    /// Makes the WAL start over once it is too long. A passive checkpoint would not: under load there is always a
-    /// reader on its end. Where one stays, it is tried again after as much has been added again.
-    fn bound_the_wal(&mut self) {
-        self.measure_wal();
-        let frames = self.frames();
-        if frames > self.restart_past {
-            let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
-            self.restart_past = if restarted { WAL_FRAMES } else { frames + WAL_FRAMES };
-        }
-    }
-
-    /// Pages in the WAL since it last started over. The file may be longer: it is overwritten from its beginning, which
-    /// is cheaper than cutting it off each time. (NOOP counts and does nothing.)
-    fn frames(&self) -> i64 {
-        let count = |sql| self.writer.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
-        count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
-    }
-
-    /// Whether all of the WAL is in the database file now, and no reader needs it.
-    fn checkpoint(&self, pragma: &str) -> bool {
-        let conn = &self.writer.conn;
-        let _ = conn.busy_timeout(CHECKPOINT_BUSY);
-        let busy = conn.query_row(pragma, [], |row| row.get::<_, bool>(0));
-        let _ = conn.busy_timeout(BUSY);
-        busy == Ok(false)
-    }
-
-    fn measure_wal(&self) {
-        self.writer.wal_bytes.store(self.writer.files.wal_bytes(), Ordering::Relaxed);
-    }
-
     /// Seconds that racerd has run on this log in all.
-    fn running(&self) -> u64 {
+    pub fn running(&self) -> u64 {
         self.writer.running_before.saturating_add(self.started.elapsed().as_secs())
+    }
+
+    /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
+    fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> String {
+        let Writer { files, bounds, .. } = &self.writer;
+        let path = files.database.display();
+        if at_bound {
+            let advice = "raise it, or let old messages go with keep_messages or keep_for";
+            let may_prune = bounds.keep_messages > 0 || bounds.keep_for > 0;
+            let advice = if may_prune { "raise it" } else { advice };
+            return format!("cannot write to {path}: it has reached max_database_size; {advice}");
+        }
+        let advice = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "free some space on the disk",
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                "make the file and its directory writable"
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program holds the database; end it",
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                self.writer.damaged.store(true, Ordering::Relaxed);
+                crate::store::error::DAMAGED
+            }
+            Some(ErrorCode::SystemIoFailure) => "the disk reports errors; look at the kernel's log",
+            _ => "racerd tries again by itself",
+        };
+        format!("cannot write to {path}: {error}; {advice}")
     }
 
     fn finish(mut self) -> Result<(), String> {
@@ -375,9 +368,10 @@ impl State<'_> {
         let conn = &self.writer.conn;
         roll_back(conn);
         // The mark of a clean end is synced, and with it all that a `normal` run has left unsynced before it.
+        let clean = !self.writer.damaged.load(Ordering::Relaxed);
         conn.execute_batch("PRAGMA synchronous = FULL")
-            .and_then(|()| schema::end_run(conn, self.running()))
-            .map_err(|error| explain(&error, &self.writer.files))?;
+            .and_then(|()| schema::end_run(conn, self.running(), clean))
+            .map_err(|error| self.explain(&error, false))?;
         // If a reader of another process is in the way, the next start finds the WAL.
         self.untidy = !self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
@@ -397,21 +391,11 @@ fn decided(append: Append, decision: Decision) -> Appended {
     Appended { ticket, room, bytes, outcome }
 }
 
-fn refused(append: Append) -> Appended {
-    Appended { ticket: append.ticket, room: append.room, bytes: append.body.len(), outcome: Outcome::Unavailable }
+fn refused(append: Append, full: bool) -> Appended {
+    let outcome = if full { Outcome::Full } else { Outcome::Unavailable };
+    Appended { ticket: append.ticket, room: append.room, bytes: append.body.len(), outcome }
 }
 
-/// What happened, where, and what to do.
-fn explain(error: &rusqlite::Error, files: &Files) -> String {
-    let advice = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "free some space on the disk, or raise max_database_size",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            "make the file and its directory writable"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program holds the database; end it",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the file is damaged; restore a backup",
-        Some(ErrorCode::SystemIoFailure) => "the disk reports errors; look at the kernel's log",
-        _ => "racerd tries again by itself",
-    };
-    format!("cannot write to {}: {error}; {advice}", files.database.display())
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

@@ -1,0 +1,28 @@
+//! `racerd backup FILE`: a copy of the database, also of one that a server writes to.
+
+use super::{Failure, data, file_first, progress, say};
+use crate::store;
+use std::ffi::OsString;
+
+/// Copies the database that the settings name to the file.
+///
+/// # Errors
+/// [`Failure::Usage`] where no file is named, it exists (without `--force`), or there is no database;
+/// [`Failure::Failed`] where it cannot be read or the copy cannot be written.
+pub fn run(
+    mut args: Vec<OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), Failure> {
+    let before = args.len();
+    args.retain(|arg| arg != "--force");
+    let force = args.len() < before;
+    let (Some(file), args) = file_first(args) else {
+        return Err(Failure::Usage(
+            "backup needs a file first: racerd backup FILE [--force] [--data FILE]".to_string(),
+        ));
+    };
+    let data = data(args, environment)?;
+    let bytes = store::backup(&data, &file, force, progress())?;
+    say(&format!("{} is a backup of {}: {bytes} bytes\n", file.display(), data.display()));
+    Ok(())
+}

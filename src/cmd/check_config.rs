@@ -1,0 +1,204 @@
+//! `racerd --check-config`: what would hold, where each value comes from, what is unusual about it, and how much memory
+//! it may take at worst. Opens no socket and no database.
+
+use super::{Failure, given::Given, say};
+use crate::config::{GROUPS, Parsed, Source};
+use crate::server::memory::{KERNEL_BYTES, Term, Worst};
+use crate::server::{self, RESERVED, connections_for, open_files};
+use crate::types::Durability;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+/// Prints the report.
+///
+/// # Errors
+/// [`Failure::Usage`]: a server would not start so; the same line.
+pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
+    let parsed = Given::new(args, environment).read_to_serve()?;
+    server::check(&parsed.settings).map_err(Failure::Usage)?;
+    say(&report(&parsed, open_files(), memory_of_machine()));
+    Ok(())
+}
+
+/// The whole report. `files` is the limit of open files, `machine` the bytes of memory that there are, where known.
+fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
+    let mut out = String::new();
+    for group in &GROUPS {
+        let _ = writeln!(out, "{}:", group.title);
+        for setting in group.settings {
+            let value = setting.show(&parsed.settings);
+            let value = if value.is_empty() { "none" } else { &value };
+            let _ = writeln!(out, "  {:<28} {value:<22} {}", setting.flag(), parsed.origin(setting));
+        }
+        out.push('\n');
+    }
+    let connections = connections_for(files, parsed.settings.limits.max_connections);
+    let _ =
+        writeln!(out, "Connections: at most {connections}, {}\n", why(parsed.settings.limits.max_connections, files));
+    let worst = Worst::of(&parsed.settings, connections);
+    memory(&mut out, &worst);
+    let warnings = warnings(parsed, connections, worst.total(), machine);
+    if !warnings.is_empty() {
+        out.push_str("\nWarnings:\n");
+    }
+    for warning in warnings {
+        let _ = writeln!(out, "  {warning}");
+    }
+    out
+}
+
+/// Why just so many connections.
+fn why(asked: u32, files: Option<u64>) -> String {
+    let Some(files) = files else {
+        return "open files are not limited".to_string();
+    };
+    let allowed = format!("open files (NOFILE) are limited to {files}, and {RESERVED} of them are not for connections");
+    match asked {
+        0 => allowed,
+        _ if connections_for(Some(files), 0) < asked as usize => format!("not {asked}: {allowed}"),
+        _ => "as asked for".to_string(),
+    }
+}
+
+fn memory(out: &mut String, worst: &Worst) {
+    let line = |out: &mut String, what: &str, bytes: u64, from: &str| {
+        let line = format!("  {what:<36} {:>12}  {from}", shown(bytes));
+        let _ = writeln!(out, "{}", line.trim_end());
+    };
+    let terms = |out: &mut String, terms: &[Term]| {
+        for term in terms {
+            line(out, term.what, term.bytes, &term.from);
+        }
+    };
+    out.push_str("Memory at worst, if every connection reaches every limit at once:\n");
+    terms(out, &worst.per_connection);
+    line(out, "one connection", worst.connection(), "");
+    let all = worst.connection().saturating_mul(worst.connections);
+    line(out, &format!("{} connections", worst.connections), all, "");
+    terms(out, &worst.shared);
+    line(out, "in all", worst.total(), "");
+    let kernel = KERNEL_BYTES.saturating_mul(worst.connections);
+    line(out, "beside it, in the kernel", kernel, "buffers of the sockets, if no peer takes anything");
+}
+
+/// What a person should know who meant something else.
+fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64>) -> Vec<String> {
+    let settings = &parsed.settings;
+    let mut found = Vec::new();
+    for address in settings.listening.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
+        found.push(format!("listen: everyone who can reach {address} reads and writes every room (open)"));
+    }
+    let asked = settings.limits.max_connections as usize;
+    if asked > connections {
+        found.push(format!("max-connections: {connections}, not {asked}; raise NOFILE (ulimit -n, LimitNOFILE=)"));
+    }
+    if machine.is_some_and(|machine| worst > machine) {
+        let has = shown(machine.unwrap_or_default());
+        found.push(format!(
+            "memory: this machine has {has}; lower max-connections or queue-bytes if peers may be hostile"
+        ));
+    }
+    let given = |field| parsed.source(field) != Source::Default;
+    match settings.storage.durability {
+        Durability::Memory => {
+            found.push("durability: memory keeps nothing over a restart".to_string());
+            if settings.limits.tail_bytes < settings.limits.queue_bytes {
+                found.push("tail-bytes: smaller than queue-bytes, so that slow members may find gaps".to_string());
+            }
+            for field in ["data", "max_database_size"].into_iter().filter(|field| given(field)) {
+                found.push(format!("{}: not used with durability memory", field.replace('_', "-")));
+            }
+        }
+        Durability::Full | Durability::Normal => {}
+    }
+    if settings.time.ping_period > 30_000 {
+        found.push("ping-period: common proxies forget a connection that is silent for 30 s".to_string());
+    }
+    if !parsed.ignored.is_empty() {
+        found.push(format!("these variables are no settings: {}", parsed.ignored.join(" ")));
+    }
+    found
+}
+
+/// Bytes for a person: at most three digits before the point.
+fn shown(bytes: u64) -> String {
+    let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, factor)| bytes >= *factor) {
+        // Tenths, rounded up: a bound must not look smaller than it is.
+        Some((unit, factor)) => {
+            let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(factor));
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
+/// Bytes of memory that Linux says the machine has.
+fn memory_of_machine() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, File};
+
+    fn of(text: &str, args: &[&str], files: Option<u64>, machine: Option<u64>) -> String {
+        let file = Some(File { name: "racerd.toml", text });
+        let environment = [("RACERD_WRITE_WAIT".into(), "5s".into())];
+        report(&config::parse(file, args.iter().map(OsString::from), environment).unwrap(), files, machine)
+    }
+
+    #[track_caller]
+    fn has(report: &str, words: &[&str]) {
+        let found = report.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == words.join(" "));
+        assert!(found, "{words:?} is no line of\n{report}");
+    }
+
+    #[test]
+    fn each_value_with_its_source() {
+        let report = of("\nping_period = \"20s\"\n", &["--pong-wait", "50s", "--host", "a,b"], Some(1064), None);
+        has(&report, &["ping-period", "20s", "racerd.toml:2"]);
+        has(&report, &["write-wait", "5s", "RACERD_WRITE_WAIT"]);
+        has(&report, &["pong-wait", "50s", "--pong-wait"]);
+        has(&report, &["host", "a,b", "--host"]);
+        has(&report, &["allow-origin", "none", "default"]);
+        for setting in config::all() {
+            assert_eq!(report.matches(&format!("\n  {} ", setting.flag())).count(), 1, "{}", setting.flag());
+        }
+        assert!(!report.contains("Warnings"), "{report}");
+    }
+
+    #[test]
+    fn connections_and_why() {
+        assert!(of("", &[], Some(1064), None).contains("at most 1000, open files (NOFILE) are limited to 1064"));
+        let report = of("max_connections = 5000", &[], Some(1064), None);
+        assert!(report.contains("at most 1000, not 5000") && report.contains("raise NOFILE"), "{report}");
+        assert!(of("max_connections = 500", &[], Some(1064), None).contains("at most 500, as asked for"));
+        assert!(of("", &[], None, None).contains("open files are not limited"));
+    }
+
+    #[test]
+    fn what_is_unusual_is_said() {
+        let args = ["--listen", "0.0.0.0:1", "--open", "--durability", "memory", "--tail-bytes=1", "--ping-period=40s"];
+        let report = of("data = \"x.db\"", &args, Some(1064), Some(1 << 20));
+        for words in
+            ["0.0.0.0:1", "keeps nothing", "gaps", "data: not used", "ping-period: common proxies", "has 1.0 MiB"]
+        {
+            assert!(report.split("Warnings:").nth(1).is_some_and(|text| text.contains(words)), "{words}: {report}");
+        }
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        let shown = |bytes| super::shown(bytes);
+        assert_eq!(
+            (shown(0), shown(1023), shown(1024), shown(1025)),
+            ("0 B".into(), "1023 B".into(), "1.0 KiB".into(), "1.1 KiB".into())
+        );
+        assert_eq!((shown(3 << 29), shown(u64::MAX)), ("1.5 GiB".into(), "16777216.0 TiB".into()));
+        assert!(memory_of_machine().is_none_or(|bytes| bytes > 1 << 20));
+    }
+}

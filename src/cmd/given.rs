@@ -1,0 +1,87 @@
+//! What the person who started racerd gave: arguments, environment, and the file that these name. The only place that
+//! reads that file: at the start, and again at each SIGHUP, with arguments and environment as they were at the start.
+
+use super::Failure;
+use crate::config::{self, File, Parsed};
+use rustix::fs::OFlags;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+/// Longest file, in bytes: some hundred times what all settings with their texts take.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Arguments and environment, kept to be read again.
+pub struct Given {
+    args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Given {
+    pub fn new(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Given {
+        Given { args, environment: environment.into_iter().collect() }
+    }
+
+    /// The settings, from the file, the environment and the arguments.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`]: the file cannot be read, or a setting is wrong.
+    pub fn read(&self) -> Result<Parsed, Failure> {
+        let parsed = self.name().and_then(|name| {
+            let text = name.as_deref().map(read_file).transpose()?;
+            let file = name.as_deref().zip(text.as_deref()).map(|(name, text)| File { name, text });
+            let parsed = config::parse(file, self.args.iter().cloned(), self.environment.iter().cloned());
+            parsed.map_err(|error| error.to_string())
+        });
+        parsed.map_err(Failure::Usage)
+    }
+
+    /// The same for a server: a listener that others reach must be meant.
+    ///
+    /// # Errors
+    /// As [`Given::read`], and where that listener is not meant.
+    pub fn read_to_serve(&self) -> Result<Parsed, Failure> {
+        let parsed = self.read()?;
+        config::exposed(&parsed).map_err(Failure::Usage)?;
+        Ok(parsed)
+    }
+
+    fn name(&self) -> Result<Option<String>, String> {
+        config::file_name(&self.args, &self.environment).map_err(|error| error.to_string())
+    }
+}
+
+/// The file's text.
+fn read_file(name: &str) -> Result<String, String> {
+    let failed = |reason: &dyn std::fmt::Display| format!("the configuration file {name}: {reason}");
+    if name.contains('\0') {
+        return Err(failed(&"a path has no zero byte in it"));
+    }
+    // Nobody may be at the other end of a FIFO; opening it must not wait.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(name).map_err(|error| failed(&hint(&error)))?;
+    let kind = file.metadata().map_err(|error| failed(&error))?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "is a directory; name the file in it" } else { "is not a regular file" };
+        return Err(failed(&what));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(failed(&"is longer than 1 MiB, and so no configuration of racerd"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("{name}:{line}: not valid UTF-8; write the file as UTF-8")
+    })
+}
+
+fn hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{error}; racerd --print-config writes one"),
+        io::ErrorKind::PermissionDenied => format!("{error}; let the user that racerd runs as read it"),
+        _ => error.to_string(),
+    }
+}

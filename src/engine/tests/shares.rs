@@ -1,0 +1,169 @@
+//! The shares of one address: connections and handshakes, whether it comes by itself or through a proxy.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::conn::Rate;
+use crate::types::Network;
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+
+/// Addresses that come to an engine.
+struct Door {
+    engine: Engine<Chat>,
+    last: u32,
+}
+
+impl Door {
+    /// Two connections of one address, two handshakes at once and then one a second; these proxies.
+    fn new(trusted: &[&str]) -> Door {
+        let mut engine = Sizes::USUAL.engine();
+        let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
+        let admission = Admission::new(2, Rate::new(1, 1000, 2), Rate::new(0, 1000, 1)).trusting(trusted);
+        engine.net = Connections::new(engine.net.limits().clone(), admission);
+        let mut door = Door { engine, last: 0 };
+        door.at(1);
+        door
+    }
+
+    fn at(&mut self, milliseconds: u64) {
+        self.engine.handle(Input::Time(Now { mono: Millis(milliseconds), wall: WallMillis(0) }));
+    }
+
+    fn come(&mut self, peer: &str) -> ConnId {
+        self.last += 1;
+        let conn = ConnId { index: self.last, generation: 1 };
+        self.engine.handle(Input::Opened { conn, peer: peer.parse().unwrap(), loopback: false });
+        conn
+    }
+
+    /// What is queued for it: the status of the first answer, or nothing.
+    fn status(&self, conn: ConnId) -> String {
+        let bytes: Vec<u8> = self.engine.queue(conn).unwrap().pieces().flatten().copied().collect();
+        String::from_utf8_lossy(bytes.get(9..12).unwrap_or_default()).into_owned()
+    }
+
+    /// A handshake for this client: the connection, and what is answered.
+    fn open(&mut self, peer: &str, forwarded_for: &str) -> (ConnId, String) {
+        let conn = self.come(peer);
+        let request = format!("{HANDSHAKE}X-Forwarded-For: {forwarded_for}\r\n\r\n");
+        self.engine.handle(Input::Bytes { conn, bytes: &mut request.into_bytes() });
+        assert_eq!(self.engine.net.check(), Ok(()));
+        (conn, self.status(conn))
+    }
+
+    fn lose(&mut self, conn: ConnId) {
+        self.engine.handle(Input::Lost { conn });
+        assert_eq!(self.engine.net.check(), Ok(()));
+    }
+
+    /// The facts so far, as (is it a refusal, its client).
+    fn clients(&mut self) -> Vec<(bool, Option<String>)> {
+        let outputs = std::iter::from_fn(|| self.engine.poll_output());
+        let facts = outputs.filter_map(|output| match output {
+            Output::Log(Fact::Refused { client, .. }) => Some((true, client)),
+            Output::Log(Fact::Closed { client, .. }) => Some((false, client)),
+            _ => None,
+        });
+        facts.map(|(refused, client)| (refused, client.map(|ip| ip.to_string()))).collect()
+    }
+}
+
+/// Addresses are counted, IPv6 by /64, loopback not at all (DESIGN: "Bounds").
+#[test]
+fn one_address_gets_its_share() {
+    let mut door = Door::new(&[]);
+    let first = door.come("[2001:db8::1]:1");
+    let second = door.come("[2001:db8::ffff:2]:1");
+    let third = door.come("[2001:db8::3]:1");
+    let other = door.come("[2001:db8:0:1::3]:1");
+    assert_eq!([first, second, third, other].map(|conn| door.status(conn)), ["", "", "429", ""]);
+    for _ in 0..5 {
+        let local = door.come("[::ffff:127.0.0.1]:1");
+        assert_eq!(door.status(local), "");
+    }
+    // Who goes makes room; so does who was turned away.
+    door.lose(first);
+    door.lose(third);
+    let next = door.come("[2001:db8::4]:1");
+    assert_eq!(door.status(next), "");
+    // Handshakes: two at once, then one a second.
+    let mut got = Vec::new();
+    for at in [1, 1, 1, 2001] {
+        door.at(at);
+        let (conn, status) = door.open("10.0.0.9:1", "");
+        got.push(status);
+        door.lose(conn);
+    }
+    assert_eq!(got, ["101", "101", "429", "101"]);
+}
+
+/// CASES 74: a header made by the client changes nothing, nor does one through a proxy that nobody trusts.
+#[test]
+fn without_a_trusted_proxy_all_requests_share_one_bucket() {
+    for trusted in [&[] as &[&str], &["10.0.0.1"]] {
+        let mut door = Door::new(trusted);
+        let statuses: Vec<String> = (0..100)
+            .map(|n| {
+                let (conn, status) = door.open("192.0.2.7:1", &format!("6.6.6.{n}, 10.0.0.1"));
+                door.lose(conn);
+                status
+            })
+            .collect();
+        assert_eq!(statuses.iter().filter(|status| *status == "101").count(), 2);
+        assert!(statuses[2..].iter().all(|status| status == "429"));
+        assert!(door.clients().iter().all(|(_, client)| client.is_none()));
+    }
+}
+
+/// A WebSocket through a proxy is one of its client's from its handshake to its end; the proxy's own are not counted.
+#[test]
+fn a_socket_counts_for_the_client_of_its_handshake() {
+    let mut door = Door::new(&["10.0.0.0/8", "fd00::1"]);
+    let connections: Vec<ConnId> = (0..10).map(|_| door.come("10.0.0.1:1")).collect();
+    assert!(connections.iter().all(|conn| door.status(*conn).is_empty()));
+    // One comes by itself, one through a chain of proxies: that is two.
+    let own = door.come("1.2.3.4:5");
+    let (through, status) = door.open("[fd00::1]:1", "6.6.6.6, 1.2.3.4, 10.9.9.9");
+    assert_eq!((door.status(own).as_str(), status.as_str()), ("", "101"));
+    assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "429");
+    let refused = door.come("1.2.3.4:5");
+    assert_eq!(door.status(refused), "429");
+    door.lose(refused);
+    // Another client is another, and so is nobody.
+    assert_eq!(door.open("10.0.0.1:1", "1.2.3.5").1, "101");
+    assert_eq!(door.open("10.0.0.1:1", "").1, "101");
+    // The socket's end makes room for one, however it comes.
+    door.clients();
+    door.lose(through);
+    assert_eq!(door.clients(), [(false, Some("1.2.3.4".to_string()))]);
+    door.at(10_000);
+    assert_eq!(door.open("10.0.0.1:1", "::ffff:1.2.3.4").1, "101");
+    assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "429");
+    assert_eq!(door.clients(), [(true, Some("1.2.3.4".to_string()))]);
+}
+
+proptest! {
+    /// Whoever comes in whichever way, and whatever it asks: what counts is what is open, and in the end nothing.
+    #[test]
+    fn what_counts_is_what_is_open(steps in prop::collection::vec((0usize..4, 0usize..6, any::<bool>()), 0..60)) {
+        let mut door = Door::new(&["10.0.0.0/8"]);
+        let mut open = Vec::new();
+        for (peer, client, leaves) in steps {
+            let peer = ["127.0.0.1:1", "10.0.0.1:1", "1.2.3.4:1", "[2001:db8::1]:1"][peer];
+            let client = ["1.2.3.4", "2001:db8::2", "10.0.0.2", "127.0.0.1", "unknown", ""][client];
+            let (conn, status) = door.open(peer, client);
+            prop_assert!(["101", "429"].contains(&status.as_str()), "{}", status);
+            open.push(conn);
+            if leaves {
+                door.lose(open.remove(open.len() / 2));
+            }
+        }
+        while let Some(conn) = open.pop() {
+            door.lose(conn);
+        }
+        door.at(60_000);
+        prop_assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "101");
+    }
+}

@@ -1,0 +1,196 @@
+//! Requests as JSON: what is read, written out again and read again is the same, whatever the spelling; an independent
+//! look at the fields agrees; refusals are fit to be sent; and no input makes the parser allocate much more than its
+//! own length.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::hub::{Cursor, Presence, Start};
+use crate::protocol::client::{Bounds, Command, Request, parse};
+use crate::protocol::{ErrorCode, Refusal, server};
+use crate::store::Span;
+use crate::types::{Author, Body, Digest, Message, Name, RoomId, Seq, WallMillis};
+
+const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
+
+/// Bytes that reading one request may allocate for each byte of it, in all. A body is copied once. A text with escapes
+/// costs most: serde_json collects it in a scratch buffer that grows by doubling, which is less than twice its last
+/// size in all, and that is less than twice the text; and it hands out a copy.
+const PER_BYTE: u64 = 5;
+
+/// And so many whatever its length: a refusal's message, the first size of a scratch buffer.
+const AT_LEAST: u64 = 512;
+
+/// The input is the text of one frame. `allocated` runs what it is given and returns the bytes that were allocated
+/// meanwhile, by this thread and in all.
+pub fn client_json(data: &[u8], allocated: impl Fn(&mut dyn FnMut()) -> u64) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let mut result = None;
+    let bytes = allocated(&mut || result = Some(parse(text, &BOUNDS)));
+    let most = PER_BYTE * text.len() as u64 + AT_LEAST;
+    assert!(bytes <= most, "{bytes} bytes allocated for {} of input", text.len());
+    match result {
+        None => {}
+        Some(Ok(request)) => check_request(text, &request),
+        Some(Err(refusal)) => check_refusal(&refusal),
+    }
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// The object's fields, read without the code under test.
+fn fields(text: &str) -> Fields<'_> {
+    // proof: this must not fail where the request was read, and the fuzzer is here to see it.
+    serde_json::from_str(text).expect("an object for one reader only")
+}
+
+fn check_request(text: &str, request: &Request) {
+    let fields = fields(text);
+    let key = fields.get("key").map(|raw| raw.get()).and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    if let Command::Send { key: digest, .. } = &request.command {
+        assert_eq!(*digest, key.as_ref().map(|key| Digest::of(key.as_bytes())), "another key");
+    }
+    if let Command::Send { body, .. } | Command::Signal { body, .. } = &request.command {
+        assert_eq!(fields.get("body").map(|raw| raw.get()), Some(body.as_str()), "another body");
+        check_body(body);
+    }
+    for spelling in [Spelling::Plain, Spelling::Escaped] {
+        let written = write(request, key.as_deref(), spelling);
+        let again = parse(&written, &BOUNDS);
+        assert_eq!(again.as_ref(), Ok(request), "written as {written}");
+    }
+}
+
+/// A body must be readable by others: alone, and where it is sent on.
+fn check_body(body: &Body) {
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(body.as_str()) {
+        // Numbers of any size pass as they are; this reader has only so many digits.
+        assert!(error.to_string().contains("number out of range"), "{error}");
+    }
+    let message = Message {
+        // proof: letters are a room's id and a name.
+        room: RoomId::parse("r").expect("a room id"),
+        seq: Seq(1),
+        at: WallMillis(1),
+        // proof: as above.
+        author: Author { member: None, name: Name::parse("n").expect("a name") },
+        body: body.clone(),
+    };
+    let mut out = Vec::new();
+    server::message(&mut out, &message);
+    let out = String::from_utf8(out).unwrap_or_default();
+    assert_eq!(fields(&out).get("body").map(|raw| raw.get()), Some(body.as_str()), "the body breaks out of {out}");
+}
+
+fn check_refusal(refusal: &Refusal) {
+    let fault = matches!(refusal.code, ErrorCode::BadJson | ErrorCode::UnknownType | ErrorCode::BadField);
+    assert!(fault, "{refusal:?}");
+    assert_eq!(refusal.code == ErrorCode::BadJson, refusal.field.is_none(), "{refusal:?}");
+    assert!(refusal.message.len() <= 200 && !refusal.message.contains(char::is_control), "{refusal:?}");
+    let mut out = Vec::new();
+    server::error(&mut out, refusal);
+    let out = String::from_utf8(out).unwrap_or_default();
+    assert_eq!(fields(&out).get("type").map(|raw| raw.get()), Some("\"error\""));
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    Plain,
+    /// Every letter as an escape, the fields in another order, blanks between, and a field that nobody knows.
+    Escaped,
+}
+
+fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
+    let mut fields: Vec<(&str, String)> = Vec::new();
+    let text = |value: &str| string(value, spelling);
+    if let Some(id) = request.id {
+        fields.push(("id", id.to_string()));
+    }
+    let mut room = None;
+    let kind = match &request.command {
+        Command::Join { room: named, start, presence } => {
+            room = named.as_ref();
+            match start {
+                Start::Now => {}
+                Start::Last(n) => fields.push(("last", n.to_string())),
+                Start::After { seq, epoch } => {
+                    fields.push(("after", seq.0.to_string()));
+                    fields.extend(epoch.as_ref().map(|epoch| ("epoch", text(epoch))));
+                }
+            }
+            fields.push(("presence", text(presence_word(*presence))));
+            "join"
+        }
+        Command::Leave { room: named } => {
+            room = named.as_ref();
+            "leave"
+        }
+        Command::Send { room: named, key: _, body } => {
+            room = named.as_ref();
+            fields.extend(key.map(|key| ("key", text(key))));
+            fields.push(("body", body.as_str().to_owned()));
+            "send"
+        }
+        Command::Signal { room: named, body } => {
+            room = named.as_ref();
+            fields.push(("body", body.as_str().to_owned()));
+            "signal"
+        }
+        Command::History { room: named, span, limit } => {
+            room = named.as_ref();
+            match span {
+                Span::After(seq) => fields.push(("after", seq.0.to_string())),
+                Span::Before(seq) => fields.push(("before", seq.0.to_string())),
+                Span::Newest => {}
+            }
+            fields.push(("limit", limit.to_string()));
+            "history"
+        }
+        Command::Members { room: named } => {
+            room = named.as_ref();
+            "members"
+        }
+        Command::Resume { session, cursors } => {
+            fields.push(("session", text(session)));
+            let cursors =
+                cursors.iter().map(|cursor| format!("{}:{}", text(cursor.room.as_str()), place(cursor, text)));
+            fields.push(("cursors", format!("{{{}}}", cursors.collect::<Vec<_>>().join(","))));
+            "resume"
+        }
+        Command::Ping => "ping",
+    };
+    fields.extend(room.map(|room| ("room", text(room.as_str()))));
+    fields.push(("type", text(kind)));
+    if spelling == Spelling::Escaped {
+        fields.push(("unknown", "[{\"type\":[]},null]".to_owned()));
+        fields.reverse();
+    }
+    let blank = if spelling == Spelling::Escaped { "\r\n\t " } else { "" };
+    let fields = fields.iter().map(|(name, value)| format!("{blank}{}{blank}:{blank}{value}", string(name, spelling)));
+    format!("{blank}{{{}{blank}}}{blank}", fields.collect::<Vec<_>>().join(","))
+}
+
+fn presence_word(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Full => "full",
+        Presence::Count => "count",
+        Presence::Off => "off",
+    }
+}
+
+/// What a `resume` says of one room.
+fn place(cursor: &Cursor, text: impl Fn(&str) -> String) -> String {
+    let mut fields = vec![format!("{}:{}", text("seq"), cursor.seq.0)];
+    fields.extend(cursor.epoch.as_ref().map(|epoch| format!("{}:{}", text("epoch"), text(epoch))));
+    fields.extend(cursor.presence.map(|word| format!("{}:{}", text("presence"), text(presence_word(word)))));
+    format!("{{{}}}", fields.join(","))
+}
+
+fn string(text: &str, spelling: Spelling) -> String {
+    let escape = |unit: u16| format!("\\u{unit:04x}");
+    match spelling {
+        Spelling::Plain => serde_json::Value::from(text).to_string(),
+        Spelling::Escaped => format!("\"{}\"", text.encode_utf16().map(escape).collect::<String>()),
+    }
+}

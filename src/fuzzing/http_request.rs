@@ -1,0 +1,167 @@
+//! HTTP, as a connection reads it: the same bytes in any pieces are the same requests and the same refusal, and what is
+//! accepted a second, strict reading accepts, too, and reads the same.
+
+use super::input::{Cuts, Input};
+use super::strict_http;
+use crate::conn::{ConnLimits, Connection, Step};
+use crate::http::head::HeadLimits;
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
+use crate::http::request::{Method, Request, Version};
+use crate::http::response::{CONTINUE, Response};
+use crate::http::status::Status;
+use crate::types::Millis;
+
+/// Small, so that short inputs reach them.
+const LIMITS: HeadLimits = HeadLimits { max_head: 512, max_target: 128, max_body: 64 };
+
+/// The input: cuts, then the stream of one connection.
+pub fn http_request(data: &[u8]) {
+    let mut input = Input::new(data);
+    let cuts = input.cuts();
+    let stream = input.rest();
+    let whole = read(stream, Cuts::none().of(stream));
+    let cut = read(stream, cuts.of(stream));
+    assert_eq!(whole, cut, "the pieces {cuts:?} make a difference");
+    let single = read(stream, stream.chunks(1));
+    assert_eq!(whole, single, "single bytes make a difference");
+    for event in &whole.events {
+        if let Event::Request { request, body, from, to } = event {
+            compare(&stream[*from..*to], request, body);
+        }
+    }
+}
+
+/// Everything that a client and a server's other parts see of one connection.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    events: Vec<Event>,
+    /// What was written, without interim answers: whether a client waits for one depends on what came when.
+    written: Vec<u8>,
+    is_closing: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    /// A request, and where in the stream its bytes are, empty lines before it included.
+    Request { request: Box<Request>, body: Vec<u8>, from: usize, to: usize },
+    /// A refusal. The connection ends with it, so where it stands in the stream is nobody's concern.
+    Malformed { problem: Problem, headers: Headers },
+}
+
+fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
+    let limits = ConnLimits {
+        head: LIMITS,
+        ws: crate::ws::Limits { max_message: 64, max_fragments: 4, binary: false },
+        queue_bytes: 4096,
+        reply_bytes: 4096,
+        in_flight: 4,
+        header_timeout: 10_000,
+        keep_alive: 75_000,
+        write_wait: 10_000,
+        pong_wait: 60_000,
+        ping_period: 25_000,
+    };
+    let now = Millis(1);
+    let mut connection = Connection::new(core::net::SocketAddr::from(([127, 0, 0, 1], 9)), true, now);
+    let mut seen = Seen { events: Vec::new(), written: Vec::new(), is_closing: false };
+    let (mut consumed, mut from) = (0, 0);
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let mut at = 0;
+        loop {
+            assert!(!connection.is_held(&limits), "held although everything was answered");
+            let length = piece.len();
+            let (used, step) = connection.next(&mut piece[at..], now, &limits);
+            assert!(used <= length - at, "took {used} bytes of {}", length - at);
+            (at, consumed) = (at + used, consumed + used);
+            let is_over = step.is_none() && (at == length || used == 0);
+            match step {
+                None | Some(Step::Again) => {}
+                Some(Step::Request(request, body)) => {
+                    assert!(body.len() <= LIMITS.max_body);
+                    seen.events.push(Event::Request { request, body, from, to: consumed });
+                    from = consumed;
+                    connection.respond(Response::empty(Status::NoContent), false, "now", now);
+                }
+                Some(Step::Malformed(problem, headers)) => {
+                    check_refusal(&problem);
+                    let response = problem.clone().into_response();
+                    seen.events.push(Event::Malformed { problem, headers });
+                    connection.respond(response, true, "now", now);
+                }
+                Some(Step::Text(_) | Step::Binary(_) | Step::Ended(_)) => {
+                    // proof: this must not happen, and the fuzzer is here to see it.
+                    panic!("HTTP became something else");
+                }
+            }
+            let out: Vec<u8> = connection.queue.pieces().flatten().copied().collect();
+            connection.wrote(out.len(), now, &limits);
+            if out != CONTINUE {
+                seen.written.extend_from_slice(&out);
+            }
+            if connection.is_closing() {
+                seen.is_closing = true;
+                return seen;
+            }
+            if is_over {
+                assert_eq!(at, piece.len(), "bytes were left although nothing holds them");
+                break;
+            }
+        }
+    }
+    assert!(consumed == stream.len());
+    seen
+}
+
+/// A refusal closes, says why, and has a status that some request can earn before anyone looks at its path.
+fn check_refusal(problem: &Problem) {
+    assert!(problem.close, "the connection outlives a refusal: {problem:?}");
+    let status = problem.status.code();
+    assert!([400, 404, 411, 413, 414, 417, 431, 501, 505].contains(&status), "refused with {status}");
+    assert!(!problem.detail.is_empty() && !problem.detail.contains(char::is_control), "{problem:?}");
+}
+
+/// The strict reading of an accepted request must succeed, and mean the same.
+fn compare(bytes: &[u8], request: &Request, body: &[u8]) {
+    let strict = match strict_http::read(bytes) {
+        Ok(strict) => strict,
+        // proof: this must not happen, and the fuzzer is here to see it.
+        Err(rule) => panic!("accepted against {rule}: {}", String::from_utf8_lossy(bytes)),
+    };
+    let method = match request.method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+    };
+    assert_eq!(strict.method, method.as_bytes());
+    assert_eq!(strict.minor, if request.version == Version::Http11 { b'1' } else { b'0' });
+    assert_eq!(strict.body, body);
+    let fields: Vec<(String, String)> = request.headers.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let read: Vec<(String, String)> = strict.fields.iter().map(|(n, v)| (text(n), text(v))).collect();
+    assert_eq!(read, fields);
+    assert_eq!(strict.closes(), !request.keep_alive, "who closes?");
+    assert_eq!(strict.segments(), request.target.segments(), "another path");
+    match (strict.host(), &request.authority) {
+        (None, None) => {}
+        (Some(host), Some(authority)) => {
+            let port = authority.port.map_or(String::new(), |port| format!(":{port}"));
+            let same = strict_http::normal_host(host) == format!("{}{port}", authority.host);
+            assert!(same, "another host: {:?} for {}", authority, text(host));
+        }
+        // proof: this must not happen, and the fuzzer is here to see it.
+        (strict, ours) => panic!("a host for one reader only: {strict:?}, {ours:?}"),
+    }
+}
+
+/// As headers are read: UTF-8, else ISO-8859-1.
+fn text(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}

@@ -1,0 +1,165 @@
+//! The memory log as a store that takes its time: appends wait to be decided, reads to be made, and answers to be told,
+//! each at its own pace, as with the two threads of the real one. Appends keep their order, and so do reads; the two
+//! overtake each other. It can fail, and remembers everything that it ever stored and said.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::store::{Append, Appended, MemoryLog, Outcome, Read, ReadFailed, StoreEvent, StoreRequest};
+use crate::types::{ConnId, Epoch, Message, RoomId, Seq};
+
+/// How appends go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    No,
+    /// Nothing is stored.
+    Refused,
+    /// It is stored, and said not to be: the answer of a disk that fails behind the commit.
+    StoredAll,
+}
+
+pub struct LateStore {
+    log: MemoryLog,
+    appends: VecDeque<Append>,
+    reads: VecDeque<Read>,
+    decided: VecDeque<StoreEvent>,
+    pages: VecDeque<StoreEvent>,
+    pub failure: Failure,
+    pub reads_fail: bool,
+    /// It answers nothing more.
+    pub is_dead: bool,
+    /// An answer to an append was given twice, against the contract: what was said of acks no longer holds.
+    pub repeated_itself: bool,
+    stored: HashMap<(RoomId, Seq), Message>,
+    heads: HashMap<RoomId, Seq>,
+    /// Stored, and nobody was told so.
+    denied: HashSet<(RoomId, Seq)>,
+    /// Positive answers that the engine was given: to whom, with which tag, for what.
+    told: HashSet<(ConnId, u64, RoomId, Seq)>,
+}
+
+impl LateStore {
+    /// A store that keeps so many bytes of messages per room and in all.
+    pub fn new(room_bytes: usize, total_bytes: usize) -> LateStore {
+        LateStore {
+            log: MemoryLog::new(Epoch("e".into()), room_bytes, total_bytes),
+            appends: VecDeque::new(),
+            reads: VecDeque::new(),
+            decided: VecDeque::new(),
+            pages: VecDeque::new(),
+            failure: Failure::No,
+            reads_fail: false,
+            is_dead: false,
+            repeated_itself: false,
+            stored: HashMap::new(),
+            heads: HashMap::new(),
+            denied: HashSet::new(),
+            told: HashSet::new(),
+        }
+    }
+
+    // Looking.
+
+    pub fn stored(&self, room: &RoomId, seq: Seq) -> Option<&Message> {
+        self.stored.get(&(room.clone(), seq))
+    }
+
+    /// The last seq that was given in a room.
+    pub fn head(&self, room: &RoomId) -> Seq {
+        self.heads.get(room).copied().unwrap_or(Seq::ZERO)
+    }
+
+    pub fn was_denied(&self, room: &RoomId, seq: Seq) -> bool {
+        self.denied.contains(&(room.clone(), seq))
+    }
+
+    pub fn was_told(&self, conn: ConnId, tag: u64, room: &RoomId, seq: Seq) -> bool {
+        self.told.contains(&(conn, tag, room.clone(), seq))
+    }
+
+    // Feeding.
+
+    pub fn submit(&mut self, requests: impl Iterator<Item = StoreRequest>) {
+        for request in requests {
+            match request {
+                StoreRequest::Append(append) => self.appends.push_back(append),
+                StoreRequest::Read(read) => self.reads.push_back(read),
+                other => self.answer_at_once(other),
+            }
+        }
+    }
+
+    /// Parks, or looks for what is parked; the answer to that waits among the decisions.
+    fn answer_at_once(&mut self, request: StoreRequest) {
+        if self.is_dead {
+            return;
+        }
+        if let (StoreRequest::Claim(claim), true) = (&request, self.failure == Failure::Refused) {
+            let (ticket, session) = (claim.ticket, claim.session);
+            return self.decided.push_back(StoreEvent::ClaimFailed { ticket, session });
+        }
+        let mut events = Vec::new();
+        self.log.answer(&mut vec![request], &mut events);
+        self.decided.extend(events);
+    }
+
+    /// Decides so many appends as one batch.
+    pub fn decide(&mut self, count: usize) {
+        let count = count.min(self.appends.len());
+        if count == 0 || self.is_dead {
+            return;
+        }
+        let batch: Vec<Append> = self.appends.drain(..count).collect();
+        let batch = batch.into_iter().map(|append| self.append(append)).collect();
+        self.decided.push_back(StoreEvent::Appended(batch));
+    }
+
+    fn append(&mut self, append: Append) -> Appended {
+        if self.failure == Failure::Refused {
+            let (ticket, room, bytes) = (append.ticket, append.room, append.body.len());
+            return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
+        }
+        let mut appended = self.log.append(append);
+        if let Outcome::Stored(message) = &appended.outcome {
+            let place = (message.room.clone(), message.seq);
+            assert!(self.stored.insert(place.clone(), message.clone()).is_none(), "a seq was given twice");
+            self.heads.insert(message.room.clone(), message.seq);
+            if self.failure == Failure::StoredAll {
+                self.denied.insert(place);
+                appended.outcome = Outcome::Unavailable;
+            }
+        }
+        appended
+    }
+
+    /// Makes the next read, of the log as it is now.
+    pub fn read_next(&mut self) {
+        if self.is_dead {
+            return;
+        }
+        let Some(read) = self.reads.pop_front() else { return };
+        self.pages.push_back(match self.reads_fail {
+            true => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room }),
+            false => StoreEvent::Page(self.log.read(read)),
+        });
+    }
+
+    // Draining.
+
+    /// The next answer to a batch of appends, to be given to the engine.
+    pub fn next_decided(&mut self) -> Option<StoreEvent> {
+        let event = self.decided.pop_front()?;
+        if let StoreEvent::Appended(batch) = &event {
+            for Appended { ticket, room, outcome, .. } in batch {
+                if let Outcome::Stored(Message { seq, .. }) | Outcome::Duplicate { seq, .. } = outcome {
+                    self.told.insert((ticket.conn, ticket.tag, room.clone(), *seq));
+                }
+            }
+        }
+        Some(event)
+    }
+
+    /// The next answer to a read, to be given to the engine.
+    pub fn next_page(&mut self) -> Option<StoreEvent> {
+        self.pages.pop_front()
+    }
+}

@@ -1,0 +1,270 @@
+//! One client's ear: reads what the engine wrote to its connection, byte for byte, and holds it against what was
+//! promised. It keeps what it must remember for that, and nothing of how the engine works.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::value::RawValue;
+
+use super::late_store::LateStore;
+use crate::store::NO_ID;
+use crate::types::{ConnId, RoomId, Seq};
+
+pub struct Listener {
+    conn: ConnId,
+    stage: Stage,
+    /// So much of what came was understood.
+    read: usize,
+    /// The requests that have no answer yet.
+    pub unanswered: BTreeSet<u64>,
+    /// The client said things of which nobody knows what they meant: which answers it has to expect is not known.
+    pub is_vague: bool,
+    /// Our own member id, as `welcome` said it.
+    member: Option<String>,
+    /// The rooms that were joined, and the seq that follows in each.
+    pub rooms: BTreeMap<String, u64>,
+    acked: BTreeSet<(String, u64)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Http,
+    Frames,
+    /// An event stream.
+    Events,
+    /// After a close frame.
+    Closed,
+    /// What follows cannot be told apart: a client that sent anything may have sent HEAD.
+    Deaf,
+}
+
+type Object<'a> = HashMap<&'a str, &'a RawValue>;
+
+impl Listener {
+    pub fn new(conn: ConnId) -> Listener {
+        Listener {
+            conn,
+            stage: Stage::Http,
+            read: 0,
+            unanswered: BTreeSet::new(),
+            is_vague: false,
+            member: None,
+            rooms: BTreeMap::new(),
+            acked: BTreeSet::new(),
+        }
+    }
+
+    /// The client sends bytes whose meaning is not known.
+    pub fn said_anything(&mut self) {
+        self.is_vague = true;
+        if self.stage == Stage::Http {
+            self.stage = Stage::Deaf;
+        }
+    }
+
+    /// Reads on in `got`, which holds everything that ever came.
+    pub fn listen(&mut self, got: &[u8], store: &LateStore) {
+        loop {
+            let rest = &got[self.read..];
+            let used = match self.stage {
+                Stage::Deaf => rest.len(),
+                Stage::Http => self.answer(rest),
+                Stage::Frames => self.frame(rest, store),
+                Stage::Events => self.event(rest, store),
+                Stage::Closed => {
+                    assert!(rest.is_empty(), "{} bytes follow a close frame", rest.len());
+                    0
+                }
+            };
+            if used == 0 {
+                return;
+            }
+            self.read += used;
+        }
+    }
+
+    /// One HTTP answer: its length, or 0 if it is not whole.
+    fn answer(&mut self, bytes: &[u8]) -> usize {
+        let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return 0 };
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        assert!(head.starts_with("HTTP/1.1 "), "no answer: {head}");
+        if head.starts_with("HTTP/1.1 101") {
+            self.stage = Stage::Frames;
+        }
+        if head.contains("Content-Type: text/event-stream") {
+            self.stage = Stage::Events;
+            // It has no name here, and what the client says is not heard.
+            self.member = Some(String::new());
+            self.is_vague = true;
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let whole = end + 4 + length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        if bytes.len() < whole { 0 } else { whole }
+    }
+
+    /// One frame: its length, or 0 if it is not whole. The server's frames are whole messages without a mask.
+    fn frame(&mut self, bytes: &[u8], store: &LateStore) -> usize {
+        let [first, second, ..] = *bytes else { return 0 };
+        let (header, length) = match (second, bytes) {
+            (0..126, _) => (2, usize::from(second)),
+            (126, [_, _, high, low, ..]) => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+            (126, _) => return 0,
+            // proof: nothing here is so long, and the fuzzer is here to see it.
+            _ => panic!("a frame with a mask, or of more than 64 KiB"),
+        };
+        let Some(payload) = bytes.get(header..header + length) else { return 0 };
+        match first {
+            0x81 => {
+                // proof: this must be, and the fuzzer is here to see it.
+                let object = serde_json::from_slice(payload).expect("JSON objects");
+                self.hear(&object, store);
+            }
+            0x88 => self.stage = Stage::Closed,
+            0x89 | 0x8a => {}
+            // proof: this must not be, and the fuzzer is here to see it.
+            _ => panic!("a frame that begins with {first:02x}"),
+        }
+        header + length
+    }
+
+    /// One block of an event stream: its length, or 0 if it is not whole.
+    fn event(&mut self, bytes: &[u8], store: &LateStore) -> usize {
+        let Some(end) = bytes.windows(2).position(|w| w == b"\n\n") else { return 0 };
+        let block = String::from_utf8_lossy(&bytes[..end]);
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+        assert!(block.lines().all(|line| line == ":" || line.contains(": ")), "a line that is no field: {block}");
+        if let Some(data) = field("data: ") {
+            // proof: this must be, and the fuzzer is here to see it.
+            let object: Object<'_> = serde_json::from_str(data).expect("a JSON object on one line");
+            self.hear(&object, store);
+            let kind = text(&object, "type");
+            assert_eq!(field("event: ").unwrap_or("message"), kind, "the event's type is the object's");
+            if let Some(id) = field("id: ") {
+                let next = self.next(text(&object, "room"), kind);
+                assert_eq!(id, format!("e:{}", *next - 1), "the id is the cursor");
+            }
+            assert!(kind != "message" || field("id: ").is_some(), "a message without an id");
+        }
+        end + 2
+    }
+
+    fn hear(&mut self, object: &Object<'_>, store: &LateStore) {
+        let kind = text(object, "type");
+        assert_eq!(kind == "welcome", self.member.is_none(), "welcome is the first, and only that");
+        let id = object.get("id").map(|_| number(object, "id"));
+        if let Some(id) = id {
+            let is_known = self.unanswered.remove(&id);
+            assert!(is_known || self.is_vague || store.repeated_itself, "{kind} answers {id}, which is not open");
+        }
+        let room = object.get("room").map(|_| text(object, "room")).unwrap_or_default();
+        match kind {
+            "welcome" => self.member = Some(text(object, "member").to_owned()),
+            "joined" => {
+                let from = number(object, "from");
+                assert!(from >= 1 && from <= number(object, "head") + 1, "joined from {from}");
+                assert!(self.rooms.insert(room.to_owned(), from).is_none(), "joined {room} twice");
+            }
+            "left" => assert!(self.rooms.remove(room).is_some() || self.is_vague || id.is_some(), "left {room}"),
+            "message" => self.message(room, object, store),
+            "gap" => {
+                let is_stream = self.stage == Stage::Events;
+                let next = self.next(room, kind);
+                if is_stream && number(object, "from") == *next {
+                    // What `recovered` tells a socket.
+                    return assert!(number(object, "after") < *next);
+                }
+                assert_eq!(number(object, "after") + 1, *next, "a gap elsewhere than at the cursor");
+                assert!(number(object, "from") > *next, "a gap of nothing");
+                *next = number(object, "from");
+            }
+            "lagging" | "presence" => drop(self.next(room, kind)),
+            "signal" => {
+                self.next(room, kind);
+                let from: Object<'_> = parse(object, "from");
+                assert_ne!(Some(text(&from, "member")), self.member.as_deref(), "one's own signal");
+            }
+            "members" if id.is_none() && !self.is_vague => drop(self.next(room, kind)),
+            "ack" => {
+                let seq = number(object, "seq");
+                let was_told = store.was_told(self.conn, id.unwrap_or(NO_ID), &room_id(room), Seq(seq));
+                assert!(was_told, "an ack for {seq} in {room} before the store said so");
+                self.acked.insert((room.to_owned(), seq));
+            }
+            "history" => self.history(room, object, store),
+            "pong" => {
+                let heads: HashMap<&str, u64> = parse(object, "heads");
+                let ours: HashMap<&str, u64> =
+                    self.rooms.iter().map(|(room, next)| (room.as_str(), next - 1)).collect();
+                assert_eq!(heads, ours, "a pong knows the last seq queued before it");
+            }
+            "members" | "error" | "bye" => {}
+            // proof: the protocol has no more, and the fuzzer is here to see it.
+            _ => panic!("a message of type {kind}"),
+        }
+    }
+
+    /// The next seq in a room. Nothing of a room precedes its `joined`.
+    fn next(&mut self, room: &str, kind: &str) -> &mut u64 {
+        match self.rooms.get_mut(room) {
+            Some(next) => next,
+            // proof: this must not be, and the fuzzer is here to see it.
+            None => panic!("{kind} of {room}, which is not joined"),
+        }
+    }
+
+    fn message(&mut self, room: &str, object: &Object<'_>, store: &LateStore) {
+        let seq = number(object, "seq");
+        let next = self.next(room, "message");
+        assert_eq!(seq, *next, "a message of {room} out of its order");
+        *next += 1;
+        let own = self.check_stored(room, object, store);
+        if own && !store.repeated_itself && !store.was_denied(&room_id(room), Seq(seq)) {
+            assert!(self.acked.contains(&(room.to_owned(), seq)), "one's own {seq} of {room} before its ack");
+        }
+    }
+
+    fn history(&mut self, room: &str, object: &Object<'_>, store: &LateStore) {
+        let messages: Vec<Object<'_>> = parse(object, "messages");
+        let seqs: Vec<u64> = messages.iter().map(|message| number(message, "seq")).collect();
+        assert!(seqs.windows(2).all(|two| two[0] + 1 == two[1]), "a page with a hole: {seqs:?}");
+        for message in &messages {
+            self.check_stored(room, message, store);
+        }
+    }
+
+    /// What is heard was stored, as it was said. True for one's own.
+    fn check_stored(&self, room: &str, message: &Object<'_>, store: &LateStore) -> bool {
+        let seq = number(message, "seq");
+        // proof: this must be, and the fuzzer is here to see it.
+        let stored = store.stored(&room_id(room), Seq(seq)).expect("what is heard was stored");
+        assert_eq!(message.get("body").map(|raw| raw.get()), Some(stored.body.as_str()), "another body");
+        assert_eq!(number(message, "at"), stored.at.0, "another time");
+        let from: Object<'_> = parse(message, "from");
+        let member = from.get("member").map(|_| text(&from, "member"));
+        assert_eq!(member.map(str::to_owned), stored.author.member.map(|member| member.to_string()), "another author");
+        member.is_some() && member == self.member.as_deref()
+    }
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(object: &Object<'a>, field: &str) -> T {
+    // proof: the server's own words; the fuzzer is here to see if not.
+    serde_json::from_str(raw(object, field)).expect("a field of its kind")
+}
+
+fn raw<'a>(object: &Object<'a>, field: &str) -> &'a str {
+    // proof: as above.
+    object.get(field).unwrap_or_else(|| panic!("no {field} in {object:?}")).get()
+}
+
+fn number(object: &Object<'_>, field: &str) -> u64 {
+    parse(object, field)
+}
+
+/// A text that needs no escapes.
+fn text<'a>(object: &Object<'a>, field: &str) -> &'a str {
+    raw(object, field).trim_matches('"')
+}
+
+fn room_id(room: &str) -> RoomId {
+    // proof: the server's own words; the fuzzer is here to see if not.
+    RoomId::parse(room).expect("a room id")
+}

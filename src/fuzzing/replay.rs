@@ -1,0 +1,79 @@
+//! Every file of the corpora through the body that it is for: what a fuzzer found once stays found, on stable Rust and
+//! without a fuzzer.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+type Body = fn(&[u8]);
+
+const TARGETS: &[(&str, Body)] = &[
+    ("config", config),
+    ("engine", engine),
+    ("http_request", http_request),
+    ("ws_stream", ws_stream),
+    ("client_json", |data| client_json(data, |work| allocation_counter::measure(work).bytes_total)),
+];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+}
+
+/// The files of a folder, by name; none where there is no such folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_corpora_hold() {
+    let mut failed = Vec::new();
+    for (name, body) in TARGETS {
+        let files = files(&folder("corpus").join(name));
+        assert!(!files.is_empty(), "fuzz/corpus/{name} has no files");
+        for file in files {
+            let data = fs::read(&file).unwrap();
+            if catch_unwind(|| body(&data)).is_err() {
+                failed.push(file);
+            }
+        }
+    }
+    assert!(failed.is_empty(), "these fail, see above: {failed:#?}");
+}
+
+/// A target that is not replayed, a corpus without a target, a file that says nothing about itself: none of these.
+#[test]
+fn every_target_has_its_body_its_corpus_and_telling_names() {
+    let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let replayed: Vec<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let targets = files(&folder("fuzz_targets")).iter().map(stem).filter(|name| name != "canary").collect();
+    assert_eq!(sorted(targets), sorted(replayed.clone()));
+    let corpora: Vec<String> = files(&folder("corpus")).iter().map(stem).collect();
+    assert_eq!(corpora, sorted(replayed));
+    for corpus in files(&folder("corpus")) {
+        for file in files(&corpus) {
+            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+            let is_hash = name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let telling = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            assert!(telling && !is_hash, "{}: a name of small letters, digits and hyphens", file.display());
+        }
+    }
+}
+
+/// The planted failure fails, and by itself alone.
+#[test]
+fn the_canary_sings_when_found() {
+    let sings = |data: &[u8]| catch_unwind(AssertUnwindSafe(|| canary(data))).is_err();
+    assert!(sings(b"canary\x0f\xf0"));
+    for silent in [&b""[..], b"canary", b"canary\x0f\x0f", b"canary\x0f", b"canarx\x0f\xf0"] {
+        assert!(!sings(silent), "{silent:?}");
+    }
+}

@@ -1,0 +1,531 @@
+//! The world around an engine: a network, a store and a clock of the test's own, turned as the loop turns the real ones.
+//! Also the engine's tests live in it. After each turn the invariants are checked, and every client listens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::late_store::{Failure, LateStore};
+use super::listener::Listener;
+use crate::api::Access;
+use crate::config::Settings;
+use crate::conn::{ConnLimits, Rate};
+use crate::engine::chat::{Chat, ChatLimits, Secrets};
+use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
+use crate::http::head::HeadLimits;
+use crate::hub::HubLimits;
+use crate::protocol::server::Limits as WelcomeLimits;
+use crate::store::StoreEvent;
+use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
+
+/// How large everything may be.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    pub max_message: usize,
+    pub queue_bytes: usize,
+    pub reply_bytes: usize,
+    pub page_bytes: usize,
+    pub page_messages: u32,
+    pub append_bytes: usize,
+    pub in_flight: u16,
+    pub rooms: usize,
+    pub presence_max: usize,
+    pub reads_in_flight: usize,
+    pub delivery_budget: usize,
+    pub requests: (u32, u32),
+    pub errors: u32,
+    pub per_address: u32,
+    pub log_room: usize,
+}
+
+impl Sizes {
+    /// Room for a talk of some length.
+    pub const USUAL: Sizes = Sizes {
+        max_message: 4096,
+        queue_bytes: 8192,
+        reply_bytes: 8192,
+        page_bytes: 2048,
+        page_messages: 20,
+        append_bytes: 3000,
+        in_flight: 4,
+        rooms: 3,
+        presence_max: 4,
+        reads_in_flight: 2,
+        delivery_budget: 20,
+        requests: (50, 100),
+        errors: 20,
+        per_address: 0,
+        log_room: 4096,
+    };
+
+    /// As small as the settings allow and smaller, so that few steps reach every bound.
+    pub const TIGHT: Sizes = Sizes {
+        max_message: 256,
+        queue_bytes: 1300,
+        reply_bytes: 1600,
+        page_bytes: 500,
+        page_messages: 4,
+        append_bytes: 300,
+        in_flight: 2,
+        rooms: 2,
+        presence_max: 2,
+        reads_in_flight: 1,
+        delivery_budget: 3,
+        requests: (5, 12),
+        errors: 3,
+        per_address: 2,
+        log_room: 1500,
+    };
+
+    pub fn engine(self) -> Engine<Chat> {
+        let hub = HubLimits {
+            rooms_per_session: self.rooms,
+            presence_max: self.presence_max,
+            page_bytes: self.page_bytes,
+            page_messages: self.page_messages,
+            reads_in_flight: self.reads_in_flight,
+            delivery_budget: self.delivery_budget,
+            batch_bytes: self.queue_bytes / 2,
+            tail_bytes: self.log_room / 2,
+            tail_bytes_total: 2 * self.log_room,
+            resume_within: 30_000,
+            detached_max: 100,
+        };
+        let welcome = WelcomeLimits {
+            max_message_size: self.max_message,
+            in_flight: usize::from(self.in_flight),
+            rooms_per_session: self.rooms,
+            page_bytes: self.page_bytes,
+            request_rate: self.requests.0,
+            ping_period: 25_000,
+            durability: Durability::Memory,
+        };
+        let chat = ChatLimits {
+            append_bytes: self.append_bytes,
+            body_depth: 8,
+            requests: Rate::new(self.requests.0, 1000, self.requests.1),
+            errors: Rate::new(self.errors, 60_000, self.errors),
+            welcome,
+            resume_within: 30_000,
+            park_for: 604_800,
+        };
+        let secrets = Secrets { token_key: [1; 32], salt: [2; 16], seed: 7, running: 0 };
+        let net = Connections::new(self.connections(), self.admission());
+        Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), &secrets), 10_000)
+    }
+
+    fn admission(self) -> Admission {
+        let no_rate = Rate::new(0, 1, 1);
+        Admission::new(self.per_address, no_rate, no_rate)
+    }
+
+    fn connections(self) -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits { max_body: self.max_message, ..HeadLimits::default() },
+            ws: crate::ws::Limits { max_message: self.max_message, max_fragments: 16, binary: false },
+            queue_bytes: self.queue_bytes,
+            reply_bytes: self.reply_bytes,
+            in_flight: self.in_flight,
+            header_timeout: 10_000,
+            keep_alive: 75_000,
+            write_wait: 10_000,
+            pong_wait: 60_000,
+            ping_period: 25_000,
+        }
+    }
+
+    /// The settings that mean this.
+    fn settings(self) -> Settings {
+        let mut settings = Settings::default();
+        settings.limits.rooms_per_session = self.rooms as u32;
+        settings.limits.presence_max = self.presence_max as u32;
+        settings.limits.page_bytes = self.page_bytes;
+        settings.limits.reads_in_flight = self.reads_in_flight as u32;
+        settings.limits.delivery_budget = self.delivery_budget as u32;
+        settings.limits.queue_bytes = self.queue_bytes;
+        settings.limits.append_bytes = self.append_bytes;
+        (settings.limits.request_rate, settings.limits.request_burst) = self.requests;
+        settings.limits.error_budget = self.errors;
+        settings.time.drain_timeout = 10_000;
+        settings
+    }
+
+    /// What one connection's queue may hold: its share, and one reply that went over it.
+    fn most_queued(self) -> usize {
+        self.queue_bytes + self.reply_bytes + self.page_bytes + 2048
+    }
+}
+
+pub struct World {
+    pub engine: Engine<Chat>,
+    pub store: LateStore,
+    pub now: Now,
+    pub peers: BTreeMap<u32, Peer>,
+    /// The store answers within the turn.
+    pub answers_at_once: bool,
+    /// Ids of connections that are gone.
+    pub gone: Vec<ConnId>,
+    most_queued: usize,
+    generation: u32,
+    /// Counts all that happens, to see when nothing does.
+    activity: usize,
+}
+
+/// The other end of a connection.
+pub struct Peer {
+    pub id: ConnId,
+    pub listener: Listener,
+    /// All that it received.
+    pub got: Vec<u8>,
+    /// Bytes that it takes of each flush.
+    pub takes: usize,
+    /// What it sent and the engine has not looked at.
+    pub unread: Vec<u8>,
+    pub ended: bool,
+    /// The engine refused to read; nothing is, until it says so, as the loop does.
+    refused: bool,
+    next_id: u64,
+}
+
+impl World {
+    pub fn new(sizes: Sizes) -> World {
+        World {
+            engine: sizes.engine(),
+            store: LateStore::new(sizes.log_room, 16 * sizes.log_room),
+            now: Now { mono: Millis(1), wall: WallMillis(1_790_000_000_000) },
+            peers: BTreeMap::new(),
+            answers_at_once: true,
+            gone: Vec::new(),
+            most_queued: sizes.most_queued(),
+            generation: 0,
+            activity: 0,
+        }
+    }
+
+    /// The server reads its settings again, and others hold.
+    pub fn configure(&mut self, sizes: Sizes) {
+        let configured = self.engine.configure(&sizes.settings(), sizes.connections(), sizes.admission());
+        assert_eq!(configured, Ok(()));
+        self.most_queued = self.most_queued.max(sizes.most_queued());
+        self.flush();
+    }
+
+    // What clients do.
+
+    pub fn connect(&mut self, index: u32, address: &str) {
+        if self.peers.contains_key(&index) {
+            return;
+        }
+        self.generation += 1;
+        let id = ConnId { index, generation: self.generation };
+        let peer = Peer {
+            id,
+            listener: Listener::new(id),
+            got: Vec::new(),
+            takes: usize::MAX,
+            unread: Vec::new(),
+            ended: false,
+            refused: false,
+            next_id: 0,
+        };
+        self.peers.insert(index, peer);
+        // proof: the test's own addresses.
+        let peer: core::net::SocketAddr = address.parse().expect("an address with a port");
+        let loopback = peer.ip().is_loopback();
+        self.engine.handle(Input::Opened { conn: id, peer, loopback });
+    }
+
+    /// The peer sends bytes; a turn looks at them.
+    pub fn send(&mut self, index: u32, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        if !peer.ended {
+            peer.unread.extend_from_slice(bytes);
+        }
+    }
+
+    pub fn upgrade(&mut self, index: u32, path: &str) {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        self.send(index, request.as_bytes());
+    }
+
+    /// A text frame with this; what has to follow is not known here.
+    pub fn say(&mut self, index: u32, json: &str) {
+        if let Some(peer) = self.peers.get_mut(&index) {
+            peer.listener.is_vague = true;
+        }
+        self.say_plainly(index, json);
+    }
+
+    /// A text frame with this, which has no answer or a refusal without an id.
+    pub fn say_plainly(&mut self, index: u32, json: &str) {
+        self.send(index, &super::ws_stream::masked(0x81, json.as_bytes(), [0; 4]));
+    }
+
+    /// A request with an id of its own, which has to be answered; `fields` follow the id.
+    pub fn ask(&mut self, index: u32, kind: &str, fields: &str) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        let id = peer.next_id;
+        if !peer.ended {
+            peer.next_id += 1;
+            peer.listener.unanswered.insert(id);
+        }
+        self.say_plainly(index, &format!("{{\"type\":\"{kind}\",\"id\":{id}{fields}}}"));
+    }
+
+    /// The peer sends nothing more. The loop sees that behind all that was sent before, and only while it may read.
+    pub fn end(&mut self, index: u32) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        if peer.unread.is_empty() && !peer.ended && !peer.refused && self.engine.may_read(peer.id) {
+            peer.ended = true;
+            let conn = peer.id;
+            self.engine.handle(Input::Ended { conn });
+            self.flush();
+        }
+    }
+
+    pub fn reset(&mut self, index: u32) {
+        let Some(peer) = self.peers.get(&index) else { return };
+        self.engine.handle(Input::Lost { conn: peer.id });
+        self.flush();
+    }
+
+    /// The peer takes so many bytes of what waits for it.
+    pub fn take(&mut self, index: u32, most: usize) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        let (conn, taken) = (peer.id, Self::taken(&self.engine, peer, most));
+        self.activity += taken;
+        self.engine.handle(Input::Wrote { conn, taken });
+        self.flush();
+    }
+
+    fn taken(engine: &Engine<Chat>, peer: &mut Peer, most: usize) -> usize {
+        let Some(queue) = engine.queue(peer.id) else { return 0 };
+        let before = peer.got.len();
+        for piece in queue.pieces() {
+            let left = most - (peer.got.len() - before);
+            peer.got.extend(piece.iter().take(left));
+        }
+        peer.got.len() - before
+    }
+
+    // What the loop does.
+
+    /// Hands over at most so many bytes that a peer sent.
+    pub fn feed(&mut self, index: u32, most: usize) {
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        if peer.unread.is_empty() || peer.refused {
+            return;
+        }
+        if !self.engine.may_read(peer.id) {
+            peer.refused = true;
+            return;
+        }
+        let rest = peer.unread.split_off(most.min(peer.unread.len()));
+        let mut bytes = std::mem::replace(&mut peer.unread, rest);
+        self.activity += bytes.len();
+        self.engine.handle(Input::Bytes { conn: peer.id, bytes: &mut bytes });
+    }
+
+    /// Gives the engine an answer of the store.
+    pub fn tell(&mut self, event: Option<StoreEvent>) {
+        let Some(event) = event else { return };
+        self.activity += 1;
+        self.engine.handle(Input::Store(event));
+    }
+
+    /// One turn, as the loop does it.
+    pub fn turn(&mut self) {
+        self.engine.handle(Input::Time(self.now));
+        let indices: Vec<u32> = self.peers.keys().copied().collect();
+        for index in indices {
+            self.feed(index, usize::MAX);
+        }
+        self.consult_store();
+        self.engine.end_turn();
+        self.flush();
+        self.consult_store();
+    }
+
+    fn consult_store(&mut self) {
+        let mut requests = Vec::new();
+        self.engine.take_requests(&mut requests);
+        self.activity += requests.len();
+        self.store.submit(requests.into_iter());
+        if self.answers_at_once {
+            self.answer_all();
+        }
+    }
+
+    fn answer_all(&mut self) {
+        self.store.decide(usize::MAX);
+        while let Some(event) = self.store.next_decided() {
+            self.tell(Some(event));
+        }
+        loop {
+            self.store.read_next();
+            match self.store.next_page() {
+                None => return,
+                page => self.tell(page),
+            }
+        }
+    }
+
+    /// Writes what is queued and carries out what the engine wants; then all listen, and everything must be in order.
+    pub fn flush(&mut self) {
+        let mut dirty = Vec::new();
+        self.engine.take_dirty(&mut dirty);
+        for conn in dirty {
+            let taken = match self.peers.values_mut().find(|peer| peer.id == conn) {
+                Some(peer) => Self::taken(&self.engine, peer, peer.takes),
+                None => 0,
+            };
+            self.activity += taken;
+            self.engine.handle(Input::Wrote { conn, taken });
+        }
+        for peer in self.peers.values_mut() {
+            peer.listener.listen(&peer.got, &self.store);
+        }
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Close(conn) => {
+                    let before = self.peers.len();
+                    self.peers.retain(|_, peer| peer.id != conn);
+                    assert_eq!(self.peers.len() + 1, before, "{conn} is closed twice");
+                    self.gone.push(conn);
+                }
+                Output::Resume(conn) => {
+                    if let Some(peer) = self.peers.values_mut().find(|peer| peer.id == conn) {
+                        self.activity += usize::from(peer.refused);
+                        peer.refused = false;
+                    }
+                }
+                Output::Shutdown(conn) => {
+                    let queued = self.engine.queue(conn).map_or(0, |queue| queue.len());
+                    assert_eq!(queued, 0, "shut down with something to say");
+                }
+                Output::Log(_) => {}
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        assert_eq!(self.engine.net.check(), Ok(()));
+        assert_eq!(self.engine.app.hub.check(), Ok(()));
+        assert_eq!(self.engine.net.count(), self.peers.len(), "connections and sockets");
+        for peer in self.peers.values() {
+            let queued = self.engine.queue(peer.id).map_or(0, |queue| queue.len());
+            assert!(queued <= self.most_queued, "a queue of {queued} bytes");
+        }
+    }
+
+    /// Turns until nothing happens any more.
+    pub fn settle(&mut self) {
+        for _ in 0..2000 {
+            let before = self.activity;
+            self.turn();
+            if self.activity == before && !self.engine.has_dirty() {
+                return;
+            }
+        }
+        // proof: this must not be, and the fuzzer is here to see it.
+        panic!("it does not come to rest");
+    }
+
+    /// Time passes as the loop lets it pass: from deadline to deadline, each strictly later than the one before.
+    pub fn pass(&mut self, milliseconds: u64) {
+        let end = self.now.mono.after(milliseconds);
+        for _ in 0..10_000 {
+            match self.engine.deadline() {
+                Some(due) if due <= end => {
+                    self.now.mono = due.max(self.now.mono);
+                    self.turn();
+                    let stuck = self.engine.deadline().is_some_and(|d| d <= self.now.mono);
+                    let at = self.now.mono;
+                    assert!(!stuck || self.engine.has_dirty(), "a deadline that fired stands still at {at:?}");
+                }
+                _ => {
+                    self.now.mono = end;
+                    return self.turn();
+                }
+            }
+        }
+        // proof: this must not be, and the fuzzer is here to see it.
+        panic!("the loop spins");
+    }
+
+    // The end of all.
+
+    /// Faults end: everyone takes what there is, the store is well and answers. Then everyone must get live, and every
+    /// request must have its answer.
+    pub fn heal(&mut self) {
+        self.store.failure = Failure::No;
+        self.store.reads_fail = false;
+        self.answers_at_once = true;
+        self.answer_all();
+        let indices: Vec<u32> = self.peers.keys().copied().collect();
+        for index in indices {
+            if let Some(peer) = self.peers.get_mut(&index) {
+                peer.takes = usize::MAX;
+            }
+            self.take(index, usize::MAX);
+        }
+        self.settle();
+        if self.engine.is_stopping() || self.store.is_dead {
+            return;
+        }
+        // A failed read is tried again after a second.
+        self.pass(1_100);
+        self.settle();
+        // One more message in each room tells of those that were stored and denied.
+        let rooms: BTreeSet<String> =
+            self.peers.values().flat_map(|peer| peer.listener.rooms.keys().cloned()).collect();
+        for room in rooms {
+            self.connect(99, "127.0.0.1:9");
+            self.send(99, post(&room).as_bytes());
+            self.settle();
+            self.end(99);
+            self.settle();
+        }
+        self.pass(1_100);
+        self.settle();
+        for (index, peer) in &self.peers {
+            let Some(connection) = self.engine.net.get(peer.id) else { continue };
+            if connection.session().is_none() {
+                continue;
+            }
+            assert!(peer.unread.is_empty(), "{index} is not read any more");
+            for (room, next) in &peer.listener.rooms {
+                // proof: a room that was joined has an id.
+                let head = self.store.head(&crate::types::RoomId::parse(room).expect("a room id"));
+                assert_eq!(*next, head.0 + 1, "{index} is not live in {room}");
+            }
+            let unanswered = &peer.listener.unanswered;
+            assert!(unanswered.is_empty() || peer.listener.is_vague, "{index} waits for {unanswered:?}");
+        }
+    }
+
+    /// Nobody takes anything any more, and much time passes: nothing may be left over.
+    pub fn outlast(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.takes = 0;
+        }
+        self.pass(400_000);
+        let engine = &self.engine;
+        assert_eq!(engine.net.count(), 0, "a connection outlived every timeout");
+        assert_eq!(engine.app.hub.session_count(), 0, "a session is left");
+        assert_eq!(engine.app.hub.room_count(), 0, "a room is left");
+        assert_eq!(engine.deadline(), None, "a deadline is left");
+        assert!(!engine.has_dirty(), "something is left to flush");
+        assert!(self.store.is_dead || engine.app.hub.pending() == 0, "{} requests are left", engine.app.hub.pending());
+        assert!(!engine.is_stopping() || engine.is_finished(), "it does not stop");
+    }
+}
+
+fn post(room: &str) -> String {
+    format!(
+        "POST /rooms/{room}/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 1\r\n\r\n7"
+    )
+}

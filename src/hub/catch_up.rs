@@ -1,0 +1,319 @@
+//! Joining, coming back and having been slow are one thing: reading the log after a cursor until live. From memory where
+//! the room has it, else from the store: one read at a time for each room, whose answer serves everyone who waits.
+
+use super::answers::same_epoch;
+use super::clients::{Clients, HubError, Notice};
+use super::room::{Joining, Member, Room, State};
+use super::{Hub, Presence, SessionKey, Start};
+use crate::store::{Page, Purpose, Read, ReadFailed, Span};
+use crate::types::{Millis, RoomId, Seq};
+
+/// Milliseconds until a failed read of the log is tried again.
+const RETRY: u64 = 1000;
+
+/// The seq before this one.
+fn before(seq: Seq) -> Seq {
+    Seq(seq.0.saturating_sub(1))
+}
+
+impl Hub {
+    /// Lets a member go on, wherever it stands: to its `joined`, to the next page, to live.
+    pub(super) fn proceed(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+        let Some(room) = self.rooms.get(room_id) else { return };
+        match room.members.get(slot) {
+            Some(member) if member.waiting => {}
+            Some(member) if member.state == State::Joining => {
+                let Some(joining) = member.joining.as_deref() else { return };
+                if self.knows_where(room, &joining.start) {
+                    self.begin(room_id, slot, clients);
+                    self.advance(room_id, slot, clients);
+                } else {
+                    self.ask(room_id, slot);
+                }
+            }
+            Some(member) if member.state == State::Lagging => self.advance(room_id, slot, clients),
+            _ => {}
+        }
+    }
+
+    /// Is enough known of a room's log to say where a member begins that joins like this?
+    fn knows_where(&self, room: &Room, start: &Start) -> bool {
+        room.head_known
+            && match start {
+                Start::Now => true,
+                Start::After { seq, epoch } if *seq == room.head && same_epoch(&self.epoch, epoch) => true,
+                Start::After { .. } | Start::Last(_) => room.oldest.is_some(),
+            }
+    }
+
+    /// A joining member of a room whose ends are known: where does it begin?
+    fn begin(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+        let Some(room) = self.rooms.get(room_id) else { return };
+        let Some(joining) = room.members.get(slot).and_then(|m| m.joining.as_deref()) else { return };
+        let head = room.head;
+        // What is still in memory may be gone from the log.
+        let pruned = room.oldest.map_or(Seq::ZERO, before).min(head);
+        let reaches = |seq: Seq| seq >= pruned || room.recent(seq, 1, usize::MAX).is_some();
+        let (cursor, recovered) = match &joining.start {
+            Start::Now => (head, true),
+            Start::Last(n) => (Seq(head.0.saturating_sub(u64::from(*n))).max(pruned), true),
+            Start::After { epoch, .. } if !same_epoch(&self.epoch, epoch) => (pruned, false),
+            Start::After { seq, .. } if *seq > head => (head, false),
+            Start::After { seq, .. } if reaches(*seq) => (*seq, true),
+            Start::After { .. } => (pruned, false),
+        };
+        self.complete_join(room_id, slot, cursor, recovered, clients);
+    }
+
+    /// Tells a member `joined`, and lets go what it said meanwhile.
+    fn complete_join(
+        &mut self,
+        room_id: &RoomId,
+        slot: usize,
+        cursor: Seq,
+        recovered: bool,
+        clients: &mut impl Clients,
+    ) {
+        let Some(room) = self.rooms.get_mut(room_id) else { return };
+        let (members, head) = (room.count(), room.head);
+        let Some(member) = room.members.get_mut(slot) else { return };
+        let Some(joining) = member.joining.take() else { return };
+        let Joining { id, sends, resumes, start } = *joining;
+        let after = match start {
+            Start::After { seq, epoch } if same_epoch(&self.epoch, &epoch) => Some(seq),
+            _ => None,
+        };
+        member.cursor = cursor;
+        member.state = State::Lagging;
+        member.owed_roster = match member.presence {
+            Presence::Full => true,
+            // It heard a number before, which may be another by now.
+            Presence::Count => resumes,
+            Presence::Off => false,
+        };
+        let from = cursor.next();
+        let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, after, members };
+        clients.tell(member.client, notice);
+        for append in sends {
+            self.append(append);
+        }
+    }
+
+    /// Makes a member live if its cursor allows; else gives it pages for as long as its client has room, from memory,
+    /// and asks for the one that is not there.
+    fn advance(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+        let (most, bytes) = (self.limits.page_messages as usize, self.limits.page_bytes);
+        loop {
+            let Some(room) = self.rooms.get_mut(room_id) else { return };
+            let live_from = room.live_from();
+            let Some(member) = room.members.get_mut(slot) else { return };
+            if member.cursor >= live_from {
+                member.state = State::Live;
+                if member.owed_roster {
+                    room.roster_owed = true;
+                    room.mark_dirty(&mut self.dirty);
+                }
+                return;
+            }
+            member.state = State::Lagging;
+            let (client, cursor) = (member.client, member.cursor);
+            if member.waiting || !clients.has_room(client) {
+                return;
+            }
+            let told = room.recent(cursor, most, bytes).and_then(|(front, back)| {
+                for messages in [front, back].into_iter().filter(|messages| !messages.is_empty()) {
+                    clients.tell(client, Notice::CatchUp { messages });
+                }
+                back.last().or(front.last()).map(|m| m.seq)
+            });
+            let gap = room.oldest.filter(|oldest| *oldest > cursor.next());
+            let reached = match (told, gap) {
+                (Some(last), _) => last,
+                (None, Some(from)) => {
+                    clients.tell(client, Notice::Gap { room: room_id, after: cursor, from });
+                    before(from)
+                }
+                (None, None) => return self.ask(room_id, slot),
+            };
+            if let Some(member) = room.members.get_mut(slot) {
+                member.cursor = reached;
+            }
+        }
+    }
+
+    /// A member waits for the room's next read; if none is on its way, for the one that is asked for now.
+    fn ask(&mut self, room_id: &RoomId, slot: usize) {
+        if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(slot)) {
+            member.waiting = true;
+            self.read_room(room_id);
+        }
+    }
+
+    /// Asks the store for what the next of those who wait wants, from where it serves others, too. Not while appends are
+    /// on their way of which nobody here knows the seq: a page could show a message to its sender before the ack.
+    fn read_room(&mut self, room_id: &RoomId) {
+        let most = self.limits.page_messages;
+        let is_appending = self.appending.contains_key(room_id);
+        let Some(room) = self.rooms.get_mut(room_id).filter(|room| !room.reading) else { return };
+        let count = room.members.len();
+        let waiting = |slot: usize| room.members.get(slot % count).filter(|m| m.waiting).map(|m| (slot % count, m));
+        let Some((slot, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
+        if !room.head_known && is_appending {
+            room.awaits_commit = true;
+            return;
+        }
+        let wish = |member: &Member| match member.joining.as_deref().map(|joining| &joining.start) {
+            None => (Span::After(member.cursor), most),
+            Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
+            // Of another log: all that is kept of this one is new to it.
+            Some(Start::After { .. }) => (Span::After(Seq::ZERO), most),
+            Some(Start::Last(n)) => (Span::Newest, (*n).min(most)),
+            Some(Start::Now) => (Span::Newest, 0),
+        };
+        let (mut span, limit) = wish(member);
+        if let Span::After(cursor) = span {
+            // Who stands a little further back is served by the same page.
+            let near = |seq: Seq| seq < cursor && cursor.0 - seq.0 <= u64::from(most / 2);
+            let others = room.members.iter().filter(|m| m.waiting).filter_map(|m| match wish(m).0 {
+                Span::After(seq) if near(seq) => Some(seq),
+                _ => None,
+            });
+            span = Span::After(others.min().unwrap_or(cursor));
+        }
+        room.reading = true;
+        room.next_reader = slot + 1;
+        let (ticket, upto) = (room.ticket(), room.head);
+        let bytes = self.limits.page_bytes as u32;
+        self.reads.push(Read { ticket, room: room_id.clone(), span, limit, bytes, upto });
+    }
+
+    /// A read of the room's own was answered: it is kept for whoever wants it, and everyone who waited goes on.
+    pub(super) fn handle_room_page(&mut self, page: Page, clients: &mut impl Clients) {
+        let room_id = page.room;
+        let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
+        room.reading = false;
+        // Only a read that was asked since the room is here tells its head: no commit before that is missing in it.
+        if !room.head_known {
+            room.head = page.head;
+            room.head_known = true;
+        }
+        room.oldest = Some(page.oldest);
+        // The log lacks what was committed. That is the store's trouble; it must not become a spin of reads.
+        let missing = match page.span {
+            Span::After(cursor) if page.oldest <= cursor.next() && cursor < room.head => {
+                page.messages.first().is_none_or(|m| m.seq != cursor.next()).then_some(cursor)
+            }
+            _ => None,
+        };
+        room.keep_page(page.messages, self.limits.tail_bytes.max(self.limits.page_bytes));
+        self.wake(&room_id, clients, |hub, slot, clients| {
+            let member = hub.rooms.get(&room_id).and_then(|room| room.members.get(slot));
+            match member {
+                Some(m) if m.state != State::Joining && missing == Some(m.cursor) => {
+                    let key = m.session;
+                    hub.stall(key, room_id.clone());
+                }
+                _ => hub.proceed(&room_id, slot, clients),
+            }
+        });
+        let (tail, total) = (self.limits.tail_bytes, self.limits.tail_bytes_total);
+        if let Some(room) = self.rooms.get_mut(&room_id) {
+            room.trim(tail);
+        }
+        self.tails.touch(&room_id, &mut self.rooms, total);
+    }
+
+    /// The store could not read. A join is refused; whoever was catching up or comes back is served when the store is
+    /// well again.
+    pub(super) fn handle_room_read_failed(&mut self, failed: ReadFailed, clients: &mut impl Clients) {
+        let room_id = failed.room;
+        let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == failed.ticket) else { return };
+        room.reading = false;
+        let mut waiting = Vec::new();
+        for member in room.members.iter_mut().filter(|m| m.waiting) {
+            member.waiting = false;
+            waiting.push((member.session, member.client, member.joining.as_deref().map(|j| (j.id, j.resumes))));
+        }
+        for (key, client, joining) in waiting {
+            match joining {
+                // Who comes back has a place here already, and keeps it.
+                Some((id, false)) => {
+                    clients.tell(client, Notice::Refused { id, error: HubError::StorageUnavailable });
+                    self.remove_member(key, &room_id);
+                }
+                _ => self.stall(key, room_id.clone()),
+            }
+        }
+    }
+
+    /// Wakes all who wait for something of the room, from the one whose turn it is.
+    fn wake<C: Clients>(&mut self, room_id: &RoomId, clients: &mut C, mut each: impl FnMut(&mut Hub, usize, &mut C)) {
+        let Some(room) = self.rooms.get_mut(room_id) else { return };
+        let count = room.members.len();
+        let from = room.next_reader;
+        // What is wanted next is known when all have gone on.
+        let was_reading = std::mem::replace(&mut room.reading, true);
+        let woken: Vec<usize> = (0..count)
+            .map(|n| (from + n) % count)
+            .filter(|slot| room.members.get_mut(*slot).is_some_and(|m| std::mem::take(&mut m.waiting)))
+            .collect();
+        for slot in woken {
+            each(self, slot, clients);
+        }
+        if let Some(room) = self.rooms.get_mut(room_id) {
+            room.reading = was_reading;
+            self.read_room(room_id);
+        }
+    }
+
+    /// What held the joins of a room back is decided.
+    pub(super) fn commit_decided(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
+        self.wake(room_id, clients, |hub, slot, clients| hub.proceed(room_id, slot, clients));
+    }
+
+    /// Lets a member go on if it may.
+    pub(super) fn read_on(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
+        if let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) {
+            self.proceed(room_id, slot, clients);
+        }
+    }
+
+    /// A member could not take what the turn brought: it hears so, and the log is read for it as soon as its client has
+    /// room, which may be now (a large turn does not fit where a page does).
+    pub(super) fn left_behind(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
+        let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) else { return };
+        let Some(room) = self.rooms.get_mut(room_id) else { return };
+        let Some(member) = room.members.get(slot) else { return };
+        let (client, cursor) = (member.client, member.cursor);
+        let behind = room.head.0.saturating_sub(cursor.0);
+        clients.tell(client, Notice::Lagging { room: room_id, behind });
+        if cursor < room.live_from() {
+            self.advance(room_id, slot, clients);
+        } else if clients.has_room(client) {
+            // Only word of who is here was not taken. Time decides, not the next turn: no client makes the hub spin.
+            self.stall(key, room_id.clone());
+        }
+    }
+
+    /// Tries a member again in a while.
+    fn stall(&mut self, key: SessionKey, room: RoomId) {
+        self.stalled.push((key, room));
+        self.retry_at.get_or_insert(self.now.after(RETRY));
+    }
+
+    /// Tries those again whose time has come.
+    pub(super) fn retry(&mut self, now: Millis, clients: &mut impl Clients) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            for (key, room) in std::mem::take(&mut self.stalled) {
+                self.read_on(key, &room, clients);
+            }
+        }
+    }
+
+    /// Is a read for its room still wanted?
+    pub(super) fn is_wanted(rooms: &std::collections::HashMap<RoomId, Room>, read: &Read) -> bool {
+        read.ticket.purpose != Purpose::Deliver
+            || rooms.get(&read.room).is_some_and(|room| room.ticket() == read.ticket)
+    }
+}

@@ -1,0 +1,265 @@
+//! Runs of a room's messages in memory: those said lately, and those that somebody who was behind had read from the log.
+//! Whoever comes next reads them here, so that a thousand members who come back at once do not ask the store a thousand
+//! times for the same page.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::room::Room;
+use crate::types::{Message, RoomId, Seq};
+
+/// About what a message takes in memory beside its body and name, in bytes.
+const OVERHEAD: usize = 120;
+
+/// Messages of one room without a hole.
+#[derive(Default)]
+pub struct Run {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+fn cost(message: &Message) -> usize {
+    message.body.len() + message.author.name.as_str().len() + OVERHEAD
+}
+
+impl Run {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn first(&self) -> Option<Seq> {
+        self.messages.front().map(|m| m.seq)
+    }
+
+    fn last(&self) -> Option<Seq> {
+        self.messages.back().map(|m| m.seq)
+    }
+
+    /// The messages after a cursor, as many as fit a page; in two pieces, since the run is a ring. `None` if the run does
+    /// not go on from there. One message fits always.
+    pub fn page(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
+        let (first, last) = (self.first()?, self.last()?);
+        if cursor.next() < first || cursor >= last {
+            return None;
+        }
+        let from = (cursor.next().0 - first.0) as usize;
+        let mut used = 0;
+        let fits = |m: &&Message| {
+            used += cost(m);
+            used <= bytes
+        };
+        let count = self.messages.range(from..).take(most).take_while(fits).count().max(1);
+        let (front, back) = self.messages.as_slices();
+        let cut = front.len();
+        let upto = from + count;
+        let piece = |slice: &[Message], from: usize, upto: usize| from.min(slice.len())..upto.min(slice.len());
+        let (in_front, in_back) =
+            (piece(front, from, upto), piece(back, from.saturating_sub(cut), upto.saturating_sub(cut)));
+        Some((&front[in_front], &back[in_back]))
+    }
+
+    /// Adds a message at the end. If it does not go on where the run ended, the run begins anew with it.
+    fn push(&mut self, message: Message) {
+        if self.last().is_some_and(|last| message.seq != last.next()) {
+            self.clear();
+        }
+        self.bytes += cost(&message);
+        self.messages.push_back(message);
+    }
+
+    /// Lets go of the oldest until so many bytes are left.
+    fn shrink(&mut self, most: usize) {
+        while self.bytes > most {
+            let Some(message) = self.messages.pop_front() else { break };
+            self.bytes -= cost(&message);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Run::default();
+    }
+
+    /// Puts messages before the run that end where it begins, or overlap with it.
+    fn extend_front(&mut self, messages: Vec<Message>) {
+        for message in messages.into_iter().rev() {
+            if self.first().is_some_and(|first| message.seq.next() == first) {
+                self.bytes += cost(&message);
+                self.messages.push_front(message);
+            }
+        }
+    }
+}
+
+impl Room {
+    /// What the room has in memory after a cursor.
+    pub fn recent(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
+        self.tail.page(cursor, most, bytes).or_else(|| self.past.page(cursor, most, bytes))
+    }
+
+    /// Keeps what the room just said.
+    pub fn keep(&mut self, message: Message, most: usize) {
+        if most > 0 {
+            self.tail.push(message);
+            self.tail.shrink(most);
+        }
+    }
+
+    /// Lets go of what is more than there may be.
+    pub fn trim(&mut self, most: usize) {
+        self.tail.shrink(most);
+        self.past.shrink(most);
+    }
+
+    /// Keeps what was read from the log, for the next who wants it. No more than the head, whatever a page holds.
+    pub fn keep_page(&mut self, mut messages: Vec<Message>, most: usize) {
+        let known = messages.partition_point(|m| m.seq <= self.head);
+        messages.truncate(known);
+        let (Some(first), Some(last)) = (messages.first().map(|m| m.seq), messages.last().map(|m| m.seq)) else {
+            return;
+        };
+        // What lies after this, the turn's end brings.
+        let live_from = self.live_from();
+        let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(cost).sum::<usize>();
+        match self.tail.first().zip(self.tail.last()) {
+            Some((begin, end)) if first >= begin && first <= end.next() => {
+                messages.retain(|m| m.seq > end && m.seq <= live_from);
+                messages.into_iter().for_each(|message| self.keep(message, most));
+            }
+            // It goes up to the tail, and there is room before it.
+            Some((begin, _)) if first < begin && last.next() >= begin && self.tail.bytes + missing(begin) <= most => {
+                self.tail.extend_front(messages);
+            }
+            // It is what a tail would be.
+            None if last >= live_from => {
+                messages.retain(|m| m.seq <= live_from);
+                messages.into_iter().for_each(|message| self.keep(message, most));
+            }
+            _ => {
+                let goes_on = self.past.first().is_some_and(|begin| first >= begin)
+                    && self.past.last().is_some_and(|end| first <= end.next());
+                if !goes_on {
+                    self.past.clear();
+                }
+                let end = self.past.last();
+                for message in messages.into_iter().filter(|m| end.is_none_or(|end| m.seq > end)) {
+                    self.past.push(message);
+                }
+                self.past.shrink(most);
+            }
+        }
+    }
+}
+
+/// What all rooms have in memory together, and which of them was touched longest ago.
+#[derive(Default)]
+pub struct Tails {
+    bytes: usize,
+    clock: u64,
+    by_age: BTreeMap<u64, RoomId>,
+}
+
+impl Tails {
+    /// A room's runs were touched: counts them anew, and takes from the rooms touched longest ago what is too much.
+    pub fn touch(&mut self, id: &RoomId, rooms: &mut HashMap<RoomId, Room>, most: usize) {
+        let Some(room) = rooms.get_mut(id) else { return };
+        self.forget(room);
+        let bytes = room.tail.bytes() + room.past.bytes();
+        if bytes == 0 {
+            return;
+        }
+        self.clock += 1;
+        room.touched = Some((self.clock, bytes));
+        self.bytes += bytes;
+        self.by_age.insert(self.clock, id.clone());
+        while self.bytes > most {
+            let Some((_, oldest)) = self.by_age.pop_first() else { break };
+            let Some(room) = rooms.get_mut(&oldest) else { break };
+            self.bytes -= room.touched.take().map_or(0, |(_, bytes)| bytes);
+            room.tail.clear();
+            room.past.clear();
+        }
+    }
+
+    /// The room goes, and its runs with it.
+    pub fn forget(&mut self, room: &mut Room) {
+        if let Some((stamp, bytes)) = room.touched.take() {
+            self.by_age.remove(&stamp);
+            self.bytes -= bytes;
+        }
+    }
+
+    /// For tests: what the rooms have is what is counted.
+    pub fn check(&self, rooms: &HashMap<RoomId, Room>) -> Result<(), String> {
+        // Only sums come out of these walks, so their order shows nowhere.
+        #[allow(clippy::iter_over_hash_type)]
+        let held: usize = rooms.values().map(|room| room.tail.bytes() + room.past.bytes()).sum();
+        let counted: usize = rooms.values().filter_map(|room| room.touched).map(|(_, bytes)| bytes).sum();
+        match held == self.bytes && counted == held {
+            true => Ok(()),
+            false => Err(format!("the rooms hold {held} bytes of messages, {} are counted", self.bytes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Author, Body, Name, WallMillis};
+
+    fn messages(seqs: std::ops::Range<u64>) -> Vec<Message> {
+        let room = RoomId::parse("r").unwrap();
+        let author = Author { member: None, name: Name::parse("a").unwrap() };
+        let body = |seq: u64| Body::checked(format!("{seq:0>9}").into());
+        seqs.map(|seq| Message {
+            room: room.clone(),
+            seq: Seq(seq),
+            at: WallMillis(0),
+            author: author.clone(),
+            body: body(seq),
+        })
+        .collect()
+    }
+
+    fn seqs(page: Option<(&[Message], &[Message])>) -> Option<Vec<u64>> {
+        page.map(|(a, b)| a.iter().chain(b).map(|m| m.seq.0).collect())
+    }
+
+    const EACH: usize = 9 + 1 + OVERHEAD;
+
+    #[test]
+    fn a_run_goes_on_without_a_hole_and_forgets_its_oldest() {
+        let mut run = Run::default();
+        messages(3..40).into_iter().for_each(|message| {
+            run.push(message);
+            run.shrink(10 * EACH);
+        });
+        assert_eq!(run.bytes(), 10 * EACH);
+        assert_eq!(seqs(run.page(Seq(29), 4, usize::MAX)), Some(vec![30, 31, 32, 33]));
+        assert_eq!(seqs(run.page(Seq(29), 99, usize::MAX)), Some((30..40).collect()));
+        assert_eq!(seqs(run.page(Seq(36), 99, 1)), Some(vec![37]), "one fits always");
+        assert_eq!(run.page(Seq(28), 99, usize::MAX), None);
+        assert_eq!(run.page(Seq(39), 99, usize::MAX), None);
+        run.push(messages(50..51).remove(0));
+        assert_eq!(seqs(run.page(Seq(49), 9, usize::MAX)), Some(vec![50]), "a hole begins it anew");
+        assert_eq!(run.bytes(), EACH);
+    }
+
+    #[test]
+    fn pages_from_the_log_go_before_the_tail_or_stand_for_themselves() {
+        let mut room = Room::new(RoomId::parse("r").unwrap(), 1);
+        (room.head, room.head_known) = (Seq(100), true);
+        let most = 30 * EACH;
+        room.keep_page(messages(91..101), most);
+        assert_eq!(seqs(room.recent(Seq(95), 9, usize::MAX)), Some((96..101).collect()));
+        room.keep_page(messages(85..95), most);
+        assert_eq!(seqs(room.recent(Seq(84), 3, usize::MAX)), Some(vec![85, 86, 87]));
+        room.keep_page(messages(11..21), most);
+        room.keep_page(messages(18..31), most);
+        assert_eq!(seqs(room.recent(Seq(10), 99, usize::MAX)), Some((11..31).collect()));
+        room.keep_page(messages(31..51), most);
+        assert_eq!(seqs(room.recent(Seq(20), 99, usize::MAX)), Some((21..51).collect()), "as much as there may be");
+        room.keep_page(messages(5..8), most);
+        assert_eq!(seqs(room.recent(Seq(4), 99, usize::MAX)), Some((5..8).collect()));
+        assert_eq!(room.recent(Seq(20), 99, usize::MAX), None);
+        assert_eq!(room.recent(Seq(100), 99, usize::MAX), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! Listeners that whoever started the server holds for it (sd_listen_fds(3), a systemd socket unit): connections wait
+//! there while no server runs. Which they are is read from the environment, once, before there are threads; what is no
+//! TCP listener is refused, not worked around.
+
+use std::env;
+use std::net::TcpListener;
+
+use listenfd::ListenFd;
+use socket2::SockRef;
+
+use super::tokens::LISTENERS;
+
+/// Takes the listeners that are meant for this process; none where nobody gave any, or gave them to another process.
+/// They do not block, and no child inherits them. The variables are gone afterwards.
+///
+/// To be called while there is one thread only: it writes to the environment.
+///
+/// # Errors
+/// One line that says what was given, and what can be served.
+pub fn given_listeners() -> Result<Vec<TcpListener>, String> {
+    let is_ours = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    let Some(count) = env::var_os("LISTEN_FDS").filter(|_| is_ours) else { return Ok(Vec::new()) };
+    let count = count.to_string_lossy();
+    if !count.parse().is_ok_and(|count| (1..=LISTENERS).contains(&count)) {
+        return Err(format!("LISTEN_FDS={count}: write how many listeners are given, from 1 to {LISTENERS}"));
+    }
+    let mut given = ListenFd::from_env();
+    (0..given.len()).map(|number| take(&mut given, number)).collect()
+}
+
+fn take(given: &mut ListenFd, number: usize) -> Result<TcpListener, String> {
+    let what = match given.take_tcp_listener(number) {
+        Ok(Some(listener)) if SockRef::from(&listener).is_listener().unwrap_or(false) => return Ok(listener),
+        Ok(_) => "it does not listen".to_string(),
+        Err(error) => error.to_string(),
+    };
+    let (number, count) = (number + 1, given.len());
+    Err(format!("given listener {number} of {count}: {what}; give TCP sockets that listen (ListenStream=IP:PORT)"))
+}

@@ -1,0 +1,154 @@
+//! How much memory a server may take at worst, from its limits: every bound reached by every connection at once. The
+//! figures are those that the code keeps to; beside each stands where. Not in it: the kernel's buffers of each socket.
+
+use crate::config::{ENVELOPE, Settings};
+use crate::types::{Durability, RoomId, Seq};
+use crate::{conn, hub, store};
+use std::mem::size_of;
+
+/// One part of the sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub what: &'static str,
+    /// The settings and constants that it comes from.
+    pub from: String,
+    pub bytes: u64,
+}
+
+/// The sum and its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worst {
+    pub per_connection: Vec<Term>,
+    pub connections: u64,
+    pub shared: Vec<Term>,
+}
+
+/// Bytes in the kernel for a peer that takes nothing, as measured with TCP_NOTSENT_LOWAT as `accept` sets it.
+pub const KERNEL_BYTES: u64 = 141 << 10;
+
+/// What a server takes before the first connection, beside its log, in bytes: as measured.
+const BASE: u64 = 7 << 19;
+
+/// What the server keeps for one connection beside connection and session: its socket, its deadline, its
+/// address and, through a proxy, its client.
+const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64 + 64;
+
+impl Worst {
+    /// Of a server with these settings and so many connections.
+    pub fn of(settings: &Settings, connections: usize) -> Worst {
+        let limits = &settings.limits;
+        let message = limits.max_message_size;
+        let term = |what, from: &str, bytes: usize| Term { what, from: from.to_string(), bytes: bytes as u64 };
+
+        // `conn/http.rs`: a head is kept and copied once when it is whole, then its body is collected. `ws/decoder.rs`: a
+        // message is collected. What is collected grows by doubling.
+        let head = limits.max_head_size.saturating_mul(3);
+        let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
+        // `engine/connections.rs`, `push_frames`: past the two, the next reply closes the connection; that one is whole.
+        let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(ENVELOPE);
+        let per_connection = vec![
+            term("idle", "connection, socket, session", conn::IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
+            term(
+                "memberships",
+                "rooms_per_session, each in a room of its own",
+                hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
+            ),
+            term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
+            // `engine/mod.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
+            // instead that one turn took from it.
+            term("read and not yet looked at", "read_budget", limits.read_budget),
+            // `engine/connections.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
+            // half a queue and a message at most (`engine/chat/limits.rs`, `batch_bytes`).
+            term(
+                "room messages waiting",
+                "queue_bytes",
+                limits.queue_bytes.max(limits.queue_bytes / 2 + message.saturating_add(ENVELOPE)),
+            ),
+            term("replies waiting", "reply_bytes, and one page or message more", replies),
+            // Their bodies are part of append_bytes.
+            term("sends under way", "in_flight", size_of::<store::Append>().saturating_mul(limits.in_flight as usize)),
+        ];
+
+        // `engine/chat/mod.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
+        let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
+        // `hub/reads.rs`: so many pages at once, each of a page and at least one message.
+        let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);
+        let mut shared = vec![
+            term("sends waiting for the store", "append_bytes", appends),
+            // `engine/chat/outbox.rs`, `encode`: what the store has answered, once more, as frames.
+            term("the same as frames for the rooms", "append_bytes", appends),
+            term(
+                "pages read from the log",
+                "reads_in_flight, page_bytes",
+                page.saturating_mul(limits.reads_in_flight as usize),
+            ),
+            term("read buffer", "read_budget", limits.read_budget),
+        ];
+        shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total));
+        shared.push(term(
+            "sessions waited for",
+            "detached_max",
+            limits.detached_max.saturating_mul(hub::SESSION_BYTES + hub::MEMBERSHIP_BYTES),
+        ));
+        if settings.storage.durability == Durability::Memory {
+            // A row, its place in the order, and its rooms with their ids.
+            let rooms = (limits.rooms_per_session as usize).saturating_mul(size_of::<(RoomId, Seq)>() + RoomId::MAX);
+            let parked = size_of::<store::Parked>().saturating_add(64).saturating_add(rooms);
+            let parked = parked.saturating_mul(settings.storage.parked_max as usize);
+            shared.push(term("parked sessions", "parked_max, rooms_per_session", parked));
+        }
+        let from = match settings.storage.durability {
+            Durability::Memory => "rooms and keys",
+            Durability::Full | Durability::Normal => "SQLite's caches, two threads",
+        };
+        shared.push(term("log", from, store::fixed_bytes(settings.storage.durability)));
+        shared.push(Term { what: "racerd itself", from: "measured".to_string(), bytes: BASE });
+        Worst { per_connection, connections: connections as u64, shared }
+    }
+
+    /// Bytes of one connection.
+    pub fn connection(&self) -> u64 {
+        sum(&self.per_connection)
+    }
+
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.connection().saturating_mul(self.connections).saturating_add(sum(&self.shared))
+    }
+}
+
+fn sum(terms: &[Term]) -> u64 {
+    terms.iter().fold(0, |sum, term| sum.saturating_add(term.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_follows_the_limits() {
+        let settings = Settings::default();
+        let worst = Worst::of(&settings, 1000);
+        assert_eq!(worst.total(), worst.connection() * 1000 + sum(&worst.shared));
+        // By hand: queue 256 KiB, replies 64 KiB and a page, message twice and head, read budget, and small things.
+        let hand = (256 << 10) + (64 << 10) + 60_000 + ENVELOPE as u64 + (80 << 10) + (64 << 10);
+        assert!((hand..hand + (64 << 10)).contains(&worst.connection()), "{worst:?}");
+        let mut larger = settings.clone();
+        larger.limits.queue_bytes += 1000;
+        larger.limits.append_bytes += 1000;
+        assert_eq!(Worst::of(&larger, 1000).total(), worst.total() + 1000 * 1000 + 2000);
+        let mut memory = settings.clone();
+        memory.storage.durability = Durability::Memory;
+        let kept =
+            |settings: &Settings| Worst::of(settings, 0).shared.iter().any(|term| term.what == "parked sessions");
+        assert!(kept(&memory) && !kept(&settings));
+    }
+
+    #[test]
+    fn the_largest_limits_do_not_overflow() {
+        let mut settings = Settings::default();
+        settings.limits.queue_bytes = usize::MAX;
+        settings.limits.append_bytes = usize::MAX;
+        assert_eq!(Worst::of(&settings, usize::MAX).total(), u64::MAX);
+    }
+}

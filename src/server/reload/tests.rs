@@ -1,0 +1,194 @@
+//! A walk over the table: every setting that is declared live changes what the running parts hold, and no other does.
+
+use super::*;
+use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
+use crate::engine::Connections;
+use crate::engine::chat::{Chat, Secrets, limits};
+use crate::store::StoreOptions;
+use crate::types::{Durability, Epoch};
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The parts of a server that was started with the defaults, and the file that it reads.
+struct Running {
+    engine: Engine<Chat>,
+    store: Store,
+    listeners: Listeners,
+    log: Log,
+    buffer: Vec<u8>,
+    reload: Reload,
+    file: Rc<RefCell<Option<String>>>,
+    written: io::PipeReader,
+}
+
+impl Running {
+    fn start(durability: Durability, data: &Path) -> Running {
+        let settings = Settings::default();
+        let open_files = Some(10_000);
+        let max_connections = connections_for(open_files, settings.limits.max_connections);
+        let poll = mio::Poll::new().unwrap();
+        let options = StoreOptions {
+            path: data.to_path_buf(),
+            durability,
+            bounds: store_bounds(&settings),
+            on_damage: settings.storage.on_damage,
+            new_epoch: [1; 8],
+            new_token_key: [1; 32],
+            boot_id: String::new(),
+        };
+        let chat = Chat::new(
+            limits::hub(&settings),
+            Epoch("e".into()),
+            limits::chat(&settings),
+            limits::access(&settings).unwrap(),
+            &Secrets { token_key: [2; 32], salt: [3; 16], seed: 1, running: 0 },
+        );
+        let net = Connections::new(conn_limits(&settings), admission(&settings));
+        let file = Rc::new(RefCell::new(Some(String::new())));
+        let text = Rc::clone(&file);
+        let read = move || {
+            let text = text.borrow();
+            let file = text.as_deref().map(|text| File { name: "racerd.toml", text });
+            config::parse(file, [], []).map_err(|error| error.to_string())
+        };
+        let (written, out) = io::pipe().unwrap();
+        let out = fs::File::from(std::os::fd::OwnedFd::from(out));
+        Running {
+            engine: Engine::new(net, chat, settings.time.drain_timeout),
+            store: Store::open(options, || ()).unwrap(),
+            listeners: Listeners::bind(&[], max_connections, poll.registry()).unwrap(),
+            log: Log::to(settings.log.log_level, settings.log.log_format, out),
+            buffer: vec![0; settings.limits.read_budget],
+            reload: Reload::new(settings, open_files, Box::new(read)),
+            file,
+            written,
+        }
+    }
+
+    /// Reads this text as the file, or finds that there is none; what was logged.
+    fn reads(&mut self, text: Option<&str>) -> String {
+        *self.file.borrow_mut() = text.map(str::to_string);
+        self.reload.run(&mut Parts {
+            engine: &mut self.engine,
+            store: &mut self.store,
+            listeners: &mut self.listeners,
+            log: &mut self.log,
+            buffer: &mut self.buffer,
+        });
+        // What was logged is in the pipe already; the mark ends the reading.
+        self.log.error("mark", &[]);
+        let mut logged = String::new();
+        let mut byte = [0];
+        while !logged.ends_with("mark\n") && !logged.ends_with("\"mark\"}\n") {
+            self.written.read_exact(&mut byte).unwrap();
+            logged.push(char::from(byte[0]));
+        }
+        logged
+    }
+
+    /// Everything that the parts hold of the settings.
+    fn held(&self) -> String {
+        let (net, chat) = (&self.engine.net, &self.engine.app);
+        let connections = (net.limits(), net.admission(), self.engine.drain_timeout());
+        let chat = (chat.limits(), chat.hub.limits());
+        let edge = (self.listeners.max_connections(), self.log.kind(), self.buffer.len(), self.store.bounds());
+        format!("{connections:?} {chat:?} {edge:?}")
+    }
+}
+
+/// A line of the file that gives the setting another value than its default.
+fn other(setting: &Setting) -> String {
+    let value = match (setting.kind, setting.parse(&[setting.default])) {
+        // Where 0 has a meaning of its own, 1 may be too small.
+        (Kind::Size { max, .. }, Ok(Value::Number(0))) => max.to_string(),
+        // One more keeps within all relations.
+        (Kind::Duration { .. }, Ok(Value::Number(number))) => format!("\"{}ms\"", number + 1),
+        (_, Ok(Value::Number(number))) => (number + 1).to_string(),
+        (_, Ok(Value::Flag(on))) => (!on).to_string(),
+        (Kind::Choice(words), _) => format!("{:?}", words.iter().rev().find(|word| **word != setting.default).unwrap()),
+        _ => {
+            let texts = ["[::1]:1", "https://other.example", "192.0.2.1", "other.example"];
+            format!("{:?}", texts.iter().find(|text| setting.parse(&[text]).is_ok()).unwrap())
+        }
+    };
+    format!("{} = {value}\n", setting.field)
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("racerd-reload-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_is_live_takes_effect_and_nothing_else() {
+    let folder = Folder::new("walk");
+    let mut on_disk = Running::start(Durability::Full, &folder.0.join("racerd.db"));
+    let mut in_memory = Running::start(Durability::Memory, &folder.0);
+    for setting in config::all() {
+        let mut reached = false;
+        for running in [&mut on_disk, &mut in_memory] {
+            let before = running.held();
+            let logged = running.reads(Some(&other(setting)));
+            let changed = running.held() != before;
+            reached |= changed;
+            let line = if setting.live { "setting changed" } else { "setting needs a restart" };
+            let is_told = logged.lines().any(|text| text.contains(line) && text.contains(setting.field));
+            assert!(is_told, "{}: {logged}", setting.field);
+            assert!(setting.live || !changed, "{} is not live, and reached the running parts", setting.field);
+            running.reads(Some(""));
+            assert_eq!(running.held(), before, "{}", setting.field);
+        }
+        assert_eq!(reached, setting.live, "{} is declared live, and nobody applies it", setting.field);
+    }
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let folder = Folder::new("bad");
+    let mut running = Running::start(Durability::Memory, &folder.0);
+    let before = running.held();
+    for (text, words) in [
+        (
+            "ping_period = \"5s\"\npong_wiat = \"9s\"\n",
+            "racerd.toml:2: pong_wiat: unknown setting, did you mean pong_wait?",
+        ),
+        ("ping_period = \"60s\"\n", "9/10"),
+        ("ping_period = \"5s\"\nallow_origin = [\"https://a..b\"]\n", "https://a..b"),
+        ("ping_period = 5s\n", "racerd.toml:1: "),
+    ] {
+        let logged = running.reads(Some(text));
+        assert!(logged.contains("the settings stay as they were") && logged.contains(words), "{text}: {logged}");
+        assert_eq!((running.held(), logged.lines().count()), (before.clone(), 2), "{text}");
+    }
+    assert!(running.reads(None).contains("started without --config"));
+    assert_eq!(running.held(), before);
+}
+
+#[test]
+fn the_log_tells_in_its_new_form() {
+    let folder = Folder::new("log");
+    let mut running = Running::start(Durability::Memory, &folder.0);
+    let logged = running.reads(Some("log_format = \"json\"\n"));
+    assert!(
+        logged.contains(r#""message":"setting changed","name":"log_format","old":"text","new":"json"}"#),
+        "{logged}"
+    );
+    assert!(logged.contains(r#""changed":1,"need_restart":0}"#), "{logged}");
+    assert_eq!(running.log.kind(), (LogLevel::Info, LogFormat::Json));
+    running.reads(Some("log_format = \"json\"\nlog_level = \"error\"\n"));
+    assert_eq!(running.reads(Some("log_level = \"error\"\n")).lines().count(), 1, "information is not wanted");
+}

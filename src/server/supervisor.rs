@@ -1,0 +1,129 @@
+//! What whoever supervises the server is told (sd_notify(3)): that it is ready, that it stops, and, at half of the time
+//! in which its watchdog wants to hear it, that the loop turns. Only a turn says so: a loop that hangs says nothing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::types::Millis;
+
+/// Says nothing where nobody asked.
+#[derive(Default)]
+pub struct Supervisor {
+    listens: Option<(UnixDatagram, SocketAddr)>,
+    /// Milliseconds between two signs of life.
+    period: Option<u64>,
+    /// When the next one is due.
+    next: Millis,
+}
+
+impl Supervisor {
+    /// Whoever listens at `notify_socket` (NOTIFY_SOCKET: a path, or an abstract name behind `@`). `watchdog`:
+    /// microseconds within which it wants a sign of life.
+    ///
+    /// # Errors
+    /// The address is none, or the system gives no socket.
+    pub fn new(notify_socket: &OsStr, watchdog: Option<u64>) -> io::Result<Supervisor> {
+        let address = match notify_socket.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(notify_socket)?,
+            _ => return Err(io::Error::other("it begins neither with / nor with @")),
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        // Half, in milliseconds.
+        let period = watchdog.filter(|usec| *usec > 0).map(|usec| (usec / 2000).max(1));
+        Ok(Supervisor { listens: Some((socket, address)), period, next: Millis(0) })
+    }
+
+    /// What the environment says, and why that cannot be followed, if so.
+    pub fn from_environment() -> (Supervisor, Option<String>) {
+        let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
+            return (Supervisor::default(), None);
+        };
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        match Supervisor::new(&address, number("WATCHDOG_USEC").filter(|_| is_ours)) {
+            Ok(supervisor) => (supervisor, None),
+            Err(error) => (Supervisor::default(), Some(format!("NOTIFY_SOCKET={}: {error}", address.display()))),
+        }
+    }
+
+    /// The store is open, and connections are accepted.
+    pub fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// The orderly stop has begun.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    /// The loop turned.
+    pub fn turned(&mut self, now: Millis) {
+        let Some(period) = self.period.filter(|_| now >= self.next) else { return };
+        self.next = now.after(period);
+        self.tell("WATCHDOG=1");
+    }
+
+    /// When the loop has to turn at the latest.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.period.map(|_| self.next)
+    }
+
+    fn tell(&self, state: &str) {
+        if let Some((socket, address)) = &self.listens {
+            // A supervisor that is gone or busy is no reason not to serve; what it misses, it notices.
+            let _ = socket.send_to_addr(state.as_bytes(), address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(socket: &UnixDatagram) -> Vec<String> {
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 100];
+        let next =
+            || socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_turn_is_told_at_half_the_time() {
+        let name = format!("racerd-test-supervisor-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        let mut supervisor = Supervisor::new(OsStr::new(&format!("@{name}")), Some(4_000_000)).unwrap();
+        supervisor.ready();
+        for now in [5, 6, 2004, 2005, 4004, 4005, 60_000] {
+            supervisor.turned(Millis(now));
+        }
+        supervisor.stopping();
+        assert_eq!(heard(&socket), ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]);
+        assert_eq!(supervisor.deadline(), Some(Millis(62_000)));
+    }
+
+    #[test]
+    fn nobody_asked() {
+        let mut silent = Supervisor::default();
+        silent.ready();
+        silent.turned(Millis(1));
+        assert_eq!(silent.deadline(), None);
+        // No watchdog; and one that nobody waits for.
+        for watchdog in [None, Some(0)] {
+            let supervisor = Supervisor::new(OsStr::new("/nowhere/at/all"), watchdog).unwrap();
+            supervisor.ready();
+            assert_eq!(supervisor.deadline(), None);
+        }
+        // However short the time, the loop does not spin.
+        assert_eq!(Supervisor::new(OsStr::new("@x"), Some(1)).unwrap().period, Some(1));
+        for bad in ["relative", "vsock:2:1234", ""] {
+            assert!(Supervisor::new(OsStr::new(bad), None).is_err(), "{bad}");
+        }
+    }
+}

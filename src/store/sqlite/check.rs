@@ -1,0 +1,204 @@
+//! Looks through a whole database for what must not be: what SQLite knows of its own files, and what racerd promises of
+//! rooms, messages and keys. Says what it finds in words; changes nothing.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::damage::one_line;
+use super::retention;
+use super::schema::{self, SCRATCH, number, room_of, seq_of};
+use crate::store::keys::{WINDOW, Window};
+use crate::types::{Name, RoomId, Seq};
+
+/// Faults that are told in words; of the rest, the number.
+const TOLD: usize = 20;
+
+/// What a check has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub rooms: u64,
+    pub messages: u64,
+    pub faults: Vec<String>,
+    /// Faults beside those.
+    pub more: u64,
+    /// What is no fault, and good to know.
+    pub remarks: Vec<String>,
+}
+
+impl Checked {
+    pub fn is_well(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn fault(&mut self, text: String) {
+        if self.faults.len() < TOLD {
+            self.faults.push(text);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// A room's row, and what of it was met on the way through the messages.
+struct Room {
+    name: String,
+    head: u64,
+    at: i64,
+    common: i64,
+    last: Option<(Seq, i64)>,
+}
+
+impl Room {
+    fn take(&mut self, seq: Seq, at: i64, checked: &mut Checked) {
+        let name = &self.name;
+        if let Some((last, last_at)) = self.last {
+            if seq != last.next() {
+                let (from, to) = (last.next().0, seq.0 - 1);
+                checked.fault(format!("room {name}: messages {from} to {to} are missing, and older ones are there"));
+            }
+            if at < last_at {
+                checked.fault(format!("room {name}: message {} is older than the one before it", seq.0));
+            }
+        }
+        self.last = Some((seq, at));
+    }
+
+    fn end(&self, checked: &mut Checked) {
+        let Room { name, head, at, .. } = self;
+        match self.last {
+            Some((last, _)) if last.0 != *head => {
+                checked.fault(format!("room {name}: its last message is {}, but its head is {head}", last.0));
+            }
+            Some((_, last_at)) if last_at > *at => {
+                checked.fault(format!("room {name}: its last message is later than its own time"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Looks at all that the database holds, in one moment.
+pub(super) fn look(conn: &Connection) -> rusqlite::Result<Checked> {
+    let mut checked = Checked::default();
+    let transaction = conn.unchecked_transaction()?;
+    {
+        let mut statement = transaction.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = row.get_ref(0)?.as_str()?.to_owned();
+            if text != "ok" {
+                checked.fault(one_line(&text));
+            }
+        }
+    }
+    if let Some(wrong) = schema::wrong_tables(&transaction)? {
+        checked.fault(wrong);
+        return Ok(checked);
+    }
+    let mut rooms = rooms(&transaction, &mut checked)?;
+    messages(&transaction, &mut rooms, &mut checked)?;
+    keys(&transaction, &rooms, &mut checked)?;
+    if !retention::can_shrink(&transaction)? {
+        let text =
+            "its file never shrinks (auto_vacuum is off); 'racerd backup' and 'racerd restore' of the backup mend that";
+        checked.remarks.push(text.to_owned());
+    }
+    Ok(checked)
+}
+
+fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
+    let mut statement = conn.prepare("SELECT id, name, head, at, common FROM rooms ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        let room =
+            Room { name: row.get(1)?, head: number(row.get(2)?), at: row.get(3)?, common: row.get(4)?, last: None };
+        Ok((row.get(0)?, room))
+    })?;
+    let rooms: HashMap<i64, Room> = rows.collect::<rusqlite::Result<_>>()?;
+    checked.rooms = rooms.len() as u64;
+    Ok(rooms)
+}
+
+fn messages(conn: &Connection, rooms: &mut HashMap<i64, Room>, checked: &mut Checked) -> rusqlite::Result<()> {
+    let mut ids: Vec<i64> = rooms.keys().copied().collect();
+    ids.sort_unstable();
+    for id in &ids {
+        if let Some(room) = rooms.get(id).filter(|room| RoomId::parse(&room.name).is_none()) {
+            checked.fault(format!("room {id} has a name that no room can have: {:?}", room.name));
+        }
+    }
+    let mut statement = conn.prepare("SELECT id, at, name FROM messages ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut strange = None;
+    while let Some(row) = rows.next()? {
+        let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if id == SCRATCH {
+            continue;
+        }
+        checked.messages += 1;
+        match rooms.get_mut(&room_of(id)) {
+            Some(room) => {
+                room.take(seq_of(id), at, checked);
+                if row.get_ref(2)?.as_str().ok().and_then(Name::parse).is_none() {
+                    checked.fault(format!("room {}: message {} has no readable author", room.name, seq_of(id).0));
+                }
+            }
+            None if strange == Some(room_of(id)) => {}
+            None => {
+                strange = Some(room_of(id));
+                checked.fault(format!("there are messages of a room {} that does not exist", room_of(id)));
+            }
+        }
+    }
+    for id in &ids {
+        if let Some(room) = rooms.get(id) {
+            room.end(checked);
+        }
+    }
+    Ok(())
+}
+
+/// Keys stand for messages that are there, or that were there before they were pruned.
+fn keys(conn: &Connection, rooms: &HashMap<i64, Room>, checked: &mut Checked) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare("SELECT room, entries FROM keys ORDER BY room")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, entries): (i64, &[u8]) = (row.get(0)?, row.get_ref(1)?.as_blob()?);
+        let Some(room) = rooms.get(&id) else {
+            checked.fault(format!("there are keys of a room {id} that does not exist"));
+            continue;
+        };
+        let window = Window::from_bytes(entries);
+        if window.as_bytes() != entries {
+            checked.fault(format!("room {}: a sender's keys are not {WINDOW} whole ones at most", room.name));
+        }
+        let mut ahead = window.seqs().filter(|seq| seq.0 == 0 || seq.0 > room.head);
+        if let Some(seq) = ahead.next() {
+            checked.fault(format!("room {}: a key stands for message {}, which was never given", room.name, seq.0));
+        }
+    }
+    let mut statement =
+        conn.prepare("SELECT room, count(*), min(seq), max(seq) FROM common_keys GROUP BY room ORDER BY room")?;
+    let mut rows = statement.query([])?;
+    let mut counts = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (id, count, first, last): (i64, i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        counts.insert(id, count);
+        match rooms.get(&id) {
+            None => checked.fault(format!("there are keys of a room {id} that does not exist")),
+            Some(room) if first < 1 || number(last) > room.head => {
+                checked.fault(format!("room {}: a key stands for a message that was never given", room.name));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut ids: Vec<i64> = rooms.keys().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        let count = counts.get(&id).copied().unwrap_or(0);
+        if let Some(room) = rooms.get(&id).filter(|room| room.common != count) {
+            checked.fault(format!("room {}: it counts {} common keys, and there are {count}", room.name, room.common));
+        }
+    }
+    Ok(())
+}

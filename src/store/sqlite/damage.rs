@@ -1,0 +1,109 @@
+//! Whether a database is damaged, as far as a start looks; and what to do about it by itself. Damage is a fact about bytes
+//! that were written by racerd and are not what it wrote any more; a disk that does not answer is another matter.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Error, ErrorCode};
+
+use super::files::{Aside, Files};
+use super::salvage::{self, Failed, Salvaged};
+use super::schema;
+use super::wal::Wal;
+use crate::store::OpenError;
+
+/// How long a start looks through the database after a run that did not end in order.
+pub(super) const LOOK_FOR: Duration = Duration::from_secs(10);
+
+/// Steps of SQLite between two looks at the clock.
+const STEPS: i32 = 1_000;
+
+/// What a look has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Well,
+    /// Nothing so far, and the time was up.
+    TimeUp,
+    /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
+    Lost,
+    Damage(String),
+}
+
+/// Whether this error says that the bytes are wrong.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            Error::InvalidColumnType(..)
+                | Error::FromSqlConversionFailure(..)
+                | Error::IntegralValueOutOfRange(..)
+                | Error::Utf8Error(..)
+        )
+}
+
+/// Looks at the tables, and through the whole database if the last run did not end in order, but not for longer than
+/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it ended
+/// well.
+pub(super) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration) -> rusqlite::Result<Found> {
+    if let Some(wrong) = schema::wrong_tables(conn)? {
+        return Ok(Found::Damage(wrong));
+    }
+    let last = schema::last_run(conn, boot)?;
+    match (wal.damage, &last) {
+        (Some(_), Some(last)) if last.holes => return Ok(Found::Lost),
+        (Some(damage), _) => return Ok(Found::Damage(damage.to_owned())),
+        (None, _) => {}
+    }
+    if last.is_none_or(|last| last.clean) {
+        return Ok(Found::Well);
+    }
+    let begun = Instant::now();
+    conn.progress_handler(STEPS, Some(move || begun.elapsed() > most))?;
+    let checked = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    match checked {
+        Ok(text) if text == "ok" => Ok(Found::Well),
+        Ok(text) => Ok(Found::Damage(one_line(&text))),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(Found::TimeUp),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a check of SQLite's found, without the line that only names the database.
+pub(super) fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("***") && !line.is_empty()).collect();
+    lines.join(", ")
+}
+
+/// Copies what can be read of the damaged database into a new one, and puts that into its place. What was copied, and
+/// where the damaged one is kept now.
+pub(super) fn salvage_in_place(files: &Files) -> Result<(Salvaged, String), OpenError> {
+    let draft = files.draft();
+    let report = salvage_to(files, &draft)?;
+    let kept = files.replace(Aside::Damaged)?;
+    Ok((report, kept.map_or_else(String::new, |path| path.display().to_string())))
+}
+
+/// Copies what can be read of a database to a new file, and syncs it. An old file of that name is written over.
+pub(super) fn salvage_to(files: &Files, new: &std::path::Path) -> Result<Salvaged, OpenError> {
+    let failed = |why: String| OpenError::Salvage { path: files.database.clone(), why };
+    let outcome =
+        super::copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
+            let conn = salvage::create(new).map_err(|error| failed(error.to_string()))?;
+            salvage::copy(files, &conn).map_err(|error| {
+                failed(match error {
+                    Failed::Read(error) => error.to_string(),
+                    Failed::Write(error) => format!("writing to {}: {error}", new.display()),
+                    Failed::Nothing => "nothing of racerd's is in it".to_owned(),
+                })
+            })
+        });
+    let synced = outcome.and_then(|report| {
+        let sync = File::open(new).and_then(|file| file.sync_all());
+        sync.map(|()| report).map_err(|error| failed(format!("{}: {error}", new.display())))
+    });
+    if synced.is_err() {
+        let _ = fs::remove_file(new);
+    }
+    synced
+}

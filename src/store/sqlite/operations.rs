@@ -1,0 +1,171 @@
+//! What is done to a database as a whole by a command: back it up, restore it, check it, salvage it. Each leaves either
+//! all of its result under its name, or nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::check::{self, Checked};
+use super::copying::{self, Progress};
+use super::damage::{self, is_damage};
+use super::files::{Aside, Files, NO_SQLITE, beside};
+use super::salvage::{self, Salvaged};
+use crate::store::{OpenError, OperationError};
+
+/// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
+/// before the call is in the copy. Its size in bytes.
+///
+/// # Errors
+/// `to` exists and is not to be replaced (`force`), there is no database, or it cannot be read or the copy written.
+pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result<u64, OperationError> {
+    let from = database(data)?;
+    let to = Files::at(to)?;
+    if to.database == from.database {
+        return Err(OperationError::Asked(format!("{} is the database itself", to.database.display())));
+    }
+    if to.database.exists() && !force {
+        return Err(exists(&to.database));
+    }
+    let draft = beside(&to.database, ".partial");
+    let bytes = finish(&draft, |_| copying::copy(&from, &draft, progress).map_err(|error| copy_failed(&from, &error)))?;
+    put(&draft, &to.database, force)?;
+    Ok(bytes)
+}
+
+/// What a restore has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub rooms: u64,
+    pub messages: u64,
+    /// Where the database that was there before is kept.
+    pub kept: Option<PathBuf>,
+}
+
+/// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a new
+/// epoch then.
+///
+/// # Errors
+/// A racerd uses the database; the backup is none, or is damaged; it cannot be written.
+pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored, OperationError> {
+    let from = database(from)?;
+    let files = Files::at(data)?;
+    if files.database == from.database {
+        return Err(OperationError::Asked(format!("{} is the database itself", from.database.display())));
+    }
+    let _lock = files.lock()?;
+    files.finish_replacing()?;
+    let draft = files.draft();
+    let mut checked = Checked::default();
+    finish(&draft, |_| {
+        copying::copy(&from, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
+        checked = copying::open(&Files::at(&draft)?)
+            .and_then(|conn| check::look(&conn))
+            .map_err(|error| copy_failed(&from, &error))?;
+        match checked.faults.first() {
+            Some(fault) => Err(OperationError::Failed(format!(
+                "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
+                from.database.display()
+            ))),
+            None => Ok(()),
+        }
+    })?;
+    let kept = files.replace(Aside::Replaced)?;
+    Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept })
+}
+
+/// Looks through the database at `data`, also while a racerd writes to it.
+///
+/// # Errors
+/// There is no database, or it cannot be read. What is wrong inside is no error but the answer.
+pub fn check(data: &Path) -> Result<Checked, OperationError> {
+    let files = Files::at(data)?;
+    match files.is_database() {
+        Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
+            return Ok(Checked { faults: vec!["its head is overwritten".to_owned()], ..Checked::default() });
+        }
+        Ok(true) => {}
+        _ => drop(database(data)?),
+    }
+    match copying::open(&files).and_then(|conn| check::look(&conn)) {
+        Ok(checked) => Ok(checked),
+        Err(error) if is_damage(&error) => Ok(Checked { faults: vec![error.to_string()], ..Checked::default() }),
+        Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
+    }
+}
+
+/// Copies what can be read of the damaged database `from` to a new file `to`.
+///
+/// # Errors
+/// A racerd uses the database; `to` exists; nothing can be read; it cannot be written.
+pub fn salvage(from: &Path, to: &Path) -> Result<Salvaged, OperationError> {
+    let files = Files::at(from)?;
+    let to = Files::at(to)?;
+    if !files.database.exists() {
+        return Err(OperationError::Asked(format!("{} does not exist", files.database.display())));
+    }
+    if to.database.exists() {
+        return Err(exists(&to.database));
+    }
+    let _lock = files.lock()?;
+    let draft = beside(&to.database, ".partial");
+    let report = damage::salvage_to(&files, &draft)?;
+    put(&draft, &to.database, false)?;
+    Ok(report)
+}
+
+/// The database at a path, if one of racerd's lies there.
+fn database(path: &Path) -> Result<Files, OperationError> {
+    let files = Files::at(path)?;
+    if files.is_database()? {
+        Ok(files)
+    } else {
+        Err(OperationError::Asked(format!("there is no database at {}; name it with --data", files.database.display())))
+    }
+}
+
+/// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
+fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) -> Result<u64, OperationError> {
+    let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", draft.display()));
+    let file = copying::begin(draft).map_err(failed)?;
+    let made = make(&file).and_then(|()| {
+        // SQLite may have written by another descriptor; the data is the file's.
+        file.sync_all().and_then(|()| file.metadata()).map(|metadata| metadata.len()).map_err(failed)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(draft);
+        let _ = fs::remove_file(beside(draft, "-journal"));
+    }
+    made
+}
+
+/// Gives a finished file its name.
+fn put(draft: &Path, to: &Path, force: bool) -> Result<(), OperationError> {
+    let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", to.display()));
+    let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    let renamed = match renameat_with(CWD, draft, CWD, to, flags) {
+        // A file system that does not know the flag.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.exists() => fs::rename(draft, to),
+        Err(rustix::io::Errno::EXIST) => {
+            let _ = fs::remove_file(draft);
+            return Err(exists(to));
+        }
+        other => other.map_err(io::Error::from),
+    };
+    let directory = to.parent().unwrap_or(Path::new("/"));
+    renamed.and_then(|()| File::open(directory)?.sync_all()).map_err(failed)
+}
+
+fn exists(path: &Path) -> OperationError {
+    OperationError::Asked(format!("{} exists; give another name, or move it away", path.display()))
+}
+
+fn copy_failed(from: &Files, error: &rusqlite::Error) -> OperationError {
+    let path = from.database.display();
+    OperationError::Failed(if is_damage(error) {
+        format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read")
+    } else {
+        format!("cannot copy {path}: {error}")
+    })
+}

@@ -1,0 +1,248 @@
+//! What goes with writing and is in no hurry: pruning, giving space back, emptying the write-ahead log, and finding out
+//! that a disk that failed does again. Each call is one bounded piece, so that a commit never waits for more than one.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::batch::roll_back;
+use super::open::{self, BUSY};
+use super::retention::{self, Policy};
+use super::schema::SCRATCH;
+use super::writer::{Health, State};
+use crate::store::Bounds;
+use crate::store::request::StoreEvent;
+use crate::types::WallMillis;
+
+/// A WAL of more pages starts over after a commit: 4 MiB.
+pub(super) const WAL_FRAMES: i64 = 1_024;
+
+/// How long a checkpoint waits for readers. One of ours is gone within a page; another process's may stay for hours.
+const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
+
+/// Running seconds between two looks for old keys and sessions.
+const SWEEP: u64 = 60;
+
+/// Messages are looked at for their age again after this part of the time for which they are kept, but not later than
+/// after an hour.
+const AGE_PART: u64 = 64;
+const AGE_MOST: Duration = Duration::from_secs(3_600);
+
+/// Of so many parts of its pages the database keeps one free, where messages may go.
+const FREE_PART: i64 = 16;
+
+/// Least bytes that one batch may hold, however small the database may be.
+const LEAST_BATCH: i64 = 64 << 10;
+
+/// Steps that make space for one batch, at most: several times what it holds.
+const SPACE_STEPS: usize = 64;
+
+impl State<'_> {
+    /// Nobody has asked for anything in a while.
+    pub fn use_the_pause(&mut self) {
+        match self.health {
+            Health::Well => {
+                self.upkeep_if_due();
+                if self.is_quiet() {
+                    self.tidy();
+                }
+            }
+            Health::Failing { retry } => self.probe(retry),
+            Health::Gone(_) => {}
+        }
+    }
+
+    /// Something was written: there may be something to do.
+    pub fn upkeep_soon(&mut self) {
+        let soon = Instant::now() + self.writer.timing.pause;
+        self.upkeep_due = Some(self.upkeep_due.map_or(soon, |due| due.min(soon)));
+    }
+
+    pub fn upkeep_if_due(&mut self) {
+        if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        let begun = Instant::now();
+        // A failure shows at the next append, if it lasts.
+        let more = self.upkeep().unwrap_or(false);
+        let pause = self.writer.timing.pause.max(begun.elapsed() * 4);
+        self.upkeep_due = match (more, self.writer.bounds.keep_for) {
+            (true, _) => Some(begun + pause),
+            (false, 0) => None,
+            (false, keep_for) => {
+                let part = Duration::from_millis(keep_for / AGE_PART).min(AGE_MOST);
+                Some(begun + part.max(self.writer.timing.idle))
+            }
+        };
+    }
+
+    /// One piece; whether there is more to do.
+    fn upkeep(&mut self) -> rusqlite::Result<bool> {
+        let running = self.running();
+        let conn = &self.writer.conn;
+        roll_back(conn);
+        let mut more = false;
+        if running >= self.swept + SWEEP {
+            let keys = self.prune.step(conn, running, self.writer.bounds.park_for)?;
+            let parked = self.batches.parking.sweep(conn, running)?;
+            if keys + parked == 0 {
+                self.swept = running;
+            }
+            self.untidy |= keys + parked > 0;
+            more |= keys + parked > 0;
+        }
+        let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
+        if policy != Policy::default() {
+            let step = self.retention.step(&self.writer.conn, &policy, wall())?;
+            self.untidy |= step.dropped > 0;
+            more |= !step.done;
+        }
+        if retention::give_back(&self.writer.conn)? {
+            self.untidy = true;
+            more = true;
+        }
+        self.bound_the_wal();
+        Ok(more)
+    }
+
+    fn policy(&self) -> Policy {
+        let Bounds { keep_messages, keep_for, .. } = self.writer.bounds;
+        Policy { keep_messages, keep_for, squeeze: false }
+    }
+
+    /// Whether messages may go, and have to, so that there stays some room for others.
+    fn is_near_bound(&self) -> rusqlite::Result<bool> {
+        if self.policy() == Policy::default() {
+            return Ok(false);
+        }
+        let (pages, free) = retention::pages(&self.writer.conn)?;
+        Ok(pages - free > self.writer.most_pages - self.writer.most_pages / FREE_PART)
+    }
+
+    /// The database is full. Drops old messages for one batch, if messages may go; whether there is some space now.
+    pub fn make_space(&mut self) -> bool {
+        let policy = Policy { squeeze: true, ..self.policy() };
+        if self.policy() == Policy::default() || !self.is_at_bound() {
+            return false;
+        }
+        let wanted = self.writer.most_pages / FREE_PART;
+        let mut dropped = 0;
+        for _ in 0..SPACE_STEPS {
+            let Ok(step) = self.retention.step(&self.writer.conn, &policy, wall()) else { break };
+            dropped += step.dropped;
+            let free = retention::pages(&self.writer.conn).map_or(0, |(_, free)| free);
+            if step.done || free > wanted {
+                break;
+            }
+        }
+        dropped > 0
+    }
+
+    /// The bytes that [`State::make_space`] makes free, which bound a batch.
+    pub fn share(&self) -> usize {
+        const PAGE: i64 = 4_096;
+        let bytes = (self.writer.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Whether it is its bound that keeps the database from growing, and not the disk.
+    pub fn is_at_bound(&self) -> bool {
+        // The last batch may have wanted more pages than were left: 16 MiB, twice what it can hold.
+        const BATCH: i64 = 4_096;
+        const ENOUGH: u64 = 1 << 20;
+        let Ok((pages, _)) = retention::pages(&self.writer.conn) else { return false };
+        let is_near = self.writer.most_pages - pages <= BATCH.max(self.writer.most_pages / FREE_PART);
+        is_near && self.writer.files.free_space().is_ok_and(|free| free > ENOUGH)
+    }
+
+    /// Other bounds hold. Where the size cannot be set, the disk fails, and the next append says so.
+    pub fn bound(&mut self, bounds: Bounds) {
+        let (conn, files) = (&self.writer.conn, &self.writer.files);
+        if let Ok(most) = open::bound(conn, files, bounds.max_database_size) {
+            self.writer.most_pages = most;
+        }
+        self.batches.parking.most = bounds.parked_max;
+        self.batches.parking.keep = bounds.park_for;
+        self.writer.bounds = bounds;
+        self.swept = 0;
+        self.retention.restart();
+        self.upkeep_soon();
+        if let Health::Failing { retry } = self.health {
+            // Perhaps it was the bound that was in the way.
+            self.probe(retry);
+        }
+    }
+
+    /// Empties the WAL.
+    fn tidy(&mut self) {
+        if self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
+            self.untidy = false;
+            self.restart_past = WAL_FRAMES;
+        } else {
+            // Another process reads; it is not for us to hurry it.
+            self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
+            self.quiet_since = Instant::now();
+        }
+        self.measure_wal();
+    }
+
+    /// Tries whether writing does again: 64 KiB, really written, and gone again. Emptying the WAL may itself be what
+    /// gives the disk its space back.
+    fn probe(&mut self, retry: Duration) {
+        let again = (retry * 2).min(self.writer.timing.probe_last);
+        self.look_for_the_files();
+        if matches!(self.health, Health::Gone(_)) {
+            return;
+        }
+        roll_back(&self.writer.conn);
+        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        let conn = &self.writer.conn;
+        let written = conn
+            .execute(
+                "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))",
+                [SCRATCH],
+            )
+            .and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH]));
+        if written.is_ok() {
+            let recovered: Option<StoreEvent> = self.recovered();
+            self.answers.send(recovered);
+        } else {
+            self.health = Health::Failing { retry: again };
+        }
+    }
+
+    /// Makes the WAL start over once it is too long. A passive checkpoint would not: under load there is always a
+    /// reader on its end. Where one stays, it is tried again after as much has been added again.
+    pub fn bound_the_wal(&mut self) {
+        self.measure_wal();
+        let frames = self.frames();
+        if frames > self.restart_past {
+            let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
+            self.restart_past = if restarted { WAL_FRAMES } else { frames + WAL_FRAMES };
+        }
+    }
+
+    /// Pages in the WAL since it last started over. The file may be longer: it is overwritten from its beginning, which
+    /// is cheaper than cutting it off each time. (NOOP counts and does nothing.)
+    fn frames(&self) -> i64 {
+        let count = |sql| self.writer.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
+        count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
+    }
+
+    /// Whether all of the WAL is in the database file now, and no reader needs it.
+    pub fn checkpoint(&self, pragma: &str) -> bool {
+        let conn = &self.writer.conn;
+        let _ = conn.busy_timeout(CHECKPOINT_BUSY);
+        let busy = conn.query_row(pragma, [], |row| row.get::<_, bool>(0));
+        let _ = conn.busy_timeout(BUSY);
+        busy == Ok(false)
+    }
+
+    pub fn measure_wal(&self) {
+        self.writer.wal_bytes.store(self.writer.files.wal_bytes(), Ordering::Relaxed);
+    }
+}
+
+fn wall() -> WallMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

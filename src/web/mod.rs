@@ -1,0 +1,115 @@
+//! The web page and the code it needs, out of the binary: which path is which file, and how a browser may use it. Pure:
+//! a path becomes an [`Asset`], an asset and a request's headers an answer. It knows neither rooms nor sockets.
+//!
+//! The files lie beside this one as they are sent; there is no build step. All of them name each other relatively, so
+//! that the page works behind a proxy under any path. Only the HTML has to know how deep it lies: it is there twice.
+
+use std::sync::LazyLock;
+
+use crate::http::headers::Headers;
+use crate::http::response::Response;
+use crate::http::status::Status;
+use crate::types::Digest;
+
+/// What a page may do, and who may show it: only files of this server run, nothing inline does, and it talks to its own
+/// server alone (CSP3 §6.7.2.8: `'self'` covers WebSockets of the same host and port).
+pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/svg+xml";
+
+/// Stands in the HTML before every path, for the way up to where the files are.
+const BASE: &str = "{base}";
+
+/// A file of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asset(usize);
+
+struct File {
+    path: &'static str,
+    media_type: &'static str,
+    bytes: &'static [u8],
+}
+
+const fn file(path: &'static str, media_type: &'static str, text: &'static str) -> File {
+    File { path, media_type, bytes: text.as_bytes() }
+}
+
+/// Every file but the HTML, by its path from the root.
+static FILES: [File; 11] = [
+    file("icon.svg", ICON, include_str!("icon.svg")),
+    file("page.css", STYLE, include_str!("page.css")),
+    file("page.js", SCRIPT, include_str!("page.js")),
+    file("page/log.js", SCRIPT, include_str!("page/log.js")),
+    file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
+    file("page/people.js", SCRIPT, include_str!("page/people.js")),
+    file("page/room.js", SCRIPT, include_str!("page/room.js")),
+    file("page/text.js", SCRIPT, include_str!("page/text.js")),
+    file("racerd.js", SCRIPT, include_str!("racerd.js")),
+    file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
+    file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
+];
+
+/// What is sent for an asset; made once, by whoever asks first.
+struct Sent {
+    media_type: &'static str,
+    bytes: &'static [u8],
+    tag: String,
+}
+
+static SENT: LazyLock<Vec<Sent>> = LazyLock::new(|| {
+    let mut all: Vec<Sent> = FILES.iter().map(|file| Sent::new(file.media_type, file.bytes)).collect();
+    // Kept for as long as the process lives, as the other files are.
+    all.extend(
+        ["", "../"].map(|base| Sent::new(HTML, include_str!("index.html").replace(BASE, base).leak().as_bytes())),
+    );
+    all
+});
+
+impl Sent {
+    fn new(media_type: &'static str, bytes: &'static [u8]) -> Sent {
+        let digest = Digest::of(bytes).0;
+        let tag = format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest));
+        Sent { media_type, bytes, tag }
+    }
+}
+
+impl Asset {
+    /// The page as it is at `/`: its files lie beside it.
+    pub const HOME: Asset = Asset(FILES.len());
+    /// The page as it is at `/rooms/{room}`: its files lie one up.
+    pub const ROOM: Asset = Asset(FILES.len() + 1);
+
+    /// The file at this path, given as its decoded segments; HTML is at none.
+    pub fn at(segments: &[&str]) -> Option<Asset> {
+        FILES.iter().position(|file| file.path.split('/').eq(segments.iter().copied())).map(Asset)
+    }
+
+    /// The answer to a GET or HEAD: the file, or 304 if the browser has it (RFC 9110 §13.1.2). The bytes are shared, not
+    /// copied. Always to be asked for again, since the next version of the server brings other files under the same
+    /// paths; the tag makes that cheap.
+    pub fn answer(self, headers: &Headers) -> Response {
+        let Some(sent) = SENT.get(self.0) else { return Response::empty(Status::NotFound) };
+        let response = if is_known(headers, &sent.tag) {
+            Response::empty(Status::NotModified)
+        } else {
+            Response::whole(Status::Ok, sent.media_type, sent.bytes)
+                .header("Content-Security-Policy", POLICY)
+                .header("Referrer-Policy", "no-referrer")
+                .header("X-Content-Type-Options", "nosniff")
+        };
+        response.header("ETag", &sent.tag).header("Cache-Control", "no-cache")
+    }
+}
+
+/// Does `If-None-Match` name this tag? It compares weakly: `W/"x"` names `"x"`. Ours hold no comma, so the pieces of a
+/// foreign one that does are none of ours.
+fn is_known(headers: &Headers, tag: &str) -> bool {
+    headers.tokens("If-None-Match").any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+// The page: the start view, where one chooses a room and a name, and the room. Which of them, the address says. All
+// addresses are relative to where this file lies, so that the page works under any path.
+
+import { ROOM_ID, ROOM_RULE, NAME_MAX } from "./racerd.js";
+import { memory } from "./page/memory.js";
+import { prepareDrawer } from "./page/people.js";
+import { RoomView } from "./page/room.js";
+import { element } from "./page/text.js";
+
+const BASE = new URL(".", import.meta.url);
+/** What no name may hold (types.rs, `Name`): controls, direction marks, and what cannot be seen. */
+const HIDDEN = /[\p{Cc}\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\u{e0000}-\u{e007f}]/u;
+
+const $ = (id) => document.getElementById(id);
+let view = null;
+
+/** The room that the address names, if any. */
+function roomOfAddress() {
+  const path = location.pathname.startsWith(BASE.pathname) ? location.pathname.slice(BASE.pathname.length) : "";
+  const [, room] = /^rooms\/([^/]+)$/.exec(path) ?? [];
+  try {
+    return room && decodeURIComponent(room);
+  } catch {
+    return undefined;
+  }
+}
+
+function show(wantsStart = false) {
+  view?.stop();
+  view = null;
+  const room = roomOfAddress();
+  const name = memory.name;
+  const isRoom = room !== undefined && nameFault(name) === "" && !wantsStart;
+  $("start").hidden = isRoom;
+  $("room").hidden = !isRoom;
+  if (isRoom) view = new RoomView({ id: room, base: BASE.href, name });
+  else showStart(room, name);
+}
+
+function go(path) {
+  if (new URL(path, BASE).href !== location.href) history.pushState(null, "", new URL(path, BASE));
+  show();
+}
+
+// The start view.
+
+function showStart(room, name) {
+  document.title = "racerd";
+  $("room-field").value = room ?? "";
+  $("name-field").value = name;
+  fault("room", "");
+  fault("name", "");
+  const rows = memory.rooms.filter((id) => ROOM_ID.test(id)).map((id) => {
+    const link = element("a", { href: new URL(`rooms/${id}`, BASE).href }, element("bdi", {}, id));
+    link.onclick = (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      $("room-field").value = id;
+      $("enter").requestSubmit();
+    };
+    return element("li", {}, link);
+  });
+  $("recent").querySelector("ul").replaceChildren(...rows);
+  $("recent").hidden = rows.length === 0;
+  (room === undefined && !$("room-field").value ? $("room-field") : $("name-field")).focus();
+}
+
+function fault(field, text) {
+  $(`${field}-fault`).textContent = text;
+  $(`${field}-field`).setAttribute("aria-invalid", String(text !== ""));
+}
+
+function nameFault(name) {
+  if (name === "") return "Type a name for the others to see.";
+  if ([...name].length > NAME_MAX) return `A name has at most ${NAME_MAX} characters.`;
+  if (HIDDEN.test(name)) return "This name has characters in it that cannot be seen.";
+  return "";
+}
+
+$("enter").onsubmit = (event) => {
+  event.preventDefault();
+  const room = $("room-field").value.trim() || $("room-field").placeholder;
+  const name = $("name-field").value.trim().replace(/\s+/gu, " ").normalize("NFC");
+  const faults = { room: ROOM_ID.test(room) ? "" : ROOM_RULE, name: nameFault(name) };
+  for (const [field, text] of Object.entries(faults)) fault(field, text);
+  const first = Object.keys(faults).find((field) => faults[field] !== "");
+  if (first) return $(`${first}-field`).focus();
+  memory.name = name;
+  go(`rooms/${room}`);
+};
+
+// Around both.
+
+// The address will change, and what is relative to it must not: they are pinned to where they are now.
+for (const [id, attribute] of [["icon", "href"], ["leave", "href"], ["brand", "src"]]) $(id)[attribute] = $(id)[attribute];
+
+$("leave").onclick = (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go("");
+};
+$("rename").onclick = () => show(true);
+prepareDrawer();
+
+addEventListener("popstate", () => show());
+addEventListener("online", () => view?.check());
+addEventListener("pageshow", () => view?.check());
+document.addEventListener("visibilitychange", () => document.hidden || view?.check());
+
+show();

@@ -1,0 +1,140 @@
+// Who is here, who comes and goes, who is typing. It gets a room to listen to; it sends nothing.
+
+import { count, element, nameNode, namesNodes } from "./text.js";
+
+/** Milliseconds that somebody counts as typing after the last word of it. */
+const TYPING = 6000;
+/** Comings and goings wait so long: who leaves and is back at once did neither. */
+const CALM = 2000;
+/** After a loss all come back one by one: for so long that is no news. */
+const RETURN = 60_000;
+
+const $ = (id) => document.getElementById(id);
+
+export class People {
+  #room;
+  #client;
+  #log;
+  #typing = new Map();
+  #changes = new Map();
+  #shownChanges = new Map();
+  /** Who was here when the connection was lost, and when that was. */
+  #before = new Set();
+  #lostAt = 0;
+  #timer = null;
+  #calm = null;
+
+  constructor({ room, client, log }) {
+    this.#room = room;
+    this.#client = client;
+    this.#log = log;
+    room.on("members", () => this.#showMembers());
+    room.on("down", () => this.#quiet());
+    room.on("presence", (events) => this.#changed(events));
+    room.on("signal", ({ from, body }) => this.#signalled(from, body));
+    room.on("message", ({ from }) => this.#stopped(from.member));
+    this.#showMembers();
+    this.#showTyping();
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#calm);
+    $("drawer").close();
+  }
+
+  #showMembers() {
+    const { members, count: number } = this.#room;
+    const known = [...members].sort(([, a], [, b]) => a.localeCompare(b));
+    const rows = known.map(([member, name]) => {
+      const made = element("li", {}, nameNode(name));
+      if (member === this.#client.member) made.append(" ", element("span", { class: "you" }, "you"));
+      return made;
+    });
+    $("people").querySelector("ul").replaceChildren(...rows);
+    const others = number - known.length;
+    $("people-note").textContent =
+      known.length === 0 ? (number > 0 ? `${count(number, "person", "people")} here. Names are not shown in large rooms.` : "")
+        : others > 0 ? `and ${count(others, "other")}` : "";
+    $("people-count").textContent = number > 0 ? count(number, "person", "people") : "…";
+  }
+
+  // Coming and going: one quiet line, which grows as long as nobody says anything.
+
+  #changed(events) {
+    for (const { event, member, name } of events) {
+      if (member === this.#client.member) continue;
+      if (event === "leave") this.#stopped(member);
+      else if (this.#before.delete(name) && Date.now() - this.#lostAt < RETURN) continue;
+      // By name: who comes back after a loss is another member.
+      const earlier = this.#changes.get(name);
+      if (earlier && earlier !== event) this.#changes.delete(name);
+      else this.#changes.set(name, event);
+    }
+    clearTimeout(this.#calm);
+    this.#calm = setTimeout(() => this.#showChanges(), CALM);
+  }
+
+  #showChanges() {
+    if (this.#changes.size === 0 || !this.#room.joined) return;
+    if (this.#log.lastKind !== "presence") this.#shownChanges.clear();
+    for (const [name, event] of this.#changes) this.#shownChanges.set(name, event);
+    this.#changes.clear();
+    const of = (event) => [...this.#shownChanges].filter(([, what]) => what === event).map(([name]) => name);
+    const parts = [];
+    for (const [event, words] of [["join", " joined"], ["leave", " left"]]) {
+      const names = of(event);
+      if (names.length > 0) parts.push(...(parts.length > 0 ? [" · "] : []), ...namesNodes(names), words);
+    }
+    this.#log.note("presence", ...parts);
+  }
+
+  /** Without a connection nobody is seen. */
+  #quiet() {
+    this.#before = new Set(this.#room.members.values());
+    this.#lostAt = Date.now();
+    clearTimeout(this.#calm);
+    this.#changes.clear();
+    this.#typing.clear();
+    this.#showTyping();
+  }
+
+  // Typing.
+
+  #signalled(from, body) {
+    if (typeof body?.typing !== "boolean") return;
+    if (!body.typing) return this.#stopped(from.member);
+    this.#typing.set(from.member, { name: from.name, until: Date.now() + TYPING });
+    this.#showTyping();
+  }
+
+  #stopped(member) {
+    if (this.#typing.delete(member)) this.#showTyping();
+  }
+
+  #showTyping() {
+    const now = Date.now();
+    for (const [member, { until }] of this.#typing) if (until <= now) this.#typing.delete(member);
+    const names = [...new Set([...this.#typing.values()].map(({ name }) => name))];
+    const words = names.length > 3 ? ["Several people are typing…"]
+      : names.length > 0 ? [...namesNodes(names), names.length === 1 ? " is typing…" : " are typing…"] : [];
+    $("typing").replaceChildren(...words);
+    clearTimeout(this.#timer);
+    if (names.length > 0) this.#timer = setTimeout(() => this.#showTyping(), 500);
+  }
+}
+
+/** On narrow screens the list lies in a drawer. */
+export function prepareDrawer() {
+  const drawer = $("drawer");
+  const wide = matchMedia("(min-width: 56rem)");
+  $("people-button").onclick = () => {
+    drawer.append($("people"));
+    drawer.showModal();
+  };
+  drawer.querySelector("button").onclick = () => drawer.close();
+  // So does a click beside it.
+  drawer.onclick = (event) => event.target === drawer && drawer.close();
+  drawer.onclose = () => $("aside").append($("people"));
+  wide.onchange = () => wide.matches && drawer.close();
+}

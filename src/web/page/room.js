@@ -1,0 +1,331 @@
+// One room on the screen: what the connection says goes into the log, what is typed goes to the connection.
+
+import { connect } from "../racerd.js";
+import { Log } from "./log.js";
+import { memory } from "./memory.js";
+import { People } from "./people.js";
+import { bodyNode, count, element, plain } from "./text.js";
+
+/** Messages of a page of history. */
+const PAGE = 50;
+/** “I am typing” is said so often at most, in milliseconds. */
+const TYPING_EVERY = 3000;
+/** Short troubles are not worth a word. */
+const PATIENCE = 700;
+const BACK_SHOWN = 3000;
+const FAULT_SHOWN = 8000;
+/** What is spoken to a screen reader comes together for so long. */
+const SPOKEN_TOGETHER = 1000;
+
+const $ = (id) => document.getElementById(id);
+
+export class RoomView {
+  #id;
+  #client;
+  #room;
+  #log;
+  #people;
+  /** The oldest message that is shown; null where nothing older is to be had. */
+  #oldest = null;
+  #loading = false;
+  #caughtUp = false;
+  #isEmpty = false;
+  #unread = 0;
+  #unsent = new Map();
+  #typedAt = 0;
+  #banner = null;
+  #faultTimer = null;
+  #wasOpen = false;
+  #spoken = [];
+  #speaking = null;
+
+  /** Enters the room `id` of the server at `base`. */
+  constructor({ id, base, name }) {
+    this.#id = id;
+    $("room-title").firstElementChild.textContent = id;
+    document.querySelector("#people .me bdi").textContent = name;
+    for (const emptied of ["unsent", "typing", "text-fault", "spoken"]) $(emptied).replaceChildren();
+    this.#client = connect({ base, name, formerly: memory.members });
+    this.#log = new Log({
+      scroller: $("scroller"),
+      list: $("log"),
+      beginning: $("beginning"),
+      newest: $("newest"),
+      wantOlder: () => this.#loadOlder(),
+      seen: () => this.#read(),
+    });
+    this.#log.setBeginning("Loading…");
+    this.#client.on("state", (state) => this.#showState(state));
+    this.#client.on("welcome", ({ member }) => memory.become(member));
+    this.#client.on("trouble", (error) => this.#fault(troubleText(error)));
+    this.#room = this.#client.join(id, { last: PAGE });
+    this.#people = new People({ room: this.#room, client: this.#client, log: this.#log });
+    this.#room.on("joined", (joined) => this.#joined(joined));
+    this.#room.on("live", () => this.#live());
+    this.#room.on("message", (message) => this.#message(message));
+    this.#room.on("hole", (hole) => this.#hole(hole));
+    this.#room.on("lagging", () => this.#fault("Catching up with a lot of messages…", "quiet"));
+    this.#prepareComposer();
+    this.#showTitle();
+    memory.enter(id);
+  }
+
+  /** The page is shown again, or the network is back. */
+  check() {
+    this.#client.check();
+    if (this.#log.isAtEnd) this.#read();
+  }
+
+  stop() {
+    this.#client.close();
+    this.#log.stop();
+    this.#people.stop();
+    clearInterval(this.#banner);
+    clearTimeout(this.#faultTimer);
+    clearTimeout(this.#speaking);
+    $("banner").hidden = true;
+    document.title = "racerd";
+  }
+
+  // The log.
+
+  #joined({ again, from }) {
+    if (again) return;
+    this.#oldest = from;
+  }
+
+  #live() {
+    this.#caughtUp = true;
+    if (this.#oldest !== null) this.#showBeginning(this.#oldest > 1);
+    if (this.#log.isNearBeginning) this.#loadOlder();
+  }
+
+  #message(message) {
+    if (message.key) this.#unsent.get(message.key)?.remove();
+    this.#unsent.delete(message.key);
+    const isNews = this.#caughtUp && !message.own;
+    this.#log.append(message, isNews);
+    if (this.#isEmpty) this.#showBeginning(false);
+    if (!isNews) return;
+    if (document.hidden || !this.#log.isAtEnd) {
+      this.#unread += 1;
+      this.#showTitle();
+    }
+    this.#speak(`${message.from.name}: ${plain(message.body)}`);
+  }
+
+  #hole({ after, from, restart }) {
+    if (restart) {
+      this.#oldest = null;
+      this.#log.note("hole", "Older messages are from before a restart and are gone.");
+      this.#log.setBeginning();
+    } else {
+      this.#log.note("hole", `${count(from - after - 1, "message is", "messages are")} no longer kept.`);
+    }
+  }
+
+  async #loadOlder() {
+    if (this.#loading || !this.#caughtUp || !this.#room.joined || this.#oldest === null || this.#oldest <= 1) return;
+    this.#loading = true;
+    const before = this.#oldest;
+    try {
+      const page = await this.#room.history({ before, limit: PAGE });
+      // The log may have begun anew meanwhile.
+      if (this.#oldest === before) {
+        this.#log.prepend(page.messages);
+        this.#oldest = page.messages[0]?.seq ?? null;
+        if (!page.more) this.#oldest = null;
+        this.#showBeginning(page.more, page.oldest > 1);
+      }
+    } catch (error) {
+      // Lost: the next `joined` asks again. Else the server wants a pause.
+      if (error.code !== "lost") await new Promise((resolve) => setTimeout(resolve, error.retryAfter ?? 2000));
+    }
+    this.#loading = false;
+    if (this.#log.isNearBeginning && this.#room.joined) this.#loadOlder();
+  }
+
+  #showBeginning(hasMore, isPruned = false) {
+    this.#isEmpty = this.#room.cursor === 0;
+    this.#log.setBeginning(
+      hasMore ? "Loading older messages…"
+        : this.#isEmpty ? "Nothing has been said here yet. Say hello!"
+          : isPruned ? "Older messages are no longer kept." : "This is the beginning.",
+    );
+  }
+
+  // Unread, and what is spoken.
+
+  #read() {
+    if (document.hidden || this.#unread === 0) return;
+    this.#unread = 0;
+    this.#showTitle();
+  }
+
+  #showTitle() {
+    document.title = `${this.#unread > 0 ? `(${this.#unread}) ` : ""}${this.#id} – racerd`;
+  }
+
+  /** Politely, and not one by one when many come. */
+  #speak(text) {
+    this.#spoken.push(text);
+    this.#speaking ??= setTimeout(() => {
+      const many = this.#spoken.length > 3;
+      $("spoken").textContent = many ? count(this.#spoken.length, "new message") : this.#spoken.join("\n");
+      this.#spoken = [];
+      this.#speaking = null;
+    }, SPOKEN_TOGETHER);
+  }
+
+  // Sending.
+
+  #prepareComposer() {
+    const text = $("text");
+    text.value = "";
+    const submit = () => {
+      const said = text.value.trim() === "" ? "" : text.value.replace(/\s+$/u, "");
+      if (said === "") return;
+      const body = { text: said.toWellFormed?.() ?? said };
+      if (this.#isTooLong(body)) return;
+      text.value = "";
+      this.#typed();
+      this.#send(body);
+    };
+    text.oninput = () => this.#typed();
+    text.onkeydown = (event) => {
+      // While a word is being composed (Japanese, say), Enter ends the word; 229 is how Safari says so.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      submit();
+    };
+    $("composer").onsubmit = (event) => {
+      event.preventDefault();
+      submit();
+      text.focus();
+    };
+    this.#fitHeight();
+    if (matchMedia("(hover: hover)").matches) text.focus();
+  }
+
+  #fitHeight() {
+    const text = $("text");
+    text.style.height = "auto";
+    text.style.height = `${text.scrollHeight + 2}px`;
+    this.#log.follow();
+  }
+
+  #typed() {
+    this.#fitHeight();
+    const value = $("text").value;
+    if (!this.#isTooLong({ text: value }) && $("text-fault").dataset.kind === "length") this.#fault("");
+    const isTyping = value.trim() !== "";
+    const now = Date.now();
+    if (isTyping && now - this.#typedAt > TYPING_EVERY) {
+      this.#typedAt = now;
+      this.#room.signal({ typing: true });
+    } else if (!isTyping && this.#typedAt > 0) {
+      // A message that goes out says it, too; for one that is thrown away it has to be said.
+      this.#typedAt = 0;
+      this.#room.signal({ typing: false });
+    }
+  }
+
+  #isTooLong(body) {
+    const excess = this.#room.excess(body);
+    if (excess > 0) this.#fault(`This is ${count(excess, "byte")} too long to be sent. Make it shorter, or send it in parts.`, "length");
+    return excess > 0;
+  }
+
+  #send(body) {
+    const { key, done } = this.#room.send(body);
+    const state = element("p", { class: "state" }, "Sending…");
+    const made = element("li", { class: "message own sending" }, bodyNode(body), state);
+    this.#unsent.set(key, made);
+    $("unsent").append(made);
+    this.#log.toEnd();
+    done.catch((error) => {
+      if (error.code === "closed") return;
+      made.classList.replace("sending", "failed");
+      const again = element("button", { type: "button", class: "link" }, "Try again");
+      const discard = element("button", { type: "button", class: "link" }, "Discard");
+      const away = () => {
+        made.remove();
+        this.#unsent.delete(key);
+        $("text").focus();
+      };
+      again.onclick = () => {
+        away();
+        this.#send(body);
+      };
+      discard.onclick = away;
+      state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", again, " ", discard);
+      this.#speak("A message was not sent.");
+      this.#log.follow();
+    });
+  }
+
+  #fault(text, kind = "") {
+    const place = $("text-fault");
+    clearTimeout(this.#faultTimer);
+    place.dataset.kind = kind;
+    if (place.textContent !== text) place.textContent = text;
+    if (kind !== "length" && text !== "") this.#faultTimer = setTimeout(() => this.#fault(""), FAULT_SHOWN);
+    this.#log.follow();
+  }
+
+  // The connection.
+
+  #showState(state) {
+    clearInterval(this.#banner);
+    const { phase, reason } = state;
+    if (phase === "open") {
+      if (!$("banner").hidden && this.#wasOpen) {
+        this.#showBanner("back", "Connected again.");
+        this.#speak("Connected again.");
+        this.#banner = setTimeout(() => ($("banner").hidden = true), BACK_SHOWN);
+      } else {
+        $("banner").hidden = true;
+      }
+      this.#wasOpen = true;
+    } else if (phase === "connecting") {
+      if ($("banner").hidden) this.#banner = setTimeout(() => this.#showBanner("lost", "Connecting…"), PATIENCE);
+      else this.#showBanner("lost", "Connecting…");
+    } else if (phase === "waiting") {
+      const what = reason ?? (state.leaving ? "The server is restarting."
+        : this.#wasOpen ? "Connection lost." : "No connection to the server.");
+      if ($("banner").hidden) this.#speak(what);
+      const show = () => {
+        const seconds = Math.ceil((state.retryAt - Date.now()) / 1000);
+        this.#showBanner("lost", `${what} Trying again ${seconds > 0 ? `in ${seconds} s` : "now"}.`, "Now");
+      };
+      show();
+      this.#banner = setInterval(show, 500);
+    } else if (phase === "stopped" && reason) {
+      this.#showBanner("stopped", reason, "Try again");
+      this.#speak(reason);
+    }
+  }
+
+  #showBanner(kind, text, action) {
+    const banner = $("banner");
+    const [words, button] = banner.children;
+    banner.className = kind;
+    banner.hidden = false;
+    if (words.textContent !== text) words.textContent = text;
+    button.hidden = !action;
+    if (action && button.textContent !== action) button.textContent = action;
+    button.onclick = () => this.#client.retry();
+    this.#log.follow();
+  }
+}
+
+function troubleText(error) {
+  switch (error.code) {
+    case "storage_unavailable":
+      return "The server cannot store messages at the moment. Yours waits, and goes out when it can.";
+    case "rate_limited":
+      return "That was faster than this server allows. The rest follows in a moment.";
+    default:
+      return error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  }
+}

@@ -1,0 +1,142 @@
+//! Tests of the assets: which file is where, that none of them needs what the policy forbids, and 304.
+
+use super::*;
+use crate::http::head::{Head, HeadLimits, HeadScan};
+use crate::http::response::Sending;
+
+fn headers(lines: &[&str]) -> Headers {
+    let lines: String = lines.iter().map(|line| format!("if-none-match: {line}\r\n")).collect();
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    match HeadScan::default().advance(text.as_bytes(), &HeadLimits::default()) {
+        Head::Complete { request, .. } => request.headers,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn head(asset: Asset, lines: &[&str]) -> String {
+    let mut out = Vec::new();
+    let response = asset.answer(&headers(lines));
+    response.write(&mut out, Sending { date: None, keep_alive: true, to_head: true });
+    String::from_utf8(out).unwrap()
+}
+
+fn every() -> impl Iterator<Item = (Asset, &'static Sent)> {
+    SENT.iter().enumerate().map(|(index, sent)| (Asset(index), sent))
+}
+
+fn text(asset: Asset) -> &'static str {
+    std::str::from_utf8(SENT[asset.0].bytes).unwrap()
+}
+
+#[test]
+fn paths() {
+    for file in &FILES {
+        let segments: Vec<&str> = file.path.split('/').collect();
+        assert_eq!(Asset::at(&segments).map(|asset| SENT[asset.0].bytes), Some(file.bytes), "{}", file.path);
+    }
+    for segments in [&[][..], &[""], &["page"], &["page", ""], &["page/log.js"], &["index.html"], &["", "page.js"]] {
+        assert_eq!(Asset::at(segments), None, "{segments:?}");
+    }
+}
+
+/// Every file that a file names is there, seen from where it lies; and all are named.
+#[test]
+fn the_files_find_each_other() {
+    let mut named: Vec<String> = Vec::new();
+    let mut names = |folder: &str, text: &str, mark: &str| {
+        for rest in text.split(mark).skip(1) {
+            let name = rest.split('"').next().unwrap();
+            if name == "." || name == "../." {
+                // The way back to the start view.
+                continue;
+            }
+            let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+            for part in name.split('/') {
+                match part {
+                    "." => {}
+                    ".." => drop(path.pop().expect("nothing lies above the root")),
+                    part => path.push(part),
+                }
+            }
+            assert!(Asset::at(&path).is_some(), "{name} in {folder:?} is not there");
+            named.push(path.join("/"));
+        }
+    };
+    for (asset, folder) in [(Asset::HOME, ""), (Asset::ROOM, "rooms")] {
+        names(folder, text(asset), " src=\"");
+        names(folder, text(asset), " href=\"");
+        assert!(!text(asset).contains(BASE));
+    }
+    for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        names(folder, std::str::from_utf8(file.bytes).unwrap(), " from \"");
+    }
+    for file in &FILES {
+        assert!(named.iter().any(|name| name == file.path), "nobody names {}", file.path);
+    }
+}
+
+/// Neither script nor style stands in the HTML, and nothing is asked of other hosts: the policy would refuse it.
+#[test]
+fn nothing_is_inline() {
+    for asset in [Asset::HOME, Asset::ROOM] {
+        let html = text(asset);
+        assert_eq!(html.matches("<script").count(), 1);
+        assert!(html.contains("<script type=\"module\" src="));
+        for banned in ["<style", " style=", " onclick=", " onload=", "javascript:", "http:", "https:"] {
+            assert!(!html.contains(banned), "{banned}");
+        }
+    }
+    for banned in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+        assert!(every().all(|(asset, _)| !text(asset).contains(banned)), "{banned}");
+    }
+}
+
+#[test]
+fn they_are_small() {
+    let all: usize = FILES.iter().map(|file| file.bytes.len()).sum::<usize>() + text(Asset::HOME).len();
+    assert!(all < 80_000, "{all} bytes");
+}
+
+#[test]
+fn headers_of_every_file() {
+    let mut tags: Vec<&str> = every().map(|(_, sent)| sent.tag.as_str()).collect();
+    for (asset, sent) in every() {
+        let head = head(asset, &[]);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        for line in [
+            format!("Content-Type: {}", sent.media_type),
+            format!("Content-Length: {}", sent.bytes.len()),
+            format!("ETag: {}", sent.tag),
+            format!("Content-Security-Policy: {POLICY}"),
+            "Referrer-Policy: no-referrer".to_string(),
+            "X-Content-Type-Options: nosniff".to_string(),
+            "Cache-Control: no-cache".to_string(),
+        ] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+        }
+    }
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), FILES.len() + 2, "a tag for each");
+}
+
+/// RFC 9110 §13.1.2.
+#[test]
+fn who_has_it_gets_304() {
+    let tag = &SENT[Asset::HOME.0].tag;
+    let weak = format!("W/{tag}");
+    let list = format!("\"a\", {tag} ,\"b\"");
+    for lines in [&[tag.as_str()][..], &["*"], &[&weak], &[&list], &["\"a\"", tag]] {
+        let head = head(Asset::HOME, lines);
+        assert!(head.starts_with("HTTP/1.1 304 "), "{lines:?}: {head}");
+        assert!(head.contains(&format!("\r\nETag: {tag}\r\nCache-Control: no-cache\r\n")), "{head}");
+        assert!(!head.contains("Content-"), "{head}");
+    }
+    let bare = tag.trim_matches('"');
+    let cut = &tag[..tag.len() - 2];
+    let other = &SENT[Asset::ROOM.0].tag;
+    for lines in [&[][..], &[""], &["\"\""], &[bare], &[cut], &[other], &["w/*"], &["\"*\""]] {
+        assert!(head(Asset::HOME, lines).starts_with("HTTP/1.1 200 "), "{lines:?}");
+    }
+}

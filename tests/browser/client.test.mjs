@@ -1,0 +1,449 @@
+// racerd.js alone, in Node: against the real server over a relay that loses things, and
+// against a socket played by the test, with a clock of the test's own.
+
+import assert from "node:assert/strict";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import test from "node:test";
+import { Member, relay, Server, until, WebSocket } from "./support.mjs";
+
+// The files as they are served. Node takes them for modules only where a package says so.
+const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
+await cp(new URL("../../src/web/racerd", import.meta.url), path.join(folder, "racerd"), { recursive: true });
+await cp(new URL("../../src/web/racerd.js", import.meta.url), path.join(folder, "racerd.js"));
+await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
+const { connect } = await import(path.join(folder, "racerd.js"));
+test.after(() => rm(folder, { recursive: true }));
+
+async function joined(t, base, options = {}) {
+  const client = connect({ base, name: "ann", WebSocket, ...options });
+  t.after(() => client.close());
+  const room = client.join("r1", { last: 50 });
+  const heard = [];
+  room.on("message", (message) => heard.push(message));
+  await until("live", () => room.joined && room.members.size > 0);
+  return { client, room, heard };
+}
+
+const bodies = (heard) => heard.map(({ body }) => body);
+
+test("talks in several rooms over one socket, and hears its own messages with their keys", async (t) => {
+  const server = await Server.start(t);
+  const { client, room, heard } = await joined(t, server.base);
+  const other = client.join("r2", { last: 5 });
+  const there = [];
+  other.on("message", (message) => there.push(message));
+  await until("both", () => other.joined);
+  const first = room.send({ text: "one" });
+  const acks = await Promise.all([first.done, room.send({ text: "two" }).done, other.send(["any", { json: null }]).done]);
+  assert.deepEqual(acks.map(({ seq }) => seq), [1, 2, 1]);
+  await until("heard", () => heard.length === 2 && there.length === 1);
+  assert.deepEqual(heard.map(({ seq, own, key }) => [seq, own, key === first.key]), [[1, true, true], [2, true, false]]);
+  assert.deepEqual(there[0].body, ["any", { json: null }]);
+  const page = await room.history({ before: 2, limit: 10 });
+  assert.deepEqual([page.messages.map(({ seq, own }) => [seq, own]), page.oldest, page.more], [[[1, true]], 1, false]);
+  assert.equal(room.excess({ text: "x".repeat(40_000) }) > 0, true);
+  assert.equal(room.excess({ text: "x" }) > 0, false);
+  await assert.rejects(room.history({ before: 1, limit: 0 }), { code: "bad_field", field: "limit" });
+  other.leave();
+  await until("left", async () => (await (await fetch(`${server.base}rooms/r2/members`)).json()).count === 0);
+  assert.throws(() => client.join("a b"), RangeError);
+});
+
+test("comes back to all of its rooms, and misses nothing", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const { client, heard } = await joined(t, line.base);
+  const other = client.join("r2");
+  await until("both", () => other.joined);
+  const there = [];
+  other.on("message", ({ body }) => there.push(body));
+  line.cut();
+  await until("lost", () => client.state.phase === "waiting");
+  for (const text of ["a", "b"]) {
+    await server.post("r1", text);
+    await server.post("r2", text);
+  }
+  line.mend();
+  client.check();
+  await until("back", () => heard.length === 2 && there.length === 2);
+  assert.deepEqual([bodies(heard), there], [["a", "b"], ["a", "b"]]);
+});
+
+test("what never reached the server goes out once", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const { client, room, heard } = await joined(t, line.base);
+  line.holdsUp = true;
+  const sends = ["one", "two", "two"].map((text) => room.send({ text }));
+  line.cut();
+  await until("lost", () => client.state.phase === "waiting");
+  // Said while there is no connection: behind the others.
+  sends.push(room.send({ text: "three" }));
+  line.mend();
+  const acks = await Promise.all(sends.map(({ done }) => done));
+  assert.deepEqual(acks.map(({ seq }) => seq), [1, 2, 3, 4]);
+  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["one", "two", "two", "three"]);
+  await until("heard", () => heard.length === 4);
+  assert.deepEqual(heard.map(({ key }) => key), sends.map(({ key }) => key));
+});
+
+test("what was stored and not acknowledged is found, and not sent again", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const { client, room, heard } = await joined(t, line.base);
+  line.losesDown = true;
+  // Equal bodies with their keys in another order, among those of others.
+  const stored = [{ text: "same" }, { text: "same" }, { b: [1, { c: null }], a: 2 }].map((body) => room.send(body));
+  await until("stored", async () => (await server.bodies("r1")).length === 3);
+  await server.post("r1", { text: "same" });
+  line.holdsUp = true;
+  const lost = [{ text: "same" }, { text: "last" }].map((body) => room.send(body));
+  line.cut();
+  await until("lost", () => client.state.phase === "waiting");
+  line.mend();
+  const acks = await Promise.all([...stored, ...lost].map(({ done }) => done));
+  assert.deepEqual(acks.map(({ seq }) => seq), [1, 2, 3, 5, 6]);
+  assert.equal((await server.bodies("r1")).length, 6);
+  await until("heard", () => heard.length === 6);
+  assert.deepEqual(heard.map(({ seq, own }) => [seq, own]), [[1, true], [2, true], [3, true], [4, false], [5, true], [6, true]]);
+  assert.deepEqual(heard.map(({ key }) => key), [stored[0].key, stored[1].key, stored[2].key, undefined, lost[0].key, lost[1].key]);
+});
+
+test("as long as the old socket is there, what it may bring is waited for", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const { client, room, heard } = await joined(t, line.base);
+  line.holdsUp = true;
+  const send = room.send({ text: "late" });
+  line.orphan();
+  line.holdsUp = false;
+  await until("back, and the old one is still there", () => client.state.phase === "open" && room.members.size === 2);
+  // Now the server reads what the old socket had said.
+  line.release();
+  assert.equal((await send.done).seq, 1);
+  await until("alone", () => room.members.size === 1);
+  await room.send({ text: "next" }).done;
+  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["late", "next"]);
+  assert.deepEqual(heard.map(({ key }) => key === send.key), [true, false]);
+});
+
+test("where the log cannot show it, a person decides", async (t) => {
+  const server = await Server.start(t, "--durability", "memory");
+  const line = await relay(t, server);
+  const { client, room, heard } = await joined(t, line.base);
+  await room.send({ text: "before" }).done;
+  line.losesDown = true;
+  const unsure = room.send({ text: "unsure" });
+  const fate = assert.rejects(unsure.done, { code: "unknown_fate" });
+  await until("stored", async () => (await server.bodies("r1")).length === 2);
+  const holes = [];
+  room.on("hole", (hole) => holes.push(hole));
+  await server.kill();
+  line.losesDown = false;
+  await until("lost", () => client.state.phase !== "open");
+  const queued = room.send({ text: "said while away" });
+  await server.restart();
+  await server.post("r1", { text: "first of the new log" });
+  await fate;
+  await queued.done;
+  assert.deepEqual(holes.map(({ restart }) => restart), [true]);
+  await until("heard", () => heard.length === 3);
+  assert.deepEqual(heard.map(({ seq, body }) => [seq, body.text]), [[1, "before"], [1, "first of the new log"], [2, "said while away"]]);
+});
+
+test("too fast for the server: it waits, and all of it goes out once", async (t) => {
+  const server = await Server.start(t, "--request-burst", "5", "--request-rate", "50", "--error-budget", "0");
+  const { room, heard } = await joined(t, server.base);
+  const texts = Array.from({ length: 40 }, (_, index) => `m${index}`);
+  await Promise.all(texts.map((text) => room.send(text).done));
+  await until("heard", () => heard.length === 40);
+  // What is refused is overtaken by what the server takes a moment later.
+  assert.deepEqual([...bodies(heard)].sort(), [...texts].sort());
+});
+
+test("many at once: no faster than the server says, so that it refuses none", async (t) => {
+  const server = await Server.start(t, "--request-rate", "100", "--request-burst", "120", "--error-budget", "1");
+  const { client, room, heard } = await joined(t, server.base);
+  const troubles = [];
+  client.on("trouble", (error) => troubles.push(error.code));
+  const texts = Array.from({ length: 250 }, (_, index) => `m${index}`);
+  await Promise.all(texts.map((text) => room.send(text).done));
+  await until("heard", () => heard.length === 250);
+  assert.deepEqual([bodies(heard), troubles], [texts, []]);
+});
+
+test("hears of others as much as it wants", async (t) => {
+  const server = await Server.start(t);
+  const client = connect({ base: server.base, name: "ann", WebSocket });
+  t.after(() => client.close());
+  const [first, second] = ["r1", "r2"].map((id) => client.join(id, { presence: "count" }));
+  await until("both", () => first.joined && second.joined);
+  const others = [await Member.join(server, "r1", "bob"), await Member.join(server, "r2", "bob")];
+  await until("two", () => first.count === 2 && second.count === 2);
+  assert.deepEqual([first.members.size, second.members.size], [0, 0]);
+  for (const other of others) await other.leave();
+});
+
+test("a refused upgrade is explained, and a final one ends it", async (t) => {
+  const server = await Server.start(t);
+  // A socket that asks as another origin's page would.
+  class Foreign extends WebSocket {
+    constructor(url, protocol) {
+      super(url, protocol, { origin: "https://evil.example" });
+      this.on("error", () => {});
+    }
+  }
+  const foreign = (url, options) => fetch(url, { ...options, headers: { Origin: "https://evil.example" } });
+  const client = connect({ base: server.base, name: "ann", WebSocket: Foreign, fetch: foreign });
+  t.after(() => client.close());
+  client.join("r1");
+  await until("stopped", () => client.state.phase === "stopped");
+  assert.match(client.state.reason, /^Refused: .*--allow-origin/);
+});
+
+// Against a played socket.
+
+/** A class of sockets that do what the test says. */
+function played() {
+  const sockets = [];
+  return {
+    sockets,
+    Socket: class {
+      readyState = 0;
+      said = [];
+      constructor(url) {
+        this.url = url;
+        sockets.push(this);
+      }
+      send(text) {
+        this.said.push(JSON.parse(text));
+      }
+      close() {
+        this.readyState = 3;
+      }
+      hear(...values) {
+        this.readyState = 1;
+        for (const value of values) this.onmessage({ data: JSON.stringify(value) });
+      }
+      end(code = 1006) {
+        this.readyState = 3;
+        this.onclose({ code });
+      }
+    },
+  };
+}
+
+const WELCOME = { type: "welcome", member: "m-1", name: "ann", limits: { in_flight: 2, max_message_size: 1000, request_rate: 20 } };
+const joinedAt = (head, from = head + 1, more = {}) => ({ type: "joined", room: "r1", epoch: "e1", head, from, recovered: true, members: 1, ...more });
+const message = (seq, body = seq, member = "m-2") => ({ type: "message", room: "r1", seq, at: 1000 + seq, from: { member, name: "x" }, body });
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Time as the test says, for as long as it runs: for `Date.now` and for timers. */
+function takeClock(t) {
+  let now = 1_000_000;
+  const timers = new Map();
+  const add = (again) => (call, milliseconds = 0) => {
+    // Node's own parts use timers, too, and want these.
+    const timer = { ref: () => timer, unref: () => timer, refresh: () => timer, hasRef: () => false };
+    timers.set(timer, { call, at: now + milliseconds, again: again ? milliseconds : null });
+    return timer;
+  };
+  t.mock.method(Date, "now", () => now);
+  t.mock.method(globalThis, "setTimeout", add(false));
+  t.mock.method(globalThis, "setInterval", add(true));
+  for (const clear of ["clearTimeout", "clearInterval"]) t.mock.method(globalThis, clear, (id) => timers.delete(id));
+  return {
+    /** Time passes, and timers come when they are due; one that is late comes once. */
+    tick(milliseconds) {
+      const end = now + milliseconds;
+      for (;;) {
+        const due = [...timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+        if (!due) break;
+        const [id, timer] = due;
+        now = Math.max(now, timer.at);
+        if (timer.again === null) timers.delete(id);
+        else timer.at = now + timer.again;
+        timer.call();
+      }
+      now = end;
+    },
+    /** Time passes, and no timer comes: the page is frozen, or hidden. */
+    sleep(milliseconds) {
+      now += milliseconds;
+    },
+  };
+}
+
+async function play(t, { fetch } = {}) {
+  const clock = takeClock(t);
+  const { sockets, Socket } = played();
+  const client = connect({ base: "http://h/chat/", name: "ann", WebSocket: Socket, fetch });
+  const room = client.join("r1", { last: 50 });
+  const heard = [];
+  room.on("message", (message) => heard.push(message));
+  const holes = [];
+  room.on("hole", (hole) => holes.push(hole));
+  await turn();
+  t.after(() => client.close());
+  return { client, room, heard, holes, sockets, clock };
+}
+
+test("each message once, whatever comes twice; holes are told", async (t) => {
+  const { heard, holes, sockets } = await play(t);
+  assert.equal(sockets[0].url, "ws://h/chat/rooms/r1/ws?last=50&name=ann");
+  sockets[0].hear(WELCOME, joinedAt(3, 1), message(1), message(2), message(2), message(1), message(3));
+  assert.deepEqual(bodies(heard), [1, 2, 3]);
+  sockets[0].hear({ type: "gap", room: "r1", after: 3, from: 10 }, message(10), { type: "unheard-of" }, message(12), message(11));
+  assert.deepEqual(bodies(heard), [1, 2, 3, 10, 12]);
+  assert.deepEqual(holes.map(({ after, from }) => [after, from]), [[3, 10], [10, 12]]);
+});
+
+test("goes on after what it saw; a log that is another, or shorter, is a new one", async (t) => {
+  const { client, heard, holes, sockets } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(2, 1), message(1), message(2));
+  for (const [joined, restart] of [
+    [joinedAt(9, 5, { recovered: false }), false],
+    [joinedAt(3, 4, { recovered: false }), true],
+    [joinedAt(1, 1, { epoch: "e2", recovered: false }), true],
+  ]) {
+    const { cursor, epoch } = client.join("r1");
+    sockets.at(-1).end();
+    client.check();
+    assert.match(sockets.at(-1).url, new RegExp(`after=${cursor}&epoch=${epoch}`));
+    sockets.at(-1).hear(WELCOME, joined, message(joined.from));
+    assert.equal(holes.at(-1).restart, restart);
+    assert.equal(heard.at(-1).seq, joined.from);
+  }
+});
+
+test("sends no more at once than the server takes, and in order", async (t) => {
+  const { room, sockets } = await play(t);
+  for (const text of ["a", "b", "c"]) room.send(text).done.catch(() => {});
+  sockets[0].hear(WELCOME);
+  assert.deepEqual(sockets[0].said, [], "nothing before it is joined");
+  sockets[0].hear(joinedAt(0));
+  assert.deepEqual(sockets[0].said.map(({ body }) => body), ["a", "b"]);
+  sockets[0].hear({ type: "ack", id: sockets[0].said[0].id, room: "r1", seq: 1, at: 1 });
+  assert.deepEqual(sockets[0].said.map(({ body }) => body), ["a", "b", "c"]);
+  assert.equal(new Set(sockets[0].said.map(({ key }) => key)).size, 3);
+});
+
+// CASES 76: judged by times, not by ticks.
+
+test("timers that come once a minute end no living connection", async (t) => {
+  const { client, sockets, clock } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0));
+  for (let minute = 0; minute < 10; minute += 1) {
+    // The clock goes on, and only one tick comes: what came meanwhile is heard after it.
+    clock.sleep(55_000);
+    clock.tick(5_000);
+    const pings = sockets[0].said.filter(({ type }) => type === "ping").length;
+    assert.equal(pings, minute + 1, "asks once for each silence");
+    sockets[0].hear({ type: "pong", heads: {} });
+  }
+  assert.equal(client.state.phase, "open");
+  assert.equal(sockets.length, 1);
+});
+
+test("a sleep during the question judges nothing; the next silence does", async (t) => {
+  const { client, sockets, clock } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0));
+  clock.tick(35_000);
+  assert.equal(sockets[0].said.at(-1).type, "ping");
+  clock.sleep(300_000);
+  clock.tick(1);
+  assert.equal(client.state.phase, "open", "one tick suspects");
+  sockets[0].hear({ type: "pong", heads: {} });
+  clock.tick(5_000);
+  assert.equal(client.state.phase, "open");
+  assert.equal(sockets[0].said.length, 1);
+  // Nothing at all any more.
+  clock.tick(60_000);
+  assert.notEqual(client.state.phase, "open");
+  assert.equal(sockets[0].readyState, 3, "the dead socket is closed");
+  assert.equal(sockets[0].said.length, 2, "asked once");
+});
+
+test("when the page is shown, the server is asked once", async (t) => {
+  const { client, sockets, clock } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0));
+  client.check();
+  assert.equal(sockets[0].said.length, 0, "it was heard just now");
+  clock.sleep(20_000);
+  for (let times = 0; times < 3; times += 1) client.check();
+  assert.equal(sockets[0].said.length, 1);
+});
+
+test("the pauses grow, are spread, and end at once when it is asked", async (t) => {
+  const { client, sockets, clock } = await play(t, { fetch: () => Promise.reject(new Error("nobody")) });
+  const pauses = [];
+  for (let times = 0; times < 12; times += 1) {
+    sockets.at(-1).end();
+    await turn();
+    pauses.push(client.state.retryAt - Date.now());
+    clock.tick(client.state.retryAt - Date.now());
+  }
+  pauses.forEach((pause, index) => {
+    const longest = Math.min(30_000, 500 * 2 ** (index + 1));
+    assert.ok(pause >= longest / 2 && pause <= longest, `${index}: ${pause}`);
+  });
+  sockets.at(-1).end();
+  const { length } = sockets;
+  client.check();
+  assert.equal(sockets.length, length + 1);
+});
+
+test("a server that goes says when to come back", async (t) => {
+  const { client, sockets } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0), { type: "bye", reason: "shutdown", reconnect_after_ms: 4321 });
+  sockets[0].end(1001);
+  assert.deepEqual(client.state, { phase: "waiting", retryAt: Date.now() + 4321, leaving: true, reason: undefined });
+});
+
+test("some ends are final, until one asks", async (t) => {
+  const { client, sockets, clock } = await play(t);
+  for (const code of [4001, 4003, 4005]) {
+    sockets.at(-1).hear(WELCOME, joinedAt(0));
+    sockets.at(-1).end(code);
+    assert.equal(client.state.phase, "stopped");
+    assert.ok(client.state.reason.length > 10);
+    const { length } = sockets;
+    clock.tick(600_000);
+    client.check();
+    assert.equal(sockets.length, length);
+    client.retry();
+    assert.equal(sockets.length, length + 1);
+  }
+});
+
+test("names by which a room is known", async (t) => {
+  const { room, sockets } = await play(t);
+  const members = (...names) => ({ type: "members", room: "r1", count: names.length, members: names.map((name) => ({ member: `m-${name}`, name })) });
+  const presence = (count, ...events) => ({ type: "presence", room: "r1", count, events: events.map(([event, name]) => ({ event, member: `m-${name}`, name })) });
+  const known = () => [room.count, [...room.members.values()].join()];
+  sockets[0].hear(WELCOME, joinedAt(0), members("ann", "bob"));
+  assert.deepEqual(known(), [2, "ann,bob"]);
+  sockets[0].hear(presence(2, ["join", "carl"], ["leave", "bob"]));
+  assert.deepEqual(known(), [2, "ann,carl"]);
+  sockets[0].hear(presence(150));
+  assert.deepEqual(known(), [150, ""], "of a large room only the count is known");
+  sockets[0].hear(members("ann"));
+  assert.deepEqual(known(), [1, "ann"]);
+});
+
+test("a member's member", async (t) => {
+  const server = await Server.start(t);
+  const { room } = await joined(t, server.base);
+  const events = [];
+  room.on("presence", (list) => events.push(...list.map(({ event, name }) => `${event} ${name}`)));
+  const signals = [];
+  room.on("signal", (signal) => signals.push(signal.body));
+  const bob = await Member.join(server, "r1", "bob");
+  bob.say({ type: "signal", body: { typing: true } });
+  await until("the signal", () => signals.length === 1);
+  await bob.leave();
+  await until("gone", () => events.length === 2);
+  assert.deepEqual(events, ["join bob", "leave bob"]);
+});

@@ -1,0 +1,168 @@
+// A long log: every message once and in order, and what one reads stays where it is while older ones come.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { enter, profile, relay, Server, startBrowser, stopBrowser, until } from "./support.mjs";
+
+test.before(startBrowser);
+test.after(stopBrowser);
+
+const MANY = 5000;
+const FAST = ["--durability", "normal", "--request-rate", "0"];
+
+/** Texts of many heights, so that a wrong guess of a height is a jump. */
+function text(index) {
+  const words = `message ${index} `;
+  if (index % 17 === 0) return Array.from({ length: 1 + (index % 9) }, (_, line) => `${words} line ${line}`).join("\n");
+  return words.repeat(1 + (index % 13) * (index % 5 === 0 ? 6 : 1)).trim();
+}
+
+/** In the page: scrolls up by steps, and at each page of older messages compares where the rows in view are. */
+function scrollUp({ step, most }) {
+  const scroller = document.getElementById("scroller");
+  const log = document.getElementById("log");
+  const rows = () => {
+    const { top, bottom } = scroller.getBoundingClientRect();
+    const chunks = [...log.children].filter((chunk) => {
+      const box = chunk.getBoundingClientRect();
+      return box.bottom > top && box.top < bottom;
+    });
+    return chunks.flatMap((chunk) => [...chunk.querySelectorAll(".message")]).filter((row) => {
+      const box = row.getBoundingClientRect();
+      return box.bottom > top && box.top < bottom;
+    });
+  };
+  const frame = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  return (async () => {
+    const loads = [];
+    let worst = 0;
+    let before = null;
+    const sample = () => (before = new Map(rows().map((row) => [row, row.getBoundingClientRect().top])));
+    const compare = () => {
+      for (const [row, top] of before) worst = Math.max(worst, Math.abs(row.getBoundingClientRect().top - top));
+    };
+    let slowest = 0;
+    const observer = new MutationObserver((changes) => {
+      if (!changes.some(({ target, addedNodes }) => target === log && addedNodes.length > 0)) return;
+      compare();
+      loads.push(log.children.length);
+    });
+    observer.observe(log, { childList: true });
+    const isDone = () => document.getElementById("beginning").textContent === "This is the beginning.";
+    for (let tries = 0; tries < most && !(isDone() && scroller.scrollTop === 0); tries += 1) {
+      scroller.scrollTop -= step;
+      // Whatever comes until the next step comes while nobody scrolls.
+      sample();
+      const begun = performance.now();
+      await frame();
+      slowest = Math.max(slowest, performance.now() - begun);
+      compare();
+    }
+    observer.disconnect();
+    return { loads: loads.length, worst, slowest, atTop: scroller.scrollTop === 0 };
+  })();
+}
+
+/** In the page: scrolls down by steps; every row in view must move by exactly the step. */
+function scrollDown({ step }) {
+  const scroller = document.getElementById("scroller");
+  const log = document.getElementById("log");
+  const frame = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  return (async () => {
+    let worst = 0;
+    for (;;) {
+      const { top } = scroller.getBoundingClientRect();
+      const chunk = [...log.children].find((chunk) => chunk.getBoundingClientRect().bottom > top + 10);
+      const row = [...chunk.children].find((row) => row.getBoundingClientRect().bottom > top + 10);
+      const [from, at] = [row.getBoundingClientRect().top, scroller.scrollTop];
+      scroller.scrollTop += step;
+      const moved = scroller.scrollTop - at;
+      await frame();
+      worst = Math.max(worst, Math.abs(from - row.getBoundingClientRect().top - moved));
+      if (moved < 1) return worst;
+    }
+  })();
+}
+
+test(`${MANY} messages, up to the first and down again, without a jump`, async (t) => {
+  const server = await Server.start(t, ...FAST);
+  const wanted = Array.from({ length: MANY }, (_, index) => text(index + 1));
+  await server.fill("long", wanted.map((text) => ({ text })));
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  const up = await page.evaluate(scrollUp, { step: 900, most: 5000 });
+  t.diagnostic(`up: ${JSON.stringify(up)}`);
+  assert.ok(up.atTop);
+  assert.ok(up.worst <= 1.5, `a row moved by ${up.worst} px`);
+  assert.ok(up.loads >= MANY / 50 - 2, `${up.loads} pages`);
+  const seen = await page.$$eval("#log .message", (rows) => rows.map((row) => [Number(row.dataset.seq), row.querySelector(".body").textContent]));
+  assert.deepEqual(seen, wanted.map((text, index) => [index + 1, text]), "every seq once, in order");
+  const worst = await page.evaluate(scrollDown, { step: 777 });
+  assert.ok(worst <= 1.5, `a row moved by ${worst} px more than was scrolled`);
+  // The page is still quick: a key and a message take no long task.
+  const took = await page.evaluate(async () => {
+    const begun = performance.now();
+    const text = document.getElementById("text");
+    text.value = "x";
+    text.dispatchEvent(new Event("input"));
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+    return performance.now() - begun;
+  });
+  t.diagnostic(`a key with ${MANY} rows: ${Math.round(took)} ms to the second frame; ${await page.evaluate(() => document.querySelectorAll("*").length)} elements`);
+});
+
+test("another width changes the rows' heights, and what is read stays in view", async (t) => {
+  const server = await Server.start(t, ...FAST);
+  await server.fill("long", Array.from({ length: 400 }, (_, index) => ({ text: text(index + 1) })));
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  await page.evaluate(scrollUp, { step: 600, most: 12 });
+  const top = () => page.evaluate(() => {
+    const scroller = document.getElementById("scroller").getBoundingClientRect();
+    const row = [...document.querySelectorAll("#log .message")].find((row) => row.getBoundingClientRect().bottom > scroller.top + 1);
+    return Number(row.dataset.seq);
+  });
+  const before = await top();
+  await page.setViewportSize({ width: 390, height: 760 });
+  await until("the same row", async () => Math.abs((await top()) - before) <= 1);
+  assert.ok((await page.evaluate(scrollUp, { step: 600, most: 20 })).worst <= 1.5);
+  await page.setViewportSize({ width: 1100, height: 760 });
+  assert.ok((await page.evaluate(scrollDown, { step: 555 })) <= 1.5);
+});
+
+test("who is at the end stays there, who is not is not moved", async (t) => {
+  const server = await Server.start(t, ...FAST);
+  await server.fill("long", Array.from({ length: 120 }, (_, index) => ({ text: text(index + 1) })));
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  const gap = () => page.$eval("#scroller", ({ scrollTop, scrollHeight, clientHeight }) => Math.round(scrollHeight - scrollTop - clientHeight));
+  assert.ok((await gap()) <= 1);
+  for (let index = 0; index < 60; index += 1) await server.post("long", { text: text(index) });
+  await until("all", () => page.$eval("#log .chunk:last-child .message:last-child", (row) => row.dataset.seq === "180"));
+  assert.ok((await gap()) <= 1);
+  await page.setViewportSize({ width: 700, height: 400 });
+  await until("the end, in a smaller window", async () => (await gap()) <= 1);
+});
+
+test("what is no longer kept is a hole in words", async (t) => {
+  const server = await Server.start(t, "--durability", "memory", "--tail-bytes", "4KiB", "--request-rate", "0");
+  await server.fill("short", Array.from({ length: 300 }, (_, index) => ({ text: `message ${index + 1}` })));
+  const page = await enter(await profile(t), server.base, "short", "ann");
+  await page.waitForFunction(() => document.getElementById("beginning").textContent === "Older messages are no longer kept.");
+  const first = await page.$eval("#log .message", (row) => Number(row.dataset.seq));
+  assert.ok(first > 1 && first < 300);
+  assert.equal(await page.$$eval("#log .message", (rows) => rows.at(-1).dataset.seq), "300");
+});
+
+test("what went by unkept while one was away is a hole in words", async (t) => {
+  const server = await Server.start(t, "--durability", "memory", "--tail-bytes", "4KiB", "--request-rate", "0");
+  const line = await relay(t, server);
+  const page = await enter(await profile(t), line.base, "short", "ann");
+  await server.post("short", { text: "message 0" });
+  await until("heard", () => page.$$eval("#log .message", (rows) => rows.length === 1));
+  line.cut();
+  await server.fill("short", Array.from({ length: 300 }, (_, index) => ({ text: `message ${index + 1}` })));
+  line.mend();
+  await page.waitForSelector("#log .hole");
+  await until("the last", () => page.$$eval("#log .message", (rows) => rows.at(-1).dataset.seq === "301"));
+  const seqs = await page.$$eval("#log .message", (rows) => rows.map((row) => Number(row.dataset.seq)));
+  assert.equal(await page.textContent("#log .hole"), `${seqs[1] - 2} messages are no longer kept.`);
+  assert.deepEqual(seqs, [1, ...Array.from({ length: 302 - seqs[1] }, (_, index) => seqs[1] + index)]);
+});

@@ -1,0 +1,220 @@
+// What goes wrong on the way: the server restarts, the network goes, the page sleeps. CASES 76.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { enter, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
+
+test.before(startBrowser);
+test.after(stopBrowser);
+
+const banner = (page, words) => page.waitForFunction((words) => {
+  const banner = document.getElementById("banner");
+  return !banner.hidden && new RegExp(words).test(banner.textContent);
+}, words);
+
+/** The sockets that a window opens from now on. */
+function sockets(page) {
+  const all = [];
+  page.on("websocket", (socket) => all.push(socket));
+  return all;
+}
+
+for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server is restarting\\.|Connection lost"]]) {
+  test(`the server ends (${how}) and comes back: both windows do, and what was said meanwhile goes out once`, async (t) => {
+    const server = await Server.start(t);
+    const ann = await enter(await profile(t), server.base, "lobby", "ann");
+    const bob = await enter(await profile(t), server.base, "lobby", "bob");
+    await say(ann, "before");
+    await shows(bob, ["before"]);
+    await server[how]();
+    await Promise.all([banner(ann, words), banner(bob, words)]);
+    await say(ann, "said while it was away");
+    assert.equal(await ann.textContent("#unsent .state"), "Sending…");
+    await shows(ann, ["before"]);
+    await server.restart();
+    await shows(bob, ["before", "said while it was away"]);
+    await shows(ann, ["before", "said while it was away"]);
+    assert.equal(await ann.$$eval("#unsent li", (all) => all.length), 0);
+    await say(bob, "welcome back");
+    await shows(ann, ["before", "said while it was away", "welcome back"]);
+    assert.deepEqual((await server.bodies("lobby")).map(({ text }) => text), ["before", "said while it was away", "welcome back"]);
+    await live(ann);
+    await live(bob);
+    assert.equal(await ann.$$eval("#log .hole", (all) => all.length), 0);
+    // Who came back with the server did not join anew: the next who does is the first to be told.
+    const carl = await Member.join(server, "lobby", "carl");
+    await ann.waitForSelector("#log .presence");
+    assert.deepEqual(await ann.$$eval("#log .presence", (all) => all.map((line) => line.textContent)), ["carl joined"]);
+    await carl.leave();
+  });
+}
+
+test("it says that it is connected again, and then nothing", async (t) => {
+  const server = await Server.start(t);
+  const page = await enter(await profile(t), server.base, "lobby", "ann");
+  await server.kill();
+  await banner(page, "Connection lost\\. Trying again");
+  await server.restart();
+  await page.click("#banner button").catch(() => {});
+  await banner(page, "^Connected again\\.");
+  await page.waitForFunction(() => document.getElementById("banner").hidden);
+});
+
+test("a message that is on its way when the line is cut is not doubled and not lost", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const page = await enter(await profile(t), line.base, "lobby", "ann");
+  await say(page, "first");
+  await shows(page, ["first"]);
+  line.losesDown = true;
+  await say(page, "stored, not acknowledged");
+  await until("stored", async () => (await server.bodies("lobby")).length === 2);
+  line.holdsUp = true;
+  await say(page, "lost on its way");
+  line.cut();
+  await banner(page, "Connection lost");
+  line.mend();
+  await shows(page, ["first", "stored, not acknowledged", "lost on its way"]);
+  await until("nothing unsent", () => page.$$eval("#unsent li", (all) => all.length === 0));
+  assert.equal((await server.bodies("lobby")).length, 3);
+  assert.equal(await page.$$eval("#log .own", (all) => all.length), 3);
+});
+
+test("a log that began anew says so; what cannot be known fails, and is tried again by hand", async (t) => {
+  const server = await Server.start(t, "--durability", "memory");
+  const line = await relay(t, server);
+  const page = await enter(await profile(t), line.base, "lobby", "ann");
+  await say(page, "of the old log");
+  await shows(page, ["of the old log"]);
+  line.losesDown = true;
+  await say(page, "perhaps stored");
+  await until("stored", async () => (await server.bodies("lobby")).length === 2);
+  await server.kill();
+  line.mend();
+  await server.restart();
+  await server.post("lobby", { text: "of the new log" });
+  await page.waitForSelector("#unsent .failed");
+  assert.match(await page.textContent("#unsent .failed .state"), /^Not sent: .*does not show whether.*Try again/);
+  await shows(page, ["of the old log", "of the new log"]);
+  assert.equal(await page.textContent("#log .hole"), "Older messages are from before a restart and are gone.");
+  await page.click("#unsent .failed button:text('Try again')");
+  await shows(page, ["of the old log", "of the new log", "perhaps stored"]);
+  assert.equal(await page.$$eval("#unsent li", (all) => all.length), 0);
+});
+
+test("a refusal is explained in words", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t, { expects: (text) => text.includes("status of 403") });
+  const page = await context.newPage();
+  await page.goto(`${server.base}rooms/lobby`);
+  // As behind a proxy that is set up wrongly: the page comes, and the socket is refused.
+  await page.route("**/rooms/lobby/ws*", (route) => route.fulfill({
+    status: 403,
+    contentType: "application/problem+json",
+    body: JSON.stringify({ status: 403, detail: "start the server with --allow-origin https://chat.example" }),
+  }));
+  await server.kill();
+  await page.fill("#name-field", "ann");
+  await page.press("#name-field", "Enter");
+  await banner(page, "^Refused: start the server with --allow-origin https://chat.example\\.\\s*Try again");
+});
+
+test("a hidden page, whose timers come once a minute, keeps its connection", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  await context.clock.install();
+  const page = await context.newPage();
+  const opened = sockets(page);
+  await page.goto(server.base);
+  await page.fill("#room-field", "lobby");
+  await page.fill("#name-field", "ann");
+  await page.press("#name-field", "Enter");
+  await live(page);
+  let [pings, pongs] = [0, 0];
+  opened[0].on("framesent", ({ payload }) => (pings += payload.includes('"ping"') ? 1 : 0));
+  opened[0].on("framereceived", ({ payload }) => (pongs += payload.includes('"pong"') ? 1 : 0));
+  for (let minute = 1; minute <= 6; minute += 1) {
+    await page.clock.fastForward(60_000);
+    await until("the answer", () => pongs === minute);
+    assert.equal(pings, minute, "one question for each silence");
+  }
+  assert.equal(opened.length, 1);
+  await server.post("lobby", { text: "still here" });
+  await shows(page, ["still here"]);
+});
+
+test("a page that was frozen while the server restarted comes back, with all that was said", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  const page = await enter(context, server.base, "lobby", "ann");
+  await say(page, "before");
+  await shows(page, ["before"]);
+  const devtools = await context.newCDPSession(page);
+  await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
+  await server.kill();
+  await server.restart();
+  await server.post("lobby", { text: "meanwhile" });
+  await devtools.send("Page.setWebLifecycleState", { state: "active" });
+  await shows(page, ["before", "meanwhile"]);
+  await say(page, "after");
+  await shows(page, ["before", "meanwhile", "after"]);
+});
+
+for (const [what, tell] of [
+  ["the network is back", () => dispatchEvent(new Event("online"))],
+  ["the page is shown", () => document.dispatchEvent(new Event("visibilitychange"))],
+  ["the page comes from the cache", () => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))],
+]) {
+  test(`it comes back at once when ${what}`, async (t) => {
+    const server = await Server.start(t);
+    const line = await relay(t, server);
+    const context = await profile(t);
+    await context.clock.install();
+    const page = await enter(context, line.base, "lobby", "ann");
+    // No timer comes any more: only the event can have done it.
+    await page.clock.pauseAt(Date.now() + 3_600_000);
+    line.cut();
+    await banner(page, "Connection lost");
+    line.mend();
+    await server.post("lobby", { text: "meanwhile" });
+    assert.deepEqual(await texts(page), []);
+    await page.evaluate(tell);
+    await shows(page, ["meanwhile"]);
+  });
+}
+
+test("offline and online by the browser's own word", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const context = await profile(t);
+  const page = await enter(context, line.base, "lobby", "ann");
+  await context.setOffline(true);
+  line.cut();
+  await banner(page, "Connection lost");
+  await say(page, "typed without a network");
+  line.mend();
+  await context.setOffline(false);
+  await shows(page, ["typed without a network"]);
+  assert.equal((await server.bodies("lobby")).length, 1);
+});
+
+test("a store that takes nothing is said, and the message goes out when it does", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  // The first answer to a send is played: the server cannot be made to fail from here.
+  let refuses = true;
+  await context.routeWebSocket(/\/ws/, (page) => {
+    const up = page.connectToServer();
+    page.onMessage((text) => {
+      const value = JSON.parse(text);
+      if (value.type !== "send" || !refuses) return up.send(text);
+      refuses = false;
+      page.send(JSON.stringify({ type: "error", id: value.id, code: "storage_unavailable", message: "the disk is full" }));
+    });
+  });
+  const page = await enter(context, server.base, "lobby", "ann");
+  await say(page, "kept");
+  await page.waitForFunction(() => /cannot store messages/.test(document.getElementById("text-fault").textContent));
+  await shows(page, ["kept"]);
+  assert.equal((await server.bodies("lobby")).length, 1);
+});

@@ -1,0 +1,351 @@
+// Servers, browsers and small helpers for the browser tests. Waits are for conditions, never for a time to pass.
+//
+// From the environment: RACERD, the binary; RACERD_NODE_PATH, the node_modules with playwright-core, axe-core and ws;
+// CHROMIUM, the browser if it is not /usr/bin/chromium. tests/run sets them.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import http from "node:http";
+import net from "node:net";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import readline from "node:readline";
+
+for (const name of ["RACERD", "RACERD_NODE_PATH"]) {
+  assert.ok(process.env[name], `${name} is not set: run tests/run, or set what \`tests/run --env\` prints`);
+}
+export const require = createRequire(`${process.env.RACERD_NODE_PATH}/`);
+export const WebSocket = require("ws");
+const { chromium } = require("playwright-core");
+
+const SOON = 20_000;
+
+/** Waits until `look` gives something true, and gives that. */
+export async function until(what, look, most = SOON) {
+  const end = Date.now() + most;
+  for (;;) {
+    const seen = await look();
+    if (seen) return seen;
+    assert.ok(Date.now() < end, `${what} did not come about within ${most} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+// Servers.
+
+export class Server {
+  #folder;
+  #arguments;
+  #child;
+  #gone;
+  port = 0;
+  log = "";
+
+  /** Starts one with a database of its own; it goes with the test `t`. */
+  static async start(t, ...args) {
+    const server = new Server();
+    server.#folder = await mkdtemp(path.join(tmpdir(), "racerd-browser-"));
+    server.#arguments = args;
+    t.after(async () => {
+      await server.kill();
+      await rm(server.#folder, { recursive: true, force: true });
+    });
+    await server.restart();
+    return server;
+  }
+
+  get base() {
+    return `http://127.0.0.1:${this.port}/`;
+  }
+
+  /** On the same port and database as before. */
+  async restart() {
+    const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", path.join(this.#folder, "racerd.db"), ...this.#arguments];
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RACERD")));
+    const child = spawn(process.env.RACERD, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = child;
+    this.#gone = once(child, "exit");
+    child.stderr.on("data", (data) => (this.log += data));
+    for await (const line of readline.createInterface({ input: child.stdout })) {
+      const found = /http:\/\/[^:]+:(\d+)/.exec(line);
+      if (found) {
+        this.port = Number(found[1]);
+        return;
+      }
+    }
+    assert.fail(`the server did not start: ${this.log}`);
+  }
+
+  async kill() {
+    return this.#end("SIGKILL");
+  }
+
+  async stop() {
+    return this.#end("SIGTERM");
+  }
+
+  async #end(signal) {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill(signal);
+    await this.#gone;
+  }
+
+  /** Publishes by HTTP. */
+  async post(room, body, name = "poster") {
+    const answer = await fetch(`${this.base}rooms/${room}/messages?name=${encodeURIComponent(name)}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    assert.equal(answer.status, 201, await answer.clone().text());
+    return (await answer.json()).seq;
+  }
+
+  /** All bodies of a room. */
+  async bodies(room) {
+    const all = [];
+    for (;;) {
+      const page = await (await fetch(`${this.base}rooms/${room}/messages?after=${all.length}&limit=200`)).json();
+      all.push(...page.messages.map((message) => message.body));
+      if (!page.more) return all;
+    }
+  }
+
+  /** Says all of this in a room, by one socket, as fast as it is taken. */
+  async fill(room, bodies, name = "filler") {
+    const member = await Member.join(this, room, name);
+    let sent = 0;
+    let acknowledged = 0;
+    await new Promise((resolve, reject) => {
+      const more = () => {
+        while (sent < bodies.length && sent - acknowledged < 32) {
+          sent += 1;
+          member.say({ type: "send", id: sent, body: bodies[sent - 1] });
+        }
+      };
+      member.heard = (value) => {
+        if (value.type === "error") reject(new Error(value.message));
+        if (value.type !== "ack") return;
+        acknowledged += 1;
+        if (acknowledged === bodies.length) resolve();
+        else more();
+      };
+      more();
+    });
+    await member.leave();
+  }
+}
+
+/** A member without a browser. */
+export class Member {
+  values = [];
+  heard = null;
+
+  static async join(server, room, name) {
+    const member = new Member();
+    const url = `${server.base.replace("http", "ws")}rooms/${room}/ws?name=${encodeURIComponent(name)}`;
+    member.socket = new WebSocket(url);
+    member.socket.on("message", (data) => {
+      const value = JSON.parse(data);
+      member.values.push(value);
+      member.heard?.(value);
+    });
+    await until("joined", () => member.values.some((value) => value.type === "joined"));
+    return member;
+  }
+
+  say(value) {
+    this.socket.send(JSON.stringify(value));
+  }
+
+  async leave() {
+    const closed = once(this.socket, "close");
+    this.socket.close();
+    await closed;
+  }
+}
+
+// Between browser and server.
+
+/**
+ * A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. With
+ * `holdsUp` what a client says waits in the relay, with `losesDown` what the server says is lost. `orphan()` ends the
+ * clients' sides only: the server does not know yet; `release()` then hands on what was held, and ends the rest.
+ */
+export async function relay(t, server) {
+  const pairs = new Set();
+  let isCut = false;
+  const listener = net.createServer((client) => {
+    if (isCut) return client.destroy();
+    const up = net.connect(server.port, "127.0.0.1");
+    const pair = { client, up, held: [], isOrphan: false };
+    pairs.add(pair);
+    client.on("data", (data) => (made.holdsUp ? pair.held.push(data) : up.write(data)));
+    up.on("data", (data) => made.losesDown || client.write(data));
+    const end = () => {
+      if (pair.isOrphan) return;
+      pairs.delete(pair);
+      client.destroy();
+      up.destroy();
+    };
+    for (const socket of [client, up]) socket.on("error", end).on("close", end);
+  });
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const made = {
+    base: `http://127.0.0.1:${listener.address().port}/`,
+    accepted: 0,
+    holdsUp: false,
+    losesDown: false,
+    cut() {
+      isCut = true;
+      for (const { client, up } of pairs) {
+        client.destroy();
+        up.destroy();
+      }
+    },
+    mend() {
+      isCut = false;
+      made.holdsUp = made.losesDown = false;
+    },
+    orphan() {
+      for (const pair of pairs) {
+        pair.isOrphan = true;
+        pair.client.destroy();
+      }
+    },
+    release() {
+      for (const pair of [...pairs].filter(({ isOrphan }) => isOrphan)) {
+        pairs.delete(pair);
+        for (const data of pair.held) pair.up.write(data);
+        pair.up.end();
+      }
+    },
+  };
+  listener.on("connection", () => (made.accepted += 1));
+  t.after(() => {
+    made.cut();
+    listener.close();
+  });
+  return made;
+}
+
+/** A proxy that serves the server under /chat/, and nothing elsewhere. */
+export async function prefixProxy(t, server) {
+  const target = (request) => (request.url.startsWith("/chat/") ? request.url.slice("/chat".length) : null);
+  const elsewhere = [];
+  const options = (request) => ({ port: server.port, host: "127.0.0.1", method: request.method, path: target(request), headers: request.headers });
+  const proxy = http.createServer((request, response) => {
+    if (target(request) === null) {
+      elsewhere.push(request.url);
+      return response.writeHead(404).end();
+    }
+    http.request(options(request), (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    }).end();
+  });
+  proxy.on("upgrade", (request, socket, early) => {
+    if (target(request) === null) return elsewhere.push(request.url), socket.destroy();
+    const up = http.request(options(request));
+    up.on("upgrade", (answer, upstream, first) => {
+      const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`);
+      socket.write(first);
+      upstream.write(early);
+      socket.pipe(upstream).pipe(socket);
+      for (const end of [socket, upstream]) end.on("error", () => [socket, upstream].forEach((one) => one.destroy()));
+    });
+    up.end();
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  t.after(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+  return { base: `http://127.0.0.1:${proxy.address().port}/chat/`, elsewhere };
+}
+
+// Browsers.
+
+let browser = null;
+
+/** One browser for a file of tests; each window is in a profile of its own. */
+export async function startBrowser() {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    ],
+  });
+}
+
+export async function stopBrowser() {
+  await browser?.close();
+}
+
+/** A profile of its own. What a page complains of stands in `complaints`, and fails the test unless it was expected. */
+export async function profile(t, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, locale: "en-GB", timezoneId: "UTC", ...options });
+  context.setDefaultTimeout(SOON);
+  const complaints = [];
+  const expected = options.expects ?? (() => false);
+  context.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+  });
+  context.on("weberror", (error) => complaints.push(String(error.error().stack)));
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints.filter((text) => !expected(text) && !isNetwork(text)), [], "the page complained");
+  });
+  return Object.assign(context, { complaints });
+}
+
+/** A browser's own words for a server that is not there. */
+function isNetwork(text) {
+  return /WebSocket connection to .* failed|Failed to load resource: (net::|the server responded with a status of 426)/.test(text);
+}
+
+/** A window in a room, under this name. */
+export async function enter(context, base, room, name) {
+  const page = await context.newPage();
+  await page.goto(base);
+  await page.fill("#room-field", room);
+  await page.fill("#name-field", name);
+  await page.press("#name-field", "Enter");
+  await live(page);
+  return page;
+}
+
+/** The window is in its room, and has all that was said. */
+export async function live(page) {
+  await page.waitForFunction(() => /^\d/.test(document.getElementById("people-count").textContent)
+    && document.getElementById("banner").hidden !== false && document.getElementById("beginning").textContent !== "Loading…");
+}
+
+export async function say(page, text) {
+  await page.fill("#text", text);
+  await page.press("#text", "Enter");
+}
+
+/** What stands in the log, in order. */
+export function texts(page) {
+  return page.$$eval("#log .message .body", (bodies) => bodies.map((body) => body.textContent));
+}
+
+/** Waits until the log says exactly this. */
+export async function shows(page, wanted) {
+  let seen;
+  try {
+    await until("the log", async () => {
+      seen = await texts(page);
+      return seen.length === wanted.length && seen.every((text, index) => text === wanted[index]);
+    });
+  } catch {
+    assert.deepEqual(seen, wanted);
+  }
+}

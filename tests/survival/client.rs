@@ -1,0 +1,229 @@
+//! A client that loses nothing: it keeps its token and its cursor, comes back with them, and says again under the same
+//! key what was not acknowledged.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+use tungstenite::protocol::WebSocket;
+
+use crate::random::Random;
+
+/// What one client lived through.
+pub struct Life {
+    pub name: String,
+    /// Bodies and the seqs that they were acknowledged with.
+    pub acknowledged: Vec<(String, u64)>,
+    pub unacknowledged: usize,
+    /// Seqs and bodies, in the order in which they were heard.
+    pub received: Vec<(u64, String)>,
+    pub resumed: usize,
+    /// What the server said where it should have resumed.
+    pub refused: Vec<String>,
+}
+
+pub struct Survivor {
+    address: SocketAddr,
+    life: Life,
+    token: Option<String>,
+    member: Option<String>,
+    epoch: String,
+    /// The last seq heard; a cursor exists from the first `joined` on.
+    cursor: Option<u64>,
+    outbox: VecDeque<(u64, String)>,
+    next: u64,
+    /// How many of the outbox went out over this socket.
+    sent: usize,
+    /// It has said all that it will, and so had everyone before the last ping.
+    is_silent: bool,
+    all_silent: bool,
+}
+
+/// The end of the talking, for all clients together.
+pub struct End {
+    called: AtomicBool,
+    silent: AtomicUsize,
+    clients: usize,
+}
+
+impl End {
+    pub fn of(clients: usize) -> End {
+        End { called: AtomicBool::new(false), silent: AtomicUsize::new(0), clients }
+    }
+
+    pub fn call(&self) {
+        self.called.store(true, Ordering::SeqCst);
+    }
+
+    fn is_called(&self) -> bool {
+        self.called.load(Ordering::SeqCst)
+    }
+}
+
+/// Sends under way at most.
+const WINDOW: usize = 4;
+/// Time for a client to know all once faults have ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Survivor {
+    pub fn new(number: usize, address: SocketAddr) -> Survivor {
+        Survivor {
+            address,
+            life: Life {
+                name: format!("c{number}"),
+                acknowledged: Vec::new(),
+                unacknowledged: 0,
+                received: Vec::new(),
+                resumed: 0,
+                refused: Vec::new(),
+            },
+            token: None,
+            member: None,
+            epoch: String::new(),
+            cursor: None,
+            outbox: VecDeque::new(),
+            next: 0,
+            sent: 0,
+            is_silent: false,
+            all_silent: false,
+        }
+    }
+
+    /// Talks until the end is called, then until everything is acknowledged and heard, of all who talk.
+    pub fn live(mut self, random: &mut Random, end: &End) -> Life {
+        let mut patience = None;
+        loop {
+            if let Some(mut socket) = self.connect()
+                && self.talk(&mut socket, random, end)
+            {
+                self.life.unacknowledged = self.outbox.len();
+                return self.life;
+            }
+            if end.is_called() {
+                let limit = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+                assert!(Instant::now() < limit, "{} does not get to the end", self.life.name);
+            }
+            std::thread::sleep(Duration::from_millis(5 + random.below(30)));
+        }
+    }
+
+    fn connect(&self) -> Option<WebSocket<TcpStream>> {
+        let stream = TcpStream::connect(self.address).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        stream.set_write_timeout(Some(Duration::from_secs(20))).ok()?;
+        let url = format!("ws://{}/ws?name={}", self.address, self.life.name);
+        tungstenite::client(url, stream).ok().map(|(socket, _)| socket)
+    }
+
+    /// One socket's time. True at the end of all, false when it broke.
+    fn talk(&mut self, socket: &mut WebSocket<TcpStream>, random: &mut Random, end: &End) -> bool {
+        self.sent = 0;
+        let mut is_in = false;
+        let mut asked_head = false;
+        loop {
+            let Ok(message) = socket.read() else { return false };
+            let Message::Text(text) = message else { continue };
+            let said: Value = serde_json::from_str(&text).expect("JSON");
+            match said["type"].as_str().unwrap_or_default() {
+                "welcome" => {
+                    let greets_back = said["id"] == 1;
+                    if let Some(token) = self.token.as_ref().filter(|_| !greets_back) {
+                        // Not ours yet: the session comes with the answer to this.
+                        let mut cursors = json!({});
+                        if let Some(seq) = self.cursor {
+                            cursors["r"] = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
+                        }
+                        let ask = json!({"type": "resume", "id": 1, "session": token, "cursors": cursors});
+                        if !say(socket, &ask) {
+                            return false;
+                        }
+                        continue;
+                    }
+                    self.token = said["session"].as_str().map(str::to_owned);
+                    let member = said["member"].as_str().map(str::to_owned);
+                    if greets_back {
+                        self.life.resumed += 1;
+                        assert_eq!(member, self.member, "{} is somebody else now", self.life.name);
+                    }
+                    self.member = member;
+                    if self.cursor.is_none()
+                        && !say(socket, &json!({"type": "join", "id": 2, "room": "r", "presence": "off"}))
+                    {
+                        return false;
+                    }
+                }
+                "joined" => {
+                    is_in = true;
+                    assert_eq!(said["recovered"], true, "{}: {said}", self.life.name);
+                    self.epoch = said["epoch"].as_str().expect("an epoch").to_owned();
+                    let from = said["from"].as_u64().expect("a seq");
+                    let cursor = *self.cursor.get_or_insert(from - 1);
+                    assert_eq!(from, cursor + 1, "{} goes on where it was", self.life.name);
+                }
+                "message" => {
+                    let seq = said["seq"].as_u64().expect("a seq");
+                    assert_eq!(Some(seq), self.cursor.map(|c| c + 1), "{} hears {seq}", self.life.name);
+                    self.cursor = Some(seq);
+                    self.life.received.push((seq, said["body"].as_str().expect("a text").to_owned()));
+                }
+                "ack" => {
+                    let id = said["id"].as_u64().expect("an id");
+                    let at = self.outbox.iter().position(|(n, _)| n + 10 == id).expect("a send of mine");
+                    let (_, body) = self.outbox.remove(at).expect("there");
+                    self.sent -= 1;
+                    self.life.acknowledged.push((body, said["seq"].as_u64().expect("a seq")));
+                }
+                "pong" if said["id"] == 3 => {
+                    if self.all_silent && said["heads"]["r"].as_u64() == self.cursor {
+                        let _ = socket.close(None);
+                        return true;
+                    }
+                    asked_head = false;
+                }
+                "error" if said["id"] == 1 => {
+                    self.life.refused.push(said.to_string());
+                    return false;
+                }
+                // Nothing was acknowledged; the same again, over a new socket.
+                "error" => return false,
+                _ => {}
+            }
+            if !is_in {
+                continue;
+            }
+            let is_over = end.is_called();
+            while !is_over && self.outbox.len() < WINDOW {
+                self.outbox.push_back((self.next, format!("{}-{}", self.life.name, self.next)));
+                self.next += 1;
+            }
+            while let Some((n, body)) = self.outbox.get(self.sent) {
+                let send = json!({"type": "send", "id": n + 10, "room": "r", "key": body, "body": body});
+                if !say(socket, &send) {
+                    return false;
+                }
+                self.sent += 1;
+            }
+            if is_over && self.outbox.is_empty() && !asked_head {
+                if !std::mem::replace(&mut self.is_silent, true) {
+                    end.silent.fetch_add(1, Ordering::SeqCst);
+                }
+                // Until the others have said all, there may be more; what they had acknowledged before this is told by
+                // the answer to a ping that comes after it.
+                std::thread::sleep(Duration::from_millis(5 + random.below(20)));
+                self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
+                asked_head = true;
+                if !say(socket, &json!({"type": "ping", "id": 3})) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+fn say(socket: &mut WebSocket<TcpStream>, what: &Value) -> bool {
+    socket.send(Message::text(what.to_string())).is_ok()
+}
