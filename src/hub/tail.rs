@@ -109,13 +109,15 @@ impl Room {
         self.past.shrink(most);
     }
 
-    /// Keeps what was read from the log, for the next who wants it. No more than the head, whatever a page holds.
+    /// Keeps what was read from the log, for the next who wants it. No more than the head, whatever a page holds; and for
+    /// now more than there may be, if the page itself is: those who asked for it have not read it yet.
     pub fn keep_page(&mut self, mut messages: Vec<Message>, most: usize) {
         let known = messages.partition_point(|m| m.seq <= self.head);
         messages.truncate(known);
         let (Some(first), Some(last)) = (messages.first().map(|m| m.seq), messages.last().map(|m| m.seq)) else {
             return;
         };
+        let most = most.max(messages.iter().map(cost).sum());
         // What lies after this, the turn's end brings.
         let live_from = self.live_from();
         let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(cost).sum::<usize>();

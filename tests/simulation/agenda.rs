@@ -12,20 +12,32 @@ pub const SECOND: Micros = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// A client does the next thing.
-    Act { client: usize },
+    Act {
+        client: usize,
+    },
     /// Bytes move on a link, to the server or to the client.
-    Up { link: usize },
-    Down { link: usize },
+    Up {
+        link: usize,
+    },
+    Down {
+        link: usize,
+    },
     /// A link breaks: both ends are told.
-    Break { link: usize },
+    Break {
+        link: usize,
+    },
     /// The server's loop turns.
     Turn,
     /// The store decides what waits to be written.
     Commit,
     /// It reads a page.
-    Read { number: u64 },
+    Read {
+        number: u64,
+    },
     /// An answer of the store arrives at the loop.
-    Answer { number: u64 },
+    Answer {
+        number: u64,
+    },
     Mishap(Mishap),
     /// The server starts again.
     Start,

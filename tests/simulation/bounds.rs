@@ -44,7 +44,10 @@ impl Bounds {
         }
         let (sessions, detached) = (hub.session_count(), hub.detached_count());
         if sessions != attached + detached || detached > limits.detached_max {
-            let text = format!("{sessions} sessions: {attached} with a socket, {detached} without, of at most {}", limits.detached_max);
+            let text = format!(
+                "{sessions} sessions: {attached} with a socket, {detached} without, of at most {}",
+                limits.detached_max
+            );
             return violation(ROOMS, text);
         }
         let mut rooms = BTreeSet::new();

@@ -55,9 +55,8 @@ pub struct Limits {
 
 impl Limits {
     pub fn draw(random: &mut Random) -> Limits {
-        let magnitude = |random: &mut Random, first: usize, last: usize| {
-            random.magnitude((first as u64, last as u64)) as usize
-        };
+        let magnitude =
+            |random: &mut Random, first: usize, last: usize| random.magnitude((first as u64, last as u64)) as usize;
         // A return with its token and its cursors is one message.
         let max_message = magnitude(random, 768, 4096);
         let page_bytes = magnitude(random, 1024, 16_384);

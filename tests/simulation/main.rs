@@ -111,7 +111,8 @@ fn many(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let unseen: Vec<&str> = tally.entries().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+    let unseen: Vec<&str> =
+        tally.entries().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
     if !unseen.is_empty() {
         println!("never happened: {}", unseen.join("; "));
         return ExitCode::FAILURE;

@@ -35,7 +35,8 @@ impl Reader {
     /// # Errors
     /// What no server may send, in words.
     pub fn next(&mut self) -> Result<Option<Said>, String> {
-        let found = if self.is_websocket { frame(&self.buffer[self.at..])? } else { response(&self.buffer[self.at..])? };
+        let found =
+            if self.is_websocket { frame(&self.buffer[self.at..])? } else { response(&self.buffer[self.at..])? };
         let Some((length, said)) = found else { return Ok(None) };
         self.at += length;
         self.is_websocket |= matches!(said, Said::Response { status: 101, .. });
@@ -139,7 +140,12 @@ pub fn pong(payload: &[u8], random: &mut Random) -> Vec<u8> {
 
 pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
     let mut out = Vec::new();
-    write_frame(&mut out, 0x80 | CLOSE, &code.map(u16::to_be_bytes).unwrap_or_default()[..code.map_or(0, |_| 2)], random);
+    write_frame(
+        &mut out,
+        0x80 | CLOSE,
+        &code.map(u16::to_be_bytes).unwrap_or_default()[..code.map_or(0, |_| 2)],
+        random,
+    );
     out
 }
 

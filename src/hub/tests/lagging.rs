@@ -4,7 +4,7 @@ use super::clients::Heard;
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubLimits, Start};
 use crate::store::{Page, Span, StoreEvent};
-use crate::types::Seq;
+use crate::types::{Body, Seq};
 
 /// A fast member and a slow one, whose queue takes so many items; what came before is taken.
 fn fast_and_slow(world: &mut World, bound: usize) -> (Who, Who) {
@@ -248,4 +248,18 @@ fn whoever_goes_while_its_read_waits_for_a_retry_leaves_nothing() {
     world.gone(fast);
     assert!(world.hub.stalled.is_empty());
     assert_eq!(world.hub.deadline(), None);
+}
+
+#[test]
+fn a_message_larger_than_a_page_is_read_once() {
+    // One message of a page fits always, also where memory would not keep as much.
+    let mut world = World::new(HubLimits { tail_bytes: 0, page_bytes: 1024, ..LIMITS });
+    let (_, slow) = fast_and_slow(&mut world, 1);
+    say(&mut world, 1);
+    say(&mut world, 1);
+    world.publish_body(&room("r"), Body::checked(format!("\"{}\"", "a".repeat(2000)).into()));
+    world.store_answers();
+    world.end_turn();
+    world.settle();
+    assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
 }

@@ -338,8 +338,7 @@ impl Client {
             draft.is_open = true;
             draft.tries += 1;
             let key = draft.key.as_ref().map(|key| format!(",\"key\":\"{key}\"")).unwrap_or_default();
-            let text =
-                format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\"{key},\"body\":{}}}", draft.text);
+            let text = format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\"{key},\"body\":{}}}", draft.text);
             self.say(&text, scene);
         }
     }
@@ -349,7 +348,9 @@ impl Client {
         let Some((room, key, run)) = self.used_key.take().filter(|(room, _, _)| self.is_in(*room)) else { return };
         let body = scene.model.new_body();
         let id = self.ask(Asked::Reuse { room, body, run });
-        let text = format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":\"{body}:other\"}}");
+        let text = format!(
+            "{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":\"{body}:other\"}}"
+        );
         self.say(&text, scene);
     }
 
@@ -394,9 +395,8 @@ impl Client {
             if let Some(view) = self.rooms.get_mut(&room) {
                 view.asked = Some(Some(id));
             }
-            let text = format!(
-                "{{\"type\":\"join\",\"id\":{id},\"room\":\"r{room}\",\"presence\":\"{presence}\"{begin}}}"
-            );
+            let text =
+                format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"r{room}\",\"presence\":\"{presence}\"{begin}}}");
             self.say(&text, scene);
         }
     }

@@ -162,8 +162,7 @@ impl Client {
             cursors.push(format!("\"r{}\":{{\"epoch\":\"{}\",\"seq\":{}}}", view.room, view.epoch, view.next - 1));
         }
         let cursors = cursors.join(",");
-        let text =
-            format!("{{\"type\":\"resume\",\"id\":{id},\"session\":\"{token}\",\"cursors\":{{{cursors}}}}}");
+        let text = format!("{{\"type\":\"resume\",\"id\":{id},\"session\":\"{token}\",\"cursors\":{{{cursors}}}}}");
         self.phase = Phase::Resuming { id, since: scene.now };
         self.say(&text, scene);
     }

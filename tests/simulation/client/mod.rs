@@ -13,8 +13,8 @@ use super::agenda::{Event, MILLISECOND, Micros, SECOND};
 use super::scene::{Checked, Scene};
 use super::wire::Reader;
 use errands::{Errand, Post};
-pub use view::View;
 use view::Start;
+pub use view::View;
 
 /// Silence after which it asks whether somebody is there, and then how long it waits.
 const QUIET: Micros = 15 * SECOND;
@@ -53,14 +53,23 @@ pub struct Client {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    Away { until: Micros },
+    Away {
+        until: Micros,
+    },
     /// It waits for `welcome`.
-    Opening { since: Micros },
+    Opening {
+        since: Micros,
+    },
     /// It waits to get its session back.
-    Resuming { id: u64, since: Micros },
+    Resuming {
+        id: u64,
+        since: Micros,
+    },
     Open,
     /// It has sent a close frame.
-    Closing { since: Micros },
+    Closing {
+        since: Micros,
+    },
 }
 
 /// How it reads what comes.
@@ -68,9 +77,14 @@ pub enum Phase {
 enum Reading {
     All,
     /// Not before this time.
-    Stopped { until: Micros },
+    Stopped {
+        until: Micros,
+    },
     /// So many bytes each time that it does something.
-    Dripping { bytes: usize, until: Micros },
+    Dripping {
+        bytes: usize,
+        until: Micros,
+    },
 }
 
 #[derive(Clone)]
@@ -99,14 +113,32 @@ struct Draft {
 
 /// A request that is not answered.
 enum Asked {
-    Join { room: usize },
-    Leave { room: usize },
-    Send { body: u64 },
+    Join {
+        room: usize,
+    },
+    Leave {
+        room: usize,
+    },
+    Send {
+        body: u64,
+    },
     /// With a key that was used for something else.
-    Reuse { room: usize, body: u64, run: u32 },
-    History { room: usize, limit: u64 },
-    Members { room: usize },
-    Resume { token: String, is_outdated: bool },
+    Reuse {
+        room: usize,
+        body: u64,
+        run: u32,
+    },
+    History {
+        room: usize,
+        limit: u64,
+    },
+    Members {
+        room: usize,
+    },
+    Resume {
+        token: String,
+        is_outdated: bool,
+    },
     Ping,
     Nonsense,
 }
@@ -256,7 +288,10 @@ impl Client {
             let told = scene.model.rooms[view.room].told;
             if !view.is_joined || view.next <= told {
                 let state = if view.is_joined { "hears" } else { "is not in" };
-                return Err(format!("c{} {state} r{}: it stands before {}, and {told} was told", self.index, view.room, view.next));
+                return Err(format!(
+                    "c{} {state} r{}: it stands before {}, and {told} was told",
+                    self.index, view.room, view.next
+                ));
             }
         }
         Ok(())
