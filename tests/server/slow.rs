@@ -81,7 +81,7 @@ fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
 /// One who takes nothing for the write timeout is closed: with 4004 where there is still a way to say so.
 #[test]
 fn those_who_never_read_are_closed() {
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "1s"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "1s"]);
     let before = server.descriptors();
     let mut deaf: Vec<Raw> = (0..10)
         .map(|_| {
