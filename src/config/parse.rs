@@ -265,8 +265,9 @@ fn is_value(arg: &OsString) -> bool {
 }
 
 fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {
-    text.into_string()
-        .map_err(|text| ConfigError::new(&format!("{what} is not valid UTF-8: {}", shown(&text.display().to_string()))))
+    text.into_string().map_err(|text| {
+        ConfigError::new(&format!("{} is not valid UTF-8: {}", shown(what), shown(&text.display().to_string())))
+    })
 }
 
 /// A value as it is put into a message: without control characters, and not longer than a line when they are escaped.
