@@ -117,6 +117,7 @@ test("as long as the old socket is there, what it may bring is waited for", asyn
   const { client, room, heard } = await joined(t, line.base);
   line.holdsUp = true;
   const send = room.send({ text: "late" });
+  await until("it is on its way", () => line.held > 0);
   line.orphan();
   line.holdsUp = false;
   await until("back, and the old one is still there", () => client.state.phase === "open" && room.members.size === 2);
@@ -328,6 +329,23 @@ test("sends no more at once than the server takes, and in order", async (t) => {
   sockets[0].hear({ type: "ack", id: sockets[0].said[0].id, room: "r1", seq: 1, at: 1 });
   assert.deepEqual(sockets[0].said.map(({ body }) => body), ["a", "b", "c"]);
   assert.equal(new Set(sockets[0].said.map(({ key }) => key)).size, 3);
+});
+
+test("what is found is told by its body, not by its place", async (t) => {
+  const { client, room, sockets, clock } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0));
+  const [first, second] = [{ n: 1 }, { n: 2, m: [1] }].map((body) => room.send(body));
+  sockets[0].end();
+  client.check();
+  // The first was refused, and the refusal lost; others say the same, and a member of ours says something else.
+  const others = [message(1, { n: 1 }), message(2, { n: 2, m: [1, 1] }, "m-1"), message(3, { m: [1], n: 2 }, "m-1")];
+  sockets[1].hear({ ...WELCOME, member: "m-9" }, joinedAt(3, 1), ...others, { type: "members", room: "r1", count: 1, members: [{ member: "m-9", name: "ann" }] });
+  assert.deepEqual(await second.done, { seq: 3, at: 1003 });
+  assert.deepEqual(sockets[1].said, [], "not before it is settled");
+  clock.tick(1000);
+  assert.deepEqual(sockets[1].said.map(({ body, key }) => [body, key]), [[{ n: 1 }, first.key]]);
+  sockets[1].hear({ type: "ack", id: sockets[1].said[0].id, room: "r1", seq: 4, at: 7 });
+  assert.deepEqual(await first.done, { seq: 4, at: 7 });
 });
 
 // CASES 76: judged by times, not by ticks.

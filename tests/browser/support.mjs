@@ -182,7 +182,11 @@ export async function relay(t, server) {
     const up = net.connect(server.port, "127.0.0.1");
     const pair = { client, up, held: [], isOrphan: false };
     pairs.add(pair);
-    client.on("data", (data) => (made.holdsUp ? pair.held.push(data) : up.write(data)));
+    client.on("data", (data) => {
+      if (!made.holdsUp) return up.write(data);
+      pair.held.push(data);
+      made.held += data.length;
+    });
     up.on("data", (data) => made.losesDown || client.write(data));
     const end = () => {
       if (pair.isOrphan) return;
@@ -198,6 +202,8 @@ export async function relay(t, server) {
     base: `http://127.0.0.1:${listener.address().port}/`,
     accepted: 0,
     holdsUp: false,
+    /** Bytes held so far. */
+    held: 0,
     losesDown: false,
     cut() {
       isCut = true;
