@@ -89,10 +89,10 @@ test("an unsent message of another session is shown after the reload, for a pers
   await say(ann, "perhaps");
   await inOutbox(ann, 1);
   // The token is lost; what was said is not.
-  await ann.evaluate(() => addEventListener("pagehide", () => {
+  await ann.addInitScript(() => {
     const saved = JSON.parse(sessionStorage.getItem("racerd.session"));
     sessionStorage.setItem("racerd.session", JSON.stringify({ ...saved, token: "x" }));
-  }));
+  });
   line.holdsUp = line.losesDown = false;
   line.orphan();
   await ann.reload();
