@@ -39,7 +39,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 11] = [
+static FILES: [File; 13] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -50,6 +50,8 @@ static FILES: [File; 11] = [
     file("page/text.js", SCRIPT, include_str!("page/text.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
+    file("racerd/lease.js", SCRIPT, include_str!("racerd/lease.js")),
+    file("racerd/outbox.js", SCRIPT, include_str!("racerd/outbox.js")),
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
 ];
 

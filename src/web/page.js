@@ -105,6 +105,7 @@ prepareDrawer();
 addEventListener("popstate", () => show());
 addEventListener("online", () => view?.check());
 addEventListener("pageshow", () => view?.check());
-document.addEventListener("visibilitychange", () => document.hidden || view?.check());
+addEventListener("pagehide", () => view?.save());
+document.addEventListener("visibilitychange", () => (document.hidden ? view?.save() : view?.check()));
 
 show();

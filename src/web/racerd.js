@@ -6,9 +6,13 @@
 //     room.on("message", (message) => console.log(message.from.name, message.body));
 //     await room.send({ text: "hello" }).done;      // resolves when the server has acknowledged it
 //
-// What is sent again after a loss, and why that is right, is told in racerd/room.js.
+// After a loss it comes back as the same member: it resumes its session by a token, says what it has heard of each room,
+// and sends again what was not acknowledged (racerd/room.js). With a `store` it does so over a reload, too; the token
+// goes there and into the socket, never into a URL.
 
 import { Emitter, RacerdError } from "./racerd/events.js";
+import { takeLease } from "./racerd/lease.js";
+import { Outbox } from "./racerd/outbox.js";
 import { Room } from "./racerd/room.js";
 
 export { RacerdError, Room };
@@ -28,8 +32,14 @@ const GOOD = 10_000;
 const SILENCE = 30_000;
 const ANSWER = 10_000;
 const TICK = 5_000;
+/** A token is made anew when it is old, with an answer: so one asks so often even where much is heard. */
+const OLD = 3_600_000;
 /** A handshake takes so long at most. */
 const HANDSHAKE = 15_000;
+/** Why upgrades are refused is asked so often at most. */
+const WHY = 60_000;
+/** Where one is in the rooms is stored so long after it changed. */
+const CALM = 1000;
 
 /** Close codes after which a client does not come back by itself. */
 const FINAL = new Map([
@@ -43,8 +53,14 @@ const FINAL = new Map([
  * @property {string} base where the server is: `https://chat.example/`, or with a path of a proxy's, ending in `/`
  * @property {string} [name] what one is called; else the server finds a name
  * @property {string[]} [formerly] members that this client was before (over a reload, say)
+ * @property {Store} [store] where the session is kept over a reload
  * @property {typeof WebSocket} [WebSocket]
  * @property {typeof fetch} [fetch]
+ *
+ * @typedef {object} Store
+ * What it keeps belongs to one tab, and is a secret.
+ * @property {() => object|null} load what was saved last
+ * @property {(saved: object) => void} save
  *
  * @typedef {object} State
  * @property {"idle"|"connecting"|"open"|"waiting"|"stopped"} phase
@@ -79,8 +95,25 @@ export class Client extends Emitter {
   #inUrl = undefined;
   #requests = new Map();
   #nextId = 1;
-  #keys = randomText(16);
+  #keys = randomText(12);
   #nextKey = 1;
+  /** What the session is resumed by, and where one was in its rooms before the page was loaded. */
+  #token = null;
+  #places = {};
+  /** What tells this tab from others: it owns the session and its part of the outbox. */
+  #tab = randomText(12);
+  #release = null;
+  #outbox = null;
+  /** What the outbox has for rooms that are not joined yet. */
+  #unsent = [];
+  /** The resume that is asked for, or was: its id, and the rooms that it named. */
+  #resume = { id: undefined, rooms: new Set() };
+  /** The session is the one that was found at the start. */
+  #goesOn = false;
+  #wasFound = false;
+  #saving = null;
+  #whyAt = -Infinity;
+  #askedAt = 0;
   #heard = 0;
   #openedAt = 0;
   #probe = null;
@@ -117,12 +150,28 @@ export class Client extends Emitter {
       pump: () => this.#pump(),
       key: () => `${this.#keys}-${this.#nextKey++}`,
       forget: () => this.#rooms.delete(id),
+      place: () => this.#places[id],
+      keep: (entry) => this.#outbox?.add(entry),
+      drop: (key) => this.#outbox?.remove(key),
     });
     this.#rooms.set(id, room);
+    this.#restore(room);
     if (this.state.phase === "open") this.#joinByRequest(room);
     // Rooms that are joined in one go share the first handshake.
-    else if (this.state.phase === "idle") queueMicrotask(() => this.state.phase === "idle" && this.#open());
+    else if (this.state.phase === "idle") queueMicrotask(() => this.state.phase === "idle" && this.#begin());
     return room;
+  }
+
+  /** Stores where one is by now: to be called when the page may go. */
+  save() {
+    clearTimeout(this.#saving);
+    this.#saving = null;
+    if (!this.#options.store || !this.#outbox) return;
+    const places = {};
+    for (const { id, cursor, epoch } of this.#rooms.values()) {
+      places[id] = cursor === null ? this.#places[id] : { epoch, seq: cursor };
+    }
+    this.#options.store.save({ tab: this.#tab, token: this.#token, name: this.#options.name, places });
   }
 
   /**
@@ -142,18 +191,78 @@ export class Client extends Emitter {
     if (this.state.phase === "waiting" || this.state.phase === "stopped") this.#open();
   }
 
-  /** Ends it. What is not acknowledged fails. */
+  /** Ends it. What is not acknowledged fails; an outbox keeps it for the next time. */
   close() {
     this.#stop(undefined);
     for (const room of this.#rooms.values()) room._abandon();
     this.#rooms.clear();
+    // Who comes again later begins with the newest, as the same member.
+    this.save();
+    this.#outbox?.close();
+    this.#release?.();
+    this.#outbox = this.#release = null;
+  }
+
+  // The session over a reload.
+
+  async #begin() {
+    if (!this.#options.store) return this.#open();
+    this.#set({ phase: "connecting" });
+    const saved = this.#options.store.load();
+    // Of a duplicated tab, this is the session of the other one, which goes on using it.
+    let release = typeof saved?.tab === "string" ? await takeLease(saved.tab) : null;
+    if (release) {
+      this.#tab = saved.tab;
+      // A session has its name for good.
+      if (saved.name === this.#options.name) {
+        this.#token = saved.token ?? null;
+        this.#wasFound = this.#token !== null;
+        this.#places = saved.places ?? {};
+      }
+    } else {
+      release = await takeLease(this.#tab);
+    }
+    const outbox = await Outbox.open(this.#tab);
+    const unsent = await outbox.entries();
+    if (this.state.phase !== "connecting") {
+      // It was closed meanwhile.
+      outbox.close();
+      return release?.();
+    }
+    this.#release = release;
+    // What was said in the meantime is here, and to be kept; it comes behind.
+    for (const room of this.#rooms.values()) for (const entry of room._entries()) outbox.add(entry);
+    this.#outbox = outbox;
+    this.#unsent = unsent;
+    for (const room of this.#rooms.values()) this.#restore(room);
+    this.save();
+    this.#open();
+  }
+
+  #restore(room) {
+    const entries = this.#unsent.filter((entry) => entry.room === room.id);
+    if (entries.length === 0) return;
+    this.#unsent = this.#unsent.filter((entry) => entry.room !== room.id);
+    // Not before who joins has had the chance to listen.
+    queueMicrotask(() => {
+      room._restore(entries);
+      if (this.state.phase !== "open") return;
+      this.#goesOn ? room._resumed() : room._begun();
+      this.#pump();
+    });
+  }
+
+  #saveSoon() {
+    if (this.#options.store) this.#saving ??= setTimeout(() => this.save(), CALM);
   }
 
   // The socket.
 
   #open() {
     clearTimeout(this.#retry);
-    [this.#inUrl] = this.#rooms.values();
+    // Who resumes is in no room before.
+    [this.#inUrl] = this.#token ? [] : this.#rooms.values();
+    this.#resume = { id: undefined, rooms: new Set() };
     const url = this.#url();
     this.#set({ phase: "connecting" });
     let socket;
@@ -177,6 +286,7 @@ export class Client extends Emitter {
   /** The socket's URL: of a room, which it joins; or of none. */
   #url() {
     const room = this.#inUrl;
+    room?._ask();
     const query = new URLSearchParams(room ? room._start() : {});
     if (this.name) query.set("name", this.name);
     const url = new URL(room ? `rooms/${room.id}/ws` : "ws", this.#options.base);
@@ -221,7 +331,7 @@ export class Client extends Emitter {
     if (code === 1008 || code === 1013) pause = Math.max(pause, 5000);
     this.#wait(pause, this.#byePause !== null);
     // Why an upgrade is refused, a browser does not say; the same URL fetched does. A single one may be chance.
-    if (this.#unopened === 2 || (this.#unopened > 2 && this.#unopened % 5 === 0)) await this.#askWhy();
+    if (this.#unopened >= 2 && Math.abs(Date.now() - this.#whyAt) > WHY) await this.#askWhy();
   }
 
   #wait(pause, leaving = false, reason) {
@@ -231,6 +341,7 @@ export class Client extends Emitter {
   }
 
   async #askWhy() {
+    this.#whyAt = Date.now();
     const waiting = this.state;
     let status, problem;
     try {
@@ -260,7 +371,7 @@ export class Client extends Emitter {
     if (this.state.phase === "connecting") {
       if (now - this.#heard > HANDSHAKE) this.#giveUp();
     } else if (!this.#probe) {
-      if (now - this.#heard > SILENCE) this.#ask();
+      if (now - this.#heard > SILENCE || now - this.#askedAt > OLD) this.#ask();
     } else if (now - this.#probe.at > ANSWER) {
       if (this.#probe.suspect) this.#giveUp();
       else this.#probe.suspect = true;
@@ -268,6 +379,7 @@ export class Client extends Emitter {
   }
 
   #ask() {
+    this.#askedAt = Date.now();
     this.#probe = { at: Date.now(), suspect: false };
     this.#tell({ type: "ping" });
   }
@@ -308,12 +420,14 @@ export class Client extends Emitter {
       case "welcome": return this.#welcome(value);
       case "error": return this.#refused(value);
       case "bye": return void (this.#byePause = value.reconnect_after_ms ?? null);
-      case "joined":
-        this.#answer(value);
-        room?._joined(value);
-        return this.#pump();
+      case "pong":
+        if (value.session) this.#renew(value.session);
+        return this.#answer(value);
+      case "joined": return this.#joined(value, room);
       case "ack": return this.#acknowledged(value);
-      case "message": return room?._message(value);
+      case "message":
+        room?._message(value);
+        return this.#saveSoon();
       case "signal": return room?.emit("signal", { from: value.from, body: value.body });
       case "presence": return room?._presence(value);
       case "members":
@@ -332,22 +446,77 @@ export class Client extends Emitter {
     request?.resolve?.(value);
   }
 
+  #renew(token) {
+    this.#token = token ?? null;
+    this.save();
+  }
+
   #welcome(value) {
+    if (this.#requests.has(value.id)) return this.#answer(value);
     this.#openedAt = Date.now();
     this.#unopened = 0;
+    if (!this.#token) return this.#isOpen(value, false);
+    // Not ours yet: who one is comes with the answer to this. What lies behind each cursor is sent again, also what the
+    // server had sent already: it may have been lost.
+    const cursors = {};
+    for (const room of this.#rooms.values()) {
+      const place = room._place();
+      if (place) cursors[room.id] = place;
+    }
+    const id = this.#nextId++;
+    this.#resume = { id, rooms: new Set(Object.keys(cursors)) };
+    const resolve = (answer) => this.#isOpen(answer, true);
+    const reject = (error) => {
+      if (error.code === "lost") return;
+      if (error.code === "rate_limited" || error.code === "storage_unavailable") return this.#giveUp();
+      this.#isOpen(value, false);
+    };
+    this.#requests.set(id, { resolve, reject });
+    this.#tell({ type: "resume", id, session: this.#token, cursors });
+  }
+
+  /** One is somebody now: who one was before, if the session was resumed. */
+  #isOpen(value, isResumed) {
     this.member = value.member;
     this.formerly.add(value.member);
     this.name ??= value.name;
     this.limits = value.limits;
     this.#allowance = { left: value.limits.request_rate, at: Date.now() };
+    this.#askedAt = Date.now();
+    if (!isResumed) this.#resume.rooms.clear();
+    this.#goesOn = isResumed && (this.#goesOn || this.#wasFound);
+    this.#wasFound = false;
+    for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
+    this.#renew(value.session);
     this.emit("welcome", value);
     this.#set({ phase: "open" });
-    for (const room of this.#rooms.values()) if (room !== this.#inUrl) this.#joinByRequest(room);
+    for (const room of this.#rooms.values()) {
+      if (room === this.#inUrl || this.#resume.rooms.has(room.id)) continue;
+      // The answer to an earlier join was lost, and perhaps what it began with: it is to begin again.
+      if (room._ask() && isResumed) this.#leave(room.id);
+      this.#joinByRequest(room);
+    }
+  }
+
+  #joined(value, room) {
+    const isAnswer = this.#requests.has(value.id);
+    this.#answer(value);
+    // Left while there was no connection, which the server could not know.
+    if (!room) return isAnswer || this.#leave(value.room);
+    // Here from an earlier join, and asked anew.
+    if (!isAnswer && room !== this.#inUrl && !this.#resume.rooms.has(room.id)) return;
+    room._joined(value);
+    this.#saveSoon();
+    this.#pump();
+  }
+
+  #leave(room) {
+    this.#request({ type: "leave", room }).catch(() => {});
   }
 
   #joinByRequest(room) {
     const again = (error) => {
-      if (error.code === "lost" || this.#rooms.get(room.id) !== room) return;
+      if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
       this.emit("trouble", error);
       this.#joinLater(room, error.retryAfter ?? 2000);
     };
@@ -356,7 +525,7 @@ export class Client extends Emitter {
 
   #joinLater(room, pause) {
     const socket = this.#socket;
-    setTimeout(() => this.#socket === socket && this.#joinByRequest(room), pause);
+    setTimeout(() => this.#socket === socket && !room.joined && this.#joinByRequest(room), pause);
   }
 
   #refused(value) {
@@ -373,6 +542,10 @@ export class Client extends Emitter {
     }
     if (request) return request.reject(error);
     this.emit("trouble", error);
+    // Of the rooms that a resume named, the error does not say which.
+    if (value.id !== undefined && value.id === this.#resume.id) {
+      for (const id of this.#resume.rooms) if (this.#rooms.has(id)) this.#joinLater(this.#rooms.get(id), error.retryAfter ?? 2000);
+    }
     // The room of the URL could not be joined: again, by request.
     const room = this.#inUrl;
     if (value.id === undefined && room && !room.joined && error.code === "storage_unavailable") this.#joinLater(room, 2000);

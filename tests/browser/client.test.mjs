@@ -89,12 +89,12 @@ test("what never reached the server goes out once", async (t) => {
   assert.deepEqual(heard.map(({ key }) => key), sends.map(({ key }) => key));
 });
 
-test("what was stored and not acknowledged is found, and not sent again", async (t) => {
+test("what was stored and not acknowledged is sent again under its key, and not stored again", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const { client, room, heard } = await joined(t, line.base);
   line.losesDown = true;
-  // Equal bodies with their keys in another order, among those of others.
+  // Equal bodies, among those of others.
   const stored = [{ text: "same" }, { text: "same" }, { b: [1, { c: null }], a: 2 }].map((body) => room.send(body));
   await until("stored", async () => (await server.bodies("r1")).length === 3);
   await server.post("r1", { text: "same" });
@@ -108,25 +108,70 @@ test("what was stored and not acknowledged is found, and not sent again", async 
   assert.equal((await server.bodies("r1")).length, 6);
   await until("heard", () => heard.length === 6);
   assert.deepEqual(heard.map(({ seq, own }) => [seq, own]), [[1, true], [2, true], [3, true], [4, false], [5, true], [6, true]]);
-  assert.deepEqual(heard.map(({ key }) => key), [stored[0].key, stored[1].key, stored[2].key, undefined, lost[0].key, lost[1].key]);
+  assert.deepEqual(heard.slice(4).map(({ key }) => key), lost.map(({ key }) => key));
 });
 
-test("as long as the old socket is there, what it may bring is waited for", async (t) => {
+test("an old socket that is still there is replaced at once, by the same member; what it brings late is nothing new", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
+  const bob = await Member.join(server, "r1", "bob");
   const { client, room, heard } = await joined(t, line.base);
-  line.holdsUp = true;
-  const send = room.send({ text: "late" });
-  line.orphan();
-  line.holdsUp = false;
-  await until("back, and the old one is still there", () => client.state.phase === "open" && room.members.size === 2);
-  // Now the server reads what the old socket had said.
-  line.release();
-  assert.equal((await send.done).seq, 1);
-  await until("alone", () => room.members.size === 1);
-  await room.send({ text: "next" }).done;
-  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["late", "next"]);
-  assert.deepEqual(heard.map(({ key }) => key === send.key), [true, false]);
+  const { member } = client;
+  const events = [];
+  room.on("presence", (list) => events.push(...list));
+  for (let times = 1; times <= 3; times += 1) {
+    line.holdsUp = true;
+    const send = room.send({ text: `late ${times}` });
+    line.orphan();
+    line.holdsUp = false;
+    assert.equal((await send.done).seq, times);
+    line.release();
+    assert.equal(client.member, member);
+  }
+  await until("heard", () => heard.length === 3);
+  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["late 1", "late 2", "late 3"]);
+  assert.deepEqual([room.members.size, events], [2, []]);
+  const seen = bob.values.filter(({ type }) => type === "presence").flatMap(({ events }) => events).map(({ event }) => event);
+  assert.deepEqual(seen, ["join"]);
+});
+
+test("resumes after kill -9 as the same member, in all of its rooms; and again where the answer was lost", async (t) => {
+  const server = await Server.start(t);
+  let answers = 0;
+  /** Hears no second `welcome` on its socket, while there is none to be heard. */
+  class Deaf extends WebSocket {
+    set onmessage(hear) {
+      super.onmessage = (event) => {
+        const { type, id } = JSON.parse(event.data);
+        if (type === "welcome" && id !== undefined && (answers += 1) === 1) this.terminate();
+        else if (this.readyState === 1) hear(event);
+      };
+    }
+    get onmessage() {
+      return super.onmessage;
+    }
+  }
+  const { client, room, heard } = await joined(t, server.base, { WebSocket: Deaf });
+  const { member } = client;
+  const other = client.join("r2", { presence: "count" });
+  await until("both", () => other.joined);
+  await room.send("before").done;
+  await server.kill();
+  await until("lost", () => client.state.phase === "waiting");
+  const send = room.send("said while away");
+  await server.restart();
+  await server.post("r1", "of another");
+  // The next token is made, and does not arrive.
+  client.check();
+  await until("lost again", () => answers === 1 && client.state.phase === "waiting");
+  client.check();
+  await send.done;
+  assert.equal(answers, 2);
+  assert.equal(client.member, member);
+  await until("heard", () => heard.length === 3);
+  assert.deepEqual(heard.map(({ body, own }) => [body, own]), [["before", true], ["of another", false], ["said while away", true]]);
+  await until("in both", () => other.joined && room.joined);
+  assert.equal(other.count, 1);
 });
 
 test("where the log cannot show it, a person decides", async (t) => {
@@ -316,6 +361,92 @@ test("goes on after what it saw; a log that is another, or shorter, is a new one
     assert.equal(holes.at(-1).restart, restart);
     assert.equal(heard.at(-1).seq, joined.from);
   }
+});
+
+test("resumes by token and cursors, and sends again in order under the same keys", async (t) => {
+  const { client, room, heard, sockets } = await play(t);
+  const welcome = (session, more = {}) => ({ ...WELCOME, session, ...more });
+  sockets[0].hear(welcome("t1"), joinedAt(1, 1), message(1));
+  for (const text of ["a", "b", "c"]) room.send(text).done.catch(() => {});
+  const first = sockets[0].said.map(({ key, body }) => [key, body]);
+  assert.match(first[0][0], /^[0-9a-f]{24}-/);
+  sockets[0].hear({ type: "pong", session: "t2" });
+  for (let times = 1; times <= 2; times += 1) {
+    // The second time the answer with the next token was lost: the same token again.
+    sockets.at(-1).end();
+    client.check();
+    const socket = sockets.at(-1);
+    assert.equal(socket.url, "ws://h/chat/ws?name=ann");
+    socket.hear(welcome("other", { member: "m-9" }));
+    const { id, ...resume } = socket.said[0];
+    assert.deepEqual(resume, { type: "resume", session: "t2", cursors: { r1: { epoch: "e1", seq: 1, presence: "full" } } });
+    assert.equal(client.state.phase, "connecting");
+    if (times === 2) socket.hear(welcome("t3", { id }), joinedAt(2, 2), message(2, "a", "m-1"));
+  }
+  const { said } = sockets.at(-1);
+  assert.deepEqual(said.slice(1).map(({ key, body }) => [key, body]), first);
+  sockets.at(-1).hear({ type: "ack", id: said[1].id, room: "r1", seq: 2, at: 1, duplicate: true });
+  assert.equal(said.at(-1).body, "c");
+  assert.deepEqual([bodies(heard), client.member], [[1, "a"], "m-1"]);
+});
+
+test("a session that is gone: what was on its way fails, what was not goes out", async (t) => {
+  const { client, room, sockets } = await play(t);
+  sockets[0].hear({ ...WELCOME, session: "t1" }, joinedAt(0));
+  const sends = ["a", "b", "c"].map((text) => room.send(text).done.then(({ seq }) => seq, ({ code }) => code));
+  sockets[0].end();
+  client.check();
+  const { said } = sockets[1];
+  sockets[1].hear({ ...WELCOME, member: "m-5", session: "t2" });
+  sockets[1].hear({ type: "error", id: said[0].id, code: "not_resumable", message: "no longer kept" });
+  assert.deepEqual([client.member, said[1].type, said[1].after, said[1].epoch], ["m-5", "join", 0, "e1"]);
+  sockets[1].hear({ ...joinedAt(0), id: said[1].id });
+  assert.deepEqual(said.slice(2).map(({ body }) => body), ["c"]);
+  sockets[1].hear({ type: "ack", id: said[2].id, room: "r1", seq: 1, at: 1 });
+  assert.deepEqual(await Promise.all(sends), ["unknown_fate", "unknown_fate", 1]);
+});
+
+test("a join whose answer was lost is asked anew, with all it begins with", async (t) => {
+  const { client, room, heard, sockets } = await play(t);
+  sockets[0].hear({ ...WELCOME, session: "t1" });
+  sockets[0].end();
+  client.check();
+  const { said } = sockets[1];
+  sockets[1].hear({ ...WELCOME, session: "x" });
+  assert.deepEqual(said[0].cursors, {});
+  sockets[1].hear({ ...WELCOME, id: said[0].id, session: "t2" }, joinedAt(9), message(10));
+  assert.deepEqual(said.slice(1).map(({ type, last }) => [type, last]), [["leave", undefined], ["join", 50]]);
+  assert.deepEqual([room.joined, heard.length], [false, 0]);
+  sockets[1].hear({ ...joinedAt(9, 9), id: said[2].id }, message(9), message(10));
+  assert.deepEqual(bodies(heard), [9, 10]);
+});
+
+test("what is a week old is not sent by itself", async (t) => {
+  const { client, room, sockets, clock } = await play(t);
+  sockets[0].hear({ ...WELCOME, session: "t1" }, joinedAt(0));
+  sockets[0].end();
+  const old = room.send("old").done.catch(({ code }) => code);
+  clock.sleep(7 * 86_400_000 + 1);
+  room.send("new").done.catch(() => {});
+  client.check();
+  const { said } = sockets.at(-1);
+  sockets.at(-1).hear({ ...WELCOME, session: "x" });
+  sockets.at(-1).hear({ ...WELCOME, id: said[0].id, session: "t2" }, joinedAt(0));
+  assert.deepEqual(said.slice(1).map(({ body }) => body), ["new"]);
+  assert.equal(await old, "too_old");
+});
+
+test("who is away", async (t) => {
+  const { room, sockets } = await play(t);
+  const tell = (event) => sockets[0].hear({ type: "presence", room: "r1", count: 2, events: [{ event, member: "m-b", name: "bob" }] });
+  sockets[0].hear(WELCOME, joinedAt(0), { type: "members", room: "r1", count: 2, members: [{ member: "m-b", name: "bob", away: true }, { member: "m-1", name: "ann" }] });
+  assert.deepEqual([...room.away], ["m-b"]);
+  tell("back");
+  assert.deepEqual([[...room.away], room.members.get("m-b")], [[], "bob"]);
+  tell("away");
+  assert.deepEqual([...room.away], ["m-b"]);
+  tell("leave");
+  assert.deepEqual([[...room.away], room.members.size], [[], 1]);
 });
 
 test("sends no more at once than the server takes, and in order", async (t) => {

@@ -94,7 +94,7 @@ test("a log that began anew says so; what cannot be known fails, and is tried ag
   await server.restart();
   await server.post("lobby", { text: "of the new log" });
   await page.waitForSelector("#unsent .failed");
-  assert.match(await page.textContent("#unsent .failed .state"), /^Not sent: .*does not show whether.*Try again/);
+  assert.match(await page.textContent("#unsent .failed .state"), /^Not sent: .*whether this was stored is not known.*Try again/);
   await shows(page, ["of the old log", "of the new log"]);
   assert.equal(await page.textContent("#log .hole"), "Older messages are from before a restart and are gone.");
   await page.click("#unsent .failed button:text('Try again')");

@@ -41,12 +41,20 @@ export class Server {
   #arguments;
   #child;
   #gone;
+  /** The address to listen at. */
+  host = "127.0.0.1";
   port = 0;
   log = "";
 
   /** Starts one with a database of its own; it goes with the test `t`. */
   static async start(t, ...args) {
+    return Server.startAt(t, "127.0.0.1", ...args);
+  }
+
+  /** At another address than this machine's own. */
+  static async startAt(t, host, ...args) {
     const server = new Server();
+    server.host = host;
     server.#folder = await mkdtemp(path.join(tmpdir(), "racerd-browser-"));
     server.#arguments = args;
     t.after(async () => {
@@ -58,12 +66,12 @@ export class Server {
   }
 
   get base() {
-    return `http://127.0.0.1:${this.port}/`;
+    return `http://${this.host}:${this.port}/`;
   }
 
   /** On the same port and database as before. */
   async restart() {
-    const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", path.join(this.#folder, "racerd.db"), ...this.#arguments];
+    const args = ["serve", "--listen", `${this.host}:${this.port}`, "--data", path.join(this.#folder, "racerd.db"), ...this.#arguments];
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RACERD")));
     const child = spawn(process.env.RACERD, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
@@ -182,7 +190,11 @@ export async function relay(t, server) {
     const up = net.connect(server.port, "127.0.0.1");
     const pair = { client, up, held: [], isOrphan: false };
     pairs.add(pair);
-    client.on("data", (data) => (made.holdsUp ? pair.held.push(data) : up.write(data)));
+    client.on("data", (data) => {
+      if (!made.holdsUp) return up.write(data);
+      pair.held.push(data);
+      made.held += data.length;
+    });
     up.on("data", (data) => made.losesDown || client.write(data));
     const end = () => {
       if (pair.isOrphan) return;
@@ -198,6 +210,8 @@ export async function relay(t, server) {
     base: `http://127.0.0.1:${listener.address().port}/`,
     accepted: 0,
     holdsUp: false,
+    /** Bytes held so far. */
+    held: 0,
     losesDown: false,
     cut() {
       isCut = true;

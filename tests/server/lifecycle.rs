@@ -242,7 +242,7 @@ fn the_limit_of_open_files() {
     let folder = Folder::new();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 80; exec \"$@\"", "sh"]);
-    let serve = Server::command(&folder, "127.0.0.1:0", &[]);
+    let serve = Server::command(&folder, "127.0.0.1:0", &["--resume-within", "0s"]);
     command.arg(serve.get_program()).args(serve.get_args());
     let server = Server::start_as(folder, command);
     eventually("both limits in the log", || server.log().contains("max_connections=16 open_files=80"));
@@ -312,7 +312,9 @@ fn an_idle_connection_costs_little_memory() {
     // The test has ends of its own.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("as many as may be");
-    let server = Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn"]);
+    // What rooms keep in memory for who comes back has a bound of its own, and is none of this.
+    let server =
+        Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn", "--tail-bytes-total", "256KiB"]);
     let warm: Vec<Client> = (0..20).map(|_| server.member("warm", "x")).collect();
     drop(warm);
     let before = server.rss();

@@ -81,7 +81,7 @@ fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
 /// One who takes nothing for the write timeout is closed: with 4004 where there is still a way to say so.
 #[test]
 fn those_who_never_read_are_closed() {
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "1s"]);
+    let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "1s"]);
     let before = server.descriptors();
     let mut deaf: Vec<Raw> = (0..10)
         .map(|_| {
@@ -132,4 +132,67 @@ fn answers_that_are_not_read_hold_their_asker_back() {
     for _ in 0..50 {
         assert_eq!(deaf.next_of("history")["id"], 1);
     }
+}
+
+/// One of a room stops reading while 100 MB are said: that costs its queue, and no more; then it hears all of it.
+#[test]
+fn one_who_stops_reading_costs_its_queue_and_misses_nothing() {
+    const BODY: usize = 25_000;
+    const WARM: u64 = 400;
+    const COUNT: u64 = WARM + 4_000;
+    let members: usize = std::env::var("SLOW_MEMBERS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "10m", "--durability", "normal"]);
+    let mut deaf = server.raw();
+    deaf.upgrade("/rooms/slow/ws?name=deaf&presence=off");
+    let readers: Vec<_> = (0..members)
+        .map(|_| {
+            let mut raw = server.raw();
+            raw.upgrade("/rooms/slow/ws?presence=off");
+            std::thread::spawn(move || {
+                // Only the bytes are counted: the others are to be quick.
+                let (mut heard, mut buffer) = (0, vec![0; 1 << 16]);
+                while heard < COUNT as usize * BODY {
+                    heard += std::io::Read::read(&mut raw.stream, &mut buffer).expect("it stays open");
+                }
+            })
+        })
+        .collect();
+    eventually("all in", || server.members("slow") == members as u64 + 1);
+    let mut publisher = server.client("/rooms/slow/ws?presence=off");
+    let body = "x".repeat(BODY);
+    let mut publish = |from: u64, upto: u64| {
+        for burst in (from..upto).step_by(20) {
+            for id in burst..burst + 20 {
+                publisher.send(json!({"type": "send", "id": id, "body": body}));
+            }
+            for _ in 0..20 {
+                publisher.next_of("ack");
+            }
+        }
+    };
+    let next = |deaf: &mut Raw| loop {
+        let value = deaf.frame().expect("it stays open").json();
+        match value["type"].as_str().unwrap_or_default() {
+            "message" => return value["seq"].as_u64().expect("a seq"),
+            "gap" | "error" | "bye" => panic!("{value}"),
+            _ => {}
+        }
+    };
+    // What the log and everyone's queues take at such a pace, while all read.
+    std::thread::scope(|scope| {
+        scope.spawn(|| (1..=WARM).for_each(|seq| assert_eq!(next(&mut deaf), seq)));
+        publish(0, WARM);
+    });
+    let before = server.rss();
+    publish(WARM, COUNT);
+    let grown = server.rss().saturating_sub(before);
+    println!(
+        "{members} members read {} MB; one did not: {grown} bytes more",
+        (COUNT - WARM) as usize * BODY / 1_000_000
+    );
+    assert!(grown < 2 << 20, "grew by {grown} bytes");
+    for seq in WARM + 1..=COUNT {
+        assert_eq!(next(&mut deaf), seq, "each once, in order");
+    }
+    readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
 }

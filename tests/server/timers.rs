@@ -131,8 +131,16 @@ pub fn narrow(server: &Server, bytes: usize) -> Raw {
 /// History goes to one who reads slowly and answers pings where it reads them: it stays. One who reads nothing does not.
 #[test]
 fn slow_is_not_dead() {
-    let server =
-        Server::start(&["--ping-period", "300ms", "--pong-wait", "3s", "--write-wait", "3s", "--request-rate", "0"]);
+    let server = Server::without_grace(&[
+        "--ping-period",
+        "300ms",
+        "--pong-wait",
+        "3s",
+        "--write-wait",
+        "3s",
+        "--request-rate",
+        "0",
+    ]);
     let mut writer = server.member("slow", "writer");
     for id in 1..=100 {
         writer.say(id, json!("x".repeat(4000)));

@@ -48,6 +48,14 @@ export const memory = {
   get members() {
     return texts(read("sessionStorage", "members", []));
   },
+  /** The session of this tab, as the connection wants it kept. Not over the tab's end, and not for other tabs. */
+  get session() {
+    return read("sessionStorage", "session", {});
+  },
+  set session(saved) {
+    write("sessionStorage", "session", saved);
+  },
+
   become(member) {
     write("sessionStorage", "members", [member, ...this.members.filter((other) => other !== member)].slice(0, MOST_MEMBERS));
   },

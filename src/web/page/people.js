@@ -44,11 +44,16 @@ export class People {
   }
 
   #showMembers() {
-    const { members, count: number } = this.#room;
+    const { members, away, count: number } = this.#room;
     const known = [...members].sort(([, a], [, b]) => a.localeCompare(b));
     const rows = known.map(([member, name]) => {
       const made = element("li", {}, nameNode(name));
       if (member === this.#client.member) made.append(" ", element("span", { class: "you" }, "you"));
+      // Greyed for the eye, and in words for all.
+      if (away.has(member)) {
+        made.className = "away";
+        made.append(" ", element("span", { class: "state" }, "away"));
+      }
       return made;
     });
     $("people").querySelector("ul").replaceChildren(...rows);
@@ -64,8 +69,9 @@ export class People {
   #changed(events) {
     for (const { event, member, name } of events) {
       if (member === this.#client.member) continue;
-      if (event === "leave") this.#stopped(member);
-      else if (this.#before.delete(name) && Date.now() - this.#lostAt < RETURN) continue;
+      if (event === "leave" || event === "away") this.#stopped(member);
+      if (event === "away" || event === "back") continue;
+      if (event === "join" && this.#before.delete(name) && Date.now() - this.#lostAt < RETURN) continue;
       // By name: who comes back after a loss is another member.
       const earlier = this.#changes.get(name);
       if (earlier && earlier !== event) this.#changes.delete(name);

@@ -17,6 +17,8 @@ const FAULT_SHOWN = 8000;
 /** What is spoken to a screen reader comes together for so long. */
 const SPOKEN_TOGETHER = 1000;
 
+const SESSION = { load: () => memory.session, save: (saved) => void (memory.session = saved) };
+
 const $ = (id) => document.getElementById(id);
 
 export class RoomView {
@@ -45,7 +47,7 @@ export class RoomView {
     $("room-title").firstElementChild.textContent = id;
     document.querySelector("#people .me bdi").textContent = name;
     for (const emptied of ["unsent", "typing", "text-fault", "spoken"]) $(emptied).replaceChildren();
-    this.#client = connect({ base, name, formerly: memory.members });
+    this.#client = connect({ base, name, formerly: memory.members, store: SESSION });
     this.#log = new Log({
       scroller: $("scroller"),
       list: $("log"),
@@ -64,6 +66,7 @@ export class RoomView {
     this.#room.on("live", () => this.#live());
     this.#room.on("message", (message) => this.#message(message));
     this.#room.on("hole", (hole) => this.#hole(hole));
+    this.#room.on("unsent", (send) => this.#showUnsent(send));
     this.#room.on("lagging", () => this.#fault("Catching up with a lot of messages…", "quiet"));
     this.#prepareComposer();
     this.#showTitle();
@@ -74,6 +77,11 @@ export class RoomView {
   check() {
     this.#client.check();
     if (this.#log.isAtEnd) this.#read();
+  }
+
+  /** The page may be gone in a moment. */
+  save() {
+    this.#client.save();
   }
 
   stop() {
@@ -101,8 +109,7 @@ export class RoomView {
   }
 
   #message(message) {
-    if (message.key) this.#unsent.get(message.key)?.remove();
-    this.#unsent.delete(message.key);
+    this.#sweep();
     const isNews = this.#caughtUp && !message.own;
     this.#log.append(message, isNews);
     if (this.#isEmpty) this.#showBeginning(false);
@@ -114,7 +121,17 @@ export class RoomView {
     this.#speak(`${message.from.name}: ${plain(message.body)}`);
   }
 
+  /** Takes away what is acknowledged and stands in the log by now. */
+  #sweep() {
+    for (const [key, { made, seq }] of this.#unsent) {
+      if (!(seq <= this.#room.cursor)) continue;
+      made.remove();
+      this.#unsent.delete(key);
+    }
+  }
+
   #hole({ after, from, restart }) {
+    this.#sweep();
     if (restart) {
       this.#oldest = null;
       this.#log.note("hole", "Older messages are from before a restart and are gone.");
@@ -237,13 +254,22 @@ export class RoomView {
   }
 
   #send(body) {
-    const { key, done } = this.#room.send(body);
+    this.#showUnsent({ ...this.#room.send(body), body });
+  }
+
+  /** What is not acknowledged, below the log. */
+  #showUnsent({ key, done, body }) {
     const state = element("p", { class: "state" }, "Sending…");
     const made = element("li", { class: "message own sending" }, bodyNode(body), state);
-    this.#unsent.set(key, made);
+    const entry = { made, seq: undefined };
+    this.#unsent.set(key, entry);
     $("unsent").append(made);
     this.#log.toEnd();
-    done.catch((error) => {
+    const stored = ({ seq }) => {
+      entry.seq = seq;
+      this.#sweep();
+    };
+    done.then(stored, (error) => {
       if (error.code === "closed") return;
       made.classList.replace("sending", "failed");
       const again = element("button", { type: "button", class: "link" }, "Try again");
@@ -251,6 +277,7 @@ export class RoomView {
       const away = () => {
         made.remove();
         this.#unsent.delete(key);
+        this.#room.forget(key);
         $("text").focus();
       };
       again.onclick = () => {

@@ -1,6 +1,6 @@
 // What all of racerd.js shares: events and errors.
 
-/** A request that the server refused, or that was lost. `code` is the protocol's, or `lost`, `unknown_fate`, `closed`. */
+/** A request that the server refused, or that was lost. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `closed`. */
 export class RacerdError extends Error {
   constructor(code, message, more = {}) {
     super(message);

@@ -1,24 +1,14 @@
 // One room as a client of racerd knows it: what it has seen of the log, who is there, and what is to be said. Sockets and
 // requests are the client's (racerd.js); it hands in what came, and what may be done on the wire.
 //
-// Sending again after a loss. The server has no sessions yet: a key counts for the socket it came by, so a second try
-// over a new socket could be stored twice. What was on its way when the socket went was stored or not; the log knows.
-// So the room is joined again after the last seq that was seen, and what is caught up is searched for one's own:
-// written by a member that this client was, with the same body, in the order of sending. Found is sent. Not found is
-// sent again, but only when nothing of the old socket can come any more:
-//   - the members' list does not have the old member (as long as it has, the server may still read the old socket);
-//     in a room that tells counts only this cannot be seen;
-//   - and SETTLE more has passed, in which the store commits what the server had taken already.
-// A log that does not reach back (`recovered: false`) proves nothing: then the send fails, and a person decides.
-// What stays open: a commit that takes longer than SETTLE, or an old socket that outlives OLD_SOCKET, gives a double.
+// Sending again after a loss. A key counts for the session, over all its sockets: so what was not acknowledged goes out
+// again under the same key once the session is resumed, and the server stores it once. Where the session cannot be
+// resumed, whether it was stored is not known: then it fails, and a person decides. What never went out is sent then, too.
 
 import { Emitter, RacerdError } from "./events.js";
 
-// In milliseconds.
-/** Time for the store to commit what the server took from a socket that is gone. */
-const SETTLE = 500;
-/** How long an old socket of ours is waited for to be gone. */
-const OLD_SOCKET = 5_000;
+/** What was said so long ago, in milliseconds, is not sent any more by itself: nobody waits for it. */
+const TOO_OLD = 7 * 86_400_000;
 
 /**
  * A room that one is in. Its events:
@@ -29,7 +19,8 @@ const OLD_SOCKET = 5_000;
  *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
  *               and seqs begin anew
  *   `members`   the list changed: see `members`, `count`
- *   `presence`  [{event: "join"|"leave", member, name}]: who came and went just now
+ *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]: who came and went just now
+ *   `unsent`    {key, body, done}: said before a reload, and not acknowledged then; as if it was sent now
  *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost, one is in no room
  */
 export class Room extends Emitter {
@@ -40,21 +31,19 @@ export class Room extends Emitter {
   epoch = null;
   /** @type {Map<string, string>} who is here, by member; empty where only the count is told */
   members = new Map();
+  /** @type {Set<string>} of those, whose connection is lost at the moment */
+  away = new Set();
   count = 0;
 
   #options;
   #client;
   #wire;
-  /** What is not acknowledged, in order: {key, body, resolve, reject, fate: "queued"|"flying"|"unsure"}. */
+  /** A join was asked for, and not answered. */
+  #isAsked = false;
+  /** What is not acknowledged, in order: {key, body, at, resolve, reject, fate: "queued"|"flying"|"unsure"}. */
   #outbox = [];
   #head = 0;
   #live = false;
-  #joinedAt = 0;
-  /** The members' list came, and it is one of names. */
-  #named = false;
-  /** When it was first seen that none of our old members is here. */
-  #goneAt = null;
-  #settling = null;
   /** The keys of what is acknowledged and not heard yet, by seq: the ack comes first. */
   #acknowledgedKeys = new Map();
 
@@ -72,11 +61,23 @@ export class Room extends Emitter {
    * @returns {{key: string, done: Promise<{seq: number, at: number}>}} `done` resolves with the acknowledgement
    */
   send(body) {
-    const send = { key: this.#wire.key(), body, fate: "queued" };
+    const entry = { key: this.#wire.key(), room: this.id, body, at: Date.now() };
+    this.#wire.keep(entry);
+    const made = this.#put(entry, "queued");
+    this.#wire.pump();
+    return made;
+  }
+
+  #put({ key, body, at }, fate) {
+    const send = { key, body, at, fate };
     const done = new Promise((resolve, reject) => Object.assign(send, { resolve, reject }));
     this.#outbox.push(send);
-    this.#wire.pump();
-    return { key: send.key, done };
+    return { key, done };
+  }
+
+  /** A send that failed is not wanted any more: it would come back with a reload. */
+  forget(key) {
+    this.#wire.drop(key);
   }
 
   /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
@@ -105,6 +106,7 @@ export class Room extends Emitter {
   /** Leaves for good. */
   leave() {
     this.#wire.tell({ type: "leave", room: this.id });
+    for (const { key } of this.#outbox) this.#wire.drop(key);
     this._abandon();
     this.#wire.forget();
   }
@@ -118,66 +120,101 @@ export class Room extends Emitter {
     return presence === "full" ? begin : { ...begin, presence };
   }
 
+  /** Where it goes on, as a resume says it; null if it begins. */
+  _place() {
+    const { last, presence } = this.#options;
+    if (this.cursor !== null) return { epoch: this.epoch, seq: this.cursor, presence };
+    // Over a reload: as much as one wants to begin with is heard again.
+    const kept = this.#wire.place();
+    return kept ? { epoch: kept.epoch, seq: Math.max(0, kept.seq - last), presence } : null;
+  }
+
+  /** A join is asked for. Was one before that nobody answered? Then the server may think that one is here. */
+  _ask() {
+    const before = this.#isAsked;
+    this.#isAsked = true;
+    return before;
+  }
+
+  /** What waits to be sent, as an outbox keeps it. */
+  _entries() {
+    return this.#outbox.map(({ key, body, at }) => ({ key, room: this.id, body, at }));
+  }
+
+  /** From before a reload, and before all that was said since. Whether it was stored is open. */
+  _restore(entries) {
+    const since = this.#outbox.splice(0);
+    for (const entry of entries) {
+      const made = this.#put(entry, "unsure");
+      made.done.catch(() => {});
+      this.emit("unsent", { ...made, body: entry.body });
+    }
+    this.#outbox.push(...since);
+  }
+
+  /** The session goes on: under its keys all may be sent again. */
+  _resumed() {
+    for (const send of this.#outbox) send.fate = "queued";
+    this.#giveUp((send) => send.at < Date.now() - TOO_OLD, "too_old", "it is more than a week old");
+  }
+
+  /** Another session: its keys say nothing of what was sent before. */
+  _begun() {
+    this.#giveUp((send) => send.fate === "unsure", "unknown_fate", "the connection was lost, and whether this was stored is not known");
+    this._resumed();
+  }
+
+  #giveUp(which, code, text) {
+    const given = this.#outbox.filter(which);
+    this.#outbox = this.#outbox.filter((send) => !which(send));
+    for (const send of given) send.reject(new RacerdError(code, text));
+  }
+
   _joined({ epoch, head, from, recovered, members }) {
     const again = this.cursor !== null;
     const restart = again && (epoch !== this.epoch || (!recovered && from <= this.cursor));
     const after = this.cursor;
     this.joined = true;
+    this.#isAsked = false;
     this.#live = false;
-    this.#named = false;
     this.#head = head;
-    this.#joinedAt = Date.now();
-    this.#goneAt = null;
     this.epoch = epoch;
     this.cursor = from - 1;
     this.count = members;
     this.emit("joined", { again, recovered, from, head });
     if (restart) this.emit("hole", { after: 0, from, restart: true });
     else if (again && from > after + 1) this.emit("hole", { after, from, restart: false });
-    if (!recovered) this.#giveUpUnsure();
     this.#progress();
   }
 
-  _message(message) {
-    const { seq, at, from, body } = message;
-    if (seq <= this.cursor) return;
+  _message({ seq, at, from, body }) {
+    if (!this.joined || seq <= this.cursor) return;
     if (seq > this.cursor + 1) this._gap({ after: this.cursor, from: seq });
     this.cursor = seq;
-    const own = this.#client.formerly.has(from.member);
-    const key = own ? this.#settled(message) : undefined;
-    this.emit("message", { seq, at, from, body, own, key });
-    this.#progress();
-  }
-
-  /** What of the outbox this message is, if it is one whose fate was open; it is stored then. */
-  #settled({ seq, at, body }) {
-    const index = this.#outbox.findIndex((send) => send.fate === "unsure" && isEqual(send.body, body));
-    if (index >= 0) {
-      const [send] = this.#outbox.splice(index, 1);
-      send.resolve({ seq, at });
-      return send.key;
-    }
     const key = this.#acknowledgedKeys.get(seq);
     this.#acknowledgedKeys.delete(seq);
-    return key;
+    this.emit("message", { seq, at, from, body, own: this.#client.formerly.has(from.member), key });
+    this.#progress();
   }
 
   _acknowledged(send, { seq, at }) {
     this.#outbox = this.#outbox.filter((other) => other !== send);
+    this.#wire.drop(send.key);
     if (seq > this.cursor) this.#acknowledgedKeys.set(seq, send.key);
     send.resolve({ seq, at });
   }
 
   _refused(send, error) {
-    // Not stored, or perhaps stored: the same key is harmless over the same socket.
+    // Not stored, or perhaps stored: the same key is harmless.
     if (error.code === "rate_limited" || error.code === "storage_unavailable") return void (send.fate = "queued");
     this.#outbox = this.#outbox.filter((other) => other !== send);
+    this.#wire.drop(send.key);
     send.reject(error);
   }
 
-  /** May something be sent? Nothing overtakes what is unsure. */
+  /** May something be sent? */
   _hasSend() {
-    return this.joined && this.#outbox.find((send) => send.fate !== "flying")?.fate === "queued";
+    return this.joined && this.#outbox.some((send) => send.fate === "queued");
   }
 
   /** The next to be sent, which then is under way. Only where `_hasSend`. */
@@ -189,7 +226,6 @@ export class Room extends Emitter {
 
   _lost() {
     for (const send of this.#outbox) if (send.fate === "flying") send.fate = "unsure";
-    clearTimeout(this.#settling);
     this.#acknowledgedKeys.clear();
     if (!this.joined) return;
     this.joined = false;
@@ -197,76 +233,48 @@ export class Room extends Emitter {
   }
 
   _abandon() {
-    clearTimeout(this.#settling);
     this.joined = false;
     const closed = new RacerdError("closed", "the room was left before this was acknowledged");
     for (const send of this.#outbox.splice(0)) send.reject(closed);
   }
 
   _gap({ after, from }) {
+    if (!this.joined || from <= this.cursor + 1) return;
     this.emit("hole", { after, from, restart: false });
     this.cursor = Math.max(this.cursor, from - 1);
     this.#progress();
   }
 
-  _members({ count, members, more }) {
+  _members({ count, members }) {
+    if (!this.joined) return;
     this.members = new Map(members.map(({ member, name }) => [member, name]));
+    this.away = new Set(members.filter(({ away }) => away).map(({ member }) => member));
     this.count = count;
-    this.#named = !more;
     this.emit("members");
-    this.#progress();
   }
 
   _presence({ count, events }) {
+    if (!this.joined) return;
     this.count = count;
     for (const { event, member, name } of events) {
       if (event === "leave") this.members.delete(member);
       else this.members.set(member, name);
+      if (event === "away") this.away.add(member);
+      else this.away.delete(member);
     }
     // A room that grew large tells counts only, and the names would no longer be true.
     if (events.length === 0 && this.members.size !== count) {
       this.members.clear();
-      this.#named = false;
+      this.away.clear();
     }
     if (events.length > 0) this.emit("presence", events);
     this.emit("members");
-    this.#progress();
   }
 
-  /** Something changed on the way from `joined` to live, and to the end of what is unsure. */
+  /** Is all here that was said before one came? */
   #progress() {
-    if (!this.joined || this.cursor < this.#head) return;
-    if (!this.#live) {
-      this.#live = true;
-      this.emit("live");
-    }
-    if (!this.#outbox.some((send) => send.fate === "unsure")) return;
-    const isThere = (member) => member !== this.#client.member && this.members.has(member);
-    const isGone = this.#named && ![...this.#client.formerly].some(isThere);
-    if (isGone) this.#goneAt ??= Date.now();
-    const due = isGone ? this.#goneAt + SETTLE : this.#joinedAt + OLD_SOCKET;
-    clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => this.#sendUnsure(), due - Date.now());
+    if (this.#live || !this.joined || this.cursor < this.#head) return;
+    this.#live = true;
+    this.emit("live");
   }
-
-  #sendUnsure() {
-    for (const send of this.#outbox) if (send.fate === "unsure") send.fate = "queued";
-    this.#wire.pump();
-  }
-
-  #giveUpUnsure() {
-    const unsure = this.#outbox.filter((send) => send.fate === "unsure");
-    this.#outbox = this.#outbox.filter((send) => send.fate !== "unsure");
-    const error = new RacerdError("unknown_fate", "the connection was lost, and the server's log does not show whether this was stored");
-    for (const send of unsure) send.reject(error);
-  }
-}
-
-/** Are two JSON values the same? */
-function isEqual(a, b) {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && isEqual(a[key], b[key]));
 }
