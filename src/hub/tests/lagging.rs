@@ -1,6 +1,7 @@
 //! Slow members: full, then lagging, then the log, then live again.
 
 use super::clients::Heard;
+use super::store::Fate;
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubLimits, Start};
 use crate::store::{Page, Span, StoreEvent};
@@ -262,4 +263,34 @@ fn a_message_larger_than_a_page_is_read_once() {
     world.end_turn();
     world.settle();
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
+}
+
+#[test]
+fn a_gap_reaches_as_far_as_the_head_that_is_known() {
+    let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
+    let (_, slow) = fast_and_slow(&mut world, 1);
+    say(&mut world, 1);
+    say(&mut world, 3);
+    // Stored, though nobody was told: the known head stays at 4. Then the log keeps the last two alone.
+    for _ in 0..4 {
+        world.publish(&room("r"));
+    }
+    world.ask();
+    for _ in 0..4 {
+        world.decide(Fate::Unsure);
+        world.decided();
+    }
+    world.end_turn();
+    world.store.log.prune(&room("r"), 7);
+    world.settle();
+    assert!(world.heard(slow).contains(&Heard::Gap { room: room("r"), after: 1, from: 5 }));
+    let late = world.open();
+    world.join(late, &room("r"), Start::After { seq: Seq(4), epoch: None });
+    world.settle();
+    world.set_queue(slow, 100);
+    say(&mut world, 1);
+    world.settle();
+    assert!(world.heard(slow).contains(&Heard::Gap { room: room("r"), after: 4, from: 7 }));
+    assert_eq!(world.seqs(slow, &room("r")), [1, 7, 8, 9]);
+    assert_eq!(world.seqs(late, &room("r")), [7, 8, 9]);
 }
