@@ -193,9 +193,7 @@ impl Hub {
     /// A read of the room's own was answered: it is kept for whoever wants it, and everyone who waited goes on.
     pub(super) fn handle_room_page(&mut self, page: Page, clients: &mut impl Clients) {
         let room_id = page.room;
-        // Else it is an answer to a room of this id that is gone.
-        let is_its = |room: &&mut Room| cfg!(bug = "answer-for-a-gone-room") || room.ticket() == page.ticket;
-        let Some(room) = self.rooms.get_mut(&room_id).filter(is_its) else { return };
+        let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
         room.reading = false;
         // Only a read that was asked since the room is here tells its head: no commit before that is missing in it.
         if !room.head_known {

@@ -219,7 +219,7 @@ impl Hub {
         for (key, session) in &self.sessions {
             for membership in &session.rooms {
                 memberships += 1;
-                let room = self.rooms.get(&membership.room).ok_or(format!("{} is gone", membership.room))?;
+                let room = self.rooms.get(&membership.room).ok_or_else(|| format!("{} is gone", membership.room))?;
                 let member = room.members.get(membership.slot as usize).ok_or("a slot beyond the members")?;
                 if member.session as usize != key || member.client != session.client {
                     return Err(format!("slot {} of {} is another's", membership.slot, room.id));

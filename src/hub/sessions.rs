@@ -216,7 +216,7 @@ impl Hub {
             self.absences.until.insert((until, key));
         }
         while self.absences.len() > self.limits.detached_max {
-            let Some((_, oldest)) = self.absences.until.first().copied() else { break };
+            let Some((_, oldest)) = self.absences.until.pop_first() else { break };
             self.park(oldest);
         }
     }
@@ -255,7 +255,7 @@ impl Hub {
         session.generation = generation;
         let before = std::mem::replace(&mut session.client, client);
         let was_shown_away = session.is_shown_away();
-        if let Some(absence) = session.absence.take() {
+        if let Some(absence) = session.absence.take().filter(|_| !cfg!(bug = "timer-for-the-next-owner")) {
             self.absences.forget(key, &absence);
         }
         self.give_up_joins(key);
@@ -335,6 +335,7 @@ impl Hub {
             self.tell_rooms(key, PresenceKind::Away);
         }
         while let Some((_, key)) = self.absences.until.first().copied().filter(|(until, _)| *until <= now) {
+            self.absences.until.pop_first();
             self.park(key);
         }
     }

@@ -73,6 +73,10 @@ impl Agenda {
         self.heap.push(Reverse((time, self.count, event)));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     pub fn pop(&mut self) -> Option<(Micros, Event)> {
         self.heap.pop().map(|Reverse((time, _, event))| (time, event))
     }

@@ -1,11 +1,9 @@
 //! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
 //! (5) queues keep within their bounds and the account of memory is what is held.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use racerd::engine::Engine;
 use racerd::engine::chat::Chat;
-use racerd::types::SessionId;
+use racerd::types::{RoomId, SessionId};
 
 use super::limits::{ENVELOPE, Limits};
 use super::scene::{Checked, violation};
@@ -16,8 +14,8 @@ const MEMORY: &str = "5: queues keep within their bounds";
 
 #[derive(Default)]
 pub struct Bounds {
-    /// The generation of each session's token, as it was after the last turn.
-    generations: BTreeMap<SessionId, u32>,
+    /// The session in each slot, and the generation of its token, as they were after the last turn.
+    generations: Vec<Option<(SessionId, u32)>>,
 }
 
 impl Bounds {
@@ -50,17 +48,24 @@ impl Bounds {
             );
             return violation(ROOMS, text);
         }
-        let mut rooms = BTreeSet::new();
-        let mut generations = BTreeMap::new();
-        for (_, session) in hub.sessions() {
-            rooms.extend(session.rooms());
+        let mut rooms: Vec<&RoomId> = Vec::new();
+        let mut generations = Vec::new();
+        for (key, session) in hub.sessions() {
+            for room in session.rooms() {
+                if !rooms.contains(&room) {
+                    rooms.push(room);
+                }
+            }
             if session.rooms().count() > limits.rooms_per_session {
                 return violation(ROOMS, format!("{} is in too many rooms", session.member));
             }
-            if self.generations.get(&session.id).is_some_and(|before| *before > session.generation) {
+            let key = key as usize;
+            let before = self.generations.get(key).copied().flatten();
+            if before.is_some_and(|(id, generation)| id == session.id && generation > session.generation) {
                 return violation(ROOMS, format!("{} came back with an older token", session.member));
             }
-            generations.insert(session.id, session.generation);
+            generations.resize(generations.len().max(key + 1), None);
+            generations[key] = Some((session.id, session.generation));
         }
         self.generations = generations;
         if rooms.len() != hub.room_count() {

@@ -2,9 +2,9 @@
 //! with a simulated network, a simulated store and many clients that use the real protocol, all from one number. No
 //! socket, no thread, no sleeping. What it checks after each step is in `model`, `client::view`, `bounds` and `world`.
 //!
-//!     cargo test --test simulation                                     its share of `cargo test`
-//!     cargo test --test simulation -- --seeds 1200 --actions 1000      so many seeds, so many client actions each
-//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds
+//!     cargo test --test simulation                                     its share of `cargo test`: a few seeds
+//!     cargo test --test simulation -- --full                           its share of `tests/run`: a million client actions
+//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds; `--actions`: so many in each
 //!     cargo test --test simulation -- --seed 17                        one seed; if it fails, how it came to that
 //!     cargo test --test simulation -- --seed 17 --trace                everything that it did
 //!
@@ -31,6 +31,8 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use arguments::Arguments;
@@ -86,30 +88,63 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// Runs all the seeds, as many at a time as there are cores: each is a world of its own. What happened in them, or the
+/// first seed that was found to fail.
+fn run_all(arguments: &Arguments) -> Result<Tally, u64> {
+    let end = arguments.from + arguments.seeds;
+    let (next, failed) = (AtomicU64::new(arguments.from), AtomicU64::new(u64::MAX));
+    let work = || {
+        let mut tally = Tally::default();
+        while failed.load(Relaxed) == u64::MAX {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= end {
+                break;
+            }
+            let outcome = judged(Plan { seed, actions: arguments.actions, lines: 0 });
+            tally.add(&outcome.tally);
+            if outcome.violation.is_some() {
+                failed.fetch_min(seed, Relaxed);
+            }
+        }
+        tally
+    };
+    let mut total = Tally::default();
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+        total.add(&work());
+        for other in others {
+            total.add(&other.join().expect("what panics in a run is caught there"));
+        }
+    });
+    match failed.into_inner() {
+        u64::MAX => Ok(total),
+        seed => Err(seed),
+    }
+}
+
 fn many(arguments: &Arguments) -> ExitCode {
     let begun = Instant::now();
-    let mut tally = Tally::default();
-    for seed in arguments.from..arguments.from + arguments.seeds {
-        let outcome = judged(Plan { seed, actions: arguments.actions, lines: 0 });
-        if outcome.violation.is_some() {
+    let tally = match run_all(arguments) {
+        Ok(tally) => tally,
+        Err(seed) => {
             fail(seed, arguments.actions);
             return ExitCode::FAILURE;
         }
-        tally.add(&outcome.tally);
-    }
+    };
     let seconds = begun.elapsed().as_secs_f64();
     print(&tally);
     let (seeds, actions) = (arguments.seeds, tally.actions);
     println!("{seeds} seeds, {actions} client actions in {seconds:.1} s: {:.0} a second", actions as f64 / seconds);
-    if !arguments.must_see_all {
-        return ExitCode::SUCCESS;
-    }
     for (seed, actions) in [(1, 300), (2, 300), (3, 300)] {
         let hashes = [0, usize::MAX].map(|lines| judged(Plan { seed, actions, lines }).hash);
         if hashes[0] != hashes[1] {
             println!("seed {seed} does not run the same way twice");
             return ExitCode::FAILURE;
         }
+    }
+    if !arguments.must_see_all {
+        return ExitCode::SUCCESS;
     }
     let unseen: Vec<&str> =
         tally.entries().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();

@@ -176,7 +176,9 @@ impl Store {
         if self.is_full || scene.random.chance(faults.fails) {
             scene.tally.commits_failed += 1;
             scene.trace.line(scene.now, "store", || format!("{} writes fail", batch.len()));
-            self.refuse(batch, scene);
+            // Full, it may be that the database has the size that it may have: that is known before anything is stored.
+            let outcome = if self.is_full && scene.random.coin() { Outcome::Full } else { Outcome::Unavailable };
+            self.refuse(batch, &outcome, scene);
         } else {
             let is_unsure = scene.random.chance(faults.unsure);
             self.write(batch, is_unsure, scene)?;
@@ -192,7 +194,7 @@ impl Store {
             scene.tally.commits_unsure += 1;
             // What it says of a claim holds: the row is still there.
             let (claims, writes) = batch.into_iter().partition(|write| matches!(write, StoreRequest::Claim(_)));
-            self.refuse(claims, scene);
+            self.refuse(claims, &Outcome::Unavailable, scene);
             batch = writes;
         }
         self.disk.log.answer(&mut batch, &mut events);
@@ -221,7 +223,7 @@ impl Store {
         Ok(())
     }
 
-    fn refuse(&mut self, batch: Vec<StoreRequest>, scene: &mut Scene) {
+    fn refuse(&mut self, batch: Vec<StoreRequest>, outcome: &Outcome, scene: &mut Scene) {
         let mut appended = Vec::new();
         for write in batch {
             match write {
@@ -229,7 +231,7 @@ impl Store {
                     ticket: append.ticket,
                     room: append.room,
                     bytes: append.body.len(),
-                    outcome: Outcome::Unavailable,
+                    outcome: outcome.clone(),
                 }),
                 StoreRequest::Claim(claim) => {
                     scene.tally.claims_failed += 1;

@@ -149,7 +149,8 @@ impl World {
         // Something may have been stored that nobody was told of; the next message shows it.
         self.publish()?;
         self.until(until, |world| world.is_settled())?;
-        self.compare_rosters()
+        // A large room says how many are here once a second, so that what one has of it by name may be older.
+        self.until(until, |world| world.compare_rosters())
     }
 
     /// Everyone goes.
@@ -164,10 +165,11 @@ impl World {
     fn until(&mut self, time: Micros, mut is_so: impl FnMut(&World) -> Checked) -> Checked {
         let mut next_look = 0;
         loop {
-            if self.scene.now >= next_look {
+            let is_last = self.scene.now > time || self.scene.agenda.is_empty();
+            if is_last || self.scene.now >= next_look {
                 match is_so(self) {
                     Ok(()) => return Ok(()),
-                    Err(fault) if self.scene.now > time => return Err(fault),
+                    Err(fault) if is_last => return Err(fault),
                     Err(_) => next_look = self.scene.now + 50 * MILLISECOND,
                 }
             }

@@ -11,6 +11,8 @@ use crate::protocol::client::{Bounds, parse};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
 use crate::types::{Author, ConnId, MemberId, Name, SessionId};
+#[cfg(bug = "ack-before-commit")]
+use crate::types::{RoomId, Seq};
 use crate::ws::code;
 
 impl Chat {
@@ -69,6 +71,8 @@ impl Chat {
                 let room = room(named)?;
                 let bytes = body.len();
                 let at = net.now().wall;
+                #[cfg(bug = "ack-before-commit")]
+                self.acknowledge_early(net, conn, session, id, &room);
                 self.hub.handle_send(session, id, room, key, body, at).map_err(hub_error)?;
                 self.expect(bytes);
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
@@ -178,6 +182,17 @@ impl Chat {
         let origin = CrossOrigin::of(headers, &self.access.origins)?;
         net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
         Some(origin)
+    }
+
+    /// Acknowledges what the store has not decided, with the seq that it will have if all goes well.
+    #[cfg(bug = "ack-before-commit")]
+    fn acknowledge_early(&mut self, net: &mut Connections, conn: ConnId, session: u32, id: Option<u64>, room: &RoomId) {
+        let at = net.now().wall;
+        let Some(open) = net.get(conn).and_then(|c| c.open()) else { return };
+        let waiting = u64::from(open.in_flight);
+        let Some(head) = self.hub.heads(session).find_map(|(r, head)| (r == room).then_some(head)) else { return };
+        let seq = Seq(head.0 + waiting + 1);
+        self.tell(net, conn, "ack", |out| server::ack(out, id, room, seq, at, false));
     }
 
     /// Upgrades, greets, and joins the room that the URL names.

@@ -315,11 +315,16 @@ impl Client {
 
     /// When it does the next thing: after a thought, but not while there is nothing to do.
     pub fn plan(&self, scene: &mut Scene) {
+        if self.is_leaving && self.is_gone().is_ok() {
+            return;
+        }
         let thought = scene.now + scene.random.within(scene.mix.think);
         let is_idle = self.errands.is_empty() && self.posts.is_empty() && self.old.is_empty();
         let time = match self.phase {
             Phase::Away { until } if is_idle && !self.is_leaving => thought.max(until),
             Phase::Opening { .. } | Phase::Resuming { .. } | Phase::Closing { .. } => thought.max(scene.now + PAUSE),
+            // Nothing new is begun any more.
+            Phase::Open if scene.is_calm => thought.max(scene.now + PAUSE),
             _ => thought,
         };
         scene.agenda.at(time, Event::Act { client: self.index });
