@@ -133,9 +133,10 @@ impl Store {
     }
 
     fn plan_commit(&mut self, scene: &mut Scene) {
-        let is_planned = self.commit_at.is_some() && !(self.is_probing && !self.waiting.is_empty());
-        if !is_planned && !(self.waiting.is_empty() && self.late.is_empty()) {
-            self.is_probing = self.waiting.is_empty();
+        let has_new = !self.waiting.is_empty();
+        let is_planned = self.commit_at.is_some() && !(self.is_probing && has_new);
+        if !is_planned && (has_new || !self.late.is_empty()) {
+            self.is_probing = !has_new;
             // What could not be parked is tried again with the next write, or after a while.
             let bounds = if self.is_probing { (SECOND, 2 * SECOND) } else { scene.mix.store.commit };
             let time = scene.now + scene.random.within(bounds);
