@@ -226,7 +226,9 @@ impl Store {
 
     fn refuse(&mut self, batch: Vec<StoreRequest>, outcome: &Outcome, scene: &mut Scene) {
         let mut appended = Vec::new();
+        let is_full = *outcome == Outcome::Full;
         for write in batch {
+            scene.tally.refused_full += u64::from(is_full && matches!(write, StoreRequest::Append(_)));
             match write {
                 StoreRequest::Append(append) => appended.push(Appended {
                     ticket: append.ticket,

@@ -50,7 +50,7 @@ tally! {
     rate_limited: "rate limited",
     turned_away: "turned away at the door",
     unavailable: "not stored, said the store",
-    refused_full: "refused as the database is full",
+    refused_full: "refused as the database has its size",
     too_slow: "closed as too slow",
     no_pong: "closed without a pong",
     byes: "byes",

@@ -326,7 +326,6 @@ impl Client {
         let is_wait = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         scene.tally.rate_limited += u64::from(code == "rate_limited");
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
-        scene.tally.refused_full += u64::from(code == "storage_full");
         let Some(id) = id else {
             // Of a join by URL, of a signal, of nonsense, or of a room that was to be given back.
             let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
@@ -351,7 +350,7 @@ impl Client {
             return violation(CHECKER, format!("a refusal of nothing that c{} asked: {told}", self.index));
         };
         match (asked, code.as_str()) {
-            (Asked::Send { body }, "rate_limited" | "storage_unavailable" | "storage_full" | "not_joined") => {
+            (Asked::Send { body }, "rate_limited" | "storage_unavailable" | "not_joined") => {
                 let due = scene.now + wait;
                 let stored = code == "storage_unavailable";
                 self.outbox.retain(|draft| draft.body != body || draft.key.is_some() || !stored);
@@ -405,8 +404,7 @@ impl Client {
             (
                 Asked::Reuse { .. } | Asked::History { .. } | Asked::Members { .. },
                 "rate_limited" | "storage_unavailable" | "not_joined",
-            )
-            | (Asked::Reuse { .. }, "storage_full") => Ok(()),
+            ) => Ok(()),
             (Asked::Ping, "rate_limited") => {
                 // An answer all the same.
                 self.pinged = None;
