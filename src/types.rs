@@ -146,6 +146,15 @@ impl fmt::Display for MemberId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
+/// Who a client says it was, by its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub session: SessionId,
+    pub member: MemberId,
+    pub name: Name,
+    pub generation: u32,
+}
+
 /// 16 bytes that stand for an idempotency key or a body: what the store compares instead of the text. SipHash-1-3 with
 /// 128 bits and no secret (it is stored, so it must not change): whoever makes two texts collide deceives only himself,
 /// since each sender's keys are compared with his own, and the keys of the one shared scope are random.
