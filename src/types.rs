@@ -172,6 +172,7 @@ impl Digest {
 }
 
 /// One JSON value as the sender wrote it: checked once (syntax, depth, surrogates), never parsed or printed again.
+/// No text at all stands for a body that the store can't read any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body(Box<str>);
 
@@ -181,16 +182,27 @@ impl Body {
         Body(json)
     }
 
+    /// The body of a message whose stored row is damaged: the message keeps its place, so that none is missing.
+    pub fn unreadable() -> Body {
+        Body(Box::default())
+    }
+
+    pub fn is_unreadable(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The JSON; `null` where it can't be read.
     pub fn as_str(&self) -> &str {
-        &self.0
+        if self.is_unreadable() { "null" } else { &self.0 }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_str().len()
     }
 
+    /// Never, since no JSON is.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 }
 

@@ -53,6 +53,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
+        data_key: None,
         new_epoch,
         new_token_key: random(start)?,
         boot_id: boot_id(),

@@ -54,6 +54,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
             park_for: 7 * 24 * 3600,
         },
         on_damage: OnDamage::Stop,
+        data_key: None,
         new_epoch: [0x1a; 8],
         new_token_key: [0x3c; 32],
         boot_id: "this-boot".to_owned(),

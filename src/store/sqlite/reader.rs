@@ -1,6 +1,7 @@
 //! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
 //! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
@@ -10,18 +11,35 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use super::Answers;
 use super::damage::is_damage;
 use super::schema::{last_id, number, seq_of};
+use super::sealing;
+use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::store::error::DAMAGED;
 use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
+/// Rows that do not open and were told of, at most: each is told once.
+const TOLD: usize = 1_000;
+
 /// Answers reads until nobody can ask any more.
-/// `damaged` is set where what they find is damaged.
-pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &Answers, damaged: &AtomicBool) {
+/// `damaged` is set where what they find is damaged. `records` opens what is sealed; `None`: nothing is.
+pub(super) fn run(
+    conn: &Connection,
+    requests: &Receiver<Vec<Read>>,
+    answers: &Answers,
+    damaged: &AtomicBool,
+    records: Option<&RecordKey>,
+) {
+    let mut told: BTreeSet<(RoomId, Seq)> = BTreeSet::new();
     while let Ok(reads) = requests.recv() {
         for read in reads {
+            let mut unreadable = Vec::new();
             // A page may have taken its time: it leaves at once, not with the rest.
-            match page(conn, &read) {
-                Ok(page) => answers.send([StoreEvent::Page(page)]),
+            match page(conn, &read, records, &mut unreadable) {
+                Ok(page) => {
+                    unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
+                    let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
+                    answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
+                }
                 Err(error) => {
                     damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
                     let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
@@ -34,16 +52,29 @@ pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &A
     }
 }
 
-/// Reads one page. A damaged row is an error, not a panic.
-fn page(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+/// Rows of a page that did not open.
+type Refused = Vec<(Seq, Unreadable)>;
+
+/// Reads one page. A damaged row is an error, not a panic; a sealed one that does not open is unreadable for itself.
+fn page(
+    conn: &Connection,
+    read: &Read,
+    records: Option<&RecordKey>,
+    refused: &mut Refused,
+) -> rusqlite::Result<Page> {
     // Dropped on every way out, which ends it; the statements inside are dropped before.
     let transaction = conn.unchecked_transaction()?;
-    let page = page_of(&transaction, read)?;
+    let page = page_of(&transaction, read, records, refused)?;
     transaction.finish()?;
     Ok(page)
 }
 
-fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+fn page_of(
+    conn: &Connection,
+    read: &Read,
+    records: Option<&RecordKey>,
+    refused: &mut Refused,
+) -> rusqlite::Result<Page> {
     let row = conn
         .prepare_cached("SELECT id, head FROM rooms WHERE name = ?1")?
         .query_row([read.room.as_str()], |row| Ok((row.get::<_, i64>(0)?, Seq(number(row.get(1)?)))))
@@ -86,7 +117,10 @@ fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
             break;
         }
         left = left.saturating_sub(bytes.len());
-        page.messages.push(message(&read.room, row, bytes)?);
+        page.messages.push(match records {
+            Some(records) => sealed_message(&read.room, row, bytes, records, refused)?,
+            None => message(&read.room, row, bytes)?,
+        });
     }
     if !matches!(read.span, Span::After(_)) {
         page.messages.reverse();
@@ -99,6 +133,31 @@ const RISING: &str = "SELECT id, at, member, name, body FROM messages
 
 const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
+
+/// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
+fn sealed_message(
+    room: &RoomId,
+    row: &Row,
+    record: &[u8],
+    records: &RecordKey,
+    refused: &mut Refused,
+) -> rusqlite::Result<Message> {
+    let (seq, at) = (seq_of(row.get(0)?), WallMillis(number(row.get(1)?)));
+    let member = row.get::<_, Option<i64>>(2)?.map(number);
+    let place = sealing::message_place(room.as_str(), seq, at, member);
+    // A row that says a name of its own is not one that was sealed.
+    let is_sealed = row.get_ref(3)?.as_bytes()?.is_empty();
+    let opened = if is_sealed { sealing::open_message(records, &place, record) } else { Err(Unreadable::NoRecord) };
+    let (name, body) = match opened {
+        Ok((name, body)) => (name, body),
+        Err(why) => {
+            refused.push((seq, why));
+            let name = sealing::nobody().ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
+            (name, Body::unreadable())
+        }
+    };
+    Ok(Message { room: room.clone(), seq, at, author: Author { member: member.map(MemberId::from_random), name }, body })
+}
 
 fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
     let body = str::from_utf8(body).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
