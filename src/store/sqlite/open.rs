@@ -53,7 +53,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         Err(OpenError::Damaged { what, .. }) if options.on_damage == OnDamage::Salvage => what,
         other => return other,
     };
-    let (report, kept) = damage::salvage_in_place(&files)?;
+    let (report, kept) = damage::salvage_in_place(&files, options.data_key.as_ref())?;
     let mut opened = open_sound(options, &files, &lock)?;
     let path = files.database.display();
     opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged one is kept as {kept}"));

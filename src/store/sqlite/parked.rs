@@ -205,7 +205,11 @@ mod tests {
         }
         assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130, None).unwrap(), Some(parked(3)));
         assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130, None).unwrap(), None, "it was taken out");
-        assert_eq!(parking.claim(&conn, SessionId([2; 16]), 130, None).unwrap(), None, "too old, though no sweep was yet");
+        assert_eq!(
+            parking.claim(&conn, SessionId([2; 16]), 130, None).unwrap(),
+            None,
+            "too old, though no sweep was yet"
+        );
         assert_eq!(parking.sweep(&conn, 99).unwrap(), 0);
         assert_eq!(parking.sweep(&conn, 200).unwrap(), 8, "0 to 9, without the two that are gone");
         assert_eq!((parking.count, count(&conn)), (Some(10), 10));

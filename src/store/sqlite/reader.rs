@@ -56,12 +56,7 @@ pub(super) fn run(
 type Refused = Vec<(Seq, Unreadable)>;
 
 /// Reads one page. A damaged row is an error, not a panic; a sealed one that does not open is unreadable for itself.
-fn page(
-    conn: &Connection,
-    read: &Read,
-    records: Option<&RecordKey>,
-    refused: &mut Refused,
-) -> rusqlite::Result<Page> {
+fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, refused: &mut Refused) -> rusqlite::Result<Page> {
     // Dropped on every way out, which ends it; the statements inside are dropped before.
     let transaction = conn.unchecked_transaction()?;
     let page = page_of(&transaction, read, records, refused)?;
@@ -152,11 +147,18 @@ fn sealed_message(
         Ok((name, body)) => (name, body),
         Err(why) => {
             refused.push((seq, why));
-            let name = sealing::nobody().ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
+            let name =
+                sealing::nobody().ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
             (name, Body::unreadable())
         }
     };
-    Ok(Message { room: room.clone(), seq, at, author: Author { member: member.map(MemberId::from_random), name }, body })
+    Ok(Message {
+        room: room.clone(),
+        seq,
+        at,
+        author: Author { member: member.map(MemberId::from_random), name },
+        body,
+    })
 }
 
 fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {

@@ -208,6 +208,18 @@ fn wrong_id(column: usize) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
 }
 
+/// Puts down how the rows of a log that was salvaged are sealed. A key for tokens does not lie beside sealed ones.
+pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<()> {
+    let rekey = sealed.rekey.map(|to| to.map_or(Vec::new(), |id| id.0.to_vec()));
+    conn.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, rekey)
+         VALUES (1, '', 1, '', 'full', 0, NULL, ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, rekey = excluded.rekey, token_key = NULL",
+        params![sealed.with.map(|id| id.0), rekey],
+    )
+    .map(drop)
+}
+
 /// A rekey begins, or goes on: until it ends, no server may have the log. Tokens of before end, and with them all that
 /// belongs to sessions.
 pub(super) fn begin_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {

@@ -115,11 +115,7 @@ pub(super) fn open_message(records: &RecordKey, place: &Place, record: &[u8]) ->
 ///
 /// # Errors
 /// Why it does not open.
-pub(super) fn open_parts(
-    records: &RecordKey,
-    place: &Place,
-    record: &[u8],
-) -> Result<(Vec<u8>, Vec<u8>), Unreadable> {
+pub(super) fn open_parts(records: &RecordKey, place: &Place, record: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Unreadable> {
     let mut name = records.open(place, record)?;
     let length = name.first().copied().map_or(0, usize::from) + 1;
     if name.len() < length {
