@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use super::damage::one_line;
 use super::retention;
@@ -166,6 +167,11 @@ impl Rows {
     }
 }
 
+/// A text's or a blob's; what is neither is as wrong as a senseless one.
+fn bytes(value: ValueRef<'_>) -> &[u8] {
+    value.as_bytes().unwrap_or(b"\xff")
+}
+
 fn messages(
     conn: &Connection,
     rooms: &mut HashMap<i64, Room>,
@@ -191,9 +197,9 @@ fn messages(
         match rooms.get_mut(&room_of(id)) {
             Some(room) => {
                 room.take(seq_of(id), at, checked);
-                let member = row.get::<_, Option<i64>>(4)?.map(number);
+                let member = row.get_ref(4)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
                 let place = message_place(&room.name, seq_of(id), WallMillis(number(at)), member);
-                if let Some(what) = how.fault(&place, row.get_ref(2)?.as_bytes()?, row.get_ref(3)?.as_bytes()?) {
+                if let Some(what) = how.fault(&place, bytes(row.get_ref(2)?), bytes(row.get_ref(3)?)) {
                     checked.fault(format!("room {}: message {} {what}", room.name, seq_of(id).0));
                 }
             }

@@ -29,6 +29,8 @@ mod damage_tests;
 #[cfg(test)]
 mod retention_tests;
 #[cfg(test)]
+mod sealed_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::File;

@@ -106,16 +106,18 @@ fn page_of(
             page.more = true;
             break;
         }
-        let bytes = row.get_ref(4)?.as_blob()?;
-        if bytes.len() > left && !page.messages.is_empty() {
+        let (message, why) = match records {
+            Some(records) => sealed_message(&read.room, row, records)?,
+            None => (message(&read.room, row)?, None),
+        };
+        let bytes = message.body.len();
+        if bytes > left && !page.messages.is_empty() {
             page.more = true;
             break;
         }
-        left = left.saturating_sub(bytes.len());
-        page.messages.push(match records {
-            Some(records) => sealed_message(&read.room, row, bytes, records, refused)?,
-            None => message(&read.room, row, bytes)?,
-        });
+        left = left.saturating_sub(bytes);
+        refused.extend(why.map(|why| (message.seq, why)));
+        page.messages.push(message);
     }
     if !matches!(read.span, Span::After(_)) {
         page.messages.reverse();
@@ -130,41 +132,35 @@ const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
 /// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
-fn sealed_message(
-    room: &RoomId,
-    row: &Row,
-    record: &[u8],
-    records: &RecordKey,
-    refused: &mut Refused,
-) -> rusqlite::Result<Message> {
-    let (seq, at) = (seq_of(row.get(0)?), WallMillis(number(row.get(1)?)));
-    let member = row.get::<_, Option<i64>>(2)?.map(number);
+fn sealed_message(room: &RoomId, row: &Row, records: &RecordKey) -> rusqlite::Result<(Message, Option<Unreadable>)> {
+    // A value of another type is as wrong as any other one, and binds the record to another place.
+    let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
+    let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
+    let seq = seq_of(row.get(0)?);
     let place = sealing::message_place(room.as_str(), seq, at, member);
     // A row that says a name of its own is not one that was sealed.
-    let is_sealed = row.get_ref(3)?.as_bytes()?.is_empty();
-    let opened = if is_sealed { sealing::open_message(records, &place, record) } else { Err(Unreadable::NoRecord) };
-    let (name, body) = match opened {
-        Ok((name, body)) => (name, body),
+    let opened = match (row.get_ref(3)?.as_bytes(), row.get_ref(4)?.as_bytes()) {
+        (Ok([]), Ok(record)) => sealing::open_message(records, &place, record),
+        _ => Err(Unreadable::NoRecord),
+    };
+    let (name, body, why) = match opened {
+        Ok((name, body)) => (name, body, None),
         Err(why) => {
-            refused.push((seq, why));
-            let name =
-                sealing::nobody().ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
-            (name, Body::unreadable())
+            let name = sealing::nobody().ok_or_else(no_name)?;
+            (name, Body::unreadable(), Some(why))
         }
     };
-    Ok(Message {
-        room: room.clone(),
-        seq,
-        at,
-        author: Author { member: member.map(MemberId::from_random), name },
-        body,
-    })
+    let author = Author { member: member.map(MemberId::from_random), name };
+    Ok((Message { room: room.clone(), seq, at, author, body }, why))
 }
 
-fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
-    let body = str::from_utf8(body).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
-    let name = Name::parse(row.get_ref(3)?.as_str()?)
-        .ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
+fn no_name() -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
+}
+
+fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
+    let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
+    let name = Name::parse(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {
         room: room.clone(),
         seq: seq_of(row.get(0)?),
