@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{
-    Command, Failure, backup, check, check_config, choose, complain, health, help, print, restore, salvage, serve,
-    version,
+    Command, Failure, backup, check, check_config, choose, complain, health, help, keygen, print, rekey, restore,
+    salvage, serve, version,
 };
 use std::process::ExitCode;
 
@@ -15,7 +15,9 @@ fn main() -> ExitCode {
         Command::Backup => backup::run(args, std::env::vars_os()),
         Command::Restore => restore::run(args, std::env::vars_os()),
         Command::Check => check::run(args, std::env::vars_os()),
-        Command::Salvage => salvage::run(&args),
+        Command::Salvage => salvage::run(args, std::env::vars_os()),
+        Command::Rekey => rekey::run(args, std::env::vars_os()),
+        Command::Keygen => keygen::run(&args),
         Command::Print => print::run(&args),
         Command::Help => help::run(&args),
         Command::Version => version::run(),

@@ -146,6 +146,15 @@ impl fmt::Display for MemberId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
+/// Who a client says it was, by its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub session: SessionId,
+    pub member: MemberId,
+    pub name: Name,
+    pub generation: u32,
+}
+
 /// 16 bytes that stand for an idempotency key or a body: what the store compares instead of the text. SipHash-1-3 with
 /// 128 bits and no secret (it is stored, so it must not change): whoever makes two texts collide deceives only himself,
 /// since each sender's keys are compared with his own, and the keys of the one shared scope are random.
@@ -163,6 +172,7 @@ impl Digest {
 }
 
 /// One JSON value as the sender wrote it: checked once (syntax, depth, surrogates), never parsed or printed again.
+/// No text at all stands for a body that the store can't read any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body(Box<str>);
 
@@ -172,16 +182,27 @@ impl Body {
         Body(json)
     }
 
+    /// The body of a message whose stored row is damaged: the message keeps its place, so that none is missing.
+    pub fn unreadable() -> Body {
+        Body(Box::default())
+    }
+
+    pub fn is_unreadable(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The JSON; `null` where it can't be read.
     pub fn as_str(&self) -> &str {
-        &self.0
+        if self.is_unreadable() { "null" } else { &self.0 }
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_str().len()
     }
 
+    /// Never, since no JSON is.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `racerd check [FILE]`: looks through a database, also one that a server writes to.
 
-use super::{Failure, data, file_first, say};
+use super::{Failure, file_first, given::Given, say};
+use crate::server::key_file;
 use crate::server::log::escape;
 use crate::store;
 use std::ffi::OsString;
@@ -11,9 +12,10 @@ use std::ffi::OsString;
 /// [`Failure::Usage`] where there is no database; [`Failure::Failed`] where it cannot be read or is not sound.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let (file, args) = file_first(args);
-    let data = data(args, environment)?;
-    let path = file.unwrap_or(data);
-    let checked = store::check(&path)?;
+    let settings = Given::new(args, environment).read()?.settings;
+    let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
+    let path = file.unwrap_or(settings.storage.data);
+    let checked = store::check(&path, key.as_ref())?;
     let mut text = String::new();
     for line in checked.faults.iter().chain(&checked.remarks) {
         // A damaged name may hold anything.

@@ -16,7 +16,11 @@ Usage:
                                    copy the database to FILE, also while a server runs
   racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept
   racerd check [FILE] [SETTINGS]   look through FILE, or the database, and say what is wrong
-  racerd salvage FILE NEW          copy what can be read of a damaged database to a new one
+  racerd salvage FILE NEW [SETTINGS]
+                                   copy what can be read of a damaged database to a new one
+  racerd rekey FILE [--new-key FILE | --plain] [SETTINGS]
+                                   seal a stopped database, give it another data key, or none
+  racerd keygen --data FILE        make a data key
   racerd help [SETTING]            this, or one setting with all of its spellings
   racerd --version                 which racerd this is
 

@@ -7,7 +7,9 @@ pub mod check_config;
 mod given;
 pub mod health;
 pub mod help;
+pub mod keygen;
 pub mod print;
+pub mod rekey;
 pub mod restore;
 pub mod salvage;
 pub mod serve;
@@ -46,6 +48,8 @@ pub enum Command {
     Restore,
     Check,
     Salvage,
+    Rekey,
+    Keygen,
     Help,
     Version,
 }
@@ -77,13 +81,15 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         Some("restore") => Command::Restore,
         Some("check") => Command::Check,
         Some("salvage") => Command::Salvage,
+        Some("rekey") => Command::Rekey,
+        Some("keygen") => Command::Keygen,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
             let text = format!(
                 "unknown command {word:?}; there are serve, check-config, print-config, health, backup, restore, check, salvage, \
-                 help and version"
+                 rekey, keygen, help and version"
             );
             return Err(Failure::Usage(text));
         }

@@ -46,6 +46,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     Flag,
     Path,
+    /// A path, or none.
+    OptionalPath,
     /// A list; several flags, or commas. The function reads one item and gives it in its normal form.
     List {
         item: &'static str,
@@ -120,8 +122,8 @@ impl Kind {
             },
             Kind::Flag => text::flag(last).map(Value::Flag),
             Kind::Path if last.is_empty() => Err("a path is missing".to_string()),
-            Kind::Path if last.contains('\0') => Err("a path has no zero byte in it".to_string()),
-            Kind::Path => Ok(Value::Text(last.to_string())),
+            Kind::Path | Kind::OptionalPath if last.contains('\0') => Err("a path has no zero byte in it".to_string()),
+            Kind::Path | Kind::OptionalPath => Ok(Value::Text(last.to_string())),
             Kind::List { one_at_least, read, .. } => {
                 let items =
                     texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|item| !item.is_empty());
@@ -174,7 +176,7 @@ impl Kind {
             Kind::Rate { max, per } => format!("0 (no limit) to {max}/{per}"),
             Kind::Choice(words) => words.join(", "),
             Kind::Flag => "true or false".to_string(),
-            Kind::Path => "a path".to_string(),
+            Kind::Path | Kind::OptionalPath => "a path".to_string(),
             Kind::List { item, .. } => format!("a list of {item}"),
         }
     }
@@ -188,7 +190,7 @@ impl Kind {
             Kind::Rate { .. } => "RATE",
             Kind::Choice(_) => "WORD",
             Kind::Flag => "",
-            Kind::Path => "PATH",
+            Kind::Path | Kind::OptionalPath => "PATH",
             Kind::List { item, .. } => item,
         }
     }
@@ -250,6 +252,19 @@ impl Field for PathBuf {
 
     fn give(&self) -> Value {
         Value::Text(self.display().to_string())
+    }
+}
+
+impl Field for Option<PathBuf> {
+    fn take(value: Value) -> Option<Option<PathBuf>> {
+        match value {
+            Value::Text(text) => Some((!text.is_empty()).then(|| PathBuf::from(text))),
+            _ => None,
+        }
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_ref().map_or(String::new(), |path| path.display().to_string()))
     }
 }
 

@@ -31,7 +31,7 @@ fn other_value(setting: &Setting) -> String {
         Kind::Duration { max, .. } => format!("{max}ms"),
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Flag => "true".to_string(),
-        Kind::Path => "/tmp/other.db".to_string(),
+        Kind::Path | Kind::OptionalPath => "/tmp/other.db".to_string(),
         Kind::List { item: "IP:PORT", .. } => "[::1]:1".to_string(),
         Kind::List { item: "IP[/BITS]", .. } => "10.0.0.0/8".to_string(),
         Kind::List { item: "ORIGIN", .. } => "https://a:1".to_string(),

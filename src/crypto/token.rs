@@ -5,8 +5,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::hub::Identity;
-use crate::types::{MemberId, Name, SessionId};
+use crate::types::{Identity, MemberId, Name, SessionId};
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! in `fuzz/` are one line each; `cargo test` replays every file of `fuzz/corpus` through the same bodies. Compiled for
 //! tests and fuzzers only; they may name every pure part, and know no socket, file or clock either.
 
+mod at_rest;
 mod canary;
 mod client_json;
 mod config;
@@ -14,6 +15,7 @@ mod strict_http;
 pub mod world;
 pub mod ws_stream;
 
+pub use at_rest::at_rest;
 pub use canary::canary;
 pub use client_json::client_json;
 pub use config::config;

@@ -10,6 +10,7 @@ use super::*;
 type Body = fn(&[u8]);
 
 const TARGETS: &[(&str, Body)] = &[
+    ("at_rest", at_rest),
     ("config", config),
     ("engine", engine),
     ("http_request", http_request),

@@ -23,7 +23,7 @@ use room::{Joining, Member, Room, State};
 use sessions::{Absences, Membership};
 use tail::Tails;
 
-pub use sessions::{Cursor, Identity, Resumed, SESSION_BYTES, Session};
+pub use sessions::{Cursor, Resumed, SESSION_BYTES, Session};
 
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};

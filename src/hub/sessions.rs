@@ -9,7 +9,7 @@ use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
 use super::room::{Joining, State};
 use super::{Hub, Presence, SessionKey, Start};
 use crate::store::{Append, Parked};
-use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, Seq, SessionId};
+use crate::types::{Author, ConnId, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId};
 
 /// Milliseconds after which a dropped member is shown as away. A shorter drop is not shown at all.
 pub const AWAY_AFTER: u64 = 2000;
@@ -74,15 +74,6 @@ impl Absences {
             self.away.remove(&(at, key));
         }
     }
-}
-
-/// Who a client says it was, by its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    pub session: SessionId,
-    pub member: MemberId,
-    pub name: Name,
-    pub generation: u32,
 }
 
 /// Where a client says it was in a room.

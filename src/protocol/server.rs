@@ -126,6 +126,9 @@ pub fn message(out: &mut Vec<u8>, message: &Message) {
     author(out, &message.author);
     text(out, ",\"body\":");
     text(out, message.body.as_str());
+    if message.body.is_unreadable() {
+        text(out, ",\"unreadable\":true");
+    }
     out.push(b'}');
 }
 

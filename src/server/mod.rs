@@ -5,6 +5,7 @@ mod accept;
 mod activation;
 mod clock;
 mod facts;
+pub mod key_file;
 pub mod log;
 pub mod memory;
 mod reload;

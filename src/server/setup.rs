@@ -12,7 +12,7 @@ use super::accept::Listeners;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
-use super::{Loop, ServeError, WAKER};
+use super::{Loop, ServeError, WAKER, key_file};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::chat::{self, Chat, Secrets};
@@ -53,6 +53,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
+        data_key: key_file::data_key(&settings).map_err(|line| start(&line))?,
         new_epoch,
         new_token_key: random(start)?,
         boot_id: boot_id(),
@@ -116,12 +117,13 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
     }
 }
 
-/// Whether a server can use these settings, as far as that shows without opening anything.
+/// Whether a server can use these settings, as far as that shows without opening a socket or a database.
 ///
 /// # Errors
 /// The line with which the server would refuse to start.
 pub fn check(settings: &Settings) -> Result<(), String> {
-    chat::limits::access(settings).map(drop)
+    chat::limits::access(settings)?;
+    key_file::data_key(settings).map(drop)
 }
 
 /// The limit of open files that a server will have; `None` where there is none.

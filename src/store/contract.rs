@@ -54,6 +54,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
             park_for: 7 * 24 * 3600,
         },
         on_damage: OnDamage::Stop,
+        data_key: None,
         new_epoch: [0x1a; 8],
         new_token_key: [0x3c; 32],
         boot_id: "this-boot".to_owned(),
@@ -213,9 +214,12 @@ impl Bench {
 
 /// Runs a test over each kind of log.
 fn over_all(test: impl Fn(&mut Bench)) {
-    for durability in [Durability::Memory, Durability::Normal, Durability::Full] {
+    let sealed = Some(DataKey::new([1; 32]));
+    for (durability, data_key) in
+        [(Durability::Memory, None), (Durability::Normal, None), (Durability::Full, None), (Durability::Normal, sealed)]
+    {
         let directory = TempDir::new();
-        let mut bench = Bench::open(options(directory.path(), durability));
+        let mut bench = Bench::open(StoreOptions { data_key, ..options(directory.path(), durability) });
         test(&mut bench);
         assert_eq!(bench.available, [], "{durability:?}");
         bench.store.finish().unwrap();
@@ -628,6 +632,14 @@ proptest! {
     fn sqlite_is_like_the_model(steps in steps()) {
         let directory = TempDir::new();
         compare(&mut Bench::open(options(directory.path(), Durability::Normal)), steps);
+    }
+
+    #[test]
+    fn sealed_sqlite_is_like_the_model(steps in steps()) {
+        let directory = TempDir::new();
+        let data_key = Some(DataKey::new([1; 32]));
+        let options = StoreOptions { data_key, ..options(directory.path(), Durability::Normal) };
+        compare(&mut Bench::open(options), steps);
     }
 
     #[test]

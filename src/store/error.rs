@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::crypto::at_rest::KeyId;
+
 /// What to do about damage that is met while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
                                   --on-damage salvage, or restore a backup";
@@ -35,6 +37,20 @@ pub enum OpenError {
     Newer {
         path: PathBuf,
         version: i32,
+    },
+    /// It is sealed with a key that was not given, or with another than the given one. It was not touched.
+    NoKey {
+        path: PathBuf,
+        id: KeyId,
+        given: Option<KeyId>,
+    },
+    /// A key was given, and it is plain. It was not touched.
+    Plain {
+        path: PathBuf,
+    },
+    /// A rekey was cut short. It was not touched.
+    Rekeying {
+        path: PathBuf,
     },
     /// The database is gone and its WAL is not. Neither was touched.
     StrayWal {
@@ -107,6 +123,31 @@ impl fmt::Display for OpenError {
                 path.display(),
                 super::sqlite::VERSION
             ),
+            OpenError::NoKey { path, id, given: None } => write!(
+                f,
+                "{} is sealed with the data key {id}, and none was given; it was not touched; name the key's file with \
+                 --data-key-file",
+                path.display()
+            ),
+            OpenError::NoKey { path, id, given: Some(given) } => write!(
+                f,
+                "{} is sealed with the data key {id}, and the given one is {given}; it was not touched; name the right file \
+                 with --data-key-file",
+                path.display()
+            ),
+            OpenError::Plain { path } => write!(
+                f,
+                "{} is not sealed, and a data key was given; it was not touched; 'racerd rekey {} --data-key-file FILE' seals \
+                 it",
+                path.display(),
+                path.display()
+            ),
+            OpenError::Rekeying { path } => write!(
+                f,
+                "{} is in the middle of a change of its data key; it was not touched; run the same 'racerd rekey' again, which \
+                 goes on",
+                path.display()
+            ),
             OpenError::StrayWal { path, wal } => write!(
                 f,
                 "{} is missing or empty, but {} is there and may hold its last messages; put the database back beside it, or move {} away to begin anew",
@@ -162,6 +203,9 @@ impl From<OpenError> for OperationError {
             OpenError::Locked { .. }
             | OpenError::Foreign { .. }
             | OpenError::Newer { .. }
+            | OpenError::NoKey { .. }
+            | OpenError::Plain { .. }
+            | OpenError::Rekeying { .. }
             | OpenError::StrayWal { .. }
             | OpenError::NotAFile { .. } => OperationError::Asked(text),
             _ => OperationError::Failed(text),

@@ -15,9 +15,10 @@ use std::path::PathBuf;
 pub use error::{OpenError, OperationError};
 pub use memory::MemoryLog;
 pub use request::*;
-pub use sqlite::{Checked, Progress, Restored, Salvaged, backup, check, restore, salvage};
+pub use sqlite::{Checked, Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage};
 
 use self::sqlite::Sqlite;
+use crate::crypto::at_rest::DataKey;
 use crate::types::{Durability, Epoch, OnDamage};
 
 /// Where the log is and what it may take.
@@ -28,6 +29,9 @@ pub struct StoreOptions {
     pub durability: Durability,
     pub bounds: Bounds,
     pub on_damage: OnDamage,
+    /// Seals bodies, names and parked sessions, and makes the key for session tokens; unused with
+    /// [`Durability::Memory`], whose log no disk sees.
+    pub data_key: Option<DataKey>,
     /// Random: the epoch, should a new one be needed.
     pub new_epoch: [u8; 8],
     /// Random: the key for session tokens, should the log have none yet.
@@ -126,7 +130,7 @@ impl Store {
         }
     }
 
-    /// The key that session tokens are sealed with: made with the log, and kept as long as it.
+    /// The key that session tokens are sealed with: made with the log, and kept as long as it; or made from the data key.
     pub fn token_key(&self) -> [u8; 32] {
         match &self.log {
             Log::Memory { token_key, .. } => *token_key,

@@ -3,6 +3,7 @@
 
 mod access;
 mod activation;
+mod at_rest;
 mod closing;
 mod command;
 mod event_stream;

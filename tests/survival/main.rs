@@ -19,7 +19,7 @@ use std::time::Duration;
 use client::{End, Life, Survivor};
 use cutter::Cutter;
 use random::Random;
-use support::Server;
+use support::{Folder, Server};
 
 const CLIENTS: usize = 50;
 
@@ -27,10 +27,21 @@ fn rounds() -> usize {
     std::env::var("RACERD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
+/// The machine is small and the clients are many: nothing but faults may hold them up.
+const FREELY: [&str; 6] = ["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"];
+
 fn server() -> Server {
-    // The machine is small and the clients are many: nothing but faults may hold them up.
-    let freely = ["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"];
-    Server::start(&freely)
+    Server::start(&FREELY)
+}
+
+/// One whose database is sealed.
+fn sealed_server() -> Server {
+    let folder = Folder::new();
+    let key = folder.path().join("key");
+    let keygen = Server::program().args(["keygen", "--data"]).arg(&key).output().expect("the binary");
+    assert!(keygen.status.success());
+    let key = key.to_str().expect("a path").to_owned();
+    Server::start_in(folder, "127.0.0.1:0", &[&FREELY[..], &["--data-key-file", &key]].concat())
 }
 
 /// Starts the clients; each sends until told to stop, and then goes on until it knows all.
@@ -76,11 +87,19 @@ fn judge(lives: &[Life], server: &Server) {
 
 #[test]
 fn kill_9_at_random_moments_loses_nothing() {
+    kill_at_random_moments(server(), rounds());
+}
+
+#[test]
+fn kill_9_loses_nothing_of_a_sealed_database() {
+    kill_at_random_moments(sealed_server(), rounds().div_ceil(2));
+}
+
+fn kill_at_random_moments(mut server: Server, rounds: usize) {
     let mut random = Random::from_environment();
-    let mut server = server();
     let end = Arc::new(End::of(CLIENTS));
     let clients = start(server.address, random.next(), &end);
-    for _ in 0..rounds() {
+    for _ in 0..rounds {
         std::thread::sleep(Duration::from_millis(20 + random.below(300)));
         server.kill();
         if random.below(4) == 0 {

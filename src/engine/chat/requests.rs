@@ -6,11 +6,11 @@ use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::request::{Method, Request as HttpRequest};
-use crate::hub::{HubError, Identity, Roster};
+use crate::hub::{HubError, Roster};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
-use crate::types::{Author, ConnId, MemberId, Name, SessionId};
+use crate::types::{Author, ConnId, Identity, MemberId, Name, SessionId};
 #[cfg(bug = "ack-before-commit")]
 use crate::types::{RoomId, Seq};
 use crate::ws::code;

@@ -3,10 +3,10 @@
 use super::{Chat, Outbox};
 use crate::crypto::Token;
 use crate::engine::Connections;
-use crate::hub::{Cursor, Identity, Session, SessionKey};
+use crate::hub::{Cursor, Session, SessionKey};
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket};
-use crate::types::{ConnId, Millis, SessionId};
+use crate::types::{ConnId, Identity, Millis, SessionId};
 use crate::ws::code;
 
 /// A client waits to hear what the store kept of the session that it wants back.

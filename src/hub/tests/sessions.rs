@@ -2,8 +2,8 @@
 
 use super::clients::Heard;
 use super::world::{LIMITS, Lost, Who, World, name, room};
-use crate::hub::{HubError, HubLimits, Identity, Presence, PresenceKind, Start};
-use crate::types::{ConnId, MemberId, Seq, SessionId};
+use crate::hub::{HubError, HubLimits, Presence, PresenceKind, Start};
+use crate::types::{ConnId, Identity, MemberId, Seq, SessionId};
 
 fn join(world: &mut World) -> Who {
     let who = world.open();

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
-use crate::hub::{Cursor, Hub, HubError, HubLimits, Identity, Presence, PresenceKind, SessionKey, Start};
+use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, SessionKey, Start};
 use crate::store::{Append, NO_ID, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
-use crate::types::{Author, Body, ConnId, Digest, Epoch, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{
+    Author, Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis,
+};
 
 pub const LIMITS: HubLimits = HubLimits {
     rooms_per_session: 8,

@@ -35,6 +35,7 @@ impl Running {
             durability,
             bounds: store_bounds(&settings),
             on_damage: settings.storage.on_damage,
+            data_key: None,
             new_epoch: [1; 8],
             new_token_key: [1; 32],
             boot_id: String::new(),

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use super::parked::Parking;
 use super::schema::{integer, message_id, number};
+use super::sealing::{Sealing, message_place};
 use crate::store::keys::{COMMON, Entry, Seen, Window};
 use crate::store::request::{Append, Claim, Parked, Scope, ScopedKey};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
@@ -64,6 +65,8 @@ pub(super) struct Batches {
     pub parking: Parking,
     /// The running seconds as they are stored.
     running: u64,
+    /// Seals what is stored; `None` where it stays plain.
+    sealing: Option<Sealing>,
 }
 
 /// A room's row.
@@ -90,8 +93,8 @@ struct UsedWindow {
 }
 
 impl Batches {
-    pub fn new(parking: Parking) -> Batches {
-        Batches { rooms: HashMap::new(), parking, running: 0 }
+    pub fn new(parking: Parking, sealing: Option<Sealing>) -> Batches {
+        Batches { rooms: HashMap::new(), parking, running: 0, sealing }
     }
 
     /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the batch. On an
@@ -124,12 +127,13 @@ impl Batches {
                 let append = match write {
                     Write::Append(append) => append,
                     Write::Park(parked) => {
-                        self.parking.park(conn, parked, now)?;
+                        self.parking.park(conn, parked, now, self.sealing.as_mut())?;
                         decisions.push(Decision::Parked);
                         continue;
                     }
                     Write::Claim(claim) => {
-                        decisions.push(Decision::Claimed(self.parking.claim(conn, claim.session, now)?.map(Box::new)));
+                        let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
+                        decisions.push(Decision::Claimed(parked.map(Box::new)));
                         continue;
                     }
                 };
@@ -144,7 +148,10 @@ impl Batches {
                     }
                 };
                 let body = append.body.as_str().as_bytes();
-                let key = append.key.map(|key| (key, Digest::of(body)));
+                let key = append.key.map(|key| match &self.sealing {
+                    Some(sealing) => sealing.hash(room.id, key, body),
+                    None => (key, Digest::of(body)),
+                });
                 if let Some((key, body)) = key
                     && let Some(seen) = look(conn, &mut windows, room.id, key, body, now)?
                 {
@@ -159,16 +166,24 @@ impl Batches {
                     decisions.push(Decision::Refused);
                     continue;
                 };
-                let member = append.author.member.map(|member| integer(member.as_u64()));
+                let member = append.author.member.map(|member| member.as_u64());
                 let name = append.author.name.as_str();
-                insert.execute(params![id, integer(at.0), member, name, body])?;
+                let (name, body) = match &mut self.sealing {
+                    Some(sealing) => {
+                        let place = message_place(append.room.as_str(), seq, at, member);
+                        ("", sealing.message(&place, name.as_bytes(), body)?)
+                    }
+                    None => (name, body),
+                };
+                insert.execute(params![id, integer(at.0), member.map(integer), name, body])?;
                 (room.head, room.at) = (seq, at);
                 if !room.changed {
                     room.changed = true;
                     changed.push(append.room.clone());
                 }
                 if let Some((key, body)) = key {
-                    remember(conn, &mut windows, room, key.scope, Entry { key: key.key, body, seq, at }, now)?;
+                    let entry = Entry { key: key.key, body, seq, at };
+                    remember(conn, &mut windows, room, key.scope, entry, now)?;
                 }
                 decisions.push(Decision::Stored { seq, at });
             }

@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use super::damage::one_line;
 use super::retention;
-use super::schema::{self, SCRATCH, number, room_of, seq_of};
+use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
+use super::sealing::{message_place, open_message};
+use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
 use crate::store::keys::{WINDOW, Window};
-use crate::types::{Name, RoomId, Seq};
+use crate::types::{Name, RoomId, Seq, WallMillis};
 
 /// Faults that are told in words; of the rest, the number.
 const TOLD: usize = 20;
@@ -78,8 +81,9 @@ impl Room {
     }
 }
 
-/// Looks at all that the database holds, in one moment.
-pub(super) fn look(conn: &Connection) -> rusqlite::Result<Checked> {
+/// Looks at all that the database holds, in one moment. Sealed rows are opened where `key` is theirs; else only their heads
+/// are looked at.
+pub(super) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
     let mut checked = Checked::default();
     let transaction = conn.unchecked_transaction()?;
     {
@@ -97,7 +101,8 @@ pub(super) fn look(conn: &Connection) -> rusqlite::Result<Checked> {
         return Ok(checked);
     }
     let mut rooms = rooms(&transaction, &mut checked)?;
-    messages(&transaction, &mut rooms, &mut checked)?;
+    let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, &mut checked);
+    messages(&transaction, &mut rooms, &rows, &mut checked)?;
     keys(&transaction, &rooms, &mut checked)?;
     if !retention::can_shrink(&transaction)? {
         let text =
@@ -119,7 +124,60 @@ fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i
     Ok(rooms)
 }
 
-fn messages(conn: &Connection, rooms: &mut HashMap<i64, Room>, checked: &mut Checked) -> rusqlite::Result<()> {
+/// How the messages' rows are to look.
+struct Rows {
+    sealed: Sealed,
+    records: Option<RecordKey>,
+}
+
+impl Rows {
+    fn of(sealed: Sealed, key: Option<&DataKey>, checked: &mut Checked) -> Rows {
+        let records = key.filter(|key| sealed.with == Some(key.id()) && sealed.rekey.is_none()).map(DataKey::records);
+        if sealed.rekey.is_some() {
+            let text =
+                "a change of its data key was cut short; the same 'racerd rekey' goes on, and no server starts before";
+            checked.remarks.push(text.to_owned());
+        } else if let (Some(id), None) = (sealed.with, &records) {
+            checked.remarks.push(format!(
+                "it is sealed with the data key {id}, which was not given (--data-key-file): whether its rows open was not \
+                 looked at"
+            ));
+        }
+        Rows { sealed, records }
+    }
+
+    /// What is wrong with a row, if anything.
+    fn fault(&self, place: &Place, name: &[u8], body: &[u8]) -> Option<String> {
+        let plain =
+            || str::from_utf8(name).ok().and_then(Name::parse).is_none().then(|| "has no readable author".to_owned());
+        let found = sealed_with(body).filter(|_| name.is_empty());
+        match (self.sealed.rekey, self.sealed.with, &self.records) {
+            (None, None, _) => plain(),
+            (None, Some(_), Some(records)) => {
+                let opened = match found {
+                    Some(_) => open_message(records, place, body).map(drop),
+                    None => Err(Unreadable::NoRecord),
+                };
+                opened.err().map(|why| format!("cannot be read: {why}"))
+            }
+            (None, with, None) => (found != with).then(|| "is not sealed with the database's key".to_owned()),
+            (Some(to), with, _) if found == with || found == to => found.map_or_else(plain, |_| None),
+            (Some(_), ..) => Some("is sealed with a key that is not the database's".to_owned()),
+        }
+    }
+}
+
+/// A text's or a blob's; what is neither is as wrong as a senseless one.
+fn bytes(value: ValueRef<'_>) -> &[u8] {
+    value.as_bytes().unwrap_or(b"\xff")
+}
+
+fn messages(
+    conn: &Connection,
+    rooms: &mut HashMap<i64, Room>,
+    how: &Rows,
+    checked: &mut Checked,
+) -> rusqlite::Result<()> {
     let mut ids: Vec<i64> = rooms.keys().copied().collect();
     ids.sort_unstable();
     for id in &ids {
@@ -127,7 +185,7 @@ fn messages(conn: &Connection, rooms: &mut HashMap<i64, Room>, checked: &mut Che
             checked.fault(format!("room {id} has a name that no room can have: {:?}", room.name));
         }
     }
-    let mut statement = conn.prepare("SELECT id, at, name FROM messages ORDER BY id")?;
+    let mut statement = conn.prepare("SELECT id, at, name, body, member FROM messages ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut strange = None;
     while let Some(row) = rows.next()? {
@@ -139,8 +197,10 @@ fn messages(conn: &Connection, rooms: &mut HashMap<i64, Room>, checked: &mut Che
         match rooms.get_mut(&room_of(id)) {
             Some(room) => {
                 room.take(seq_of(id), at, checked);
-                if row.get_ref(2)?.as_str().ok().and_then(Name::parse).is_none() {
-                    checked.fault(format!("room {}: message {} has no readable author", room.name, seq_of(id).0));
+                let member = row.get_ref(4)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
+                let place = message_place(&room.name, seq_of(id), WallMillis(number(at)), member);
+                if let Some(what) = how.fault(&place, bytes(row.get_ref(2)?), bytes(row.get_ref(3)?)) {
+                    checked.fault(format!("room {}: message {} {what}", room.name, seq_of(id).0));
                 }
             }
             None if strange == Some(room_of(id)) => {}

@@ -10,6 +10,7 @@ use super::files::{Aside, Files};
 use super::salvage::{self, Failed, Salvaged};
 use super::schema;
 use super::wal::Wal;
+use crate::crypto::at_rest::DataKey;
 use crate::store::OpenError;
 
 /// How long a start looks through the database after a run that did not end in order.
@@ -77,24 +78,25 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// Copies what can be read of the damaged database into a new one, and puts that into its place. What was copied, and
 /// where the damaged one is kept now.
-pub(super) fn salvage_in_place(files: &Files) -> Result<(Salvaged, String), OpenError> {
+pub(super) fn salvage_in_place(files: &Files, key: Option<&DataKey>) -> Result<(Salvaged, String), OpenError> {
     let draft = files.draft();
-    let report = salvage_to(files, &draft)?;
+    let report = salvage_to(files, &draft, key)?;
     let kept = files.replace(Aside::Damaged)?;
     Ok((report, kept.map_or_else(String::new, |path| path.display().to_string())))
 }
 
 /// Copies what can be read of a database to a new file, and syncs it. An old file of that name is written over.
-pub(super) fn salvage_to(files: &Files, new: &std::path::Path) -> Result<Salvaged, OpenError> {
+pub(super) fn salvage_to(files: &Files, new: &std::path::Path, key: Option<&DataKey>) -> Result<Salvaged, OpenError> {
     let failed = |why: String| OpenError::Salvage { path: files.database.clone(), why };
     let outcome =
         super::copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
             let conn = salvage::create(new).map_err(|error| failed(error.to_string()))?;
-            salvage::copy(files, &conn).map_err(|error| {
+            salvage::copy(files, &conn, key).map_err(|error| {
                 failed(match error {
                     Failed::Read(error) => error.to_string(),
                     Failed::Write(error) => format!("writing to {}: {error}", new.display()),
                     Failed::Nothing => "nothing of racerd's is in it".to_owned(),
+                    Failed::Key(why) => why,
                 })
             })
         });

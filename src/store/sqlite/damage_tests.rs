@@ -65,7 +65,7 @@ fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -
 /// The new database is sound, holds nothing that was not said, keeps the order and what may be repeated, and its heads
 /// are no lower; how many messages it holds.
 fn is_honest(new: &Path, report: &Salvaged, said: &BTreeMap<&'static str, Vec<Message>>) -> usize {
-    let checked = check(new).unwrap();
+    let checked = check(new, None).unwrap();
     assert!(checked.is_well(), "{checked:?}");
     let directory = new.parent().unwrap();
     let options = StoreOptions { path: new.into(), ..options(directory, Durability::Normal) };
@@ -114,7 +114,7 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
         fs::write(&options.path, &bytes).unwrap();
 
         let new = directory.path().join("new.db");
-        let report = salvage(&options.path, &new).unwrap();
+        let report = salvage(&options.path, &new, None).unwrap();
         let kept = is_honest(&new, &report, &said);
         kept_in_all += kept;
         assert!(kept + 40 * spoilt.len() >= total, "pages {spoilt:?} of seed {seed} cost {} messages", total - kept);
@@ -139,7 +139,7 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
                 assert!(fs::read(directory.path().join("racerd.db.damaged-1")).unwrap() == bytes);
                 assert!(matches!(bench.append(append("lobby", "1", 9)), Outcome::Stored(_)));
                 bench.store.finish().unwrap();
-                assert!(check(&options.path).unwrap().is_well());
+                assert!(check(&options.path, None).unwrap().is_well());
             }
         }
     }
@@ -209,9 +209,9 @@ fn any_bytes_are_salvaged_or_refused() {
         }
         fs::write(&file, &bytes).unwrap();
         fs::write(directory.path().join("any-wal"), dice.garbage(500)).unwrap();
-        match salvage(&file, &new) {
+        match salvage(&file, &new, None) {
             Ok(_) => {
-                let checked = check(&new).unwrap();
+                let checked = check(&new, None).unwrap();
                 assert!(checked.is_well(), "{seed}: {checked:?}");
                 salvaged += 1;
                 fs::remove_file(&new).unwrap();
@@ -227,7 +227,7 @@ fn a_sound_database_is_copied_whole() {
     let directory = TempDir::new();
     let (path, said) = database(&directory);
     let new = directory.path().join("new.db");
-    let report = salvage(&path, &new).unwrap();
+    let report = salvage(&path, &new, None).unwrap();
     assert_eq!((report.messages, report.rooms, report.senders, report.parked), (300, 3, 6, 4), "{report}");
     assert_eq!((report.lost_messages(), report.empty, report.unnamed, report.damaged_pages), (0, 0, 0, 0));
     let mut bench = Bench::open(StoreOptions { path: new.clone(), ..options(directory.path(), Durability::Full) });
@@ -245,10 +245,10 @@ fn a_sound_database_is_copied_whole() {
         assert!(known || !in_window || matches!(again, Outcome::Stored(_)), "{again:?}");
     }
     bench.store.finish().unwrap();
-    let again = salvage(&path, &new);
+    let again = salvage(&path, &new, None);
     assert!(matches!(&again, Err(OperationError::Asked(text)) if text.contains("exists")), "{again:?}");
     fs::write(directory.path().join("diary"), "dear diary ".repeat(2000)).unwrap();
-    let nothing = salvage(&directory.path().join("diary"), &directory.path().join("never.db"));
+    let nothing = salvage(&directory.path().join("diary"), &directory.path().join("never.db"), None);
     assert!(
         matches!(&nothing, Err(OperationError::Failed(text)) if text.contains("nothing of racerd's")),
         "{nothing:?}"
@@ -271,7 +271,7 @@ fn a_cut_file_keeps_what_is_left_of_it() {
         let line = refusal(options.clone());
         assert!(line.contains("is damaged") && line.contains("racerd salvage"), "{line}");
         let new = directory.path().join("new.db");
-        let report = salvage(&options.path, &new).unwrap();
+        let report = salvage(&options.path, &new, None).unwrap();
         let kept = is_honest(&new, &report, &said);
         assert!(part < 6 || kept > 100, "{part}: {report}");
     }
@@ -292,7 +292,7 @@ fn a_damaged_index_costs_no_message() {
     fs::write(&options.path, with_pages(&sound, &indexes, |page| page.copy_from_slice(&dice.garbage(4096)))).unwrap();
     assert!(refusal(options.clone()).contains("is damaged"));
     let new = directory.path().join("new.db");
-    let report = salvage(&options.path, &new).unwrap();
+    let report = salvage(&options.path, &new, None).unwrap();
     assert_eq!((report.messages, report.lost_messages(), report.unnamed), (300, 0, 0), "{report}");
     assert_eq!(is_honest(&new, &report, &said), 300);
 }
@@ -456,9 +456,9 @@ fn a_check_says_what_it_finds() {
     for (sql, expected) in cases {
         let directory = TempDir::new();
         let (path, _) = database(&directory);
-        assert!(check(&path).unwrap().is_well());
+        assert!(check(&path, None).unwrap().is_well());
         outside(&path).execute_batch(sql).unwrap();
-        let checked = check(&path).unwrap();
+        let checked = check(&path, None).unwrap();
         assert!(
             !checked.is_well() && checked.faults.iter().any(|fault| fault.contains(expected)),
             "{sql}: {checked:?}"

@@ -14,9 +14,12 @@ mod operations;
 mod parked;
 mod prune;
 mod reader;
+mod rekey;
 mod retention;
 mod salvage;
 mod schema;
+mod sealed_salvage;
+mod sealing;
 mod upkeep;
 mod wal;
 mod writer;
@@ -25,6 +28,8 @@ mod writer;
 mod damage_tests;
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod sealed_tests;
 #[cfg(test)]
 mod tests;
 
@@ -40,12 +45,14 @@ use self::batch::Write;
 pub use self::check::Checked;
 pub use self::copying::Progress;
 pub use self::operations::{Restored, backup, check, restore, salvage};
+pub use self::rekey::{Rekeyed, rekey};
 pub use self::salvage::Salvaged;
 use self::schema::Begun;
 pub(super) use self::schema::VERSION;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
 use super::{Bounds, OpenError, StoreOptions};
+use crate::crypto::at_rest::DataKey;
 use crate::types::Epoch;
 
 /// Enough for SQLite, whose deepest calls take less than half of it.
@@ -93,6 +100,7 @@ impl Sqlite {
             damaged: damaged.clone(),
             running_before: opened.begun.running,
             wal_bytes: wal_bytes.clone(),
+            sealing: options.data_key.as_ref().map(sealing::Sealing::new),
         };
         let answers = Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
         let writer = Worker::start("writer", answers, move |commands, answers| writer.run(&commands, answers));
@@ -100,8 +108,10 @@ impl Sqlite {
 
         let conn = opened.reader;
         let answers = Answers { events: sender, wake: Box::new(wake) };
-        let reader =
-            Worker::start("reader", answers, move |requests, answers| reader::run(&conn, &requests, answers, &damaged));
+        let records = options.data_key.as_ref().map(DataKey::records);
+        let reader = Worker::start("reader", answers, move |requests, answers| {
+            reader::run(&conn, &requests, answers, &damaged, records.as_ref());
+        });
         let reader = reader.map_err(no_thread)?;
 
         Ok(Sqlite {

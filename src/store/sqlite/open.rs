@@ -10,9 +10,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::damage::{self, Found, LOOK_FOR, is_damage};
 use super::files::{Files, Identity, NO_SQLITE};
-use super::schema::{self, Begun, Run, VERSION};
+use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::wal::Wal;
 use super::{retention, salvage};
+use crate::crypto::at_rest::{DataKey, KeyId};
 use crate::store::{OpenError, StoreOptions, new_epoch};
 use crate::types::{Durability, OnDamage};
 
@@ -52,7 +53,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         Err(OpenError::Damaged { what, .. }) if options.on_damage == OnDamage::Salvage => what,
         other => return other,
     };
-    let (report, kept) = damage::salvage_in_place(&files)?;
+    let (report, kept) = damage::salvage_in_place(&files, options.data_key.as_ref())?;
     let mut opened = open_sound(options, &files, &lock)?;
     let path = files.database.display();
     opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged one is kept as {kept}"));
@@ -84,6 +85,11 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
     }
     // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
+    // Before anything is written: with the wrong key, nothing may change.
+    let key_id = options.data_key.as_ref().map(DataKey::id);
+    if let Some(sealed) = schema::sealed(&writer).map_err(failed("read"))? {
+        fits(files, sealed, key_id)?;
+    }
     // The first read rolls a creation back that was cut short; then the file is an empty one again. Only an empty one
     // takes auto_vacuum: later it would need a rewrite of the whole (VACUUM).
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
@@ -133,7 +139,8 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
         durability: options.durability,
         boot: &options.boot_id,
         fresh: &fresh.0,
-        token_key: options.new_token_key,
+        token_key: options.data_key.as_ref().map_or(options.new_token_key, |key| *key.tokens()),
+        key_id,
         lost,
     };
     // Synced in every case: a `normal` run must not be taken for the one before.
@@ -153,6 +160,17 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
     });
     let (files, lock) = (files.clone(), lock.try_clone().map_err(no_file)?);
     Ok(Opened { files, identity, lock, writer, reader, begun, most_pages, remarks, note })
+}
+
+/// Whether rows that are sealed like this can be read with this key, and with it alone.
+pub(super) fn fits(files: &Files, sealed: Sealed, given: Option<KeyId>) -> Result<(), OpenError> {
+    let path = files.database.clone();
+    match (sealed.rekey, sealed.with) {
+        (Some(_), _) => Err(OpenError::Rekeying { path }),
+        (None, with) if with == given => Ok(()),
+        (None, Some(id)) => Err(OpenError::NoKey { path, id, given }),
+        (None, None) => Err(OpenError::Plain { path }),
+    }
 }
 
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {

@@ -12,6 +12,7 @@ use super::copying::{self, Progress};
 use super::damage::{self, is_damage};
 use super::files::{Aside, Files, NO_SQLITE, beside};
 use super::salvage::{self, Salvaged};
+use crate::crypto::at_rest::DataKey;
 use crate::store::{OpenError, OperationError};
 
 /// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
@@ -61,7 +62,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     finish(&draft, |_| {
         copying::copy(&from, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
         checked = copying::open(&Files::at(&draft)?)
-            .and_then(|conn| check::look(&conn))
+            .and_then(|conn| check::look(&conn, None))
             .map_err(|error| copy_failed(&from, &error))?;
         match checked.faults.first() {
             Some(fault) => Err(OperationError::Failed(format!(
@@ -75,11 +76,11 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept })
 }
 
-/// Looks through the database at `data`, also while a racerd writes to it.
+/// Looks through the database at `data`, also while a racerd writes to it; with its key, also whether sealed rows open.
 ///
 /// # Errors
 /// There is no database, or it cannot be read. What is wrong inside is no error but the answer.
-pub fn check(data: &Path) -> Result<Checked, OperationError> {
+pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationError> {
     let files = Files::at(data)?;
     match files.is_database() {
         Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
@@ -88,18 +89,20 @@ pub fn check(data: &Path) -> Result<Checked, OperationError> {
         Ok(true) => {}
         _ => drop(database(data)?),
     }
-    match copying::open(&files).and_then(|conn| check::look(&conn)) {
+    match copying::open(&files).and_then(|conn| check::look(&conn, key)) {
         Ok(checked) => Ok(checked),
         Err(error) if is_damage(&error) => Ok(Checked { faults: vec![error.to_string()], ..Checked::default() }),
         Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
     }
 }
 
-/// Copies what can be read of the damaged database `from` to a new file `to`.
+/// Copies what can be read of the damaged database `from` to a new file `to`. Sealed rows need no key as long as each stays
+/// where it was; with `key`, only those that open are copied.
 ///
 /// # Errors
-/// A racerd uses the database; `to` exists; nothing can be read; it cannot be written.
-pub fn salvage(from: &Path, to: &Path) -> Result<Salvaged, OperationError> {
+/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move and there is no key, or another
+/// one; it cannot be written.
+pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
     let to = Files::at(to)?;
     if !files.database.exists() {
@@ -110,7 +113,7 @@ pub fn salvage(from: &Path, to: &Path) -> Result<Salvaged, OperationError> {
     }
     let _lock = files.lock()?;
     let draft = beside(&to.database, ".partial");
-    let report = damage::salvage_to(&files, &draft)?;
+    let report = damage::salvage_to(&files, &draft, key)?;
     put(&draft, &to.database, false)?;
     Ok(report)
 }

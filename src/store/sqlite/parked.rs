@@ -5,6 +5,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::schema::{integer, number};
+use super::sealing::{Sealing, open_parked};
 use crate::store::request::Parked;
 use crate::types::{MemberId, Name, RoomId, Seq, SessionId};
 
@@ -28,20 +29,37 @@ impl Parking {
 
     /// Keeps this session, instead of what was kept of it before; `now` in running seconds. The oldest rows make room.
     /// Two go for one that comes, so that a bound that was lowered is reached without one long step.
-    pub fn park(&mut self, conn: &Connection, parked: &Parked, now: u64) -> rusqlite::Result<()> {
+    pub fn park(
+        &mut self,
+        conn: &Connection,
+        parked: &Parked,
+        now: u64,
+        sealing: Option<&mut Sealing>,
+    ) -> rusqlite::Result<()> {
         let before = self.count(conn)?;
         let replaced = delete(conn, parked.session)?;
-        conn.prepare_cached(
+        let mut insert = conn.prepare_cached(
             "INSERT INTO parked (session, at, member, name, generation, rooms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            parked.session.0,
-            integer(now),
-            integer(parked.member.as_u64()),
-            parked.name.as_str(),
-            parked.generation,
-            encode(&parked.rooms),
-        ])?;
+        )?;
+        match sealing {
+            Some(sealing) => insert.execute(params![
+                parked.session.0,
+                integer(now),
+                0,
+                "",
+                0,
+                // As the row says it.
+                sealing.parked(parked, number(integer(now)))?
+            ])?,
+            None => insert.execute(params![
+                parked.session.0,
+                integer(now),
+                integer(parked.member.as_u64()),
+                parked.name.as_str(),
+                parked.generation,
+                encode(&parked.rooms),
+            ])?,
+        };
         let count = (before + 1).saturating_sub(replaced);
         let extra = count.saturating_sub(self.most).min(2);
         self.count = Some(count - drop_oldest(conn, extra)?.min(count));
@@ -49,10 +67,23 @@ impl Parking {
     }
 
     /// Takes the session's row out; `None` where there is none, where it is too old, or where it is damaged.
-    pub fn claim(&mut self, conn: &Connection, session: SessionId, now: u64) -> rusqlite::Result<Option<Parked>> {
+    pub fn claim(
+        &mut self,
+        conn: &Connection,
+        session: SessionId,
+        now: u64,
+        sealing: Option<&Sealing>,
+    ) -> rusqlite::Result<Option<Parked>> {
         let found = conn
             .prepare_cached("SELECT at, member, name, generation, rooms FROM parked WHERE session = ?1")?
-            .query_row([session.0], |row| Ok((number(row.get(0)?), read(session, row).ok())))
+            .query_row([session.0], |row| {
+                let at = number(row.get(0)?);
+                let parked = match sealing {
+                    Some(sealing) => open_parked(sealing.records(), session, at, row.get_ref(4)?.as_blob()?),
+                    None => read(session, row).ok(),
+                };
+                Ok((at, parked))
+            })
             .optional()?;
         let Some((at, parked)) = found else { return Ok(None) };
         let gone = delete(conn, session)?;
@@ -170,11 +201,15 @@ mod tests {
         migrate(&conn).unwrap();
         let mut parking = Parking::new(1000, 100);
         for n in 0..20 {
-            parking.park(&conn, &parked(n), u64::from(n) * 10).unwrap();
+            parking.park(&conn, &parked(n), u64::from(n) * 10, None).unwrap();
         }
-        assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130).unwrap(), Some(parked(3)));
-        assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130).unwrap(), None, "it was taken out");
-        assert_eq!(parking.claim(&conn, SessionId([2; 16]), 130).unwrap(), None, "too old, though no sweep was yet");
+        assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130, None).unwrap(), Some(parked(3)));
+        assert_eq!(parking.claim(&conn, SessionId([3; 16]), 130, None).unwrap(), None, "it was taken out");
+        assert_eq!(
+            parking.claim(&conn, SessionId([2; 16]), 130, None).unwrap(),
+            None,
+            "too old, though no sweep was yet"
+        );
         assert_eq!(parking.sweep(&conn, 99).unwrap(), 0);
         assert_eq!(parking.sweep(&conn, 200).unwrap(), 8, "0 to 9, without the two that are gone");
         assert_eq!((parking.count, count(&conn)), (Some(10), 10));
@@ -193,14 +228,14 @@ mod tests {
         )
         .unwrap();
         parking.most = 600;
-        parking.park(&conn, &parked(1), 1).unwrap();
+        parking.park(&conn, &parked(1), 1, None).unwrap();
         assert_eq!(count(&conn), 1999);
         let steps: Vec<usize> = (0..4).map(|_| parking.sweep(&conn, 1).unwrap()).collect();
         assert_eq!((steps, count(&conn)), (vec![500, 500, 399, 0], 600));
-        assert_eq!(parking.claim(&conn, SessionId([1; 16]), 1).unwrap(), Some(parked(1)), "the newest stays");
+        assert_eq!(parking.claim(&conn, SessionId([1; 16]), 1, None).unwrap(), Some(parked(1)), "the newest stays");
         parking.forget();
         parking.most = 0;
-        parking.park(&conn, &parked(2), 1).unwrap();
+        parking.park(&conn, &parked(2), 1, None).unwrap();
         assert_eq!((parking.count, count(&conn)), (Some(598), 598));
     }
 

@@ -1,6 +1,7 @@
 //! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
 //! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
@@ -10,18 +11,35 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use super::Answers;
 use super::damage::is_damage;
 use super::schema::{last_id, number, seq_of};
+use super::sealing;
+use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::store::error::DAMAGED;
 use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
+/// Rows that do not open and were told of, at most: each is told once.
+const TOLD: usize = 1_000;
+
 /// Answers reads until nobody can ask any more.
-/// `damaged` is set where what they find is damaged.
-pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &Answers, damaged: &AtomicBool) {
+/// `damaged` is set where what they find is damaged. `records` opens what is sealed; `None`: nothing is.
+pub(super) fn run(
+    conn: &Connection,
+    requests: &Receiver<Vec<Read>>,
+    answers: &Answers,
+    damaged: &AtomicBool,
+    records: Option<&RecordKey>,
+) {
+    let mut told: BTreeSet<(RoomId, Seq)> = BTreeSet::new();
     while let Ok(reads) = requests.recv() {
         for read in reads {
+            let mut unreadable = Vec::new();
             // A page may have taken its time: it leaves at once, not with the rest.
-            match page(conn, &read) {
-                Ok(page) => answers.send([StoreEvent::Page(page)]),
+            match page(conn, &read, records, &mut unreadable) {
+                Ok(page) => {
+                    unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
+                    let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
+                    answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
+                }
                 Err(error) => {
                     damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
                     let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
@@ -34,16 +52,24 @@ pub(super) fn run(conn: &Connection, requests: &Receiver<Vec<Read>>, answers: &A
     }
 }
 
-/// Reads one page. A damaged row is an error, not a panic.
-fn page(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+/// Rows of a page that did not open.
+type Refused = Vec<(Seq, Unreadable)>;
+
+/// Reads one page. A damaged row is an error, not a panic; a sealed one that does not open is unreadable for itself.
+fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, refused: &mut Refused) -> rusqlite::Result<Page> {
     // Dropped on every way out, which ends it; the statements inside are dropped before.
     let transaction = conn.unchecked_transaction()?;
-    let page = page_of(&transaction, read)?;
+    let page = page_of(&transaction, read, records, refused)?;
     transaction.finish()?;
     Ok(page)
 }
 
-fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
+fn page_of(
+    conn: &Connection,
+    read: &Read,
+    records: Option<&RecordKey>,
+    refused: &mut Refused,
+) -> rusqlite::Result<Page> {
     let row = conn
         .prepare_cached("SELECT id, head FROM rooms WHERE name = ?1")?
         .query_row([read.room.as_str()], |row| Ok((row.get::<_, i64>(0)?, Seq(number(row.get(1)?)))))
@@ -80,13 +106,18 @@ fn page_of(conn: &Connection, read: &Read) -> rusqlite::Result<Page> {
             page.more = true;
             break;
         }
-        let bytes = row.get_ref(4)?.as_blob()?;
-        if bytes.len() > left && !page.messages.is_empty() {
+        let (message, why) = match records {
+            Some(records) => sealed_message(&read.room, row, records)?,
+            None => (message(&read.room, row)?, None),
+        };
+        let bytes = message.body.len();
+        if bytes > left && !page.messages.is_empty() {
             page.more = true;
             break;
         }
-        left = left.saturating_sub(bytes.len());
-        page.messages.push(message(&read.room, row, bytes)?);
+        left = left.saturating_sub(bytes);
+        refused.extend(why.map(|why| (message.seq, why)));
+        page.messages.push(message);
     }
     if !matches!(read.span, Span::After(_)) {
         page.messages.reverse();
@@ -100,10 +131,36 @@ const RISING: &str = "SELECT id, at, member, name, body FROM messages
 const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
-fn message(room: &RoomId, row: &Row, body: &[u8]) -> rusqlite::Result<Message> {
-    let body = str::from_utf8(body).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
-    let name = Name::parse(row.get_ref(3)?.as_str()?)
-        .ok_or_else(|| rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text))?;
+/// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
+fn sealed_message(room: &RoomId, row: &Row, records: &RecordKey) -> rusqlite::Result<(Message, Option<Unreadable>)> {
+    // A value of another type is as wrong as any other one, and binds the record to another place.
+    let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
+    let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
+    let seq = seq_of(row.get(0)?);
+    let place = sealing::message_place(room.as_str(), seq, at, member);
+    // A row that says a name of its own is not one that was sealed.
+    let opened = match (row.get_ref(3)?.as_bytes(), row.get_ref(4)?.as_bytes()) {
+        (Ok([]), Ok(record)) => sealing::open_message(records, &place, record),
+        _ => Err(Unreadable::NoRecord),
+    };
+    let (name, body, why) = match opened {
+        Ok((name, body)) => (name, body, None),
+        Err(why) => {
+            let name = sealing::nobody().ok_or_else(no_name)?;
+            (name, Body::unreadable(), Some(why))
+        }
+    };
+    let author = Author { member: member.map(MemberId::from_random), name };
+    Ok((Message { room: room.clone(), seq, at, author, body }, why))
+}
+
+fn no_name() -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
+}
+
+fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
+    let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
+    let name = Name::parse(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {
         room: room.clone(),
         seq: seq_of(row.get(0)?),

@@ -52,7 +52,7 @@ fn each_room_keeps_its_newest_messages_and_space_comes_back() {
     wait_until("the oldest goes", || edge(&mut bench, "a") == (Seq(9902), Seq(10_001)));
     assert_eq!(bench.available, []);
     bench.store.finish().unwrap();
-    assert!(check(&options.path).unwrap().is_well());
+    assert!(check(&options.path, None).unwrap().is_well());
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn near_its_bound_a_database_gives_its_oldest_messages_if_it_may() {
     assert_eq!(head, Seq(16));
     assert_eq!(bench.available, [], "nobody was refused");
     bench.store.finish().unwrap();
-    assert!(check(&options.path).unwrap().is_well());
+    assert!(check(&options.path, None).unwrap().is_well());
 }
 
 /// What cannot fit at all is refused; the log is not emptied for it.

@@ -14,6 +14,8 @@ use super::files::Files;
 use super::image::{Image, Page, RawRow, Value};
 use super::parked;
 use super::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
+use super::sealed_salvage::SealedRows;
+use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::store::keys::Window;
 use crate::types::{Name, RoomId, Seq, WallMillis};
 
@@ -89,11 +91,18 @@ impl fmt::Display for Salvaged {
     }
 }
 
-/// Copies what can be read of the database with these files to an empty database.
-pub(super) fn copy(from: &Files, to: &Connection) -> Result<Salvaged, Failed> {
+/// Copies what can be read of the database with these files to an empty database. Of sealed rows, with a key those that open;
+/// without, all that look like some.
+pub(super) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
     let mut image = Image::open(from).map_err(Failed::Read)?;
-    let mut copy =
-        Copy { to, heads: BTreeMap::new(), names: BTreeMap::new(), report: Salvaged::default(), found: false };
+    let mut copy = Copy {
+        to,
+        heads: BTreeMap::new(),
+        names: BTreeMap::new(),
+        sealed: SealedRows::new(key),
+        report: Salvaged::default(),
+        found: false,
+    };
     copy.report.wal = image.wal_damage();
     schema::migrate(to)?;
     to.execute_batch("BEGIN")?;
@@ -128,8 +137,9 @@ pub(super) fn recognises(files: &Files) -> bool {
         let Page::Rows(rows, _) = image.look(page) else { return false };
         rows.iter().any(|row| match (row.id, row.values.as_slice()) {
             (Some(id), [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]) => {
-                let name = str::from_utf8(name).ok().and_then(Name::parse);
-                id > SCRATCH && is_time(*at) && name.is_some() && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+                let named = str::from_utf8(name).ok().and_then(Name::parse).is_some();
+                let plain = named && serde_json::from_slice::<IgnoredAny>(body).is_ok();
+                id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
             }
             _ => false,
         })
@@ -143,6 +153,8 @@ pub(super) enum Failed {
     Write(rusqlite::Error),
     /// There is nothing of racerd's in it.
     Nothing,
+    /// Its rows are sealed, and cannot be copied without their key.
+    Key(String),
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -164,6 +176,7 @@ struct Copy<'a> {
     heads: BTreeMap<i64, Head>,
     /// Names by an index, for rooms whose row is lost.
     names: BTreeMap<i64, RoomId>,
+    sealed: SealedRows,
     report: Salvaged,
     found: bool,
 }
@@ -229,7 +242,8 @@ impl Copy<'_> {
                 Some(id),
                 [Null, Blob(session), Integer(at), Integer(member), Text(name), Integer(generation), Blob(rooms)],
             ) => {
-                let name = str::from_utf8(name).ok().filter(|name| Name::parse(name).is_some());
+                let sealed = name.is_empty() && sealed_with(rooms).is_some();
+                let name = str::from_utf8(name).ok().filter(|name| sealed || Name::parse(name).is_some());
                 let generation = u32::try_from(*generation).ok();
                 let (Some(name), Some(generation)) = (name, generation) else { return Ok(()) };
                 if session.len() != 16 || !is_time(*at) || *member < 0 {
@@ -248,7 +262,10 @@ impl Copy<'_> {
                     .map(drop)
             }
             (Some(1), [Null, Text(_), Integer(_), Text(_), Text(_), Integer(running), rest @ ..]) => {
-                let token_key = if let [Blob(key)] = rest { Some(key).filter(|key| key.len() == 32) } else { None };
+                let token_key = if let [Blob(key), ..] = rest { Some(key).filter(|key| key.len() == 32) } else { None };
+                if let [_, key_id, rekey] = rest {
+                    self.sealed.log_says(key_id, rekey);
+                }
                 if is_time(*running) {
                     self.found = true;
                     schema::put_meta(self.to, number(*running), token_key.map(Vec::as_slice))?;
@@ -261,12 +278,15 @@ impl Copy<'_> {
 
     fn message(&mut self, id: i64, at: i64, member: Option<i64>, name: &[u8], body: &[u8]) -> rusqlite::Result<()> {
         let (room, seq) = (schema::room_of(id), seq_of(id));
-        let name = str::from_utf8(name).ok().filter(|name| Name::parse(name).is_some());
+        let sealed = if name.is_empty() { sealed_with(body) } else { None };
+        let name = str::from_utf8(name).ok().filter(|name| sealed.is_some() || Name::parse(name).is_some());
         let Some(name) = name.filter(|_| id > SCRATCH && is_room(room) && seq > Seq::ZERO && is_time(at)) else {
             return Ok(());
         };
         // Nobody but the sender's JSON tells whether a body is whole, and half of one would break its readers' frames.
-        if serde_json::from_slice::<IgnoredAny>(body).is_err() {
+        if let Some(id) = sealed {
+            self.sealed.saw(id);
+        } else if serde_json::from_slice::<IgnoredAny>(body).is_err() {
             return Ok(());
         }
         self.found = true;
@@ -285,7 +305,8 @@ impl Copy<'_> {
     }
 
     /// With all rows there: names the rooms, closes holes, and counts.
-    fn finish(&mut self) -> rusqlite::Result<()> {
+    fn finish(&mut self) -> Result<(), Failed> {
+        self.sealed.begin(self.to)?;
         let heads = std::mem::take(&mut self.heads);
         let mut taken = BTreeSet::new();
         let mut moved: HashMap<RoomId, Moved> = HashMap::new();
@@ -303,6 +324,7 @@ impl Copy<'_> {
             };
             taken.insert(name.clone());
             self.report.rooms += 1;
+            self.sealed.drop_unreadable(self.to, id, &name)?;
             if let Some(shift) = self.close_holes(id, head.seq, &name)? {
                 self.move_keys(id, &shift)?;
                 moved.insert(name.clone(), shift);
@@ -315,7 +337,11 @@ impl Copy<'_> {
                 .prepare_cached("INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0), common])?;
         }
-        self.move_cursors(&moved)?;
+        if self.sealed.is_sealed() {
+            self.sealed.move_cursors(self.to, &moved)?;
+        } else {
+            self.move_cursors(&moved)?;
+        }
         let count = |sql| self.to.query_row(sql, [], |row| Ok(number(row.get(0)?)));
         self.report.messages = count("SELECT count(*) FROM messages")?;
         self.report.senders = count("SELECT count(*) FROM keys")?;
@@ -325,7 +351,7 @@ impl Copy<'_> {
     }
 
     /// Moves the room's messages up to each other and to its head, the newest first, where some are missing.
-    fn close_holes(&mut self, room: i64, head: Seq, name: &RoomId) -> rusqlite::Result<Option<Moved>> {
+    fn close_holes(&mut self, room: i64, head: Seq, name: &RoomId) -> Result<Option<Moved>, Failed> {
         let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
         let (count, oldest): (i64, Option<i64>) = self
             .to
@@ -346,11 +372,10 @@ impl Copy<'_> {
             .query_map(range, |row| Ok(seq_of(row.get(0)?)))?
             .collect::<rusqlite::Result<_>>()?;
         let shift = Moved { seqs, head };
-        let mut update = self.to.prepare_cached("UPDATE messages SET id = ?2 WHERE id = ?1")?;
         for (place, seq) in shift.seqs.iter().enumerate().rev() {
             let (Some(from), Some(to)) = (message_id(room, *seq), message_id(room, shift.at(place))) else { continue };
             if from != to {
-                update.execute([from, to])?;
+                self.sealed.move_message(self.to, name, from, to)?;
             }
         }
         Ok(Some(shift))
@@ -409,7 +434,7 @@ impl Copy<'_> {
 }
 
 /// Where the messages of a room went: the one at each place of `seqs` is the same number of places before the head now.
-struct Moved {
+pub(super) struct Moved {
     /// As they were, in rising order.
     seqs: Vec<Seq>,
     head: Seq,
@@ -431,7 +456,7 @@ impl Moved {
     }
 
     /// The cursor now of who had everything up to this one.
-    fn cursor(&self, seq: Seq) -> Seq {
+    pub fn cursor(&self, seq: Seq) -> Seq {
         match self.seqs.partition_point(|kept| *kept <= seq) {
             0 => seq,
             count => self.at(count - 1),

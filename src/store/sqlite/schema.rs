@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::crypto::at_rest::KeyId;
 use crate::types::{Durability, Epoch, Seq};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
@@ -74,10 +76,16 @@ const MIGRATIONS: &[&str] = &[
         rooms      BLOB    NOT NULL   -- each room's id and the last seq queued there
     );
 ",
+    "
+    -- The key that messages and parked sessions are sealed with, by its id; NULL: they are plain.
+    ALTER TABLE meta ADD COLUMN key_id BLOB;
+    -- While a rekey is under way: the key that they are to be sealed with, empty for none.
+    ALTER TABLE meta ADD COLUMN rekey BLOB;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -110,6 +118,8 @@ pub(super) struct Run<'a> {
     pub fresh: &'a str,
     /// The key for session tokens, should there be none.
     pub token_key: [u8; 32],
+    /// The data key's id, where rows are sealed.
+    pub key_id: Option<KeyId>,
     /// Something is known to be lost: the epoch ends.
     pub lost: bool,
 }
@@ -143,16 +153,83 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
         .optional()?;
     let (epoch, running, token_key) = last.unwrap_or((None, 0, None));
     let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
+    // Beside sealed rows lies no key: it is made from the data key.
     let token_key = token_key.unwrap_or(run.token_key);
+    let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
     transaction.execute(
-        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running, token_key)
-         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5)",
-        params![epoch, run.boot, run.durability.as_str(), running, token_key],
+        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6)",
+        params![epoch, run.boot, run.durability.as_str(), running, stored, key_id],
     )?;
     // What a probe that was cut short has left.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
     Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running) })
+}
+
+/// What the rows of a database are sealed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// `None`: they are plain.
+    pub with: Option<KeyId>,
+    /// A rekey was cut short: some are sealed with this one already, or are plain if there is none in it.
+    pub rekey: Option<Option<KeyId>>,
+}
+
+/// What the log says of how its rows are sealed; `None` where it was never used. Changes nothing, also not one of an older
+/// version.
+pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
+    let has = |column: &str| {
+        let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
+        conn.query_row(sql, [column], |row| row.get::<_, i64>(0)).map(|count| count == 1)
+    };
+    if !has("id")? {
+        return Ok(None);
+    }
+    let sql = match has("key_id")? && has("rekey")? {
+        true => "SELECT key_id, rekey FROM meta WHERE id = 1",
+        false => "SELECT NULL, NULL FROM meta WHERE id = 1",
+    };
+    let id = |bytes: &[u8]| bytes.try_into().ok().map(KeyId);
+    conn.query_row(sql, [], |row| {
+        let (with, rekey) = (row.get_ref(0)?.as_blob_or_null()?, row.get_ref(1)?.as_blob_or_null()?);
+        let with = with.map(|bytes| id(bytes).ok_or_else(|| wrong_id(0))).transpose()?;
+        let rekey = match rekey {
+            Some([]) => Some(None),
+            Some(bytes) => Some(Some(id(bytes).ok_or_else(|| wrong_id(1))?)),
+            None => None,
+        };
+        Ok(Sealed { with, rekey })
+    })
+    .optional()
+}
+
+fn wrong_id(column: usize) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
+}
+
+/// Puts down how the rows of a log that was salvaged are sealed. A key for tokens does not lie beside sealed ones.
+pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<()> {
+    let rekey = sealed.rekey.map(|to| to.map_or(Vec::new(), |id| id.0.to_vec()));
+    conn.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, rekey)
+         VALUES (1, '', 1, '', 'full', 0, NULL, ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, rekey = excluded.rekey, token_key = NULL",
+        params![sealed.with.map(|id| id.0), rekey],
+    )
+    .map(drop)
+}
+
+/// A rekey begins, or goes on: until it ends, no server may have the log. Tokens of before end, and with them all that
+/// belongs to sessions.
+pub(super) fn begin_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
+    let to = to.map_or(Vec::new(), |id| id.0.to_vec());
+    conn.execute("UPDATE meta SET rekey = ?1, token_key = NULL WHERE id = 1", [to]).map(drop)
+}
+
+/// All rows are as they are to be.
+pub(super) fn end_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET key_id = ?1, rekey = NULL WHERE id = 1", [to.map(|id| id.0)]).map(drop)
 }
 
 /// Marks the log as left in order. What is committed before it must be on disk before it is. `clean` is false where
@@ -254,7 +331,7 @@ mod tests {
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
         let token_key = [fresh.len() as u8; 32];
-        Run { durability, boot, fresh, token_key, lost: false }
+        Run { durability, boot, fresh, token_key, key_id: None, lost: false }
     }
 
     #[test]

@@ -150,7 +150,10 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     let epoch = bench.store.epoch().clone();
     bench.store.finish().unwrap();
     outside(&options.path)
-        .execute_batch("DROP TABLE parked; ALTER TABLE meta DROP COLUMN token_key; PRAGMA user_version = 1")
+        .execute_batch(
+            "DROP TABLE parked; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
+             ALTER TABLE meta DROP COLUMN token_key; PRAGMA user_version = 1",
+        )
         .unwrap();
     let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });
     assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, [7; 32]));

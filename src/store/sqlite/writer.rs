@@ -18,6 +18,7 @@ use super::parked::Parking;
 use super::prune::Prune;
 use super::retention::Retention;
 use super::schema;
+use super::sealing::Sealing;
 use super::upkeep::WAL_FRAMES;
 use crate::store::Bounds;
 use crate::store::request::{Append, Appended, Claim, Claimed, Outcome, Parked, StoreEvent};
@@ -94,17 +95,20 @@ pub(super) struct Writer {
     pub running_before: u64,
     /// Bytes of the WAL file, for whoever shows them.
     pub wal_bytes: Arc<AtomicU64>,
+    /// Seals what is stored; `None`: it stays plain.
+    pub sealing: Option<Sealing>,
 }
 
 impl Writer {
     /// Works until [`Command::Finish`], whose outcome it returns, or until nobody can send one; then the log stays as
     /// it is, without the mark of a clean end.
-    pub fn run(self, commands: &Receiver<Command>, answers: &Answers) -> Result<(), String> {
+    pub fn run(mut self, commands: &Receiver<Command>, answers: &Answers) -> Result<(), String> {
         let now = Instant::now();
+        let sealing = self.sealing.take();
         let mut state = State {
             idle: self.timing.idle,
             restart_past: WAL_FRAMES,
-            batches: Batches::new(Parking::new(self.bounds.parked_max, self.bounds.park_for)),
+            batches: Batches::new(Parking::new(self.bounds.parked_max, self.bounds.park_for), sealing),
             waiting: VecDeque::new(),
             late: Vec::new(),
             health: Health::Well,

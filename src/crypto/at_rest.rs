@@ -1,0 +1,429 @@
+//! What lies sealed on the disk: a key for each purpose out of one data key, records of rows sealed with
+//! XChaCha20-Poly1305, and keyed hashes. It knows no table and no file; nonces are passed in.
+//!
+//! A record is: format 1, key id (8 bytes), nonce (24), ciphertext and tag (16). Its associated data are format, key id
+//! and the place of the row (kind, room, seq, time, sender), so that a row that was moved or swapped does not open.
+
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use siphasher::sip128::SipHasher24;
+use std::fmt;
+use zeroize::Zeroizing;
+
+use crate::types::{Digest, Seq, SessionId, WallMillis};
+
+/// What the line of a key file begins with.
+const PREFIX: &str = "racerd-data-1 ";
+/// Format of a record.
+const FORMAT: u8 = 1;
+/// Binds a record to its use.
+const CONTEXT: &[u8] = b"racerd at rest 1\0";
+/// Bytes of a record's nonce (draft-irtf-cfrg-xchacha §2.3): so many that random ones do not meet.
+pub const NONCE: usize = 24;
+const HEAD: usize = 1 + KeyId::BYTES;
+const TAG: usize = 16;
+/// Bytes that a record is longer than what is sealed in it.
+pub const OVERHEAD: usize = HEAD + NONCE + TAG;
+
+/// The secret that all keys of a sealed database are made from. Wiped when it is dropped, and never shown.
+#[derive(Clone)]
+pub struct DataKey(Zeroizing<[u8; 32]>);
+
+impl DataKey {
+    /// What is wrong with a key file that [`DataKey::parse`] refused.
+    pub const RULE: &'static str =
+        "it is not one line of 'racerd-data-1 ' and 43 characters, as 'racerd keygen --data FILE' writes it";
+
+    /// `secret` is random.
+    pub fn new(secret: [u8; 32]) -> DataKey {
+        DataKey(Zeroizing::new(secret))
+    }
+
+    /// The key of a key file's text: one line; `None` where it breaks [`DataKey::RULE`].
+    pub fn parse(text: &[u8]) -> Option<DataKey> {
+        let line = text.strip_suffix(b"\n").unwrap_or(text);
+        let encoded = line.strip_prefix(PREFIX.as_bytes())?;
+        let mut secret = Zeroizing::new([0; 32]);
+        if BASE64URL_NOPAD.decode_len(encoded.len()).ok()? != secret.len() {
+            return None;
+        }
+        BASE64URL_NOPAD.decode_mut(encoded, secret.as_mut_slice()).ok()?;
+        Some(DataKey(secret))
+    }
+
+    /// The text of its key file.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 44));
+        text.push_str(PREFIX);
+        BASE64URL_NOPAD.encode_append(self.0.as_slice(), &mut text);
+        text.push('\n');
+        text
+    }
+
+    /// What names this key without giving anything of it away.
+    pub fn id(&self) -> KeyId {
+        KeyId(*self.derive(b"key id"))
+    }
+
+    /// The key that rows are sealed with.
+    pub fn records(&self) -> RecordKey {
+        let key: Zeroizing<[u8; 32]> = self.derive(b"records");
+        RecordKey { id: self.id(), cipher: XChaCha20Poly1305::new((&*key).into()) }
+    }
+
+    /// The key that idempotency keys and bodies are hashed with.
+    pub fn windows(&self) -> WindowKey {
+        WindowKey { key: self.derive(b"key windows: keys"), body: self.derive(b"key windows: bodies") }
+    }
+
+    /// The key that session tokens are sealed with.
+    pub fn tokens(&self) -> Zeroizing<[u8; 32]> {
+        self.derive(b"session tokens")
+    }
+
+    /// A key for one purpose: HKDF-SHA256 without a salt, since the secret is random already (RFC 5869 §3.1).
+    fn derive<const N: usize>(&self, purpose: &[u8]) -> Zeroizing<[u8; N]> {
+        let mut key = Zeroizing::new([0; N]);
+        let hkdf = Hkdf::<Sha256>::new(None, self.0.as_slice());
+        // proof: only more than 255 times 32 bytes are refused (RFC 5869 §2.3).
+        hkdf.expand_multi_info(&[b"racerd data 1 ", purpose], key.as_mut_slice()).expect("a short key");
+        key
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataKey({})", self.id())
+    }
+}
+
+/// Names a data key: shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub [u8; KeyId::BYTES]);
+
+impl KeyId {
+    pub const BYTES: usize = 8;
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Where a row belongs: what a record is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// A message of this room.
+    Message { room: &'a str, seq: Seq, at: WallMillis, member: Option<u64> },
+    /// A parked session; the time in running seconds.
+    Parked { session: SessionId, at: u64 },
+}
+
+impl Place<'_> {
+    /// The associated data of a record with this head. Each field has its length or is the last, so no two places
+    /// give the same bytes.
+    fn bind(&self, head: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(CONTEXT);
+        bytes.extend_from_slice(head);
+        match self {
+            Place::Message { room, seq, at, member } => {
+                bytes.push(1);
+                bytes.extend_from_slice(&seq.0.to_be_bytes());
+                bytes.extend_from_slice(&at.0.to_be_bytes());
+                bytes.push(u8::from(member.is_some()));
+                bytes.extend_from_slice(&member.unwrap_or(0).to_be_bytes());
+                bytes.extend_from_slice(room.as_bytes());
+            }
+            Place::Parked { session, at } => {
+                bytes.push(2);
+                bytes.extend_from_slice(&session.0);
+                bytes.extend_from_slice(&at.to_be_bytes());
+            }
+        }
+        bytes
+    }
+}
+
+/// Why a record does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is no record.
+    NoRecord,
+    /// It was sealed with another key.
+    OtherKey(KeyId),
+    /// It was changed, or it belongs to another place.
+    Altered,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::NoRecord => f.write_str("it is not sealed"),
+            Unreadable::OtherKey(id) => write!(f, "it is sealed with another key ({id})"),
+            Unreadable::Altered => f.write_str("it was changed or moved on the disk"),
+        }
+    }
+}
+
+/// The id of the key that a record says it was sealed with; `None` if these bytes can be no record. The beginning is
+/// enough: [`KeyId::BYTES`] + 1 bytes.
+pub fn sealed_with(record: &[u8]) -> Option<KeyId> {
+    let (format, rest) = record.split_first()?;
+    let id = rest.first_chunk()?;
+    (*format == FORMAT).then_some(KeyId(*id))
+}
+
+/// Seals and opens rows.
+#[derive(Clone)]
+pub struct RecordKey {
+    id: KeyId,
+    cipher: XChaCha20Poly1305,
+}
+
+impl RecordKey {
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Puts the record of these parts, one after the other, into `out` instead of what is there. `nonce` is random: none
+    /// may come twice with the same key.
+    pub fn seal(&self, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
+        out.clear();
+        out.push(FORMAT);
+        out.extend_from_slice(&self.id.0);
+        let bound = place.bind(out);
+        out.extend_from_slice(nonce);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let (_, plain) = out.split_at_mut(HEAD + NONCE);
+        let sealed = self.cipher.encrypt_inout_detached(&XNonce::from(*nonce), &bound, plain.into());
+        // proof: the cipher refuses only what is longer than 256 GiB.
+        let tag = sealed.expect("short enough");
+        out.extend_from_slice(&tag);
+    }
+
+    /// What was sealed for this place.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub fn open(&self, place: &Place, record: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        let id = sealed_with(record).ok_or(Unreadable::NoRecord)?;
+        let (head, rest) = record.split_at_checked(HEAD).ok_or(Unreadable::NoRecord)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(Unreadable::NoRecord)?;
+        let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or(Unreadable::NoRecord)?;
+        if id != self.id {
+            return Err(Unreadable::OtherKey(id));
+        }
+        let mut plain = sealed.to_vec();
+        let (bound, nonce, tag) = (place.bind(head), XNonce::from(*nonce), Tag::from(*tag));
+        let opened = self.cipher.decrypt_inout_detached(&nonce, &bound, plain.as_mut_slice().into(), &tag);
+        opened.map(|()| plain).map_err(|_| Unreadable::Altered)
+    }
+}
+
+/// Hashes what the windows of idempotency keys keep, so that nothing of keys or bodies can be guessed from them. SipHash
+/// is a keyed function made for this (SipHash-2-4, 128 bits).
+#[derive(Clone)]
+pub struct WindowKey {
+    key: Zeroizing<[u8; 16]>,
+    body: Zeroizing<[u8; 16]>,
+}
+
+impl WindowKey {
+    /// Stands for a key of this sender in this room: the same key elsewhere has another hash.
+    pub fn key(&self, room: i64, sender: Option<SessionId>, key: Digest) -> Digest {
+        let mut bytes = [0; 8 + 1 + 16 + 16];
+        bytes[..8].copy_from_slice(&room.to_be_bytes());
+        if let Some(SessionId(sender)) = sender {
+            bytes[8] = 1;
+            bytes[9..25].copy_from_slice(&sender);
+        }
+        bytes[25..].copy_from_slice(&key.0);
+        Digest(SipHasher24::new_with_key(&self.key).hash(&bytes).as_bytes())
+    }
+
+    /// Stands for the body that was sent with a key, given as [`WindowKey::key`] made it: the same body with another key has
+    /// another hash.
+    pub fn body(&self, key: Digest, body: &[u8]) -> Digest {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&key.0);
+        bytes[16..].copy_from_slice(&SipHasher24::new_with_key(&self.body).hash(body).as_bytes());
+        Digest(SipHasher24::new_with_key(&self.body).hash(&bytes).as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(n: u8) -> DataKey {
+        DataKey::new([n; 32])
+    }
+
+    const SAID: Place =
+        Place::Message { room: "lobby", seq: Seq(42), at: WallMillis(1_790_000_000_123), member: Some(0x7c2e) };
+
+    fn sealed(key: &RecordKey, place: &Place, plain: &[u8]) -> Vec<u8> {
+        let mut out = b"what was there before".to_vec();
+        key.seal(place, &[7; NONCE], &[plain], &mut out);
+        out
+    }
+
+    /// What is on disks must open for ever: a change here is a new format. The values are those of other programs: libsodium,
+    /// and Python's hmac.
+    #[test]
+    fn keys_and_records_never_change() {
+        let key = key(1);
+        let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
+        assert_eq!(key.id().to_string(), ID);
+        assert_eq!(hex(key.tokens().as_slice()), TOKENS);
+        assert_eq!(hex(&sealed(&key.records(), &SAID, b"hi")), RECORD);
+        let windows = key.windows();
+        let hash = windows.key(3, Some(SessionId([9; 16])), Digest([5; 16]));
+        assert_eq!((hex(&hash.0), hex(&windows.body(hash, b"hi").0)), (HASH.to_owned(), BODY.to_owned()));
+    }
+    const ID: &str = "0129abc03db7c268";
+    const TOKENS: &str = "cafe62b6834ea8e5c5ba71a0b919fcf9b7a39bbc07cf2024989853073c412a74";
+    const RECORD: &str =
+        "010129abc03db7c268070707070707070707070707070707070707070707070707b453133fd92973287c92a67225bb990e4434";
+    const HASH: &str = "a58863b558d577c641f5bcf6bc7cb8d7";
+    const BODY: &str = "d1eadf5cc4e54311b8d6c258ff2cd6f3";
+
+    #[test]
+    fn a_record_opens_in_its_place_only() {
+        let records = key(1).records();
+        let record = sealed(&records, &SAID, b"hi");
+        assert_eq!(records.open(&SAID, &record).as_deref(), Ok(&b"hi"[..]));
+        let Place::Message { room, seq, at, member } = SAID else { panic!("it is a message") };
+        let elsewhere = [
+            Place::Message { room: "lobb", seq, at, member },
+            Place::Message { room: "lobby2", seq, at, member },
+            Place::Message { room, seq: Seq(43), at, member },
+            Place::Message { room, seq, at: WallMillis(0), member },
+            Place::Message { room, seq, at, member: None },
+            Place::Message { room, seq, at, member: Some(0) },
+            Place::Parked { session: SessionId([0; 16]), at: 0 },
+        ];
+        for place in elsewhere {
+            assert_eq!(records.open(&place, &record), Err(Unreadable::Altered), "{place:?}");
+        }
+        let none = Place::Message { room, seq, at, member: None };
+        let zero = Place::Message { room, seq, at, member: Some(0) };
+        assert!(records.open(&zero, &sealed(&records, &none, b"hi")).is_err(), "nobody is not member 0");
+        let parked = Place::Parked { session: SessionId([1; 16]), at: 5 };
+        let record = sealed(&records, &parked, b"");
+        assert_eq!((records.open(&parked, &record), record.len()), (Ok(Vec::new()), OVERHEAD));
+        assert!(records.open(&Place::Parked { session: SessionId([1; 16]), at: 6 }, &record).is_err());
+        assert!(records.open(&Place::Parked { session: SessionId([2; 16]), at: 5 }, &record).is_err());
+    }
+
+    #[test]
+    fn a_changed_record_does_not_open() {
+        let records = key(1).records();
+        let mut record = sealed(&records, &SAID, b"\"hello\"");
+        for at in 0..record.len() {
+            for bit in 0..8 {
+                record[at] ^= 1 << bit;
+                let opened = records.open(&SAID, &record);
+                match at {
+                    0 => assert_eq!(opened, Err(Unreadable::NoRecord)),
+                    1..HEAD => assert!(matches!(opened, Err(Unreadable::OtherKey(_)))),
+                    _ => assert_eq!(opened, Err(Unreadable::Altered), "byte {at}"),
+                }
+                record[at] ^= 1 << bit;
+            }
+        }
+        for end in 0..record.len() {
+            assert!(records.open(&SAID, &record[..end]).is_err(), "cut at {end}");
+        }
+        record.push(0);
+        assert_eq!(records.open(&SAID, &record), Err(Unreadable::Altered));
+    }
+
+    #[test]
+    fn another_key_is_told_by_its_id() {
+        let record = sealed(&key(1).records(), &SAID, b"hi");
+        assert_eq!(sealed_with(&record), Some(key(1).id()));
+        assert_eq!(key(2).records().open(&SAID, &record), Err(Unreadable::OtherKey(key(1).id())));
+        assert_eq!((sealed_with(b""), sealed_with(b"\x01short")), (None, None));
+        assert_eq!(sealed_with(b"\"a plain body\""), None);
+    }
+
+    #[test]
+    fn a_key_file_is_one_line() {
+        let text = key(0xfb).to_text();
+        assert_eq!((text.len(), text.lines().count(), text.ends_with('\n')), (14 + 43 + 1, 1, true));
+        assert_eq!(DataKey::parse(text.as_bytes()).map(|key| key.id()), Some(key(0xfb).id()));
+        assert!(DataKey::parse(text.trim_end().as_bytes()).is_some(), "an editor may take the end of the line away");
+        let other = text.replace("data", "sealed");
+        let last = text.replace("-_s\n", "-_t\n");
+        assert_ne!(last, *text);
+        for bad in ["", "\n", PREFIX, &text[..40], &format!("{}\n", *text), &format!(" {}", *text), &other, &last] {
+            assert!(DataKey::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+        assert_eq!(format!("{:?}", key(1)), format!("DataKey({})", key(1).id()), "no debug print shows a key");
+    }
+
+    #[test]
+    fn each_purpose_has_its_own_key() {
+        let (one, other) = (key(1), key(2));
+        assert_ne!(one.tokens(), other.tokens());
+        assert_ne!(one.id(), other.id());
+        let (windows, record) = (one.windows(), one.tokens());
+        assert_ne!(windows.key.as_slice(), windows.body.as_slice());
+        assert_ne!(&record[..16], windows.key.as_slice());
+    }
+
+    #[test]
+    fn equal_keys_and_bodies_do_not_look_equal() {
+        let windows = key(1).windows();
+        let (alice, bob) = (Some(SessionId([1; 16])), Some(SessionId([2; 16])));
+        let digest = Digest::of(b"k");
+        let hash = windows.key(1, alice, digest);
+        assert_eq!(windows.key(1, alice, digest), hash);
+        for (room, sender) in [(2, alice), (1, bob), (1, None)] {
+            assert_ne!(windows.key(room, sender, digest), hash);
+        }
+        assert_ne!(windows.key(1, None, digest), windows.key(1, Some(SessionId([0; 16])), digest));
+        assert_ne!(hash, digest);
+        assert_ne!(key(2).windows().key(1, alice, digest), hash);
+        let body = windows.body(hash, b"yes");
+        assert_ne!(windows.body(windows.key(1, bob, digest), b"yes"), body);
+        assert_ne!(windows.body(hash, b"no"), body);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(
+            room in "[A-Za-z0-9._~-]{1,64}",
+            numbers: (u64, u64),
+            member: Option<u64>,
+            nonce: [u8; NONCE],
+            plain: Vec<u8>,
+            cut in 0usize..400,
+        ) {
+            let records = key(1).records();
+            let (seq, at) = (Seq(numbers.0), WallMillis(numbers.1));
+            let place = Place::Message { room: &room, seq, at, member };
+            let (mut record, middle) = (Vec::new(), plain.len() / 2);
+            records.seal(&place, &nonce, &[&plain[..middle], &plain[middle..]], &mut record);
+            prop_assert_eq!(record.len(), plain.len() + OVERHEAD);
+            prop_assert_eq!(records.open(&place, &record), Ok(plain));
+            record.truncate(cut.min(record.len() - 1));
+            prop_assert!(records.open(&place, &record).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            prop_assert!(key(1).records().open(&SAID, &bytes).is_err());
+            let _ = (sealed_with(&bytes), DataKey::parse(&bytes));
+        }
+    }
+}

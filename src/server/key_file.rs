@@ -1,0 +1,153 @@
+//! Files of keys: one line that nobody but their owner may read. Read at the start and by the commands that need a key.
+//! Never says what is in one.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+use crate::config::Settings;
+use crate::crypto::at_rest::DataKey;
+use crate::types::Durability;
+
+/// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
+const CREDENTIAL: &str = "racerd-data-key";
+
+/// Longest file, in bytes: some times what a key's line takes.
+const LONGEST: u64 = 1024;
+
+/// The data key that the settings name, or else the one among systemd's credentials; `None` where there is neither, or where
+/// nothing comes to a disk.
+///
+/// # Errors
+/// What is wrong with its file, in one line.
+pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, String> {
+    if settings.storage.durability == Durability::Memory {
+        return Ok(None);
+    }
+    match &settings.storage.data_key_file {
+        Some(path) => read_data_key(path).map(Some),
+        None => credential(std::env::var_os("CREDENTIALS_DIRECTORY").as_deref()),
+    }
+}
+
+/// The data key in this file.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn read_data_key(path: &Path) -> Result<DataKey, String> {
+    parse(path, &read(path, 0o077)?)
+}
+
+fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
+    let Some(directory) = directory.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let path = PathBuf::from(directory).join(CREDENTIAL);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // There systemd lets the service in by an ACL, whose mask shows in the group's bits; the directory is the service's own.
+    parse(&path, &read(&path, 0o007)?).map(Some)
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<DataKey, String> {
+    DataKey::parse(text).ok_or_else(|| format!("the data key file {}: {}", path.display(), DataKey::RULE))
+}
+
+/// The file's bytes; refused where its mode has one of the bits `closed`.
+fn read(path: &Path, closed: u32) -> Result<Zeroizing<Vec<u8>>, String> {
+    let shown = path.display();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("the data key file {shown}: {error}; 'racerd keygen --data {shown}' makes a new one")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("the data key file {shown}: {error}; let the user that racerd runs as own it")
+        }
+        _ => format!("the data key file {shown}: {error}"),
+    };
+    // Nobody may be at the other end of a FIFO; opening it must not wait.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(format!("the data key file {shown}: is not a regular file"));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & closed != 0 {
+        return Err(format!(
+            "the data key file {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'"
+        ));
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Writes a new file that only its owner may read, and syncs it.
+///
+/// # Errors
+/// It exists, or cannot be written; in one line.
+pub fn write(path: &Path, text: &str) -> Result<(), String> {
+    let shown = path.display();
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            format!("{shown} exists and was not touched: what is sealed with a key is lost with it; give another name")
+        }
+        _ => format!("cannot write the key file {shown}: {error}"),
+    })?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| File::open(directory)?.sync_all());
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        format!("cannot write the key file {shown}: {error}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_a_private_file_of_one_key_is_read() {
+        let directory = std::env::temp_dir().join(format!("racerd-key-file-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join(CREDENTIAL);
+        let key = DataKey::new([7; 32]);
+        assert!(read_data_key(&path).unwrap_err().contains("keygen"));
+        assert!(credential(Some(directory.as_os_str())).unwrap().is_none(), "no credential of that name");
+        assert!(credential(None).unwrap().is_none());
+        write(&path, &key.to_text()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write(&path, "other").unwrap_err().contains("exists"));
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_data_key(&path).unwrap().id(), key.id());
+        }
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let line = read_data_key(&path).unwrap_err();
+            assert!(line.contains("chmod 600") && line.contains(&format!("{mode:o}")), "{line}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        assert_eq!(credential(Some(directory.as_os_str())).unwrap().unwrap().id(), key.id());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(credential(Some(directory.as_os_str())).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for bad in ["", "racerd-sealed-1 AAAA\n", &format!("{}#", *key.to_text()), &"x".repeat(5000)] {
+            fs::write(&path, bad).unwrap();
+            let line = read_data_key(&path).unwrap_err();
+            assert!(line.contains("43 characters") && !line.contains('\n'), "{line}");
+        }
+        assert!(read_data_key(&directory).unwrap_err().contains("not a regular file"));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
