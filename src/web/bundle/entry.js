@@ -5,5 +5,3 @@ export { x25519 } from "@noble/curves/ed25519.js";
 export { hkdf } from "@noble/hashes/hkdf.js";
 export { hmac } from "@noble/hashes/hmac.js";
 export { sha256 } from "@noble/hashes/sha2.js";
-// crypto.getRandomValues underneath, which pages of plain http have, too.
-export { randomBytes } from "@noble/hashes/utils.js";

@@ -21,11 +21,7 @@ npm ci --silent --no-audit --no-fund --ignore-scripts
         version=$(node -p "require('./node_modules/@noble/$name/package.json').version")
         echo
         echo "@noble/$name $version"
-    done
-    # One text for all three but for the years and names.
-    for name in ciphers curves hashes; do
         echo
-        echo "-- @noble/$name --"
         cat "node_modules/@noble/$name/LICENSE"
     done
     echo "*/"

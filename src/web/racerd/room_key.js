@@ -5,18 +5,16 @@
 // the room and to the key of its `send`: so a body can neither be moved to another room nor said twice unnoticed. Who
 // said it is not sealed: of the members, any may be named by the server.
 
-import { hkdf, randomBytes, sha256, xchacha20poly1305 } from "./noble.js";
-import { base64url, fromBase64url, isKey, text, utf8 } from "./text.js";
+import { base64url, fromBase64url, isKey, random, text, utf8 } from "./bytes.js";
+import { hkdf, sha256, xchacha20poly1305 } from "./noble.js";
 
 const VERSION = "racerd e2e 1";
 const NONCE = 24;
+const TAG = 16;
+/** Longer than any key of a `send` that racerd.js makes. */
+const K_MAX = 40;
 /** So many of what was heard are known again; beyond it the oldest are forgotten. */
 const KNOWN = 200_000;
-
-/** A new key for a room, as it stands in the room's link. */
-export function newRoomKey() {
-  return base64url(randomBytes(32));
-}
 
 /** Why a body cannot be read; `code` is `wrong_key` or `repeat`. */
 export class Unreadable extends Error {
@@ -31,7 +29,7 @@ export class Unreadable extends Error {
 export class RoomCipher {
   #key;
   #room;
-  /** Where the `k` was heard that were heard, the oldest first. */
+  /** Each `k` that was heard, and the seq where: the oldest first. */
   #known = new Map();
 
   /**
@@ -50,13 +48,13 @@ export class RoomCipher {
    * @param {Uint8Array} [nonce] for tests; else by chance
    * @returns {{e2e: 1, k: string, n: string, c: string}} what is sent
    */
-  seal(body, k, nonce = randomBytes(NONCE)) {
-    const sealed = this.#cipher(nonce, k).encrypt(utf8(JSON.stringify(body)));
+  seal(body, k, nonce = random(NONCE)) {
+    const sealed = this.#cipher(nonce, k).encrypt(utf8(JSON.stringify(body ?? null)));
     return { e2e: 1, k, n: base64url(nonce), c: base64url(sealed) };
   }
 
   /**
-   * The body that was sealed; throws an Unreadable of `wrong_key`. Whether it was said before, `note` tells.
+   * The body that was sealed; throws an Unreadable of `wrong_key`. Whether it was said before, `hear` tells.
    * @param {{k: string, n: string, c: string}} sealed
    */
   open({ k, n, c }) {
@@ -81,6 +79,12 @@ export class RoomCipher {
     return body;
   }
 
+  /** Something as long as this body sealed, with a `k` that is longer than any. */
+  blank(body) {
+    const length = Math.ceil(((utf8(JSON.stringify(body ?? null)).length + TAG) * 4) / 3);
+    return { e2e: 1, k: "x".repeat(K_MAX), n: "x".repeat(32), c: "x".repeat(length) };
+  }
+
   /** Another log: the seqs begin anew, and in a log restored from a backup the same is said again. */
   forget() {
     this.#known.clear();
@@ -89,10 +93,4 @@ export class RoomCipher {
   #cipher(nonce, k) {
     return xchacha20poly1305(this.#key, nonce, utf8(`${VERSION}\0${this.#room}\0${k}`));
   }
-}
-
-/** How many bytes this body has once it is sealed, as JSON, but for its `k`. */
-export function sealedLength(body) {
-  const c = Math.ceil(((utf8(JSON.stringify(body)).length + 16) * 4) / 3);
-  return JSON.stringify({ e2e: 1, k: "", n: "x".repeat(32), c: "" }).length + c;
 }

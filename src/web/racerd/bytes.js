@@ -28,6 +28,11 @@ export function fromBase64url(written) {
   return bytes;
 }
 
+/** Bytes by chance; crypto.getRandomValues is there in pages of plain http, too. */
+export function random(length) {
+  return crypto.getRandomValues(new Uint8Array(length));
+}
+
 /** Is this the text of a key, a room's or a server's: 32 bytes? */
 export function isKey(written) {
   return typeof written === "string" && KEY.test(written);
