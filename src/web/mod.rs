@@ -40,10 +40,12 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 18] = [
+static FILES: [File; 20] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
+    file("page/address.js", SCRIPT, include_str!("page/address.js")),
+    file("page/lock.js", SCRIPT, include_str!("page/lock.js")),
     file("page/log.js", SCRIPT, include_str!("page/log.js")),
     file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
     file("page/people.js", SCRIPT, include_str!("page/people.js")),

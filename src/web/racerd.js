@@ -19,7 +19,8 @@ import { takeLease } from "./racerd/lease.js";
 import { Outbox } from "./racerd/outbox.js";
 import { Room } from "./racerd/room.js";
 
-export { RacerdError, Room };
+export { isKey, RacerdError, Room };
+export { newKey } from "./racerd/bytes.js";
 
 /** What a room id may be. */
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;

@@ -33,6 +33,11 @@ export function random(length) {
   return crypto.getRandomValues(new Uint8Array(length));
 }
 
+/** A new key for a room, as it stands in the room's link. */
+export function newKey() {
+  return base64url(random(32));
+}
+
 /** Is this the text of a key, a room's or a server's: 32 bytes? */
 export function isKey(written) {
   return typeof written === "string" && KEY.test(written);

@@ -110,6 +110,11 @@ export class Room extends Emitter {
     this.#wire.drop(key);
   }
 
+  /** Is what is said here sealed under a key of its members? */
+  get isEncrypted() {
+    return this.#options.roomKey !== undefined;
+  }
+
   /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
   excess(body) {
     const sent = this.#cipher ? this.#cipher.blank(body) : body;
@@ -151,7 +156,7 @@ export class Room extends Emitter {
 
   /** May bodies come and go? Else `_prepare` is to be awaited first. */
   get _isReady() {
-    return this.#options.roomKey === undefined || this.#cipher !== null;
+    return !this.isEncrypted || this.#cipher !== null;
   }
 
   /** Loads what a room with a key takes. */
@@ -240,9 +245,12 @@ export class Room extends Emitter {
     this.cursor = from - 1;
     this.count = members;
     this.emit("joined", { again, recovered, from, head });
-    if (restart) this.#cipher?.forget();
-    if (restart) this.emit("hole", { after: 0, from, restart: true });
-    else if (again && from > after + 1) this.emit("hole", { after, from, restart: false });
+    if (restart) {
+      this.#cipher?.forget();
+      this.emit("hole", { after: 0, from, restart: true });
+    } else if (again && from > after + 1) {
+      this.emit("hole", { after, from, restart: false });
+    }
     this.#progress();
   }
 
