@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
 import { createRequire } from "node:module";
@@ -32,6 +32,17 @@ export async function until(what, look, most = SOON) {
     assert.ok(Date.now() < end, `${what} did not come about within ${most} ms`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
+}
+
+/** Makes the client library's files importable, as they are served; `load(path)` imports one of them. */
+export async function library() {
+  const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
+  const source = new URL("../../src/web/", import.meta.url);
+  await cp(new URL("racerd", source), path.join(folder, "racerd"), { recursive: true });
+  await cp(new URL("racerd.js", source), path.join(folder, "racerd.js"));
+  // Node takes them for modules only where a package says so.
+  await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
+  return { load: (file) => import(path.join(folder, file)), remove: () => rm(folder, { recursive: true }) };
 }
 
 // Servers.
