@@ -72,14 +72,20 @@ export function respond(message, { secret, prologue, ephemeral = newPrivate(), p
 }
 
 /**
- * A proxy that speaks sealed to clients, and hands on what they say, in the open, to a racerd. `alter` may change a
- * frame on its way to the client: it gets it, and how many went before, and gives what is sent.
+ * A proxy that speaks sealed to clients, and hands on what they say, in the open, to a racerd, whose page it serves, too.
+ * `alter` may change a frame on its way to the client: it gets it, and its number (-1: the handshake's), and gives what
+ * is sent; null is nothing.
  */
 export async function sealedProxy(t, server, { secret = newPrivate(), alter = (frame) => frame } = {}) {
   const made = { pin: rawPublic(secret).toString("base64url"), asked: [], heard: [], frames: [], alter };
   const listener = http.createServer((request, response) => {
     made.asked.push(request.url);
-    response.writeHead(426).end();
+    if (request.url.startsWith("/ws")) return response.writeHead(426).end();
+    const { method, url: path, headers } = request;
+    http.request({ host: "127.0.0.1", port: server.port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    }).end();
   });
   const sockets = new WebSocket.Server({ server: listener, handleProtocols: (offered) => offered.has("racerd.v1.sealed") && "racerd.v1.sealed" });
   sockets.on("connection", (down, request) => {
