@@ -357,7 +357,7 @@ function entry({ key, body, at }, room) {
   return { key, room, body, at };
 }
 
-/** Is this the body of a message that only members can read? */
+/** Is this the body of a message that only members can read? With more in it, more could be read. */
 function isSealed(body) {
-  return body?.e2e === 1 && [body.k, body.n, body.c].every((part) => typeof part === "string");
+  return body?.e2e === 1 && Object.keys(body).length === 4 && [body.k, body.n, body.c].every((part) => typeof part === "string");
 }
