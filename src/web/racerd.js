@@ -406,7 +406,10 @@ export class Client extends Emitter {
     if (this.state !== waiting) return;
     const detail = String(problem.detail ?? `the server answers ${status}`);
     // The server would take an upgrade, but none gets through.
-    if (status === 426) return this.#wait(waiting.retryAt - Date.now(), false, "The server is there, but something on the way, a proxy perhaps, lets no WebSocket through.");
+    if (status === 426) {
+      const who = this.#isSealed ? "either it takes no sealed connections, or something" : "something";
+      return this.#wait(waiting.retryAt - Date.now(), false, `The server is there, but ${who} on the way, a proxy perhaps, lets no WebSocket through.`);
+    }
     if ([400, 401, 403, 404, 421].includes(status)) return this.#stop(`Refused: ${detail}.`);
     this.#wait(Math.max(waiting.retryAt - Date.now(), problem.pause || 0), false, `Refused for now: ${detail}.`);
   }

@@ -85,6 +85,31 @@ test("a body that is repeated or moved is refused", async (t) => {
   assert.deepEqual(told(other.heard), [[null, true, "wrong_key"]]);
 });
 
+test("in another log the same may be said again", async (t) => {
+  const server = await Server.start(t, "--durability", "memory");
+  const { client, room, heard } = await joined(t, server.base, { roomKey: newKey() });
+  const holes = [];
+  room.on("hole", (hole) => holes.push(hole));
+  await room.send({ text: "first" }).done;
+  await until("heard", () => heard.length === 1);
+  const [sealed] = await server.bodies("e2e.r");
+  await server.kill();
+  await server.restart();
+  client.retry();
+  await until("back", () => room.joined);
+  const publish = async (key, body) => {
+    const answer = await fetch(`${server.base}rooms/e2e.r/messages`, {
+      method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": key }, body: JSON.stringify(body),
+    });
+    assert.equal(answer.status, 201, await answer.text());
+  };
+  await room.send({ text: "between" }).done;
+  await publish(sealed.k, sealed);
+  await until("heard", () => heard.length === 3);
+  assert.equal(holes.at(-1).restart, true);
+  assert.deepEqual(told(heard), ["first", "between", "first"].map((text) => [{ text }, true, undefined]));
+});
+
 test("what is plain in a room with a key is told from what is not", async (t) => {
   const server = await Server.start(t);
   const { room, heard, signals } = await joined(t, server.base, { room: "r", roomKey: newKey() });
@@ -231,6 +256,8 @@ test("a frame that is altered, repeated, left out, cut, empty or in the open end
     cut: (frame) => frame.subarray(0, frame.length - 1),
     short: (frame) => frame.subarray(0, 15),
     empty: () => Buffer.alloc(0),
+    long: (frame) => Buffer.concat([frame, Buffer.alloc(65_536)]),
+    number: () => "100",
     open: () => JSON.stringify({ type: "message", room: "r1", seq: 99, at: 1, from: { member: "m", name: "x" }, body: { text: "forged" } }),
   };
   for (const [name, attack] of Object.entries(attacks)) {

@@ -189,6 +189,27 @@ test("the lock says what it means, and copies the link, over plain http too", as
   assert.equal(await page.evaluate(() => getSelection().toString() || document.activeElement.value), page.url());
 });
 
+test("where what encrypts cannot be loaded, the page says so, sends nothing, and tries again", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  const urls = requests(context);
+  let isBroken = true;
+  await context.route("**/racerd/noble.js", (route) => (isBroken ? route.abort() : route.continue()));
+  const ann = await open(context, `${server.base}rooms/e2e.r#k=${newKey()}`, "ann");
+  await until("said so", async () => /What encrypts could not be loaded/.test(await ann.innerText("#banner")));
+  await say(ann, "waits");
+  assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), []);
+  isBroken = false;
+  await ann.click("#banner button");
+  await live(ann);
+  await shows(ann, ["waits"]);
+  assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [1]);
+  // Who needs none of it loads none of it.
+  urls.length = 0;
+  await enter(context, server.base, "plain", "ann");
+  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key/.test(url)), []);
+});
+
 test("a damaged link opens nothing", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);

@@ -82,7 +82,7 @@ export class SealedSocket {
     if (this.readyState > 1) return;
     if (this.#isAsking) {
       try {
-        const { sending, receiving } = this.#handshake.read(new Uint8Array(data));
+        const { sending, receiving } = this.#handshake.read(frame(data));
         this.#sending = sending;
         this.#receiving = receiving;
       } catch {
@@ -93,7 +93,7 @@ export class SealedSocket {
     }
     let lines;
     try {
-      lines = text(this.#receiving.decrypt(new Uint8Array(data))).split("\n");
+      lines = text(this.#receiving.decrypt(frame(data))).split("\n");
       if (lines.length < 2 || lines.pop() !== "") throw new SyntaxError("it does not end with LF");
     } catch {
       return this.#refuse(false);
@@ -129,4 +129,10 @@ export class SealedSocket {
     this.readyState = 3;
     this.onclose?.({ code, final: isOther ? NOT_PINNED : undefined });
   }
+}
+
+/** The bytes of a frame; throws where it is one of text, or longer than a message of Noise. */
+function frame(data) {
+  if (!(data instanceof ArrayBuffer) || data.byteLength > MESSAGE_MAX) throw new TypeError("no sealed frame");
+  return new Uint8Array(data);
 }
