@@ -507,6 +507,8 @@ export class Client extends Emitter {
 
   #welcome(value) {
     if (this.#requests.has(value.id)) return this.#answer(value);
+    // A join gave the name: the next token knows it.
+    if (this.state.phase === "open") return this.#renew(value.session);
     this.#openedAt = Date.now();
     this.#unopened = 0;
     if (!this.#token) return this.#isOpen(value, false);

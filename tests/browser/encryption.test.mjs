@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import test from "node:test";
-import { newPrivate, rawPublic, sealedProxy } from "./noise.mjs";
+import { newPrivate, rawPublic, sealedProxy, sealedServer } from "./noise.mjs";
 import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -194,6 +194,59 @@ test("over a sealed socket it joins, talks, comes back and misses nothing; nothi
   assert.ok(said.some(({ type }) => type === "resume"));
   assert.ok(proxy.heard.some((lines) => lines.filter(({ type }) => type === "send").length === 2));
   for (const frame of proxy.frames) assert.doesNotMatch(frame.toString("latin1"), /secret|"ann"|join|resume/);
+});
+
+test("sealed with the real server: names, rooms, losses and kills; on the way nothing of it can be read", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const line = await relay(t, server);
+  const saved = [];
+  const store = { load: () => saved.at(-1) ?? {}, save: (value) => saved.push(structuredClone(value)) };
+  const ann = await joined(t, line.base, { room: "the-room", pin, store });
+  const other = ann.client.join("e2e.other", { roomKey: newKey() });
+  const bob = await joined(t, server.base, { room: "the-room", name: "bob" });
+  await until("both", () => other.joined && bob.room.members.size === 2);
+  assert.deepEqual([...bob.room.members.values()].sort(), ["ann", "bob"]);
+  const { member } = ann.client;
+  await Promise.all([ann.room.send({ text: "a secret" }).done, other.send("another secret").done]);
+  await bob.room.send({ text: "a secret answer" }).done;
+  line.cut();
+  await until("lost", () => ann.client.state.phase === "waiting");
+  await bob.room.send({ text: "meanwhile" }).done;
+  line.mend();
+  ann.client.check();
+  await until("back", () => ann.heard.length === 3 && other.joined);
+  line.losesDown = true;
+  const sent = ann.room.send({ text: "stored" });
+  await until("stored", async () => (await server.bodies("the-room")).length === 4);
+  await server.kill();
+  line.mend();
+  await server.restart();
+  ann.client.retry();
+  await sent.done;
+  await until("heard", () => ann.heard.length === 4 && bob.heard.length === 4);
+  assert.deepEqual(ann.heard.map(({ seq, body: { text } }) => [seq, text]), [[1, "a secret"], [2, "a secret answer"], [3, "meanwhile"], [4, "stored"]]);
+  assert.deepEqual(bob.heard.map(({ from }) => from.name), ["ann", "bob", "bob", "ann"]);
+  assert.equal(ann.client.member, member, "it was resumed, each time");
+  assert.deepEqual(ann.troubles, []);
+  for (const way of [line.seen.up, line.seen.down]) {
+    const bytes = Buffer.concat(way).toString("latin1");
+    assert.ok(bytes.includes("racerd.v1.sealed"));
+    assert.doesNotMatch(bytes, /secret|"ann"|the-room|welcome|stored/);
+  }
+  // In the next life the same member, by the token; it was not shown in the open.
+  ann.client.save();
+  assert.ok(saved.at(-1).token.length > 20);
+  for (const { token } of saved) assert.ok(!token || !Buffer.concat(line.seen.down).includes(token));
+});
+
+test("the real server does not answer who pins another", async (t) => {
+  const { server } = await sealedServer(t);
+  const client = connect({ base: server.base, name: "ann", WebSocket, pin: rawPublic(newPrivate()).toString("base64url") });
+  t.after(() => client.close());
+  client.join("r1");
+  await until("stopped", () => client.state.phase === "stopped");
+  assert.match(client.state.reason, /^This server is not the one that was pinned\./);
+  assert.match(server.log, /not made for this key/);
 });
 
 test("another server than the pinned one is refused, with the reason, and nothing is said to it", async (t) => {

@@ -3,8 +3,11 @@
 
 import { createCipheriv, createDecipheriv, createHash, createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, hkdfSync } from "node:crypto";
 import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
-import { WebSocket } from "./support.mjs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { Server, WebSocket } from "./support.mjs";
 
 const NAME = "Noise_NK_25519_ChaChaPoly_SHA256";
 const TAG = 16;
@@ -69,6 +72,18 @@ export function respond(message, { secret, prologue, ephemeral = newPrivate(), p
   const both = Buffer.from(hkdfSync("sha256", Buffer.alloc(0), chain, "", 64));
   const [receiving, sending] = [both.subarray(0, 32), both.subarray(32)].map((key) => new Cipher(key, every));
   return { asked, answer: Buffer.concat([own, sealed]), receiving, sending, hash };
+}
+
+/** A racerd that has this key, and its pin. */
+export async function sealedServer(t, ...args) {
+  const secret = newPrivate();
+  const folder = await mkdtemp(path.join(tmpdir(), "racerd-sealed-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const file = path.join(folder, "key");
+  const raw = secret.export({ format: "der", type: "pkcs8" }).subarray(-32).toString("base64url");
+  await writeFile(file, `racerd-sealed-1 ${raw}\n`, { mode: 0o600 });
+  const server = await Server.start(t, "--sealed-key", file, ...args);
+  return { server, pin: rawPublic(secret).toString("base64url") };
 }
 
 /**

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import test from "node:test";
-import { newPrivate, rawPublic, sealedProxy } from "./noise.mjs";
+import { newPrivate, rawPublic, sealedProxy, sealedServer } from "./noise.mjs";
 import { enter, library, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -259,6 +259,39 @@ test("by its pin, the page talks sealed; pin and key together, sealed and encryp
   await live(ann);
   await shows(ann, ["twice hidden"]);
   await bob.leave();
+});
+
+test("sealed and encrypted with the real server; each refused with the wrong one", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const line = await relay(t, server);
+  const key = newKey();
+  const at = (base, pin, key) => `${base}rooms/e2e.two#pin=${pin}&k=${key}`;
+  const ann = await opened(await profile(t), at(line.base, pin, key), "ann");
+  const bob = await opened(await profile(t), at(server.base, pin, key), "bob");
+  await say(ann, "s3cret from ann");
+  await shows(bob, ["s3cret from ann"]);
+  await say(bob, "s3cret from bob");
+  await shows(ann, ["s3cret from ann", "s3cret from bob"]);
+  await until("both", async () => /2 people/.test(await ann.textContent("#people-count")));
+  assert.deepEqual(await ann.$$eval("#people li .name", (all) => all.map((name) => name.textContent).sort()), ["ann", "bob"]);
+  line.cut();
+  await ann.waitForFunction(() => document.getElementById("banner").textContent.includes("Trying again"));
+  await say(bob, "s3cret meanwhile");
+  await say(ann, "s3cret unsent");
+  line.mend();
+  await shows(ann, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  await shows(bob, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  const eve = await opened(await profile(t), at(server.base, pin, newKey()), "eve");
+  await shows(eve, [WRONG_KEY, WRONG_KEY, WRONG_KEY, WRONG_KEY]);
+  const mallory = await open(await profile(t), at(server.base, rawPublic(newPrivate()).toString("base64url"), key), "mallory");
+  await until("refused", async () => /This server is not the one that was pinned/.test(await mallory.innerText("#banner")));
+  assert.deepEqual(await texts(mallory), []);
+  assert.doesNotMatch(await (await fetch(`${server.base}rooms/e2e.two/messages?limit=50`)).text(), /s3cret/);
+  const seen = Buffer.concat([...line.seen.up, ...line.seen.down]).toString("latin1");
+  assert.doesNotMatch(seen, /s3cret|"e2e":1|"type":"(welcome|join|send)"/);
 });
 
 test("another server than the pinned one: the page says so and stops, and says nothing in the open", async (t) => {

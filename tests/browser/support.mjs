@@ -192,6 +192,7 @@ export class Member {
  * A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. With
  * `holdsUp` what a client says waits in the relay, with `losesDown` what the server says is lost. `orphan()` ends the
  * clients' sides only: the server does not know yet; `release()` then hands on what was held, and ends the rest.
+ * `seen` is all that went through it, each way.
  */
 export async function relay(t, server) {
   const pairs = new Set();
@@ -202,11 +203,15 @@ export async function relay(t, server) {
     const pair = { client, up, held: [], isOrphan: false };
     pairs.add(pair);
     client.on("data", (data) => {
+      made.seen.up.push(data);
       if (!made.holdsUp) return up.write(data);
       pair.held.push(data);
       made.held += data.length;
     });
-    up.on("data", (data) => made.losesDown || client.write(data));
+    up.on("data", (data) => {
+      made.seen.down.push(data);
+      if (!made.losesDown) client.write(data);
+    });
     const end = () => {
       if (pair.isOrphan) return;
       pairs.delete(pair);
@@ -224,6 +229,7 @@ export async function relay(t, server) {
     /** Bytes held so far. */
     held: 0,
     losesDown: false,
+    seen: { up: [], down: [] },
     cut() {
       isCut = true;
       for (const { client, up } of pairs) {
