@@ -40,7 +40,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 20] = [
+static FILES: [File; 22] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -58,6 +58,8 @@ static FILES: [File; 20] = [
     file("racerd/noble.js", SCRIPT, include_str!("racerd/noble.js")),
     file("racerd/noise.js", SCRIPT, include_str!("racerd/noise.js")),
     file("racerd/outbox.js", SCRIPT, include_str!("racerd/outbox.js")),
+    file("racerd/pace.js", SCRIPT, include_str!("racerd/pace.js")),
+    file("racerd/refusal.js", SCRIPT, include_str!("racerd/refusal.js")),
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
     file("racerd/room_key.js", SCRIPT, include_str!("racerd/room_key.js")),
     file("racerd/sealed.js", SCRIPT, include_str!("racerd/sealed.js")),

@@ -17,6 +17,8 @@ import { isKey } from "./racerd/bytes.js";
 import { Emitter, RacerdError } from "./racerd/events.js";
 import { takeLease } from "./racerd/lease.js";
 import { Outbox } from "./racerd/outbox.js";
+import { Pace } from "./racerd/pace.js";
+import { askWhy } from "./racerd/refusal.js";
 import { Room } from "./racerd/room.js";
 
 export { isKey, RacerdError, Room };
@@ -136,8 +138,8 @@ export class Client extends Emitter {
   #ticker = null;
   #sending = null;
   #pausedUntil = 0;
-  /** How many sends may go out by now, so that the server need not refuse any. */
-  #allowance = { left: 0, at: 0 };
+  /** When sends may go out, so that the server need not refuse any. */
+  #pace = new Pace(0);
 
   constructor(options) {
     super();
@@ -394,24 +396,10 @@ export class Client extends Emitter {
   async #askWhy() {
     this.#whyAt = Date.now();
     const waiting = this.state;
-    let status, problem;
-    try {
-      const answer = await this.#options.fetch(this.#url().replace("ws", "http"), { cache: "no-store" });
-      status = answer.status;
-      problem = await answer.json().catch(() => ({}));
-      problem.pause = 1000 * Number(answer.headers.get("Retry-After"));
-    } catch {
-      return; // Nobody is there, which is known.
-    }
-    if (this.state !== waiting) return;
-    const detail = String(problem.detail ?? `the server answers ${status}`);
-    // The server would take an upgrade, but none gets through.
-    if (status === 426) {
-      const who = this.#isSealed ? "either it takes no sealed connections, or something" : "something";
-      return this.#wait(waiting.retryAt - Date.now(), false, `The server is there, but ${who} on the way, a proxy perhaps, lets no WebSocket through.`);
-    }
-    if ([400, 401, 403, 404, 421].includes(status)) return this.#stop(`Refused: ${detail}.`);
-    this.#wait(Math.max(waiting.retryAt - Date.now(), problem.pause || 0), false, `Refused for now: ${detail}.`);
+    const why = await askWhy(this.#options.fetch, this.#url().replace("ws", "http"), this.#isSealed);
+    if (!why || this.state !== waiting) return;
+    if (why.isFinal) return this.#stop(why.text);
+    this.#wait(Math.max(waiting.retryAt - Date.now(), why.pause), false, why.text);
   }
 
   /**
@@ -537,7 +525,7 @@ export class Client extends Emitter {
     this.formerly.add(value.member);
     this.name ??= value.name;
     this.limits = value.limits;
-    this.#allowance = { left: value.limits.request_rate, at: Date.now() };
+    this.#pace = new Pace(value.limits.request_rate);
     this.#askedAt = Date.now();
     if (isResumed) this.#isNamed = true;
     else this.#resume.rooms.clear();
@@ -639,7 +627,7 @@ export class Client extends Emitter {
     for (const request of this.#requests.values()) flying += request.send ? 1 : 0;
     for (const room of this.#rooms.values()) {
       while (flying < this.limits.in_flight && room._hasSend()) {
-        const pause = this.#pace();
+        const pause = this.#pace.take();
         if (pause > 0) return later(pause);
         const send = room._nextSend();
         const id = this.#nextId++;
@@ -648,17 +636,6 @@ export class Client extends Emitter {
         flying += 1;
       }
     }
-  }
-
-  /** Takes leave for one send: 0, or the milliseconds until there is one. At once a second's worth of them. */
-  #pace() {
-    const rate = this.limits.request_rate;
-    if (!rate) return 0;
-    const { left, at } = this.#allowance;
-    const now = Date.now();
-    const saved = Math.min(rate, left + (Math.max(0, now - at) * rate) / 1000);
-    this.#allowance = { left: saved >= 1 ? saved - 1 : saved, at: now };
-    return saved >= 1 ? 0 : Math.ceil(((1 - saved) * 1000) / rate);
   }
 }
 
