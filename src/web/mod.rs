@@ -1,7 +1,8 @@
 //! The web page and the code it needs, out of the binary: which path is which file, and how a browser may use it. Pure:
 //! a path becomes an [`Asset`], an asset and a request's headers an answer. It knows neither rooms nor sockets.
 //!
-//! The files lie beside this one as they are sent; there is no build step. All of them name each other relatively, so
+//! The files lie beside this one as they are sent; there is no build step. (`racerd/noble.js` is other people's code, made
+//! by `bundle/make.sh` when its versions change, and kept.) All of them name each other relatively, so
 //! that the page works behind a proxy under any path. Only the HTML has to know how deep it lies: it is there twice.
 
 use std::sync::LazyLock;
@@ -39,20 +40,29 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 13] = [
+static FILES: [File; 22] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
+    file("page/address.js", SCRIPT, include_str!("page/address.js")),
+    file("page/lock.js", SCRIPT, include_str!("page/lock.js")),
     file("page/log.js", SCRIPT, include_str!("page/log.js")),
     file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
     file("page/people.js", SCRIPT, include_str!("page/people.js")),
     file("page/room.js", SCRIPT, include_str!("page/room.js")),
     file("page/text.js", SCRIPT, include_str!("page/text.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
+    file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
     file("racerd/lease.js", SCRIPT, include_str!("racerd/lease.js")),
+    file("racerd/noble.js", SCRIPT, include_str!("racerd/noble.js")),
+    file("racerd/noise.js", SCRIPT, include_str!("racerd/noise.js")),
     file("racerd/outbox.js", SCRIPT, include_str!("racerd/outbox.js")),
+    file("racerd/pace.js", SCRIPT, include_str!("racerd/pace.js")),
+    file("racerd/refusal.js", SCRIPT, include_str!("racerd/refusal.js")),
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
+    file("racerd/room_key.js", SCRIPT, include_str!("racerd/room_key.js")),
+    file("racerd/sealed.js", SCRIPT, include_str!("racerd/sealed.js")),
 ];
 
 /// What is sent for an asset; made once, by whoever asks first.

@@ -1,44 +1,39 @@
 // The page: the start view, where one chooses a room and a name, and the room. Which of them, the address says. All
 // addresses are relative to where this file lies, so that the page works under any path.
 
-import { ROOM_ID, ROOM_RULE, NAME_MAX } from "./racerd.js";
+import { newKey, ROOM_ID, ROOM_RULE, NAME_MAX } from "./racerd.js";
+import { address, BASE, readAddress } from "./page/address.js";
+import { copy, openLock, prepareLock } from "./page/lock.js";
 import { memory } from "./page/memory.js";
 import { prepareDrawer } from "./page/people.js";
 import { RoomView } from "./page/room.js";
 import { element } from "./page/text.js";
 
-const BASE = new URL(".", import.meta.url);
 /** What no name may hold (types.rs, `Name`): controls, direction marks, and what cannot be seen. */
 const HIDDEN = /[\p{Cc}\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\u{e0000}-\u{e007f}]/u;
 
 const $ = (id) => document.getElementById(id);
 let view = null;
 
-/** The room that the address names, if any. */
-function roomOfAddress() {
-  const path = location.pathname.startsWith(BASE.pathname) ? location.pathname.slice(BASE.pathname.length) : "";
-  const [, room] = /^rooms\/([^/]+)$/.exec(path) ?? [];
-  try {
-    return room && decodeURIComponent(room);
-  } catch {
-    return undefined;
-  }
-}
-
 function show(wantsStart = false) {
   view?.stop();
   view = null;
-  const room = roomOfAddress();
+  const { room, roomKey, pin, fault: linkFault } = readAddress();
   const name = memory.name;
-  const isRoom = room !== undefined && nameFault(name) === "" && !wantsStart;
+  const isRoom = room !== undefined && nameFault(name) === "" && !wantsStart && !linkFault;
   $("start").hidden = isRoom;
   $("room").hidden = !isRoom;
-  if (isRoom) view = new RoomView({ id: room, base: BASE.href, name });
+  $("enter").hidden = linkFault !== "";
+  $("link-fault").textContent = linkFault;
+  // The pin is the server's: it stays, wherever one goes in the page.
+  $("leave").href = address({ pin });
+  if (isRoom) view = new RoomView({ id: room, base: BASE.href, name, roomKey, pin, link: address({ room, roomKey, pin }) });
   else showStart(room, name);
 }
 
-function go(path) {
-  if (new URL(path, BASE).href !== location.href) history.pushState(null, "", new URL(path, BASE));
+function go(place) {
+  const url = address({ ...place, pin: readAddress().pin });
+  if (url !== location.href) history.pushState(null, "", url);
   show();
 }
 
@@ -51,7 +46,7 @@ function showStart(room, name) {
   fault("room", "");
   fault("name", "");
   const rows = memory.rooms.filter((id) => ROOM_ID.test(id)).map((id) => {
-    const link = element("a", { href: new URL(`rooms/${id}`, BASE).href }, element("bdi", {}, id));
+    const link = element("a", { href: address({ room: id, pin: readAddress().pin }) }, element("bdi", {}, id));
     link.onclick = (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
@@ -77,30 +72,50 @@ function nameFault(name) {
   return "";
 }
 
-$("enter").onsubmit = (event) => {
-  event.preventDefault();
-  const room = $("room-field").value.trim() || $("room-field").placeholder;
+/** Takes the name, and goes to the room, if both may be. */
+function enter(place) {
   const name = $("name-field").value.trim().replace(/\s+/gu, " ").normalize("NFC");
-  const faults = { room: ROOM_ID.test(room) ? "" : ROOM_RULE, name: nameFault(name) };
+  const faults = { room: ROOM_ID.test(place.room) ? "" : ROOM_RULE, name: nameFault(name) };
   for (const [field, text] of Object.entries(faults)) fault(field, text);
   const first = Object.keys(faults).find((field) => faults[field] !== "");
   if (first) return $(`${first}-field`).focus();
   memory.name = name;
-  go(`rooms/${room}`);
+  go(place);
+}
+
+$("enter").onsubmit = (event) => {
+  event.preventDefault();
+  const room = $("room-field").value.trim() || $("room-field").placeholder;
+  const here = readAddress();
+  // Another name in the same room: the key stays.
+  enter({ room, roomKey: room === here.room ? here.roomKey : undefined });
+};
+
+$("new-encrypted").onclick = async () => {
+  // 22 characters of the key's kind name the room: nobody guesses it, though it is no secret from the server.
+  const place = { room: `e2e.${newKey().slice(0, 22)}`, roomKey: newKey() };
+  enter(place);
+  const made = view;
+  if (!made) return;
+  const isCopied = await copy(location.href);
+  if (view !== made) return;
+  if (isCopied) made.tell("The link to this room is copied. Whoever has it can read and write here.");
+  else openLock({ failed: true });
 };
 
 // Around both.
 
 // The address will change, and what is relative to it must not: they are pinned to where they are now.
-for (const [id, attribute] of [["icon", "href"], ["leave", "href"], ["brand", "src"]]) $(id)[attribute] = $(id)[attribute];
+for (const [id, attribute] of [["icon", "href"], ["brand", "src"]]) $(id)[attribute] = $(id)[attribute];
 
 $("leave").onclick = (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  go("");
+  go({});
 };
 $("rename").onclick = () => show(true);
 prepareDrawer();
+prepareLock();
 
 addEventListener("popstate", () => show());
 addEventListener("online", () => view?.check());

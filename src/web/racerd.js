@@ -9,13 +9,20 @@
 // After a loss it comes back as the same member: it resumes its session by a token, says what it has heard of each room,
 // and sends again what was not acknowledged (racerd/room.js). With a `store` it does so over a reload, too; the token
 // goes there and into the socket, never into a URL.
+//
+// With a `pin` it talks to the server that has this key, or to nobody (racerd/sealed.js). With a `roomKey` the server
+// cannot read what is said in that room (racerd/room_key.js). What the two take is loaded when it is needed.
 
+import { isKey } from "./racerd/bytes.js";
 import { Emitter, RacerdError } from "./racerd/events.js";
 import { takeLease } from "./racerd/lease.js";
 import { Outbox } from "./racerd/outbox.js";
+import { Pace } from "./racerd/pace.js";
+import { askWhy } from "./racerd/refusal.js";
 import { Room } from "./racerd/room.js";
 
-export { RacerdError, Room };
+export { isKey, RacerdError, Room };
+export { newKey } from "./racerd/bytes.js";
 
 /** What a room id may be. */
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;
@@ -38,6 +45,8 @@ const OLD = 3_600_000;
 const HANDSHAKE = 15_000;
 /** Why upgrades are refused is asked so often at most. */
 const WHY = 60_000;
+/** Code that could not be loaded is asked for again after this. */
+const RELOAD = 5000;
 /** Where one is in the rooms is stored so long after it changed. */
 const CALM = 1000;
 
@@ -53,6 +62,7 @@ const FINAL = new Map([
  * @property {string} base where the server is: `https://chat.example/`, or with a path of a proxy's, ending in `/`
  * @property {string} [name] what one is called; else the server finds a name
  * @property {string[]} [formerly] members that this client was before (over a reload, say)
+ * @property {string} [pin] the server's public key, base64url: all goes over a sealed socket, or not at all
  * @property {Store} [store] where the session is kept over a reload
  * @property {typeof WebSocket} [WebSocket]
  * @property {typeof fetch} [fetch]
@@ -100,6 +110,10 @@ export class Client extends Emitter {
   /** What the session is resumed by, and where one was in its rooms before the page was loaded. */
   #token = null;
   #places = {};
+  /** The class of sealed sockets, once it is loaded. */
+  #SealedSocket = null;
+  /** Has the server heard the name, or need not? */
+  #isNamed = true;
   /** What tells this tab from others: it owns the session and its part of the outbox. */
   #tab = randomText(12);
   #release = null;
@@ -124,26 +138,34 @@ export class Client extends Emitter {
   #ticker = null;
   #sending = null;
   #pausedUntil = 0;
-  /** How many sends may go out by now, so that the server need not refuse any. */
-  #allowance = { left: 0, at: 0 };
+  /** When sends may go out, so that the server need not refuse any. */
+  #pace = new Pace(0);
 
   constructor(options) {
     super();
+    if (options.pin !== undefined && !isKey(options.pin)) throw new RangeError("A pin is 43 characters of A-Z a-z 0-9 - _.");
     this.#options = { WebSocket: globalThis.WebSocket, fetch: globalThis.fetch?.bind(globalThis), ...options };
     this.name = options.name;
     this.formerly = new Set(options.formerly ?? []);
   }
 
+  /** Most bytes of a request, once `limits` are known. */
+  get longest() {
+    return Math.min(this.limits.max_message_size, this.#isSealed ? this.#SealedSocket.longest : Infinity);
+  }
+
   /**
    * Joins a room, now and after every loss again, until it is left.
    * @param {string} id
-   * @param {{last?: number, presence?: "full"|"count"|"off"}} [options] how many of the newest messages to begin with
+   * @param {{last?: number, presence?: "full"|"count"|"off", roomKey?: string}} [options] how many of the newest messages
+   *   to begin with; and the key under which all that is said is sealed
    * @returns {Room}
    */
   join(id, options = {}) {
     const known = this.#rooms.get(id);
     if (known) return known;
     if (!ROOM_ID.test(id)) throw new RangeError(ROOM_RULE);
+    if (options.roomKey !== undefined && !isKey(options.roomKey)) throw new RangeError("A room's key is 43 characters of A-Z a-z 0-9 - _.");
     const room = new Room(id, { last: 0, presence: "full", ...options }, this, {
       request: (value) => this.#request(value),
       tell: (value) => this.#tell(value),
@@ -171,7 +193,8 @@ export class Client extends Emitter {
     for (const { id, cursor, epoch } of this.#rooms.values()) {
       places[id] = cursor === null ? this.#places[id] : { epoch, seq: cursor };
     }
-    this.#options.store.save({ tab: this.#tab, token: this.#token, name: this.#options.name, places });
+    const { name, pin } = this.#options;
+    this.#options.store.save({ tab: this.#tab, token: this.#token, name, pin, places });
   }
 
   /**
@@ -213,8 +236,8 @@ export class Client extends Emitter {
     let release = typeof saved?.tab === "string" ? await takeLease(saved.tab) : null;
     if (release) {
       this.#tab = saved.tab;
-      // A session has its name for good.
-      if (saved.name === this.#options.name) {
+      // A session has its name for good; and what was sealed is not shown to whom the pin does not name.
+      if (saved.name === this.#options.name && saved.pin === this.#options.pin) {
         this.#token = saved.token ?? null;
         this.#wasFound = this.#token !== null;
         this.#places = saved.places ?? {};
@@ -222,7 +245,7 @@ export class Client extends Emitter {
     } else {
       release = await takeLease(this.#tab);
     }
-    const outbox = await Outbox.open(this.#tab);
+    const outbox = await Outbox.open(this.#options.pin ? `${this.#tab}.${this.#options.pin}` : this.#tab);
     const unsent = await outbox.entries();
     if (this.state.phase !== "connecting") {
       // It was closed meanwhile.
@@ -244,12 +267,13 @@ export class Client extends Emitter {
     if (entries.length === 0) return;
     this.#unsent = this.#unsent.filter((entry) => entry.room !== room.id);
     // Not before who joins has had the chance to listen.
-    queueMicrotask(() => {
+    const restored = () => {
       room._restore(entries);
       if (this.state.phase !== "open") return;
       this.#goesOn ? room._resumed() : room._begun();
       this.#pump();
-    });
+    };
+    room._prepare().then(restored, () => this.#unsent.push(...entries));
   }
 
   #saveSoon() {
@@ -260,14 +284,17 @@ export class Client extends Emitter {
 
   #open() {
     clearTimeout(this.#retry);
+    const lacking = this.#lacking();
+    if (lacking.length > 0) return void this.#load(lacking);
     // Who resumes is in no room before.
-    [this.#inUrl] = this.#token ? [] : this.#rooms.values();
+    [this.#inUrl] = this.#token || this.#isSealed ? [] : this.#rooms.values();
     this.#resume = { id: undefined, rooms: new Set() };
     const url = this.#url();
     this.#set({ phase: "connecting" });
     let socket;
     try {
-      socket = new this.#options.WebSocket(url, "racerd.v1");
+      const { pin, WebSocket } = this.#options;
+      socket = this.#isSealed ? new this.#SealedSocket(url, pin, WebSocket) : new WebSocket(url, "racerd.v1");
     } catch (error) {
       return this.#stop(error.message);
     }
@@ -275,12 +302,37 @@ export class Client extends Emitter {
     this.#byePause = null;
     this.#probe = null;
     this.#openedAt = 0;
+    this.#isNamed = !this.#isSealed;
     this.#heard = Date.now();
     socket.onmessage = (event) => this.#socket === socket && this.#hear(event.data);
-    socket.onclose = (event) => this.#socket === socket && this.#lost(event.code);
+    socket.onclose = (event) => this.#socket === socket && this.#lost(event.code, event.final);
     socket.onerror = () => {};
     clearInterval(this.#ticker);
     this.#ticker = setInterval(() => this.#tick(), TICK);
+  }
+
+  get #isSealed() {
+    return this.#options.pin !== undefined;
+  }
+
+  /** The rooms whose code is not loaded yet; and what loads that of the socket. */
+  #lacking() {
+    const lacking = [...this.#rooms.values()].filter((room) => !room._isReady).map((room) => () => room._prepare());
+    const load = async () => ({ SealedSocket: this.#SealedSocket } = await import("./racerd/sealed.js"));
+    return this.#isSealed && !this.#SealedSocket ? [load, ...lacking] : lacking;
+  }
+
+  async #load(lacking) {
+    this.#set({ phase: "connecting" });
+    const { state } = this;
+    try {
+      await Promise.all(lacking.map((load) => load()));
+    } catch {
+      if (this.state === state) this.#wait(RELOAD, false, "What encrypts could not be loaded.");
+      return;
+    }
+    for (const room of this.#rooms.values()) this.#restore(room);
+    if (this.state === state) this.#open();
   }
 
   /** The socket's URL: of a room, which it joins; or of none. */
@@ -288,7 +340,8 @@ export class Client extends Emitter {
     const room = this.#inUrl;
     room?._ask();
     const query = new URLSearchParams(room ? room._start() : {});
-    if (this.name) query.set("name", this.name);
+    // Sealed, nothing is said outside: the name goes with the first join.
+    if (this.name && !this.#isSealed) query.set("name", this.name);
     const url = new URL(room ? `rooms/${room.id}/ws` : "ws", this.#options.base);
     url.search = query;
     url.protocol = url.protocol.replace("http", "ws");
@@ -318,11 +371,11 @@ export class Client extends Emitter {
     this.#set({ phase: "stopped", reason });
   }
 
-  async #lost(code) {
+  async #lost(code, final = FINAL.get(code)) {
     const opened = this.#openedAt > 0;
     const good = opened && Date.now() - this.#openedAt > GOOD;
     this.#detach();
-    if (FINAL.has(code)) return this.#set({ phase: "stopped", reason: FINAL.get(code) });
+    if (final) return this.#set({ phase: "stopped", reason: final });
     this.#failures = good ? 0 : this.#failures + 1;
     this.#unopened = opened ? 0 : this.#unopened + 1;
     // Half of it is chance, so that all who lost the server do not come back in one moment.
@@ -343,21 +396,10 @@ export class Client extends Emitter {
   async #askWhy() {
     this.#whyAt = Date.now();
     const waiting = this.state;
-    let status, problem;
-    try {
-      const answer = await this.#options.fetch(this.#url().replace("ws", "http"), { cache: "no-store" });
-      status = answer.status;
-      problem = await answer.json().catch(() => ({}));
-      problem.pause = 1000 * Number(answer.headers.get("Retry-After"));
-    } catch {
-      return; // Nobody is there, which is known.
-    }
-    if (this.state !== waiting) return;
-    const detail = String(problem.detail ?? `the server answers ${status}`);
-    // The server would take an upgrade, but none gets through.
-    if (status === 426) return this.#wait(waiting.retryAt - Date.now(), false, "The server is there, but something on the way, a proxy perhaps, lets no WebSocket through.");
-    if ([400, 401, 403, 404, 421].includes(status)) return this.#stop(`Refused: ${detail}.`);
-    this.#wait(Math.max(waiting.retryAt - Date.now(), problem.pause || 0), false, `Refused for now: ${detail}.`);
+    const why = await askWhy(this.#options.fetch, this.#url().replace("ws", "http"), this.#isSealed);
+    if (!why || this.state !== waiting) return;
+    if (why.isFinal) return this.#stop(why.text);
+    this.#wait(Math.max(waiting.retryAt - Date.now(), why.pause), false, why.text);
   }
 
   /**
@@ -428,7 +470,7 @@ export class Client extends Emitter {
       case "message":
         room?._message(value);
         return this.#saveSoon();
-      case "signal": return room?.emit("signal", { from: value.from, body: value.body });
+      case "signal": return room?._signal(value);
       case "presence": return room?._presence(value);
       case "members":
         room?._members(value);
@@ -453,6 +495,8 @@ export class Client extends Emitter {
 
   #welcome(value) {
     if (this.#requests.has(value.id)) return this.#answer(value);
+    // A join gave the name: the next token knows it.
+    if (this.state.phase === "open") return this.#renew(value.session);
     this.#openedAt = Date.now();
     this.#unopened = 0;
     if (!this.#token) return this.#isOpen(value, false);
@@ -481,9 +525,10 @@ export class Client extends Emitter {
     this.formerly.add(value.member);
     this.name ??= value.name;
     this.limits = value.limits;
-    this.#allowance = { left: value.limits.request_rate, at: Date.now() };
+    this.#pace = new Pace(value.limits.request_rate);
     this.#askedAt = Date.now();
-    if (!isResumed) this.#resume.rooms.clear();
+    if (isResumed) this.#isNamed = true;
+    else this.#resume.rooms.clear();
     this.#goesOn = isResumed && (this.#goesOn || this.#wasFound);
     this.#wasFound = false;
     for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
@@ -514,13 +559,24 @@ export class Client extends Emitter {
     this.#request({ type: "leave", room }).catch(() => {});
   }
 
-  #joinByRequest(room) {
-    const again = (error) => {
+  async #joinByRequest(room) {
+    if (!room._isReady) {
+      const socket = this.#socket;
+      const prepared = await room._prepare().then(() => true, () => false);
+      if (this.#socket !== socket || this.#rooms.get(room.id) !== room) return;
+      if (!prepared) return this.#joinLater(room, RELOAD);
+      this.#restore(room);
+    }
+    const naming = this.#isNamed ? {} : { name: this.name };
+    this.#isNamed = true;
+    try {
+      await this.#request({ type: "join", room: room.id, ...room._start(), ...naming });
+    } catch (error) {
       if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
+      if (naming.name) this.#isNamed = false;
       this.emit("trouble", error);
       this.#joinLater(room, error.retryAfter ?? 2000);
-    };
-    this.#request({ type: "join", room: room.id, ...room._start() }).catch(again);
+    }
   }
 
   #joinLater(room, pause) {
@@ -571,7 +627,7 @@ export class Client extends Emitter {
     for (const request of this.#requests.values()) flying += request.send ? 1 : 0;
     for (const room of this.#rooms.values()) {
       while (flying < this.limits.in_flight && room._hasSend()) {
-        const pause = this.#pace();
+        const pause = this.#pace.take();
         if (pause > 0) return later(pause);
         const send = room._nextSend();
         const id = this.#nextId++;
@@ -580,17 +636,6 @@ export class Client extends Emitter {
         flying += 1;
       }
     }
-  }
-
-  /** Takes leave for one send: 0, or the milliseconds until there is one. At once a second's worth of them. */
-  #pace() {
-    const rate = this.limits.request_rate;
-    if (!rate) return 0;
-    const { left, at } = this.#allowance;
-    const now = Date.now();
-    const saved = Math.min(rate, left + (Math.max(0, now - at) * rate) / 1000);
-    this.#allowance = { left: saved >= 1 ? saved - 1 : saved, at: now };
-    return saved >= 1 ? 0 : Math.ceil(((1 - saved) * 1000) / rate);
   }
 }
 

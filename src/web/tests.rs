@@ -69,7 +69,9 @@ fn the_files_find_each_other() {
     }
     for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        names(folder, std::str::from_utf8(file.bytes).unwrap(), " from \"");
+        let text = std::str::from_utf8(file.bytes).unwrap();
+        names(folder, text, " from \"");
+        names(folder, text, "import(\"");
     }
     for file in &FILES {
         assert!(named.iter().any(|name| name == file.path), "nobody names {}", file.path);
@@ -92,11 +94,34 @@ fn nothing_is_inline() {
     }
 }
 
-/// With the session kept over a reload, and safe from a duplicated tab.
+/// What every visitor loads, with the session kept over a reload and safe from a duplicated tab; and beside it what
+/// encryption takes, which only a pin or a room's key asks for: curve, cipher and hash of the noble libraries, with
+/// their licences, since pages of plain http have no WebCrypto.
 #[test]
 fn they_are_small() {
-    let all: usize = FILES.iter().map(|file| file.bytes.len()).sum::<usize>() + text(Asset::HOME).len();
-    assert!(all < 96_000, "{all} bytes");
+    let is_encryption = |file: &&File| ENCRYPTION.contains(&file.path);
+    let sum = |files: Vec<&File>| files.iter().map(|file| file.bytes.len()).sum::<usize>();
+    let (encryption, ours): (Vec<&File>, Vec<&File>) = FILES.iter().partition(is_encryption);
+    assert_eq!(encryption.len(), ENCRYPTION.len());
+    let ours = sum(ours) + text(Asset::HOME).len();
+    let encryption = sum(encryption);
+    assert!(ours < 110_000, "{ours} bytes");
+    assert!(encryption < 64_000, "{encryption} bytes");
+}
+
+const ENCRYPTION: [&str; 4] = ["racerd/noble.js", "racerd/noise.js", "racerd/room_key.js", "racerd/sealed.js"];
+
+/// A page that needs no encryption loads none of it: the files of encryption name each other, nobody else does but by
+/// an import of its own.
+#[test]
+fn encryption_is_loaded_when_it_is_needed() {
+    for file in FILES.iter().filter(|file| file.media_type == SCRIPT && !ENCRYPTION.contains(&file.path)) {
+        let text = std::str::from_utf8(file.bytes).unwrap();
+        for path in ENCRYPTION {
+            let (_, name) = path.rsplit_once('/').unwrap();
+            assert!(!text.contains(&format!("{name}\";\n")), "{} imports {name}", file.path);
+        }
+    }
 }
 
 #[test]

@@ -2,19 +2,12 @@
 // against a socket played by the test, with a clock of the test's own.
 
 import assert from "node:assert/strict";
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import test from "node:test";
-import { Member, relay, Server, until, WebSocket } from "./support.mjs";
+import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
 
-// The files as they are served. Node takes them for modules only where a package says so.
-const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
-await cp(new URL("../../src/web/racerd", import.meta.url), path.join(folder, "racerd"), { recursive: true });
-await cp(new URL("../../src/web/racerd.js", import.meta.url), path.join(folder, "racerd.js"));
-await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
-const { connect } = await import(path.join(folder, "racerd.js"));
-test.after(() => rm(folder, { recursive: true }));
+const { load, remove } = await library();
+const { connect } = await load("racerd.js");
+test.after(remove);
 
 async function joined(t, base, options = {}) {
   const client = connect({ base, name: "ann", WebSocket, ...options });

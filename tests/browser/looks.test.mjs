@@ -6,6 +6,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
+import { sealedProxy } from "./noise.mjs";
 import { enter, Member, profile, relay, require, say, Server, startBrowser, stopBrowser, until } from "./support.mjs";
 
 test.before(startBrowser);
@@ -192,3 +193,38 @@ test("who wants less motion gets none", async (t) => {
   await page.click("#people-button");
   assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
 });
+
+for (const [name, options] of [
+  ["encrypted-light", { viewport: { width: 1200, height: 760 }, colorScheme: "light" }],
+  ["encrypted-dark", { ...PHONE, colorScheme: "dark" }],
+  ["encrypted-small", { ...SMALL, colorScheme: "light" }],
+]) {
+  test(`an encrypted room: ${name}`, async (t) => {
+    const server = await Server.start(t);
+    const proxy = await sealedProxy(t, server);
+    const context = await profile(t, options);
+    const room = "e2e.r".padEnd(26, "W");
+    const page = await context.newPage();
+    // The room of the longest label, under two keys, and with what is plain.
+    await page.goto(`${proxy.base}rooms/${room}#pin=${proxy.pin}&k=${"A".repeat(43)}`);
+    await page.fill("#name-field", "Zoë");
+    await page.press("#name-field", "Enter");
+    await page.waitForFunction(() => /Encrypted, Sealed/.test(document.getElementById("lock").textContent));
+    await until("open", () => page.isHidden("#banner"));
+    await say(page, "Under the first key.");
+    await page.waitForSelector("#log .sent");
+    await page.goto("about:blank");
+    await page.goto(`${proxy.base}rooms/${room}#pin=${proxy.pin}&k=${"A".repeat(42)}E`);
+    await page.waitForSelector("#log .unreadable");
+    await say(page, "Under the second key.");
+    await page.waitForSelector("#log .sent");
+    await isAccessible(page, name);
+    await fits(page, name);
+    await shot(page, name);
+    await page.click("#lock");
+    await comesToRest(page);
+    await isAccessible(page, `${name}, the lock`);
+    await fits(page, `${name}, the lock`);
+    await shot(page, `${name}-lock`);
+  });
+}

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
 import { createRequire } from "node:module";
@@ -32,6 +32,17 @@ export async function until(what, look, most = SOON) {
     assert.ok(Date.now() < end, `${what} did not come about within ${most} ms`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
+}
+
+/** Makes the client library's files importable, as they are served; `load(path)` imports one of them. */
+export async function library() {
+  const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
+  const source = new URL("../../src/web/", import.meta.url);
+  await cp(new URL("racerd", source), path.join(folder, "racerd"), { recursive: true });
+  await cp(new URL("racerd.js", source), path.join(folder, "racerd.js"));
+  // Node takes them for modules only where a package says so.
+  await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
+  return { load: (file) => import(path.join(folder, file)), remove: () => rm(folder, { recursive: true }) };
 }
 
 // Servers.
@@ -181,6 +192,7 @@ export class Member {
  * A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. With
  * `holdsUp` what a client says waits in the relay, with `losesDown` what the server says is lost. `orphan()` ends the
  * clients' sides only: the server does not know yet; `release()` then hands on what was held, and ends the rest.
+ * `seen` is all that went through it, each way.
  */
 export async function relay(t, server) {
   const pairs = new Set();
@@ -191,11 +203,15 @@ export async function relay(t, server) {
     const pair = { client, up, held: [], isOrphan: false };
     pairs.add(pair);
     client.on("data", (data) => {
+      made.seen.up.push(data);
       if (!made.holdsUp) return up.write(data);
       pair.held.push(data);
       made.held += data.length;
     });
-    up.on("data", (data) => made.losesDown || client.write(data));
+    up.on("data", (data) => {
+      made.seen.down.push(data);
+      if (!made.losesDown) client.write(data);
+    });
     const end = () => {
       if (pair.isOrphan) return;
       pairs.delete(pair);
@@ -213,6 +229,7 @@ export async function relay(t, server) {
     /** Bytes held so far. */
     held: 0,
     losesDown: false,
+    seen: { up: [], down: [] },
     cut() {
       isCut = true;
       for (const { client, up } of pairs) {

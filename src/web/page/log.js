@@ -6,7 +6,7 @@
 // and nothing moves when they come into view. The browser's own anchoring is switched off (not all have it, and it
 // gives up at the very top); `#keepView` does it.
 
-import { bodyNode, clock, count, dayOf, dayText, element, nameNode, wholeTime } from "./text.js";
+import { clock, count, dayOf, dayText, element, nameNode, saidNode, wholeTime } from "./text.js";
 
 const CHUNK = 50;
 /** So near to an end, in pixels, one is at it; and so near to the beginning, older messages are wanted. */
@@ -22,6 +22,7 @@ export class Log {
   #newest;
   #wantOlder;
   #seen;
+  #marksPlain;
   /** Is the view at the end, so that it moves along? */
   #sticks = true;
   /** What was in view when it was last scrolled. */
@@ -36,8 +37,12 @@ export class Log {
   #width = 0;
   #observer;
 
-  /** `wantOlder()` when one nears the beginning; `seen()` when the end is in view. */
-  constructor({ scroller, list, beginning, newest, wantOlder, seen }) {
+  /**
+   * `wantOlder()` when one nears the beginning; `seen()` when the end is in view. With `marksPlain`, what came
+   * unencrypted is marked.
+   */
+  constructor({ scroller, list, beginning, newest, wantOlder, seen, marksPlain = false }) {
+    this.#marksPlain = marksPlain;
     this.#scroller = scroller;
     this.#list = list;
     this.#beginning = beginning;
@@ -76,7 +81,7 @@ export class Log {
     const day = dayOf(message.at);
     this.#sentMark.remove();
     if (!last || day !== dayOf(last.at)) this.#push(this.#dayRow(message.at), true);
-    this.#push(row(message, last), true);
+    this.#push(row(message, last, this.#marksPlain), true);
     if (message.key) this.#list.lastElementChild.lastElementChild.append(this.#sentMark);
     this.#last = message;
     this.#lastNote = null;
@@ -118,7 +123,7 @@ export class Log {
       this.#firstDay = null;
       for (const message of messages) {
         if (!last || dayOf(last.at) !== dayOf(message.at)) chunk.append(this.#dayRow(message.at));
-        chunk.append(row(message, last));
+        chunk.append(row(message, last, this.#marksPlain));
         last = message;
       }
       this.#list.prepend(chunk);
@@ -233,7 +238,7 @@ function settle(chunks) {
 }
 
 /** One message; `last` is the one before it. */
-function row(message, last) {
+function row(message, last, marksPlain) {
   const { at, from, own, seq } = message;
   const author = from.member ?? `name ${from.name}`;
   message.author = author;
@@ -241,7 +246,9 @@ function row(message, last) {
   const classes = ["message", own && "own", !goesOn && "first"].filter(Boolean).join(" ");
   const made = element("li", { class: classes, "data-seq": seq, title: goesOn ? wholeTime(at) : undefined });
   if (!goesOn) made.append(avatar(from.name), who(message));
-  made.append(bodyNode(message.body));
+  const said = saidNode(message);
+  if (marksPlain && !message.encrypted) said.append(element("span", { class: "mark" }, "Not encrypted"));
+  made.append(said);
   return made;
 }
 

@@ -1,10 +1,11 @@
 // One room on the screen: what the connection says goes into the log, what is typed goes to the connection.
 
 import { connect } from "../racerd.js";
+import { showLock } from "./lock.js";
 import { Log } from "./log.js";
 import { memory } from "./memory.js";
 import { People } from "./people.js";
-import { bodyNode, count, element, plain } from "./text.js";
+import { count, element, plain, saidNode } from "./text.js";
 
 /** Messages of a page of history. */
 const PAGE = 50;
@@ -14,6 +15,7 @@ const TYPING_EVERY = 3000;
 const PATIENCE = 700;
 const BACK_SHOWN = 3000;
 const FAULT_SHOWN = 8000;
+const LOCKED = "This room is encrypted. To read and write here, open it by its whole link.";
 /** What is spoken to a screen reader comes together for so long. */
 const SPOKEN_TOGETHER = 1000;
 
@@ -40,14 +42,20 @@ export class RoomView {
   #wasOpen = false;
   #spoken = [];
   #speaking = null;
+  /** Is it an encrypted room that was opened without its key? Then nothing is said here. */
+  #isLocked;
 
-  /** Enters the room `id` of the server at `base`. */
-  constructor({ id, base, name }) {
+  /**
+   * Enters the room `id` of the server at `base`; `roomKey` and `pin` are keys as racerd.js takes them, `link` is the
+   * address of all of it.
+   */
+  constructor({ id, base, name, roomKey, pin, link }) {
     this.#id = id;
+    this.#isLocked = id.startsWith("e2e.") && !roomKey;
     $("room-title").firstElementChild.textContent = id;
     document.querySelector("#people .me bdi").textContent = name;
     for (const emptied of ["unsent", "typing", "text-fault", "spoken"]) $(emptied).replaceChildren();
-    this.#client = connect({ base, name, formerly: memory.members, store: SESSION });
+    this.#client = connect({ base, name, pin, formerly: memory.members, store: SESSION });
     this.#log = new Log({
       scroller: $("scroller"),
       list: $("log"),
@@ -55,12 +63,14 @@ export class RoomView {
       newest: $("newest"),
       wantOlder: () => this.#loadOlder(),
       seen: () => this.#read(),
+      marksPlain: roomKey !== undefined,
     });
     this.#log.setBeginning("Loading…");
     this.#client.on("state", (state) => this.#showState(state));
     this.#client.on("welcome", ({ member }) => memory.become(member));
-    this.#client.on("trouble", (error) => this.#fault(troubleText(error)));
-    this.#room = this.#client.join(id, { last: PAGE });
+    this.#client.on("trouble", (error) => this.#trouble(error));
+    this.#room = this.#client.join(id, { last: PAGE, roomKey });
+    showLock({ link, roomKey, pin });
     this.#people = new People({ room: this.#room, client: this.#client, log: this.#log });
     this.#room.on("joined", (joined) => this.#joined(joined));
     this.#room.on("live", () => this.#live());
@@ -70,7 +80,15 @@ export class RoomView {
     this.#room.on("lagging", () => this.#fault("Catching up with a lot of messages…", "quiet"));
     this.#prepareComposer();
     this.#showTitle();
-    memory.enter(id);
+    // Without its key, an encrypted room is of no use to come back to; and the key is not kept.
+    if (!roomKey && !this.#isLocked) memory.enter(id);
+    if (this.#isLocked) this.#fault(LOCKED, "locked");
+  }
+
+  /** A word about the room, for a moment. */
+  tell(text) {
+    this.#fault(text, "quiet");
+    this.#speak(text);
   }
 
   /** The page is shown again, or the network is back. */
@@ -118,7 +136,7 @@ export class RoomView {
       this.#unread += 1;
       this.#showTitle();
     }
-    this.#speak(`${message.from.name}: ${plain(message.body)}`);
+    this.#speak(`${message.from.name}: ${plain(message)}`);
   }
 
   /** Takes away what is acknowledged and stands in the log by now. */
@@ -202,6 +220,7 @@ export class RoomView {
     const submit = () => {
       const said = text.value.trim() === "" ? "" : text.value.replace(/\s+$/u, "");
       if (said === "") return;
+      if (this.#isLocked) return this.#fault(LOCKED, "locked");
       const body = { text: said.toWellFormed?.() ?? said };
       if (this.#isTooLong(body)) return;
       text.value = "";
@@ -233,6 +252,7 @@ export class RoomView {
 
   #typed() {
     this.#fitHeight();
+    if (this.#isLocked) return;
     const value = $("text").value;
     if (!this.#isTooLong({ text: value }) && $("text-fault").dataset.kind === "length") this.#fault("");
     const isTyping = value.trim() !== "";
@@ -258,9 +278,9 @@ export class RoomView {
   }
 
   /** What is not acknowledged, below the log. */
-  #showUnsent({ key, done, body }) {
+  #showUnsent({ key, done, body, unreadable }) {
     const state = element("p", { class: "state" }, "Sending…");
-    const made = element("li", { class: "message own sending" }, bodyNode(body), state);
+    const made = element("li", { class: "message own sending" }, saidNode({ body, unreadable }), state);
     const entry = { made, seq: undefined };
     this.#unsent.set(key, entry);
     $("unsent").append(made);
@@ -271,6 +291,7 @@ export class RoomView {
     };
     done.then(stored, (error) => {
       if (error.code === "closed") return;
+      if (error.code === "not_encrypted" && !this.#room.isEncrypted) this.#isLocked = true;
       made.classList.replace("sending", "failed");
       const again = element("button", { type: "button", class: "link" }, "Try again");
       const discard = element("button", { type: "button", class: "link" }, "Discard");
@@ -285,10 +306,18 @@ export class RoomView {
         this.#send(body);
       };
       discard.onclick = away;
-      state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", again, " ", discard);
+      // What cannot be read cannot be said again.
+      const ways = unreadable ? [discard] : [again, " ", discard];
+      state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", ...ways);
       this.#speak("A message was not sent.");
       this.#log.follow();
     });
+  }
+
+  #trouble(error) {
+    // A room that the server keeps for what is encrypted: it is asked no more.
+    if (error.code === "not_encrypted" && !this.#room.isEncrypted) this.#isLocked = true;
+    this.#fault(troubleText(error), this.#isLocked ? "locked" : "");
   }
 
   #fault(text, kind = "") {
@@ -296,7 +325,7 @@ export class RoomView {
     clearTimeout(this.#faultTimer);
     place.dataset.kind = kind;
     if (place.textContent !== text) place.textContent = text;
-    if (kind !== "length" && text !== "") this.#faultTimer = setTimeout(() => this.#fault(""), FAULT_SHOWN);
+    if (!["length", "locked"].includes(kind) && text !== "") this.#faultTimer = setTimeout(() => this.#fault(""), FAULT_SHOWN);
     this.#log.follow();
   }
 
@@ -352,6 +381,8 @@ function troubleText(error) {
       return "The server cannot store messages at the moment. Yours waits, and goes out when it can.";
     case "rate_limited":
       return "That was faster than this server allows. The rest follows in a moment.";
+    case "not_encrypted":
+      return LOCKED;
     default:
       return error.message.charAt(0).toUpperCase() + error.message.slice(1);
   }

@@ -19,15 +19,28 @@ export function nameNode(name) {
   return element("bdi", { class: "name" }, name);
 }
 
-/** What was said, as nodes: the text with its links, or the JSON of what is no text. */
-export function bodyNode(body) {
+/** A body, as nodes: the text with its links, or the JSON of what is no text. */
+function bodyNode(body) {
   const isText = typeof body === "object" && body !== null && typeof body.text === "string";
   if (!isText) return element("div", { class: "body", dir: "auto" }, element("code", {}, JSON.stringify(body)));
   return element("div", { class: "body", dir: "auto" }, ...withLinks(body.text));
 }
 
+/** Words for what cannot be read. */
+const UNREADABLE = {
+  no_key: "Encrypted, and the link that was opened here has no key",
+  wrong_key: "Can't be read with this key",
+  repeat: "Said before: somebody repeats it",
+};
+
+/** What a message says, as nodes: its body, or why there is none. */
+export function saidNode({ body, unreadable }) {
+  return unreadable ? element("div", { class: "body unreadable" }, UNREADABLE[unreadable]) : bodyNode(body);
+}
+
 /** What was said in one line, for a reader's ear. */
-export function plain(body) {
+export function plain({ body, unreadable }) {
+  if (unreadable) return UNREADABLE[unreadable];
   const text = typeof body?.text === "string" ? body.text : JSON.stringify(body);
   return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }

@@ -4,6 +4,9 @@
 // Sending again after a loss. A key counts for the session, over all its sockets: so what was not acknowledged goes out
 // again under the same key once the session is resumed, and the server stores it once. Where the session cannot be
 // resumed, whether it was stored is not known: then it fails, and a person decides. What never went out is sent then, too.
+//
+// With a key, the server cannot read what is said: bodies are sealed before they are kept or sent, and opened when they
+// come (room_key.js, which is loaded for that).
 
 import { Emitter, RacerdError } from "./events.js";
 
@@ -15,12 +18,13 @@ const TOO_OLD = 7 * 86_400_000;
  *   `joined`    {again, recovered, from, head}: what is new since the last time follows as messages
  *   `live`      all that was said before is here
  *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` is said by oneself, `key`
- *               that of the `send` it comes from
+ *               that of the `send` it comes from. `encrypted` if its body came sealed, and `unreadable` if it could
+ *               not be opened (`body` is null then): "no_key", "wrong_key", or "repeat" if it was said before
  *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
  *               and seqs begin anew
  *   `members`   the list changed: see `members`, `count`
  *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]: who came and went just now
- *   `unsent`    {key, body, done}: said before a reload, and not acknowledged then; as if it was sent now
+ *   `unsent`    {key, body, unreadable, done}: said before a reload, and not acknowledged then; as if it was sent now
  *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost, one is in no room
  */
 export class Room extends Emitter {
@@ -38,9 +42,15 @@ export class Room extends Emitter {
   #options;
   #client;
   #wire;
+  /** Seals and opens bodies: null without a key, and until its code is loaded. */
+  #cipher = null;
+  #loading = null;
   /** A join was asked for, and not answered. */
   #isAsked = false;
-  /** What is not acknowledged, in order: {key, body, at, resolve, reject, fate: "queued"|"flying"|"unsure"}. */
+  /**
+   * What is not acknowledged, in order: {key, body, said, at, resolve, reject, fate: "queued"|"flying"|"unsure"}. The
+   * body is as it is sent; undefined as long as `said` is not sealed.
+   */
   #outbox = [];
   #head = 0;
   #live = false;
@@ -61,18 +71,38 @@ export class Room extends Emitter {
    * @returns {{key: string, done: Promise<{seq: number, at: number}>}} `done` resolves with the acknowledgement
    */
   send(body) {
-    const entry = { key: this.#wire.key(), room: this.id, body, at: Date.now() };
-    this.#wire.keep(entry);
-    const made = this.#put(entry, "queued");
+    const send = { key: this.#wire.key(), said: body, at: Date.now(), fate: "queued" };
+    const made = this.#put(send);
+    if (this._isReady) this.#seal(send);
     this.#wire.pump();
     return made;
   }
 
-  #put({ key, body, at }, fate) {
-    const send = { key, body, at, fate };
+  #put(send) {
     const done = new Promise((resolve, reject) => Object.assign(send, { resolve, reject }));
     this.#outbox.push(send);
-    return { key, done };
+    return { key: send.key, done };
+  }
+
+  /** Nothing is kept or sent before. */
+  #seal(send) {
+    send.body = this.#cipher ? this.#cipher.seal(send.said, send.key) : send.said;
+    this.#wire.keep(entry(send, this.id));
+  }
+
+  /** What a body says, and whether it could be read. */
+  #open(body, open) {
+    if (!isSealed(body)) return { body, encrypted: false };
+    if (!this.#cipher) return { body: null, encrypted: true, unreadable: "no_key" };
+    try {
+      return { body: open(this.#cipher), encrypted: true };
+    } catch (error) {
+      return { body: null, encrypted: true, unreadable: error.code };
+    }
+  }
+
+  #hear(body, seq) {
+    return this.#open(body, (cipher) => cipher.hear(body, seq));
   }
 
   /** A send that failed is not wanted any more: it would come back with a reload. */
@@ -80,16 +110,24 @@ export class Room extends Emitter {
     this.#wire.drop(key);
   }
 
+  /** Is what is said here sealed under a key of its members? */
+  get isEncrypted() {
+    return this.#options.roomKey !== undefined;
+  }
+
   /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
   excess(body) {
-    const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(40), body };
+    const sent = this.#cipher ? this.#cipher.blank(body) : body;
+    const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(40), body: sent };
     const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    return this.#client.limits ? bytes - this.#client.limits.max_message_size : 0;
+    return this.#client.limits ? bytes - this.#client.longest : 0;
   }
 
   /** Tells the others something that is not kept, if there is a connection. */
   signal(body) {
-    if (this.joined) this.#wire.tell({ type: "signal", room: this.id, body });
+    if (!this.joined) return;
+    const sent = this.#cipher ? this.#cipher.seal(body, this.#wire.key()) : body;
+    this.#wire.tell({ type: "signal", room: this.id, body: sent });
   }
 
   /**
@@ -99,7 +137,10 @@ export class Room extends Emitter {
    */
   async history(span) {
     const page = await this.#wire.request({ type: "history", room: this.id, ...span });
-    for (const message of page.messages) message.own = this.#client.formerly.has(message.from.member);
+    for (const message of page.messages) {
+      message.own = this.#client.formerly.has(message.from.member);
+      Object.assign(message, this.#hear(message.body, message.seq));
+    }
     return page;
   }
 
@@ -113,6 +154,25 @@ export class Room extends Emitter {
 
   // For the client.
 
+  /** May bodies come and go? Else `_prepare` is to be awaited first. */
+  get _isReady() {
+    return !this.isEncrypted || this.#cipher !== null;
+  }
+
+  /** Loads what a room with a key takes. */
+  async _prepare() {
+    if (this._isReady) return;
+    this.#loading ??= import("./room_key.js");
+    try {
+      const { RoomCipher } = await this.#loading;
+      if (this._isReady) return;
+      this.#cipher = new RoomCipher(this.#options.roomKey, this.id);
+    } finally {
+      this.#loading = null;
+    }
+    for (const send of this.#outbox) if (send.body === undefined) this.#seal(send);
+  }
+
   /** Where to begin and what to hear, as a join says it, by its fields or in the URL. */
   _start() {
     const { last, presence } = this.#options;
@@ -123,6 +183,7 @@ export class Room extends Emitter {
   /** Where it goes on, as a resume says it; null if it begins. */
   _place() {
     const { last, presence } = this.#options;
+    if (!this._isReady) return null;
     if (this.cursor !== null) return { epoch: this.epoch, seq: this.cursor, presence };
     // Over a reload: as much as one wants to begin with is heard again.
     const kept = this.#wire.place();
@@ -138,17 +199,19 @@ export class Room extends Emitter {
 
   /** What waits to be sent, as an outbox keeps it. */
   _entries() {
-    return this.#outbox.map(({ key, body, at }) => ({ key, room: this.id, body, at }));
+    return this.#outbox.filter(({ body }) => body !== undefined).map((send) => entry(send, this.id));
   }
 
   /** From before a reload, and before all that was said since. Whether it was stored is open. */
   _restore(entries) {
     const since = this.#outbox.splice(0);
-    for (const entry of entries) {
-      const made = this.#put(entry, "unsure");
+    for (const { key, body, at } of entries) {
+      const made = this.#put({ key, body, at, fate: "unsure" });
       made.done.catch(() => {});
-      this.emit("unsent", { ...made, body: entry.body });
+      const { encrypted, ...opened } = this.#open(body, (cipher) => cipher.open(body));
+      this.emit("unsent", { ...made, ...opened });
     }
+    if (this.#cipher) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
     this.#outbox.push(...since);
   }
 
@@ -182,8 +245,12 @@ export class Room extends Emitter {
     this.cursor = from - 1;
     this.count = members;
     this.emit("joined", { again, recovered, from, head });
-    if (restart) this.emit("hole", { after: 0, from, restart: true });
-    else if (again && from > after + 1) this.emit("hole", { after, from, restart: false });
+    if (restart) {
+      this.#cipher?.forget();
+      this.emit("hole", { after: 0, from, restart: true });
+    } else if (again && from > after + 1) {
+      this.emit("hole", { after, from, restart: false });
+    }
     this.#progress();
   }
 
@@ -193,8 +260,14 @@ export class Room extends Emitter {
     this.cursor = seq;
     const key = this.#acknowledgedKeys.get(seq);
     this.#acknowledgedKeys.delete(seq);
-    this.emit("message", { seq, at, from, body, own: this.#client.formerly.has(from.member), key });
+    this.emit("message", { seq, at, from, ...this.#hear(body, seq), own: this.#client.formerly.has(from.member), key });
     this.#progress();
+  }
+
+  /** In a room with a key, what is not sealed under it is nothing. */
+  _signal({ from, body }) {
+    const { encrypted, unreadable, body: said } = this.#hear(body);
+    if (!unreadable && encrypted === (this.#cipher !== null)) this.emit("signal", { from, body: said });
   }
 
   _acknowledged(send, { seq, at }) {
@@ -277,4 +350,14 @@ export class Room extends Emitter {
     this.#live = true;
     this.emit("live");
   }
+}
+
+/** What an outbox keeps of a send. */
+function entry({ key, body, at }, room) {
+  return { key, room, body, at };
+}
+
+/** Is this the body of a message that only members can read? With more in it, more could be read. */
+function isSealed(body) {
+  return body?.e2e === 1 && Object.keys(body).length === 4 && [body.k, body.n, body.c].every((part) => typeof part === "string");
 }

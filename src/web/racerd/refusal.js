@@ -1,0 +1,31 @@
+// Why an upgrade is refused: a browser does not say, but the same URL fetched does.
+
+/** Answers after which nothing is to be had by asking again. */
+const FINAL = [400, 401, 403, 404, 421];
+
+/**
+ * @param {typeof fetch} fetch
+ * @param {string} url
+ * @param {boolean} isSealed the upgrade was to a sealed socket
+ * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} in words; the milliseconds that the server
+ *   wants to be left alone; null if nobody is there, which is known
+ */
+export async function askWhy(fetch, url, isSealed) {
+  let status, problem, pause;
+  try {
+    const answer = await fetch(url, { cache: "no-store" });
+    status = answer.status;
+    problem = await answer.json().catch(() => ({}));
+    pause = 1000 * Number(answer.headers.get("Retry-After")) || 0;
+  } catch {
+    return null;
+  }
+  // The server would take an upgrade, but none gets through.
+  if (status === 426) {
+    const who = isSealed ? "either it takes no sealed connections, or something" : "something";
+    return { text: `The server is there, but ${who} on the way, a proxy perhaps, lets no WebSocket through.`, isFinal: false, pause: 0 };
+  }
+  const detail = String(problem?.detail ?? `the server answers ${status}`);
+  if (FINAL.includes(status)) return { text: `Refused: ${detail}.`, isFinal: true, pause };
+  return { text: `Refused for now: ${detail}.`, isFinal: false, pause };
+}

@@ -1,0 +1,138 @@
+// A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To
+// racerd.js it looks like a WebSocket of text. What is said in one go is sealed once, each object ended by LF.
+
+import { fromBase64url, text, utf8 } from "./bytes.js";
+import { Handshake, MESSAGE_MAX, TAG } from "./noise.js";
+
+const PROTOCOL = "racerd.v1.sealed";
+/** Policy, as a page may say it: of the codes below 3000 it has 1000 only. */
+const REFUSED = 4008;
+const POLICY = 1008;
+const ABNORMAL = 1006;
+/** Most bytes of one object with its LF. */
+const LINE_MAX = MESSAGE_MAX - TAG;
+
+const NOT_PINNED = "This server is not the one that was pinned. Nothing was said to it. If its key was changed, ask for the new link.";
+
+export class SealedSocket {
+  /** Most bytes of one object. */
+  static longest = LINE_MAX - 1;
+
+  /** As a WebSocket's: 0 until the server has shown that it has the key. */
+  readyState = 0;
+  onmessage = null;
+  /** Beside `code`, `final` says why one should not come again. */
+  onclose = null;
+  onerror = null;
+
+  #socket;
+  #handshake;
+  #hasAsked = false;
+  #sending = null;
+  #receiving = null;
+  #lines = [];
+
+  /**
+   * @param {string} url of the socket, without a query
+   * @param {string} pin the server's static public key
+   * @param {typeof WebSocket} WebSocket
+   */
+  constructor(url, pin, WebSocket) {
+    this.#handshake = new Handshake(fromBase64url(pin), utf8(PROTOCOL));
+    const socket = new WebSocket(url, PROTOCOL);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#ask();
+    socket.onmessage = ({ data }) => this.#hear(data);
+    // A server with another key cannot read what it was asked, and closes so.
+    socket.onclose = ({ code }) => this.#end(code, this.#isAsking && code === POLICY);
+    socket.onerror = () => {};
+    this.#socket = socket;
+  }
+
+  /** @param {string} line a JSON object */
+  send(line) {
+    if (this.readyState !== 1) return;
+    if (this.#lines.length === 0) queueMicrotask(() => this.#flush());
+    this.#lines.push(utf8(`${line}\n`));
+  }
+
+  close(code) {
+    this.#flush();
+    if (this.readyState < 2) this.readyState = 2;
+    this.#socket.close(code);
+  }
+
+  get #isAsking() {
+    return this.#hasAsked && this.#receiving === null;
+  }
+
+  #ask() {
+    let asked;
+    try {
+      asked = this.#handshake.write();
+    } catch {
+      // A key that is no point of the curve, or one of small order: nobody has it.
+      return this.#refuse(true);
+    }
+    this.#hasAsked = true;
+    this.#socket.send(asked);
+  }
+
+  #hear(data) {
+    if (this.readyState > 1) return;
+    if (this.#isAsking) {
+      try {
+        const { sending, receiving } = this.#handshake.read(frame(data));
+        this.#sending = sending;
+        this.#receiving = receiving;
+      } catch {
+        return this.#refuse(true);
+      }
+      this.readyState = 1;
+      return;
+    }
+    let lines;
+    try {
+      lines = text(this.#receiving.decrypt(frame(data))).split("\n");
+      if (lines.length < 2 || lines.pop() !== "") throw new SyntaxError("it does not end with LF");
+    } catch {
+      return this.#refuse(false);
+    }
+    for (const line of lines) if (this.readyState === 1) this.onmessage?.({ data: line });
+  }
+
+  /** Seals what waits, as much in one message as goes into it. */
+  #flush() {
+    const lines = this.#lines.splice(0);
+    while (lines.length > 0 && this.readyState === 1) {
+      let length = 0;
+      let count = 0;
+      while (count < lines.length && (count === 0 || length + lines[count].length <= LINE_MAX)) length += lines[count++].length;
+      const plaintext = new Uint8Array(length);
+      let at = 0;
+      for (const line of lines.splice(0, count)) {
+        plaintext.set(line, at);
+        at += line.length;
+      }
+      this.#socket.send(this.#sending.encrypt(plaintext));
+    }
+  }
+
+  /** What came is not of this server, or was altered: nothing of it is obeyed. */
+  #refuse(isOther) {
+    this.#socket.close(REFUSED);
+    this.#end(ABNORMAL, isOther);
+  }
+
+  #end(code, isOther) {
+    if (this.readyState === 3) return;
+    this.readyState = 3;
+    this.onclose?.({ code, final: isOther ? NOT_PINNED : undefined });
+  }
+}
+
+/** The bytes of a frame; throws where it is one of text, or longer than a message of Noise. */
+function frame(data) {
+  if (!(data instanceof ArrayBuffer) || data.byteLength > MESSAGE_MAX) throw new TypeError("no sealed frame");
+  return new Uint8Array(data);
+}

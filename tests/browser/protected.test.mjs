@@ -1,0 +1,318 @@
+// The page, encrypted: a room by its link, a server by its pin, both at once; and each refused with the wrong one.
+
+import assert from "node:assert/strict";
+import { networkInterfaces } from "node:os";
+import test from "node:test";
+import { newPrivate, rawPublic, sealedProxy, sealedServer } from "./noise.mjs";
+import { enter, library, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
+
+const { load, remove } = await library();
+const { newKey } = await load("racerd.js");
+test.before(startBrowser);
+test.after(stopBrowser);
+test.after(remove);
+
+const NO_KEY = "Encrypted, and the link that was opened here has no key";
+const WRONG_KEY = "Can't be read with this key";
+
+/** A window of this profile at an address, under a name. */
+async function open(context, url, name) {
+  const page = await context.newPage();
+  await page.goto(url);
+  await page.waitForSelector("#start:not([hidden])");
+  await page.fill("#name-field", name);
+  await page.press("#name-field", "Enter");
+  return page;
+}
+
+async function opened(context, url, name) {
+  const page = await open(context, url, name);
+  await live(page);
+  return page;
+}
+
+/** All requests that a profile makes; sockets, too. */
+function requests(context) {
+  const urls = [];
+  context.on("request", (request) => urls.push(request.url(), JSON.stringify(request.headers())));
+  context.on("page", (page) => page.on("websocket", (socket) => urls.push(socket.url())));
+  return urls;
+}
+
+test("a button makes an encrypted room and copies its link; who has the link reads it, nobody else does", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t, { permissions: ["clipboard-read", "clipboard-write"] });
+  const urls = requests(context);
+  const ann = await context.newPage();
+  await ann.goto(server.base);
+  await ann.click("#new-encrypted");
+  assert.match(await ann.textContent("#name-fault"), /Type a name/);
+  await ann.fill("#name-field", "ann");
+  await ann.click("#new-encrypted");
+  await live(ann);
+  const link = ann.url();
+  const [, room, key] = /\/rooms\/(e2e\.[A-Za-z0-9_-]{22})#k=([A-Za-z0-9_-]{43})$/.exec(link);
+  await until("copied", async () => (await ann.evaluate(() => navigator.clipboard.readText())) === link);
+  await until("said so", async () => /The link to this room is copied/.test(await ann.textContent("#text-fault")));
+  await say(ann, "the secret is 42");
+  await shows(ann, ["the secret is 42"]);
+
+  const bob = await opened(await profile(t), link, "bob");
+  await shows(bob, ["the secret is 42"]);
+  await say(bob, "I know it too");
+  for (const page of [ann, bob]) await shows(page, ["the secret is 42", "I know it too"]);
+  const eve = await opened(await profile(t), `${server.base}rooms/${room}#k=${newKey()}`, "eve");
+  await shows(eve, [WRONG_KEY, WRONG_KEY]);
+  await say(ann, "live");
+  await shows(eve, [WRONG_KEY, WRONG_KEY, WRONG_KEY]);
+  // Typing is told to those who can read.
+  await ann.type("#text", "hm");
+  await until("typing", async () => /ann/.test(await bob.textContent("#typing")));
+  assert.equal(await eve.textContent("#typing"), "");
+
+  const history = await (await fetch(`${server.base}rooms/${room}/messages?limit=50`)).text();
+  assert.equal(JSON.parse(history).messages.length, 3);
+  assert.doesNotMatch(history, /secret|know|live/);
+  assert.ok(urls.length > 10);
+  assert.ok(urls.every((url) => !url.includes(key)), "the key is in no request");
+
+  // A reload, another name, and another room.
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["the secret is 42", "I know it too", "live"]);
+  await ann.click("#rename");
+  await ann.fill("#name-field", "Anna");
+  await ann.press("#name-field", "Enter");
+  await live(ann);
+  assert.equal(ann.url(), link);
+  await shows(ann, ["the secret is 42", "I know it too", "live"]);
+  await ann.click("#leave");
+  assert.equal(ann.url(), server.base);
+  await ann.waitForSelector("#start:not([hidden])");
+  assert.deepEqual(await ann.$$eval("#recent a", (all) => all.map((link) => link.textContent)), [], "the key is not kept");
+  assert.doesNotMatch(await ann.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage })), new RegExp(key));
+});
+
+test("without the key one sees that there is something, and says nothing in the open", async (t) => {
+  const server = await Server.start(t);
+  const key = newKey();
+  const ann = await opened(await profile(t), `${server.base}rooms/e2e.r#k=${key}`, "ann");
+  await say(ann, "hidden");
+  await shows(ann, ["hidden"]);
+  const bob = await opened(await profile(t), `${server.base}rooms/e2e.r`, "bob");
+  await shows(bob, [NO_KEY]);
+  assert.match(await bob.textContent("#text-fault"), /open it by its whole link/);
+  await say(bob, "in the open?");
+  assert.equal(await bob.inputValue("#text"), "in the open?", "it stays in the field");
+  await say(ann, "last");
+  await shows(bob, [NO_KEY, NO_KEY]);
+  assert.equal((await server.bodies("e2e.r")).length, 2);
+  // The link, now whole, in the same window.
+  await bob.evaluate((key) => (location.hash = `k=${key}`), key);
+  await shows(bob, ["hidden", "last"]);
+  assert.match(await bob.textContent("#lock"), /Encrypted/);
+});
+
+test("what is plain in an encrypted room is marked, and a repeat is named", async (t) => {
+  const server = await Server.start(t);
+  const ann = await opened(await profile(t), `${server.base}rooms/r#k=${newKey()}`, "ann");
+  await say(ann, "sealed");
+  await shows(ann, ["sealed"]);
+  const [sealed] = await server.bodies("r");
+  const answer = await fetch(`${server.base}rooms/r/messages`, {
+    method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": sealed.k }, body: JSON.stringify(sealed),
+  });
+  assert.equal(answer.status, 201);
+  await server.post("r", { text: "plain" });
+  await shows(ann, ["sealed", "Said before: somebody repeats it", "plainNot encrypted"]);
+  assert.deepEqual(await ann.$$eval("#log .mark", (all) => all.map((mark) => mark.textContent)), ["Not encrypted"]);
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["sealed", "Said before: somebody repeats it", "plainNot encrypted"]);
+});
+
+test("the outbox keeps what is sealed, and after a reload it is read and sent", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const ann = await opened(await profile(t), `${line.base}rooms/e2e.r#k=${newKey()}`, "ann");
+  await say(ann, "before");
+  await shows(ann, ["before"]);
+  line.holdsUp = true;
+  await say(ann, "kept a secret");
+  const entries = () => ann.evaluate(() => new Promise((resolve) => {
+    const open = indexedDB.open("racerd");
+    open.onsuccess = () => {
+      const all = open.result.transaction("entries").objectStore("entries").getAll();
+      all.onsuccess = () => {
+        open.result.close();
+        resolve(all.result);
+      };
+    };
+  }));
+  await until("kept", async () => (await entries()).length === 1);
+  const [{ key, body }] = await entries();
+  assert.deepEqual([Object.keys(body), body.k], [["e2e", "k", "n", "c"], key]);
+  assert.doesNotMatch(JSON.stringify(await entries()), /secret/);
+  line.cut();
+  line.mend();
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["before", "kept a secret"]);
+  await until("sent", async () => (await entries()).length === 0);
+  assert.deepEqual((await server.bodies("e2e.r")).length, 2);
+});
+
+test("the lock says what it means, and copies the link, over plain http too", async (t) => {
+  const outer = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === "IPv4" && !internal);
+  const server = await Server.startAt(t, outer.address, "--open");
+  const context = await profile(t, { permissions: ["clipboard-read"] });
+  const page = await opened(context, `${server.base}rooms/e2e.r#k=${newKey()}`, "ann");
+  assert.equal(await page.evaluate(() => globalThis.isSecureContext || navigator.clipboard !== undefined), false);
+  await page.click("#lock");
+  const words = await page.innerText("#protection");
+  assert.match(words, /Encrypted room/);
+  assert.match(words, /came over plain http, and could have been altered on its way/);
+  assert.doesNotMatch(words, /Sealed connection/);
+  assert.equal(await page.inputValue("#link-field"), page.url());
+  await page.click("#copy-link");
+  await until("copied", async () => (await page.textContent("#copied")) === "Copied.");
+  await page.click("#protection-close");
+  await page.focus("#text");
+  await page.keyboard.press("Control+V");
+  assert.equal(await page.inputValue("#text"), page.url());
+  // Where nothing can be copied, the link is there to be taken by hand.
+  await page.evaluate(() => (document.execCommand = () => false));
+  await page.click("#leave");
+  await page.click("#new-encrypted");
+  await page.waitForSelector("#protection[open]");
+  assert.match(await page.textContent("#copied"), /copy it by hand/);
+  assert.equal(await page.evaluate(() => getSelection().toString() || document.activeElement.value), page.url());
+});
+
+test("where what encrypts cannot be loaded, the page says so, sends nothing, and tries again", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  const urls = requests(context);
+  let isBroken = true;
+  await context.route("**/racerd/noble.js", (route) => (isBroken ? route.abort() : route.continue()));
+  const ann = await open(context, `${server.base}rooms/e2e.r#k=${newKey()}`, "ann");
+  await until("said so", async () => /What encrypts could not be loaded/.test(await ann.innerText("#banner")));
+  await say(ann, "waits");
+  assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), []);
+  isBroken = false;
+  await ann.click("#banner button");
+  await live(ann);
+  await shows(ann, ["waits"]);
+  assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [1]);
+  // Who needs none of it loads none of it.
+  urls.length = 0;
+  await enter(context, server.base, "plain", "ann");
+  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key/.test(url)), []);
+});
+
+test("a damaged link opens nothing", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  const urls = requests(context);
+  await enter(context, server.base, "other", "ann");
+  urls.length = 0;
+  for (const [fragment, words] of [[`k=${newKey().slice(1)}`, /room's key/], ["k=", /room's key/], [`pin=${newKey()}A`, /server's key/], [`pin=&k=${newKey()}`, /server's key/]]) {
+    const page = await context.newPage();
+    await page.goto(`${server.base}rooms/e2e.r#${fragment}`);
+    await until("said so", async () => words.test(await page.innerText("#link-fault")));
+    assert.equal(await page.isVisible("#enter"), false);
+    assert.equal(await page.isVisible("#room"), false);
+    await page.close();
+  }
+  assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), []);
+});
+
+// Sealed. The proxy holds a key of its own; to a page that pins another it is a man in the middle.
+
+test("by its pin, the page talks sealed; pin and key together, sealed and encrypted", async (t) => {
+  const server = await Server.start(t);
+  const proxy = await sealedProxy(t, server);
+  const context = await profile(t);
+  const urls = requests(context);
+  const ann = await opened(context, `${proxy.base}rooms/lobby#pin=${proxy.pin}`, "ann");
+  assert.match(await ann.textContent("#lock"), /Sealed/);
+  const bob = await Member.join(server, "lobby", "bob");
+  await say(ann, "sealed words");
+  await shows(ann, ["sealed words"]);
+  await until("bob", () => bob.values.some(({ body }) => body?.text === "sealed words"));
+  for (const frame of proxy.frames) assert.doesNotMatch(frame.toString("latin1"), /words|lobby|"ann"/);
+  assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), [`${proxy.base.replace("http", "ws")}ws`]);
+  assert.ok(urls.every((url) => !url.includes(proxy.pin)), "the pin is in no request");
+  // It stays from room to room.
+  await ann.click("#leave");
+  assert.equal(ann.url(), `${proxy.base}#pin=${proxy.pin}`);
+  await ann.click("#new-encrypted");
+  await live(ann);
+  assert.match(ann.url(), new RegExp(`#pin=${proxy.pin}&k=[A-Za-z0-9_-]{43}$`));
+  assert.match(await ann.textContent("#lock"), /Encrypted, Sealed/);
+  await say(ann, "twice hidden");
+  await shows(ann, ["twice hidden"]);
+  assert.doesNotMatch(JSON.stringify(proxy.heard), /twice hidden/);
+  const eve = await opened(await profile(t), ann.url().replace(/k=.*/, `k=${newKey()}`), "eve");
+  await shows(eve, [WRONG_KEY]);
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["twice hidden"]);
+  await bob.leave();
+});
+
+test("sealed and encrypted with the real server; each refused with the wrong one", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const line = await relay(t, server);
+  const key = newKey();
+  const at = (base, pin, key) => `${base}rooms/e2e.two#pin=${pin}&k=${key}`;
+  const ann = await opened(await profile(t), at(line.base, pin, key), "ann");
+  const bob = await opened(await profile(t), at(server.base, pin, key), "bob");
+  await say(ann, "s3cret from ann");
+  await shows(bob, ["s3cret from ann"]);
+  await say(bob, "s3cret from bob");
+  await shows(ann, ["s3cret from ann", "s3cret from bob"]);
+  await until("both", async () => /2 people/.test(await ann.textContent("#people-count")));
+  assert.deepEqual(await ann.$$eval("#people li .name", (all) => all.map((name) => name.textContent).sort()), ["ann", "bob"]);
+  line.cut();
+  await ann.waitForFunction(() => document.getElementById("banner").textContent.includes("Trying again"));
+  await say(bob, "s3cret meanwhile");
+  await say(ann, "s3cret unsent");
+  line.mend();
+  await shows(ann, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  await shows(bob, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  await ann.reload();
+  await live(ann);
+  await shows(ann, ["s3cret from ann", "s3cret from bob", "s3cret meanwhile", "s3cret unsent"]);
+  const eve = await opened(await profile(t), at(server.base, pin, newKey()), "eve");
+  await shows(eve, [WRONG_KEY, WRONG_KEY, WRONG_KEY, WRONG_KEY]);
+  const mallory = await open(await profile(t), at(server.base, rawPublic(newPrivate()).toString("base64url"), key), "mallory");
+  await until("refused", async () => /This server is not the one that was pinned/.test(await mallory.innerText("#banner")));
+  assert.deepEqual(await texts(mallory), []);
+  assert.doesNotMatch(await (await fetch(`${server.base}rooms/e2e.two/messages?limit=50`)).text(), /s3cret/);
+  const seen = Buffer.concat([...line.seen.up, ...line.seen.down]).toString("latin1");
+  assert.doesNotMatch(seen, /s3cret|"e2e":1|"type":"(welcome|join|send)"/);
+});
+
+test("another server than the pinned one: the page says so and stops, and says nothing in the open", async (t) => {
+  const server = await Server.start(t);
+  const proxy = await sealedProxy(t, server);
+  const context = await profile(t);
+  const urls = requests(context);
+  const ann = await opened(context, `${proxy.base}rooms/lobby#pin=${proxy.pin}`, "ann");
+  await ann.close();
+  urls.length = 0;
+  proxy.asked.length = proxy.heard.length = 0;
+  const pin = rawPublic(newPrivate()).toString("base64url");
+  const page = await context.newPage();
+  await page.goto(`${proxy.base}rooms/lobby#pin=${pin}&k=${newKey()}`);
+  await until("refused", async () => /This server is not the one that was pinned/.test(await page.innerText("#banner")));
+  await say(page, "secret");
+  await page.click("#banner button");
+  await until("again", () => proxy.asked.filter((path) => path === "/ws").length === 2);
+  await until("refused again", async () => /This server is not the one that was pinned/.test(await page.innerText("#banner")));
+  assert.deepEqual(proxy.heard, []);
+  assert.deepEqual(await texts(page), []);
+  assert.deepEqual(new Set(urls.filter((url) => url.startsWith("ws:"))), new Set([`${proxy.base.replace("http", "ws")}ws`]));
+  assert.deepEqual((await server.bodies("lobby")).length, 0);
+});
