@@ -1,5 +1,7 @@
-//! What is sealed and how, on well-known libraries: session tokens. Pure: keys and randomness are passed in.
+//! What is sealed and how, on well-known libraries: session tokens, and messages in rooms that the server
+//! cannot read. Pure: keys and randomness are passed in.
 
+pub mod room_key;
 mod token;
 
 pub use token::{Token, TokenSealer};

@@ -5,6 +5,7 @@ mod access;
 mod activation;
 mod closing;
 mod command;
+mod encrypted;
 mod event_stream;
 mod events;
 mod flood;
