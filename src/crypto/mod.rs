@@ -1,7 +1,8 @@
-//! What is sealed and how, on well-known libraries: session tokens, and messages in rooms that the server
+//! What is sealed and how, on well-known libraries: session tokens, sealed sockets, and messages in rooms that the server
 //! cannot read. Pure: keys and randomness are passed in.
 
 pub mod room_key;
+pub mod sealed;
 mod token;
 
 pub use token::{Token, TokenSealer};
