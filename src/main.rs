@@ -1,15 +1,17 @@
-//! Dispatch only: which command, and which exit code. 0: done; 1: it failed; 2: asked for wrongly.
+//! Dispatch only: which command, and which exit code. Exit codes: `Failure::code`.
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{
-    Command, Failure, backup, check, check_config, choose, complain, health, help, keygen, print, rekey, restore,
-    salvage, serve, version,
+    Command, backup, check, check_config, choose, complain, health, help, keygen, print, rekey, restore, salvage, send,
+    serve, tail, version,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| match command {
         Command::Serve => serve::run(args, std::env::vars_os()),
+        Command::Send => send::run(args),
+        Command::Tail => tail::run(args),
         Command::Health => health::run(args, std::env::vars_os()),
         Command::CheckConfig => check_config::run(args, std::env::vars_os()),
         Command::Backup => backup::run(args, std::env::vars_os()),
@@ -24,13 +26,10 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(text)) => {
-            complain(&text);
-            ExitCode::from(2)
-        }
-        Err(Failure::Failed(text)) => {
-            complain(&text);
-            ExitCode::FAILURE
+        Err(failure) => {
+            let code = failure.code();
+            complain(&failure.into_text());
+            ExitCode::from(code)
         }
     }
 }

@@ -27,7 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("conn", &["types", "http", "ws"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
     ("server", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
-    ("cmd", &["types", "config", "crypto", "store", "server"]),
+    ("client", &["types", "ws", "crypto"]),
+    ("cmd", &["types", "config", "store", "server", "crypto", "protocol", "client"]),
     ("fuzzing", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
 ];
 
@@ -45,6 +46,9 @@ const PURE: &[&str] = &[
     "conn",
     "crypto",
     "engine",
+    "client/heard",
+    "client/talk",
+    "client/target",
     "store/request",
     "store/memory",
     "fuzzing/at_rest",

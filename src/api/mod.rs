@@ -10,6 +10,7 @@ use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::hub::{Presence, Start};
 use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
+use crate::protocol::encrypted::{self, EncryptedRooms, OtherKey};
 use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
@@ -220,17 +221,33 @@ fn publish(request: &Request, room: RoomId) -> Result<Action, Problem> {
     Ok(Action::Publish { room, name: name(request)?, key })
 }
 
-/// Checks the body of a POST: one JSON value.
+/// What the body of a POST is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyRules {
+    /// Deepest nesting.
+    pub depth: usize,
+    /// The key that it is sent with.
+    pub key: Option<Digest>,
+    /// The room takes only encrypted messages.
+    pub encrypted_only: bool,
+}
+
+/// Checks the body of a POST: one JSON value, encrypted where it has to be.
 ///
 /// # Errors
-/// 400.
-pub fn published_body(bytes: &[u8], body_depth: usize) -> Result<Body, Problem> {
+/// 400; 422 for one that is not encrypted, or under another key, and the code in `code`.
+pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<Body, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("body", "the body is not UTF-8"))?;
     let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|error| {
         bad("body", format!("the body is not one JSON value (line {}, column {})", error.line(), error.column()))
     })?;
-    check_body(raw.get(), body_depth).map_err(|fault| bad("body", format!("the body is {fault}")))?;
-    Ok(Body::checked(raw.get().into()))
+    check_body(raw.get(), rules.depth).map_err(|fault| bad("body", format!("the body is {fault}")))?;
+    let refused = |code, text| Problem::new(Status::UnprocessableContent, text).member("code", code);
+    match encrypted::of_send(raw.get(), rules.key) {
+        Err(OtherKey) => Err(refused("bad_field", OtherKey::TEXT).member("field", "body.k")),
+        Ok(false) if rules.encrypted_only => Err(refused("not_encrypted", EncryptedRooms::REFUSAL)),
+        Ok(_) => Ok(Body::checked(raw.get().into())),
+    }
 }
 
 fn name(request: &Request) -> Result<Option<Name>, Problem> {

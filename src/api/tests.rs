@@ -182,12 +182,12 @@ fn posts_are_json_and_their_keys_long() {
 #[test]
 fn bodies_are_one_json_value_as_it_came() {
     for good in ["1", " [ 1E400 , -0.0 ]\n", r#"{"a":1,"a":2}"#, "null", r#""\u0000""#] {
-        assert_eq!(published_body(good.as_bytes(), 64).unwrap().as_str(), good.trim());
+        assert_eq!(published_body(good.as_bytes(), rules(64)).unwrap().as_str(), good.trim());
     }
     for bad in ["", " ", "1 2", "{", "nope", "[[[[]]]]", r#""\ud800""#, "\u{feff}1"] {
-        assert_eq!(published_body(bad.as_bytes(), 3).unwrap_err().status, Status::BadRequest, "{bad}");
+        assert_eq!(published_body(bad.as_bytes(), rules(3)).unwrap_err().status, Status::BadRequest, "{bad}");
     }
-    assert_eq!(published_body(b"\"\xff\"", 3).unwrap_err().status, Status::BadRequest);
+    assert_eq!(published_body(b"\"\xff\"", rules(3)).unwrap_err().status, Status::BadRequest);
 }
 
 #[test]
@@ -274,4 +274,26 @@ fn where_an_event_stream_begins() {
         assert_eq!(problem.status, Status::BadRequest, "{query} {lines}");
         assert!(text(problem).contains(&format!(r#""field":"{field}""#)), "{query} {lines}");
     }
+}
+
+fn rules(depth: usize) -> BodyRules {
+    BodyRules { depth, key: None, encrypted_only: false }
+}
+
+#[test]
+fn encrypted_bodies() {
+    let sealed = format!(r#"{{"e2e":1,"k":"k-1","n":"{}","c":"{}"}}"#, "n".repeat(32), "c".repeat(22));
+    let publish = |text: &str, key: &str, encrypted_only| {
+        let rules = BodyRules { depth: 8, key: Some(Digest::of(key.as_bytes())), encrypted_only };
+        let refusal = |problem: Problem| format!("{problem:?}");
+        published_body(text.as_bytes(), rules).map(|_| ()).map_err(refusal)
+    };
+    for encrypted_only in [false, true] {
+        assert_eq!(publish(&sealed, "k-1", encrypted_only), Ok(()));
+        let refusal = publish(&sealed, "k-2", encrypted_only).unwrap_err();
+        assert!(refusal.contains("Unprocessable") && refusal.contains("body.k"), "{refusal}");
+    }
+    assert_eq!(publish("1", "k-1", false), Ok(()));
+    let refusal = publish("1", "k-1", true).unwrap_err();
+    assert!(refusal.contains("Unprocessable") && refusal.contains("not_encrypted"), "{refusal}");
 }

@@ -11,6 +11,8 @@ Usage:
   racerd [serve] [SETTINGS]        serve rooms until SIGTERM or SIGINT
   racerd --check-config [SETTINGS] show what would hold, where it comes from, and the memory it may take
   racerd --print-config            print a configuration file with every setting, to be changed
+  racerd send URL [TEXT | -]       say TEXT, or each line of standard input, in the room of the page's URL
+  racerd tail URL [--follow]       print what is said there
   racerd health [SETTINGS | URL]   ask a running racerd whether it is ready: exit code 0 or 1
   racerd backup FILE [--force] [SETTINGS]
                                    copy the database to FILE, also while a server runs
@@ -27,6 +29,21 @@ Usage:
 Exit codes: 0 done, and for check: sound. 1 it failed, and nothing was changed; for check: damaged.
 2 asked for wrongly: a mistake in the settings, a file that is missing or there already, a database
 in use. serve ends with 0 when it was told to stop.
+
+send and tail take http://HOST:PORT/rooms/ROOM (also ws, https, wss), with #pin=PIN&k=KEY as the page
+has it; they come back by themselves after a loss, and lose and double nothing.
+  --name NAME          who one is                --timeout DURATION  to wait for a connection (30s, 0:
+  --room-key KEY|@FILE of an encrypted room                          for ever; tail --follow, once it was
+  --pin PIN            speak sealed, or not                          there, waits for ever unless this is
+                       at all                                        given)
+  --ca FILE            trust these certificates, too
+  --json               send: TEXT or a line is the body; tail: a line is the message's JSON object
+  --key KEY            send: the idempotency key of TEXT
+  --last N             tail: begin with so many of the newest messages (10)
+  --follow             tail: go on with what is said from now on
+Text that begins with a dash stands behind --. Their exit codes: 0 done. 1 the server refused it, or it
+was given up. 2 asked for wrongly. 3 no connection in time. 4 the pin or the certificate does not match.
+5 tail: not every message could be read with this room key.
 
 A setting is a flag (--ping-period 20s), a variable (RACERD_PING_PERIOD=20s), or a line of a file
 (ping_period = \"20s\") that --config FILE or RACERD_CONFIG names. A flag is stronger than a variable,

@@ -11,8 +11,12 @@ pub mod keygen;
 pub mod print;
 pub mod rekey;
 pub mod restore;
+mod room;
 pub mod salvage;
+pub mod send;
 pub mod serve;
+pub mod tail;
+mod terminal;
 pub mod version;
 
 use crate::store::{OperationError, Progress};
@@ -28,12 +32,33 @@ pub enum Failure {
     Usage(String),
     /// It tried, and failed. Exit code 1.
     Failed(String),
+    /// No server could be reached in time. Exit code 3.
+    Unreached(String),
+    /// The server is not who was asked for: another pin, a certificate that is not trusted. Exit code 4.
+    Mismatch(String),
+    /// Messages could not be read with the room key that was given. Exit code 5.
+    Unreadable(String),
 }
 
 impl Failure {
     pub fn into_text(self) -> String {
         match self {
-            Failure::Usage(text) | Failure::Failed(text) => text,
+            Failure::Usage(text)
+            | Failure::Failed(text)
+            | Failure::Unreached(text)
+            | Failure::Mismatch(text)
+            | Failure::Unreadable(text) => text,
+        }
+    }
+
+    /// What the process ends with.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unreached(_) => 3,
+            Failure::Mismatch(_) => 4,
+            Failure::Unreadable(_) => 5,
         }
     }
 }
@@ -43,6 +68,8 @@ pub enum Command {
     Serve,
     CheckConfig,
     Print,
+    Send,
+    Tail,
     Health,
     Backup,
     Restore,
@@ -55,17 +82,18 @@ pub enum Command {
 }
 
 /// The command that the arguments name, and the arguments that are its own. `serve` where they begin with a flag or
-/// there are none. `--help` and `--version` win, wherever they stand; `--check-config` and `--print-config` may stand among
+/// there are none. `--help` and `--version` win, wherever they stand before a `--`; `--check-config` and `--print-config` may stand among
 /// the settings of `serve`.
 ///
 /// # Errors
 /// [`Failure::Usage`] where the first word is no command.
 pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsString>), Failure> {
     let mut args: Vec<OsString> = args.collect();
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+    let mut before_text = args.iter().take_while(|arg| *arg != "--");
+    if before_text.clone().any(|arg| arg == "--help" || arg == "-h") {
         return Ok((Command::Help, Vec::new()));
     }
-    if args.iter().any(|arg| arg == "--version" || arg == "-V") {
+    if before_text.any(|arg| arg == "--version" || arg == "-V") {
         return Ok((Command::Version, Vec::new()));
     }
     if args.first().is_none_or(|arg| arg.as_encoded_bytes().starts_with(b"-")) {
@@ -76,6 +104,8 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         Some("serve") => return Ok(serve_or_look(args)),
         Some("check-config") => Command::CheckConfig,
         Some("print-config") => Command::Print,
+        Some("send") => Command::Send,
+        Some("tail") => Command::Tail,
         Some("health") => Command::Health,
         Some("backup") => Command::Backup,
         Some("restore") => Command::Restore,
@@ -88,7 +118,7 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         _ => {
             let word = word.to_string_lossy();
             let text = format!(
-                "unknown command {word:?}; there are serve, check-config, print-config, health, backup, restore, check, salvage, \
+                "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, salvage, \
                  rekey, keygen, help and version"
             );
             return Err(Failure::Usage(text));
@@ -163,6 +193,8 @@ mod tests {
         assert_eq!(of(&["backup", "a.db", "--force"]), Ok((Command::Backup, 2)));
         assert_eq!(of(&["check", "a.db"]), Ok((Command::Check, 1)));
         assert_eq!(of(&["health", "http://a"]), Ok((Command::Health, 1)));
+        assert_eq!(of(&["send", "http://a/rooms/b", "--", "-h"]), Ok((Command::Send, 3)));
+        assert_eq!(of(&["tail", "-h"]), Ok((Command::Help, 0)));
         assert_eq!(of(&["serve", "--help"]), Ok((Command::Help, 0)));
         assert_eq!(of(&["-V"]), Ok((Command::Version, 0)));
         assert_eq!(of(&["--open", "--check-config"]), Ok((Command::CheckConfig, 1)));

@@ -2,7 +2,7 @@
 
 use super::parse::shown;
 use super::setting::{Kind, settings};
-use crate::types::Network;
+use crate::types::{Network, RoomId};
 use core::net::SocketAddr;
 
 settings! {
@@ -22,6 +22,10 @@ settings! {
         /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that it
         /// names. The proxies themselves, like loopback addresses, have no limits per address.
         trusted_proxy: Vec<Network> = "", Kind::List { item: "IP[/BITS]", one_at_least: false, read: network }, live true;
+        /// Rooms that take only encrypted messages, which the server cannot read, beside those whose id begins with
+        /// e2e.; an entry that ends with * stands for all ids that begin so.
+        encrypted_rooms: Vec<String> = "",
+            Kind::List { item: "ROOM[*]", one_at_least: false, read: room_or_prefix }, live true;
     }
 }
 
@@ -47,6 +51,15 @@ fn host_name(text: &str) -> Result<String, String> {
 
 fn network(text: &str) -> Result<String, String> {
     Network::parse(text).map(|network| network.to_string())
+}
+
+/// A room's id, or the beginning of some with `*` behind it.
+fn room_or_prefix(text: &str) -> Result<String, String> {
+    let id = text.strip_suffix('*').unwrap_or(text);
+    let fits = RoomId::parse(id).is_some() || text.ends_with('*') && ["", ".", ".."].contains(&id);
+    fits.then(|| text.to_string()).ok_or_else(|| {
+        format!("\"{}\" is neither a room id nor the beginning of one with * behind it: {}", shown(text), RoomId::RULE)
+    })
 }
 
 /// An origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port where it is the scheme's own.
@@ -130,6 +143,12 @@ mod tests {
         }
         for bad in ["7077", ":7077", "localhost:7077", "127.0.0.1", "127.0.0.1:70000", "::1:7077x"] {
             assert!(address(bad).is_err(), "{bad}");
+        }
+        for good in ["lobby", "team-*", "*", ".*", "e2e"] {
+            assert_eq!(room_or_prefix(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a/b", "*a", "a**", ".", &"a".repeat(65)] {
+            assert!(room_or_prefix(bad).is_err(), "{bad}");
         }
         assert_eq!(host_name("Chat.Example").as_deref(), Ok("chat.example"));
         assert_eq!(host_name("a.b.").as_deref(), Ok("a.b"));

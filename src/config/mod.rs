@@ -30,6 +30,7 @@ pub use parse::{ConfigError, Parsed, Source, file_name, parse};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use setting::{Kind, Setting, Value};
 pub use storage::Storage;
+pub use text::duration;
 pub use time::Times;
 
 /// Every setting's value, by group. Sizes are in bytes, durations in milliseconds, rates in events per the unit that

@@ -24,7 +24,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Milliseconds: a whole number with `ms`, `s`, `m`, `h` or `d`; `0` needs no unit.
-pub(super) fn duration(text: &str) -> Result<u64, String> {
+pub fn duration(text: &str) -> Result<u64, String> {
     let wrong = || "not a duration; write a number with a unit: 250ms, 10s, 2m, 1h, 7d".to_string();
     let (number, unit) = split(text).ok_or_else(wrong)?;
     if unit.is_empty() && number == 0 {

@@ -126,13 +126,13 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
             room = named.as_ref();
             "leave"
         }
-        Command::Send { room: named, key: _, body } => {
+        Command::Send { room: named, key: _, body, .. } => {
             room = named.as_ref();
             fields.extend(key.map(|key| ("key", text(key))));
             fields.push(("body", body.as_str().to_owned()));
             "send"
         }
-        Command::Signal { room: named, body } => {
+        Command::Signal { room: named, body, .. } => {
             room = named.as_ref();
             fields.push(("body", body.as_str().to_owned()));
             "signal"

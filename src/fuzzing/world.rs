@@ -101,6 +101,7 @@ impl Sizes {
         let chat = ChatLimits {
             append_bytes: self.append_bytes,
             body_depth: 8,
+            encrypted_rooms: Default::default(),
             requests: Rate::new(self.requests.0, 1000, self.requests.1),
             errors: Rate::new(self.errors, 60_000, self.errors),
             welcome,

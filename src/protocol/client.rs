@@ -8,6 +8,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor}
 use serde_json::value::RawValue;
 
 use super::cursors;
+use super::encrypted::{self, Encrypted, OtherKey};
 use super::errors::{ErrorCode, Refusal};
 use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
@@ -40,13 +41,38 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Join { room: Option<RoomId>, start: Start, presence: Presence },
-    Leave { room: Option<RoomId> },
-    Send { room: Option<RoomId>, key: Option<Digest>, body: Body },
-    Signal { room: Option<RoomId>, body: Body },
-    History { room: Option<RoomId>, span: crate::store::Span, limit: u32 },
-    Members { room: Option<RoomId> },
-    Resume { session: String, cursors: Vec<Cursor> },
+    Join {
+        room: Option<RoomId>,
+        start: Start,
+        presence: Presence,
+    },
+    Leave {
+        room: Option<RoomId>,
+    },
+    /// `encrypted`: the body has the shape of an encrypted one, and names this key.
+    Send {
+        room: Option<RoomId>,
+        key: Option<Digest>,
+        body: Body,
+        encrypted: bool,
+    },
+    Signal {
+        room: Option<RoomId>,
+        body: Body,
+        encrypted: bool,
+    },
+    History {
+        room: Option<RoomId>,
+        span: crate::store::Span,
+        limit: u32,
+    },
+    Members {
+        room: Option<RoomId>,
+    },
+    Resume {
+        session: String,
+        cursors: Vec<Cursor>,
+    },
     Ping,
 }
 
@@ -192,8 +218,17 @@ impl Fields<'_> {
         Ok(match kind {
             "join" => Command::Join { room: room()?, start: self.start(id, bounds)?, presence: self.presence(id)? },
             "leave" => Command::Leave { room: room()? },
-            "send" => Command::Send { room: room()?, key: self.key(id)?, body: body()? },
-            "signal" => Command::Signal { room: room()?, body: body()? },
+            "send" => {
+                let (key, body) = (self.key(id)?, body()?);
+                let encrypted = encrypted::of_send(body.as_str(), key)
+                    .map_err(|OtherKey| Refusal::field(id, "body.k", OtherKey::TEXT))?;
+                Command::Send { room: room()?, key, body, encrypted }
+            }
+            "signal" => {
+                let body = body()?;
+                let encrypted = Encrypted::parse(body.as_str()).is_some();
+                Command::Signal { room: room()?, body, encrypted }
+            }
             "history" => {
                 let span = match (self.after, self.before) {
                     (Some(_), Some(_)) => {
@@ -331,7 +366,12 @@ mod tests {
         assert_eq!(send.id, Some(3));
         assert_eq!(
             send.command,
-            Command::Send { room: None, key: Some(Digest::of(b"c1-17")), body: Body::checked("null".into()) }
+            Command::Send {
+                room: None,
+                key: Some(Digest::of(b"c1-17")),
+                body: Body::checked("null".into()),
+                encrypted: false
+            }
         );
         assert_eq!(ok(r#"{"t\u0079pe":"ping"}"#).command, Command::Ping);
         assert_eq!(
@@ -391,6 +431,22 @@ mod tests {
         assert_eq!(refused(&deep).2, Some("body"));
         let very_deep = format!(r#"{{"type":"send","x":{}"#, "[".repeat(30_000));
         assert_eq!(refused(&very_deep).1, BadJson);
+    }
+
+    #[test]
+    fn encrypted_bodies_are_seen() {
+        let body = format!(r#"{{"e2e":1,"k":"k-1","n":"{}","c":"{}"}}"#, "n".repeat(32), "c".repeat(22));
+        let is_encrypted = |text: &str| match ok(text).command {
+            Command::Send { encrypted, .. } | Command::Signal { encrypted, .. } => encrypted,
+            other => panic!("{other:?}"),
+        };
+        assert!(is_encrypted(&format!(r#"{{"type":"send","key":"k-1","body":{body}}}"#)));
+        assert!(is_encrypted(&format!(r#"{{"type":"signal","body": {body} }}"#)));
+        assert!(!is_encrypted(r#"{"type":"send","body":{"e2e":1}}"#) && !is_encrypted(r#"{"type":"signal","body":1}"#));
+        for wrong in [r#""key":"k-2","#, ""] {
+            let text = format!(r#"{{"type":"send","id":3,{wrong}"body":{body}}}"#);
+            assert_eq!(refused(&text), (Some(3), ErrorCode::BadField, Some("body.k")), "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum ErrorCode {
     RateLimited,
     StorageUnavailable,
     KeyReused,
+    /// The room takes only encrypted messages.
+    NotEncrypted,
     /// This server keeps no session to resume.
     NotResumable,
 }
@@ -33,6 +35,7 @@ impl ErrorCode {
             ErrorCode::RateLimited => "rate_limited",
             ErrorCode::StorageUnavailable => "storage_unavailable",
             ErrorCode::KeyReused => "key_reused",
+            ErrorCode::NotEncrypted => "not_encrypted",
             ErrorCode::NotResumable => "not_resumable",
         }
     }

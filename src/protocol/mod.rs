@@ -3,6 +3,7 @@
 
 pub mod client;
 mod cursors;
+pub mod encrypted;
 pub mod errors;
 pub mod json;
 pub mod server;

@@ -179,7 +179,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Characters that end a line, steer a terminal, reorder or hide text.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

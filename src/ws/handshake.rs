@@ -93,7 +93,7 @@ fn is_key(key: &str) -> bool {
 }
 
 /// Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2, 5.4).
-fn accept(key: &str) -> String {
+pub fn accept(key: &str) -> String {
     let mut hash = sha1_smol::Sha1::new();
     hash.update(key.as_bytes());
     hash.update(GUID);

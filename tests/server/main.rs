@@ -6,6 +6,7 @@ mod activation;
 mod at_rest;
 mod closing;
 mod command;
+mod encrypted;
 mod event_stream;
 mod events;
 mod flood;

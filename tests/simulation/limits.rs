@@ -140,6 +140,7 @@ impl Limits {
         ChatLimits {
             append_bytes: self.append_bytes,
             body_depth: 8,
+            encrypted_rooms: Default::default(),
             requests: Rate::new(self.request_rate, 1000, burst),
             errors: Rate::new(self.error_budget, 60_000, self.error_budget),
             welcome: WelcomeLimits {

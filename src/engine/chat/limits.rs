@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::conn::Rate;
 use crate::http::authority::Origin;
 use crate::hub::HubLimits;
+use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::server::Limits as WelcomeLimits;
 use crate::types::Durability;
 
@@ -34,6 +35,7 @@ pub fn chat(settings: &Settings) -> ChatLimits {
     ChatLimits {
         append_bytes: limits.append_bytes,
         body_depth: limits.body_depth as usize,
+        encrypted_rooms: EncryptedRooms::new(settings.listening.encrypted_rooms.iter().map(String::as_str)),
         requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
         errors: Rate::new(limits.error_budget, 60_000, limits.error_budget),
         welcome: WelcomeLimits {

@@ -25,6 +25,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::hub::{Hub, HubLimits};
 use crate::protocol;
+use crate::protocol::encrypted::EncryptedRooms;
 use crate::store::{Purpose, StoreEvent, StoreRequest, Ticket};
 use crate::types::{ConnId, Epoch, Millis, RoomId};
 use crate::ws::code;
@@ -35,6 +36,8 @@ pub struct ChatLimits {
     /// Bytes of bodies that may wait for the store in all.
     pub append_bytes: usize,
     pub body_depth: usize,
+    /// Those that take only encrypted messages.
+    pub encrypted_rooms: EncryptedRooms,
     /// Requests of one connection.
     pub requests: Rate,
     /// Faulty ones.

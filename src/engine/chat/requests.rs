@@ -1,18 +1,19 @@
 //! What clients ask, by socket and by HTTP, carried out with the hub.
 
 use super::{Chat, Outbox};
-use crate::api::{self, Action, answers};
+use crate::api::{self, Action, BodyRules, answers};
 use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::request::{Method, Request as HttpRequest};
 use crate::hub::{HubError, Roster};
 use crate::protocol::client::{Bounds, parse};
+use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
-use crate::types::{Author, ConnId, Identity, MemberId, Name, SessionId};
 #[cfg(bug = "ack-before-commit")]
-use crate::types::{RoomId, Seq};
+use crate::types::Seq;
+use crate::types::{Author, ConnId, Identity, MemberId, Name, RoomId, SessionId};
 use crate::ws::code;
 
 impl Chat {
@@ -67,8 +68,9 @@ impl Chat {
                 let room = room(named)?;
                 self.hub.handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch }).map_err(hub_error)
             }
-            Command::Send { room: named, key, body } => {
+            Command::Send { room: named, key, body, encrypted } => {
                 let room = room(named)?;
+                self.keep_encrypted(id, &room, encrypted)?;
                 let bytes = body.len();
                 let at = net.now().wall;
                 #[cfg(bug = "ack-before-commit")]
@@ -80,8 +82,9 @@ impl Chat {
                 }
                 Ok(())
             }
-            Command::Signal { room: named, body } => {
+            Command::Signal { room: named, body, encrypted } => {
                 let room = room(named)?;
+                self.keep_encrypted(id, &room, encrypted)?;
                 self.hub.handle_signal(session, &room, body).map_err(hub_error)
             }
             Command::History { room: named, span, limit } => {
@@ -115,6 +118,14 @@ impl Chat {
         }
     }
 
+    /// A room that takes only encrypted messages is given no other.
+    fn keep_encrypted(&self, id: Option<u64>, room: &RoomId, encrypted: bool) -> Result<(), Refusal> {
+        if encrypted || !self.limits.encrypted_rooms.contains(room) {
+            return Ok(());
+        }
+        Err(Refusal { field: Some("body"), ..Refusal::new(id, ErrorCode::NotEncrypted, EncryptedRooms::REFUSAL) })
+    }
+
     // By HTTP.
 
     pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &HttpRequest, body: &[u8]) {
@@ -137,21 +148,25 @@ impl Chat {
                 let ticket = Ticket { conn, purpose: Purpose::Browse, tag: NO_ID };
                 self.hub.handle_read(ticket, room, span, limit);
             }
-            Ok(Action::Publish { room, name, key }) => match api::published_body(body, self.limits.body_depth) {
-                Err(problem) => net.refuse(conn, problem),
-                Ok(body) => {
-                    self.expect(body.len());
-                    let name = name.unwrap_or_else(|| self.guest());
-                    self.hub.handle_publish(Append {
-                        ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
-                        room,
-                        author: Author { member: None, name },
-                        key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
-                        body,
-                        at: net.now().wall,
-                    });
+            Ok(Action::Publish { room, name, key }) => {
+                let encrypted_only = self.limits.encrypted_rooms.contains(&room);
+                let rules = BodyRules { depth: self.limits.body_depth, key, encrypted_only };
+                match api::published_body(body, rules) {
+                    Err(problem) => net.refuse(conn, problem),
+                    Ok(body) => {
+                        self.expect(body.len());
+                        let name = name.unwrap_or_else(|| self.guest());
+                        self.hub.handle_publish(Append {
+                            ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
+                            room,
+                            author: Author { member: None, name },
+                            key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
+                            body,
+                            at: net.now().wall,
+                        });
+                    }
                 }
-            },
+            }
             Ok(Action::Members { room }) => {
                 let (count, members, more) = self.hub.roster(&room);
                 net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);

@@ -1,0 +1,1 @@
+//! The talk, heard by nobody: texts in, texts out.

@@ -1,0 +1,159 @@
+//! Where a room is: its URL as the page has it, with pin and room key in the fragment. Pure. What is wrong with a URL is
+//! said without its fragment, which is secret.
+
+use crate::crypto::room_key::RoomKey;
+use crate::crypto::sealed::Pin;
+use crate::types::RoomId;
+
+/// A room on a server, and what its URL says of keys.
+#[derive(Debug)]
+pub struct Target {
+    /// Over TLS.
+    pub tls: bool,
+    /// A name or an address, without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Where racerd is below a path of a proxy's: `/chat`, or nothing.
+    pub prefix: String,
+    pub room: RoomId,
+    pub pin: Option<Pin>,
+    pub room_key: Option<RoomKey>,
+}
+
+impl Target {
+    /// Reads `http://HOST[:PORT][/PATH]/rooms/ROOM[#pin=PIN&k=KEY]`; `https`, `ws` and `wss` likewise.
+    ///
+    /// # Errors
+    /// What is wrong, for the person who wrote it.
+    pub fn parse(url: &str) -> Result<Target, String> {
+        let (place, fragment) = url.split_once('#').unwrap_or((url, ""));
+        let (pin, room_key) = keys(fragment)?;
+        let form = "write it as the page has it, such as http://HOST:PORT/rooms/lobby";
+        let shown = place.escape_debug();
+        let (scheme, rest) = place.split_once("://").ok_or_else(|| format!("{shown} is not a URL; {form}"))?;
+        let tls = match scheme {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
+            _ => return Err(format!("{shown}: the scheme is one of http, https, ws and wss")),
+        };
+        if rest.contains('?') {
+            return Err(format!("{shown}: a URL with a query is not taken; what it says are options here"));
+        }
+        let (authority, path) = rest.split_once('/').ok_or_else(|| format!("{shown} names no room; {form}"))?;
+        let path = format!("/{path}");
+        let at = path.rfind("/rooms/").ok_or_else(|| format!("{shown} names no room; {form}"))?;
+        let (prefix, room) = (&path[..at], &path[at + "/rooms/".len()..]);
+        let room = room.strip_suffix("/ws").unwrap_or(room);
+        let room = RoomId::parse(room).ok_or_else(|| format!("{shown}: {}", RoomId::RULE))?;
+        if !prefix.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!("{shown}: the path is to be percent-encoded"));
+        }
+        let (host, port) = host_and_port(authority, if tls { 443 } else { 80 }).ok_or_else(|| {
+            format!("{shown}: the host is a name or an address, with a port behind it or none; {form}")
+        })?;
+        Ok(Target { tls, host, port, prefix: prefix.to_string(), room, pin, room_key })
+    }
+
+    /// Host and port as the Host header says them.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// What the fragment says. A word that is not known is refused, rather than a socket be opened without the pin that was
+/// meant.
+fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), String> {
+    let (mut pin, mut room_key) = (None, None);
+    for part in fragment.split('&').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("pin", text)) => {
+                pin = Some(Pin::parse(text).ok_or("the pin behind # is not 43 characters of A-Z a-z 0-9 - _")?);
+            }
+            Some(("k", text)) => {
+                room_key = Some(RoomKey::parse(text).ok_or_else(|| format!("behind #: {}", RoomKey::RULE))?);
+            }
+            _ => return Err("behind # there may be pin=PIN and k=KEY, with & between".to_string()),
+        }
+    }
+    Ok((pin, room_key))
+}
+
+fn host_and_port(authority: &str, default: u16) -> Option<(String, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<core::net::Ipv6Addr>().ok()?;
+            (host, port)
+        }
+        None => authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon)),
+    };
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+    if host.is_empty() || !host.bytes().all(fits) {
+        return None;
+    }
+    let port = match port.strip_prefix(':') {
+        Some(digits) if !digits.starts_with('+') => digits.parse().ok().filter(|port| *port > 0)?,
+        None if port.is_empty() => default,
+        _ => return None,
+    };
+    Some((host.to_string(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIN: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+    #[test]
+    fn urls_as_the_page_has_them() {
+        for (url, tls, authority, prefix) in [
+            ("http://a:7077/rooms/lobby", false, "a:7077", ""),
+            ("ws://a/rooms/lobby/ws", false, "a", ""),
+            ("https://chat.example/chat/rooms/lobby", true, "chat.example", "/chat"),
+            ("wss://[::1]:8443/rooms/rooms/lobby", true, "[::1]:8443", "/rooms"),
+            ("https://a:80/rooms/lobby#", true, "a:80", ""),
+        ] {
+            let target = Target::parse(url).unwrap();
+            assert_eq!((target.tls, target.authority().as_str(), target.prefix.as_str()), (tls, authority, prefix));
+            assert_eq!((target.room.as_str(), target.pin), ("lobby", None));
+        }
+        let both = Target::parse(&format!("http://a/rooms/lobby#pin={PIN}&k={PIN}")).unwrap();
+        assert_eq!(both.pin.unwrap().to_string(), PIN);
+        assert_eq!(*both.room_key.unwrap().to_text(), PIN);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_secret() {
+        for bad in [
+            "",
+            "lobby",
+            "a/rooms/lobby",
+            "ftp://a/rooms/lobby",
+            "http:///rooms/lobby",
+            "http://a",
+            "http://a/",
+            "http://a/rooms/",
+            "http://a/rooms/a/b",
+            "http://a/rooms/a b",
+            "http://u@a/rooms/lobby",
+            "http://a:/rooms/lobby",
+            "http://a:0/rooms/lobby",
+            "http://a:+1/rooms/lobby",
+            "http://a:65536/rooms/lobby",
+            "http://[::1/rooms/lobby",
+            "http://[::1]x/rooms/lobby",
+            "http://a\r\nX: y/rooms/lobby",
+            "http://a/\u{1b}/rooms/lobby",
+            "http://a/rooms/lobby?last=5",
+        ] {
+            let text = Target::parse(&format!("{bad}#k={PIN}")).unwrap_err();
+            assert!(!text.contains(PIN) && !text.contains(['\n', '\u{1b}']), "{text}");
+        }
+        for bad in ["pim=x", "pin", "pin=x", "k=x", &format!("k={PIN}&pin"), &format!("K={PIN}")] {
+            let text = Target::parse(&format!("http://a/rooms/lobby#{bad}")).unwrap_err();
+            assert!(!text.contains(PIN), "{text}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `racerd tail URL [--follow]`: prints what is said in a room, a line for each message.
+
+use super::room::{RoomArgs, outcome};
+use super::send::trouble;
+use super::terminal::{harmless, harmless_json};
+use super::{Failure, complain};
+use crate::client::{Begin, Ended, Event, Heard, Talk, run as client};
+use crate::crypto::room_key::RoomCipher;
+use crate::protocol::encrypted::Encrypted;
+use crate::types::Digest;
+use std::collections::{HashSet, VecDeque};
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+
+/// Messages to begin with, unless said otherwise.
+const LAST: u64 = 10;
+/// Keys of encrypted messages that are remembered, so that none is taken twice.
+const KEYS: usize = 100_000;
+
+/// Prints the newest messages, and with `--follow` those that come.
+///
+/// # Errors
+/// [`Failure`]; [`Failure::Unreadable`] at the end where a message could not be read with the room key.
+pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
+    let args = RoomArgs::parse("tail", &["--last", "--follow"], args)?;
+    if !args.words.is_empty() {
+        return Err(Failure::Usage("tail takes one URL and options; racerd send says something".to_string()));
+    }
+    let begin = Begin::Last(args.last.unwrap_or(LAST));
+    let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), begin);
+    let mut reader = Reader { cipher: args.cipher(), json: args.json, seen: Seen::default(), unreadable: 0 };
+    let mut said = String::new();
+    let done = client(&args.errand(), &mut talk, None, &mut |event| {
+        match event {
+            Event::Message(text) => print(&reader.line(text))?,
+            Event::Hole { after, from, anew: false } => {
+                complain(&format!("messages {} to {} are not kept any more", after + 1, from - 1));
+            }
+            Event::Hole { anew: true, .. } => {
+                complain("the server's log is another one now; some messages may be missing")
+            }
+            _ => {}
+        }
+        trouble(event, &mut said)
+    });
+    outcome(done)?;
+    match reader.unreadable {
+        0 => Ok(()),
+        count => Err(Failure::Unreadable(format!("{count} of the messages could not be read with this room key"))),
+    }
+}
+
+fn print(line: &str) -> Result<(), Ended> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ended::Unread),
+        done => done.map_err(|error| Ended::Refused(format!("standard output: {error}"))),
+    }
+}
+
+/// Makes lines of messages.
+struct Reader {
+    cipher: Option<RoomCipher>,
+    /// A line is the message's JSON object.
+    json: bool,
+    seen: Seen,
+    unreadable: u64,
+}
+
+/// What there is to read of a body.
+enum Reading {
+    /// As it is.
+    Plain,
+    Opened(String),
+    /// Encrypted, and no key was given.
+    Sealed,
+    /// Why it cannot be read.
+    Unreadable(&'static str),
+}
+
+impl Reader {
+    /// The line of a message, with its end.
+    fn line(&mut self, text: &str) -> String {
+        let Some(message) = Heard::parse(text) else { return String::new() };
+        let body = message.raw("body").unwrap_or("null");
+        let reading = self.read(body);
+        if matches!(reading, Reading::Unreadable(_)) {
+            self.unreadable += 1;
+        }
+        if self.json { self.object(text, body, &reading) } else { self.said(&message, body, &reading) }
+    }
+
+    fn read(&mut self, body: &str) -> Reading {
+        let Some(sealed) = Encrypted::parse(body) else { return Reading::Plain };
+        let Some(cipher) = &self.cipher else { return Reading::Sealed };
+        let opened = cipher.open(&sealed.key, &sealed.nonce, &sealed.ciphertext);
+        let Some(opened) = opened.filter(|inner| serde_json::from_str::<&serde_json::value::RawValue>(inner).is_ok())
+        else {
+            return Reading::Unreadable("can't be read with this key");
+        };
+        // Who takes somebody's message from the wire, or from the log, cannot say it again.
+        match self.seen.is_new(&sealed.key) {
+            true => Reading::Opened(opened),
+            false => Reading::Unreadable("a message that was said before, sent again by somebody"),
+        }
+    }
+
+    /// `name: text`
+    fn said(&self, message: &Heard, body: &str, reading: &Reading) -> String {
+        let name = message.object("from").and_then(|from| from.string("name")).unwrap_or_default();
+        let name = harmless(&name);
+        match reading {
+            // In an encrypted room everybody, the server too, can say something in the clear.
+            Reading::Plain if self.cipher.is_some() => format!("{name} (not encrypted): {}\n", words(body)),
+            Reading::Plain => format!("{name}: {}\n", words(body)),
+            Reading::Opened(inner) => format!("{name}: {}\n", words(inner)),
+            Reading::Sealed => format!("{name}: (encrypted; --room-key KEY reads it)\n"),
+            Reading::Unreadable(why) => format!("{name}: ({why})\n"),
+        }
+    }
+
+    /// The message's object; what was encrypted and could be read has its inner body, and `"encrypted":true`; what could
+    /// not, `unreadable` with the reason.
+    fn object(&self, text: &str, body: &str, reading: &Reading) -> String {
+        let text = text.trim_end();
+        let with =
+            |field: &str, value: &str| format!("{},\"{field}\":{value}}}", text.strip_suffix('}').unwrap_or(text));
+        let line = match reading {
+            Reading::Plain | Reading::Sealed => text.to_string(),
+            // The body's text is of a shape that stands in the message once.
+            Reading::Opened(inner) => with("encrypted", "true").replacen(body, inner, 1),
+            Reading::Unreadable(why) => with("unreadable", &serde_json::json!(why).to_string()),
+        };
+        harmless_json(&line) + "\n"
+    }
+}
+
+/// What a body says: its `text`, or all of it as JSON.
+fn words(body: &str) -> String {
+    match Heard::parse(body).and_then(|body| body.string("text")) {
+        Some(text) => harmless(&text),
+        None => harmless_json(body),
+    }
+}
+
+/// The keys of encrypted messages that were read, the last [`KEYS`].
+#[derive(Default)]
+struct Seen {
+    keys: HashSet<Digest>,
+    order: VecDeque<Digest>,
+}
+
+impl Seen {
+    fn is_new(&mut self, key: &str) -> bool {
+        let digest = Digest::of(key.as_bytes());
+        if !self.keys.insert(digest) {
+            return false;
+        }
+        self.order.push_back(digest);
+        if self.order.len() > KEYS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
+    use crate::types::RoomId;
+
+    fn cipher(key: u8) -> RoomCipher {
+        RoomKey::new([key; 32]).cipher(&RoomId::parse("lobby").unwrap())
+    }
+
+    fn reader(key: Option<u8>, json: bool) -> Reader {
+        Reader { cipher: key.map(cipher), json, seen: Seen::default(), unreadable: 0 }
+    }
+
+    fn message(body: &str) -> String {
+        format!(r#"{{"type":"message","seq":1,"from":{{"member":"m-1","name":"ann"}},"body":{body}}}"#)
+    }
+
+    fn sealed(key: &str) -> String {
+        let ciphertext = cipher(1).seal(key, [2; NONCE], r#"{"text":"psst"}"#);
+        Encrypted { key: key.into(), nonce: nonce_text(&[2; NONCE]).into(), ciphertext: ciphertext.into() }.to_body()
+    }
+
+    #[test]
+    fn lines_for_people() {
+        let of = |body: &str| reader(None, false).line(&message(body));
+        assert_eq!(of(r#"{"text":"hello"}"#), "ann: hello\n");
+        assert_eq!(of(r#"{"text":"\u001b[2J\nbob: hi"}"#), "ann: \\u{1b}[2J\\nbob: hi\n");
+        assert_eq!(of(r#"{"text":7, "x":1}"#), "ann: {\"text\":7, \"x\":1}\n");
+        assert_eq!(of("[1,\n\t\"\u{9b}\"]"), "ann: [1,  \"\\u009b\"]\n");
+        assert_eq!(of(&sealed("k")), "ann: (encrypted; --room-key KEY reads it)\n");
+    }
+
+    #[test]
+    fn encrypted_messages_are_read_once_and_with_the_right_key() {
+        let mut right = reader(Some(1), false);
+        assert_eq!(right.line(&message(&sealed("k"))), "ann: psst\n");
+        assert_eq!(right.line(&message("{\"text\":\"x\"}")), "ann (not encrypted): x\n");
+        assert_eq!(right.unreadable, 0);
+        assert!(right.line(&message(&sealed("k"))).contains("said before"));
+        assert_eq!(right.line(&message(&sealed("k2"))), "ann: psst\n");
+        assert_eq!(right.unreadable, 1);
+        let mut wrong = reader(Some(2), false);
+        assert_eq!(wrong.line(&message(&sealed("k"))), "ann: (can't be read with this key)\n");
+        assert_eq!(wrong.unreadable, 1);
+    }
+
+    #[test]
+    fn objects_for_programs() {
+        let of = |key, body: &str| -> serde_json::Value {
+            let line = reader(key, true).line(&message(body));
+            assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
+            serde_json::from_str(&line).unwrap()
+        };
+        assert_eq!(of(None, "[1,\n2]")["body"], serde_json::json!([1, 2]));
+        let opened = of(Some(1), &sealed("k"));
+        assert_eq!((&opened["body"]["text"], &opened["encrypted"]), (&"psst".into(), &true.into()));
+        let unreadable = of(Some(2), &sealed("k"));
+        assert_eq!(
+            (&unreadable["unreadable"], &unreadable["body"]["e2e"]),
+            (&"can't be read with this key".into(), &1.into())
+        );
+        assert_eq!(of(Some(1), "1").get("encrypted"), None);
+    }
+
+    #[test]
+    fn so_many_keys_are_remembered() {
+        let mut seen = Seen::default();
+        for n in 0..=KEYS {
+            assert!(seen.is_new(&n.to_string()));
+        }
+        assert!(!seen.is_new("1") && seen.is_new("0"));
+        assert_eq!((seen.keys.len(), seen.order.len()), (KEYS, KEYS));
+    }
+}
