@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
     ("conn", &["types", "http", "ws"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
-    ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "crypto", "engine"]),
     ("cmd", &["types", "config", "store", "server"]),
     ("fuzzing", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
 ];
