@@ -87,8 +87,8 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
         ..conn_limits(&settings)
     };
     let poll = Poll::new().map_err(|e| start(&e))?;
-    let listeners =
-        Listeners::bind(&[listen], connections_for(raise_open_files(), 0), poll.registry()).map_err(|e| start(&e))?;
+    let listeners = Listeners::bind(&[listen], &[], connections_for(raise_open_files(), 0), poll.registry())
+        .map_err(|e| start(&e))?;
     let options = StoreOptions {
         path: "unused".into(),
         durability: Durability::Memory,

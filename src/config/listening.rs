@@ -29,7 +29,7 @@ settings! {
     }
 }
 
-fn address(text: &str) -> Result<String, String> {
+pub(super) fn address(text: &str) -> Result<String, String> {
     let address = text.parse::<SocketAddr>();
     let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077 or [::1]:7077";
     address.map(|address| address.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))

@@ -1,4 +1,4 @@
-//! The settings: each is declared once, as data, in the file of its group (`listening`, `storage`, `limits`, `time`,
+//! The settings: each is declared once, as data, in the file of its group (`listening`, `tls`, `storage`, `limits`, `time`,
 //! `logging`). Flags, environment variables, the file's keys, `--help`, the checks and the typed [`Settings`] all come
 //! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
@@ -18,6 +18,7 @@ mod storage;
 mod table;
 mod text;
 mod time;
+mod tls;
 
 pub use change::{Change, Changed};
 pub use example::example;
@@ -32,12 +33,14 @@ pub use setting::{Kind, Setting, Value};
 pub use storage::Storage;
 pub use text::duration;
 pub use time::Times;
+pub use tls::Tls;
 
 /// Every setting's value, by group. Sizes are in bytes, durations in milliseconds, rates in events per the unit that
 /// the field's text names (0: no limit).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub listening: Listening,
+    pub tls: Tls,
     pub storage: Storage,
     pub limits: Limits,
     pub time: Times,
@@ -52,8 +55,9 @@ pub struct Group {
 }
 
 /// The declaration: every group in the order in which it is shown.
-pub static GROUPS: [Group; 5] = [
+pub static GROUPS: [Group; 6] = [
     Group { title: "Listening", settings: listening::SETTINGS },
+    Group { title: "TLS", settings: tls::SETTINGS },
     Group { title: "Storage", settings: storage::SETTINGS },
     Group { title: "Limits", settings: limits::SETTINGS },
     Group { title: "Time", settings: time::SETTINGS },

@@ -30,7 +30,7 @@ struct Relation {
 }
 
 fn relations(settings: &Settings) -> Vec<Relation> {
-    let Settings { listening, storage, limits, time, .. } = settings;
+    let Settings { listening, tls, storage, limits, time, .. } = settings;
     let envelope = text::show_size(ENVELOPE as u64);
     let whole = limits.max_message_size.saturating_add(ENVELOPE);
     let page = limits.page_bytes.saturating_add(ENVELOPE);
@@ -73,9 +73,28 @@ fn relations(settings: &Settings) -> Vec<Relation> {
             ),
         },
         Relation {
-            holds: listening.listen.len() <= MAX_LISTENERS,
-            fields: &["listen"],
-            words: format!("at most {MAX_LISTENERS} addresses"),
+            holds: listening.listen.len() <= MAX_LISTENERS - tls.plain_listen.len().min(MAX_LISTENERS),
+            fields: &["listen", "plain_listen"],
+            words: format!("at most {MAX_LISTENERS} addresses in all"),
+        },
+        Relation {
+            holds: !tls.plain_listen.iter().any(|plain| plain.port() != 0 && listening.listen.contains(plain)),
+            fields: &["listen", "plain_listen"],
+            words: "an address stands in one of them, not in both".to_string(),
+        },
+        Relation {
+            holds: match tls.tls_key.len() {
+                0 => tls.tls_cert.is_empty(),
+                1 => !tls.tls_cert.is_empty(),
+                keys => keys == tls.tls_cert.len(),
+            },
+            fields: &["tls_cert", "tls_key"],
+            words: "give a key for each certificate, in the same order, or one for all".to_string(),
+        },
+        Relation {
+            holds: tls.tls_cert.is_empty() || tls.tls_self_signed.is_none(),
+            fields: &["tls_cert", "tls_self_signed"],
+            words: "give one of the two".to_string(),
         },
         Relation {
             holds: limits.tail_bytes <= limits.tail_bytes_total,
@@ -96,10 +115,12 @@ fn relations(settings: &Settings) -> Vec<Relation> {
 /// One line that names the address and the option.
 pub fn exposed(parsed: &Parsed) -> Result<(), String> {
     let listening = &parsed.settings.listening;
-    let reachable = listening.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let listen = listening.listen.iter().map(|address| ("listen", address));
+    let plain = parsed.settings.tls.plain_listen.iter().map(|address| ("plain_listen", address));
+    let reachable = listen.chain(plain).find(|(_, address)| !address.ip().to_canonical().is_loopback());
     match reachable {
-        Some(address) if !listening.open => {
-            let listen = all().find(|setting| setting.field == "listen");
+        Some((field, address)) if !listening.open => {
+            let listen = all().find(|setting| setting.field == field);
             let origin = listen.map_or_else(String::new, |setting| parsed.origin(setting));
             Err(format!(
                 "{origin}: everyone who can reach {address} could read and write every room; add --open \
@@ -114,7 +135,7 @@ pub fn exposed(parsed: &Parsed) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// While running, only live settings change. If all of a relation are live or only one is in it, whatever a running
+    /// While running, only live settings change. If all of a relation are live, or none is, whatever a running
     /// server takes over from a file that was in order is in order, too.
     #[test]
     fn each_names_settings_that_change_together() {
@@ -122,7 +143,7 @@ mod tests {
             assert!(relation.holds, "{:?}", relation.fields);
             let live = |field: &&str| all().find(|setting| setting.field == *field).expect("a setting").live;
             let count = relation.fields.iter().filter(|field| live(field)).count();
-            assert!(relation.fields.len() == 1 || count == relation.fields.len(), "{:?}", relation.fields);
+            assert!(count == 0 || count == relation.fields.len(), "{:?}", relation.fields);
         }
     }
 }

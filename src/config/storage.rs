@@ -17,7 +17,7 @@ settings! {
         on_damage: OnDamage = "stop", Kind::Choice(&["stop", "salvage"]), live false;
         /// Seals messages, names and parked sessions in the database with the key in this file, which racerd keygen --data
         /// makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is there.
-        data_key_file: Option<PathBuf> = "", Kind::OptionalPath, live false;
+        data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;
         /// Largest size of the database. Near it the oldest messages go, if keep-messages or keep-for say that messages may
         /// go at all; else sends are refused until there is room. 0: what is there at start, and 80 % of the free space.
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;

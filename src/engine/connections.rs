@@ -273,6 +273,19 @@ impl Connections {
         self.respond(id, problem.into_response(), close);
     }
 
+    /// Answers before anything was asked, says so in the log, and closes.
+    pub(super) fn turn_away(&mut self, id: ConnId, problem: Problem) {
+        let now = self.now.mono;
+        let date = self.date().to_owned();
+        let Some(connection) = self.get_mut(id).filter(|c| c.is_http() && c.queue.is_empty()) else { return };
+        let peer = connection.peer.address();
+        let (status, detail) = (problem.status.code(), problem.detail.to_string());
+        connection.turn_away(problem.into_response(), &date, now);
+        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client: None, status, detail }));
+        self.touch(id);
+        self.arm(id);
+    }
+
     /// Bytes that may wait for one connection; past them the next reply closes it.
     fn most_waiting(&self) -> usize {
         let most = self.limits.queue_bytes + self.limits.reply_bytes;

@@ -21,6 +21,7 @@ use crate::conn::{ConnLimits, Connection, Ending, Kind, Step, Timeout, WriteQueu
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
+use crate::http::status::Status;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
 use crate::ws::code;
@@ -47,6 +48,11 @@ pub enum Input<'a> {
     Bytes {
         conn: ConnId,
         bytes: &'a mut [u8],
+    },
+    /// What came is of another protocol than the one that is spoken here; what to do instead. Nothing else came before.
+    WrongProtocol {
+        conn: ConnId,
+        detail: &'static str,
     },
     /// The peer sends nothing more.
     Ended {
@@ -187,6 +193,7 @@ impl<A: App> Engine<A> {
             Input::Time(now) => self.time(now),
             Input::Opened { conn, peer, loopback } => self.net.open(conn, peer, loopback),
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
+            Input::WrongProtocol { conn, detail } => self.net.turn_away(conn, Problem::new(Status::BadRequest, detail)),
             Input::Ended { conn } => self.ended(conn),
             Input::Lost { conn } => self.end(conn, Ending::Reset),
             Input::Wrote { conn, taken } => self.wrote(conn, taken),

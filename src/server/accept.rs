@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::log::{Log, Throttle};
 use super::sockets::Sockets;
+use super::tls::{Tls, TlsStream};
 use super::tokens;
 use crate::engine::{Input, Now};
 use crate::types::Millis;
@@ -41,30 +42,40 @@ struct Listener {
     ready: bool,
     /// Whoever started the server holds it: connections came to it that nobody accepted yet.
     is_given: bool,
+    /// It speaks no TLS, whatever the others do.
+    is_plain: bool,
 }
 
 impl Listeners {
-    /// Binds the addresses and has the poll watch them. At `max_connections` accepting rests.
+    /// Binds the addresses, and those that speak no TLS in any case, and has the poll watch them. At `max_connections`
+    /// accepting rests.
     ///
     /// # Errors
     /// Which address cannot be had, why, and what to do.
-    pub fn bind(addresses: &[SocketAddr], max_connections: usize, registry: &Registry) -> Result<Listeners, String> {
+    pub fn bind(
+        addresses: &[SocketAddr],
+        plain: &[SocketAddr],
+        max_connections: usize,
+        registry: &Registry,
+    ) -> Result<Listeners, String> {
         let mut listeners = Listeners::none(max_connections);
-        for address in addresses {
-            let added = bind(*address).and_then(|inner| listeners.add(inner, false, registry));
-            added.map_err(|error| explain(*address, &error))?;
+        let addresses = addresses.iter().map(|address| (*address, false));
+        for (address, is_plain) in addresses.chain(plain.iter().map(|address| (*address, true))) {
+            let added = bind(address).and_then(|inner| listeners.add(inner, false, is_plain, registry));
+            added.map_err(|error| explain(address, &error))?;
         }
         Ok(listeners)
     }
 
     /// Has the poll watch listeners that whoever started the server holds. One that others can reach is refused unless
-    /// `open`. At `max_connections` accepting rests.
+    /// `open`; one with an address of `plain` speaks no TLS. At `max_connections` accepting rests.
     ///
     /// # Errors
     /// Which listener cannot be used, why, and what to do.
     pub fn given(
         given: Vec<net::TcpListener>,
         open: bool,
+        plain: &[SocketAddr],
         max_connections: usize,
         registry: &Registry,
     ) -> Result<Listeners, String> {
@@ -78,7 +89,9 @@ impl Listeners {
                 ));
             }
             let prepared = listener.set_nonblocking(true).and_then(|()| set_options(&SockRef::from(&listener)));
-            let added = prepared.and_then(|()| listeners.add(TcpListener::from_std(listener), true, registry));
+            let added = prepared.and_then(|()| {
+                listeners.add(TcpListener::from_std(listener), true, plain.contains(&address), registry)
+            });
             added.map_err(|error| format!("the given listener {address} cannot be used: {error}"))?;
         }
         Ok(listeners)
@@ -89,9 +102,9 @@ impl Listeners {
         Listeners { list: Vec::new(), max_connections, resume_at: None, retry_at: None, full: Throttle::new(SILENCE) }
     }
 
-    fn add(&mut self, mut inner: TcpListener, is_given: bool, registry: &Registry) -> io::Result<()> {
+    fn add(&mut self, mut inner: TcpListener, is_given: bool, is_plain: bool, registry: &Registry) -> io::Result<()> {
         registry.register(&mut inner, tokens::listener(self.list.len()), mio::Interest::READABLE)?;
-        self.list.push(Listener { address: inner.local_addr()?, inner, ready: true, is_given });
+        self.list.push(Listener { address: inner.local_addr()?, inner, ready: true, is_given, is_plain });
         Ok(())
     }
 
@@ -108,9 +121,10 @@ impl Listeners {
         self.max_connections
     }
 
-    /// The addresses as bound: where port 0 was asked for, the one that the system chose.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.list.iter().map(|listener| listener.address)
+    /// The addresses as bound (where port 0 was asked for, with the one that the system chose), and which of them speak no
+    /// TLS in any case.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        self.list.iter().map(|listener| (listener.address, listener.is_plain))
     }
 
     pub fn ready(&mut self, number: usize) {
@@ -146,7 +160,7 @@ impl Listeners {
         self.retry_at = None;
     }
 
-    /// Accepts a batch from each listener that has some.
+    /// Accepts a batch from each listener that has some; with `tls`, they speak it.
     ///
     /// # Errors
     /// A listener is broken.
@@ -154,6 +168,7 @@ impl Listeners {
         &mut self,
         registry: &Registry,
         sockets: &mut Sockets,
+        tls: Option<&Tls>,
         now: Now,
         log: &Log,
     ) -> Result<Vec<Input<'static>>, String> {
@@ -179,7 +194,15 @@ impl Listeners {
                             // gone already, reading will show it.
                             let _ = set_options(&SockRef::from(&stream));
                         }
-                        match sockets.insert(registry, stream) {
+                        let tls = tls.filter(|_| !listener.is_plain).map(Tls::open).transpose();
+                        let tls = match tls {
+                            Ok(tls) => tls.map(Box::<TlsStream>::new),
+                            Err(error) => {
+                                log.warn("a connection could not begin TLS", &[("error", &error)]);
+                                continue;
+                            }
+                        };
+                        match sockets.insert(registry, stream, tls) {
                             Ok(conn) => {
                                 opened.push(Input::Opened { conn, peer, loopback: is_loopback(listener.address) });
                             }

@@ -13,6 +13,8 @@ mod setup;
 mod signals;
 mod sockets;
 mod supervisor;
+#[cfg_attr(not(feature = "tls"), path = "tls/absent.rs")]
+mod tls;
 mod tokens;
 
 pub use accept::Listeners;
@@ -36,6 +38,7 @@ use reload::{Parts, Reload};
 use signals::{Asked, Signals, Wish};
 use sockets::{Read, Sockets, Written};
 use supervisor::Supervisor;
+use tls::{Scratch, Tls};
 use tokens::Source;
 
 /// Why the server ended other than by a wish to stop.
@@ -49,6 +52,12 @@ pub enum ServeError {
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// Steps of TLS handshakes in one turn: the dearest takes some milliseconds (a signature with a long RSA key), and everyone
+/// waits for it.
+const HANDSHAKES: usize = 16;
+
+/// To a client that speaks HTTP without TLS where TLS is spoken.
+const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
 
 /// Everything the server owns.
 pub struct Loop<A> {
@@ -64,6 +73,8 @@ pub struct Loop<A> {
     facts: facts::Facts,
     supervisor: Supervisor,
     reload: Option<Reload>,
+    tls: Option<Tls>,
+    scratch: Scratch,
     /// The one read buffer: as long as a connection's share of a turn.
     buffer: Vec<u8>,
     /// Sockets with bytes that no further edge will announce.
@@ -107,6 +118,8 @@ impl<A: App> Loop<A> {
             facts: facts::Facts::default(),
             supervisor: Supervisor::default(),
             reload: None,
+            tls: None,
+            scratch: Scratch::default(),
             buffer: vec![0; read_budget],
             ready: Vec::new(),
             writable: Vec::new(),
@@ -122,6 +135,12 @@ impl<A: App> Loop<A> {
     /// Has this supervisor told what comes.
     fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
         self.supervisor = supervisor;
+        self
+    }
+
+    /// Has listeners speak TLS, but for those that are plain in any case.
+    fn encrypting(mut self, tls: Option<Tls>) -> Loop<A> {
+        self.tls = tls;
         self
     }
 
@@ -161,6 +180,9 @@ impl<A: App> Loop<A> {
         let now = self.clock.now();
         self.supervisor.turned(now.mono);
         self.engine.handle(Input::Time(now));
+        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
+            tls.look(now, &self.log);
+        }
         let Asked { wish, reload } = self.sort_events();
         if wish == Wish::Now {
             return Ok(wish);
@@ -187,7 +209,8 @@ impl<A: App> Loop<A> {
         let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
             Some(Duration::ZERO)
         } else {
-            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline()];
+            let tls = self.tls.as_ref().map(Tls::deadline);
+            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline(), tls];
             let due = due.into_iter().flatten().min();
             due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
         };
@@ -232,6 +255,9 @@ impl<A: App> Loop<A> {
         if stops || self.engine.is_stopping() {
             return self.log.warn("stopping: the settings are not read again", &[]);
         }
+        if let Some(tls) = &mut self.tls {
+            tls.reload(self.clock.last(), &self.log);
+        }
         let Some(reload) = &mut self.reload else {
             return self.log.warn("no settings to read again", &[]);
         };
@@ -262,7 +288,7 @@ impl<A: App> Loop<A> {
 
     fn accept(&mut self) {
         let now = self.clock.last();
-        let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, now, &self.log);
+        let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, self.tls.as_ref(), now, &self.log);
         match opened {
             Ok(list) => {
                 for input in list {
@@ -275,22 +301,45 @@ impl<A: App> Loop<A> {
 
     /// One read for each socket that has something, at most a buffer full; who has more is first in line next turn.
     fn read(&mut self) {
+        let mut handshakes = HANDSHAKES;
         for conn in std::mem::take(&mut self.ready) {
             if !self.engine.may_read(conn) {
                 // Its bytes wait in the kernel until the engine says so.
                 continue;
             }
             let Some(socket) = self.sockets.get(conn) else { continue };
-            match socket.read(&mut self.buffer) {
+            if socket.is_handshaking() {
+                if handshakes == 0 {
+                    self.ready.push(conn);
+                    continue;
+                }
+                handshakes -= 1;
+            }
+            let read = socket.read(&mut self.buffer, &mut self.scratch);
+            if socket.wants_write() {
+                self.writable.push(conn);
+            }
+            match read {
                 Read::Some { bytes, more } => {
                     if more {
                         self.ready.push(conn);
                     }
-                    self.engine.handle(Input::Bytes { conn, bytes });
+                    // With TLS, there may have been no whole record.
+                    if !bytes.is_empty() {
+                        self.engine.handle(Input::Bytes { conn, bytes });
+                    }
                 }
                 Read::Nothing => {}
                 Read::End => self.engine.handle(Input::Ended { conn }),
                 Read::Failed => self.engine.handle(Input::Lost { conn }),
+                Read::Broken(fault) => {
+                    self.log.info("TLS ended the connection", &[("conn", &conn), ("reason", &fault)]);
+                    self.engine.handle(Input::Lost { conn });
+                }
+                Read::PlainHttp => {
+                    socket.speak_plainly();
+                    self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
+                }
             }
         }
     }
@@ -334,7 +383,7 @@ impl<A: App> Loop<A> {
         for &conn in &list {
             let Some(socket) = self.sockets.get(conn) else { continue };
             let Some(queue) = self.engine.queue(conn) else { continue };
-            match socket.write(queue) {
+            match socket.write(queue, &mut self.scratch) {
                 Written::Some(taken) => self.engine.handle(Input::Wrote { conn, taken }),
                 Written::Failed => self.engine.handle(Input::Lost { conn }),
             }

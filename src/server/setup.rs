@@ -12,6 +12,7 @@ use super::accept::Listeners;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
+use super::tls::Tls;
 use super::{Loop, ServeError, WAKER, key_file};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
@@ -43,11 +44,16 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let new_epoch = random(start)?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
+    let plain = settings.tls.plain_listen.as_slice();
     let listeners = match given.is_empty() {
-        true => Listeners::bind(&settings.listening.listen, max_connections, poll.registry()),
-        false => Listeners::given(given, settings.listening.open, max_connections, poll.registry()),
+        true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
+        false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
     };
     let listeners = listeners.map_err(|error| start(&error))?;
+    let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
+    let encrypted: Vec<SocketAddr> =
+        addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
+    let tls = Tls::load(&settings, &encrypted).map_err(|error| start(&error))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
@@ -74,12 +80,16 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
-    let addresses: Vec<SocketAddr> = listeners.addresses().collect();
-    let server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
+    let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(|e| start(&format!("cannot watch signals: {e}")))?
-        .reloading(Reload::new(settings.clone(), open_files, read));
+        .reloading(Reload::new(settings.clone(), open_files, read))
+        .encrypting(tls);
     // Not before signals are watched: whoever reads it may already send one.
-    announce(&settings, &addresses, max_connections, open_files, &server.log);
+    let fingerprint = server.tls.as_ref().map(Tls::own_fingerprint);
+    announce(&settings, &addresses, fingerprint, max_connections, open_files, &server.log);
+    if let Some(tls) = &mut server.tls {
+        tls.tell(server.clock.last(), &server.log);
+    }
     let (supervisor, unheard) = Supervisor::from_environment();
     if let Some(reason) = unheard {
         server.log.warn("the supervisor cannot be told", &[("reason", &reason)]);
@@ -123,6 +133,7 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
 /// The line with which the server would refuse to start.
 pub fn check(settings: &Settings) -> Result<(), String> {
     chat::limits::access(settings)?;
+    Tls::check(settings)?;
     key_file::data_key(settings).map(drop)
 }
 
@@ -150,16 +161,33 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
     }
 }
 
-fn announce(settings: &Settings, addresses: &[SocketAddr], max_connections: usize, open_files: Option<u64>, log: &Log) {
+/// `tls` is `Some` where listeners speak TLS, with the fingerprint of a certificate of racerd's own making.
+fn announce(
+    settings: &Settings,
+    addresses: &[(SocketAddr, bool)],
+    tls: Option<Option<String>>,
+    max_connections: usize,
+    open_files: Option<u64>,
+    log: &Log,
+) {
     let mut text = String::new();
     let version = env!("CARGO_PKG_VERSION");
-    for address in addresses {
-        let (page, socket) = (format!("http://{address}/"), format!("ws://{address}/rooms/lobby/ws?name=you"));
+    for (address, is_plain) in addresses {
+        let s = if tls.is_some() && !is_plain { "s" } else { "" };
+        let (page, socket) = (format!("http{s}://{address}/"), format!("ws{s}://{address}/rooms/lobby/ws?name=you"));
         match settings.log.log_format {
             LogFormat::Text => text.push_str(&format!("racerd {version} listens on {page} and {socket}\n")),
             LogFormat::Json => {
                 let fields: [(&str, &dyn Display); 3] = [("version", &version), ("page", &page), ("socket", &socket)];
                 text.push_str(&log::json_line(LogLevel::Info, "listening", &fields));
+            }
+        }
+    }
+    if let Some(fingerprint) = tls.flatten() {
+        match settings.log.log_format {
+            LogFormat::Text => text.push_str(&format!("its certificate's SHA-256 fingerprint is {fingerprint}\n")),
+            LogFormat::Json => {
+                text.push_str(&log::json_line(LogLevel::Info, "own certificate", &[("sha256", &fingerprint)]));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one.
+//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one. Some speak TLS, which
+//! ends here: nobody behind it knows.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -6,6 +7,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use slab::Slab;
 
+use super::tls::{Fault, Scratch, TlsStream};
 use super::tokens;
 use crate::conn::WriteQueue;
 use crate::types::ConnId;
@@ -13,6 +15,7 @@ use crate::types::ConnId;
 pub struct Socket {
     stream: TcpStream,
     generation: u32,
+    tls: Option<Box<TlsStream>>,
     /// There may be bytes that no further edge will announce.
     pub readable: bool,
     /// The peer has ended or the socket failed: it is read until that shows.
@@ -22,10 +25,17 @@ pub struct Socket {
 }
 
 pub enum Read<'a> {
-    Some { bytes: &'a mut [u8], more: bool },
+    Some {
+        bytes: &'a mut [u8],
+        more: bool,
+    },
     Nothing,
     End,
     Failed,
+    /// Its TLS cannot go on.
+    Broken(Fault),
+    /// It was to speak TLS, and speaks HTTP without.
+    PlainHttp,
 }
 
 pub enum Written {
@@ -38,7 +48,12 @@ const PIECES: usize = 64;
 
 impl Socket {
     /// Reads once. With edge-triggered events a read that does not fill the buffer has emptied the socket.
-    pub fn read<'a>(&mut self, buffer: &'a mut [u8]) -> Read<'a> {
+    pub fn read<'a>(&mut self, buffer: &'a mut [u8], scratch: &'a mut Scratch) -> Read<'a> {
+        if let Some(tls) = &mut self.tls {
+            let read = tls.read(&mut self.stream, scratch, buffer.len(), self.hung_up);
+            self.readable = matches!(read, Read::Some { more: true, .. });
+            return read;
+        }
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => {
@@ -64,7 +79,10 @@ impl Socket {
     }
 
     /// Writes what the queue holds, as far as the socket takes it.
-    pub fn write(&mut self, queue: &WriteQueue) -> Written {
+    pub fn write(&mut self, queue: &WriteQueue, scratch: &mut Scratch) -> Written {
+        if self.tls.is_some() {
+            return self.write_encrypted(queue, scratch);
+        }
         if self.blocked || queue.is_empty() {
             return Written::Some(0);
         }
@@ -107,9 +125,40 @@ impl Socket {
         }
     }
 
-    /// Shuts the sending side. A peer that is gone already is no news.
+    fn write_encrypted(&mut self, queue: &WriteQueue, scratch: &mut Scratch) -> Written {
+        let Some(tls) = self.tls.as_mut().filter(|_| !self.blocked) else { return Written::Some(0) };
+        let written = tls.write(&mut self.stream, queue, scratch, &mut self.blocked);
+        if tls.is_closed() {
+            // It was to be shut before, and had something left to say.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        written
+    }
+
+    /// Shuts the sending side, with TLS behind its last word. A peer that is gone already is no news.
     pub fn shut_down(&mut self) {
+        if let Some(tls) = &mut self.tls
+            && !tls.close(&mut self.stream)
+        {
+            self.blocked = true;
+            return;
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Is a TLS handshake going on?
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Is there something to write that no queue knows of, and nothing that would announce when?
+    pub fn wants_write(&self) -> bool {
+        !self.blocked && self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// No TLS from here on: nothing of it was ever said.
+    pub fn speak_plainly(&mut self) {
+        self.tls = None;
     }
 }
 
@@ -125,14 +174,19 @@ impl Sockets {
     }
 
     /// Takes a socket in and has the poll watch it. Both directions, edge-triggered, once and for all.
-    pub fn insert(&mut self, registry: &mio::Registry, mut stream: TcpStream) -> io::Result<ConnId> {
+    pub fn insert(
+        &mut self,
+        registry: &mio::Registry,
+        mut stream: TcpStream,
+        tls: Option<Box<TlsStream>>,
+    ) -> io::Result<ConnId> {
         let entry = self.slab.vacant_entry();
         let index = entry.key();
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = tokens::cut(self.next_generation);
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         registry.register(&mut stream, tokens::socket(index, generation), interest)?;
-        entry.insert(Socket { stream, generation, readable: false, hung_up: false, blocked: false });
+        entry.insert(Socket { stream, generation, tls, readable: false, hung_up: false, blocked: false });
         Ok(ConnId { index: index as u32, generation })
     }
 
@@ -148,7 +202,11 @@ impl Sockets {
 
     /// Closes the socket; the kernel takes it out of the poll.
     pub fn remove(&mut self, id: ConnId) {
-        if self.get(id).is_some() {
+        if let Some(socket) = self.get(id) {
+            if let Some(tls) = &mut socket.tls {
+                // Where it cannot be said at once, nobody listens.
+                tls.close(&mut socket.stream);
+            }
             self.slab.remove(id.index as usize);
         }
     }

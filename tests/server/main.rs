@@ -31,3 +31,7 @@ mod stopping;
 mod storage;
 mod support;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_files;

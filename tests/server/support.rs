@@ -277,7 +277,7 @@ fn spawn_with(folder: &Folder, mut command: Command, input: Stdio) -> (Child, So
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     stdout.read_line(&mut line).expect("a line");
-    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+    let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
     let Some(address) = address else {
         let _ = child.kill();
         panic!("no address in {line:?}\n{}", std::fs::read_to_string(folder.path().join("log")).unwrap_or_default());

@@ -60,7 +60,7 @@ impl Running {
         Running {
             engine: Engine::new(net, chat, settings.time.drain_timeout),
             store: Store::open(options, || ()).unwrap(),
-            listeners: Listeners::bind(&[], max_connections, poll.registry()).unwrap(),
+            listeners: Listeners::bind(&[], &[], max_connections, poll.registry()).unwrap(),
             log: Log::to(settings.log.log_level, settings.log.log_format, out),
             buffer: vec![0; settings.limits.read_budget],
             reload: Reload::new(settings, open_files, Box::new(read)),

@@ -1,0 +1,141 @@
+//! Certificates with their keys, from PEM text, and which of them a client gets: by the name that it asks for (SNI).
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::ring::{Ticketer, default_provider, sign::any_supported_type};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, ServerConfig,
+};
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroize as _;
+
+use super::Validity;
+
+/// A certificate with what stands behind it, and its private key.
+#[derive(Clone)]
+pub struct Pair(Arc<CertifiedKey>);
+
+/// What a person wants to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// SHA-256 of the whole, as browsers show it: hex, with colons.
+    pub fingerprint: String,
+    /// `None` where the certificate's dates cannot be read.
+    pub validity: Option<Validity>,
+}
+
+/// Why a certificate and a key are no pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairError {
+    /// In the certificate's file.
+    Certificate(String),
+    /// In the key's file. Says nothing of what is in it.
+    Key(String),
+    /// Both are well, but not of one another.
+    Mismatch,
+}
+
+impl Pair {
+    /// From the text of a PEM file with the certificate and those that vouch for it, the server's own first, and the text
+    /// of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one file.
+    ///
+    /// # Errors
+    /// What is wrong, and in which of the two.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Pair, PairError> {
+        let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|error| PairError::Certificate(format!("it is no PEM: {error}")))?;
+        let Some(own) = chain.first() else {
+            return Err(PairError::Certificate("there is no CERTIFICATE section in it".to_string()));
+        };
+        ParsedCertificate::try_from(own)
+            .map_err(|error| PairError::Certificate(format!("its first certificate cannot be used: {error}")))?;
+        let mut key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| PairError::Key("there is no PRIVATE KEY section in it that can be read".to_string()))?;
+        let signing = any_supported_type(&key);
+        key.zeroize();
+        let signing = signing
+            .map_err(|_| PairError::Key("its key cannot be used; RSA, ECDSA and Ed25519 keys can".to_string()))?;
+        let pair = CertifiedKey::new(chain, signing);
+        pair.keys_match().map_err(|_| PairError::Mismatch)?;
+        Ok(Pair(Arc::new(pair)))
+    }
+
+    /// What to tell of it.
+    pub fn certificate(&self) -> Certificate {
+        let der = self.own().map(|own| own.as_ref()).unwrap_or_default();
+        let hash = ring::digest::digest(&ring::digest::SHA256, der);
+        let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der) }
+    }
+
+    fn own(&self) -> Option<&CertificateDer<'static>> {
+        self.0.cert.first()
+    }
+
+    fn is_for(&self, name: &ServerName<'_>) -> bool {
+        let parsed = self.own().and_then(|own| ParsedCertificate::try_from(own).ok());
+        parsed.is_some_and(|parsed| verify_server_name(&parsed, name).is_ok())
+    }
+}
+
+/// A source of tickets, with which clients come back without a whole handshake. The server keeps nothing for them; its
+/// keys are its own and change every few hours, so it outlives a change of certificates.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn tickets() -> Result<Arc<dyn ProducesTickets>, String> {
+    Ticketer::new().map_err(|error| format!("the system has no randomness: {error}"))
+}
+
+/// How sessions are to be: TLS 1.2 and 1.3, HTTP/1.1, one of these certificates. A client that names none of them, or
+/// nobody, gets the first.
+///
+/// # Errors
+/// There is none, or the library refuses.
+pub fn config(pairs: Vec<Pair>, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, String> {
+    if pairs.is_empty() {
+        return Err("there is no certificate".to_string());
+    }
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName(pairs)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = tickets;
+    // Else 256 sessions would be kept for clients of TLS 1.2 that take no tickets.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+struct ByName(Vec<Pair>);
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.0.len())
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let asked = || {
+            let name = name.as_ref()?;
+            // Two for one name are of two kinds of key: a client gets one that it can check.
+            let mut fitting = self.0.iter().filter(|pair| pair.is_for(name)).peekable();
+            let first = fitting.peek().copied();
+            fitting.find(|pair| pair.0.key.choose_scheme(hello.signature_schemes()).is_some()).or(first)
+        };
+        let pair = match self.0.as_slice() {
+            [only] => Some(only),
+            all => asked().or(all.first()),
+        };
+        pair.map(|pair| Arc::clone(&pair.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

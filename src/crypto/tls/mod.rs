@@ -1,0 +1,15 @@
+//! TLS 1.2 and 1.3 as bytes in and bytes out, by rustls: certificates and keys from their text, and one session.
+//! Knows no socket, file or clock; who reads and writes is `server/tls`.
+
+mod certificates;
+mod session;
+#[cfg(test)]
+pub mod tests;
+mod validity;
+
+pub use certificates::{Certificate, Pair, PairError, config, tickets};
+pub use session::{Fault, RECORD, Session};
+pub use validity::Validity;
+
+pub use rustls::ServerConfig;
+pub use rustls::server::ProducesTickets;

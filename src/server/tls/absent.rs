@@ -1,0 +1,100 @@
+//! A build without TLS: the same names, of types that have no value, so that every branch for TLS falls away.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use crate::config::Settings;
+use crate::conn::WriteQueue;
+use crate::engine::Now;
+use crate::server::log::Log;
+use crate::server::sockets::{Read as Came, Written};
+use crate::types::Millis;
+
+/// Why a session cannot go on: none ever began.
+pub type Fault = Infallible;
+
+pub enum TlsStream {}
+
+#[derive(Default)]
+pub struct Scratch;
+
+/// The certificates with which listeners speak TLS.
+pub enum Tls {}
+
+impl TlsStream {
+    pub fn is_handshaking(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn wants_write(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn is_closed(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn read<'a, S>(&mut self, _: &mut S, _: &'a mut Scratch, _: usize, _: bool) -> Came<'a> {
+        match *self {}
+    }
+
+    pub fn write<S>(&mut self, _: &mut S, _: &WriteQueue, _: &mut Scratch, _: &mut bool) -> Written {
+        match *self {}
+    }
+
+    pub fn close<S>(&mut self, _: &mut S) -> bool {
+        match *self {}
+    }
+}
+
+impl Tls {
+    /// Nothing, unless the settings ask for what is not here.
+    ///
+    /// # Errors
+    /// They do: which setting, and what to do.
+    pub fn load(settings: &Settings, _: &[SocketAddr]) -> Result<Option<Tls>, String> {
+        Tls::check(settings).map(|()| None)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// As [`Tls::load`].
+    pub fn check(settings: &Settings) -> Result<(), String> {
+        match settings.tls.is_on() {
+            false => Ok(()),
+            true => {
+                Err("this racerd was built without TLS; build it with the feature tls, which is on by default, or \
+                         leave tls_cert and tls_self_signed out"
+                    .to_string())
+            }
+        }
+    }
+
+    pub fn open(&self) -> Result<TlsStream, Fault> {
+        match *self {}
+    }
+
+    pub fn deadline(&self) -> Millis {
+        match *self {}
+    }
+
+    pub fn tell(&mut self, _: Now, _: &Log) {
+        match *self {}
+    }
+
+    pub fn look(&mut self, _: Now, _: &Log) {
+        match *self {}
+    }
+
+    pub fn reload(&mut self, _: Now, _: &Log) {
+        match *self {}
+    }
+
+    pub fn own_fingerprint(&self) -> Option<String> {
+        match *self {}
+    }
+}
+
+/// Bytes of memory that one connection may take for TLS: none.
+pub const WORST_BYTES: Option<usize> = None;

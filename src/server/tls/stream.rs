@@ -1,0 +1,243 @@
+//! TLS between a socket and the engine, which sees plaintext only: what is read is decrypted at once and whole, what waits
+//! in the queue is encrypted only as far as the socket takes it. The buffers belong to the loop; an idle connection has
+//! none.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::conn::WriteQueue;
+use crate::crypto::tls::{Fault, RECORD, ServerConfig, Session};
+use crate::server::sockets::{Read as Came, Written};
+
+/// Most bytes of ciphertext that wait for one socket: what a client causes that asks and asks for the protocol's own
+/// answers, and takes none.
+const WAITING: usize = 64 * 1024;
+
+/// A socket's TLS.
+pub struct TlsStream {
+    session: Session,
+    /// Ciphertext that the socket has not taken: a record, or part of a handshake.
+    waiting: Vec<u8>,
+    /// So much of it is written.
+    sent: usize,
+    /// The queue's last byte is encrypted, and stays in the queue until the socket has taken its record. So the engine
+    /// sees a queue that is not empty, which is the truth: its deadlines hold, and nothing is shut too early.
+    owed: bool,
+    /// The end of the peer's stream was told.
+    told: bool,
+    /// Our last word is said, or there is none to say.
+    closed: bool,
+}
+
+/// Buffers that all connections use in turn.
+#[derive(Default)]
+pub struct Scratch {
+    cipher: Vec<u8>,
+    plain: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl TlsStream {
+    /// One for a socket that was just accepted.
+    ///
+    /// # Errors
+    /// The settings do not make one.
+    pub fn new(config: Arc<ServerConfig>) -> Result<TlsStream, Fault> {
+        let session = Session::new(config)?;
+        Ok(TlsStream { session, waiting: Vec::new(), sent: 0, owed: false, told: false, closed: false })
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Is there ciphertext for the socket?
+    pub fn wants_write(&self) -> bool {
+        self.sent < self.waiting.len()
+    }
+
+    /// Reads once, at most `most` bytes, and decrypts all that is whole. With `hung_up` there may be more in any case.
+    pub fn read<'a>(
+        &mut self,
+        socket: &mut (impl Read + Write),
+        scratch: &'a mut Scratch,
+        most: usize,
+        hung_up: bool,
+    ) -> Came<'a> {
+        if self.session.has_ended() && !self.told {
+            self.told = true;
+            return Came::End;
+        }
+        let Scratch { cipher, plain, out } = scratch;
+        (cipher.clear(), plain.clear(), out.clear());
+        self.session.take_unfinished(cipher);
+        let before = cipher.len();
+        cipher.resize(before + most, 0);
+        let buffer = cipher.get_mut(before..).unwrap_or_default();
+        let read = loop {
+            match socket.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let new = match read {
+            Ok(0) if self.told => return Came::Nothing,
+            // Nobody has said anything: somebody looked whether the port is open.
+            Ok(0) if self.session.is_fresh() => return Came::End,
+            Ok(0) => return Came::Broken(Fault::Truncated),
+            Ok(new) => new,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // What was taken out above goes back.
+                cipher.truncate(before);
+                return match self.session.receive(cipher, 0, plain, out) {
+                    Ok(()) => Came::Nothing,
+                    Err(fault) => Came::Broken(fault),
+                };
+            }
+            Err(_) => return Came::Failed,
+        };
+        let more = new == most || hung_up;
+        if self.told {
+            // Whatever follows the peer's last word does not count.
+            return Came::Some { bytes: &mut [], more };
+        }
+        cipher.truncate(before + new);
+        if self.session.is_fresh() && cipher.first().is_some_and(u8::is_ascii_uppercase) {
+            return Came::PlainHttp;
+        }
+        let received = self.session.receive(cipher, new, plain, out);
+        self.waiting.extend_from_slice(out);
+        if let Err(fault) = received {
+            // The alert says why; whether it comes through decides nothing.
+            self.closed = true;
+            let _ = self.flush(socket);
+            return Came::Broken(fault);
+        }
+        if self.waiting.len() - self.sent > WAITING {
+            return Came::Failed;
+        }
+        // An end that came with the last bytes is told by the next read.
+        Came::Some { bytes: plain, more: more || self.session.has_ended() }
+    }
+
+    /// Writes what waits, and then as much of the queue as the socket takes; how many bytes of the queue are dealt with.
+    /// Sets `blocked` where the socket took less than there was.
+    pub fn write(
+        &mut self,
+        socket: &mut impl Write,
+        queue: &WriteQueue,
+        scratch: &mut Scratch,
+        blocked: &mut bool,
+    ) -> Written {
+        match self.flush(socket) {
+            Ok(true) => {}
+            Ok(false) => {
+                *blocked = true;
+                return Written::Some(0);
+            }
+            Err(_) => return Written::Failed,
+        }
+        if self.session.is_handshaking() || self.closed {
+            return Written::Some(0);
+        }
+        // Of the queue's first byte the record has just been taken.
+        let mut taken = usize::from(std::mem::take(&mut self.owed));
+        let mut rest = Rest::of(queue, taken);
+        let Scratch { plain, out, .. } = scratch;
+        loop {
+            (plain.clear(), out.clear());
+            rest.fill(plain);
+            if plain.is_empty() {
+                return Written::Some(taken);
+            }
+            if self.session.encrypt(plain, out).is_err() {
+                return Written::Failed;
+            }
+            taken += plain.len();
+            let Ok(sent) = write_once(socket, out) else { return Written::Failed };
+            if let Some(left) = out.get(sent..).filter(|left| !left.is_empty()) {
+                (self.waiting, self.sent) = (left.to_vec(), 0);
+                *blocked = true;
+                if taken == queue.len() {
+                    self.owed = true;
+                    taken -= 1;
+                }
+                return Written::Some(taken);
+            }
+        }
+    }
+
+    /// Says that nothing more comes (RFC 8446 §6.1); true once the socket has taken everything and can be shut. Else
+    /// another [`TlsStream::write`] sends the rest.
+    pub fn close(&mut self, socket: &mut impl Write) -> bool {
+        if !std::mem::replace(&mut self.closed, true) {
+            if self.sent == self.waiting.len() {
+                (self.waiting, self.sent) = (Vec::new(), 0);
+            }
+            self.session.close_notify(&mut self.waiting);
+        }
+        // A socket that failed has nobody to tell.
+        self.flush(socket).unwrap_or(true)
+    }
+
+    /// Is our last word said and taken?
+    pub fn is_closed(&self) -> bool {
+        self.closed && !self.wants_write()
+    }
+
+    /// Writes ciphertext that waits; true if none is left.
+    fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        if let Some(waiting) = self.waiting.get(self.sent..).filter(|waiting| !waiting.is_empty()) {
+            self.sent += write_once(socket, waiting)?;
+            if self.sent < self.waiting.len() {
+                return Ok(false);
+            }
+        }
+        (self.waiting, self.sent) = (Vec::new(), 0);
+        Ok(true)
+    }
+}
+
+/// What of a queue is still to be encrypted.
+struct Rest<'a, I> {
+    pieces: I,
+    piece: &'a [u8],
+}
+
+impl<'a> Rest<'a, ()> {
+    fn of(queue: &'a WriteQueue, skip: usize) -> Rest<'a, impl Iterator<Item = &'a [u8]>> {
+        let mut pieces = queue.pieces();
+        let piece = pieces.next().unwrap_or_default();
+        // One byte at most, and no piece is empty.
+        Rest { pieces, piece: piece.get(skip..).unwrap_or_default() }
+    }
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Rest<'a, I> {
+    /// Fills a buffer with the plaintext of one record.
+    fn fill(&mut self, record: &mut Vec<u8>) {
+        while record.len() < RECORD {
+            if self.piece.is_empty() {
+                let Some(next) = self.pieces.next() else { return };
+                self.piece = next;
+            }
+            let (now, later) = self.piece.split_at(self.piece.len().min(RECORD - record.len()));
+            record.extend_from_slice(now);
+            self.piece = later;
+        }
+    }
+}
+
+/// Writes once; 0 where the socket takes nothing now.
+fn write_once(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match socket.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The certificates' files on the real binary: changed while people talk, wrong, near their end, and racerd's own.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::*;
+use crate::tls::{Member, Secure, made};
+
+fn hang_up(secure: &Secure) {
+    secure.server.signal(rustix::process::Signal::HUP);
+}
+
+/// Everybody who talks goes on; who comes afterwards gets the new certificate.
+#[test]
+fn a_renewed_certificate_drops_nobody() {
+    let secure = Secure::start(&["--request-rate", "0"]);
+    let old = secure.config("a.pem");
+    let mut members: Vec<Member> = (0..20).map(|number| secure.member("r", &format!("n{number}"))).collect();
+    let folder = secure.server.folder.path();
+    for round in 1..=5 {
+        // Under load: something is under way on each while the files change.
+        for member in &mut members {
+            member.send(json!({"type": "send", "id": round, "body": "x".repeat(3000)}));
+        }
+        made(folder, "a", &[], |_| {});
+        hang_up(&secure);
+        let read = |log: String| log.matches("certificates read again").count();
+        eventually("the new files", || read(secure.server.log()) == round);
+        for member in &mut members {
+            assert_eq!(member.next_of("ack")["id"], round);
+        }
+        secure.member("other", "new");
+    }
+    let old = secure.open_with(old).write_all(
+        b"GET / HTTP/1.1
+
+",
+    );
+    assert!(old.unwrap_err().to_string().contains("invalid peer certificate"), "the old one is not given any more");
+    for member in &mut members {
+        member.send(json!({"type": "ping", "id": 99}));
+        assert_eq!(member.next_of("pong")["heads"]["r"], 100);
+    }
+}
+
+#[test]
+fn files_that_are_no_pair_change_nothing() {
+    let secure = Secure::start(&[]);
+    let old = secure.config("a.pem");
+    let (certificate, key) = (secure.file("a.pem"), secure.file("a.key"));
+    let (kept, kept_key) = (std::fs::read(&certificate).unwrap(), std::fs::read(&key).unwrap());
+    made(secure.server.folder.path(), "b", &[], |_| {});
+    let stays = |count: usize, words: &str| {
+        hang_up(&secure);
+        eventually(words, || secure.server.log().matches("the certificates stay as they were").count() == count);
+        assert!(secure.server.log().contains(words), "{words}");
+        Member::over(secure.open_with(old.clone()), "/rooms/r/ws").next_of("joined");
+    };
+    std::fs::copy(secure.file("b.pem"), &certificate).unwrap();
+    stays(1, "is not the key of");
+    std::fs::write(&certificate, "no certificate").unwrap();
+    stays(2, "there is no CERTIFICATE section in it");
+    std::fs::remove_file(&certificate).unwrap();
+    stays(3, "cannot be read");
+    std::fs::write(&certificate, kept).unwrap();
+    std::fs::write(&key, &kept_key[..60]).unwrap();
+    stays(4, "there is no PRIVATE KEY section");
+    // No word of a key is in the log.
+    let text = String::from_utf8(kept_key.clone()).unwrap();
+    assert!(!secure.server.log().contains(text.lines().nth(1).unwrap()));
+    std::fs::write(&key, kept_key).unwrap();
+    hang_up(&secure);
+    eventually("all well", || secure.server.log().contains("certificates read again"));
+}
+
+#[test]
+fn an_end_that_is_near_is_said_at_start_and_at_reload() {
+    let day = |days: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now.checked_add_signed(days * 86_400).unwrap())
+    };
+    let secure = Secure::start(&[]);
+    assert!(!secure.server.log().contains("WARN"), "{}", secure.server.log());
+    let folder = secure.server.folder.path();
+    for (round, (begin, end, words)) in [
+        (-30, 13, "a certificate ends soon"),
+        (-30, -1, "a certificate has ended"),
+        (2, 90, "a certificate is not valid yet"),
+        (-30, 15, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let warnings = secure.server.log().matches("WARN").count();
+        made(folder, "a", &[], |wanted| (wanted.not_before, wanted.not_after) = (day(begin), day(end)));
+        hang_up(&secure);
+        eventually("the new file", || secure.server.log().matches("certificates read again").count() == round + 1);
+        // It is written right behind.
+        secure.server.raw();
+        let said = || secure.server.log().matches("WARN").count() - warnings;
+        match words {
+            "" => assert_eq!(said(), 1, "that there are no settings to read, and nothing else"),
+            words => eventually(words, || secure.server.log().contains(words) && said() == 2),
+        }
+    }
+}
+
+/// A wrong setting ends the start with one line and status 2.
+#[test]
+fn wrong_files_end_the_start() {
+    let folder = Folder::new();
+    made(folder.path(), "a", &[], |_| {});
+    made(folder.path(), "b", &[], |_| {});
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (a, b) = ((file("a.pem"), file("a.key")), (file("b.pem"), file("b.key")));
+    let half = file("half");
+    std::fs::create_dir_all(&half).unwrap();
+    std::fs::write(format!("{half}/cert.pem"), "x").unwrap();
+    let file = file("a.pem/x");
+    for (arguments, words) in [
+        (vec!["--tls-cert", &a.0], "tls-cert"),
+        (vec!["--tls-cert", &a.0, "--tls-key", &b.1], "is not the key of"),
+        (
+            vec!["--tls-cert", &format!("{},{}", a.0, b.0), "--tls-key", &format!("{},{}", b.1, a.1)],
+            "is not the key of",
+        ),
+        (vec!["--tls-cert", "/nowhere/a.pem", "--tls-key", &a.1], "/nowhere/a.pem cannot be read"),
+        (vec!["--tls-cert", &a.1, "--tls-key", &a.1], "no CERTIFICATE section"),
+        (vec!["--tls-cert", "/dev/zero", "--tls-key", &a.1], "/dev/zero cannot be read"),
+        (vec!["--tls-self-signed", &file], "no certificate can be made there"),
+        (vec!["--tls-self-signed", &half], "restore it, or move the certificate away"),
+        (vec!["--plain-listen", "0.0.0.0:0"], "--open"),
+    ] {
+        let output = Server::command(&folder, "127.0.0.1:0", &arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.lines().count() == 1 && said.contains(words), "{arguments:?}: {said}");
+    }
+    // --check-config finds what a start would.
+    let check = |arguments: &[&str]| {
+        let output = Server::command(&folder, "127.0.0.1:0", arguments).arg("--check-config").output().unwrap();
+        output.status.code()
+    };
+    assert_eq!(check(&["--tls-cert", &a.0, "--tls-key", &b.1]), Some(2));
+    assert_eq!(check(&["--tls-cert", &a.0, "--tls-key", &a.1]), Some(0));
+}
+
+#[test]
+fn a_certificate_of_its_own_is_made_once() {
+    let folder = Folder::new();
+    let own = folder.path().join("own").to_str().unwrap().to_string();
+    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", &own, "--host", "gate.lan"]);
+    let mode = |path: &str| std::fs::metadata(Path::new(&own).join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("cert.pem"), mode("key.pem"), mode("")), (0o600, 0o600, 0o700));
+    let certificate = format!("{own}/cert.pem");
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(["x509", "-noout", "-in", &certificate]).args(arguments).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let fingerprint = openssl(&["-fingerprint", "-sha256"]);
+    let fingerprint = fingerprint.trim().split('=').nth(1).unwrap().to_string();
+    assert!(server.log().contains(&fingerprint), "{fingerprint}");
+    let names = openssl(&["-ext", "subjectAltName"]);
+    for name in ["DNS:localhost", "IP Address:127.0.0.1", "DNS:gate.lan"] {
+        assert!(names.contains(name), "{names}");
+    }
+    // Whoever accepted it once is asked no more.
+    let key = std::fs::read(format!("{own}/key.pem")).unwrap();
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    assert_eq!(openssl(&["-fingerprint", "-sha256"]).trim().split('=').nth(1), Some(fingerprint.as_str()));
+    assert_eq!(std::fs::read(format!("{own}/key.pem")).unwrap(), key);
+    let curl = Command::new("curl")
+        .args(["-sS", "--cacert", &certificate, &format!("https://127.0.0.1:{}/healthz", server.address.port())])
+        .output();
+    assert!(curl.unwrap().status.success());
+}
