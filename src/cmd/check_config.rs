@@ -85,8 +85,10 @@ fn memory(out: &mut String, worst: &Worst) {
 fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64>) -> Vec<String> {
     let settings = &parsed.settings;
     let mut found = Vec::new();
-    for address in settings.listening.listen.iter().filter(|address| !address.ip().to_canonical().is_loopback()) {
-        found.push(format!("listen: everyone who can reach {address} reads and writes every room (open)"));
+    let listen = settings.listening.listen.iter().map(|address| ("listen", address));
+    let plain = settings.tls.plain_listen.iter().map(|address| ("plain-listen", address));
+    for (field, address) in listen.chain(plain).filter(|(_, address)| !address.ip().to_canonical().is_loopback()) {
+        found.push(format!("{field}: everyone who can reach {address} reads and writes every room (open)"));
     }
     let asked = settings.limits.max_connections as usize;
     if asked > connections {

@@ -20,7 +20,15 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         [url] if url.to_string_lossy().contains("://") => Target::of_url(&url.to_string_lossy()),
         _ => {
             let parsed = Given::new(args, environment).read()?;
-            Target::of_listener(parsed.settings.listening.listen.first().copied())
+            let (listening, tls) = (&parsed.settings.listening, &parsed.settings.tls);
+            match tls.plain_listen.first().or(listening.listen.first().filter(|_| !tls.is_on())) {
+                None if tls.is_on() => {
+                    Err("all listeners speak TLS, and this question is asked without; add --plain-listen \
+                                            127.0.0.1:PORT for it"
+                        .to_string())
+                }
+                address => Target::of_listener(address.copied()),
+            }
         }
     };
     let target = target.map_err(Failure::Usage)?;

@@ -1,6 +1,7 @@
 //! How much memory a server may take at worst, from its limits: every bound reached by every connection at once. The
 //! figures are those that the code keeps to; beside each stands where. Not in it: the kernel's buffers of each socket.
 
+use super::tls::WORST_BYTES;
 use crate::config::{ENVELOPE, Settings};
 use crate::types::{Durability, RoomId, Seq};
 use crate::{conn, hub, store};
@@ -46,7 +47,7 @@ impl Worst {
         let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
         // `engine/connections.rs`, `push_frames`: past the two, the next reply closes the connection; that one is whole.
         let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(ENVELOPE);
-        let per_connection = vec![
+        let mut per_connection = vec![
             term("idle", "connection, socket, session", conn::IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
             term(
                 "memberships",
@@ -68,6 +69,11 @@ impl Worst {
             // Their bodies are part of append_bytes.
             term("sends under way", "in_flight", size_of::<store::Append>().saturating_mul(limits.in_flight as usize)),
         ];
+
+        // `tls/stream.rs`: what has come in part, and what waits encrypted.
+        if let Some(bytes) = WORST_BYTES.filter(|_| settings.tls.is_on()) {
+            per_connection.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
+        }
 
         // `engine/chat/mod.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);

@@ -55,6 +55,7 @@ export class Server {
   /** The address to listen at. */
   host = "127.0.0.1";
   port = 0;
+  scheme = "http";
   log = "";
 
   /** Starts one with a database of its own; it goes with the test `t`. */
@@ -77,7 +78,7 @@ export class Server {
   }
 
   get base() {
-    return `http://${this.host}:${this.port}/`;
+    return `${this.scheme}://${this.host}:${this.port}/`;
   }
 
   /** On the same port and database as before. */
@@ -89,9 +90,10 @@ export class Server {
     this.#gone = once(child, "exit");
     child.stderr.on("data", (data) => (this.log += data));
     for await (const line of readline.createInterface({ input: child.stdout })) {
-      const found = /http:\/\/[^:]+:(\d+)/.exec(line);
+      const found = /(https?):\/\/[^:]+:(\d+)/.exec(line);
       if (found) {
-        this.port = Number(found[1]);
+        this.scheme = found[1];
+        this.port = Number(found[2]);
         return;
       }
     }

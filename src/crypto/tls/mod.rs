@@ -8,7 +8,7 @@ pub mod tests;
 mod validity;
 
 pub use certificates::{Certificate, Pair, PairError, config, tickets};
-pub use session::{Fault, RECORD, Session};
+pub use session::{Fault, RECORD, Session, UNFINISHED};
 pub use validity::Validity;
 
 pub use rustls::ServerConfig;

@@ -15,7 +15,7 @@ const OVERHEAD: usize = 512;
 /// Bytes that a peer may send until its handshake is done. A usual one has less than 2 KiB.
 const HANDSHAKE: usize = 64 * 1024;
 /// Bytes of records that may be kept until the rest comes: one record, or a message that came in pieces.
-const UNFINISHED: usize = 64 * 1024;
+pub const UNFINISHED: usize = 64 * 1024;
 /// Steps that the library may ask for before it writes: more would be a library that never comes to an end.
 const STEPS: usize = 16;
 
@@ -86,10 +86,12 @@ impl Session {
         self.ended
     }
 
-    /// Moves to the end of `buffer` what has not come whole: the bytes for [`Session::receive`] begin with it.
-    pub fn take_unfinished(&mut self, buffer: &mut Vec<u8>) {
-        buffer.append(&mut self.unfinished);
-        self.unfinished = Vec::new();
+    /// Puts what has not come whole at the front of `buffer`, which has room for [`UNFINISHED`] bytes; how many they are.
+    /// The bytes for [`Session::receive`] begin with them.
+    pub fn put_unfinished(&self, buffer: &mut [u8]) -> usize {
+        let length = self.unfinished.len().min(buffer.len());
+        buffer.iter_mut().zip(&self.unfinished).for_each(|(to, from)| *to = *from);
+        length
     }
 
     /// Takes ciphertext: what was unfinished, and `new` bytes behind it. Adds the plaintext to `plain`, and to `out` what

@@ -6,7 +6,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
-use super::{Fault, Pair, Session};
+use super::{Fault, Pair, Session, UNFINISHED};
 
 /// A certificate for these names, and its key, as the text of PEM files.
 pub fn made(names: &[&str]) -> (String, String) {
@@ -68,8 +68,9 @@ pub fn hears(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>,
 
 /// Gives bytes to a session, as a socket would; plaintext and what is to be sent.
 pub fn feed(session: &mut Session, bytes: &[u8]) -> (Result<(), Fault>, Vec<u8>, Vec<u8>) {
-    let (mut buffer, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
-    session.take_unfinished(&mut buffer);
+    let (mut buffer, mut plain, mut out) = (vec![0; UNFINISHED], Vec::new(), Vec::new());
+    let before = session.put_unfinished(&mut buffer);
+    buffer.truncate(before);
     buffer.extend_from_slice(bytes);
     let received = session.receive(&mut buffer, bytes.len(), &mut plain, &mut out);
     (received, plain, out)

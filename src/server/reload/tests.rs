@@ -102,6 +102,10 @@ impl Running {
 
 /// A line of the file that gives the setting another value than its default.
 fn other(setting: &Setting) -> String {
+    if ["tls_cert", "tls_key"].contains(&setting.field) {
+        // One is nothing without the other.
+        return "tls_cert = \"a\"\ntls_key = \"b\"\n".to_string();
+    }
     let value = match (setting.kind, setting.parse(&[setting.default])) {
         // Where 0 has a meaning of its own, 1 may be too small.
         (Kind::Size { max, .. }, Ok(Value::Number(0))) => max.to_string(),

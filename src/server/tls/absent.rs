@@ -16,7 +16,7 @@ pub type Fault = Infallible;
 pub enum TlsStream {}
 
 #[derive(Default)]
-pub struct Scratch;
+pub struct Scratch {}
 
 /// The certificates with which listeners speak TLS.
 pub enum Tls {}

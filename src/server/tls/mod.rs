@@ -5,7 +5,7 @@ mod self_signed;
 mod stream;
 
 pub use crate::crypto::tls::Fault;
-pub use stream::{Scratch, TlsStream};
+pub use stream::{Scratch, TlsStream, WORST_BYTES};
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
