@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{
-    Command, backup, check, check_config, choose, complain, health, help, keygen, print, rekey, restore, salvage, send,
-    serve, tail, version,
+    Command, backup, check, check_config, choose, complain, health, help, keygen, pin, print, rekey, restore, salvage,
+    send, serve, tail, version,
 };
 use std::process::ExitCode;
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Salvage => salvage::run(args, std::env::vars_os()),
         Command::Rekey => rekey::run(args, std::env::vars_os()),
         Command::Keygen => keygen::run(&args),
+        Command::Pin => pin::run(args, std::env::vars_os()),
         Command::Print => print::run(&args),
         Command::Help => help::run(&args),
         Command::Version => version::run(),

@@ -153,6 +153,8 @@ pub struct Identity {
     pub member: MemberId,
     pub name: Name,
     pub generation: u32,
+    /// It began where nobody on the way could read, and goes on only so.
+    pub private: bool,
 }
 
 /// 16 bytes that stand for an idempotency key or a body: what the store compares instead of the text. SipHash-1-3 with

@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["types", "hub", "store values"]),
     ("web", &["types", "http"]),
     ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
-    ("conn", &["types", "http", "ws"]),
+    ("conn", &["types", "http", "ws", "crypto"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
     ("server", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
     ("client", &["types", "ws", "crypto"]),

@@ -22,7 +22,9 @@ Usage:
                                    copy what can be read of a damaged database to a new one
   racerd rekey FILE [--new-key FILE | --plain] [SETTINGS]
                                    seal a stopped database, give it another data key, or none
+  racerd keygen FILE               make a key for sealed sockets, and print its pin
   racerd keygen --data FILE        make a data key
+  racerd pin [--url] [SETTINGS]    print the pin of sealed sockets, and the page's URL with it
   racerd help [SETTING]            this, or one setting with all of its spellings
   racerd --version                 which racerd this is
 

@@ -1,7 +1,9 @@
-//! `racerd keygen --data FILE`: a new key, in a file that only its owner may read.
+//! `racerd keygen FILE`: a new key for sealed sockets; `racerd keygen --data FILE`: a new data key. In a file that only its
+//! owner may read.
 
 use super::{Failure, say};
 use crate::crypto::at_rest::DataKey;
+use crate::crypto::sealed::SealedKey;
 use crate::server::key_file;
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,16 +16,33 @@ use zeroize::Zeroizing;
 pub fn run(args: &[OsString]) -> Result<(), Failure> {
     match args {
         [kind, file] if kind == "--data" => data(Path::new(file)),
-        _ => Err(Failure::Usage("keygen needs a file: racerd keygen --data FILE".to_string())),
+        [file] if !file.is_empty() && !file.as_encoded_bytes().starts_with(b"-") => sealed(Path::new(file)),
+        _ => Err(Failure::Usage(
+            "keygen takes one file, which must not exist: racerd keygen FILE for sealed sockets, racerd keygen --data FILE \
+             for a data key"
+                .to_string(),
+        )),
     }
+}
+
+fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut_slice())
+        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
+    Ok(secret)
+}
+
+/// A key for sealed sockets. Its pin is what clients are told.
+fn sealed(file: &Path) -> Result<(), Failure> {
+    let key = SealedKey::new(*random()?);
+    key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
+    say(&format!("{}\n", key.pin()));
+    Ok(())
 }
 
 /// A key for a sealed database.
 fn data(file: &Path) -> Result<(), Failure> {
-    let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(secret.as_mut_slice())
-        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
-    let key = DataKey::new(*secret);
+    let key = DataKey::new(*random()?);
     key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",

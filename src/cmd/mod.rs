@@ -8,6 +8,7 @@ mod given;
 pub mod health;
 pub mod help;
 pub mod keygen;
+pub mod pin;
 pub mod print;
 pub mod rekey;
 pub mod restore;
@@ -77,6 +78,7 @@ pub enum Command {
     Salvage,
     Rekey,
     Keygen,
+    Pin,
     Help,
     Version,
 }
@@ -113,13 +115,14 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         Some("salvage") => Command::Salvage,
         Some("rekey") => Command::Rekey,
         Some("keygen") => Command::Keygen,
+        Some("pin") => Command::Pin,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
             let text = format!(
                 "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, salvage, \
-                 rekey, keygen, help and version"
+                 rekey, keygen, pin, help and version"
             );
             return Err(Failure::Usage(text));
         }

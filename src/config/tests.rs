@@ -78,8 +78,9 @@ fn each_setting_has_a_place_of_its_own() {
 
 #[test]
 fn defaults_are_the_designs() {
-    let Settings { listening, tls, storage, limits, time, log } = Settings::default();
+    let Settings { listening, tls, sealed, storage, limits, time, log } = Settings::default();
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
+    assert!(sealed.sealed_key.is_none() && !sealed.require_sealed);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
     assert!(!tls.is_on() && tls.plain_listen.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));

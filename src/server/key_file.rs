@@ -12,10 +12,21 @@ use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
+use crate::crypto::sealed::SealedKey;
 use crate::types::Durability;
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
+
+/// A file of keys, as people are told of it.
+struct Kind {
+    name: &'static str,
+    /// The command that makes one, before the file's name.
+    made_by: &'static str,
+}
+
+const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data" };
+const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen" };
 
 /// Longest file, in bytes: some times what a key's line takes.
 const LONGEST: u64 = 1024;
@@ -40,7 +51,17 @@ pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, String> {
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn read_data_key(path: &Path) -> Result<DataKey, String> {
-    parse(path, &read(path, 0o077)?)
+    parse(path, &read(path, &DATA, 0o077)?)
+}
+
+/// The key of sealed sockets in this file.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn read_sealed_key(path: &Path) -> Result<SealedKey, String> {
+    let text = read(path, &SEALED, 0o077)?;
+    let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
+    key.ok_or_else(|| format!("{} {}: is none; 'racerd keygen FILE' makes one", SEALED.name, path.display()))
 }
 
 fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
@@ -50,7 +71,7 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
         return Ok(None);
     }
     // There systemd lets the service in by an ACL, whose mask shows in the group's bits; the directory is the service's own.
-    parse(&path, &read(&path, 0o007)?).map(Some)
+    parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<DataKey, String> {
@@ -58,29 +79,28 @@ fn parse(path: &Path, text: &[u8]) -> Result<DataKey, String> {
 }
 
 /// The file's bytes; refused where its mode has one of the bits `closed`.
-fn read(path: &Path, closed: u32) -> Result<Zeroizing<Vec<u8>>, String> {
+fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, String> {
+    let Kind { name, made_by } = kind;
     let shown = path.display();
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
-            format!("the data key file {shown}: {error}; 'racerd keygen --data {shown}' makes a new one")
+            format!("{name} {shown}: {error}; '{made_by} {shown}' makes a new one")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("the data key file {shown}: {error}; let the user that racerd runs as own it")
+            format!("{name} {shown}: {error}; let the user that racerd runs as own it")
         }
-        _ => format!("the data key file {shown}: {error}"),
+        _ => format!("{name} {shown}: {error}"),
     };
     // Nobody may be at the other end of a FIFO; opening it must not wait.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(format!("the data key file {shown}: is not a regular file"));
+        return Err(format!("{name} {shown}: is not a regular file"));
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & closed != 0 {
-        return Err(format!(
-            "the data key file {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'"
-        ));
+        return Err(format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'"));
     }
     // Room for all of it at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));

@@ -16,6 +16,7 @@ use super::tls::Tls;
 use super::{Loop, ServeError, WAKER, key_file};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
+use crate::crypto::sealed::SealedKey;
 use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, Connections, Engine};
 use crate::http::head::HeadLimits;
@@ -38,6 +39,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
+    let sealed_key = sealed_key(&settings).map_err(|e| start(&e))?;
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
@@ -77,6 +79,13 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
     let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
     chat.note = store.note().map(str::to_owned);
+    chat.sealed_only = settings.sealed.require_sealed;
+    if let Some(key) = sealed_key {
+        chat.seal(key, || {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random).is_ok().then_some(random)
+        });
+    }
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
@@ -134,7 +143,17 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
 pub fn check(settings: &Settings) -> Result<(), String> {
     chat::limits::access(settings)?;
     Tls::check(settings)?;
-    key_file::data_key(settings).map(drop)
+    key_file::data_key(settings)?;
+    sealed_key(settings).map(drop)
+}
+
+/// The key of sealed sockets, if there are to be any.
+fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, String> {
+    let sealed = &settings.sealed;
+    if sealed.require_sealed && sealed.sealed_key.is_none() {
+        return Err("require_sealed needs a key: give --sealed-key FILE; racerd keygen FILE makes one".to_string());
+    }
+    sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
 }
 
 /// The limit of open files that a server will have; `None` where there is none.
