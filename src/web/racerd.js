@@ -574,6 +574,12 @@ export class Client extends Emitter {
     } catch (error) {
       if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
       if (naming.name) this.#isNamed = false;
+      if (error.code === "already_joined") {
+        // The session is there since before: closed while there was no connection, and begun anew. What it missed is
+        // not known here, so it begins with the newest.
+        this.#leave(room.id);
+        return this.#joinByRequest(room);
+      }
       this.emit("trouble", error);
       this.#joinLater(room, error.retryAfter ?? 2000);
     }

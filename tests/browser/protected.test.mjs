@@ -162,6 +162,25 @@ test("the outbox keeps what is sealed, and after a reload it is read and sent", 
   assert.deepEqual((await server.bodies("e2e.r")).length, 2);
 });
 
+test("what was written before the room had a key does not go out in the open by itself", async (t) => {
+  const server = await Server.start(t);
+  const line = await relay(t, server);
+  const page = await opened(await profile(t), `${line.base}rooms/r`, "ann");
+  line.holdsUp = true;
+  await say(page, "open words");
+  line.cut();
+  await page.waitForFunction(() => document.getElementById("banner").textContent.includes("Trying again"));
+  line.mend();
+  await page.evaluate((key) => (location.hash = `k=${key}`), newKey());
+  await page.waitForSelector("#unsent .failed");
+  assert.match(await page.innerText("#unsent"), /open words[^]*it was written before this room had a key/);
+  await say(page, "sealed words");
+  await shows(page, ["sealed words"]);
+  await page.click("#unsent .failed button");
+  await shows(page, ["sealed words", "open words"]);
+  assert.deepEqual((await server.bodies("r")).map(({ e2e }) => e2e), [1, 1]);
+});
+
 test("the lock says what it means, and copies the link, over plain http too", async (t) => {
   const outer = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === "IPv4" && !internal);
   const server = await Server.startAt(t, outer.address, "--open");
