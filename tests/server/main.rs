@@ -3,6 +3,7 @@
 
 mod access;
 mod activation;
+mod client;
 mod closing;
 mod command;
 mod encrypted;
