@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -352,30 +353,44 @@ fn sealed_to_the_server_with_the_pin_and_to_no_other() {
 #[test]
 fn tls_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
     let folder = Folder::new();
-    let certificate = || rcgen::generate_simple_self_signed(vec!["localhost".to_string()]).unwrap();
-    let (own, other) = (certificate(), certificate());
-    let files = [folder.path().join("own.pem"), folder.path().join("other.pem"), folder.path().join("empty.pem")];
-    std::fs::write(&files[0], own.cert.pem()).unwrap();
-    std::fs::write(&files[1], other.cert.pem()).unwrap();
-    std::fs::write(&files[2], "").unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.cert.der().clone()], key)
-        .unwrap();
-    let config = std::sync::Arc::new(config);
-    for (file, code, said) in [(&files[0], 0, "sam: hi\n"), (&files[1], 4, ""), (&files[2], 1, "")] {
+    let names = || rcgen::CertificateParams::new(vec!["localhost".to_string()]).unwrap();
+    // As `openssl req -x509` makes it: it calls itself an authority.
+    let mut authority = names();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let mut old = authority.clone();
+    old.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let mut elsewhere = authority.clone();
+    elsewhere.subject_alt_names = vec![rcgen::SanType::DnsName("elsewhere.example".try_into().unwrap())];
+    let path = |name: &str| folder.path().join(format!("{name}.pem"));
+    std::fs::write(path("empty"), "").unwrap();
+    let config = |name: &str, parameters: rcgen::CertificateParams| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        std::fs::write(path(name), certificate.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Arc::new(config.unwrap().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap())
+    };
+    let (own, authority) = (config("own", names()), config("authority", authority));
+    let (old, elsewhere) = (config("old", old), config("elsewhere", elsewhere));
+    for (config, file, code) in [
+        (&own, "own", 0),
+        (&own, "authority", 4),
+        (&own, "empty", 1),
+        (&authority, "authority", 0),
+        (&authority, "own", 4),
+        (&old, "old", 4),
+        (&elsewhere, "elsewhere", 4),
+    ] {
         let config = config.clone();
         let (address, server) = one(move |stream| {
             let tls = rustls::ServerConnection::new(config).unwrap();
             serve_once(rustls::StreamOwned::new(tls, stream), None)
         });
         let lobby = format!("wss://localhost:{}/rooms/lobby", address.port());
-        let (got, out, err) = run(&["tail", &lobby, "--ca", file.to_str().unwrap(), "--timeout", "5s"]);
-        assert_eq!((got, out.as_str()), (code, said), "{err}");
+        let (got, out, err) = run(&["tail", &lobby, "--ca", path(file).to_str().unwrap(), "--timeout", "5s"]);
+        assert_eq!((got, out.as_str()), (code, if code == 0 { "sam: hi\n" } else { "" }), "{file}: {err}");
         if code == 1 {
             // Nobody asked it anything.
             drop(std::net::TcpStream::connect(address));
