@@ -32,7 +32,7 @@ impl App for Echo {
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
-        match ws::handshake::check(&request) {
+        match ws::handshake::check(&request, false) {
             Err(problem) => net.refuse(conn, problem),
             Ok(upgrade) => {
                 let now = net.now().mono;

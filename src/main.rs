@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{
-    Command, backup, check, check_config, choose, complain, health, help, print, restore, salvage, send, serve, tail,
-    version,
+    Command, backup, check, check_config, choose, complain, health, help, keygen, pin, print, restore, salvage, send,
+    serve, tail, version,
 };
 use std::process::ExitCode;
 
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Restore => restore::run(args, std::env::vars_os()),
         Command::Check => check::run(args, std::env::vars_os()),
         Command::Salvage => salvage::run(&args),
+        Command::Keygen => keygen::run(&args),
+        Command::Pin => pin::run(args, std::env::vars_os()),
         Command::Print => print::run(&args),
         Command::Help => help::run(&args),
         Command::Version => version::run(),

@@ -24,12 +24,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["types", "hub", "store values"]),
     ("web", &["types", "http"]),
     ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
-    ("conn", &["types", "http", "ws"]),
+    ("conn", &["types", "http", "ws", "crypto"]),
     ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
-    ("server", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("server", &["types", "config", "http", "ws", "store", "hub", "crypto", "protocol", "api", "conn", "engine"]),
     ("client", &["types", "ws", "crypto"]),
-    ("cmd", &["types", "config", "store", "server", "crypto", "protocol", "client"]),
-    ("fuzzing", &["types", "config", "http", "ws", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("cmd", &["types", "config", "store", "crypto", "protocol", "server", "client"]),
+    ("fuzzing", &["types", "config", "http", "ws", "store", "hub", "crypto", "protocol", "api", "conn", "engine"]),
 ];
 
 /// Folders, and files of the others, that know no socket, file, thread, clock, process or log.

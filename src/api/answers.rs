@@ -73,6 +73,13 @@ pub fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>, retry_afte
     Problem::new(Status::ServiceUnavailable, detail).header("Retry-After", retry_after.to_string())
 }
 
+/// 403: what was asked for would go over the wire in the clear.
+pub fn sealed_only() -> Problem {
+    let detail = "this server tells nothing in the clear: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
+                  or come over TLS";
+    Problem::new(Status::Forbidden, detail)
+}
+
 /// 429 with the milliseconds to wait, given in whole seconds.
 pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
     Problem::new(Status::TooManyRequests, detail)

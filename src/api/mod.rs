@@ -15,6 +15,7 @@ use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
 use crate::web::Asset;
+use crate::ws::handshake::Spoken;
 
 /// Who may ask (DESIGN: "Who may ask").
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,16 @@ pub enum Action {
     Options {
         allow: &'static str,
     },
+}
+
+impl Action {
+    /// Does the answer, or the request, carry what is said in rooms or who is there? A WebSocket's handshake does not.
+    pub fn tells(&self) -> bool {
+        match self {
+            Action::Events { .. } | Action::Browse { .. } | Action::Publish { .. } | Action::Members { .. } => true,
+            Action::Socket { .. } | Action::Page(_) | Action::Health | Action::Ready | Action::Options { .. } => false,
+        }
+    }
 }
 
 /// How a WebSocket wants to begin.
@@ -155,13 +166,18 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
     }
 }
 
-/// Checks the handshake of a WebSocket and what its query says.
+/// Checks the handshake of a WebSocket and what its query says. `seals`: are sealed sockets spoken here?
 ///
 /// # Errors
 /// 400, 405 or 426.
-pub fn socket(request: &Request) -> Result<Opening, Problem> {
-    let upgrade = crate::ws::handshake::check(request)?;
+pub fn socket(request: &Request, seals: bool) -> Result<Opening, Problem> {
+    let upgrade = crate::ws::handshake::check(request, seals)?;
     let query = &request.target.query;
+    // Whatever stands in the request goes over the wire in the clear.
+    if upgrade.spoken() == Spoken::Sealed && (*request.target.segments() != ["ws"] || !query.is_empty()) {
+        let detail = "a sealed socket is opened at /ws without a query: room and name go inside, with 'join'";
+        return Err(Problem::new(Status::BadRequest, detail).closing());
+    }
     let start = start(request)?;
     let presence = match query.one("presence")? {
         None | Some("full") => Presence::Full,

@@ -214,7 +214,7 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocke
 
 #[test]
 fn how_a_socket_begins() {
-    let opening = |query: &str| socket(&request(&format!("GET /rooms/r1/ws?{query}"), UPGRADE));
+    let opening = |query: &str| socket(&request(&format!("GET /rooms/r1/ws?{query}"), UPGRADE), false);
     let start = |query| opening(query).unwrap().start;
     assert_eq!(start(""), Start::Now);
     assert_eq!(start("last=0"), Start::Now);
@@ -246,7 +246,7 @@ fn how_a_socket_begins() {
         assert!(text.contains(&format!(r#""field":"{field}""#)), "{query}: {text}");
     }
     // The handshake is judged before what its URL says.
-    assert_eq!(socket(&request("GET /ws?name=", "")).unwrap_err().status, Status::UpgradeRequired);
+    assert_eq!(socket(&request("GET /ws?name=", ""), false).unwrap_err().status, Status::UpgradeRequired);
 }
 
 #[test]

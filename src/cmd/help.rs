@@ -19,6 +19,8 @@ Usage:
   racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept
   racerd check [FILE] [SETTINGS]   look through FILE, or the database, and say what is wrong
   racerd salvage FILE NEW          copy what can be read of a damaged database to a new one
+  racerd keygen FILE               make a key for sealed sockets, and print its pin
+  racerd pin [--url] [SETTINGS]    print that pin, and the page's URL with it
   racerd help [SETTING]            this, or one setting with all of its spellings
   racerd --version                 which racerd this is
 

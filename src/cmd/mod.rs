@@ -7,6 +7,8 @@ pub mod check_config;
 mod given;
 pub mod health;
 pub mod help;
+pub mod keygen;
+pub mod pin;
 pub mod print;
 pub mod restore;
 mod room;
@@ -73,6 +75,8 @@ pub enum Command {
     Restore,
     Check,
     Salvage,
+    Keygen,
+    Pin,
     Help,
     Version,
 }
@@ -107,13 +111,15 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         Some("restore") => Command::Restore,
         Some("check") => Command::Check,
         Some("salvage") => Command::Salvage,
+        Some("keygen") => Command::Keygen,
+        Some("pin") => Command::Pin,
         Some("help") => Command::Help,
         Some("version") => Command::Version,
         _ => {
             let word = word.to_string_lossy();
             let text = format!(
-                "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, salvage, \
-                 help and version"
+                "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, \
+                 salvage, keygen, pin, help and version"
             );
             return Err(Failure::Usage(text));
         }

@@ -31,7 +31,7 @@ pub fn example() -> String {
 fn describe(out: &mut String, setting: &Setting) {
     let live = if setting.live { "SIGHUP takes a new value." } else { "A new value needs a restart." };
     let allowed = match setting.kind {
-        Kind::Flag | Kind::Path | Kind::List { .. } => String::new(),
+        Kind::Flag | Kind::Path | Kind::PathOrNone | Kind::List { .. } => String::new(),
         Kind::Choice(words) => format!("One of {}. ", words.join(", ")),
         kind => format!("{}. ", kind.allowed()),
     };

@@ -116,7 +116,7 @@ fn wanted(kind: &Kind) -> &'static str {
         Kind::Duration { .. } => "a string such as \"20s\"",
         Kind::Count { .. } | Kind::Rate { .. } => "a whole number",
         Kind::Flag => "true or false",
-        Kind::Choice(_) | Kind::Path => "a string",
+        Kind::Choice(_) | Kind::Path | Kind::PathOrNone => "a string",
         Kind::List { .. } => "a list of strings",
     }
 }

@@ -1,4 +1,4 @@
-//! The settings: each is declared once, as data, in the file of its group (`listening`, `storage`, `limits`, `time`,
+//! The settings: each is declared once, as data, in the file of its group (`listening`, `sealed`, `storage`, `limits`, `time`,
 //! `logging`). Flags, environment variables, the file's keys, `--help`, the checks and the typed [`Settings`] all come
 //! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
@@ -11,6 +11,7 @@ mod listening;
 mod logging;
 mod parse;
 mod relations;
+mod sealed;
 mod setting;
 mod spelling;
 mod storage;
@@ -28,6 +29,7 @@ pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
 pub use parse::{ConfigError, Parsed, Source, file_name, parse};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
+pub use sealed::Sealed;
 pub use setting::{Kind, Setting, Value};
 pub use storage::Storage;
 pub use text::duration;
@@ -38,6 +40,7 @@ pub use time::Times;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub listening: Listening,
+    pub sealed: Sealed,
     pub storage: Storage,
     pub limits: Limits,
     pub time: Times,
@@ -52,8 +55,9 @@ pub struct Group {
 }
 
 /// The declaration: every group in the order in which it is shown.
-pub static GROUPS: [Group; 5] = [
+pub static GROUPS: [Group; 6] = [
     Group { title: "Listening", settings: listening::SETTINGS },
+    Group { title: "Sealed sockets", settings: sealed::SETTINGS },
     Group { title: "Storage", settings: storage::SETTINGS },
     Group { title: "Limits", settings: limits::SETTINGS },
     Group { title: "Time", settings: time::SETTINGS },

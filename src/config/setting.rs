@@ -46,6 +46,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     Flag,
     Path,
+    /// A path, or none where it is empty.
+    PathOrNone,
     /// A list; several flags, or commas. The function reads one item and gives it in its normal form.
     List {
         item: &'static str,
@@ -119,9 +121,10 @@ impl Kind {
                 None => Err(format!("allowed: {}", words.join(", "))),
             },
             Kind::Flag => text::flag(last).map(Value::Flag),
+            Kind::PathOrNone if last.is_empty() => Ok(Value::Text(String::new())),
             Kind::Path if last.is_empty() => Err("a path is missing".to_string()),
-            Kind::Path if last.contains('\0') => Err("a path has no zero byte in it".to_string()),
-            Kind::Path => Ok(Value::Text(last.to_string())),
+            Kind::Path | Kind::PathOrNone if last.contains('\0') => Err("a path has no zero byte in it".to_string()),
+            Kind::Path | Kind::PathOrNone => Ok(Value::Text(last.to_string())),
             Kind::List { one_at_least, read, .. } => {
                 let items =
                     texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|item| !item.is_empty());
@@ -175,6 +178,7 @@ impl Kind {
             Kind::Choice(words) => words.join(", "),
             Kind::Flag => "true or false".to_string(),
             Kind::Path => "a path".to_string(),
+            Kind::PathOrNone => "a path, or empty for none".to_string(),
             Kind::List { item, .. } => format!("a list of {item}"),
         }
     }
@@ -188,7 +192,7 @@ impl Kind {
             Kind::Rate { .. } => "RATE",
             Kind::Choice(_) => "WORD",
             Kind::Flag => "",
-            Kind::Path => "PATH",
+            Kind::Path | Kind::PathOrNone => "PATH",
             Kind::List { item, .. } => item,
         }
     }
@@ -250,6 +254,16 @@ impl Field for PathBuf {
 
     fn give(&self) -> Value {
         Value::Text(self.display().to_string())
+    }
+}
+
+impl Field for Option<PathBuf> {
+    fn take(value: Value) -> Option<Option<PathBuf>> {
+        PathBuf::take(value).map(|path| Some(path).filter(|path| !path.as_os_str().is_empty()))
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_ref().map_or_else(String::new, |path| path.display().to_string()))
     }
 }
 

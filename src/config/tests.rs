@@ -31,7 +31,7 @@ fn other_value(setting: &Setting) -> String {
         Kind::Duration { max, .. } => format!("{max}ms"),
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Flag => "true".to_string(),
-        Kind::Path => "/tmp/other.db".to_string(),
+        Kind::Path | Kind::PathOrNone => "/tmp/other.db".to_string(),
         Kind::List { item: "IP:PORT", .. } => "[::1]:1".to_string(),
         Kind::List { item: "IP[/BITS]", .. } => "10.0.0.0/8".to_string(),
         Kind::List { item: "ORIGIN", .. } => "https://a:1".to_string(),
@@ -78,8 +78,9 @@ fn each_setting_has_a_place_of_its_own() {
 
 #[test]
 fn defaults_are_the_designs() {
-    let Settings { listening, storage, limits, time, log } = Settings::default();
+    let Settings { listening, sealed, storage, limits, time, log } = Settings::default();
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
+    assert!(sealed.sealed_key.is_none() && !sealed.require_sealed);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
     assert_eq!((storage.data.as_path(), storage.durability), (Path::new("racerd.db"), Durability::Full));
     assert_eq!((storage.parked_max, storage.park_for), (100_000, 7 * 86_400_000));

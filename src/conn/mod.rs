@@ -6,6 +6,8 @@ mod bucket;
 mod http;
 mod peer;
 mod queue;
+mod sealing;
+mod writing;
 
 pub use bucket::{Bucket, Rate, Turns};
 pub use http::Reply;
@@ -16,6 +18,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
 use self::http::{Expired, Http};
+use self::sealing::Sealing;
 use crate::http::event_stream;
 use crate::http::head::HeadLimits;
 use crate::http::headers::Headers;
@@ -103,9 +106,14 @@ pub struct Connection {
     pub counted: Counted,
     /// It came by a listener that only this machine reaches.
     pub loopback: bool,
+    /// Its bytes are encrypted on their way, below this.
+    pub secure: bool,
     kind: Kind,
     state: State,
+    /// What the socket is to take, as it takes it.
     pub queue: WriteQueue,
+    /// What a sealed WebSocket has beside the others.
+    sealing: Option<Box<Sealing>>,
     /// Bytes that were read but may not be looked at yet.
     pub input: Vec<u8>,
     /// When the peer's last byte came.
@@ -141,6 +149,8 @@ pub enum Kind {
 pub enum Form {
     /// Frames of a WebSocket.
     Frames,
+    /// Lines of a sealed WebSocket, which become frames when they are flushed.
+    Lines,
     /// Events of an event stream.
     Events,
 }
@@ -217,9 +227,11 @@ impl Connection {
             peer: Peer::new(peer),
             counted: Counted::Not,
             loopback,
+            secure: false,
             kind: Kind::Http,
             state: State::Http(Box::new(Http::new(now))),
             queue: WriteQueue::default(),
+            sealing: None,
             input: Vec::new(),
             heard: now,
             progress: now,
@@ -262,10 +274,31 @@ impl Connection {
     /// connection closes.
     pub fn attached(&self) -> Option<(u32, Form)> {
         match &self.state {
-            State::Open(open) => Some((open.session, Form::Frames)),
+            State::Open(open) => Some((open.session, if self.is_sealed() { Form::Lines } else { Form::Frames })),
             State::Events(events) => Some((events.session, Form::Events)),
             State::Http(_) | State::Flushing { .. } | State::Draining { .. } => None,
         }
+    }
+
+    /// Does it speak sealed?
+    pub fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+
+    /// Can nobody on the way read what is said here?
+    pub fn is_private(&self) -> bool {
+        self.secure || self.is_sealed()
+    }
+
+    /// Bytes that wait to be written, sealed or not.
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + self.sealing.as_ref().map_or(0, |sealing| sealing.len())
+    }
+
+    /// Does something of what came wait to be looked at?
+    pub fn has_input(&self) -> bool {
+        let has_lines = || self.sealing.as_ref().is_some_and(|sealing| sealing.has_lines());
+        !self.input.is_empty() || matches!(self.state, State::Open(_)) && has_lines()
     }
 
     pub fn session(&self) -> Option<u32> {
@@ -297,9 +330,9 @@ impl Connection {
     /// May nothing more be read for now, since something must happen first: an answer, an acknowledgement, a flush?
     pub fn is_held(&self, limits: &ConnLimits) -> bool {
         match &self.state {
-            State::Http(http) => http.is_waiting() || self.queue.len() > limits.queue_bytes,
+            State::Http(http) => http.is_waiting() || self.waiting() > limits.queue_bytes,
             State::Open(open) => {
-                open.in_flight >= limits.in_flight || open.reading || self.queue.len() > limits.queue_bytes
+                open.in_flight >= limits.in_flight || open.reading || self.waiting() > limits.queue_bytes
             }
             State::Events(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
@@ -349,9 +382,18 @@ impl Connection {
             }
             State::Open(open) => {
                 open.ping = if open.ping == Ping::Queued { Ping::Queued } else { Ping::None };
-                match open.decoder.next(input, &limits.ws) {
-                    Ok((used, None)) => (used, None),
-                    Ok((used, Some(message))) => (used, Some(self.take(message, now))),
+                let next = match &mut self.sealing {
+                    None => open.decoder.next(input, &limits.ws),
+                    // Lines that came before these bytes.
+                    Some(sealing) if sealing.has_lines() => match sealing.next_line(limits.ws.max_message) {
+                        Some(Ok(line)) => return (0, Some(Step::Text(Cow::Owned(line)))),
+                        Some(Err(violation)) => Err(violation),
+                        None => return (0, Some(Step::Again)),
+                    },
+                    Some(_) => open.decoder.next(input, &Sealing::ws_limits(&limits.ws)),
+                };
+                match next.and_then(|(used, message)| Ok((used, message.map(|m| self.take(m, now)).transpose()?))) {
+                    Ok(done) => done,
                     Err(violation) => {
                         let ending = self.close(violation.code, violation.reason, now);
                         // Nothing of the rest is obeyed.
@@ -369,29 +411,37 @@ impl Connection {
         }
     }
 
-    fn take<'a>(&mut self, message: ws::Message<'a>, now: Millis) -> Step<'a> {
-        match message {
-            ws::Message::Text(text) => Step::Text(text),
-            ws::Message::Binary(bytes) => Step::Binary(bytes),
-            ws::Message::Pong => Step::Again,
-            ws::Message::Ping(payload) => {
-                self.push_own(now, |out| ws::pong_frame(out, &payload));
+    fn take<'a>(&mut self, message: ws::Message<'a>, now: Millis) -> Result<Step<'a>, ws::Violation> {
+        Ok(match (message, &mut self.sealing) {
+            (ws::Message::Text(_), Some(_)) => return Err(sealing::TEXT),
+            (ws::Message::Text(text), None) => Step::Text(text),
+            (ws::Message::Binary(bytes), Some(sealing)) => match sealing.is_handshake() {
+                true => Step::Binary(bytes),
+                false => {
+                    sealing.open(&bytes)?;
+                    Step::Again
+                }
+            },
+            (ws::Message::Binary(bytes), None) => Step::Binary(bytes),
+            (ws::Message::Pong, _) => Step::Again,
+            (ws::Message::Ping(payload), _) => {
+                self.push_frame(now, |out| ws::pong_frame(out, &payload));
                 Step::Again
             }
-            ws::Message::Close(code) => {
+            (ws::Message::Close(code), _) => {
                 // The same code goes back, behind what is queued (RFC 6455 §5.5.1).
-                self.push_own(now, |out| ws::close_frame(out, code, ""));
+                self.push_last(now, |out| ws::close_frame(out, code, ""));
                 let ending = Ending::PeerClosed(code);
                 self.state = State::Flushing { ending };
                 Step::Ended(ending)
             }
-        }
+        })
     }
 
     /// So many bytes of the queue were taken by the socket. True if a reader of the log may go on now.
     pub fn wrote(&mut self, taken: usize, now: Millis, limits: &ConnLimits) -> bool {
         self.queue.advance(taken);
-        self.backed_up = !self.queue.is_empty();
+        self.backed_up = self.waiting() > 0;
         if taken > 0 {
             self.progress = now;
         }
@@ -401,7 +451,7 @@ impl Connection {
         {
             open.ping = Ping::Sent(now);
         }
-        let drained = self.wants_drained && self.queue.len() <= limits.queue_bytes / 4;
+        let drained = self.wants_drained && self.waiting() <= limits.queue_bytes / 4;
         self.wants_drained &= !drained;
         drained
     }
@@ -430,7 +480,7 @@ impl Connection {
             }
             State::Flushing { ending } => {
                 let ending = *ending;
-                self.queue.is_empty().then_some((ending, true))
+                (self.waiting() == 0).then_some((ending, true))
             }
             State::Draining { ending, .. } => Some((*ending, true)),
         }
@@ -467,12 +517,12 @@ impl Connection {
                 }
                 Ping::None => {
                     open.ping = Ping::Queued;
-                    self.push_own(now, ws::ping_frame);
+                    self.push_frame(now, ws::ping_frame);
                     Timeout::Nothing
                 }
             },
             State::Events(_) => {
-                self.push_own(now, |out| out.extend_from_slice(event_stream::COMMENT));
+                self.push_frame(now, |out| out.extend_from_slice(event_stream::COMMENT));
                 Timeout::Nothing
             }
             State::Flushing { ending } => Timeout::Drop(*ending),
@@ -545,6 +595,7 @@ impl Connection {
         self.started_writing(now);
         self.queue.push_http(out);
         self.kind = Kind::WebSocket;
+        self.sealing = (upgrade.spoken() == ws::handshake::Spoken::Sealed).then(Box::default);
         self.state = State::Open(Open {
             decoder: ws::Decoder::default(),
             session,
@@ -557,30 +608,15 @@ impl Connection {
         });
     }
 
-    /// Queues frames or events for this connection only.
-    pub fn push_own(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
-        self.started_writing(now);
-        self.queue.push_own(write);
-    }
-
-    /// Queues part of a shared buffer.
-    pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32, now: Millis) {
-        self.started_writing(now);
-        self.queue.push_shared(bytes, start, end);
-    }
-
-    fn started_writing(&mut self, now: Millis) {
-        if self.queue.is_empty() {
-            self.progress = now;
-        }
-    }
-
     /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
     /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it. An event stream has
     /// no such last word: it ends behind what is queued.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         if self.backed_up && matches!(self.state, State::Open(_)) {
             self.queue.drop_unbegun();
+            if let Some(sealing) = &mut self.sealing {
+                sealing.drop_plain();
+            }
         }
         self.close_politely(code, reason, now)
     }
@@ -589,7 +625,7 @@ impl Connection {
     pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         let ending = Ending::Closed(code, reason);
         if let State::Open(_) = self.state {
-            self.push_own(now, |out| ws::close_frame(out, Some(code), reason));
+            self.push_last(now, |out| ws::close_frame(out, Some(code), reason));
         }
         if self.session().is_some() {
             self.state = State::Flushing { ending };
@@ -608,7 +644,7 @@ impl Connection {
     /// where the peer has ended, too, the connection is over: `Some(true)`.
     pub fn flushed(&mut self, now: Millis, limits: &ConnLimits) -> Option<bool> {
         let State::Flushing { ending } = &self.state else { return None };
-        if !self.queue.is_empty() {
+        if self.waiting() > 0 {
             return None;
         }
         let until = now.after(DRAIN_TIME);
@@ -642,6 +678,6 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 216, "{}", size_of::<Connection>());
     }
 }

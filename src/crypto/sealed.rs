@@ -6,12 +6,14 @@
 //! directions change their key by Noise's REKEY() (§4.2, §11.3 of the Noise specification, revision 34) after every
 //! [`REKEY_AFTER`] messages.
 
+mod primitives;
+
 use core::fmt;
 
+use primitives::{KEY_BYTES, Primitives};
+
 use data_encoding::BASE64URL_NOPAD;
-use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
-use snow::resolvers::{CryptoResolver, RingResolver};
-use snow::types::{Cipher, Dh, Hash, Random};
+use snow::params::NoiseParams;
 use snow::{Builder, HandshakeState, TransportState};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
@@ -243,8 +245,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Bytes on the heap for both directions: the state, and two of ring's keys.
-    pub const BYTES: usize = size_of::<TransportState>() + 2 * 544;
+    /// Bytes on the heap for both directions: the state, and two keys.
+    pub const BYTES: usize = size_of::<TransportState>() + 2 * KEY_BYTES;
 }
 
 impl fmt::Debug for Transport {
@@ -267,104 +269,7 @@ fn initiator(prologue: &[u8], pin: &Pin, random: [u8; 32]) -> Result<HandshakeSt
 fn builder<'a>(random: [u8; 32]) -> Builder<'a> {
     // proof: it is one of the names that snow knows, and each handshake in the tests parses it.
     let params: NoiseParams = PATTERN.parse().expect("a pattern of the Noise specification");
-    Builder::with_resolver(params, Box::new(Primitives { random: Zeroizing::new(random) }))
-}
-
-/// What snow builds on: ring's ChaCha20-Poly1305 and SHA-256, x25519-dalek's X25519, and the randomness of one handshake.
-struct Primitives {
-    random: Zeroizing<[u8; 32]>,
-}
-
-impl CryptoResolver for Primitives {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Once(Some(self.random.clone()))))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        (*choice == DHChoice::Curve25519).then(|| Box::new(X25519::default()) as Box<dyn Dh>)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        RingResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        RingResolver.resolve_cipher(choice)
-    }
-}
-
-/// 32 random bytes, given out once: a side of a handshake makes one ephemeral key.
-struct Once(Option<Zeroizing<[u8; 32]>>);
-
-impl Random for Once {
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
-        let random = self.0.take().filter(|random| random.len() == dest.len()).ok_or(snow::Error::Rng)?;
-        dest.copy_from_slice(random.as_slice());
-        Ok(())
-    }
-}
-
-/// A key pair of Curve25519 (RFC 7748).
-struct X25519 {
-    secret: StaticSecret,
-    public: PublicKey,
-}
-
-impl Default for X25519 {
-    fn default() -> X25519 {
-        X25519 { secret: StaticSecret::from([0; 32]), public: PublicKey::from([0; 32]) }
-    }
-}
-
-impl Dh for X25519 {
-    fn name(&self) -> &'static str {
-        "25519"
-    }
-
-    fn pub_len(&self) -> usize {
-        32
-    }
-
-    fn priv_len(&self) -> usize {
-        32
-    }
-
-    fn set(&mut self, privkey: &[u8]) {
-        let mut bytes = [0; 32];
-        // snow passes `priv_len` bytes; less would be a key of zeros at its end, never a panic.
-        for (to, from) in bytes.iter_mut().zip(privkey) {
-            *to = *from;
-        }
-        self.secret = StaticSecret::from(bytes);
-        self.public = PublicKey::from(&self.secret);
-        bytes.zeroize();
-    }
-
-    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        rng.try_fill_bytes(bytes.as_mut_slice())?;
-        self.set(bytes.as_slice());
-        Ok(())
-    }
-
-    fn pubkey(&self) -> &[u8] {
-        self.public.as_bytes()
-    }
-
-    fn privkey(&self) -> &[u8] {
-        self.secret.as_bytes()
-    }
-
-    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        // snow passes a buffer for the longest keys that it knows.
-        let theirs: &[u8; 32] = pubkey.first_chunk().ok_or(snow::Error::Dh)?;
-        let shared = self.secret.diffie_hellman(&PublicKey::from(*theirs));
-        // A point of low order: the result would be the same for every key (RFC 7748 §6.1).
-        if !shared.was_contributory() {
-            return Err(snow::Error::Dh);
-        }
-        out.first_chunk_mut().ok_or(snow::Error::Dh).map(|out: &mut [u8; 32]| *out = shared.to_bytes())
-    }
+    Builder::with_resolver(params, Box::new(Primitives::new(random)))
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ const NONCE: usize = 24;
 const FIXED: usize = 16 + 8 + 4 + 8;
 /// Longest text that is looked at: a name has 32 characters of at most 4 bytes.
 const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + 16).div_ceil(3) * 4;
-/// Binds a token to its use and form.
-const CONTEXT: &[u8] = b"racerd session token 1";
+/// Binds a token to its use and form, and says of which kind its session is.
+const OPEN: &[u8] = b"racerd session token 1";
+const PRIVATE: &[u8] = b"racerd session token 1 private";
 
 /// Makes and reads tokens.
 pub struct TokenSealer {
@@ -52,7 +53,7 @@ impl TokenSealer {
         plain.extend_from_slice(&identity.generation.to_be_bytes());
         plain.extend_from_slice(&issued.to_be_bytes());
         plain.extend_from_slice(identity.name.as_str().as_bytes());
-        let payload = Payload { msg: &plain, aad: CONTEXT };
+        let payload = Payload { msg: &plain, aad: context(identity.private) };
         // proof: the cipher refuses only what is longer than 256 GiB.
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("short enough");
         let mut bytes = nonce.to_vec();
@@ -67,7 +68,11 @@ impl TokenSealer {
         }
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE>()?;
-        let plain = self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: CONTEXT }).ok()?;
+        let decrypt = |private| {
+            let payload = Payload { msg: sealed, aad: context(private) };
+            self.cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(|plain| (plain, private))
+        };
+        let (plain, private) = decrypt(false).or_else(|| decrypt(true))?;
         let (session, rest) = plain.split_first_chunk::<16>()?;
         let (member, rest) = rest.split_first_chunk::<8>()?;
         let (generation, rest) = rest.split_first_chunk::<4>()?;
@@ -77,9 +82,14 @@ impl TokenSealer {
             member: MemberId::from_random(u64::from_be_bytes(*member)),
             generation: u32::from_be_bytes(*generation),
             name: Name::parse(std::str::from_utf8(name).ok()?)?,
+            private,
         };
         Some(Token { identity, issued: u64::from_be_bytes(*issued) })
     }
+}
+
+fn context(private: bool) -> &'static [u8] {
+    if private { PRIVATE } else { OPEN }
 }
 
 #[cfg(test)]
@@ -92,6 +102,7 @@ mod tests {
             member: MemberId::from_random(0x7c2e),
             name: Name::parse(name).unwrap(),
             generation: 3,
+            private: name.len() == 3,
         };
         Token { identity, issued: 86_400 }
     }

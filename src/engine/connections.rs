@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::{Admission, Fact, Now, Output};
 use crate::conn::{ConnLimits, Connection, Counted, Ending, Form, Kind, Shared};
+use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::http::forwarded;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -27,6 +28,8 @@ pub struct Connections {
     /// One entry at most for each connection: the deadline that it has in `armed`.
     deadlines: BTreeSet<(Millis, ConnId)>,
     dirty: Vec<ConnId>,
+    /// Where what is to be sealed is put together.
+    scratch: Vec<u8>,
     /// Those whose hold may be over.
     released: Vec<ConnId>,
     /// Those that were refused reading because of all that waits for the store.
@@ -52,6 +55,7 @@ impl Connections {
             count: 0,
             deadlines: BTreeSet::new(),
             dirty: Vec::new(),
+            scratch: Vec::new(),
             released: Vec::new(),
             congested: Vec::new(),
             is_congested: false,
@@ -221,6 +225,15 @@ impl Connections {
         self.count_as_clients(id);
     }
 
+    /// Answers the handshake of a sealed socket; see [`Connection::begin_sealed`].
+    pub fn begin_sealed(&mut self, id: ConnId, answer: &[u8; HANDSHAKE_BYTES], transport: Transport) {
+        let now = self.now.mono;
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_sealed(answer, transport, now);
+            self.touch(id);
+        }
+    }
+
     /// A connection through a proxy is its client's from now on.
     fn count_as_clients(&mut self, id: ConnId) {
         let now = self.now.mono;
@@ -289,7 +302,7 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else { return };
         let Some((_, form)) = connection.attached() else { return };
         connection.push_own(now, |out| write(form, out));
-        if connection.queue.len() > most {
+        if connection.waiting() > most {
             self.doom(id, crate::ws::code::TOO_SLOW, "replies are not taken");
         }
         self.touch(id);
@@ -304,7 +317,8 @@ impl Connections {
         let Some((_, form)) = connection.attached() else { return true };
         let (bytes, start, end) = part(form);
         // An empty queue takes any one batch: it is shared, and bounded where it is made.
-        if !connection.queue.is_empty() && connection.queue.len() + (end - start) as usize > most {
+        let waiting = connection.waiting();
+        if waiting > 0 && waiting + (end - start) as usize > most {
             return false;
         }
         connection.push_shared(bytes, start, end, now);
@@ -318,7 +332,7 @@ impl Connections {
     pub fn has_room(&mut self, id: ConnId) -> bool {
         let low = self.limits.queue_bytes / 4;
         let Some(connection) = self.get_mut(id) else { return false };
-        let room = connection.queue.len() <= low;
+        let room = connection.waiting() <= low;
         connection.wants_drained = !room;
         room
     }
@@ -336,8 +350,7 @@ impl Connections {
     /// write, they are to be shut.
     pub(super) fn touch(&mut self, id: ConnId) {
         let Some(connection) = self.get_mut(id) else { return };
-        if (!connection.queue.is_empty() || connection.is_flushing()) && !std::mem::replace(&mut connection.dirty, true)
-        {
+        if (connection.waiting() > 0 || connection.is_flushing()) && !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(id);
         }
     }
@@ -348,18 +361,22 @@ impl Connections {
 
     pub(super) fn take_dirty(&mut self, list: &mut Vec<ConnId>) {
         std::mem::swap(&mut self.dirty, list);
+        let now = self.now.mono;
+        let mut scratch = std::mem::take(&mut self.scratch);
         for id in list.iter() {
             if let Some(connection) = self.get_mut(*id) {
                 connection.dirty = false;
+                connection.seal(now, &mut scratch);
             }
         }
+        self.scratch = scratch;
     }
 
     // Holding and going on.
 
     pub(super) fn may_read(&mut self, id: ConnId) -> bool {
         let Some(connection) = self.get(id) else { return true };
-        let waits = !connection.input.is_empty();
+        let waits = connection.has_input();
         self.may_go_on(id) && !waits
     }
 

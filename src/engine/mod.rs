@@ -327,6 +327,9 @@ impl<A: App> Engine<A> {
         if let (true, Some(session)) = (drained, session) {
             self.app.drained(&mut self.net, session);
         }
+        if self.net.get(conn).is_some_and(Connection::wants_sealing) {
+            self.net.touch(conn);
+        }
         self.net.release(conn);
         self.net.arm(conn);
     }
@@ -353,8 +356,9 @@ impl<A: App> Engine<A> {
         }
         let Some(connection) = self.net.get_mut(conn) else { return };
         connection.stalled = false;
+        let has_input = connection.has_input();
         let mut input = std::mem::take(&mut connection.input);
-        if !input.is_empty() {
+        if has_input {
             self.run(conn, &mut input);
         }
         if self.net.get(conn).is_some_and(|c| !c.stalled) {

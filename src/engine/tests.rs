@@ -2,6 +2,7 @@
 //! in any order.
 
 mod events;
+mod sealed;
 mod shares;
 
 use proptest::prelude::*;

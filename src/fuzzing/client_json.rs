@@ -109,7 +109,8 @@ fn write(request: &Request, key: Option<&str>, spelling: Spelling) -> String {
     }
     let mut room = None;
     let kind = match &request.command {
-        Command::Join { room: named, start, presence } => {
+        Command::Join { room: named, start, presence, name } => {
+            fields.extend(name.as_ref().map(|name| ("name", text(name.as_str()))));
             room = named.as_ref();
             match start {
                 Start::Now => {}

@@ -181,6 +181,8 @@ pub struct Peer {
     /// What it sent and the engine has not looked at.
     pub unread: Vec<u8>,
     pub ended: bool,
+    /// What it receives is sealed: the listener can make nothing of it.
+    pub is_sealed: bool,
     /// The engine refused to read; nothing is, until it says so, as the loop does.
     refused: bool,
     next_id: u64,
@@ -224,6 +226,7 @@ impl World {
             takes: usize::MAX,
             unread: Vec::new(),
             ended: false,
+            is_sealed: false,
             refused: false,
             next_id: 0,
         };
@@ -384,7 +387,7 @@ impl World {
             self.activity += taken;
             self.engine.handle(Input::Wrote { conn, taken });
         }
-        for peer in self.peers.values_mut() {
+        for peer in self.peers.values_mut().filter(|peer| !peer.is_sealed) {
             peer.listener.listen(&peer.got, &self.store);
         }
         while let Some(output) = self.engine.poll_output() {

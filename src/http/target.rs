@@ -56,6 +56,11 @@ impl Target {
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
+    /// Has it no parameters?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value of a parameter that may be given once at most; twice is a 400 that names it. Without `=` the value is
     /// empty. Names are case-sensitive.
     pub fn one(&self, name: &'static str) -> Result<Option<&str>, Problem> {

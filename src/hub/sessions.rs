@@ -25,6 +25,8 @@ pub struct Session {
     pub generation: u32,
     /// When its last token was made, in the server's running seconds; for who makes them.
     pub token_issued: u64,
+    /// It began where nobody on the way could read.
+    pub private: bool,
     /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
     pub follows: bool,
     pub(super) rooms: Vec<Membership>,
@@ -83,6 +85,8 @@ pub struct Identity {
     pub member: MemberId,
     pub name: Name,
     pub generation: u32,
+    /// It began where nobody on the way could read, and goes on only so.
+    pub private: bool,
 }
 
 /// Where a client says it was in a room.
@@ -153,7 +157,7 @@ impl Hub {
 
     /// A client came: its session begins, in no room.
     pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionKey {
-        let Identity { session: id, member, name, generation } = identity;
+        let Identity { session: id, member, name, generation, private } = identity;
         let session = Session {
             id,
             member,
@@ -161,6 +165,7 @@ impl Hub {
             client,
             generation,
             token_issued: 0,
+            private,
             follows: false,
             rooms: Vec::new(),
             absence: None,
@@ -168,6 +173,17 @@ impl Hub {
         let key = self.sessions.insert(session) as SessionKey;
         self.by_id.insert(id, key);
         key
+    }
+
+    /// A client says its name after its session began. False if the session is in a room: there it has one.
+    pub fn handle_name(&mut self, key: SessionKey, name: Name) -> bool {
+        match self.sessions.get_mut(key as usize) {
+            Some(session) if session.is_idle() => {
+                session.name = name;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A client came that only listens, and keeps its own cursor: its session begins, in no room.

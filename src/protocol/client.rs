@@ -12,7 +12,7 @@ use super::encrypted::{self, Encrypted, OtherKey};
 use super::errors::{ErrorCode, Refusal};
 use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
-use crate::types::{Body, Digest, RoomId, Seq};
+use crate::types::{Body, Digest, Name, RoomId, Seq};
 
 /// Numbers of the protocol end here (RFC 7493 §2.2): a JavaScript client could not repeat a larger one.
 pub const MAX_NUMBER: u64 = 1 << 53;
@@ -41,10 +41,12 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// `name`: who the client wants to be; taken on a sealed socket that has joined nothing.
     Join {
         room: Option<RoomId>,
         start: Start,
         presence: Presence,
+        name: Option<Name>,
     },
     Leave {
         room: Option<RoomId>,
@@ -91,6 +93,7 @@ struct Fields<'a> {
     epoch: Option<&'a RawValue>,
     presence: Option<&'a RawValue>,
     session: Option<&'a RawValue>,
+    name: Option<&'a RawValue>,
     cursors: Option<&'a RawValue>,
     doubled: Option<&'static str>,
 }
@@ -127,6 +130,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "epoch" => ("epoch", &mut fields.epoch),
                 "presence" => ("presence", &mut fields.presence),
                 "session" => ("session", &mut fields.session),
+                "name" => ("name", &mut fields.name),
                 "cursors" => ("cursors", &mut fields.cursors),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -216,7 +220,12 @@ impl Fields<'_> {
             Some(raw) => number(id, field, raw).map(|n| Some(n.min(u64::from(bounds.page_messages)) as u32)),
         };
         Ok(match kind {
-            "join" => Command::Join { room: room()?, start: self.start(id, bounds)?, presence: self.presence(id)? },
+            "join" => Command::Join {
+                room: room()?,
+                start: self.start(id, bounds)?,
+                presence: self.presence(id)?,
+                name: self.name(id)?,
+            },
             "leave" => Command::Leave { room: room()? },
             "send" => {
                 let (key, body) = (self.key(id)?, body()?);
@@ -278,6 +287,11 @@ impl Fields<'_> {
             "off" => Ok(Presence::Off),
             _ => Err(Refusal::field(id, "presence", "'presence' is full, count or off")),
         }
+    }
+
+    fn name(&self, id: Option<u64>) -> Result<Option<Name>, Refusal> {
+        let Some(raw) = self.name else { return Ok(None) };
+        Name::parse(&string(id, "name", raw)?).map(Some).ok_or_else(|| Refusal::field(id, "name", Name::RULE))
     }
 
     fn session(&self, id: Option<u64>) -> Result<String, Refusal> {
@@ -355,12 +369,13 @@ mod tests {
             Command::Join {
                 room: room.clone(),
                 start: Start::After { seq: Seq(41), epoch: Some("k3f9".into()) },
-                presence: Presence::Count
+                presence: Presence::Count,
+                name: None
             }
         );
         assert_eq!(
             ok(r#"{"type":"join","last":5000}"#).command,
-            Command::Join { room: None, start: Start::Last(200), presence: Presence::Full }
+            Command::Join { room: None, start: Start::Last(200), presence: Presence::Full, name: None }
         );
         let send = ok(r#" {"id":3,"body": null ,"type":"send","key":"c1-17","more":[1,{}]} "#);
         assert_eq!(send.id, Some(3));

@@ -8,6 +8,7 @@ mod facts;
 pub mod log;
 pub mod memory;
 mod reload;
+pub mod sealed_key;
 mod setup;
 mod signals;
 mod sockets;

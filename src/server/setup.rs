@@ -11,10 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::accept::Listeners;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
+use super::sealed_key;
 use super::supervisor::Supervisor;
 use super::{Loop, ServeError, WAKER};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
+use crate::crypto::sealed::SealedKey;
 use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, Connections, Engine};
 use crate::http::head::HeadLimits;
@@ -37,6 +39,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
+    let sealed_key = sealed_key(&settings).map_err(|e| start(&e))?;
     let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
     let waker = Arc::new(waker);
@@ -70,6 +73,13 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
     let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
     chat.note = store.note().map(str::to_owned);
+    chat.sealed_only = settings.sealed.require_sealed;
+    if let Some(key) = sealed_key {
+        chat.seal(key, || {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random).is_ok().then_some(random)
+        });
+    }
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
@@ -116,12 +126,22 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
     }
 }
 
-/// Whether a server can use these settings, as far as that shows without opening anything.
+/// Whether a server can use these settings, as far as that shows without opening a socket or a database.
 ///
 /// # Errors
 /// The line with which the server would refuse to start.
 pub fn check(settings: &Settings) -> Result<(), String> {
-    chat::limits::access(settings).map(drop)
+    chat::limits::access(settings)?;
+    sealed_key(settings).map(drop)
+}
+
+/// The key of sealed sockets, if there are to be any.
+fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, String> {
+    let sealed = &settings.sealed;
+    if sealed.require_sealed && sealed.sealed_key.is_none() {
+        return Err("require_sealed needs a key: give --sealed-key FILE; racerd keygen FILE makes one".to_string());
+    }
+    sealed.sealed_key.as_deref().map(sealed_key::read).transpose()
 }
 
 /// The limit of open files that a server will have; `None` where there is none.

@@ -67,6 +67,14 @@ pub fn data_frame(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
     end(out, mark, OpCode::Data(if text { Data::Text } else { Data::Binary }));
 }
 
+/// Appends the header of a binary frame whose payload of so many bytes follows.
+pub fn binary_header(out: &mut Vec<u8>, length: usize) {
+    let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+    // Writing to memory that grows cannot fail.
+    let written = header.format(length as u64, out);
+    debug_assert!(written.is_ok());
+}
+
 /// Where the server frame that begins at the front of `frames` ends, in bytes; the rest's length if it is cut short.
 /// For finding the boundary of a frame that is half written.
 pub fn frame_end(frames: &[u8]) -> usize {

@@ -8,8 +8,17 @@ use crate::http::problem::Problem;
 use crate::http::request::{Method, Request, Version};
 use crate::http::status::Status;
 
-/// The one subprotocol that is spoken.
+/// JSON in text frames: what is spoken, too, where no subprotocol is offered.
 pub const SUBPROTOCOL: &str = "racerd.v1";
+/// The same JSON, sealed, in binary frames; spoken where the server has a key.
+pub const SEALED: &str = "racerd.v1.sealed";
+
+/// What is spoken over a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    Open,
+    Sealed,
+}
 
 /// The GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -18,7 +27,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
-    subprotocol: bool,
+    /// The subprotocol that was offered and is spoken.
+    subprotocol: Option<Spoken>,
 }
 
 /// Whether a request asks to become a WebSocket, rightly or wrongly. HTTP/1.0 cannot ask (RFC 9110 §7.8).
@@ -28,12 +38,12 @@ pub fn wants_upgrade(request: &Request) -> bool {
         && request.headers.has_token("Upgrade", "websocket")
 }
 
-/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade.
+/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade. `seals`: are sealed sockets spoken here?
 ///
 /// # Errors
 /// 405, 426 or 400; all of them close the connection, since a proxy that saw the wish to upgrade may pass what follows
 /// on unseen.
-pub fn check(request: &Request) -> Result<Upgrade, Problem> {
+pub fn check(request: &Request, seals: bool) -> Result<Upgrade, Problem> {
     let wanted = wants_upgrade(request);
     let method_fits = match request.method {
         Method::Get => true,
@@ -62,19 +72,28 @@ pub fn check(request: &Request) -> Result<Upgrade, Problem> {
     if request.body != BodyLength::None {
         return Err(bad("a request for a WebSocket has no body"));
     }
-    Ok(Upgrade { accept: accept(key), subprotocol: subprotocol(request)? })
+    Ok(Upgrade { accept: accept(key), subprotocol: subprotocol(request, seals)? })
 }
 
 impl Upgrade {
+    /// What the two will speak.
+    pub fn spoken(&self) -> Spoken {
+        self.subprotocol.unwrap_or(Spoken::Open)
+    }
+
     /// Appends the answer 101 (RFC 6455 §4.2.2). What follows it on the connection are frames.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
         );
         out.extend_from_slice(self.accept.as_bytes());
-        if self.subprotocol {
+        if let Some(spoken) = self.subprotocol {
+            let name = match spoken {
+                Spoken::Open => SUBPROTOCOL,
+                Spoken::Sealed => SEALED,
+            };
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
-            out.extend_from_slice(SUBPROTOCOL.as_bytes());
+            out.extend_from_slice(name.as_bytes());
         }
         out.extend_from_slice(b"\r\n\r\n");
     }
@@ -100,16 +119,23 @@ pub fn accept(key: &str) -> String {
     BASE64.encode(&hash.digest().bytes())
 }
 
-/// Whether our subprotocol was offered; where none was, ours is spoken all the same and none is named.
-fn subprotocol(request: &Request) -> Result<bool, Problem> {
-    let mut offers = request.headers.tokens("Sec-WebSocket-Protocol").peekable();
-    let any = offers.peek().is_some();
+/// The first of the offered subprotocols that is spoken here; where none is offered, ours is spoken all the same and none
+/// is named.
+fn subprotocol(request: &Request, seals: bool) -> Result<Option<Spoken>, Problem> {
+    let offers = || request.headers.tokens("Sec-WebSocket-Protocol");
     // Case-sensitive, unlike the other lists (RFC 6455 §4.1, as the IANA registry's names are).
-    let ours = offers.any(|offer| offer == SUBPROTOCOL);
-    if any && !ours {
+    let spoken = offers().find_map(|offer| match offer {
+        SUBPROTOCOL => Some(Spoken::Open),
+        SEALED if seals => Some(Spoken::Sealed),
+        _ => None,
+    });
+    if spoken.is_none() && offers().any(|offer| offer == SEALED) {
+        return Err(bad("sealed sockets are not spoken here: the server has no key for them (--sealed-key)"));
+    }
+    if spoken.is_none() && offers().next().is_some() {
         return Err(bad("none of the offered subprotocols is spoken here: offer racerd.v1, or none at all"));
     }
-    Ok(ours)
+    Ok(spoken)
 }
 
 fn bad(detail: &'static str) -> Problem {

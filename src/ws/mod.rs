@@ -6,7 +6,7 @@ mod encoder;
 pub mod handshake;
 
 pub use decoder::{Decoder, Limits, Message, Violation};
-pub use encoder::{begin_text, close_frame, data_frame, end_text, frame_end, ping_frame, pong_frame};
+pub use encoder::{begin_text, binary_header, close_frame, data_frame, end_text, frame_end, ping_frame, pong_frame};
 
 /// Close codes of RFC 6455 §7.4.1 and racerd's own (DESIGN: "Close codes").
 pub mod code {

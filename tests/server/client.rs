@@ -2,7 +2,7 @@
 //! are not who they should be.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -167,6 +167,45 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
 }
 
 #[test]
+fn sealed_talk_over_a_server_that_is_killed() {
+    let folder = Folder::new();
+    let file = folder.path().join("sealed.key").to_str().unwrap().to_string();
+    assert_eq!(run(&["keygen", &file]).0, 0);
+    let pin = SealedKey::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().pin();
+    let mut server = Server::start(&["--sealed-key", &file, "--require-sealed"]);
+    let address = server.address;
+    let link = move |room: &str| format!("{}#pin={pin}&k={}", url(address, room), key(1));
+    assert_eq!(run(&["send", &link("e2e.garden"), "hello", "--name", "Zoë"]), (0, String::new(), String::new()));
+    let tail = racerd(&["tail", &link("e2e.garden"), "--follow"]).stdin(Stdio::null()).spawn().unwrap();
+    let mut tail = Running(tail);
+    let mut heard = BufReader::new(tail.0.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        heard.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(next(), "Zoë: hello\n");
+    server.kill();
+    server.restart();
+    assert_eq!(run_with(&["send", &link("e2e.garden"), "-", "--name", "bob"], b"one\ntwo\n").0, 0);
+    assert_eq!((next(), next()), ("bob: one\n".to_string(), "bob: two\n".to_string()));
+    let (code, _, err) = run(&["send", &url(address, "lobby"), "secret", "--pin", &key(9), "--timeout", "5s"]);
+    assert_eq!(code, 4, "{err}");
+    let (code, _, err) = run(&["send", &url(address, "lobby"), "in the clear", "--timeout", "5s"]);
+    assert_eq!(code, 1, "{err}");
+}
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
 fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
     const LINES: usize = 8000;
     let mut server = Server::start(&["--request-rate", "0"]);
@@ -175,7 +214,8 @@ fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("lines"), (0..LINES).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
     let mut tail = racerd(&["tail", &busy, "--follow", "--last", "0"]);
-    let mut tail = tail.stdout(File::create(path("heard")).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    let tail = tail.stdout(File::create(path("heard")).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    let _tail = Running(tail);
     eventually("who listens", || server.members("busy") == 1);
     let mut send = racerd(&["send", &busy, "-", "--name", "bob", "--timeout", "1m"]);
     let mut send = send.stdin(File::open(path("lines")).unwrap()).spawn().unwrap();
@@ -197,8 +237,6 @@ fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
     within(6 * SOON, "the last line", || heard().ends_with(&format!("line {}\n", LINES - 1)));
     let lines: String = wanted.iter().map(|line| format!("bob: {line}\n")).collect();
     assert!(heard() == lines, "heard {} lines of {LINES}", heard().lines().count());
-    tail.kill().unwrap();
-    tail.wait().unwrap();
 }
 
 #[test]

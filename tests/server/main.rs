@@ -25,6 +25,7 @@ mod page;
 mod proxies;
 mod restart;
 mod rooms;
+mod sealed;
 mod settings;
 mod slow;
 mod stopping;

@@ -235,6 +235,34 @@ fn the_longest_message_fits_and_no_longer_one() {
     assert_eq!(open(&mut server, &next).unwrap(), b"", "what was too long has used no number");
 }
 
+/// Handshake and changes of keys as another implementation has them: PyPI noiseprotocol 0.3.1, with the keys of [`pair`].
+#[test]
+fn another_implementation_says_the_same() {
+    let (client, first) = Initiator::begin(&key().pin(), [1; 32]).unwrap();
+    let (answer, mut server) = Responder::new(key()).answer(&first, [2; 32]).unwrap();
+    assert_eq!(
+        HEXLOWER.encode(&first),
+        "a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a2091e0896ee55e6bad0c85b6573e462f39d"
+    );
+    assert_eq!(
+        HEXLOWER.encode(&answer),
+        "ce8d3ad1ccb633ec7b70c17814a5c76ecd029685050d344745ba05870e587d59bcc4062cb2483e5b084cb3b7f7ccc108"
+    );
+    let mut client = client.finish(&answer).unwrap();
+    for number in 0..=2 * REKEY_AFTER {
+        let sealed = seal(&mut client, b"x");
+        let expected = match number {
+            0 => "fca3a4d6e959a5649569000d2dc48dbe93",
+            65_535 => "92b262f93e650d59261c022e9934c2c574",
+            65_536 => "45e17736cd25b7de0999e5d0fc3bb36272",
+            131_072 => "b4526e117c993cc32ba0473f3b614dce59",
+            _ => continue,
+        };
+        assert_eq!(HEXLOWER.encode(&sealed), expected, "message {number}");
+    }
+    assert_eq!(HEXLOWER.encode(&seal(&mut server, b"back")), "cd3695adca054ef43105d17cc0b7ae1240cbce7f");
+}
+
 /// Each direction for itself, also where a false message comes just at the change.
 #[test]
 fn keys_change_by_count() {
@@ -273,7 +301,7 @@ fn numbers_end() {
 
 #[test]
 fn it_is_small() {
-    assert!(Transport::BYTES <= 1400, "{}", Transport::BYTES);
+    const { assert!(Transport::BYTES <= 1400) };
     assert_eq!(size_of::<Transport>(), size_of::<usize>());
 }
 

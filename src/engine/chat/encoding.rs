@@ -1,4 +1,4 @@
-//! What a room says, as bytes: frames for sockets, events for event streams, both with the same JSON. Each form is
+//! What a room says, as bytes: frames for sockets, lines for sealed ones, events for event streams, all with the same JSON. Each form is
 //! encoded when the first who takes it is served, once for all of them, and not at all where nobody does.
 
 use core::cell::OnceCell;
@@ -17,6 +17,7 @@ pub struct Encoding<'a> {
     room: &'a RoomId,
     broadcast: Broadcast<'a>,
     frames: OnceCell<Encoded>,
+    lines: OnceCell<Encoded>,
     events: OnceCell<Encoded>,
 }
 
@@ -34,8 +35,20 @@ pub fn object(form: Form, event: Event<'_>, out: &mut Vec<u8>, write: impl FnOnc
             write(out);
             end_text(out, mark);
         }
+        Form::Lines => line(out, write),
         Form::Events => event.write(out, write),
     }
+}
+
+/// Appends one object as a line. A line break in it becomes a blank: between the tokens of JSON, the only place where JSON
+/// has any (RFC 8259 §2, §7), that changes nothing.
+fn line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    write(out);
+    for byte in out.iter_mut().skip(start).filter(|byte| **byte == b'\n') {
+        *byte = b' ';
+    }
+    out.push(b'\n');
 }
 
 /// Appends a message in this form.
@@ -49,13 +62,14 @@ const ENVELOPE: usize = 160;
 
 impl<'a> Encoding<'a> {
     pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> Encoding<'a> {
-        Encoding { room, broadcast, frames: OnceCell::new(), events: OnceCell::new() }
+        Encoding { room, broadcast, frames: OnceCell::new(), lines: OnceCell::new(), events: OnceCell::new() }
     }
 
     /// These items in this form: which part of which bytes.
     pub fn part(&self, form: Form, epoch: &Epoch, items: Range<usize>) -> (&Shared, u32, u32) {
         let cell = match form {
             Form::Frames => &self.frames,
+            Form::Lines => &self.lines,
             Form::Events => &self.events,
         };
         let encoded = cell.get_or_init(|| self.encode(form, epoch));
@@ -111,7 +125,7 @@ mod tests {
         let room = RoomId::parse("r").unwrap();
         let author = Author { member: None, name: Name::parse("a").unwrap() };
         let live = |seq| {
-            let (room, author, body) = (room.clone(), author.clone(), Body::checked("1".into()));
+            let (room, author, body) = (room.clone(), author.clone(), Body::checked("{\n\"a\":\n1\n}".into()));
             Live::Message(Message { room, seq: Seq(seq), at: WallMillis(5), author, body })
         };
         let list = [live(7), live(8)];
@@ -127,5 +141,9 @@ mod tests {
         assert!(encoding.frames.get().is_none(), "no socket is there");
         let (frames, _, end) = encoding.part(Form::Frames, &epoch, 0..2);
         assert_eq!((frames[0], end as usize), (0x81, frames.len()));
+        let (lines, start, end) = encoding.part(Form::Lines, &epoch, 1..2);
+        let text = String::from_utf8(lines[start as usize..end as usize].to_vec()).unwrap();
+        assert!(text.starts_with("{\"type\":\"message\",") && text.ends_with("\"body\":{ \"a\": 1 }}\n"), "{text}");
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
     }
 }

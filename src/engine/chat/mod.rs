@@ -5,11 +5,13 @@ mod encoding;
 pub mod limits;
 mod outbox;
 mod requests;
+mod sealed;
 mod sessions;
 mod streams;
 
 use encoding::{named, object};
 use outbox::Outbox;
+use sealed::Sealed;
 use sessions::Resuming;
 
 use std::collections::HashMap;
@@ -81,6 +83,10 @@ pub struct Chat {
     /// Why the store takes nothing, if it does not.
     unavailable: Option<String>,
     is_stopping: bool,
+    /// What sealed sockets need; none, and there are none.
+    sealed: Option<Sealed>,
+    /// Nothing of what is said may go out in the clear.
+    pub sealed_only: bool,
     /// What whoever asks whether the server is ready is told beside that it is.
     pub note: Option<String>,
 }
@@ -102,6 +108,8 @@ impl Chat {
             undecided_bytes: 0,
             unavailable: None,
             is_stopping: false,
+            sealed: None,
+            sealed_only: false,
             note: None,
         }
     }
@@ -153,7 +161,10 @@ impl App for Chat {
         self.socket_request(net, conn, text);
     }
 
-    fn binary(&mut self, net: &mut Connections, conn: ConnId, _payload: &[u8]) {
+    fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
+        if net.get(conn).is_some_and(Connection::is_sealed) {
+            return self.sealed_handshake(net, conn, payload);
+        }
         // The codec refuses these at their header; should one come all the same, the answer is the same.
         net.doom(conn, code::UNSUPPORTED, "binary message where text is spoken");
     }

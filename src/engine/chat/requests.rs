@@ -15,6 +15,7 @@ use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
 use crate::types::Seq;
 use crate::types::{Author, ConnId, MemberId, Name, RoomId, SessionId};
 use crate::ws::code;
+use crate::ws::handshake::Spoken;
 
 impl Chat {
     // By socket.
@@ -58,8 +59,9 @@ impl Chat {
         };
         let hub_error = |error| server::refusal(id, error);
         match request.command {
-            Command::Join { room: named, start, presence } => {
+            Command::Join { room: named, start, presence, name } => {
                 let room = room(named)?;
+                self.take_name(net, conn, id, name)?;
                 self.hub
                     .handle_join(session, id, room, start, presence, &mut Outbox { net, epoch: &self.epoch })
                     .map_err(hub_error)
@@ -134,6 +136,7 @@ impl Chat {
         let cross_origin = self.allow_reading(net, conn, &request.headers);
         match api::action(request, &self.access, loopback) {
             Err(problem) => net.refuse(conn, problem),
+            Ok(action) if action.tells() && self.is_too_open(net, conn) => net.refuse(conn, answers::sealed_only()),
             Ok(Action::Socket { room }) => {
                 if let Err(problem) = self.open_socket(net, conn, request, room) {
                     net.refuse(conn, problem);
@@ -225,10 +228,16 @@ impl Chat {
         if request.method == Method::Get {
             net.admit_handshake(conn).map_err(crate::http::problem::Problem::closing)?;
         }
-        let opening = api::socket(request)?;
-        let identity = self.new_identity(opening.name);
+        let opening = api::socket(request, self.sealed.is_some())?;
+        self.refuse_open(net, conn, opening.upgrade.spoken())?;
+        let sealed = opening.upgrade.spoken() == Spoken::Sealed;
+        let identity = self.new_identity(opening.name, sealed);
         let session = self.hub.handle_session(identity, conn);
         net.upgrade(conn, &opening.upgrade, session, room.clone());
+        if sealed {
+            // What is sealed follows the client's first message.
+            return Ok(());
+        }
         self.greet(net, conn, session, None);
         if let Some(room) = room
             && let Err(error) = self.hub.handle_join(
@@ -246,13 +255,13 @@ impl Chat {
     }
 
     /// Who a session is that nobody was before.
-    pub(super) fn new_identity(&mut self, name: Option<Name>) -> Identity {
+    pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
         let member = MemberId::from_random(self.random.next());
         let mut session_id = [0; 16];
         session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
         session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
         let name = name.unwrap_or_else(|| self.guest());
-        Identity { session: SessionId(session_id), member, name, generation: 0 }
+        Identity { session: SessionId(session_id), member, name, generation: 0, private }
     }
 
     /// A name for who gave none.

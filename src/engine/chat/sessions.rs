@@ -40,6 +40,7 @@ impl Chat {
             member: session.member,
             name: session.name.clone(),
             generation: session.generation.saturating_add(1),
+            private: session.private,
         };
         self.hub.handle_token(key, issued);
         Some(self.tokens.seal(&Token { identity, issued }))
@@ -65,13 +66,18 @@ impl Chat {
         if cursors.len() > most {
             return Err(Refusal::field(id, "cursors", format!("a session is in at most {most} rooms")));
         }
-        let Some(provisional) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
+        let Some(connection) = net.get(conn) else { return Ok(()) };
+        let is_private = connection.is_private();
+        let Some(provisional) = connection.open().map(|open| open.session) else { return Ok(()) };
         if self.hub.session(provisional).is_none_or(|s| !s.is_idle()) {
             return Err(refused("this socket is in a room already; resume on a new one, before any join"));
         }
         let Some(token) = self.tokens.open(token) else {
             return Err(refused("no session of this server has this token; join anew"));
         };
+        if token.identity.private && !is_private {
+            return Err(refused("this session began sealed: resume it over a sealed socket or TLS, or join anew"));
+        }
         if self.hub.find_session(token.identity.session).is_some() {
             return self.take_over(net, conn, Resuming { id, token, cursors }, None);
         }

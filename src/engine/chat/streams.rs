@@ -33,7 +33,7 @@ impl Chat {
         }
         net.admit_handshake(conn)?;
         // Nobody is told who it is, and nobody can come back as it: the cursor is all that it needs.
-        let identity = self.new_identity(None);
+        let identity = self.new_identity(None, false);
         let session = self.hub.handle_follower(identity, conn);
         let early = self.random.next() as u8;
         net.begin_events(conn, events::head(), session, early);

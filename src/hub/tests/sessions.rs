@@ -253,6 +253,7 @@ fn a_thousand_who_come_back_after_a_restart_read_each_page_once() {
             member: MemberId::from_random(n),
             name: name("back"),
             generation: 1,
+            private: false,
         };
         // Not all of them stood at the same place.
         let places = vec![(room("r"), Seq(200 - n % 7), Presence::Off)];

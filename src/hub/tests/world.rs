@@ -121,8 +121,13 @@ impl World {
         let conn = ConnId { index, generation };
         self.clients.open(conn);
         self.judges.insert((index, generation), Judge::new(member));
-        let identity =
-            Identity { session: SessionId(id), member, name: name(&format!("{index}.{generation}")), generation: 0 };
+        let identity = Identity {
+            session: SessionId(id),
+            member,
+            name: name(&format!("{index}.{generation}")),
+            generation: 0,
+            private: false,
+        };
         (identity, conn)
     }
 
@@ -144,6 +149,7 @@ impl World {
             member: session.member,
             name: session.name.clone(),
             generation: session.generation + 1,
+            private: false,
         };
         let judge = self.judge_of(who);
         let mut wishes = judge.kept.clone();

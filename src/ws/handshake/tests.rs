@@ -30,12 +30,12 @@ fn get(changed: &[&str]) -> Request {
 
 fn answer(request: &Request) -> String {
     let mut out = Vec::new();
-    check(request).unwrap_or_else(|problem| panic!("{problem:?}")).write(&mut out);
+    check(request, false).unwrap_or_else(|problem| panic!("{problem:?}")).write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
 fn refusal(request: &Request) -> (u16, String) {
-    let problem = check(request).expect_err("must be refused");
+    let problem = check(request, false).expect_err("must be refused");
     assert!(problem.close, "a refused upgrade is the last thing on its connection: {problem:?}");
     let status = problem.status.code();
     let mut out = Vec::new();
@@ -159,7 +159,7 @@ fn the_key_is_16_bytes_once() {
 #[test]
 fn a_handshake_has_no_body() {
     assert_eq!(refusal(&get(&["Content-Length: 6"])).0, 400);
-    assert!(check(&get(&["Content-Length: 0"])).is_ok());
+    assert!(check(&get(&["Content-Length: 0"]), false).is_ok());
 }
 
 #[test]
@@ -180,6 +180,26 @@ fn subprotocols() {
     let (status, text) = refusal(&get(&[&blanks]));
     assert_eq!(status, 400);
     assert!(text.contains("racerd.v1"), "{text}");
+}
+
+/// The first of ours in the client's order, of those that are spoken here.
+#[test]
+fn sealed_is_spoken_where_there_is_a_key() {
+    let offers = |text: &str| get(&[&format!("Sec-WebSocket-Protocol: {text}")]);
+    for (text, seals, expected) in [
+        ("racerd.v1.sealed", true, Spoken::Sealed),
+        ("x, racerd.v1.sealed, racerd.v1", true, Spoken::Sealed),
+        ("racerd.v1, racerd.v1.sealed", true, Spoken::Open),
+        ("racerd.v1.sealed, racerd.v1", false, Spoken::Open),
+    ] {
+        assert_eq!(check(&offers(text), seals).map(|upgrade| upgrade.spoken()), Ok(expected), "{text} {seals}");
+    }
+    let mut out = Vec::new();
+    check(&offers("racerd.v1.sealed"), true).unwrap().write(&mut out);
+    assert!(String::from_utf8(out).unwrap().contains("\r\nSec-WebSocket-Protocol: racerd.v1.sealed\r\n"));
+    let problem = check(&offers("racerd.v1.sealed"), false).unwrap_err();
+    assert!(problem.detail.contains("--sealed-key"), "{}", problem.detail);
+    assert_eq!(check(&offers("racerd.v1.Sealed"), true).unwrap_err().status, Status::BadRequest);
 }
 
 #[test]

@@ -1,0 +1,368 @@
+//! Sealed sockets: a foreign client and our own beside open ones; what lies on the wire; what is refused, and how.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use racerd::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
+use serde_json::{Value, json};
+
+use crate::command::refused;
+use crate::support::*;
+
+fn racerd(arguments: &[&str]) -> Output {
+    Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
+}
+
+/// A key file of its own, as `racerd keygen` makes it.
+struct Key {
+    folder: Folder,
+    pin: Pin,
+}
+
+impl Key {
+    fn new() -> Key {
+        let folder = Folder::new();
+        let path = folder.path().join("key");
+        let output = racerd(&["keygen", path.to_str().unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+        let pin = Pin::parse(String::from_utf8(output.stdout).unwrap().trim_end()).expect("a pin");
+        Key { folder, pin }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Server {
+        Server::start(&[&["--sealed-key", self.path().to_str().unwrap()], arguments].concat())
+    }
+}
+
+const OFFER: &str = "Sec-WebSocket-Protocol: racerd.v1.sealed\r\n";
+
+/// A sealed socket by hand.
+struct Sealed {
+    raw: Raw,
+    transport: Transport,
+    waiting: Vec<Value>,
+}
+
+impl Sealed {
+    fn connect(address: SocketAddr, pin: &Pin) -> Sealed {
+        let (mut raw, initiator) = Sealed::begin(address, pin);
+        let answer = raw.frame().expect("an answer");
+        assert_eq!((answer.first, answer.payload.len()), (0x82, 48));
+        Sealed { raw, transport: initiator.finish(&answer.payload).expect("the pinned key"), waiting: Vec::new() }
+    }
+
+    /// Its first message is sent.
+    fn begin(address: SocketAddr, pin: &Pin) -> (Raw, Initiator) {
+        let mut raw = Raw::connect(address);
+        raw.send(handshake("/ws", OFFER));
+        let head = raw.head();
+        assert!(head.contains("Sec-WebSocket-Protocol: racerd.v1.sealed"), "{head}");
+        let mut random = [0; 32];
+        random[..8].copy_from_slice(&rand_seed().to_le_bytes());
+        let (initiator, first) = Initiator::begin(pin, random).unwrap();
+        raw.send(frame(0x82, &first));
+        (raw, initiator)
+    }
+
+    fn seal(&mut self, value: &Value) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.transport.seal_into(&mut out, format!("{value}\n").as_bytes()).unwrap();
+        out
+    }
+
+    fn send(&mut self, value: Value) {
+        let sealed = self.seal(&value);
+        self.raw.send(frame(0x82, &sealed));
+    }
+
+    /// The next object; `None` at a close.
+    fn next(&mut self) -> Option<Value> {
+        while self.waiting.is_empty() {
+            let frame = self.raw.frame()?;
+            match frame.first {
+                0x82 => {
+                    let mut plain = Vec::new();
+                    self.transport.open_into(&mut plain, &frame.payload).expect("the server's seal");
+                    let text = String::from_utf8(plain).unwrap();
+                    self.waiting = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                    self.waiting.reverse();
+                }
+                0x88 => return None,
+                0x89 => self.raw.send(crate::support::frame(0x8a, &frame.payload)),
+                other => panic!("a frame of kind {other:#x}"),
+            }
+        }
+        self.waiting.pop()
+    }
+
+    fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let value = self.next().unwrap_or_else(|| panic!("closed before {kind}"));
+            if value["type"] == kind {
+                return value;
+            }
+        }
+    }
+
+    fn join(&mut self, room: &str, name: &str) {
+        self.send(json!({"type": "join", "id": 1, "room": room, "name": name}));
+        self.next_of("joined");
+    }
+
+    fn say(&mut self, room: &str, id: u64, body: Value) {
+        self.send(json!({"type": "send", "id": id, "room": room, "body": body}));
+        assert_eq!(self.next_of("ack")["id"], id);
+    }
+}
+
+/// A number that no other call gives.
+fn rand_seed() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Passes bytes on in both directions and keeps them.
+fn recording_proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, record) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let kept = Arc::clone(&record);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
+            for (mut from, mut into) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 16 * 1024];
+                    while let Ok(length @ 1..) = from.read(&mut buffer) {
+                        kept.lock().unwrap().extend_from_slice(&buffer[..length]);
+                        if into.write_all(&buffer[..length]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = into.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (address, record)
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_foreign_client_talks_sealed_and_nothing_lies_open_on_the_wire() {
+    let key = Key::new();
+    let server = key.serve(&["--request-rate", "0", "--request-burst", "1000000"]);
+    let (proxy, record) = recording_proxy(server.address);
+    let python =
+        std::env::var("RACERD_PYTHON").expect("RACERD_PYTHON: run tests/run, or `eval \"$(tests/run --env)\"`");
+    let mut open = server.member("den", "open-member");
+    let mut ours = Sealed::connect(proxy, &key.pin);
+    ours.join("den", "secret-name-ours");
+    let foreign = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/sealed.py"))
+        .args([&format!("ws://{proxy}"), &key.pin.to_string(), "den", "secret-name", "9"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python");
+    // The foreign one counts what is said from its joining on, so nobody speaks before.
+    open.next_of("presence");
+    while server.members("den") < 3 {
+        open.next_of("presence");
+    }
+    for n in 0..3 {
+        open.say(n, json!({"open": n}));
+        ours.say("den", n, json!({"secret-body": n}));
+    }
+    let output = foreign.wait_with_output().expect("a client");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("what it heard");
+    let (heard, sent, received) = (&told[0], told[1].as_u64().unwrap(), told[2].as_u64().unwrap());
+    assert!(sent > 65_546, "{sent} sent: over a change of keys");
+    assert!(received > 3000, "{received} received");
+    let log = server.history("den");
+    let expected: Vec<Value> = log.iter().map(|m| json!([m["seq"], m["from"]["name"], m["body"]])).collect();
+    assert_eq!(*heard, json!(expected), "the same, in the same order");
+    let of = |next: &mut dyn FnMut() -> Value| -> Vec<Value> {
+        (0..9).map(|_| next()).map(|m| json!([m["seq"], m["from"]["name"], m["body"]])).collect()
+    };
+    // Both heard some of them before their acks.
+    let mut late_sealed = Sealed::connect(proxy, &key.pin);
+    late_sealed.send(json!({"type": "join", "id": 1, "room": "den", "last": 50}));
+    let mut late_open = server.client("/rooms/den/ws?last=50");
+    assert_eq!(of(&mut || late_sealed.next_of("message")), expected);
+    assert_eq!(of(&mut || late_open.next_of("message")), expected);
+
+    let record = record.lock().unwrap();
+    assert!(holds(&record, "racerd.v1.sealed") && record.len() > 65_546 * 20, "it was recorded");
+    for text in ["secret-name", "secret-body", "open-member", "\"type\"", "welcome", "den", "long: xxxx"] {
+        assert!(!holds(&record, text), "{text} lies open on the wire");
+    }
+}
+
+#[test]
+fn another_key_is_refused_on_both_sides() {
+    let (key, other) = (Key::new(), Key::new());
+    let server = key.serve(&[]);
+    let (mut raw, _) = Sealed::begin(server.address, &other.pin);
+    assert_eq!(raw.closed_with(), 1008);
+    eventually("one line", || server.log().matches("closed with 1008: the sealed handshake was not made").count() == 1);
+    // One who sits between with a key of his own can answer, but not for the pinned one.
+    let man = Key::new().serve(&[]);
+    let (mut raw, _) = Sealed::begin(man.address, &key.pin);
+    assert_eq!(raw.closed_with(), 1008);
+    let (_, initiator) = (0, Initiator::begin(&key.pin, [9; 32]).unwrap().0);
+    let first = Initiator::begin(&other.pin, [8; 32]).unwrap().1;
+    let responder = racerd::crypto::sealed::Responder::new(
+        SealedKey::parse(&std::fs::read_to_string(other.path()).unwrap()).unwrap(),
+    );
+    let (answer, _) = responder.answer(&first, [7; 32]).unwrap();
+    assert!(initiator.finish(&answer).is_err());
+}
+
+/// Each ends in 1008 and one line in the log, and nothing of it is obeyed. Another connection does not notice.
+#[test]
+fn bad_sealed_frames_end_the_connection() {
+    let key = Key::new();
+    let server = key.serve(&[]);
+    let mut witness = Sealed::connect(server.address, &key.pin);
+    witness.join("r", "witness");
+    let evil = |id: u64| json!({"type": "send", "id": id, "room": "r", "body": "evil"});
+    type Spoil<'a> = &'a dyn Fn(&mut Sealed) -> Vec<u8>;
+    let spoiled: [(&str, Spoil); 6] = [
+        ("does not verify", &|client| {
+            let mut sealed = client.seal(&evil(1));
+            sealed[7] ^= 0x10;
+            frame(0x82, &sealed)
+        }),
+        ("does not verify", &|_| frame(0x82, b"")),
+        ("does not verify", &|_| frame(0x82, &[1; 15])),
+        ("does not verify", &|client| {
+            let sealed = client.seal(&json!({"type": "ping", "id": 1}));
+            [frame(0x82, &sealed), frame(0x82, &sealed)].concat()
+        }),
+        ("does not verify", &|client| {
+            let first = client.seal(&evil(1));
+            [frame(0x82, &client.seal(&evil(2))), frame(0x82, &first)].concat()
+        }),
+        ("text message", &|_| text(&evil(1).to_string())),
+    ];
+    for (number, (reason, spoil)) in spoiled.into_iter().enumerate() {
+        let mut client = Sealed::connect(server.address, &key.pin);
+        client.join("r", "bad");
+        let bytes = spoil(&mut client);
+        client.raw.send(bytes);
+        let after = client.seal(&evil(9));
+        client.raw.try_send(frame(0x82, &after));
+        assert_eq!(client.raw.closed_with(), 1008, "{number}");
+        eventually("one line for each", || server.log().matches("closed with 1008").count() == number + 1);
+        let log = server.log();
+        let line = log.lines().filter(|line| line.contains("1008")).nth(number).unwrap();
+        assert!(line.contains(reason), "{line}");
+    }
+    assert_eq!(server.history("r"), Vec::<Value>::new(), "nothing was obeyed");
+    witness.say("r", 1, json!("well"));
+}
+
+#[test]
+fn a_sealed_session_goes_on_sealed_only() {
+    let key = Key::new();
+    let mut server = key.serve(&[]);
+    let mut client = Sealed::connect(server.address, &key.pin);
+    client.send(json!({"type": "join", "id": 1, "room": "r", "name": "sue"}));
+    client.next_of("welcome");
+    let token = client.next_of("welcome")["session"].clone();
+    client.next_of("joined");
+    let resume = json!({"type": "resume", "id": 5, "session": token});
+    // Over a restart, too: who one is comes from the token then.
+    server.kill();
+    server.restart();
+    let mut open = server.client("/ws");
+    open.send(resume.clone());
+    let refusal = open.next_of("error");
+    assert_eq!(refusal["code"], "not_resumable");
+    assert!(refusal["message"].as_str().unwrap().contains("began sealed"), "{refusal}");
+    let mut again = Sealed::connect(server.address, &key.pin);
+    again.next_of("welcome");
+    again.send(resume);
+    assert_eq!(again.next_of("welcome")["name"], "sue");
+}
+
+#[test]
+fn where_sealed_is_required_nothing_else_is_told() {
+    let key = Key::new();
+    let server = key.serve(&["--require-sealed"]);
+    for path in ["/rooms/r/messages", "/rooms/r/events", "/rooms/r/members"] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, 403, "{path}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("racerd.v1.sealed"));
+    }
+    assert_eq!(server.post("/rooms/r/messages", "1").status, 403);
+    assert_eq!(server.request(handshake("/rooms/r/ws", "")).status, 403);
+    assert_eq!(server.request(handshake("/ws", "Sec-WebSocket-Protocol: racerd.v1\r\n")).status, 403);
+    for path in ["/healthz", "/readyz", "/", "/rooms/r"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    let mut client = Sealed::connect(server.address, &key.pin);
+    client.join("r", "sue");
+    client.say("r", 1, json!("well"));
+}
+
+#[test]
+fn the_key_file() {
+    let key = Key::new();
+    let path = key.path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("racerd-sealed-1 ") && text.len() == 60 && text.ends_with('\n'));
+    assert_eq!(mode(&path), 0o600);
+    let name = path.to_str().unwrap();
+    refused(&racerd(&["keygen", name]), "is there already");
+    refused(&racerd(&["keygen"]), "keygen FILE");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+    let pins = racerd(&["pin", "--sealed-key", name, "--listen", "127.0.0.1:7077"]);
+    let url = format!("http://127.0.0.1:7077/rooms/lobby#pin={}\n", key.pin);
+    assert_eq!(String::from_utf8_lossy(&pins.stdout), format!("{}\n{url}", key.pin));
+    let urls = racerd(&["pin", "--url", "--sealed-key", name]);
+    assert_eq!(String::from_utf8_lossy(&urls.stdout), url);
+    refused(&racerd(&["pin"]), "--sealed-key");
+
+    let serve = |more: &[&str]| {
+        let folder = Folder::new();
+        let arguments = [&["--sealed-key", name], more].concat();
+        let mut command = Server::command(&folder, "127.0.0.1:0", &arguments);
+        command.stdin(Stdio::null()).output().expect("the binary")
+    };
+    for wrong in [0o640, 0o604, 0o660, 0o610] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(wrong)).unwrap();
+        refused(&serve(&[]), "chmod 600");
+        refused(&racerd(&["pin", "--sealed-key", name]), "chmod 600");
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for wrong in ["", "racerd-sealed-1 AAAA\n", "racerd-sealed-2 ", &text[..59], &format!("{text}{text}")] {
+        std::fs::write(&path, wrong).unwrap();
+        let output = serve(&[]);
+        refused(&output, "is no key");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(&text[16..59]), "the key is in no message");
+    }
+    std::fs::remove_file(&path).unwrap();
+    refused(&serve(&[]), "racerd keygen FILE makes one");
+    refused(&racerd(&["serve", "--listen", "127.0.0.1:0", "--require-sealed"]), "--sealed-key");
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
