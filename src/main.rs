@@ -1,4 +1,4 @@
-//! Dispatch only: which command, and which exit code. Exit codes: `Failure::code`.
+//! Dispatch only: which command, and which exit code (`Failure::code`).
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{

@@ -334,8 +334,7 @@ impl Run<'_, '_> {
                 self.progress = self.now();
                 Ok(())
             }
-            None if second.contains(PollFlags::ERR) => Err(Ended::Unread),
-            None => Ok(()),
+            None => Err(Ended::Unread),
         }
     }
 }

@@ -3,9 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
 
 use super::pipe::Tcp;
 
@@ -23,16 +29,16 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
+        let mut own = Vec::new();
         if let Some(path) = ca {
             let shown = path.display();
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))?;
-            let mut some = false;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
-                roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
-                some = true;
+                roots.add(certificate.clone()).map_err(|error| format!("{shown}: {error}"))?;
+                own.push(certificate);
             }
-            if !some {
+            if own.is_empty() {
                 return Err(format!("{shown} holds no certificate in PEM form"));
             }
         }
@@ -40,9 +46,11 @@ impl Trust {
             return Err("this machine trusts no certificates; name the one to trust with --ca FILE".to_string());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config =
-            versions.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let verifier = Verifier { usual: verifier.build().map_err(|error| error.to_string())?, own };
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| error.to_string())?.dangerous();
+        let mut config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Trust(Arc::new(config)))
     }
@@ -58,10 +66,76 @@ impl Trust {
     }
 }
 
+/// Believes what rustls's own verifier does, and one thing more: a certificate that signed itself and calls itself an
+/// authority, as `openssl req -x509` makes them, if it is the very one that the person named. RFC 5280 §4.2.1.9 lets no
+/// authority's certificate stand for a server; but here nobody else's word is taken for it. Its time and the host's name
+/// are looked at all the same.
+#[derive(Debug)]
+struct Verifier {
+    usual: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(certificate, others, host, ocsp, now) {
+            // webpki has judged its time before it came to that; it calls this fault `CaUsedAsEndEntity`.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(fault)))
+                if fault.to_string().contains("CaUsedAsEndEntity") && self.own.contains(certificate) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, host)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            done => done,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
 /// Whether it failed because the certificate is not to be believed: what is wrong with it.
 pub fn distrust(error: &std::io::Error) -> Option<String> {
-    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(fault) => Some(fault.to_string()),
-        _ => None,
-    }
+    let rustls::Error::InvalidCertificate(fault) = error.get_ref()?.downcast_ref::<rustls::Error>()? else {
+        return None;
+    };
+    Some(match fault {
+        CertificateError::UnknownIssuer => {
+            "nobody whom this machine trusts has signed it; --ca FILE names who is trusted".to_string()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its time is over".to_string(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its time has not begun".to_string()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another host".to_string()
+        }
+        other => other.to_string(),
+    })
 }

@@ -11,7 +11,7 @@ Usage:
   racerd [serve] [SETTINGS]        serve rooms until SIGTERM or SIGINT
   racerd --check-config [SETTINGS] show what would hold, where it comes from, and the memory it may take
   racerd --print-config            print a configuration file with every setting, to be changed
-  racerd send URL [TEXT | -]       say TEXT, or each line of standard input, in the room of the page's URL
+  racerd send URL [TEXT | -]       say TEXT, or each line of standard input, in the room of that URL
   racerd tail URL [--follow]       print what is said there
   racerd health [SETTINGS | URL]   ask a running racerd whether it is ready: exit code 0 or 1
   racerd backup FILE [--force] [SETTINGS]
@@ -34,11 +34,12 @@ in use. serve ends with 0 when it was told to stop.
 
 send and tail take http://HOST:PORT/rooms/ROOM (also ws, https, wss), with #pin=PIN&k=KEY as the page
 has it; they come back by themselves after a loss, and lose and double nothing.
-  --name NAME          who one is                --timeout DURATION  to wait for a connection (30s, 0:
-  --room-key KEY|@FILE of an encrypted room                          for ever; tail --follow, once it was
-  --pin PIN            speak sealed, or not                          there, waits for ever unless this is
-                       at all                                        given)
-  --ca FILE            trust these certificates, too
+  --name NAME          who one is
+  --room-key KEY|@FILE the key of an encrypted room, or a file that it stands in
+  --pin PIN            speak sealed, to the server that has this pin, or not at all
+  --ca FILE            trust the certificates in FILE, too
+  --timeout DURATION   to wait for a connection (30s; 0: for ever); tail --follow, once it was there, waits
+                       for ever unless this is given
   --json               send: TEXT or a line is the body; tail: a line is the message's JSON object
   --key KEY            send: the idempotency key of TEXT
   --last N             tail: begin with so many of the newest messages (10)

@@ -121,8 +121,8 @@ pub fn choose(args: impl Iterator<Item = OsString>) -> Result<(Command, Vec<OsSt
         _ => {
             let word = word.to_string_lossy();
             let text = format!(
-                "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, salvage, \
-                 rekey, keygen, pin, help and version"
+                "unknown command {word:?}; there are serve, send, tail, check-config, print-config, health, backup, restore, check, \
+                 salvage, rekey, keygen, pin, help and version"
             );
             return Err(Failure::Usage(text));
         }

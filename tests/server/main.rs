@@ -4,6 +4,7 @@
 mod access;
 mod activation;
 mod at_rest;
+mod client;
 mod closing;
 mod command;
 mod encrypted;

@@ -365,11 +365,11 @@ fn the_key_file() {
         command.stdin(Stdio::null()).output().expect("the binary")
     };
     for wrong in [0o640, 0o604, 0o660, 0o610] {
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(wrong)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(wrong)).unwrap();
         refused(&serve(&[]), "chmod 600");
         refused(&racerd(&["pin", "--sealed-key", name]), "chmod 600");
     }
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     for wrong in ["", "racerd-sealed-1 AAAA\n", "racerd-sealed-2 ", &text[..59], &format!("{text}{text}")] {
         std::fs::write(&path, wrong).unwrap();
         let output = serve(&[]);

@@ -1,0 +1,438 @@
+//! `racerd send` and `racerd tail` against the real server, also one that is killed under them; and against servers that
+//! are not who they should be.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use data_encoding::BASE64URL_NOPAD;
+use racerd::crypto::sealed::{Responder, SealedKey, Transport};
+use serde_json::{Value, json};
+use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, WebSocket};
+use tungstenite::{Error, Message};
+
+use crate::support::*;
+
+fn url(address: SocketAddr, room: &str) -> String {
+    format!("http://{address}/rooms/{room}")
+}
+
+fn racerd(arguments: &[&str]) -> Command {
+    let mut command = Server::program();
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Waits for its end, for a while.
+fn finish(mut child: Child) -> Output {
+    let mut stdout = child.stdout.take();
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(stdout) = &mut stdout {
+            stdout.read_to_end(&mut text).unwrap();
+        }
+        text
+    });
+    within(6 * SOON, "the end of the client", || child.try_wait().unwrap().is_some());
+    let mut output = child.wait_with_output().unwrap();
+    output.stdout = reader.join().unwrap();
+    output
+}
+
+/// Exit code, standard output and standard error.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    told(finish(racerd(arguments).spawn().unwrap()))
+}
+
+fn told(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The same with this as standard input.
+fn run_with(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = racerd(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    told(finish(child))
+}
+
+fn key(byte: u8) -> String {
+    BASE64URL_NOPAD.encode(&[byte; 32])
+}
+
+#[test]
+fn what_is_sent_is_printed() {
+    let server = Server::start(&[]);
+    let lobby = url(server.address, "lobby");
+    assert_eq!(run(&["send", &lobby, "hello, 李 雷", "--name", "Zoë"]), (0, String::new(), String::new()));
+    assert_eq!(run_with(&["send", &lobby, "-", "--name=bob"], b"one\n\ntwo\r\nthree").0, 0);
+    assert_eq!(run_with(&["send", &lobby, "--json", "--name", "bot"], b"{\"text\":7}\n[1, 2]\n").0, 0);
+    assert_eq!(run(&["send", &lobby, "--name", "bob", "--", "--help"]).0, 0, "text that looks like an option");
+    let (code, out, _) = run(&["tail", &lobby]);
+    let all = "Zoë: hello, 李 雷\nbob: one\nbob: two\nbob: three\nbot: {\"text\":7}\nbot: [1, 2]\nbob: --help\n";
+    assert_eq!((code, out.as_str()), (0, all));
+    let (_, out, _) = run(&["tail", &lobby, "--last", "2", "--json"]);
+    let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&objects[0]["body"], &objects[0]["seq"], objects.len()), (&json!([1, 2]), &json!(6), 2));
+    assert_eq!(run(&["tail", &url(server.address, "empty")]), (0, String::new(), String::new()));
+    assert_eq!(server.history("lobby").len(), 7);
+}
+
+#[test]
+fn more_of_the_newest_than_one_join_gives() {
+    let server = Server::start(&["--request-rate", "0"]);
+    let lobby = url(server.address, "lobby");
+    let lines: String = (0..450).map(|n| format!("{n}\n")).collect();
+    assert_eq!(run_with(&["send", &lobby, "-", "--name", "bob"], lines.as_bytes()).0, 0);
+    let (code, out, _) = run(&["tail", &lobby, "--last", "300"]);
+    let wanted: String = (150..450).map(|n| format!("bob: {n}\n")).collect();
+    assert_eq!((code, out), (0, wanted));
+}
+
+#[test]
+fn what_others_say_drives_no_terminal() {
+    let server = Server::start(&[]);
+    let body = r#"{"text":"\u001b]0;owned\u0007\u009b2J\nbob: forged \u202e"}"#;
+    assert_eq!(server.post("/rooms/lobby/messages?name=eve", body).status, 201);
+    assert_eq!(server.post("/rooms/lobby/messages?name=eve", "{\n\"a\u{9b}\": \"\u{7f}\"}").status, 201);
+    let lobby = url(server.address, "lobby");
+    for arguments in [&["tail", &lobby][..], &["tail", &lobby, "--json"]] {
+        let (code, out, _) = run(arguments);
+        assert_eq!((code, out.lines().count()), (0, 2), "{out:?}");
+        let is_harmless = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';
+        assert!(out.chars().all(is_harmless), "{out:?}");
+    }
+}
+
+#[test]
+fn mistakes_have_their_exit_codes() {
+    let server = Server::start(&[]);
+    let lobby = url(server.address, "lobby");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (code, arguments) in [
+        (1, &["send", &url(server.address, "e2e.garden"), "in the clear"][..]),
+        (1, &["send", &lobby, "hello", "--pin", &key(9)]),
+        (2, &["send", &lobby, "two", "texts"]),
+        (2, &["send", "lobby", "hello"]),
+        (2, &["tail", &lobby, "--room-key", "short"]),
+        (2, &["tail", &lobby, "text"]),
+        (2, &["tail", &format!("{lobby}#pim={}", key(9))]),
+        (3, &["tail", &url(nobody, "lobby"), "--timeout", "300ms"]),
+        (3, &["send", &url(nobody, "lobby"), "hello", "--timeout", "300ms"]),
+    ] {
+        let (got, out, err) = run(arguments);
+        assert_eq!((got, out.as_str()), (code, ""), "{arguments:?}: {err}");
+        assert!(err.starts_with("racerd: ") && !err.contains(&key(9)), "{err}");
+    }
+    let (code, _, err) = run_with(&["send", &lobby, "-"], b"first\n\xff\nthird\n");
+    assert!(code == 1 && err.contains("UTF-8"), "{code} {err}");
+    let (code, _, err) = run(&["send", &lobby, &"x".repeat(40_000)]);
+    assert!(code == 1 && err.contains("longer than the server takes"), "{code} {err}");
+    assert_eq!(server.history("lobby").len(), 1, "what came before the mistake");
+}
+
+#[test]
+fn encrypted_rooms_are_read_with_their_key_alone() {
+    let server = Server::start(&[]);
+    let garden = url(server.address, "e2e.garden");
+    let folder = Folder::new();
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{}\n", key(1))).unwrap();
+    let from_file = format!("@{}", file.display());
+    assert_eq!(run(&["send", &garden, "by the file", "--name", "ann", "--room-key", &from_file]).0, 0);
+    assert_eq!(run_with(&["send", &format!("{garden}#k={}", key(1)), "--name", "ann"], b"by the link\n").0, 0);
+    for message in server.history("e2e.garden") {
+        assert_eq!(message["body"].as_object().unwrap().len(), 4, "{message}");
+    }
+    let both = "ann: by the file\nann: by the link\n";
+    assert_eq!(run(&["tail", &garden, "--room-key", &key(1)]), (0, both.to_string(), String::new()));
+    let (code, out, err) = run(&["tail", &garden, "--room-key", &key(2)]);
+    assert_eq!((code, out.as_str()), (5, &*"ann: (can't be read with this key)\n".repeat(2)), "{err}");
+    assert!(!err.contains(&key(2)), "{err}");
+    assert_eq!(run(&["tail", &garden]).0, 0);
+    // A ciphertext that somebody moves to another room, where no server would look at it.
+    let moved = server.history("e2e.garden").remove(0)["body"].clone();
+    let moved = format!(r#"{{"e2e":1,"k":{},"n":{},"c":{}}}"#, moved["k"], moved["n"], moved["c"]);
+    let mut eve = server.member("lobby", "eve");
+    let k = serde_json::from_str::<Value>(&moved).unwrap()["k"].clone();
+    eve.send_text(format!(r#"{{"type":"send","id":1,"key":{k},"body":{moved}}}"#));
+    eve.next_of("ack");
+    let (code, out, _) = run(&["tail", &url(server.address, "lobby"), "--room-key", &key(1)]);
+    assert_eq!((code, out.as_str()), (5, "eve: (can't be read with this key)\n"));
+}
+
+#[test]
+fn sealed_talk_over_a_server_that_is_killed() {
+    let folder = Folder::new();
+    let file = folder.path().join("sealed.key").to_str().unwrap().to_string();
+    assert_eq!(run(&["keygen", &file]).0, 0);
+    let pin = SealedKey::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().pin();
+    let mut server = Server::start(&["--sealed-key", &file, "--require-sealed"]);
+    let address = server.address;
+    let link = move |room: &str| format!("{}#pin={pin}&k={}", url(address, room), key(1));
+    assert_eq!(run(&["send", &link("e2e.garden"), "hello", "--name", "Zoë"]), (0, String::new(), String::new()));
+    let tail = racerd(&["tail", &link("e2e.garden"), "--follow"]).stdin(Stdio::null()).spawn().unwrap();
+    let mut tail = Running(tail);
+    let mut heard = BufReader::new(tail.0.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        heard.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(next(), "Zoë: hello\n");
+    server.kill();
+    server.restart();
+    assert_eq!(run_with(&["send", &link("e2e.garden"), "-", "--name", "bob"], b"one\ntwo\n").0, 0);
+    assert_eq!((next(), next()), ("bob: one\n".to_string(), "bob: two\n".to_string()));
+    let (code, _, err) = run(&["send", &url(address, "lobby"), "secret", "--pin", &key(9), "--timeout", "5s"]);
+    assert_eq!(code, 4, "{err}");
+    let (code, _, err) = run(&["send", &url(address, "lobby"), "in the clear", "--timeout", "5s"]);
+    assert_eq!(code, 1, "{err}");
+}
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
+    const LINES: usize = 8000;
+    let mut server = Server::start(&["--request-rate", "0"]);
+    let busy = url(server.address, "busy");
+    let folder = Folder::new();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("lines"), (0..LINES).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
+    let mut tail = racerd(&["tail", &busy, "--follow", "--last", "0"]);
+    let tail = tail.stdout(File::create(path("heard")).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    let _tail = Running(tail);
+    eventually("who listens", || server.members("busy") == 1);
+    let mut send = racerd(&["send", &busy, "-", "--name", "bob", "--timeout", "1m"]);
+    let mut send = send.stdin(File::open(path("lines")).unwrap()).spawn().unwrap();
+    for most in [500, 2000, 4000] {
+        let head = |server: &Server| server.get("/rooms/busy/messages?limit=1").json()["head"].as_u64().unwrap();
+        within(6 * SOON, "messages", || head(&server) > most);
+        server.kill();
+        assert!(send.try_wait().unwrap().is_none(), "killed in the middle");
+        server.restart();
+    }
+    let (code, _, err) = told(finish(send));
+    assert_eq!(code, 0, "{err}");
+    let stored = server.history("busy");
+    let said: Vec<String> =
+        stored.iter().map(|message| message["body"]["text"].as_str().unwrap().to_string()).collect();
+    let wanted: Vec<String> = (0..LINES).map(|n| format!("line {n}")).collect();
+    assert!(said == wanted, "lost, doubled or out of order: {} of {LINES}", said.len());
+    let heard = || std::fs::read_to_string(path("heard")).unwrap();
+    within(6 * SOON, "the last line", || heard().ends_with(&format!("line {}\n", LINES - 1)));
+    let lines: String = wanted.iter().map(|line| format!("bob: {line}\n")).collect();
+    assert!(heard() == lines, "heard {} lines of {LINES}", heard().lines().count());
+}
+
+#[test]
+fn nobody_reads_any_more() {
+    let server = Server::start(&[]);
+    let lobby = url(server.address, "lobby");
+    assert_eq!(run(&["send", &lobby, "hello", "--name", "bob"]).0, 0);
+    let mut tail = racerd(&["tail", &lobby, "--follow"]).spawn().unwrap();
+    let mut first = [0; 11];
+    let mut out = tail.stdout.take().unwrap();
+    out.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"bob: hello\n");
+    drop(out);
+    assert_eq!(told(finish(tail)), (0, String::new(), String::new()));
+}
+
+// Servers of this file.
+
+/// Serves one connection: a room with one message in it, sealed where there is a key. Gives what it was asked.
+fn serve_once<S: Read + Write>(stream: S, responder: Option<&Responder>) -> Vec<Value> {
+    #[allow(clippy::result_large_err)]
+    let name = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+        let offered = request.headers()["Sec-WebSocket-Protocol"].clone();
+        response.headers_mut().insert("Sec-WebSocket-Protocol", offered);
+        Ok(response)
+    };
+    let mut asked = Vec::new();
+    // A client that does not trust the certificate goes away in the middle.
+    let Ok(socket) = tungstenite::accept_hdr(stream, name) else { return asked };
+    let mut peer = Peer { socket, sealed: None };
+    if let Some(responder) = responder {
+        let Ok(Message::Binary(first)) = peer.socket.read() else { panic!("no handshake") };
+        match responder.answer(&first, [7; 32]) {
+            Ok((answer, transport)) => {
+                peer.socket.send(Message::binary(answer.to_vec())).unwrap();
+                peer.sealed = Some(transport);
+            }
+            Err(_) => {
+                let frame = CloseFrame { code: CloseCode::Policy, reason: "".into() };
+                peer.socket.close(Some(frame)).unwrap();
+                while peer.socket.read().is_ok() {}
+                return asked;
+            }
+        }
+    }
+    let limits = json!({"max_message_size": 1000, "in_flight": 4, "request_rate": 0});
+    peer.say(json!({"type": "welcome", "session": "s", "limits": limits}));
+    while let Some(request) = peer.hear() {
+        let id = request["id"].clone();
+        if request["type"] == "join" {
+            let message =
+                json!({"type": "message", "room": "lobby", "seq": 1, "from": {"name": "sam"}, "body": {"text": "hi"}});
+            peer.say(json!({"type": "joined", "id": id, "room": "lobby", "epoch": "e", "head": 1, "from": 1}));
+            peer.say(message);
+        }
+        asked.push(request);
+    }
+    asked
+}
+
+struct Peer<S> {
+    socket: WebSocket<S>,
+    sealed: Option<Transport>,
+}
+
+impl<S: Read + Write> Peer<S> {
+    fn say(&mut self, value: Value) {
+        let message = match &mut self.sealed {
+            None => Message::text(value.to_string()),
+            Some(transport) => {
+                let mut out = Vec::new();
+                transport.seal_into(&mut out, format!("{value}\n").as_bytes()).unwrap();
+                Message::binary(out)
+            }
+        };
+        self.socket.send(message).unwrap();
+    }
+
+    /// The next request; nothing at the end.
+    fn hear(&mut self) -> Option<Value> {
+        loop {
+            match (self.socket.read(), &mut self.sealed) {
+                (Ok(Message::Text(text)), None) => return Some(serde_json::from_str(&text).unwrap()),
+                (Ok(Message::Binary(bytes)), Some(transport)) => {
+                    let mut plain = Vec::new();
+                    transport.open_into(&mut plain, &bytes).unwrap();
+                    assert!(plain.ends_with(b"\n"));
+                    return Some(serde_json::from_slice(&plain).unwrap());
+                }
+                (Ok(Message::Text(_) | Message::Binary(_)), _) => panic!("not as it began"),
+                (Ok(_) | Err(Error::Io(_)), _) if self.socket.can_read() => {}
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// A listener that serves one connection in a thread.
+fn one(serve: impl FnOnce(std::net::TcpStream) -> Vec<Value> + Send + 'static) -> (SocketAddr, JoinHandle<Vec<Value>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        serve(stream)
+    });
+    (address, server)
+}
+
+#[test]
+fn sealed_to_the_server_with_the_pin_and_to_no_other() {
+    let own = SealedKey::new([1; 32]);
+    let pin = own.pin().to_string();
+    let (address, server) = one(move |stream| serve_once(stream, Some(&Responder::new(own))));
+    let lobby = url(address, "lobby");
+    let (code, out, err) = run(&["tail", &format!("{lobby}#pin={pin}"), "--name", "Zoë"]);
+    assert_eq!((code, out.as_str()), (0, "sam: hi\n"), "{err}");
+    let asked = server.join().unwrap();
+    assert_eq!((&asked[0]["type"], &asked[0]["name"]), (&json!("join"), &json!("Zoë")), "the name goes inside");
+
+    let other = SealedKey::new([2; 32]);
+    let (address, server) = one(move |stream| serve_once(stream, Some(&Responder::new(other))));
+    let (code, out, err) = run(&["send", &url(address, "lobby"), "secret", "--pin", &pin, "--timeout", "5s"]);
+    assert_eq!((code, out.as_str()), (4, ""), "{err}");
+    assert_eq!(server.join().unwrap(), Vec::<Value>::new(), "nothing was said to it");
+
+    // One in between that answers with a handshake of its own, and one that answers in the clear.
+    for answer in [Message::binary(vec![7; 48]), Message::text(r#"{"type":"welcome"}"#)] {
+        let (address, server) = one(move |stream| {
+            #[allow(clippy::result_large_err)]
+            let name = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+                let offered = request.headers()["Sec-WebSocket-Protocol"].clone();
+                response.headers_mut().insert("Sec-WebSocket-Protocol", offered);
+                Ok(response)
+            };
+            let mut socket = tungstenite::accept_hdr(stream, name).unwrap();
+            socket.read().unwrap();
+            socket.send(answer).unwrap();
+            let mut heard = Vec::new();
+            while let Ok(message) = socket.read() {
+                heard.push(Value::from(message.len()));
+            }
+            heard
+        });
+        let (code, _, err) = run(&["send", &url(address, "lobby"), "secret", "--pin", &pin, "--timeout", "5s"]);
+        assert_eq!(code, 4, "{err}");
+        assert_eq!(server.join().unwrap(), Vec::<Value>::new(), "nothing was said to it");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
+    let folder = Folder::new();
+    let names = || rcgen::CertificateParams::new(vec!["localhost".to_string()]).unwrap();
+    // As `openssl req -x509` makes it: it calls itself an authority.
+    let mut authority = names();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let mut old = authority.clone();
+    old.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let mut elsewhere = authority.clone();
+    elsewhere.subject_alt_names = vec![rcgen::SanType::DnsName("elsewhere.example".try_into().unwrap())];
+    let path = |name: &str| folder.path().join(format!("{name}.pem"));
+    std::fs::write(path("empty"), "").unwrap();
+    let config = |name: &str, parameters: rcgen::CertificateParams| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        std::fs::write(path(name), certificate.pem()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Arc::new(config.unwrap().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap())
+    };
+    let (own, authority) = (config("own", names()), config("authority", authority));
+    let (old, elsewhere) = (config("old", old), config("elsewhere", elsewhere));
+    for (config, file, code) in [
+        (&own, "own", 0),
+        (&own, "authority", 4),
+        (&own, "empty", 1),
+        (&authority, "authority", 0),
+        (&authority, "own", 4),
+        (&old, "old", 4),
+        (&elsewhere, "elsewhere", 4),
+    ] {
+        let config = config.clone();
+        let (address, server) = one(move |stream| {
+            let tls = rustls::ServerConnection::new(config).unwrap();
+            serve_once(rustls::StreamOwned::new(tls, stream), None)
+        });
+        let lobby = format!("wss://localhost:{}/rooms/lobby", address.port());
+        let (got, out, err) = run(&["tail", &lobby, "--ca", path(file).to_str().unwrap(), "--timeout", "5s"]);
+        assert_eq!((got, out.as_str()), (code, if code == 0 { "sam: hi\n" } else { "" }), "{file}: {err}");
+        if code == 1 {
+            // Nobody asked it anything.
+            drop(std::net::TcpStream::connect(address));
+        }
+        server.join().unwrap();
+    }
+}
