@@ -38,8 +38,8 @@ has it; they come back by themselves after a loss, and lose and double nothing.
   --room-key KEY|@FILE the key of an encrypted room, or a file that it stands in
   --pin PIN            speak sealed, to the server that has this pin, or not at all
   --ca FILE            trust the certificates in FILE, too
-  --timeout DURATION   to wait for a connection (30s; 0: for ever); tail --follow, once it was there, waits
-                       for ever unless this is given
+  --timeout DURATION   to wait for a connection (30s; 0: for ever); tail --follow, once it was there,
+                       waits for ever unless this is given
   --json               send: TEXT or a line is the body; tail: a line is the message's JSON object
   --key KEY            send: the idempotency key of TEXT
   --last N             tail: begin with so many of the newest messages (10)
