@@ -12,6 +12,10 @@ use super::store::Store;
 const ROOMS: &str = "4: a room has a member, a session a client or a place";
 const MEMORY: &str = "5: queues keep within their bounds";
 
+/// A sealed socket's frames are made when less than this waits for it in frames, each of about so much at most, or of one
+/// line that is longer; in bytes.
+const SEALED_AHEAD: usize = 16 * 1024;
+
 #[derive(Default)]
 pub struct Bounds {
     /// The session in each slot, and the generation of its token, as they were after the last turn.
@@ -80,12 +84,19 @@ fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked {
     // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
     let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
     let answers = usize::from(limits.in_flight) * 256;
+    let line = limits.page_bytes.max(limits.max_message) + 2 * ENVELOPE;
     let most = limits.queue_bytes + limits.reply_bytes + batch + answers;
     for conn in engine.net.ids() {
         let Some(connection) = engine.net.get(conn) else { continue };
-        let length = connection.queue.len();
-        if length > most {
-            return violation(MEMORY, format!("{conn} has {length} bytes queued, of at most {most}"));
+        let (length, waiting) = (connection.queue.len(), connection.waiting());
+        // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what is
+        // sealed ahead of the socket is short.
+        let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
+        if waiting > most {
+            return violation(MEMORY, format!("{conn} has {waiting} bytes queued, of at most {most}"));
+        }
+        if connection.is_sealed() && length > 2 * SEALED_AHEAD + line {
+            return violation(MEMORY, format!("{conn} has {length} bytes sealed, and its longest line is {line}"));
         }
         let held: usize = connection.queue.pieces().map(<[u8]>::len).sum();
         if held != length {
