@@ -118,9 +118,9 @@ impl Mix {
         let quickest = random.magnitude((100, 100 * MILLISECOND));
         let clients = random.magnitude((1, 24)) as usize;
         // Handshakes cost the simulator much, so most clients speak open.
-        let sealed = match random.below(16) {
+        let sealed = match random.below(24) {
             0 => clients,
-            1..6 => random.magnitude((1, clients as u64)) as usize,
+            1..7 => random.magnitude((1, clients as u64)) as usize,
             _ => 0,
         };
         Mix {

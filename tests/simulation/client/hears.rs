@@ -150,6 +150,13 @@ impl Client {
                 self.ask_for_rooms(scene);
                 return Ok(());
             };
+            if !identity.is_named && self.rooms.values().any(|view| view.next > 0) {
+                // This token is a guest's, who would be seated in the rooms before the name is said. Nothing of it is to
+                // be kept: no `joined` came.
+                self.provisional = Some(new);
+                self.begin_anew(scene);
+                return Ok(());
+            }
             let outdated = identity.outdated.clone().filter(|(_, run)| *run == scene.run);
             let is_old = outdated.is_some() && scene.random.below(1000) < scene.mix.habits.old_token;
             let token = match outdated.filter(|_| is_old) {
