@@ -112,6 +112,8 @@ export class Client extends Emitter {
   #places = {};
   /** The class of sealed sockets, once it is loaded. */
   #SealedSocket = null;
+  /** The token from before the server heard the name: not to be shown until it did. */
+  #guestToken = null;
   /** Has the server heard the name, or need not? */
   #isNamed = true;
   /** What tells this tab from others: it owns the session and its part of the outbox. */
@@ -533,8 +535,10 @@ export class Client extends Emitter {
     this.#wasFound = false;
     for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
     // Where a join is to say the name, this token is a guest's, and who came back with it would be that guest for good. The
-    // next one comes with the name, before `joined`.
-    this.#renew(isResumed || this.#isNamed || value.name === this.name ? value.session : null);
+    // next one comes with the name, before `joined`; where none does, this one is good from then on.
+    const isGuests = !isResumed && !this.#isNamed && value.name !== this.name;
+    this.#guestToken = isGuests ? value.session : null;
+    this.#renew(isGuests ? null : value.session);
     this.emit("welcome", value);
     this.#set({ phase: "open" });
     for (const room of this.#rooms.values()) {
@@ -546,6 +550,7 @@ export class Client extends Emitter {
   }
 
   #joined(value, room) {
+    if (!this.#token && this.#guestToken) this.#renew(this.#guestToken);
     const isAnswer = this.#requests.has(value.id);
     this.#answer(value);
     // Left while there was no connection, which the server could not know.
