@@ -302,6 +302,11 @@ impl Talk {
             return;
         }
         if self.phase != Phase::Away {
+            if id.is_none() {
+                // The join said a name: this token knows it, the one before did not.
+                self.token = token;
+                self.token_at = now;
+            }
             return;
         }
         match (&self.token, self.cursor) {
@@ -333,7 +338,9 @@ impl Talk {
         if self.outbox.len() < before {
             events.push(Event::Unsure(before - self.outbox.len()));
         }
-        self.be_somebody(token, now);
+        // Where the join says the name, this token is a guest's. Who came back with it would be seated as that guest, and be
+        // called so for good; the next one comes with the name, before `joined`.
+        self.be_somebody(token.filter(|_| self.name.is_none()), now);
         self.join();
     }
 

@@ -11,6 +11,7 @@ mod http_request;
 mod input;
 mod late_store;
 mod listener;
+mod sealed;
 mod strict_http;
 pub mod world;
 pub mod ws_stream;
@@ -21,6 +22,7 @@ pub use client_json::client_json;
 pub use config::config;
 pub use engine::engine;
 pub use http_request::http_request;
+pub use sealed::sealed;
 pub use ws_stream::ws_stream;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ const TARGETS: &[(&str, Body)] = &[
     ("config", config),
     ("engine", engine),
     ("http_request", http_request),
+    ("sealed", sealed),
     ("ws_stream", ws_stream),
     ("client_json", |data| client_json(data, |work| allocation_counter::measure(work).bytes_total)),
 ];

@@ -251,7 +251,10 @@ impl Hub {
         let generation = identity.generation;
         let Some(key) = self.find_session(identity.session) else {
             self.end_session(provisional);
-            return Ok(Resumed { key: self.handle_session(identity, client), superseded: None });
+            // It may have been named after this token was made, and not have heard so.
+            let name = parked.map_or(identity.name, |parked| parked.name.clone());
+            let key = self.handle_session(Identity { name, ..identity }, client);
+            return Ok(Resumed { key, superseded: None });
         };
         if key != provisional {
             self.end_session(provisional);

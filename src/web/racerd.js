@@ -532,7 +532,9 @@ export class Client extends Emitter {
     this.#goesOn = isResumed && (this.#goesOn || this.#wasFound);
     this.#wasFound = false;
     for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
-    this.#renew(value.session);
+    // Where a join is to say the name, this token is a guest's, and who came back with it would be that guest for good. The
+    // next one comes with the name, before `joined`.
+    this.#renew(isResumed || this.#isNamed || value.name === this.name ? value.session : null);
     this.emit("welcome", value);
     this.#set({ phase: "open" });
     for (const room of this.#rooms.values()) {

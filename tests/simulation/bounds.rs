@@ -1,6 +1,7 @@
 //! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
 //! (5) queues keep within their bounds and the account of memory is what is held.
 
+use racerd::crypto::sealed::MAX_SEALED;
 use racerd::engine::Engine;
 use racerd::engine::chat::Chat;
 use racerd::types::{RoomId, SessionId};
@@ -12,17 +13,25 @@ use super::store::Store;
 const ROOMS: &str = "4: a room has a member, a session a client or a place";
 const MEMORY: &str = "5: queues keep within their bounds";
 
+/// A sealed socket's frames are made when less than this waits for it in frames, each of about so much at most, or of one
+/// line that is longer; in bytes.
+const SEALED_AHEAD: usize = 16 * 1024;
+
 #[derive(Default)]
 pub struct Bounds {
     /// The session in each slot, and the generation of its token, as they were after the last turn.
     generations: Vec<Option<(SessionId, u32)>>,
+    /// A socket spoke sealed.
+    saw_sealed: bool,
 }
 
 impl Bounds {
     pub fn check(&mut self, engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
         self.sessions(engine, limits)?;
-        connections(engine, limits)?;
-        waiting(engine, store, limits, repeats)
+        self.saw_sealed |= connections(engine, limits)?;
+        // A sealed message is looked at when it is whole, and may hold many requests.
+        let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
+        waiting(engine, store, limits, begun, repeats)
     }
 
     fn sessions(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
@@ -76,16 +85,26 @@ impl Bounds {
     }
 }
 
-fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked {
+/// True if one of them speaks sealed.
+fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked<bool> {
     // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
     let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
     let answers = usize::from(limits.in_flight) * 256;
+    let line = limits.page_bytes.max(limits.max_message) + 2 * ENVELOPE;
     let most = limits.queue_bytes + limits.reply_bytes + batch + answers;
+    let mut saw_sealed = false;
     for conn in engine.net.ids() {
         let Some(connection) = engine.net.get(conn) else { continue };
-        let length = connection.queue.len();
-        if length > most {
-            return violation(MEMORY, format!("{conn} has {length} bytes queued, of at most {most}"));
+        saw_sealed |= connection.is_sealed();
+        let (length, waiting) = (connection.queue.len(), connection.waiting());
+        // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what is
+        // sealed ahead of the socket is short.
+        let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
+        if waiting > most {
+            return violation(MEMORY, format!("{conn} has {waiting} bytes queued, of at most {most}"));
+        }
+        if connection.is_sealed() && length > 2 * SEALED_AHEAD + line {
+            return violation(MEMORY, format!("{conn} has {length} bytes sealed, and its longest line is {line}"));
         }
         let held: usize = connection.queue.pieces().map(<[u8]>::len).sum();
         if held != length {
@@ -99,10 +118,10 @@ fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked {
             return violation(MEMORY, format!("{conn} has {in_flight} sends open"));
         }
     }
-    Ok(())
+    Ok(saw_sealed)
 }
 
-fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
+fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, begun: usize, repeats: bool) -> Checked {
     let (undecided, bytes) = engine.app.undecided();
     let (held, held_bytes) = engine.app.hub.held();
     if (undecided, bytes) != (store.appends + held, store.append_bytes + held_bytes) {
@@ -113,7 +132,7 @@ fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool)
         return violation(MEMORY, text);
     }
     // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at once.
-    let most = limits.append_bytes + limits.read_budget + limits.max_message;
+    let most = limits.append_bytes + limits.read_budget + begun;
     if bytes > most {
         return violation(MEMORY, format!("{bytes} bytes wait for the store, of at most {most}"));
     }

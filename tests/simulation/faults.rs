@@ -9,6 +9,8 @@ use super::random::{Ppm, Random};
 pub struct Mix {
     pub limits: Limits,
     pub clients: usize,
+    /// So many of them speak sealed: the first ones.
+    pub sealed: usize,
     pub rooms: usize,
     /// How long a client thinks between two things that it does.
     pub think: (Micros, Micros),
@@ -93,10 +95,16 @@ pub struct Habits {
     pub old_token: usize,
     pub reuse_key: usize,
     pub garbage: usize,
+    /// Of those who speak sealed: it breaks its sequence.
+    pub damage: usize,
     /// Of each return: some rooms are not named.
     pub forgets: Ppm,
     /// Of each send: it has no key.
     pub keyless: Ppm,
+    /// Of each return to a session that began sealed: it is tried in the clear.
+    pub shows: Ppm,
+    /// Of each return to another session: it is by a sealed socket.
+    pub hides: Ppm,
     /// Of each frame: it is sent in parts.
     pub fragments: Ppm,
 }
@@ -108,9 +116,17 @@ impl Mix {
     pub fn draw(random: &mut Random) -> Mix {
         let limits = Limits::draw(random);
         let quickest = random.magnitude((100, 100 * MILLISECOND));
+        let clients = random.magnitude((1, 24)) as usize;
+        // Handshakes cost the simulator much, so most clients speak open.
+        let sealed = match random.below(24) {
+            0 => clients,
+            1..7 => random.magnitude((1, clients as u64)) as usize,
+            _ => 0,
+        };
         Mix {
             limits,
-            clients: random.magnitude((1, 24)) as usize,
+            clients,
+            sealed,
             rooms: random.magnitude((1, 6)) as usize,
             think: (quickest, quickest + random.magnitude((MILLISECOND, 2 * SECOND))),
             network: NetworkFaults::draw(random),
@@ -229,9 +245,12 @@ impl Habits {
             old_token: some(30),
             reuse_key: some(30),
             garbage: some(30),
+            damage: some(60),
             forgets: some(200_000) as Ppm,
             keyless: some(200_000) as Ppm,
             fragments: some(200_000) as Ppm,
+            shows: some(100_000) as Ppm,
+            hides: some(300_000) as Ppm,
         }
     }
 }

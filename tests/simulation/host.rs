@@ -12,6 +12,7 @@ use racerd::ws::code;
 use super::agenda::Micros;
 use super::clock::Clock;
 use super::network::{End, Read};
+use super::random::Random;
 use super::scene::{Checked, Scene};
 use super::store::Store;
 
@@ -37,7 +38,9 @@ impl Host {
             running: store.disk.running,
         };
         let epoch = Epoch(store.disk.epoch.as_str().into());
-        let chat = Chat::new(limits.hub(), epoch, limits.chat(), Access::default(), &secrets);
+        let mut chat = Chat::new(limits.hub(), epoch, limits.chat(), Access::default(), &secrets);
+        let mut random = Random::new(scene.random.next());
+        chat.seal(scene.key.clone(), move || Some(random.bytes()));
         let net = Connections::new(limits.conn(), limits.admission());
         Host {
             engine: Engine::new(net, chat, limits.drain_timeout),

@@ -3,7 +3,7 @@
 //!
 //! Checkers: (1) what was acknowledged is in the log, with its seq; (3) what was sent once is stored once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::store::{MemoryLog, Page, Purpose, Read, Span, Ticket};
 use racerd::types::{ConnId, Message, RoomId, Seq};
@@ -16,6 +16,8 @@ pub struct Model {
     pub rooms: Vec<Room>,
     /// Where each body was stored.
     bodies: BTreeMap<u64, (usize, u64)>,
+    /// Those of what no server may obey.
+    never: BTreeSet<u64>,
     next_body: u64,
 }
 
@@ -57,7 +59,13 @@ impl Model {
             told: 0,
             oldest: 1,
         };
-        Model { epoch: epoch.to_owned(), rooms: (0..rooms).map(room).collect(), bodies: BTreeMap::new(), next_body: 0 }
+        Model {
+            epoch: epoch.to_owned(),
+            rooms: (0..rooms).map(room).collect(),
+            bodies: BTreeMap::new(),
+            never: BTreeSet::new(),
+            next_body: 0,
+        }
     }
 
     pub fn room(&self, name: &str) -> Option<usize> {
@@ -68,6 +76,13 @@ impl Model {
     pub fn new_body(&mut self) -> u64 {
         self.next_body += 1;
         self.next_body
+    }
+
+    /// The number of a body that nobody may ever hear of.
+    pub fn body_for_nobody(&mut self) -> u64 {
+        let body = self.new_body();
+        self.never.insert(body);
+        body
     }
 
     /// A room's last seq.
@@ -88,6 +103,9 @@ impl Model {
             let other = &self.rooms[other].id;
             let text = format!("body {body} was stored twice: as {other} {first} and as {} {seq}", message.room);
             return violation("3: a key is stored once", text);
+        }
+        if self.never.contains(&body) {
+            return violation("sealed", format!("body {body} was in a broken sequence, and is {} {seq}", message.room));
         }
         let name = message.author.name.as_str().to_owned();
         self.rooms[room].said.push(Said { body, at: message.at.0, name });
@@ -121,6 +139,12 @@ impl Model {
                 Ok(())
             }
         }
+    }
+
+    /// Is that message, which the log holds, of somebody with this name?
+    pub fn is_of(&self, room: usize, seq: u64, name: &str) -> bool {
+        let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
+        said.is_some_and(|said| said.name == name)
     }
 
     /// A client heard a message, live or in a page.

@@ -1,5 +1,7 @@
 //! What clients, links, store and server share: the time, the chance, the links between them, and those who watch.
 
+use racerd::crypto::sealed::SealedKey;
+
 use super::agenda::{Agenda, Event, Micros};
 use super::faults::Mix;
 use super::model::Model;
@@ -31,6 +33,8 @@ pub struct Scene {
     pub model: Model,
     pub tally: Tally,
     pub trace: Trace,
+    /// The server's key of sealed sockets, in a file of its own: it outlives every log.
+    pub key: SealedKey,
     /// Does a server take connections?
     pub is_listening: bool,
     /// Faults have ended; everyone is to get live.

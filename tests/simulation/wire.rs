@@ -10,6 +10,7 @@ use super::random::Random;
 pub enum Said {
     Response { status: u16, retry_after: Option<u64>, body: String },
     Text(String),
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>),
@@ -85,6 +86,7 @@ fn frame(bytes: &[u8]) -> Result<Option<(usize, Said)>, String> {
     let Some(payload) = bytes.get(header..header.saturating_add(length)) else { return Ok(None) };
     let said = match first & 0x0f {
         1 => Said::Text(String::from_utf8(payload.to_vec()).map_err(|_| "a text that is none")?),
+        2 => Said::Binary(payload.to_vec()),
         8 => Said::Close(payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code))),
         9 => Said::Ping(payload.to_vec()),
         10 => Said::Pong,
@@ -96,6 +98,7 @@ fn frame(bytes: &[u8]) -> Result<Option<(usize, Said)>, String> {
 // What a client says.
 
 const TEXT: u8 = 1;
+const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
@@ -120,14 +123,23 @@ fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random
 
 /// A text, in two frames with a ping between them if it is to come in parts.
 pub fn text(text: &str, in_parts: bool, random: &mut Random) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 20);
+    message(TEXT, text.as_bytes(), in_parts, random)
+}
+
+/// The same of bytes.
+pub fn binary(bytes: &[u8], in_parts: bool, random: &mut Random) -> Vec<u8> {
+    message(BINARY, bytes, in_parts, random)
+}
+
+fn message(kind: u8, bytes: &[u8], in_parts: bool, random: &mut Random) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 20);
     if in_parts {
-        let (first, second) = text.as_bytes().split_at(random.below(text.len() + 1));
-        write_frame(&mut out, TEXT, first, random);
+        let (first, second) = bytes.split_at(random.below(bytes.len() + 1));
+        write_frame(&mut out, kind, first, random);
         write_frame(&mut out, 0x80 | PING, b"", random);
         write_frame(&mut out, 0x80, second, random);
     } else {
-        write_frame(&mut out, 0x80 | TEXT, text.as_bytes(), random);
+        write_frame(&mut out, 0x80 | kind, bytes, random);
     }
     out
 }
@@ -149,10 +161,12 @@ pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
     out
 }
 
-pub fn upgrade(path: &str) -> Vec<u8> {
+/// Asks for a WebSocket; where a subprotocol is named, for that.
+pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
+    let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
         "GET {path} HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
 }

@@ -3,6 +3,8 @@
 //!
 //! Checker: (6) once faults end, everyone gets live again.
 
+use racerd::crypto::sealed::SealedKey;
+
 use super::agenda::{Agenda, Event, MILLISECOND, Micros, Mishap, SECOND};
 use super::bounds::Bounds;
 use super::client::Client;
@@ -77,7 +79,8 @@ impl World {
         let mix = Mix::draw(&mut random);
         let store = Store::new(&mix.limits, &mut random);
         let clock = Clock::new(mix.server.speed, mix.server.wall);
-        let clients = (0..mix.clients).map(Client::new).collect();
+        let clients = (0..mix.clients).map(|index| Client::new(index, index < mix.sealed)).collect();
+        let key = SealedKey::new(random.bytes());
         let scene = Scene {
             now: 0,
             agenda: Agenda::default(),
@@ -87,6 +90,7 @@ impl World {
             mix,
             tally: Tally::default(),
             trace: Trace::new(plan.lines),
+            key,
             is_listening: false,
             is_calm: false,
             run: 0,

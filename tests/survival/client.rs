@@ -2,14 +2,14 @@
 //! key what was not acknowledged.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tungstenite::Message;
-use tungstenite::protocol::WebSocket;
+use racerd::crypto::sealed::Pin;
+use serde_json::json;
 
+use crate::line::Line;
 use crate::random::Random;
 
 /// What one client lived through.
@@ -21,12 +21,16 @@ pub struct Life {
     /// Seqs and bodies, in the order in which they were heard.
     pub received: Vec<(u64, String)>,
     pub resumed: usize,
+    /// Of these, over sealed sockets.
+    pub resumed_sealed: usize,
     /// What the server said where it should have resumed.
     pub refused: Vec<String>,
 }
 
 pub struct Survivor {
     address: SocketAddr,
+    /// With one, it speaks sealed.
+    pin: Option<Pin>,
     life: Life,
     token: Option<String>,
     member: Option<String>,
@@ -69,15 +73,17 @@ const WINDOW: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Survivor {
-    pub fn new(number: usize, address: SocketAddr) -> Survivor {
+    pub fn new(number: usize, address: SocketAddr, pin: Option<Pin>) -> Survivor {
         Survivor {
             address,
+            pin,
             life: Life {
                 name: format!("c{number}"),
                 acknowledged: Vec::new(),
                 unacknowledged: 0,
                 received: Vec::new(),
                 resumed: 0,
+                resumed_sealed: 0,
                 refused: Vec::new(),
             },
             token: None,
@@ -96,8 +102,9 @@ impl Survivor {
     pub fn live(mut self, random: &mut Random, end: &End) -> Life {
         let mut patience = None;
         loop {
-            if let Some(mut socket) = self.connect()
-                && self.talk(&mut socket, random, end)
+            let fresh = std::array::from_fn(|_| random.below(256) as u8);
+            if let Some(mut line) = Line::open(self.address, &self.life.name, self.pin.as_ref(), fresh)
+                && self.talk(&mut line, random, end)
             {
                 self.life.unacknowledged = self.outbox.len();
                 return self.life;
@@ -110,27 +117,23 @@ impl Survivor {
         }
     }
 
-    fn connect(&self) -> Option<WebSocket<TcpStream>> {
-        let stream = TcpStream::connect(self.address).ok()?;
-        stream.set_nodelay(true).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-        stream.set_write_timeout(Some(Duration::from_secs(20))).ok()?;
-        let url = format!("ws://{}/ws?name={}", self.address, self.life.name);
-        tungstenite::client(url, stream).ok().map(|(socket, _)| socket)
-    }
-
     /// One socket's time. True at the end of all, false when it broke.
-    fn talk(&mut self, socket: &mut WebSocket<TcpStream>, random: &mut Random, end: &End) -> bool {
+    fn talk(&mut self, line: &mut Line, random: &mut Random, end: &End) -> bool {
         self.sent = 0;
         let mut is_in = false;
+        let mut is_welcome = false;
         let mut asked_head = false;
         loop {
-            let Ok(message) = socket.read() else { return false };
-            let Message::Text(text) = message else { continue };
-            let said: Value = serde_json::from_str(&text).expect("JSON");
+            let Some(said) = line.read() else { return false };
             match said["type"].as_str().unwrap_or_default() {
                 "welcome" => {
                     let greets_back = said["id"] == 1;
+                    if std::mem::replace(&mut is_welcome, true) && !greets_back {
+                        // The join said its name, and this token knows it.
+                        assert!(line.is_sealed(), "{} is greeted twice: {said}", self.life.name);
+                        self.token = said["session"].as_str().map(str::to_owned);
+                        continue;
+                    }
                     if let Some(token) = self.token.as_ref().filter(|_| !greets_back) {
                         // Not ours yet: the session comes with the answer to this.
                         let mut cursors = json!({});
@@ -138,7 +141,7 @@ impl Survivor {
                             cursors["r"] = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
                         }
                         let ask = json!({"type": "resume", "id": 1, "session": token, "cursors": cursors});
-                        if !say(socket, &ask) {
+                        if !line.say(&ask) {
                             return false;
                         }
                         continue;
@@ -147,12 +150,15 @@ impl Survivor {
                     let member = said["member"].as_str().map(str::to_owned);
                     if greets_back {
                         self.life.resumed += 1;
+                        self.life.resumed_sealed += usize::from(line.is_sealed());
                         assert_eq!(member, self.member, "{} is somebody else now", self.life.name);
                     }
                     self.member = member;
-                    if self.cursor.is_none()
-                        && !say(socket, &json!({"type": "join", "id": 2, "room": "r", "presence": "off"}))
-                    {
+                    let mut join = json!({"type": "join", "id": 2, "room": "r", "presence": "off"});
+                    if line.is_sealed() {
+                        join["name"] = json!(self.life.name);
+                    }
+                    if self.cursor.is_none() && !line.say(&join) {
                         return false;
                     }
                 }
@@ -168,7 +174,10 @@ impl Survivor {
                     let seq = said["seq"].as_u64().expect("a seq");
                     assert_eq!(Some(seq), self.cursor.map(|c| c + 1), "{} hears {seq}", self.life.name);
                     self.cursor = Some(seq);
-                    self.life.received.push((seq, said["body"].as_str().expect("a text").to_owned()));
+                    let body = said["body"].as_str().expect("a text").to_owned();
+                    let sender = said["from"]["name"].as_str().expect("a name");
+                    assert!(body.starts_with(&format!("{sender}-")), "{body} is said to be of {sender}");
+                    self.life.received.push((seq, body));
                 }
                 "ack" => {
                     let id = said["id"].as_u64().expect("an id");
@@ -179,7 +188,7 @@ impl Survivor {
                 }
                 "pong" if said["id"] == 3 => {
                     if self.all_silent && said["heads"]["r"].as_u64() == self.cursor {
-                        let _ = socket.close(None);
+                        line.close();
                         return true;
                     }
                     asked_head = false;
@@ -202,7 +211,7 @@ impl Survivor {
             }
             while let Some((n, body)) = self.outbox.get(self.sent) {
                 let send = json!({"type": "send", "id": n + 10, "room": "r", "key": body, "body": body});
-                if !say(socket, &send) {
+                if !line.say(&send) {
                     return false;
                 }
                 self.sent += 1;
@@ -216,14 +225,10 @@ impl Survivor {
                 std::thread::sleep(Duration::from_millis(5 + random.below(20)));
                 self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
                 asked_head = true;
-                if !say(socket, &json!({"type": "ping", "id": 3})) {
+                if !line.say(&json!({"type": "ping", "id": 3})) {
                     return false;
                 }
             }
         }
     }
-}
-
-fn say(socket: &mut WebSocket<TcpStream>, what: &Value) -> bool {
-    socket.send(Message::text(what.to_string())).is_ok()
 }

@@ -6,6 +6,7 @@
 
 mod client;
 mod cutter;
+mod line;
 mod power;
 mod random;
 #[path = "../server/support.rs"]
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use client::{End, Life, Survivor};
 use cutter::Cutter;
+use racerd::crypto::sealed::{Pin, SealedKey};
 use random::Random;
 use support::{Folder, Server};
 
@@ -30,27 +32,41 @@ fn rounds() -> usize {
 /// The machine is small and the clients are many: nothing but faults may hold them up.
 const FREELY: [&str; 6] = ["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"];
 
-fn server() -> Server {
-    Server::start(&FREELY)
+/// Makes a key file: its path.
+fn keygen(folder: &Folder, name: &str, arguments: &[&str]) -> String {
+    let file = folder.path().join(name);
+    let keygen = Server::program().arg("keygen").args(arguments).arg(&file).output().expect("the binary");
+    assert!(keygen.status.success(), "{keygen:?}");
+    file.to_str().expect("a path").to_owned()
 }
 
-/// One whose database is sealed.
-fn sealed_server() -> Server {
+/// One that also speaks sealed, and the pin for that.
+fn server() -> (Server, Pin) {
+    start_server(Folder::new(), &[])
+}
+
+/// One whose database is sealed, too.
+fn sealed_server() -> (Server, Pin) {
     let folder = Folder::new();
-    let key = folder.path().join("key");
-    let keygen = Server::program().args(["keygen", "--data"]).arg(&key).output().expect("the binary");
-    assert!(keygen.status.success());
-    let key = key.to_str().expect("a path").to_owned();
-    Server::start_in(folder, "127.0.0.1:0", &[&FREELY[..], &["--data-key-file", &key]].concat())
+    let key = keygen(&folder, "data.key", &["--data"]);
+    start_server(folder, &["--data-key-file", &key])
 }
 
-/// Starts the clients; each sends until told to stop, and then goes on until it knows all.
-fn start(address: SocketAddr, seed: u64, end: &Arc<End>) -> Vec<std::thread::JoinHandle<Life>> {
+fn start_server(folder: Folder, arguments: &[&str]) -> (Server, Pin) {
+    let file = keygen(&folder, "sealed.key", &[]);
+    let text = std::fs::read_to_string(&file).expect("a key file");
+    let pin = SealedKey::parse(&text).expect("a key").pin();
+    let arguments = [&FREELY[..], arguments, &["--sealed-key", &file]].concat();
+    (Server::start_in(folder, "127.0.0.1:0", &arguments), pin)
+}
+
+/// Starts the clients; each sends until told to stop, and then goes on until it knows all. Every third speaks sealed.
+fn start(address: SocketAddr, pin: Pin, seed: u64, end: &Arc<End>) -> Vec<std::thread::JoinHandle<Life>> {
     let survivor = |n| {
         let (mut random, end) = (Random::new(seed ^ n as u64), Arc::clone(end));
         std::thread::Builder::new()
             .stack_size(256 << 10)
-            .spawn(move || Survivor::new(n, address).live(&mut random, &end))
+            .spawn(move || Survivor::new(n, address, (n % 3 == 0).then_some(pin)).live(&mut random, &end))
             .expect("a thread")
     };
     (0..CLIENTS).map(survivor).collect()
@@ -63,7 +79,7 @@ fn judge(lives: &[Life], server: &Server) {
     for (index, body) in log.iter().enumerate() {
         assert_eq!(places.insert(body, index + 1), None, "{body} is stored twice");
     }
-    let (mut acknowledged, mut resumed, mut received) = (0, 0, 0);
+    let (mut acknowledged, mut resumed, mut resumed_sealed, mut received) = (0, 0, 0, 0);
     for life in lives {
         for (body, seq) in &life.acknowledged {
             assert_eq!(places.get(body.as_str()), Some(&(*seq as usize)), "{body} was acknowledged as {seq}");
@@ -78,11 +94,15 @@ fn judge(lives: &[Life], server: &Server) {
         assert_eq!(life.refused, Vec::<String>::new(), "{} could not resume", life.name);
         acknowledged += life.acknowledged.len();
         resumed += life.resumed;
+        resumed_sealed += life.resumed_sealed;
         received += life.received.len();
     }
     assert_eq!(acknowledged, log.len(), "what is stored was sent by them, and told to them");
-    println!("{acknowledged} messages acknowledged, {received} received, {resumed} times resumed");
+    println!(
+        "{acknowledged} messages acknowledged, {received} received, {resumed} times resumed, {resumed_sealed} of them sealed"
+    );
     assert!(acknowledged > lives.len() && resumed >= lives.len(), "too little happened to say anything");
+    assert!(resumed_sealed >= lives.len() / 3, "too little was sealed to say anything");
 }
 
 #[test]
@@ -95,10 +115,10 @@ fn kill_9_loses_nothing_of_a_sealed_database() {
     kill_at_random_moments(sealed_server(), rounds().div_ceil(2));
 }
 
-fn kill_at_random_moments(mut server: Server, rounds: usize) {
+fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {
     let mut random = Random::from_environment();
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(server.address, random.next(), &end);
+    let clients = start(server.address, pin, random.next(), &end);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_millis(20 + random.below(300)));
         server.kill();
@@ -115,9 +135,9 @@ fn kill_at_random_moments(mut server: Server, rounds: usize) {
 #[test]
 fn graceful_restarts_lose_nothing() {
     let mut random = Random::from_environment();
-    let mut server = server();
+    let (mut server, pin) = server();
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(server.address, random.next(), &end);
+    let clients = start(server.address, pin, random.next(), &end);
     for _ in 0..rounds().min(5) {
         std::thread::sleep(Duration::from_millis(50 + random.below(300)));
         assert!(server.stop().success());
@@ -131,10 +151,10 @@ fn graceful_restarts_lose_nothing() {
 #[test]
 fn connections_that_break_at_any_byte_lose_nothing() {
     let mut random = Random::from_environment();
-    let server = server();
+    let (server, pin) = server();
     let cutter = Cutter::start(server.address, random.next());
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(cutter.address, random.next(), &end);
+    let clients = start(cutter.address, pin, random.next(), &end);
     cutter.wait_for_cuts(CLIENTS * rounds());
     cutter.cut_no_more();
     end.call();

@@ -72,6 +72,29 @@ fn keys(said: &[Value]) -> Vec<&str> {
 }
 
 #[test]
+fn the_token_from_before_its_name_was_heard_is_not_shown() {
+    let mut desk = Desk::new(Begin::Now);
+    desk.talk = Talk::new(RoomId::parse("lobby").unwrap(), Name::parse("ann"), Begin::Now);
+    desk.open("a-guest's");
+    let [join] = desk.said().try_into().unwrap();
+    assert_eq!(join["name"], "ann");
+    desk.hears(json!({"type": "welcome", "session": "ann's"}));
+    desk.joined("e", 5, 6, &join["id"]);
+    desk.talk.lost();
+    desk.open("provisional");
+    let [resume] = desk.said().try_into().unwrap();
+    assert_eq!((&resume["type"], &resume["session"]), (&json!("resume"), &json!("ann's")));
+    // Not resumable; and the next socket is lost before the name is heard.
+    desk.hears(json!({"type": "error", "code": "not_resumable", "message": "gone", "id": resume["id"]}));
+    let [join] = desk.said().try_into().unwrap();
+    assert_eq!((&join["type"], &join["name"], &join["after"]), (&json!("join"), &json!("ann"), &json!(5)));
+    desk.talk.lost();
+    desk.open("another guest's");
+    let [join] = desk.said().try_into().unwrap();
+    assert_eq!((&join["type"], &join["name"], &join["after"]), (&json!("join"), &json!("ann"), &json!(5)));
+}
+
+#[test]
 fn after_a_loss_it_goes_on_where_it_was() {
     let mut desk = Desk::seated();
     desk.message(6);

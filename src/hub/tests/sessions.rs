@@ -114,6 +114,28 @@ fn a_client_that_lost_its_own_state_gets_its_rooms_back() {
 }
 
 #[test]
+fn a_name_that_came_with_the_join_is_kept_though_its_client_did_not_hear_so() {
+    for parked in [false, true] {
+        let mut world = World::new(LIMITS);
+        let b = world.open();
+        let before = world.hub.session(b.key).unwrap().name.clone();
+        assert!(world.hub.handle_name(b.key, name("bob")));
+        world.join_with(b, &room("r"), Start::Now, Presence::Full);
+        world.settle_turn();
+        let mut lost = world.drop(b, 0);
+        // The token that it has was made when it was a guest.
+        lost.identity.name = before;
+        if parked {
+            world.pass(LIMITS.resume_within);
+            world.settle_turn();
+        }
+        let b = world.resume_in(&lost, 77, 0, 0).unwrap();
+        assert_eq!(world.hub.session(b.key).unwrap().name, name("bob"), "parked: {parked}");
+        assert!(world.hub.is_member(b.key, &room("r")));
+    }
+}
+
+#[test]
 fn a_resume_takes_over_from_a_socket_that_looks_alive_three_times_in_a_row() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::agenda::{MILLISECOND, SECOND};
 use super::super::scene::{Checked, Scene};
 use super::super::wire;
+use super::line::Line;
 use super::{Asked, Client, Draft, PATIENCE, Phase, QUIET, Reading, Start, View};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,7 @@ enum Act {
     SecondSocket,
     ReuseKey,
     Garbage,
+    Damage,
 }
 
 /// What a body may take beside its number, so that a request around it stays within the smallest limit.
@@ -69,6 +71,7 @@ impl Client {
         if self.phase == Phase::Open && now > self.heard + QUIET && self.pinged.is_none() {
             self.ping(scene);
         }
+        self.flush(scene);
         Ok(())
     }
 
@@ -107,6 +110,12 @@ impl Client {
         self.next_id = scene.random.within((0, 3)) * 1000;
         self.phase = Phase::Opening { since: scene.now };
         let name = self.name();
+        if self.is_to_be_sealed(scene) {
+            scene.tally.sealed += 1;
+            self.line = Line::sealed();
+            self.trace(scene, || format!("opens link {link}, to be sealed"));
+            return scene.client_writes(link, &wire::upgrade("/ws", Some("racerd.v1.sealed")));
+        }
         let may_join = self.identity.is_none() && self.rooms.is_empty() && scene.random.coin();
         let path = if may_join {
             let room = scene.random.below(scene.mix.rooms);
@@ -128,7 +137,17 @@ impl Client {
             format!("/ws?name={name}")
         };
         self.trace(scene, || format!("opens link {link}: {path}"));
-        scene.client_writes(link, &wire::upgrade(&path));
+        scene.client_writes(link, &wire::upgrade(&path, None));
+    }
+
+    /// Is its next socket a sealed one? It is where the session began on one, else it would not get that back.
+    fn is_to_be_sealed(&self, scene: &mut Scene) -> bool {
+        let habits = scene.mix.habits;
+        match &self.identity {
+            Some(identity) if identity.is_sealed => scene.is_calm || !scene.random.chance(habits.shows),
+            Some(_) => self.speaks_sealed || scene.mix.sealed > 0 && scene.random.chance(habits.hides),
+            None => self.speaks_sealed,
+        }
     }
 
     fn new_view(&self, room: usize, scene: &mut Scene) -> View {
@@ -141,8 +160,18 @@ impl Client {
         let Some(link) = self.link else { return };
         self.trace(scene, || format!("says {}", crop(text)));
         let in_parts = scene.random.chance(scene.mix.habits.fragments);
-        let bytes = wire::text(text, in_parts, &mut scene.random);
-        scene.client_writes(link, &bytes);
+        let bytes = self.line.say(text, in_parts, &mut scene.random);
+        if !bytes.is_empty() {
+            scene.client_writes(link, &bytes);
+        }
+    }
+
+    /// What it said goes out, if it waits to be sealed.
+    pub(super) fn flush(&mut self, scene: &mut Scene) {
+        let bytes = self.line.flush(&mut scene.random);
+        if let (Some(link), false) = (self.link, bytes.is_empty()) {
+            scene.client_writes(link, &bytes);
+        }
     }
 
     pub(super) fn ask(&mut self, asked: Asked) -> u64 {
@@ -177,6 +206,7 @@ impl Client {
             (Act::SecondSocket, habits.second_socket),
             (Act::ReuseKey, habits.reuse_key),
             (Act::Garbage, habits.garbage),
+            (Act::Damage, if self.line.is_sealed() { habits.damage } else { 0 }),
         ];
         let total = choices.iter().map(|(_, weight)| weight).sum();
         let mut left = scene.random.below(total);
@@ -260,15 +290,17 @@ impl Client {
             Act::HalfClose => {
                 scene.tally.half_closes += 1;
                 self.trace(scene, || format!("shuts its half of link {link}"));
+                self.flush(scene);
                 scene.client_shuts(link);
                 self.phase = Phase::Closing { since: scene.now };
             }
             Act::SecondSocket => {
-                let reader = std::mem::take(&mut self.reader);
-                self.old.insert(link, reader);
+                self.flush(scene);
+                self.leave_open(link);
                 self.drop_link(scene, 0);
             }
             Act::ReuseKey => self.reuse_key(scene),
+            Act::Damage => self.damage(room.unwrap_or(0), scene),
             Act::Garbage => {
                 scene.tally.garbage += 1;
                 self.nonsense += 1;
@@ -354,6 +386,21 @@ impl Client {
         self.say(&text, scene);
     }
 
+    /// It breaks the sequence of sealed messages, and is to be closed for it.
+    fn damage(&mut self, room: usize, scene: &mut Scene) {
+        let Some(link) = self.link else { return };
+        self.flush(scene);
+        let ping = self.ask(Asked::Ping);
+        let harmless = format!("{{\"type\":\"ping\",\"id\":{ping}}}");
+        let body = scene.model.body_for_nobody();
+        let never = format!("{{\"type\":\"send\",\"room\":\"r{room}\",\"body\":\"{body}:never\"}}");
+        let Some(bytes) = self.line.say_damaged(&harmless, &never, &mut scene.random) else { return };
+        self.trace(scene, || format!("breaks the sequence of link {link}, with body {body}"));
+        scene.tally.spoilt += 1;
+        scene.client_writes(link, &bytes);
+        self.phase = Phase::Closing { since: scene.now };
+    }
+
     fn join(&mut self, scene: &mut Scene) {
         if self.rooms.len() >= scene.mix.limits.rooms_per_session {
             return;
@@ -395,8 +442,11 @@ impl Client {
             if let Some(view) = self.rooms.get_mut(&room) {
                 view.asked = Some(Some(id));
             }
-            let text =
-                format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"r{room}\",\"presence\":\"{presence}\"{begin}}}");
+            let is_named = self.identity.as_ref().is_none_or(|identity| identity.is_named);
+            let name = if is_named { String::new() } else { format!(",\"name\":\"{}\"", self.name()) };
+            let text = format!(
+                "{{\"type\":\"join\",\"id\":{id},\"room\":\"r{room}\",\"presence\":\"{presence}\"{name}{begin}}}"
+            );
             self.say(&text, scene);
         }
     }
@@ -418,9 +468,10 @@ impl Client {
         self.say(&format!("{{\"type\":\"ping\",\"id\":{id}}}"), scene);
     }
 
-    fn close(&mut self, code: Option<u16>, scene: &mut Scene) {
+    pub(super) fn close(&mut self, code: Option<u16>, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         self.trace(scene, || format!("closes link {link} with {code:?}"));
+        self.flush(scene);
         let bytes = wire::close(code, &mut scene.random);
         scene.client_writes(link, &bytes);
         self.phase = Phase::Closing { since: scene.now };

@@ -15,7 +15,10 @@ impl Client {
     /// Something was said on its socket.
     pub(super) fn hear(&mut self, link: usize, said: Said, scene: &mut Scene) -> Checked {
         match said {
-            Said::Response { status: 101, .. } => Ok(()),
+            Said::Response { status: 101, .. } => {
+                self.shake_hands(link, scene);
+                Ok(())
+            }
             Said::Response { status: status @ (429 | 503), retry_after, .. } => {
                 scene.tally.turned_away += 1;
                 self.trace(scene, || format!("is turned away from link {link} with {status}"));
@@ -39,6 +42,7 @@ impl Client {
                 Ok(())
             }
             Said::Pong => Ok(()),
+            Said::Binary(_) => violation("wire", "a binary frame that nobody opened"),
             Said::Close(code) => self.closed(link, code, scene),
             Said::Text(text) => {
                 self.trace(scene, || format!("hears {}", crop(&text)));
@@ -98,13 +102,45 @@ impl Client {
 
     // Coming.
 
+    /// The socket is open: where it is to be sealed, the client's part of the handshake comes first.
+    fn shake_hands(&mut self, link: usize, scene: &mut Scene) {
+        if !self.line.is_sealed() {
+            return;
+        }
+        let pin = scene.key.pin();
+        let habits = scene.mix.habits;
+        let bytes = if !scene.is_calm && scene.random.below(1000) < habits.damage {
+            self.trace(scene, || format!("breaks the handshake of link {link}"));
+            scene.tally.spoilt_handshakes += 1;
+            self.phase = Phase::Closing { since: scene.now };
+            Some(self.line.begin_badly(&pin, &mut scene.random))
+        } else {
+            self.line.begin(&pin, &mut scene.random)
+        };
+        scene.client_writes(link, &bytes.unwrap_or_default());
+    }
+
     fn welcome(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
         let (Some(token), Some(member)) = (told["session"].as_str(), told["member"].as_str()) else {
             return violation(CHECKER, format!("a `welcome` that lacks something: {told}"));
         };
-        let new = Identity { token: token.into(), member: member.into(), outdated: None, presented: None };
+        let is_sealed = self.line.is_sealed();
+        let (token, member) = (token.to_owned(), member.to_owned());
+        let new = Identity { token, member, is_sealed, is_named: !is_sealed, outdated: None, presented: None };
         let Some(id) = id else {
             if !matches!(self.phase, Phase::Opening { .. }) {
+                if let Some(identity) = self.identity.as_mut().filter(|old| is_sealed && !old.is_named) {
+                    // Its name was heard with its first join.
+                    scene.tally.named += 1;
+                    identity.token = new.token;
+                    identity.is_named = true;
+                    return match identity.member == new.member {
+                        true => Ok(()),
+                        false => {
+                            violation(CHECKER, format!("{} gave a name and became {}", identity.member, new.member))
+                        }
+                    };
+                }
                 return violation(CHECKER, "a second `welcome` that nobody asked for");
             }
             self.failures = 0;
@@ -114,6 +150,13 @@ impl Client {
                 self.ask_for_rooms(scene);
                 return Ok(());
             };
+            if !identity.is_named && self.rooms.values().any(|view| view.next > 0) {
+                // This token is a guest's, who would be seated in the rooms before the name is said. Nothing of it is to
+                // be kept: no `joined` came.
+                self.provisional = Some(new);
+                self.begin_anew(scene);
+                return Ok(());
+            }
             let outdated = identity.outdated.clone().filter(|(_, run)| *run == scene.run);
             let is_old = outdated.is_some() && scene.random.below(1000) < scene.mix.habits.old_token;
             let token = match outdated.filter(|_| is_old) {
@@ -128,14 +171,20 @@ impl Client {
             return violation(CHECKER, format!("a `welcome` to {id}, which was no resume"));
         };
         let Some(old) = &self.identity else { return Ok(()) };
-        if old.member != member {
-            return violation(CHECKER, format!("{} resumed and became {member}", old.member));
+        if old.member != new.member {
+            return violation(CHECKER, format!("{} resumed and became {}", old.member, new.member));
+        }
+        if old.is_sealed && !is_sealed {
+            return violation("sealed", format!("{} began sealed, and was resumed in the clear", old.member));
         }
         scene.tally.resumes += 1;
+        scene.tally.resumed_sealed += u64::from(old.is_sealed);
+        scene.tally.hidden += u64::from(is_sealed && !old.is_sealed);
+        let (is_sealed, is_named) = (old.is_sealed, old.is_named);
         let run = scene.links.get(link).run;
         let before = old.presented.clone().filter(|(token, _)| *token != presented);
         let outdated = before.or_else(|| old.outdated.clone()).filter(|(_, of)| *of == run);
-        self.identity = Some(Identity { outdated, presented: Some((presented, run)), ..new });
+        self.identity = Some(Identity { is_sealed, is_named, outdated, presented: Some((presented, run)), ..new });
         self.provisional = None;
         self.phase = Phase::Open;
         for view in self.rooms.values_mut().filter(|view| !view.is_joined && view.start == Start::Unnamed) {
@@ -186,6 +235,9 @@ impl Client {
             && !matches!(self.asked.remove(&id), Some(Asked::Join { room: asked }) if asked == room)
         {
             return violation(CHECKER, format!("{id} was no join of r{room}: {told}"));
+        }
+        if let Some(identity) = &mut self.identity {
+            identity.is_named = true;
         }
         // The server may know of a room that was left by what was lost with a link.
         let view = self.rooms.entry(room).or_insert_with(|| {
@@ -244,7 +296,14 @@ impl Client {
             }
             self.used_key = draft.key.map(|key| (room, key, scene.links.get(link).run)).or(self.used_key.take());
         }
-        if scene.is_of_this_epoch(link) { scene.model.acknowledged(room, seq, at, body) } else { Ok(()) }
+        if !scene.is_of_this_epoch(link) {
+            return Ok(());
+        }
+        scene.model.acknowledged(room, seq, at, body)?;
+        match scene.model.is_of(room, seq, &self.name()) {
+            true => Ok(()),
+            false => violation("sealed", format!("what c{} said as r{room} {seq} has another's name", self.index)),
+        }
     }
 
     fn left(&mut self, id: Option<u64>, told: &Value, _scene: &mut Scene) -> Checked {
@@ -388,6 +447,11 @@ impl Client {
                 Ok(())
             }
             (Asked::Resume { is_outdated, .. }, "not_resumable") => {
+                if self.identity.as_ref().is_some_and(|old| old.is_sealed && !self.line.is_sealed()) {
+                    scene.tally.shown += 1;
+                    self.close(Some(1000), scene);
+                    return Ok(());
+                }
                 match self.identity.clone().filter(|_| is_outdated) {
                     Some(identity) => {
                         scene.tally.old_tokens += 1;
@@ -419,6 +483,11 @@ impl Client {
         let is_own = matches!(self.phase, Phase::Closing { .. });
         let mut wait = self.back_off(scene);
         match code {
+            Some(1008) if self.line.is_spoilt => scene.tally.condemned += 1,
+            Some(1001 | 4001 | 4002 | 4004) if self.line.is_spoilt => {}
+            _ if self.line.is_spoilt => {
+                return violation("sealed", format!("c{} broke its sequence and is closed with {code:?}", self.index));
+            }
             _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
             // What it had asked for on a socket that it gave up came late, and took the session there.
             Some(4001) => scene.tally.superseded += 1,

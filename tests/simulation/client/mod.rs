@@ -5,6 +5,7 @@
 mod acts;
 mod errands;
 mod hears;
+mod line;
 mod view;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use super::agenda::{Event, MILLISECOND, Micros, SECOND};
 use super::scene::{Checked, Scene};
 use super::wire::Reader;
 use errands::{Errand, Post};
+use line::Line;
 use view::Start;
 pub use view::View;
 
@@ -24,10 +26,12 @@ const PAUSE: Micros = 20 * MILLISECOND;
 
 pub struct Client {
     pub index: usize,
+    /// It begins its sessions on sealed sockets.
+    speaks_sealed: bool,
     pub phase: Phase,
     /// Its socket.
     link: Option<usize>,
-    reader: Reader,
+    line: Line,
     reading: Reading,
     heard: Micros,
     pinged: Option<Micros>,
@@ -91,6 +95,10 @@ enum Reading {
 pub struct Identity {
     token: String,
     pub member: String,
+    /// The session began on a sealed socket.
+    is_sealed: bool,
+    /// The server has heard the client's name.
+    is_named: bool,
     /// A token that was presented and answered with a later one which was presented, too: it is good no more. With the
     /// start of the server that knows so.
     outdated: Option<(String, u32)>,
@@ -144,12 +152,13 @@ enum Asked {
 }
 
 impl Client {
-    pub fn new(index: usize) -> Client {
+    pub fn new(index: usize, speaks_sealed: bool) -> Client {
         Client {
             index,
+            speaks_sealed,
             phase: Phase::Away { until: 0 },
             link: None,
-            reader: Reader::default(),
+            line: Line::open(),
             reading: Reading::All,
             heard: 0,
             pinged: None,
@@ -183,7 +192,7 @@ impl Client {
     fn drop_link(&mut self, scene: &mut Scene, wait: Micros) {
         self.link = None;
         self.provisional = None;
-        self.reader = Reader::default();
+        self.line = Line::open();
         self.reading = Reading::All;
         self.pinged = None;
         self.asked.clear();
@@ -211,10 +220,15 @@ impl Client {
             0 => scene.client_closes(link),
             1 => scene.client_resets(link),
             2 => scene.client_vanishes(link),
-            _ => drop(self.old.insert(link, std::mem::take(&mut self.reader))),
+            _ => self.leave_open(link),
         }
         let wait = self.back_off(scene);
         self.drop_link(scene, wait);
+    }
+
+    /// It gives a socket up, and does not close it.
+    fn leave_open(&mut self, link: usize) {
+        self.old.insert(link, std::mem::take(&mut self.line).into_reader());
     }
 
     /// Bytes have come on a link.
@@ -222,6 +236,7 @@ impl Client {
         if self.link == Some(link) {
             if self.reading == Reading::All {
                 self.read(link, usize::MAX, scene)?;
+                self.flush(scene);
             }
             return Ok(());
         }
@@ -240,9 +255,9 @@ impl Client {
         if !bytes.is_empty() {
             self.heard = scene.now;
             self.pinged = None;
-            self.reader.push(&bytes);
+            self.line.push(&bytes);
             while self.link == Some(link) {
-                match self.reader.next() {
+                match self.line.next() {
                     Ok(None) => break,
                     Ok(Some(said)) => self.hear(link, said, scene)?,
                     Err(fault) => return super::scene::violation("wire", fault),

@@ -1,0 +1,206 @@
+//! What a client has of one socket: what it read there, and, where it speaks sealed, what seals and opens. Whether what is
+//! said makes sense is not decided here. Frames come from `wire`; for the Noise protocol racerd's own client side is used.
+
+use std::collections::VecDeque;
+
+use racerd::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
+
+use super::super::random::Random;
+use super::super::wire::{self, Reader, Said};
+
+/// So much plaintext at most is put into one frame with what is said next, in bytes.
+const FRAME: usize = 8 * 1024;
+
+#[derive(Default)]
+pub struct Line {
+    reader: Reader,
+    sealed: Option<Box<Sealed>>,
+    /// Something was sent that the server must not accept; to be closed for it is right.
+    pub is_spoilt: bool,
+}
+
+#[derive(Default)]
+struct Sealed {
+    state: State,
+    /// Said, and not sealed yet.
+    waiting: String,
+    /// Opened, and not heard yet.
+    opened: VecDeque<String>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    New,
+    Asked(Initiator),
+    Ready(Transport),
+}
+
+impl Line {
+    pub fn open() -> Line {
+        Line::default()
+    }
+
+    pub fn sealed() -> Line {
+        Line { sealed: Some(Box::default()), ..Line::default() }
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// For who only wants to know of the socket's end.
+    pub fn into_reader(self) -> Reader {
+        self.reader
+    }
+
+    // In.
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reader.push(bytes);
+    }
+
+    /// The next thing said, opened.
+    ///
+    /// # Errors
+    /// What no server may send, in words.
+    pub fn next(&mut self) -> Result<Option<Said>, String> {
+        loop {
+            if let Some(line) = self.sealed.as_mut().and_then(|sealed| sealed.opened.pop_front()) {
+                return Ok(Some(Said::Text(line)));
+            }
+            match (self.reader.next()?, &mut self.sealed) {
+                (Some(Said::Binary(bytes)), Some(sealed)) => sealed.open(&bytes)?,
+                (Some(Said::Binary(_)), None) => return Err("a binary frame where text is spoken".into()),
+                (Some(Said::Text(_)), Some(_)) => return Err("a text frame on a sealed socket".into()),
+                (said, _) => return Ok(said),
+            }
+        }
+    }
+
+    // Out.
+
+    /// The client's part of the handshake, on a sealed socket.
+    pub fn begin(&mut self, pin: &Pin, random: &mut Random) -> Option<Vec<u8>> {
+        let sealed = self.sealed.as_mut()?;
+        let (initiator, first) = Initiator::begin(pin, random.bytes()).expect("the pin of a server");
+        sealed.state = State::Asked(initiator);
+        Some(wire::binary(&first, false, random))
+    }
+
+    /// A handshake that was not made for this server, or not made well.
+    pub fn begin_badly(&mut self, pin: &Pin, random: &mut Random) -> Vec<u8> {
+        self.is_spoilt = true;
+        let kind = random.below(4);
+        let other = SealedKey::new(random.bytes()).pin();
+        let (_, first) = Initiator::begin(if kind == 0 { &other } else { pin }, random.bytes()).expect("a pin");
+        let mut first = first.to_vec();
+        match kind {
+            0 => {}
+            1 => change_a_bit(&mut first, random),
+            2 => first.truncate(random.below(48)),
+            _ => return wire::text("{\"type\":\"ping\"}", false, random),
+        }
+        wire::binary(&first, false, random)
+    }
+
+    /// Says one thing: the bytes to write now. On a sealed socket it may wait for more, or for [`Line::flush`].
+    pub fn say(&mut self, text: &str, in_parts: bool, random: &mut Random) -> Vec<u8> {
+        let Some(sealed) = &mut self.sealed else { return wire::text(text, in_parts, random) };
+        let mut bytes = Vec::new();
+        if sealed.waiting.len() + text.len() > FRAME {
+            bytes = sealed.seal_what_waits(in_parts, random);
+        }
+        sealed.waiting.push_str(text);
+        sealed.waiting.push('\n');
+        if random.coin() {
+            bytes.extend(sealed.seal_what_waits(in_parts, random));
+        }
+        bytes
+    }
+
+    /// What was said and waits: the bytes to write.
+    pub fn flush(&mut self, random: &mut Random) -> Vec<u8> {
+        self.sealed.as_mut().map(|sealed| sealed.seal_what_waits(false, random)).unwrap_or_default()
+    }
+
+    /// Frames in a sealed sequence that break it in one of the ways in which that can be. The server may obey `harmless`
+    /// and must not obey `never`, which also comes once more, in order. `None` where nothing is sealed yet.
+    pub fn say_damaged(&mut self, harmless: &str, never: &str, random: &mut Random) -> Option<Vec<u8>> {
+        let sealed = self.sealed.as_mut()?;
+        let State::Ready(transport) = &mut sealed.state else { return None };
+        let mut seal = |plaintext: String| {
+            let mut out = Vec::new();
+            transport.seal_into(&mut out, plaintext.as_bytes()).expect("a short message");
+            out
+        };
+        let mut frames = Vec::new();
+        match random.below(7) {
+            0 => {
+                let mut frame = seal(format!("{never}\n"));
+                change_a_bit(&mut frame, random);
+                frames.push(frame);
+            }
+            1 => {
+                let mut frame = seal(format!("{never}\n"));
+                frame.truncate(random.below(frame.len()));
+                frames.push(frame);
+            }
+            2 => {
+                let frame = seal(format!("{harmless}\n"));
+                frames.extend([frame.clone(), frame]);
+            }
+            3 => {
+                let (first, second) = (seal(format!("{never}\n")), seal(format!("{never}\n")));
+                frames.extend([second, first]);
+            }
+            4 => frames.push(seal(String::new())),
+            5 => frames.push(seal(never.to_owned())),
+            _ => {}
+        }
+        let mut out = Vec::new();
+        if frames.is_empty() {
+            out.extend(wire::text(never, false, random));
+        }
+        frames.push(seal(format!("{never}\n")));
+        for frame in frames {
+            out.extend(wire::binary(&frame, false, random));
+        }
+        self.is_spoilt = true;
+        Some(out)
+    }
+}
+
+impl Sealed {
+    fn open(&mut self, bytes: &[u8]) -> Result<(), String> {
+        match std::mem::take(&mut self.state) {
+            State::New => return Err("a binary frame before the handshake".into()),
+            State::Asked(initiator) => {
+                let transport = initiator.finish(bytes).map_err(|fault| fault.to_string())?;
+                self.state = State::Ready(transport);
+            }
+            State::Ready(mut transport) => {
+                let mut plaintext = Vec::new();
+                transport.open_into(&mut plaintext, bytes).map_err(|fault| fault.to_string())?;
+                self.state = State::Ready(transport);
+                let text = String::from_utf8(plaintext).map_err(|_| "sealed text that is none")?;
+                let lines = text.strip_suffix('\n').ok_or("a sealed message that does not end with its line")?;
+                self.opened.extend(lines.split('\n').map(str::to_owned));
+            }
+        }
+        Ok(())
+    }
+
+    fn seal_what_waits(&mut self, in_parts: bool, random: &mut Random) -> Vec<u8> {
+        let (State::Ready(transport), false) = (&mut self.state, self.waiting.is_empty()) else { return Vec::new() };
+        let mut sealed = Vec::new();
+        transport.seal_into(&mut sealed, self.waiting.as_bytes()).expect("a short message");
+        self.waiting.clear();
+        wire::binary(&sealed, in_parts, random)
+    }
+}
+
+fn change_a_bit(bytes: &mut [u8], random: &mut Random) {
+    let at = random.below(bytes.len());
+    bytes[at] ^= 1 << random.below(8);
+}
