@@ -155,8 +155,9 @@ impl Connections {
 
     // Coming and going.
 
-    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, loopback: bool) {
+    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, loopback: bool, secure: bool) {
         let mut connection = Connection::new(peer, loopback, self.now.mono);
+        connection.secure = secure;
         let index = id.index as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
@@ -541,7 +542,7 @@ mod tests {
     fn shorter_times_are_armed_and_spread() {
         let mut net = Connections::new(limits(3_600_000), unlimited());
         for index in 0..5000 {
-            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true);
+            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true, false);
         }
         net.set_now(at(600_000));
         assert_eq!(net.pop_due(), None);

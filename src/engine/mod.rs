@@ -43,6 +43,8 @@ pub enum Input<'a> {
         peer: SocketAddr,
         /// It came by a listener that only this machine reaches.
         loopback: bool,
+        /// Its bytes are encrypted on their way, below this.
+        secure: bool,
     },
     /// Bytes from the peer. They are spent: unmasked where they lie.
     Bytes {
@@ -191,7 +193,7 @@ impl<A: App> Engine<A> {
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
             Input::Time(now) => self.time(now),
-            Input::Opened { conn, peer, loopback } => self.net.open(conn, peer, loopback),
+            Input::Opened { conn, peer, loopback, secure } => self.net.open(conn, peer, loopback, secure),
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
             Input::WrongProtocol { conn, detail } => self.net.turn_away(conn, Problem::new(Status::BadRequest, detail)),
             Input::Ended { conn } => self.ended(conn),

@@ -202,9 +202,11 @@ impl Listeners {
                                 continue;
                             }
                         };
+                        let secure = tls.is_some();
                         match sockets.insert(registry, stream, tls) {
                             Ok(conn) => {
-                                opened.push(Input::Opened { conn, peer, loopback: is_loopback(listener.address) });
+                                let loopback = is_loopback(listener.address);
+                                opened.push(Input::Opened { conn, peer, loopback, secure });
                             }
                             Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
                         }

@@ -61,7 +61,9 @@ pub fn read_data_key(path: &Path) -> Result<DataKey, String> {
 pub fn read_sealed_key(path: &Path) -> Result<SealedKey, String> {
     let text = read(path, &SEALED, 0o077)?;
     let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
-    key.ok_or_else(|| format!("{} {}: is none; 'racerd keygen FILE' makes one", SEALED.name, path.display()))
+    key.ok_or_else(|| {
+        format!("{} {}: is no key of sealed sockets; 'racerd keygen FILE' makes one", SEALED.name, path.display())
+    })
 }
 
 fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
@@ -117,7 +119,9 @@ pub fn write(path: &Path, text: &str) -> Result<(), String> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{shown} exists and was not touched: what is sealed with a key is lost with it; give another name")
+            format!(
+                "{shown} exists and was not touched: a key that is written over is lost for good; give another name"
+            )
         }
         _ => format!("cannot write the key file {shown}: {error}"),
     })?;

@@ -150,8 +150,11 @@ pub fn check(settings: &Settings) -> Result<(), String> {
 /// The key of sealed sockets, if there are to be any.
 fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, String> {
     let sealed = &settings.sealed;
-    if sealed.require_sealed && sealed.sealed_key.is_none() {
-        return Err("require_sealed needs a key: give --sealed-key FILE; racerd keygen FILE makes one".to_string());
+    if sealed.require_sealed && sealed.sealed_key.is_none() && !settings.tls.is_on() {
+        return Err(
+            "require_sealed needs a key, or TLS: give --sealed-key FILE, which racerd keygen FILE makes, or --tls-cert"
+                .to_string(),
+        );
     }
     sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
 }

@@ -347,7 +347,7 @@ fn the_key_file() {
     assert!(text.starts_with("racerd-sealed-1 ") && text.len() == 60 && text.ends_with('\n'));
     assert_eq!(mode(&path), 0o600);
     let name = path.to_str().unwrap();
-    refused(&racerd(&["keygen", name]), "is there already");
+    refused(&racerd(&["keygen", name]), "exists and was not touched");
     refused(&racerd(&["keygen"]), "keygen FILE");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 
@@ -377,7 +377,7 @@ fn the_key_file() {
         assert!(!String::from_utf8_lossy(&output.stderr).contains(&text[16..59]), "the key is in no message");
     }
     std::fs::remove_file(&path).unwrap();
-    refused(&serve(&[]), "racerd keygen FILE makes one");
+    refused(&serve(&[]), "racerd keygen");
     refused(&racerd(&["serve", "--listen", "127.0.0.1:0", "--require-sealed"]), "--sealed-key");
 }
 

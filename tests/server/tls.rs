@@ -429,3 +429,29 @@ fn idle_connections_are_small() {
     let each = (secure.server.rss() - before) / 400;
     assert!(each < 10 << 10, "{each} bytes for an idle connection");
 }
+
+/// A session that began over TLS is private: its token is worth nothing where others could read it. And TLS is as good as
+/// a sealed socket where the open is refused.
+#[test]
+fn what_began_over_tls_does_not_go_on_in_the_open() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let secure = Secure::start(&["--plain-listen", &port.to_string()]);
+    let mut member = Member::over(secure.open(), "/rooms/r/ws?name=ann");
+    let token = member.next_of("welcome")["session"].clone();
+    member.next_of("joined");
+    let resume = json!({"type": "resume", "id": 1, "session": token, "cursors": {}});
+    let mut open = Client::connect(port, "/ws");
+    open.send(resume.clone());
+    assert_eq!(open.next_of("error")["code"], "not_resumable");
+    let mut again = Member::over(secure.open(), "/ws");
+    again.next_of("welcome");
+    again.send(resume);
+    assert_eq!(again.next_of("welcome")["id"], 1);
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let strict = Secure::start(&["--plain-listen", &port.to_string(), "--require-sealed"]);
+    strict.member("r", "ann");
+    let mut raw = Raw::connect(port);
+    raw.send(handshake("/rooms/r/ws?name=bob", ""));
+    assert_eq!(raw.answer().status, 403);
+}

@@ -41,7 +41,7 @@ pub struct Survivor {
     next: u64,
     /// How many of the outbox went out over this socket.
     sent: usize,
-    /// It has said all that it will, and so had everyone before the last ping.
+    /// It has said all that it will, and so had everyone before the log was last looked at.
     is_silent: bool,
     all_silent: bool,
 }
@@ -186,8 +186,9 @@ impl Survivor {
                     self.sent -= 1;
                     self.life.acknowledged.push((body, said["seq"].as_u64().expect("a seq")));
                 }
-                "pong" if said["id"] == 3 => {
-                    if self.all_silent && said["heads"]["r"].as_u64() == self.cursor {
+                "history" => {
+                    let newest = said["messages"].as_array().and_then(|list| list.last());
+                    if self.all_silent && newest.is_none_or(|m| m["seq"].as_u64() == self.cursor) {
                         line.close();
                         return true;
                     }
@@ -220,12 +221,12 @@ impl Survivor {
                 if !std::mem::replace(&mut self.is_silent, true) {
                     end.silent.fetch_add(1, Ordering::SeqCst);
                 }
-                // Until the others have said all, there may be more; what they had acknowledged before this is told by
-                // the answer to a ping that comes after it.
+                // Until the others have said all, there may be more. What they had acknowledged is in the log that is read after
+                // it. (A pong tells what was queued for this socket, which may be reading the log yet.)
                 std::thread::sleep(Duration::from_millis(5 + random.below(20)));
                 self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
                 asked_head = true;
-                if !line.say(&json!({"type": "ping", "id": 3})) {
+                if !line.say(&json!({"type": "history", "id": 3, "room": "r", "limit": 1})) {
                     return false;
                 }
             }

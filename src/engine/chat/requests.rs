@@ -231,7 +231,8 @@ impl Chat {
         let opening = api::socket(request, self.sealed.is_some())?;
         self.refuse_open(net, conn, opening.upgrade.spoken())?;
         let sealed = opening.upgrade.spoken() == Spoken::Sealed;
-        let identity = self.new_identity(opening.name, sealed);
+        let private = sealed || net.get(conn).is_some_and(|c| c.secure);
+        let identity = self.new_identity(opening.name, private);
         let session = self.hub.handle_session(identity, conn);
         net.upgrade(conn, &opening.upgrade, session, room.clone());
         if sealed {
