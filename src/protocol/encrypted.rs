@@ -3,7 +3,9 @@
 //!
 //! A body is encrypted if it begins with `{"e2e":` and has this shape; the server looks no further at any other:
 //!
-//!     {"e2e":1,"k":KEY,"n":NONCE,"c":CIPHERTEXT}
+//! ```json
+//! {"e2e":1,"k":KEY,"n":NONCE,"c":CIPHERTEXT}
+//! ```
 //!
 //! with exactly these fields. KEY is the idempotency key of the send, NONCE 24 bytes and CIPHERTEXT 16 bytes or more,
 //! both base64url without padding.
