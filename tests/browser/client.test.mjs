@@ -338,6 +338,12 @@ test("each message once, whatever comes twice; holes are told", async (t) => {
   assert.deepEqual(holes.map(({ after, from }) => [after, from]), [[3, 10], [10, 12]]);
 });
 
+test("what the server cannot read any more keeps its place, and says so", async (t) => {
+  const { heard, sockets } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(3, 1), message(1), { ...message(2), body: null, unreadable: true }, message(3));
+  assert.deepEqual(heard.map(({ seq, unreadable }) => [seq, unreadable]), [[1, undefined], [2, "damaged"], [3, undefined]]);
+});
+
 test("goes on after what it saw; a log that is another, or shorter, is a new one", async (t) => {
   const { client, heard, holes, sockets } = await play(t);
   sockets[0].hear(WELCOME, joinedAt(2, 1), message(1), message(2));

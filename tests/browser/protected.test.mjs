@@ -39,6 +39,15 @@ function requests(context) {
   return urls;
 }
 
+test("where a room takes only what is encrypted, a window without the key is told so, and sends nothing in the clear", async (t) => {
+  const server = await Server.start(t);
+  const page = await opened(await profile(t), `${server.base}rooms/e2e.plain`, "ann");
+  await say(page, "in the clear");
+  await until("told", async () => /This room is encrypted/.test(await page.textContent("#text-fault")));
+  const history = await (await fetch(`${server.base}rooms/e2e.plain/messages`)).json();
+  assert.equal(history.messages.length, 0);
+});
+
 test("a button makes an encrypted room and copies its link; who has the link reads it, nobody else does", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t, { permissions: ["clipboard-read", "clipboard-write"] });

@@ -31,6 +31,7 @@ const UNREADABLE = {
   no_key: "Encrypted, and the link that was opened here has no key",
   wrong_key: "Can't be read with this key",
   repeat: "Said before: somebody repeats it",
+  damaged: "Damaged on the server's disk",
 };
 
 /** What a message says, as nodes: its body, or why there is none. */

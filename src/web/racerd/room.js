@@ -19,7 +19,7 @@ const TOO_OLD = 7 * 86_400_000;
  *   `live`      all that was said before is here
  *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` is said by oneself, `key`
  *               that of the `send` it comes from. `encrypted` if its body came sealed, and `unreadable` if it could
- *               not be opened (`body` is null then): "no_key", "wrong_key", or "repeat" if it was said before
+ *               not be opened (`body` is null then): "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
  *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
  *               and seqs begin anew
  *   `members`   the list changed: see `members`, `count`
@@ -101,7 +101,9 @@ export class Room extends Emitter {
     }
   }
 
-  #hear(body, seq) {
+  #hear({ body, seq, unreadable }) {
+    // The server itself cannot read its row any more.
+    if (unreadable) return { body: null, encrypted: false, unreadable: "damaged" };
     return this.#open(body, (cipher) => cipher.hear(body, seq));
   }
 
@@ -139,7 +141,7 @@ export class Room extends Emitter {
     const page = await this.#wire.request({ type: "history", room: this.id, ...span });
     for (const message of page.messages) {
       message.own = this.#client.formerly.has(message.from.member);
-      Object.assign(message, this.#hear(message.body, message.seq));
+      Object.assign(message, this.#hear(message));
     }
     return page;
   }
@@ -254,19 +256,20 @@ export class Room extends Emitter {
     this.#progress();
   }
 
-  _message({ seq, at, from, body }) {
+  _message(message) {
+    const { seq, at, from } = message;
     if (!this.joined || seq <= this.cursor) return;
     if (seq > this.cursor + 1) this._gap({ after: this.cursor, from: seq });
     this.cursor = seq;
     const key = this.#acknowledgedKeys.get(seq);
     this.#acknowledgedKeys.delete(seq);
-    this.emit("message", { seq, at, from, ...this.#hear(body, seq), own: this.#client.formerly.has(from.member), key });
+    this.emit("message", { seq, at, from, ...this.#hear(message), own: this.#client.formerly.has(from.member), key });
     this.#progress();
   }
 
   /** In a room with a key, what is not sealed under it is nothing. */
   _signal({ from, body }) {
-    const { encrypted, unreadable, body: said } = this.#hear(body);
+    const { encrypted, unreadable, body: said } = this.#hear({ body });
     if (!unreadable && encrypted === (this.#cipher !== null)) this.emit("signal", { from, body: said });
   }
 
