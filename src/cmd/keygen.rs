@@ -1,13 +1,12 @@
 //! `racerd keygen FILE`: a new key for sealed sockets; `racerd keygen --data FILE`: a new data key. In a file that only its
 //! owner may read.
 
-use super::{Failure, say};
+use super::{Failure, random, say};
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
 use crate::server::key_file;
 use std::ffi::OsString;
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Makes the key and writes its file.
 ///
@@ -25,16 +24,9 @@ pub fn run(args: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
-    let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(secret.as_mut_slice())
-        .map_err(|error| Failure::Failed(format!("the system has no randomness: {error}")))?;
-    Ok(secret)
-}
-
 /// A key for sealed sockets. Its pin is what clients are told.
 fn sealed(file: &Path) -> Result<(), Failure> {
-    let key = SealedKey::new(*random()?);
+    let key = SealedKey::new(*random().map_err(Failure::Failed)?);
     key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
     say(&format!("{}\n", key.pin()));
     Ok(())
@@ -42,7 +34,7 @@ fn sealed(file: &Path) -> Result<(), Failure> {
 
 /// A key for a sealed database.
 fn data(file: &Path) -> Result<(), Failure> {
-    let key = DataKey::new(*random()?);
+    let key = DataKey::new(*random().map_err(Failure::Failed)?);
     key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",

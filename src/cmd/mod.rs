@@ -25,6 +25,7 @@ use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
+use zeroize::Zeroizing;
 
 /// Why a command did not do what it was asked for: one line for the person who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +171,16 @@ impl From<OperationError> for Failure {
             OperationError::Failed(text) => Failure::Failed(text),
         }
     }
+}
+
+/// Random bytes of the system's, wiped when they are dropped.
+///
+/// # Errors
+/// The system has none.
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, String> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok(bytes)
 }
 
 /// Writes to standard output. Nobody there to read it is not an error.

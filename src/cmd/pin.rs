@@ -41,7 +41,8 @@ fn urls(settings: &Settings, pin: &Pin) -> Vec<String> {
         true => format!("{name}:{}", address.port()),
         false => address.to_string(),
     };
-    let url = |address| format!("http://{}/rooms/lobby#pin={pin}", authority(address));
+    let scheme = if settings.tls.is_on() { "https" } else { "http" };
+    let url = |address| format!("{scheme}://{}/rooms/lobby#pin={pin}", authority(address));
     settings.listening.listen.iter().map(url).collect()
 }
 
@@ -60,5 +61,7 @@ mod tests {
         assert_eq!(urls(&settings, &pin), expected);
         settings.listening.host = vec!["gateway.lan".to_string()];
         assert_eq!(urls(&settings, &pin)[2], format!("http://gateway.lan:1{tail}"));
+        settings.tls.tls_self_signed = Some("tls".into());
+        assert_eq!(urls(&settings, &pin)[0], format!("https://127.0.0.1:80{tail}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::room::{RoomArgs, outcome};
 use super::terminal::harmless;
-use super::{Failure, complain};
+use super::{Failure, complain, random};
 use crate::client::{Begin, Ended, Event, Lines, Talk, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
 use crate::protocol::encrypted::Encrypted;
@@ -82,8 +82,7 @@ impl Writer {
             false => serde_json::json!({"text": text}).to_string(),
         };
         let Some(cipher) = &self.cipher else { return Ok((key, body)) };
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+        let nonce: [u8; NONCE] = *random()?;
         let ciphertext = cipher.seal(&key, nonce, &body);
         let nonce = nonce_text(&nonce);
         let sealed =
@@ -94,8 +93,6 @@ impl Writer {
 
 /// 96 random bits, in hexadecimal digits.
 fn random_text() -> Result<String, Failure> {
-    let mut random = [0; 12];
-    let fault = |error| Failure::Failed(format!("the system gives no random numbers: {error}"));
-    getrandom::fill(&mut random).map_err(fault)?;
-    Ok(data_encoding::HEXLOWER.encode(&random))
+    let bytes = random::<12>().map_err(Failure::Failed)?;
+    Ok(data_encoding::HEXLOWER.encode(bytes.as_slice()))
 }
