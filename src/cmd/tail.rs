@@ -74,6 +74,8 @@ enum Reading {
     Opened(String),
     /// Encrypted, and no key was given.
     Sealed,
+    /// The server itself cannot read its row any more.
+    Damaged,
     /// Why it cannot be read.
     Unreadable(&'static str),
 }
@@ -83,7 +85,8 @@ impl Reader {
     fn line(&mut self, text: &str) -> String {
         let Some(message) = Heard::parse(text) else { return String::new() };
         let body = message.raw("body").unwrap_or("null");
-        let reading = self.read(body);
+        let is_damaged = message.raw("unreadable") == Some("true");
+        let reading = if is_damaged { Reading::Damaged } else { self.read(body) };
         if matches!(reading, Reading::Unreadable(_)) {
             self.unreadable += 1;
         }
@@ -115,6 +118,7 @@ impl Reader {
             Reading::Plain => format!("{name}: {}\n", words(body)),
             Reading::Opened(inner) => format!("{name}: {}\n", words(inner)),
             Reading::Sealed => format!("{name}: (encrypted; --room-key KEY reads it)\n"),
+            Reading::Damaged => format!("{name}: (damaged on the server's disk)\n"),
             Reading::Unreadable(why) => format!("{name}: ({why})\n"),
         }
     }
@@ -126,7 +130,7 @@ impl Reader {
         let with =
             |field: &str, value: &str| format!("{},\"{field}\":{value}}}", text.strip_suffix('}').unwrap_or(text));
         let line = match reading {
-            Reading::Plain | Reading::Sealed => text.to_string(),
+            Reading::Plain | Reading::Sealed | Reading::Damaged => text.to_string(),
             // The body's text is of a shape that stands in the message once.
             Reading::Opened(inner) => with("encrypted", "true").replacen(body, inner, 1),
             Reading::Unreadable(why) => with("unreadable", &serde_json::json!(why).to_string()),
@@ -197,6 +201,11 @@ mod tests {
         assert_eq!(of(r#"{"text":7, "x":1}"#), "ann: {\"text\":7, \"x\":1}\n");
         assert_eq!(of("[1,\n\t\"\u{9b}\"]"), "ann: [1,  \"\\u009b\"]\n");
         assert_eq!(of(&sealed("k")), "ann: (encrypted; --room-key KEY reads it)\n");
+        let damaged = r#"{"type":"message","seq":1,"from":{"name":"?"},"body":null,"unreadable":true}"#;
+        for key in [None, Some(1)] {
+            assert_eq!(reader(key, false).line(damaged), "?: (damaged on the server's disk)\n");
+        }
+        assert_eq!(reader(None, true).line(damaged), format!("{damaged}\n"));
     }
 
     #[test]

@@ -247,7 +247,7 @@ function row(message, last, marksPlain) {
   const made = element("li", { class: classes, "data-seq": seq, title: goesOn ? wholeTime(at) : undefined });
   if (!goesOn) made.append(avatar(from.name), who(message));
   const said = saidNode(message);
-  if (marksPlain && !message.encrypted) said.append(element("span", { class: "mark" }, "Not encrypted"));
+  if (marksPlain && !message.encrypted && !message.unreadable) said.append(element("span", { class: "mark" }, "Not encrypted"));
   made.append(said);
   return made;
 }
