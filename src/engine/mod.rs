@@ -2,17 +2,18 @@
 //! [`Input`]s and drained of [`Output`]s, store requests and bytes to write; it has no socket, thread, file or clock.
 //! The same code runs under the loop, in tests and under fuzzers.
 //!
-//! A turn: [`Input::Time`] first, then what came, then [`Engine::end_turn`], [`Engine::take_requests`],
-//! [`Engine::take_dirty`] with an [`Input::Wrote`] for each, and [`Engine::poll_output`] until it has nothing more.
+//! [`Turn::run`] is the order in which a loop does so.
 
 mod admission;
 mod app;
 pub mod chat;
 mod connections;
+mod turn;
 
 pub use admission::Admission;
 pub use app::App;
 pub use connections::Connections;
+pub use turn::{Edge, Turn, Written};
 
 use core::net::{IpAddr, SocketAddr};
 

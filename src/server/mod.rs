@@ -1,5 +1,5 @@
 //! The edge: one mio loop that owns the listeners, every socket and the clock, feeds the engine with what came, and
-//! carries out what it wants. It decides nothing about protocols; what a turn is can be read in [`Loop::turn`].
+//! carries out what it wants. It decides nothing about protocols; the order of a turn is [`Turn::run`].
 
 mod accept;
 mod activation;
@@ -24,19 +24,20 @@ pub use setup::{
 };
 pub use tokens::WAKER;
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use mio::{Events, Poll};
 
-use crate::engine::{App, Engine, Input, Output};
+use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
 use crate::types::ConnId;
 use clock::Clock;
 use log::Log;
 use reload::{Parts, Reload};
 use signals::{Asked, Signals, Wish};
-use sockets::{Read, Sockets, Written};
+use sockets::{Read, Sockets};
 use supervisor::Supervisor;
 use tls::{Scratch, Tls};
 use tokens::Source;
@@ -81,11 +82,9 @@ pub struct Loop<A> {
     ready: Vec<ConnId>,
     /// Sockets that can be written again.
     writable: Vec<ConnId>,
-    /// Kept for their capacity.
-    requests: Vec<StoreRequest>,
-    answers: Vec<StoreEvent>,
-    dirty: Vec<ConnId>,
-    closed: Vec<ConnId>,
+    turn: Turn,
+    /// What signals asked for, in this turn.
+    asked: Asked,
     /// Something is left over that no event will announce: the next turn does not wait.
     more: bool,
     failure: Option<String>,
@@ -123,10 +122,8 @@ impl<A: App> Loop<A> {
             buffer: vec![0; read_budget],
             ready: Vec::new(),
             writable: Vec::new(),
-            requests: Vec::new(),
-            answers: Vec::new(),
-            dirty: Vec::new(),
-            closed: Vec::new(),
+            turn: Turn::default(),
+            asked: Asked::NOTHING,
             more: false,
             failure: None,
         })
@@ -173,36 +170,20 @@ impl<A: App> Loop<A> {
         }
     }
 
-    /// One turn: wait, take what came, decide, store, answer, flush, free. The order is the point: nothing is freed
-    /// before the whole batch of events is dealt with, and nothing is told that is not stored.
+    /// Waits for events, and deals with them in one turn.
     fn turn(&mut self) -> io::Result<Wish> {
         self.wait()?;
         let now = self.clock.now();
         self.supervisor.turned(now.mono);
-        self.engine.handle(Input::Time(now));
-        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
-            tls.look(now, &self.log);
+        self.asked = self.sort_events();
+        if self.asked.wish == Wish::Now {
+            return Ok(Wish::Now);
         }
-        let Asked { wish, reload } = self.sort_events();
-        if wish == Wish::Now {
-            return Ok(wish);
-        }
-        if reload {
-            self.reload(wish == Wish::Stop);
-        }
-        self.accept();
-        self.read();
-        if wish == Wish::Stop {
-            // Not before the reading: what clients had sent before the signal is still taken.
-            self.stop();
-        }
-        self.consult_store();
-        self.engine.end_turn();
-        self.flush();
-        self.carry_out();
-        self.free();
-        self.hand_over();
-        Ok(wish)
+        let mut turn = std::mem::take(&mut self.turn);
+        let Ok(more) = turn.run(self, now);
+        self.turn = turn;
+        self.more |= more;
+        Ok(self.asked.wish)
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -227,7 +208,7 @@ impl<A: App> Loop<A> {
 
     /// Puts each event where it belongs. Flags are hints: a read or a write decides.
     fn sort_events(&mut self) -> Asked {
-        let mut asked = Asked { wish: Wish::Go, reload: false };
+        let mut asked = Asked::NOTHING;
         for event in &self.events {
             match tokens::source(event.token()) {
                 Source::Waker => {}
@@ -250,9 +231,9 @@ impl<A: App> Loop<A> {
         asked
     }
 
-    /// Before anything is read in this turn: it is read within the new limits.
-    fn reload(&mut self, stops: bool) {
-        if stops || self.engine.is_stopping() {
+    /// Reads the settings again.
+    fn reload(&mut self) {
+        if self.asked.wish == Wish::Stop || self.engine.is_stopping() {
             return self.log.warn("stopping: the settings are not read again", &[]);
         }
         if let Some(tls) = &mut self.tls {
@@ -283,6 +264,25 @@ impl<A: App> Loop<A> {
             self.log.error("cannot go on", &[("reason", &reason)]);
             self.failure = Some(reason);
             self.stop();
+        }
+    }
+}
+
+impl<A: App> Edge for Loop<A> {
+    type App = A;
+    type Failure = Infallible;
+
+    fn engine(&mut self) -> &mut Engine<A> {
+        &mut self.engine
+    }
+
+    fn reload_if_asked(&mut self) {
+        let now = self.clock.last();
+        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
+            tls.look(now, &self.log);
+        }
+        if self.asked.reload {
+            self.reload();
         }
     }
 
@@ -344,75 +344,68 @@ impl<A: App> Loop<A> {
         }
     }
 
-    /// Hands over what is to be stored, and takes the answers that are there: those of the memory log at once.
-    fn consult_store(&mut self) {
-        self.engine.take_requests(&mut self.requests);
-        self.store.submit(&mut self.requests);
-        self.store.take(&mut self.answers);
-        if !self.answers.is_empty() {
+    fn stop_if_asked(&mut self) {
+        if self.asked.wish == Wish::Stop {
+            self.stop();
+        }
+    }
+
+    fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Result<(), Infallible> {
+        self.store.submit(requests);
+        Ok(())
+    }
+
+    fn is_inline(&self) -> bool {
+        self.store.is_inline()
+    }
+
+    fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
+        self.store.take(answers);
+        if !answers.is_empty() {
             self.facts.watch_wal(&self.log, self.store.wal_bytes(), self.clock.last().mono);
         }
-        for event in std::mem::take(&mut self.answers) {
-            let died = match &event {
-                StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),
-                _ => None,
-            };
-            self.engine.handle(Input::Store(event));
-            if let Some(reason) = died {
-                self.fail(reason);
-            }
+    }
+
+    fn answer(&mut self, answer: StoreEvent) {
+        let died = match &answer {
+            StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),
+            _ => None,
+        };
+        self.engine.handle(Input::Store(answer));
+        if let Some(reason) = died {
+            self.fail(reason);
         }
     }
 
-    /// What came up since: it goes to the store now, not with the next event.
-    fn hand_over(&mut self) {
-        self.engine.take_requests(&mut self.requests);
-        if !self.requests.is_empty() {
-            self.more |= self.store.is_inline();
-            self.store.submit(&mut self.requests);
-        }
-        self.more |= self.engine.has_dirty();
-    }
-
-    /// One vectored write for each connection with something to say, unless its socket is known to be full.
-    fn flush(&mut self) {
-        let mut list = std::mem::take(&mut self.dirty);
-        list.clear();
-        self.engine.take_dirty(&mut list);
+    fn take_writable(&mut self, list: &mut Vec<ConnId>) {
         list.append(&mut self.writable);
-        for &conn in &list {
-            let Some(socket) = self.sockets.get(conn) else { continue };
-            let Some(queue) = self.engine.queue(conn) else { continue };
-            match socket.write(queue, &mut self.scratch) {
-                Written::Some(taken) => self.engine.handle(Input::Wrote { conn, taken }),
-                Written::Failed => self.engine.handle(Input::Lost { conn }),
-            }
-        }
-        self.dirty = list;
     }
 
-    fn carry_out(&mut self) {
-        while let Some(output) = self.engine.poll_output() {
-            match output {
-                Output::Shutdown(conn) => {
-                    if let Some(socket) = self.sockets.get(conn) {
-                        socket.shut_down();
-                    }
-                }
-                Output::Close(conn) => self.closed.push(conn),
-                Output::Resume(conn) => {
-                    if self.sockets.get(conn).is_some_and(|socket| socket.readable) {
-                        self.ready.push(conn);
-                    }
-                }
-                Output::Log(fact) => self.facts.tell(&self.log, fact, self.clock.last().mono),
-            }
+    /// One vectored write, unless the socket is known to be full.
+    fn write(&mut self, conn: ConnId) -> Option<Written> {
+        let socket = self.sockets.get(conn)?;
+        let queue = self.engine.queue(conn)?;
+        Some(socket.write(queue, &mut self.scratch))
+    }
+
+    fn shut_down(&mut self, conn: ConnId) {
+        if let Some(socket) = self.sockets.get(conn) {
+            socket.shut_down();
         }
     }
 
-    /// Slots become free only here, behind the whole batch: no late event can meet a successor.
-    fn free(&mut self) {
-        for conn in self.closed.drain(..) {
+    fn resume(&mut self, conn: ConnId) {
+        if self.sockets.get(conn).is_some_and(|socket| socket.readable) {
+            self.ready.push(conn);
+        }
+    }
+
+    fn log(&mut self, fact: Fact) {
+        self.facts.tell(&self.log, fact, self.clock.last().mono);
+    }
+
+    fn free(&mut self, closed: &mut Vec<ConnId>) {
+        for conn in closed.drain(..) {
             self.sockets.remove(conn);
         }
         self.listeners.freed(self.sockets.count());

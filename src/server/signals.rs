@@ -26,6 +26,10 @@ pub struct Asked {
     pub reload: bool,
 }
 
+impl Asked {
+    pub const NOTHING: Asked = Asked { wish: Wish::Go, reload: false };
+}
+
 pub struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {
@@ -36,7 +40,7 @@ impl Signals {
     }
 
     pub fn take(&mut self, is_stopping: bool) -> Asked {
-        let mut asked = Asked { wish: Wish::Go, reload: false };
+        let mut asked = Asked::NOTHING;
         // Each signal comes once, however often it was sent.
         for signal in self.0.pending() {
             asked.wish = match (signal, asked.wish) {

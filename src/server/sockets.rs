@@ -10,6 +10,7 @@ use slab::Slab;
 use super::tls::{Fault, Scratch, TlsStream};
 use super::tokens;
 use crate::conn::WriteQueue;
+use crate::engine::Written;
 use crate::types::ConnId;
 
 pub struct Socket {
@@ -36,11 +37,6 @@ pub enum Read<'a> {
     Broken(Fault),
     /// It was to speak TLS, and speaks HTTP without.
     PlainHttp,
-}
-
-pub enum Written {
-    Some(usize),
-    Failed,
 }
 
 /// Pieces of one vectored write.

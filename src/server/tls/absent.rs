@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use crate::config::Settings;
 use crate::conn::WriteQueue;
 use crate::engine::Now;
+use crate::engine::Written;
 use crate::server::log::Log;
-use crate::server::sockets::{Read as Came, Written};
+use crate::server::sockets::Read as Came;
 use crate::types::Millis;
 
 /// Why a session cannot go on: none ever began.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::conn::WriteQueue;
 use crate::crypto::tls::{Fault, RECORD, ServerConfig, Session, UNFINISHED};
-use crate::server::sockets::{Read as Came, Written};
+use crate::engine::Written;
+use crate::server::sockets::Read as Came;
 
 /// Most bytes of ciphertext that wait for one socket: what a client causes that asks and asks for the protocol's own
 /// answers, and takes none.
