@@ -15,7 +15,9 @@ use std::path::PathBuf;
 pub use error::{OpenError, OperationError};
 pub use memory::MemoryLog;
 pub use request::*;
-pub use sqlite::{Checked, Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage};
+pub use sqlite::{
+    Checked, Progress, Rekeyed, Restored, Salvaged, SetClock, SteppedLog, backup, check, rekey, restore, salvage,
+};
 
 use self::sqlite::Sqlite;
 use crate::crypto::at_rest::DataKey;

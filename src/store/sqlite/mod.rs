@@ -5,6 +5,7 @@
 
 mod batch;
 mod check;
+mod clock;
 mod copying;
 mod damage;
 mod files;
@@ -20,6 +21,7 @@ mod salvage;
 mod schema;
 mod sealed_salvage;
 mod sealing;
+mod stepped;
 mod upkeep;
 mod wal;
 mod writer;
@@ -33,6 +35,7 @@ mod sealed_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,14 +44,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
+use rusqlite::Connection;
+
 use self::batch::Write;
 pub use self::check::Checked;
+use self::clock::Clock;
+pub use self::clock::SetClock;
 pub use self::copying::Progress;
+use self::files::{Files, Identity};
 pub use self::operations::{Restored, backup, check, restore, salvage};
+use self::reader::Reader;
 pub use self::rekey::{Rekeyed, rekey};
 pub use self::salvage::Salvaged;
 use self::schema::Begun;
 pub(super) use self::schema::VERSION;
+pub use self::stepped::SteppedLog;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
 use super::{Bounds, OpenError, StoreOptions};
@@ -86,33 +96,22 @@ impl Sqlite {
     ) -> Result<Sqlite, OpenError> {
         let opened = open::open(options)?;
         let (sender, events) = channel();
-        let wal_bytes = Arc::new(AtomicU64::new(0));
-        let damaged = Arc::new(AtomicBool::new(false));
+        let answers = || Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
+        let parts =
+            Parts { timing, clock: Clock::System, damaged: Arc::default(), wal_bytes: Arc::new(AtomicU64::new(0)) };
         let no_thread = |error| OpenError::Thread { error };
 
-        let writer = Writer {
-            conn: opened.writer,
-            files: opened.files,
-            identity: opened.identity,
-            timing,
-            bounds: options.bounds,
-            most_pages: opened.most_pages,
-            damaged: damaged.clone(),
-            running_before: opened.begun.running,
-            wal_bytes: wal_bytes.clone(),
-            sealing: options.data_key.as_ref().map(sealing::Sealing::new),
-        };
-        let answers = Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
-        let writer = Worker::start("writer", answers, move |commands, answers| writer.run(&commands, answers));
-        let writer = writer.map_err(no_thread)?;
+        let files = (opened.files, opened.identity);
+        let writer = parts.writer(options, opened.writer, files, opened.most_pages, opened.begun.running);
+        let to = answers();
+        let writer =
+            Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
 
-        let conn = opened.reader;
-        let answers = Answers { events: sender, wake: Box::new(wake) };
-        let records = options.data_key.as_ref().map(DataKey::records);
-        let reader = Worker::start("reader", answers, move |requests, answers| {
-            reader::run(&conn, &requests, answers, &damaged, records.as_ref());
-        });
-        let reader = reader.map_err(no_thread)?;
+        let reader = parts.reader(options, opened.reader);
+        let to = answers();
+        let reader =
+            Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
+        let wal_bytes = parts.wal_bytes;
 
         Ok(Sqlite {
             begun: opened.begun,
@@ -188,6 +187,44 @@ impl Sqlite {
     }
 }
 
+/// What a writer and a reader are made of, beside what opening gives.
+struct Parts {
+    timing: Timing,
+    clock: Clock,
+    damaged: Arc<AtomicBool>,
+    wal_bytes: Arc<AtomicU64>,
+}
+
+impl Parts {
+    fn writer(
+        &self,
+        options: &StoreOptions,
+        conn: Connection,
+        (files, identity): (Files, Identity),
+        most_pages: i64,
+        running_before: u64,
+    ) -> Writer {
+        Writer {
+            conn,
+            files,
+            identity,
+            timing: self.timing,
+            clock: self.clock.clone(),
+            bounds: options.bounds,
+            most_pages,
+            damaged: self.damaged.clone(),
+            running_before,
+            wal_bytes: self.wal_bytes.clone(),
+            sealing: options.data_key.as_ref().map(sealing::Sealing::new),
+        }
+    }
+
+    fn reader(&self, options: &StoreOptions, conn: Connection) -> Reader {
+        let records = options.data_key.as_ref().map(DataKey::records);
+        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new() }
+    }
+}
+
 /// A thread that works requests off, one after the other. Dropping it tells it to end and waits until it has.
 struct Worker<Q, T> {
     /// `None` once it was told to end.
@@ -196,17 +233,17 @@ struct Worker<Q, T> {
 }
 
 impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
-    /// Starts `work`, which returns when nobody can send requests any more. If it panics, the answers end with a
+    /// Starts `work`, which returns when nobody can send requests any more. If it panics, `answers` end with a
     /// [`StoreEvent::Died`].
     fn start(
         name: &'static str,
         answers: Answers,
-        work: impl FnOnce(Receiver<Q>, &Answers) -> T + Send + 'static,
+        work: impl FnOnce(Receiver<Q>) -> T + Send + 'static,
     ) -> io::Result<Worker<Q, T>> {
         let (requests, receiver) = channel();
         let thread = Builder::new().name(format!("racerd-{name}")).stack_size(STACK_BYTES).spawn(move || {
             // Nothing of what `work` held is used after a panic.
-            let result = catch_unwind(AssertUnwindSafe(|| work(receiver, &answers)));
+            let result = catch_unwind(AssertUnwindSafe(|| work(receiver)));
             if result.is_err() {
                 answers
                     .send([StoreEvent::Died(format!("the store's {name} thread panicked; this is a bug in racerd"))]);

@@ -2,6 +2,7 @@
 //! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
@@ -20,33 +21,43 @@ use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMilli
 /// Rows that do not open and were told of, at most: each is told once.
 const TOLD: usize = 1_000;
 
-/// Answers reads until nobody can ask any more.
-/// `damaged` is set where what they find is damaged. `records` opens what is sealed; `None`: nothing is.
-pub(super) fn run(
-    conn: &Connection,
-    requests: &Receiver<Vec<Read>>,
-    answers: &Answers,
-    damaged: &AtomicBool,
-    records: Option<&RecordKey>,
-) {
-    let mut told: BTreeSet<(RoomId, Seq)> = BTreeSet::new();
-    while let Ok(reads) = requests.recv() {
-        for read in reads {
-            let mut unreadable = Vec::new();
-            // A page may have taken its time: it leaves at once, not with the rest.
-            match page(conn, &read, records, &mut unreadable) {
-                Ok(page) => {
-                    unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
-                    let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
-                    answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
-                }
-                Err(error) => {
-                    damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
-                    let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
-                    let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
-                    let failed = ReadFailed { ticket: read.ticket, room: read.room };
-                    answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason)]);
-                }
+/// Reads pages.
+pub(super) struct Reader {
+    pub conn: Connection,
+    /// Set where what it finds is damaged.
+    pub damaged: Arc<AtomicBool>,
+    /// Opens what is sealed; `None`: nothing is.
+    pub records: Option<RecordKey>,
+    /// Rows that do not open and were told of.
+    pub told: BTreeSet<(RoomId, Seq)>,
+}
+
+impl Reader {
+    /// Answers reads until nobody can ask any more.
+    pub fn run(mut self, requests: &Receiver<Vec<Read>>, answers: &Answers) {
+        while let Ok(reads) = requests.recv() {
+            for read in reads {
+                // A page may have taken its time: it leaves at once, not with the rest.
+                self.answer(read, answers);
+            }
+        }
+    }
+
+    pub fn answer(&mut self, read: Read, answers: &Answers) {
+        let mut unreadable = Vec::new();
+        match page(&self.conn, &read, self.records.as_ref(), &mut unreadable) {
+            Ok(page) => {
+                let told = &mut self.told;
+                unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
+                let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
+                answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
+            }
+            Err(error) => {
+                self.damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
+                let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
+                let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
+                let failed = ReadFailed { ticket: read.ticket, room: read.room };
+                answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason)]);
             }
         }
     }

@@ -615,7 +615,7 @@ fn the_common_scope_keeps_its_last_hundred_thousand_keys() {
 fn a_thread_that_panics_says_so_as_its_last_word() {
     let (events, answers) = channel();
     let (wake, wakes) = wake();
-    let mut worker = Worker::start("reader", Answers { events, wake: Box::new(wake) }, |requests: Receiver<u32>, _| {
+    let mut worker = Worker::start("reader", Answers { events, wake: Box::new(wake) }, |requests: Receiver<u32>| {
         let request = requests.recv().unwrap();
         assert_ne!(request, 7, "a panic that this test wants");
     })

@@ -2,7 +2,7 @@
 //! that a disk that failed does again. Each call is one bounded piece, so that a commit never waits for more than one.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::batch::roll_back;
 use super::open::{self, BUSY};
@@ -11,7 +11,6 @@ use super::schema::SCRATCH;
 use super::writer::{Health, State};
 use crate::store::Bounds;
 use crate::store::request::StoreEvent;
-use crate::types::WallMillis;
 
 /// A WAL of more pages starts over after a commit: 4 MiB.
 pub(super) const WAL_FRAMES: i64 = 1_024;
@@ -36,7 +35,7 @@ const LEAST_BATCH: i64 = 64 << 10;
 /// Steps that make space for one batch, at most: several times what it holds.
 const SPACE_STEPS: usize = 64;
 
-impl State<'_> {
+impl State {
     /// Nobody has asked for anything in a while.
     pub fn use_the_pause(&mut self) {
         match self.health {
@@ -53,18 +52,18 @@ impl State<'_> {
 
     /// Something was written: there may be something to do.
     pub fn upkeep_soon(&mut self) {
-        let soon = Instant::now() + self.writer.timing.pause;
+        let soon = self.writer.clock.now() + self.writer.timing.pause;
         self.upkeep_due = Some(self.upkeep_due.map_or(soon, |due| due.min(soon)));
     }
 
     pub fn upkeep_if_due(&mut self) {
-        if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > Instant::now()) {
+        let begun = self.writer.clock.now();
+        if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
-        let begun = Instant::now();
         // A failure shows at the next append, if it lasts.
         let more = self.upkeep().unwrap_or(false);
-        let pause = self.writer.timing.pause.max(begun.elapsed() * 4);
+        let pause = self.writer.timing.pause.max(self.writer.clock.since(begun) * 4);
         self.upkeep_due = match (more, self.writer.bounds.keep_for) {
             (true, _) => Some(begun + pause),
             (false, 0) => None,
@@ -92,7 +91,7 @@ impl State<'_> {
         }
         let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
         if policy != Policy::default() {
-            let step = self.retention.step(&self.writer.conn, &policy, wall())?;
+            let step = self.retention.step(&self.writer.conn, &policy, self.writer.clock.wall())?;
             self.untidy |= step.dropped > 0;
             more |= !step.done;
         }
@@ -127,7 +126,7 @@ impl State<'_> {
         let wanted = self.writer.most_pages / FREE_PART;
         let mut dropped = 0;
         for _ in 0..SPACE_STEPS {
-            let Ok(step) = self.retention.step(&self.writer.conn, &policy, wall()) else { break };
+            let Ok(step) = self.retention.step(&self.writer.conn, &policy, self.writer.clock.wall()) else { break };
             dropped += step.dropped;
             let free = retention::pages(&self.writer.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {
@@ -180,7 +179,7 @@ impl State<'_> {
         } else {
             // Another process reads; it is not for us to hurry it.
             self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
-            self.quiet_since = Instant::now();
+            self.quiet_since = self.writer.clock.now();
         }
         self.measure_wal();
     }
@@ -240,9 +239,4 @@ impl State<'_> {
     pub fn measure_wal(&self) {
         self.writer.wal_bytes.store(self.writer.files.wal_bytes(), Ordering::Relaxed);
     }
-}
-
-fn wall() -> WallMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

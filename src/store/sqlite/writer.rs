@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::Answers;
 use super::batch::{Batches, Decision, Write, roll_back};
+use super::clock::Clock;
 use super::files::{Files, Identity};
 use super::parked::Parking;
 use super::prune::Prune;
@@ -86,6 +87,7 @@ pub(super) struct Writer {
     pub files: Files,
     pub identity: Identity,
     pub timing: Timing,
+    pub clock: Clock,
     pub bounds: Bounds,
     /// Pages that the database may have.
     pub most_pages: i64,
@@ -102,28 +104,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Works until [`Command::Finish`], whose outcome it returns, or until nobody can send one; then the log stays as
     /// it is, without the mark of a clean end.
-    pub fn run(mut self, commands: &Receiver<Command>, answers: &Answers) -> Result<(), String> {
-        let now = Instant::now();
-        let sealing = self.sealing.take();
-        let mut state = State {
-            idle: self.timing.idle,
-            restart_past: WAL_FRAMES,
-            batches: Batches::new(Parking::new(self.bounds.parked_max, self.bounds.park_for), sealing),
-            waiting: VecDeque::new(),
-            late: Vec::new(),
-            health: Health::Well,
-            started: now,
-            looked: now,
-            untidy: true,
-            quiet_since: now,
-            upkeep_due: Some(now),
-            swept: 0,
-            prune: Prune::default(),
-            retention: Retention::default(),
-            writer: self,
-            answers,
-        };
-        state.measure_wal();
+    pub fn run(self, commands: &Receiver<Command>, answers: Answers) -> Result<(), String> {
+        let mut state = State::new(self, answers);
         loop {
             let mut finish = match state.receive(commands) {
                 Ok(command) => state.accept(command),
@@ -152,9 +134,9 @@ impl Writer {
 }
 
 /// A writer at work.
-pub(super) struct State<'a> {
+pub(super) struct State {
     pub writer: Writer,
-    pub answers: &'a Answers,
+    pub answers: Answers,
     pub batches: Batches,
     waiting: VecDeque<Write>,
     /// What could not be parked yet.
@@ -179,37 +161,75 @@ pub(super) struct State<'a> {
     pub retention: Retention,
 }
 
-impl State<'_> {
+impl State {
+    /// A writer that begins to work.
+    pub fn new(mut writer: Writer, answers: Answers) -> State {
+        let now = writer.clock.now();
+        let sealing = writer.sealing.take();
+        let state = State {
+            idle: writer.timing.idle,
+            restart_past: WAL_FRAMES,
+            batches: Batches::new(Parking::new(writer.bounds.parked_max, writer.bounds.park_for), sealing),
+            waiting: VecDeque::new(),
+            late: Vec::new(),
+            health: Health::Well,
+            started: now,
+            looked: now,
+            untidy: true,
+            quiet_since: now,
+            upkeep_due: Some(now),
+            swept: 0,
+            prune: Prune::default(),
+            retention: Retention::default(),
+            writer,
+            answers,
+        };
+        state.measure_wal();
+        state
+    }
+
     fn receive(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
-        let left = |due: Instant| due.saturating_duration_since(Instant::now());
-        let pause = match &self.health {
+        match self.patience() {
+            Some(pause) => commands.recv_timeout(pause),
+            None => commands.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    /// Returns how long it waits for a command before it uses the pause; `None`: for ever.
+    pub fn patience(&self) -> Option<Duration> {
+        let left = |due: Instant| due.saturating_duration_since(self.writer.clock.now());
+        match &self.health {
             Health::Failing { retry } => Some(*retry),
             Health::Well => {
                 let tidy = self.untidy.then(|| left(self.quiet_since + self.idle));
                 self.upkeep_due.map(left).into_iter().chain(tidy).min()
             }
             Health::Gone(_) => None,
-        };
-        match pause {
-            Some(pause) => commands.recv_timeout(pause),
-            None => commands.recv().map_err(RecvTimeoutError::from),
         }
     }
 
     /// Whether nobody has asked for anything in so long that the WAL is to be emptied.
     pub fn is_quiet(&self) -> bool {
-        self.untidy && self.quiet_since.elapsed() >= self.idle
+        self.untidy && self.writer.clock.since(self.quiet_since) >= self.idle
     }
 
     /// Whether this was the last command.
-    fn accept(&mut self, command: Command) -> bool {
-        self.quiet_since = Instant::now();
+    pub fn accept(&mut self, command: Command) -> bool {
+        self.quiet_since = self.writer.clock.now();
         match command {
             Command::Write(writes) => self.waiting.extend(writes),
             Command::Bound(bounds) => self.bound(bounds),
             Command::Finish => return true,
         }
         false
+    }
+
+    /// Commits everything that waits, and answers it.
+    pub fn write_all(&mut self) {
+        while !self.waiting.is_empty() {
+            self.write_batch();
+            self.upkeep_if_due();
+        }
     }
 
     /// Commits as much of what waits as one transaction may hold, and answers it.
@@ -273,7 +293,8 @@ impl State<'_> {
             }
         }
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        self.answers.send(appended.into_iter().chain(claimed).chain(self.recovered()));
+        let recovered = self.recovered();
+        self.answers.send(appended.into_iter().chain(claimed).chain(recovered));
     }
 
     /// Answers a batch of which nothing was stored, `full` if that is for the bound of the database's size. What was to be
@@ -319,19 +340,19 @@ impl State<'_> {
 
     /// What is written to a file that was deleted or replaced is lost: then nothing is acknowledged any more.
     pub fn look_for_the_files(&mut self) {
-        if matches!(self.health, Health::Gone(_)) || self.looked.elapsed() < self.writer.timing.look {
+        if matches!(self.health, Health::Gone(_)) || self.writer.clock.since(self.looked) < self.writer.timing.look {
             return;
         }
         if let Err(reason) = self.writer.identity.check(&self.writer.files) {
             self.health = Health::Gone(reason.clone());
             self.answers.send([StoreEvent::Available(Err(reason))]);
         }
-        self.looked = Instant::now();
+        self.looked = self.writer.clock.now();
     }
 
     /// Seconds that racerd has run on this log in all.
     pub fn running(&self) -> u64 {
-        self.writer.running_before.saturating_add(self.started.elapsed().as_secs())
+        self.writer.running_before.saturating_add(self.writer.clock.since(self.started).as_secs())
     }
 
     /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
@@ -360,7 +381,8 @@ impl State<'_> {
         format!("cannot write to {path}: {error}; {advice}")
     }
 
-    fn finish(mut self) -> Result<(), String> {
+    /// Commits what could not be parked yet, and marks the end as clean.
+    pub fn finish(mut self) -> Result<(), String> {
         if let Health::Gone(reason) = &self.health {
             return Err(reason.clone());
         }

@@ -1,0 +1,68 @@
+//! The clocks that the writer reads: the system's, or ones that a caller sets. Durations come from the first alone, dates
+//! from the second.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::types::{Millis, WallMillis};
+
+/// Where the writer's time comes from.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Clock {
+    #[default]
+    System,
+    Set(SetClock),
+}
+
+impl Clock {
+    /// Returns the monotonic time.
+    pub fn now(&self) -> Instant {
+        match self {
+            Clock::System => Instant::now(),
+            Clock::Set(clock) => clock.0.base + Duration::from_millis(clock.0.mono.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Returns the time since then, zero if it is yet to come.
+    pub fn since(&self, then: Instant) -> Duration {
+        self.now().saturating_duration_since(then)
+    }
+
+    /// Returns the date.
+    pub fn wall(&self) -> WallMillis {
+        match self {
+            Clock::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                WallMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Clock::Set(clock) => WallMillis(clock.0.wall.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Two clocks that stand still until they are set; its clones are the same clocks. For a log that is stepped by hand.
+#[derive(Clone, Debug)]
+pub struct SetClock(Arc<Hands>);
+
+#[derive(Debug)]
+struct Hands {
+    base: Instant,
+    /// Milliseconds past `base`, and since 1970.
+    mono: AtomicU64,
+    wall: AtomicU64,
+}
+
+impl Default for SetClock {
+    fn default() -> SetClock {
+        SetClock(Arc::new(Hands { base: Instant::now(), mono: AtomicU64::new(0), wall: AtomicU64::new(0) }))
+    }
+}
+
+impl SetClock {
+    /// Sets both.
+    pub fn set(&self, mono: Millis, wall: WallMillis) {
+        self.0.mono.store(mono.0, Ordering::Relaxed);
+        self.0.wall.store(wall.0, Ordering::Relaxed);
+    }
+}
