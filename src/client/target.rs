@@ -1,6 +1,8 @@
 //! Where a room is: its URL as the page has it, with pin and room key in the fragment. Pure. What is wrong with a URL is
 //! said without its fragment, which is secret.
 
+use core::fmt;
+
 use crate::crypto::room_key::RoomKey;
 use crate::crypto::sealed::Pin;
 use crate::types::RoomId;
@@ -27,7 +29,7 @@ impl Target {
     /// What is wrong, for the person who wrote it.
     pub fn parse(url: &str) -> Result<Target, String> {
         let (place, fragment) = url.split_once('#').unwrap_or((url, ""));
-        let (pin, room_key) = keys(fragment)?;
+        let (pin, room_key) = keys(fragment).map_err(|fault| fault.to_string())?;
         let form = "write it as the page has it, such as http://HOST:PORT/rooms/lobby";
         let shown = place.escape_debug();
         let (scheme, rest) = place.split_once("://").ok_or_else(|| format!("{shown} is not a URL; {form}"))?;
@@ -61,19 +63,38 @@ impl Target {
     }
 }
 
-/// What the fragment says. A word that is not known is refused, rather than a socket be opened without the pin that was
-/// meant.
-fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), String> {
+/// What is wrong with a fragment. Said without the fragment, which is secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FragmentFault {
+    Unknown,
+    Repeated,
+    Pin,
+    Key,
+}
+
+impl fmt::Display for FragmentFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FragmentFault::Unknown => f.write_str("behind # there may be pin=PIN and k=KEY, with & between"),
+            FragmentFault::Repeated => f.write_str("behind # a key is named twice"),
+            FragmentFault::Pin => f.write_str("the pin behind # is not 43 characters of A-Z a-z 0-9 - _"),
+            FragmentFault::Key => write!(f, "behind #: {}", RoomKey::RULE),
+        }
+    }
+}
+
+/// Reads what stands behind a URL's `#`: nothing, or one `pin=` and one `k=` at most, joined by one `&`. All else is
+/// refused, rather than a socket be opened without the pin that was meant. The page has the same rule
+/// (web/page/address.js; tests/vectors/fragments.json).
+fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), FragmentFault> {
     let (mut pin, mut room_key) = (None, None);
-    for part in fragment.split('&').filter(|part| !part.is_empty()) {
+    for part in fragment.split('&').filter(|_| !fragment.is_empty()) {
         match part.split_once('=') {
-            Some(("pin", text)) => {
-                pin = Some(Pin::parse(text).ok_or("the pin behind # is not 43 characters of A-Z a-z 0-9 - _")?);
-            }
-            Some(("k", text)) => {
-                room_key = Some(RoomKey::parse(text).ok_or_else(|| format!("behind #: {}", RoomKey::RULE))?);
-            }
-            _ => return Err("behind # there may be pin=PIN and k=KEY, with & between".to_string()),
+            Some(("pin", _)) if pin.is_some() => return Err(FragmentFault::Repeated),
+            Some(("k", _)) if room_key.is_some() => return Err(FragmentFault::Repeated),
+            Some(("pin", text)) => pin = Some(Pin::parse(text).ok_or(FragmentFault::Pin)?),
+            Some(("k", text)) => room_key = Some(RoomKey::parse(text).ok_or(FragmentFault::Key)?),
+            _ => return Err(FragmentFault::Unknown),
         }
     }
     Ok((pin, room_key))
@@ -154,6 +175,36 @@ mod tests {
         for bad in ["pim=x", "pin", "pin=x", "k=x", &format!("k={PIN}&pin"), &format!("K={PIN}")] {
             let text = Target::parse(&format!("http://a/rooms/lobby#{bad}")).unwrap_err();
             assert!(!text.contains(PIN), "{text}");
+        }
+    }
+
+    #[test]
+    fn fragments_by_the_vectors_shared_with_the_page() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/fragments.json")).unwrap();
+        let vectors = vectors.as_array().unwrap();
+        assert!(vectors.len() > 30);
+        for vector in vectors {
+            let fragment = vector["fragment"].as_str().unwrap();
+            let name = |fault: FragmentFault| match fault {
+                FragmentFault::Unknown => "unknown",
+                FragmentFault::Repeated => "repeated",
+                FragmentFault::Pin => "pin",
+                FragmentFault::Key => "k",
+            };
+            let read = keys(fragment).map_err(name);
+            match vector["fault"].as_str() {
+                Some(fault) => assert_eq!(read.err(), Some(fault), "{fragment}"),
+                None => {
+                    let (pin, room_key) = read.unwrap();
+                    assert_eq!(pin.map(|pin| pin.to_string()).as_deref(), vector["pin"].as_str(), "{fragment}");
+                    assert_eq!(
+                        room_key.map(|key| key.to_text().to_string()).as_deref(),
+                        vector["k"].as_str(),
+                        "{fragment}"
+                    );
+                }
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 22] = [
+static FILES: [File; 23] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -48,6 +48,7 @@ static FILES: [File; 22] = [
     file("page/lock.js", SCRIPT, include_str!("page/lock.js")),
     file("page/log.js", SCRIPT, include_str!("page/log.js")),
     file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
+    file("page/names.js", SCRIPT, include_str!("page/names.js")),
     file("page/people.js", SCRIPT, include_str!("page/people.js")),
     file("page/room.js", SCRIPT, include_str!("page/room.js")),
     file("page/text.js", SCRIPT, include_str!("page/text.js")),

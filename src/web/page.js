@@ -1,16 +1,14 @@
 // The page: the start view, where one chooses a room and a name, and the room. Which of them, the address says. All
 // addresses are relative to where this file lies, so that the page works under any path.
 
-import { newKey, ROOM_ID, ROOM_RULE, NAME_MAX } from "./racerd.js";
+import { newKey, ROOM_ID, ROOM_RULE } from "./racerd.js";
 import { address, BASE, readAddress } from "./page/address.js";
 import { copy, openLock, prepareLock } from "./page/lock.js";
 import { memory } from "./page/memory.js";
+import { NAME_FAULTS, readName } from "./page/names.js";
 import { prepareDrawer } from "./page/people.js";
 import { RoomView } from "./page/room.js";
 import { element } from "./page/text.js";
-
-/** What no name may hold (types.rs, `Name`): controls, direction marks, and what cannot be seen. */
-const HIDDEN = /[\p{Cc}\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\u{e0000}-\u{e007f}]/u;
 
 const $ = (id) => document.getElementById(id);
 let view = null;
@@ -20,7 +18,7 @@ function show(wantsStart = false) {
   view = null;
   const { room, roomKey, pin, fault: linkFault } = readAddress();
   const name = memory.name;
-  const isRoom = room !== undefined && nameFault(name) === "" && !wantsStart && !linkFault;
+  const isRoom = room !== undefined && readName(name).fault === "" && !wantsStart && !linkFault;
   $("start").hidden = isRoom;
   $("room").hidden = !isRoom;
   $("enter").hidden = linkFault !== "";
@@ -65,17 +63,10 @@ function fault(field, text) {
   $(`${field}-field`).setAttribute("aria-invalid", String(text !== ""));
 }
 
-function nameFault(name) {
-  if (name === "") return "Type a name for the others to see.";
-  if ([...name].length > NAME_MAX) return `A name has at most ${NAME_MAX} characters.`;
-  if (HIDDEN.test(name)) return "This name has characters in it that cannot be seen.";
-  return "";
-}
-
 /** Takes the name, and goes to the room, if both may be. */
 function enter(place) {
-  const name = $("name-field").value.trim().replace(/\s+/gu, " ").normalize("NFC");
-  const faults = { room: ROOM_ID.test(place.room) ? "" : ROOM_RULE, name: nameFault(name) };
+  const { name, fault: refused } = readName($("name-field").value.normalize("NFC"));
+  const faults = { room: ROOM_ID.test(place.room) ? "" : ROOM_RULE, name: NAME_FAULTS[refused] ?? "" };
   for (const [field, text] of Object.entries(faults)) fault(field, text);
   const first = Object.keys(faults).find((field) => faults[field] !== "");
   if (first) return $(`${first}-field`).focus();

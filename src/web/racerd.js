@@ -27,8 +27,6 @@ export { newKey } from "./racerd/bytes.js";
 /** What a room id may be. */
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;
 export const ROOM_RULE = "A room's name is 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not “.” or “..”.";
-/** Most characters of a name. */
-export const NAME_MAX = 32;
 
 // All in milliseconds.
 /** The longest pause between two tries. */

@@ -94,7 +94,8 @@ fn nothing_is_inline() {
     }
 }
 
-/// What every visitor loads, with the session kept over a reload and safe from a duplicated tab; and beside it what
+/// What every visitor loads, uncompressed: with the session kept over a reload and safe from a duplicated tab, drafts, what
+/// waits in other rooms, and a log of which only the rows near the view exist; and beside it what
 /// encryption takes, which only a pin or a room's key asks for: curve, cipher and hash of the noble libraries, with
 /// their licences, since pages of plain http have no WebCrypto.
 #[test]
@@ -105,7 +106,7 @@ fn they_are_small() {
     assert_eq!(encryption.len(), ENCRYPTION.len());
     let ours = sum(ours) + text(Asset::HOME).len();
     let encryption = sum(encryption);
-    assert!(ours < 111_000, "{ours} bytes");
+    assert!(ours < 150_000, "{ours} bytes");
     assert!(encryption < 64_000, "{encryption} bytes");
 }
 

@@ -113,7 +113,10 @@ test("a room or name that is none is said so, with the rule", async (t) => {
     ["café", "ann", "room", /1 to 64/],
     ["lobby", "   ", "name", /a name for the others/],
     ["lobby", "x".repeat(33), "name", /at most 32/],
-    ["lobby", "ann\u202e", "name", /cannot be seen/],
+    ["lobby", "ann\u202e", "name", /turn the reading direction/],
+    ["lobby", "\u3164", "name", /cannot be seen/],
+    ["lobby", "ann\u200c", "name", /cannot be seen/],
+    ["lobby", "ann\ufffe", "name", /not a character/],
     ["lobby", "\u200b", "name", /cannot be seen/],
   ]) {
     await page.fill("#room-field", room);
