@@ -20,11 +20,12 @@ pub mod tail;
 mod terminal;
 pub mod version;
 
+use crate::server::log::escape;
 use crate::store::{OperationError, Progress};
 use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Why a command did not do what it was asked for: one line for the person who asked.
@@ -187,6 +188,11 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, String> {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A path, fit for a terminal: a name may hold anything but a slash and a zero byte.
+fn shown(path: &Path) -> String {
+    escape(&path.display().to_string())
 }
 
 /// One line on standard error.

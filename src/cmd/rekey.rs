@@ -1,9 +1,9 @@
 //! `racerd rekey FILE [--new-key FILE | --plain]`: a stopped database is sealed, gets another key, or becomes plain.
 
-use super::{Failure, complain, file_first, given::Given, say};
+use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::server::key_file;
-use crate::store::{self, Progress};
+use crate::store::{self, Progress, Rekeyed};
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,22 +36,39 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         },
     };
     let rekeyed = store::rekey(&file, present.as_ref(), to, progress())?;
+    say(&told(&file, &rekeyed));
+    Ok(())
+}
+
+/// What was done, and what is left to do.
+fn told(file: &Path, rekeyed: &Rekeyed) -> String {
     let word = |id: Option<_>| id.map_or("plain".to_string(), |id| format!("the key {id}"));
-    let mut text = format!(
-        "{}: from {} to {}: {} messages changed",
-        file.display(),
-        word(rekeyed.from),
-        word(rekeyed.to),
-        rekeyed.changed
-    );
+    let file = shown(file);
+    let mut text = if rekeyed.only_emptied {
+        format!(
+            "{file}: was on {} before; its -wal file, which may have held older content, is emptied",
+            word(rekeyed.to)
+        )
+    } else {
+        format!("{file}: from {} to {}: {} messages changed", word(rekeyed.from), word(rekeyed.to), rekeyed.changed)
+    };
     if rekeyed.done > 0 {
         text.push_str(&format!(", {} were done before", rekeyed.done));
     }
     if rekeyed.unreadable > 0 {
         text.push_str(&format!(", {} could not be read and are as they were", rekeyed.unreadable));
     }
-    say(&format!("{text}; sessions of before have ended\n"));
-    Ok(())
+    if !rekeyed.only_emptied {
+        text.push_str("; sessions of before have ended");
+    }
+    text.push('\n');
+    for older in &rekeyed.beside {
+        text.push_str(&format!(
+            "{} holds what the database held before; delete it when nobody needs it\n",
+            shown(older)
+        ));
+    }
+    text
 }
 
 /// Takes a flag, and the value after it if it has one, out of the arguments.

@@ -1,9 +1,10 @@
-//! The files of a database: where they are, the lock that lets one racerd in, what a file is before SQLite touches it,
-//! and whether it is still the one that was opened. Never opens the database once SQLite has it: closing any
+//! The files of a database: where they are, what a file is before SQLite touches it, and whether it is still the one that was opened. Never opens the database once SQLite has it: closing any
 //! descriptor of a file drops all POSIX locks that the process holds on it, SQLite's too.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -13,13 +14,19 @@ use crate::store::OpenError;
 /// Only the owner reads what people say to each other.
 pub(super) const MODE: u32 = 0o600;
 
+/// Links that are followed to a place where nothing is yet; the kernel's bound is the same (path_resolution(7)).
+const LINKS: u32 = 40;
+
+/// How names of older states of a database begin, behind its own name.
+const OLDER: [&str; 4] = [".replaced-", ".damaged-", ".draft", ".partial"];
+
 /// A database file and those beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub database: PathBuf,
     pub wal: PathBuf,
     shm: PathBuf,
-    lock: PathBuf,
+    pub lock: PathBuf,
 }
 
 /// What becomes of a database in whose place another one comes: `NAME.damaged-1` or `NAME.replaced-1`.
@@ -44,20 +51,7 @@ impl Files {
     /// Resolves symbolic links, so that two names of one database meet at one lock; and makes the path absolute, so
     /// that SQLite takes no name for a URI or for `:memory:`.
     pub fn at(path: &Path) -> Result<Files, OpenError> {
-        let database = match fs::canonicalize(path) {
-            Ok(path) => path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let name = path.file_name().ok_or_else(|| OpenError::NotAFile { path: path.into() })?;
-                let directory = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                let directory = fs::canonicalize(directory)
-                    .map_err(|error| OpenError::Directory { path: directory.into(), error })?;
-                directory.join(name)
-            }
-            Err(error) => return Err(OpenError::File { action: "find", path: path.into(), error }),
-        };
+        let database = resolve(path)?;
         if database.is_dir() {
             return Err(OpenError::NotAFile { path: path.into() });
         }
@@ -68,23 +62,6 @@ impl Files {
     pub fn directory(&self) -> &Path {
         // The path is absolute and has a file name, so it has a parent.
         self.database.parent().unwrap_or(Path::new("/"))
-    }
-
-    /// Takes the lock, which is held as long as the file is open.
-    pub fn lock(&self) -> Result<File, OpenError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(MODE);
-        let file = options.open(&self.lock).map_err(|error| match error.kind() {
-            io::ErrorKind::IsADirectory => OpenError::File { action: "open", path: self.lock.clone(), error },
-            _ => OpenError::Directory { path: self.directory().into(), error },
-        })?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                Err(OpenError::Locked { path: self.database.clone(), lock: self.lock.clone() })
-            }
-            Err(TryLockError::Error(error)) => Err(OpenError::File { action: "lock", path: self.lock.clone(), error }),
-        }
     }
 
     /// Sees to it that a file is there that SQLite may open: an empty one, made where there is none, or one of ours. Any
@@ -131,6 +108,21 @@ impl Files {
     /// The newest damaged database that lies beside this one.
     pub fn damaged(&self) -> Option<PathBuf> {
         self.last_aside(Aside::Damaged).map(|number| self.aside(Aside::Damaged, number))
+    }
+
+    /// Files beside this one, by name, that hold what it held once: databases that were put aside, and drafts that were
+    /// cut short. Nothing, where the directory cannot be read.
+    pub fn older(&self) -> Vec<PathBuf> {
+        let Some(name) = self.database.file_name() else { return Vec::new() };
+        let is_older = |found: &OsStr| {
+            let rest = found.as_bytes().strip_prefix(name.as_bytes()).unwrap_or_default();
+            OLDER.iter().any(|suffix| rest.starts_with(suffix.as_bytes()))
+        };
+        let found = fs::read_dir(self.directory()).into_iter().flatten().flatten();
+        let mut older: Vec<PathBuf> =
+            found.filter(|entry| is_older(&entry.file_name())).map(|entry| entry.path()).collect();
+        older.sort_unstable();
+        older
     }
 
     /// The name under which a whole draft waits for its place: from now on it is the database, whatever happens.
@@ -243,6 +235,30 @@ impl Files {
         let space = rustix::fs::statvfs(self.directory())?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
+}
+
+/// The absolute path that this one means, without links. What it names need not be there yet, at the end of links either;
+/// its directory must.
+fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::canonicalize(&at) {
+            Ok(found) => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenError::File { action: "find", path: path.into(), error }),
+        }
+        let name = at.file_name().ok_or_else(|| OpenError::NotAFile { path: path.into() })?;
+        let directory = at.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory =
+            fs::canonicalize(directory).map_err(|error| OpenError::Directory { path: directory.into(), error })?;
+        let place = directory.join(name);
+        match fs::read_link(&place) {
+            Ok(target) => at = directory.join(target),
+            Err(_) => return Ok(place),
+        }
+    }
+    let error = io::Error::other("its links lead nowhere");
+    Err(OpenError::File { action: "find", path: path.into(), error })
 }
 
 /// What is wrong with a file whose head is not SQLite's.

@@ -10,6 +10,7 @@ mod copying;
 mod damage;
 mod files;
 mod image;
+mod lock;
 mod open;
 mod operations;
 mod parked;
@@ -36,7 +37,6 @@ mod sealed_tests;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -52,6 +52,7 @@ use self::clock::Clock;
 pub use self::clock::SetClock;
 pub use self::copying::Progress;
 use self::files::{Files, Identity};
+use self::lock::Lock;
 pub use self::operations::{Restored, backup, check, restore, salvage};
 use self::reader::Reader;
 pub use self::rekey::{Rekeyed, rekey};
@@ -81,7 +82,7 @@ pub(super) struct Sqlite {
     reader: Worker<Vec<Read>, ()>,
     wal_bytes: Arc<AtomicU64>,
     /// Held until both threads are gone: fields are dropped in this order.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Sqlite {
@@ -94,7 +95,7 @@ impl Sqlite {
         wake: impl Fn() + Send + Clone + 'static,
         timing: Timing,
     ) -> Result<Sqlite, OpenError> {
-        let opened = open::open(options)?;
+        let (lock, opened) = open::open(options)?;
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
         let parts =
@@ -121,7 +122,7 @@ impl Sqlite {
             writer,
             reader,
             wal_bytes,
-            _lock: opened.lock,
+            _lock: lock,
         })
     }
 

@@ -1,7 +1,6 @@
 //! Opening: lock, look, connect, look for damage, set what must be set and read it back. After this the two threads own
 //! the connections.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::damage::{self, Found, LOOK_FOR, is_damage};
 use super::files::{Files, Identity, NO_SQLITE};
+use super::lock::Lock;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::wal::Wal;
 use super::{retention, salvage};
@@ -31,7 +31,6 @@ pub(super) const CACHE_KIB: i64 = 512;
 pub(super) struct Opened {
     pub files: Files,
     pub identity: Identity,
-    pub lock: File,
     pub writer: Connection,
     pub reader: Connection,
     pub begun: Begun,
@@ -45,23 +44,24 @@ pub(super) struct Opened {
 
 /// Opens the database, or makes it, and leaves a file untouched that is not this racerd's to write. A damaged one is
 /// salvaged, or refused.
-pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
+/// The lock must outlive the connections.
+pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> {
     let files = Files::at(&options.path)?;
-    let lock = files.lock()?;
+    let mut lock = Lock::take(&files)?;
     files.finish_replacing()?;
-    let what = match open_sound(options, &files, &lock) {
+    let what = match open_sound(options, &files, &mut lock) {
         Err(OpenError::Damaged { what, .. }) if options.on_damage == OnDamage::Salvage => what,
-        other => return other,
+        other => return other.map(|opened| (lock, opened)),
     };
     let (report, kept) = damage::salvage_in_place(&files, options.data_key.as_ref())?;
-    let mut opened = open_sound(options, &files, &lock)?;
+    let mut opened = open_sound(options, &files, &mut lock)?;
     let path = files.database.display();
     opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged one is kept as {kept}"));
-    Ok(opened)
+    Ok((lock, opened))
 }
 
 /// Opens the database if it is sound, as far as can be seen now.
-fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Opened, OpenError> {
+fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |action| {
         move |error: rusqlite::Error| match is_damage(&error) {
@@ -75,6 +75,8 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
         }
         other => other?,
     }
+    // It may be another one than before.
+    lock.hold(files)?;
     // Before SQLite sees it: it would begin to write where the damage is.
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
@@ -158,8 +160,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &File) -> Result<Open
         let path = path.display();
         format!("the database was damaged once, and what could be read was copied; the damaged one is {path}; move it away when nobody needs it any more")
     });
-    let (files, lock) = (files.clone(), lock.try_clone().map_err(no_file)?);
-    Ok(Opened { files, identity, lock, writer, reader, begun, most_pages, remarks, note })
+    Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
 }
 
 /// Whether rows that are sealed like this can be read with this key, and with it alone.

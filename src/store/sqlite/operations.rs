@@ -11,6 +11,7 @@ use super::check::{self, Checked};
 use super::copying::{self, Progress};
 use super::damage::{self, is_damage};
 use super::files::{Aside, Files, NO_SQLITE, beside};
+use super::lock::Lock;
 use super::salvage::{self, Salvaged};
 use crate::crypto::at_rest::DataKey;
 use crate::store::{OpenError, OperationError};
@@ -55,7 +56,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     if files.database == from.database {
         return Err(OperationError::Asked(format!("{} is the database itself", from.database.display())));
     }
-    let _lock = files.lock()?;
+    let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     let draft = files.draft();
     let mut checked = Checked::default();
@@ -111,7 +112,7 @@ pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged
     if to.database.exists() {
         return Err(exists(&to.database));
     }
-    let _lock = files.lock()?;
+    let _lock = Lock::take(&files)?;
     let draft = beside(&to.database, ".partial");
     let report = damage::salvage_to(&files, &draft, key)?;
     put(&draft, &to.database, false)?;

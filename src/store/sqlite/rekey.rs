@@ -6,9 +6,11 @@
 //! or repeat a send under its own keys. The windows of keys go, too, since their hashes are made with the old key.
 //!
 //! No old content stays: `secure_delete` zeroes what rows leave in their pages, and a VACUUM at the end writes all pages
-//! anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be.
+//! anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be. A reader of another
+//! process keeps SQLite from moving the new pages into the file, where the old text still is: the rekey ends only once a
+//! checkpoint says that nothing was in its way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
@@ -16,6 +18,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::copying::Progress;
 use super::damage::{self, Found, LOOK_FOR, is_damage};
 use super::files::Files;
+use super::lock::Lock;
+use super::open::BUSY;
 use super::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
 use super::sealing::{Sealing, message_place, open_parts};
 use super::wal::Wal;
@@ -33,7 +37,7 @@ const BYTES: usize = 1 << 20;
 const FREE: u64 = 3;
 
 /// What a rekey has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rekeyed {
     pub from: Option<KeyId>,
     pub to: Option<KeyId>,
@@ -43,6 +47,10 @@ pub struct Rekeyed {
     pub done: u64,
     /// Messages that could not be read, and are as they were.
     pub unreadable: u64,
+    /// The database was as it is to be; only its WAL was emptied.
+    pub only_emptied: bool,
+    /// Older databases and drafts beside this one, which hold what it held before.
+    pub beside: Vec<PathBuf>,
 }
 
 /// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is not
@@ -50,7 +58,7 @@ pub struct Rekeyed {
 ///
 /// # Errors
 /// A racerd uses the database; there is none; the key that it has was not given; a rekey to another key is under way; it
-/// cannot be read or written, and then the same call goes on from there.
+/// cannot be read or written, or another program reads it, and then the same call goes on from there.
 pub fn rekey(
     data: &Path,
     present: Option<&DataKey>,
@@ -59,7 +67,7 @@ pub fn rekey(
 ) -> Result<Rekeyed, OperationError> {
     let files = Files::at(data)?;
     let path = files.database.display();
-    let _lock = files.lock()?;
+    let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     if !files.is_database()? {
         return Err(OperationError::Asked(format!("there is no database at {path}")));
@@ -76,6 +84,7 @@ pub fn rekey(
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
     let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(&files.database, access).map_err(failed)?;
+    conn.busy_timeout(BUSY).map_err(failed)?;
     // Until it is known that something may be changed.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
@@ -84,7 +93,8 @@ pub fn rekey(
         return Err(OperationError::Asked(format!("{path} was never served; a server makes it as it is to be")));
     };
     let rekey = Rekey::plan(&files, sealed, present, to)?;
-    if sealed.rekey.is_none() && sealed.with == rekey.outcome().to {
+    let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
+    if is_done && files.wal_bytes() == 0 {
         return Err(OperationError::Asked(match sealed.with {
             Some(id) => format!("{path} is sealed with the key {id} already; name another with --new-key"),
             None => format!("{path} is plain already"),
@@ -95,7 +105,7 @@ pub fn rekey(
         .map_err(failed)?;
     let free =
         files.free_space().map_err(|error| OperationError::Failed(format!("cannot measure the disk: {error}")))?;
-    let needed = number(bytes).saturating_mul(FREE);
+    let needed = if is_done { 0 } else { number(bytes).saturating_mul(FREE) };
     if free < needed {
         return Err(OperationError::Asked(format!(
             "{path} was not touched: changing its key needs {} MiB of free space, and there are {}",
@@ -112,9 +122,50 @@ pub fn rekey(
     if let Found::Damage(what) = damage::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
-    let outcome = rekey.run(&conn, progress).map_err(failed)?;
+    // Better now than after hours of work.
+    empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
+    let mut outcome = match is_done {
+        true => Rekeyed { only_emptied: true, ..rekey.outcome() },
+        false => rekey.run(&conn, &files, progress).map_err(|error| error.told(failed, &files))?,
+    };
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    if outcome.to.is_some() {
+        outcome.beside = files.older();
+    }
     Ok(outcome)
+}
+
+/// Why a rekey has not come to its end.
+enum Failed {
+    Sqlite(rusqlite::Error),
+    /// Another program reads the database.
+    Busy,
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Failed {
+        Failed::Sqlite(error)
+    }
+}
+
+impl Failed {
+    fn told(self, failed: impl Fn(rusqlite::Error) -> OperationError, files: &Files) -> OperationError {
+        match self {
+            Failed::Sqlite(error) => failed(error),
+            Failed::Busy => OperationError::Failed(format!(
+                "somebody has the database {} open, so that its old content cannot be overwritten yet; close it and run the \
+                 same command again",
+                files.database.display()
+            )),
+        }
+    }
+}
+
+/// Moves all of the WAL into the database file and cuts it to nothing: what it held in their place is overwritten then.
+fn empty_wal(conn: &Connection, files: &Files) -> Result<(), Failed> {
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    // A reader that came since keeps nothing back, but a writer may have begun anew.
+    if busy || files.wal_bytes() > 0 { Err(Failed::Busy) } else { Ok(()) }
 }
 
 /// What is to be done.
@@ -155,7 +206,7 @@ impl Rekey {
         Rekeyed { from: self.from.as_ref().map(RecordKey::id), to, ..Rekeyed::default() }
     }
 
-    fn run(mut self, conn: &Connection, mut progress: Progress) -> rusqlite::Result<Rekeyed> {
+    fn run(mut self, conn: &Connection, files: &Files, mut progress: Progress) -> Result<Rekeyed, Failed> {
         let mut outcome = self.outcome();
         // The file holds what its rows are to be, or what is plain in any case: no reason to take memory for it.
         conn.execute_batch("PRAGMA temp_store = FILE; PRAGMA secure_delete = ON")?;
@@ -171,8 +222,9 @@ impl Rekey {
         if outcome.to.is_some() {
             conn.execute_batch("VACUUM")?;
         }
+        empty_wal(conn, files)?;
         schema::end_rekey(conn, outcome.to)?;
-        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        empty_wal(conn, files)?;
         Ok(outcome)
     }
 

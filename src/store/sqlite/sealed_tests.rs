@@ -317,6 +317,64 @@ fn a_rekey_that_was_cut_short_goes_on_where_it_was() {
     assert_eq!(Bench::open(sealed(&directory, 1)).everything("lobby"), said);
 }
 
+/// With somebody's read open, SQLite leaves the old pages in the file, and the new ones in the WAL.
+#[test]
+fn a_rekey_ends_only_when_nothing_of_before_is_left() {
+    let directory = TempDir::new();
+    let path = plain(&directory).path;
+    let mut bench = Bench::open(plain(&directory));
+    talk(&mut bench);
+    bench.store.finish().unwrap();
+    let reading = |path: &Path| {
+        let conn = outside(path);
+        conn.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+        conn
+    };
+    let held = |outcome: Result<Rekeyed, OperationError>| {
+        let Err(OperationError::Failed(line)) = outcome else { panic!("{outcome:?}") };
+        assert!(line.contains("somebody has the database") && line.contains("same command again"), "{line}");
+    };
+
+    // A reader from the beginning on, with something in the WAL that it reads: nothing is begun.
+    let other = outside(&path);
+    other.execute_batch("UPDATE rooms SET at = at + 1").unwrap();
+    let reader = reading(&path);
+    held(change(&path, None, Some(1)));
+    assert_eq!(schema::sealed(&other).unwrap().unwrap(), schema::Sealed::default(), "nothing is begun");
+    drop((reader, other));
+
+    // One that comes when all rows are changed.
+    let (late, at) = (Arc::new(std::sync::Mutex::new(None)), path.clone());
+    let held_here = late.clone();
+    let begin = move |done, total| {
+        if done == total {
+            held_here.lock().unwrap().get_or_insert_with(|| reading(&at));
+        }
+    };
+    held(rekey(&path, None, Some(&key(1)), Box::new(begin)));
+    drop(late.lock().unwrap().take());
+    assert!(refusal(sealed(&directory, 1)).contains("goes on"), "it has not ended");
+    let outcome = change(&path, None, Some(1)).unwrap();
+    assert_eq!((outcome.changed, outcome.done), (0, 80));
+    assert_eq!(found(directory.path()), Vec::<String>::new());
+
+    // A sealed one with something in its WAL, as an older racerd has left it: emptied, not refused.
+    let conn = outside(&path);
+    conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    conn.execute_batch("UPDATE rooms SET at = at + 1").unwrap();
+    drop(conn);
+    let wal = directory.path().join("racerd.db-wal");
+    assert!(fs::metadata(&wal).unwrap().len() > 0);
+    for name in ["racerd.db.replaced-1", "racerd.db.damaged-2", "racerd.db.draft", "racerd.database"] {
+        fs::write(directory.path().join(name), "old text").unwrap();
+    }
+    let outcome = change(&path, Some(1), Some(1)).unwrap();
+    assert!(outcome.only_emptied && !wal.exists());
+    let beside: Vec<_> = outcome.beside.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    assert_eq!(beside, ["racerd.db.damaged-2", "racerd.db.draft", "racerd.db.replaced-1"]);
+    assert!(matches!(change(&path, Some(1), Some(1)), Err(OperationError::Asked(line)) if line.contains("already")));
+}
+
 #[test]
 fn a_rekey_leaves_what_it_cannot_read_as_it_is() {
     let directory = TempDir::new();

@@ -2,7 +2,6 @@
 //! says so, by clocks that the holder sets. What it does is then decided by its calls alone, which is what a simulation
 //! needs to run the same way twice.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use super::batch::Write;
 use super::clock::{Clock, SetClock};
+use super::lock::Lock;
 use super::open::{self, Opened};
 use super::reader::Reader;
 use super::schema::Begun;
@@ -27,7 +27,7 @@ pub struct SteppedLog {
     reader: Reader,
     answers: Answers,
     events: Receiver<StoreEvent>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl SteppedLog {
@@ -36,12 +36,12 @@ impl SteppedLog {
     /// # Errors
     /// As [`Store::open`](crate::store::Store::open), but for those of threads.
     pub fn open(options: &StoreOptions, clock: SetClock) -> Result<SteppedLog, OpenError> {
-        let opened = open::open(options)?;
+        let (lock, opened) = open::open(options)?;
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(|| {}) };
         let damaged = Arc::new(AtomicBool::new(false));
         let parts = Parts { timing: Timing::USUAL, clock: Clock::Set(clock), damaged, wal_bytes: Arc::default() };
-        let Opened { writer, reader, files, identity, most_pages, begun, remarks, lock, .. } = opened;
+        let Opened { writer, reader, files, identity, most_pages, begun, remarks, .. } = opened;
         let running = begun.running;
         let writer = parts.writer(options, writer, (files, identity), most_pages, running);
         let reader = parts.reader(options, reader);

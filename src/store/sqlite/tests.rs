@@ -199,6 +199,12 @@ fn a_second_racerd_is_refused() {
     let link = directory.path().join("link.db");
     std::os::unix::fs::symlink(&options.path, &link).unwrap();
     assert!(refusal(StoreOptions { path: link, ..options.clone() }).contains("in use"));
+    let hard = directory.path().join("hard.db");
+    fs::hard_link(&options.path, &hard).unwrap();
+    assert!(refusal(StoreOptions { path: hard, ..options.clone() }).contains("in use"));
+    // Nor where somebody has tidied up.
+    fs::remove_file(directory.path().join("racerd.db.lock")).unwrap();
+    assert!(refusal(options.clone()).contains("in use"));
     assert_eq!(stored(&bench.append(append("a", "2", 1))).seq, Seq(2), "the first goes on");
     bench.store.finish().unwrap();
     assert_eq!(Bench::open(options).everything("a").len(), 2);
@@ -294,6 +300,22 @@ fn bad_places_are_told_in_words() {
     assert!(line.contains("directory") && line.contains("no/such"), "{line}");
     let line = refusal(StoreOptions { path: directory.path().into(), ..options.clone() });
     assert!(line.contains("is not a file"), "{line}");
+    // A link without a target is one to where the database is to be, and has its side files there.
+    let (disk, link) = (directory.path().join("disk"), directory.path().join("link.db"));
+    std::os::unix::fs::symlink("hop.db", &link).unwrap();
+    std::os::unix::fs::symlink(disk.join("chat.db"), directory.path().join("hop.db")).unwrap();
+    let line = refusal(StoreOptions { path: link.clone(), ..options.clone() });
+    assert!(line.contains("directory") && line.contains("/disk "), "{line}");
+    fs::create_dir(&disk).unwrap();
+    let mut bench = Bench::open(StoreOptions { path: link.clone(), ..options.clone() });
+    assert_eq!(stored(&bench.append(append("a", "1", 1))).seq, Seq(1));
+    assert!(disk.join("chat.db-wal").exists() && disk.join("chat.db.lock").exists());
+    bench.store.finish().unwrap();
+    fs::remove_file(disk.join("chat.db")).unwrap();
+    fs::remove_file(directory.path().join("hop.db")).unwrap();
+    std::os::unix::fs::symlink("link.db", directory.path().join("hop.db")).unwrap();
+    let line = refusal(StoreOptions { path: link, ..options.clone() });
+    assert!(line.contains("link"), "{line}");
     // The database was moved without its WAL: SQLite alone would delete what is left.
     let wal = directory.path().join("racerd.db-wal");
     fs::write(&wal, "the last messages").unwrap();
@@ -307,7 +329,7 @@ fn bad_places_are_told_in_words() {
 fn settings_are_set_and_read_back() {
     for (durability, synchronous) in [(Durability::Full, "2"), (Durability::Normal, "1")] {
         let directory = TempDir::new();
-        let opened = open::open(&options(directory.path(), durability)).unwrap();
+        let (_lock, opened) = open::open(&options(directory.path(), durability)).unwrap();
         let pragma = |conn: &Connection, name: &str| {
             conn.query_row(&format!("PRAGMA {name}"), [], |row| {
                 Ok(match row.get_ref(0)? {
@@ -340,7 +362,7 @@ fn settings_are_set_and_read_back() {
 fn without_a_size_the_database_may_take_most_of_the_free_space() {
     let directory = TempDir::new();
     let opened = open::open(&sized(0, directory.path()));
-    let pages: i64 = opened.unwrap().writer.query_row("PRAGMA max_page_count", [], |row| row.get(0)).unwrap();
+    let pages: i64 = opened.unwrap().1.writer.query_row("PRAGMA max_page_count", [], |row| row.get(0)).unwrap();
     let space = rustix::fs::statvfs(directory.path()).unwrap();
     let share = (space.f_bavail * space.f_frsize / 5 * 4 / 4096).min(0xffff_fffe) as i64;
     assert!((pages - share).abs() <= share / 10, "{pages} pages of about {share}");
