@@ -17,7 +17,7 @@ use racerd::server::{
     Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files, store_bounds,
 };
 use racerd::store::{Store, StoreEvent, StoreOptions, StoreRequest};
-use racerd::types::{ConnId, Durability, Millis};
+use racerd::types::{Cause, ConnId, Durability, Millis};
 use racerd::ws;
 
 /// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
@@ -79,7 +79,7 @@ impl App for Echo {
 }
 
 fn run(listen: SocketAddr) -> Result<(), ServeError> {
-    let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
+    let start = |error: &dyn std::fmt::Display| ServeError::Start(Cause::System, error.to_string());
     let settings = Settings::default();
     let limits = ConnLimits {
         ws: ws::Limits { max_message: MAX_MESSAGE, max_fragments: 1_000_000, binary: true },
@@ -88,7 +88,7 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
     };
     let poll = Poll::new().map_err(|e| start(&e))?;
     let listeners = Listeners::bind(&[listen], &[], connections_for(raise_open_files(), 0), poll.registry())
-        .map_err(|e| start(&e))?;
+        .map_err(|(cause, line)| ServeError::Start(cause, line))?;
     let options = StoreOptions {
         path: "unused".into(),
         durability: Durability::Memory,
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
     };
     match run(listen) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ServeError::Start(text) | ServeError::Failed(text)) => {
+        Err(ServeError::Start(_, text) | ServeError::Failed(text)) => {
             eprintln!("ws_echo: {text}");
             ExitCode::FAILURE
         }

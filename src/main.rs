@@ -2,13 +2,30 @@
 #![forbid(unsafe_code)]
 
 use racerd::cmd::{
-    Command, backup, check, check_config, choose, complain, health, help, keygen, pin, print, rekey, restore, salvage,
-    send, serve, tail, version,
+    Command, Failure, backup, check, check_config, choose, complain, health, heed_signals, help, keygen, pin, print,
+    rekey, restore, salvage, send, serve, tail, version,
 };
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| match command {
+    let outcome = choose(std::env::args_os().skip(1)).and_then(|(command, args)| run(command, args));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.code();
+            complain(&failure.into_text());
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: Command, args: Vec<OsString>) -> Result<(), Failure> {
+    // A server watches them itself.
+    if command != Command::Serve {
+        heed_signals()?;
+    }
+    match command {
         Command::Serve => serve::run(args, std::env::vars_os()),
         Command::Send => send::run(args),
         Command::Tail => tail::run(args),
@@ -24,13 +41,5 @@ fn main() -> ExitCode {
         Command::Print => print::run(&args),
         Command::Help => help::run(&args),
         Command::Version => version::run(),
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let code = failure.code();
-            complain(&failure.into_text());
-            ExitCode::from(code)
-        }
     }
 }

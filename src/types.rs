@@ -1,8 +1,10 @@
 //! The words of racerd as types: what every part shares. Names no other module of the crate, and no socket, file,
 //! thread or clock: times are plain numbers that the edge passes in.
 
+mod cause;
 mod network;
 
+pub use cause::Cause;
 pub use network::Network;
 
 use std::fmt;

@@ -12,10 +12,10 @@ use std::fmt::Write as _;
 /// Prints the report.
 ///
 /// # Errors
-/// [`Failure::Usage`]: a server would not start so; the same line.
+/// [`Failure`]: a server would not start so; the same line and status.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let parsed = Given::new(args, environment).read_to_serve()?;
-    server::check(&parsed.settings).map_err(Failure::Usage)?;
+    server::check(&parsed.settings)?;
     say(&report(&parsed, open_files(), memory_of_machine()));
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Makes the key and writes its file.
 ///
 /// # Errors
-/// [`Failure::Usage`] where no file is named, or it exists or cannot be written.
+/// [`Failure::Usage`] where no file is named or it exists, [`Failure::Failed`] where it cannot be written.
 pub fn run(args: &[OsString]) -> Result<(), Failure> {
     match args {
         [kind, file] if kind == "--data" => data(Path::new(file)),
@@ -27,7 +27,7 @@ pub fn run(args: &[OsString]) -> Result<(), Failure> {
 /// A key for sealed sockets. Its pin is what clients are told.
 fn sealed(file: &Path) -> Result<(), Failure> {
     let key = SealedKey::new(*random().map_err(Failure::Failed)?);
-    key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
+    key_file::write(file, &key.to_text()).map_err(|(cause, line)| Failure::of(cause, line))?;
     say(&format!("{}\n", key.pin()));
     Ok(())
 }
@@ -35,7 +35,7 @@ fn sealed(file: &Path) -> Result<(), Failure> {
 /// A key for a sealed database.
 fn data(file: &Path) -> Result<(), Failure> {
     let key = DataKey::new(*random().map_err(Failure::Failed)?);
-    key_file::write(file, &key.to_text()).map_err(Failure::Usage)?;
+    key_file::write(file, &key.to_text()).map_err(|(cause, line)| Failure::of(cause, line))?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",
         file.display(),

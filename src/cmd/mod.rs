@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod check;
 pub mod check_config;
+mod failure;
 mod given;
 pub mod health;
 pub mod help;
@@ -20,51 +21,16 @@ pub mod tail;
 mod terminal;
 pub mod version;
 
+pub use failure::Failure;
+
+use crate::server::Early;
 use crate::server::log::escape;
-use crate::store::{OperationError, Progress};
+use crate::store::Progress;
 use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
-
-/// Why a command did not do what it was asked for: one line for the person who asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Asked for wrongly, or something around it is not in order. Exit code 2.
-    Usage(String),
-    /// It tried, and failed. Exit code 1.
-    Failed(String),
-    /// No server could be reached in time. Exit code 3.
-    Unreached(String),
-    /// The server is not who was asked for: another pin, a certificate that is not trusted. Exit code 4.
-    Mismatch(String),
-    /// Messages could not be read with the room key that was given. Exit code 5.
-    Unreadable(String),
-}
-
-impl Failure {
-    pub fn into_text(self) -> String {
-        match self {
-            Failure::Usage(text)
-            | Failure::Failed(text)
-            | Failure::Unreached(text)
-            | Failure::Mismatch(text)
-            | Failure::Unreadable(text) => text,
-        }
-    }
-
-    /// What the process ends with.
-    pub fn code(&self) -> u8 {
-        match self {
-            Failure::Failed(_) => 1,
-            Failure::Usage(_) => 2,
-            Failure::Unreached(_) => 3,
-            Failure::Mismatch(_) => 4,
-            Failure::Unreadable(_) => 5,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -165,15 +131,6 @@ fn progress() -> Progress {
     })
 }
 
-impl From<OperationError> for Failure {
-    fn from(error: OperationError) -> Failure {
-        match error {
-            OperationError::Asked(text) => Failure::Usage(text),
-            OperationError::Failed(text) => Failure::Failed(text),
-        }
-    }
-}
-
 /// Random bytes of the system's, wiped when they are dropped.
 ///
 /// # Errors
@@ -182,6 +139,19 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, String> {
     let mut bytes = Zeroizing::new([0; N]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("the system gives no random numbers: {error}"))?;
     Ok(bytes)
+}
+
+/// Has signals end a command, also where the kernel would not.
+///
+/// # Errors
+/// The system takes no handler.
+pub fn heed_signals() -> Result<(), Failure> {
+    // For good: a command has no loop that takes over.
+    Early::for_command().map(drop).map_err(no_signals)
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot watch signals: {error}"))
 }
 
 /// Writes to standard output. Nobody there to read it is not an error.

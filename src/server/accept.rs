@@ -12,7 +12,7 @@ use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
 use crate::engine::{Input, Now};
-use crate::types::Millis;
+use crate::types::{Cause, Millis};
 
 /// Connections accepted from one listener in one turn.
 const BATCH: usize = 64;
@@ -51,18 +51,18 @@ impl Listeners {
     /// accepting rests.
     ///
     /// # Errors
-    /// Which address cannot be had, why, and what to do.
+    /// Which address cannot be had, why, and what to do; and the cause.
     pub fn bind(
         addresses: &[SocketAddr],
         plain: &[SocketAddr],
         max_connections: usize,
         registry: &Registry,
-    ) -> Result<Listeners, String> {
+    ) -> Result<Listeners, (Cause, String)> {
         let mut listeners = Listeners::none(max_connections);
         let addresses = addresses.iter().map(|address| (*address, false));
         for (address, is_plain) in addresses.chain(plain.iter().map(|address| (*address, true))) {
             let added = bind(address).and_then(|inner| listeners.add(inner, false, is_plain, registry));
-            added.map_err(|error| explain(address, &error))?;
+            added.map_err(|error| (Cause::Address, explain(address, &error)))?;
         }
         Ok(listeners)
     }
@@ -71,28 +71,33 @@ impl Listeners {
     /// `open`; one with an address of `plain` speaks no TLS. At `max_connections` accepting rests.
     ///
     /// # Errors
-    /// Which listener cannot be used, why, and what to do.
+    /// Which listener cannot be used, why, and what to do; and the cause.
     pub fn given(
         given: Vec<net::TcpListener>,
         open: bool,
         plain: &[SocketAddr],
         max_connections: usize,
         registry: &Registry,
-    ) -> Result<Listeners, String> {
+    ) -> Result<Listeners, (Cause, String)> {
         let mut listeners = Listeners::none(max_connections);
         for listener in given {
-            let address = listener.local_addr().map_err(|error| format!("a given listener has no address: {error}"))?;
+            let address = listener.local_addr();
+            let address =
+                address.map_err(|error| (Cause::System, format!("a given listener has no address: {error}")))?;
             if !open && !is_loopback(address) {
-                return Err(format!(
-                    "the given listener {address}: everyone who can reach it could read and write every room; add \
+                return Err((
+                    Cause::Settings,
+                    format!(
+                        "the given listener {address}: everyone who can reach it could read and write every room; add \
                      --open (RACERD_OPEN=true) if that is meant, or give one on 127.0.0.1"
+                    ),
                 ));
             }
             let prepared = listener.set_nonblocking(true).and_then(|()| set_options(&SockRef::from(&listener)));
             let added = prepared.and_then(|()| {
                 listeners.add(TcpListener::from_std(listener), true, plain.contains(&address), registry)
             });
-            added.map_err(|error| format!("the given listener {address} cannot be used: {error}"))?;
+            added.map_err(|error| (Cause::System, format!("the given listener {address} cannot be used: {error}")))?;
         }
         Ok(listeners)
     }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
-use crate::types::Durability;
+use crate::types::{Cause, Durability};
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
@@ -114,23 +114,22 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Str
 ///
 /// # Errors
 /// It exists, or cannot be written; in one line.
-pub fn write(path: &Path, text: &str) -> Result<(), String> {
+pub fn write(path: &Path, text: &str) -> Result<(), (Cause, String)> {
     let shown = path.display();
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!(
-                "{shown} exists and was not touched: a key that is written over is lost for good; give another name"
-            )
+            let line = "exists and was not touched: a key that is written over is lost for good; give another name";
+            (Cause::Settings, format!("{shown} {line}"))
         }
-        _ => format!("cannot write the key file {shown}: {error}"),
+        _ => (Cause::Folder, format!("cannot write the key file {shown}: {error}")),
     })?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     let written = written.and_then(|()| File::open(directory)?.sync_all());
     written.map_err(|error| {
         let _ = std::fs::remove_file(path);
-        format!("cannot write the key file {shown}: {error}")
+        (Cause::Disk, format!("cannot write the key file {shown}: {error}"))
     })
 }
 
@@ -151,7 +150,7 @@ mod tests {
         assert!(credential(None).unwrap().is_none());
         write(&path, &key.to_text()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write(&path, "other").unwrap_err().contains("exists"));
+        assert!(write(&path, "other").unwrap_err().1.contains("exists"));
         for mode in [0o600, 0o400] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read_data_key(&path).unwrap().id(), key.id());

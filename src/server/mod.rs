@@ -22,6 +22,7 @@ pub use activation::given_listeners;
 pub use setup::{
     RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
 };
+pub use signals::Early;
 pub use tokens::WAKER;
 
 use std::convert::Infallible;
@@ -32,7 +33,7 @@ use mio::{Events, Poll};
 
 use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
-use crate::types::ConnId;
+use crate::types::{Cause, ConnId};
 use clock::Clock;
 use log::Log;
 use reload::{Parts, Reload};
@@ -45,9 +46,9 @@ use tokens::Source;
 /// Why the server ended other than by a wish to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServeError {
-    /// It could not start: a mistake in the settings or in what surrounds it. Exit code 2.
-    Start(String),
-    /// It stopped by itself. Exit code 1.
+    /// It could not start. What stands behind it decides the exit status.
+    Start(Cause, String),
+    /// It stopped by itself.
     Failed(String),
 }
 
@@ -176,6 +177,9 @@ impl<A: App> Loop<A> {
         let now = self.clock.now();
         self.supervisor.turned(now.mono);
         self.asked = self.sort_events();
+        if let Some(signal) = self.asked.meaningless {
+            self.log.info("a signal that means nothing here", &[("signal", &signal)]);
+        }
         if self.asked.wish == Wish::Now {
             return Ok(Wish::Now);
         }

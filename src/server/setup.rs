@@ -13,7 +13,7 @@ use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::Tls;
-use super::{Loop, ServeError, WAKER, key_file};
+use super::{Early, Loop, ServeError, WAKER, key_file};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::SealedKey;
@@ -21,6 +21,7 @@ use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, Connections, Engine};
 use crate::http::head::HeadLimits;
 use crate::store::{Bounds, Store, StoreOptions};
+use crate::types::Cause;
 use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
@@ -29,21 +30,20 @@ pub const RESERVED: u64 = 64;
 const MAX_TARGET: usize = 8 * 1024;
 
 /// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
-/// At SIGHUP, `read` gives the settings that are to hold then.
+/// At SIGHUP, `read` gives the settings that are to hold then. `signals` answers them until the loop does.
 ///
 /// # Errors
 /// What was wrong at the start, or why it stopped by itself.
-pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> Result<(), ServeError> {
+pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, signals: Early) -> Result<(), ServeError> {
     let log = Log::stderr(settings.log.log_level, settings.log.log_format);
-    let start = |error: &dyn std::fmt::Display| ServeError::Start(error.to_string());
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
-    let sealed_key = sealed_key(&settings).map_err(|e| start(&e))?;
-    let poll = Poll::new().map_err(|e| start(&format!("the system offers no event queue: {e}")))?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(|e| start(&format!("cannot make a waker: {e}")))?;
-    let waker = Arc::new(waker);
-    let new_epoch = random(start)?;
+    let sealed_key = sealed_key(&settings).map_err(because(Cause::Key))?;
+    let system = |what: &'static str| move |error: std::io::Error| because(Cause::System)(format!("{what}: {error}"));
+    let poll = Poll::new().map_err(system("the system offers no event queue"))?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("cannot make a waker"))?);
+    let new_epoch = random()?;
 
     // Bound first: a second server on the same address should say so, and not wait for the database.
     let plain = settings.tls.plain_listen.as_slice();
@@ -51,29 +51,30 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
         true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
         false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
     };
-    let listeners = listeners.map_err(|error| start(&error))?;
+    let listeners = listeners.map_err(|(cause, line)| ServeError::Start(cause, line))?;
     let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
     let encrypted: Vec<SocketAddr> =
         addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
-    let tls = Tls::load(&settings, &encrypted).map_err(|error| start(&error))?;
+    let tls = Tls::load(&settings, &encrypted).map_err(|line| ServeError::Start(cause_of_tls(&settings), line))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
-        data_key: key_file::data_key(&settings).map_err(|line| start(&line))?,
+        data_key: key_file::data_key(&settings).map_err(because(Cause::Key))?,
         new_epoch,
-        new_token_key: random(start)?,
+        new_token_key: random()?,
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
-    let store = Store::open(options, move || drop(waker.wake())).map_err(|error| start(&error))?;
+    let store = Store::open(options, move || drop(waker.wake()));
+    let store = store.map_err(|error| ServeError::Start(error.cause(), error.to_string()))?;
 
-    let access = chat::limits::access(&settings).map_err(|error| start(&error))?;
+    let access = chat::limits::access(&settings).map_err(because(Cause::Settings))?;
     let secrets = Secrets {
         token_key: store.token_key(),
-        salt: random(start)?,
-        seed: u64::from_ne_bytes(random(start)?),
+        salt: random()?,
+        seed: u64::from_ne_bytes(random()?),
         running: store.running_seconds(),
     };
     let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
@@ -90,9 +91,10 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 
     let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
-        .map_err(|e| start(&format!("cannot watch signals: {e}")))?
+        .map_err(system("cannot watch signals"))?
         .reloading(Reload::new(settings.clone(), open_files, read))
         .encrypting(tls);
+    signals.over();
     // Not before signals are watched: whoever reads it may already send one.
     let fingerprint = server.tls.as_ref().map(Tls::own_fingerprint);
     announce(&settings, &addresses, fingerprint, max_connections, open_files, &server.log);
@@ -110,10 +112,26 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read) -> R
     server.supervised(supervisor).run()
 }
 
-fn random<const N: usize>(start: impl Fn(&dyn std::fmt::Display) -> ServeError) -> Result<[u8; N], ServeError> {
+/// Makes the start's error of a line.
+fn because(cause: Cause) -> impl Fn(String) -> ServeError {
+    move |line| ServeError::Start(cause, line)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ServeError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| start(&format!("the system has no randomness: {e}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| because(Cause::System)(format!("the system has no random numbers: {error}")))?;
     Ok(bytes)
+}
+
+/// Tells files of certificates that are not there, or not to be read, which may heal, from what is wrong in them.
+fn cause_of_tls(settings: &Settings) -> Cause {
+    let own = settings.tls.tls_self_signed.iter().map(|folder| (folder.join("cert.pem"), folder.join("key.pem")));
+    let mut files = settings.tls.pairs().into_iter().chain(own).flat_map(|(certificate, key)| [certificate, key]);
+    match files.any(|file| std::fs::File::open(file).is_err()) {
+        true => Cause::Folder,
+        false => Cause::Settings,
+    }
 }
 
 /// The kernel's id of this boot; empty where it does not say.
@@ -139,12 +157,12 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
 /// Whether a server can use these settings, as far as that shows without opening a socket or a database.
 ///
 /// # Errors
-/// The line with which the server would refuse to start.
-pub fn check(settings: &Settings) -> Result<(), String> {
-    chat::limits::access(settings)?;
-    Tls::check(settings)?;
-    key_file::data_key(settings)?;
-    sealed_key(settings).map(drop)
+/// What the start of the server would fail with.
+pub fn check(settings: &Settings) -> Result<(), ServeError> {
+    chat::limits::access(settings).map_err(because(Cause::Settings))?;
+    Tls::check(settings).map_err(|line| ServeError::Start(cause_of_tls(settings), line))?;
+    key_file::data_key(settings).map_err(because(Cause::Key))?;
+    sealed_key(settings).map(drop).map_err(because(Cause::Key))
 }
 
 /// The key of sealed sockets, if there are to be any.

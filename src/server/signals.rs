@@ -1,12 +1,36 @@
-//! SIGTERM, SIGINT and SIGHUP as events of the loop. SIGPIPE is ignored by Rust's runtime, so a write to a peer or a log that
-//! is gone is an error like any other.
+//! Every signal that could end a server or a command, and the answer to each.
+//!
+//! | signal | a running server | a command, and a server that is starting |
+//! |---|---|---|
+//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | stops in order; the second time at once | end at once |
+//! | SIGXCPU (`RLIMIT_CPU`, the soft limit) | stops in order | ends at once |
+//! | SIGHUP | reads the settings again | a command ends at once; a start remembers it |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO | says in the log that it means nothing | end at once |
+//! | SIGPIPE (ignored by Rust's runtime), SIGXFSZ (`RLIMIT_FSIZE`) | an error of the write | an error of the write |
+//! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
+//! | SIGSEGV, SIGABRT and others of a fault | end the process | the same |
+//!
+//! The kernel does not end a process with the id 1 by a signal that it has no handler for (signal(7), pid_namespaces(7)):
+//! there, "at once" is a handler of ours, with the status that a shell shows, 128 and the signal's number.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::Registry;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use rustix::process::Signal;
+use signal_hook::SigId;
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
+use signal_hook::{flag, low_level};
 
 use super::tokens::SIGNALS;
+
+/// Signals that ask a server to stop.
+const STOP: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, Signal::POWER.as_raw()];
+/// Signals that mean nothing to a server, and would end it.
+const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
 
 /// What the signals so far ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +48,20 @@ pub struct Asked {
     pub wish: Wish,
     /// Read the settings again. However many signals have asked for it, once.
     pub reload: bool,
+    /// One that means nothing came.
+    pub meaningless: Option<&'static str>,
 }
 
 impl Asked {
-    pub const NOTHING: Asked = Asked { wish: Wish::Go, reload: false };
+    pub const NOTHING: Asked = Asked { wish: Wish::Go, reload: false, meaningless: None };
 }
 
 pub struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {
     pub fn new(registry: &Registry) -> io::Result<Signals> {
-        let mut signals = signal_hook_mio::v1_0::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let all = STOP.iter().chain(&MEANINGLESS).chain(&[SIGHUP]);
+        let mut signals = signal_hook_mio::v1_0::Signals::new(all)?;
         registry.register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
         Ok(Signals(signals))
     }
@@ -43,15 +70,79 @@ impl Signals {
         let mut asked = Asked::NOTHING;
         // Each signal comes once, however often it was sent.
         for signal in self.0.pending() {
-            asked.wish = match (signal, asked.wish) {
-                (SIGHUP, wish) => {
-                    asked.reload = true;
-                    wish
+            match signal {
+                SIGHUP => asked.reload = true,
+                _ if MEANINGLESS.contains(&signal) => {
+                    asked.meaningless = Some(low_level::signal_name(signal).unwrap_or("another"));
                 }
-                (_, Wish::Go) if !is_stopping => Wish::Stop,
-                _ => Wish::Now,
-            };
+                _ if asked.wish == Wish::Go && !is_stopping => asked.wish = Wish::Stop,
+                _ => asked.wish = Wish::Now,
+            }
         }
         asked
     }
+}
+
+/// Answers to signals from the first moment of a process on, as the table above says them of commands.
+#[must_use]
+pub struct Early {
+    /// Those that are not needed once a loop watches the signals.
+    until_watched: Vec<SigId>,
+    /// SIGHUP came meanwhile.
+    hung_up: Option<Arc<AtomicBool>>,
+}
+
+impl Early {
+    /// For a command: signals end it, also where it is the first process of a container.
+    ///
+    /// # Errors
+    /// The system takes no handler.
+    pub fn for_command() -> io::Result<Early> {
+        write_errors_only()?;
+        let mut early = Early { until_watched: Vec::new(), hung_up: None };
+        early.ending_with(&STOP)?;
+        early.ending_with(&[SIGHUP])?;
+        Ok(early)
+    }
+
+    /// For a server that is starting: a start may look through a database for minutes. SIGHUP is remembered, not obeyed.
+    ///
+    /// # Errors
+    /// The system takes no handler.
+    pub fn for_server() -> io::Result<Early> {
+        write_errors_only()?;
+        let mut early = Early { until_watched: Vec::new(), hung_up: None };
+        early.ending_with(&STOP)?;
+        let hung_up = Arc::new(AtomicBool::new(false));
+        early.until_watched.push(flag::register(SIGHUP, Arc::clone(&hung_up))?);
+        early.hung_up = Some(hung_up);
+        Ok(early)
+    }
+
+    /// Ends the process with one of these signals where the kernel would not.
+    fn ending_with(&mut self, signals: &[i32]) -> io::Result<()> {
+        if std::process::id() == 1 {
+            for signal in signals {
+                let always = Arc::new(AtomicBool::new(true));
+                self.until_watched.push(flag::register_conditional_shutdown(*signal, 128 + signal, always)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on a loop watches the signals; it gets a SIGHUP that came before.
+    pub fn over(self) {
+        for id in self.until_watched {
+            low_level::unregister(id);
+        }
+        if self.hung_up.is_some_and(|hung_up| hung_up.load(Ordering::Relaxed)) {
+            let _ = low_level::raise(SIGHUP);
+        }
+    }
+}
+
+/// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is told like a full disk. Without a handler the
+/// signal would end the process.
+fn write_errors_only() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::crypto::at_rest::KeyId;
+use crate::types::Cause;
 
 /// What to do about damage that is met while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
@@ -90,6 +91,35 @@ pub enum OpenError {
     Thread {
         error: io::Error,
     },
+}
+
+impl OpenError {
+    /// What stands behind it.
+    pub fn cause(&self) -> Cause {
+        match self {
+            // A name that cannot be a database's is a wrong setting.
+            OpenError::NotAFile { .. } => Cause::Settings,
+            OpenError::NoKey { .. } | OpenError::Plain { .. } => Cause::Key,
+            OpenError::Damaged { .. } | OpenError::StrayWal { .. } => Cause::Damaged,
+            OpenError::Foreign { .. } | OpenError::Newer { .. } => Cause::Foreign,
+            OpenError::Rekeying { .. } => Cause::Unfinished,
+            OpenError::Locked { .. } => Cause::Held,
+            OpenError::Directory { .. } | OpenError::ReadOnly { .. } => Cause::Folder,
+            OpenError::File { error, .. } if is_absence(error) => Cause::Folder,
+            OpenError::Salvage { .. }
+            | OpenError::File { .. }
+            | OpenError::Sqlite { .. }
+            | OpenError::Setting { .. } => Cause::Disk,
+            OpenError::Thread { .. } => Cause::System,
+        }
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 impl fmt::Display for OpenError {
@@ -191,7 +221,7 @@ impl std::error::Error for OpenError {}
 /// Why a command could not do to a database what it was asked for. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperationError {
-    /// Asked for wrongly: names that are not there, or that are there already; a database in use.
+    /// A person has to change something first: names that are not there, or that are there already; a wrong key.
     Asked(String),
     Failed(String),
 }
@@ -199,16 +229,9 @@ pub enum OperationError {
 impl From<OpenError> for OperationError {
     fn from(error: OpenError) -> OperationError {
         let text = error.to_string();
-        match error {
-            OpenError::Locked { .. }
-            | OpenError::Foreign { .. }
-            | OpenError::Newer { .. }
-            | OpenError::NoKey { .. }
-            | OpenError::Plain { .. }
-            | OpenError::Rekeying { .. }
-            | OpenError::StrayWal { .. }
-            | OpenError::NotAFile { .. } => OperationError::Asked(text),
-            _ => OperationError::Failed(text),
+        match error.cause().needs_a_person() {
+            true => OperationError::Asked(text),
+            false => OperationError::Failed(text),
         }
     }
 }

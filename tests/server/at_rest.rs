@@ -197,7 +197,7 @@ fn a_rekey_that_is_killed_goes_on() {
     server.member("r", "Annabella").say(1, json!("the-secret-of-the-day"));
     let data = server.data();
     let path = data.to_str().unwrap().to_owned();
-    refused(&racerd(&["rekey", &path, "--data-key-file", &key]), "in use");
+    crate::command::ended(&racerd(&["rekey", &path, "--data-key-file", &key]), 1, "in use");
     assert_eq!(server.stop().code(), Some(0));
     let conn = rusqlite::Connection::open(&data).unwrap();
     conn.execute_batch(

@@ -15,10 +15,15 @@ fn racerd(arguments: &[&str]) -> Output {
     Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 
-/// It ended with status 2 and one line on stderr that holds this.
+/// It ended with status 2, which needs a person, and one line on stderr that holds this.
 pub fn refused(output: &Output, expected: &str) {
+    ended(output, 2, expected);
+}
+
+/// It ended with this status and one line on stderr that holds this.
+pub fn ended(output: &Output, status: i32, expected: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(output.status.code(), Some(status), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains(expected) && text.ends_with('\n'), "{text:?} does not say {expected:?}");
     assert!(output.stdout.is_empty());
@@ -37,13 +42,38 @@ fn what_cannot_start_says_why_in_one_line() {
         (vec!["serve", "--pong-wait", "soon"], "soon"),
         (vec!["frob"], "frob"),
         (vec!["serve", "--data", data, "--listen", "0.0.0.0:0"], "--open"),
-        (vec!["serve", "--listen", "127.0.0.1:0", "--data", "/nowhere/at/all/racerd.db"], "/nowhere/at/all"),
+        (vec!["serve", "--config", "/nowhere/racerd.toml"], "/nowhere/racerd.toml"),
+        (vec!["serve", "--data", data, "--data-key-file", "/nowhere/key"], "/nowhere/key"),
+        (vec!["serve", "--data", folder.path().to_str().unwrap()], "is not a file"),
     ] {
         refused(&racerd(&arguments), expected);
     }
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    refused(&racerd(&["serve", "--listen", &address, "--data", data]), &address);
+}
+
+/// A service manager is to try these again: nobody has to change a setting.
+#[test]
+fn what_may_heal_by_itself_ends_with_1() {
+    let server = Server::start(&[]);
+    let taken = server.address.to_string();
+    let held = server.data();
+    let folder = Folder::new();
+    let data = folder.path().join("racerd.db");
+    let [held, data] = [&held, &data].map(|path| path.to_str().unwrap());
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data"];
+    for (arguments, expected) in [
+        (vec!["serve", "--listen", &taken, "--data", data], taken.as_str()),
+        // RFC 5737: an address that this machine does not have, yet.
+        (vec!["serve", "--open", "--listen", "192.0.2.1:7077", "--data", data], "does not have that address"),
+        ([&serve[..], &["/nowhere/at/all/racerd.db"]].concat(), "/nowhere/at/all"),
+        ([&serve[..], &[held]].concat(), "in use by another racerd"),
+    ] {
+        ended(&racerd(&arguments), 1, expected);
+    }
+    // A disk without room for an empty database: the limit of a file's length stands for it.
+    let mut full = Command::new("sh");
+    full.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program()).args(serve).arg(data);
+    let output = full.stdin(Stdio::null()).output().expect("a shell");
+    ended(&output, 1, "racerd.db");
 }
 
 #[test]

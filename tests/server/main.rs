@@ -28,6 +28,7 @@ mod restart;
 mod rooms;
 mod sealed;
 mod settings;
+mod signals;
 mod slow;
 mod stopping;
 mod storage;

@@ -110,7 +110,7 @@ fn an_end_that_is_near_is_said_at_start_and_at_reload() {
     }
 }
 
-/// A wrong setting ends the start with one line and status 2.
+/// What is wrong with the files ends the start with one line.
 #[test]
 fn wrong_files_end_the_start() {
     let folder = Folder::new();
@@ -138,7 +138,9 @@ fn wrong_files_end_the_start() {
     ] {
         let output = Server::command(&folder, "127.0.0.1:0", &arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        // A file that is not there may come later; what is wrong in one needs a person.
+        let is_absent = ["nowhere", "can be made there", "restore it"].iter().any(|word| words.contains(word));
+        assert_eq!(output.status.code(), Some(if is_absent { 1 } else { 2 }), "{arguments:?}: {said}");
         assert!(said.lines().count() == 1 && said.contains(words), "{arguments:?}: {said}");
     }
     // --check-config finds what a start would.

@@ -1,0 +1,68 @@
+//! Why something was refused, sorted by what ends the trouble: a person, or time. The table of exit statuses is made from
+//! it, and so is the difference between a start that is tried again and one that is not.
+
+/// What stands behind a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Settings that contradict each other, or cannot be read.
+    Settings,
+    /// A data key that is missing or the wrong one, or a file of keys that cannot be used.
+    Key,
+    /// A damaged database.
+    Damaged,
+    /// A database that this racerd cannot serve: a newer one's, or another program's.
+    Foreign,
+    /// A change of the data key that was cut short.
+    Unfinished,
+    /// An address that cannot be listened on.
+    Address,
+    /// A folder or file that is not there, or not to be read or written.
+    Folder,
+    /// Another racerd has the database.
+    Held,
+    /// The disk is full, or fails.
+    Disk,
+    /// The system has too little of something: threads, descriptors, random numbers.
+    System,
+}
+
+impl Cause {
+    /// All of them, those that need a person first.
+    pub const ALL: [Cause; 10] = [
+        Cause::Settings,
+        Cause::Key,
+        Cause::Damaged,
+        Cause::Foreign,
+        Cause::Unfinished,
+        Cause::Address,
+        Cause::Folder,
+        Cause::Held,
+        Cause::Disk,
+        Cause::System,
+    ];
+
+    /// Whether the same start fails again until a person has changed something. Everything else may heal by itself: a
+    /// network that comes up late, a folder that is mounted later, an old server that is about to end.
+    pub fn needs_a_person(self) -> bool {
+        match self {
+            Cause::Settings | Cause::Key | Cause::Damaged | Cause::Foreign | Cause::Unfinished => true,
+            Cause::Address | Cause::Folder | Cause::Held | Cause::Disk | Cause::System => false,
+        }
+    }
+
+    /// What it is called in the documentation.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::Settings => "settings that contradict each other or cannot be read",
+            Cause::Key => "a wrong or missing key",
+            Cause::Damaged => "a damaged database",
+            Cause::Foreign => "a database of a newer racerd or of another program",
+            Cause::Unfinished => "a `rekey` that was cut short",
+            Cause::Address => "an address that is not there yet, a port that is taken or needs rights",
+            Cause::Folder => "a folder or file that is missing, not mounted or not accessible",
+            Cause::Held => "a database that another racerd holds",
+            Cause::Disk => "a disk that is full or fails",
+            Cause::System => "too few threads, descriptors or random numbers",
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Signals and limits of the system that could end a process: each has an answer. The table is in src/server/signals.rs.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::*;
+
+/// The binary as the first process of a namespace of its own, as in a container: the kernel delivers it no signal that it has
+/// no handler for.
+struct First {
+    /// unshare(1), which ends as its child does.
+    outer: Child,
+}
+
+impl First {
+    fn start(arguments: &[&str]) -> First {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        command.arg(Server::program().get_program()).args(arguments);
+        let outer = Server::clean(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        First { outer: outer.expect("unshare, which tests/run installs") }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        let outer = self.outer.id();
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+
+    /// Sends the signal, and waits for the end: its status.
+    fn ends_with(mut self, signal: Signal) -> Option<i32> {
+        kill_process(self.pid().expect("it runs"), signal).expect("a process of ours");
+        let mut status = None;
+        eventually("an end", || {
+            status = self.outer.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        let _ = self.outer.kill();
+        let _ = self.outer.wait();
+    }
+}
+
+#[test]
+fn the_first_process_of_a_container_can_be_stopped() {
+    let server = Server::without_grace(&[]);
+    let url = format!("http://{}/rooms/r", server.address);
+    for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::QUIT, 131)] {
+        for command in [vec!["tail", &url, "--follow"], vec!["send", &url, "-"]] {
+            let first = First::start(&command);
+            eventually("a member", || server.members("r") == 1);
+            assert_eq!(first.ends_with(signal), Some(status), "{command:?}");
+            eventually("it left", || server.members("r") == 0);
+        }
+    }
+    // One that waits for an answer.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", mute.local_addr().unwrap());
+    let first = First::start(&["health", &url]);
+    let _asked = mute.accept().unwrap();
+    assert_eq!(first.ends_with(Signal::TERM), Some(143));
+}
+
+/// A server stops in order there, too.
+#[test]
+fn a_server_that_is_the_first_process_stops_in_order() {
+    for signal in [Signal::TERM, Signal::POWER] {
+        let folder = Folder::new();
+        let data = folder.path().join("racerd.db");
+        let mut first = First::start(&["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
+        let mut line = String::new();
+        let mut said = std::io::BufReader::new(first.outer.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert!(line.contains("listens on"), "{line}");
+        assert_eq!(first.ends_with(signal), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn signals_without_a_meaning_end_no_server() {
+    let mut server = Server::start(&[]);
+    let signals = [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::PIPE,
+        Signal::XFSZ,
+    ];
+    for signal in signals {
+        server.signal(signal);
+        assert_eq!(server.get("/readyz").status, 200, "{signal:?}");
+    }
+    eventually("a line", || server.log().contains("a signal that means nothing here signal=SIGUSR1"));
+    server.signal(Signal::QUIT);
+    assert_eq!(server.wait(SOON).code(), Some(0), "SIGQUIT stops it in order");
+}
+
+/// The time limit of the processor says so before it ends a process (setrlimit(2)).
+#[test]
+fn a_limit_of_processor_time_stops_in_order() {
+    let mut server = Server::start(&[]);
+    server.signal(Signal::XCPU);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+/// Past the limit of a file's length a write fails, as on a full disk; it does not end the process.
+#[test]
+fn a_limit_of_file_lengths_is_a_full_disk() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
+    let limit = |bytes: &str| {
+        let pid = server.pid().to_string();
+        let fsize = format!("--fsize={bytes}:unlimited");
+        assert!(Command::new("prlimit").args(["--pid", &pid, &fsize]).status().expect("prlimit").success());
+    };
+    limit("4096");
+    assert_eq!(server.post("/rooms/r/messages", "2").status, 503);
+    limit("unlimited");
+    eventually("it takes messages again", || server.post("/rooms/r/messages", "3").status == 201);
+    let bodies: Vec<u64> = server.history("r").iter().filter_map(|message| message["body"].as_u64()).collect();
+    assert!(bodies.first() == Some(&1) && !bodies.contains(&2) && bodies.last() == Some(&3), "{bodies:?}");
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// A command fails with a line.
+#[test]
+fn a_backup_past_the_limit_says_so() {
+    let server = Server::start(&[]);
+    assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program());
+    command.arg("backup").arg(server.folder.path().join("copy.db")).arg("--data").arg(server.data());
+    crate::command::ended(&command.output().expect("a shell"), 1, "cannot copy");
+}
+
+/// Descriptors 0 to 2 that are closed at the start are not what the database or a socket gets.
+#[test]
+fn closed_standard_streams_are_nobody_elses() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$0" "$@" <&- >&- 2>&-"#]).arg(Server::program().get_program());
+    command.arg("serve").args(["--listen", &address.to_string(), "--data"]).arg(folder.path().join("racerd.db"));
+    let mut child = Server::clean(command).spawn().expect("a shell");
+    // It answers once its loop turns, and watches signals.
+    eventually("it listens", || std::net::TcpStream::connect(address).is_ok());
+    let mut raw = Raw::connect(address);
+    raw.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(raw.answer().status, 200);
+    for descriptor in 0..3 {
+        let target = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", child.id())).expect("a descriptor");
+        assert_eq!(target.to_str(), Some("/dev/null"), "{descriptor}");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
