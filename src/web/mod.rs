@@ -40,7 +40,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 23] = [
+static FILES: [File; 25] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -55,6 +55,7 @@ static FILES: [File; 23] = [
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
+    file("racerd/keep.js", SCRIPT, include_str!("racerd/keep.js")),
     file("racerd/lease.js", SCRIPT, include_str!("racerd/lease.js")),
     file("racerd/noble.js", SCRIPT, include_str!("racerd/noble.js")),
     file("racerd/noise.js", SCRIPT, include_str!("racerd/noise.js")),
@@ -64,6 +65,7 @@ static FILES: [File; 23] = [
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
     file("racerd/room_key.js", SCRIPT, include_str!("racerd/room_key.js")),
     file("racerd/sealed.js", SCRIPT, include_str!("racerd/sealed.js")),
+    file("racerd/unsent.js", SCRIPT, include_str!("racerd/unsent.js")),
 ];
 
 /// What is sent for an asset; made once, by whoever asks first.

@@ -7,28 +7,29 @@
 //     await room.send({ text: "hello" }).done;      // resolves when the server has acknowledged it
 //
 // After a loss it comes back as the same member: it resumes its session by a token, says what it has heard of each room,
-// and sends again what was not acknowledged (racerd/room.js). With a `store` it does so over a reload, too; the token
-// goes there and into the socket, never into a URL.
+// and sends again what was not acknowledged (racerd/room.js). With a `store` it does so over a reload, too (keep.js); the
+// token goes there, to what is unsent, and into the socket, never into a URL. What other rooms and closed tabs left unsent
+// is shown and sent by `unsent()` (racerd/unsent.js).
 //
 // With a `pin` it talks to the server that has this key, or to nobody (racerd/sealed.js). With a `roomKey` the server
 // cannot read what is said in that room (racerd/room_key.js). What the two take is loaded when it is needed.
 
-import { isKey } from "./racerd/bytes.js";
+import { isKey, utf8 } from "./racerd/bytes.js";
 import { Emitter, RacerdError } from "./racerd/events.js";
-import { takeLease } from "./racerd/lease.js";
-import { Outbox } from "./racerd/outbox.js";
+import { Keep } from "./racerd/keep.js";
 import { Pace } from "./racerd/pace.js";
 import { askWhy } from "./racerd/refusal.js";
 import { Room } from "./racerd/room.js";
+import { Unsent } from "./racerd/unsent.js";
 
-export { isKey, RacerdError, Room };
+export { isKey, RacerdError, Room, Unsent };
 export { newKey } from "./racerd/bytes.js";
 
 /** What a room id may be. */
 export const ROOM_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,64}$/;
 export const ROOM_RULE = "A room's name is 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not “.” or “..”.";
 
-// All in milliseconds.
+// All in milliseconds; moments are those of `performance.now()`, since the date may be set meanwhile.
 /** The longest pause between two tries. */
 const LONGEST_PAUSE = 30_000;
 /** A connection that lived so long was a good one: the pauses begin anew. */
@@ -47,13 +48,27 @@ const WHY = 60_000;
 const RELOAD = 5000;
 /** Where one is in the rooms is stored so long after it changed. */
 const CALM = 1000;
+/** A pause where the server names none; and the bounds of one that it names. */
+const PAUSE = 2000;
+const SHORTEST_PAUSE = 100;
+const LONGEST_WISH = 3_600_000;
+/** A server that has too much to do, or to bear, is left alone for so long. */
+const OVERLOADED = 5000;
 
-/** Close codes after which a client does not come back by itself. */
+/** The session goes on elsewhere; a message is too long; too much to do. */
+const [TAKEN_OVER, TOO_BIG, POLICY, TRY_LATER] = [4001, 1009, 1008, 1013];
+/** Any code but 1000 and none leaves the session as it is, to be resumed. */
+const COMING_BACK = 3000;
+
+/** Close codes after which a client does not come back by itself. 4003 and 4005 are reserved: no server sends them yet. */
 const FINAL = new Map([
-  [4001, "You are here in another window, which took over."],
+  [TAKEN_OVER, "You are here in another window, which took over."],
   [4003, "A moderator has removed you."],
   [4005, "Your permission to be here has ended."],
 ]);
+
+const NO_WEBSOCKET = "There is no WebSocket here. Node has one from version 22 on; with an older one, install the package ws and pass"
+  + " its class: connect({ base, WebSocket }).";
 
 /**
  * @typedef {object} Options
@@ -62,19 +77,19 @@ const FINAL = new Map([
  * @property {string[]} [formerly] members that this client was before (over a reload, say)
  * @property {string} [pin] the server's public key, base64url: all goes over a sealed socket, or not at all
  * @property {Store} [store] where the session is kept over a reload
- * @property {typeof WebSocket} [WebSocket]
+ * @property {typeof WebSocket} [WebSocket] where there is no global one (Node before version 22): that of the package ws
  * @property {typeof fetch} [fetch]
  *
  * @typedef {object} Store
  * What it keeps belongs to one tab, and is a secret.
  * @property {() => object|null} load what was saved last
- * @property {(saved: object) => void} save
+ * @property {(saved: object) => boolean|void} save throws, or gives false, where it could not be kept
  *
  * @typedef {object} State
  * @property {"idle"|"connecting"|"open"|"waiting"|"stopped"} phase
- * @property {number} [retryAt] by `Date.now()`, when waiting
+ * @property {number} [retryAt] by `performance.now()`, when waiting
  * @property {string} [reason] why, in words, where it is known
- * @property {boolean} [leaving] the server said that it goes
+ * @property {boolean} [leaving] the server said that it goes, and is not back
  *
  * @param {Options} options
  * @returns {Client}
@@ -84,7 +99,16 @@ export function connect(options) {
 }
 
 /**
- * Events: `state` (a State), `welcome`, `trouble` (a RacerdError that belongs to no promise).
+ * What this browser has not sent: of other rooms, and of tabs that are closed; see racerd/unsent.js.
+ * @param {{base: string, WebSocket?: typeof WebSocket, fetch?: typeof fetch}} options
+ * @returns {Unsent}
+ */
+export function unsent(options) {
+  return new Unsent(options, (more) => new Client({ ...options, ...more }));
+}
+
+/**
+ * Events: `state` (a State), `welcome`, `trouble` (a RacerdError that belongs to no promise), `storage` (as `storage`).
  */
 export class Client extends Emitter {
   /** @type {State} */
@@ -103,28 +127,22 @@ export class Client extends Emitter {
   #inUrl = undefined;
   #requests = new Map();
   #nextId = 1;
-  #keys = randomText(12);
-  #nextKey = 1;
-  /** What the session is resumed by, and where one was in its rooms before the page was loaded. */
-  #token = null;
-  #places = {};
   /** The class of sealed sockets, once it is loaded. */
   #SealedSocket = null;
   /** The token from before the server heard the name: not to be shown until it did. */
   #guestToken = null;
   /** Has the server heard the name, or need not? */
   #isNamed = true;
-  /** What tells this tab from others: it owns the session and its part of the outbox. */
-  #tab = randomText(12);
-  #release = null;
-  #outbox = null;
-  /** What the outbox has for rooms that are not joined yet. */
-  #unsent = [];
+  /** The session, and what is kept of it over a reload. */
+  #keep;
+  /** Rooms that are joined only to send there what waits; and whether that is known to them yet. */
+  #errands = new Map();
+  /** How many rows are on their way to their rooms. */
+  #restoring = 0;
+  /** The session is another tab's: only what it left is sent. */
+  #isErrand;
   /** The resume that is asked for, or was: its id, and the rooms that it named. */
   #resume = { id: undefined, rooms: new Set() };
-  /** The session is the one that was found at the start. */
-  #goesOn = false;
-  #wasFound = false;
   #saving = null;
   #whyAt = -Infinity;
   #askedAt = 0;
@@ -134,6 +152,14 @@ export class Client extends Emitter {
   #failures = 0;
   #unopened = 0;
   #byePause = null;
+  #isLeaving = false;
+  /** Why nothing is sent any more, once it is stopped or closed. */
+  #end = null;
+  /** Is a session begun whose token is not kept yet? */
+  #binding = null;
+  /** The longest send that was under way when a message was too big; and from where on none is sent, once that is clear. */
+  #suspect = 0;
+  #ceiling = Infinity;
   #retry = null;
   #ticker = null;
   #sending = null;
@@ -145,13 +171,44 @@ export class Client extends Emitter {
     super();
     if (options.pin !== undefined && !isKey(options.pin)) throw new RangeError("A pin is 43 characters of A-Z a-z 0-9 - _.");
     this.#options = { WebSocket: globalThis.WebSocket, fetch: globalThis.fetch?.bind(globalThis), ...options };
+    const { store, base, name, pin, errand } = options;
+    this.#keep = new Keep(store, { base, name, pin }, () => this.emit("storage", this.storage));
+    this.#isErrand = errand !== undefined;
+    if (errand) this.#keep.adopt(errand.outbox, errand.rows);
     this.name = options.name;
     this.formerly = new Set(options.formerly ?? []);
   }
 
   /** Most bytes of a request, once `limits` are known. */
   get longest() {
-    return Math.min(this.limits.max_message_size, this.#isSealed ? this.#SealedSocket.longest : Infinity);
+    return Math.min(this.limits.max_message_size, this.#ceiling, this.#isSealed ? this.#SealedSocket.longest : Infinity);
+  }
+
+  /**
+   * Is it kept over a reload: the session (`store`), and what is unsent? null where that is not known yet.
+   * @returns {{session: boolean|null, outbox: boolean|null}}
+   */
+  get storage() {
+    return this.#keep.storage;
+  }
+
+  /** What owns this tab's rows, among those of `unsent()`. */
+  get tab() {
+    return this.#keep.tab;
+  }
+
+  /** How many sends are not settled. */
+  get waiting() {
+    return this.#sends().length + this.#restoring + this.#keep.unsent.filter(({ failed }) => !failed).length;
+  }
+
+  /** How many of these would be lost with the page. */
+  get atRisk() {
+    return this.#sends().filter(({ isKept }) => isKept !== true).length;
+  }
+
+  #sends() {
+    return [...this.#rooms.values()].flatMap((room) => room._waiting);
   }
 
   /**
@@ -163,20 +220,11 @@ export class Client extends Emitter {
    */
   join(id, options = {}) {
     const known = this.#rooms.get(id);
-    if (known) return known;
+    if (known && !this.#errands.has(known)) return known;
     if (!ROOM_ID.test(id)) throw new RangeError(ROOM_RULE);
     if (options.roomKey !== undefined && !isKey(options.roomKey)) throw new RangeError("A room's key is 43 characters of A-Z a-z 0-9 - _.");
-    const room = new Room(id, { last: 0, presence: "full", ...options }, this, {
-      request: (value) => this.#request(value),
-      tell: (value) => this.#tell(value),
-      pump: () => this.#pump(),
-      key: () => `${this.#keys}-${this.#nextKey++}`,
-      forget: () => this.#rooms.delete(id),
-      place: () => this.#places[id],
-      keep: (entry) => this.#outbox?.add(entry),
-      drop: (key) => this.#outbox?.remove(key),
-    });
-    this.#rooms.set(id, room);
+    if (known) this.#yieldErrand(known);
+    const room = this.#room(id, options);
     this.#restore(room);
     if (this.state.phase === "open") this.#joinByRequest(room);
     // Rooms that are joined in one go share the first handshake.
@@ -184,17 +232,33 @@ export class Client extends Emitter {
     return room;
   }
 
+  #room(id, options) {
+    const room = new Room(id, { last: 0, presence: "full", ...options }, this, {
+      request: (value) => this.#request(value),
+      tell: (value) => this.#tell(value),
+      pump: () => this.#pump(),
+      end: () => this.#end,
+      forget: () => this.#rooms.get(id) === room && this.#rooms.delete(id),
+      place: () => this.#keep.places[id],
+      keep: (row) => this.#keep.add(row),
+      drop: (key) => this.#keep.remove(key),
+      fail: (key, error) => this.#keep.fail(key, error),
+    });
+    this.#rooms.set(id, room);
+    return room;
+  }
+
   /** Stores where one is by now: to be called when the page may go. */
   save() {
     clearTimeout(this.#saving);
     this.#saving = null;
-    if (!this.#options.store || !this.#outbox) return;
     const places = {};
-    for (const { id, cursor, epoch } of this.#rooms.values()) {
-      places[id] = cursor === null ? this.#places[id] : { epoch, seq: cursor };
+    for (const room of this.#rooms.values()) {
+      if (this.#errands.has(room)) continue;
+      const { id, cursor, epoch } = room;
+      places[id] = cursor === null ? this.#keep.places[id] : { epoch, seq: cursor };
     }
-    const { name, pin } = this.#options;
-    this.#options.store.save({ tab: this.#tab, token: this.#token, name, pin, places });
+    this.#keep.save(places);
   }
 
   /**
@@ -205,79 +269,100 @@ export class Client extends Emitter {
     if (this.state.phase === "waiting") this.#open();
     else if (this.state.phase === "open") {
       if (this.#socket?.readyState > 1) return;
-      if (!this.#probe && Date.now() - this.#heard > 1000) this.#ask();
+      if (!this.#probe && performance.now() - this.#heard > 1000) this.#ask();
     }
   }
 
-  /** Tries at once, also after a final close. */
+  /** Tries at once, also after a final close; not after `close()`. */
   retry() {
-    if (this.state.phase === "waiting" || this.state.phase === "stopped") this.#open();
+    if (this.#end?.code === "closed" || !["waiting", "stopped"].includes(this.state.phase)) return;
+    this.#end = null;
+    this.#open();
   }
 
-  /** Ends it. What is not acknowledged fails; an outbox keeps it for the next time. */
+  /**
+   * Ends it. What is not acknowledged fails; the outbox keeps it, and then the session is only left, to be resumed by the
+   * next client with this store, which sends the rest, or by whoever finds it (`unsent()`).
+   */
   close() {
-    this.#stop(undefined);
-    for (const room of this.#rooms.values()) room._abandon();
+    const isRest = this.#keep.rest !== null && this.waiting > 0;
+    this.#stop(new RacerdError("closed", "the room was left before this was acknowledged"), null, isRest ? COMING_BACK : undefined);
     this.#rooms.clear();
+    this.#errands.clear();
     // Who comes again later begins with the newest, as the same member.
     this.save();
-    this.#outbox?.close();
-    this.#release?.();
-    this.#outbox = this.#release = null;
+    this.#keep.close();
   }
 
   // The session over a reload.
 
   async #begin() {
-    if (!this.#options.store) return this.#open();
+    if (!this.#keep.isWanted) return this.#open();
     this.#set({ phase: "connecting" });
-    const saved = this.#options.store.load();
-    // Of a duplicated tab, this is the session of the other one, which goes on using it.
-    let release = typeof saved?.tab === "string" ? await takeLease(saved.tab) : null;
-    if (release) {
-      this.#tab = saved.tab;
-      // A session has its name for good; and what was sealed is not shown to whom the pin does not name.
-      if (saved.name === this.#options.name && saved.pin === this.#options.pin) {
-        this.#token = saved.token ?? null;
-        this.#wasFound = this.#token !== null;
-        this.#places = saved.places ?? {};
-      }
-    } else {
-      release = await takeLease(this.#tab);
-    }
-    const outbox = await Outbox.open(this.#options.pin ? `${this.#tab}.${this.#options.pin}` : this.#tab);
-    const unsent = await outbox.entries();
-    if (this.state.phase !== "connecting") {
-      // It was closed meanwhile.
-      outbox.close();
-      return release?.();
-    }
-    this.#release = release;
+    const isStillWanted = () => this.state.phase === "connecting";
+    await this.#keep.begin(isStillWanted);
+    if (!isStillWanted()) return;
     // What was said in the meantime is here, and to be kept; it comes behind.
-    for (const room of this.#rooms.values()) for (const entry of room._entries()) outbox.add(entry);
-    this.#outbox = outbox;
-    this.#unsent = unsent;
+    for (const room of this.#rooms.values()) for (const send of room._waiting) if (send.body !== undefined) room._keep(send);
     for (const room of this.#rooms.values()) this.#restore(room);
     this.save();
     this.#open();
   }
 
   #restore(room) {
-    const entries = this.#unsent.filter((entry) => entry.room === room.id);
-    if (entries.length === 0) return;
-    this.#unsent = this.#unsent.filter((entry) => entry.room !== room.id);
+    const rows = this.#keep.take(room.id);
+    if (rows.length === 0) return Promise.resolve();
+    this.#restoring += rows.length;
     // Not before who joins has had the chance to listen.
     const restored = () => {
-      room._restore(entries);
-      if (this.state.phase !== "open") return;
-      this.#goesOn ? room._resumed() : room._begun();
-      this.#pump();
+      this.#restoring -= rows.length;
+      const isOpen = this.state.phase === "open";
+      const judged = rows.map((row) => ({ row, fate: this.#keep.fate(row, isOpen) }));
+      // Of another session, which never began: from now on it belongs to this one.
+      this.#keep.move(judged.filter(({ fate }) => fate === "queued").map(({ row }) => row));
+      room._restore(judged);
+      if (isOpen) this.#pump();
     };
-    room._prepare().then(restored, () => this.#unsent.push(...entries));
+    return room._prepare().then(restored, () => {
+      this.#restoring -= rows.length;
+      this.#keep.unsent.push(...rows);
+    });
+  }
+
+  /** Sends for another tab's session what that left, and emits `rest` when nothing of it waits any more. */
+  _run() {
+    if (this.state.phase === "idle") this.#open();
+  }
+
+  /** Goes to the rooms where something waits that nobody has joined; and leaves those where all is sent. */
+  #runErrands() {
+    if (this.state.phase !== "open") return;
+    for (const [room, isRestored] of this.#errands) if (isRestored && room._waiting.length === 0) this.#endErrand(room);
+    for (const row of this.#keep.unsent) {
+      if (this.#keep.fate(row, true) === "ended") this.#keep.giveUp(row);
+      if (row.failed || this.#rooms.has(row.room)) continue;
+      const room = this.#room(row.room, { presence: "off" });
+      this.#errands.set(room, false);
+      this.#restore(room).then(() => this.#errands.has(room) && this.#errands.set(room, true));
+      this.#joinByRequest(room);
+    }
+    if (this.#isErrand && this.#errands.size === 0 && this.waiting === 0) this.emit("rest");
+  }
+
+  #endErrand(room) {
+    this.#errands.delete(room);
+    room._leave();
+  }
+
+  /** Somebody joins the room of an errand: what waits goes over to the new one, under the same keys. */
+  #yieldErrand(room) {
+    const rows = this.#keep.rowsOf(room.id, room._waiting);
+    this.#endErrand(room);
+    this.#keep.unsent.push(...rows);
   }
 
   #saveSoon() {
-    if (this.#options.store) this.#saving ??= setTimeout(() => this.save(), CALM);
+    if (this.#keep.isWanted) this.#saving ??= setTimeout(() => this.save(), CALM);
   }
 
   // The socket.
@@ -287,23 +372,24 @@ export class Client extends Emitter {
     const lacking = this.#lacking();
     if (lacking.length > 0) return void this.#load(lacking);
     // Who resumes is in no room before.
-    [this.#inUrl] = this.#token || this.#isSealed ? [] : this.#rooms.values();
+    [this.#inUrl] = this.#keep.token || this.#isSealed ? [] : this.#rooms.values();
     this.#resume = { id: undefined, rooms: new Set() };
     const url = this.#url();
-    this.#set({ phase: "connecting" });
+    const { pin, WebSocket } = this.#options;
+    if (typeof WebSocket !== "function") return this.#stop(new RacerdError("unsupported", NO_WEBSOCKET));
+    this.#set({ phase: "connecting", leaving: this.#isLeaving });
     let socket;
     try {
-      const { pin, WebSocket } = this.#options;
       socket = this.#isSealed ? new this.#SealedSocket(url, pin, WebSocket) : new WebSocket(url, "racerd.v1");
     } catch (error) {
-      return this.#stop(error.message);
+      return this.#stop(new RacerdError("unsupported", error.message));
     }
     this.#socket = socket;
     this.#byePause = null;
     this.#probe = null;
     this.#openedAt = 0;
     this.#isNamed = !this.#isSealed;
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     socket.onmessage = (event) => this.#socket === socket && this.#hear(event.data);
     socket.onclose = (event) => this.#socket === socket && this.#lost(event.code, event.final);
     socket.onerror = () => {};
@@ -328,7 +414,7 @@ export class Client extends Emitter {
     try {
       await Promise.all(lacking.map((load) => load()));
     } catch {
-      if (this.state === state) this.#wait(RELOAD, false, "What encrypts could not be loaded.");
+      if (this.state === state) this.#wait(RELOAD, "What encrypts could not be loaded.");
       return;
     }
     for (const room of this.#rooms.values()) this.#restore(room);
@@ -366,40 +452,49 @@ export class Client extends Emitter {
     return socket;
   }
 
-  #stop(reason) {
-    this.#detach()?.close();
+  /** Nothing is tried any more; what waits fails with this. The outbox keeps it. */
+  #stop(error, reason = error.message, code) {
+    this.#end = error;
+    this.#detach()?.close(code);
+    for (const room of this.#rooms.values()) room._end(error);
     this.#set({ phase: "stopped", reason });
   }
 
   async #lost(code, final = FINAL.get(code)) {
     const opened = this.#openedAt > 0;
-    const good = opened && Date.now() - this.#openedAt > GOOD;
+    const good = opened && performance.now() - this.#openedAt > GOOD;
+    if (code === TOO_BIG) this.#suspectLongest();
     this.#detach();
-    if (final) return this.#set({ phase: "stopped", reason: final });
+    if (final) {
+      // Whoever took the session over has its rows, too.
+      if (code === TAKEN_OVER) this.#keep.abandon();
+      return this.#stop(new RacerdError(code === TAKEN_OVER ? "moved" : "refused", final));
+    }
     this.#failures = good ? 0 : this.#failures + 1;
     this.#unopened = opened ? 0 : this.#unopened + 1;
     // Half of it is chance, so that all who lost the server do not come back in one moment.
     const longest = Math.min(LONGEST_PAUSE, 500 * 2 ** this.#failures);
-    let pause = this.#byePause ?? Math.round(longest * (0.5 + Math.random() / 2));
-    if (code === 1008 || code === 1013) pause = Math.max(pause, 5000);
-    this.#wait(pause, this.#byePause !== null);
+    const ownPause = Math.round(longest * (0.5 + Math.random() / 2));
+    const isOverloaded = code === POLICY || code === TRY_LATER;
+    this.#wait(Math.max(ownPause, this.#byePause ?? 0, isOverloaded ? OVERLOADED : 0));
     // Why an upgrade is refused, a browser does not say; the same URL fetched does. A single one may be chance.
-    if (this.#unopened >= 2 && Math.abs(Date.now() - this.#whyAt) > WHY) await this.#askWhy();
+    if (this.#unopened >= 2 && performance.now() - this.#whyAt > WHY) await this.#askWhy();
   }
 
-  #wait(pause, leaving = false, reason) {
+  #wait(wish, reason) {
+    const pause = Math.min(wish, LONGEST_WISH);
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.#open(), pause);
-    this.#set({ phase: "waiting", retryAt: Date.now() + pause, leaving, reason });
+    this.#set({ phase: "waiting", retryAt: performance.now() + pause, leaving: this.#isLeaving, reason });
   }
 
   async #askWhy() {
-    this.#whyAt = Date.now();
+    this.#whyAt = performance.now();
     const waiting = this.state;
     const why = await askWhy(this.#options.fetch, this.#url().replace("ws", "http"), this.#isSealed);
     if (!why || this.state !== waiting) return;
-    if (why.isFinal) return this.#stop(why.text);
-    this.#wait(Math.max(waiting.retryAt - Date.now(), why.pause), false, why.text);
+    if (why.isFinal) return this.#stop(new RacerdError("refused", why.text));
+    this.#wait(Math.max(waiting.retryAt - performance.now(), why.pause), why.text);
   }
 
   /**
@@ -407,9 +502,7 @@ export class Client extends Emitter {
    * What came while the page slept is heard between two ticks; so one tick suspects, and only the next one judges.
    */
   #tick() {
-    const now = Date.now();
-    // The clock may be set back.
-    this.#heard = Math.min(this.#heard, now);
+    const now = performance.now();
     if (this.state.phase === "connecting") {
       if (now - this.#heard > HANDSHAKE) this.#giveUp();
     } else if (!this.#probe) {
@@ -421,8 +514,8 @@ export class Client extends Emitter {
   }
 
   #ask() {
-    this.#askedAt = Date.now();
-    this.#probe = { at: Date.now(), suspect: false };
+    this.#askedAt = performance.now();
+    this.#probe = { at: this.#askedAt, suspect: false };
     this.#tell({ type: "ping" });
   }
 
@@ -430,13 +523,17 @@ export class Client extends Emitter {
     // Its own close event may come minutes later.
     const socket = this.#socket;
     this.#lost(0);
-    socket?.close();
+    // If it arrives after all, the session goes on.
+    socket?.close(COMING_BACK);
   }
 
   // What is said and heard.
 
+  /** What is too long for the server is not said: it would end the connection. */
   #tell(value) {
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(value));
+    const text = JSON.stringify(value);
+    if (this.limits && utf8(text).length > this.longest) return;
+    if (this.#socket?.readyState === 1) this.#socket.send(text);
   }
 
   #request(value) {
@@ -449,7 +546,7 @@ export class Client extends Emitter {
   }
 
   #hear(text) {
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     this.#probe = null;
     let value;
     try {
@@ -461,7 +558,9 @@ export class Client extends Emitter {
     switch (value.type) {
       case "welcome": return this.#welcome(value);
       case "error": return this.#refused(value);
-      case "bye": return void (this.#byePause = value.reconnect_after_ms ?? null);
+      case "bye":
+        this.#isLeaving = true;
+        return void (this.#byePause = value.reconnect_after_ms ?? null);
       case "pong":
         if (value.session) this.#renew(value.session);
         return this.#answer(value);
@@ -489,17 +588,19 @@ export class Client extends Emitter {
   }
 
   #renew(token) {
-    this.#token = token ?? null;
+    const isFirst = this.#keep.token === null;
+    this.#keep.renew(token ?? null);
     this.save();
+    if (isFirst) this.#bind();
   }
 
   #welcome(value) {
     if (this.#requests.has(value.id)) return this.#answer(value);
     // A join gave the name: the next token knows it.
     if (this.state.phase === "open") return this.#renew(value.session);
-    this.#openedAt = Date.now();
+    this.#openedAt = performance.now();
     this.#unopened = 0;
-    if (!this.#token) return this.#isOpen(value, false);
+    if (!this.#keep.token) return this.#isOpen(value, false);
     // Not ours yet: who one is comes with the answer to this. What lies behind each cursor is sent again, also what the
     // server had sent already: it may have been lost.
     const cursors = {};
@@ -516,7 +617,7 @@ export class Client extends Emitter {
       this.#isOpen(value, false);
     };
     this.#requests.set(id, { resolve, reject });
-    this.#tell({ type: "resume", id, session: this.#token, cursors });
+    this.#tell({ type: "resume", id, session: this.#keep.token, cursors });
   }
 
   /** One is somebody now: who one was before, if the session was resumed. */
@@ -524,37 +625,62 @@ export class Client extends Emitter {
     this.member = value.member;
     this.formerly.add(value.member);
     this.name ??= value.name;
-    this.limits = value.limits;
-    this.#pace = new Pace(value.limits.request_rate);
-    this.#askedAt = Date.now();
+    this.#take(value.limits);
+    this.#askedAt = performance.now();
+    this.#isLeaving = false;
     if (isResumed) this.#isNamed = true;
     else this.#resume.rooms.clear();
-    this.#goesOn = isResumed && (this.#goesOn || this.#wasFound);
-    this.#wasFound = false;
     for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
     // Where a join is to say the name, this token is a guest's, and who came back with it would be that guest for good. The
     // next one comes with the name, before `joined`; where none does, this one is good from then on.
     const isGuests = !isResumed && !this.#isNamed && value.name !== this.name;
     this.#guestToken = isGuests ? value.session : null;
-    this.#renew(isGuests ? null : value.session);
+    const token = isGuests ? null : value.session ?? null;
+    if (!isResumed) this.#keep.change(new Set(this.#sends().map(({ key }) => key)), token);
+    this.#renew(token);
     this.emit("welcome", value);
     this.#set({ phase: "open" });
+    this.#bind();
     for (const room of this.#rooms.values()) {
       if (room === this.#inUrl || this.#resume.rooms.has(room.id)) continue;
       // The answer to an earlier join was lost, and perhaps what it began with: it is to begin again.
       if (room._ask() && isResumed) this.#leave(room.id);
       this.#joinByRequest(room);
     }
+    this.#runErrands();
+  }
+
+  /** What the server says of its bounds. */
+  #take(limits) {
+    this.limits = limits;
+    this.#pace = new Pace(limits.request_rate);
+    // Something was too big, though it was not longer than this: something on the way takes less.
+    if (this.#suspect > 0 && this.#suspect <= limits.max_message_size) this.#ceiling = Math.min(this.#ceiling, this.#suspect - 1);
+    this.#suspect = 0;
+  }
+
+  /** Nothing is sent before what is kept of it names the session: else another tab would take it for never sent. */
+  #bind() {
+    const { rest } = this.#keep;
+    const binding = rest && {};
+    this.#binding = binding;
+    rest?.then((isKept) => {
+      if (this.#binding !== binding) return;
+      this.#binding = null;
+      // What says something that is no longer true is better not kept.
+      if (!isKept) for (const send of this.#sends()) this.#keep.remove(send.key), (send.isKept = false);
+      this.#pump();
+    });
   }
 
   #joined(value, room) {
-    if (!this.#token && this.#guestToken) this.#renew(this.#guestToken);
+    if (!this.#keep.token && this.#guestToken) this.#renew(this.#guestToken);
     const isAnswer = this.#requests.has(value.id);
     this.#answer(value);
     // Left while there was no connection, which the server could not know.
     if (!room) return isAnswer || this.#leave(value.room);
     // Here from an earlier join, and asked anew.
-    if (!isAnswer && room !== this.#inUrl && !this.#resume.rooms.has(room.id)) return;
+    if (!isAnswer && room !== this.#inUrl && !this.#resume.rooms.has(room.id) && !this.#errands.has(room)) return;
     room._joined(value);
     this.#saveSoon();
     this.#pump();
@@ -579,6 +705,7 @@ export class Client extends Emitter {
     } catch (error) {
       if (error.code === "lost" || room.joined || this.#rooms.get(room.id) !== room) return;
       if (naming.name) this.#isNamed = false;
+      if (error.code === "already_joined" && this.#errands.has(room)) return;
       if (error.code === "already_joined") {
         // The session is there since before: closed while there was no connection, and begun anew. What it missed is
         // not known here, so it begins with the newest.
@@ -586,7 +713,7 @@ export class Client extends Emitter {
         return this.#joinByRequest(room);
       }
       this.emit("trouble", error);
-      this.#joinLater(room, error.retryAfter ?? 2000);
+      this.#joinLater(room, pauseOf(error));
     }
   }
 
@@ -602,27 +729,34 @@ export class Client extends Emitter {
     if (request?.send) {
       request.room._refused(request.send, error);
       if (error.code === "rate_limited" || error.code === "storage_unavailable") {
-        this.#pausedUntil = Date.now() + (error.retryAfter ?? 2000);
+        this.#pausedUntil = performance.now() + pauseOf(error);
         this.emit("trouble", error);
       }
+      this.#runErrands();
       return this.#pump();
     }
     if (request) return request.reject(error);
     this.emit("trouble", error);
     // Of the rooms that a resume named, the error does not say which.
     if (value.id !== undefined && value.id === this.#resume.id) {
-      for (const id of this.#resume.rooms) if (this.#rooms.has(id)) this.#joinLater(this.#rooms.get(id), error.retryAfter ?? 2000);
+      for (const id of this.#resume.rooms) if (this.#rooms.has(id)) this.#joinLater(this.#rooms.get(id), pauseOf(error));
     }
     // The room of the URL could not be joined: again, by request.
     const room = this.#inUrl;
-    if (value.id === undefined && room && !room.joined && error.code === "storage_unavailable") this.#joinLater(room, 2000);
+    if (value.id === undefined && room && !room.joined && error.code === "storage_unavailable") this.#joinLater(room, pauseOf(error));
   }
 
   #acknowledged(value) {
     const request = this.#requests.get(value.id);
     this.#requests.delete(value.id);
     request?.room._acknowledged(request.send, value);
+    this.#runErrands();
     this.#pump();
+  }
+
+  /** A message was too big for the server, or for something on the way: the longest of those under way is it. */
+  #suspectLongest() {
+    for (const { bytes } of this.#requests.values()) if (bytes > this.#suspect) this.#suspect = bytes;
   }
 
   /**
@@ -630,26 +764,45 @@ export class Client extends Emitter {
    * refuses for now all the same may be overtaken by what it takes a moment later.
    */
   #pump() {
-    if (this.state.phase !== "open") return;
+    if (this.state.phase !== "open" || this.#binding) return;
     clearTimeout(this.#sending);
     const later = (pause) => void (this.#sending = setTimeout(() => this.#pump(), pause));
-    if (Date.now() < this.#pausedUntil) return later(this.#pausedUntil - Date.now());
+    const pausedFor = this.#pausedUntil - performance.now();
+    if (pausedFor > 0) return later(pausedFor);
+    // Where it is not known how much gets through, one at a time: so it is seen which one does not.
+    const most = this.#ceiling < this.limits.max_message_size ? 1 : this.limits.in_flight;
     let flying = 0;
     for (const request of this.#requests.values()) flying += request.send ? 1 : 0;
     for (const room of this.#rooms.values()) {
-      while (flying < this.limits.in_flight && room._hasSend()) {
+      while (flying < most && room._hasSend()) {
+        const send = room._nextSend;
+        const id = this.#nextId;
+        const text = JSON.stringify({ type: "send", id, room: room.id, key: send.key, body: send.body });
+        const bytes = utf8(text).length;
+        if (bytes > this.longest) {
+          room._fail(send, this.#tooLong(bytes));
+          queueMicrotask(() => this.#runErrands());
+          continue;
+        }
         const pause = this.#pace.take();
         if (pause > 0) return later(pause);
-        const send = room._nextSend();
-        const id = this.#nextId++;
-        this.#requests.set(id, { room, send });
-        this.#tell({ type: "send", id, room: room.id, key: send.key, body: send.body });
+        this.#nextId += 1;
+        send.fate = "flying";
+        this.#requests.set(id, { room, send, bytes });
+        if (this.#socket.readyState === 1) this.#socket.send(text);
         flying += 1;
       }
     }
   }
+
+  #tooLong(bytes) {
+    const by = bytes - this.longest;
+    const who = this.longest === this.#ceiling ? "something on the way to this server lets through" : "this server takes";
+    return new RacerdError("too_long", `it is ${by} ${by === 1 ? "byte" : "bytes"} longer than ${who}`);
+  }
 }
 
-function randomText(bytes) {
-  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** How long the server wants to be left alone. */
+function pauseOf(error) {
+  return Math.min(Math.max(error.retryAfter ?? PAUSE, SHORTEST_PAUSE), LONGEST_WISH);
 }

@@ -71,7 +71,7 @@ export class People {
       if (member === this.#client.member) continue;
       if (event === "leave" || event === "away") this.#stopped(member);
       if (event === "away" || event === "back") continue;
-      if (event === "join" && this.#before.delete(name) && Date.now() - this.#lostAt < RETURN) continue;
+      if (event === "join" && this.#before.delete(name) && performance.now() - this.#lostAt < RETURN) continue;
       // By name: who comes back after a loss is another member.
       const earlier = this.#changes.get(name);
       if (earlier && earlier !== event) this.#changes.delete(name);
@@ -98,7 +98,7 @@ export class People {
   /** Without a connection nobody is seen. */
   #quiet() {
     this.#before = new Set(this.#room.members.values());
-    this.#lostAt = Date.now();
+    this.#lostAt = performance.now();
     clearTimeout(this.#calm);
     this.#changes.clear();
     this.#typing.clear();
@@ -110,7 +110,7 @@ export class People {
   #signalled(from, body) {
     if (typeof body?.typing !== "boolean") return;
     if (!body.typing) return this.#stopped(from.member);
-    this.#typing.set(from.member, { name: from.name, until: Date.now() + TYPING });
+    this.#typing.set(from.member, { name: from.name, until: performance.now() + TYPING });
     this.#showTyping();
   }
 
@@ -119,7 +119,7 @@ export class People {
   }
 
   #showTyping() {
-    const now = Date.now();
+    const now = performance.now();
     for (const [member, { until }] of this.#typing) if (until <= now) this.#typing.delete(member);
     const names = [...new Set([...this.#typing.values()].map(({ name }) => name))];
     const words = names.length > 3 ? ["Several people are typing…"]

@@ -36,7 +36,7 @@ export class RoomView {
   #isEmpty = false;
   #unread = 0;
   #unsent = new Map();
-  #typedAt = 0;
+  #typedAt = -Infinity;
   #banner = null;
   #faultTimer = null;
   #wasOpen = false;
@@ -256,13 +256,13 @@ export class RoomView {
     const value = $("text").value;
     if (!this.#isTooLong({ text: value }) && $("text-fault").dataset.kind === "length") this.#fault("");
     const isTyping = value.trim() !== "";
-    const now = Date.now();
+    const now = performance.now();
     if (isTyping && now - this.#typedAt > TYPING_EVERY) {
       this.#typedAt = now;
       this.#room.signal({ typing: true });
-    } else if (!isTyping && this.#typedAt > 0) {
+    } else if (!isTyping && this.#typedAt > -Infinity) {
       // A message that goes out says it, too; for one that is thrown away it has to be said.
-      this.#typedAt = 0;
+      this.#typedAt = -Infinity;
       this.#room.signal({ typing: false });
     }
   }
@@ -291,6 +291,8 @@ export class RoomView {
     };
     done.then(stored, (error) => {
       if (error.code === "closed") return;
+      // Another window has taken it over, and sends it.
+      if (error.code === "moved") return made.remove(), void this.#unsent.delete(key);
       if (error.code === "not_encrypted" && !this.#room.isEncrypted) this.#isLocked = true;
       made.classList.replace("sending", "failed");
       const again = element("button", { type: "button", class: "link" }, "Try again");
@@ -351,7 +353,7 @@ export class RoomView {
         : this.#wasOpen ? "Connection lost." : "No connection to the server.");
       if ($("banner").hidden) this.#speak(what);
       const show = () => {
-        const seconds = Math.ceil((state.retryAt - Date.now()) / 1000);
+        const seconds = Math.ceil((state.retryAt - performance.now()) / 1000);
         this.#showBanner("lost", `${what} Trying again ${seconds > 0 ? `in ${seconds} s` : "now"}.`, "Now");
       };
       show();

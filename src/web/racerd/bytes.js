@@ -42,3 +42,8 @@ export function newKey() {
 export function isKey(written) {
   return typeof written === "string" && KEY.test(written);
 }
+
+/** Text by chance, two characters for each byte. */
+export function randomText(bytes) {
+  return Array.from(random(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -12,41 +12,45 @@ const ANSWER = 300;
 /**
  * Takes the lease of this name, for as long as the page lives or until it is given back.
  * @param {string} name
+ * @param {number} [patience] milliseconds to wait for whoever holds it
  * @returns {Promise<(() => void)|null>} what gives it back; null if another page holds it
  */
-export async function takeLease(name) {
+export async function takeLease(name, patience = HANDOVER) {
   const whole = `racerd.${name}`;
   try {
-    if (globalThis.navigator?.locks) return await lock(whole);
-    if (globalThis.BroadcastChannel) return await agree(whole);
+    if (globalThis.navigator?.locks) return await lock(whole, patience);
+    if (globalThis.BroadcastChannel) return await agree(whole, patience);
   } catch {
     // Refused by a setting: then nobody can be asked.
   }
   return () => {};
 }
 
-function lock(name) {
+function lock(name, patience) {
   return new Promise((resolve, reject) => {
-    const patience = new AbortController();
-    const timer = setTimeout(() => patience.abort(), HANDOVER);
-    const held = () => new Promise((release) => {
+    const end = new AbortController();
+    const timer = setTimeout(() => end.abort(), patience);
+    const held = (lock) => {
       clearTimeout(timer);
-      resolve(release);
-    });
-    navigator.locks.request(name, { signal: patience.signal }, held)
+      if (lock === null) return resolve(null);
+      return new Promise((release) => resolve(release));
+    };
+    // The browser may take longer to answer than nobody is to be waited for.
+    const options = patience > 0 ? { signal: end.signal } : { ifAvailable: true };
+    navigator.locks.request(name, options, held)
       .catch((error) => (error.name === "AbortError" ? resolve(null) : reject(error)));
   });
 }
 
-async function agree(name) {
-  const end = Date.now() + HANDOVER;
+async function agree(name, patience) {
+  const end = performance.now() + patience;
   for (;;) {
     const release = await askOnce(name);
-    if (release || Date.now() >= end) return release;
+    if (release || performance.now() >= end) return release;
   }
 }
 
-/** Of two that ask in one moment the smaller number gets it. */
+/** Of two that ask in one moment the smaller number gets it; one that asked a moment before it was there asks it again. */
 function askOnce(name) {
   return new Promise((resolve) => {
     const channel = new BroadcastChannel(name);
@@ -54,6 +58,7 @@ function askOnce(name) {
     let holds = false;
     channel.onmessage = ({ data }) => {
       if (data.asks !== undefined && (holds || mine < data.asks)) channel.postMessage({ held: data.asks });
+      else if (data.asks !== undefined) channel.postMessage({ asks: mine });
       else if (data.held === mine && !holds) {
         clearTimeout(timer);
         channel.close();

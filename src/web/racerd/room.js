@@ -3,15 +3,23 @@
 //
 // Sending again after a loss. A key counts for the session, over all its sockets: so what was not acknowledged goes out
 // again under the same key once the session is resumed, and the server stores it once. Where the session cannot be
-// resumed, whether it was stored is not known: then it fails, and a person decides. What never went out is sent then, too.
+// resumed, whether it was stored is not known: then it fails, and the user decides. What never went out is sent then, too.
+// What failed is never sent again by itself, and stays in the outbox until it is forgotten.
 //
 // With a key, the server cannot read what is said: bodies are sealed before they are kept or sent, and opened when they
 // come (room_key.js, which is loaded for that).
 
+import { base64url, random, utf8 } from "./bytes.js";
 import { Emitter, RacerdError } from "./events.js";
+import { UNKNOWN } from "./keep.js";
 
-/** What was said so long ago, in milliseconds, is not sent any more by itself: nobody waits for it. */
+/**
+ * What waited so long in an open page, in milliseconds, is not sent any more by itself: nobody waits for it. Over a reload
+ * no clock is asked, since it may have been set meanwhile: there it counts whether the server still resumes the session.
+ */
 const TOO_OLD = 7 * 86_400_000;
+/** Keys are unguessable, so that nobody can use them up before: bytes. */
+const KEY_BYTES = 16;
 
 /**
  * A room that one is in. Its events:
@@ -20,11 +28,13 @@ const TOO_OLD = 7 * 86_400_000;
  *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` is said by oneself, `key`
  *               that of the `send` it comes from. `encrypted` if its body came sealed, and `unreadable` if it could
  *               not be opened (`body` is null then): "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
+ *   `repeat`    {seq}: of a message that was handed out before: an earlier one came that says the same, so it was the repeat
  *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
  *               and seqs begin anew
  *   `members`   the list changed: see `members`, `count`
  *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]: who came and went just now
- *   `unsent`    {key, body, unreadable, done}: said before a reload, and not acknowledged then; as if it was sent now
+ *   `unsent`    {key, body, unreadable, done, name, at}: said before a reload, and not acknowledged then; as if it was sent
+ *               now. `name` is its author's, `at` the date when it was said
  *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost, one is in no room
  */
 export class Room extends Emitter {
@@ -46,10 +56,11 @@ export class Room extends Emitter {
   #cipher = null;
   #loading = null;
   /** A join was asked for, and not answered. */
-  #isAsked = false;
+  _isAsked = false;
   /**
-   * What is not acknowledged, in order: {key, body, said, at, resolve, reject, fate: "queued"|"flying"|"unsure"}. The
-   * body is as it is sent; undefined as long as `said` is not sealed.
+   * What is not acknowledged, in order: {key, body, said, name, at, since, isKept, resolve, reject, fate:
+   * "queued"|"flying"|"unsure"}. The body is as it is sent; undefined as long as `said` is not sealed. `since` is a time of
+   * `performance.now()`, `at` a date.
    */
   #outbox = [];
   #head = 0;
@@ -68,11 +79,21 @@ export class Room extends Emitter {
   /**
    * Says something to all. It is sent when there is a connection, and again after a loss if it was not stored.
    * @param {any} body a JSON value
-   * @returns {{key: string, done: Promise<{seq: number, at: number}>}} `done` resolves with the acknowledgement
+   * @returns {{key: string, done: Promise<{seq: number, at: number}>, name: string|undefined, at: number}} `done` resolves
+   *   with the acknowledgement; it rejects with the server's refusal, at the end of the session, when this room is left or
+   *   the client closed. It waits for as long as the client tries to connect.
    */
   send(body) {
-    const send = { key: this.#wire.key(), said: body, at: Date.now(), fate: "queued" };
+    const send = { key: base64url(random(KEY_BYTES)), name: this.#client.name, at: Date.now(), since: performance.now(), fate: "queued" };
     const made = this.#put(send);
+    const end = this.#wire.end();
+    if (end) return this.#drop(send, end), made;
+    try {
+      // What the caller changes later is not said; and what JSON cannot say is found before it is kept.
+      send.said = JSON.parse(JSON.stringify(body ?? null));
+    } catch (error) {
+      return this.#drop(send, new RacerdError("bad_field", `this body cannot be written as JSON: ${error.message}`)), made;
+    }
     if (this._isReady) this.#seal(send);
     this.#wire.pump();
     return made;
@@ -81,13 +102,24 @@ export class Room extends Emitter {
   #put(send) {
     const done = new Promise((resolve, reject) => Object.assign(send, { resolve, reject }));
     this.#outbox.push(send);
-    return { key: send.key, done };
+    return { key: send.key, done, name: send.name, at: send.at };
   }
 
   /** Nothing is kept or sent before. */
   #seal(send) {
     send.body = this.#cipher ? this.#cipher.seal(send.said, send.key) : send.said;
-    this.#wire.keep(entry(send, this.id));
+    this._keep(send);
+  }
+
+  async _keep(send) {
+    const { key, body, name, at } = send;
+    send.isKept = await this.#wire.keep({ key, room: this.id, body, name, at });
+  }
+
+  /** It is not waited for any more. */
+  #drop(send, error) {
+    this.#outbox = this.#outbox.filter((other) => other !== send);
+    send.reject(error);
   }
 
   /** What a body says, and whether it could be read. */
@@ -104,7 +136,12 @@ export class Room extends Emitter {
   #hear({ body, seq, unreadable }) {
     // The server itself cannot read its row any more.
     if (unreadable) return { body: null, encrypted: false, unreadable: "damaged" };
-    return this.#open(body, (cipher) => cipher.hear(body, seq));
+    return this.#open(body, (cipher) => {
+      const { said, repeat } = cipher.hear(body, seq);
+      // After this one, so that it is known as the first.
+      if (repeat !== undefined) queueMicrotask(() => this.emit("repeat", { seq: repeat }));
+      return said;
+    });
   }
 
   /** A send that failed is not wanted any more: it would come back with a reload. */
@@ -120,15 +157,14 @@ export class Room extends Emitter {
   /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
   excess(body) {
     const sent = this.#cipher ? this.#cipher.blank(body) : body;
-    const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(40), body: sent };
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    return this.#client.limits ? bytes - this.#client.longest : 0;
+    const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(24), body: sent };
+    return this.#client.limits ? utf8(JSON.stringify(frame)).length - this.#client.longest : 0;
   }
 
-  /** Tells the others something that is not kept, if there is a connection. */
+  /** Tells the others something that is not kept, if there is a connection and it is not too long. */
   signal(body) {
     if (!this.joined) return;
-    const sent = this.#cipher ? this.#cipher.seal(body, this.#wire.key()) : body;
+    const sent = this.#cipher ? this.#cipher.seal(body, base64url(random(KEY_BYTES))) : body;
     this.#wire.tell({ type: "signal", room: this.id, body: sent });
   }
 
@@ -148,13 +184,18 @@ export class Room extends Emitter {
 
   /** Leaves for good. */
   leave() {
-    this.#wire.tell({ type: "leave", room: this.id });
     for (const { key } of this.#outbox) this.#wire.drop(key);
-    this._abandon();
-    this.#wire.forget();
+    this._leave();
   }
 
   // For the client.
+
+  /** Leaves; what is not sent stays in the outbox. */
+  _leave() {
+    this.#wire.tell({ type: "leave", room: this.id });
+    this._end(new RacerdError("closed", "the room was left before this was acknowledged"));
+    this.#wire.forget();
+  }
 
   /** May bodies come and go? Else `_prepare` is to be awaited first. */
   get _isReady() {
@@ -194,25 +235,32 @@ export class Room extends Emitter {
 
   /** A join is asked for. Was one before that nobody answered? Then the server may think that one is here. */
   _ask() {
-    const before = this.#isAsked;
-    this.#isAsked = true;
+    const before = this._isAsked;
+    this._isAsked = true;
     return before;
   }
 
-  /** What waits to be sent, as an outbox keeps it. */
-  _entries() {
-    return this.#outbox.filter(({ body }) => body !== undefined).map((send) => entry(send, this.id));
+  /** What is not settled. */
+  get _waiting() {
+    return this.#outbox;
   }
 
-  /** From before a reload, and before all that was said since. Whether it was stored is open. */
-  _restore(entries) {
+  /**
+   * From before a reload, and before all that was said since.
+   * @param {{row: object, fate: "queued"|"unsure"|"ended"|"failed"}[]} rows
+   */
+  _restore(rows) {
     const since = this.#outbox.splice(0);
-    for (const { key, body, at } of entries) {
-      const made = this.#put({ key, body, at, fate: "unsure" });
+    for (const { row, fate } of rows) {
+      const { key, body, at, name, failed } = row;
+      const send = { key, body, at, name, since: performance.now(), isKept: true, fate };
+      const made = this.#put(send);
       made.done.catch(() => {});
       const { encrypted, ...opened } = this.#open(body, (cipher) => cipher.open(body));
       this.emit("unsent", { ...made, ...opened });
+      if (fate === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
     }
+    this.#giveUp(({ fate }) => fate === "ended", "unknown_fate", UNKNOWN);
     if (this.#cipher) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
     this.#outbox.push(...since);
   }
@@ -220,19 +268,23 @@ export class Room extends Emitter {
   /** The session goes on: under its keys all may be sent again. */
   _resumed() {
     for (const send of this.#outbox) send.fate = "queued";
-    this.#giveUp((send) => send.at < Date.now() - TOO_OLD, "too_old", "it is more than a week old");
+    this.#giveUp(({ since }) => performance.now() - since > TOO_OLD, "too_old", "it has waited for more than a week");
   }
 
   /** Another session: its keys say nothing of what was sent before. */
   _begun() {
-    this.#giveUp((send) => send.fate === "unsure", "unknown_fate", "the connection was lost, and whether this was stored is not known");
+    this.#giveUp(({ fate }) => fate === "unsure", "unknown_fate", UNKNOWN);
     this._resumed();
   }
 
   #giveUp(which, code, text) {
-    const given = this.#outbox.filter(which);
-    this.#outbox = this.#outbox.filter((send) => !which(send));
-    for (const send of given) send.reject(new RacerdError(code, text));
+    for (const send of this.#outbox.filter(which)) this._fail(send, new RacerdError(code, text));
+  }
+
+  /** It is not sent any more by itself; the user decides. */
+  _fail(send, error) {
+    this.#wire.fail(send.key, error);
+    this.#drop(send, error);
   }
 
   _joined({ epoch, head, from, recovered, members }) {
@@ -240,7 +292,7 @@ export class Room extends Emitter {
     const restart = again && (epoch !== this.epoch || (!recovered && from <= this.cursor));
     const after = this.cursor;
     this.joined = true;
-    this.#isAsked = false;
+    this._isAsked = false;
     this.#live = false;
     this.#head = head;
     this.epoch = epoch;
@@ -283,21 +335,17 @@ export class Room extends Emitter {
   _refused(send, error) {
     // Not stored, or perhaps stored: the same key is harmless.
     if (error.code === "rate_limited" || error.code === "storage_unavailable") return void (send.fate = "queued");
-    this.#outbox = this.#outbox.filter((other) => other !== send);
-    this.#wire.drop(send.key);
-    send.reject(error);
+    this._fail(send, error);
   }
 
   /** May something be sent? */
   _hasSend() {
-    return this.joined && this.#outbox.some((send) => send.fate === "queued");
+    return this.joined && this._nextSend !== undefined;
   }
 
-  /** The next to be sent, which then is under way. Only where `_hasSend`. */
-  _nextSend() {
-    const send = this.#outbox.find((send) => send.fate === "queued");
-    send.fate = "flying";
-    return send;
+  /** The next to be sent. Only where `_hasSend`. */
+  get _nextSend() {
+    return this.#outbox.find((send) => send.fate === "queued");
   }
 
   _lost() {
@@ -308,10 +356,10 @@ export class Room extends Emitter {
     this.emit("down");
   }
 
-  _abandon() {
+  /** Nothing of it is waited for any more; the outbox keeps it. */
+  _end(error) {
     this.joined = false;
-    const closed = new RacerdError("closed", "the room was left before this was acknowledged");
-    for (const send of this.#outbox.splice(0)) send.reject(closed);
+    for (const send of this.#outbox.splice(0)) send.reject(error);
   }
 
   _gap({ after, from }) {
@@ -353,11 +401,6 @@ export class Room extends Emitter {
     this.#live = true;
     this.emit("live");
   }
-}
-
-/** What an outbox keeps of a send. */
-function entry({ key, body, at }, room) {
-  return { key, room, body, at };
 }
 
 /** Is this the body of a message that only members can read? With more in it, more could be read. */

@@ -11,8 +11,8 @@ import { hkdf, sha256, xchacha20poly1305 } from "./noble.js";
 const VERSION = "racerd e2e 1";
 const NONCE = 24;
 const TAG = 16;
-/** Longer than any key of a `send` that racerd.js makes. */
-const K_MAX = 40;
+/** At least as long as any key of a `send` that racerd.js makes: 16 random bytes, in base64url. */
+const K_MAX = 24;
 /** So many of what was heard are known again; beyond it the oldest are forgotten. */
 const KNOWN = 200_000;
 
@@ -29,8 +29,10 @@ export class Unreadable extends Error {
 export class RoomCipher {
   #key;
   #room;
-  /** Each `k` that was heard, and the seq where: the oldest first. */
+  /** Each `k` of a message, and the first seq where it was heard: the oldest first. */
   #known = new Map();
+  /** Each `k` of a signal. Apart, so that nobody makes a repeat of a message by signalling it. */
+  #signalled = new Set();
 
   /**
    * @param {string} key of the room, 43 characters
@@ -66,17 +68,20 @@ export class RoomCipher {
   }
 
   /**
-   * Opens what was heard at this place: at another, the same `k` is a repeat and refused.
+   * Opens what was heard at this place. Of two messages with one `k` the later is the repeat, and refused; history is
+   * read backwards, so that it may have been handed out already: `repeat` is its seq then.
    * @param {number} [seq] of a message. A signal has none, and is heard once.
+   * @returns {{said: any, repeat?: number}}
    */
   hear(sealed, seq) {
-    const body = this.open(sealed);
+    const said = this.open(sealed);
     const { k } = sealed;
     const at = this.#known.get(k);
-    if (this.#known.has(k) && (at === undefined || at !== seq)) throw new Unreadable("repeat", "it was said before");
-    this.#known.set(k, seq);
-    if (this.#known.size > KNOWN) this.#known.delete(this.#known.keys().next().value);
-    return body;
+    if (seq === undefined ? at !== undefined || this.#signalled.has(k) : at < seq) throw new Unreadable("repeat", "it was said before");
+    if (seq === undefined) this.#signalled.add(k);
+    else this.#known.set(k, seq);
+    for (const known of [this.#known, this.#signalled]) if (known.size > KNOWN) known.delete(known.keys().next().value);
+    return { said, repeat: at > seq ? at : undefined };
   }
 
   /** Something as long as this body sealed, with a `k` that is longer than any. */
@@ -88,6 +93,7 @@ export class RoomCipher {
   /** Another log: the seqs begin anew, and in a log restored from a backup the same is said again. */
   forget() {
     this.#known.clear();
+    this.#signalled.clear();
   }
 
   #cipher(nonce, k) {
