@@ -56,7 +56,13 @@ pub fn refusal(error: HubError) -> Problem {
         HubError::KeyReused => Problem::new(
             Status::UnprocessableContent,
             "this Idempotency-Key was used for another body; nothing was stored",
-        ),
+        )
+        .member("code", "key_reused"),
+        HubError::BodyReused => Problem::new(
+            Status::UnprocessableContent,
+            "this room has a message with this very ciphertext; nothing was stored",
+        )
+        .member("code", "key_reused"),
         HubError::StorageUnavailable => unavailable("the store does not answer; nothing was acknowledged", 1),
         HubError::StorageFull => {
             unavailable("the server's database has reached max_database_size; nothing was stored", 10)

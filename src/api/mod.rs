@@ -10,7 +10,7 @@ use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::hub::{Presence, Start};
 use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
-use crate::protocol::encrypted::{self, EncryptedRooms, OtherKey};
+use crate::protocol::encrypted::{self, EncryptedRooms};
 use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
@@ -248,11 +248,11 @@ pub struct BodyRules {
     pub encrypted_only: bool,
 }
 
-/// Checks the body of a POST: one JSON value, encrypted where it has to be.
+/// Checks the body of a POST: one JSON value, encrypted where it has to be. With it comes the digest of an encrypted one.
 ///
 /// # Errors
 /// 400; 422 for one that is not encrypted, or under another key, and the code in `code`.
-pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<Body, Problem> {
+pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<(Body, Option<Digest>), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("body", "the body is not UTF-8"))?;
     let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|error| {
         bad("body", format!("the body is not one JSON value (line {}, column {})", error.line(), error.column()))
@@ -260,9 +260,9 @@ pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<Body, Problem> {
     check_body(raw.get(), rules.depth).map_err(|fault| bad("body", format!("the body is {fault}")))?;
     let refused = |code, text| Problem::new(Status::UnprocessableContent, text).member("code", code);
     match encrypted::of_send(raw.get(), rules.key) {
-        Err(OtherKey) => Err(refused("bad_field", OtherKey::TEXT).member("field", "body.k")),
-        Ok(false) if rules.encrypted_only => Err(refused("not_encrypted", EncryptedRooms::REFUSAL)),
-        Ok(_) => Ok(Body::checked(raw.get().into())),
+        Err(fault) => Err(refused("bad_field", fault.text()).member("field", fault.field())),
+        Ok(None) if rules.encrypted_only => Err(refused("not_encrypted", EncryptedRooms::REFUSAL)),
+        Ok(sealed) => Ok((Body::checked(raw.get().into()), sealed)),
     }
 }
 

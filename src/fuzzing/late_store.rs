@@ -4,7 +4,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::store::{Append, Appended, MemoryLog, Outcome, Read, ReadFailed, StoreEvent, StoreRequest};
+use crate::store::{
+    Append, Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest,
+};
 use crate::types::{ConnId, Epoch, Message, RoomId, Seq};
 
 /// How appends go wrong.
@@ -96,6 +98,10 @@ impl LateStore {
         if let (StoreRequest::Claim(claim), true) = (&request, self.failure == Failure::Refused) {
             let (ticket, session) = (claim.ticket, claim.session);
             return self.decided.push_back(StoreEvent::ClaimFailed { ticket, session });
+        }
+        if let (StoreRequest::Seek(seek), true) = (&request, self.failure == Failure::Refused) {
+            let Seek { ticket, room, body, .. } = seek.clone();
+            return self.decided.push_back(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
         }
         let mut events = Vec::new();
         self.log.answer(&mut vec![request], &mut events);

@@ -19,6 +19,7 @@ impl Hub {
             Outcome::Stored(m) => Notice::Ack { id, room: &room, seq: m.seq, at: m.at, duplicate: false },
             Outcome::Duplicate { seq, at } => Notice::Ack { id, room: &room, seq: *seq, at: *at, duplicate: true },
             Outcome::KeyReused => Notice::Refused { id, error: HubError::KeyReused },
+            Outcome::BodyReused => Notice::Refused { id, error: HubError::BodyReused },
             Outcome::Full => Notice::Refused { id, error: HubError::StorageFull },
             Outcome::Unavailable => Notice::Refused { id, error: HubError::StorageUnavailable },
         };

@@ -163,6 +163,8 @@ pub enum HubError {
     StorageFull,
     /// The idempotency key was used for another body.
     KeyReused,
+    /// A message that the room keeps has the same sealed body.
+    BodyReused,
     /// A later generation of the session's token was presented, or the socket has joined a room already.
     NotResumable,
 }

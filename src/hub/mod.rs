@@ -69,6 +69,18 @@ pub enum Start {
     Last(u32),
 }
 
+/// A message on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The digest of its idempotency key.
+    pub key: Option<Digest>,
+    pub body: Body,
+    /// The digest of an encrypted body.
+    pub sealed: Option<Digest>,
+    /// The wall clock.
+    pub at: WallMillis,
+}
+
 /// What a member wants to hear of others coming and going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -352,15 +364,8 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
-    pub fn handle_send(
-        &mut self,
-        key: SessionKey,
-        id: Option<u64>,
-        room: RoomId,
-        idempotency: Option<Digest>,
-        body: Body,
-        at: WallMillis,
-    ) -> Result<(), HubError> {
+    pub fn handle_send(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, said: Said) -> Result<(), HubError> {
+        let Said { key: idempotency, body, sealed, at } = said;
         let session = self.sessions.get(key as usize).ok_or(HubError::NotJoined)?;
         let slot = session.slot(&room).ok_or(HubError::NotJoined)?;
         let append = Append {
@@ -369,6 +374,7 @@ impl Hub {
             author: session.author(),
             key: idempotency.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
             body,
+            sealed,
             at,
         };
         let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(slot));

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor}
 use serde_json::value::RawValue;
 
 use super::cursors;
-use super::encrypted::{self, Encrypted, OtherKey};
+use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
 use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
@@ -51,17 +51,17 @@ pub enum Command {
     Leave {
         room: Option<RoomId>,
     },
-    /// `encrypted`: the body has the shape of an encrypted one, and names this key.
+    /// `sealed`: the digest of an encrypted body, which names this key.
     Send {
         room: Option<RoomId>,
         key: Option<Digest>,
         body: Body,
-        encrypted: bool,
+        sealed: Option<Digest>,
     },
     Signal {
         room: Option<RoomId>,
         body: Body,
-        encrypted: bool,
+        sealed: Option<Digest>,
     },
     History {
         room: Option<RoomId>,
@@ -219,6 +219,7 @@ impl Fields<'_> {
             // A larger wish is served with as much as there may be.
             Some(raw) => number(id, field, raw).map(|n| Some(n.min(u64::from(bounds.page_messages)) as u32)),
         };
+        let fault = |fault: encrypted::Fault| Refusal::field(id, fault.field(), fault.text());
         Ok(match kind {
             "join" => Command::Join {
                 room: room()?,
@@ -229,14 +230,13 @@ impl Fields<'_> {
             "leave" => Command::Leave { room: room()? },
             "send" => {
                 let (key, body) = (self.key(id)?, body()?);
-                let encrypted = encrypted::of_send(body.as_str(), key)
-                    .map_err(|OtherKey| Refusal::field(id, "body.k", OtherKey::TEXT))?;
-                Command::Send { room: room()?, key, body, encrypted }
+                let sealed = encrypted::of_send(body.as_str(), key).map_err(fault)?;
+                Command::Send { room: room()?, key, body, sealed }
             }
             "signal" => {
                 let body = body()?;
-                let encrypted = Encrypted::parse(body.as_str()).is_some();
-                Command::Signal { room: room()?, body, encrypted }
+                let sealed = encrypted::of_signal(body.as_str()).map_err(fault)?;
+                Command::Signal { room: room()?, body, sealed }
             }
             "history" => {
                 let span = match (self.after, self.before) {
@@ -385,7 +385,7 @@ mod tests {
                 room: None,
                 key: Some(Digest::of(b"c1-17")),
                 body: Body::checked("null".into()),
-                encrypted: false
+                sealed: None
             }
         );
         assert_eq!(ok(r#"{"t\u0079pe":"ping"}"#).command, Command::Ping);
@@ -450,9 +450,9 @@ mod tests {
 
     #[test]
     fn encrypted_bodies_are_seen() {
-        let body = format!(r#"{{"e2e":1,"k":"k-1","n":"{}","c":"{}"}}"#, "n".repeat(32), "c".repeat(22));
+        let body = format!(r#"{{"e2e":1,"k":"k-1","n":"{}","c":"{}"}}"#, "n".repeat(32), "w".repeat(22));
         let is_encrypted = |text: &str| match ok(text).command {
-            Command::Send { encrypted, .. } | Command::Signal { encrypted, .. } => encrypted,
+            Command::Send { sealed, .. } | Command::Signal { sealed, .. } => sealed.is_some(),
             other => panic!("{other:?}"),
         };
         assert!(is_encrypted(&format!(r#"{{"type":"send","key":"k-1","body":{body}}}"#)));

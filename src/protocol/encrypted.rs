@@ -8,7 +8,8 @@
 //! ```
 //!
 //! with exactly these fields. KEY is the idempotency key of the send, NONCE 24 bytes and CIPHERTEXT 16 bytes or more,
-//! both base64url without padding.
+//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): the same bytes have one text only, so that
+//! a repeat can be told by comparing texts.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -48,7 +49,7 @@ impl<'a> Encrypted<'a> {
         let mut deserializer = serde_json::Deserializer::from_str(body);
         let found = deserializer.deserialize_map(ShapeVisitor).ok()?;
         deserializer.end().ok()?;
-        let is_base64url = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let is_base64url = |text: &str| text.bytes().all(|b| base64url_value(b).is_some());
         let fits = (1..=MAX_KEY).contains(&found.key.len())
             && found.nonce.len() == NONCE_CHARS
             && is_base64url(&found.nonce)
@@ -57,6 +58,30 @@ impl<'a> Encrypted<'a> {
             && found.ciphertext.len() % 4 != 1
             && is_base64url(&found.ciphertext);
         fits.then_some(found)
+    }
+
+    /// Returns the digest of the sealed body: of `k`, `n` and `c`, however the JSON around them is written. No other
+    /// message can be made under it that opens, whoever knows `k`.
+    pub fn digest(&self) -> Digest {
+        // The nonce has a fixed length and the key a length in front, so no two sealed bodies give the same bytes.
+        let mut bytes = Vec::with_capacity(4 + self.key.len() + self.nonce.len() + self.ciphertext.len());
+        bytes.extend_from_slice(self.nonce.as_bytes());
+        // proof of the width: a key has at most MAX_KEY (200) bytes.
+        bytes.extend_from_slice(&(self.key.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(self.key.as_bytes());
+        bytes.extend_from_slice(self.ciphertext.as_bytes());
+        Digest::of(&bytes)
+    }
+
+    /// Reports whether the ciphertext's last character leaves no bit unused, or only zeros (RFC 4648 §3.5). A nonce of
+    /// 24 bytes has no such bits.
+    fn is_canonical(&self) -> bool {
+        let unused = match self.ciphertext.len() % 4 {
+            2 => 0b1111,
+            3 => 0b11,
+            _ => 0,
+        };
+        self.ciphertext.bytes().last().and_then(base64url_value).is_some_and(|value| value & unused == 0)
     }
 
     /// The body's text.
@@ -70,6 +95,18 @@ impl<'a> Encrypted<'a> {
         out.push(b'}');
         String::from_utf8_lossy(&out).into_owned()
     }
+}
+
+/// The six bits that a character of base64url stands for (RFC 4648 §5).
+fn base64url_value(character: u8) -> Option<u8> {
+    Some(match character {
+        b'A'..=b'Z' => character - b'A',
+        b'a'..=b'z' => character - b'a' + 26,
+        b'0'..=b'9' => character - b'0' + 52,
+        b'-' => 62,
+        b'_' => 63,
+        _ => return None,
+    })
 }
 
 struct ShapeVisitor;
@@ -111,25 +148,63 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 }
 
-/// A body says that it is sealed under another idempotency key than the one that it is sent with: it may have been
-/// taken from somebody else's message.
+/// Why a body that has the shape of an encrypted one is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherKey;
-
-impl OtherKey {
-    pub const TEXT: &'static str = "'body.k' of an encrypted body is the key that it is sent with";
+pub enum Fault {
+    /// It says that it is sealed under another idempotency key than the one that it is sent with: it may have been taken
+    /// from somebody else's message.
+    OtherKey,
+    /// The ciphertext is written in another way than the canonical one, so that the same message would look like another.
+    NotCanonical,
 }
 
-/// Whether the body of a send is encrypted. `key` is the one that it is sent with.
+impl Fault {
+    /// The field at fault, as a path from the request.
+    pub fn field(self) -> &'static str {
+        match self {
+            Fault::OtherKey => "body.k",
+            Fault::NotCanonical => "body.c",
+        }
+    }
+
+    /// What is wrong, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Fault::OtherKey => "'body.k' of an encrypted body is the key that it is sent with",
+            Fault::NotCanonical => {
+                "'body.c' is not canonical base64url: the unused bits of its last character must be zero"
+            }
+        }
+    }
+}
+
+/// Returns the digest of a body that is to be stored, if it is encrypted; `key` is the one that it is sent with.
 ///
 /// # Errors
-/// [`OtherKey`] where it is, and names another.
-pub fn of_send(body: &str, key: Option<Digest>) -> Result<bool, OtherKey> {
-    match Encrypted::parse(body) {
-        None => Ok(false),
-        Some(found) if key == Some(Digest::of(found.key.as_bytes())) => Ok(true),
-        Some(_) => Err(OtherKey),
+/// [`Fault`] where it is, and names another key or is not canonical.
+pub fn of_send(body: &str, key: Option<Digest>) -> Result<Option<Digest>, Fault> {
+    let Some(found) = Encrypted::parse(body) else { return Ok(None) };
+    if key != Some(Digest::of(found.key.as_bytes())) {
+        return Err(Fault::OtherKey);
     }
+    canonical_digest(&found).map(Some)
+}
+
+/// Returns the digest of a signal's body, if it is encrypted. A signal has no key beside the body's own.
+///
+/// # Errors
+/// [`Fault::NotCanonical`].
+pub fn of_signal(body: &str) -> Result<Option<Digest>, Fault> {
+    Encrypted::parse(body).map(|found| canonical_digest(&found)).transpose()
+}
+
+/// Returns the digest of a body that was stored; `None` if it is not encrypted.
+pub fn of_stored(body: &str) -> Option<Digest> {
+    Encrypted::parse(body).map(|found| found.digest())
+}
+
+fn canonical_digest(found: &Encrypted) -> Result<Digest, Fault> {
+    if found.is_canonical() { Ok(found.digest()) } else { Err(Fault::NotCanonical) }
 }
 
 /// The rooms that take only encrypted messages: those whose id begins with [`PREFIX`], and those of the setting.
@@ -178,7 +253,7 @@ mod tests {
 
     #[test]
     fn one_shape() {
-        let c = "c".repeat(22);
+        let c = "w".repeat(22);
         let good = body("k-1", &nonce(), &c);
         let found = Encrypted::parse(&good).unwrap();
         assert!(matches!(&found, Encrypted { key: Cow::Borrowed("k-1"), .. }), "{found:?}");
@@ -217,11 +292,37 @@ mod tests {
     #[test]
     fn the_key_is_the_sends() {
         let digest = |text: &str| Some(Digest::of(text.as_bytes()));
-        let sealed = body("k-1", &nonce(), &"c".repeat(22));
-        assert_eq!(of_send(&sealed, digest("k-1")), Ok(true));
-        assert_eq!(of_send(&sealed, digest("k-2")), Err(OtherKey));
-        assert_eq!(of_send(&sealed, None), Err(OtherKey));
-        assert_eq!(of_send("{\"e2e\":\"any JSON\"}", None), Ok(false));
+        let sealed = body("k-1", &nonce(), &"w".repeat(22));
+        let found = Encrypted::parse(&sealed).unwrap().digest();
+        assert_eq!(of_send(&sealed, digest("k-1")), Ok(Some(found)));
+        assert_eq!(of_send(&sealed, digest("k-2")), Err(Fault::OtherKey));
+        assert_eq!(of_send(&sealed, None), Err(Fault::OtherKey));
+        assert_eq!(of_send("{\"e2e\":\"any JSON\"}", None), Ok(None));
+        assert_eq!((of_signal(&sealed), of_signal("1"), of_stored(&sealed)), (Ok(Some(found)), Ok(None), Some(found)));
+    }
+
+    #[test]
+    fn one_sealed_body_has_one_digest_and_one_spelling() {
+        let digest = |body: &str| Encrypted::parse(body).unwrap().digest();
+        let (n, c) = (nonce(), "w".repeat(22));
+        let plain = body("k-1", &n, &c);
+        for same in [plain.replace(',', " , "), plain.replace("k-1", r"k\u002d1"), plain.replace("1,\"k\"", "1 ,\"k\"")]
+        {
+            assert_eq!(digest(&same), digest(&plain), "{same}");
+        }
+        let moved = format!(r#"{{"e2e":1,"c":"{c}","n":"{n}","k":"k-1"}}"#);
+        assert_eq!(digest(&moved), digest(&plain), "the fields in another order");
+        let others = [body("k-2", &n, &c), body("k-1", &"m".repeat(32), &c), body("k-1", &n, &"w".repeat(24))];
+        assert!(others.iter().all(|other| digest(other) != digest(&plain)));
+        // 16, 17, 18 bytes: four, two and no bits of the last character are unused.
+        for (length, good, bad) in [(22, "AQgw", "BCxZ_"), (23, "AEIw8", "BCDx_"), (24, "ABC_-9", "")] {
+            let ends = |end: char| format!("{}{end}", "w".repeat(length - 1));
+            let fault = |end| of_signal(&body("k", &n, &ends(end))).err();
+            assert!(good.chars().all(|end| fault(end).is_none()), "{length}: {good}");
+            assert!(bad.chars().all(|end| fault(end) == Some(Fault::NotCanonical)), "{length}: {bad}");
+            let key = Some(Digest::of(b"k"));
+            assert!(bad.chars().all(|end| of_send(&body("k", &n, &ends(end)), key) == Err(Fault::NotCanonical)));
+        }
     }
 
     #[test]

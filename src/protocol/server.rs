@@ -328,6 +328,14 @@ pub fn refusal(id: Option<u64>, error: HubError) -> Refusal {
             field: Some("key"),
             ..Refusal::new(id, ErrorCode::KeyReused, "this key was used for another body; nothing was stored")
         },
+        HubError::BodyReused => Refusal {
+            field: Some("body"),
+            ..Refusal::new(
+                id,
+                ErrorCode::KeyReused,
+                "this room has a message with this very ciphertext; nothing was stored or passed on",
+            )
+        },
         HubError::NotResumable => Refusal::new(
             id,
             ErrorCode::NotResumable,

@@ -20,6 +20,7 @@ use crate::crypto::sealed::SealedKey;
 use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, Connections, Engine};
 use crate::http::head::HeadLimits;
+use crate::protocol::encrypted;
 use crate::store::{Bounds, Store, StoreOptions};
 use crate::types::Cause;
 use crate::ws;
@@ -64,6 +65,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         data_key: key_file::data_key(&settings).map_err(because(Cause::Key))?,
         new_epoch,
         new_token_key: random()?,
+        sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.

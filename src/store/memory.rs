@@ -1,12 +1,13 @@
 //! The log in memory, for `durability = "memory"`, the simulator and the tests. Pure: what goes in decides what comes
 //! out; it knows no thread, clock, file or randomness. Every step costs O(1), spread over many; a read costs its page.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
-    Append, Appended, Claimed, Outcome, Page, Parked, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest,
+    Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Scope, ScopedKey, Seek, Sought, Span, StoreEvent,
+    StoreRequest,
 };
 use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
 
@@ -22,6 +23,9 @@ const PARKED: usize = 100_000;
 
 /// What a message costs beside its body's bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
+
+/// What an encrypted message costs on top: its digest, twice.
+const SEALED_BYTES: usize = size_of::<(Seq, Digest)>() + 2 * size_of::<Digest>();
 
 /// What rooms and keys may take beside the messages, in bytes.
 pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
@@ -55,6 +59,30 @@ struct Room {
     head: Seq,
     at: WallMillis,
     bytes: usize,
+    /// `None` until it has an encrypted message.
+    sealed: Option<Box<SealedBodies>>,
+}
+
+/// The digests of the encrypted messages that a room keeps.
+#[derive(Clone, Debug, Default)]
+struct SealedBodies {
+    /// Oldest message first.
+    order: VecDeque<(Seq, Digest)>,
+    digests: HashSet<Digest>,
+}
+
+impl SealedBodies {
+    fn take_in(&mut self, seq: Seq, digest: Digest) {
+        self.order.push_back((seq, digest));
+        self.digests.insert(digest);
+    }
+
+    /// Forgets the message with this seq, if it was encrypted; whether it was.
+    fn forget(&mut self, seq: Seq) -> bool {
+        let Some((_, digest)) = self.order.pop_front_if(|(front, _)| *front == seq) else { return false };
+        self.digests.remove(&digest);
+        true
+    }
 }
 
 impl Room {
@@ -71,14 +99,16 @@ impl Room {
 
     /// Drops the oldest message; its bytes.
     fn drop_oldest(&mut self) -> usize {
-        let bytes = self.messages.pop_front().map_or(0, |message| cost(&message));
+        let Some(message) = self.messages.pop_front() else { return 0 };
+        let is_sealed = self.sealed.as_mut().is_some_and(|sealed| sealed.forget(message.seq));
+        let bytes = cost(&message, is_sealed);
         self.bytes -= bytes;
         bytes
     }
 }
 
-fn cost(message: &Message) -> usize {
-    MESSAGE_BYTES + message.body.len()
+fn cost(message: &Message, is_sealed: bool) -> usize {
+    MESSAGE_BYTES + message.body.len() + if is_sealed { SEALED_BYTES } else { 0 }
 }
 
 impl MemoryLog {
@@ -138,6 +168,14 @@ impl MemoryLog {
                     }
                     events.push(StoreEvent::Page(self.read(read)));
                 }
+                StoreRequest::Seek(Seek { ticket, room, sealed, body }) => {
+                    if !appended.is_empty() {
+                        events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
+                    }
+                    let found = self.index.get(&room).is_some_and(|index| self.keeps(*index, sealed));
+                    let outcome = if found { Found::Kept } else { Found::Nowhere };
+                    events.push(StoreEvent::Sought(Sought { ticket, room, body, outcome }));
+                }
                 StoreRequest::Claim(claim) => {
                     if !appended.is_empty() {
                         events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
@@ -155,7 +193,7 @@ impl MemoryLog {
 
     /// Stores one message, unless its key says that it is here already.
     pub fn append(&mut self, append: Append) -> Appended {
-        let Append { ticket, room, author, key, body, at } = append;
+        let Append { ticket, room, author, key, body, sealed, at } = append;
         let bytes = body.len();
         let Some(index) = self.room(&room) else {
             return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
@@ -166,6 +204,9 @@ impl MemoryLog {
                 return Appended { ticket, room, bytes, outcome: Outcome::Duplicate { seq, at } };
             }
             Some(Seen::OtherBody) => return Appended { ticket, room, bytes, outcome: Outcome::KeyReused },
+            None if sealed.is_some_and(|sealed| self.keeps(index, sealed)) => {
+                return Appended { ticket, room, bytes, outcome: Outcome::BodyReused };
+            }
             None => {}
         }
         // `room` gave this index.
@@ -174,8 +215,12 @@ impl MemoryLog {
         let message = Message { room: room.clone(), seq, at, author, body };
         entry.head = seq;
         entry.at = at;
-        entry.bytes += cost(&message);
-        self.bytes += cost(&message);
+        if let Some(sealed) = sealed {
+            entry.sealed.get_or_insert_default().take_in(seq, sealed);
+        }
+        let cost = cost(&message, sealed.is_some());
+        entry.bytes += cost;
+        self.bytes += cost;
         self.kept += 1;
         entry.messages.push_back(message.clone());
         self.order.push_back((index, seq));
@@ -184,6 +229,12 @@ impl MemoryLog {
         }
         self.make_room(index);
         Appended { ticket, room, bytes, outcome: Outcome::Stored(message) }
+    }
+
+    /// Reports whether a message that the room keeps has this sealed body.
+    fn keeps(&self, index: u32, sealed: Digest) -> bool {
+        let room = self.rooms.get(index as usize);
+        room.and_then(|room| room.sealed.as_ref()).is_some_and(|bodies| bodies.digests.contains(&sealed))
     }
 
     /// One page of a room's log.
@@ -377,7 +428,7 @@ mod tests {
         assert_eq!((page.oldest, page.head, page.messages.len(), page.more), (Seq(991), Seq(1000), 10, false));
         assert!(log.order.len() <= 2 * log.kept + 65, "the order does not grow for ever: {}", log.order.len());
         let kept = log.rooms.iter().flat_map(|room| &room.messages);
-        assert_eq!(log.bytes, kept.map(cost).sum::<usize>());
+        assert_eq!(log.bytes, kept.map(|message| cost(message, false)).sum::<usize>());
     }
 
     #[test]

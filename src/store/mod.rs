@@ -21,7 +21,7 @@ pub use sqlite::{
 
 use self::sqlite::Sqlite;
 use crate::crypto::at_rest::DataKey;
-use crate::types::{Durability, Epoch, OnDamage};
+use crate::types::{Digest, Durability, Epoch, OnDamage};
 
 /// Where the log is and what it may take.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct StoreOptions {
     pub new_epoch: [u8; 8],
     /// Random: the key for session tokens, should the log have none yet.
     pub new_token_key: [u8; 32],
+    /// Takes a stored body apart: the digest of an encrypted one. For messages of before the log kept these digests.
+    pub sealed_body: fn(&str) -> Option<Digest>,
     /// The kernel's id of this boot; empty where it is not known, which counts as another one each time.
     pub boot_id: String,
 }

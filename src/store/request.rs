@@ -27,6 +27,8 @@ pub enum Purpose {
     Browse,
     /// A `resume`; the tag is the request's id.
     Resume,
+    /// A `signal` with an encrypted body; the tag is the request's id.
+    Signal,
 }
 
 /// The tag of a request without an id. Ids on the wire end at 2^53.
@@ -40,6 +42,7 @@ pub enum StoreRequest {
     /// and lost as in a crash where the store fails for longer than the server runs.
     Park(Parked),
     Claim(Claim),
+    Seek(Seek),
 }
 
 /// Store this message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
@@ -51,6 +54,8 @@ pub struct Append {
     /// The idempotency key, if the sender gave one.
     pub key: Option<ScopedKey>,
     pub body: Body,
+    /// The digest of an encrypted body: it is refused if another kept message of the room has the same, whoever sent it.
+    pub sealed: Option<Digest>,
     /// The wall clock now. The stored `at` is never below the room's last.
     pub at: WallMillis,
 }
@@ -89,6 +94,18 @@ pub struct Parked {
 pub struct Claim {
     pub ticket: Ticket,
     pub session: SessionId,
+}
+
+/// Ask whether a kept message of the room has this sealed body. Answered by exactly one [`Sought`], which knows every
+/// append submitted before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seek {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    /// The digest of the body.
+    pub sealed: Digest,
+    /// What the asker does with the answer's help; handed back untouched.
+    pub body: Body,
 }
 
 /// Which part of a room's log to read.
@@ -132,6 +149,7 @@ pub enum StoreEvent {
         ticket: Ticket,
         session: SessionId,
     },
+    Sought(Sought),
     /// Appends succeed again, or fail and why. Sent on each change.
     Available(Result<(), String>),
     /// The store's thread ended and will answer nothing more.
@@ -157,6 +175,8 @@ pub enum Outcome {
     },
     /// The key was seen before, with another body.
     KeyReused,
+    /// A kept message of the room has the same sealed body. Nothing was stored.
+    BodyReused,
     /// The database has reached the size that it may have, and nothing may go to make room. Nothing was stored.
     Full,
     /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.
@@ -183,6 +203,24 @@ pub struct Page {
 pub struct ReadFailed {
     pub ticket: Ticket,
     pub room: RoomId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sought {
+    pub ticket: Ticket,
+    pub room: RoomId,
+    pub body: Body,
+    pub outcome: Found,
+}
+
+/// Whether a sealed body is in the room's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Nowhere,
+    /// A kept message has it.
+    Kept,
+    /// The store could not look.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

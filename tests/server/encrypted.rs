@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 const KEY: &str = "0123456789abcdef01234567";
 
 fn sealed(key: &str) -> Value {
-    json!({"e2e": 1, "k": key, "n": "n".repeat(32), "c": "c".repeat(22)})
+    json!({"e2e": 1, "k": key, "n": "n".repeat(32), "c": "w".repeat(22)})
 }
 
 /// As text, with `e2e` first.
 fn sealed_text(key: &str) -> String {
-    format!(r#"{{"e2e":1,"k":"{key}","n":"{}","c":"{}"}}"#, "n".repeat(32), "c".repeat(22))
+    format!(r#"{{"e2e":1,"k":"{key}","n":"{}","c":"{}"}}"#, "n".repeat(32), "w".repeat(22))
 }
 
 fn post(server: &Server, room: &str, key: &str, body: &str) -> (u16, Value) {
@@ -80,4 +80,67 @@ fn the_setting_changes_while_the_server_runs() {
         server.history("vault").len() as u64,
         server.get("/rooms/vault/messages").json()["head"].as_u64().unwrap()
     );
+}
+
+/// The same for another nonce: a body of its own.
+fn with_nonce(key: &str, nonce: &str) -> String {
+    sealed_text(key).replace(&"n".repeat(32), &format!("{nonce:n<32}"))
+}
+
+/// Somebody without the room key takes what a member said, and says it again: by socket, by POST, as a signal.
+#[test]
+fn what_was_said_encrypted_is_not_taken_again() {
+    let mut server = Server::start(&[]);
+    let mut ann = server.member("e2e.replay", "ann");
+    let mut eve = server.member("e2e.replay", "eve");
+    ann.send_text(format!(r#"{{"type":"send","id":1,"key":"{KEY}","body":{}}}"#, sealed_text(KEY)));
+    assert_eq!(ann.next_of("ack")["seq"], 1);
+    // Its sender may repeat it, if the answer was lost.
+    ann.send_text(format!(r#"{{"type":"send","id":2,"key":"{KEY}","body":{}}}"#, sealed_text(KEY)));
+    assert_eq!(ann.next_of("ack")["duplicate"], true);
+    for request in [
+        format!(r#"{{"type":"send","id":3,"key":"{KEY}","body":{}}}"#, sealed_text(KEY)),
+        format!(r#"{{"type":"send","id":3,"key":"{KEY}","body":{}}}"#, sealed_text(KEY).replace(',', " , ")),
+        format!(r#"{{"type":"signal","id":3,"body":{}}}"#, sealed_text(KEY)),
+    ] {
+        eve.send_text(request);
+        let error = eve.next_of("error");
+        assert_eq!((&error["id"], &error["code"], &error["field"]), (&json!(3), &json!("key_reused"), &json!("body")));
+    }
+    let (status, problem) = post(&server, "e2e.replay", KEY, &sealed_text(KEY));
+    assert_eq!((status, &problem["code"]), (422, &json!("key_reused")), "{problem}");
+    let crooked = sealed_text(KEY).replace(&"w".repeat(22), &format!("{}x", "w".repeat(21)));
+    eve.send_text(format!(r#"{{"type":"signal","id":4,"body":{crooked}}}"#));
+    assert_eq!(eve.next_of("error")["field"], "body.c", "the same bytes, spelt another way");
+    assert_eq!(post(&server, "e2e.replay", KEY, &crooked).1["field"], "body.c");
+
+    server.restart();
+    let mut eve = server.member("e2e.replay", "eve");
+    let mut ann = server.member("e2e.replay", "ann");
+    eve.send_text(format!(r#"{{"type":"signal","id":5,"body":{}}}"#, sealed_text(KEY)));
+    assert_eq!(eve.next_of("error")["code"], "key_reused", "known over restarts");
+    eve.send_text(format!(r#"{{"type":"signal","id":6,"body":{}}}"#, with_nonce(KEY, "fresh")));
+    assert_eq!(ann.next_of("signal")["body"]["n"], format!("{:n<32}", "fresh"), "another body is a signal like any");
+    assert_eq!(server.history("e2e.replay").len(), 1);
+}
+
+/// Keys can be guessed or taken; whoever has used 50 of them before silences nobody.
+#[test]
+fn fifty_squatted_keys_silence_nobody() {
+    let server = Server::start(&["--request-rate", "0"]);
+    let mut ann = server.member("e2e.squat", "ann");
+    let mut eve = server.member("e2e.squat", "eve");
+    for n in 0..50 {
+        let key = format!("prefix-{n}");
+        eve.send_text(format!(r#"{{"type":"send","key":"{key}","body":{}}}"#, with_nonce(&key, "squat")));
+        eve.next_of("ack");
+    }
+    for n in 0..50 {
+        let key = format!("prefix-{n}");
+        ann.send_text(format!(r#"{{"type":"send","key":"{key}","body":{}}}"#, with_nonce(&key, "genuine")));
+        assert_eq!(ann.next_of("ack")["seq"], 51 + n);
+    }
+    let said = server.history("e2e.squat");
+    let genuine = said.iter().filter(|message| message["body"]["n"].as_str().is_some_and(|n| n.starts_with("genuine")));
+    assert_eq!(genuine.count(), 50);
 }

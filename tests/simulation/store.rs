@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use racerd::store::{Appended, MemoryLog, Outcome, Read, ReadFailed, StoreEvent, StoreRequest};
+use racerd::store::{Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest};
 use racerd::types::{Durability, Epoch};
 
 use super::agenda::{Event, Micros, SECOND};
@@ -105,6 +105,10 @@ impl Store {
                 StoreRequest::Read(_) => self.reads_open += 1,
                 StoreRequest::Park(_) => scene.tally.parked += 1,
                 StoreRequest::Claim(_) => {}
+                StoreRequest::Seek(seek) => {
+                    self.appends += 1;
+                    self.append_bytes += seek.body.len();
+                }
             }
         }
         self.most_reads_open = self.most_reads_open.max(self.reads_open);
@@ -157,6 +161,10 @@ impl Store {
                 StoreEvent::Appended(list) => {
                     self.appends -= list.len();
                     self.append_bytes -= list.iter().map(|appended| appended.bytes).sum::<usize>();
+                }
+                StoreEvent::Sought(sought) => {
+                    self.appends -= 1;
+                    self.append_bytes -= sought.body.len();
                 }
                 StoreEvent::Page(_) | StoreEvent::ReadFailed(_) => self.reads_open -= 1,
                 _ => {}
@@ -240,6 +248,10 @@ impl Store {
                     scene.tally.claims_failed += 1;
                     let failed = StoreEvent::ClaimFailed { ticket: claim.ticket, session: claim.session };
                     self.answer_write(failed, scene);
+                }
+                StoreRequest::Seek(Seek { ticket, room, body, .. }) => {
+                    let sought = Sought { ticket, room, body, outcome: Found::Unknown };
+                    self.answer_write(StoreEvent::Sought(sought), scene);
                 }
                 park => self.late.push(park),
             }

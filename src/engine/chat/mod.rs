@@ -133,10 +133,16 @@ impl Chat {
         Some(answers::unavailable(format!("the store takes no messages: {reason}"), 5))
     }
 
-    /// One more append is on its way to the store.
+    /// One more append, or signal that is looked for, is on its way to the store.
     fn expect(&mut self, bytes: usize) {
         self.undecided += 1;
         self.undecided_bytes += bytes;
+    }
+
+    /// The store has answered one of them.
+    fn decided(&mut self, bytes: usize) {
+        self.undecided = self.undecided.saturating_sub(1);
+        self.undecided_bytes = self.undecided_bytes.saturating_sub(bytes);
     }
 }
 
@@ -186,8 +192,7 @@ impl App for Chat {
         match event {
             StoreEvent::Appended(list) => {
                 for appended in list {
-                    self.undecided = self.undecided.saturating_sub(1);
-                    self.undecided_bytes = self.undecided_bytes.saturating_sub(appended.bytes);
+                    self.decided(appended.bytes);
                     answered(net, &appended.ticket);
                     self.hub.handle_appended(appended, &mut Outbox { net, epoch: &self.epoch });
                 }
@@ -203,6 +208,7 @@ impl App for Chat {
             }
             StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
+            StoreEvent::Sought(sought) => self.sought(net, sought),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
@@ -286,7 +292,7 @@ impl Chat {
 fn answered(net: &mut Connections, ticket: &Ticket) {
     if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
         match ticket.purpose {
-            Purpose::Send => open.in_flight = open.in_flight.saturating_sub(1),
+            Purpose::Send | Purpose::Signal => open.in_flight = open.in_flight.saturating_sub(1),
             Purpose::History | Purpose::Resume => open.reading = false,
             Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
         }

@@ -6,11 +6,11 @@ use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::request::{Method, Request as HttpRequest};
-use crate::hub::{HubError, Roster};
+use crate::hub::{HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
-use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
+use crate::store::{Append, Found, NO_ID, Purpose, Scope, ScopedKey, Seek, Sought, StoreRequest, Ticket};
 #[cfg(bug = "ack-before-commit")]
 use crate::types::Seq;
 use crate::types::{Author, ConnId, Identity, MemberId, Name, RoomId, SessionId};
@@ -70,24 +70,39 @@ impl Chat {
                 let room = room(named)?;
                 self.hub.handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch }).map_err(hub_error)
             }
-            Command::Send { room: named, key, body, encrypted } => {
+            Command::Send { room: named, key, body, sealed } => {
                 let room = room(named)?;
-                self.keep_encrypted(id, &room, encrypted)?;
+                self.keep_encrypted(id, &room, sealed.is_some())?;
                 let bytes = body.len();
                 let at = net.now().wall;
                 #[cfg(bug = "ack-before-commit")]
                 self.acknowledge_early(net, conn, session, id, &room);
-                self.hub.handle_send(session, id, room, key, body, at).map_err(hub_error)?;
+                self.hub.handle_send(session, id, room, Said { key, body, sealed, at }).map_err(hub_error)?;
                 self.expect(bytes);
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
                     open.in_flight += 1;
                 }
                 Ok(())
             }
-            Command::Signal { room: named, body, encrypted } => {
+            Command::Signal { room: named, body, sealed } => {
                 let room = room(named)?;
-                self.keep_encrypted(id, &room, encrypted)?;
-                self.hub.handle_signal(session, &room, body).map_err(hub_error)
+                self.keep_encrypted(id, &room, sealed.is_some())?;
+                match sealed {
+                    None => self.hub.handle_signal(session, &room, body).map_err(hub_error),
+                    Some(sealed) if self.hub.is_member(session, &room) => {
+                        self.seek(
+                            net,
+                            Seek {
+                                ticket: Ticket { conn, purpose: Purpose::Signal, tag: id.unwrap_or(NO_ID) },
+                                room,
+                                sealed,
+                                body,
+                            },
+                        );
+                        Ok(())
+                    }
+                    Some(_) => Err(hub_error(HubError::NotJoined)),
+                }
             }
             Command::History { room: named, span, limit } => {
                 let room = room(named)?;
@@ -117,6 +132,33 @@ impl Chat {
                 self.tell(net, conn, "pong", |out| server::pong(out, id, token.as_deref(), self.hub.heads(session)));
                 Ok(())
             }
+        }
+    }
+
+    /// Asks the store whether a signal repeats what a message of the room said: whoever has no key could otherwise say it
+    /// again. It waits, and counts, like a send.
+    fn seek(&mut self, net: &mut Connections, seek: Seek) {
+        self.expect(seek.body.len());
+        if let Some(open) = net.get_mut(seek.ticket.conn).and_then(|c| c.open_mut()) {
+            open.in_flight += 1;
+        }
+        self.requests.push(StoreRequest::Seek(seek));
+    }
+
+    /// The store has looked for a signal's body: the room hears it if no message of the room has it.
+    pub(super) fn sought(&mut self, net: &mut Connections, sought: Sought) {
+        let Sought { ticket, room, body, outcome } = sought;
+        self.decided(body.len());
+        super::answered(net, &ticket);
+        let Some(session) = net.get(ticket.conn).and_then(|c| c.open()).map(|open| open.session) else { return };
+        let done = match outcome {
+            Found::Nowhere => self.hub.handle_signal(session, &room, body),
+            Found::Kept => Err(HubError::BodyReused),
+            Found::Unknown => Err(HubError::StorageUnavailable),
+        };
+        if let Err(error) = done {
+            let id = (ticket.tag != NO_ID).then_some(ticket.tag);
+            self.refuse(net, ticket.conn, &server::refusal(id, error));
         }
     }
 
@@ -156,7 +198,7 @@ impl Chat {
                 let rules = BodyRules { depth: self.limits.body_depth, key, encrypted_only };
                 match api::published_body(body, rules) {
                     Err(problem) => net.refuse(conn, problem),
-                    Ok(body) => {
+                    Ok((body, sealed)) => {
                         self.expect(body.len());
                         let name = name.unwrap_or_else(|| self.guest());
                         self.hub.handle_publish(Append {
@@ -165,6 +207,7 @@ impl Chat {
                             author: Author { member: None, name },
                             key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
                             body,
+                            sealed,
                             at: net.now().wall,
                         });
                     }

@@ -114,7 +114,9 @@ impl Store {
                 self.reads_taken += 1;
                 self.reads.push(read);
             }
-            StoreRequest::Park(_) | StoreRequest::Claim(_) => unreachable!("the world keeps what is parked"),
+            StoreRequest::Park(_) | StoreRequest::Claim(_) | StoreRequest::Seek(_) => {
+                unreachable!("the world keeps what is parked")
+            }
         }
         self.most_reads = self.most_reads.max(self.reads.len() + self.answers.len());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
-use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, SessionKey, Start};
+use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, SessionKey, Start};
 use crate::store::{Append, NO_ID, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
 use crate::types::{
     Author, Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis,
@@ -261,7 +261,12 @@ impl World {
         self.next_id += 1;
         let id = self.next_id;
         let key = key.map(|key| Digest::of(key.as_bytes()));
-        self.hub.handle_send(who.key, Some(id), room.clone(), key, Body::checked(body.into()), WallMillis(0))?;
+        self.hub.handle_send(
+            who.key,
+            Some(id),
+            room.clone(),
+            Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) },
+        )?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));
         self.judge_of(who).open.insert(id);
         Ok(id)
@@ -294,6 +299,7 @@ impl World {
             author: Author { member: None, name: name("outside") },
             key: None,
             body,
+            sealed: None,
             at: WallMillis(0),
         });
     }
@@ -364,7 +370,9 @@ impl World {
                     self.hub.handle_appended(appended, &mut self.clients);
                 }
             }
-            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } => unreachable!("claims are not the hub's"),
+            StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } | StoreEvent::Sought(_) => {
+                unreachable!("claims and looks are not the hub's")
+            }
             StoreEvent::Unreadable(_) | StoreEvent::Available(_) | StoreEvent::Died(_) => {}
         }
     }

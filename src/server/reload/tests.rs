@@ -38,6 +38,7 @@ impl Running {
             data_key: None,
             new_epoch: [1; 8],
             new_token_key: [1; 32],
+            sealed_body: crate::protocol::encrypted::of_stored,
             boot_id: String::new(),
         };
         let chat = Chat::new(

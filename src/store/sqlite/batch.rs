@@ -8,9 +8,10 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use super::parked::Parking;
 use super::schema::{integer, message_id, number};
+use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
 use crate::store::keys::{COMMON, Entry, Seen, Window};
-use crate::store::request::{Append, Claim, Parked, Scope, ScopedKey};
+use crate::store::request::{Append, Claim, Found, Parked, Read, Scope, ScopedKey, Seek, StoreRequest};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 
 /// Rooms whose row is remembered between batches. About 150 bytes each.
@@ -28,6 +29,7 @@ pub(super) enum Write {
     Append(Append),
     Park(Parked),
     Claim(Claim),
+    Seek(Seek),
 }
 
 impl Write {
@@ -36,9 +38,24 @@ impl Write {
         match self {
             Write::Append(append) => append.body.len(),
             Write::Park(parked) => 64 + parked.rooms.len() * 24,
-            Write::Claim(_) => 0,
+            Write::Claim(_) | Write::Seek(_) => 0,
         }
     }
+}
+
+/// Divides requests into those for the writer and those for the reader, each in their order.
+pub(super) fn divide(requests: &mut Vec<StoreRequest>) -> (Vec<Write>, Vec<Read>) {
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
+    for request in requests.drain(..) {
+        match request {
+            StoreRequest::Append(append) => writes.push(Write::Append(append)),
+            StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
+            StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
+            StoreRequest::Seek(seek) => writes.push(Write::Seek(seek)),
+            StoreRequest::Read(read) => reads.push(read),
+        }
+    }
+    (writes, reads)
 }
 
 /// What became of one of them.
@@ -53,10 +70,12 @@ pub(super) enum Decision {
         at: WallMillis,
     },
     KeyReused,
+    BodyReused,
     /// The database has no number for this room or this message any more.
     Refused,
     Parked,
     Claimed(Option<Box<Parked>>),
+    Sought(Found),
 }
 
 /// The writer's memory between batches.
@@ -67,6 +86,7 @@ pub(super) struct Batches {
     running: u64,
     /// Seals what is stored; `None` where it stays plain.
     sealing: Option<Sealing>,
+    filling: Filling,
 }
 
 /// A room's row.
@@ -94,7 +114,7 @@ struct UsedWindow {
 
 impl Batches {
     pub fn new(parking: Parking, sealing: Option<Sealing>) -> Batches {
-        Batches { rooms: HashMap::new(), parking, running: 0, sealing }
+        Batches { rooms: HashMap::new(), parking, running: 0, sealing, filling: Filling::default() }
     }
 
     /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the batch. On an
@@ -136,6 +156,10 @@ impl Batches {
                         decisions.push(Decision::Claimed(parked.map(Box::new)));
                         continue;
                     }
+                    Write::Seek(seek) => {
+                        decisions.push(Decision::Sought(self.seek(conn, seek)?));
+                        continue;
+                    }
                 };
                 let room = match self.rooms.get_mut(&append.room) {
                     Some(room) => room,
@@ -161,6 +185,16 @@ impl Batches {
                     });
                     continue;
                 }
+                let sealed = append.sealed.map(|digest| match &self.sealing {
+                    Some(sealing) => sealing.sealed_body(room.id, digest),
+                    None => digest,
+                });
+                if let Some(sealed) = sealed
+                    && sealed_bodies::holds(conn, room.id, sealed)?
+                {
+                    decisions.push(Decision::BodyReused);
+                    continue;
+                }
                 let (seq, at) = (room.head.next(), append.at.max(room.at));
                 let Some(id) = message_id(room.id, seq) else {
                     decisions.push(Decision::Refused);
@@ -176,6 +210,9 @@ impl Batches {
                     None => (name, body),
                 };
                 insert.execute(params![id, integer(at.0), member.map(integer), name, body])?;
+                if let Some(sealed) = sealed {
+                    sealed_bodies::put(conn, id, sealed)?;
+                }
                 (room.head, room.at) = (seq, at);
                 if !room.changed {
                     room.changed = true;
@@ -195,6 +232,29 @@ impl Batches {
         }
         conn.prepare_cached("COMMIT")?.execute([])?;
         Ok(decisions)
+    }
+
+    /// Looks for a sealed body in its room, of which nobody need have said anything yet.
+    fn seek(&self, conn: &Connection, seek: &Seek) -> rusqlite::Result<Found> {
+        let id = match self.rooms.get(&seek.room) {
+            Some(room) => Some(room.id),
+            None => conn
+                .prepare_cached("SELECT id FROM rooms WHERE name = ?1")?
+                .query_row([seek.room.as_str()], |row| row.get(0))
+                .optional()?,
+        };
+        let Some(room) = id else { return Ok(Found::Nowhere) };
+        let digest = match &self.sealing {
+            Some(sealing) => sealing.sealed_body(room, seek.sealed),
+            None => seek.sealed,
+        };
+        Ok(if sealed_bodies::holds(conn, room, digest)? { Found::Kept } else { Found::Nowhere })
+    }
+
+    /// Takes in a stretch of the messages that were stored before there was an index of sealed bodies; whether there are
+    /// more of them.
+    pub fn fill(&mut self, conn: &Connection, digest: fn(&str) -> Option<Digest>) -> rusqlite::Result<bool> {
+        self.filling.step(conn, self.sealing.as_ref(), digest)
     }
 
     fn write_rooms(&mut self, conn: &Connection, changed: &[RoomId]) -> rusqlite::Result<()> {

@@ -18,8 +18,10 @@ mod prune;
 mod reader;
 mod rekey;
 mod retention;
+mod rows;
 mod salvage;
 mod schema;
+mod sealed_bodies;
 mod sealed_salvage;
 mod sealing;
 mod stepped;
@@ -31,6 +33,8 @@ mod writer;
 mod damage_tests;
 #[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod sealed_bodies_tests;
 #[cfg(test)]
 mod sealed_tests;
 #[cfg(test)]
@@ -141,16 +145,7 @@ impl Sqlite {
     /// Hands the requests over, with one send to each thread. To a dead thread they are lost; it has said
     /// [`StoreEvent::Died`].
     pub fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
-        let mut writes: Vec<Write> = Vec::new();
-        let mut reads: Vec<Read> = Vec::new();
-        for request in requests.drain(..) {
-            match request {
-                StoreRequest::Append(append) => writes.push(Write::Append(append)),
-                StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
-                StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
-                StoreRequest::Read(read) => reads.push(read),
-            }
-        }
+        let (writes, reads) = batch::divide(requests);
         if !writes.is_empty() {
             self.writer.send(Command::Write(writes));
         }
@@ -217,6 +212,7 @@ impl Parts {
             running_before,
             wal_bytes: self.wal_bytes.clone(),
             sealing: options.data_key.as_ref().map(sealing::Sealing::new),
+            sealed_body: options.sealed_body,
         }
     }
 

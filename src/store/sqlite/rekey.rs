@@ -13,19 +13,20 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::copying::Progress;
 use super::damage::{self, Found, LOOK_FOR, is_damage};
 use super::files::Files;
 use super::lock::Lock;
 use super::open::BUSY;
+use super::rows::{self, Row};
 use super::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
+use super::sealed_bodies;
 use super::sealing::{Sealing, message_place, open_parts};
 use super::wal::Wal;
 use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
 use crate::store::{OpenError, OperationError};
-use crate::types::WallMillis;
 
 /// Rows of one transaction ...
 const ROWS: usize = 1_000;
@@ -213,6 +214,8 @@ impl Rekey {
         conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         schema::begin_rekey(conn, outcome.to)?;
         forget_sessions(conn)?;
+        // Its digests are made with the key.
+        sealed_bodies::restart(conn)?;
         let total = number(conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?);
         let mut after = SCRATCH;
         while let Some(last) = self.step(conn, after, &mut outcome)? {
@@ -231,15 +234,13 @@ impl Rekey {
     /// The next rows; the last one's id, `None` where there are no more.
     fn step(&mut self, conn: &Connection, after: i64, outcome: &mut Rekeyed) -> rusqlite::Result<Option<i64>> {
         let transaction = conn.unchecked_transaction()?;
-        let rows = read(&transaction, after)?;
+        let rows = rows::read(&transaction, after, ROWS, BYTES)?;
         let mut update = transaction.prepare_cached("UPDATE messages SET name = ?2, body = ?3 WHERE id = ?1")?;
         let mut room = (0, String::new());
         for row in &rows {
             if room.0 != room_of(row.id) {
-                let mut name = transaction.prepare_cached("SELECT name FROM rooms WHERE id = ?1")?;
-                let name: Option<String> = name.query_row([room_of(row.id)], |row| row.get(0)).optional()?;
                 // A message without a room is damage; it is sealed all the same, so that nothing stays readable.
-                room = (room_of(row.id), name.unwrap_or_default());
+                room = (room_of(row.id), rows::room_name(&transaction, room_of(row.id))?.unwrap_or_default());
             }
             match self.change(row, &room.1)? {
                 Changed::Is => outcome.done += 1,
@@ -280,41 +281,12 @@ impl Rekey {
     }
 }
 
-struct Row {
-    id: i64,
-    at: WallMillis,
-    member: Option<u64>,
-    name: Vec<u8>,
-    body: Vec<u8>,
-}
-
 enum Changed {
     /// It is as it is to be.
     Is,
     Unreadable,
     /// To this name and body.
     To(String, Vec<u8>),
-}
-
-fn read(conn: &Connection, after: i64) -> rusqlite::Result<Vec<Row>> {
-    let sql = "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2";
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query([after, ROWS as i64])?;
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    while bytes < BYTES
-        && let Some(row) = rows.next()?
-    {
-        let body = row.get_ref(4)?.as_bytes()?.to_vec();
-        bytes += body.len();
-        found.push(Row {
-            id: row.get(0)?,
-            at: WallMillis(number(row.get(1)?)),
-            member: row.get::<_, Option<i64>>(2)?.map(number),
-            name: row.get_ref(3)?.as_bytes()?.to_vec(),
-            body,
-        });
-    }
-    Ok(found)
 }
 
 /// Parked sessions and windows of keys go, some at a time.

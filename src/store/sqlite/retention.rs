@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::schema::{last_id, number, seq_of};
+use super::sealed_bodies;
 use crate::types::{Seq, WallMillis};
 
 /// Rooms that one step looks at.
@@ -160,6 +161,7 @@ fn drop_oldest(
     }
     if let Some(last) = last {
         conn.prepare_cached("DELETE FROM messages WHERE id > ?1 AND id <= ?2")?.execute([none, last])?;
+        sealed_bodies::forget(conn, none, last)?;
     }
     step.dropped += count;
     Ok(whole)

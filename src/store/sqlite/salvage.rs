@@ -263,7 +263,7 @@ impl Copy<'_> {
             }
             (Some(1), [Null, Text(_), Integer(_), Text(_), Text(_), Integer(running), rest @ ..]) => {
                 let token_key = if let [Blob(key), ..] = rest { Some(key).filter(|key| key.len() == 32) } else { None };
-                if let [_, key_id, rekey] = rest {
+                if let [_, key_id, rekey, ..] = rest {
                     self.sealed.log_says(key_id, rekey);
                 }
                 if is_time(*running) {

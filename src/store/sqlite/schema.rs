@@ -82,10 +82,21 @@ const MIGRATIONS: &[&str] = &[
     -- While a rekey is under way: the key that they are to be sealed with, empty for none.
     ALTER TABLE meta ADD COLUMN rekey BLOB;
 ",
+    "
+    -- The digest of each encrypted message that is kept, by the message's id. It goes with the message.
+    CREATE TABLE sealed_bodies (
+        id     INTEGER PRIMARY KEY,
+        digest BLOB    NOT NULL
+    );
+    CREATE INDEX sealed_bodies_by_digest ON sealed_bodies (digest);
+    -- Messages up to this id are in it, whenever they were stored; the greatest number: all are. One row.
+    CREATE TABLE sealed_bodies_filled (upto INTEGER NOT NULL);
+    INSERT INTO sealed_bodies_filled (upto) VALUES (0);
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 3;
+pub const VERSION: i32 = 4;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 

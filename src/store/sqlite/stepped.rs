@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::batch::Write;
+use super::batch;
 use super::clock::{Clock, SetClock};
 use super::lock::Lock;
 use super::open::{self, Opened};
@@ -71,16 +71,7 @@ impl SteppedLog {
     /// Decides these writes and commits them, in one transaction where they fit into one. Reads among them are answered
     /// after.
     pub fn answer(&mut self, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
-        let mut writes = Vec::new();
-        let mut reads = Vec::new();
-        for request in requests.drain(..) {
-            match request {
-                StoreRequest::Append(append) => writes.push(Write::Append(append)),
-                StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
-                StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
-                StoreRequest::Read(read) => reads.push(read),
-            }
-        }
+        let (writes, reads) = batch::divide(requests);
         if !writes.is_empty() {
             self.writer.accept(Command::Write(writes));
             self.writer.write_all();

@@ -152,7 +152,8 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     outside(&options.path)
         .execute_batch(
             "DROP TABLE parked; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
-             ALTER TABLE meta DROP COLUMN token_key; PRAGMA user_version = 1",
+             ALTER TABLE meta DROP COLUMN token_key;
+             DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 1",
         )
         .unwrap();
     let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });

@@ -95,6 +95,10 @@ impl State {
             self.untidy |= step.dropped > 0;
             more |= !step.done;
         }
+        if self.batches.fill(&self.writer.conn, self.writer.sealed_body)? {
+            self.untidy = true;
+            more = true;
+        }
         if retention::give_back(&self.writer.conn)? {
             self.untidy = true;
             more = true;

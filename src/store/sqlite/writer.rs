@@ -22,8 +22,8 @@ use super::schema;
 use super::sealing::Sealing;
 use super::upkeep::WAL_FRAMES;
 use crate::store::Bounds;
-use crate::store::request::{Append, Appended, Claim, Claimed, Outcome, Parked, StoreEvent};
-use crate::types::Message;
+use crate::store::request::{Append, Appended, Claim, Claimed, Found, Outcome, Parked, Seek, Sought, StoreEvent};
+use crate::types::{Digest, Message};
 
 /// One transaction holds at most so many appends, parkings and claims ...
 const BATCH_WRITES: usize = 4_096;
@@ -99,6 +99,8 @@ pub(super) struct Writer {
     pub wal_bytes: Arc<AtomicU64>,
     /// Seals what is stored; `None`: it stays plain.
     pub sealing: Option<Sealing>,
+    /// Takes a stored body apart: the digest of an encrypted one.
+    pub sealed_body: fn(&str) -> Option<Digest>,
 }
 
 impl Writer {
@@ -275,7 +277,7 @@ impl State {
     /// Answers a batch that was committed.
     fn tell(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
         let mut appended = Vec::with_capacity(batch.len());
-        let mut claimed = Vec::new();
+        let mut others = Vec::new();
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
@@ -287,14 +289,18 @@ impl State {
                 Write::Claim(Claim { ticket, session }) => {
                     let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
                     let parked = parked.map(|parked| *parked);
-                    claimed.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
+                    others.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
+                }
+                Write::Seek(Seek { ticket, room, body, .. }) => {
+                    let outcome = if let Decision::Sought(found) = decision { found } else { Found::Unknown };
+                    others.push(StoreEvent::Sought(Sought { ticket, room, body, outcome }));
                 }
                 Write::Park(_) => {}
             }
         }
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
         let recovered = self.recovered();
-        self.answers.send(appended.into_iter().chain(claimed).chain(recovered));
+        self.answers.send(appended.into_iter().chain(others).chain(recovered));
     }
 
     /// Answers a batch of which nothing was stored, `full` if that is for the bound of the database's size. What was to be
@@ -306,6 +312,9 @@ impl State {
             match write {
                 Write::Append(append) => appended.push(refused(append, full)),
                 Write::Claim(Claim { ticket, session }) => failed.push(StoreEvent::ClaimFailed { ticket, session }),
+                Write::Seek(Seek { ticket, room, body, .. }) => {
+                    failed.push(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
+                }
                 Write::Park(parked) => self.late.push(parked),
             }
         }
@@ -412,7 +421,8 @@ fn decided(append: Append, decision: Decision) -> Appended {
         Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
         Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
         Decision::KeyReused => Outcome::KeyReused,
-        Decision::Refused | Decision::Parked | Decision::Claimed(_) => Outcome::Unavailable,
+        Decision::BodyReused => Outcome::BodyReused,
+        Decision::Refused | Decision::Parked | Decision::Claimed(_) | Decision::Sought(_) => Outcome::Unavailable,
     };
     Appended { ticket, room, bytes, outcome }
 }

@@ -1,0 +1,106 @@
+//! Which sealed bodies the log holds: a row for each encrypted message that is kept, so that no ciphertext is taken a second
+//! time, whoever sends it and under whatever key. Rows come and go with their messages; what was stored before there was
+//! such an index is taken in a stretch at a time. Knows no thread, file or clock.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::rows::{self, Row};
+use super::schema::{last_id, room_of, seq_of};
+use super::sealing::{Sealing, message_place, open_parts};
+use crate::types::{Digest, Seq};
+
+/// Messages that one step looks at ...
+const ROWS: usize = 500;
+
+/// ... and, but for the last of them, so many bytes.
+const BYTES: usize = 256 << 10;
+
+/// Steps without a find between two notes of how far it has come: a note is a commit.
+const NOTED: u32 = 32;
+
+/// Reports whether a kept message of the room has this sealed body. `digest` as it is stored.
+pub(super) fn holds(conn: &Connection, room: i64, digest: Digest) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM sealed_bodies WHERE digest = ?1 AND id > ?2 AND id <= ?3 LIMIT 1")?
+        .query_row(params![digest.0, last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))], |_| Ok(()))
+        .optional()
+        .map(|found| found.is_some())
+}
+
+/// Notes the sealed body of the message with this id.
+pub(super) fn put(conn: &Connection, id: i64, digest: Digest) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR REPLACE INTO sealed_bodies (id, digest) VALUES (?1, ?2)")?
+        .execute(params![id, digest.0])
+        .map(drop)
+}
+
+/// Forgets the messages with ids above the first and up to the second.
+pub(super) fn forget(conn: &Connection, above: i64, upto: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM sealed_bodies WHERE id > ?1 AND id <= ?2")?.execute([above, upto]).map(drop)
+}
+
+/// Empties the index, some rows at a time; it is filled anew. For what gives rows other keys or places.
+pub(super) fn restart(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE sealed_bodies_filled SET upto = 0", [])?;
+    while conn.execute("DELETE FROM sealed_bodies WHERE id IN (SELECT id FROM sealed_bodies LIMIT 1000)", [])? > 0 {}
+    Ok(())
+}
+
+/// The walk that takes in the messages of before.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    /// The last message that was looked at; `None` until the log says.
+    after: Option<i64>,
+    /// Steps since that was noted.
+    steps: u32,
+}
+
+impl Filling {
+    /// Looks at the next messages, in one transaction; whether there are more. `digest` takes a body apart.
+    pub fn step(
+        &mut self,
+        conn: &Connection,
+        sealing: Option<&Sealing>,
+        digest: fn(&str) -> Option<Digest>,
+    ) -> rusqlite::Result<bool> {
+        let after = match self.after {
+            Some(after) => after,
+            None => conn.query_row("SELECT upto FROM sealed_bodies_filled", [], |row| row.get(0))?,
+        };
+        self.after = Some(after);
+        if after == i64::MAX {
+            return Ok(false);
+        }
+        let rows = rows::read(conn, after, ROWS, BYTES)?;
+        let upto = rows.last().map_or(i64::MAX, |row| row.id);
+        let mut found = Vec::new();
+        let mut room = (0, String::new());
+        for row in &rows {
+            if room.0 != room_of(row.id) {
+                room = (room_of(row.id), rows::room_name(conn, room_of(row.id))?.unwrap_or_default());
+            }
+            if let Some(digest) = digest_of(row, &room.1, sealing, digest) {
+                found.push((row.id, digest));
+            }
+        }
+        self.steps += 1;
+        if !found.is_empty() || self.steps >= NOTED || upto == i64::MAX {
+            let transaction = conn.unchecked_transaction()?;
+            for (id, digest) in found {
+                put(&transaction, id, digest)?;
+            }
+            transaction.execute("UPDATE sealed_bodies_filled SET upto = ?1", [upto])?;
+            transaction.commit()?;
+            self.steps = 0;
+        }
+        self.after = Some(upto);
+        Ok(upto != i64::MAX)
+    }
+}
+
+/// The digest of a message as the index has it; `None` where it is not encrypted, or cannot be read.
+fn digest_of(row: &Row, room: &str, sealing: Option<&Sealing>, digest: fn(&str) -> Option<Digest>) -> Option<Digest> {
+    let Some(sealing) = sealing else { return digest(str::from_utf8(&row.body).ok()?) };
+    let place = message_place(room, seq_of(row.id), row.at, row.member);
+    let (_, body) = open_parts(sealing.records(), &place, &row.body).ok()?;
+    digest(str::from_utf8(&body).ok()?).map(|digest| sealing.sealed_body(room_of(row.id), digest))
+}
