@@ -97,6 +97,7 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
         data_key: None,
         new_epoch: [0; 8],
         new_token_key: [0; 32],
+        sealed_body: |_| None,
         boot_id: String::new(),
     };
     let store = Store::open(options, || {}).map_err(|e| start(&e))?;

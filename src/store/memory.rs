@@ -79,8 +79,9 @@ impl SealedBodies {
 
     /// Forgets the message with this seq, if it was encrypted; whether it was.
     fn forget(&mut self, seq: Seq) -> bool {
-        let Some((_, digest)) = self.order.pop_front_if(|(front, _)| *front == seq) else { return false };
-        self.digests.remove(&digest);
+        let Some((_, digest)) = self.order.front().filter(|(front, _)| *front == seq) else { return false };
+        self.digests.remove(digest);
+        self.order.pop_front();
         true
     }
 }

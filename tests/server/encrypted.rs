@@ -114,6 +114,7 @@ fn what_was_said_encrypted_is_not_taken_again() {
     assert_eq!(eve.next_of("error")["field"], "body.c", "the same bytes, spelt another way");
     assert_eq!(post(&server, "e2e.replay", KEY, &crooked).1["field"], "body.c");
 
+    server.stop();
     server.restart();
     let mut eve = server.member("e2e.replay", "eve");
     let mut ann = server.member("e2e.replay", "ann");

@@ -261,12 +261,8 @@ impl World {
         self.next_id += 1;
         let id = self.next_id;
         let key = key.map(|key| Digest::of(key.as_bytes()));
-        self.hub.handle_send(
-            who.key,
-            Some(id),
-            room.clone(),
-            Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) },
-        )?;
+        let said = Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) };
+        self.hub.handle_send(who.key, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));
         self.judge_of(who).open.insert(id);
         Ok(id)

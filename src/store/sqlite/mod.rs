@@ -50,7 +50,6 @@ use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 
-use self::batch::Write;
 pub use self::check::Checked;
 use self::clock::Clock;
 pub use self::clock::SetClock;
