@@ -411,7 +411,7 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract::{append, body_of, read, stored};
+    use crate::store::contract::{ALICE, append, body_of, encrypted, read, stored};
 
     fn log(room_bytes: usize, total_bytes: usize) -> MemoryLog {
         MemoryLog::new(Epoch("test".into()), room_bytes, total_bytes)
@@ -445,6 +445,26 @@ mod tests {
             (page.oldest.0, page.messages.len(), page.head.0)
         });
         assert_eq!(kept, [(5, 0, 4), (3, 2, 4), (1, 4, 4), (1, 4, 4)]);
+    }
+
+    #[test]
+    fn what_goes_takes_its_digest_along() {
+        let mut log = log(2 * (MESSAGE_BYTES + SEALED_BYTES + 30), usize::MAX);
+        for n in 0..10 {
+            stored(&log.append(encrypted("a", ALICE, &format!("k{n}"), &format!("c{n}"))).outcome);
+            stored(&log.append(append("b", "1", 1)).outcome);
+        }
+        let bodies = log.rooms[0].sealed.as_ref().unwrap();
+        assert_eq!((log.rooms[0].messages.len(), bodies.order.len(), bodies.digests.len()), (2, 2, 2));
+        assert!(log.rooms[1].sealed.is_none(), "a room of plain messages pays nothing");
+        let costs: [usize; 2] = [0, 1].map(|room| log.rooms[room].messages.iter().map(|m| cost(m, room == 0)).sum());
+        assert_eq!((log.rooms[0].bytes, log.bytes), (costs[0], costs[0] + costs[1]));
+        assert_eq!(log.append(encrypted("a", ALICE, "k", "c9")).outcome, Outcome::BodyReused);
+        assert_eq!(
+            stored(&log.append(encrypted("a", ALICE, "k", "c0")).outcome).seq,
+            Seq(11),
+            "the log knows no more of it"
+        );
     }
 
     #[test]
