@@ -87,7 +87,7 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
         ..conn_limits(&settings)
     };
     let poll = Poll::new().map_err(|e| start(&e))?;
-    let listeners = Listeners::bind(&[listen], &[], connections_for(raise_open_files(), 0), poll.registry())
+    let listeners = Listeners::bind(&[listen.into()], &[], connections_for(raise_open_files(), 0), poll.registry())
         .map_err(|(cause, line)| ServeError::Start(cause, line))?;
     let options = StoreOptions {
         path: "unused".into(),

@@ -3,9 +3,11 @@
 
 mod cause;
 mod network;
+mod place;
 
 pub use cause::Cause;
 pub use network::Network;
+pub use place::{NoPlace, Place, is_zone};
 
 use std::fmt;
 use std::sync::Arc;

@@ -40,7 +40,7 @@ impl Fault {
         Fault::Lost(why.to_string(), 0)
     }
 
-    fn of_io(error: io::Error) -> Fault {
+    pub fn of_io(error: io::Error) -> Fault {
         #[cfg(feature = "tls")]
         if let Some(fault) = super::tls::distrust(&error) {
             return Fault::Mismatch(format!("the server's certificate is not trusted: {fault}"));
@@ -88,8 +88,7 @@ impl Line {
         trust: Option<&Trust>,
         until: Instant,
     ) -> Result<Line, Fault> {
-        let tcp = Tcp::connect(&target.host, target.port, until).map_err(Fault::of_io)?;
-        let mut pipe = under(trust, tcp, &target.host)?;
+        let mut pipe = connect(&target.host, target.port, trust, until)?;
         // A sealed socket's URL says nothing.
         let (protocol, query) = match (pin, name) {
             (Some(_), _) => (sealed_protocol(), String::new()),
@@ -173,6 +172,16 @@ impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
+}
+
+/// A connection to a host, under TLS where `trust` says whom to believe, before `until`. A zone behind `%` is for the system
+/// alone; no certificate names it.
+///
+/// # Errors
+/// Why there is none.
+pub fn connect(host: &str, port: u16, trust: Option<&Trust>, until: Instant) -> Result<Pipe, Fault> {
+    let tcp = Tcp::connect(host, port, until).map_err(Fault::of_io)?;
+    under(trust, tcp, host.split_once('%').map_or(host, |(host, _)| host))
 }
 
 #[cfg(feature = "tls")]

@@ -12,9 +12,10 @@ mod target;
 mod tls;
 
 pub use heard::Heard;
+pub use line::{Fault, Trust, connect};
 pub use run::{Errand, Lines, run};
 pub use talk::{Begin, Event, Talk};
-pub use target::Target;
+pub use target::{Target, host_and_port};
 
 /// Why a run ended before its errand was done: one line for a person each.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use core::fmt;
 
 use crate::crypto::room_key::RoomKey;
 use crate::crypto::sealed::Pin;
-use crate::types::RoomId;
+use crate::types::{RoomId, is_zone};
 
 /// A room on a server, and what its URL says of keys.
 #[derive(Debug)]
 pub struct Target {
     /// Over TLS.
     pub tls: bool,
-    /// A name or an address, without brackets.
+    /// A name or an address, without brackets; a link-local one with its zone behind `%`.
     pub host: String,
     pub port: u16,
     /// Where racerd is below a path of a proxy's: `/chat`, or nothing.
@@ -56,9 +56,14 @@ impl Target {
         Ok(Target { tls, host, port, prefix: prefix.to_string(), room, pin, room_key })
     }
 
+    /// The host without a zone, which means nothing to anybody else: for certificates and the Host header (RFC 6874 §4).
+    pub fn host_name(&self) -> &str {
+        self.host.split_once('%').map_or(&self.host, |(host, _)| host)
+    }
+
     /// Host and port as the Host header says them.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') { format!("[{}]", self.host_name()) } else { self.host.clone() };
         if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 }
@@ -100,25 +105,44 @@ fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), FragmentFault>
     Ok((pin, room_key))
 }
 
-fn host_and_port(authority: &str, default: u16) -> Option<(String, u16)> {
+/// Reads host and port: a name, an IPv4 address, or an IPv6 address in brackets, with its zone where it is a link-local one.
+/// The host is given without brackets, as [`super::connect`] takes it.
+pub fn host_and_port(authority: &str, default: u16) -> Option<(String, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
-            host.parse::<core::net::Ipv6Addr>().ok()?;
-            (host, port)
+            (address(host)?, port)
         }
-        None => authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon)),
+        None => {
+            let (host, port) = authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon));
+            let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            if host.is_empty() || !host.bytes().all(fits) {
+                return None;
+            }
+            (host.to_string(), port)
+        }
     };
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
-    if host.is_empty() || !host.bytes().all(fits) {
-        return None;
-    }
     let port = match port.strip_prefix(':') {
         Some(digits) if !digits.starts_with('+') => digits.parse().ok().filter(|port| *port > 0)?,
         None if port.is_empty() => default,
         _ => return None,
     };
-    Some((host.to_string(), port))
+    Some((host, port))
+}
+
+/// An IPv6 address, with a zone behind `%25` where it is a link-local one (RFC 6874 §2); a bare `%` is taken, too, as
+/// browsers and curl do (§3).
+fn address(text: &str) -> Option<String> {
+    let (ip, zone) = match text.split_once('%') {
+        Some((ip, zone)) => (ip, Some(zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone))),
+        None => (text, None),
+    };
+    let ip: core::net::Ipv6Addr = ip.parse().ok()?;
+    match zone {
+        None => Some(text.to_string()),
+        Some(zone) if ip.is_unicast_link_local() && is_zone(zone) => Some(format!("{ip}%{zone}")),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +159,8 @@ mod tests {
             ("https://chat.example/chat/rooms/lobby", true, "chat.example", "/chat"),
             ("wss://[::1]:8443/rooms/rooms/lobby", true, "[::1]:8443", "/rooms"),
             ("https://a:80/rooms/lobby#", true, "a:80", ""),
+            ("http://[fe80::1%25eth0]:7077/rooms/lobby", false, "[fe80::1]:7077", ""),
+            ("http://[fe80::1%eth0]/rooms/lobby", false, "[fe80::1]", ""),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!((target.tls, target.authority().as_str(), target.prefix.as_str()), (tls, authority, prefix));
@@ -164,6 +190,9 @@ mod tests {
             "http://a:+1/rooms/lobby",
             "http://a:65536/rooms/lobby",
             "http://[::1/rooms/lobby",
+            "http://[::1%25eth0]/rooms/lobby",
+            "http://[fe80::1%]/rooms/lobby",
+            "http://[fe80::1%25a/b]/rooms/lobby",
             "http://[::1]x/rooms/lobby",
             "http://a\r\nX: y/rooms/lobby",
             "http://a/\u{1b}/rooms/lobby",

@@ -87,7 +87,7 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
     let mut found = Vec::new();
     let listen = settings.listening.listen.iter().map(|address| ("listen", address));
     let plain = settings.tls.plain_listen.iter().map(|address| ("plain-listen", address));
-    for (field, address) in listen.chain(plain).filter(|(_, address)| !address.ip().to_canonical().is_loopback()) {
+    for (field, address) in listen.chain(plain).filter(|(_, address)| !address.is_loopback()) {
         found.push(format!("{field}: everyone who can reach {address} reads and writes every room (open)"));
     }
     let asked = settings.limits.max_connections as usize;

@@ -1,11 +1,14 @@
 //! `racerd health`: asks a running racerd whether it is ready, for images without curl. One request, at most 3 s.
 
 use super::{Failure, given::Given};
+use crate::client::{Fault, Trust, connect, host_and_port};
+use crate::config::Settings;
 use crate::server::log::escape;
+use crate::types::Place;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Connecting, asking and the answer's first line, together.
@@ -14,113 +17,161 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Asks the server at the given URL, or else the one that the same settings would start.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is not clear whom to ask, [`Failure::Failed`] with what was got where it is not ready.
+/// [`Failure::Usage`] where it is not clear whom to ask, [`Failure::Failed`] with what was got where it is not ready,
+/// [`Failure::Mismatch`] where the certificate of a URL's server is not trusted.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let target = match args.as_slice() {
-        [url] if url.to_string_lossy().contains("://") => Target::of_url(&url.to_string_lossy()),
-        _ => {
-            let parsed = Given::new(args, environment).read()?;
-            let (listening, tls) = (&parsed.settings.listening, &parsed.settings.tls);
-            match tls.plain_listen.first().or(listening.listen.first().filter(|_| !tls.is_on())) {
-                None if tls.is_on() => {
-                    Err("all listeners speak TLS, and this question is asked without; add --plain-listen \
-                                            127.0.0.1:PORT for it"
-                        .to_string())
-                }
-                address => Target::of_listener(address.copied()),
-            }
+    let target = match args.first() {
+        Some(url) if url.to_string_lossy().contains("://") && !url.as_encoded_bytes().starts_with(b"-") => {
+            Target::of_url(&url.to_string_lossy(), &args[1..])
         }
+        _ => Target::of_settings(&Given::new(args, environment).read()?.settings),
     };
     let target = target.map_err(Failure::Usage)?;
     match ask(&target) {
         Ok(line) if is_ready(&line) => Ok(()),
         Ok(line) => Err(Failure::Failed(format!("not ready: {} answered {}", target.authority, escape(&line)))),
-        Err(error) => Err(Failure::Failed(format!("no answer from {}: {error}", target.authority))),
+        Err(Fault::Mismatch(why)) => Err(Failure::Mismatch(format!("{}: {}", target.authority, escape(&why)))),
+        Err(Fault::Lost(why, _) | Fault::Refused(why)) => {
+            Err(Failure::Failed(format!("no answer from {}: {}", target.authority, escape(&why))))
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
-    /// Host and port.
+    over: Over,
+    /// Tried one after the other; without brackets.
+    hosts: Vec<String>,
+    port: u16,
+    /// Host and port for the Host header.
     authority: String,
     path: String,
 }
 
+/// What the question goes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Over {
+    Plain,
+    /// TLS to a server that has to prove who it is, to the system's authorities or the file's.
+    Tls(Option<PathBuf>),
+    /// TLS to this very machine, whatever name its certificate is for.
+    OwnTls,
+}
+
 impl Target {
-    /// `http://host:port`, and a path where racerd is behind one.
-    fn of_url(url: &str) -> Result<Target, String> {
-        let wrong = || format!("{} is not a URL of the form http://HOST:PORT", escape(url));
-        let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+    /// `http://host:port` or `https://host:port`, and a path where racerd is behind one; `--ca FILE` may follow.
+    fn of_url(url: &str, options: &[OsString]) -> Result<Target, String> {
+        let wrong = || format!("{} is not a URL of the form http://HOST:PORT or https://HOST:PORT", escape(url));
+        let ca = match options {
+            [] => None,
+            [flag, file] if flag == "--ca" => Some(PathBuf::from(file)),
+            [flag] => {
+                let file = flag.to_str().and_then(|flag| flag.strip_prefix("--ca="));
+                Some(PathBuf::from(file.ok_or("behind a URL, health takes --ca FILE and nothing else")?))
+            }
+            _ => return Err("behind a URL, health takes --ca FILE and nothing else".to_string()),
+        };
+        let (over, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(_), _) if ca.is_some() => return Err("--ca is for a URL that begins with https://".to_string()),
+            (Some(rest), _) => (Over::Plain, rest),
+            (_, Some(rest)) => (Over::Tls(ca), rest),
+            _ => return Err(wrong()),
+        };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let fits = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'@'));
-        if authority.is_empty() || !fits(authority) || !fits(path) {
-            return Err(wrong());
-        }
-        let after_brackets = authority.rfind(']').map_or(0, |end| end + 1);
-        let has_port = authority.get(after_brackets..).unwrap_or("").contains(':');
-        let authority = if has_port { authority.to_string() } else { format!("{authority}:80") };
+        let default = if over == Over::Plain { 80 } else { 443 };
+        let (host, port) = host_and_port(authority, default).filter(|_| fits(path)).ok_or_else(wrong)?;
         let prefix = path.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        Ok(Target { authority, path: format!("{prefix}/readyz") })
+        let authority = authority_of(&host, port);
+        Ok(Target { over, hosts: vec![host], port, authority, path: format!("{prefix}/readyz") })
     }
 
-    /// The address that a server listens on, seen from the same machine.
-    fn of_listener(address: Option<SocketAddr>) -> Result<Target, String> {
-        let mut address = address.ok_or("there is no listener to ask")?;
-        if address.port() == 0 {
+    /// A listener of the server that these settings start, without TLS if there is one.
+    fn of_settings(settings: &Settings) -> Result<Target, String> {
+        let (listen, plain) = (settings.listening.listen.first(), settings.tls.plain_listen.first());
+        let over = if settings.tls.is_on() && plain.is_none() { Over::OwnTls } else { Over::Plain };
+        Target::of_listener(plain.or(listen), over)
+    }
+
+    /// The place that a server listens on, seen from the same machine.
+    fn of_listener(place: Option<&Place>, over: Over) -> Result<Target, String> {
+        let place = place.ok_or("there is no listener to ask")?;
+        if place.port() == 0 {
             return Err("--listen with port 0 does not say whom to ask; give the port that serve printed".to_string());
         }
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            });
+        let hosts = match place {
+            Place::Address(SocketAddr::V6(v6)) if v6.scope_id() != 0 => vec![format!("{}%{}", v6.ip(), v6.scope_id())],
+            Place::Zoned { ip, zone, .. } => vec![format!("{ip}%{zone}")],
+            place => place.ips().into_iter().map(|ip| from_here(ip).to_string()).collect(),
+        };
+        let authority = authority_of(hosts.first().map_or("", String::as_str), place.port());
+        Ok(Target { over, hosts, port: place.port(), authority, path: "/readyz".to_string() })
+    }
+
+    fn trust(&self) -> Result<Option<Trust>, String> {
+        match &self.over {
+            Over::Plain => Ok(None),
+            #[cfg(feature = "tls")]
+            Over::Tls(ca) => Trust::new(ca.as_deref()).map(Some),
+            #[cfg(feature = "tls")]
+            Over::OwnTls => Trust::anyone().map(Some),
+            #[cfg(not(feature = "tls"))]
+            Over::Tls(_) | Over::OwnTls => Err("this racerd was built without TLS".to_string()),
         }
-        Ok(Target { authority: address.to_string(), path: "/readyz".to_string() })
     }
 }
 
+/// All addresses of a machine, seen from it: a loopback address.
+fn from_here(ip: IpAddr) -> IpAddr {
+    match ip {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// Host and port for the Host header, in which there is no zone (RFC 6874 §4).
+fn authority_of(host: &str, port: u16) -> String {
+    let host = host.split_once('%').map_or(host, |(host, _)| host);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// The answer's first line.
-fn ask(target: &Target) -> io::Result<String> {
+fn ask(target: &Target) -> Result<String, Fault> {
     let end = Instant::now() + TIMEOUT;
-    let mut stream = connect(&target.authority, end)?;
+    let trust = target.trust().map_err(Fault::Refused)?;
+    let connections = target.hosts.iter().map(|host| connect(host, target.port, trust.as_ref(), end));
+    let mut pipe = first(connections)?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.authority);
-    stream.set_write_timeout(Some(left(end)?))?;
-    stream.write_all(request.as_bytes())?;
+    pipe.write_all(request.as_bytes()).and_then(|()| pipe.flush()).map_err(Fault::of_io)?;
     let mut line = Vec::new();
     let mut buffer = [0; 256];
     while !line.contains(&b'\n') && line.len() < 1024 {
-        stream.set_read_timeout(Some(left(end)?))?;
-        match stream.read(&mut buffer) {
+        match pipe.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => line.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error),
+            Err(error) => return Err(Fault::of_io(error)),
         }
     }
     if line.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"));
+        return Err(Fault::Refused("closed without an answer".to_string()));
     }
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(String::from_utf8_lossy(line).trim_end().to_string())
 }
 
-/// To the first address of the name that takes the connection.
-fn connect(authority: &str, end: Instant) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in authority.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(end)?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+/// The first that is there, or why the last is not.
+fn first<T>(tries: impl Iterator<Item = Result<T, Fault>>) -> Result<T, Fault> {
+    let mut last = Fault::Refused("there is no address to ask".to_string());
+    for tried in tries {
+        match tried {
+            Ok(found) => return Ok(found),
+            Err(fault) => last = fault,
         }
     }
     Err(last)
-}
-
-fn left(end: Instant) -> io::Result<Duration> {
-    let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// `HTTP/1.1 200 OK`
@@ -135,29 +186,52 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    fn target(authority: &str, path: &str) -> Target {
-        Target { authority: authority.to_string(), path: path.to_string() }
+    /// What is asked: over what, whom, as whom, for what.
+    fn shown(target: Result<Target, String>) -> Option<String> {
+        let Target { over, hosts, port, authority, path } = target.ok()?;
+        Some(format!("{over:?} {}:{port} {authority} {path}", hosts.join("|")))
     }
 
     #[test]
     fn urls() {
-        assert_eq!(Target::of_url("http://a:7077"), Ok(target("a:7077", "/readyz")));
-        assert_eq!(Target::of_url("http://a/chat/"), Ok(target("a:80", "/chat/readyz")));
-        assert_eq!(Target::of_url("http://[::1]:7077/"), Ok(target("[::1]:7077", "/readyz")));
-        assert_eq!(Target::of_url("http://[::1]"), Ok(target("[::1]:80", "/readyz")));
-        for bad in ["https://a", "http://", "http:///x", "http://a b", "http://u@a", "http://a/?x", "http://a\r\nX: y"]
-        {
-            assert!(Target::of_url(bad).is_err(), "{bad:?}");
+        for (url, expected) in [
+            ("http://a:7077", "Plain a:7077 a:7077 /readyz"),
+            ("http://a/chat/", "Plain a:80 a:80 /chat/readyz"),
+            ("http://[::1]:7077/", "Plain ::1:7077 [::1]:7077 /readyz"),
+            ("https://a", "Tls(None) a:443 a:443 /readyz"),
+            ("https://[fe80::1%25eth0]:1", "Tls(None) fe80::1%eth0:1 [fe80::1]:1 /readyz"),
+        ] {
+            assert_eq!(shown(Target::of_url(url, &[])).as_deref(), Some(expected));
         }
+        for bad in ["ftp://a", "http://", "http:///x", "http://a b", "http://u@a", "http://a/?x", "http://a\r\nX: y"] {
+            assert!(Target::of_url(bad, &[]).is_err(), "{bad:?}");
+        }
+        let with = |url, options: &[&str]| {
+            let options: Vec<OsString> = options.iter().map(OsString::from).collect();
+            shown(Target::of_url(url, &options))
+        };
+        let trusting = "Tls(Some(\"x.pem\")) a:443 a:443 /readyz";
+        assert_eq!(with("https://a", &["--ca", "x.pem"]).as_deref(), Some(trusting));
+        assert_eq!(with("https://a", &["--ca=x.pem"]).as_deref(), Some(trusting));
+        for options in [&["--ca"][..], &["--cb", "x"], &["--ca", "x", "y"]] {
+            assert_eq!(with("https://a", options), None, "{options:?}");
+        }
+        assert_eq!(with("http://a", &["--ca", "x"]), None, "there is no certificate to trust");
     }
 
     #[test]
     fn a_listener_for_all_is_asked_over_loopback() {
-        let of = |address: &str| Target::of_listener(Some(address.parse().unwrap()));
-        assert_eq!(of("0.0.0.0:7077"), Ok(target("127.0.0.1:7077", "/readyz")));
-        assert_eq!(of("[::]:7077"), Ok(target("[::1]:7077", "/readyz")));
-        assert_eq!(of("192.0.2.1:1"), Ok(target("192.0.2.1:1", "/readyz")));
-        assert!(of("127.0.0.1:0").is_err() && Target::of_listener(None).is_err());
+        let of = |place: &str| shown(Target::of_listener(Some(&place.parse().unwrap()), Over::Plain));
+        for (place, expected) in [
+            ("0.0.0.0:7077", "Plain 127.0.0.1:7077 127.0.0.1:7077 /readyz"),
+            ("[::]:7077", "Plain ::1:7077 [::1]:7077 /readyz"),
+            ("192.0.2.1:1", "Plain 192.0.2.1:1 192.0.2.1:1 /readyz"),
+            ("localhost:1", "Plain 127.0.0.1|::1:1 127.0.0.1:1 /readyz"),
+            ("[fe80::1%eth0]:1", "Plain fe80::1%eth0:1 [fe80::1]:1 /readyz"),
+        ] {
+            assert_eq!(of(place).as_deref(), Some(expected));
+        }
+        assert!(of("127.0.0.1:0").is_none() && Target::of_listener(None, Over::Plain).is_err());
     }
 
     #[test]

@@ -13,7 +13,8 @@ Usage:
   racerd --print-config            print a configuration file with every setting, to be changed
   racerd send URL [TEXT | -]       say TEXT, or each line of standard input, in the room of that URL
   racerd tail URL [--follow]       print what is said there
-  racerd health [SETTINGS | URL]   ask a running racerd whether it is ready: exit code 0 or 1
+  racerd health [SETTINGS | URL [--ca FILE]]
+                                   ask a running racerd whether it is ready: exit code 0 or 1
   racerd backup FILE [--force] [SETTINGS]
                                    copy the database to FILE, also while a server runs
   racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept

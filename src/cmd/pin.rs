@@ -4,7 +4,7 @@ use super::{Failure, given::Given, say};
 use crate::config::Settings;
 use crate::crypto::sealed::Pin;
 use crate::server::key_file;
-use core::net::SocketAddr;
+use crate::types::Place;
 use std::ffi::OsString;
 
 /// Prints the pin, then the page's URL with it for each address that is listened on; with `--url` the latter alone.
@@ -37,9 +37,9 @@ pub fn run(
 /// where there is none, `HOST`, for a person to fill in.
 fn urls(settings: &Settings, pin: &Pin) -> Vec<String> {
     let name = settings.listening.host.first().map_or("HOST", String::as_str);
-    let authority = |address: &SocketAddr| match address.ip().is_unspecified() {
-        true => format!("{name}:{}", address.port()),
-        false => address.to_string(),
+    let authority = |place: &Place| match place.is_unspecified() {
+        true => format!("{name}:{}", place.port()),
+        false => place.authority(),
     };
     let scheme = if settings.tls.is_on() { "https" } else { "http" };
     let url = |address| format!("{scheme}://{}/rooms/lobby#pin={pin}", authority(address));

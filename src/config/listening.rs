@@ -2,14 +2,15 @@
 
 use super::parse::shown;
 use super::setting::{Kind, settings};
-use crate::types::{Network, RoomId};
-use core::net::SocketAddr;
+use crate::types::{Network, Place, RoomId};
 
 settings! {
     /// Where to listen and who may ask.
     Listening in listening {
-        /// Address and port to listen on. Port 0 lets the system choose one, which is printed at start.
-        listen: Vec<SocketAddr> = "127.0.0.1:7077",
+        /// Addresses and ports to listen on: IP:PORT, a link-local address with its interface as [fe80::1%eth0]:PORT, or
+        /// localhost:PORT for both loopback addresses. [::] takes IPv4, too, unless another listener takes it at that port.
+        /// Port 0 lets the system choose one, which is printed at start.
+        listen: Vec<Place> = "127.0.0.1:7077",
             Kind::List { item: "IP:PORT", one_at_least: true, read: address }, live false;
         /// Let everyone who can reach a listener that is not loopback read and write every room. Such a listener is
         /// refused without this.
@@ -30,9 +31,10 @@ settings! {
 }
 
 pub(super) fn address(text: &str) -> Result<String, String> {
-    let address = text.parse::<SocketAddr>();
-    let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077 or [::1]:7077";
-    address.map(|address| address.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
+    let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077, [::1]:7077 or \
+                 [fe80::1%eth0]:7077 (a zone is for fe80::/10 only), or localhost:7077";
+    let place = text.parse::<Place>();
+    place.map(|place| place.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
 }
 
 /// In the one form in which requests are compared with it: lower case, without the final dot.
@@ -138,10 +140,10 @@ mod tests {
 
     #[test]
     fn addresses_and_names() {
-        for good in ["0.0.0.0:0", "[::1]:7077"] {
+        for good in ["0.0.0.0:0", "[::1]:7077", "localhost:7077", "[fe80::1%eth0]:7077"] {
             assert_eq!(address(good).as_deref(), Ok(good));
         }
-        for bad in ["7077", ":7077", "localhost:7077", "127.0.0.1", "127.0.0.1:70000", "::1:7077x"] {
+        for bad in ["7077", ":7077", "localhost", "127.0.0.1", "127.0.0.1:70000", "::1:7077x"] {
             assert!(address(bad).is_err(), "{bad}");
         }
         for good in ["lobby", "team-*", "*", ".*", "e2e"] {

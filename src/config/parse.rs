@@ -36,7 +36,10 @@ impl Parsed {
 
     /// Setting and value as they were written where the value came from.
     pub(super) fn spelled(&self, setting: &Setting) -> String {
-        let value = shown(&setting.show(&self.settings));
+        let value = match shown(&setting.show(&self.settings)) {
+            none if none.is_empty() => "none".to_string(),
+            value => value,
+        };
         match self.source(setting.field) {
             Source::Default => format!("{} {value} (default)", setting.flag()),
             Source::File { .. } => format!("{}: {} = {value}", self.origin(setting), setting.field),

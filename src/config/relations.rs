@@ -35,6 +35,10 @@ fn relations(settings: &Settings) -> Vec<Relation> {
     let whole = limits.max_message_size.saturating_add(ENVELOPE);
     let page = limits.page_bytes.saturating_add(ENVELOPE);
     let smallest_database = 1 << 20;
+    let places = || listening.listen.iter().chain(&tls.plain_listen);
+    let clash = places()
+        .enumerate()
+        .find_map(|(at, place)| places().take(at).find(|other| place.overlaps(other)).map(|other| (other, place)));
 
     vec![
         Relation {
@@ -73,14 +77,24 @@ fn relations(settings: &Settings) -> Vec<Relation> {
             ),
         },
         Relation {
-            holds: listening.listen.len() <= MAX_LISTENERS - tls.plain_listen.len().min(MAX_LISTENERS),
+            holds: places().map(|place| place.ips().len()).sum::<usize>() <= MAX_LISTENERS,
             fields: &["listen", "plain_listen"],
             words: format!("at most {MAX_LISTENERS} addresses in all"),
         },
         Relation {
-            holds: !tls.plain_listen.iter().any(|plain| plain.port() != 0 && listening.listen.contains(plain)),
+            holds: clash.is_none(),
             fields: &["listen", "plain_listen"],
-            words: "an address stands in one of them, not in both".to_string(),
+            words: clash.map_or_else(String::new, |(one, other)| {
+                format!("{one} and {other} have an address in common, and it can be listened on once; leave one out")
+            }),
+        },
+        Relation {
+            holds: tls.plain_listen.is_empty() || tls.is_on(),
+            fields: &["plain_listen", "tls_cert", "tls_self_signed"],
+            words:
+                "the first is for a server that speaks TLS elsewhere; without one of the others, name its addresses \
+                    in listen"
+                    .to_string(),
         },
         Relation {
             holds: match tls.tls_key.len() {
@@ -117,7 +131,7 @@ pub fn exposed(parsed: &Parsed) -> Result<(), String> {
     let listening = &parsed.settings.listening;
     let listen = listening.listen.iter().map(|address| ("listen", address));
     let plain = parsed.settings.tls.plain_listen.iter().map(|address| ("plain_listen", address));
-    let reachable = listen.chain(plain).find(|(_, address)| !address.ip().to_canonical().is_loopback());
+    let reachable = listen.chain(plain).find(|(_, address)| !address.is_loopback());
     match reachable {
         Some((field, address)) if !listening.open => {
             let listen = all().find(|setting| setting.field == field);

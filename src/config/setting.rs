@@ -2,8 +2,7 @@
 //! makes a group's struct and its table from one list, so that nothing is said twice.
 
 use super::{LogFormat, LogLevel, Settings, text};
-use crate::types::{Durability, Network, OnDamage};
-use core::net::SocketAddr;
+use crate::types::{Durability, Network, OnDamage, Place};
 use std::path::PathBuf;
 
 /// One setting, as declared.
@@ -280,8 +279,8 @@ impl Field for Vec<String> {
     }
 }
 
-impl Field for Vec<SocketAddr> {
-    fn take(value: Value) -> Option<Vec<SocketAddr>> {
+impl Field for Vec<Place> {
+    fn take(value: Value) -> Option<Vec<Place>> {
         match value {
             Value::List(items) => items.iter().map(|item| item.parse().ok()).collect(),
             _ => None,
@@ -289,7 +288,7 @@ impl Field for Vec<SocketAddr> {
     }
 
     fn give(&self) -> Value {
-        Value::List(self.iter().map(SocketAddr::to_string).collect())
+        Value::List(self.iter().map(Place::to_string).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::listening::address;
 use super::setting::{Kind, settings};
-use core::net::SocketAddr;
+use crate::types::Place;
 use std::path::PathBuf;
 
 settings! {
@@ -17,9 +17,9 @@ settings! {
         /// Folder of a certificate that racerd makes for itself at the first start, for a network without an authority:
         /// cert.pem and key.pem. Its fingerprint is printed at start.
         tls_self_signed: Option<PathBuf> = "", Kind::PathOrNone, live false;
-        /// Addresses to listen on, beside listen, that never speak TLS: for health checks on 127.0.0.1, say. Given listeners
-        /// with these addresses speak none either.
-        plain_listen: Vec<SocketAddr> = "", Kind::List { item: "IP:PORT", one_at_least: false, read: address }, live false;
+        /// Addresses to listen on, beside listen, that never speak TLS where the others do: for health checks on 127.0.0.1,
+        /// say. Given listeners with these addresses speak none either.
+        plain_listen: Vec<Place> = "", Kind::List { item: "IP:PORT", one_at_least: false, read: address }, live false;
     }
 }
 

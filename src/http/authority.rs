@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::headers::Headers;
 use super::problem::Problem;
 use super::status::Status;
+use crate::types::is_zone;
 
 /// A host with or without a port, as in the Host header (RFC 9110 §7.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +54,12 @@ impl Host {
     /// nearly anything: no host that can be reached by DNS or a hosts file is missing.
     pub fn parse(text: &str) -> Option<Host> {
         if let Some(address) = text.strip_prefix('[') {
-            let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
-            return Some(Host::Ip(address.into()));
+            let inside = address.strip_suffix(']')?;
+            // A zone means something to its sender only, who should have left it out (RFC 6874 §4); not all do.
+            let (address, zone) = inside.split_once('%').map_or((inside, None), |(ip, zone)| (ip, Some(zone)));
+            let address: Ipv6Addr = address.parse().ok()?;
+            let fits = |zone| address.is_unicast_link_local() && is_zone(zone);
+            return zone.is_none_or(fits).then_some(Host::Ip(address.into()));
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         if let Ok(address) = name.parse::<Ipv4Addr>() {

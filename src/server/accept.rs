@@ -5,22 +5,22 @@ use std::net::{self, SocketAddr};
 
 use mio::Registry;
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket};
 
+use super::bind::{bind, explain};
 use super::log::{Log, Throttle};
+use super::setup::{connections_for, raise_open_files};
 use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
 use crate::engine::{Input, Now};
-use crate::types::{Cause, Millis};
+use crate::types::{Cause, Millis, Place};
 
 /// Connections accepted from one listener in one turn.
 const BATCH: usize = 64;
-/// Connections that may wait in the kernel to be accepted.
-const BACKLOG: i32 = 1024;
 /// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds kilobytes
 /// of the kernel's memory, not megabytes. Accepted sockets inherit it.
-const NOTSENT_LOWAT: u32 = 16 * 1024;
+pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 /// Milliseconds until accepting is tried again after the system had no descriptor left.
 const RETRY: u64 = 1000;
 /// One line about it in so many milliseconds.
@@ -29,6 +29,9 @@ const SILENCE: u64 = 60_000;
 pub struct Listeners {
     list: Vec<Listener>,
     max_connections: usize,
+    /// The connections that the settings ask for, 0 for what the limit of open files allows; looked at again where
+    /// `max_connections` is reached, since that limit can be raised while a process runs (prlimit(1)).
+    wanted: Option<u32>,
     /// Accepting rests until there are only so many connections.
     resume_at: Option<usize>,
     /// Or until this time, where the system's descriptors ran out.
@@ -47,22 +50,25 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Binds the addresses, and those that speak no TLS in any case, and has the poll watch them. At `max_connections`
+    /// Binds the places, and those that speak no TLS in any case, and has the poll watch them. At `max_connections`
     /// accepting rests.
     ///
     /// # Errors
     /// Which address cannot be had, why, and what to do; and the cause.
     pub fn bind(
-        addresses: &[SocketAddr],
-        plain: &[SocketAddr],
+        places: &[Place],
+        plain: &[Place],
         max_connections: usize,
         registry: &Registry,
     ) -> Result<Listeners, (Cause, String)> {
         let mut listeners = Listeners::none(max_connections);
-        let addresses = addresses.iter().map(|address| (*address, false));
-        for (address, is_plain) in addresses.chain(plain.iter().map(|address| (*address, true))) {
-            let added = bind(address).and_then(|inner| listeners.add(inner, false, is_plain, registry));
-            added.map_err(|error| (Cause::Address, explain(address, &error)))?;
+        let all: Vec<&Place> = places.iter().chain(plain).collect();
+        for (number, place) in all.iter().enumerate() {
+            let refused = |(place, error): (String, io::Error)| (Cause::Address, explain(&place, &error));
+            for inner in bind(place, &all).map_err(refused)? {
+                let added = listeners.add(inner, false, number >= places.len(), registry);
+                added.map_err(|error| refused((place.to_string(), error)))?;
+            }
         }
         Ok(listeners)
     }
@@ -75,7 +81,7 @@ impl Listeners {
     pub fn given(
         given: Vec<net::TcpListener>,
         open: bool,
-        plain: &[SocketAddr],
+        plain: &[Place],
         max_connections: usize,
         registry: &Registry,
     ) -> Result<Listeners, (Cause, String)> {
@@ -95,7 +101,12 @@ impl Listeners {
             }
             let prepared = listener.set_nonblocking(true).and_then(|()| set_options(&SockRef::from(&listener)));
             let added = prepared.and_then(|()| {
-                listeners.add(TcpListener::from_std(listener), true, plain.contains(&address), registry)
+                listeners.add(
+                    TcpListener::from_std(listener),
+                    true,
+                    plain.iter().any(|place| place.names(address)),
+                    registry,
+                )
             });
             added.map_err(|error| (Cause::System, format!("the given listener {address} cannot be used: {error}")))?;
         }
@@ -104,7 +115,29 @@ impl Listeners {
 
     fn none(max_connections: usize) -> Listeners {
         let max_connections = max_connections.min(tokens::MAX_SOCKETS);
-        Listeners { list: Vec::new(), max_connections, resume_at: None, retry_at: None, full: Throttle::new(SILENCE) }
+        Listeners {
+            list: Vec::new(),
+            max_connections,
+            wanted: None,
+            resume_at: None,
+            retry_at: None,
+            full: Throttle::new(SILENCE),
+        }
+    }
+
+    /// Has the limit of open files looked at again where so many connections are wanted (0: as many as it allows).
+    pub fn wanting(mut self, connections: u32) -> Listeners {
+        self.wanted = Some(connections);
+        self
+    }
+
+    /// Whether there may be more connections than at the last look.
+    fn may_grow(&mut self) -> bool {
+        let Some(wanted) = self.wanted else { return false };
+        let now = connections_for(raise_open_files(), wanted).min(tokens::MAX_SOCKETS);
+        let grows = now > self.max_connections;
+        self.max_connections = self.max_connections.max(now);
+        grows
     }
 
     fn add(&mut self, mut inner: TcpListener, is_given: bool, is_plain: bool, registry: &Registry) -> io::Result<()> {
@@ -114,7 +147,8 @@ impl Listeners {
     }
 
     /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
-    pub fn keep_within(&mut self, max_connections: usize) {
+    pub fn keep_within(&mut self, max_connections: usize, wanted: u32) {
+        self.wanted = Some(wanted);
         self.max_connections = max_connections.min(tokens::MAX_SOCKETS);
         // Whether accepting must rest is found out anew.
         self.resume_at = None;
@@ -187,7 +221,7 @@ impl Listeners {
                 if self.resume_at.is_some() || !self.list[number].ready {
                     break;
                 }
-                if sockets.count() >= self.max_connections {
+                if sockets.count() >= self.max_connections && !self.may_grow() {
                     self.rest(sockets.count(), None, now.mono, "the connection limit is reached", log);
                     break;
                 }
@@ -247,17 +281,8 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    set_options(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
 /// What every socket has. A listener's accepted sockets inherit it.
-fn set_options(socket: &Socket) -> io::Result<()> {
+pub fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
@@ -270,36 +295,4 @@ fn is_loopback(address: SocketAddr) -> bool {
 /// EMFILE or ENFILE.
 fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23))
-}
-
-fn explain(address: SocketAddr, error: &io::Error) -> String {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another with --listen",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need rights; choose a higher one with --listen",
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address; see --listen",
-        _ => "see --listen",
-    };
-    format!("cannot listen on {address}: {error}; {hint}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Both options are set once, on the listener: an accepted socket must have them, too.
-    #[test]
-    fn accepted_sockets_inherit_their_options() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
-        let (accepted, _) = loop {
-            match listener.accept() {
-                Ok(accepted) => break accepted,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
-        };
-        let socket = SockRef::from(&accepted);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
-    }
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod activation;
+mod bind;
 mod clock;
 mod facts;
 pub mod key_file;

@@ -3,7 +3,7 @@
 
 use super::accept::Listeners;
 use super::log::Log;
-use super::setup::{admission, conn_limits, connections_for, store_bounds};
+use super::setup::{admission, conn_limits, connections_for, raise_open_files, store_bounds};
 use crate::config::{Change, Changed, Parsed, Settings};
 use crate::engine::{App, Engine};
 use crate::store::Store;
@@ -14,8 +14,6 @@ pub type Read = Box<dyn Fn() -> Result<Parsed, String>>;
 /// What a running server needs to change its settings.
 pub struct Reload {
     running: Settings,
-    /// The limit of open files since the start; `None` where there is none.
-    open_files: Option<u64>,
     read: Read,
 }
 
@@ -31,8 +29,8 @@ pub struct Parts<'a, A> {
 
 impl Reload {
     /// `running` are the settings with which the server was started.
-    pub fn new(running: Settings, open_files: Option<u64>, read: Read) -> Reload {
-        Reload { running, open_files, read }
+    pub fn new(running: Settings, read: Read) -> Reload {
+        Reload { running, read }
     }
 
     /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop waits
@@ -46,7 +44,7 @@ impl Reload {
             Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
         };
         let change = Change::between(&self.running, &read.settings);
-        if let Err(reason) = parts.apply(&change.settings, self.open_files) {
+        if let Err(reason) = parts.apply(&change.settings, raise_open_files()) {
             return parts.log.error("the settings stay as they were", &[("reason", &reason)]);
         }
         self.running = change.settings;
@@ -71,7 +69,8 @@ impl<A: App> Parts<'_, A> {
         // First the one that may refuse.
         self.engine.configure(settings, conn_limits(settings), admission(settings))?;
         self.log.set(settings.log.log_level, settings.log.log_format);
-        self.listeners.keep_within(connections_for(open_files, settings.limits.max_connections));
+        let wanted = settings.limits.max_connections;
+        self.listeners.keep_within(connections_for(open_files, wanted), wanted);
         if self.buffer.len() != settings.limits.read_budget {
             *self.buffer = vec![0; settings.limits.read_budget];
         }

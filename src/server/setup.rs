@@ -9,6 +9,7 @@ use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
+use super::bind::authority;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
@@ -53,6 +54,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
     };
     let listeners = listeners.map_err(|(cause, line)| ServeError::Start(cause, line))?;
+    let listeners = listeners.wanting(settings.limits.max_connections);
     let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
     let encrypted: Vec<SocketAddr> =
         addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
@@ -94,7 +96,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
 
     let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(system("cannot watch signals"))?
-        .reloading(Reload::new(settings.clone(), open_files, read))
+        .reloading(Reload::new(settings.clone(), read))
         .encrypting(tls);
     signals.over();
     // Not before signals are watched: whoever reads it may already send one.
@@ -216,7 +218,8 @@ fn announce(
     let version = env!("CARGO_PKG_VERSION");
     for (address, is_plain) in addresses {
         let s = if tls.is_some() && !is_plain { "s" } else { "" };
-        let (page, socket) = (format!("http{s}://{address}/"), format!("ws{s}://{address}/rooms/lobby/ws?name=you"));
+        let host = authority(*address);
+        let (page, socket) = (format!("http{s}://{host}/"), format!("ws{s}://{host}/rooms/lobby/ws?name=you"));
         match settings.log.log_format {
             LogFormat::Text => text.push_str(&format!("racerd {version} listens on {page} and {socket}\n")),
             LogFormat::Json => {

@@ -47,7 +47,8 @@ pub struct StoreOptions {
 /// What the log may take and keeps: the part of [`StoreOptions`] that may change while running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes that the database file may grow to; 0 is 80 % of the free space at the start and what the file has already.
+    /// Bytes that the database file may grow to; 0 is what the file had at the start and 80 % of the free
+    /// space, which follows what others take of the disk.
     /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
     pub max_database_size: u64,
     /// Bytes of messages per room ...

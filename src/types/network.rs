@@ -22,6 +22,12 @@ impl Network {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
+        if let Some((address, _)) = address.split_once('%').filter(|(ip, _)| ip.parse::<Ipv6Addr>().is_ok()) {
+            // Peers are known without their zones: believing one link more than was written would be worse than saying so.
+            return Err(format!(
+                "{text:?} has a zone, which is not compared; write {address}, which then holds on every link"
+            ));
+        }
         let written: IpAddr = address.parse().map_err(|_| {
             format!(
                 "{text:?} is not an address or network; write an IP address, or one with the length of its prefix, \
@@ -121,7 +127,7 @@ mod tests {
             ("010.0.0.1", "is not an address"),
             ("127.0.0.1:80", "is not an address"),
             ("[::1]", "is not an address"),
-            ("fe80::1%eth0", "is not an address"),
+            ("fe80::1%eth0", "write fe80::1, which then holds on every link"),
             ("*", "is not an address"),
             ("/8", "is not an address"),
             ("10.0.0.0/", "0 to 32 bits"),

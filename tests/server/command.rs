@@ -105,7 +105,7 @@ fn health() {
     eventually("a full store", || full.post("/rooms/r/messages", &body).status == 503);
     assert_eq!(code(full.address), (Some(1), 1));
     assert_eq!(full.get("/healthz").status, 200);
-    refused(&racerd(&["health", "https://localhost"]), "https://localhost");
+    refused(&racerd(&["health", "ftp://localhost"]), "ftp://localhost");
 }
 
 /// Someone to talk to, with its output going where the test says.

@@ -21,6 +21,7 @@ mod http;
 mod json;
 mod keeping;
 mod lifecycle;
+mod listening;
 mod packaging;
 mod page;
 mod proxies;

@@ -455,3 +455,27 @@ fn what_began_over_tls_does_not_go_on_in_the_open() {
     raw.send(handshake("/rooms/r/ws?name=bob", ""));
     assert_eq!(raw.answer().status, 403);
 }
+
+/// By the settings, whatever name the certificate is for; by a URL, only one that is trusted.
+#[test]
+fn health_asks_over_tls() {
+    let secure = Secure::start(&[]);
+    let address = secure.server.address.to_string();
+    let file = |name: &str| secure.server.folder.path().join(name).to_str().unwrap().to_string();
+    let (certificate, key) = (file("a.pem"), file("a.key"));
+    let code = |arguments: &[&str]| {
+        let output = Server::program().arg("health").args(arguments).output().expect("the binary");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let settings = ["--listen", &address, "--tls-cert", &certificate, "--tls-key", &key];
+    assert_eq!(code(&settings), (Some(0), String::new()));
+    let url = format!("https://{address}");
+    assert_eq!(code(&[&url, "--ca", &certificate]), (Some(0), String::new()));
+    let (status, said) = code(&[&url, "--ca", &key]);
+    assert!(status == Some(1) && said.contains("holds no certificate"), "{said}");
+    made(secure.server.folder.path(), "other", &[], |_| {});
+    let (status, said) = code(&[&url, "--ca", &file("other.pem")]);
+    assert!(status == Some(4) && said.contains("certificate is not trusted"), "{said}");
+    let (status, said) = code(&[&format!("http://{address}")]);
+    assert!(status == Some(1) && said.contains("400"), "{said}");
+}

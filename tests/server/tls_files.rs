@@ -134,7 +134,8 @@ fn wrong_files_end_the_start() {
         (vec!["--tls-cert", "/dev/zero", "--tls-key", &a.1], "/dev/zero cannot be read"),
         (vec!["--tls-self-signed", &file], "no certificate can be made there"),
         (vec!["--tls-self-signed", &half], "restore it, or move the certificate away"),
-        (vec!["--plain-listen", "0.0.0.0:0"], "--open"),
+        (vec!["--tls-cert", &a.0, "--tls-key", &a.1, "--plain-listen", "0.0.0.0:0"], "--open"),
+        (vec!["--plain-listen", "127.0.0.1:0"], "the first is for a server that speaks TLS elsewhere"),
     ] {
         let output = Server::command(&folder, "127.0.0.1:0", &arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -27,7 +27,7 @@ struct Running {
 impl Running {
     fn start(durability: Durability, data: &Path) -> Running {
         let settings = Settings::default();
-        let open_files = Some(10_000);
+        let open_files = raise_open_files();
         let max_connections = connections_for(open_files, settings.limits.max_connections);
         let poll = mio::Poll::new().unwrap();
         let options = StoreOptions {
@@ -64,7 +64,7 @@ impl Running {
             listeners: Listeners::bind(&[], &[], max_connections, poll.registry()).unwrap(),
             log: Log::to(settings.log.log_level, settings.log.log_format, out),
             buffer: vec![0; settings.limits.read_budget],
-            reload: Reload::new(settings, open_files, Box::new(read)),
+            reload: Reload::new(settings, Box::new(read)),
             file,
             written,
         }
@@ -106,6 +106,10 @@ fn other(setting: &Setting) -> String {
     if ["tls_cert", "tls_key"].contains(&setting.field) {
         // One is nothing without the other.
         return "tls_cert = \"a\"\ntls_key = \"b\"\n".to_string();
+    }
+    if setting.field == "plain_listen" {
+        // It is for a server that speaks TLS elsewhere.
+        return "plain_listen = [\"[::1]:1\"]\ntls_self_signed = \"a\"\n".to_string();
     }
     let value = match (setting.kind, setting.parse(&[setting.default])) {
         // Where 0 has a meaning of its own, 1 may be too small.

@@ -27,6 +27,8 @@ pub(super) struct Files {
     pub wal: PathBuf,
     shm: PathBuf,
     pub lock: PathBuf,
+    /// Bytes of the database when it was named: what has grown since came out of the free space of then.
+    begun: u64,
 }
 
 /// What becomes of a database in whose place another one comes: `NAME.damaged-1` or `NAME.replaced-1`.
@@ -56,7 +58,8 @@ impl Files {
             return Err(OpenError::NotAFile { path: path.into() });
         }
         let [wal, shm, lock] = ["-wal", "-shm", ".lock"].map(|suffix| beside(&database, suffix));
-        Ok(Files { wal, shm, lock, database })
+        let begun = fs::metadata(&database).map_or(0, |metadata| metadata.len());
+        Ok(Files { wal, shm, lock, database, begun })
     }
 
     pub fn directory(&self) -> &Path {
@@ -223,11 +226,13 @@ impl Files {
         fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
     }
 
-    /// What the database may grow to: 80 % of the space that is free, and what it has.
+    /// What the database may grow to: what it had at the start, and 80 % of what was free then, had the disk been as it is
+    /// now. Its own growth changes nothing of it; what others take or give back does.
     pub fn share_of_free_space(&self) -> Result<u64, OpenError> {
         let failed = |error| OpenError::File { action: "measure", path: self.database.clone(), error };
         let has = fs::metadata(&self.database).map_err(failed)?.len();
-        Ok((self.free_space().map_err(failed)? / 5 * 4).saturating_add(has))
+        let free = self.free_space().map_err(failed)?;
+        Ok(share(self.begun, has, free))
     }
 
     /// Bytes that are free where the database lies.
@@ -259,6 +264,12 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     }
     let error = io::Error::other("its links lead nowhere");
     Err(OpenError::File { action: "find", path: path.into(), error })
+}
+
+/// Bytes for a database that had `begun` at the start and has `has` now, where `free` are free.
+fn share(begun: u64, has: u64, free: u64) -> u64 {
+    let then = free.saturating_add(has).saturating_sub(begun);
+    (then / 5 * 4).saturating_add(begun)
 }
 
 /// What is wrong with a file whose head is not SQLite's.
@@ -302,5 +313,23 @@ impl Identity {
                 "{database} or its -wal file was moved or deleted while racerd was using it ({error}); put both back and restart racerd"
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    /// The bound follows the disk, not the database.
+    #[test]
+    fn a_share_of_what_is_free_changes_with_others_only() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(share(0, 0, 100 * MIB), 80 * MIB);
+        assert_eq!(share(50 * MIB, 50 * MIB, 100 * MIB), 130 * MIB);
+        assert_eq!(share(50 * MIB, 70 * MIB, 80 * MIB), 130 * MIB, "it grew");
+        assert_eq!(share(50 * MIB, 30 * MIB, 120 * MIB), 130 * MIB, "it shrank");
+        assert_eq!(share(50 * MIB, 50 * MIB, 50 * MIB), 90 * MIB, "somebody else took half of it");
+        assert_eq!(share(50 * MIB, 50 * MIB, 0), 50 * MIB);
+        assert_eq!(share(50 * MIB, 0, 10 * MIB), 50 * MIB);
     }
 }

@@ -77,8 +77,9 @@ impl State {
     /// One piece; whether there is more to do.
     fn upkeep(&mut self) -> rusqlite::Result<bool> {
         let running = self.running();
+        roll_back(&self.writer.conn);
+        self.follow_the_disk();
         let conn = &self.writer.conn;
-        roll_back(conn);
         let mut more = false;
         if running >= self.swept + SWEEP {
             let keys = self.prune.step(conn, running, self.writer.bounds.park_for)?;
@@ -157,6 +158,15 @@ impl State {
         is_near && self.writer.files.free_space().is_ok_and(|free| free > ENOUGH)
     }
 
+    /// Where the bound is a share of the free space, it changes with what others take of the disk or give back.
+    fn follow_the_disk(&mut self) {
+        if self.writer.bounds.max_database_size == 0
+            && let Ok(most) = open::bound(&self.writer.conn, &self.writer.files, 0)
+        {
+            self.writer.most_pages = most;
+        }
+    }
+
     /// Other bounds hold. Where the size cannot be set, the disk fails, and the next append says so.
     pub fn bound(&mut self, bounds: Bounds) {
         let (conn, files) = (&self.writer.conn, &self.writer.files);
@@ -197,6 +207,7 @@ impl State {
             return;
         }
         roll_back(&self.writer.conn);
+        self.follow_the_disk();
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let conn = &self.writer.conn;
         let written = conn
