@@ -12,6 +12,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocket};
 use tungstenite::{Error, Message};
 
 use super::pipe::{Pipe, Tcp};
+use super::sealed_lines::SealedLines;
 use super::{Heard, Target};
 use crate::crypto::sealed::{Initiator, PROLOGUE, Pin, Transport};
 use crate::types::Name;
@@ -29,6 +30,8 @@ const OVERLOADED: u64 = 5_000;
 pub enum Fault {
     /// It may be there again later; not before so many milliseconds.
     Lost(String, u64),
+    /// As [`Fault::Lost`], because a message was too long for the server, or for something on the way to it.
+    TooLong(String),
     /// The server will not have it.
     Refused(String),
     /// Who answers is not who was asked for.
@@ -74,6 +77,7 @@ pub struct Trust;
 pub struct Line {
     socket: WebSocket<Pipe>,
     sealed: Option<Transport>,
+    lines: SealedLines,
 }
 
 impl Line {
@@ -99,7 +103,7 @@ impl Line {
         let mut socket = WebSocket::from_partially_read(pipe, rest, Role::Client, None);
         let sealed = pin.map(|pin| seal(&mut socket, pin)).transpose()?;
         socket.get_mut().be_patient(None);
-        Ok(Line { socket, sealed })
+        Ok(Line { socket, sealed, lines: SealedLines::new() })
     }
 
     /// Says one JSON object.
@@ -151,11 +155,12 @@ impl Line {
         let mut plain = Vec::new();
         let Some(transport) = &mut self.sealed else { return Ok(()) };
         transport.open_into(&mut plain, sealed).map_err(Fault::lost)?;
-        let plain = String::from_utf8(plain).map_err(|_| Fault::lost("what was sealed is no text"))?;
-        for text in Heard::each(&plain) {
-            texts.push(text.ok_or_else(|| Fault::lost("what was sealed is not the protocol"))?.to_string());
-        }
-        Ok(())
+        self.lines.push(&plain, texts).map_err(Fault::lost)
+    }
+
+    /// Takes sealed lines of this many bytes from now on: what the server has announced.
+    pub fn allow(&mut self, longest: usize) {
+        self.lines.allow(longest);
     }
 
     /// Says that one is done, and waits a moment for the answer.
@@ -278,7 +283,9 @@ fn closed(frame: Option<&CloseFrame>) -> Fault {
     let code = u16::from(frame.code);
     let why = format!("the server closed the connection: {code} {}", frame.reason.as_str());
     match code {
+        // 4003 and 4005 are reserved: no server sends them yet.
         4001 | 4003 | 4005 => Fault::Refused(why),
+        1009 => Fault::TooLong(why),
         1008 | 1013 => Fault::Lost(why, OVERLOADED),
         _ => Fault::lost(why),
     }
@@ -340,6 +347,7 @@ mod tests {
         for code in [4001, 4003, 4005] {
             assert!(matches!(close(code), Fault::Refused(_)), "{code}");
         }
+        assert!(matches!(close(1009), Fault::TooLong(_)));
         assert!(matches!(close(1001), Fault::Lost(_, 0)) && matches!(close(1013), Fault::Lost(_, OVERLOADED)));
     }
 }

@@ -6,6 +6,7 @@ mod heard;
 mod line;
 mod pipe;
 mod run;
+mod sealed_lines;
 mod talk;
 mod target;
 #[cfg(feature = "tls")]

@@ -174,6 +174,7 @@ pub fn run(
 fn ended(fault: Fault) -> Result<(String, u64), Ended> {
     match fault {
         Fault::Lost(why, wait) => Ok((why, wait)),
+        Fault::TooLong(why) => Ok((why, 0)),
         Fault::Refused(why) => Err(Ended::Refused(why)),
         Fault::Mismatch(why) => Err(Ended::Mismatch(why)),
     }
@@ -251,9 +252,13 @@ impl Run<'_, '_> {
                 fault = line.hear(&mut texts).err();
             }
             let now = self.now();
+            line.allow(self.talk.longest_line());
             let heard_some = !texts.is_empty();
             for text in texts.drain(..) {
                 self.talk.hear(&text, now, &mut events);
+            }
+            if let Some(Fault::TooLong(_)) = fault {
+                self.talk.refuse_longest(&mut events);
             }
             let again = self.take(&mut events)?;
             if self.is_done() {

@@ -21,6 +21,8 @@ const OLD: u64 = 3_600_000;
 const PAUSE: u64 = 2_000;
 /// Messages that a join can begin with (`page_messages`); where more are wanted, their seqs are reckoned from the head.
 const LAST_MAX: u64 = 200;
+/// Bytes of what a line says beside bodies, at most.
+const ENVELOPE: usize = 4096;
 
 /// Where to begin when the room is joined for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     max_message_size: usize,
+    page_bytes: usize,
     in_flight: usize,
     request_rate: u64,
 }
@@ -138,7 +141,7 @@ impl Talk {
             head: 0,
             is_live: false,
             outbox: VecDeque::new(),
-            limits: Limits { max_message_size: 0, in_flight: 1, request_rate: 0 },
+            limits: Limits { max_message_size: 0, page_bytes: 0, in_flight: 1, request_rate: 0 },
             next_id: 1,
             saying: VecDeque::new(),
             heard_at: 0,
@@ -158,6 +161,23 @@ impl Talk {
     /// Messages that are not acknowledged.
     pub fn unsent(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// Longest line that this server says, in bytes, by what it has announced: a message, or a page that ends with one.
+    pub fn longest_line(&self) -> usize {
+        let Limits { max_message_size, page_bytes, .. } = self.limits;
+        max_message_size.saturating_add(page_bytes).saturating_add(ENVELOPE)
+    }
+
+    /// The server, or something on the way, ended the connection because a message was too long: it was the longest of
+    /// those under way, if it was any, and the same bytes are not sent again.
+    pub fn refuse_longest(&mut self, events: &mut Vec<Event>) {
+        let flying = self.outbox.iter().enumerate().filter(|(_, send)| matches!(send.fate, Fate::Flying(_)));
+        let Some((index, send)) = flying.max_by_key(|(_, send)| send.body.len()) else { return };
+        let why =
+            format!("a message of {} bytes is longer than the server, or something on the way, takes", send.body.len());
+        self.outbox.remove(index);
+        events.push(Event::Refused(why));
     }
 
     pub fn is_in(&self) -> bool {
@@ -289,6 +309,7 @@ impl Talk {
             let number = |field| limits.number(field).and_then(|n| usize::try_from(n).ok());
             self.limits = Limits {
                 max_message_size: number("max_message_size").unwrap_or(32 << 10),
+                page_bytes: number("page_bytes").unwrap_or(0),
                 in_flight: number("in_flight").unwrap_or(1).max(1),
                 request_rate: limits.number("request_rate").unwrap_or(1),
             };

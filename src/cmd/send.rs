@@ -30,7 +30,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
             "--key is for one text: the lines of standard input have keys of their own".to_string(),
         ));
     }
-    let mut writer = Writer { cipher: args.cipher(), json: args.json, keys: random_text()?, sent: 0 };
+    let mut writer = Writer { cipher: args.cipher(), json: args.json, sent: 0 };
     let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), Begin::Now);
     if let Some(text) = text {
         let (key, body) = writer.message(text, args.key.clone()).map_err(Failure::Usage)?;
@@ -64,8 +64,6 @@ struct Writer {
     cipher: Option<RoomCipher>,
     /// The text is the body as it is.
     json: bool,
-    /// What the keys of this run begin with.
-    keys: String,
     sent: u64,
 }
 
@@ -73,7 +71,10 @@ impl Writer {
     /// Key and body of the next message.
     fn message(&mut self, text: &str, key: Option<String>) -> Result<(String, String), String> {
         self.sent += 1;
-        let key = key.unwrap_or_else(|| format!("{}-{}", self.keys, self.sent));
+        let key = match key {
+            Some(key) => key,
+            None => random_key()?,
+        };
         let body = match self.json {
             true => {
                 let fault = |error| format!("message {} is not one JSON value: {error}", self.sent);
@@ -91,8 +92,7 @@ impl Writer {
     }
 }
 
-/// 96 random bits, in hexadecimal digits.
-fn random_text() -> Result<String, Failure> {
-    let bytes = random::<12>().map_err(Failure::Failed)?;
-    Ok(data_encoding::HEXLOWER.encode(bytes.as_slice()))
+/// A key that nobody can guess, and so use up before: 128 random bits, in base64url.
+fn random_key() -> Result<String, String> {
+    Ok(data_encoding::BASE64URL_NOPAD.encode(random::<16>()?.as_slice()))
 }

@@ -1,9 +1,9 @@
 //! The web page and the code it needs, out of the binary: which path is which file, and how a browser may use it. Pure:
 //! a path becomes an [`Asset`], an asset and a request's headers an answer. It knows neither rooms nor sockets.
 //!
-//! The files lie beside this one as they are sent; there is no build step. (`racerd/noble.js` is other people's code, made
-//! by `bundle/make.sh` when its versions change, and kept.) All of them name each other relatively, so
-//! that the page works behind a proxy under any path. Only the HTML has to know how deep it lies: it is there twice.
+//! The files lie beside this one as they are sent; there is no build step. (`bundle/make.sh` makes two, which are kept:
+//! `racerd/noble.js` of other people's code, and `racerd.mjs`, the client library in one file, which no page loads.) All of
+//! them name each other relatively, so that the page works behind a proxy under any path. Only the HTML has to know how deep it lies: it is there twice.
 
 use std::sync::LazyLock;
 
@@ -40,7 +40,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 25] = [
+static FILES: [File; 26] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -53,6 +53,7 @@ static FILES: [File; 25] = [
     file("page/room.js", SCRIPT, include_str!("page/room.js")),
     file("page/text.js", SCRIPT, include_str!("page/text.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
+    file("racerd.mjs", SCRIPT, include_str!("racerd.mjs")),
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
     file("racerd/keep.js", SCRIPT, include_str!("racerd/keep.js")),

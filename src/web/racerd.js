@@ -55,6 +55,9 @@ const LONGEST_WISH = 3_600_000;
 /** A server that has too much to do, or to bear, is left alone for so long. */
 const OVERLOADED = 5000;
 
+/** Bytes of what a line says beside bodies, at most. */
+const ENVELOPE = 4096;
+
 /** The session goes on elsewhere; a message is too long; too much to do. */
 const [TAKEN_OVER, TOO_BIG, POLICY, TRY_LATER] = [4001, 1009, 1008, 1013];
 /** Any code but 1000 and none leaves the session as it is, to be resumed. */
@@ -654,6 +657,8 @@ export class Client extends Emitter {
   #take(limits) {
     this.limits = limits;
     this.#pace = new Pace(limits.request_rate);
+    // A message, or a page of the log that ends with one, and what stands around bodies.
+    this.#socket.allow?.(limits.max_message_size + (limits.page_bytes ?? 0) + ENVELOPE);
     // Something was too big, though it was not longer than this: something on the way takes less.
     if (this.#suspect > 0 && this.#suspect <= limits.max_message_size) this.#ceiling = Math.min(this.#ceiling, this.#suspect - 1);
     this.#suspect = 0;

@@ -175,6 +175,26 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
     assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("(200)")));
 }
 
+/// CASES 81: the same bytes would end the next connection, too.
+#[test]
+fn after_a_close_for_size_the_longest_is_not_sent_again_and_what_is_behind_it_is() {
+    let mut desk = Desk::seated();
+    for (key, body) in [("a", "1"), ("b", "\"long, long\""), ("c", "2")] {
+        desk.talk.send(key.to_string(), body.to_string());
+    }
+    assert_eq!(keys(&desk.said()), ["a", "b"]);
+    desk.talk.refuse_longest(&mut desk.events);
+    assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("longer")));
+    desk.talk.lost();
+    desk.talk.refuse_longest(&mut desk.events);
+    assert_eq!(desk.events(), [], "nothing was under way");
+    desk.open("provisional");
+    let resume = desk.said().remove(0);
+    desk.hears(json!({"type": "welcome", "id": resume["id"], "session": "t2"}));
+    desk.joined("e", 5, 6, &Value::Null);
+    assert_eq!(keys(&desk.said()), ["a", "c"]);
+}
+
 #[test]
 fn no_faster_than_the_server_takes() {
     let mut desk = Desk::seated();

@@ -1,22 +1,24 @@
 #!/bin/sh
-# Makes ../racerd/noble.js of the noble libraries (audited; they need no WebCrypto, which pages of plain http lack).
+# Makes what is bundled of several files: noble.js, of the noble libraries (audited; they need no WebCrypto, which pages of
+# plain http lack), and racerd.mjs, of racerd.js and all that it imports, for programs that want it in one file (Node).
 #
-#     src/web/bundle/make.sh [FILE]     writes FILE, by default ../racerd/noble.js
+#     src/web/bundle/make.sh [FOLDER]     writes both into FOLDER, by default where they are served from
 #
-# The same versions give the same bytes: package-lock.json pins them with their digests, esbuild among them, and
-# tests/run compares. To take newer ones, change package.json, run `npm install --package-lock-only` here, then this.
+# The same sources and versions give the same bytes: package-lock.json pins them with their digests, esbuild among them, and
+# tests/run compares. After a change of racerd.js or of a file that it imports, run this. To take newer libraries, change
+# package.json, run `npm install --package-lock-only` here, then this.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-file=${1:-$here/../racerd/noble.js}
+noble=${1:-$here/../racerd}/noble.js
+whole=${1:-$here/..}/racerd.mjs
 # Not in the source tree: what npm installs is no part of it.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$here/package.json" "$here/package-lock.json" "$here/entry.js" "$work"
+cp -R "$here/../racerd.js" "$here/../racerd" "$work"
 cd "$work"
 npm ci --silent --no-audit --no-fund --ignore-scripts
-{
-    echo "/*"
-    echo "The parts of these libraries that racerd's page needs, bundled by src/web/bundle/make.sh; not to be edited."
+licences() {
     for name in ciphers curves hashes; do
         version=$(node -p "require('./node_modules/@noble/$name/package.json').version")
         echo
@@ -25,7 +27,23 @@ npm ci --silent --no-audit --no-fund --ignore-scripts
         cat "node_modules/@noble/$name/LICENSE"
     done
     echo "*/"
-    node_modules/.bin/esbuild entry.js --bundle --format=esm --minify --target=es2022 --charset=ascii \
-        --legal-comments=none --log-level=warning
+}
+bundle() {
+    node_modules/.bin/esbuild "$1" --bundle --format=esm --target=es2022 --charset=ascii --legal-comments=none \
+        --log-level=warning "$2"
+}
+{
+    echo "/*"
+    echo "The parts of these libraries that racerd's page needs, bundled by src/web/bundle/make.sh; not to be edited."
+    licences
+    bundle entry.js --minify
 } >bundled.js
-cat bundled.js >"$file"
+cp bundled.js racerd/noble.js
+{
+    echo "/*"
+    echo "racerd's client library in one file, made of racerd.js by src/web/bundle/make.sh; not to be edited. In it are parts of"
+    licences
+    bundle racerd.js --minify-whitespace
+} >racerd.mjs
+cat bundled.js >"$noble"
+cat racerd.mjs >"$whole"

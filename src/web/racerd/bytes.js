@@ -43,6 +43,16 @@ export function isKey(written) {
   return typeof written === "string" && KEY.test(written);
 }
 
+export function concat(parts) {
+  const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 /** Text by chance, two characters for each byte. */
 export function randomText(bytes) {
   return Array.from(random(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -2,7 +2,7 @@
 // server's static key proves nothing of himself, and talks to that server only. The primitives are noble's. It knows
 // bytes, and nothing of what they carry.
 
-import { random, utf8 } from "./bytes.js";
+import { concat, random, utf8 } from "./bytes.js";
 import { chacha20poly1305, hkdf, sha256, x25519 } from "./noble.js";
 
 /** As long as a hash, so it is the first one itself (§5.2). */
@@ -86,7 +86,7 @@ export class Handshake {
     const cipher = this.#mixKey(x25519.getSharedSecret(this.#secret, this.#server));
     const sealed = cipher.encrypt(payload, this.#hash);
     this.#mixHash(sealed);
-    return concat(e, sealed);
+    return concat([e, sealed]);
   }
 
   /**
@@ -104,7 +104,7 @@ export class Handshake {
   }
 
   #mixHash(bytes) {
-    this.#hash = sha256(concat(this.#hash, bytes));
+    this.#hash = sha256(concat([this.#hash, bytes]));
   }
 
   /** Noise's HKDF (§4.3) is that of RFC 5869 with the chaining key as salt and no info. */
@@ -117,11 +117,4 @@ export class Handshake {
 
 function halves(bytes) {
   return [bytes.slice(0, KEY), bytes.slice(KEY)];
-}
-
-function concat(one, other) {
-  const bytes = new Uint8Array(one.length + other.length);
-  bytes.set(one);
-  bytes.set(other, one.length);
-  return bytes;
 }

@@ -1,7 +1,7 @@
 // A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To
 // racerd.js it looks like a WebSocket of text. What is said in one go is sealed once, each object ended by LF.
 
-import { fromBase64url, text, utf8 } from "./bytes.js";
+import { concat, fromBase64url, text, utf8 } from "./bytes.js";
 import { Handshake, MESSAGE_MAX, TAG } from "./noise.js";
 
 const PROTOCOL = "racerd.v1.sealed";
@@ -9,7 +9,13 @@ const PROTOCOL = "racerd.v1.sealed";
 const REFUSED = 4008;
 const POLICY = 1008;
 const ABNORMAL = 1006;
-/** Most bytes of one object with its LF. */
+const LF = 10;
+/**
+ * Longest line that is put together, in bytes, before the server has announced its limits; and after, where these are lower:
+ * the log may hold messages from a time of higher ones.
+ */
+const LINE_KEPT = 1 << 20;
+/** Most bytes of one object that is sent, with its LF. */
 const LINE_MAX = MESSAGE_MAX - TAG;
 
 const NOT_PINNED = "This server is not the one that was pinned. Nothing was said to it. If its key was changed, ask for the new link.";
@@ -31,6 +37,10 @@ export class SealedSocket {
   #sending = null;
   #receiving = null;
   #lines = [];
+  /** The unfinished end of what came: a line that fits no message goes on in the next. */
+  #tail = [];
+  #tailLength = 0;
+  #longestLine = LINE_KEPT;
 
   /**
    * @param {string} url of the socket, without a query
@@ -47,6 +57,11 @@ export class SealedSocket {
     socket.onclose = ({ code }) => this.#end(code, this.#isAsking && code === POLICY);
     socket.onerror = () => {};
     this.#socket = socket;
+  }
+
+  /** Takes lines of so many bytes, and never fewer than LINE_KEPT: what the server has announced. */
+  allow(longest) {
+    this.#longestLine = Math.max(longest, LINE_KEPT);
   }
 
   /** @param {string} line a JSON object */
@@ -93,12 +108,30 @@ export class SealedSocket {
     }
     let lines;
     try {
-      lines = text(this.#receiving.decrypt(frame(data))).split("\n");
-      if (lines.length < 2 || lines.pop() !== "") throw new SyntaxError("it does not end with LF");
+      lines = this.#linesOf(this.#receiving.decrypt(frame(data)));
     } catch {
       return this.#refuse(false);
     }
     for (const line of lines) if (this.readyState === 1) this.onmessage?.({ data: line });
+  }
+
+  /** The lines that are whole by now. Throws where nothing was said, or a line is too long or no UTF-8. */
+  #linesOf(plain) {
+    if (plain.length === 0) throw new SyntaxError("it says nothing");
+    const end = plain.lastIndexOf(LF) + 1;
+    this.#keepTail(plain.subarray(0, end || plain.length));
+    if (end === 0) return [];
+    const whole = concat(this.#tail);
+    this.#tail = [];
+    this.#tailLength = 0;
+    if (end < plain.length) this.#keepTail(plain.subarray(end));
+    return text(whole.subarray(0, -1)).split("\n");
+  }
+
+  #keepTail(part) {
+    this.#tailLength += part.length;
+    if (this.#tailLength > this.#longestLine + MESSAGE_MAX) throw new RangeError("a line is longer than any announced");
+    this.#tail.push(part);
   }
 
   /** Seals what waits, as much in one message as goes into it. */
@@ -108,13 +141,7 @@ export class SealedSocket {
       let length = 0;
       let count = 0;
       while (count < lines.length && (count === 0 || length + lines[count].length <= LINE_MAX)) length += lines[count++].length;
-      const plaintext = new Uint8Array(length);
-      let at = 0;
-      for (const line of lines.splice(0, count)) {
-        plaintext.set(line, at);
-        at += line.length;
-      }
-      this.#socket.send(this.#sending.encrypt(plaintext));
+      this.#socket.send(this.#sending.encrypt(concat(lines.splice(0, count))));
     }
   }
 
