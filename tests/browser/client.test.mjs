@@ -3,6 +3,10 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { sealedServer } from "./noise.mjs";
 import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -532,6 +536,317 @@ test("the pauses grow, are spread, and end at once when it is asked", async (t) 
   const { length } = sockets;
   client.check();
   assert.equal(sockets.length, length + 1);
+});
+
+test("a server that names no pause, or none that makes sense, is not asked in a hot loop", async (t) => {
+  const { client, sockets, clock } = await play(t, { fetch: () => Promise.reject(new Error("nobody")) });
+  for (const [wish, least, most] of [[0, 250, 30_000], [10 ** 12, 3_600_000, 3_600_000]]) {
+    sockets.at(-1).hear(WELCOME, joinedAt(0), { type: "bye", reconnect_after_ms: wish });
+    sockets.at(-1).end(1001);
+    const pause = client.state.retryAt - performance.now();
+    assert.ok(pause >= least && pause <= most, `${wish}: ${pause}`);
+    clock.tick(pause);
+  }
+});
+
+test("the pauses of many are spread, over half of their length", async (t) => {
+  const { client, sockets, clock } = await play(t, { fetch: () => Promise.reject(new Error("nobody")) });
+  const pauses = [0, 0.25, 0.5, 0.999].map((chance) => {
+    t.mock.method(Math, "random", () => chance);
+    sockets.at(-1).hear(WELCOME, joinedAt(0));
+    clock.tick(11_000);
+    sockets.at(-1).end();
+    const pause = client.state.retryAt - performance.now();
+    clock.tick(pause);
+    return pause;
+  });
+  assert.deepEqual(pauses, [250, 313, 375, 500]);
+});
+
+for (const code of [1008, 1013]) {
+  test(`a server that closes with ${code} is left alone for five seconds`, async (t) => {
+    const { client, sockets, clock } = await play(t);
+    for (let times = 0; times < 3; times += 1) {
+      sockets.at(-1).hear(WELCOME, joinedAt(0));
+      sockets.at(-1).end(code);
+      const { length } = sockets;
+      clock.tick(4999);
+      assert.equal(sockets.length, length);
+      clock.tick(1);
+      assert.equal(sockets.length, length + 1);
+    }
+    assert.equal(client.state.phase, "connecting");
+  });
+}
+
+test("no more than a second's worth is saved up, however long nothing was sent", async (t) => {
+  const { room, sockets, clock } = await play(t);
+  const limits = { in_flight: 1000, max_message_size: 1000, request_rate: 10 };
+  sockets[0].hear({ ...WELCOME, limits }, joinedAt(0));
+  clock.sleep(3_600_000);
+  for (let n = 0; n < 50; n += 1) room.send(n).done.catch(() => {});
+  const sends = () => sockets[0].said.filter(({ type }) => type === "send").length;
+  assert.equal(sends(), 10);
+  clock.tick(99);
+  assert.equal(sends(), 10);
+  clock.tick(1);
+  assert.equal(sends(), 11);
+  clock.tick(1000);
+  assert.equal(sends(), 21);
+});
+
+for (const code of ["storage_unavailable", "rate_limited"]) {
+  test(`after ${code} it waits, as long as the server says, and never asks in a hot loop`, async (t) => {
+    const { room, sockets, clock } = await play(t);
+    sockets[0].hear(WELCOME, joinedAt(0));
+    room.send("a").done.catch(() => {});
+    const sends = () => sockets[0].said.filter(({ type }) => type === "send");
+    for (const [wish, pause] of [[undefined, 2000], [700, 700], [0, 100], [-5, 100]]) {
+      const before = sends().length;
+      sockets[0].hear({ type: "error", id: sends().at(-1).id, code, message: "full", retry_after_ms: wish });
+      assert.equal(sends().length, before, "not at once");
+      clock.tick(pause - 1);
+      assert.equal(sends().length, before);
+      clock.tick(2);
+      assert.equal(sends().length, before + 1);
+    }
+    assert.equal(new Set(sends().map(({ key }) => key)).size, 1, "always under its key");
+  });
+}
+
+test("a join that the store cannot answer is asked again after a pause, not in a hot loop", async (t) => {
+  const { client, sockets, clock } = await play(t);
+  sockets[0].hear(WELCOME, joinedAt(0));
+  client.join("r2");
+  const joins = () => sockets[0].said.filter(({ type }) => type === "join");
+  for (const [wish, pause] of [[undefined, 2000], [0, 100]]) {
+    const before = joins().length;
+    sockets[0].hear({ type: "error", id: joins().at(-1).id, code: "storage_unavailable", message: "busy", retry_after_ms: wish });
+    await turn();
+    clock.tick(pause - 1);
+    assert.equal(joins().length, before);
+    clock.tick(1);
+    await turn();
+    assert.equal(joins().length, before + 1);
+  }
+});
+
+// CASES 83.
+
+for (const [what, by] of [["ahead", 9 * 86_400_000], ["back", -9 * 86_400_000], ["by decades", 30 * 365 * 86_400_000]]) {
+  test(`a date that is set ${what} loses nothing and delays nothing`, async (t) => {
+    const { client, room, sockets, clock } = await play(t);
+    const limits = { in_flight: 100, max_message_size: 1000, request_rate: 10 };
+    sockets[0].hear({ ...WELCOME, session: "t1", limits }, joinedAt(0));
+    sockets[0].end();
+    const sends = Array.from({ length: 15 }, (_, n) => room.send(n));
+    clock.step(by);
+    // The pause is as long as it was.
+    const pause = client.state.retryAt - performance.now();
+    assert.ok(pause <= 1000, `${pause}`);
+    clock.tick(pause);
+    const socket = sockets.at(-1);
+    assert.equal(sockets.length, 2);
+    socket.hear({ ...WELCOME, session: "x" });
+    socket.hear({ ...WELCOME, id: socket.said[0].id, session: "t2", limits }, joinedAt(0));
+    const said = () => socket.said.filter(({ type }) => type === "send");
+    assert.equal(said().length, 10);
+    clock.step(-by);
+    clock.tick(500);
+    assert.deepEqual(said().map(({ body }) => body), sends.map((_, n) => n));
+    // What the server refuses for now waits by the same clock.
+    socket.hear({ type: "error", id: said()[0].id, code: "storage_unavailable", message: "full", retry_after_ms: 700 });
+    clock.step(-by);
+    clock.tick(701);
+    assert.equal(said().length, 16);
+    // And it is neither taken for silent nor kept for alive.
+    clock.step(by);
+    clock.tick(5000);
+    assert.equal(client.state.phase, "open");
+    assert.equal(socket.said.filter(({ type }) => type === "ping").length, 0);
+    clock.tick(60_000);
+    assert.notEqual(client.state.phase, "open");
+    for (const { done } of sends) done.catch(() => {});
+  });
+}
+
+// CASES 81.
+
+test("what is longer than the server takes is refused for good, and what is behind it goes on", async (t) => {
+  const { client, room, sockets } = await play(t);
+  const fate = room.send("x".repeat(2000)).done.catch(({ code, message }) => [code, message]);
+  const short = room.send("short");
+  assert.equal(room.excess("x".repeat(2000)), 0, "nothing is known yet");
+  sockets[0].hear({ ...WELCOME, session: "t1" }, joinedAt(0));
+  assert.deepEqual(sockets[0].said.map(({ body }) => body), ["short"]);
+  const [code, words] = await fate;
+  assert.equal(code, "too_long");
+  assert.match(words, /^it is \d+ bytes longer than this server takes$/);
+  sockets[0].hear({ type: "ack", id: sockets[0].said[0].id, room: "r1", seq: 1, at: 1 });
+  assert.equal((await short.done).seq, 1);
+  // A signal is not sent either: it would end the connection.
+  room.signal("x".repeat(2000));
+  assert.equal(sockets[0].said.length, 1);
+  // Lowered meanwhile: it closes with 1009, and says less when one comes back.
+  const middle = room.send("y".repeat(700)).done.catch(({ code }) => code);
+  const next = room.send("next");
+  sockets[0].end(1009);
+  client.check();
+  const { said } = sockets[1];
+  sockets[1].hear({ ...WELCOME, session: "x" });
+  const limits = { ...WELCOME.limits, max_message_size: 500 };
+  sockets[1].hear({ ...WELCOME, id: said[0].id, session: "t2", limits }, joinedAt(1, 2));
+  assert.deepEqual(said.slice(1).map(({ body }) => body), ["next"]);
+  assert.equal(await middle, "too_long");
+  next.done.catch(() => {});
+});
+
+test("a close for size that the limits do not explain is never answered by the same bytes", async (t) => {
+  const { client, room, sockets } = await play(t);
+  const bodies = ["a", "b".repeat(700), "c".repeat(700), "d".repeat(800), "e"];
+  const fates = bodies.map((body) => room.send(body).done.then(() => "stored", ({ code }) => code));
+  const limits = { ...WELCOME.limits, in_flight: 4 };
+  const seen = [];
+  sockets[0].hear({ ...WELCOME, limits, session: "t0" }, joinedAt(0));
+  let seq = 0;
+  // Something on the way takes no more than 600 bytes.
+  for (let tries = 0; tries < 20; tries += 1) {
+    const socket = sockets.at(-1);
+    let isEnded = false;
+    for (let at = 0; at < socket.said.length && !isEnded; at += 1) {
+      const { type, id, body } = socket.said[at];
+      if (type !== "send") continue;
+      if (body.length > 600) {
+        seen.push(JSON.stringify(socket.said[at].key));
+        socket.end(1009);
+        isEnded = true;
+      } else socket.hear({ type: "ack", id, room: "r1", seq: (seq += 1), at: 1 });
+    }
+    if (!isEnded) break;
+    client.check();
+    const next = sockets.at(-1);
+    next.hear({ ...WELCOME, limits, session: "x" });
+    next.hear({ ...WELCOME, limits, id: next.said[0].id, session: `t${tries}` }, joinedAt(seq, seq + 1));
+  }
+  assert.deepEqual(await Promise.all(fates), ["stored", "too_long", "too_long", "too_long", "stored"]);
+  assert.ok(seen.length <= 2, "after the first such close one at a time, so that the next shows which it was");
+});
+
+// What is said is settled, by an answer or an end.
+
+test("where there is no WebSocket, a rejected promise says so, and what to do", async (t) => {
+  const client = connect({ base: "http://h/", WebSocket: null });
+  const room = client.join("r1");
+  const states = [];
+  client.on("state", (state) => states.push(state.phase));
+  await assert.rejects(room.send("a").done, { code: "unsupported", message: /version 22.*package ws/s });
+  assert.deepEqual([client.state.phase, states], ["stopped", ["stopped"]]);
+  await assert.rejects(room.send("later").done, { code: "unsupported" });
+  client.close();
+  await assert.rejects(room.send("after the end").done, { code: "closed" });
+});
+
+test("a send is settled by the end of the session, by close and by leave, and never by time alone", async (t) => {
+  const { client, room, sockets, clock } = await play(t);
+  const fate = ({ done }) => done.then(() => "stored", ({ code }) => code);
+  let isSettled = false;
+  const waiting = room.send("waits");
+  waiting.done.catch(() => {}).then(() => (isSettled = true));
+  for (let hours = 0; hours < 48; hours += 1) {
+    clock.tick(3_600_000);
+    if (sockets.at(-1).readyState < 2) sockets.at(-1).end();
+    await turn();
+  }
+  assert.equal(isSettled, false);
+  client.retry();
+  sockets.at(-1).hear(WELCOME, joinedAt(0));
+  sockets.at(-1).end(4001);
+  assert.equal(await fate(waiting), "moved");
+  client.retry();
+  sockets.at(-1).hear(WELCOME, joinedAt(0));
+  const other = client.join("r2");
+  const [left, closed] = [other.send("left"), room.send("closed")];
+  other.leave();
+  assert.equal(await fate(left), "closed");
+  client.close();
+  assert.equal(await fate(closed), "closed");
+});
+
+test("a body that JSON cannot say is refused at once; what is changed later is not said", async (t) => {
+  const { room, sockets } = await play(t);
+  sockets[0].hear(WELCOME);
+  const circle = {};
+  circle.self = circle;
+  await assert.rejects(room.send(circle).done, { code: "bad_field" });
+  await assert.rejects(room.send(1n).done, { code: "bad_field" });
+  const body = { text: "as it was" };
+  room.send(body).done.catch(() => {});
+  body.text = "changed";
+  sockets[0].hear(joinedAt(0));
+  assert.deepEqual(sockets[0].said.map(({ body }) => body), [{ text: "as it was" }]);
+});
+
+test("the guest's token of a sealed socket is not kept: who came back with it would be a guest for good", async (t) => {
+  const { server, pin } = await sealedServer(t);
+  const tokens = [];
+  const store = { load: () => null, save: ({ token }) => void tokens.push(token) };
+  const client = connect({ base: server.base, name: "ann", WebSocket, pin, store });
+  t.after(() => client.close());
+  const names = [];
+  client.on("welcome", ({ session, name }) => names.push([session, name]));
+  const room = client.join("r1");
+  await until("live", () => room.joined);
+  const [[guests, name]] = names;
+  assert.notEqual(name, "ann", "the first welcome was a guest's");
+  assert.ok(!tokens.includes(guests), "its token was kept");
+  assert.equal(typeof tokens.at(-1), "string");
+});
+
+test("two that ask for one lease at the same moment: one gets it, over locks and without", async (t) => {
+  const { takeLease } = await load("racerd/lease.js");
+  // Node has BroadcastChannel, and from some version on locks; pages of plain http have none.
+  const held = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: {}, configurable: true });
+  t.after(() => (held ? Object.defineProperty(globalThis, "navigator", held) : delete globalThis.navigator));
+  // The smaller number asks first, last, and in between; a moment apart or in the same one.
+  for (const numbers of [[0.1, 0.5, 0.9], [0.9, 0.5, 0.1], [0.5, 0.1, 0.9]]) {
+    const chances = [...numbers];
+    const chance = t.mock.method(Math, "random", () => chances.shift());
+    const name = `lease ${numbers}`;
+    const asked = [takeLease(name, 0)];
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    asked.push(takeLease(name, 0), takeLease(name, 0));
+    const releases = await Promise.all(asked);
+    chance.mock.restore();
+    assert.equal(releases.filter(Boolean).length, 1, `${numbers}`);
+    assert.equal(await takeLease(name, 0), null, "it is held");
+    releases.find(Boolean)();
+    const again = await takeLease(name, 0);
+    assert.ok(again, "it was given back");
+    again();
+  }
+});
+
+test("in one file, as a program gets it", async (t) => {
+  const server = await Server.start(t);
+  const folder = await mkdtemp(path.join(tmpdir(), "racerd-whole-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const answer = await fetch(`${server.base}racerd.mjs`);
+  assert.match(answer.headers.get("content-type"), /^text\/javascript/);
+  await writeFile(path.join(folder, "racerd.mjs"), await answer.text());
+  const whole = await import(path.join(folder, "racerd.mjs"));
+  const client = whole.connect({ base: server.base, name: "bot", WebSocket });
+  t.after(() => client.close());
+  assert.equal((await client.join("r1").send({ text: "hello" }).done).seq, 1);
+  const key = whole.newKey();
+  const [one, two] = ["ann", "bob"].map((name) => whole.connect({ base: server.base, name, WebSocket }));
+  for (const client of [one, two]) t.after(() => client.close());
+  const heard = [];
+  two.join("e2e.r", { last: 5, roomKey: key }).on("message", ({ body }) => heard.push(body));
+  await one.join("e2e.r", { roomKey: key }).send("sealed").done;
+  await until("heard", () => heard.length === 1);
+  assert.deepEqual(heard, ["sealed"]);
+  assert.deepEqual((await server.bodies("e2e.r")).map(({ k }) => k.length), [22]);
 });
 
 test("a server that goes says when to come back", async (t) => {

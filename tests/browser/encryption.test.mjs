@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import test from "node:test";
-import { newPrivate, rawPublic, sealedProxy, sealedServer } from "./noise.mjs";
+import { newPrivate, rawPublic, respond, sealedProxy, sealedServer } from "./noise.mjs";
 import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -351,6 +351,58 @@ test("long requests are sealed in several messages, and one that fits in none is
   await Promise.all([long, long, long].map((body) => room.send(body).done));
   await until("heard", () => heard.length === 3);
   assert.ok(proxy.frames.every((frame) => frame.length <= 65_535));
+});
+
+test("a message that fits no single sealed message is put together, live and out of the log", async (t) => {
+  const { server, pin } = await sealedServer(t, "--max-message-size", "300KiB", "--queue-bytes", "2MiB", "--reply-bytes", "1MiB");
+  const { room, heard } = await joined(t, server.base, { room: "r1", pin });
+  const long = { text: `${"é".repeat(100_000)} ${"x".repeat(70_000)}` };
+  for (const body of ["before", long, "after"]) await server.post("r1", body);
+  await until("heard", () => heard.length === 3);
+  assert.deepEqual(heard.map(({ body }) => body), ["before", long, "after"]);
+  const { messages } = await room.history({ before: 3, limit: 1 });
+  assert.deepEqual(messages.map(({ body }) => body), [long]);
+});
+
+test("a line that never ends is not kept for ever", async () => {
+  const { SealedSocket } = await load("racerd/sealed.js");
+  const secret = newPrivate();
+  let socket;
+  class Socket {
+    constructor() {
+      socket = this;
+    }
+    send(data) {
+      this.asked = data;
+    }
+    close(code) {
+      this.closed = code;
+    }
+  }
+  const sealed = new SealedSocket("ws://h/ws", rawPublic(secret).toString("base64url"), Socket);
+  const heard = [];
+  sealed.onmessage = ({ data }) => heard.push(data);
+  socket.onopen();
+  const noise = respond(Buffer.from(socket.asked), { secret, prologue: Buffer.from("racerd.v1.sealed"), every: 65_536 });
+  const say = (bytes) => {
+    const frame = noise.sending.encrypt(bytes);
+    noise.sending.next();
+    socket.onmessage({ data: new Uint8Array(frame).buffer });
+  };
+  socket.onmessage({ data: new Uint8Array(noise.answer).buffer });
+  say(Buffer.from('{"a":"'));
+  say(Buffer.from('b"}\n{"c":'));
+  say(Buffer.from("1}\n"));
+  assert.deepEqual(heard, ['{"a":"b"}', '{"c":1}']);
+  const most = 3_000_000;
+  sealed.allow(most);
+  let said = 0;
+  while (socket.closed === undefined && said < 2 * most) {
+    say(Buffer.alloc(60_000, "x"));
+    said += 60_000;
+  }
+  assert.equal(socket.closed, 4008);
+  assert.ok(said > most && said < most + 200_000, `${said}`);
 });
 
 test("a session is kept for its pin alone", async (t) => {
