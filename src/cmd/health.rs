@@ -31,7 +31,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         Ok(line) if is_ready(&line) => Ok(()),
         Ok(line) => Err(Failure::Failed(format!("not ready: {} answered {}", target.authority, escape(&line)))),
         Err(Fault::Mismatch(why)) => Err(Failure::Mismatch(format!("{}: {}", target.authority, escape(&why)))),
-        Err(Fault::Lost(why, _) | Fault::Refused(why)) => {
+        Err(Fault::Lost(why, _) | Fault::TooLong(why) | Fault::Refused(why)) => {
             Err(Failure::Failed(format!("no answer from {}: {}", target.authority, escape(&why))))
         }
     }
