@@ -269,7 +269,7 @@ pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<(Body, Option<Di
 fn name(request: &Request) -> Result<Option<Name>, Problem> {
     match request.target.query.one("name")? {
         None => Ok(None),
-        Some(text) => Name::parse(text).map(Some).ok_or_else(|| bad("name", Name::RULE)),
+        Some(text) => Name::parse(text).map(Some).map_err(|fault| bad("name", fault.text())),
     }
 }
 

@@ -138,7 +138,7 @@ fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, St
 impl RoomArgs {
     fn set(&mut self, flag: &str, value: String) -> Result<(), String> {
         match flag {
-            "--name" => self.name = Some(Name::parse(&value).ok_or_else(|| format!("--name: {}", Name::RULE))?),
+            "--name" => self.name = Some(Name::parse(&value).map_err(|fault| format!("--name: {}", fault.text()))?),
             "--key" => {
                 let fits = (1..=200).contains(&value.len());
                 self.key = Some(value).filter(|_| fits);
@@ -189,7 +189,7 @@ mod tests {
     fn options_stand_anywhere() {
         let read = of(&["--last=5", URL, "--name", "ann", "-", "--follow", "--", "--json"]).unwrap();
         assert_eq!((read.last, read.follow, read.json), (Some(5), true, false));
-        assert_eq!((read.words, read.name), (vec!["-".to_string(), "--json".to_string()], Name::parse("ann")));
+        assert_eq!((read.words, read.name), (vec!["-".to_string(), "--json".to_string()], Name::parse("ann").ok()));
         let sealed = of(&[URL, "--pin", KEY, "--room-key", KEY, "--timeout", "0", "--name", "ann"]).unwrap();
         assert!(sealed.cipher().is_some() && sealed.name_inside().is_some());
         let errand = sealed.errand();

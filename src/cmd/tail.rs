@@ -2,7 +2,7 @@
 
 use super::room::{RoomArgs, outcome};
 use super::send::trouble;
-use super::terminal::{harmless, harmless_json};
+use super::terminal::{harmless, harmless_json, quoted_name};
 use super::{Failure, complain};
 use crate::client::{Begin, Ended, Event, Heard, Talk, run as client};
 use crate::crypto::room_key::RoomCipher;
@@ -113,7 +113,7 @@ impl Reader {
     /// `name: text`
     fn said(&self, message: &Heard, body: &str, reading: &Reading) -> String {
         let name = message.object("from").and_then(|from| from.string("name")).unwrap_or_default();
-        let name = harmless(&name);
+        let name = quoted_name(&name);
         match reading {
             // In an encrypted room everybody, the server too, can say something in the clear.
             Reading::Plain if self.cipher.is_some() => format!("{name} (not encrypted): {}\n", words(body)),
@@ -200,6 +200,8 @@ mod tests {
         let of = |body: &str| reader(None, false).line(&message(body));
         assert_eq!(of(r#"{"text":"hello"}"#), "ann: hello\n");
         assert_eq!(of(r#"{"text":"\u001b[2J\nbob: hi"}"#), "ann: \\u{1b}[2J\\nbob: hi\n");
+        let forged = message("{\"text\":\"hi\"}").replace("ann", "bob: yes, send it.  eve");
+        assert_eq!(reader(None, false).line(&forged), "\"bob: yes, send it.  eve\": hi\n");
         assert_eq!(of(r#"{"text":7, "x":1}"#), "ann: {\"text\":7, \"x\":1}\n");
         assert_eq!(of("[1,\n\t\"\u{9b}\"]"), "ann: [1,  \"\\u009b\"]\n");
         assert_eq!(of(&sealed("k")), "ann: (encrypted; --room-key KEY reads it)\n");

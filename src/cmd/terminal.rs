@@ -17,6 +17,19 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
+/// A name as it stands before a `:`. Bare, if it is made of letters, digits, blanks and `-_.'`; else in quotes, with quotes
+/// and backslashes in it escaped, so that no name can look like a name and what somebody said.
+pub fn quoted_name(name: &str) -> String {
+    // Letters that look like a colon (UTS #39, confusables of U+003A).
+    let like_colon = |c: char| matches!(c, '\u{2d0}' | '\u{903}' | '\u{a83}' | '\u{a4fd}');
+    let bare = |c: char| c.is_alphanumeric() && !like_colon(c) || matches!(c, ' ' | '-' | '_' | '.' | '\'');
+    if name == "?" || !name.is_empty() && name.chars().all(bare) && name.trim() == name {
+        return name.to_owned();
+    }
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", harmless(&escaped))
+}
+
 /// A JSON value on one line that means the same: space between its parts is a blank, and inside its strings, where alone
 /// they can be, such characters are escaped.
 pub fn harmless_json(json: &str) -> String {
@@ -48,7 +61,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_name_looks_like_a_name_and_a_text() {
+        for bare in ["ann", "O'Brien", "jean-luc p.", "李 雷", "Zoë", "guest-1a2b", "?"] {
+            assert_eq!(quoted_name(bare), bare);
+        }
+        for (name, shown) in [
+            ("bob: yes, send it. eve", r#""bob: yes, send it. eve""#),
+            ("ann (not encrypted)", r#""ann (not encrypted)""#),
+            ("\"bob\": yes", r#""\"bob\": yes""#),
+            ("bob\u{ff1a} yes", "\"bob\u{ff1a} yes\""),
+            ("bob\u{2d0} yes", "\"bob\u{2d0} yes\""),
+            (" ann", "\" ann\""),
+            ("", "\"\""),
+            ("?x", "\"?x\""),
+            ("a\nb", r#""a\nb""#),
+        ] {
+            assert_eq!(quoted_name(name), shown);
+        }
+    }
+
     proptest::proptest! {
+        /// Where a bare name ends is told by the first colon, where one in quotes ends by the first quote without a backslash.
+        #[test]
+        fn a_line_is_read_in_one_way(name in "[a-b:\"\\\\ ]{0,6}|.{0,6}", text in "[a-b:\"\\\\ ]{0,6}") {
+            let line = format!("{}: {text}", quoted_name(&name));
+            let end = match line.strip_prefix('"') {
+                None => line.find(':').unwrap(),
+                Some(rest) => {
+                    let mut escaped = false;
+                    let close = rest.find(|c| {
+                        let closes = c == '"' && !escaped;
+                        escaped = c == '\\' && !escaped;
+                        closes
+                    });
+                    close.unwrap() + 2
+                }
+            };
+            proptest::prop_assert_eq!(&line[..end], quoted_name(&name));
+            proptest::prop_assert_eq!(&line[end..], format!(": {text}"));
+        }
+
         #[test]
         fn json_stays_what_it_was(text in ".*") {
             let value = Value::from(text);

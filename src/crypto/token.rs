@@ -80,7 +80,7 @@ impl TokenSealer {
             session: SessionId(*session),
             member: MemberId::from_random(u64::from_be_bytes(*member)),
             generation: u32::from_be_bytes(*generation),
-            name: Name::parse(std::str::from_utf8(name).ok()?)?,
+            name: Name::kept(std::str::from_utf8(name).ok()?)?,
             private,
         };
         Some(Token { identity, issued: u64::from_be_bytes(*issued) })

@@ -291,7 +291,7 @@ impl Fields<'_> {
 
     fn name(&self, id: Option<u64>) -> Result<Option<Name>, Refusal> {
         let Some(raw) = self.name else { return Ok(None) };
-        Name::parse(&string(id, "name", raw)?).map(Some).ok_or_else(|| Refusal::field(id, "name", Name::RULE))
+        Name::parse(&string(id, "name", raw)?).map(Some).map_err(|fault| Refusal::field(id, "name", fault.text()))
     }
 
     fn session(&self, id: Option<u64>) -> Result<String, Refusal> {

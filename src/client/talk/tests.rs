@@ -74,7 +74,7 @@ fn keys(said: &[Value]) -> Vec<&str> {
 #[test]
 fn the_token_from_before_its_name_was_heard_is_not_shown() {
     let mut desk = Desk::new(Begin::Now);
-    desk.talk = Talk::new(RoomId::parse("lobby").unwrap(), Name::parse("ann"), Begin::Now);
+    desk.talk = Talk::new(RoomId::parse("lobby").unwrap(), Name::parse("ann").ok(), Begin::Now);
     desk.open("a-guest's");
     let [join] = desk.said().try_into().unwrap();
     assert_eq!(join["name"], "ann");

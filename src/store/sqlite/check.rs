@@ -149,7 +149,7 @@ impl Rows {
     /// What is wrong with a row, if anything.
     fn fault(&self, place: &Place, name: &[u8], body: &[u8]) -> Option<String> {
         let plain =
-            || str::from_utf8(name).ok().and_then(Name::parse).is_none().then(|| "has no readable author".to_owned());
+            || str::from_utf8(name).ok().and_then(Name::kept).is_none().then(|| "has no readable author".to_owned());
         let found = sealed_with(body).filter(|_| name.is_empty());
         match (self.sealed.rekey, self.sealed.with, &self.records) {
             (None, None, _) => plain(),

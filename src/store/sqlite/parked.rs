@@ -139,7 +139,7 @@ fn drop_oldest(conn: &Connection, rows: u64) -> rusqlite::Result<u64> {
 }
 
 fn read(session: SessionId, row: &Row) -> rusqlite::Result<Parked> {
-    let name = Name::parse(row.get_ref(2)?.as_str()?);
+    let name = Name::kept(row.get_ref(2)?.as_str()?);
     Ok(Parked {
         session,
         member: MemberId::from_random(number(row.get(1)?)),

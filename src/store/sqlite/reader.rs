@@ -171,7 +171,7 @@ fn no_name() -> rusqlite::Error {
 
 fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
     let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
-    let name = Name::parse(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
+    let name = Name::kept(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {
         room: room.clone(),
         seq: seq_of(row.get(0)?),

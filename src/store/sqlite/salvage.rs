@@ -137,7 +137,7 @@ pub(super) fn recognises(files: &Files) -> bool {
         let Page::Rows(rows, _) = image.look(page) else { return false };
         rows.iter().any(|row| match (row.id, row.values.as_slice()) {
             (Some(id), [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]) => {
-                let named = str::from_utf8(name).ok().and_then(Name::parse).is_some();
+                let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
                 let plain = named && serde_json::from_slice::<IgnoredAny>(body).is_ok();
                 id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
             }
@@ -243,7 +243,7 @@ impl Copy<'_> {
                 [Null, Blob(session), Integer(at), Integer(member), Text(name), Integer(generation), Blob(rooms)],
             ) => {
                 let sealed = name.is_empty() && sealed_with(rooms).is_some();
-                let name = str::from_utf8(name).ok().filter(|name| sealed || Name::parse(name).is_some());
+                let name = str::from_utf8(name).ok().filter(|name| sealed || Name::kept(name).is_some());
                 let generation = u32::try_from(*generation).ok();
                 let (Some(name), Some(generation)) = (name, generation) else { return Ok(()) };
                 if session.len() != 16 || !is_time(*at) || *member < 0 {
@@ -279,7 +279,7 @@ impl Copy<'_> {
     fn message(&mut self, id: i64, at: i64, member: Option<i64>, name: &[u8], body: &[u8]) -> rusqlite::Result<()> {
         let (room, seq) = (schema::room_of(id), seq_of(id));
         let sealed = if name.is_empty() { sealed_with(body) } else { None };
-        let name = str::from_utf8(name).ok().filter(|name| sealed.is_some() || Name::parse(name).is_some());
+        let name = str::from_utf8(name).ok().filter(|name| sealed.is_some() || Name::kept(name).is_some());
         let Some(name) = name.filter(|_| id > SCRATCH && is_room(room) && seq > Seq::ZERO && is_time(at)) else {
             return Ok(());
         };

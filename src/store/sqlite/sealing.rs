@@ -112,7 +112,7 @@ pub(super) fn message_place(room: &str, seq: Seq, at: WallMillis, member: Option
 /// Why it does not open. What opens and makes no sense was senseless when it was sealed.
 pub(super) fn open_message(records: &RecordKey, place: &Place, record: &[u8]) -> Result<(Name, Body), Unreadable> {
     let (name, body) = open_parts(records, place, record)?;
-    let name = str::from_utf8(&name).ok().and_then(Name::parse).ok_or(Unreadable::Altered)?;
+    let name = str::from_utf8(&name).ok().and_then(Name::kept).ok_or(Unreadable::Altered)?;
     let body = String::from_utf8(body).map_err(|_| Unreadable::Altered)?;
     Ok((name, Body::checked(body.into())))
 }
@@ -142,7 +142,7 @@ pub(super) fn open_parked(records: &RecordKey, session: SessionId, at: u64, reco
     Some(Parked {
         session,
         member: MemberId::from_random(u64::from_be_bytes(*member)),
-        name: Name::parse(str::from_utf8(name).ok()?)?,
+        name: Name::kept(str::from_utf8(name).ok()?)?,
         generation: u32::from_be_bytes(*generation),
         rooms: parked::decode(rooms),
     })
@@ -150,7 +150,7 @@ pub(super) fn open_parked(records: &RecordKey, session: SessionId, at: u64, reco
 
 /// In place of the name of who said what can't be read.
 pub(super) fn nobody() -> Option<Name> {
-    Name::parse("?")
+    Name::kept("?")
 }
 
 /// What somebody should read of a message that does not open.
