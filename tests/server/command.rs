@@ -72,7 +72,7 @@ fn what_may_heal_by_itself_ends_with_1() {
     // A disk without room for an empty database: the limit of a file's length stands for it.
     let mut full = Command::new("sh");
     full.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program()).args(serve).arg(data);
-    let output = full.stdin(Stdio::null()).output().expect("a shell");
+    let output = Server::clean(full).stdin(Stdio::null()).output().expect("a shell");
     ended(&output, 1, "racerd.db");
 }
 
