@@ -40,18 +40,25 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 26] = [
+static FILES: [File; 33] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
     file("page/address.js", SCRIPT, include_str!("page/address.js")),
+    file("page/banner.js", SCRIPT, include_str!("page/banner.js")),
+    file("page/chunk.js", SCRIPT, include_str!("page/chunk.js")),
+    file("page/composer.js", SCRIPT, include_str!("page/composer.js")),
+    file("page/draft.js", SCRIPT, include_str!("page/draft.js")),
+    file("page/elsewhere.js", SCRIPT, include_str!("page/elsewhere.js")),
     file("page/lock.js", SCRIPT, include_str!("page/lock.js")),
     file("page/log.js", SCRIPT, include_str!("page/log.js")),
     file("page/memory.js", SCRIPT, include_str!("page/memory.js")),
     file("page/names.js", SCRIPT, include_str!("page/names.js")),
     file("page/people.js", SCRIPT, include_str!("page/people.js")),
     file("page/room.js", SCRIPT, include_str!("page/room.js")),
+    file("page/row.js", SCRIPT, include_str!("page/row.js")),
     file("page/text.js", SCRIPT, include_str!("page/text.js")),
+    file("page/unsent.js", SCRIPT, include_str!("page/unsent.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
     file("racerd.mjs", SCRIPT, include_str!("racerd.mjs")),
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),

@@ -1,8 +1,9 @@
 // The page: the start view, where one chooses a room and a name, and the room. Which of them, the address says. All
 // addresses are relative to where this file lies, so that the page works under any path.
 
-import { newKey, ROOM_ID, ROOM_RULE } from "./racerd.js";
+import { newKey, ROOM_ID, ROOM_RULE, unsent } from "./racerd.js";
 import { address, BASE, readAddress } from "./page/address.js";
+import { Elsewhere } from "./page/elsewhere.js";
 import { copy, openLock, prepareLock } from "./page/lock.js";
 import { memory } from "./page/memory.js";
 import { NAME_FAULTS, readName } from "./page/names.js";
@@ -12,6 +13,7 @@ import { element } from "./page/text.js";
 
 const $ = (id) => document.getElementById(id);
 let view = null;
+const elsewhere = new Elsewhere({ desk: unsent({ base: BASE.href }), go });
 
 function show(wantsStart = false) {
   view?.stop();
@@ -25,12 +27,23 @@ function show(wantsStart = false) {
   $("link-fault").textContent = linkFault;
   // The pin is the server's: it stays, wherever one goes in the page.
   $("leave").href = address({ pin });
-  if (isRoom) view = new RoomView({ id: room, base: BASE.href, name, roomKey, pin, link: address({ room, roomKey, pin }) });
+  const changed = () => elsewhere.render();
+  if (isRoom) view = new RoomView({ id: room, base: BASE.href, name, roomKey, pin, link: address({ room, roomKey, pin }), changed });
   else showStart(room, name);
+  elsewhere.show({
+    isShown: (row) => view?.shows(row) === true,
+    place: (made) => (view ? $("composer").before(made) : $("enter").after(made)),
+  });
+  showKeeping();
+}
+
+/** Says beside the field, before anything is typed, that nothing of it will be kept. */
+function showKeeping() {
+  $("name-keeping").hidden = memory.keeps;
 }
 
 function go(place) {
-  const url = address({ ...place, pin: readAddress().pin });
+  const url = address({ pin: readAddress().pin, ...place });
   if (url !== location.href) history.pushState(null, "", url);
   show();
 }
@@ -108,10 +121,17 @@ $("rename").onclick = () => show(true);
 prepareDrawer();
 prepareLock();
 
+memory.watch(showKeeping);
+addEventListener("beforeunload", (event) => (view?.isAtRisk || memory.holdsDraft) && event.preventDefault());
 addEventListener("popstate", () => show());
-addEventListener("online", () => view?.check());
-addEventListener("pageshow", () => view?.check());
+addEventListener("online", () => check());
+addEventListener("pageshow", () => check());
 addEventListener("pagehide", () => view?.save());
-document.addEventListener("visibilitychange", () => (document.hidden ? view?.save() : view?.check()));
+document.addEventListener("visibilitychange", () => (document.hidden ? view?.save() : check()));
+
+function check() {
+  view?.check();
+  elsewhere.check();
+}
 
 show();

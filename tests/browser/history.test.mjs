@@ -8,6 +8,8 @@ test.before(startBrowser);
 test.after(stopBrowser);
 
 const MANY = 5000;
+/** Rows near the view, and two elements for each fifty that are far. */
+const MOST_ELEMENTS = 5000;
 const FAST = ["--durability", "normal", "--request-rate", "0"];
 
 /** Texts of many heights, so that a wrong guess of a height is a jump. */
@@ -63,14 +65,27 @@ function scrollUp({ step, most }) {
   })();
 }
 
-/** In the page: scrolls down by steps; every row in view must move by exactly the step. */
+/**
+ * In the page: scrolls down by steps; every row in view must move by exactly the step. It also notes what each row said,
+ * and how many elements there were at most.
+ */
 function scrollDown({ step }) {
   const scroller = document.getElementById("scroller");
   const log = document.getElementById("log");
   const frame = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
   return (async () => {
     let worst = 0;
+    let most = 0;
+    let isSorted = true;
+    const seen = new Map();
+    const note = () => {
+      most = Math.max(most, log.getElementsByTagName("*").length);
+      const rows = [...log.querySelectorAll(".message")].map((row) => [Number(row.dataset.seq), row.querySelector(".body").textContent]);
+      isSorted &&= rows.every(([seq], index) => index === 0 || seq > rows[index - 1][0]);
+      for (const [seq, text] of rows) seen.set(seq, text);
+    };
     for (;;) {
+      note();
       const { top } = scroller.getBoundingClientRect();
       const chunk = [...log.children].find((chunk) => chunk.getBoundingClientRect().bottom > top + 10);
       const row = [...chunk.children].find((row) => row.getBoundingClientRect().bottom > top + 10);
@@ -79,7 +94,7 @@ function scrollDown({ step }) {
       const moved = scroller.scrollTop - at;
       await frame();
       worst = Math.max(worst, Math.abs(from - row.getBoundingClientRect().top - moved));
-      if (moved < 1) return worst;
+      if (moved < 1) return { worst, most, isSorted, rows: [...seen].sort(([a], [b]) => a - b) };
     }
   })();
 }
@@ -94,10 +109,14 @@ test(`${MANY} messages, up to the first and down again, without a jump`, async (
   assert.ok(up.atTop);
   assert.ok(up.worst <= 1.5, `a row moved by ${up.worst} px`);
   assert.ok(up.loads >= MANY / 50 - 2, `${up.loads} pages`);
-  const seen = await page.$$eval("#log .message", (rows) => rows.map((row) => [Number(row.dataset.seq), row.querySelector(".body").textContent]));
-  assert.deepEqual(seen, wanted.map((text, index) => [index + 1, text]), "every seq once, in order");
-  const worst = await page.evaluate(scrollDown, { step: 777 });
+  const elements = () => page.evaluate(() => document.querySelectorAll("#log *").length);
+  assert.ok((await elements()) < MOST_ELEMENTS, `${await elements()} elements at the beginning`);
+  // Far rows were let go, and come back: every one is there as one passes, in order.
+  const { worst, rows, isSorted, most } = await page.evaluate(scrollDown, { step: 777 });
+  assert.deepEqual(rows, wanted.map((text, index) => [index + 1, text]), "every seq");
+  assert.ok(isSorted, "once, in order");
   assert.ok(worst <= 1.5, `a row moved by ${worst} px more than was scrolled`);
+  assert.ok(most < MOST_ELEMENTS, `${most} elements on the way down`);
   // The page is still quick: a key and a message take no long task.
   const took = await page.evaluate(async () => {
     const begun = performance.now();
@@ -125,7 +144,7 @@ test("another width changes the rows' heights, and what is read stays in view", 
   await until("the same row", async () => Math.abs((await top()) - before) <= 1);
   assert.ok((await page.evaluate(scrollUp, { step: 600, most: 20 })).worst <= 1.5);
   await page.setViewportSize({ width: 1100, height: 760 });
-  assert.ok((await page.evaluate(scrollDown, { step: 555 })) <= 1.5);
+  assert.ok((await page.evaluate(scrollDown, { step: 555 })).worst <= 1.5);
 });
 
 test("who is at the end stays there, who is not is not moved", async (t) => {
@@ -165,4 +184,69 @@ test("what went by unkept while one was away is a hole in words", async (t) => {
   const seqs = await page.$$eval("#log .message", (rows) => rows.map((row) => Number(row.dataset.seq)));
   assert.equal(await page.textContent("#log .hole"), `${seqs[1] - 2} messages are no longer kept.`);
   assert.deepEqual(seqs, [1, ...Array.from({ length: 302 - seqs[1] }, (_, index) => seqs[1] + index)]);
+});
+
+test("what is far is let go: what is selected stays, the browser's search finds the rest, and unseen messages count on", async (t) => {
+  const server = await Server.start(t, ...FAST);
+  await server.fill("long", Array.from({ length: 1000 }, (_, index) => ({ text: text(index + 1) })));
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  const row = (seq) => page.$(`#log [data-seq="${seq}"]`);
+  // Up to the first, with the newest selected.
+  await page.evaluate(() => {
+    const last = document.querySelector('#log [data-seq="990"] .body');
+    getSelection().selectAllChildren(last);
+  });
+  await page.evaluate(scrollUp, { step: 3000, most: 400 });
+  assert.equal(await page.evaluate(() => getSelection().toString()), text(990));
+  assert.ok(await row(1));
+  assert.equal(await row(500), null, "let go");
+  assert.ok(await row(990), "selected");
+  for (const said of ["one", "two"]) await server.post("long", { text: said });
+  await page.waitForFunction(() => document.getElementById("newest").textContent === "2 new messages");
+  // The search finds what is let go, and where it takes the view, the rows are there.
+  const found = await page.evaluate(() => {
+    document.activeElement.blur();
+    getSelection().removeAllRanges();
+    const found = window.find("message 501 message 501", false, false, true);
+    const chunk = getSelection().anchorNode.parentElement.closest(".chunk");
+    const wasGone = chunk.querySelector(".message") === null;
+    getSelection().removeAllRanges();
+    chunk.scrollIntoView();
+    return [found, wasGone];
+  });
+  assert.deepEqual(found, [true, true]);
+  await until("the row", () => row(501));
+  // By the button to the end, and what was counted is seen.
+  await page.click("#newest");
+  await page.waitForSelector('#log [data-seq="1002"]');
+  assert.ok((await page.$eval("#scroller", ({ scrollTop, scrollHeight, clientHeight }) => scrollHeight - scrollTop - clientHeight)) <= 1);
+  await page.$eval("#scroller", (scroller) => (scroller.scrollTop -= 2000));
+  await page.waitForSelector("#newest:not([hidden])");
+  assert.equal(await page.textContent("#newest"), "Newest", "what was seen counts no more");
+  await server.post("long", { text: "three" });
+  await page.waitForFunction(() => document.getElementById("newest").textContent === "1 new message");
+});
+
+test("one message that is higher than the screen is folded; its beginning stays where it is", async (t) => {
+  const server = await Server.start(t, ...FAST);
+  await server.post("long", { text: "short\n".repeat(20).trim() });
+  await server.post("long", { text: "\n".repeat(15_000) + "end" });
+  await server.post("long", { text: "after" });
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  const height = (seq) => page.$eval(`#log [data-seq="${seq}"]`, (row) => row.getBoundingClientRect().height);
+  assert.ok((await height(2)) < 760, `${await height(2)} px`);
+  assert.equal(await page.$$eval("#log .more:not([hidden])", (all) => all.map((button) => button.textContent)).then(String), "Show more,Show more".slice(0, (await height(1)) > 400 ? 19 : 9));
+  const more = page.locator('#log [data-seq="2"] .more');
+  assert.equal(await more.getAttribute("aria-expanded"), "false");
+  const top = () => page.$eval('#log [data-seq="2"]', (row) => row.getBoundingClientRect().top);
+  const before = await top();
+  await more.click();
+  assert.ok((await height(2)) > 100_000);
+  assert.ok(Math.abs((await top()) - before) < 2, "it opens downwards");
+  await page.$eval("#scroller", (scroller) => (scroller.scrollTop = 200_000));
+  await page.$eval("#scroller", (scroller) => (scroller.scrollTop = scroller.scrollHeight));
+  await until("after", async () => (await page.textContent("#log .message:last-child .body")) === "after");
+  await page.$eval('#log [data-seq="2"] .more', (button) => button.click());
+  assert.ok((await height(2)) < 760);
+  assert.ok((await top()) >= 0, "folded, it is still in view");
 });

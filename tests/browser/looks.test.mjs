@@ -168,6 +168,39 @@ for (const [name, options] of [["lost-light", {}], ["lost-dark", { ...PHONE, col
   });
 }
 
+for (const [name, options] of [["kept-light", {}], ["kept-dark", { ...PHONE, colorScheme: "dark" }], ["kept-small", SMALL]]) {
+  test(`a folded message, storage forbidden, a room without its key: ${name}`, async (t) => {
+    const server = await Server.start(t);
+    await server.post("lobby", { text: Array.from({ length: 60 }, (_, line) => `${line + 1}. one more line of a long list`).join("\n") }, "jonas");
+    await server.post("lobby", { text: "Sorry for the wall of text." }, "jonas");
+    const context = await profile(t, options);
+    await context.addInitScript(() => {
+      for (const storage of ["localStorage", "sessionStorage"]) Object.defineProperty(window, storage, { get() { throw new DOMException("refused", "SecurityError"); } });
+    });
+    const page = await context.newPage();
+    await page.goto(server.base);
+    await page.waitForSelector("#name-keeping:not([hidden])");
+    await isAccessible(page, `${name}, the start`);
+    await fits(page, `${name}, the start`);
+    await shot(page, `${name}-start`);
+    await page.fill("#room-field", "lobby");
+    await page.fill("#name-field", "Zoë");
+    await page.press("#name-field", "Enter");
+    await page.waitForSelector("#log .more:not([hidden])");
+    await isAccessible(page, name);
+    await fits(page, name);
+    await shot(page, name);
+    await page.goto(`${server.base}rooms/e2e.nokey`);
+    await page.fill("#name-field", "Zoë");
+    await page.press("#name-field", "Enter");
+    await until("locked", () => page.isDisabled("#text"));
+    await page.waitForFunction(() => /Nothing/.test(document.getElementById("beginning").textContent));
+    await isAccessible(page, `${name}, locked`);
+    await fits(page, `${name}, locked`);
+    await shot(page, `${name}-locked`);
+  });
+}
+
 test("whatever is long or wide fits on 320 pixels", async (t) => {
   const server = await Server.start(t);
   const long = "W".repeat(32);

@@ -42,10 +42,24 @@ function requests(context) {
 test("where a room takes only what is encrypted, a window without the key is told so, and sends nothing in the clear", async (t) => {
   const server = await Server.start(t);
   const page = await opened(await profile(t), `${server.base}rooms/e2e.plain`, "ann");
-  await say(page, "in the clear");
-  await until("told", async () => /This room is encrypted/.test(await page.textContent("#text-fault")));
+  assert.match(await page.textContent("#text-fault"), /This room is encrypted/);
+  assert.equal(await page.isDisabled("#text"), true);
+  assert.equal(await page.textContent("#beginning"), "Nothing has been said here yet.");
   const history = await (await fetch(`${server.base}rooms/e2e.plain/messages`)).json();
   assert.equal(history.messages.length, 0);
+});
+
+test("a room that the server keeps for what is encrypted is locked with the first refusal, and nothing typed is lost", async (t) => {
+  const server = await Server.start(t, "--encrypted-rooms", "vault");
+  const page = await opened(await profile(t), `${server.base}rooms/vault`, "ann");
+  assert.equal(await page.textContent("#beginning"), "Nothing has been said here yet. Say hello!");
+  // That one types is refused already.
+  await page.fill("#text", "in the clear");
+  await until("locked", () => page.isDisabled("#text"));
+  assert.equal(await page.inputValue("#text"), "in the clear");
+  assert.match(await page.textContent("#text-fault"), /This room is encrypted/);
+  assert.equal(await page.textContent("#beginning"), "Nothing has been said here yet.");
+  assert.equal((await server.bodies("vault")).length, 0);
 });
 
 test("a button makes an encrypted room and copies its link; who has the link reads it, nobody else does", async (t) => {
@@ -111,8 +125,7 @@ test("without the key one sees that there is something, and says nothing in the 
   const bob = await opened(await profile(t), `${server.base}rooms/e2e.r`, "bob");
   await shows(bob, [NO_KEY]);
   assert.match(await bob.textContent("#text-fault"), /open it by its whole link/);
-  await say(bob, "in the open?");
-  assert.equal(await bob.inputValue("#text"), "in the open?", "it stays in the field");
+  assert.equal(await bob.isDisabled("#text"), true);
   await say(ann, "last");
   await shows(bob, [NO_KEY, NO_KEY]);
   assert.equal((await server.bodies("e2e.r")).length, 2);

@@ -97,7 +97,7 @@ test("an unsent message of another session is shown after the reload, for a pers
   line.orphan();
   await ann.reload();
   await ann.waitForSelector("#unsent .failed");
-  assert.match(await ann.textContent("#unsent .failed"), /^perhapsNot sent: /);
+  assert.match(await ann.textContent("#unsent .failed"), /perhapsNot sent: /);
   assert.deepEqual(await said(server), []);
   await ann.click("#unsent .failed button:text('Try again')");
   await shows(ann, ["perhaps"]);

@@ -1,19 +1,21 @@
 // The list of messages: in their order, grouped by author and day, scrolled. It is told what to show, and says when
 // older messages are wanted; it knows no server.
 //
-// The rows lie in chunks of about CHUNK messages. A chunk that is complete is measured once, and from then on laid out
-// only near the view (content-visibility), with exactly that height where it is not: so thousands of rows cost little,
-// and nothing moves when they come into view. The browser's own anchoring is switched off (not all have it, and it
-// gives up at the very top); `#keepView` does it.
+// The rows lie in chunks of about CHUNK messages (chunk.js), and exist only near the view: so thousands of rows cost
+// little. The browser's own anchoring is switched off (not all have it, and it gives up at the very top); `#keepView`
+// does it.
 
-import { clock, count, dayOf, dayText, element, nameNode, saidNode, wholeTime } from "./text.js";
+import { Chunk } from "./chunk.js";
+import { goesOn } from "./row.js";
+import { count, dayOf, element } from "./text.js";
 
 const CHUNK = 50;
 /** So near to an end, in pixels, one is at it; and so near to the beginning, older messages are wanted. */
 const AT_END = 40;
 const NEAR_BEGINNING = 1500;
-/** Messages of one author within so many milliseconds stand under one name. */
-const GROUP = 5 * 60_000;
+/** Rows that are nearer to the view than this, in pixels, are there; those farther than that are let go. */
+const NEAR = 2500;
+const FAR = 5000;
 
 export class Log {
   #scroller;
@@ -22,7 +24,9 @@ export class Log {
   #newest;
   #wantOlder;
   #seen;
-  #marksPlain;
+  #rowOptions;
+  /** @type {Chunk[]} from the oldest to the newest; the last one's rows are always there */
+  #chunks = [];
   /** Is the view at the end, so that it moves along? */
   #sticks = true;
   /** What was in view when it was last scrolled. */
@@ -30,7 +34,7 @@ export class Log {
   #unseen = 0;
   #last = null;
   #lastNote = null;
-  /** The first day label, which an older page of the same day makes void. */
+  /** The first day label, which an older page of the same day makes void: {chunk, entry}. */
   #firstDay = null;
   /** Stands under the newest message if one sent it just now. */
   #sentMark = element("p", { class: "state sent" }, "Sent");
@@ -42,7 +46,7 @@ export class Log {
    * unencrypted is marked.
    */
   constructor({ scroller, list, beginning, newest, wantOlder, seen, marksPlain = false }) {
-    this.#marksPlain = marksPlain;
+    this.#rowOptions = { marksPlain, onFold: (made, act) => this.#fold(made, act) };
     this.#scroller = scroller;
     this.#list = list;
     this.#beginning = beginning;
@@ -75,14 +79,18 @@ export class Log {
     return this.#scroller.scrollTop < NEAR_BEGINNING;
   }
 
+  /** The newest message: what is shown below it may stand under its author's name. */
+  get last() {
+    return this.#last;
+  }
+
   /** A message behind all others; `isNews` counts as unseen where the end is not in view. */
   append(message, isNews) {
     const last = this.#last;
-    const day = dayOf(message.at);
     this.#sentMark.remove();
-    if (!last || day !== dayOf(last.at)) this.#push(this.#dayRow(message.at), true);
-    this.#push(row(message, last, this.#marksPlain), true);
-    if (message.key) this.#list.lastElementChild.lastElementChild.append(this.#sentMark);
+    if (!last || dayOf(message.at) !== dayOf(last.at)) this.#pushDay(message.at);
+    const made = this.#tail(true).push({ message, isFirst: !goesOn(message, last) });
+    if (message.key) made.append(this.#sentMark);
     this.#last = message;
     this.#lastNote = null;
     if (isNews && !this.#sticks) {
@@ -95,9 +103,13 @@ export class Log {
   /** A line of its own at the end. With `kind`, it replaces the last one if that is of the same kind. */
   note(kind, ...children) {
     const made = element("li", { class: `note ${kind}` }, ...children);
-    if (this.#lastNote?.kind === kind) this.#lastNote.row.replaceWith(made);
-    else this.#push(made);
-    this.#lastNote = { kind, row: made };
+    if (this.#lastNote?.kind === kind) {
+      this.#lastNote.chunk.replaceNote(this.#lastNote.entry, made);
+    } else {
+      const [chunk, entry] = [this.#tail(false), { note: made }];
+      chunk.push(entry);
+      this.#lastNote = { kind, chunk, entry };
+    }
     // After a note, the next message says whose it is.
     this.#last = this.#last && { at: this.#last.at };
     this.follow();
@@ -112,24 +124,27 @@ export class Log {
   prepend(messages) {
     if (messages.length === 0) return;
     this.#keepView(() => {
-      const chunk = element("ol", { class: "chunk" });
-      const changed = [chunk];
-      let last = null;
-      if (this.#firstDay?.day === dayOf(messages.at(-1).at)) {
-        const owner = this.#firstDay.row.parentElement;
-        this.#firstDay.row.remove();
-        if (owner.classList.contains("settled")) changed.push(owner);
+      const chunk = new Chunk(this.#rowOptions);
+      this.#list.prepend(chunk.element);
+      this.#chunks.unshift(chunk);
+      if (this.#firstDay && dayOf(this.#firstDay.entry.day) === dayOf(messages.at(-1).at)) {
+        this.#firstDay.chunk.drop(this.#firstDay.entry);
       }
       this.#firstDay = null;
+      let last = null;
       for (const message of messages) {
-        if (!last || dayOf(last.at) !== dayOf(message.at)) chunk.append(this.#dayRow(message.at));
-        chunk.append(row(message, last, this.#marksPlain));
+        if (!last || dayOf(last.at) !== dayOf(message.at)) this.#pushDay(message.at, chunk);
+        chunk.push({ message, isFirst: !goesOn(message, last) });
         last = message;
       }
-      this.#list.prepend(chunk);
-      settle(changed);
       this.#last ??= last;
     });
+    this.#furnish();
+  }
+
+  /** Another thing is known of the message with this seq. */
+  change(seq, changes) {
+    this.#keepView(() => this.#chunks.some((chunk) => chunk.change(seq, changes)));
   }
 
   /** What stands before the first message. */
@@ -148,31 +163,62 @@ export class Log {
     if (this.#sticks) this.toEnd();
   }
 
-  #dayRow(at) {
-    const made = element("li", { class: "day" }, element("span", {}, dayText(at)));
-    this.#firstDay ??= { day: dayOf(at), row: made };
+  #pushDay(at, chunk = this.#tail(true)) {
+    const entry = { day: at };
+    chunk.push(entry);
+    this.#firstDay ??= { chunk, entry };
+  }
+
+  /** The chunk at the end; a new one where it is full, and may be closed. */
+  #tail(mayClose) {
+    const tail = this.#chunks.at(-1);
+    if (tail && !(tail.size >= CHUNK && mayClose)) return tail;
+    const made = new Chunk(this.#rowOptions);
+    this.#chunks.push(made);
+    this.#list.append(made.element);
+    this.#furnish();
     return made;
   }
 
-  #push(made, mayClose = false) {
-    let tail = this.#list.lastElementChild;
-    if (!tail || (tail.childElementCount >= CHUNK && mayClose)) {
-      if (tail) settle([tail]);
-      tail = element("ol", { class: "chunk" });
-      this.#list.append(tail);
+  /**
+   * Lets go what is far from the view, and brings back what is near. What is selected or has the focus stays, and so
+   * does the end.
+   */
+  #furnish() {
+    const { top, bottom } = this.#scroller.getBoundingClientRect();
+    const near = [];
+    const far = [];
+    for (const chunk of this.#chunks) {
+      const box = chunk.element.getBoundingClientRect();
+      const distance = Math.max(box.top - bottom, top - box.bottom);
+      if (chunk.isGone && distance < NEAR) near.push(chunk);
+      else if (!chunk.isGone && distance > FAR && chunk !== this.#chunks.at(-1) && !isHeld(chunk.element)) far.push(chunk);
     }
-    tail.append(made);
+    if (near.length + far.length === 0) return;
+    this.#keepView(() => {
+      for (const chunk of far) chunk.release();
+      for (const chunk of near) chunk.restore();
+    });
+  }
+
+  /** Folds a message, or unfolds it: its beginning stays where it is. */
+  #fold(made, act) {
+    const before = offset(made, this.#scroller);
+    this.#sticks = false;
+    act();
+    this.#scroller.scrollTop += Math.min(0, offset(made, this.#scroller)) - Math.min(0, before);
+    this.#scrolled();
   }
 
   /** Changes something above what is in view, and moves the view along: what one reads stays where it is. */
   #keepView(change, reading = this.#read()) {
     change();
     if (this.#sticks) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else if (reading.row) this.#scroller.scrollTop += offset(reading.row, this.#scroller) - reading.offset;
+    else if (reading.row?.isConnected) this.#scroller.scrollTop += offset(reading.row, this.#scroller) - reading.offset;
     this.#reading = this.#read();
   }
 
-  /** The first message in view, and where it stands. */
+  /** The first message in view, and where it stands; where its rows are gone, their chunk. */
   #read() {
     const row = this.#firstInView();
     return { row, offset: row && offset(row, this.#scroller) };
@@ -181,8 +227,9 @@ export class Log {
   #firstInView() {
     const top = this.#scroller.getBoundingClientRect().top;
     const isBelow = (made) => made.getBoundingClientRect().bottom > top;
-    for (const chunk of this.#list.children) {
+    for (const { element: chunk, isGone } of this.#chunks) {
       if (!isBelow(chunk)) continue;
+      if (isGone) return chunk;
       for (const made of chunk.children) if (made.classList.contains("message") && isBelow(made)) return made;
     }
     return null;
@@ -191,6 +238,7 @@ export class Log {
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     this.#sticks = scrollHeight - scrollTop - clientHeight < AT_END;
+    this.#furnish();
     if (this.#sticks) this.#sawEnd();
     else this.#showNewest();
     this.#reading = this.#read();
@@ -213,11 +261,12 @@ export class Log {
     const width = this.#list.clientWidth;
     if (width !== this.#width && this.#width > 0) {
       // By now all has moved: what counts is what was read before.
-      const settled = [...this.#list.children].filter((chunk) => chunk.classList.contains("settled"));
-      this.#keepView(() => settle(settled), this.#reading);
+      const by = this.#width / width;
+      this.#keepView(() => this.#chunks.forEach((chunk) => chunk.stretch(by)), this.#reading);
     }
     this.#width = width;
     this.follow();
+    this.#furnish();
     if (this.isNearBeginning) this.#wantOlder();
   }
 }
@@ -226,39 +275,8 @@ function offset(row, scroller) {
   return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
 }
 
-/** Measures chunks that are complete, and leaves it to the browser whether to lay them out. */
-function settle(chunks) {
-  for (const chunk of chunks) chunk.classList.remove("settled");
-  const heights = chunks.map((chunk) => chunk.getBoundingClientRect().height);
-  chunks.forEach((chunk, index) => {
-    // Not `auto`: that would remember the height of an earlier width.
-    chunk.style.containIntrinsicBlockSize = `${heights[index]}px`;
-    chunk.classList.add("settled");
-  });
-}
-
-/** One message; `last` is the one before it. */
-function row(message, last, marksPlain) {
-  const { at, from, own, seq } = message;
-  const author = from.member ?? `name ${from.name}`;
-  message.author = author;
-  const goesOn = last?.author === author && at - last.at < GROUP && dayOf(at) === dayOf(last.at);
-  const classes = ["message", own && "own", !goesOn && "first"].filter(Boolean).join(" ");
-  const made = element("li", { class: classes, "data-seq": seq, title: goesOn ? wholeTime(at) : undefined });
-  if (!goesOn) made.append(avatar(from.name), who(message));
-  const said = saidNode(message);
-  if (marksPlain && !message.encrypted && !message.unreadable) said.append(element("span", { class: "mark" }, "Not encrypted"));
-  made.append(said);
-  return made;
-}
-
-export function avatar(name) {
-  // The first letter, or emoji, without the marks that may be heaped on it.
-  const [letter = ""] = name.trim();
-  return element("span", { class: "avatar", "aria-hidden": "true" }, letter.toUpperCase());
-}
-
-function who({ at, from }) {
-  const time = element("time", { datetime: new Date(at).toISOString(), title: wholeTime(at) }, clock(at));
-  return element("p", { class: "who" }, nameNode(from.name), " ", time);
+/** Is something in it selected, or has it the focus? */
+function isHeld(chunk) {
+  const selection = getSelection();
+  return chunk.contains(document.activeElement) || (!selection.isCollapsed && selection.containsNode(chunk, true));
 }

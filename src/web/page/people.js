@@ -9,6 +9,11 @@ const CALM = 2000;
 /** After a loss all come back one by one: for so long that is no news. */
 const RETURN = 60_000;
 
+/** As people sort: by their language, without regard to case, numbers by their value. */
+const ORDER = new Intl.Collator(undefined, { numeric: true });
+/** Of more comings and goings than this the line begins anew. */
+const MOST_SHOWN = 500;
+
 const $ = (id) => document.getElementById(id);
 
 export class People {
@@ -20,7 +25,7 @@ export class People {
   #shownChanges = new Map();
   /** Who was here when the connection was lost, and when that was. */
   #before = new Set();
-  #lostAt = 0;
+  #lostAt = -Infinity;
   #timer = null;
   #calm = null;
 
@@ -45,7 +50,7 @@ export class People {
 
   #showMembers() {
     const { members, away, count: number } = this.#room;
-    const known = [...members].sort(([, a], [, b]) => a.localeCompare(b));
+    const known = [...members].sort(([, a], [, b]) => ORDER.compare(a, b));
     const rows = known.map(([member, name]) => {
       const made = element("li", {}, nameNode(name));
       if (member === this.#client.member) made.append(" ", element("span", { class: "you" }, "you"));
@@ -83,7 +88,7 @@ export class People {
 
   #showChanges() {
     if (this.#changes.size === 0 || !this.#room.joined) return;
-    if (this.#log.lastKind !== "presence") this.#shownChanges.clear();
+    if (this.#log.lastKind !== "presence" || this.#shownChanges.size > MOST_SHOWN) this.#shownChanges.clear();
     for (const [name, event] of this.#changes) this.#shownChanges.set(name, event);
     this.#changes.clear();
     const of = (event) => [...this.#shownChanges].filter(([, what]) => what === event).map(([name]) => name);

@@ -3,8 +3,8 @@
 /** A web address, up to what cannot be part of one; marks that turn the reading direction are no part, either. */
 const ADDRESS = /https?:\/\/[^\s<>"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
 /** Marks of the sentence around it. */
-const TRAILING = /[.,;:!?'”’»…]+$/u;
-const PAIRS = { ")": "(", "]": "[", "}": "{" };
+const TRAILING = new Set(".,;:!?'”’»…");
+const OPENED_BY = { ")": "(", "]": "[", "}": "{" };
 
 /** Makes an element. */
 export function element(tag, attributes = {}, ...children) {
@@ -39,11 +39,11 @@ export function saidNode({ body, unreadable }) {
   return unreadable ? element("div", { class: "body unreadable" }, UNREADABLE[unreadable]) : bodyNode(body);
 }
 
-/** What was said in one line, for a reader's ear. */
-export function plain({ body, unreadable }) {
+/** What was said as text alone, for a reader's ear: no more of it than one listens to. */
+export function plain({ body, unreadable }, most = 300) {
   if (unreadable) return UNREADABLE[unreadable];
   const text = typeof body?.text === "string" ? body.text : JSON.stringify(body);
-  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
+  return text.length > most ? `${text.slice(0, most)}…` : text;
 }
 
 function withLinks(text) {
@@ -60,15 +60,18 @@ function withLinks(text) {
   return nodes;
 }
 
-/** Without the sentence's marks; a bracket stays if it was opened within. */
+/** Without the sentence's marks; a bracket stays if it was opened within. Each character is looked at twice at most. */
 function trimmed(address) {
-  for (;;) {
-    const shorter = address.replace(TRAILING, "");
-    const last = shorter.at(-1);
-    const opened = PAIRS[last];
-    if (opened && shorter.split(opened).length < shorter.split(last).length) address = shorter.slice(0, -1);
-    else return shorter;
+  const counts = { "(": 0, ")": 0, "[": 0, "]": 0, "{": 0, "}": 0 };
+  for (const char of address) if (char in counts) counts[char] += 1;
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1];
+    const opening = OPENED_BY[last];
+    if (opening && counts[opening] < counts[last]) counts[last] -= 1;
+    else if (!TRAILING.has(last)) break;
   }
+  return address.slice(0, end);
 }
 
 function linkNode(address) {
@@ -88,27 +91,35 @@ const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric"
 const DAY_OF_YEAR = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" });
 const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
+/** What a Date can hold (ECMA-262 §21.4.1.1): a server whose clock is wrong may say more. */
+const LATEST = 8.64e15;
+const dateOf = (at) => new Date(Math.max(-LATEST, Math.min(LATEST, at)));
+
 export function clock(at) {
-  return CLOCK.format(at);
+  return CLOCK.format(dateOf(at));
 }
 
 export function wholeTime(at) {
-  return WHOLE.format(at);
+  return WHOLE.format(dateOf(at));
 }
 
-/** A number that differs from day to day, by the reader's clock. */
+export function isoTime(at) {
+  return dateOf(at).toISOString();
+}
+
+/** A number that is one more from day to day, by the reader's clock, and whatever that clock does between. */
 export function dayOf(at) {
-  const date = new Date(at);
-  return Math.round(new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime() / 86_400_000);
+  const date = dateOf(at);
+  return Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / 86_400_000;
 }
 
-export function dayText(at) {
-  const ago = dayOf(Date.now()) - dayOf(at);
+export function dayText(at, now = Date.now()) {
+  const ago = dayOf(now) - dayOf(at);
   if (ago === 0 || ago === 1) {
     const text = RELATIVE.format(-ago, "day");
     return text.charAt(0).toUpperCase() + text.slice(1);
   }
-  return (ago > 0 && ago < 300 ? DAY : DAY_OF_YEAR).format(at);
+  return (ago > 0 && ago < 300 ? DAY : DAY_OF_YEAR).format(dateOf(at));
 }
 
 /** “3 messages”, “1 message”. */
