@@ -32,8 +32,8 @@ impl App for Echo {
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
-        match ws::handshake::check(&request, false) {
-            Err(problem) => net.refuse(conn, problem),
+        match ws::handshake::check(&request, ws::handshake::Spoken::Open) {
+            Err(problem) => net.refuse(conn, problem, None),
             Ok(upgrade) => {
                 let now = net.now().mono;
                 if let Some(connection) = net.get_mut(conn) {
@@ -44,7 +44,7 @@ impl App for Echo {
     }
 
     fn refused(&mut self, net: &mut Connections, conn: ConnId, _headers: &Headers, problem: Problem) {
-        net.refuse(conn, problem.closing());
+        net.refuse(conn, problem.closing(), None);
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {

@@ -3,9 +3,10 @@
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
-use crate::hub::{HubError, Roster};
+use crate::hub::Roster;
 use crate::protocol::json::{write_number, write_string};
-use crate::protocol::server;
+use crate::protocol::reasons::{self, Reason};
+use crate::protocol::{ErrorCode, server};
 use crate::store::Page;
 use crate::types::{Epoch, RoomId, Seq, WallMillis};
 
@@ -50,27 +51,26 @@ pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
     Response::of_api(if duplicate { Status::Ok } else { Status::Created }, JSON, out)
 }
 
-/// What the hub did not do, as a status.
-pub fn refusal(error: HubError) -> Problem {
-    match error {
-        HubError::KeyReused => Problem::new(
-            Status::UnprocessableContent,
-            "this Idempotency-Key was used for another body; nothing was stored",
-        )
-        .member("code", "key_reused"),
-        HubError::BodyReused => Problem::new(
-            Status::UnprocessableContent,
-            "this room has a message with this very ciphertext; nothing was stored",
-        )
-        .member("code", "key_reused"),
-        HubError::StorageUnavailable => unavailable("the store does not answer; nothing was acknowledged", 1),
-        HubError::StorageFull => {
-            unavailable("the server's database has reached max_database_size; nothing was stored", 10)
-        }
+/// What was not done, as a status, in the words that sockets hear.
+pub fn refusal(reason: Reason) -> Problem {
+    let Reason { code, field, text, retry_after_ms } = reason;
+    let status = match code {
+        ErrorCode::StorageUnavailable => Status::ServiceUnavailable,
+        ErrorCode::RateLimited => Status::TooManyRequests,
+        ErrorCode::KeyReused | ErrorCode::NotEncrypted => Status::UnprocessableContent,
+        ErrorCode::BadJson | ErrorCode::UnknownType | ErrorCode::BadField => Status::BadRequest,
         // Only members of a room are told these.
-        HubError::AlreadyJoined | HubError::NotJoined | HubError::NotResumable | HubError::TooManyRooms { .. } => {
-            Problem::new(Status::Conflict, "that cannot be done here")
+        ErrorCode::AlreadyJoined | ErrorCode::NotJoined | ErrorCode::NotResumable | ErrorCode::TooManyRooms => {
+            Status::Conflict
         }
+    };
+    let mut problem = Problem::new(status, text).member("code", code.as_str());
+    if let Some(field) = field {
+        problem = problem.member("field", if field == "key" { "Idempotency-Key" } else { field });
+    }
+    match retry_after_ms {
+        Some(ms) => problem.header("Retry-After", ms.div_ceil(1000).max(1).to_string()),
+        None => problem,
     }
 }
 
@@ -79,17 +79,27 @@ pub fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>, retry_afte
     Problem::new(Status::ServiceUnavailable, detail).header("Retry-After", retry_after.to_string())
 }
 
-/// 403: what was asked for would go over the wire in the clear.
+/// 503: it is about to be gone, and another may be there in a moment.
+pub fn stopping() -> Problem {
+    unavailable(reasons::STOPPING, 2)
+}
+
+/// 403: what was asked for would go over the wire in the clear. The page knows it by its `code`.
 pub fn sealed_only() -> Problem {
     let detail = "this server tells nothing in the clear: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
                   or come over TLS";
-    Problem::new(Status::Forbidden, detail)
+    Problem::new(Status::Forbidden, detail).member("code", "sealed_only")
 }
 
 /// 429 with the milliseconds to wait, given in whole seconds.
 pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
     Problem::new(Status::TooManyRequests, detail)
         .header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
+}
+
+/// 429 for a request over the rate, with the milliseconds until one more is free. The connection stays.
+pub fn too_fast(retry_after_ms: u64) -> Problem {
+    too_many(reasons::TOO_FAST, retry_after_ms).member("code", ErrorCode::RateLimited.as_str())
 }
 
 pub fn health() -> Response {
@@ -103,6 +113,11 @@ pub fn ready(note: Option<&str>) -> Response {
     write_string(&mut out, note);
     out.push(b'}');
     Response::of_api(Status::Ok, JSON, out)
+}
+
+/// The resource is at another URL, relative to the one that was asked for; by the same method.
+pub fn moved(location: &str) -> Response {
+    Response::empty(Status::PermanentRedirect).header("Location", location).header("Cache-Control", "no-cache")
 }
 
 pub fn options(allow: &'static str) -> Response {

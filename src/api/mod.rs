@@ -4,7 +4,8 @@
 pub mod answers;
 pub mod events;
 
-use crate::http::authority::{Origin, host_allowed, origin_allowed};
+use crate::http::authority::{Origin, origin_allowed};
+use crate::http::hosts::{Hosts, host_allowed};
 use crate::http::problem::Problem;
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
@@ -15,13 +16,15 @@ use crate::protocol::json::check_body;
 use crate::store::Span;
 use crate::types::{Body, Digest, Name, RoomId, Seq};
 use crate::web::Asset;
-use crate::ws::handshake::Spoken;
+use crate::ws::handshake::{self, Spoken};
 
 /// Who may ask (DESIGN: "Who may ask").
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Host names that a loopback listener answers to, beside addresses and `localhost`.
-    pub hosts: Vec<String>,
+    /// The names of the settings by which the server may be asked.
+    pub hosts: Hosts,
+    /// Those of the machine and of the loaded certificates.
+    pub own: Hosts,
     /// Origins that may ask, beside the host itself.
     pub origins: Vec<Origin>,
 }
@@ -52,6 +55,10 @@ pub enum Action {
     },
     /// A file of the web page.
     Page(Asset),
+    /// Nothing is here, but something is at this URL, which is relative to the one that was asked for.
+    Moved {
+        location: String,
+    },
     Health,
     Ready,
     /// OPTIONS: what may be done here.
@@ -65,7 +72,20 @@ impl Action {
     pub fn tells(&self) -> bool {
         match self {
             Action::Events { .. } | Action::Browse { .. } | Action::Publish { .. } | Action::Members { .. } => true,
-            Action::Socket { .. } | Action::Page(_) | Action::Health | Action::Ready | Action::Options { .. } => false,
+            Action::Socket { .. } | Action::Page(_) | Action::Moved { .. } => false,
+            Action::Health | Action::Ready | Action::Options { .. } => false,
+        }
+    }
+}
+
+impl Action {
+    /// Does it count against the rate of requests? Static files and health do not, so that a page loads in one go and a
+    /// server that is asked too much does not look dead; what opens a WebSocket or event stream has a rate of its own.
+    pub fn is_rated(&self) -> bool {
+        match self {
+            Action::Page(_) | Action::Health | Action::Ready | Action::Socket { .. } | Action::Events { .. } => false,
+            Action::Browse { .. } | Action::Publish { .. } | Action::Members { .. } => true,
+            Action::Moved { .. } | Action::Options { .. } => true,
         }
     }
 }
@@ -97,9 +117,10 @@ enum Resource {
 }
 
 impl Resource {
-    fn of(request: &Request) -> Result<Resource, Problem> {
+    /// Finds the resource at a path, given as its decoded segments.
+    fn at(segments: &[&str]) -> Result<Resource, Problem> {
         let room = |text: &str| RoomId::parse(text).ok_or_else(|| Problem::new(Status::NotFound, RoomId::RULE));
-        Ok(match *request.target.segments() {
+        Ok(match *segments {
             [] => Resource::Server,
             [""] => Resource::Page(Asset::HOME),
             ["ws"] => Resource::Socket(None),
@@ -131,16 +152,24 @@ impl Resource {
     }
 }
 
-/// Finds out what a request asks for, and whether its sender may ask. `loopback` says that it came by a listener that
-/// only this machine reaches.
+/// Finds out what a request asks for, and whether its sender may ask. Health is told under any name: those who look after
+/// many servers ask by names of their own.
 ///
 /// # Errors
 /// 400, 403, 404, 405, 415 or 421, each saying what to do.
-pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Action, Problem> {
-    if loopback {
-        host_allowed(request.authority.as_ref(), &access.hosts)?;
+pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
+    let segments = request.target.segments();
+    let resource = Resource::at(&segments);
+    if !matches!(resource, Ok(Resource::Health | Resource::Ready)) {
+        host_allowed(request.authority.as_ref(), &[&access.hosts, &access.own])?;
     }
-    let resource = Resource::of(request)?;
+    let resource = match resource {
+        Ok(resource) => resource,
+        Err(problem) => {
+            let path = moved(&segments).ok_or(problem)?;
+            return Ok(Action::Moved { location: path + &request.target.query_text() });
+        }
+    };
     let changes = !matches!(request.method, Method::Get | Method::Head | Method::Options);
     if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
         origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
@@ -166,15 +195,31 @@ pub fn action(request: &Request, access: &Access, loopback: bool) -> Result<Acti
     }
 }
 
-/// Checks the handshake of a WebSocket and what its query says. `seals`: are sealed sockets spoken here?
+/// Where a path leads that people and proxies write with a slash too many, or cut short; `None` where nothing is near. The
+/// way is relative, so that it holds under a path that a proxy has put before ours (RFC 3986 §5.2).
+fn moved(segments: &[&str]) -> Option<String> {
+    match *segments {
+        ["rooms"] => Some("./".to_string()),
+        ["rooms", ""] => Some("../".to_string()),
+        // What is a resource consists of characters that stand for themselves in a URL.
+        [ref whole @ .., ""] => {
+            let last = whole.last().filter(|last| !last.is_empty())?;
+            Resource::at(whole).is_ok().then(|| format!("../{last}"))
+        }
+        _ => None,
+    }
+}
+
+/// Checks what the query of a WebSocket's URL says, then its handshake, which agrees on `spoken`.
 ///
 /// # Errors
-/// 400, 405 or 426.
-pub fn socket(request: &Request, seals: bool) -> Result<Opening, Problem> {
-    let upgrade = crate::ws::handshake::check(request, seals)?;
+/// 400, 405 or 426. What is wrong with the URL comes before what is wrong with the handshake: a plain GET of the same URL
+/// is to tell it.
+pub fn socket(request: &Request, spoken: Spoken) -> Result<Opening, Problem> {
     let query = &request.target.query;
     // Whatever stands in the request goes over the wire in the clear.
-    if upgrade.spoken() == Spoken::Sealed && (*request.target.segments() != ["ws"] || !query.is_empty()) {
+    let is_bare = *request.target.segments() == ["ws"] && query.is_empty();
+    if spoken == Spoken::Sealed && handshake::wants_upgrade(request) && !is_bare {
         let detail = "a sealed socket is opened at /ws without a query: room and name go inside, with 'join'";
         return Err(Problem::new(Status::BadRequest, detail).closing());
     }
@@ -185,7 +230,8 @@ pub fn socket(request: &Request, seals: bool) -> Result<Opening, Problem> {
         Some("off") => Presence::Off,
         Some(_) => return Err(bad("presence", "'presence' is full, count or off")),
     };
-    Ok(Opening { upgrade, name: name(request)?, start, presence })
+    let name = name(request)?;
+    Ok(Opening { upgrade: handshake::check(request, spoken)?, name, start, presence })
 }
 
 /// Where the query says that a stream begins.

@@ -12,11 +12,15 @@ fn request(first: &str, lines: &str) -> Request {
 }
 
 fn access() -> Access {
-    Access { hosts: vec!["chat.example".into()], origins: Origin::parse("https://page.example").into_iter().collect() }
+    Access {
+        hosts: Hosts::new(["chat.example"]),
+        own: Hosts::new(["box.local"]),
+        origins: Origin::parse("https://page.example").into_iter().collect(),
+    }
 }
 
 fn asked(first: &str, lines: &str) -> Result<Action, (u16, String)> {
-    action(&request(first, lines), &access(), true).map_err(|problem| (problem.status.code(), text(problem)))
+    action(&request(first, lines), &access()).map_err(|problem| (problem.status.code(), text(problem)))
 }
 
 /// A refusal as it is sent.
@@ -92,19 +96,18 @@ fn what_is_not_there_is_404() {
     for first in [
         "GET /x",
         "GET //",
-        "GET /ws/",
         "GET /WS",
-        "GET /rooms",
-        "GET /rooms/",
+        "GET /rooms//",
+        "GET /rooms/../",
         "GET /rooms/a%20b",
         "GET /rooms/..",
         "GET /page/",
         "GET /page%2Flog.js",
-        "GET /page/room.js/",
+        "GET /page/room.js//",
         "GET /index.html",
-        "GET /rooms/r1/",
-        "GET /rooms/r1/ws/",
+        "GET /rooms/r1//",
         "GET /rooms/r1/ws/x",
+        "GET /rooms/r1/ws/x/",
         "GET /rooms//ws",
         "GET /rooms/./ws",
         "GET /rooms/../ws",
@@ -120,6 +123,34 @@ fn what_is_not_there_is_404() {
     }
     let (_, text) = asked("GET /rooms/a%20b/ws", "").unwrap_err();
     assert!(text.contains(RoomId::RULE), "{text}");
+}
+
+/// CASES 103: a slash too many, at every resource. The way is relative, and the query goes with it.
+#[test]
+fn a_slash_too_many_leads_to_the_resource() {
+    for (target, location) in [
+        ("/rooms/lobby/", "../lobby"),
+        ("/rooms/lobby/?name=a%20b&x", "../lobby?name=a%20b&x"),
+        ("/rooms/l%6Fbby/", "../lobby"),
+        ("/rooms/~a._-/", "../~a._-"),
+        ("/rooms/r1/ws/?last=5", "../ws?last=5"),
+        ("/rooms/r1/messages/", "../messages"),
+        ("/rooms/r1/events/", "../events"),
+        ("/rooms/r1/members/", "../members"),
+        ("/ws/", "../ws"),
+        ("/healthz/", "../healthz"),
+        ("/readyz/", "../readyz"),
+        ("/racerd.js/", "../racerd.js"),
+        ("/page/room.js/", "../room.js"),
+        ("/rooms", "./"),
+        ("/rooms/", "../"),
+        ("/rooms?a=b", "./?a=b"),
+    ] {
+        for method in ["GET", "HEAD", "POST"] {
+            let moved = Action::Moved { location: location.to_string() };
+            assert_eq!(asked(&format!("{method} {target}"), ""), Ok(moved), "{method} {target}");
+        }
+    }
 }
 
 #[test]
@@ -159,11 +190,14 @@ fn who_may_ask() {
     ] {
         assert_eq!(status(first, lines), expected, "{first} {lines}");
     }
-    let to = |target: &str, loopback| action(&request(&format!("GET {target}"), ""), &access(), loopback).is_ok();
-    assert!(to("http://chat.example/", true) && to("http://127.0.0.1:99/", true) && to("http://localhost/", true));
-    assert!(!to("http://evil.example/", true));
-    assert!(!to("http://evil.example/nowhere", true), "421 before 404");
-    assert!(to("http://evil.example/", false), "other listeners have any name");
+    let to = |target: &str| status(&format!("GET {target}"), "");
+    for host in ["chat.example", "box.local", "127.0.0.1:99", "localhost", "box"] {
+        assert_eq!(to(&format!("http://{host}/")), 200, "{host}");
+    }
+    for target in ["", "nowhere", "rooms/r1", "rooms/r1/", "rooms/r1/ws", "ws", "healthz/", "rooms/r1/messages"] {
+        assert_eq!(to(&format!("http://evil.example/{target}")), 421, "{target}: before anything else is said");
+    }
+    assert_eq!((to("http://evil.example/healthz"), to("http://evil.example/readyz")), (200, 200));
 }
 
 #[test]
@@ -214,7 +248,7 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocke
 
 #[test]
 fn how_a_socket_begins() {
-    let opening = |query: &str| socket(&request(&format!("GET /rooms/r1/ws?{query}"), UPGRADE), false);
+    let opening = |query: &str| socket(&request(&format!("GET /rooms/r1/ws?{query}"), UPGRADE), Spoken::Open);
     let start = |query| opening(query).unwrap().start;
     assert_eq!(start(""), Start::Now);
     assert_eq!(start("last=0"), Start::Now);
@@ -245,8 +279,10 @@ fn how_a_socket_begins() {
         let text = text(problem);
         assert!(text.contains(&format!(r#""field":"{field}""#)), "{query}: {text}");
     }
-    // The handshake is judged before what its URL says.
-    assert_eq!(socket(&request("GET /ws?name=", ""), false).unwrap_err().status, Status::UpgradeRequired);
+    // A plain GET learns what is wrong with the URL, and only then that it is no upgrade.
+    let plain = |first| socket(&request(first, ""), Spoken::Open).unwrap_err().status;
+    assert_eq!(plain("GET /ws?name="), Status::BadRequest);
+    assert_eq!(plain("GET /ws?name=a"), Status::UpgradeRequired);
 }
 
 #[test]

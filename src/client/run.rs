@@ -271,7 +271,7 @@ impl Run<'_, '_> {
                 return Ok(Outcome::Lost(why, 0));
             }
             if self.gives_up() {
-                return Err(Ended::Refused("gave up: the server is there, and does not do it".to_string()));
+                return Err(Ended::Refused(self.given_up()));
             }
             if !heard_some {
                 self.wait(line)?;
@@ -307,6 +307,14 @@ impl Run<'_, '_> {
         let is_awaited = if self.lines.is_some() { self.talk.unsent() > 0 } else { !self.caught_up };
         let limit = if self.was_in { self.errand.later } else { self.errand.first };
         is_awaited && limit.is_some_and(|limit| self.now() > self.progress + limit)
+    }
+
+    /// What to say then: the server's own reason, where it gave one.
+    fn given_up(&self) -> String {
+        match self.talk.put_off() {
+            Some(why) => format!("gave up: the server keeps refusing: {why}"),
+            None => "gave up: the server is there, and answers nothing".to_string(),
+        }
     }
 
     /// Waits for the server, for a line, for whoever reads to go away, or for the next deadline.

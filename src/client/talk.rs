@@ -124,6 +124,8 @@ pub struct Talk {
     allowance: (f64, u64),
     /// Milliseconds that the server asked to stay away.
     pub bye: Option<u64>,
+    /// Why the server did not do something, but may later; until it does something.
+    put_off: Option<String>,
 }
 
 impl Talk {
@@ -150,6 +152,7 @@ impl Talk {
             paused_until: 0,
             allowance: (0.0, 0),
             bye: None,
+            put_off: None,
         }
     }
 
@@ -178,6 +181,11 @@ impl Talk {
             format!("a message of {} bytes is longer than the server, or something on the way, takes", send.body.len());
         self.outbox.remove(index);
         events.push(Event::Refused(why));
+    }
+
+    /// Why the server does not do what it was asked for now, in its words.
+    pub fn put_off(&self) -> Option<&str> {
+        self.put_off.as_deref()
     }
 
     pub fn is_in(&self) -> bool {
@@ -407,6 +415,7 @@ impl Talk {
                     }
                 }
                 self.phase = Phase::In;
+                self.put_off = None;
                 self.epoch = epoch;
                 self.cursor = Some(from.saturating_sub(1));
                 self.head = head;
@@ -447,6 +456,7 @@ impl Talk {
     fn acknowledged(&mut self, id: Option<u64>, events: &mut Vec<Event>) {
         let Some(index) = self.flying(id) else { return };
         self.outbox.remove(index);
+        self.put_off = None;
         events.push(Event::Acknowledged);
     }
 
@@ -459,6 +469,9 @@ impl Talk {
         let message = heard.string("message").unwrap_or_else(|| code.clone());
         let is_for_now = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         let pause = heard.number("retry_after_ms").unwrap_or(PAUSE).max(1);
+        if is_for_now {
+            self.put_off = Some(message.clone());
+        }
         if let Some(index) = self.flying(id) {
             if !is_for_now {
                 self.outbox.remove(index);

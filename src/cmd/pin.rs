@@ -36,7 +36,7 @@ pub fn run(
 /// The page's URLs. Where all addresses of the machine are listened on, the first of the names that are set stands for it;
 /// where there is none, `HOST`, for a person to fill in.
 fn urls(settings: &Settings, pin: &Pin) -> Vec<String> {
-    let name = settings.listening.host.first().map_or("HOST", String::as_str);
+    let name = settings.listening.host.iter().find(|name| *name != "*").map_or("HOST", String::as_str);
     let authority = |place: &Place| match place.is_unspecified() {
         true => format!("{name}:{}", place.port()),
         false => place.authority(),

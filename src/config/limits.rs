@@ -47,9 +47,10 @@ settings! {
         delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
         /// Reads of the log under way at the same time.
         reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
-        /// Requests of one connection.
+        /// Requests of one connection, by socket or by HTTP; by HTTP through a trusted proxy, of one client. Static files and
+        /// health are not counted. Past it a socket hears rate_limited, HTTP 429.
         request_rate: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
-        /// Requests of one connection that may come at once before request-rate counts.
+        /// Requests that may come at once before request-rate counts.
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;

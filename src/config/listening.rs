@@ -15,8 +15,9 @@ settings! {
         /// Let everyone who can reach a listener that is not loopback read and write every room. Such a listener is
         /// refused without this.
         open: bool = "false", Kind::Flag, live false;
-        /// Host names, beside localhost and IP addresses, that requests to a loopback listener may name. For a proxy
-        /// that passes Host on.
+        /// Host names by which the server may be asked, beside IP addresses, names without a dot, the machine's own and
+        /// those of its certificates: the name at a proxy, say, which passes Host on. A page of the web could else
+        /// give its own name the server's address, and read and write here. *: any name.
         host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
         /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
         allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
@@ -39,6 +40,9 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 
 /// In the one form in which requests are compared with it: lower case, without the final dot.
 fn host_name(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_string());
+    }
     let name = text.strip_suffix('.').unwrap_or(text);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(allowed);
@@ -84,10 +88,11 @@ fn origin(text: &str) -> Result<String, String> {
         Some(colon) => authority.split_at(after_host + colon),
         None => (authority, ""),
     };
-    let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(literal) => literal.parse::<core::net::Ipv6Addr>().is_ok(),
-        None => host_name(host).is_ok(),
-    };
+    let host_fits = host != "*"
+        && match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(literal) => literal.parse::<core::net::Ipv6Addr>().is_ok(),
+            None => host_name(host).is_ok(),
+        };
     let port_fits =
         port.is_empty() || port[1..].bytes().all(|b| b.is_ascii_digit()) && port[1..].parse::<u16>().is_ok();
     if !(scheme_fits && host_fits && port_fits) {
@@ -154,7 +159,9 @@ mod tests {
         }
         assert_eq!(host_name("Chat.Example").as_deref(), Ok("chat.example"));
         assert_eq!(host_name("a.b.").as_deref(), Ok("a.b"));
-        for bad in ["", ".", "a..b", ".a", "a..", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)] {
+        assert_eq!(host_name("*").as_deref(), Ok("*"));
+        for bad in ["", ".", "*.a", "**", "a..b", ".a", "a..", "a:80", "http://a", "a/b", "a b", "é", &"a".repeat(254)]
+        {
             assert!(host_name(bad).is_err(), "{bad}");
         }
     }

@@ -24,7 +24,8 @@ impl Rate {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Ordered by how much was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket {
     /// When it will be full, in microseconds.
     full_at: u64,

@@ -1,10 +1,10 @@
 //! The HTTP phase of a connection: heads and bodies in, one request at a time.
 
-use super::{ConnLimits, Step};
+use super::{Bucket, ConnLimits, Step};
 use crate::http::authority::CrossOrigin;
 use crate::http::head::{Fault, Head, HeadScan};
 use crate::http::headers::Headers;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, Shown};
 use crate::http::request::{Method, Request};
 use crate::http::response::CONTINUE;
 use crate::http::status::Status;
@@ -16,6 +16,8 @@ pub struct Http {
     since: Millis,
     /// Requests answered before this one.
     answered: u32,
+    /// The rate of requests.
+    pub requests: Bucket,
 }
 
 enum Phase {
@@ -37,6 +39,8 @@ enum Phase {
 pub struct Reply {
     pub keep_alive: bool,
     pub to_head: bool,
+    /// How a refusal is to be shown.
+    pub shown: Shown,
     pub cross_origin: Option<Box<CrossOrigin>>,
 }
 
@@ -50,7 +54,7 @@ pub enum Expired {
 
 impl Http {
     pub fn new(now: Millis) -> Http {
-        Http { phase: Phase::head(), since: now, answered: 0 }
+        Http { phase: Phase::head(), since: now, answered: 0, requests: Bucket::default() }
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -113,7 +117,8 @@ impl Http {
     }
 
     fn refused(&mut self, fault: Fault) -> Step<'static> {
-        self.phase = Phase::Waiting(Reply { keep_alive: false, to_head: fault.to_head, cross_origin: None });
+        let shown = Shown::of(&fault.headers, None);
+        self.phase = Phase::Waiting(Reply { to_head: fault.to_head, shown, ..Reply::default() });
         Step::Malformed(fault.problem, fault.headers)
     }
 
@@ -121,6 +126,7 @@ impl Http {
         self.phase = Phase::Waiting(Reply {
             keep_alive: request.keep_alive,
             to_head: request.method == Method::Head,
+            shown: Shown::of(&request.headers, request.target.depth()),
             cross_origin: None,
         });
         Step::Request(Box::new(request), body)
@@ -131,6 +137,14 @@ impl Http {
         match &mut self.phase {
             Phase::Waiting(reply) => Some(reply),
             _ => None,
+        }
+    }
+
+    /// How a refusal of that request is to be shown.
+    pub fn shown(&self) -> Shown {
+        match &self.phase {
+            Phase::Waiting(reply) => reply.shown,
+            _ => Shown::default(),
         }
     }
 
@@ -162,7 +176,7 @@ impl Http {
         if self.is_idle() {
             return Expired::Silent;
         }
-        let waiting = |to_head| Phase::Waiting(Reply { keep_alive: false, to_head, cross_origin: None });
+        let waiting = |to_head| Phase::Waiting(Reply { to_head, ..Reply::default() });
         let (what, headers) = match std::mem::replace(&mut self.phase, waiting(false)) {
             Phase::Body { request, .. } => {
                 self.phase = waiting(request.method == Method::Head);

@@ -3,6 +3,7 @@
 //! decided by who takes the steps.
 
 mod bucket;
+mod closing;
 mod http;
 mod peer;
 mod queue;
@@ -17,12 +18,13 @@ pub use queue::{Shared, WriteQueue};
 use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
+use self::closing::{DRAIN_TIME, Parting};
 use self::http::{Expired, Http};
 use self::sealing::Sealing;
 use crate::http::event_stream;
 use crate::http::head::HeadLimits;
 use crate::http::headers::Headers;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, Shown};
 use crate::http::request::Request;
 use crate::http::response::{Response, Sending};
 use crate::types::{Millis, RoomId};
@@ -46,14 +48,6 @@ pub struct ConnLimits {
     pub pong_wait: u64,
     pub ping_period: u64,
 }
-
-/// How long the peer's bytes are still taken after our last one (milliseconds), and how many, so that the kernel has no
-/// cause for a reset that would eat that last one (RFC 9112 §9.6).
-const DRAIN_TIME: u64 = 1000;
-const DRAIN_BYTES: usize = 4 * 1024 * 1024;
-/// The same for HTTP: a body may be on its way that is far too long and was refused for just that, and many clients read
-/// no answer before they have sent all of it. There, the time is one of silence, within `header_timeout`.
-const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// What came of some bytes.
 pub enum Step<'a> {
@@ -104,8 +98,6 @@ pub enum Timeout {
 pub struct Connection {
     pub peer: Peer,
     pub counted: Counted,
-    /// It came by a listener that only this machine reaches.
-    pub loopback: bool,
     /// Its bytes are encrypted on their way, below this.
     pub secure: bool,
     kind: Kind,
@@ -169,6 +161,8 @@ enum State {
     Http(Box<Http>),
     Open(Open),
     Events(Events),
+    /// Closed by its peer; some of what that sent is still to be acknowledged.
+    Parting(Parting),
     /// Nothing more is obeyed; what is queued is written, then the sending side shut.
     Flushing {
         ending: Ending,
@@ -222,11 +216,10 @@ enum Ping {
 }
 
 impl Connection {
-    pub fn new(peer: SocketAddr, loopback: bool, now: Millis) -> Connection {
+    pub fn new(peer: SocketAddr, now: Millis) -> Connection {
         Connection {
             peer: Peer::new(peer),
             counted: Counted::Not,
-            loopback,
             secure: false,
             kind: Kind::Http,
             state: State::Http(Box::new(Http::new(now))),
@@ -270,12 +263,11 @@ impl Connection {
         }
     }
 
-    /// The session that this connection is for, and the form in which it hears; `None` before there is one, and when the
-    /// connection closes.
-    pub fn attached(&self) -> Option<(u32, Form)> {
+    /// The form in which this connection hears what it is told; `None` while it is HTTP, and when nothing more is said.
+    pub fn form(&self) -> Option<Form> {
         match &self.state {
-            State::Open(open) => Some((open.session, if self.is_sealed() { Form::Lines } else { Form::Frames })),
-            State::Events(events) => Some((events.session, Form::Events)),
+            State::Open(_) | State::Parting(_) => Some(if self.is_sealed() { Form::Lines } else { Form::Frames }),
+            State::Events(_) => Some(Form::Events),
             State::Http(_) | State::Flushing { .. } | State::Draining { .. } => None,
         }
     }
@@ -301,8 +293,13 @@ impl Connection {
         !self.input.is_empty() || matches!(self.state, State::Open(_)) && has_lines()
     }
 
+    /// The session that this connection is for; `None` before there is one, and when it is over.
     pub fn session(&self) -> Option<u32> {
-        self.attached().map(|(session, _)| session)
+        match &self.state {
+            State::Open(open) => Some(open.session),
+            State::Events(events) => Some(events.session),
+            State::Http(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => None,
+        }
     }
 
     /// The last request's answer is still to come.
@@ -315,7 +312,7 @@ impl Connection {
     }
 
     pub fn is_closing(&self) -> bool {
-        matches!(self.state, State::Flushing { .. } | State::Draining { .. })
+        matches!(self.state, State::Parting(_) | State::Flushing { .. } | State::Draining { .. })
     }
 
     /// What is queued is the last that will be.
@@ -334,7 +331,7 @@ impl Connection {
             State::Open(open) => {
                 open.in_flight >= limits.in_flight || open.reading || self.waiting() > limits.queue_bytes
             }
-            State::Events(_) | State::Flushing { .. } | State::Draining { .. } => false,
+            State::Events(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
     }
 
@@ -357,6 +354,7 @@ impl Connection {
                 let early = limits.ping_period / SPREAD * u64::from(events.early) / 256;
                 Some(self.progress.after(limits.ping_period - early))
             }
+            State::Parting(parting) => Some(parting.until),
             State::Flushing { .. } => None,
             State::Draining { until, .. } => Some(*until),
         };
@@ -402,7 +400,7 @@ impl Connection {
                 }
             }
             // A stream has no second request: what its client sends is thrown away.
-            State::Events(_) | State::Flushing { .. } => (length, None),
+            State::Events(_) | State::Parting(_) | State::Flushing { .. } => (length, None),
             State::Draining { until, at_most, left, .. } => {
                 *left = left.saturating_sub(length);
                 *until = now.after(DRAIN_TIME).min(*at_most);
@@ -428,13 +426,7 @@ impl Connection {
                 self.push_frame(now, |out| ws::pong_frame(out, &payload));
                 Step::Again
             }
-            (ws::Message::Close(code), _) => {
-                // The same code goes back, behind what is queued (RFC 6455 §5.5.1).
-                self.push_last(now, |out| ws::close_frame(out, code, ""));
-                let ending = Ending::PeerClosed(code);
-                self.state = State::Flushing { ending };
-                Step::Ended(ending)
-            }
+            (ws::Message::Close(code), _) => Step::Ended(self.close_answering(code, now)),
         })
     }
 
@@ -454,36 +446,6 @@ impl Connection {
         let drained = self.wants_drained && self.waiting() <= limits.queue_bytes / 4;
         self.wants_drained &= !drained;
         drained
-    }
-
-    /// The peer's stream ended. What to do: `Some` if the session is over, with true if the connection is, too.
-    pub fn ended(&mut self) -> Option<(Ending, bool)> {
-        self.eof = true;
-        match &self.state {
-            // Its half is shut; ours may have something to say yet (RFC 9112 §9.6).
-            State::Http(http) if http.is_waiting() => None,
-            State::Http(http) => {
-                let ending = if http.is_idle() { Ending::Done } else { Ending::Eof };
-                let drop = self.queue.is_empty();
-                self.state = State::Flushing { ending };
-                Some((ending, drop))
-            }
-            // Without a close frame that is the end (RFC 6455 §7.1.5: 1006).
-            State::Open(_) => {
-                self.state = State::Flushing { ending: Ending::Eof };
-                Some((Ending::Eof, true))
-            }
-            // A stream without an end has nobody to hear it any more.
-            State::Events(_) => {
-                self.state = State::Flushing { ending: Ending::Done };
-                Some((Ending::Done, true))
-            }
-            State::Flushing { ending } => {
-                let ending = *ending;
-                (self.waiting() == 0).then_some((ending, true))
-            }
-            State::Draining { ending, .. } => Some((*ending, true)),
-        }
     }
 
     /// A deadline came.
@@ -525,6 +487,11 @@ impl Connection {
                 self.push_frame(now, |out| out.extend_from_slice(event_stream::COMMENT));
                 Timeout::Nothing
             }
+            State::Parting(_) => {
+                let Ending::PeerClosed(code) = self.ending() else { return Timeout::Nothing };
+                self.answer_close(code, now);
+                Timeout::Nothing
+            }
             State::Flushing { ending } => Timeout::Drop(*ending),
             State::Draining { ending, .. } => Timeout::Drop(*ending),
         }
@@ -537,6 +504,25 @@ impl Connection {
         match &mut self.state {
             State::Http(http) => http.reply_mut(),
             _ => None,
+        }
+    }
+
+    /// Takes one HTTP request from the connection's rate.
+    ///
+    /// # Errors
+    /// The milliseconds until one more is free.
+    pub fn take_request(&mut self, rate: Rate, now: Millis) -> Result<(), u64> {
+        match &mut self.state {
+            State::Http(http) => http.requests.take(rate, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// How a refusal of the request that was handed out is to be shown.
+    pub fn shown(&self) -> Shown {
+        match &self.state {
+            State::Http(http) => http.shown(),
+            _ => Shown::default(),
         }
     }
 
@@ -606,67 +592,6 @@ impl Connection {
             errors: Bucket::default(),
             ping: Ping::None,
         });
-    }
-
-    /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
-    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it. An event stream has
-    /// no such last word: it ends behind what is queued.
-    pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
-        if self.backed_up && matches!(self.state, State::Open(_)) {
-            self.queue.drop_unbegun();
-            if let Some(sealing) = &mut self.sealing {
-                sealing.drop_plain();
-            }
-        }
-        self.close_politely(code, reason, now)
-    }
-
-    /// Closes the WebSocket, or ends the event stream, behind what is queued.
-    pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
-        let ending = Ending::Closed(code, reason);
-        if let State::Open(_) = self.state {
-            self.push_last(now, |out| ws::close_frame(out, Some(code), reason));
-        }
-        if self.session().is_some() {
-            self.state = State::Flushing { ending };
-        }
-        ending
-    }
-
-    /// Ends an HTTP connection once what is queued is written.
-    pub fn finish(&mut self, ending: Ending) {
-        if let State::Http(_) = self.state {
-            self.state = State::Flushing { ending };
-        }
-    }
-
-    /// After a flush of a closing connection: has its last byte been taken? Then the sending side is to be shut, and
-    /// where the peer has ended, too, the connection is over: `Some(true)`.
-    pub fn flushed(&mut self, now: Millis, limits: &ConnLimits) -> Option<bool> {
-        let State::Flushing { ending } = &self.state else { return None };
-        if self.waiting() > 0 {
-            return None;
-        }
-        let until = now.after(DRAIN_TIME);
-        let (at_most, left) = match self.kind {
-            Kind::WebSocket => (until, DRAIN_BYTES),
-            Kind::Http | Kind::Events => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
-        };
-        self.state = State::Draining { ending: *ending, until, at_most, left };
-        Some(self.eof)
-    }
-
-    /// Has a peer that was told to go away sent too much all the same?
-    pub fn is_drained(&self) -> bool {
-        matches!(self.state, State::Draining { left: 0, .. })
-    }
-
-    /// Why a closing connection closes.
-    pub fn ending(&self) -> Ending {
-        match &self.state {
-            State::Flushing { ending } | State::Draining { ending, .. } => *ending,
-            _ => Ending::Stopped,
-        }
     }
 }
 

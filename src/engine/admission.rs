@@ -149,7 +149,7 @@ impl Admission {
 }
 
 /// What counts as one address: the whole of IPv4, the network (/64) of IPv6.
-fn key(address: IpAddr) -> IpAddr {
+pub(super) fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) & !0u128 << 64)),
         v4 => v4,

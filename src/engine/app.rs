@@ -16,6 +16,9 @@ pub trait App {
     /// A value that cannot be used; then nothing has changed.
     fn configure(&mut self, settings: &Settings) -> Result<(), String>;
 
+    /// The machine and the loaded certificates have these names, beside which the settings may give others.
+    fn known_by(&mut self, _names: &[String]) {}
+
     /// A whole request. It is answered with [`Connections::respond`], now or later, or by an upgrade.
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
 

@@ -5,12 +5,14 @@ use core::net::SocketAddr;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use super::client_rates::ClientRates;
 use super::{Admission, Fact, Now, Output};
-use crate::conn::{ConnLimits, Connection, Counted, Ending, Form, Kind, Shared};
+use crate::conn::{ConnLimits, Connection, Counted, Ending, Form, Kind, Rate, Shared};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::http::forwarded;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
+use crate::http::request::Request;
 use crate::http::response::{Response, imf_fixdate};
 use crate::types::{ConnId, Millis, RoomId};
 use crate::ws::handshake::Upgrade;
@@ -20,6 +22,7 @@ pub struct Connections {
     /// After the bound on what may wait was lowered: the one before, and until when it still counts.
     before: Option<(usize, Millis)>,
     admission: Admission,
+    client_rates: ClientRates,
     now: Now,
     /// The Date header of this second.
     date: (u64, String),
@@ -49,6 +52,7 @@ impl Connections {
             limits: Rc::new(limits),
             before: None,
             admission,
+            client_rates: ClientRates::default(),
             now: Now::default(),
             date: (u64::MAX, String::new()),
             slots: Vec::new(),
@@ -155,8 +159,8 @@ impl Connections {
 
     // Coming and going.
 
-    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, loopback: bool, secure: bool) {
-        let mut connection = Connection::new(peer, loopback, self.now.mono);
+    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, secure: bool) {
+        let mut connection = Connection::new(peer, self.now.mono);
         connection.secure = secure;
         let index = id.index as usize;
         if index >= self.slots.len() {
@@ -204,18 +208,31 @@ impl Connections {
         self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, kind }));
     }
 
-    /// May this connection open one more WebSocket or event stream?
+    /// May this connection open one more WebSocket or event stream? `becomes` is false where it is only asked whether
+    /// another connection could.
     ///
     /// # Errors
     /// 429 if its client has enough of them or asks too often, 503 if all together do.
-    pub fn admit_handshake(&mut self, id: ConnId) -> Result<(), Problem> {
+    pub fn admit_handshake(&mut self, id: ConnId, becomes: bool) -> Result<(), Problem> {
         let Some(connection) = self.get(id) else { return Ok(()) };
         // The peer's own connection is counted since it came; one through a proxy becomes its client's only now.
         let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
-        if let Some(client) = client {
-            self.admission.may_connect(client)?;
+        if client.is_some() || !becomes {
+            self.admission.may_connect(client.unwrap_or(peer))?;
         }
         self.admission.handshake(client.unwrap_or(peer), self.now.mono)
+    }
+
+    /// Takes one HTTP request from the rate of this connection; of its client's, where a trusted proxy asks for one.
+    ///
+    /// # Errors
+    /// It is over the rate: the milliseconds until one more is free.
+    pub fn take_request(&mut self, id: ConnId, rate: Rate) -> Result<(), u64> {
+        let now = self.now.mono;
+        match self.get(id).and_then(|connection| connection.peer.client()) {
+            Some(client) => self.client_rates.take(client, rate, now),
+            None => self.get_mut(id).map_or(Ok(()), |connection| connection.take_request(rate, now)),
+        }
     }
 
     /// Answers a request for an upgrade: the connection is a WebSocket from now on, and counts as one of its client's.
@@ -278,13 +295,15 @@ impl Connections {
         }
     }
 
-    /// Answers with a refusal, and says so in the log.
-    pub fn refuse(&mut self, id: ConnId, problem: Problem) {
+    /// Answers with a refusal, in the form that its client reads, and says so in the log; with what was `asked` for, where
+    /// that is at hand.
+    pub fn refuse(&mut self, id: ConnId, problem: Problem, asked: Option<&Request>) {
         let Some(connection) = self.get(id) else { return };
-        let (peer, client) = (connection.peer.address(), connection.peer.client());
+        let (peer, client, shown) = (connection.peer.address(), connection.peer.client(), connection.shown());
         let (status, detail, close) = (problem.status.code(), problem.detail.to_string(), problem.close);
-        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client, status, detail }));
-        self.respond(id, problem.into_response(), close);
+        let asked = asked.map(|request| format!("{} {}", request.method.as_str(), request.target.path()));
+        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client, status, detail, asked }));
+        self.respond(id, problem.shown_as(shown), close);
     }
 
     /// Answers before anything was asked, says so in the log, and closes.
@@ -295,7 +314,7 @@ impl Connections {
         let peer = connection.peer.address();
         let (status, detail) = (problem.status.code(), problem.detail.to_string());
         connection.turn_away(problem.into_response(), &date, now);
-        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client: None, status, detail }));
+        self.push_output(Output::Log(Fact::Refused { conn: id, peer, client: None, status, detail, asked: None }));
         self.touch(id);
         self.arm(id);
     }
@@ -314,7 +333,7 @@ impl Connections {
         let now = self.now.mono;
         let most = self.most_waiting();
         let Some(connection) = self.get_mut(id) else { return };
-        let Some((_, form)) = connection.attached() else { return };
+        let Some(form) = connection.form() else { return };
         connection.push_own(now, |out| write(form, out));
         if connection.waiting() > most {
             self.doom(id, crate::ws::code::TOO_SLOW, "replies are not taken");
@@ -328,7 +347,7 @@ impl Connections {
         let now = self.now.mono;
         let most = self.limits.queue_bytes;
         let Some(connection) = self.get_mut(id) else { return true };
-        let Some((_, form)) = connection.attached() else { return true };
+        let Some(form) = connection.form() else { return true };
         let (bytes, start, end) = part(form);
         // An empty queue takes any one batch: it is shared, and bounded where it is made.
         let waiting = connection.waiting();
@@ -414,6 +433,15 @@ impl Connections {
             return false;
         }
         true
+    }
+
+    /// A send of this connection was answered, and its client told.
+    pub fn answered(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        if self.get_mut(id).is_some_and(|connection| connection.answered(now)) {
+            self.touch(id);
+            self.arm(id);
+        }
     }
 
     /// Something that may have held the connection is gone.
@@ -542,7 +570,7 @@ mod tests {
     fn shorter_times_are_armed_and_spread() {
         let mut net = Connections::new(limits(3_600_000), unlimited());
         for index in 0..5000 {
-            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), true, false);
+            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), false);
         }
         net.set_now(at(600_000));
         assert_eq!(net.pop_due(), None);

@@ -7,11 +7,13 @@
 mod admission;
 mod app;
 pub mod chat;
+mod client_rates;
 mod connections;
 mod turn;
 
 pub use admission::Admission;
 pub use app::App;
+pub use client_rates::{CLIENT_BYTES, MOST as MOST_CLIENTS};
 pub use connections::Connections;
 pub use turn::{Edge, Turn, Written};
 
@@ -42,8 +44,6 @@ pub enum Input<'a> {
     Opened {
         conn: ConnId,
         peer: SocketAddr,
-        /// It came by a listener that only this machine reaches.
-        loopback: bool,
         /// Its bytes are encrypted on their way, below this.
         secure: bool,
     },
@@ -105,6 +105,8 @@ pub enum Fact {
         client: Option<IpAddr>,
         status: u16,
         detail: String,
+        /// Method and path, where they could be read. Without the query, in which names stand.
+        asked: Option<String>,
     },
     StoreFailed {
         reason: String,
@@ -194,7 +196,7 @@ impl<A: App> Engine<A> {
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
             Input::Time(now) => self.time(now),
-            Input::Opened { conn, peer, loopback, secure } => self.net.open(conn, peer, loopback, secure),
+            Input::Opened { conn, peer, secure } => self.net.open(conn, peer, secure),
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
             Input::WrongProtocol { conn, detail } => self.net.turn_away(conn, Problem::new(Status::BadRequest, detail)),
             Input::Ended { conn } => self.ended(conn),
@@ -467,7 +469,7 @@ impl<A: App> Engine<A> {
 }
 
 fn stopping_response() -> Response {
-    crate::api::answers::unavailable("the server is shutting down", 2).into_response()
+    crate::api::answers::stopping().into_response()
 }
 
 #[cfg(test)]

@@ -23,6 +23,43 @@ impl World {
     }
 }
 
+/// CASES 110: a store that does not answer keeps no close from being answered for more than a second.
+#[test]
+fn the_answer_to_a_close_waits_a_second_for_acknowledgements() {
+    let mut world = World::new(Sizes::USUAL);
+    world.comes(0);
+    world.upgrade(0, "/rooms/r/ws");
+    world.settle();
+    let sends = |world: &mut World, index| {
+        world.answers_at_once = false;
+        world.say(index, r#"{"type":"send","id":1,"body":1}"#);
+        world.say(index, r#"{"type":"send","id":2,"body":2}"#);
+        world.send(index, &masked(0x88, &1000u16.to_be_bytes(), [1, 2, 3, 4]));
+        world.turn();
+    };
+    sends(&mut world, 0);
+    let closed = |world: &World| world.peers[&0].got.ends_with(&[0x88, 2, 0x03, 0xe8]);
+    world.pass(999);
+    assert!(!closed(&world) && world.engine.app.hub.session_count() == 0, "the session is over at once");
+    world.pass(1);
+    assert!(closed(&world));
+    assert!(!types(&world.heard(0)).contains(&"ack"));
+    // One answer of two is not enough; the second lets the close go at once.
+    world.answers_at_once = true;
+    world.settle();
+    world.comes(1);
+    world.upgrade(1, "/rooms/r/ws");
+    world.settle();
+    sends(&mut world, 1);
+    world.pass(500);
+    world.answers_at_once = true;
+    world.turn();
+    assert!(world.peers[&1].got.ends_with(&[0x88, 2, 0x03, 0xe8]));
+    assert_eq!(types(&world.heard(1)).iter().filter(|kind| **kind == "ack").count(), 2);
+    world.pass(20_000);
+    assert_eq!(world.engine.net.count(), 0);
+}
+
 fn objects(bytes: &[u8]) -> Vec<serde_json::Value> {
     let text = String::from_utf8_lossy(bytes);
     if let Some((_, stream)) = text.split_once("Content-Type: text/event-stream\r\n") {

@@ -6,7 +6,7 @@ use super::input::Input as Decisions;
 use super::late_store::Failure;
 use super::world::{Sizes, World};
 use crate::engine::Input;
-use crate::store::StoreEvent;
+use crate::store::{Outage, StoreEvent, Why};
 use crate::types::WallMillis;
 
 /// Clients at the same time.
@@ -200,7 +200,11 @@ fn fail(world: &mut World, x: u8) {
         _ => return,
     };
     world.store.failure = available;
-    let said = if available == Failure::No { Ok(()) } else { Err("disk full".to_owned()) };
+    let said = if available == Failure::No {
+        Ok(())
+    } else {
+        Err(Outage { why: Why::DiskFull, detail: "disk full".to_owned() })
+    };
     world.tell(Some(StoreEvent::Available(said)));
 }
 

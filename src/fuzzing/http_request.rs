@@ -63,7 +63,7 @@ fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
         ping_period: 25_000,
     };
     let now = Millis(1);
-    let mut connection = Connection::new(core::net::SocketAddr::from(([127, 0, 0, 1], 9)), true, now);
+    let mut connection = Connection::new(core::net::SocketAddr::from(([127, 0, 0, 1], 9)), now);
     let mut seen = Seen { events: Vec::new(), written: Vec::new(), is_closing: false };
     let (mut consumed, mut from) = (0, 0);
     for piece in pieces {

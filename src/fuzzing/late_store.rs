@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::store::{
-    Append, Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest,
+    Append, Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
 use crate::types::{ConnId, Epoch, Message, RoomId, Seq};
 
@@ -144,7 +144,7 @@ impl LateStore {
         }
         let Some(read) = self.reads.pop_front() else { return };
         self.pages.push_back(match self.reads_fail {
-            true => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room }),
+            true => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room, why: Why::Disk }),
             false => StoreEvent::Page(self.log.read(read)),
         });
     }

@@ -233,8 +233,7 @@ impl World {
         self.peers.insert(index, peer);
         // proof: the test's own addresses.
         let peer: core::net::SocketAddr = address.parse().expect("an address with a port");
-        let loopback = peer.ip().is_loopback();
-        self.engine.handle(Input::Opened { conn: id, peer, loopback, secure: false });
+        self.engine.handle(Input::Opened { conn: id, peer, secure: false });
     }
 
     /// The peer sends bytes; a turn looks at them.

@@ -1,6 +1,5 @@
-//! Who may ask: the rules for Host and Origin. A page of the web that somebody happens to have open must not read or
-//! write a chat through that person's browser, by a name that it rebinds to 127.0.0.1 (Host) or from its own place
-//! (Origin).
+//! Who may ask: the rule for Origin. A page of the web that somebody happens to have open must not write in a chat through
+//! that person's browser. The rule for Host, against names that are rebound, is in [`hosts`](super::hosts).
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -143,28 +142,6 @@ fn default_port(scheme: &str) -> Option<u16> {
         "https" => Some(443),
         _ => None,
     }
-}
-
-/// Whether a request to a loopback listener may be answered: its host must be an address, `localhost`, or one of
-/// `names` (without a port, compared without case and final dot). Only a name can be rebound. Without a Host (HTTP/1.0)
-/// no browser asks.
-///
-/// # Errors
-/// 421 that closes the connection and names the option to add.
-pub fn host_allowed(host: Option<&Authority>, names: &[impl AsRef<str>]) -> Result<(), Problem> {
-    let Some(Authority { host: Host::Name(name), .. }) = host else { return Ok(()) };
-    let listed = |listed: &str| listed.strip_suffix('.').unwrap_or(listed).eq_ignore_ascii_case(name);
-    if &**name == "localhost" || names.iter().any(|name| listed(name.as_ref())) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Status::MisdirectedRequest,
-        format!(
-            "a loopback listener answers to IP addresses, localhost and the names given by --host, and {name} is none of \
-             them; if that is the server's name, at a proxy before it, say, start racerd with --host {name}"
-        ),
-    )
-    .closing())
 }
 
 /// Whether a request that changes something or opens a socket may be obeyed: no browser sent it (no Origin, RFC 6455

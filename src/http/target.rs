@@ -16,6 +16,8 @@ const MAX_PARAMETERS: usize = 32;
 pub struct Target {
     segments: Vec<String>,
     pub query: Query,
+    /// The query as it came, for where it is passed on.
+    query_text: Box<str>,
 }
 
 impl Target {
@@ -29,7 +31,9 @@ impl Target {
     pub(super) fn parse(text: &str, method: Method) -> Result<(Target, Option<Authority>), Problem> {
         if text == "*" {
             return match method {
-                Method::Options => Ok((Target { segments: Vec::new(), query: Query::default() }, None)),
+                Method::Options => {
+                    Ok((Target { segments: Vec::new(), query: Query::default(), query_text: Box::default() }, None))
+                }
                 _ => Err(bad("the target * is for OPTIONS only")),
             };
         }
@@ -45,9 +49,39 @@ impl Target {
         let (authority, rest) =
             if text.starts_with('/') { (None, text) } else { absolute(text).map(|(a, rest)| (Some(a), rest))? };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let target =
-            Target { segments: segments(path.strip_prefix('/').unwrap_or(path))?, query: Query::parse(query)? };
-        Ok((target, authority))
+        let segments = segments(path.strip_prefix('/').unwrap_or(path))?;
+        Ok((Target { segments, query: Query::parse(query)?, query_text: query.into() }, authority))
+    }
+
+    /// Returns how many folders the path lies below the root: 0 for `/` and `/ws`, 1 for `/rooms/lobby`. `None` for `*`.
+    pub fn depth(&self) -> Option<u8> {
+        u8::try_from(self.segments.len()).ok()?.checked_sub(1)
+    }
+
+    /// Returns the path, percent-encoded, without the query, which may hold what a log must not: a name, say.
+    pub fn path(&self) -> String {
+        if self.segments.is_empty() {
+            return "*".to_string();
+        }
+        let mut path = String::new();
+        for segment in &self.segments {
+            path.push('/');
+            for byte in segment.bytes() {
+                match byte {
+                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
+                    b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => {
+                        path.push(char::from(byte));
+                    }
+                    byte => path.push_str(&format!("%{byte:02X}")),
+                }
+            }
+        }
+        path
+    }
+
+    /// Returns the query as it came, with its `?`; empty where there is none.
+    pub fn query_text(&self) -> String {
+        if self.query_text.is_empty() { String::new() } else { format!("?{}", self.query_text) }
     }
 }
 
@@ -259,6 +293,9 @@ mod tests {
             let path: Vec<String> = segments.iter().map(|segment| encode(segment)).collect();
             let text = format!("/{}?{}={}", path.join("/"), encode(&name), encode(&value));
             let (target, _) = Target::parse(&text, Method::Get).unwrap();
+            let (again, _) = Target::parse(&target.path(), Method::Get).unwrap();
+            prop_assert_eq!(&again.segments, &segments);
+            prop_assert_eq!(target.query_text(), text.split_at(text.find('?').unwrap()).1);
             prop_assert_eq!(target.segments, segments);
             prop_assert_eq!(target.query.0, [(name, value)]);
         }

@@ -6,6 +6,7 @@ mod cursors;
 pub mod encrypted;
 pub mod errors;
 pub mod json;
+pub mod reasons;
 pub mod server;
 
 pub use client::{Command, Request};

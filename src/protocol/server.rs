@@ -1,8 +1,8 @@
 //! What racerd says: the hub's values to JSON, appended to a buffer. Framing is the caller's.
 
-use super::errors::{ErrorCode, Refusal};
+use super::errors::Refusal;
 use super::json::{write_number, write_string};
-use crate::hub::{HubError, Live, PresenceEvent, PresenceKind, Roster};
+use crate::hub::{Live, PresenceEvent, PresenceKind, Roster};
 use crate::types::{Author, Durability, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// What `welcome` tells a client of the server's bounds.
@@ -289,65 +289,26 @@ pub fn error(out: &mut Vec<u8>, refusal: &Refusal) {
 }
 
 /// The last words before a close frame.
-pub fn bye(out: &mut Vec<u8>, reason: &str, reconnect_after_ms: Option<u64>) {
+pub fn bye(out: &mut Vec<u8>, reason: &str, message: Option<&str>, reconnect_after_ms: Option<u64>) {
     text(out, "{\"type\":\"bye\",\"reason\":");
     write_string(out, reason);
+    if let Some(message) = message {
+        text(out, ",\"message\":");
+        write_string(out, message);
+    }
     if let Some(ms) = reconnect_after_ms {
         field_number(out, ",\"reconnect_after_ms\":", ms);
     }
     out.push(b'}');
 }
 
-/// The hub's reason in the protocol's words.
-pub fn refusal(id: Option<u64>, error: HubError) -> Refusal {
-    match error {
-        HubError::AlreadyJoined => Refusal::new(id, ErrorCode::AlreadyJoined, "this session is in that room already"),
-        HubError::NotJoined => {
-            Refusal { field: Some("room"), ..Refusal::new(id, ErrorCode::NotJoined, "join the room first") }
-        }
-        HubError::TooManyRooms { limit } => {
-            Refusal::new(id, ErrorCode::TooManyRooms, format!("a session is in at most {limit} rooms"))
-        }
-        HubError::StorageUnavailable => Refusal {
-            retry_after_ms: Some(1000),
-            ..Refusal::new(
-                id,
-                ErrorCode::StorageUnavailable,
-                "the store does not answer; nothing was acknowledged, send again with the same key",
-            )
-        },
-        HubError::StorageFull => Refusal {
-            retry_after_ms: Some(10_000),
-            ..Refusal::new(
-                id,
-                ErrorCode::StorageUnavailable,
-                "the server's database has reached max_database_size; nothing was stored",
-            )
-        },
-        HubError::KeyReused => Refusal {
-            field: Some("key"),
-            ..Refusal::new(id, ErrorCode::KeyReused, "this key was used for another body; nothing was stored")
-        },
-        HubError::BodyReused => Refusal {
-            field: Some("body"),
-            ..Refusal::new(
-                id,
-                ErrorCode::KeyReused,
-                "this room has a message with this very ciphertext; nothing was stored or passed on",
-            )
-        },
-        HubError::NotResumable => Refusal::new(
-            id,
-            ErrorCode::NotResumable,
-            "the session has gone on with a later token, or this socket is in a room already; resume on a new socket",
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::HubError;
     use crate::hub::Present;
+    use crate::protocol::reasons::{Reason, StoreFault};
+    use crate::store::Why;
     use crate::types::Body;
 
     fn json(write: impl FnOnce(&mut Vec<u8>)) -> serde_json::Value {
@@ -408,9 +369,10 @@ mod tests {
         assert_eq!(json(|out| pong(out, Some(7), Some("t"), [].into_iter()))["session"], "t");
         let list = Roster { count: 3, members: &[Present { member, name: name("a"), away: true }], more: true };
         assert_eq!(json(|out| members(out, Some(5), &room(), &list))["more"], true);
-        let refused = refusal(Some(3), HubError::StorageUnavailable);
+        let outage = StoreFault::Append(Why::DiskFull);
+        let refused = Reason::of(HubError::StorageUnavailable, outage).refusal(Some(3));
         assert_eq!(json(|out| error(out, &refused))["retry_after_ms"], 1000);
-        assert_eq!(json(|out| bye(out, "shutdown", Some(730)))["reconnect_after_ms"], 730);
+        assert_eq!(json(|out| bye(out, "shutdown", None, Some(730)))["reconnect_after_ms"], 730);
         assert_eq!(json(|out| gap(out, &room(), Seq(41), Seq(101)))["from"], 101);
         assert_eq!(json(|out| lagging(out, &room(), 1200))["behind"], 1200);
         assert_eq!(json(|out| left(out, Some(2), &room()))["id"], 2);

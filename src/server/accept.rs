@@ -244,8 +244,7 @@ impl Listeners {
                         let secure = tls.is_some();
                         match sockets.insert(registry, stream, tls) {
                             Ok(conn) => {
-                                let loopback = is_loopback(listener.address);
-                                opened.push(Input::Opened { conn, peer, loopback, secure });
+                                opened.push(Input::Opened { conn, peer, secure });
                             }
                             Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
                         }

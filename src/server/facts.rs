@@ -4,6 +4,7 @@ use super::log::{Log, Throttle};
 use crate::conn::{Ending, Kind};
 use crate::engine::Fact;
 use crate::types::{ConnId, Millis};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,11 +18,28 @@ pub struct Facts {
     store: Throttle,
     reads: Throttle,
     wal: Throttle,
+    /// Refusals of requests for a name that is none of ours, and those that are told no more.
+    strangers: BTreeSet<String>,
+    more_strangers: Throttle,
+    /// Requests over a rate.
+    fast: Throttle,
 }
+
+/// Names of others that are told; each once.
+const STRANGERS: usize = 64;
+/// Milliseconds in which requests over a rate get one line.
+const FAST: u64 = 1_000;
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts { store: Throttle::new(SILENCE), reads: Throttle::new(SILENCE), wal: Throttle::minute() }
+        Facts {
+            store: Throttle::new(SILENCE),
+            reads: Throttle::new(SILENCE),
+            wal: Throttle::minute(),
+            strangers: BTreeSet::new(),
+            more_strangers: Throttle::minute(),
+            fast: Throttle::new(FAST),
+        }
     }
 }
 
@@ -34,6 +52,21 @@ impl Facts {
         }
     }
 
+    /// Whether a refusal is told: one for a name of others once for each name, one over a rate once a second, all others
+    /// each time. How many lines were left out before it.
+    fn refusal_passes(&mut self, status: u16, detail: &str, now: Millis) -> Option<u64> {
+        match status {
+            421 if self.strangers.contains(detail) => None,
+            421 if self.strangers.len() < STRANGERS => {
+                self.strangers.insert(detail.to_owned());
+                Some(0)
+            }
+            421 => self.more_strangers.pass(now),
+            429 => self.fast.pass(now),
+            _ => Some(0),
+        }
+    }
+
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
             Fact::Closed { conn, peer, client, ending, kind } => {
@@ -43,10 +76,19 @@ impl Facts {
                     Kind::Events => "events",
                 };
                 let reason = words(ending);
-                with_client(log, "connection closed", (conn, peer, client), [("kind", &kind), ("reason", &reason)]);
+                with_client(log, "connection closed", (conn, peer, client), &[("kind", &kind), ("reason", &reason)]);
             }
-            Fact::Refused { conn, peer, client, status, detail } => {
-                with_client(log, "refused", (conn, peer, client), [("status", &status), ("detail", &detail)]);
+            Fact::Refused { conn, peer, client, status, detail, asked } => {
+                let Some(left_out) = self.refusal_passes(status, &detail, now) else { return };
+                let mut fields: Vec<(&str, &dyn Display)> = vec![("status", &status)];
+                if let Some(asked) = &asked {
+                    fields.push(("asked", asked));
+                }
+                fields.push(("detail", &detail));
+                if left_out > 0 {
+                    fields.push(("lines_left_out", &left_out));
+                }
+                with_client(log, "refused", (conn, peer, client), &fields);
             }
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
@@ -68,12 +110,14 @@ fn with_client(
     log: &Log,
     message: &str,
     (conn, peer, client): (ConnId, SocketAddr, Option<IpAddr>),
-    [first, second]: [(&str, &dyn Display); 2],
+    more: &[(&str, &dyn Display)],
 ) {
-    match client {
-        None => log.info(message, &[("conn", &conn), ("peer", &peer), first, second]),
-        Some(client) => log.info(message, &[("conn", &conn), ("peer", &peer), ("client", &client), first, second]),
+    let mut fields: Vec<(&str, &dyn Display)> = vec![("conn", &conn), ("peer", &peer)];
+    if let Some(client) = &client {
+        fields.push(("client", client));
     }
+    fields.extend(more.iter().copied());
+    log.info(message, &fields);
 }
 
 fn words(ending: Ending) -> String {

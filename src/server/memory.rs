@@ -4,7 +4,7 @@
 use super::tls::WORST_BYTES;
 use crate::config::{ENVELOPE, Settings};
 use crate::types::{Durability, RoomId, Seq};
-use crate::{conn, hub, store};
+use crate::{conn, engine, hub, store};
 use std::mem::size_of;
 
 /// One part of the sum.
@@ -102,6 +102,10 @@ impl Worst {
             let parked = size_of::<store::Parked>().saturating_add(64).saturating_add(rooms);
             let parked = parked.saturating_mul(settings.storage.parked_max as usize);
             shared.push(term("parked sessions", "parked_max, rooms_per_session", parked));
+        }
+        if !settings.listening.trusted_proxy.is_empty() {
+            let bytes = engine::MOST_CLIENTS * engine::CLIENT_BYTES;
+            shared.push(term("rates of clients behind proxies", "their number", bytes));
         }
         let from = match settings.storage.durability {
             Durability::Memory => "rooms and keys",

@@ -9,6 +9,7 @@ mod facts;
 pub mod key_file;
 pub mod log;
 pub mod memory;
+mod names;
 mod reload;
 mod setup;
 mod signals;
@@ -236,6 +237,11 @@ impl<A: App> Loop<A> {
         asked
     }
 
+    /// Tells the engine by which names it may be asked, beside those of the settings.
+    fn name(&mut self) {
+        self.engine.app.known_by(&names::own(self.tls.as_ref()));
+    }
+
     /// Reads the settings again.
     fn reload(&mut self) {
         if self.asked.wish == Wish::Stop || self.engine.is_stopping() {
@@ -244,6 +250,7 @@ impl<A: App> Loop<A> {
         if let Some(tls) = &mut self.tls {
             tls.reload(self.clock.last(), &self.log);
         }
+        self.name();
         let Some(reload) = &mut self.reload else {
             return self.log.warn("no settings to read again", &[]);
         };
@@ -284,7 +291,10 @@ impl<A: App> Edge for Loop<A> {
     fn reload_if_asked(&mut self) {
         let now = self.clock.last();
         if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
-            tls.look(now, &self.log);
+            let has_read = tls.look(now, &self.log);
+            if has_read {
+                self.name();
+            }
         }
         if self.asked.reload {
             self.reload();

@@ -14,12 +14,12 @@ use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::Tls;
-use super::{Early, Loop, ServeError, WAKER, key_file};
+use super::{Early, Loop, ServeError, WAKER, key_file, names};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::SealedKey;
 use crate::engine::chat::{self, Chat, Secrets};
-use crate::engine::{Admission, Connections, Engine};
+use crate::engine::{Admission, App as _, Connections, Engine};
 use crate::http::head::HeadLimits;
 use crate::protocol::encrypted;
 use crate::store::{Bounds, Store, StoreOptions};
@@ -91,6 +91,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
             getrandom::fill(&mut random).is_ok().then_some(random)
         });
     }
+    chat.known_by(&names::own(tls.as_ref()));
     let net = Connections::new(conn_limits(&settings), admission(&settings));
     let engine = Engine::new(net, chat, settings.time.drain_timeout);
 

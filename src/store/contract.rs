@@ -171,7 +171,7 @@ impl Bench {
         }
         for event in events {
             match event {
-                StoreEvent::Available(available) => self.available.push(available),
+                StoreEvent::Available(available) => self.available.push(available.map_err(|outage| outage.detail)),
                 event => self.events.push_back(event),
             }
         }

@@ -150,10 +150,55 @@ pub enum StoreEvent {
         session: SessionId,
     },
     Sought(Sought),
-    /// Appends succeed again, or fail and why. Sent on each change.
-    Available(Result<(), String>),
+    /// Appends succeed again, or fail and why. Sent on each change, before the appends that failed are answered.
+    Available(Result<(), Outage>),
     /// The store's thread ended and will answer nothing more.
     Died(String),
+}
+
+/// Why the store does not do what it was asked, for everybody: without paths and names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Why {
+    /// It did not say.
+    #[default]
+    Unknown,
+    DiskFull,
+    /// The database has reached the size that it may have.
+    AtBound,
+    NotWritable,
+    /// Another program holds the database.
+    Busy,
+    Damaged,
+    /// The disk reports errors.
+    Disk,
+    /// The database's file was deleted or replaced.
+    Gone,
+    /// The store's thread ended.
+    Ended,
+}
+
+impl Why {
+    pub fn text(self) -> &'static str {
+        match self {
+            Why::Unknown => "the store does not answer",
+            Why::DiskFull => "the server's disk is full",
+            Why::AtBound => "the server's database has reached max_database_size",
+            Why::NotWritable => "the server's database cannot be written to",
+            Why::Busy => "another program on the server holds the database",
+            Why::Damaged => "the server's database is damaged",
+            Why::Disk => "the server's disk reports errors",
+            Why::Gone => "the server's database file was deleted or replaced",
+            Why::Ended => "the server's store has ended",
+        }
+    }
+}
+
+/// Appends fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    pub why: Why,
+    /// What happened, where, and what to do; for the log.
+    pub detail: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +248,7 @@ pub struct Page {
 pub struct ReadFailed {
     pub ticket: Ticket,
     pub room: RoomId,
+    pub why: Why,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

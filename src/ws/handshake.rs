@@ -38,12 +38,12 @@ pub fn wants_upgrade(request: &Request) -> bool {
         && request.headers.has_token("Upgrade", "websocket")
 }
 
-/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade. `seals`: are sealed sockets spoken here?
+/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade, which agrees on what [`spoken`] gave.
 ///
 /// # Errors
 /// 405, 426 or 400; all of them close the connection, since a proxy that saw the wish to upgrade may pass what follows
 /// on unseen.
-pub fn check(request: &Request, seals: bool) -> Result<Upgrade, Problem> {
+pub fn check(request: &Request, spoken: Spoken) -> Result<Upgrade, Problem> {
     let wanted = wants_upgrade(request);
     let method_fits = match request.method {
         Method::Get => true,
@@ -72,11 +72,12 @@ pub fn check(request: &Request, seals: bool) -> Result<Upgrade, Problem> {
     if request.body != BodyLength::None {
         return Err(bad("a request for a WebSocket has no body"));
     }
-    Ok(Upgrade { accept: accept(key), subprotocol: subprotocol(request, seals)? })
+    let is_named = request.headers.tokens("Sec-WebSocket-Protocol").next().is_some();
+    Ok(Upgrade { accept: accept(key), subprotocol: is_named.then_some(spoken) })
 }
 
 impl Upgrade {
-    /// What the two will speak.
+    /// Returns what the two will speak.
     pub fn spoken(&self) -> Spoken {
         self.subprotocol.unwrap_or(Spoken::Open)
     }
@@ -119,23 +120,31 @@ pub fn accept(key: &str) -> String {
     BASE64.encode(&hash.digest().bytes())
 }
 
-/// The first of the offered subprotocols that is spoken here; where none is offered, ours is spoken all the same and none
-/// is named.
-fn subprotocol(request: &Request, seals: bool) -> Result<Option<Spoken>, Problem> {
-    let offers = || request.headers.tokens("Sec-WebSocket-Protocol");
+/// Returns what the first of the offered subprotocols that is known here stands for; where none is offered, the open
+/// protocol, which is then spoken all the same and not named. `seals`: are sealed sockets spoken here?
+///
+/// A plain GET that asks how an upgrade would fare cannot name subprotocols where a script in a browser sends it
+/// (`Sec-` headers are not for scripts), so it may name one in its query: `?subprotocol=racerd.v1.sealed`.
+///
+/// # Errors
+/// 400: none of them is spoken here.
+pub fn spoken(request: &Request, seals: bool) -> Result<Spoken, Problem> {
+    let asked = if wants_upgrade(request) { None } else { request.target.query.one("subprotocol")? };
+    let offers = || request.headers.tokens("Sec-WebSocket-Protocol").chain(asked);
     // Case-sensitive, unlike the other lists (RFC 6455 §4.1, as the IANA registry's names are).
     let spoken = offers().find_map(|offer| match offer {
         SUBPROTOCOL => Some(Spoken::Open),
         SEALED if seals => Some(Spoken::Sealed),
         _ => None,
     });
-    if spoken.is_none() && offers().any(|offer| offer == SEALED) {
-        return Err(bad("sealed sockets are not spoken here: the server has no key for them (--sealed-key)"));
+    match spoken {
+        Some(spoken) => Ok(spoken),
+        None if offers().next().is_none() => Ok(Spoken::Open),
+        None if offers().any(|offer| offer == SEALED) => {
+            Err(bad("sealed sockets are not spoken here: the server has no key for them (--sealed-key)"))
+        }
+        None => Err(bad("none of the offered subprotocols is spoken here: offer racerd.v1, or none at all")),
     }
-    if spoken.is_none() && offers().next().is_some() {
-        return Err(bad("none of the offered subprotocols is spoken here: offer racerd.v1, or none at all"));
-    }
-    Ok(spoken)
 }
 
 fn bad(detail: &'static str) -> Problem {

@@ -173,12 +173,59 @@ fn a_preflight_tells_an_allowed_origin_what_it_may_send() {
     assert_eq!(answer.header("access-control-allow-methods"), None);
 }
 
+/// CASES 98: on every listener, whoever can reach it.
 #[test]
-fn a_loopback_listener_answers_to_addresses_localhost_and_named_hosts_only() {
-    let server = Server::start(&["--host", "chat.example"]);
+fn a_listener_answers_to_addresses_names_without_a_dot_and_known_names_only() {
+    answers_to_its_names(&Server::start(&["--host", "chat.example"]));
+    answers_to_its_names(&Server::start_in(Folder::new(), "0.0.0.0:0", &["--open", "--host", "chat.example"]));
+    let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open", "--host", "*"]);
+    for (request, answer) in guarded("Host: evil.example\r\nOrigin: http://evil.example\r\n") {
+        assert_eq!(status(&server, &request), answer, "it was asked for: {request}");
+    }
+}
+
+/// The machine's own names, as the network knows it.
+#[test]
+fn a_machine_answers_to_its_own_names() {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_ascii_lowercase();
+    let server = Server::start(&[]);
+    let local = format!("{}.local", name.split('.').next().unwrap());
+    for host in [&name, &local] {
+        assert_eq!(status(&server, &get("/", &format!("Host: {host}\r\n"))), 200, "{host}");
+    }
+}
+
+/// Health is asked for by whoever looks after many servers, by names of their own.
+#[test]
+fn health_is_told_under_any_name() {
+    let server = Server::start(&[]);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(status(&server, &get(path, "Host: checks.example\r\n")), 200, "{path}");
+    }
+    assert_eq!(status(&server, &get("/healthz/", "Host: checks.example\r\n")), 421);
+}
+
+/// A name that many ask by is told once, with the option to add.
+#[test]
+fn a_name_of_others_is_told_once() {
+    let server = Server::start(&[]);
+    for n in 0..200 {
+        for _ in 0..2 {
+            assert_eq!(status(&server, &get("/", &format!("Host: evil{n}.example\r\n"))), 421);
+        }
+    }
+    let told = |n: usize| server.log().matches(&format!("--host evil{n}.example ")).count();
+    eventually("the first", || told(0) == 1);
+    assert_eq!(told(5), 1);
+    let all = server.log().matches("status=421").count();
+    assert!((64..=70).contains(&all), "no more than a bound: {all}");
+}
+
+fn answers_to_its_names(server: &Server) {
     for (host, allowed) in [
         ("localhost", true),
         ("localhost:7077", true),
+        ("gateway", true),
         ("LocalHost.", true),
         ("127.0.0.1", true),
         ("192.168.1.9:80", true),
@@ -194,7 +241,7 @@ fn a_loopback_listener_answers_to_addresses_localhost_and_named_hosts_only() {
     ] {
         let headers = format!("Host: {host}\r\n");
         for (request, answer) in guarded(&headers).into_iter().chain([(get("/rooms/r1/messages", &headers), 200)]) {
-            assert_eq!(status(&server, &request), if allowed { answer } else { 421 }, "{request}");
+            assert_eq!(status(server, &request), if allowed { answer } else { 421 }, "{request}");
         }
     }
     let mut raw = server.raw();
@@ -205,9 +252,9 @@ fn a_loopback_listener_answers_to_addresses_localhost_and_named_hosts_only() {
     assert!(raw.ended());
     eventually("a line in the log", || server.log().contains("--host evil.example"));
     // An absolute target names the host, whatever Host says (RFC 9112 §3.2.2).
-    assert_eq!(status(&server, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 421);
+    assert_eq!(status(server, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 421);
     // Nobody is named: no browser.
-    assert_eq!(status(&server, "GET / HTTP/1.0\r\n\r\n"), 200);
+    assert_eq!(status(server, "GET / HTTP/1.0\r\n\r\n"), 200);
 }
 
 #[test]
@@ -234,12 +281,21 @@ fn a_listener_that_others_reach_needs_open() {
         assert!(!folder.path().join("racerd.db").exists(), "nothing was begun");
     }
     let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open"]);
-    // Whoever reaches it may ask by any name; pages of other origins still may not.
-    assert_eq!(status(&server, &get("/rooms/r1/messages", "Host: chat.example\r\n")), 200);
-    for (request, answer) in guarded("Host: chat.example\r\nOrigin: https://chat.example\r\n") {
+    // Whoever reaches it may ask, by an address; pages of other origins still may not.
+    assert_eq!(status(&server, &get("/rooms/r1/messages", "Host: 192.0.2.1\r\n")), 200);
+    for (request, answer) in guarded("Host: 192.0.2.1\r\nOrigin: http://192.0.2.1\r\n") {
         assert_eq!(status(&server, &request), answer);
     }
-    for (request, _) in guarded("Host: chat.example\r\nOrigin: https://evil.example\r\n") {
+    for (request, _) in guarded("Host: 192.0.2.1\r\nOrigin: https://evil.example\r\n") {
         assert_eq!(status(&server, &request), 403);
     }
+}
+
+/// However long the name is: what to add is in the line whole.
+#[test]
+fn the_log_names_a_long_name_whole() {
+    let server = Server::start(&[]);
+    let name = format!("{}.example", ["a".repeat(61).as_str(); 3].join("."));
+    assert_eq!(status(&server, &get("/", &format!("Host: {name}\r\n"))), 421);
+    eventually("a line", || server.log().contains(&format!("--host {name} ")));
 }

@@ -241,6 +241,50 @@ fn a_client_that_reads_late_still_reads_the_code() {
 }
 
 /// CASES 27: what is said and the close come in one read; `bye` is whole and before it.
+/// CASES 110: what was sent before the close is acknowledged before the close is answered.
+#[test]
+fn acknowledgements_come_before_the_answer_to_a_close() {
+    let server = Server::without_grace(&[]);
+    for code in [Some(1000), None, Some(1001), Some(4321)] {
+        let before = server.get("/rooms/r1/messages").json()["head"].as_u64().unwrap();
+        let mut raw = joined(&server);
+        // More than may be under way at once, in one segment with the close.
+        let sends = (1..=40).flat_map(|id| text(&format!(r#"{{"type":"send","id":{id},"body":{id}}}"#)));
+        let last = code.map_or_else(|| frame(0x88, b""), |code| close(code, b""));
+        raw.send(sends.chain(last).collect::<Vec<u8>>());
+        let mut acknowledged = Vec::new();
+        let answered = loop {
+            let frame = raw.frame().expect("a close frame before the end");
+            match frame.first {
+                0x88 => break frame.close_code(),
+                _ if frame.json()["type"] == "ack" => acknowledged.push(frame.json()["id"].as_u64().unwrap()),
+                _ => {}
+            }
+        };
+        assert_eq!(answered, code);
+        assert_eq!(raw.frame(), None, "nothing follows a close frame");
+        assert_eq!(acknowledged, (1..=40).collect::<Vec<u64>>(), "{code:?}");
+        assert_eq!(server.get("/rooms/r1/messages").json()["head"], before + 40);
+    }
+    assert_eq!(server.members("r1"), 0);
+}
+
+/// The same for HTTP: requests in one segment with the end of the client's stream are all answered.
+#[test]
+fn requests_before_the_end_of_a_stream_are_answered() {
+    let server = Server::start(&[]);
+    let mut raw = server.raw();
+    let post = "POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 1\r\n\r\n1";
+    raw.send(post.repeat(5));
+    raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    for seq in 1..=5 {
+        let answer = raw.answer();
+        assert_eq!((answer.status, &answer.json()["seq"]), (201, &json!(seq)));
+    }
+    assert!(raw.ended());
+}
+
 #[test]
 fn bye_comes_before_the_close_of_a_shutdown() {
     let mut server = Server::without_grace(&[]);

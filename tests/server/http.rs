@@ -129,14 +129,13 @@ fn paths_are_decoded_once_and_judged_afterwards() {
         "/rooms/a%00b/ws",
         "/rooms/a%20b/ws",
         "/rooms//ws",
-        "/rooms/",
         "/rooms/a/b",
         "/rooms/caf%C3%A9/ws",
         "/rooms/a+b/messages",
         long.as_str(),
         "/..%2f..%2fetc/passwd",
         "/../../etc/passwd",
-        "/rooms/r1/ws/",
+        "/rooms/r1/ws//",
         "/Healthz",
         "//healthz",
         "/nowhere",
@@ -201,7 +200,7 @@ fn many_pipelined_requests_in_one_send_are_all_answered() {
 /// Who reads slowly is not idle: the time between two requests begins when the last answer is taken.
 #[test]
 fn slow_reading_of_many_answers_is_not_idleness() {
-    let server = Server::start(&["--keep-alive", "300ms"]);
+    let server = Server::start(&["--keep-alive", "300ms", "--request-rate", "0"]);
     let mut raw = server.raw();
     for _ in 0..2 {
         raw.send(post("/rooms/r1/messages", "", &format!("\"{}\"", "a".repeat(29_000))));

@@ -25,6 +25,8 @@ mod listening;
 mod packaging;
 mod page;
 mod proxies;
+mod rates;
+mod refusals;
 mod restart;
 mod rooms;
 mod sealed;

@@ -208,6 +208,10 @@ fn people_talk_through_it() {
         for path in ["/", "/healthz", "/readyz"] {
             assert_eq!(proxy.get(&format!("{prefix}{path}")).status, 200, "{kind:?} {prefix}{path}");
         }
+        // CASES 103: relative, so that it leads back under the path.
+        let moved = proxy.get(&format!("{prefix}/rooms/{room}/?name=a%20b"));
+        let location = format!("../{room}?name=a%20b");
+        assert_eq!((moved.status, moved.header("location")), (308, Some(location.as_str())), "{kind:?} {moved:?}");
         // The close handshake, begun by the client.
         ann.send(close(1000, b""));
         assert_eq!(ann.closed_with(), 1000, "{kind:?}");
@@ -267,6 +271,31 @@ fn the_clients_address_is_what_limits_count() {
         eventually("nobody's sockets", || server.log().matches("kind=websocket").count() >= 7);
         // The next proxy's clients are the same ones.
         eventually("an empty house", || from("203.0.113.7").1 == 101);
+    }
+}
+
+/// All clients share the proxy's few connections, and each has the rate of requests for itself.
+#[test]
+fn each_client_has_its_rate_of_requests() {
+    let server = racerd(&["--request-rate", "1", "--request-burst", "3"]);
+    let chain = "reverse_proxy 127.0.0.1:7077 {\n\t\t\ttrusted_proxies 127.0.0.1\n\t\t}";
+    for kind in BOTH {
+        let chain = chain.replace("127.0.0.1:7077", &server.address.to_string());
+        let direct = format!("reverse_proxy {}", server.address);
+        let replaced: &[(&str, &str)] = if kind == Kind::Caddy { &[(&direct, &chain)] } else { &[] };
+        let proxy = Proxy::start_with(kind, server.address, replaced);
+        for client in [format!("203.0.113.{}", kind as u8), format!("2001:db8:0:{}::1", kind as u8)] {
+            let ask = |_| {
+                proxy.request(&format!(
+                    "GET /rooms/r/members HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\r\n"
+                ))
+            };
+            let answers: Vec<Answer> = (0..12).map(ask).collect();
+            assert!(answers[..3].iter().all(|answer| answer.status == 200), "{kind:?} {answers:?}");
+            let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 429).collect();
+            assert!(refused.len() >= 5, "{kind:?} {client}: {answers:?}");
+            assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()), "{kind:?}");
+        }
     }
 }
 

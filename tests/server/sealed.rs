@@ -18,13 +18,13 @@ fn racerd(arguments: &[&str]) -> Output {
 }
 
 /// A key file of its own, as `racerd keygen` makes it.
-struct Key {
+pub struct Key {
     folder: Folder,
     pin: Pin,
 }
 
 impl Key {
-    fn new() -> Key {
+    pub fn new() -> Key {
         let folder = Folder::new();
         let path = folder.path().join("key");
         let output = racerd(&["keygen", path.to_str().unwrap()]);
@@ -37,7 +37,7 @@ impl Key {
         self.folder.path().join("key")
     }
 
-    fn serve(&self, arguments: &[&str]) -> Server {
+    pub fn serve(&self, arguments: &[&str]) -> Server {
         Server::start(&[&["--sealed-key", self.path().to_str().unwrap()], arguments].concat())
     }
 }
@@ -121,6 +121,25 @@ impl Sealed {
         self.send(json!({"type": "send", "id": id, "room": room, "body": body}));
         assert_eq!(self.next_of("ack")["id"], id);
     }
+}
+
+/// CASES 110, sealed: what was sent before the close is acknowledged before the close is answered.
+#[test]
+fn sealed_acknowledgements_come_before_the_answer_to_a_close() {
+    let key = Key::new();
+    let server = key.serve(&[]);
+    let mut client = Sealed::connect(server.address, &key.pin);
+    client.join("r", "ann");
+    let mut bytes = Vec::new();
+    for id in 10..15 {
+        let sealed = client.seal(&json!({"type": "send", "id": id, "room": "r", "body": id}));
+        bytes.extend(frame(0x82, &sealed));
+    }
+    bytes.extend(close(1000, b""));
+    client.raw.send(bytes);
+    let heard: Vec<Value> = std::iter::from_fn(|| client.next()).filter(|value| value["type"] == "ack").collect();
+    assert_eq!(heard.iter().map(|ack| &ack["id"]).collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
+    assert!(client.raw.ended());
 }
 
 /// A number that no other call gives.

@@ -101,6 +101,20 @@ fn origins_come_and_go() {
     assert_eq!(status(), 403);
 }
 
+/// CASES 98: the names by which it may be asked are those of the file as it is now.
+#[test]
+fn hosts_come_and_go() {
+    let racer = Configured::start("");
+    let status = || racer.server.request("GET / HTTP/1.1\r\nHost: chat.example\r\n\r\n").status;
+    assert_eq!(status(), 421);
+    racer.takes("host = [\"Chat.Example.\"]\n");
+    assert_eq!(status(), 200);
+    racer.takes("host = [\"other.example\"]\n");
+    assert_eq!(status(), 421);
+    racer.takes("host = [\"*\"]\n");
+    assert_eq!(status(), 200);
+}
+
 #[test]
 fn the_log_grows_silent_and_changes_its_form() {
     let racer = Configured::start("log_level = \"info\"\n");

@@ -48,6 +48,29 @@ fn a_renewed_certificate_drops_nobody() {
     }
 }
 
+/// CASES 98: the names of the certificates are the server's, read as TLS reads them; those of renewed ones, too.
+#[test]
+fn a_server_answers_to_the_names_of_its_certificates() {
+    let secure = Secure::start(&[]);
+    made(secure.server.folder.path(), "a", &["chat.example", "*.wild.example"], |_| {});
+    hang_up(&secure);
+    eventually("the new files", || secure.server.log().contains("certificates read again"));
+    let status = |host: &str| {
+        let answer = secure.request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for host in ["chat.example", "CHAT.example.:443", "a.wild.example", "localhost"] {
+        assert_eq!(status(host), "200", "{host}");
+    }
+    for host in ["wild.example", "a.b.wild.example", "x.chat.example", "evil.example"] {
+        assert_eq!(status(host), "421", "{host}");
+    }
+    made(secure.server.folder.path(), "a", &["other.example"], |_| {});
+    hang_up(&secure);
+    eventually("the newer files", || secure.server.log().matches("certificates read again").count() == 2);
+    assert_eq!([status("other.example"), status("chat.example")], ["200", "421"]);
+}
+
 #[test]
 fn files_that_are_no_pair_change_nothing() {
     let secure = Secure::start(&[]);

@@ -108,7 +108,7 @@ impl Edge for Running<'_> {
             let client = scene.links.get(link).client;
             let peer = format!("10.0.0.{}:{}", client + 1, 1000 + link % 60_000).parse().expect("an address");
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
-            host.engine.handle(Input::Opened { conn, peer, loopback: false, secure: false });
+            host.engine.handle(Input::Opened { conn, peer, secure: false });
             if scene.links.get(link).is_readable() {
                 scene.links.ready.push(link);
             }

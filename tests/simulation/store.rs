@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use racerd::store::{Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest};
+use racerd::store::{
+    Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
+};
 use racerd::types::{Durability, Epoch};
 
 use super::agenda::{Event, Micros, SECOND};
@@ -226,7 +228,8 @@ impl Store {
             }
         }
         if std::mem::replace(&mut self.is_failing, is_unsure) != is_unsure {
-            let outcome = if is_unsure { Err("the disk is not sure".to_owned()) } else { Ok(()) };
+            let unsure = Outage { why: Why::Unknown, detail: "the disk is not sure".to_owned() };
+            let outcome = if is_unsure { Err(unsure) } else { Ok(()) };
             self.answer_write(StoreEvent::Available(outcome), scene);
         }
         Ok(())
@@ -260,7 +263,10 @@ impl Store {
             self.answer_write(StoreEvent::Appended(appended), scene);
         }
         if !std::mem::replace(&mut self.is_failing, true) {
-            self.answer_write(StoreEvent::Available(Err("the disk failed".to_owned())), scene);
+            self.answer_write(
+                StoreEvent::Available(Err(Outage { why: Why::Disk, detail: "the disk failed".to_owned() })),
+                scene,
+            );
         }
     }
 
@@ -270,7 +276,7 @@ impl Store {
         scene.tally.reads += 1;
         let event = if scene.random.chance(scene.mix.store.read_fails) {
             scene.tally.reads_failed += 1;
-            StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room })
+            StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room, why: Why::Disk })
         } else {
             let upto = read.upto;
             let page = self.disk.log.read(read);

@@ -165,7 +165,7 @@ pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
 pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
     let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
-        "GET {path} HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
@@ -173,7 +173,7 @@ pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
 
 /// A request over HTTP; with a body, that is JSON.
 pub fn request(method: &str, path: &str, key: Option<&str>, body: &str) -> Vec<u8> {
-    let mut out = format!("{method} {path} HTTP/1.1\r\nHost: chat.example\r\n");
+    let mut out = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
     if let Some(key) = key {
         let _ = write!(out, "Idempotency-Key: {key}\r\n");
     }

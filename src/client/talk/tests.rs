@@ -167,6 +167,7 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
     desk.hears(json!({"type": "error", "id": said[1]["id"], "code": "not_encrypted", "message": "no"}));
     assert_eq!(desk.events(), [Event::Refused("no".to_string())]);
     assert!(desk.said().is_empty());
+    assert_eq!(desk.talk.put_off(), Some("rate_limited"), "whoever gives up can say why");
     assert_eq!(desk.talk.deadline(desk.now), 300);
     desk.now = 300;
     assert_eq!(keys(&desk.said()), ["a"]);

@@ -26,6 +26,8 @@ pub struct Certificate {
     pub fingerprint: String,
     /// `None` where the certificate's dates cannot be read.
     pub validity: Option<Validity>,
+    /// The names for which it holds, in which a `*.` in front stands for one label (RFC 6125 §6.4.3).
+    pub names: Vec<String>,
 }
 
 /// Why a certificate and a key are no pair.
@@ -69,7 +71,9 @@ impl Pair {
         let der = self.own().map(|own| own.as_ref()).unwrap_or_default();
         let hash = ring::digest::digest(&ring::digest::SHA256, der);
         let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der) }
+        let parsed = self.own().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
+        let names = parsed.iter().flat_map(|parsed| parsed.valid_dns_names()).map(str::to_owned).collect();
+        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der), names }
     }
 
     fn own(&self) -> Option<&CertificateDer<'static>> {

@@ -6,6 +6,7 @@ use crate::api::{self, Access};
 use crate::config::Settings;
 use crate::conn::Rate;
 use crate::http::authority::Origin;
+use crate::http::hosts::Hosts;
 use crate::hub::HubLimits;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::server::Limits as WelcomeLimits;
@@ -52,7 +53,7 @@ pub fn chat(settings: &Settings) -> ChatLimits {
     }
 }
 
-/// Who may ask.
+/// Who may ask, as far as the settings say.
 ///
 /// # Errors
 /// The first origin that is none.
@@ -62,5 +63,5 @@ pub fn access(settings: &Settings) -> Result<Access, String> {
         let origin = Origin::parse(text);
         origins.push(origin.ok_or_else(|| format!("allow-origin {text}: {}", Origin::RULE))?);
     }
-    Ok(Access { hosts: settings.listening.host.clone(), origins })
+    Ok(Access { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
 }

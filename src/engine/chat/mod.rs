@@ -2,6 +2,7 @@
 //! here and in the hub, once: committed, then acknowledged, then fanned out.
 
 mod encoding;
+mod http;
 pub mod limits;
 mod outbox;
 mod requests;
@@ -23,12 +24,14 @@ use crate::config::Settings;
 use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
 use crate::http::headers::Headers;
+use crate::http::hosts::Hosts;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::hub::{Hub, HubLimits};
 use crate::protocol;
 use crate::protocol::encrypted::EncryptedRooms;
-use crate::store::{Purpose, StoreEvent, StoreRequest, Ticket};
+use crate::protocol::reasons::StoreFault;
+use crate::store::{Purpose, StoreEvent, StoreRequest, Ticket, Why};
 use crate::types::{ConnId, Epoch, Millis, RoomId};
 use crate::ws::code;
 
@@ -81,7 +84,7 @@ pub struct Chat {
     undecided: usize,
     undecided_bytes: usize,
     /// Why the store takes nothing, if it does not.
-    unavailable: Option<String>,
+    unavailable: Option<Why>,
     is_stopping: bool,
     /// What sealed sockets need; none, and there are none.
     sealed: Option<Sealed>,
@@ -127,10 +130,10 @@ impl Chat {
     /// Why `/readyz` says 503, if it does.
     fn not_ready(&self) -> Option<Problem> {
         if self.is_stopping {
-            return Some(answers::unavailable("the server is shutting down", 2));
+            return Some(answers::stopping());
         }
-        let reason = self.unavailable.as_ref()?;
-        Some(answers::unavailable(format!("the store takes no messages: {reason}"), 5))
+        // The path and what to do about it are in the log: whoever asks here may be a stranger.
+        Some(answers::unavailable(format!("the store takes no messages: {}", self.unavailable?.text()), 5))
     }
 
     /// One more append, or signal that is looked for, is on its way to the store.
@@ -148,10 +151,21 @@ impl Chat {
 
 impl App for Chat {
     fn configure(&mut self, settings: &Settings) -> Result<(), String> {
-        self.access = limits::access(settings)?;
+        let own = std::mem::take(&mut self.access.own);
+        match limits::access(settings) {
+            Ok(access) => self.access = Access { own, ..access },
+            Err(reason) => {
+                self.access.own = own;
+                return Err(reason);
+            }
+        }
         self.hub.keep_within(limits::hub(settings));
         self.limits = limits::chat(settings);
         Ok(())
+    }
+
+    fn known_by(&mut self, names: &[String]) {
+        self.access.own = Hosts::new(names);
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
@@ -160,7 +174,7 @@ impl App for Chat {
 
     fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem) {
         self.allow_reading(net, conn, headers);
-        net.refuse(conn, problem.closing());
+        net.refuse(conn, problem.closing(), None);
     }
 
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
@@ -185,26 +199,29 @@ impl App for Chat {
     }
 
     fn drained(&mut self, net: &mut Connections, session: u32) {
-        self.hub.handle_drained(session, &mut Outbox { net, epoch: &self.epoch });
+        self.hub.handle_drained(session, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) });
     }
 
     fn store(&mut self, net: &mut Connections, event: StoreEvent) {
         match event {
             StoreEvent::Appended(list) => {
+                let outage = outage(self.unavailable);
                 for appended in list {
+                    let ticket = appended.ticket;
                     self.decided(appended.bytes);
-                    answered(net, &appended.ticket);
-                    self.hub.handle_appended(appended, &mut Outbox { net, epoch: &self.epoch });
+                    self.hub.handle_appended(appended, &mut Outbox { net, epoch: &self.epoch, outage });
+                    // Behind the acknowledgement: where the client has closed, the last one lets the close go.
+                    answered(net, &ticket);
                 }
             }
             StoreEvent::Page(page) => {
                 answered(net, &page.ticket);
-                self.hub.handle_page(page, &mut Outbox { net, epoch: &self.epoch });
+                self.hub.handle_page(page, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) });
             }
             StoreEvent::ReadFailed(failed) => {
                 answered(net, &failed.ticket);
-                let now = net.now().mono;
-                self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch });
+                let (now, outage) = (net.now().mono, StoreFault::Read(failed.why));
+                self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch, outage });
             }
             StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
@@ -214,13 +231,13 @@ impl App for Chat {
                 self.unavailable = None;
                 net.tell(Fact::StoreRecovered);
             }
-            StoreEvent::Available(Err(reason)) => {
-                net.tell(Fact::StoreFailed { reason: reason.clone() });
-                self.unavailable = Some(reason);
+            StoreEvent::Available(Err(outage)) => {
+                net.tell(Fact::StoreFailed { reason: outage.detail });
+                self.unavailable = Some(outage.why);
             }
             StoreEvent::Died(reason) => {
-                net.tell(Fact::StoreFailed { reason: reason.clone() });
-                self.unavailable = Some(reason);
+                net.tell(Fact::StoreFailed { reason });
+                self.unavailable = Some(Why::Ended);
                 // Nothing of what is undecided will be answered.
                 self.undecided = 0;
                 self.undecided_bytes = 0;
@@ -230,7 +247,7 @@ impl App for Chat {
 
     fn time(&mut self, net: &mut Connections) {
         let now = net.now().mono;
-        self.hub.handle_time(now, &mut Outbox { net, epoch: &self.epoch });
+        self.hub.handle_time(now, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) });
     }
 
     fn deadline(&self) -> Option<Millis> {
@@ -239,7 +256,7 @@ impl App for Chat {
 
     fn end_turn(&mut self, net: &mut Connections) -> bool {
         let now = net.now().mono;
-        self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch })
+        self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) })
     }
 
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
@@ -269,10 +286,10 @@ impl App for Chat {
         // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
         // in any case. Nobody comes before the next server may be there.
         let reconnect = 250 + self.random.next() % (1000 + net.return_time());
-        if net.get(conn).and_then(Connection::attached).is_some_and(|(_, form)| form == Form::Events) {
+        if net.get(conn).and_then(Connection::form) == Some(Form::Events) {
             streams::retry_after(net, conn, reconnect);
         }
-        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", Some(reconnect)));
+        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", None, Some(reconnect)));
     }
 }
 
@@ -288,14 +305,21 @@ impl Chat {
     }
 }
 
+/// Returns why an append is refused, as far as the store has said it.
+fn outage(unavailable: Option<Why>) -> StoreFault {
+    StoreFault::Append(unavailable.unwrap_or_default())
+}
+
 /// What a socket waited for came: it may be read again, if that held it.
 fn answered(net: &mut Connections, ticket: &Ticket) {
-    if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
-        match ticket.purpose {
-            Purpose::Send | Purpose::Signal => open.in_flight = open.in_flight.saturating_sub(1),
-            Purpose::History | Purpose::Resume => open.reading = false,
-            Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
+    match ticket.purpose {
+        Purpose::Send | Purpose::Signal => net.answered(ticket.conn),
+        Purpose::History | Purpose::Resume => {
+            if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
+                open.reading = false;
+            }
         }
+        Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
     }
     net.release(ticket.conn);
 }

@@ -8,6 +8,7 @@ use crate::api::events::Event;
 use crate::conn::Form;
 use crate::engine::Connections;
 use crate::hub::{Broadcast, Clients, Delivery, HubError, Notice};
+use crate::protocol::reasons::{Reason, StoreFault};
 use crate::protocol::server;
 use crate::store::NO_ID;
 use crate::types::{ConnId, Epoch, RoomId, Seq};
@@ -16,6 +17,8 @@ use crate::ws::code;
 pub struct Outbox<'a> {
     pub net: &'a mut Connections,
     pub epoch: &'a Epoch,
+    /// What an unavailable store means here.
+    pub outage: StoreFault,
 }
 
 impl Clients for Outbox<'_> {
@@ -34,8 +37,8 @@ impl Clients for Outbox<'_> {
 
     fn tell(&mut self, client: ConnId, notice: Notice<'_>) {
         let Some(connection) = self.net.get(client) else { return };
-        match connection.attached() {
-            Some((_, form)) => self.say(client, form, notice),
+        match connection.form() {
+            Some(form) => self.say(client, form, notice),
             None if connection.is_http() => self.answer(client, notice),
             None => {}
         }
@@ -92,7 +95,7 @@ impl Outbox<'_> {
             }
             Notice::Refused { error, .. } if form == Form::Events => self.end_stream(client, error),
             Notice::Refused { id, error } => {
-                let refusal = server::refusal(id, error);
+                let refusal = Reason::of(error, self.outage).refusal(id);
                 object_of(named("error"), &mut |out| server::error(out, &refusal));
             }
         }
@@ -100,8 +103,10 @@ impl Outbox<'_> {
 
     /// A stream whose join came to nothing would be silent for ever: it ends, and its client comes again.
     fn end_stream(&mut self, client: ConnId, error: HubError) {
-        let reason = server::refusal(None, error).code.as_str();
-        self.net.push_own(client, |form, out| object(form, named("bye"), out, |out| server::bye(out, reason, None)));
+        let Reason { code, text, .. } = Reason::of(error, self.outage);
+        self.net.push_own(client, |form, out| {
+            object(form, named("bye"), out, |out| server::bye(out, code.as_str(), Some(&text), None));
+        });
         self.net.doom(client, code::OVERLOADED, "the stream could not begin");
     }
 
@@ -112,7 +117,9 @@ impl Outbox<'_> {
                 self.net.respond(client, answers::published(seq, at, duplicate), false);
             }
             Notice::Page { page } => self.net.respond(client, answers::messages(page, self.epoch), false),
-            Notice::Refused { error, .. } => self.net.refuse(client, answers::refusal(error)),
+            Notice::Refused { error, .. } => {
+                self.net.refuse(client, answers::refusal(Reason::of(error, self.outage)), None)
+            }
             // Only members hear these, and members have sockets or streams.
             _ => {}
         }

@@ -1,25 +1,20 @@
-//! What clients ask, by socket and by HTTP, carried out with the hub.
+//! What clients ask over a socket, carried out with the hub.
 
-use super::{Chat, Outbox};
-use crate::api::{self, Action, BodyRules, answers};
+use super::{Chat, Outbox, outage};
+use crate::api;
 use crate::engine::Connections;
-use crate::http::authority::CrossOrigin;
-use crate::http::headers::Headers;
-use crate::http::request::{Method, Request as HttpRequest};
 use crate::hub::{HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::encrypted::EncryptedRooms;
+use crate::protocol::reasons::{self, Reason};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
-use crate::store::{Append, Found, NO_ID, Purpose, Scope, ScopedKey, Seek, Sought, StoreRequest, Ticket};
+use crate::store::{Found, NO_ID, Purpose, Seek, Sought, StoreRequest, Ticket};
 #[cfg(bug = "ack-before-commit")]
 use crate::types::Seq;
-use crate::types::{Author, ConnId, Identity, MemberId, Name, RoomId, SessionId};
+use crate::types::{ConnId, RoomId};
 use crate::ws::code;
-use crate::ws::handshake::Spoken;
 
 impl Chat {
-    // By socket.
-
     /// One text frame: at most one request a frame, answered or refused by its id.
     pub(super) fn socket_request(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
         let now = net.now().mono;
@@ -30,7 +25,7 @@ impl Chat {
             (Err(refusal), _) => Err(refusal),
             (Ok(request), Err(wait)) => Err(Refusal {
                 retry_after_ms: Some(wait),
-                ..Refusal::new(request.id, ErrorCode::RateLimited, "too many requests on this connection")
+                ..Refusal::new(request.id, ErrorCode::RateLimited, reasons::TOO_FAST)
             }),
             (Ok(request), Ok(())) => self.carry_out(net, conn, request),
         };
@@ -57,18 +52,21 @@ impl Chat {
             let room = self.room_of(net, conn, room);
             room.ok_or_else(|| Refusal::field(id, "room", "'room' is missing: this socket was opened on no room"))
         };
-        let hub_error = |error| server::refusal(id, error);
+        let outage = outage(self.unavailable);
+        let hub_error = |error| Reason::of(error, outage).refusal(id);
         match request.command {
             Command::Join { room: named, start, presence, name } => {
                 let room = room(named)?;
                 self.take_name(net, conn, id, name)?;
                 self.hub
-                    .handle_join(session, id, room, start, presence, &mut Outbox { net, epoch: &self.epoch })
+                    .handle_join(session, id, room, start, presence, &mut Outbox { net, epoch: &self.epoch, outage })
                     .map_err(hub_error)
             }
             Command::Leave { room: named } => {
                 let room = room(named)?;
-                self.hub.handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch }).map_err(hub_error)
+                self.hub
+                    .handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch, outage })
+                    .map_err(hub_error)
             }
             Command::Send { room: named, key, body, sealed } => {
                 let room = room(named)?;
@@ -158,7 +156,7 @@ impl Chat {
         };
         if let Err(error) = done {
             let id = (ticket.tag != NO_ID).then_some(ticket.tag);
-            self.refuse(net, ticket.conn, &server::refusal(id, error));
+            self.refuse(net, ticket.conn, &Reason::of(error, outage(self.unavailable)).refusal(id));
         }
     }
 
@@ -170,81 +168,6 @@ impl Chat {
         Err(Refusal { field: Some("body"), ..Refusal::new(id, ErrorCode::NotEncrypted, EncryptedRooms::REFUSAL) })
     }
 
-    // By HTTP.
-
-    pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &HttpRequest, body: &[u8]) {
-        let Some(connection) = net.get_mut(conn) else { return };
-        let loopback = connection.loopback;
-        let cross_origin = self.allow_reading(net, conn, &request.headers);
-        match api::action(request, &self.access, loopback) {
-            Err(problem) => net.refuse(conn, problem),
-            Ok(action) if action.tells() && self.is_too_open(net, conn) => net.refuse(conn, answers::sealed_only()),
-            Ok(Action::Socket { room }) => {
-                if let Err(problem) = self.open_socket(net, conn, request, room) {
-                    net.refuse(conn, problem);
-                }
-            }
-            Ok(Action::Events { room }) => {
-                if let Err(problem) = self.open_events(net, conn, request, room) {
-                    net.refuse(conn, problem);
-                }
-            }
-            Ok(Action::Browse { room, span, limit }) => {
-                let ticket = Ticket { conn, purpose: Purpose::Browse, tag: NO_ID };
-                self.hub.handle_read(ticket, room, span, limit);
-            }
-            Ok(Action::Publish { room, name, key }) => {
-                let encrypted_only = self.limits.encrypted_rooms.contains(&room);
-                let rules = BodyRules { depth: self.limits.body_depth, key, encrypted_only };
-                match api::published_body(body, rules) {
-                    Err(problem) => net.refuse(conn, problem),
-                    Ok((body, sealed)) => {
-                        self.expect(body.len());
-                        let name = name.unwrap_or_else(|| self.guest());
-                        self.hub.handle_publish(Append {
-                            ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
-                            room,
-                            author: Author { member: None, name },
-                            key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
-                            body,
-                            sealed,
-                            at: net.now().wall,
-                        });
-                    }
-                }
-            }
-            Ok(Action::Members { room }) => {
-                let (count, members, more) = self.hub.roster(&room);
-                net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
-            }
-            Ok(Action::Page(asset)) => net.respond(conn, asset.answer(&request.headers), false),
-            Ok(Action::Health) => net.respond(conn, answers::health(), false),
-            Ok(Action::Ready) => match self.not_ready() {
-                None => net.respond(conn, answers::ready(self.note.as_deref()), false),
-                Some(problem) => net.respond(conn, problem.into_response(), false),
-            },
-            Ok(Action::Options { allow }) => {
-                let mut response = answers::options(allow);
-                if let Some(origin) = cross_origin
-                    && request.headers.contains("Access-Control-Request-Method")
-                {
-                    for (name, value) in origin.preflight(allow) {
-                        response = response.header(name, value);
-                    }
-                }
-                net.respond(conn, response, false);
-            }
-        }
-    }
-
-    /// Has the answer, whatever it will be, say that a page of an allowed origin may read it: also refusals, since a
-    /// page learns only so why.
-    pub(super) fn allow_reading(&self, net: &mut Connections, conn: ConnId, headers: &Headers) -> Option<CrossOrigin> {
-        let origin = CrossOrigin::of(headers, &self.access.origins)?;
-        net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
-        Some(origin)
-    }
-
     /// Acknowledges what the store has not decided, with the seq that it will have if all goes well.
     #[cfg(bug = "ack-before-commit")]
     fn acknowledge_early(&mut self, net: &mut Connections, conn: ConnId, session: u32, id: Option<u64>, room: &RoomId) {
@@ -254,66 +177,5 @@ impl Chat {
         let Some(head) = self.hub.heads(session).find_map(|(r, head)| (r == room).then_some(head)) else { return };
         let seq = Seq(head.0 + waiting + 1);
         self.tell(net, conn, "ack", |out| server::ack(out, id, room, seq, at, false));
-    }
-
-    /// Upgrades, greets, and joins the room that the URL names.
-    fn open_socket(
-        &mut self,
-        net: &mut Connections,
-        conn: ConnId,
-        request: &HttpRequest,
-        room: Option<crate::types::RoomId>,
-    ) -> Result<(), crate::http::problem::Problem> {
-        if self.is_stopping {
-            return Err(answers::unavailable("the server is shutting down", 2).closing());
-        }
-        // A browser cannot see why an upgrade failed, so the same refusals come before the 426 (DESIGN: "HTTP").
-        if request.method == Method::Get {
-            net.admit_handshake(conn).map_err(crate::http::problem::Problem::closing)?;
-        }
-        let opening = api::socket(request, self.sealed.is_some())?;
-        self.refuse_open(net, conn, opening.upgrade.spoken())?;
-        let sealed = opening.upgrade.spoken() == Spoken::Sealed;
-        let private = sealed || net.get(conn).is_some_and(|c| c.secure);
-        let identity = self.new_identity(opening.name, private);
-        let session = self.hub.handle_session(identity, conn);
-        net.upgrade(conn, &opening.upgrade, session, room.clone());
-        if sealed {
-            // What is sealed follows the client's first message.
-            return Ok(());
-        }
-        self.greet(net, conn, session, None);
-        if let Some(room) = room
-            && let Err(error) = self.hub.handle_join(
-                session,
-                None,
-                room,
-                opening.start,
-                opening.presence,
-                &mut Outbox { net, epoch: &self.epoch },
-            )
-        {
-            self.refuse(net, conn, &server::refusal(None, error));
-        }
-        Ok(())
-    }
-
-    /// Who a session is that nobody was before.
-    pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
-        let member = MemberId::from_random(self.random.next());
-        let mut session_id = [0; 16];
-        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
-        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
-        let name = name.unwrap_or_else(|| self.guest());
-        Identity { session: SessionId(session_id), member, name, generation: 0, private }
-    }
-
-    /// A name for who gave none.
-    fn guest(&mut self) -> Name {
-        const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-        let random = self.random.next();
-        let tail: String = (0..4).map(|i| char::from(LETTERS[(random >> (5 * i)) as usize & 31])).collect();
-        // proof: ten letters and digits are a name.
-        Name::parse(&format!("guest-{tail}")).expect("letters and digits")
     }
 }

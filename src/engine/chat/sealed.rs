@@ -1,14 +1,11 @@
 //! Sealed sockets: their handshake, what only they may, and what is refused where nothing may be said in the clear.
 
 use super::Chat;
-use crate::api::answers;
 use crate::crypto::sealed::{Responder, SealedKey};
 use crate::engine::Connections;
-use crate::http::problem::Problem;
 use crate::protocol::Refusal;
 use crate::types::{ConnId, Name};
 use crate::ws::code;
-use crate::ws::handshake::Spoken;
 
 /// What sealed sockets need.
 pub struct Sealed {
@@ -42,14 +39,6 @@ impl Chat {
     /// Would what is told to this connection go out in the clear, where that must not be?
     pub(super) fn is_too_open(&self, net: &Connections, conn: ConnId) -> bool {
         self.sealed_only && net.get(conn).is_some_and(|c| !c.is_private())
-    }
-
-    /// Refuses a WebSocket that is not sealed, where it has to be.
-    pub(super) fn refuse_open(&self, net: &Connections, conn: ConnId, spoken: Spoken) -> Result<(), Problem> {
-        match spoken == Spoken::Open && self.is_too_open(net, conn) {
-            true => Err(answers::sealed_only().closing()),
-            false => Ok(()),
-        }
     }
 
     /// Who joins a first room by a sealed socket says its name with it, since nothing may stand in the URL. It is greeted

@@ -1,9 +1,10 @@
 //! Sessions over their connections: the token that each client gets, and coming back with it.
 
-use super::{Chat, Outbox};
+use super::{Chat, Outbox, outage};
 use crate::crypto::Token;
 use crate::engine::Connections;
 use crate::hub::{Cursor, Session, SessionKey};
+use crate::protocol::reasons::Reason;
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket};
 use crate::types::{ConnId, Identity, Millis, SessionId};
@@ -147,7 +148,7 @@ impl Chat {
             Ok(resumed) => resumed,
             Err(error) => {
                 self.park_again(parked);
-                return Err(server::refusal(id, error));
+                return Err(Reason::of(error, outage(self.unavailable)).refusal(id));
             }
         };
         if let Some(old) = resumed.superseded {
@@ -157,7 +158,13 @@ impl Chat {
             open.session = resumed.key;
         }
         self.greet(net, conn, resumed.key, id);
-        self.hub.handle_return(resumed.key, id, cursors, parked, &mut Outbox { net, epoch: &self.epoch });
+        self.hub.handle_return(
+            resumed.key,
+            id,
+            cursors,
+            parked,
+            &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) },
+        );
         Ok(())
     }
 }

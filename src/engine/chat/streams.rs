@@ -1,7 +1,7 @@
 //! Event streams: a session that only listens, from the request to its last words. Everything between goes the way of
 //! every member, by the hub and the outbox.
 
-use super::{Chat, Outbox};
+use super::{Chat, Outbox, outage};
 use crate::api::{answers, events};
 use crate::engine::Connections;
 use crate::http::event_stream;
@@ -24,14 +24,14 @@ impl Chat {
         room: RoomId,
     ) -> Result<(), Problem> {
         if self.is_stopping {
-            return Err(answers::unavailable("the server is shutting down", 2).closing());
+            return Err(answers::stopping().closing());
         }
         let start = events::opening(request)?;
         if request.method == Method::Head {
             net.respond(conn, events::head(), true);
             return Ok(());
         }
-        net.admit_handshake(conn)?;
+        net.admit_handshake(conn, true)?;
         // Nobody is told who it is, and nobody can come back as it: the cursor is all that it needs.
         let identity = self.new_identity(None, false);
         let session = self.hub.handle_follower(identity, conn);
@@ -39,7 +39,7 @@ impl Chat {
         net.begin_events(conn, events::head(), session, early);
         let retry = RETRY + self.random.next() % RETRY;
         net.push_own(conn, |_, out| events::begin(out, retry));
-        let mut outbox = Outbox { net, epoch: &self.epoch };
+        let mut outbox = Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) };
         let joined = self.hub.handle_join(session, None, room, start, Presence::Off, &mut outbox);
         debug_assert!(joined.is_ok(), "a new session is in no room");
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::conn::Rate;
-use crate::store::ReadFailed;
+use crate::store::{ReadFailed, Why};
 
 fn follow(world: &mut World, index: u32, path: &str, headers: &str) {
     world.comes(index);
@@ -64,12 +64,12 @@ fn a_stream_that_cannot_begin_ends() {
     let read =
         requests.into_iter().find_map(|request| if let StoreRequest::Read(read) = request { Some(read) } else { None });
     let read = read.expect("the log is read");
-    let failed = ReadFailed { ticket: read.ticket, room: read.room };
+    let failed = ReadFailed { ticket: read.ticket, room: read.room, why: Why::Disk };
     world.engine.handle(Input::Store(StoreEvent::ReadFailed(failed)));
     world.settle();
     let text = text(&world, 0);
     assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("\r\n\r\nretry: "), "{text}");
-    let bye = "event: bye\ndata: {\"type\":\"bye\",\"reason\":\"storage_unavailable\"}\n\n";
+    let bye = "event: bye\ndata: {\"type\":\"bye\",\"reason\":\"storage_unavailable\",\"message\":\"the server's disk reports errors; the room's messages cannot be read now\"}\n\n";
     assert!(text.ends_with(bye), "{text}");
     assert_eq!(world.engine.app.hub.session_count(), 0);
     world.pass(20_000);

@@ -34,7 +34,7 @@ impl Door {
     fn come(&mut self, peer: &str) -> ConnId {
         self.last += 1;
         let conn = ConnId { index: self.last, generation: 1 };
-        self.engine.handle(Input::Opened { conn, peer: peer.parse().unwrap(), loopback: false, secure: false });
+        self.engine.handle(Input::Opened { conn, peer: peer.parse().unwrap(), secure: false });
         conn
     }
 

@@ -4,7 +4,7 @@ use super::clients::Heard;
 use super::store::Fate;
 use super::world::{LIMITS, World, room};
 use crate::hub::{HubError, HubLimits, Presence, Start};
-use crate::store::{Page, ReadFailed, Span, StoreEvent};
+use crate::store::{Page, ReadFailed, Span, StoreEvent, Why};
 use crate::types::{Body, Seq};
 
 fn after(seq: u64) -> Start {
@@ -501,7 +501,7 @@ fn answers_that_nobody_asked_for_change_nothing() {
     };
     world.answer(StoreEvent::Page(Page { room: room("r"), ..page.clone() }));
     world.answer(StoreEvent::Page(page));
-    world.answer(StoreEvent::ReadFailed(ReadFailed { ticket, room: nowhere }));
+    world.answer(StoreEvent::ReadFailed(ReadFailed { ticket, room: nowhere, why: Why::Unknown }));
     world.settle();
     assert_eq!(world.heard(a), before);
     world.publish_body(&room("r"), Body::checked("3".into()));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::store::{Append, Appended, Outcome, Page, Read, ReadFailed, ScopedKey, Span, StoreEvent, StoreRequest};
+use crate::store::{Append, Appended, Outcome, Page, Read, ReadFailed, ScopedKey, Span, StoreEvent, StoreRequest, Why};
 use crate::types::{Digest, Message, RoomId, Seq, WallMillis};
 
 #[derive(Default)]
@@ -144,7 +144,7 @@ impl Store {
         let read = self.reads.remove(index % self.reads.len());
         self.answers.push(match works {
             true => StoreEvent::Page(self.log.read(&read)),
-            false => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room }),
+            false => StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room, why: Why::Unknown }),
         });
     }
 

@@ -108,17 +108,25 @@ impl Tls {
         self.look_at.min(self.warn_at)
     }
 
-    /// Reads the files again if they have changed, and once a day says which certificates end soon.
-    pub fn look(&mut self, now: Now, log: &Log) {
+    /// The names for which the certificates hold.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.certificates.iter().flat_map(|certificate| &certificate.names).map(String::as_str)
+    }
+
+    /// Reads the files again if they have changed, and once a day says which certificates end soon. True if they were read.
+    pub fn look(&mut self, now: Now, log: &Log) -> bool {
+        let mut read = false;
         if self.look_at <= now.mono {
             self.look_at = now.mono.after(LOOK);
             if stamps(&self.files) != self.seen {
                 self.reload(now, log);
+                read = true;
             }
         }
         if self.warn_at <= now.mono {
             self.warn(now, log);
         }
+        read
     }
 
     /// Reads the files again. Connections that come from now on get what is in them; if that cannot be used, all stays as

@@ -8,6 +8,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::server::names::host_name;
+
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -103,7 +105,8 @@ fn subjects(addresses: &[SocketAddr], names: &[String]) -> Vec<String> {
         }
     }
     subjects.extend(host_name().into_iter().flat_map(|name| [format!("{name}.local"), name]));
-    subjects.extend(names.iter().cloned());
+    // `*` among the names of `--host` stands for any.
+    subjects.extend(names.iter().filter(|name| *name != "*").cloned());
     let mut seen = Vec::new();
     subjects.retain(|subject| {
         !seen.contains(subject) && {
@@ -121,14 +124,6 @@ fn way_out(any: IpAddr) -> Option<IpAddr> {
     let far = if any.is_ipv4() { "192.0.2.1:9" } else { "[2001:db8::1]:9" };
     socket.connect(far).ok()?;
     Some(socket.local_addr().ok()?.ip().to_canonical())
-}
-
-/// The machine's name, if it can stand in a certificate.
-fn host_name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim().to_ascii_lowercase();
-    let fits = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    (name != "localhost" && name.split('.').all(fits)).then_some(name)
 }
 
 /// A section of a PEM file (RFC 7468).

@@ -15,7 +15,7 @@ use super::schema::{last_id, number, seq_of};
 use super::sealing;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::store::error::DAMAGED;
-use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent};
+use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent, Why};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// Rows that do not open and were told of, at most: each is told once.
@@ -56,7 +56,8 @@ impl Reader {
                 self.damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
                 let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
                 let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
-                let failed = ReadFailed { ticket: read.ticket, room: read.room };
+                let why = if is_damage(&error) { Why::Damaged } else { Why::Disk };
+                let failed = ReadFailed { ticket: read.ticket, room: read.room, why };
                 answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason)]);
             }
         }

@@ -45,7 +45,7 @@ impl State {
                     self.tidy();
                 }
             }
-            Health::Failing { retry } => self.probe(retry),
+            Health::Failing { retry, .. } => self.probe(retry),
             Health::Gone(_) => {}
         }
     }
@@ -179,7 +179,7 @@ impl State {
         self.swept = 0;
         self.retention.restart();
         self.upkeep_soon();
-        if let Health::Failing { retry } = self.health {
+        if let Health::Failing { retry, .. } = self.health {
             // Perhaps it was the bound that was in the way.
             self.probe(retry);
         }
@@ -219,8 +219,8 @@ impl State {
         if written.is_ok() {
             let recovered: Option<StoreEvent> = self.recovered();
             self.answers.send(recovered);
-        } else {
-            self.health = Health::Failing { retry: again };
+        } else if let Health::Failing { retry, .. } = &mut self.health {
+            *retry = again;
         }
     }
 

@@ -22,7 +22,9 @@ use super::schema;
 use super::sealing::Sealing;
 use super::upkeep::WAL_FRAMES;
 use crate::store::Bounds;
-use crate::store::request::{Append, Appended, Claim, Claimed, Found, Outcome, Parked, Seek, Sought, StoreEvent};
+use crate::store::request::{
+    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Seek, Sought, StoreEvent, Why,
+};
 use crate::types::{Digest, Message};
 
 /// One transaction holds at most so many appends, parkings and claims ...
@@ -77,6 +79,8 @@ pub(super) enum Health {
     /// The last write failed; the next is tried with the next batch, or after this long.
     Failing {
         retry: Duration,
+        /// As it was told last.
+        why: Why,
     },
     /// The files are not the opened ones any more: nothing is written until a restart.
     Gone(String),
@@ -201,7 +205,7 @@ impl State {
     pub fn patience(&self) -> Option<Duration> {
         let left = |due: Instant| due.saturating_duration_since(self.writer.clock.now());
         match &self.health {
-            Health::Failing { retry } => Some(*retry),
+            Health::Failing { retry, .. } => Some(*retry),
             Health::Well => {
                 let tidy = self.untidy.then(|| left(self.quiet_since + self.idle));
                 self.upkeep_due.map(left).into_iter().chain(tidy).min()
@@ -248,8 +252,8 @@ impl State {
         }
         self.look_for_the_files();
         if let Health::Gone(reason) = &self.health {
-            let reason = reason.clone();
-            return self.refuse(batch, reason, false);
+            let outage = Outage { why: Why::Gone, detail: reason.clone() };
+            return self.refuse(batch, outage, false);
         }
         let now = self.running();
         let mut result = self.batches.commit(&self.writer.conn, &batch, now);
@@ -268,8 +272,8 @@ impl State {
             }
             Err(error) => {
                 let at_bound = is_full(&error) && self.is_at_bound();
-                let reason = self.explain(&error, at_bound);
-                self.refuse(batch, reason, at_bound);
+                let outage = self.explain(&error, at_bound);
+                self.refuse(batch, outage, at_bound);
             }
         }
     }
@@ -305,7 +309,7 @@ impl State {
 
     /// Answers a batch of which nothing was stored, `full` if that is for the bound of the database's size. What was to be
     /// parked is kept for the next one.
-    fn refuse(&mut self, batch: Vec<Write>, reason: String, full: bool) {
+    fn refuse(&mut self, batch: Vec<Write>, outage: Outage, full: bool) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut failed = Vec::new();
         for write in batch {
@@ -321,8 +325,9 @@ impl State {
         let extra = self.late.len().saturating_sub(LATE);
         self.late.drain(..extra);
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        let failed = appended.into_iter().chain(failed).chain(self.failed(reason));
-        self.answers.send(failed);
+        // First why, so that the refusals can say it.
+        let outage = self.failed(outage);
+        self.answers.send(outage.into_iter().chain(appended).chain(failed));
     }
 
     /// Notes that writing does; the event that says so, if it did not before.
@@ -337,11 +342,15 @@ impl State {
     }
 
     /// Notes that writing fails; the event that says so, if it did before.
-    fn failed(&mut self, reason: String) -> Option<StoreEvent> {
-        match self.health {
+    fn failed(&mut self, outage: Outage) -> Option<StoreEvent> {
+        match &mut self.health {
             Health::Well => {
-                self.health = Health::Failing { retry: self.writer.timing.probe_first };
-                Some(StoreEvent::Available(Err(reason)))
+                self.health = Health::Failing { retry: self.writer.timing.probe_first, why: outage.why };
+                Some(StoreEvent::Available(Err(outage)))
+            }
+            Health::Failing { why, .. } if *why != outage.why => {
+                *why = outage.why;
+                Some(StoreEvent::Available(Err(outage)))
             }
             Health::Failing { .. } | Health::Gone(_) => None,
         }
@@ -354,7 +363,7 @@ impl State {
         }
         if let Err(reason) = self.writer.identity.check(&self.writer.files) {
             self.health = Health::Gone(reason.clone());
-            self.answers.send([StoreEvent::Available(Err(reason))]);
+            self.answers.send([StoreEvent::Available(Err(Outage { why: Why::Gone, detail: reason }))]);
         }
         self.looked = self.writer.clock.now();
     }
@@ -365,29 +374,32 @@ impl State {
     }
 
     /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
-    fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> String {
+    fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> Outage {
         let Writer { files, bounds, .. } = &self.writer;
         let path = files.database.display();
         if at_bound {
             let advice = "raise it, or let old messages go with keep_messages or keep_for";
             let may_prune = bounds.keep_messages > 0 || bounds.keep_for > 0;
             let advice = if may_prune { "raise it" } else { advice };
-            return format!("cannot write to {path}: it has reached max_database_size; {advice}");
+            let detail = format!("cannot write to {path}: it has reached max_database_size; {advice}");
+            return Outage { why: Why::AtBound, detail };
         }
-        let advice = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => "free some space on the disk",
+        let (why, advice) = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => (Why::DiskFull, "free some space on the disk"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-                "make the file and its directory writable"
+                (Why::NotWritable, "make the file and its directory writable")
             }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program holds the database; end it",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                (Why::Busy, "another program holds the database; end it")
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 self.writer.damaged.store(true, Ordering::Relaxed);
-                crate::store::error::DAMAGED
+                (Why::Damaged, crate::store::error::DAMAGED)
             }
-            Some(ErrorCode::SystemIoFailure) => "the disk reports errors; look at the kernel's log",
-            _ => "racerd tries again by itself",
+            Some(ErrorCode::SystemIoFailure) => (Why::Disk, "the disk reports errors; look at the kernel's log"),
+            _ => (Why::Unknown, "racerd tries again by itself"),
         };
-        format!("cannot write to {path}: {error}; {advice}")
+        Outage { why, detail: format!("cannot write to {path}: {error}; {advice}") }
     }
 
     /// Commits what could not be parked yet, and marks the end as clean.
@@ -406,7 +418,7 @@ impl State {
         let clean = !self.writer.damaged.load(Ordering::Relaxed);
         conn.execute_batch("PRAGMA synchronous = FULL")
             .and_then(|()| schema::end_run(conn, self.running(), clean))
-            .map_err(|error| self.explain(&error, false))?;
+            .map_err(|error| self.explain(&error, false).detail)?;
         // If a reader of another process is in the way, the next start finds the WAL.
         self.untidy = !self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);

@@ -13,7 +13,9 @@ const FINAL = [400, 401, 403, 404, 421];
 export async function askWhy(fetch, url, isSealed) {
   let status, problem, pause;
   try {
-    const answer = await fetch(url, { cache: "no-store" });
+    // A script cannot name the subprotocol in the header that an upgrade names it in.
+    const asked = isSealed ? `${url}?subprotocol=racerd.v1.sealed` : url;
+    const answer = await fetch(asked, { cache: "no-store" });
     status = answer.status;
     problem = await answer.json().catch(() => ({}));
     pause = 1000 * Number(answer.headers.get("Retry-After")) || 0;
@@ -24,6 +26,10 @@ export async function askWhy(fetch, url, isSealed) {
   if (status === 426) {
     const who = isSealed ? "either it takes no sealed connections, or something" : "something";
     return { text: `The server is there, but ${who} on the way, a proxy perhaps, lets no WebSocket through.`, isFinal: false, pause: 0 };
+  }
+  if (problem?.code === "sealed_only") {
+    const text = "This server is only reached by its link with the pin: ask whoever gave you this address for that link.";
+    return { text, isFinal: true, pause };
   }
   const detail = String(problem?.detail ?? `the server answers ${status}`);
   if (FINAL.includes(status)) return { text: `Refused: ${detail}.`, isFinal: true, pause };

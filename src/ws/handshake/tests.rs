@@ -28,14 +28,19 @@ fn get(changed: &[&str]) -> Request {
     request("GET /rooms/r1/ws HTTP/1.1", changed)
 }
 
+/// Both halves of the check, in their order.
+fn agree(request: &Request, seals: bool) -> Result<Upgrade, Problem> {
+    check(request, spoken(request, seals)?)
+}
+
 fn answer(request: &Request) -> String {
     let mut out = Vec::new();
-    check(request, false).unwrap_or_else(|problem| panic!("{problem:?}")).write(&mut out);
+    agree(request, false).unwrap_or_else(|problem| panic!("{problem:?}")).write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
 fn refusal(request: &Request) -> (u16, String) {
-    let problem = check(request, false).expect_err("must be refused");
+    let problem = agree(request, false).expect_err("must be refused");
     assert!(problem.close, "a refused upgrade is the last thing on its connection: {problem:?}");
     let status = problem.status.code();
     let mut out = Vec::new();
@@ -159,7 +164,7 @@ fn the_key_is_16_bytes_once() {
 #[test]
 fn a_handshake_has_no_body() {
     assert_eq!(refusal(&get(&["Content-Length: 6"])).0, 400);
-    assert!(check(&get(&["Content-Length: 0"]), false).is_ok());
+    assert!(agree(&get(&["Content-Length: 0"]), false).is_ok());
 }
 
 #[test]
@@ -192,14 +197,30 @@ fn sealed_is_spoken_where_there_is_a_key() {
         ("racerd.v1, racerd.v1.sealed", true, Spoken::Open),
         ("racerd.v1.sealed, racerd.v1", false, Spoken::Open),
     ] {
-        assert_eq!(check(&offers(text), seals).map(|upgrade| upgrade.spoken()), Ok(expected), "{text} {seals}");
+        assert_eq!(agree(&offers(text), seals).map(|upgrade| upgrade.spoken()), Ok(expected), "{text} {seals}");
     }
     let mut out = Vec::new();
-    check(&offers("racerd.v1.sealed"), true).unwrap().write(&mut out);
+    agree(&offers("racerd.v1.sealed"), true).unwrap().write(&mut out);
     assert!(String::from_utf8(out).unwrap().contains("\r\nSec-WebSocket-Protocol: racerd.v1.sealed\r\n"));
-    let problem = check(&offers("racerd.v1.sealed"), false).unwrap_err();
+    let problem = agree(&offers("racerd.v1.sealed"), false).unwrap_err();
     assert!(problem.detail.contains("--sealed-key"), "{}", problem.detail);
-    assert_eq!(check(&offers("racerd.v1.Sealed"), true).unwrap_err().status, Status::BadRequest);
+    assert_eq!(agree(&offers("racerd.v1.Sealed"), true).unwrap_err().status, Status::BadRequest);
+}
+
+/// A script cannot set `Sec-` headers. An upgrade names its subprotocols in the header alone.
+#[test]
+fn a_plain_get_may_name_a_subprotocol_in_its_query() {
+    let asks = |query: &str, seals| {
+        let request = request(&format!("GET /ws{query} HTTP/1.1"), &["Connection: close"]);
+        spoken(&request, seals).map_err(|problem| problem.detail.to_string())
+    };
+    assert_eq!(asks("", true), Ok(Spoken::Open));
+    assert_eq!(asks("?subprotocol=racerd.v1", true), Ok(Spoken::Open));
+    assert_eq!(asks("?subprotocol=racerd.v1.sealed", true), Ok(Spoken::Sealed));
+    assert!(asks("?subprotocol=racerd.v1.sealed", false).unwrap_err().contains("--sealed-key"));
+    assert!(asks("?subprotocol=x", true).unwrap_err().contains("racerd.v1"));
+    let upgrade = request("GET /ws?subprotocol=racerd.v1.sealed HTTP/1.1", &[]);
+    assert_eq!(spoken(&upgrade, true), Ok(Spoken::Open));
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! What clients ask by HTTP, carried out with the hub; and the step from HTTP to a WebSocket.
+
+use super::{Chat, Outbox, outage};
+use crate::api::{self, Action, BodyRules, answers};
+use crate::engine::Connections;
+use crate::http::authority::CrossOrigin;
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
+use crate::http::request::{Method, Request};
+use crate::hub::Roster;
+use crate::protocol::reasons::Reason;
+use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
+use crate::types::{Author, ConnId, Digest, Identity, MemberId, Name, RoomId, SessionId};
+use crate::ws::handshake::{self, Spoken};
+
+impl Chat {
+    pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &Request, body: &[u8]) {
+        let cross_origin = self.allow_reading(net, conn, &request.headers);
+        if let Err(problem) = self.carry_out_http(net, conn, request, body, cross_origin) {
+            net.refuse(conn, problem, Some(request));
+        }
+    }
+
+    fn carry_out_http(
+        &mut self,
+        net: &mut Connections,
+        conn: ConnId,
+        request: &Request,
+        body: &[u8],
+        cross_origin: Option<CrossOrigin>,
+    ) -> Result<(), Problem> {
+        let action = match api::action(request, &self.access) {
+            // The connection ends with it, so there is nothing to count.
+            Err(problem) if problem.close => return Err(problem),
+            Ok(action) if !action.is_rated() => action,
+            counted => {
+                net.take_request(conn, self.limits.requests).map_err(answers::too_fast)?;
+                counted?
+            }
+        };
+        if action.tells() && self.is_too_open(net, conn) {
+            return Err(answers::sealed_only());
+        }
+        match action {
+            Action::Socket { room } => self.open_socket(net, conn, request, room)?,
+            Action::Events { room } => self.open_events(net, conn, request, room)?,
+            Action::Browse { room, span, limit } => {
+                let ticket = Ticket { conn, purpose: Purpose::Browse, tag: NO_ID };
+                self.hub.handle_read(ticket, room, span, limit);
+            }
+            Action::Publish { room, name, key } => self.publish(net, conn, (room, name, key), body)?,
+            Action::Members { room } => {
+                let (count, members, more) = self.hub.roster(&room);
+                net.respond(conn, answers::members(&room, &Roster { count, members: &members, more }), false);
+            }
+            Action::Page(asset) => net.respond(conn, asset.answer(&request.headers), false),
+            Action::Moved { location } => net.respond(conn, answers::moved(&location), false),
+            Action::Health => net.respond(conn, answers::health(), false),
+            Action::Ready => {
+                // No refusal: nothing of it is worth a line in the log each time.
+                let response = match self.not_ready() {
+                    None => answers::ready(self.note.as_deref()),
+                    Some(problem) => problem.shown_as(net.get(conn).map(|c| c.shown()).unwrap_or_default()),
+                };
+                net.respond(conn, response, false);
+            }
+            Action::Options { allow } => {
+                let mut response = answers::options(allow);
+                if let Some(origin) = cross_origin
+                    && request.headers.contains("Access-Control-Request-Method")
+                {
+                    for (name, value) in origin.preflight(allow) {
+                        response = response.header(name, value);
+                    }
+                }
+                net.respond(conn, response, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        net: &mut Connections,
+        conn: ConnId,
+        (room, name, key): (RoomId, Option<Name>, Option<Digest>),
+        body: &[u8],
+    ) -> Result<(), Problem> {
+        let encrypted_only = self.limits.encrypted_rooms.contains(&room);
+        let (body, sealed) =
+            api::published_body(body, BodyRules { depth: self.limits.body_depth, key, encrypted_only })?;
+        self.expect(body.len());
+        let name = name.unwrap_or_else(|| self.guest());
+        self.hub.handle_publish(Append {
+            ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
+            room,
+            author: Author { member: None, name },
+            key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
+            body,
+            sealed,
+            at: net.now().wall,
+        });
+        Ok(())
+    }
+
+    /// Has the answer, whatever it will be, say that a page of an allowed origin may read it: also refusals, since a
+    /// page learns only so why.
+    pub(super) fn allow_reading(&self, net: &mut Connections, conn: ConnId, headers: &Headers) -> Option<CrossOrigin> {
+        let origin = CrossOrigin::of(headers, &self.access.origins)?;
+        net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
+        Some(origin)
+    }
+
+    /// Upgrades, greets, and joins the room that the URL names.
+    ///
+    /// A browser's script cannot see why an upgrade failed, so it asks again by a plain GET. Each refusal but those of
+    /// the upgrade's own headers therefore comes before these are looked at, in the same order for both.
+    fn open_socket(
+        &mut self,
+        net: &mut Connections,
+        conn: ConnId,
+        request: &Request,
+        room: Option<RoomId>,
+    ) -> Result<(), Problem> {
+        if self.is_stopping {
+            return Err(answers::stopping().closing());
+        }
+        let spoken = handshake::spoken(request, self.sealed.is_some())?;
+        if spoken == Spoken::Open && self.is_too_open(net, conn) {
+            return Err(answers::sealed_only().closing());
+        }
+        if request.method == Method::Get {
+            net.admit_handshake(conn, handshake::wants_upgrade(request)).map_err(Problem::closing)?;
+        }
+        let opening = api::socket(request, spoken)?;
+        let sealed = spoken == Spoken::Sealed;
+        let private = sealed || net.get(conn).is_some_and(|c| c.secure);
+        let identity = self.new_identity(opening.name, private);
+        let session = self.hub.handle_session(identity, conn);
+        net.upgrade(conn, &opening.upgrade, session, room.clone());
+        if sealed {
+            // What is sealed follows the client's first message.
+            return Ok(());
+        }
+        self.greet(net, conn, session, None);
+        if let Some(room) = room
+            && let Err(error) = self.hub.handle_join(
+                session,
+                None,
+                room,
+                opening.start,
+                opening.presence,
+                &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) },
+            )
+        {
+            self.refuse(net, conn, &Reason::of(error, outage(self.unavailable)).refusal(None));
+        }
+        Ok(())
+    }
+
+    /// Who a session is that nobody was before.
+    pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
+        let member = MemberId::from_random(self.random.next());
+        let mut session_id = [0; 16];
+        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
+        let name = name.unwrap_or_else(|| self.guest());
+        Identity { session: SessionId(session_id), member, name, generation: 0, private }
+    }
+
+    /// A name for who gave none.
+    fn guest(&mut self) -> Name {
+        const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let random = self.random.next();
+        let tail: String = (0..4).map(|i| char::from(LETTERS[(random >> (5 * i)) as usize & 31])).collect();
+        // proof: ten letters and digits are a name.
+        Name::parse(&format!("guest-{tail}")).expect("letters and digits")
+    }
+}

@@ -1,0 +1,101 @@
+//! How fast the clients of trusted proxies may ask by HTTP. They share the proxies' connections, so each has a rate of its
+//! own here; a client that comes by itself has it with its connection.
+
+use core::net::IpAddr;
+use std::collections::HashMap;
+
+use super::admission::key;
+use crate::conn::{Bucket, Rate};
+use crate::types::Millis;
+
+/// Clients that are remembered at once. One is remembered only until its rate has given back what it took. Should more ask
+/// at the same time, the half that took least is forgotten and begins anew: the server pays with requests over the rate,
+/// and no client is refused for what others ask.
+pub const MOST: usize = 8192;
+/// Bytes that one of them takes, with the map's share.
+pub const CLIENT_BYTES: usize = 2 * size_of::<(IpAddr, Bucket)>();
+
+#[derive(Debug, Default)]
+pub struct ClientRates {
+    clients: HashMap<IpAddr, Bucket>,
+}
+
+impl ClientRates {
+    /// Takes one request of this client (IPv6: of its /64).
+    ///
+    /// # Errors
+    /// It asks too fast: the milliseconds until one more is free.
+    pub fn take(&mut self, client: IpAddr, rate: Rate, now: Millis) -> Result<(), u64> {
+        let client = key(client);
+        if let Some(bucket) = self.clients.get_mut(&client) {
+            return bucket.take(rate, now);
+        }
+        let mut bucket = Bucket::default();
+        bucket.take(rate, now)?;
+        if !bucket.is_full(now) {
+            self.make_room(now);
+            self.clients.insert(client, bucket);
+        }
+        Ok(())
+    }
+
+    /// Forgets those whose rate has given all back, and where all places are taken still, the half that took least.
+    /// Nothing depends on the order of the map.
+    fn make_room(&mut self, now: Millis) {
+        if self.clients.len() < MOST {
+            return;
+        }
+        self.clients.retain(|_, bucket| !bucket.is_full(now));
+        if self.clients.len() > MOST / 2 {
+            let mut spent: Vec<Bucket> = self.clients.values().copied().collect();
+            let (_, median, _) = spent.select_nth_unstable(MOST / 2);
+            let median = *median;
+            self.clients.retain(|_, bucket| *bucket > median);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(n: u32) -> IpAddr {
+        IpAddr::from((n | 1 << 30).to_be_bytes())
+    }
+
+    #[test]
+    fn each_client_has_a_rate_of_its_own() {
+        let (mut rates, rate) = (ClientRates::default(), Rate::new(1, 1000, 2));
+        for n in 0..3 {
+            assert_eq!(rates.take(client(n), rate, Millis(5)), Ok(()));
+            assert_eq!(rates.take(client(n), rate, Millis(5)), Ok(()));
+            assert_eq!(rates.take(client(n), rate, Millis(5)), Err(1000));
+            assert_eq!(rates.take(client(n), rate, Millis(1005)), Ok(()));
+        }
+        let network = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]);
+        assert_eq!(rates.take(network(1), rate, Millis(5)), Ok(()));
+        assert_eq!(rates.take(network(2), rate, Millis(5)), Ok(()));
+        assert!(rates.take(network(3), rate, Millis(5)).is_err(), "one /64 is one client");
+        assert_eq!(rates.take(client(9), Rate::new(0, 1000, 1), Millis(5)), Ok(()));
+        assert!(!rates.clients.contains_key(&client(9)), "nothing to remember without a rate");
+    }
+
+    /// However many ask: the table is bounded, nobody is refused for others, and a client that asked far too much is not
+    /// let off by them.
+    #[test]
+    fn a_flood_of_clients_is_bounded_and_frees_no_glutton() {
+        let (mut rates, rate) = (ClientRates::default(), Rate::new(1, 1000, 100));
+        let glutton = client(1_000_000);
+        while rates.take(glutton, rate, Millis(1)).is_ok() {}
+        for n in 0..100_000 {
+            assert_eq!(rates.take(client(n), rate, Millis(1)), Ok(()));
+            assert!(rates.clients.len() <= MOST, "{}", rates.clients.len());
+        }
+        assert!(rates.take(glutton, rate, Millis(1)).is_err());
+        // All have it back.
+        for n in 0..10_000 {
+            assert_eq!(rates.take(client(n), rate, Millis(200_000)), Ok(()));
+        }
+        assert_eq!(rates.take(glutton, rate, Millis(200_000)), Ok(()));
+    }
+}

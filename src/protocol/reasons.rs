@@ -1,0 +1,88 @@
+//! Why something was not done, in one table for sockets, event streams and HTTP: one code for programs, one sentence for
+//! people, when to ask again. None of it names a path of the server's.
+
+use std::borrow::Cow;
+
+use super::errors::{ErrorCode, Refusal};
+use crate::hub::HubError;
+use crate::store::Why;
+
+/// Over the rate of requests.
+pub const TOO_FAST: &str = "too many requests in a short time";
+/// The server stops.
+pub const STOPPING: &str = "the server is shutting down";
+
+/// What the store was to do when it failed, and why it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    Append(Why),
+    Read(Why),
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub code: ErrorCode,
+    /// The request's field at fault.
+    pub field: Option<&'static str>,
+    pub text: Cow<'static, str>,
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Reason {
+    /// Returns why the hub refuses; `outage` says what an unavailable store was asked for, and why it failed.
+    pub fn of(error: HubError, outage: StoreFault) -> Reason {
+        let (code, text): (ErrorCode, Cow<'static, str>) = match error {
+            HubError::AlreadyJoined => (ErrorCode::AlreadyJoined, "this session is in that room already".into()),
+            HubError::NotJoined => (ErrorCode::NotJoined, "join the room first".into()),
+            HubError::TooManyRooms { limit } => {
+                (ErrorCode::TooManyRooms, format!("a session is in at most {limit} rooms").into())
+            }
+            HubError::StorageFull => {
+                (ErrorCode::StorageUnavailable, format!("{}; nothing was stored", Why::AtBound.text()).into())
+            }
+            HubError::StorageUnavailable => (ErrorCode::StorageUnavailable, outage.text().into()),
+            HubError::KeyReused => {
+                (ErrorCode::KeyReused, "this key was used for another body; nothing was stored".into())
+            }
+            HubError::BodyReused => (
+                ErrorCode::KeyReused,
+                "this room has a message with this very ciphertext; nothing was stored or passed on".into(),
+            ),
+            HubError::NotResumable => (
+                ErrorCode::NotResumable,
+                "the session has gone on with a later token, or this socket is in a room already; resume on a new socket"
+                    .into(),
+            ),
+        };
+        let field = match error {
+            HubError::NotJoined => Some("room"),
+            HubError::KeyReused => Some("key"),
+            HubError::BodyReused => Some("body"),
+            _ => None,
+        };
+        let retry_after_ms = match error {
+            HubError::StorageFull => Some(10_000),
+            HubError::StorageUnavailable => Some(1000),
+            _ => None,
+        };
+        Reason { code, field, text, retry_after_ms }
+    }
+
+    /// Returns the reply to the request with this id.
+    pub fn refusal(self, id: Option<u64>) -> Refusal {
+        let Reason { code, field, text, retry_after_ms } = self;
+        Refusal { id, code, field, message: text, retry_after_ms }
+    }
+}
+
+impl StoreFault {
+    fn text(self) -> String {
+        match self {
+            StoreFault::Append(why) => {
+                format!("{}; nothing was acknowledged: send it again, with the same key", why.text())
+            }
+            StoreFault::Read(why) => format!("{}; the room's messages cannot be read now", why.text()),
+        }
+    }
+}
