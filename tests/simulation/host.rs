@@ -42,6 +42,7 @@ impl Host {
             seed: scene.random.next(),
             running: store.disk.running,
         };
+        scene.witness.start(&store.disk.token_key, store.disk.running);
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let mut chat = Chat::new(limits.hub(), epoch, limits.chat(), Access::default(), &secrets);
         let mut random = Random::new(scene.random.next());
@@ -66,6 +67,7 @@ impl Host {
     pub fn turn(&mut self, clock: &Clock, store: &mut Store, scene: &mut Scene) -> Checked<Option<Micros>> {
         scene.tally.turns += 1;
         let now = clock.read(scene.now);
+        scene.witness.turns(now.mono.0);
         let mut turn = std::mem::take(&mut self.turn);
         let more = turn.run(&mut Running { host: self, store, scene }, now)?;
         self.turn = turn;
@@ -105,6 +107,7 @@ impl Edge for Running<'_> {
             host.slots[index] = Some((host.generation, link));
             let conn = ConnId { index: index as u32, generation: host.generation };
             scene.server_accepts(link, conn);
+            scene.witness.accepted(conn, link);
             let client = scene.links.get(link).client;
             let peer = format!("10.0.0.{}:{}", client + 1, 1000 + link % 60_000).parse().expect("an address");
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
@@ -141,6 +144,7 @@ impl Edge for Running<'_> {
     fn stop_if_asked(&mut self) {
         if std::mem::take(&mut self.host.stop_wanted) {
             self.scene.is_listening = false;
+            self.scene.witness.is_stopping = true;
             self.host.engine.handle(Input::Stop);
         }
     }
@@ -154,7 +158,9 @@ impl Edge for Running<'_> {
     }
 
     fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
+        let from = answers.len();
         answers.append(&mut self.store.take());
+        answers[from..].iter().for_each(|answer| self.scene.witness.answer(answer, self.scene.now));
     }
 
     fn take_writable(&mut self, list: &mut Vec<ConnId>) {

@@ -91,12 +91,17 @@ impl Limits {
             ping_period,
             pong_wait: (ping_period * 10).div_ceil(9) + random.within((0, 30_000)),
             drain_timeout: random.within((500, 10_000)),
-            park_for: random.magnitude((60, 604_800)),
+            park_for: random.magnitude((10, 604_800)),
             request_rate: if random.coin() { 0 } else { random.within((5, 50)) as u32 },
             error_budget: if random.coin() { 0 } else { random.within((5, 40)) as u32 },
             handshake_rate: if random.below(4) > 0 { 0 } else { random.within((1, 20)) as u32 },
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
         }
+    }
+
+    /// Requests that may come at once.
+    pub fn burst(&self) -> u32 {
+        self.request_rate.saturating_mul(5)
     }
 
     /// What one turn of a room may say at once, in bytes: two of them fit into a queue.
@@ -136,12 +141,11 @@ impl Limits {
     }
 
     pub fn chat(&self) -> ChatLimits {
-        let burst = self.request_rate.saturating_mul(5);
         ChatLimits {
             append_bytes: self.append_bytes,
             body_depth: 8,
             encrypted_rooms: Default::default(),
-            requests: Rate::new(self.request_rate, 1000, burst),
+            requests: Rate::new(self.request_rate, 1000, self.burst()),
             errors: Rate::new(self.error_budget, 60_000, self.error_budget),
             welcome: WelcomeLimits {
                 max_message_size: self.max_message,

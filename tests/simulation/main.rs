@@ -13,6 +13,7 @@
 
 mod agenda;
 mod arguments;
+mod bodies;
 mod bounds;
 mod client;
 mod clock;
@@ -27,6 +28,7 @@ mod store;
 mod tally;
 mod trace;
 mod wire;
+mod witness;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::store::{MemoryLog, Page, Purpose, Read, Span, Ticket};
 use racerd::types::{ConnId, Message, RoomId, Seq};
+use serde_json::Value;
 
+use super::bodies::number;
 use super::scene::{Checked, violation};
 
 pub struct Model {
@@ -18,6 +20,8 @@ pub struct Model {
     bodies: BTreeMap<u64, (usize, u64)>,
     /// Those of what no server may obey.
     never: BTreeSet<u64>,
+    /// What was given to be said, by number.
+    texts: BTreeMap<u64, Value>,
     next_body: u64,
 }
 
@@ -36,18 +40,20 @@ struct Said {
     body: u64,
     at: u64,
     name: String,
+    /// As clients see it; none posted by HTTP.
+    member: Option<String>,
+    value: Value,
+    /// Of body and name.
+    bytes: u64,
 }
 
-/// The number that a body begins with: no two sends have the same.
-pub fn number(body: &str) -> u64 {
-    let digits = body.trim_start_matches('"');
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits[..end].parse().unwrap_or(u64::MAX)
+/// A message as the trace shows it.
+pub fn short(message: &Message) -> String {
+    format!("body {}", value(message).as_ref().map_or(u64::MAX, number))
 }
 
-/// A body as the trace shows it.
-pub fn short(body: &str) -> String {
-    format!("body {}", number(body))
+fn value(message: &Message) -> Option<Value> {
+    serde_json::from_str(message.body.as_str()).ok()
 }
 
 impl Model {
@@ -64,6 +70,7 @@ impl Model {
             rooms: (0..rooms).map(room).collect(),
             bodies: BTreeMap::new(),
             never: BTreeSet::new(),
+            texts: BTreeMap::new(),
             next_body: 0,
         }
     }
@@ -76,6 +83,11 @@ impl Model {
     pub fn new_body(&mut self) -> u64 {
         self.next_body += 1;
         self.next_body
+    }
+
+    /// This is the text of the body with that number.
+    pub fn write(&mut self, body: u64, text: &str) {
+        self.texts.insert(body, serde_json::from_str(text).expect("a body is JSON"));
     }
 
     /// The number of a body that nobody may ever hear of.
@@ -95,7 +107,16 @@ impl Model {
         let Some(room) = self.room(message.room.as_str()) else {
             return violation("store", format!("a message in {}, where nobody talks", message.room));
         };
-        let (seq, body) = (message.seq.0, number(message.body.as_str()));
+        let Some(value) = value(message) else {
+            return violation("store", format!("a body that is no JSON: {}", message.body.as_str()));
+        };
+        let (seq, body) = (message.seq.0, number(&value));
+        if self.texts.get(&body).is_some_and(|text| *text != value) {
+            return violation(
+                "store",
+                format!("body {body} was given as {} and is stored as {value}", self.texts[&body]),
+            );
+        }
         if seq != self.head(room) + 1 {
             return violation("store", format!("{} got seq {seq} behind {}", message.room, self.head(room)));
         }
@@ -108,7 +129,9 @@ impl Model {
             return violation("sealed", format!("body {body} was in a broken sequence, and is {} {seq}", message.room));
         }
         let name = message.author.name.as_str().to_owned();
-        self.rooms[room].said.push(Said { body, at: message.at.0, name });
+        let bytes = (message.body.len() + name.len()) as u64;
+        let member = message.author.member.map(|member| format!("m-{:012x}", member.as_u64()));
+        self.rooms[room].said.push(Said { body, at: message.at.0, name, member, value, bytes });
         Ok(())
     }
 
@@ -147,25 +170,35 @@ impl Model {
         said.is_some_and(|said| said.name == name)
     }
 
+    /// Bytes of the body and the name of a message that the log holds.
+    pub fn bytes(&self, room: usize, seq: u64) -> u64 {
+        let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
+        said.map_or(0, |said| said.bytes)
+    }
+
     /// A client heard a message, live or in a page.
-    pub fn heard(&mut self, room: usize, seq: u64, at: u64, body: u64, name: &str) -> Checked {
+    pub fn heard(&mut self, room: usize, message: &Value) -> Checked {
         const CHECKER: &str = "2: everyone hears what the log holds";
         let Room { id, said, told, .. } = &mut self.rooms[room];
-        let found = seq.checked_sub(1).and_then(|index| said.get(index as usize));
-        match found {
-            None => violation(CHECKER, format!("{id} {seq} was heard, and the log ends at {}", said.len())),
-            Some(found) if (found.body, found.at, found.name.as_str()) != (body, at, name) => violation(
-                CHECKER,
-                format!(
-                    "{id} {seq} was heard as body {body} of {name} at {at}, and it is body {} of {} at {}",
-                    found.body, found.name, found.at
-                ),
-            ),
-            Some(_) => {
-                *told = seq.max(*told);
-                Ok(())
-            }
+        let seq = message["seq"].as_u64().unwrap_or(0);
+        let Some(found) = seq.checked_sub(1).and_then(|index| said.get(index as usize)) else {
+            return violation(CHECKER, format!("{id} {seq} was heard, and the log ends at {}", said.len()));
+        };
+        let is_same = message["at"] == found.at
+            && message["from"]["name"] == *found.name
+            && message["from"]["member"].as_str() == found.member.as_deref()
+            && message["body"] == found.value
+            && message["unreadable"].is_null();
+        if !is_same {
+            let (member, name) = (&found.member, &found.name);
+            let text = format!(
+                "{id} {seq} was heard as {message}, and it is {} of {member:?} {name} at {}",
+                found.value, found.at
+            );
+            return violation(CHECKER, text);
         }
+        *told = seq.max(*told);
+        Ok(())
     }
 
     /// The server began anew over what the disk kept. In the same epoch, nothing may be missing. How many messages are.
@@ -193,7 +226,7 @@ impl Model {
                 return violation(CHECKER, format!("{} has not all from {} to {head}", room.id, page.oldest.0));
             }
             for message in &page.messages {
-                let (seq, body) = (message.seq.0, number(message.body.as_str()));
+                let (seq, body) = (message.seq.0, value(message).as_ref().map_or(u64::MAX, number));
                 let is = room.said[seq as usize - 1].body;
                 let told = room.acknowledged.get(&seq).copied().unwrap_or(is);
                 if (is, told) != (body, body) {

@@ -30,6 +30,14 @@ pub struct Link {
     broken: bool,
     /// The server's last write was not taken whole.
     blocked: bool,
+    /// By the server's clock, in milliseconds: when it was accepted, when something was read of it last, and since when it
+    /// takes nothing more.
+    accepted: u64,
+    heard: u64,
+    full_since: Option<u64>,
+    /// The longest that nothing was read, and that nothing was taken, in milliseconds.
+    silence: u64,
+    fullness: u64,
     up: Pipe,
     down: Pipe,
 }
@@ -111,6 +119,13 @@ impl Link {
         self.broken || self.up.ended || !self.up.arrived.is_empty()
     }
 
+    /// By the server's clock, in milliseconds: how long it was open, the longest that it heard nothing on it, and the
+    /// longest that it could write nothing to it.
+    pub fn trials(&self, mono: u64) -> (u64, u64, u64) {
+        let since = |then: u64| mono.saturating_sub(then);
+        (since(self.accepted), self.silence.max(since(self.heard)), self.fullness.max(self.full_since.map_or(0, since)))
+    }
+
     /// The server has written its last, and the client has got all.
     pub fn has_ended(&self) -> bool {
         self.down.ended && self.down.arrived.is_empty()
@@ -129,6 +144,11 @@ impl Scene {
             silent: false,
             broken: false,
             blocked: false,
+            accepted: 0,
+            heard: 0,
+            full_since: None,
+            silence: 0,
+            fullness: 0,
             up: Pipe { moving: true, ..Pipe::default() },
             down: Pipe::default(),
         });
@@ -317,15 +337,23 @@ impl Scene {
 // The server's side.
 impl Scene {
     pub fn server_accepts(&mut self, link: usize, conn: ConnId) {
-        self.links.all[link].server = End::Open(conn);
+        let mono = self.witness.mono;
+        let end = &mut self.links.all[link];
+        end.server = End::Open(conn);
+        (end.accepted, end.heard) = (mono, mono);
     }
 
     pub fn server_reads(&mut self, link: usize, budget: usize) -> Read {
+        let mono = self.witness.mono;
         let end = &mut self.links.all[link];
         if end.broken {
             return Read::Failed;
         }
         let bytes = end.up.take(budget);
+        if !bytes.is_empty() {
+            end.silence = end.silence.max(mono.saturating_sub(end.heard));
+            end.heard = mono;
+        }
         match bytes.is_empty() {
             false => Read::Some { bytes, more: end.is_readable() },
             true if end.up.ended => Read::End,
@@ -336,6 +364,7 @@ impl Scene {
     /// Writes as much as the kernel takes; `None` if the socket failed.
     pub fn server_writes<'a>(&mut self, link: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
         let window = self.mix.network.window;
+        let mono = self.witness.mono;
         let end = &mut self.links.all[link];
         if end.broken {
             return None;
@@ -357,6 +386,12 @@ impl Scene {
                 end.blocked = true;
                 break;
             }
+        }
+        if taken > 0 {
+            end.fullness = end.fullness.max(end.full_since.take().map_or(0, |since| mono.saturating_sub(since)));
+        }
+        if end.blocked {
+            end.full_since.get_or_insert(mono);
         }
         if !is_heard {
             // Nobody is there: the answer is a reset.

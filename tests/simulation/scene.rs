@@ -9,6 +9,7 @@ use super::network::Links;
 use super::random::Random;
 use super::tally::Tally;
 use super::trace::Trace;
+use super::witness::Witness;
 
 /// What must not be was seen: who found it, and what it is.
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub struct Scene {
     pub model: Model,
     pub tally: Tally,
     pub trace: Trace,
+    pub witness: Witness,
     /// The server's key of sealed sockets, in a file of its own: it outlives every log.
     pub key: SealedKey,
     /// Does a server take connections?

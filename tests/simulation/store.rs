@@ -105,7 +105,10 @@ impl Store {
                     self.append_bytes += append.body.len();
                 }
                 StoreRequest::Read(_) => self.reads_open += 1,
-                StoreRequest::Park(_) => scene.tally.parked += 1,
+                StoreRequest::Park(parked) => {
+                    scene.tally.parked += 1;
+                    scene.witness.parks(parked.session);
+                }
                 StoreRequest::Claim(_) => {}
                 StoreRequest::Seek(seek) => {
                     self.appends += 1;
@@ -384,7 +387,7 @@ fn note(event: &StoreEvent, scene: &mut Scene) -> Checked {
             for appended in list {
                 if let Outcome::Stored(message) = &appended.outcome {
                     scene.trace.line(scene.now, "store", || {
-                        format!("{} {} is {}", message.room, message.seq.0, super::model::short(message.body.as_str()))
+                        format!("{} {} is {}", message.room, message.seq.0, super::model::short(message))
                     });
                     scene.model.stored(message)?;
                 }

@@ -18,6 +18,7 @@ use super::scene::{Checked, Scene, Violation, violation};
 use super::store::Store;
 use super::tally::Tally;
 use super::trace::Trace;
+use super::witness::Witness;
 
 /// How a run goes.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,7 @@ impl World {
             mix,
             tally: Tally::default(),
             trace: Trace::new(plan.lines),
+            witness: Witness::default(),
             key,
             is_listening: false,
             is_calm: false,
@@ -321,6 +323,13 @@ impl World {
         let next = host.turn(&self.clock, store, &mut self.scene)?;
         let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
         self.bounds.check(&host.engine, store, &self.scene.mix.limits, repeats)?;
+        let hub = &host.engine.app.hub;
+        // Without a grace period nothing is kept of one that is lost in the same turn.
+        let forgets = self.scene.mix.limits.resume_within == 0;
+        let is_here = |session| forgets || hub.find_session(session).is_some();
+        if let Err(fault) = self.scene.witness.check_owed(is_here) {
+            return violation("4: what was kept is given back once", fault);
+        }
         if host.engine.is_finished() {
             return self.end(true, true);
         }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::super::agenda::{MILLISECOND, SECOND};
+use super::super::bodies;
 use super::super::scene::{Checked, Scene};
 use super::super::wire;
 use super::line::Line;
-use super::{Asked, Client, Draft, PATIENCE, Phase, QUIET, Reading, Start, View};
+use super::pages::{Span, Wanted};
+use super::{Asked, Client, Draft, PATIENCE, Phase, QUIET, Reading, Request, Start, View};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Act {
@@ -158,6 +160,7 @@ impl Client {
     /// Says one thing over its socket.
     pub(super) fn say(&mut self, text: &str, scene: &mut Scene) {
         let Some(link) = self.link else { return };
+        self.said += 1;
         self.trace(scene, || format!("says {}", crop(text)));
         let in_parts = scene.random.chance(scene.mix.habits.fragments);
         let bytes = self.line.say(text, in_parts, &mut scene.random);
@@ -174,9 +177,18 @@ impl Client {
         }
     }
 
-    pub(super) fn ask(&mut self, asked: Asked) -> u64 {
+    pub(super) fn ask(&mut self, what: Asked, scene: &Scene) -> u64 {
         self.next_id += 1;
-        self.asked.insert(self.next_id, asked);
+        let room = match &what {
+            Asked::Join { room } | Asked::Leave { room } | Asked::Members { room } | Asked::Reuse { room, .. } => *room,
+            Asked::History { wanted } => wanted.room,
+            Asked::Send { body } => {
+                self.outbox.iter().find(|draft| draft.body == *body).map_or(usize::MAX, |draft| draft.room)
+            }
+            Asked::Resume { .. } | Asked::Ping | Asked::Nonsense => usize::MAX,
+        };
+        let was_in_room = self.is_in(room) && !self.leaves(room);
+        self.asked.insert(self.next_id, Request { what, since: scene.now, was_in_room });
         self.next_id
     }
 
@@ -234,21 +246,20 @@ impl Client {
             Act::Leave => return self.leave(room, scene),
             Act::History => {
                 let Some(room) = room else { return };
-                let limit = scene.random.within((1, 60));
-                let id = self.ask(Asked::History { room, limit });
-                let head = scene.model.head(room);
-                let place = scene.random.within((0, head + 1));
-                let span = match scene.random.below(3) {
-                    0 => String::new(),
-                    1 => format!(",\"before\":{place}"),
-                    _ => format!(",\"after\":{place}"),
+                let wanted = Wanted::draw(room, scene);
+                let id = self.ask(Asked::History { wanted }, scene);
+                let limit = wanted.limit;
+                let span = match wanted.span {
+                    Span::Newest => String::new(),
+                    Span::Before(place) => format!(",\"before\":{place}"),
+                    Span::After(place) => format!(",\"after\":{place}"),
                 };
                 let text = format!("{{\"type\":\"history\",\"id\":{id},\"room\":\"r{room}\",\"limit\":{limit}{span}}}");
                 self.say(&text, scene);
             }
             Act::Members => {
                 let Some(room) = room else { return };
-                let id = self.ask(Asked::Members { room });
+                let id = self.ask(Asked::Members { room }, scene);
                 self.say(&format!("{{\"type\":\"members\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
             }
             Act::Signal => {
@@ -304,7 +315,7 @@ impl Client {
             Act::Garbage => {
                 scene.tally.garbage += 1;
                 self.nonsense += 1;
-                let id = self.ask(Asked::Nonsense);
+                let id = self.ask(Asked::Nonsense, scene);
                 let texts = [
                     format!("{{\"type\":\"nonsense\",\"id\":{id}}}"),
                     format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"a/b\"}}"),
@@ -328,7 +339,7 @@ impl Client {
 
     /// Has it asked to leave this room?
     fn leaves(&self, room: usize) -> bool {
-        self.asked.values().any(|asked| matches!(asked, Asked::Leave { room: of } if *of == room))
+        self.asked.values().any(|request| matches!(request.what, Asked::Leave { room: of } if of == room))
     }
 
     fn draft(&mut self, room: usize, scene: &mut Scene) {
@@ -339,9 +350,10 @@ impl Client {
         let body = scene.model.new_body();
         let (name, index) = (self.name(), self.index);
         let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("{name}-{body}"));
-        let most = scene.mix.limits.max_message.saturating_sub(AROUND) as u64;
-        let pad = scene.random.magnitude((1, most.max(1))) as usize - 1;
-        let text = format!("\"{body}:{index}{:.<pad$}\"", "");
+        let most = scene.mix.limits.max_message.saturating_sub(AROUND);
+        let breaks = scene.mix.sealed == 0;
+        let text = bodies::draw(body, index, most, breaks, &mut scene.random);
+        scene.model.write(body, &text);
         self.outbox.push(Draft { room, key, body, text, is_open: false, due: scene.now, tries: 0 });
         self.repeat(scene);
     }
@@ -365,7 +377,7 @@ impl Client {
             scene.tally.actions += 1;
             scene.tally.sends += 1;
             scene.tally.resent += u64::from(draft.tries > 0);
-            let id = self.ask(Asked::Send { body });
+            let id = self.ask(Asked::Send { body }, scene);
             let draft = &mut self.outbox[index];
             draft.is_open = true;
             draft.tries += 1;
@@ -379,7 +391,7 @@ impl Client {
     fn reuse_key(&mut self, scene: &mut Scene) {
         let Some((room, key, run)) = self.used_key.take().filter(|(room, _, _)| self.is_in(*room)) else { return };
         let body = scene.model.new_body();
-        let id = self.ask(Asked::Reuse { room, body, run });
+        let id = self.ask(Asked::Reuse { room, body, run }, scene);
         let text = format!(
             "{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":\"{body}:other\"}}"
         );
@@ -390,7 +402,7 @@ impl Client {
     fn damage(&mut self, room: usize, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         self.flush(scene);
-        let ping = self.ask(Asked::Ping);
+        let ping = self.ask(Asked::Ping, scene);
         let harmless = format!("{{\"type\":\"ping\",\"id\":{ping}}}");
         let body = scene.model.body_for_nobody();
         let never = format!("{{\"type\":\"send\",\"room\":\"r{room}\",\"body\":\"{body}:never\"}}");
@@ -438,7 +450,7 @@ impl Client {
                 String::new()
             };
             let presence = view.presence;
-            let id = self.ask(Asked::Join { room });
+            let id = self.ask(Asked::Join { room }, scene);
             if let Some(view) = self.rooms.get_mut(&room) {
                 view.asked = Some(Some(id));
             }
@@ -458,13 +470,13 @@ impl Client {
             return;
         }
         self.counts(scene);
-        let id = self.ask(Asked::Leave { room });
+        let id = self.ask(Asked::Leave { room }, scene);
         self.say(&format!("{{\"type\":\"leave\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
     }
 
     fn ping(&mut self, scene: &mut Scene) {
         self.pinged.get_or_insert(scene.now);
-        let id = self.ask(Asked::Ping);
+        let id = self.ask(Asked::Ping, scene);
         self.say(&format!("{{\"type\":\"ping\",\"id\":{id}}}"), scene);
     }
 
@@ -474,6 +486,7 @@ impl Client {
         self.flush(scene);
         let bytes = wire::close(code, &mut scene.random);
         scene.client_writes(link, &bytes);
+        self.closed_with = Some(code);
         self.phase = Phase::Closing { since: scene.now };
     }
 

@@ -4,9 +4,12 @@
 use serde_json::Value;
 
 use super::super::agenda::{MILLISECOND, Micros, SECOND};
+use super::super::bodies;
 use super::super::scene::{Checked, Scene, violation};
 use super::super::wire::{self, Reader, Said};
 use super::Client;
+use super::pages::{Span, Wanted};
+use super::reasons::REASONS;
 
 /// Something to be published.
 pub struct Post {
@@ -28,7 +31,7 @@ pub struct Errand {
 
 enum Kind {
     Post { body: u64 },
-    Browse { room: usize, limit: u64 },
+    Browse { wanted: Wanted },
 }
 
 /// How long it waits for an answer.
@@ -47,21 +50,23 @@ impl Client {
         let body = scene.model.new_body();
         // All who publish share one scope, so a key is long.
         let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("a-key-of-everyone-{body:010}"));
-        let text = format!("\"{body}:{}\"", self.index);
+        let most = scene.mix.limits.max_message;
+        let text = bodies::draw(body, self.index, most, true, &mut scene.random);
+        scene.model.write(body, &text);
         self.posts.push(Post { room, key, body, text, due: scene.now, is_open: false });
     }
 
     pub(super) fn browse(&mut self, scene: &mut Scene) {
         let room = scene.random.below(scene.mix.rooms);
-        let limit = scene.random.within((1, 60));
-        let place = scene.random.within((0, scene.model.head(room) + 1));
-        let span = match scene.random.below(3) {
-            0 => String::new(),
-            1 => format!("&before={place}"),
-            _ => format!("&after={place}"),
+        let wanted = Wanted::draw(room, scene);
+        let limit = wanted.limit;
+        let span = match wanted.span {
+            Span::Newest => String::new(),
+            Span::Before(place) => format!("&before={place}"),
+            Span::After(place) => format!("&after={place}"),
         };
         let path = format!("/rooms/r{room}/messages?limit={limit}{span}");
-        self.start_errand(Kind::Browse { room, limit }, wire::request("GET", &path, None, ""), scene);
+        self.start_errand(Kind::Browse { wanted }, wire::request("GET", &path, None, ""), scene);
     }
 
     fn start_errand(&mut self, kind: Kind, request: Vec<u8>, scene: &mut Scene) {
@@ -167,11 +172,11 @@ impl Client {
                 scene.tally.duplicates += u64::from(status == 200);
                 if scene.is_of_this_epoch(link) { scene.model.acknowledged(post.room, seq, at, body) } else { Ok(()) }
             }
-            (Kind::Browse { room, limit }, 200) => {
-                let (room, limit) = (*room, *limit);
-                self.page(link, room, limit, &told, scene)
-            }
+            (Kind::Browse { wanted }, 200) => wanted.judge(link, &told, scene),
             (kind, 408 | 429 | 503) => {
+                if let Err(fault) = Client::may_turn_away(link, status, scene) {
+                    return violation(REASONS, format!("status {status}: {fault}"));
+                }
                 if status != 503 {
                     scene.tally.turned_away += 1;
                 }

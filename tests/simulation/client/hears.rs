@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::super::agenda::{MILLISECOND, SECOND};
-use super::super::model::number;
+use super::super::bodies::number;
 use super::super::scene::{Checked, Scene, violation};
 use super::super::wire::{self, Said};
 use super::acts::crop;
-use super::{Asked, Client, Identity, Phase, Start, View};
+use super::reasons::REASONS;
+use super::{Asked, Client, Identity, Phase, Request, Start, View};
 
 const CHECKER: &str = "protocol";
 
@@ -18,6 +19,12 @@ impl Client {
             Said::Response { status: 101, .. } => {
                 self.shake_hands(link, scene);
                 Ok(())
+            }
+            Said::Response { status: status @ (408 | 429 | 503), .. }
+                if Client::may_turn_away(link, status, scene).is_err() =>
+            {
+                let fault = Client::may_turn_away(link, status, scene).err().unwrap_or_default();
+                violation(REASONS, format!("status {status}: {fault}"))
             }
             Said::Response { status: status @ (429 | 503), retry_after, .. } => {
                 scene.tally.turned_away += 1;
@@ -125,6 +132,9 @@ impl Client {
             return violation(CHECKER, format!("a `welcome` that lacks something: {told}"));
         };
         let is_sealed = self.line.is_sealed();
+        if let Some(opened) = scene.witness.open(token) {
+            self.sessions.insert(link, opened.identity.session);
+        }
         let (token, member) = (token.to_owned(), member.to_owned());
         let new = Identity { token, member, is_sealed, is_named: !is_sealed, outdated: None, presented: None };
         let Some(id) = id else {
@@ -167,9 +177,16 @@ impl Client {
             self.resume(token, is_old, scene);
             return Ok(());
         };
-        let Some(Asked::Resume { token: presented, .. }) = self.asked.remove(&id) else {
+        let request = self.asked.remove(&id).map(|request| request.what);
+        let Some(Asked::Resume { token: presented, presented: shown, .. }) = request else {
             return violation(CHECKER, format!("a `welcome` to {id}, which was no resume"));
         };
+        if scene.links.get(link).run == scene.run
+            && let Err(fault) = self.may_resume(&shown, scene)
+        {
+            return violation(REASONS, fault);
+        }
+        self.resumed_on = Some(link);
         let Some(old) = &self.identity else { return Ok(()) };
         if old.member != new.member {
             return violation(CHECKER, format!("{} resumed and became {}", old.member, new.member));
@@ -198,7 +215,10 @@ impl Client {
     /// Asks for its session, from where it is in each room.
     fn resume(&mut self, token: String, is_outdated: bool, scene: &mut Scene) {
         scene.tally.actions += 1;
-        let id = self.ask(Asked::Resume { token: token.clone(), is_outdated });
+        let presented = scene.witness.presents(&token, scene.now);
+        let session = presented.token.as_ref().map(|token| token.identity.session);
+        self.shown.extend(self.link.map(|link| (link, session)));
+        let id = self.ask(Asked::Resume { token: token.clone(), is_outdated, presented }, scene);
         let forgets = scene.random.chance(scene.mix.habits.forgets);
         let mut cursors = Vec::new();
         for view in self.rooms.values_mut().filter(|view| view.next > 0) {
@@ -232,7 +252,7 @@ impl Client {
             return violation(CHECKER, format!("no such room: {told}"));
         };
         if let Some(id) = id
-            && !matches!(self.asked.remove(&id), Some(Asked::Join { room: asked }) if asked == room)
+            && !matches!(self.asked.remove(&id), Some(Request { what: Asked::Join { room: asked }, .. }) if asked == room)
         {
             return violation(CHECKER, format!("{id} was no join of r{room}: {told}"));
         }
@@ -262,11 +282,10 @@ impl Client {
 
     fn message(&mut self, link: usize, told: &Value, scene: &mut Scene) -> Checked {
         let (seq, at, body) = said(told);
-        let name = told["from"]["name"].as_str().unwrap_or_default().to_owned();
         let room = told["room"].as_str().and_then(|name| scene.model.room(name)).unwrap_or(usize::MAX);
         self.with_view(told, scene, |view, scene| view.message(seq, at, scene))?;
         if scene.is_of_this_epoch(link) {
-            scene.model.heard(room, seq, at, body, &name)?;
+            scene.model.heard(room, told)?;
         }
         // Of what it sent once, over this socket, it hears the answer first.
         match self.outbox.iter().find(|draft| draft.body == body && draft.is_open && draft.tries == 1) {
@@ -278,7 +297,7 @@ impl Client {
     fn ack(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
         let (seq, at, _) = said(told);
         let room = told["room"].as_str().and_then(|name| scene.model.room(name));
-        let (body, room) = match (id.and_then(|id| self.asked.remove(&id)), room) {
+        let (body, room) = match (id.and_then(|id| self.settle(id)), room) {
             (Some(Asked::Send { body }), Some(room)) => (body, room),
             (Some(Asked::Reuse { room, body, run }), Some(_)) if run == scene.run => {
                 return violation("3: a key is stored once", format!("r{room}: a used key was taken for body {body}"));
@@ -307,7 +326,7 @@ impl Client {
     }
 
     fn left(&mut self, id: Option<u64>, told: &Value, _scene: &mut Scene) -> Checked {
-        let Some(Asked::Leave { room }) = id.and_then(|id| self.asked.remove(&id)) else {
+        let Some(Asked::Leave { room }) = id.and_then(|id| self.settle(id)) else {
             return violation(CHECKER, format!("left without having asked: {told}"));
         };
         self.rooms.remove(&room);
@@ -315,36 +334,19 @@ impl Client {
     }
 
     fn history(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
-        match id.and_then(|id| self.asked.remove(&id)) {
-            Some(Asked::History { room, limit }) => self.page(link, room, limit, told, scene),
+        match id.and_then(|id| self.settle(id)) {
+            Some(Asked::History { wanted }) => wanted.judge(link, told, scene),
             _ => violation(CHECKER, format!("a page that c{} did not ask for: {told}", self.index)),
         }
     }
 
-    /// A page of history: what the log holds, without a hole.
-    pub(super) fn page(&mut self, link: usize, room: usize, limit: u64, told: &Value, scene: &mut Scene) -> Checked {
-        scene.tally.pages += 1;
-        let messages: Vec<&Value> = told["messages"].as_array().into_iter().flatten().collect();
-        let mut next = None;
-        if messages.len() as u64 > limit {
-            return violation(CHECKER, format!("a page of {} messages where {limit} were asked for", messages.len()));
-        }
-        for message in messages {
-            let (seq, at, body) = said(message);
-            if next.is_some_and(|next| next != seq) {
-                return violation(CHECKER, format!("a page with a hole before {seq}: {told}"));
-            }
-            next = Some(seq + 1);
-            if scene.is_of_this_epoch(link) {
-                let name = message["from"]["name"].as_str().unwrap_or_default();
-                scene.model.heard(room, seq, at, body, name)?;
-            }
-        }
-        Ok(())
+    /// What was asked under this number, which has its answer now.
+    fn settle(&mut self, id: u64) -> Option<Asked> {
+        self.asked.remove(&id).map(|request| request.what)
     }
 
     fn members(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
-        match id.map(|id| self.asked.remove(&id)) {
+        match id.map(|id| self.settle(id)) {
             None => self.with_view(told, scene, |view, scene| {
                 view.members(told, scene);
                 Ok(())
@@ -356,7 +358,7 @@ impl Client {
 
     /// What was queued before this pong has been heard, and nothing else (DESIGN: `heads`).
     fn pong(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
-        let Some(Asked::Ping) = id.and_then(|id| self.asked.remove(&id)) else {
+        let Some(Asked::Ping) = id.and_then(|id| self.settle(id)) else {
             return violation(CHECKER, format!("a pong to nothing that c{} asked", self.index));
         };
         scene.tally.pongs += 1;
@@ -385,11 +387,20 @@ impl Client {
         let is_wait = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         scene.tally.rate_limited += u64::from(code == "rate_limited");
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
+        self.faults += u64::from(code != "storage_unavailable");
         let Some(id) = id else {
             // Of a join by URL, of a signal, of nonsense, or of a room that was to be given back.
             let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
             if !is_expected {
                 return violation(CHECKER, format!("a refusal of nothing: {told}"));
+            }
+            let reason = match code.as_str() {
+                "rate_limited" => self.may_be_rated(scene),
+                "too_many_rooms" => self.may_be_too_many(scene),
+                _ => Ok(()),
+            };
+            if let Err(fault) = reason {
+                return violation(REASONS, format!("{fault}: {told}"));
             }
             if code == "storage_unavailable" {
                 // Where the room of the URL begins could not be read.
@@ -405,10 +416,15 @@ impl Client {
             self.forget_drafts();
             return Ok(());
         }
-        let Some(asked) = self.asked.remove(&id) else {
+        let Some(request) = self.asked.remove(&id) else {
             return violation(CHECKER, format!("a refusal of nothing that c{} asked: {told}", self.index));
         };
-        match (asked, code.as_str()) {
+        if scene.links.get(link).run == scene.run
+            && let Err(fault) = self.may_refuse((link, Some(id)), &request, &code, scene)
+        {
+            return violation(REASONS, format!("{fault}: {told}"));
+        }
+        match (request.what, code.as_str()) {
             (Asked::Send { body }, "rate_limited" | "storage_unavailable" | "not_joined") => {
                 let due = scene.now + wait;
                 let stored = code == "storage_unavailable";
@@ -482,6 +498,11 @@ impl Client {
         self.trace(scene, || format!("hears link {link} close with {code:?}"));
         let is_own = matches!(self.phase, Phase::Closing { .. });
         let mut wait = self.back_off(scene);
+        let is_known =
+            self.line.is_spoilt || self.is_answer_to_its_close(code) || scene.links.get(link).run != scene.run;
+        if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
+            return violation(REASONS, format!("c{} is closed with {code:?}: {fault}", self.index));
+        }
         match code {
             Some(1008) if self.line.is_spoilt => scene.tally.condemned += 1,
             Some(1001 | 4001 | 4002 | 4004) if self.line.is_spoilt => {}
@@ -508,6 +529,13 @@ impl Client {
             match reader.next() {
                 Ok(Some(Said::Close(code))) => {
                     scene.tally.resumed_elsewhere += u64::from(code == Some(4001));
+                    let is_answer = self.old_closes.get(&link) == Some(&code);
+                    let is_known = is_answer || matches!(code, Some(1008)) || scene.links.get(link).run != scene.run;
+                    if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
+                        let text =
+                            format!("c{} had given link {link} up, which is closed with {code:?}: {fault}", self.index);
+                        return violation(REASONS, text);
+                    }
                     scene.client_closes(link);
                     self.old.remove(&link);
                     return Ok(());
@@ -526,7 +554,7 @@ impl Client {
 }
 
 /// Seq, time and the body's number of a message.
-fn said(told: &Value) -> (u64, u64, u64) {
+pub(super) fn said(told: &Value) -> (u64, u64, u64) {
     let seq = told["seq"].as_u64().unwrap_or(0);
-    (seq, told["at"].as_u64().unwrap_or(0), told["body"].as_str().map_or(u64::MAX, number))
+    (seq, told["at"].as_u64().unwrap_or(0), number(&told["body"]))
 }

@@ -6,15 +6,21 @@ mod acts;
 mod errands;
 mod hears;
 mod line;
+mod pages;
+mod reasons;
 mod view;
 
 use std::collections::BTreeMap;
 
+use racerd::types::SessionId;
+
 use super::agenda::{Event, MILLISECOND, Micros, SECOND};
 use super::scene::{Checked, Scene};
 use super::wire::Reader;
+use super::witness::Presented;
 use errands::{Errand, Post};
 use line::Line;
+use pages::Wanted;
 use view::Start;
 pub use view::View;
 
@@ -42,7 +48,7 @@ pub struct Client {
     provisional: Option<Identity>,
     pub rooms: BTreeMap<usize, View>,
     outbox: Vec<Draft>,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, Request>,
     next_id: u64,
     /// A key that was acknowledged, with its room and the start of the server.
     used_key: Option<(usize, String, u32)>,
@@ -52,7 +58,28 @@ pub struct Client {
     posts: Vec<Post>,
     /// Nonsense sent on this socket, that may be answered without a number.
     nonsense: u32,
+    /// Requests made on this socket, and those of them that were refused as faulty.
+    said: u64,
+    faults: u64,
+    /// Rooms that the server may know it in, which it lost count of with a socket.
+    unsure_rooms: usize,
+    /// The socket on which it got its session back, if the present one.
+    resumed_on: Option<usize>,
+    /// The session of each socket, and the sockets on which a token was shown, with its session.
+    sessions: BTreeMap<usize, SessionId>,
+    shown: Vec<(usize, Option<SessionId>)>,
+    /// The code of its own close; and those on sockets that it has given up.
+    closed_with: Option<Option<u16>>,
+    old_closes: BTreeMap<usize, Option<u16>>,
     is_leaving: bool,
+}
+
+/// A request that is not answered.
+struct Request {
+    what: Asked,
+    since: Micros,
+    /// It had heard `joined` of the room that the request is for, and not asked to leave since.
+    was_in_room: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +146,7 @@ struct Draft {
     tries: u32,
 }
 
-/// A request that is not answered.
+/// What it asks.
 enum Asked {
     Join {
         room: usize,
@@ -137,8 +164,7 @@ enum Asked {
         run: u32,
     },
     History {
-        room: usize,
-        limit: u64,
+        wanted: Wanted,
     },
     Members {
         room: usize,
@@ -146,6 +172,7 @@ enum Asked {
     Resume {
         token: String,
         is_outdated: bool,
+        presented: Presented,
     },
     Ping,
     Nonsense,
@@ -174,6 +201,14 @@ impl Client {
             errands: BTreeMap::new(),
             posts: Vec::new(),
             nonsense: 0,
+            said: 0,
+            faults: 0,
+            unsure_rooms: 0,
+            resumed_on: None,
+            sessions: BTreeMap::new(),
+            shown: Vec::new(),
+            closed_with: None,
+            old_closes: BTreeMap::new(),
             is_leaving: false,
         }
     }
@@ -195,8 +230,13 @@ impl Client {
         self.line = Line::open();
         self.reading = Reading::All;
         self.pinged = None;
+        // What it had asked to leave, the server may know it in yet, and the other way round.
+        let leaves = |request: &&Request| matches!(request.what, Asked::Leave { .. } | Asked::Join { .. });
+        self.unsure_rooms += self.asked.values().filter(leaves).count();
         self.asked.clear();
         self.nonsense = 0;
+        (self.said, self.faults) = (0, 0);
+        (self.resumed_on, self.closed_with) = (None, None);
         self.rooms.values_mut().for_each(View::detach);
         // Whether something without a key was stored, nobody can find out.
         self.outbox.retain(|draft| draft.key.is_some() || draft.tries == 0);
@@ -228,6 +268,9 @@ impl Client {
 
     /// It gives a socket up, and does not close it.
     fn leave_open(&mut self, link: usize) {
+        if let Some(code) = self.closed_with {
+            self.old_closes.insert(link, code);
+        }
         self.old.insert(link, std::mem::take(&mut self.line).into_reader());
     }
 

@@ -1,0 +1,205 @@
+//! What was seen of the server from outside: what it read and wrote, what the store answered it, what befell it. Every
+//! refusal and every close needs its reason here; one that has none is a violation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use racerd::crypto::{Token, TokenSealer};
+use racerd::store::{NO_ID, Outcome, Purpose, StoreEvent, Ticket};
+use racerd::types::{ConnId, RoomId, SessionId};
+
+use super::agenda::Micros;
+
+#[derive(Default)]
+pub struct Witness {
+    /// The present server's monotonic clock, as of its last turn, in milliseconds.
+    pub mono: u64,
+    /// Its running seconds, likewise.
+    pub running: u64,
+    running_before: u64,
+    /// It was told to stop.
+    pub is_stopping: bool,
+    /// The links of its connections.
+    links: BTreeMap<(u32, u32), usize>,
+    /// Requests that the store failed, by link and number; over HTTP they have none.
+    failed: BTreeSet<(usize, Option<u64>)>,
+    /// When a read for those who join or catch up last failed, by room.
+    unread: BTreeMap<RoomId, Micros>,
+    /// What the store last said of a session, and when.
+    claims: BTreeMap<SessionId, (Micros, Kept)>,
+    /// Rows that the store gave out, until the session is here or kept again.
+    owed: Vec<SessionId>,
+    sealer: Option<TokenSealer>,
+    /// The highest generation of each session's token that was sent to any server.
+    sent: BTreeMap<SessionId, u32>,
+    /// The highest one that the present server has answered.
+    answered: BTreeMap<SessionId, u32>,
+}
+
+/// What the store said of a session that somebody wants back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// It has it, with this generation.
+    Row(u32),
+    Nothing,
+    /// It could not look.
+    Unknown,
+}
+
+/// A token on its way to the server.
+#[derive(Clone)]
+pub struct Presented {
+    /// `None` where it is of another log.
+    pub token: Option<Token>,
+    at: Micros,
+    /// The server's running seconds then.
+    running: u64,
+}
+
+impl Witness {
+    /// A server began on a log with this key, on which servers had run for so long.
+    pub fn start(&mut self, token_key: &[u8; 32], running: u64) {
+        *self = Witness {
+            running,
+            running_before: running,
+            sealer: Some(TokenSealer::new(token_key, [0; 16])),
+            sent: std::mem::take(&mut self.sent),
+            ..Witness::default()
+        };
+    }
+
+    /// A turn begins.
+    pub fn turns(&mut self, mono: u64) {
+        self.mono = mono;
+        self.running = self.running_before + mono / 1000;
+    }
+
+    pub fn accepted(&mut self, conn: ConnId, link: usize) {
+        self.links.insert((conn.index, conn.generation), link);
+    }
+
+    fn link(&self, ticket: &Ticket) -> Option<usize> {
+        self.links.get(&(ticket.conn.index, ticket.conn.generation)).copied()
+    }
+
+    fn fails(&mut self, ticket: &Ticket) {
+        if let Some(link) = self.link(ticket) {
+            let has_id = ticket.tag != NO_ID && matches!(ticket.purpose, Purpose::Send | Purpose::History);
+            self.failed.insert((link, has_id.then_some(ticket.tag)));
+        }
+    }
+
+    /// An answer of the store reaches the server.
+    pub fn answer(&mut self, event: &StoreEvent, now: Micros) {
+        match event {
+            StoreEvent::Appended(list) => {
+                for appended in list {
+                    if matches!(appended.outcome, Outcome::Unavailable | Outcome::Full) {
+                        self.fails(&appended.ticket);
+                    }
+                }
+            }
+            StoreEvent::ReadFailed(failed) if failed.ticket.purpose == Purpose::Deliver => {
+                self.unread.insert(failed.room.clone(), now);
+            }
+            StoreEvent::ReadFailed(failed) => self.fails(&failed.ticket),
+            StoreEvent::Claimed(claimed) => {
+                let kept = claimed.parked.as_ref().map_or(Kept::Nothing, |parked| Kept::Row(parked.generation));
+                self.claims.insert(claimed.session, (now, kept));
+                if claimed.parked.is_some() {
+                    self.owed.push(claimed.session);
+                }
+            }
+            StoreEvent::ClaimFailed { session, .. } => {
+                self.claims.insert(*session, (now, Kept::Unknown));
+            }
+            _ => {}
+        }
+    }
+
+    /// The server has a session kept.
+    pub fn parks(&mut self, session: SessionId) {
+        self.owed.retain(|owed| *owed != session);
+    }
+
+    /// After a turn: each session that the store gave out is here, or was given back.
+    pub fn check_owed(&mut self, is_here: impl Fn(SessionId) -> bool) -> Result<(), String> {
+        match self.owed.drain(..).find(|session| !is_here(*session)) {
+            None => Ok(()),
+            Some(session) => Err(format!("session {:02x?} was kept, and is lost", &session.0[..4])),
+        }
+    }
+
+    /// Did the store fail this request?
+    pub fn has_failed(&self, link: usize, id: Option<u64>) -> bool {
+        self.failed.contains(&(link, id))
+    }
+
+    /// Has a read of this room's own failed since then?
+    pub fn was_unread(&self, room: &RoomId, since: Micros) -> bool {
+        self.unread.get(room).is_some_and(|at| *at >= since)
+    }
+
+    // Tokens.
+
+    pub fn open(&self, token: &str) -> Option<Token> {
+        self.sealer.as_ref()?.open(token)
+    }
+
+    /// A client sends this token.
+    pub fn presents(&mut self, token: &str, now: Micros) -> Presented {
+        let token = self.open(token);
+        if let Some(token) = &token {
+            let sent = self.sent.entry(token.identity.session).or_default();
+            *sent = (*sent).max(token.identity.generation);
+        }
+        Presented { token, at: now, running: self.running }
+    }
+
+    fn kept(&self, presented: &Presented, session: SessionId) -> Option<Kept> {
+        self.claims.get(&session).filter(|(at, _)| *at >= presented.at).map(|(_, kept)| *kept)
+    }
+
+    /// The server refused it. Had it a reason? `is_private`: nobody could read it on its way.
+    pub fn may_refuse(&self, presented: &Presented, is_private: bool, park_for: u64) -> Result<(), String> {
+        let Some(token) = &presented.token else { return Ok(()) };
+        let Token { identity, issued } = token;
+        let sent = self.sent.get(&identity.session).copied().unwrap_or_default();
+        let age = self.running.saturating_sub(*issued);
+        let is_over = age > park_for && self.kept(presented, identity.session) == Some(Kept::Nothing);
+        if identity.generation < sent || (identity.private && !is_private) || is_over {
+            return Ok(());
+        }
+        Err(format!(
+            "a token of generation {} was refused; {sent} was sent, and it is {age} s old",
+            identity.generation
+        ))
+    }
+
+    /// The server took it. Was that right?
+    pub fn may_accept(&mut self, presented: &Presented, is_private: bool, park_for: u64) -> Result<(), String> {
+        let Some(token) = &presented.token else { return Err("a token of another log was taken".into()) };
+        let Token { identity, issued } = token;
+        let (session, generation) = (identity.session, identity.generation);
+        let kept = self.kept(presented, session);
+        if identity.private && !is_private {
+            return Err("a token of a private session was taken in the clear".into());
+        }
+        let answered = self.answered.get(&session).copied().unwrap_or_default();
+        let is_outdated = match kept {
+            Some(Kept::Row(row)) => generation < row,
+            Some(Kept::Nothing | Kept::Unknown) => false,
+            None => generation < answered,
+        };
+        if is_outdated {
+            return Err(format!(
+                "an outdated token was taken: of generation {generation}; {kept:?}, answered {answered}"
+            ));
+        }
+        let age = presented.running.saturating_sub(*issued);
+        if kept == Some(Kept::Nothing) && age > park_for {
+            return Err(format!("a token {age} s old was taken; nothing was kept, and it is good for {park_for} s"));
+        }
+        self.answered.insert(session, answered.max(generation));
+        Ok(())
+    }
+}
