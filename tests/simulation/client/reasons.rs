@@ -105,6 +105,10 @@ impl Client {
 
     /// An upgrade was refused with this status. Had it a reason?
     pub(super) fn may_turn_away(link: usize, status: u16, scene: &Scene) -> Result<(), String> {
+        if scene.links.get(link).run != scene.run {
+            // It was said by a server that is no more.
+            return Ok(());
+        }
         let limits = &scene.mix.limits;
         let (open, ..) = scene.links.get(link).trials(scene.witness.mono);
         match status {
