@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::command::refused;
+use crate::command::{ended, refused};
 use crate::support::*;
 
 /// Longer than the writer goes on without looking whether its files are still there.
@@ -409,7 +409,7 @@ fn serve(folder: &Folder) -> std::process::Output {
 fn a_second_server_on_one_database_is_refused() {
     let server = Server::start(&[]);
     server.member("r", "a").say(1, json!(1));
-    refused(&serve(&server.folder), "in use by another racerd");
+    ended(&serve(&server.folder), 1, "in use by another racerd");
     assert_eq!(server.member("r", "b").say(1, json!(2))["seq"], 2);
 }
 
