@@ -85,7 +85,7 @@ impl Millis {
 }
 
 /// Milliseconds since 1970 by the wall clock: for a message's `at` only. It may jump and step back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallMillis(pub u64);
 
 /// Who a session is to others, for as long as the session lives. Shown as `m-` and 12 hexadecimal digits.
@@ -142,7 +142,7 @@ impl Digest {
 
 /// One JSON value as the sender wrote it: checked once (syntax, depth, surrogates), never parsed or printed again.
 /// No text at all stands for a body that the store can't read any more.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Body(Box<str>);
 
 impl Body {
@@ -183,14 +183,14 @@ impl fmt::Debug for Body {
 }
 
 /// Who said something, as it is stored with the message and shown to others. A POST without an identity has no member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Author {
     pub member: Option<MemberId>,
     pub name: Name,
 }
 
 /// A committed message: it exists since the store said so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     pub room: RoomId,
     pub seq: Seq,

@@ -27,30 +27,40 @@ impl Hub {
         if !(is_ack && cfg!(bug = "ack-before-commit")) {
             clients.tell(ticket.conn, notice);
         }
-        let is_settled = ticket.purpose == Purpose::Send && self.settle_append(&room);
+        let is_send = ticket.purpose == Purpose::Send;
+        if is_send {
+            self.settle_append(&room);
+        }
         let room_id = room;
         #[cfg(bug = "answer-for-a-gone-room")]
         self.rooms.entry(room_id.clone()).or_insert_with(|| super::room::Room::new(room_id.clone(), 0));
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
+        let was_held = room.undecided > 0;
         match outcome {
             // Of a seq that was here before, the store repeated itself.
             Outcome::Stored(message) if !room.head_known || message.seq > room.head => {
                 room.head = message.seq;
-                room.head_known = true;
+                (room.head_known, room.undecided) = (true, 0);
                 room.live.push(Live::Message(message));
                 room.mark_dirty(&mut self.dirty);
             }
-            // The first try was called unavailable, and stored after all: nobody has heard it yet.
-            Outcome::Duplicate { seq, .. } if room.head_known && seq > room.head => {
+            // The first try was called unavailable, and stored after all: nobody has heard it yet. Where a page is still to
+            // tell the head, that page may be older than this.
+            Outcome::Duplicate { seq, .. } if seq > room.head => {
                 room.head = seq;
-                room.unheard = true;
-                room.mark_dirty(&mut self.dirty);
+                if room.head_known {
+                    room.unheard = true;
+                    room.mark_dirty(&mut self.dirty);
+                }
             }
             _ => {}
         }
-        if room.awaits_commit && (room.head_known || is_settled) {
-            room.awaits_commit = false;
-            self.commit_decided(&room_id, clients);
+        if is_send && room.undecided > 0 {
+            room.undecided -= 1;
+            room.head_known = room.undecided == 0;
+        }
+        if was_held && room.head_known {
+            self.head_found(&room_id, clients);
         }
     }
 
@@ -87,15 +97,13 @@ impl Hub {
         self.appends.push(append);
     }
 
-    /// An append of a session was decided. True if no other of that room is on its way.
-    fn settle_append(&mut self, room: &RoomId) -> bool {
-        let Some(count) = self.appending.get_mut(room) else { return true };
+    /// An append of a session was decided.
+    fn settle_append(&mut self, room: &RoomId) {
+        let Some(count) = self.appending.get_mut(room) else { return };
         *count -= 1;
-        let is_last = *count == 0;
-        if is_last {
+        if *count == 0 {
             self.appending.remove(room);
         }
-        is_last
     }
 }
 

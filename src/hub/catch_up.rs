@@ -152,19 +152,14 @@ impl Hub {
         }
     }
 
-    /// Asks the store for what the next of those who wait wants, from where it serves others, too. Not while appends are
-    /// on their way of which nobody here knows the seq: a page could show a message to its sender before the ack.
+    /// Asks the store for what the next of those who wait wants, from where it serves others, too.
     fn read_room(&mut self, room_id: &RoomId) {
         let most = self.limits.page_messages;
-        let is_appending = self.appending.contains_key(room_id);
-        let Some(room) = self.rooms.get_mut(room_id).filter(|room| !room.reading) else { return };
+        let is_free = |room: &&mut Room| !room.reading && room.undecided == 0;
+        let Some(room) = self.rooms.get_mut(room_id).filter(is_free) else { return };
         let count = room.members.len();
         let waiting = |slot: usize| room.members.get(slot % count).filter(|m| m.waiting).map(|m| (slot % count, m));
         let Some((slot, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
-        if !room.head_known && is_appending {
-            room.awaits_commit = true;
-            return;
-        }
         let wish = |member: &Member| match member.joining.as_deref().map(|joining| &joining.start) {
             None => (Span::After(member.cursor), most),
             Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
@@ -195,12 +190,19 @@ impl Hub {
         let room_id = page.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
         room.reading = false;
-        // Only a read that was asked since the room is here tells its head: no commit before that is missing in it.
+        room.oldest = Some(page.oldest);
+        // Only a read that was asked since the room is here tells its head: no commit before that is missing in it. One
+        // after it may be, of which a repeat has told meanwhile.
         if !room.head_known {
-            room.head = page.head;
+            room.head = room.head.max(page.head);
+            // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender hears
+            // of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
+            room.undecided = self.appending.get(&room_id).copied().unwrap_or(0);
+            if room.undecided > 0 {
+                return;
+            }
             room.head_known = true;
         }
-        room.oldest = Some(page.oldest);
         // The log lacks what was committed. That is the store's trouble; it must not become a spin of reads.
         let missing = match page.span {
             Span::After(cursor) if page.oldest <= cursor.next() && cursor < room.head => {
@@ -269,8 +271,8 @@ impl Hub {
         }
     }
 
-    /// What held the joins of a room back is decided.
-    pub(super) fn commit_decided(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
+    /// The head of a room whose first page was held back is known now: those who wait go on.
+    pub(super) fn head_found(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
         self.wake(room_id, clients, |hub, slot, clients| hub.proceed(room_id, slot, clients));
     }
 

@@ -41,7 +41,7 @@ pub enum Broadcast<'a> {
 }
 
 /// One thing said in a room, in its place in the room's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Live {
     Message(Message),
     /// Not stored, no seq, and not for the one who sent it.
@@ -61,14 +61,14 @@ impl Live {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PresenceEvent {
     pub kind: PresenceKind,
     pub member: MemberId,
     pub name: Name,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PresenceKind {
     Join,
     Leave,

@@ -9,6 +9,7 @@ mod answers;
 mod catch_up;
 mod clients;
 mod fan_out;
+mod fingerprint;
 mod presence;
 mod reads;
 mod room;
@@ -59,7 +60,7 @@ pub struct HubLimits {
 }
 
 /// Where in a room's log a member begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
     /// From now on.
     Now,
@@ -82,7 +83,7 @@ pub struct Said {
 }
 
 /// What a member wants to hear of others coming and going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Presence {
     Full,
     Count,
@@ -98,6 +99,7 @@ pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
     + RoomId::MAX
     + size_of::<Read>();
 
+#[derive(Clone)]
 pub struct Hub {
     limits: HubLimits,
     epoch: Epoch,
@@ -249,7 +251,7 @@ impl Hub {
                 if member.state == State::Joining && !member.waiting && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
-                if member.waiting && !room.reading && !room.awaits_commit {
+                if member.waiting && !room.reading && room.undecided == 0 {
                     return Err(format!("a member of {} waits for nothing", room.id));
                 }
                 if member.state == State::Live && (member.waiting || member.owed_roster && !room.roster_owed) {
@@ -262,6 +264,9 @@ impl Hub {
         for room in self.rooms.values() {
             if room.members.is_empty() {
                 return Err(format!("{} has no member", room.id));
+            }
+            if room.head_known && room.undecided > 0 {
+                return Err(format!("{} waits for what it knows", room.id));
             }
             if (!room.live.is_empty() || room.roster_owed || room.unheard) && !room.dirty {
                 return Err(format!("{} has something to tell, and nobody will ask", room.id));

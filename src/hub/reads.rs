@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::store::{Read, Span, Ticket};
 use crate::types::RoomId;
 
-#[derive(Default)]
+#[derive(Clone, Hash, Default)]
 pub struct Reads {
     waiting: VecDeque<Read>,
     /// At most as many as the bound.
@@ -14,6 +14,7 @@ pub struct Reads {
 }
 
 /// What an answer has to match, so that a repeated one opens no place that is taken.
+#[derive(Clone, Hash)]
 struct Asked {
     ticket: Ticket,
     room: RoomId,

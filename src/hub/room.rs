@@ -10,11 +10,13 @@ use crate::store::{Append, Purpose, Ticket};
 use crate::types::{ConnId, Millis, RoomId, Seq, SessionId};
 
 /// A room that somebody is in.
+#[derive(Clone)]
 pub struct Room {
     pub id: RoomId,
     /// Tells this stay in the map from an earlier one of the same id, for answers that come late.
     pub stay: u32,
-    /// The last seq that a commit told of, or the log's when the first page was read; meaningful once `head_known`.
+    /// The last seq that a commit told of, or the log's when the first page was read. Until `head_known`, the log reaches
+    /// at least this far.
     pub head: Seq,
     pub head_known: bool,
     /// The oldest seq that the log still had when it was last read.
@@ -36,8 +38,9 @@ pub struct Room {
     pub live: Vec<Live>,
     /// The log holds messages up to `head` that no commit brought here.
     pub unheard: bool,
-    /// Joins are held until the store has decided what is on its way to it.
-    pub awaits_commit: bool,
+    /// The first page came, and may show messages that are not acknowledged yet: its head counts when the store has decided
+    /// this many more appends.
+    pub undecided: u32,
     /// Who came and went in this turn.
     pub events: Vec<PresenceEvent>,
     /// The number of members changed since it was last told.
@@ -55,6 +58,7 @@ pub struct Room {
 }
 
 /// One session's presence in the room.
+#[derive(Clone, Hash)]
 pub struct Member {
     pub session: SessionKey,
     pub session_id: SessionId,
@@ -71,7 +75,7 @@ pub struct Member {
     pub joining: Option<Box<Joining>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// `joined` is not sent yet: nothing of the room may precede it.
     Joining,
@@ -83,6 +87,7 @@ pub enum State {
     Away,
 }
 
+#[derive(Clone, Hash)]
 pub struct Joining {
     pub id: Option<u64>,
     pub start: Start,
@@ -110,7 +115,7 @@ impl Room {
             followers: 0,
             live: Vec::new(),
             unheard: false,
-            awaits_commit: false,
+            undecided: 0,
             events: Vec::new(),
             count_changed: false,
             is_large: false,

@@ -15,6 +15,7 @@ use crate::types::{Author, ConnId, Identity, MemberId, Millis, Name, RoomId, Seq
 pub const AWAY_AFTER: u64 = 2000;
 
 /// What outlives a connection: who one is, and the rooms one is in.
+#[derive(Clone)]
 pub struct Session {
     pub id: SessionId,
     pub member: MemberId,
@@ -30,7 +31,7 @@ pub struct Session {
     /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
     pub follows: bool,
     pub(super) rooms: Vec<Membership>,
-    absence: Option<Box<Absence>>,
+    pub(super) absence: Option<Box<Absence>>,
 }
 
 /// Bytes of one session that is in no room, with its name, its place among the ids, and what its absence takes.
@@ -40,6 +41,7 @@ pub const SESSION_BYTES: usize = size_of::<Session>()
     + size_of::<Absence>()
     + 4 * size_of::<(Millis, SessionKey)>();
 
+#[derive(Clone, Hash)]
 pub(super) struct Membership {
     pub room: RoomId,
     /// Where the member stands in the room's list.
@@ -47,15 +49,16 @@ pub(super) struct Membership {
 }
 
 /// A session without a client.
-struct Absence {
+#[derive(Clone)]
+pub(super) struct Absence {
     /// When its rooms are told; `None` once they were.
-    away_at: Option<Millis>,
+    pub away_at: Option<Millis>,
     /// When it is waited for no longer.
-    until: Millis,
+    pub until: Millis,
 }
 
 /// Which sessions are detached, by time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Absences {
     away: BTreeSet<(Millis, SessionKey)>,
     until: BTreeSet<(Millis, SessionKey)>,

@@ -11,7 +11,7 @@ use crate::types::{Message, RoomId, Seq};
 const OVERHEAD: usize = 120;
 
 /// Messages of one room without a hole.
-#[derive(Default)]
+#[derive(Clone, Hash, Default)]
 pub struct Run {
     messages: VecDeque<Message>,
     bytes: usize,
@@ -152,7 +152,7 @@ impl Room {
 }
 
 /// What all rooms have in memory together, and which of them was touched longest ago.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tails {
     bytes: usize,
     clock: u64,
@@ -187,6 +187,11 @@ impl Tails {
             self.by_age.remove(&stamp);
             self.bytes -= bytes;
         }
+    }
+
+    /// The rooms with messages in memory, the one touched longest ago first.
+    pub fn rooms_by_age(&self) -> impl Iterator<Item = &RoomId> {
+        self.by_age.values()
     }
 
     /// For tests: what the rooms have is what is counted.

@@ -5,6 +5,8 @@ mod clients;
 mod delivery;
 mod joining;
 mod lagging;
+mod memory;
+mod outside;
 mod presence;
 mod properties;
 mod sessions;

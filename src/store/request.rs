@@ -4,7 +4,7 @@ use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId
 
 /// Where an answer belongs. The store hands it back untouched; late and repeated answers are legal, so whoever takes
 /// one compares the connection's generation and the tag before acting on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub conn: ConnId,
     pub purpose: Purpose,
@@ -13,7 +13,7 @@ pub struct Ticket {
 }
 
 /// What the asker wanted the answer for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// A `send` over a socket; the tag is the request's id, [`NO_ID`] where it had none.
     Send,
@@ -46,7 +46,7 @@ pub enum StoreRequest {
 }
 
 /// Store this message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Append {
     pub ticket: Ticket,
     pub room: RoomId,
@@ -61,7 +61,7 @@ pub struct Append {
 }
 
 /// A key counts per room and scope, so that nobody can take another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopedKey {
     pub scope: Scope,
     pub key: Digest,
@@ -77,7 +77,7 @@ pub enum Scope {
 
 /// What is kept of a session that nobody is attached to: for `park_for`, in the server's own running seconds, and at
 /// most `parked_max` of them, of which the oldest go first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parked {
     pub session: SessionId,
     pub member: MemberId,
@@ -109,7 +109,7 @@ pub struct Seek {
 }
 
 /// Which part of a room's log to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Span {
     /// The oldest messages after this seq.
     After(Seq),
@@ -121,7 +121,7 @@ pub enum Span {
 
 /// Read one page. Answered by exactly one [`Page`] or [`ReadFailed`]; answers to reads and appends may overtake each
 /// other. A limit of 0 asks for head and oldest only.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Read {
     pub ticket: Ticket,
     pub room: RoomId,
@@ -157,7 +157,7 @@ pub enum StoreEvent {
 }
 
 /// Why the store does not do what it was asked, for everybody: without paths and names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Why {
     /// It did not say.
     #[default]
@@ -201,7 +201,7 @@ pub struct Outage {
     pub detail: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Appended {
     pub ticket: Ticket,
     pub room: RoomId,
@@ -210,7 +210,7 @@ pub struct Appended {
     pub outcome: Outcome,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Stored(Message),
     /// The key was seen before, with the same body: this is where the first one went.
@@ -229,7 +229,7 @@ pub enum Outcome {
 }
 
 /// One page of a room's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     pub ticket: Ticket,
     pub room: RoomId,
@@ -244,7 +244,7 @@ pub struct Page {
     pub more: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadFailed {
     pub ticket: Ticket,
     pub room: RoomId,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a member is called: 1 to 32 characters of Unicode, of which none is invisible. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Arc<str>);
 
 /// Why a text is no name.

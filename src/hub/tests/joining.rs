@@ -508,3 +508,77 @@ fn answers_that_nobody_asked_for_change_nothing() {
     world.settle();
     assert_eq!(world.seqs(a, &room("r")), [3]);
 }
+
+#[test]
+fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
+    // The room's read is asked for before the append, made after its commit, and answered before its answer.
+    let mut world = World::new(LIMITS);
+    let (a, b) = (world.open(), world.open());
+    world.join(b, &room("r"), Start::Now);
+    world.join(a, &room("r"), Start::Now);
+    world.ask();
+    world.send(a, &room("r")).unwrap();
+    world.leave(a, &room("r")).unwrap();
+    world.join(a, &room("r"), after(0));
+    world.ask();
+    world.decide(Fate::Fine);
+    // The room's ends, and what lies after A's cursor.
+    for _ in 0..2 {
+        world.read(0);
+        world.arrive(0);
+        world.ask();
+    }
+    assert_eq!(world.seqs(a, &room("r")), [0u64; 0], "its ack is still on the way");
+    world.end_turn();
+    world.settle();
+    assert_eq!(world.seqs(a, &room("r")), [1]);
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_page_waits_for_no_more_than_what_was_on_its_way_before_it() {
+    // A stranger who keeps sends under way that say nothing of the head must not keep others out.
+    let mut world = World::new(LIMITS);
+    let (a, b) = (world.open(), world.open());
+    world.join(b, &room("r"), Start::Now);
+    world.ask();
+    let say = |world: &mut World| {
+        world.join(a, &room("r"), Start::Now);
+        world.send(a, &room("r")).unwrap();
+        world.leave(a, &room("r")).unwrap();
+        world.ask();
+    };
+    say(&mut world);
+    world.read(0);
+    world.arrive(0);
+    assert_eq!(joined(&world.news(b)), None, "the page may show what has no answer yet");
+    say(&mut world);
+    world.decide(Fate::Fails);
+    world.decided();
+    assert_eq!(joined(&world.news(b)), Some((0, 1, true)));
+    world.settle();
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_repeat_tells_the_head_also_to_a_room_whose_page_is_on_its_way() {
+    let mut world = World::new(LIMITS);
+    let (a, b) = (world.open(), world.open());
+    world.join(a, &room("r"), after(0));
+    world.ask();
+    world.read(0);
+    let stored = |world: &mut World, fate| {
+        world.publish_key(&room("r"), "1", "key");
+        world.ask();
+        world.decide(fate);
+        world.decided();
+    };
+    stored(&mut world, Fate::Unsure);
+    stored(&mut world, Fate::Fine);
+    world.arrive(0);
+    world.join(b, &room("r"), Start::Now);
+    world.settle();
+    assert_eq!(world.seqs(a, &room("r")), [1], "it is acknowledged");
+    assert_eq!(joined(&world.heard(b)), Some((1, 2, true)));
+    world.judge_at_rest();
+}

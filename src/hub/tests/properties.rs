@@ -45,6 +45,7 @@ enum Step {
     },
     Publish {
         room: usize,
+        key: u8,
     },
     Queue {
         client: usize,
@@ -168,7 +169,10 @@ impl Story {
                 let joined = world.hub.is_member(who.key, &rooms[room]);
                 assert_eq!(world.signal(who, &rooms[room]).is_ok(), joined);
             }
-            Step::Publish { room } => world.publish(&rooms[room]),
+            Step::Publish { room, key } => match key {
+                0..2 => world.publish(&rooms[room]),
+                key => world.publish_key(&rooms[room], &format!("\"post.{key}\""), &key.to_string()),
+            },
             Step::Queue { client, bound, strict } => {
                 let Some(inbox) = self.clients[client].and_then(|who| world.clients.inbox(who.conn())) else { return };
                 (inbox.bound, inbox.strict) = (bound, strict);
@@ -263,7 +267,7 @@ fn talk() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (client(), a_room(), 0..4u8).prop_map(|(client, room, key)| Step::Send { client, room, key }),
         1 => (client(), a_room()).prop_map(|(client, room)| Step::Signal { client, room }),
-        3 => a_room().prop_map(|room| Step::Publish { room }),
+        3 => (a_room(), 0..4u8).prop_map(|(room, key)| Step::Publish { room, key }),
         2 => (client(), 0..6usize, any::<bool>())
             .prop_map(|(client, bound, strict)| Step::Queue { client, bound, strict }),
         3 => client().prop_map(|client| Step::Drain { client }),
@@ -300,7 +304,7 @@ fn limits() -> impl Strategy<Value = HubLimits> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn concurrent_exits_leave_nothing_behind(

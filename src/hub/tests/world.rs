@@ -7,10 +7,8 @@ use std::sync::Arc;
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
 use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, SessionKey, Start};
-use crate::store::{Append, NO_ID, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
-use crate::types::{
-    Author, Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis,
-};
+use crate::store::{Append, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::types::{Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis};
 
 pub const LIMITS: HubLimits = HubLimits {
     rooms_per_session: 8,
@@ -66,7 +64,7 @@ pub struct World {
     limits: HubLimits,
     next_conn: u32,
     next_id: u64,
-    next_body: u64,
+    pub next_body: u64,
     repeats: usize,
     judges: BTreeMap<(u32, u32), Judge>,
     /// What the store keeps of sessions.
@@ -279,25 +277,6 @@ impl World {
         let ticket = Ticket { conn: who.conn(), purpose: Purpose::History, tag: id };
         self.hub.handle_read(ticket, room.clone(), span, limit);
         self.judge_of(who).open.insert(id);
-    }
-
-    /// Somebody outside any session says something.
-    pub fn publish(&mut self, room: &RoomId) {
-        self.next_body += 1;
-        let body = Body::checked(self.next_body.to_string().into());
-        self.publish_body(room, body);
-    }
-
-    pub fn publish_body(&mut self, room: &RoomId, body: Body) {
-        self.hub.handle_publish(Append {
-            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::Publish, tag: NO_ID },
-            room: room.clone(),
-            author: Author { member: None, name: name("outside") },
-            key: None,
-            body,
-            sealed: None,
-            at: WallMillis(0),
-        });
     }
 
     pub fn set_queue(&mut self, who: Who, bound: usize) {

@@ -1,0 +1,95 @@
+//! A hub's state as a hash, for the test that walks through all of them: two hubs with one fingerprint do the same
+//! whatever follows. Times count from now, and numbers that only rise count by their order, else no state would ever come
+//! again. Each struct is taken apart in full, so that a new field cannot be forgotten here.
+
+use std::hash::{Hash as _, Hasher};
+
+use super::room::Room;
+use super::sessions::Absence;
+use super::{Hub, Session};
+use crate::types::{Millis, RoomId};
+
+impl Hub {
+    /// Adds everything that decides what the hub does next. The limits are left out: whoever changes them tells them apart.
+    pub fn fingerprint(&self, to: &mut impl Hasher) {
+        let Hub {
+            limits: _,
+            epoch,
+            rooms,
+            sessions,
+            // Follow from the sessions.
+            by_id: _,
+            absences: _,
+            parks,
+            reads,
+            appends,
+            appending,
+            dirty,
+            counts,
+            stalled,
+            retry_at,
+            next_stay,
+            tails,
+            now,
+        } = self;
+        epoch.0.hash(to);
+        let mut ids: Vec<&RoomId> = rooms.keys().collect();
+        ids.sort_unstable();
+        for room in ids.into_iter().filter_map(|id| rooms.get(id)) {
+            hash_room(room, *now, to);
+        }
+        for (key, session) in sessions {
+            key.hash(to);
+            hash_session(session, *now, to);
+        }
+        (parks, reads, appends, dirty, stalled, next_stay).hash(to);
+        let mut undecided: Vec<(&RoomId, &u32)> = appending.iter().collect();
+        undecided.sort_unstable();
+        undecided.hash(to);
+        for (at, room) in counts {
+            (at.since(*now), room).hash(to);
+        }
+        retry_at.map(|at| at.since(*now)).hash(to);
+        tails.rooms_by_age().for_each(|room| room.hash(to));
+    }
+}
+
+fn hash_room(room: &Room, now: Millis, to: &mut impl Hasher) {
+    let Room {
+        id,
+        stay,
+        head,
+        head_known,
+        oldest,
+        reading,
+        next_reader,
+        tail,
+        past,
+        touched,
+        members,
+        followers,
+        live,
+        unheard,
+        undecided,
+        events,
+        count_changed,
+        is_large,
+        next_count,
+        count_armed,
+        roster_owed,
+        dirty,
+    } = room;
+    (id, stay, head, head_known, oldest, reading, next_reader).hash(to);
+    (tail, past, touched.map(|(_, bytes)| bytes), members, followers, live).hash(to);
+    (unheard, undecided, events, count_changed, is_large).hash(to);
+    (next_count.since(now), count_armed, roster_owed, dirty).hash(to);
+}
+
+fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {
+    let Session { id, member, name, client, generation, token_issued, private, follows, rooms, absence } = session;
+    (id, member, name, client, generation, token_issued, private, follows, rooms).hash(to);
+    if let Some(absence) = absence {
+        let Absence { away_at, until } = **absence;
+        (away_at.map(|at| at.since(now)), until.since(now)).hash(to);
+    }
+}

@@ -1,0 +1,42 @@
+//! What rooms keep in memory, they keep within one bound together.
+
+use super::world::{LIMITS, World, room};
+use crate::hub::{HubLimits, Start};
+use crate::types::{Body, Seq};
+
+const TOTAL: usize = 10_000;
+
+/// Bytes of messages that all rooms have in memory.
+fn kept(world: &World) -> usize {
+    // Only a sum comes out of this walk, so its order shows nowhere.
+    #[allow(clippy::iter_over_hash_type)]
+    world.hub.rooms.values().map(|room| room.tail.bytes() + room.past.bytes()).sum()
+}
+
+#[test]
+fn all_rooms_together_keep_no_more_than_tail_bytes_total() {
+    let mut world = World::new(HubLimits { tail_bytes: 4_000, tail_bytes_total: TOTAL, ..LIMITS });
+    let rooms: Vec<_> = (0..8).map(|n| room(&format!("r{n}"))).collect();
+    let who = world.open();
+    for room in &rooms {
+        world.join(who, room, Start::Now);
+    }
+    world.settle();
+    for round in 0..6 {
+        for room in &rooms {
+            world.publish_body(room, Body::checked(format!("\"{round}{:0>800}\"", 0).into()));
+            world.settle_turn();
+            assert!(kept(&world) <= TOTAL, "{} bytes after what was said", kept(&world));
+        }
+    }
+    assert!(kept(&world) > TOTAL / 2, "it is used, too");
+    // Also of what is read from the log, for one who comes late.
+    let late = world.open();
+    for room in &rooms {
+        world.join(late, room, Start::After { seq: Seq(0), epoch: None });
+        world.settle_turn();
+        assert!(kept(&world) <= TOTAL, "{} bytes after a page", kept(&world));
+    }
+    world.settle();
+    world.judge_at_rest();
+}

@@ -1,0 +1,36 @@
+//! Those outside any session, who POST.
+
+use super::world::{World, name};
+use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
+use crate::types::{Author, Body, ConnId, Digest, RoomId, WallMillis};
+
+impl World {
+    /// Somebody outside any session says something.
+    pub fn publish(&mut self, room: &RoomId) {
+        self.next_body += 1;
+        let body = Body::checked(self.next_body.to_string().into());
+        self.publish_body(room, body);
+    }
+
+    pub fn publish_body(&mut self, room: &RoomId, body: Body) {
+        self.publish_as(room, None, body);
+    }
+
+    /// A POST with a key of its own.
+    pub fn publish_key(&mut self, room: &RoomId, body: &str, key: &str) {
+        let key = ScopedKey { scope: Scope::Common, key: Digest::of(key.as_bytes()) };
+        self.publish_as(room, Some(key), Body::checked(body.into()));
+    }
+
+    fn publish_as(&mut self, room: &RoomId, key: Option<ScopedKey>, body: Body) {
+        self.hub.handle_publish(Append {
+            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::Publish, tag: NO_ID },
+            room: room.clone(),
+            author: Author { member: None, name: name("outside") },
+            key,
+            body,
+            sealed: None,
+            at: WallMillis(0),
+        });
+    }
+}

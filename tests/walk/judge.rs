@@ -1,0 +1,185 @@
+//! Two clients as the hub sees them, and what each may conclude from what it is told.
+
+use core::ops::Range;
+
+use racerd::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice};
+use racerd::types::{ConnId, MemberId, Message, RoomId};
+
+/// One that takes whatever comes, and one whose queue holds one item at a time.
+pub const SLOW: usize = 1;
+
+#[derive(Clone, Default, Hash)]
+pub struct Judge {
+    pub clients: [Client; 2],
+    pub said: Vec<Said>,
+    /// The first thing that makes no sense.
+    pub fault: Option<String>,
+}
+
+#[derive(Clone, Default, Hash)]
+pub struct Client {
+    /// Its connection; those that it had before are closed.
+    pub generation: u32,
+    pub connected: bool,
+    pub place: Place,
+    pub queued: usize,
+    pub wants_drained: bool,
+    /// The last seq that it has received.
+    pub known: u64,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Place {
+    #[default]
+    Out,
+    Joining(From),
+    /// In the room; this seq comes next.
+    In(u64),
+}
+
+/// Where a join is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum From {
+    Now,
+    After(u64),
+    Newest(u64),
+}
+
+/// One message and its fate, as far as its sender knows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Said {
+    /// `None`: from outside.
+    pub by: Option<(usize, u32)>,
+    pub fate: Told,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Told {
+    Nothing,
+    Refused,
+    /// It was refused, and is sent once more: it may have been stored the first time, and be heard before this answer.
+    Again,
+    Acked(u64),
+    /// Its sender is gone, and will not learn.
+    Lost,
+}
+
+pub fn conn(client: usize, generation: u32) -> ConnId {
+    ConnId { index: client as u32, generation }
+}
+
+pub fn member(client: usize) -> MemberId {
+    MemberId::from_random(client as u64 + 1)
+}
+
+impl Judge {
+    fn of(&mut self, conn: ConnId) -> Option<(usize, &mut Client)> {
+        let index = conn.index as usize;
+        let client = self.clients.get_mut(index)?;
+        (client.connected && client.generation == conn.generation).then_some((index, client))
+    }
+
+    fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.fault.is_none() {
+            self.fault = Some(what());
+        }
+    }
+
+    fn hear(&mut self, index: usize, message: &Message) {
+        let client = &mut self.clients[index];
+        let Place::In(next) = client.place else {
+            return self.require(false, || format!("client {index} hears {} and is not in the room", message.seq.0));
+        };
+        (client.place, client.known) = (Place::In(next + 1), message.seq.0);
+        let generation = client.generation;
+        self.require(message.seq.0 == next, || {
+            format!("client {index} hears {}, and {next} comes next", message.seq.0)
+        });
+        let body = message.body.as_str().parse::<usize>().unwrap_or(usize::MAX);
+        let said = self.said.get(body).copied();
+        self.require(said.is_some(), || "nobody said that".to_owned());
+        let is_own = said.is_some_and(|said| said.by == Some((index, generation)) && said.fate == Told::Nothing);
+        self.require(!is_own, || format!("client {index} hears its own message {} before its ack", message.seq.0));
+    }
+
+    fn answered(&mut self, id: Option<u64>, told: Told) {
+        let said = id.and_then(|id| self.said.get_mut(id as usize));
+        let was = said.map(|said| std::mem::replace(&mut said.fate, told));
+        self.require(matches!(was, Some(Told::Nothing | Told::Again)), || "an answer that nobody waits for".to_owned());
+    }
+
+    fn joined(&mut self, index: usize, head: u64, from: u64, recovered: bool) {
+        let client = &mut self.clients[index];
+        let Place::Joining(start) = client.place else {
+            return self.require(false, || format!("client {index} has joined, and did not ask to"));
+        };
+        client.place = Place::In(from);
+        client.known = client.known.max(from - 1);
+        let is_right = match start {
+            From::Now => from == head + 1,
+            From::After(seq) => from == seq + 1,
+            From::Newest(n) => from <= head + 1 && from + n > head,
+        };
+        self.require(is_right && recovered, || {
+            format!("client {index} asked for {start:?}, begins with {from} of {head}")
+        });
+    }
+}
+
+impl Clients for Judge {
+    type Frames<'a> = Vec<Option<Message>>;
+
+    fn encode(&mut self, _room: &RoomId, broadcast: Broadcast<'_>) -> Vec<Option<Message>> {
+        match broadcast {
+            Broadcast::Live(list) => {
+                let message =
+                    |live: &Live| if let Live::Message(message) = live { Some(message.clone()) } else { None };
+                list.iter().map(message).collect()
+            }
+            Broadcast::Presence { .. } | Broadcast::Members(_) => vec![None],
+        }
+    }
+
+    fn deliver(&mut self, client: ConnId, frames: &Vec<Option<Message>>, part: Range<usize>) -> Delivery {
+        let Some((index, client)) = self.of(client) else { return Delivery::Taken };
+        if index == SLOW && client.queued > 0 {
+            return Delivery::Full;
+        }
+        client.queued += usize::from(index == SLOW) * part.len();
+        for message in &frames[part] {
+            match message {
+                Some(message) => self.hear(index, message),
+                None => self.require(false, || format!("client {index} hears of others, and wanted not to")),
+            }
+        }
+        Delivery::Taken
+    }
+
+    fn tell(&mut self, client: ConnId, notice: Notice<'_>) {
+        let Some((index, client)) = self.of(client) else { return };
+        client.queued += usize::from(index == SLOW);
+        match notice {
+            Notice::Joined { head, from, recovered, .. } => self.joined(index, head.0, from.0, recovered),
+            Notice::Left { .. } => client.place = Place::Out,
+            Notice::Ack { id, seq, .. } => self.answered(id, Told::Acked(seq.0)),
+            Notice::CatchUp { messages } => messages.iter().for_each(|message| self.hear(index, message)),
+            // The join's own answer.
+            Notice::Refused { id: Some(id), .. } if id == u64::from(u32::MAX) => {
+                self.require(matches!(self.clients[index].place, Place::Joining(_)), || "no join to refuse".to_owned());
+                self.clients[index].place = Place::Out;
+            }
+            Notice::Refused { id, error: HubError::StorageUnavailable } => self.answered(id, Told::Refused),
+            Notice::Lagging { .. } => {
+                let is_in = matches!(client.place, Place::In(_));
+                self.require(is_in, || format!("client {index} lags where it is not"));
+            }
+            other => self.require(false, || format!("client {index} hears {other:?}")),
+        }
+    }
+
+    fn has_room(&mut self, client: ConnId) -> bool {
+        let Some((_, client)) = self.of(client) else { return false };
+        client.wants_drained = client.queued > 0;
+        client.queued == 0
+    }
+}

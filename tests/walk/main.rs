@@ -1,0 +1,166 @@
+//! The hub, walked exhaustively in the small: one room, two clients, a few messages, and every order in which they can be
+//! said, committed, read, answered, told and taken, with an outside sender, a commit that nobody is sure of, a crash, a lost
+//! connection and memory that runs short. Random runs (src/hub/tests/properties.rs) go deeper; this one leaves out nothing
+//! within its bounds.
+//!
+//!     cargo test --test walk                 its share of `cargo test`: small bounds
+//!     cargo test --test walk -- --full       its share of `tests/run`, which has it optimised
+//!     cargo test --test walk -- --long       wider bounds
+//!
+//! Breadth first, so the first fault that is found has the shortest story, which is printed. A state is remembered by 64 bits
+//! of a hash of all of it: among ten million states one is taken for another with a chance of 1 in 300,000.
+
+mod judge;
+mod state;
+mod store;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use state::{Act, Bounds, State};
+
+/// What a walk may use of each, by how much time there is for it.
+const SMALL: &[(&str, Bounds)] = &[
+    ("a sender leaves and comes back", Bounds { joins: [2, 1], sends: 1, ..Bounds::NOTHING }),
+    ("an unsure commit", Bounds { joins: [1, 0], posts: 2, unsure: 1, ..Bounds::STARTS }),
+    ("a slow client", Bounds { joins: [0, 1], posts: 3, scarce: 1, ..Bounds::STARTS }),
+    ("a lost connection", Bounds { joins: [1, 0], sends: 1, posts: 1, drops: 1, ..Bounds::STARTS }),
+    ("a crash", Bounds { joins: [2, 0], posts: 1, crashes: 1, ..Bounds::STARTS }),
+];
+
+const FULL: &[(&str, Bounds)] = &[
+    ("senders leave and come back", Bounds { joins: [2, 1], sends: 2, ..Bounds::STARTS }),
+    ("three messages", Bounds { joins: [1, 1], sends: 3, scarce: 1, ..Bounds::NOTHING }),
+    ("an unsure commit", Bounds { joins: [1, 1], sends: 1, posts: 1, unsure: 1, ..Bounds::STARTS }),
+    ("a lost connection", Bounds { joins: [1, 0], sends: 2, posts: 1, drops: 1, ..Bounds::STARTS }),
+    ("a crash", Bounds { joins: [2, 0], sends: 1, posts: 1, crashes: 1, ..Bounds::STARTS }),
+    ("a read that fails", Bounds { joins: [1, 1], posts: 1, failures: 1, scarce: 1, ..Bounds::STARTS }),
+];
+
+const LONG: &[(&str, Bounds)] = &[
+    ("senders leave and come back", Bounds { joins: [2, 1], sends: 2, unsure: 1, ..Bounds::STARTS }),
+    ("three messages", Bounds { joins: [1, 1], sends: 2, posts: 1, unsure: 1, ..Bounds::NOTHING }),
+    ("lost connections", Bounds { joins: [1, 1], sends: 1, posts: 1, drops: 1, ..Bounds::NOTHING }),
+    ("a crash", Bounds { joins: [2, 1], sends: 1, posts: 1, unsure: 1, crashes: 1, ..Bounds::NOTHING }),
+    ("reads that fail", Bounds { joins: [1, 1], posts: 2, failures: 2, scarce: 1, ..Bounds::NOTHING }),
+];
+
+fn main() -> ExitCode {
+    let mut walks = SMALL;
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--full" => walks = FULL,
+            "--long" => walks = LONG,
+            // What cargo hands to all tests.
+            "--nocapture" | "--show-output" | "--quiet" | "-q" => {}
+            "--test-threads" | "--skip" | "--color" | "--format" => drop(arguments.next()),
+            "--list" => return ExitCode::SUCCESS,
+            name if !name.starts_with('-') && "walk".contains(name) => {}
+            name if !name.starts_with('-') => return ExitCode::SUCCESS,
+            _ => {
+                eprintln!("usage: cargo test --test walk -- [--full | --long]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let begun = Instant::now();
+    let mut states = 0;
+    for (name, bounds) in walks {
+        let since = Instant::now();
+        match walk(bounds) {
+            Ok(Walked { seen, rests, deepest }) => {
+                states += seen;
+                println!(
+                    "walk: {name}: {seen} states, {rests} at rest, {deepest} steps deep, {:.1} s",
+                    since.elapsed().as_secs_f64()
+                );
+            }
+            Err(Fault { what, seen, story }) => {
+                println!("walk: {name}: after {seen} states: {what}");
+                story.iter().for_each(|act| println!("    {act:?}"));
+                println!("test result: FAILED");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!("test result: ok. {states} states in {:.1} s", begun.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
+}
+
+struct Walked {
+    seen: usize,
+    rests: usize,
+    deepest: usize,
+}
+
+struct Fault {
+    what: String,
+    seen: usize,
+    story: Vec<Act>,
+}
+
+/// Goes to every state that can be reached, nearest first.
+fn walk(bounds: &Bounds) -> Result<Walked, Fault> {
+    let first = State::new(bounds);
+    // How each state was first reached: from which, and by what.
+    let mut seen: HashMap<u64, (u64, Act)> = HashMap::from([(first.digest(), (0, Act::Turn))]);
+    let mut here = vec![first];
+    let mut walked = Walked { seen: 0, rests: 0, deepest: 0 };
+    let mut acts = Vec::new();
+    while !here.is_empty() {
+        let mut next = Vec::new();
+        for state in here {
+            let from = state.digest();
+            acts.clear();
+            state.possible(&mut acts);
+            let mut rests = true;
+            for &act in &acts {
+                let mut after = state.clone();
+                // The hub's own checks may be what fails.
+                let done = catch_unwind(AssertUnwindSafe(|| after.step(act)));
+                let done = done.unwrap_or_else(|_| Err("a panic, see above".to_owned()));
+                let digest = after.digest();
+                // What the clients do of themselves can be left undone for ever.
+                rests &= act.is_free() || digest == from;
+                let is_new = match seen.entry(digest) {
+                    Entry::Occupied(_) => false,
+                    Entry::Vacant(place) => {
+                        place.insert((from, act));
+                        true
+                    }
+                };
+                if let Err(what) = done {
+                    return Err(Fault { what, seen: seen.len(), story: story(&seen, from, act) });
+                }
+                if is_new {
+                    next.push(after);
+                }
+            }
+            if rests {
+                walked.rests += 1;
+                if let Err(what) = state.at_rest() {
+                    return Err(Fault { what, seen: seen.len(), story: story(&seen, from, Act::Turn) });
+                }
+            }
+        }
+        walked.deepest += 1;
+        here = next;
+    }
+    walked.seen = seen.len();
+    Ok(walked)
+}
+
+/// How it came to a state, and what was done last.
+fn story(seen: &HashMap<u64, (u64, Act)>, mut state: u64, last: Act) -> Vec<Act> {
+    let mut story = vec![last];
+    while let Some(&(from, act)) = seen.get(&state).filter(|(from, _)| *from != 0) {
+        story.push(act);
+        state = from;
+    }
+    story.reverse();
+    story
+}
