@@ -2,6 +2,7 @@
 //! in any order.
 
 mod events;
+mod promises;
 mod sealed;
 mod shares;
 

@@ -9,7 +9,7 @@ mod config;
 mod engine;
 mod http_request;
 mod input;
-mod late_store;
+pub mod late_store;
 mod listener;
 mod sealed;
 mod strict_http;

@@ -438,6 +438,11 @@ impl World {
 
     /// Time passes as the loop lets it pass: from deadline to deadline, each strictly later than the one before.
     pub fn pass(&mut self, milliseconds: u64) {
+        // No loop lets time go by over bytes that it may read, or that it has for somebody.
+        let waits = |peer: &Peer| !peer.unread.is_empty() && !peer.refused;
+        if self.engine.has_dirty() || self.peers.values().any(waits) {
+            self.turn();
+        }
         let end = self.now.mono.after(milliseconds);
         for _ in 0..10_000 {
             match self.engine.deadline() {

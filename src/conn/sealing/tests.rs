@@ -206,3 +206,18 @@ proptest! {
         prop_assert!(client.frames.concat() == expected);
     }
 }
+
+/// Ten thousand idle sockets must not keep what each once heard.
+#[test]
+fn an_idle_socket_keeps_no_buffer_of_what_it_heard() {
+    let (mut sealing, _queue, mut client) = pair();
+    for lines in [1, 3] {
+        let sealed = client.seal(&line(1000).repeat(lines));
+        sealing.open(&sealed).unwrap();
+        for _ in 0..lines {
+            assert_eq!(sealing.next_line(2000).map(|line| line.map(|line| line.len())), Some(Ok(999)));
+        }
+        assert!(sealing.next_line(2000).is_none() && !sealing.has_lines());
+        assert_eq!(sealing.opened.capacity(), 0, "after {lines} lines");
+    }
+}

@@ -414,3 +414,67 @@ fn write_windows(conn: &Connection, windows: &Windows) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::prune::Prune;
+    use super::super::schema::migrate;
+    use super::*;
+    use crate::store::contract::{ALICE, keyed};
+
+    const DAY: u64 = 86_400;
+    const WEEK: u64 = 7 * DAY;
+
+    fn log() -> (Connection, Batches) {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        conn.execute(
+            "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running) VALUES (1, 'e', 0, '', 'full', 0)",
+            [],
+        )
+        .unwrap();
+        (conn, Batches::new(Parking::new(10, WEEK), None))
+    }
+
+    /// Sends with this key at this time, after the upkeep has looked for what is too old.
+    fn send(conn: &Connection, batches: &mut Batches, key: u64, now: u64) -> Decision {
+        Prune::default().step(conn, now, WEEK).unwrap();
+        let append = keyed("r", &key.to_string(), ALICE, &format!("key-{key}"));
+        batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0)
+    }
+
+    /// `park-for` counts from the last use: who is busy for weeks loses no key.
+    #[test]
+    fn new_keys_renew_the_window_of_their_sender() {
+        let (conn, mut batches) = log();
+        for day in 0..30 {
+            assert!(matches!(send(&conn, &mut batches, day, day * DAY), Decision::Stored { .. }));
+        }
+        // The first is a month old, and among the last 64.
+        assert!(matches!(send(&conn, &mut batches, 0, 30 * DAY), Decision::Duplicate { seq: Seq(1), .. }));
+    }
+
+    #[test]
+    fn repeats_renew_the_window_of_their_sender() {
+        let (conn, mut batches) = log();
+        assert!(matches!(send(&conn, &mut batches, 1, 0), Decision::Stored { .. }));
+        for day in 1..30 {
+            let decision = send(&conn, &mut batches, 1, day * DAY);
+            assert!(matches!(decision, Decision::Duplicate { seq: Seq(1), .. }), "on day {day}: {decision:?}");
+        }
+        let after = send(&conn, &mut batches, 1, 29 * DAY + WEEK + 1);
+        assert!(matches!(after, Decision::Stored { .. }), "a week without use is its end: {after:?}");
+    }
+
+    /// A crash loses a minute of the running seconds at most, and not all since the start.
+    #[test]
+    fn running_seconds_are_stored_while_running() {
+        let (conn, mut batches) = log();
+        for now in (0..600).step_by(20) {
+            send(&conn, &mut batches, now, now);
+            let stored = conn.query_row("SELECT running FROM meta", [], |row| row.get::<_, i64>(0)).unwrap();
+            let lag = now - number(stored);
+            assert!(lag <= RUNNING_STEP, "{lag} seconds behind at {now}");
+        }
+    }
+}

@@ -152,6 +152,10 @@ fn the_key_is_16_bytes_once() {
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQo="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAA"],
+        // Whole base64 of one byte, 13, and 19.
+        &["Sec-WebSocket-Key: dA=="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBubw=="],
+        &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAAAA=="],
         &["Sec-WebSocket-Key: dGhl-HNhbXBsZSBub25jZ_=="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jé=="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],

@@ -1,0 +1,249 @@
+//! Promises of the settings and of the protocol, each by itself: sessions and their tokens, what counts against a budget,
+//! times that count from the right moment, and what a reconnect may rely on.
+
+use super::*;
+use crate::config::Settings;
+use crate::conn::Rate;
+use crate::fuzzing::late_store::Failure;
+
+/// A socket on this path, after its handshake.
+fn open(world: &mut World, index: u32, path: &str) {
+    world.comes(index);
+    world.upgrade(index, path);
+    world.settle();
+}
+
+/// The token of the newest `welcome`.
+fn token(world: &World, index: u32) -> String {
+    let heard = world.heard(index);
+    let welcome = heard.iter().rev().find(|object| object["type"] == "welcome").expect("a welcome");
+    welcome["session"].as_str().expect("a token").to_owned()
+}
+
+fn resume(world: &mut World, index: u32, token: &str) {
+    open(world, index, "/ws");
+    // The world's own listener knows of one `welcome` only.
+    if let Some(peer) = world.peers.get_mut(&index) {
+        peer.is_sealed = true;
+    }
+    world.say(index, &format!(r#"{{"type":"resume","id":77,"session":"{token}","cursors":{{}}}}"#));
+}
+
+/// The codes of the errors that a peer got.
+fn errors(world: &World, index: u32) -> Vec<String> {
+    let heard = world.heard(index);
+    let errors = heard.iter().filter(|object| object["type"] == "error");
+    errors.map(|object| object["code"].as_str().expect("a code").to_owned()).collect()
+}
+
+#[test]
+fn a_parked_session_outlives_one_who_asks_for_it_and_goes() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    let token = token(&world, 0);
+    world.reset(0);
+    world.pass(31_000);
+    assert_eq!(world.engine.app.hub.session_count(), 0, "it is parked");
+    // One asks, and is gone when the store has given the session out.
+    resume(&mut world, 1, &token);
+    world.answers_at_once = false;
+    world.turn();
+    world.reset(1);
+    world.answers_at_once = true;
+    world.settle();
+    resume(&mut world, 2, &token);
+    world.settle();
+    let heard = world.heard(2);
+    let back = heard.iter().rposition(|object| object["type"] == "welcome").expect("a welcome");
+    assert_eq!(heard[back]["name"], "ann");
+    // The client named no room: only what was parked knows this one.
+    assert!(heard[back..].iter().any(|object| object["type"] == "joined" && object["room"] == "r"), "{heard:?}");
+}
+
+#[test]
+fn a_token_is_good_for_park_for_and_no_longer() {
+    for (seconds, is_good) in [(604_700, true), (604_900, false)] {
+        let mut world = World::new(Sizes::USUAL);
+        // In no room: nothing of it is kept, and the token alone says who it was.
+        open(&mut world, 0, "/ws?name=ann");
+        let token = token(&world, 0);
+        world.reset(0);
+        world.pass(seconds * 1000);
+        resume(&mut world, 1, &token);
+        world.settle();
+        let refused = errors(&world, 1);
+        assert_eq!(refused.is_empty(), is_good, "after {seconds} s: {refused:?}");
+        assert!(is_good || refused == ["not_resumable"], "{refused:?}");
+        assert_eq!(world.heard(1).last().unwrap()["name"] == "ann", is_good);
+    }
+}
+
+#[test]
+fn who_stays_gets_a_fresh_token_at_half_the_life_of_the_last() {
+    let mut world = World::new(Sizes::USUAL);
+    let mut settings = Settings::default();
+    settings.storage.park_for = 40_000;
+    let no_rate = Rate::new(0, 1, 1);
+    let limits = world.engine.net.limits().clone();
+    world.engine.configure(&settings, limits, Admission::new(0, no_rate, no_rate)).unwrap();
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    let first = token(&world, 0);
+    let ask = |world: &mut World, after: u64| {
+        world.pass(after);
+        world.say(0, r#"{"type":"ping","id":9}"#);
+        world.settle();
+        let pong = world.heard(0).into_iter().rfind(|object| object["type"] == "pong").unwrap();
+        pong["session"].as_str().map(str::to_owned)
+    };
+    assert_eq!(ask(&mut world, 19_000), None, "the first is young");
+    let second = ask(&mut world, 3_000).expect("a fresh one");
+    assert_eq!(ask(&mut world, 1_000), None, "one is enough");
+    assert!(ask(&mut world, 21_000).is_some(), "the fresh one ages, too");
+    assert_ne!(first, second);
+    // A crash now: the first is past its life, the second is not.
+    world.reset(0);
+    resume(&mut world, 1, &second);
+    world.settle();
+    assert_eq!(errors(&world, 1), [""; 0]);
+}
+
+#[test]
+fn a_close_without_a_code_is_a_leave_and_no_drop() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    open(&mut world, 1, "/rooms/r/ws?name=bob");
+    // As `close()` in a browser says it.
+    world.send(1, &masked(0x88, b"", [1, 2, 3, 4]));
+    world.settle();
+    let heard = world.heard(0);
+    let last = heard.last().unwrap();
+    assert_eq!((&last["type"], &last["count"]), (&"presence".into(), &1.into()), "{last}");
+    assert_eq!(last["events"][0]["event"], "leave");
+    assert_eq!((world.engine.app.hub.session_count(), world.engine.app.hub.detached_count()), (1, 0));
+}
+
+#[test]
+fn what_the_store_cannot_do_is_no_fault_of_the_client() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann&presence=off");
+    world.store.failure = Failure::Refused;
+    for _ in 0..60 {
+        world.ask(0, "send", r#","body":1"#);
+        world.settle();
+    }
+    assert_eq!(errors(&world, 0), ["storage_unavailable"; 60]);
+    world.store.failure = Failure::No;
+    world.ask(0, "send", r#","body":1"#);
+    world.settle();
+    assert_eq!(world.heard(0).last().unwrap()["type"], "message", "it is still there, and goes on");
+}
+
+/// To be told to slow down and not to do it is a fault: it ends with 1008.
+#[test]
+fn who_keeps_on_past_the_rate_spends_the_error_budget() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/ws?name=ann");
+    for _ in 0..200 {
+        world.say(0, r#"{"type":"ping"}"#);
+    }
+    world.settle();
+    let refused = errors(&world, 0);
+    assert!(refused.len() > 20 && refused.iter().all(|code| code == "rate_limited"), "{refused:?}");
+    let close = [0x03, 0xf0];
+    assert!(world.peers[&0].got.windows(2).any(|pair| pair == close), "closed with 1008");
+    assert_eq!(world.engine.app.hub.session_count(), 0);
+}
+
+#[test]
+fn a_room_that_one_is_not_in_tells_nothing() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/secret/ws?name=ann");
+    world.say(0, r#"{"type":"send","id":1,"body":"for the room"}"#);
+    open(&mut world, 1, "/ws?name=bob");
+    for request in ["history", "members", "send", "signal", "leave"] {
+        let body = if matches!(request, "send" | "signal") { r#","body":1"# } else { "" };
+        world.say(1, &format!(r#"{{"type":"{request}","id":5,"room":"secret"{body}}}"#));
+        world.settle();
+    }
+    assert_eq!(errors(&world, 1), ["not_joined"; 5]);
+    assert_eq!(world.heard(1).len(), 6, "and nothing else");
+}
+
+#[test]
+fn a_later_request_has_as_long_for_its_head_as_the_first() {
+    let mut world = World::new(Sizes::USUAL);
+    world.comes(0);
+    world.send(0, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    world.settle();
+    let answers = |world: &World| world.peers[&0].got.windows(13).filter(|w| w == b"HTTP/1.1 200 ").count();
+    // Idle for longer than a head may take, and not for as long as a connection is kept.
+    world.pass(60_000);
+    world.send(0, b"GET /healthz HTTP/1.1\r\n");
+    world.turn();
+    world.pass(9_000);
+    world.send(0, b"Host: localhost\r\n\r\n");
+    world.settle();
+    assert_eq!(answers(&world), 2);
+    // And no longer than that.
+    world.pass(60_000);
+    world.send(0, b"GET /healthz HTTP/1.1\r\n");
+    world.turn();
+    world.pass(9_900);
+    assert_eq!(answers(&world), 2);
+    assert!(!world.peers[&0].got.windows(13).any(|w| w == b"HTTP/1.1 408 "));
+    world.pass(200);
+    assert!(world.peers[&0].got.windows(13).any(|w| w == b"HTTP/1.1 408 "));
+}
+
+/// A stream that is told of a gap and then breaks goes on with what lies behind the gap, and not one message later.
+#[test]
+fn a_gap_in_a_stream_is_a_place_to_come_back_to() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=a&presence=off");
+    world.comes(1);
+    world.send(1, b"GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    world.settle();
+    world.peers.get_mut(&1).unwrap().takes = 0;
+    let body = "x".repeat(100);
+    for id in 0..60 {
+        world.say(0, &format!(r#"{{"type":"send","id":{id},"body":"{body}"}}"#));
+        world.settle();
+    }
+    world.peers.get_mut(&1).unwrap().takes = usize::MAX;
+    for _ in 0..50 {
+        world.take(1, usize::MAX);
+        world.turn();
+    }
+    let text = String::from_utf8_lossy(&world.peers[&1].got).into_owned();
+    let events: Vec<&str> = text.split("\n\n").collect();
+    let gap = events.iter().position(|event| event.contains("event: gap\n")).expect("a gap");
+    let field = |event: &str, name: &str| {
+        event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned).unwrap_or_default()
+    };
+    let id = field(events[gap], "id: ");
+    let data: serde_json::Value = serde_json::from_str(&field(events[gap], "data: ")).unwrap();
+    let from = data["from"].as_u64().expect("a seq");
+    assert!(from > 1 && from <= 60, "in mid-stream: {data}");
+    world.comes(2);
+    let again = format!("GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {id}\r\n\r\n");
+    world.send(2, again.as_bytes());
+    world.settle();
+    let heard = world.heard(2);
+    let first = heard.iter().find(|object| object["type"] == "message").expect("a message");
+    assert_eq!(first["seq"], from, "{id}");
+    assert!(heard.iter().all(|object| object["type"] != "gap"));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_store_that_died() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    world.answers_at_once = false;
+    world.say(0, r#"{"type":"send","id":1,"body":1}"#);
+    world.turn();
+    world.store.is_dead = true;
+    world.tell(Some(StoreEvent::Died("the disk is gone".to_owned())));
+    world.engine.handle(Input::Stop);
+    world.settle();
+    assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "what will never be answered holds nothing up");
+}
