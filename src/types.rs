@@ -84,9 +84,31 @@ impl Millis {
     }
 }
 
-/// Milliseconds since 1970 by the wall clock: for a message's `at` only. It may jump and step back.
+/// Milliseconds since 1970 by the wall clock: dates that people read, and ages of what is older than a process. It may be
+/// wrong by decades, step either way and stand still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallMillis(pub u64);
+
+impl WallMillis {
+    /// 2026-01-01T00:00:00Z: racerd is younger, so a clock or a stamp that shows less was never set.
+    pub const EARLIEST: WallMillis = WallMillis(1_767_225_600_000);
+
+    /// Milliseconds for which a room's last stamp holds against a clock that stepped back: what clocks are set right by
+    /// every day makes no message look older than the one before it.
+    pub const HOLDS: u64 = 60_000;
+
+    /// Returns whether this can be a date at all. A clock of which it is not true was never set: nothing is to be decided,
+    /// dropped or made by it.
+    pub fn is_date(self) -> bool {
+        self >= WallMillis::EARLIEST
+    }
+
+    /// Returns the stamp of a room's next message, now, after one of `last`: the same again where that is ahead by no more
+    /// than [`WallMillis::HOLDS`], else the clock's. Order is the seq's; stamps may go back.
+    pub fn stamp_after(self, last: WallMillis) -> WallMillis {
+        if last.0.saturating_sub(self.0) <= WallMillis::HOLDS { self.max(last) } else { self }
+    }
+}
 
 /// Who a session is to others, for as long as the session lives. Shown as `m-` and 12 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

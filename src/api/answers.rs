@@ -1,5 +1,7 @@
 //! The answers of the HTTP API.
 
+use std::collections::BTreeMap;
+
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
@@ -7,7 +9,7 @@ use crate::hub::Roster;
 use crate::protocol::json::{write_number, write_string};
 use crate::protocol::reasons::{self, Reason};
 use crate::protocol::{ErrorCode, server};
-use crate::store::Page;
+use crate::store::{About, Page};
 use crate::types::{Epoch, RoomId, Seq, WallMillis};
 
 const JSON: &str = "application/json";
@@ -106,11 +108,14 @@ pub fn health() -> Response {
     Response::of_api(Status::Ok, JSON, &b"{\"alive\":true}"[..])
 }
 
-/// `note`: what is to be known all the same.
-pub fn ready(note: Option<&str>) -> Response {
-    let Some(note) = note else { return Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..]) };
+/// `notes`: what is to be known all the same.
+pub fn ready(notes: &BTreeMap<About, String>) -> Response {
+    if notes.is_empty() {
+        return Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..]);
+    }
     let mut out = b"{\"ready\":true,\"note\":".to_vec();
-    write_string(&mut out, note);
+    let notes: Vec<&str> = notes.values().map(String::as_str).collect();
+    write_string(&mut out, &notes.join("; "));
     out.push(b'}');
     Response::of_api(Status::Ok, JSON, out)
 }

@@ -23,7 +23,8 @@ settings! {
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;
         /// Newest messages that are kept of each room; older ones go, a little at a time. 0: all.
         keep_messages: u64 = "0", Kind::Count { min: 0, max: 1 << 39 }, live true;
-        /// How long a message is kept, by the wall clock. Rests while the clock is behind the newest message. 0: for ever.
+        /// How long a message is kept, by the wall clock. A clock that leaps ahead is believed once it has held for a quarter of
+        /// that, and at most for a day, of the time in which the server runs. 0: for ever.
         keep_for: u64 = "0s", Kind::Duration { min: 0, max: 36_500 * 86_400_000 }, live true;
         /// Sessions that are kept after their grace period; past it, the oldest go.
         parked_max: u32 = "100000", Kind::Count { min: 0, max: 10_000_000 }, live true;

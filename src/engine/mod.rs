@@ -25,7 +25,7 @@ use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
-use crate::store::{StoreEvent, StoreRequest};
+use crate::store::{About, StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
 use crate::ws::code;
 
@@ -112,6 +112,15 @@ pub enum Fact {
         reason: String,
     },
     StoreRecovered,
+    /// Something about the store that an operator should read.
+    StoreRemark {
+        line: String,
+    },
+    /// The store is well, but for this; `None`: this is over.
+    StoreNote {
+        about: About,
+        text: Option<String>,
+    },
     /// A page of the log cannot be read.
     StoreUnreadable {
         reason: String,

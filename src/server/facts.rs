@@ -3,6 +3,7 @@
 use super::log::{Log, Throttle};
 use crate::conn::{Ending, Kind};
 use crate::engine::Fact;
+use crate::store::About;
 use crate::types::{ConnId, Millis};
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -100,6 +101,9 @@ impl Facts {
                     log.error("the store cannot read", &[("reason", &reason), ("lines_left_out", &left_out)]);
                 }
             }
+            Fact::StoreRemark { line } => log.warn(&line, &[]),
+            Fact::StoreNote { text: Some(text), .. } => log.warn(&text, &[]),
+            Fact::StoreNote { about, text: None } => log.info(over(about), &[]),
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),
         }
     }
@@ -118,6 +122,14 @@ fn with_client(
     }
     fields.extend(more.iter().copied());
     log.info(message, &fields);
+}
+
+/// The line for the end of a note.
+fn over(about: About) -> &'static str {
+    match about {
+        About::Damaged => "the database is well again",
+        About::Clock => "the clock is believed again: messages go by age as it says",
+    }
 }
 
 fn words(ending: Ending) -> String {

@@ -22,7 +22,7 @@ use crate::engine::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, App as _, Connections, Engine};
 use crate::http::head::HeadLimits;
 use crate::protocol::encrypted;
-use crate::store::{Bounds, Store, StoreOptions};
+use crate::store::{About, Bounds, Store, StoreOptions};
 use crate::types::Cause;
 use crate::ws;
 
@@ -83,7 +83,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     };
     let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
     let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
-    chat.note = store.note().map(str::to_owned);
+    chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
     if let Some(key) = sealed_key {
         chat.seal(key, || {

@@ -212,7 +212,7 @@ impl MemoryLog {
         }
         // `room` gave this index.
         let entry = &mut self.rooms[index as usize];
-        let (seq, at) = (entry.head.next(), at.max(entry.at));
+        let (seq, at) = (entry.head.next(), at.stamp_after(entry.at));
         let message = Message { room: room.clone(), seq, at, author, body };
         entry.head = seq;
         entry.at = at;

@@ -56,7 +56,7 @@ pub struct Append {
     pub body: Body,
     /// The digest of an encrypted body: it is refused if another kept message of the room has the same, whoever sent it.
     pub sealed: Option<Digest>,
-    /// The wall clock now. The stored `at` is never below the room's last.
+    /// The wall clock now. The stored stamp is [`WallMillis::stamp_after`] the room's last.
     pub at: WallMillis,
 }
 
@@ -150,6 +150,13 @@ pub enum StoreEvent {
         session: SessionId,
     },
     Sought(Sought),
+    /// Something that an operator should read, once, in the log.
+    Remark(String),
+    /// Something that stays so for a while, for the log and `/readyz`, though appends are taken; `None`: not any more.
+    Note {
+        about: About,
+        text: Option<String>,
+    },
     /// Appends succeed again, or fail and why. Sent on each change, before the appends that failed are answered.
     Available(Result<(), Outage>),
     /// The store's thread ended and will answer nothing more.
@@ -199,6 +206,15 @@ pub struct Outage {
     pub why: Why,
     /// What happened, where, and what to do; for the log.
     pub detail: String,
+}
+
+/// What a note of the store is about; there is one about each at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// A damaged database lies beside the one in use.
+    Damaged,
+    /// The wall clock is not believed.
+    Clock,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -59,7 +59,7 @@ impl Chat {
             Action::Ready => {
                 // No refusal: nothing of it is worth a line in the log each time.
                 let response = match self.not_ready() {
-                    None => answers::ready(self.note.as_deref()),
+                    None => answers::ready(&self.notes),
                     Some(problem) => problem.shown_as(net.get(conn).map(|c| c.shown()).unwrap_or_default()),
                 };
                 net.respond(conn, response, false);

@@ -15,7 +15,7 @@ use outbox::Outbox;
 use sealed::Sealed;
 use sessions::Resuming;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::app::App;
 use super::{Connections, Fact};
@@ -31,7 +31,7 @@ use crate::hub::{Hub, HubLimits};
 use crate::protocol;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::StoreFault;
-use crate::store::{Purpose, StoreEvent, StoreRequest, Ticket, Why};
+use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
 use crate::types::{ConnId, Epoch, Millis, RoomId};
 use crate::ws::code;
 
@@ -90,8 +90,8 @@ pub struct Chat {
     sealed: Option<Sealed>,
     /// Nothing of what is said may go out in the clear.
     pub sealed_only: bool,
-    /// What whoever asks whether the server is ready is told beside that it is.
-    pub note: Option<String>,
+    /// Notes that `/readyz` adds to saying that the server is ready.
+    notes: BTreeMap<About, String>,
 }
 
 impl Chat {
@@ -113,7 +113,7 @@ impl Chat {
             is_stopping: false,
             sealed: None,
             sealed_only: false,
-            note: None,
+            notes: BTreeMap::new(),
         }
     }
 
@@ -125,6 +125,14 @@ impl Chat {
     /// What it keeps within beside the hub's limits, and who may ask.
     pub fn limits(&self) -> (&ChatLimits, &Access) {
         (&self.limits, &self.access)
+    }
+
+    /// Adds a note to what `/readyz` says while the server is ready, in place of another about the same; `None` takes it away.
+    pub fn note(&mut self, about: About, text: Option<String>) {
+        match text {
+            Some(text) => drop(self.notes.insert(about, text)),
+            None => drop(self.notes.remove(&about)),
+        }
     }
 
     /// Why `/readyz` says 503, if it does.
@@ -224,6 +232,11 @@ impl App for Chat {
                 self.hub.handle_read_failed(failed, now, &mut Outbox { net, epoch: &self.epoch, outage });
             }
             StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
+            StoreEvent::Remark(line) => net.tell(Fact::StoreRemark { line }),
+            StoreEvent::Note { about, text } => {
+                self.note(about, text.clone());
+                net.tell(Fact::StoreNote { about, text });
+            }
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
             StoreEvent::Sought(sought) => self.sought(net, sought),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),

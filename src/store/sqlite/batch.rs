@@ -195,7 +195,7 @@ impl Batches {
                     decisions.push(Decision::BodyReused);
                     continue;
                 }
-                let (seq, at) = (room.head.next(), append.at.max(room.at));
+                let (seq, at) = (room.head.next(), append.at.stamp_after(room.at));
                 let Some(id) = message_id(room.id, seq) else {
                     decisions.push(Decision::Refused);
                     continue;

@@ -3,11 +3,13 @@
 //! may overtake what the other does. A thread that panics says [`StoreEvent::Died`] as its last word (in a build with
 //! `panic = "abort"` the process ends instead). They own the database and nothing else.
 
+mod ages;
 mod batch;
 mod check;
 mod clock;
 mod copying;
 mod damage;
+mod dating;
 mod files;
 mod image;
 mod lock;

@@ -36,10 +36,15 @@ pub(super) struct Policy {
     pub squeeze: bool,
 }
 
+/// A stamp that is further ahead of now than this, in milliseconds, is of a clock that was wrong.
+const AHEAD: u64 = 86_400_000;
+
 /// What a step has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
     pub dropped: usize,
+    /// Messages that were looked at and stay for now, since their stamps are far ahead or no dates.
+    pub misdated: usize,
     /// The walk has come round, and has found nothing to drop since it began.
     pub done: bool,
 }
@@ -49,29 +54,64 @@ pub(super) struct Step {
 pub(super) struct Retention {
     after: i64,
     dropped_in_round: usize,
-    /// The newest message's time, over all rooms; `None` until it is needed.
-    newest: Option<WallMillis>,
+    /// The search in the room that is next, where its oldest messages do not say how old they are.
+    search: Option<Search>,
+}
+
+/// For the first message of a room whose stamp says how old it is. What lies before it is as old.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    room: i64,
+    /// Where it goes on: everything in the room up to this id is misdated.
+    after: i64,
+    /// It has come to an end: messages up to this seq are too old.
+    too_old: Seq,
+}
+
+impl Search {
+    fn new(room: i64) -> Search {
+        Search { room, after: last_id(room, Seq::ZERO), too_old: Seq::ZERO }
+    }
+}
+
+/// What a stamp says.
+enum Age {
+    TooOld,
+    Young,
+    /// Nothing: a clock was wrong then.
+    Unknown,
+}
+
+/// By what ages are told: now, and milliseconds for which a message is kept.
+#[derive(Clone, Copy)]
+struct Ages {
+    now: WallMillis,
+    keep_for: u64,
+}
+
+impl Ages {
+    fn of(ages: Option<Ages>, at: WallMillis) -> Age {
+        match ages {
+            None => Age::Young,
+            Some(Ages { now, .. }) if !at.is_date() || at.0 > now.0.saturating_add(AHEAD) => Age::Unknown,
+            Some(Ages { now, keep_for }) if at.0 < now.0.saturating_sub(keep_for) => Age::TooOld,
+            Some(_) => Age::Young,
+        }
+    }
 }
 
 impl Retention {
-    /// A message was stored at this time.
-    pub fn saw(&mut self, at: WallMillis) {
-        self.newest = self.newest.map(|newest| newest.max(at));
-    }
-
     /// Begins the walk anew: more may have to go now.
     pub fn restart(&mut self) {
-        *self = Retention { newest: self.newest, ..Retention::default() };
+        *self = Retention::default();
     }
 
-    /// Looks at the next rooms and drops what may go of them, in one transaction; `now` by the wall clock. By age nothing
-    /// goes while the clock is behind the newest message: it is wrong then.
-    pub fn step(&mut self, conn: &Connection, policy: &Policy, now: WallMillis) -> rusqlite::Result<Step> {
-        let too_old = match policy.keep_for {
-            0 => WallMillis(0),
-            keep_for if self.newest(conn)? <= now => WallMillis(now.0.saturating_sub(keep_for)),
-            _ => WallMillis(0),
-        };
+    /// Looks at the next rooms and drops what may go of them, in one transaction. `now` is the time by which messages are
+    /// old; without one nothing goes by age. A message whose stamp is more than a day ahead of it, or no date, counts as old
+    /// as the next one of its room that is neither.
+    pub fn step(&mut self, conn: &Connection, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
+        let keep_for = policy.keep_for;
+        let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
         let mut budget = Budget { rows: ROWS, bytes: BYTES };
         let mut step = Step::default();
@@ -85,9 +125,12 @@ impl Retention {
                 (self.after, self.dropped_in_round) = (0, 0);
                 break;
             };
-            let whole = drop_oldest(&transaction, room, Seq(number(head)), policy, too_old, &mut budget, &mut step)?;
+            let search = self.search.take().filter(|search| search.room == room && !policy.squeeze);
+            let search = search.unwrap_or(Search::new(room));
+            let rules = Rules::new(policy, ages, Seq(number(head)));
+            self.search = rules.drop_oldest(&transaction, search, &mut budget, &mut step)?;
             // What was cut short goes on with the next step, unless every room is to give its share.
-            self.after = if whole || policy.squeeze { room } else { room - 1 };
+            self.after = if self.search.is_none() || policy.squeeze { room } else { room - 1 };
             if budget.is_spent() {
                 break;
             }
@@ -98,14 +141,6 @@ impl Retention {
             self.dropped_in_round += step.dropped;
         }
         Ok(step)
-    }
-
-    fn newest(&mut self, conn: &Connection) -> rusqlite::Result<WallMillis> {
-        if let Some(newest) = self.newest {
-            return Ok(newest);
-        }
-        let newest: Option<i64> = conn.query_row("SELECT max(at) FROM rooms", [], |row| row.get(0))?;
-        Ok(*self.newest.insert(WallMillis(number(newest.unwrap_or(0)))))
     }
 }
 
@@ -120,51 +155,87 @@ impl Budget {
     }
 }
 
-/// Drops the oldest messages of one room as far as the policy and the budget go. Whether the policy was the end of it.
-fn drop_oldest(
-    conn: &Connection,
-    room: i64,
+/// What may go of one room.
+struct Rules {
+    ages: Option<Ages>,
     head: Seq,
-    policy: &Policy,
-    too_old: WallMillis,
-    budget: &mut Budget,
-    step: &mut Step,
-) -> rusqlite::Result<bool> {
-    let (none, all) = (last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX)));
-    let too_many = if policy.keep_messages == 0 { Seq::ZERO } else { Seq(head.0.saturating_sub(policy.keep_messages)) };
-    let mut share = Seq::ZERO;
-    let (mut last, mut count, mut whole) = (None, 0, true);
-    {
-        // A blob's length stands in its row; its pages are not read for it.
-        let mut statement = conn.prepare_cached(
-            "SELECT id, at, length(body) FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
-        )?;
-        let mut rows = statement.query([none, all, budget.rows as i64])?;
-        while let Some(row) = rows.next()? {
-            let (id, at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let seq = seq_of(id);
-            if policy.squeeze && last.is_none() {
-                let kept = head.0.saturating_sub(seq.0).saturating_add(1);
-                share = Seq((seq.0 - 1).saturating_add((kept / SHARE).max(1)).min(head.0.saturating_sub(1)));
-            }
-            if seq > too_many && seq > share && WallMillis(number(at)) >= too_old {
-                break;
-            }
-            (last, count) = (Some(id), count + 1);
-            budget.rows -= 1;
-            budget.bytes = budget.bytes.saturating_sub(number(bytes));
-            if budget.is_spent() {
-                whole = false;
-                break;
+    /// Messages up to this seq are too many.
+    too_many: Seq,
+    squeeze: bool,
+}
+
+impl Rules {
+    fn new(policy: &Policy, ages: Option<Ages>, head: Seq) -> Rules {
+        let too_many =
+            if policy.keep_messages == 0 { Seq::ZERO } else { Seq(head.0.saturating_sub(policy.keep_messages)) };
+        Rules { ages, head, too_many, squeeze: policy.squeeze }
+    }
+
+    /// The last seq of the room's share, where this is its oldest message and every room is to give some.
+    fn share(&self, oldest: Seq) -> Seq {
+        let kept = self.head.0.saturating_sub(oldest.0).saturating_add(1);
+        Seq((oldest.0 - 1).saturating_add((kept / SHARE).max(1)).min(self.head.0.saturating_sub(1)))
+    }
+
+    /// Drops the oldest messages of the room as far as the budget goes. Where that was the end of it, returns with what to
+    /// go on.
+    fn drop_oldest(
+        &self,
+        conn: &Connection,
+        mut search: Search,
+        budget: &mut Budget,
+        step: &mut Step,
+    ) -> rusqlite::Result<Option<Search>> {
+        let (none, all) = (last_id(search.room, Seq::ZERO), last_id(search.room, Seq(u64::MAX)));
+        // Messages up to this one, and the rest that the search has passed.
+        let (mut last, mut count, mut misdated) = (None, 0, 0);
+        let mut share = None;
+        let mut cut = false;
+        {
+            // A blob's length stands in its row; its pages are not read for it.
+            let mut statement = conn.prepare_cached(
+                "SELECT id, at, length(body) FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+            )?;
+            let mut rows = statement.query([search.after, all, budget.rows as i64])?;
+            while let Some(row) = rows.next()? {
+                let (id, at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let seq = seq_of(id);
+                let share = *share.get_or_insert_with(|| if self.squeeze { self.share(seq) } else { Seq::ZERO });
+                let age = Ages::of(self.ages, WallMillis(number(at)));
+                let goes = seq <= self.too_many || seq <= share || seq <= search.too_old || matches!(age, Age::TooOld);
+                if goes && search.after > none {
+                    // Those before it may be many: they go within the budgets of the steps to come.
+                    search = Search { after: none, too_old: seq, ..search };
+                    cut = true;
+                    break;
+                }
+                if !goes {
+                    if matches!(age, Age::Young) {
+                        break;
+                    }
+                    search.after = id;
+                    misdated += 1;
+                    budget.rows -= 1;
+                    cut = budget.is_spent();
+                    continue;
+                }
+                (last, count) = (Some(id), count + 1);
+                budget.rows -= 1;
+                budget.bytes = budget.bytes.saturating_sub(number(bytes));
+                cut = budget.is_spent();
+                if cut {
+                    break;
+                }
             }
         }
+        if let Some(last) = last {
+            conn.prepare_cached("DELETE FROM messages WHERE id > ?1 AND id <= ?2")?.execute([none, last])?;
+            sealed_bodies::forget(conn, none, last)?;
+        }
+        step.dropped += count;
+        step.misdated += misdated;
+        Ok(cut.then_some(search))
     }
-    if let Some(last) = last {
-        conn.prepare_cached("DELETE FROM messages WHERE id > ?1 AND id <= ?2")?.execute([none, last])?;
-        sealed_bodies::forget(conn, none, last)?;
-    }
-    step.dropped += count;
-    Ok(whole)
 }
 
 /// Pages of the database, and those of them that are free.
@@ -201,6 +272,15 @@ mod tests {
     use super::super::schema::{message_id, migrate};
     use super::*;
 
+    const NOW: u64 = 1_790_000_000_000;
+    const DAY: u64 = 86_400_000;
+    const YEARS: u64 = 12 * 365 * DAY;
+
+    /// That many milliseconds after some day.
+    fn at(milliseconds: u64) -> WallMillis {
+        WallMillis(NOW + milliseconds)
+    }
+
     /// Rooms 1, 2, ... with so many messages each, of this many bytes, at the times 1, 2, ...
     fn log(rooms: &[u64], bytes: usize) -> Connection {
         let conn = Connection::open_in_memory().unwrap();
@@ -208,9 +288,9 @@ mod tests {
         for (room, count) in (1..).zip(rooms) {
             for seq in 1..=*count {
                 let sql = "INSERT INTO messages (id, at, name, body) VALUES (?1, ?2, 'x', zeroblob(?3))";
-                conn.execute(sql, params![message_id(room, Seq(seq)), seq as i64, bytes as i64]).unwrap();
+                conn.execute(sql, params![message_id(room, Seq(seq)), at(seq).0 as i64, bytes as i64]).unwrap();
             }
-            let sql = "INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?3, 0)";
+            let sql = "INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, 0, 0)";
             conn.execute(sql, params![room, format!("r{room}"), *count as i64]).unwrap();
         }
         conn
@@ -228,11 +308,11 @@ mod tests {
         (1..=rooms).map(of).collect()
     }
 
-    fn run(conn: &Connection, policy: Policy, now: u64) -> Vec<usize> {
+    fn run(conn: &Connection, policy: Policy, now: Option<u64>) -> Vec<usize> {
         let mut retention = Retention::default();
         let mut steps = Vec::new();
         loop {
-            let step = retention.step(conn, &policy, WallMillis(now)).unwrap();
+            let step = retention.step(conn, &policy, now.map(at)).unwrap();
             steps.push(step.dropped);
             if step.done {
                 return steps;
@@ -244,7 +324,7 @@ mod tests {
     #[test]
     fn each_room_keeps_its_newest() {
         let conn = log(&[3, 2500, 0, 10], 10);
-        let steps = run(&conn, Policy { keep_messages: 5, ..Policy::default() }, 0);
+        let steps = run(&conn, Policy { keep_messages: 5, ..Policy::default() }, None);
         assert_eq!(kept(&conn, 4), [(1, 3), (2496, 5), (0, 0), (6, 5)]);
         assert_eq!(steps, [1000, 1000, 500, 0], "1000 rows a step, and a last round that finds nothing");
     }
@@ -252,24 +332,76 @@ mod tests {
     #[test]
     fn a_step_is_bounded_in_bytes() {
         let conn = log(&[100], 300_000);
-        let steps = run(&conn, Policy { keep_messages: 90, ..Policy::default() }, 0);
+        let steps = run(&conn, Policy { keep_messages: 90, ..Policy::default() }, None);
         assert_eq!((steps, kept(&conn, 1)), (vec![4, 4, 2, 0], vec![(11, 90)]));
     }
 
     #[test]
-    fn age_counts_by_the_wall_clock_and_rests_while_that_is_behind() {
+    fn by_age_goes_what_is_older_and_without_a_time_nothing() {
         let conn = log(&[100, 50], 10);
         let policy = Policy { keep_for: 60, ..Policy::default() };
-        run(&conn, policy, 99);
-        assert_eq!(kept(&conn, 2), [(1, 100), (1, 50)], "behind the newest message, if by a millisecond");
-        run(&conn, policy, 100);
+        run(&conn, policy, None);
+        assert_eq!(kept(&conn, 2), [(1, 100), (1, 50)]);
+        run(&conn, policy, Some(100));
         assert_eq!(kept(&conn, 2), [(40, 61), (40, 11)]);
-        run(&conn, policy, 111);
+        run(&conn, policy, Some(111));
         assert_eq!(kept(&conn, 2), [(51, 50), (0, 0)], "a room may lose all that it has");
         let heads: i64 = conn.query_row("SELECT sum(head) FROM rooms", [], |row| row.get(0)).unwrap();
         assert_eq!(heads, 150, "and keeps its head");
-        run(&conn, Policy { keep_messages: 10, keep_for: 60, squeeze: false }, 0);
+        run(&conn, Policy { keep_messages: 10, keep_for: 60, squeeze: false }, None);
         assert_eq!(kept(&conn, 2), [(91, 10), (0, 0)], "by count it never rests");
+    }
+
+    fn restamp(conn: &Connection, room: i64, seqs: std::ops::RangeInclusive<u64>, at: u64) {
+        for seq in seqs {
+            let id = message_id(room, Seq(seq)).unwrap();
+            assert_eq!(conn.execute("UPDATE messages SET at = ?2 WHERE id = ?1", [id, at as i64]), Ok(1));
+        }
+    }
+
+    #[test]
+    fn a_misdated_message_is_as_old_as_the_next_that_is_not() {
+        let policy = Policy { keep_for: 60, ..Policy::default() };
+        for wrong in [NOW + YEARS, NOW + 2 * DAY, 0, 17, WallMillis::EARLIEST.0 - 1] {
+            let conn = log(&[100, 50, 50, 3], 10);
+            // In one room the oldest, in one the newest, in one in between, and one in which nothing else is.
+            restamp(&conn, 1, 1..=10, wrong);
+            restamp(&conn, 2, 41..=50, wrong);
+            restamp(&conn, 3, 11..=20, wrong);
+            restamp(&conn, 4, 1..=3, wrong);
+            run(&conn, policy, Some(61));
+            assert_eq!(kept(&conn, 4), [(1, 100), (1, 50), (1, 50), (1, 3)], "{wrong}");
+            run(&conn, policy, Some(71));
+            assert_eq!(kept(&conn, 4), [(1, 100), (11, 40), (11, 40), (1, 3)], "{wrong}");
+            run(&conn, policy, Some(72));
+            assert_eq!(kept(&conn, 4), [(12, 89), (12, 39), (11, 40), (1, 3)], "{wrong}");
+            run(&conn, policy, Some(82));
+            assert_eq!(kept(&conn, 4), [(22, 79), (22, 29), (22, 29), (1, 3)], "{wrong}");
+            run(&conn, policy, Some(300));
+            assert_eq!(kept(&conn, 4), [(0, 0), (41, 10), (0, 0), (1, 3)], "{wrong}: nothing says how old these are");
+        }
+        // Within a day, a stamp counts.
+        let conn = log(&[100], 10);
+        restamp(&conn, 1, 1..=1, NOW + 200 + DAY);
+        run(&conn, policy, Some(200));
+        assert_eq!(kept(&conn, 1), [(1, 100)]);
+    }
+
+    #[test]
+    fn many_misdated_messages_are_passed_and_dropped_within_the_budgets() {
+        let policy = Policy { keep_for: 60, ..Policy::default() };
+        let conn = log(&[3_500, 2], 400);
+        restamp(&conn, 1, 1..=3_200, NOW + YEARS);
+        assert!(run(&conn, policy, Some(3_261)).iter().all(|dropped| *dropped == 0 || *dropped == 2));
+        assert_eq!(kept(&conn, 2), [(1, 3_500), (0, 0)]);
+        let steps = run(&conn, policy, Some(3_262));
+        assert_eq!(kept(&conn, 2), [(3_202, 299), (0, 0)]);
+        assert!(steps.iter().all(|dropped| *dropped <= ROWS), "{steps:?}");
+        let large = log(&[40], 300_000);
+        restamp(&large, 1, 1..=39, NOW + YEARS);
+        let steps = run(&large, policy, Some(200));
+        assert!(steps.iter().all(|dropped| *dropped <= 4), "{steps:?}");
+        assert_eq!(kept(&large, 1), [(0, 0)]);
     }
 
     #[test]
@@ -277,15 +409,15 @@ mod tests {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
         let policy = Policy { squeeze: true, ..Policy::default() };
-        let step = retention.step(&conn, &policy, WallMillis(0)).unwrap();
+        let step = retention.step(&conn, &policy, None).unwrap();
         assert_eq!(
             (step, kept(&conn, 4)),
-            (Step { dropped: 12, done: false }, vec![(11, 150), (2, 15), (2, 1), (1, 1)])
+            (Step { dropped: 12, misdated: 0, done: false }, vec![(11, 150), (2, 15), (2, 1), (1, 1)])
         );
         for _ in 0..1000 {
-            retention.step(&conn, &policy, WallMillis(0)).unwrap();
+            retention.step(&conn, &policy, None).unwrap();
         }
         assert_eq!(kept(&conn, 4), [(160, 1), (16, 1), (2, 1), (1, 1)], "never the last one");
-        assert!(retention.step(&conn, &policy, WallMillis(0)).unwrap().done);
+        assert!(retention.step(&conn, &policy, None).unwrap().done);
     }
 }

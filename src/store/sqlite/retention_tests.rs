@@ -6,8 +6,8 @@ use std::path::Path;
 use super::tests::{open_quick, outside, wait_until};
 use super::*;
 use crate::store::contract::{Bench, TempDir, append, body_of, keyed, options, read, stored};
-use crate::store::{Outcome, Span};
-use crate::types::{Durability, Seq, WallMillis};
+use crate::store::{About, Outcome, Span};
+use crate::types::{Durability, Millis, Seq, WallMillis};
 
 fn keeping(directory: &Path, change: impl FnOnce(&mut Bounds)) -> StoreOptions {
     let mut options = options(directory, Durability::Normal);
@@ -73,18 +73,140 @@ fn old_messages_go_and_their_room_keeps_its_head_and_keys() {
     bench.store.finish().unwrap();
 }
 
+/// A log that is stepped by hand, by clocks that are set.
+struct Stepped {
+    log: SteppedLog,
+    clock: SetClock,
+    mono: u64,
+    events: Vec<StoreEvent>,
+}
+
+impl Stepped {
+    fn open(options: &StoreOptions, wall: u64) -> Stepped {
+        let clock = SetClock::default();
+        clock.set(Millis(0), WallMillis(wall));
+        let log = SteppedLog::open(options, clock.clone()).unwrap();
+        Stepped { log, clock, mono: 0, events: Vec::new() }
+    }
+
+    fn say(&mut self, room: &str, at: u64) {
+        self.log.answer(&mut vec![crate::store::StoreRequest::Append(append(room, "1", at))], &mut self.events);
+    }
+
+    /// So much time goes by, and the clock shows this then; the writer does what it has to do.
+    fn later(&mut self, milliseconds: u64, wall: u64) {
+        self.mono += milliseconds;
+        self.clock.set(Millis(self.mono), WallMillis(wall));
+        for _ in 0..50 {
+            self.mono += 200;
+            self.clock.set(Millis(self.mono), WallMillis(wall + 200));
+            self.log.use_the_pause(&mut self.events);
+        }
+    }
+
+    fn edge(&mut self, room: &str) -> (Seq, Seq) {
+        self.events.clear();
+        self.log.read(read(room, Span::Newest, 0, 0), &mut self.events);
+        match &self.events[..] {
+            [StoreEvent::Page(page)] => (page.oldest, page.head),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Texts of the notes about the clock, empty for the end of one, and remarks.
+    fn told(&self) -> Vec<&str> {
+        let told = self.events.iter().filter_map(|event| match event {
+            StoreEvent::Note { about: About::Clock, text } => Some(text.as_deref().unwrap_or_default()),
+            StoreEvent::Remark(line) => Some(line.as_str()),
+            _ => None,
+        });
+        told.collect()
+    }
+}
+
+const TODAY: u64 = 1_790_000_000_000;
+const DAY: u64 = 86_400_000;
+const IN_2038: u64 = 2_150_000_000_000;
+
 #[test]
-fn while_the_clock_is_behind_the_newest_message_nothing_goes_by_age() {
+fn a_clock_that_is_ahead_for_seconds_drops_nothing_and_one_that_holds_is_believed() {
     let directory = TempDir::new();
-    let options = keeping(directory.path(), |bounds| (bounds.keep_for, bounds.keep_messages) = (1000, 5));
-    let far_ahead = 1 << 45;
-    let mut bench = open_quick(&options);
-    say(&mut bench, "new", 9, 10, far_ahead);
-    say(&mut bench, "old", 3, 10, 7);
-    // By count it never rests; when that is done, the walk has been through the other room as well.
-    wait_until("what is too many goes", || edge(&mut bench, "new") == (Seq(5), Seq(9)));
-    assert_eq!(edge(&mut bench, "old"), (Seq(1), Seq(3)));
-    bench.store.finish().unwrap();
+    let keep = 8 * DAY;
+    let options = keeping(directory.path(), |bounds| bounds.keep_for = keep);
+    let mut log = Stepped::open(&options, TODAY);
+    log.say("a", TODAY - keep - 1);
+    log.say("a", TODAY);
+    log.later(0, TODAY);
+    assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
+    log.log.finish().unwrap();
+    // A start under 2038.
+    let mut log = Stepped::open(&options, IN_2038);
+    log.later(4_000, IN_2038 + 4_000);
+    let told = log.told().join("|");
+    assert!(told.contains("the clock is 11 years ahead") && told.contains("24 hours more"), "{told}");
+    assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
+    log.log.finish().unwrap();
+    // And right again.
+    let mut log = Stepped::open(&options, TODAY + 60_000);
+    log.later(0, TODAY + 60_000);
+    assert_eq!(log.told(), [] as [&str; 0]);
+    log.later(0, IN_2038);
+    assert_eq!(log.edge("a"), (Seq(2), Seq(2)), "nor does a step in the midst");
+    for hour in 1..24 {
+        log.later(3_600_000, IN_2038 + hour * 3_610_000);
+    }
+    assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
+    // The clock is looked at once an hour.
+    for hour in 24..26 {
+        log.later(3_600_000, IN_2038 + hour * 3_610_000);
+    }
+    assert_eq!(log.told(), [""]);
+    assert_eq!(log.edge("a"), (Seq(3), Seq(2)), "what has held for a day is believed");
+    log.log.finish().unwrap();
+}
+
+#[test]
+fn one_message_of_a_clock_that_was_ahead_ends_no_pruning() {
+    let directory = TempDir::new();
+    let keep = 8 * DAY;
+    let options = keeping(directory.path(), |bounds| bounds.keep_for = keep);
+    let mut log = Stepped::open(&options, IN_2038);
+    for room in ["ahead", "mixed"] {
+        log.say(room, IN_2038);
+    }
+    log.later(0, IN_2038);
+    log.log.finish().unwrap();
+    let mut log = Stepped::open(&options, TODAY);
+    log.say("other", TODAY);
+    log.say("mixed", TODAY);
+    log.later(0, TODAY);
+    let told = log.told().join("|");
+    assert!(told.contains("a clock was wrong when some messages were stored"), "{told}");
+    assert_eq!((log.edge("other"), log.edge("mixed")), ((Seq(1), Seq(1)), (Seq(1), Seq(2))));
+    log.later(keep, TODAY + keep + 10_000);
+    assert_eq!((log.edge("other"), log.edge("mixed")), ((Seq(2), Seq(1)), (Seq(3), Seq(2))));
+    assert_eq!(log.edge("ahead"), (Seq(1), Seq(1)), "nothing says how old this one is");
+    log.log.finish().unwrap();
+}
+
+#[test]
+fn a_clock_that_was_never_set_drops_nothing() {
+    let directory = TempDir::new();
+    let options = keeping(directory.path(), |bounds| bounds.keep_for = DAY);
+    let mut log = Stepped::open(&options, 5_000);
+    log.say("a", 5_000);
+    log.later(0, 5_000);
+    assert!(log.told().join("|").contains("never set"));
+    log.later(2 * DAY, 2 * DAY);
+    assert_eq!(log.edge("a"), (Seq(1), Seq(1)));
+    // It is set, and somebody goes on.
+    log.say("a", TODAY);
+    log.later(60_000, TODAY);
+    log.later(DAY / 2, TODAY + DAY / 2);
+    assert_eq!(log.edge("a"), (Seq(1), Seq(2)), "what has no date is as old as the next one that has");
+    log.later(DAY, TODAY + 2 * DAY);
+    assert_eq!(log.edge("a"), (Seq(3), Seq(2)));
+    log.log.finish().unwrap();
 }
 
 #[test]

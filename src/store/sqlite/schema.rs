@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::crypto::at_rest::KeyId;
-use crate::types::{Durability, Epoch, Seq};
+use crate::types::{Durability, Epoch, Seq, WallMillis};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
@@ -93,10 +93,14 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE sealed_bodies_filled (upto INTEGER NOT NULL);
     INSERT INTO sealed_bodies_filled (upto) VALUES (0);
 ",
+    "
+    -- What the wall clock has shown lately, where messages go by their age (ages.rs).
+    ALTER TABLE meta ADD COLUMN clock BLOB;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -168,8 +172,10 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
     let token_key = token_key.unwrap_or(run.token_key);
     let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
     transaction.execute(
-        "INSERT OR REPLACE INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id)
-         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, clean = 0, boot = excluded.boot,
+             durability = excluded.durability, token_key = excluded.token_key, key_id = excluded.key_id, rekey = NULL",
         params![epoch, run.boot, run.durability.as_str(), running, stored, key_id],
     )?;
     // What a probe that was cut short has left.
@@ -247,6 +253,28 @@ pub(super) fn end_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Resul
 /// damage was met: the next run is to look then.
 pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
+}
+
+/// What the wall clock has shown lately, as it was stored; empty where nothing was. And the newest time that a room's head
+/// was said at, if anything was.
+pub(super) fn clock(conn: &Connection) -> rusqlite::Result<(Vec<u8>, Option<WallMillis>)> {
+    conn.query_row(
+        "SELECT (SELECT clock FROM meta WHERE id = 1), (SELECT max(at) FROM rooms WHERE head > 0)",
+        [],
+        |row| {
+            let newest: Option<i64> = row.get(1)?;
+            // Of another type it is damaged, and as good as none.
+            let shown = row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default();
+            Ok((shown.to_vec(), newest.map(|at| WallMillis(number(at)))))
+        },
+    )
+}
+
+/// Stores what the wall clock has shown, and the running seconds with it.
+pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE meta SET clock = ?1, running = ?2 WHERE id = 1")?
+        .execute(params![shown, integer(running)])
+        .map(drop)
 }
 
 /// How the last run on the log ended.

@@ -184,12 +184,13 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        clock.set(Millis(0), WallMillis(1_000_000));
+        const BEGIN: u64 = 1_790_000_000_000;
+        clock.set(Millis(0), WallMillis(BEGIN));
         log.use_the_pause(&mut Vec::new());
-        log.answer(&mut vec![StoreRequest::Append(append("a", "1", 1_000_000))], &mut Vec::new());
-        log.answer(&mut vec![StoreRequest::Append(append("a", "2", 1_050_000))], &mut Vec::new());
+        log.answer(&mut vec![StoreRequest::Append(append("a", "1", BEGIN))], &mut Vec::new());
+        log.answer(&mut vec![StoreRequest::Append(append("a", "2", BEGIN + 50_000))], &mut Vec::new());
         for second in 0..100 {
-            clock.set(Millis(second * 1000), WallMillis(1_000_000 + second * 1000));
+            clock.set(Millis(second * 1000), WallMillis(BEGIN + second * 1000));
             log.use_the_pause(&mut Vec::new());
             let expected = if second < 60 { 1 } else { 2 };
             let found = oldest(&mut log);

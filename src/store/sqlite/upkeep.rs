@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::batch::roll_back;
+use super::dating::Moment;
 use super::open::{self, BUSY};
-use super::retention::{self, Policy};
+use super::retention::{self, Policy, Step};
 use super::schema::SCRATCH;
 use super::writer::{Health, State};
 use crate::store::Bounds;
 use crate::store::request::StoreEvent;
+use crate::types::WallMillis;
 
 /// A WAL of more pages starts over after a commit: 4 MiB.
 pub(super) const WAL_FRAMES: i64 = 1_024;
@@ -91,8 +93,9 @@ impl State {
             more |= keys + parked > 0;
         }
         let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
+        let now = self.time_of_ages()?;
         if policy != Policy::default() {
-            let step = self.retention.step(&self.writer.conn, &policy, self.writer.clock.wall())?;
+            let step = self.prune_messages(&policy, now)?;
             self.untidy |= step.dropped > 0;
             more |= !step.done;
         }
@@ -106,6 +109,31 @@ impl State {
         }
         self.bound_the_wal();
         Ok(more)
+    }
+
+    /// Looks at the clock, and returns the time by which messages are old; `None` where none goes by age.
+    pub fn time_of_ages(&mut self) -> rusqlite::Result<Option<WallMillis>> {
+        let moment = Moment {
+            wall: self.writer.clock.wall(),
+            running: self.running_millis(),
+            keep_for: self.writer.bounds.keep_for,
+        };
+        let mut told = Vec::new();
+        let writes = self.dating.writes;
+        let now = self.dating.now(&self.writer.conn, moment, &mut told);
+        self.untidy |= self.dating.writes != writes;
+        self.answers.send(told);
+        now
+    }
+
+    fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
+        let step = self.retention.step(&self.writer.conn, policy, now)?;
+        if step.misdated > 0 {
+            let mut told = Vec::new();
+            self.dating.misdated(&mut told);
+            self.answers.send(told);
+        }
+        Ok(step)
     }
 
     fn policy(&self) -> Policy {
@@ -129,9 +157,10 @@ impl State {
             return false;
         }
         let wanted = self.writer.most_pages / FREE_PART;
+        let now = self.time_of_ages().unwrap_or(None);
         let mut dropped = 0;
         for _ in 0..SPACE_STEPS {
-            let Ok(step) = self.retention.step(&self.writer.conn, &policy, self.writer.clock.wall()) else { break };
+            let Ok(step) = self.prune_messages(&policy, now) else { break };
             dropped += step.dropped;
             let free = retention::pages(&self.writer.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {

@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::Answers;
 use super::batch::{Batches, Decision, Write, roll_back};
 use super::clock::Clock;
+use super::dating::Dating;
 use super::files::{Files, Identity};
 use super::parked::Parking;
 use super::prune::Prune;
@@ -165,6 +166,7 @@ pub(super) struct State {
     pub restart_past: i64,
     pub prune: Prune,
     pub retention: Retention,
+    pub dating: Dating,
 }
 
 impl State {
@@ -172,7 +174,7 @@ impl State {
     pub fn new(mut writer: Writer, answers: Answers) -> State {
         let now = writer.clock.now();
         let sealing = writer.sealing.take();
-        let state = State {
+        let mut state = State {
             idle: writer.timing.idle,
             restart_past: WAL_FRAMES,
             batches: Batches::new(Parking::new(writer.bounds.parked_max, writer.bounds.park_for), sealing),
@@ -187,10 +189,13 @@ impl State {
             swept: 0,
             prune: Prune::default(),
             retention: Retention::default(),
+            dating: Dating::default(),
             writer,
             answers,
         };
         state.measure_wal();
+        // Before anything is written, whose time it may have. A failure shows at the next append, if it lasts.
+        let _ = state.time_of_ages();
         state
     }
 
@@ -285,9 +290,6 @@ impl State {
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
-                    if let Decision::Stored { at, .. } = decision {
-                        self.retention.saw(at);
-                    }
                     appended.push(decided(append, decision));
                 }
                 Write::Claim(Claim { ticket, session }) => {
@@ -371,6 +373,12 @@ impl State {
     /// Seconds that racerd has run on this log in all.
     pub fn running(&self) -> u64 {
         self.writer.running_before.saturating_add(self.writer.clock.since(self.started).as_secs())
+    }
+
+    /// The same in milliseconds, as far as is known: those before this run are whole seconds.
+    pub fn running_millis(&self) -> u64 {
+        let here = self.writer.clock.since(self.started).as_millis();
+        self.writer.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 
     /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
