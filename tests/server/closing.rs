@@ -186,7 +186,7 @@ fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
         }
     };
     assert_eq!(answered.close_code(), Some(1003));
-    std::thread::sleep(Duration::from_millis(200));
+    (0..3).for_each(|_| drop(observer.sync()));
     proper.send(close(1003, b""));
     assert!(proper.ended(), "the code, then FIN, no reset");
     // (b) goes on sending: none of it is obeyed, and it is cut off in the end.
@@ -223,7 +223,7 @@ fn a_client_that_reads_late_still_reads_the_code() {
     // It sends a megabyte behind the fault before it looks.
     let mut raw = joined(&server);
     raw.send([frame(0x82, b"x"), text(SEND).repeat(25_000)].concat());
-    std::thread::sleep(Duration::from_millis(200));
+    eventually("the end of its session", || server.members("r1") == 0);
     assert_eq!(raw.closed_with(), 1003);
     // The same with tungstenite's client.
     let mut client = server.member("r1", "bob");

@@ -197,6 +197,14 @@ fn many_pipelined_requests_in_one_send_are_all_answered() {
     sending.join().unwrap().unwrap();
 }
 
+/// Waits for as long as the server keeps a connection on which nothing is asked any more.
+fn idle(server: &Server) {
+    let mut raw = server.raw();
+    raw.send(GET_HEALTH);
+    assert_eq!(raw.answer().status, 200);
+    assert!(raw.ended());
+}
+
 /// Who reads slowly is not idle: the time between two requests begins when the last answer is taken.
 #[test]
 fn slow_reading_of_many_answers_is_not_idleness() {
@@ -210,7 +218,8 @@ fn slow_reading_of_many_answers_is_not_idleness() {
     let request = "GET /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\n\r\n";
     // 12 MB of answers: more than the kernel holds.
     let sending = std::thread::spawn(move || writer.write_all(request.repeat(200).as_bytes()));
-    std::thread::sleep(Duration::from_millis(1000));
+    // Three times as long as one may be idle.
+    (0..3).for_each(|_| idle(&server));
     for _ in 0..200 {
         assert!(raw.answer().body.len() > 58_000);
     }
@@ -412,13 +421,13 @@ fn an_early_refusal_arrives_whole_although_the_body_is_still_coming() {
 
 #[test]
 fn an_early_refusal_arrives_whole_also_on_a_slow_line() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--keep-alive", "300ms"]);
     let mut raw = server.raw();
     raw.send("POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
-    // 2.5 seconds: longer than a peer may be silent after the last answer.
-    for _ in 0..25 {
-        raw.send([b'a'; 4000]);
-        std::thread::sleep(Duration::from_millis(100));
+    // 2.7 seconds: longer than a peer may be silent after the last answer.
+    for _ in 0..9 {
+        raw.send([b'a'; 11_000]);
+        idle(&server);
     }
     problem(&raw.answer(), 413);
     assert!(raw.ended());
@@ -459,7 +468,7 @@ fn an_expectation_is_met_at_once_or_answered_finally() {
 
 #[test]
 fn a_request_that_is_not_whole_in_time_gets_408_however_slowly_it_drips() {
-    let server = Server::start(&["--header-timeout", "300ms"]);
+    let server = Server::start(&["--header-timeout", "1s", "--keep-alive", "100ms"]);
     let path = "/rooms/r1/messages";
     let body = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3000\r\n\r\n\""
@@ -472,18 +481,19 @@ fn a_request_that_is_not_whole_in_time_gets_408_however_slowly_it_drips() {
             assert_eq!(raw.answer().status, 200);
         }
         let mut writer = raw.stream.try_clone().unwrap();
-        let dripping = std::thread::spawn(move || {
-            // Until it is cut off, or long past the time.
-            for _ in 0..100 {
-                if writer.write_all(b"a").is_err() {
-                    break;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Until it is cut off, or long past the time: one each 100 ms.
+                for _ in 0..50 {
+                    if writer.write_all(b"a").is_err() {
+                        break;
+                    }
+                    idle(&server);
                 }
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            });
+            problem(&raw.answer(), 408);
+            assert!(raw.ended());
         });
-        problem(&raw.answer(), 408);
-        assert!(raw.ended());
-        dripping.join().unwrap();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -114,6 +113,13 @@ fn clogged(server: &Server) -> (Client, Raw) {
     (writer, stuck)
 }
 
+fn lets_nobody_in(server: &Server) -> bool {
+    match TcpStream::connect(server.address) {
+        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+        Ok(mut stream) => matches!(stream.read(&mut [0]), Ok(0) | Err(_)),
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_is_cut_off_in_time() {
     let mut server = Server::start(&["--drain-timeout", "2s", "--write-wait", "1h"]);
@@ -121,10 +127,7 @@ fn a_client_that_does_not_read_is_cut_off_in_time() {
     server.signal(Signal::TERM);
     writer.next_of("bye");
     // Nobody new is let in meanwhile.
-    eventually("a closed listener", || match TcpStream::connect(server.address) {
-        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
-        Ok(mut stream) => matches!(stream.read(&mut [0]), Ok(0) | Err(_)),
-    });
+    eventually("a closed listener", || lets_nobody_in(&server));
     drop(writer);
     assert_eq!(server.wait(SOON).code(), Some(0));
     server.restart();
@@ -140,7 +143,7 @@ fn a_second_signal_stops_at_once() {
         writer.next_of("bye");
         drop(writer);
         eventually("the stop has begun", || server.log().contains("stopping"));
-        std::thread::sleep(Duration::from_millis(200));
+        eventually("a closed listener", || lets_nobody_in(&server));
         assert!(server.child.try_wait().unwrap().is_none(), "it waits for the one who does not read");
         server.signal(second);
         assert_eq!(server.wait(SOON).code(), Some(0));

@@ -56,12 +56,13 @@ fn a_client_without_pongs_is_closed() {
 
 #[test]
 fn any_byte_counts_as_life() {
-    let server = Server::start(&["--ping-period", "300ms", "--pong-wait", "3s"]);
+    let server = Server::start(&["--ping-period", "100ms", "--pong-wait", "3s"]);
     let keeps_open = |bytes: Vec<u8>| {
         let mut raw = server.socket("/ws");
         for byte in bytes {
             raw.send([byte]);
-            thread::sleep(Duration::from_millis(100));
+            // It comes after 100 ms of silence.
+            while raw.frame().expect("it stays open").first != PING {}
         }
         raw.send(text(r#"{"type":"ping","id":2}"#));
         while raw.next_of("pong")["id"] != 2 {}
@@ -150,6 +151,16 @@ fn slow_is_not_dead() {
     dead.send(handshake("/rooms/slow/ws?last=100&name=dead", ""));
     let mut slow = narrow(&server, 4096);
     slow.upgrade("/rooms/slow/ws?last=100&name=slow");
+    // The server's pings to one who answers are the clock: one each 300 ms.
+    let mut clock = server.socket("/ws");
+    let mut tick = || {
+        loop {
+            let frame = clock.frame().expect("it stays open");
+            if frame.first == PING {
+                return clock.send(self::frame(PONG, &frame.payload));
+            }
+        }
+    };
     let begun = Instant::now();
     for seq in 1..=100 {
         loop {
@@ -163,7 +174,9 @@ fn slow_is_not_dead() {
                 _ => {}
             }
         }
-        thread::sleep(Duration::from_millis(50));
+        if seq % 6 == 0 {
+            tick();
+        }
     }
     assert!(begun.elapsed() > Duration::from_secs(4), "slower than a pong may be");
     slow.send(text(r#"{"type":"ping","id":3}"#));
