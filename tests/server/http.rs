@@ -250,7 +250,7 @@ fn a_client_that_shuts_its_sending_side_gets_its_answers_whole() {
 
 #[test]
 fn a_request_is_the_same_in_any_pieces() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--request-rate", "0"]);
     let request = post("/rooms/r1/messages", "", "\"hello\"");
     // Byte by byte.
     let mut raw = server.raw();
