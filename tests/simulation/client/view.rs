@@ -103,7 +103,8 @@ impl View {
         if self.start == Start::Unnamed {
             scene.tally.restored += 1;
         }
-        if !is_same || from < self.next {
+        // What is not heard may have had any stamp.
+        if !is_same || from != self.next {
             self.at = 0;
         }
         self.epoch = epoch.to_owned();
@@ -142,6 +143,7 @@ impl View {
             return violation(CHECKER, text);
         }
         scene.tally.gaps += 1;
+        self.at = 0;
         self.next = from;
         Ok(())
     }
