@@ -94,6 +94,7 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
         durability: Durability::Memory,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
+        scrub_rate: 0,
         data_key: None,
         new_epoch: [0; 8],
         new_token_key: [0; 32],

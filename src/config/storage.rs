@@ -15,6 +15,9 @@ settings! {
         /// What a start does with a damaged database. stop: it says so and ends. salvage: it copies what can be read into
         /// a new one and keeps the damaged one beside it, as NAME.damaged-1.
         on_damage: OnDamage = "stop", Kind::Choice(&["stop", "salvage"]), live false;
+        /// How many bytes per second are read while a background pass looks through the whole database for damage, once in a
+        /// week of running. What it finds is logged, told by /readyz, and noted for the next start. 0: no pass.
+        scrub_rate: u64 = "1MiB", Kind::Size { min: 0, max: 1 << 30 }, live false;
         /// Seals messages, names and parked sessions in the database with the key in this file, which racerd keygen --data
         /// makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is there.
         data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;

@@ -128,6 +128,7 @@ fn with_client(
 fn over(about: About) -> &'static str {
     match about {
         About::Damaged => "the database is well again",
+        About::Unreadable => "what is stored can be read again",
         About::Clock => "the clock is believed again: messages go by age as it says",
     }
 }

@@ -64,6 +64,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         durability: settings.storage.durability,
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
+        scrub_rate: settings.storage.scrub_rate,
         data_key: key_file::data_key(&settings).map_err(because(Cause::Key))?,
         new_epoch,
         new_token_key: random()?,

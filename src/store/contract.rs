@@ -58,6 +58,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
             park_for: 7 * 24 * 3600,
         },
         on_damage: OnDamage::Stop,
+        scrub_rate: 1 << 40,
         data_key: None,
         new_epoch: [0x1a; 8],
         new_token_key: [0x3c; 32],
@@ -124,6 +125,8 @@ pub(super) struct Bench {
     pub store: Store,
     /// What it said of itself, in between.
     pub available: Vec<Result<(), String>>,
+    /// Whether the store has said that it is damaged.
+    pub damaged: bool,
     wakes: Receiver<()>,
     events: VecDeque<StoreEvent>,
 }
@@ -135,7 +138,7 @@ impl Bench {
     }
 
     pub fn of(store: Store, wakes: Receiver<()>) -> Bench {
-        Bench { store, available: Vec::new(), wakes, events: VecDeque::new() }
+        Bench { store, available: Vec::new(), damaged: false, wakes, events: VecDeque::new() }
     }
 
     pub fn submit(&mut self, requests: impl IntoIterator<Item = StoreRequest>) {
@@ -172,6 +175,7 @@ impl Bench {
         for event in events {
             match event {
                 StoreEvent::Available(available) => self.available.push(available.map_err(|outage| outage.detail)),
+                StoreEvent::Damaged => self.damaged = true,
                 event => self.events.push_back(event),
             }
         }

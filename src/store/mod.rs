@@ -31,6 +31,8 @@ pub struct StoreOptions {
     pub durability: Durability,
     pub bounds: Bounds,
     pub on_damage: OnDamage,
+    /// Bytes per second at which all of the database is read for damage, once a week of running; 0: it is not.
+    pub scrub_rate: u64,
     /// Seals bodies, names and parked sessions, and makes the key for session tokens; unused with
     /// [`Durability::Memory`], whose log no disk sees.
     pub data_key: Option<DataKey>,

@@ -142,6 +142,8 @@ pub enum StoreEvent {
     ReadFailed(ReadFailed),
     /// Why a read failed, for the log: the answer itself is a [`ReadFailed`]. Appends go on.
     Unreadable(String),
+    /// The database is damaged, or a read of it failed; an [`Unreadable`](StoreEvent::Unreadable) says where. Appends go on.
+    Damaged,
     Claimed(Claimed),
     /// The store could not look or could not write, so the row, if there is one, is still parked. The client may ask
     /// again, or the server go on with what the token says.
@@ -213,6 +215,8 @@ pub struct Outage {
 pub enum About {
     /// A damaged database lies beside the one in use.
     Damaged,
+    /// Something stored cannot be read.
+    Unreadable,
     /// The wall clock is not believed.
     Clock,
 }

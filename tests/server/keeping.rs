@@ -1,7 +1,7 @@
 //! The log over its life: epochs, damage, retention, its bound, and the commands for backups.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread;
@@ -168,6 +168,39 @@ fn a_gateway_salvages_by_itself() {
     fs::remove_file(beside(&data, ".damaged-1")).unwrap();
     server.restart();
     assert_eq!(server.get("/readyz").body, "{\"ready\":true}", "nobody needs the note any more");
+}
+
+#[test]
+fn damage_that_is_met_is_told_and_the_next_start_acts_on_it() {
+    let mut server = Server::start(&["--request-rate", "0", "--on-damage", "salvage"]);
+    let mut member = server.member("r", "a");
+    for n in 1..=300 {
+        member.say(n, json!(format!("{n} {}", "x".repeat(200))));
+    }
+    drop(member);
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    assert_eq!(server.get("/readyz").body, "{\"ready\":true}");
+    // While it runs, on pages that it has not read yet.
+    let data = server.data();
+    let bytes = fs::read(&data).unwrap();
+    let page = bytes.windows(6).position(|window| window == b"\"100 x").unwrap() / 4096;
+    let file = fs::OpenOptions::new().write(true).open(&data).unwrap();
+    let mut dice = Dice(9);
+    let garbage: Vec<u8> = (0..8192).map(|_| dice.roll(256) as u8).collect();
+    file.write_all_at(&garbage, page as u64 * 4096).unwrap();
+    assert!(server.get("/rooms/r/messages?after=0&limit=200").status >= 500);
+    let ready = server.get("/readyz");
+    assert_eq!(ready.status, 200, "messages are taken");
+    let note = ready.json()["note"].as_str().unwrap().to_owned();
+    assert!(note.contains("cannot be read") && !note.contains("racerd.db"), "{note}");
+    assert_eq!(server.member("other", "a").say(1, json!("on"))["seq"], 1);
+    eventually("it is logged", || server.log().contains("the store cannot read"));
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    assert!(server.log().contains("found while it was served"), "{}", server.log());
+    assert_eq!(server.get("/rooms/other/messages").json()["head"], 1);
+    assert_eq!(server.get("/rooms/r/messages").json()["head"], 300, "the head has not gone back");
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub struct Secrets {
     pub running: u64,
 }
 
+/// What `/readyz` says beside that the server is ready, once something stored could not be read.
+const DAMAGED: &str = "some of what is stored cannot be read; new messages are taken; the server's log says more";
+
 pub struct Chat {
     pub hub: Hub,
     epoch: Epoch,
@@ -237,6 +240,7 @@ impl App for Chat {
                 self.note(about, text.clone());
                 net.tell(Fact::StoreNote { about, text });
             }
+            StoreEvent::Damaged => self.note(About::Unreadable, Some(DAMAGED.to_owned())),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
             StoreEvent::Sought(sought) => self.sought(net, sought),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),

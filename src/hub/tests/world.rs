@@ -348,7 +348,7 @@ impl World {
             StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } | StoreEvent::Sought(_) => {
                 unreachable!("claims and looks are not the hub's")
             }
-            StoreEvent::Remark(_) | StoreEvent::Note { .. } => {}
+            StoreEvent::Remark(_) | StoreEvent::Note { .. } | StoreEvent::Damaged => {}
             StoreEvent::Unreadable(_) | StoreEvent::Available(_) | StoreEvent::Died(_) => {}
         }
     }

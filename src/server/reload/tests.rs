@@ -35,6 +35,7 @@ impl Running {
             durability,
             bounds: store_bounds(&settings),
             on_damage: settings.storage.on_damage,
+            scrub_rate: 0,
             data_key: None,
             new_epoch: [1; 8],
             new_token_key: [1; 32],

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::damage::one_line;
+use super::damage::{is_whole, one_line};
 use super::retention;
 use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
 use super::sealing::{message_place, open_message};
@@ -148,8 +148,14 @@ impl Rows {
 
     /// What is wrong with a row, if anything.
     fn fault(&self, place: &Place, name: &[u8], body: &[u8]) -> Option<String> {
-        let plain =
-            || str::from_utf8(name).ok().and_then(Name::kept).is_none().then(|| "has no readable author".to_owned());
+        let plain = || {
+            let wrong = match (str::from_utf8(name).ok().and_then(Name::kept), is_whole(body)) {
+                (None, _) => "has no readable author",
+                (_, false) => "is not whole",
+                (Some(_), true) => return None,
+            };
+            Some(wrong.to_owned())
+        };
         let found = sealed_with(body).filter(|_| name.is_empty());
         match (self.sealed.rekey, self.sealed.with, &self.records) {
             (None, None, _) => plain(),

@@ -66,6 +66,15 @@ pub(super) fn copy(from: &Files, to: &Path, mut progress: Progress) -> rusqlite:
     schema::forget_epoch(&copy)
 }
 
+/// Takes a note about damage out of a copy that was found to be sound.
+pub(super) fn forget_damage(copy: &Path) -> rusqlite::Result<()> {
+    let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(copy, access)?;
+    conn.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    // One of an older version has no place for a note.
+    if schema::is_newest(&conn)? { schema::forget_damage(&conn) } else { Ok(()) }
+}
+
 /// Opens a database that perhaps another racerd writes to, to read only.
 pub(super) fn open(files: &Files) -> rusqlite::Result<Connection> {
     let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Error, ErrorCode};
+use serde::de::IgnoredAny;
 
+use super::check;
 use super::files::{Aside, Files};
 use super::salvage::{self, Failed, Salvaged};
 use super::schema;
@@ -16,8 +18,11 @@ use crate::store::OpenError;
 /// How long a start looks through the database after a run that did not end in order.
 pub(super) const LOOK_FOR: Duration = Duration::from_secs(10);
 
+/// How long it looks after one that did, twice: through the beginning, and here and there. It promises nothing.
+pub(super) const SAMPLE_FOR: Duration = Duration::from_millis(150);
+
 /// Steps of SQLite between two looks at the clock.
-const STEPS: i32 = 1_000;
+const STEPS: i32 = 200;
 
 /// What a look has come to.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +33,11 @@ pub(super) enum Found {
     /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
     Lost,
     Damage(String),
+}
+
+/// Whether a plain body is all there: nothing but the sender's JSON tells. (serde_json passes over strings that are no UTF-8.)
+pub(super) fn is_whole(body: &[u8]) -> bool {
+    str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 /// Whether this error says that the bytes are wrong.
@@ -55,19 +65,57 @@ pub(super) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration)
         (Some(damage), _) => return Ok(Found::Damage(damage.to_owned())),
         (None, _) => {}
     }
-    if last.is_none_or(|last| last.clean) {
-        return Ok(Found::Well);
+    match last {
+        None => Ok(Found::Well),
+        Some(last) if last.clean => quick_check(conn, SAMPLE_FOR.min(most)),
+        Some(_) => quick_check(conn, most),
     }
+}
+
+fn quick_check(conn: &mut Connection, most: Duration) -> rusqlite::Result<Found> {
+    let checked =
+        within(conn, most, |conn| conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)))?;
+    Ok(match checked {
+        Some(text) if text == "ok" => Found::Well,
+        Some(text) => Found::Damage(one_line(&text)),
+        None => Found::TimeUp,
+    })
+}
+
+/// What `ask` has to say; `None` where that takes longer than `most`.
+fn within<T>(
+    conn: &mut Connection,
+    most: Duration,
+    ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
     let begun = Instant::now();
     conn.progress_handler(STEPS, Some(move || begun.elapsed() > most))?;
-    let checked = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    let outcome = ask(conn);
     conn.progress_handler(0, None::<fn() -> bool>)?;
-    match checked {
-        Ok(text) if text == "ok" => Ok(Found::Well),
-        Ok(text) => Ok(Found::Damage(one_line(&text))),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(Found::TimeUp),
+    match outcome {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What an earlier run has noted, and whether it still holds: not where all of it can be read and is sound, as far as
+/// `most` allows to find out.
+pub(super) fn noted(conn: &mut Connection, key: Option<&DataKey>, most: Duration) -> rusqlite::Result<Option<Noted>> {
+    let Some(what) = schema::noted_damage(conn)? else { return Ok(None) };
+    Ok(Some(match within(conn, most, |conn| check::look(conn, key)) {
+        Ok(Some(checked)) if checked.is_well() => Noted::Mended(what),
+        Err(error) if !is_damage(&error) => return Err(error),
+        _ => Noted::Holds(what),
+    }))
+}
+
+/// A note of an earlier run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    Holds(String),
+    /// It was read as a whole, and is sound.
+    Mended(String),
 }
 
 /// What a check of SQLite's found, without the line that only names the database.

@@ -429,9 +429,88 @@ fn damage_that_is_met_while_running_is_told_and_looked_for_at_the_next_start() {
     assert_eq!(outcome, Outcome::Unavailable);
     let why = bench.next_available().unwrap_err();
     assert!(why.contains("racerd.db") && why.contains("salvage"), "{why}");
+    assert!(bench.damaged);
     let _ = bench.store.finish();
     std::mem::forget(file);
     assert!(refusal(options).contains("is damaged"));
+}
+
+/// The page of the file in which this text is.
+fn page_with(path: &Path, text: &str) -> u64 {
+    let bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("it is there");
+    (at / 4096) as u64
+}
+
+#[test]
+fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() {
+    let directory = TempDir::new();
+    let (path, _) = database(&directory);
+    // Longer ago than any pass.
+    outside(&path).execute_batch("UPDATE meta SET scrubbed = NULL").unwrap();
+    let options = options(directory.path(), Durability::Full);
+    let page = page_with(&path, "\"151 y");
+    // In place of the text only, as a medium does that lies: SQLite's own checks find nothing wrong.
+    let spoil = |path: &Path| {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        let bytes = fs::read(path).unwrap();
+        let from = page * 4096 + 4096 - 200;
+        assert!(bytes.len() as u64 > from);
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 100], from).unwrap();
+        std::mem::forget(file);
+    };
+    let mut bench = open_quick(&options);
+    spoil(&path);
+    let StoreEvent::Unreadable(why) = bench.next() else { panic!("why?") };
+    assert!(why.contains("look through the database") && why.contains("salvage"), "{why}");
+    assert!(matches!(bench.append(append("new-room", "1", 1)), Outcome::Stored(_)), "appends go on");
+    assert!(bench.damaged);
+    bench.store.finish().unwrap();
+
+    let line = refusal(options.clone());
+    assert!(line.contains("is damaged") && line.contains("found while it was served"), "{line}");
+    let mut bench = Bench::open(StoreOptions { on_damage: OnDamage::Salvage, ..options.clone() });
+    assert!(bench.store.remarks()[0].contains("was damaged"), "{:?}", bench.store.remarks());
+    assert_eq!(bench.page(read("new-room", Span::Newest, 9, 999)).messages.len(), 1);
+    bench.store.finish().unwrap();
+    assert_eq!(Bench::open(options).store.remarks(), [] as [String; 0], "it is forgotten with the damaged one");
+}
+
+#[test]
+fn a_pass_over_a_sound_database_ends_and_is_put_down() {
+    let directory = TempDir::new();
+    let (path, said) = database(&directory);
+    let scrubbed =
+        || -> Option<i64> { outside(&path).query_row("SELECT scrubbed FROM meta", [], |row| row.get(0)).unwrap() };
+    outside(&path).execute_batch("UPDATE meta SET scrubbed = NULL").unwrap();
+    for (rate, ends) in [(0, false), (1 << 40, true)] {
+        let options = StoreOptions { scrub_rate: rate, ..options(directory.path(), Durability::Full) };
+        let mut bench = open_quick(&options);
+        if ends {
+            super::tests::wait_until("the end of the pass", || scrubbed().is_some());
+        }
+        for (room, said) in &said {
+            assert_eq!(bench.everything(room), *said);
+        }
+        assert!(!bench.damaged);
+        bench.store.finish().unwrap();
+        assert_eq!(scrubbed().is_some(), ends);
+    }
+    // It lasts over a start, and a week of running is counted from it.
+    Bench::open(options(directory.path(), Durability::Full)).store.finish().unwrap();
+    assert!(scrubbed().is_some());
+}
+
+#[test]
+fn a_note_about_a_database_that_is_sound_does_not_stop_a_start() {
+    let directory = TempDir::new();
+    let (path, _) = database(&directory);
+    outside(&path).execute_batch("UPDATE meta SET damage = 'cosmic rays'").unwrap();
+    let options = options(directory.path(), Durability::Full);
+    let bench = Bench::open(options.clone());
+    assert!(bench.store.remarks()[0].contains("cosmic rays"), "{:?}", bench.store.remarks());
+    bench.store.finish().unwrap();
+    assert_eq!(Bench::open(options).store.remarks(), [] as [String; 0]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod retention;
 mod rows;
 mod salvage;
 mod schema;
+mod scrub;
 mod sealed_bodies;
 mod sealed_salvage;
 mod sealing;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -64,6 +66,7 @@ pub use self::rekey::{Rekeyed, rekey};
 pub use self::salvage::Salvaged;
 use self::schema::Begun;
 pub(super) use self::schema::VERSION;
+use self::scrub::Scrub;
 pub use self::stepped::SteppedLog;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
@@ -83,10 +86,11 @@ pub(super) struct Sqlite {
     remarks: Vec<String>,
     note: Option<String>,
     events: Receiver<StoreEvent>,
-    writer: Worker<Command, Result<(), String>>,
+    /// Holds a way to the writer, which ends once there is none: fields are dropped in this order.
     reader: Worker<Vec<Read>, ()>,
+    writer: Worker<Command, Result<(), String>>,
     wal_bytes: Arc<AtomicU64>,
-    /// Held until both threads are gone: fields are dropped in this order.
+    /// Held until both threads are gone.
     _lock: Lock,
 }
 
@@ -113,7 +117,9 @@ impl Sqlite {
         let writer =
             Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
 
-        let reader = parts.reader(options, opened.reader);
+        // proof: it has just been started.
+        let notes = writer.requests.clone().expect("a way to the writer");
+        let reader = parts.reader(options, opened.reader, &opened.begun, notes);
         let to = answers();
         let reader =
             Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
@@ -124,8 +130,8 @@ impl Sqlite {
             remarks: opened.remarks,
             note: opened.note,
             events,
-            writer,
             reader,
+            writer,
             wal_bytes,
             _lock: lock,
         })
@@ -217,9 +223,12 @@ impl Parts {
         }
     }
 
-    fn reader(&self, options: &StoreOptions, conn: Connection) -> Reader {
+    fn reader(&self, options: &StoreOptions, conn: Connection, begun: &Begun, notes: Sender<Command>) -> Reader {
         let records = options.data_key.as_ref().map(DataKey::records);
-        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new() }
+        let due = begun.scrubbed.map_or(0, |then| (then + scrub::PERIOD).saturating_sub(begun.running));
+        let begin = Instant::now() + self.timing.scrub.max(Duration::from_secs(due.min(scrub::PERIOD)));
+        let scrub = Scrub::new(options.scrub_rate, begin);
+        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new(), scrub, notes }
     }
 }
 

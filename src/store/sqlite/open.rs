@@ -2,17 +2,17 @@
 //! the connections.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::damage::{self, Found, LOOK_FOR, is_damage};
+use super::damage::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR, is_damage};
 use super::files::{Files, Identity, NO_SQLITE};
 use super::lock::Lock;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::wal::Wal;
-use super::{retention, salvage};
+use super::{retention, salvage, scrub};
 use crate::crypto::at_rest::{DataKey, KeyId};
 use crate::store::{OpenError, StoreOptions, new_epoch};
 use crate::types::{Durability, OnDamage};
@@ -105,8 +105,17 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     }
     let mut remarks = Vec::new();
     let mut lost = false;
+    let clean = schema::last_run(&writer, &options.boot_id).map_err(failed("read"))?.is_some_and(|last| last.clean);
     match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
         Found::Well => {}
+        Found::TimeUp if clean => {
+            let seed = u64::from_le_bytes(options.new_epoch);
+            let records = options.data_key.as_ref().map(DataKey::records);
+            let sample = scrub::sample(&writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
+            if let Some(what) = sample.map_err(failed("read"))? {
+                return Err(damaged(what));
+            }
+        }
         Found::Lost => {
             lost = true;
             remarks.push(format!(
@@ -122,6 +131,16 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
             LOOK_FOR.as_secs()
         )),
     }
+    match damage::noted(&mut writer, options.data_key.as_ref(), LOOK_FOR).map_err(failed("read"))? {
+        None => {}
+        Some(Noted::Holds(what)) => return Err(damaged(format!("{what} (found while it was served)"))),
+        Some(Noted::Mended(what)) => remarks.push(format!(
+            "{} was found damaged while it was served ({what}); all of it was read now, and is sound",
+            files.database.display()
+        )),
+    }
+    // What was read to look at it is not what will be read.
+    writer.execute_batch("PRAGMA shrink_memory").map_err(failed("read"))?;
     set(&writer, files, "journal_mode", "WAL", "wal")?;
     set(&writer, files, "synchronous", "FULL", "2")?;
     set(&writer, files, "wal_autocheckpoint", "0", "0")?;

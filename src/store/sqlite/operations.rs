@@ -70,7 +70,8 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
                 "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
                 from.database.display()
             ))),
-            None => Ok(()),
+            // What is noted of where it came from is not so of this one.
+            None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, &error)),
         }
     })?;
     let kept = files.replace(Aside::Replaced)?;

@@ -1,10 +1,11 @@
 //! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
-//! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow.
+//! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow. While
+//! nobody asks, it reads through the database for damage.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -12,7 +13,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use super::Answers;
 use super::damage::is_damage;
 use super::schema::{last_id, number, seq_of};
+use super::scrub::{Piece, Scrub};
 use super::sealing;
+use super::writer::Command;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::store::error::DAMAGED;
 use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent, Why};
@@ -20,6 +23,9 @@ use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMilli
 
 /// Rows that do not open and were told of, at most: each is told once.
 const TOLD: usize = 1_000;
+
+/// What to do where the disk does not answer.
+const DISK: &str = "look at the disk, and at the kernel's log";
 
 /// Reads pages.
 pub(super) struct Reader {
@@ -30,17 +36,55 @@ pub(super) struct Reader {
     pub records: Option<RecordKey>,
     /// Rows that do not open and were told of.
     pub told: BTreeSet<(RoomId, Seq)>,
+    /// The pass over all of it.
+    pub scrub: Scrub,
+    /// The writer, which notes what is found.
+    pub notes: Sender<Command>,
 }
 
 impl Reader {
     /// Answers reads until nobody can ask any more.
     pub fn run(mut self, requests: &Receiver<Vec<Read>>, answers: &Answers) {
-        while let Ok(reads) = requests.recv() {
-            for read in reads {
-                // A page may have taken its time: it leaves at once, not with the rest.
-                self.answer(read, answers);
+        loop {
+            let received = match self.scrub.patience() {
+                Some(patience) => requests.recv_timeout(patience),
+                None => requests.recv().map_err(RecvTimeoutError::from),
+            };
+            match received {
+                Ok(reads) => {
+                    for read in reads {
+                        // A page may have taken its time: it leaves at once, not with the rest.
+                        self.answer(read, answers);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_on(answers),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// The next piece of the pass.
+    fn look_on(&mut self, answers: &Answers) {
+        match self.scrub.piece(&self.conn, self.records.as_ref()) {
+            Piece::Read => {}
+            Piece::End => drop(self.notes.send(Command::Scrubbed)),
+            Piece::Wrong { reason, damage } => {
+                // A sealed row that does not open is served as such, and no reason to end the next start.
+                if damage && self.records.is_none() {
+                    self.note(reason.clone());
+                }
+                let advice = if damage { DAMAGED } else { DISK };
+                let reason = format!("a look through the database has found, {reason}; {advice}");
+                answers.send([StoreEvent::Unreadable(reason), StoreEvent::Damaged]);
+            }
+        }
+    }
+
+    /// Has the writer put down what is damaged, so that the next start knows.
+    fn note(&self, what: String) {
+        self.damaged.store(true, Ordering::Relaxed);
+        // A writer that is gone can put nothing down any more.
+        let _ = self.notes.send(Command::Note(what));
     }
 
     pub fn answer(&mut self, read: Read, answers: &Answers) {
@@ -53,12 +97,14 @@ impl Reader {
                 answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
             }
             Err(error) => {
-                self.damaged.fetch_or(is_damage(&error), Ordering::Relaxed);
-                let advice = if is_damage(&error) { DAMAGED } else { "look at the disk, and at the kernel's log" };
+                if is_damage(&error) {
+                    self.note(format!("a page of room {} cannot be read: {error}", read.room));
+                }
+                let advice = if is_damage(&error) { DAMAGED } else { DISK };
                 let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
                 let why = if is_damage(&error) { Why::Damaged } else { Why::Disk };
                 let failed = ReadFailed { ticket: read.ticket, room: read.room, why };
-                answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason)]);
+                answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason), StoreEvent::Damaged]);
             }
         }
     }
@@ -144,7 +190,11 @@ const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
 /// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
-fn sealed_message(room: &RoomId, row: &Row, records: &RecordKey) -> rusqlite::Result<(Message, Option<Unreadable>)> {
+pub(super) fn sealed_message(
+    room: &RoomId,
+    row: &Row,
+    records: &RecordKey,
+) -> rusqlite::Result<(Message, Option<Unreadable>)> {
     // A value of another type is as wrong as any other one, and binds the record to another place.
     let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
     let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
@@ -170,7 +220,8 @@ fn no_name() -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
 }
 
-fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
+/// A message of a plain database, from its row: id, at, member, name, body.
+pub(super) fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
     let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
     let name = Name::kept(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {

@@ -8,8 +8,8 @@ use std::fmt;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
-use serde::de::IgnoredAny;
 
+use super::damage::is_whole;
 use super::files::Files;
 use super::image::{Image, Page, RawRow, Value};
 use super::parked;
@@ -138,7 +138,7 @@ pub(super) fn recognises(files: &Files) -> bool {
         rows.iter().any(|row| match (row.id, row.values.as_slice()) {
             (Some(id), [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]) => {
                 let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
-                let plain = named && serde_json::from_slice::<IgnoredAny>(body).is_ok();
+                let plain = named && is_whole(body);
                 id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
             }
             _ => false,
@@ -286,7 +286,7 @@ impl Copy<'_> {
         // Nobody but the sender's JSON tells whether a body is whole, and half of one would break its readers' frames.
         if let Some(id) = sealed {
             self.sealed.saw(id);
-        } else if serde_json::from_slice::<IgnoredAny>(body).is_err() {
+        } else if !is_whole(body) {
             return Ok(());
         }
         self.found = true;

@@ -97,10 +97,16 @@ const MIGRATIONS: &[&str] = &[
     -- What the wall clock has shown lately, where messages go by their age (ages.rs).
     ALTER TABLE meta ADD COLUMN clock BLOB;
 ",
+    "
+    -- What was found to be damaged while a server ran, for the next start.
+    ALTER TABLE meta ADD COLUMN damage TEXT;
+    -- The running seconds at which all of the database had last been read through.
+    ALTER TABLE meta ADD COLUMN scrubbed INTEGER;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -122,6 +128,11 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(VERSION)
+}
+
+/// Whether it is of the version that this racerd writes.
+pub(super) fn is_newest(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map(|version: i32| version == VERSION)
 }
 
 /// What a run of racerd brings to the log.
@@ -146,6 +157,8 @@ pub(super) struct Begun {
     pub token_key: [u8; 32],
     /// Seconds that racerd had run on this log before.
     pub running: u64,
+    /// How many they were when all of it had last been read through; `None` where it never was.
+    pub scrubbed: Option<u64>,
 }
 
 /// Marks the log as in use, and decides whether its epoch still holds: seqs that were given may be lost, and would be
@@ -153,35 +166,41 @@ pub(super) struct Begun {
 pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun> {
     let transaction = conn.unchecked_transaction()?;
     let last = transaction
-        .query_row("SELECT epoch, clean, boot, durability, running, token_key FROM meta WHERE id = 1", [], |row| {
-            let epoch: String = row.get(0)?;
-            let clean: bool = row.get(1)?;
-            let boot: String = row.get(2)?;
-            let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
-            let safe = clean || synced || (boot == run.boot && !boot.is_empty());
-            // One of another length is none.
-            let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
-            // A backup has no epoch: what was given after it was made could be given again.
-            let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
-            Ok((epoch, row.get::<_, i64>(4)?, token_key))
-        })
+        .query_row(
+            "SELECT epoch, clean, boot, durability, running, token_key, scrubbed FROM meta WHERE id = 1",
+            [],
+            |row| {
+                let epoch: String = row.get(0)?;
+                let clean: bool = row.get(1)?;
+                let boot: String = row.get(2)?;
+                let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
+                let safe = clean || synced || (boot == run.boot && !boot.is_empty());
+                // One of another length is none.
+                let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
+                // A backup has no epoch: what was given after it was made could be given again.
+                let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
+                Ok((epoch, row.get::<_, i64>(4)?, token_key, row.get::<_, Option<i64>>(6)?))
+            },
+        )
         .optional()?;
-    let (epoch, running, token_key) = last.unwrap_or((None, 0, None));
+    // What is new has nothing to be read through.
+    let (epoch, running, token_key, scrubbed) = last.unwrap_or((None, 0, None, Some(0)));
     let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
     // Beside sealed rows lies no key: it is made from the data key.
     let token_key = token_key.unwrap_or(run.token_key);
     let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
     transaction.execute(
-        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id)
-         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, scrubbed)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, clean = 0, boot = excluded.boot,
-             durability = excluded.durability, token_key = excluded.token_key, key_id = excluded.key_id, rekey = NULL",
-        params![epoch, run.boot, run.durability.as_str(), running, stored, key_id],
+             durability = excluded.durability, token_key = excluded.token_key, key_id = excluded.key_id, rekey = NULL,
+             damage = NULL, scrubbed = excluded.scrubbed",
+        params![epoch, run.boot, run.durability.as_str(), running, stored, key_id, scrubbed],
     )?;
     // What a probe that was cut short has left.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
-    Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running) })
+    Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running), scrubbed: scrubbed.map(number) })
 }
 
 /// What the rows of a database are sealed with.
@@ -275,6 +294,27 @@ pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqli
     conn.prepare_cached("UPDATE meta SET clock = ?1, running = ?2 WHERE id = 1")?
         .execute(params![shown, integer(running)])
         .map(drop)
+}
+
+/// Puts down that the log is damaged; what was put down before stays.
+pub(super) fn note_damage(conn: &Connection, what: &str) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET damage = coalesce(damage, ?1) WHERE id = 1", [what]).map(drop)
+}
+
+/// Takes such a note away: all of it was read, and is sound.
+pub(super) fn forget_damage(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET damage = NULL WHERE id = 1", []).map(drop)
+}
+
+/// What an earlier run has found to be damaged.
+pub(super) fn noted_damage(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let noted = conn.query_row("SELECT damage FROM meta WHERE id = 1", [], |row| row.get(0)).optional()?;
+    Ok(noted.flatten())
+}
+
+/// Puts down at which running second all of it was read through.
+pub(super) fn note_scrubbed(conn: &Connection, running: u64) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET scrubbed = ?1 WHERE id = 1", [integer(running)]).map(drop)
 }
 
 /// How the last run on the log ended.

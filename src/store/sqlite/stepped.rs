@@ -27,6 +27,8 @@ pub struct SteppedLog {
     reader: Reader,
     answers: Answers,
     events: Receiver<StoreEvent>,
+    /// What the reader has for the writer.
+    notes: Receiver<Command>,
     _lock: Lock,
 }
 
@@ -44,9 +46,10 @@ impl SteppedLog {
         let Opened { writer, reader, files, identity, most_pages, begun, remarks, .. } = opened;
         let running = begun.running;
         let writer = parts.writer(options, writer, (files, identity), most_pages, running);
-        let reader = parts.reader(options, reader);
+        let (sender, notes) = channel();
+        let reader = parts.reader(options, reader, &begun, sender);
         let writer = State::new(writer, answers());
-        Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, _lock: lock })
+        Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock })
     }
 
     pub fn epoch(&self) -> &Epoch {
@@ -79,13 +82,21 @@ impl SteppedLog {
         for read in reads {
             self.reader.answer(read, &self.answers);
         }
+        self.take_notes();
         events.extend(self.events.try_iter());
     }
 
     /// Reads one page.
     pub fn read(&mut self, read: Read, events: &mut Vec<StoreEvent>) {
         self.reader.answer(read, &self.answers);
+        self.take_notes();
         events.extend(self.events.try_iter());
+    }
+
+    fn take_notes(&mut self) {
+        for note in self.notes.try_iter() {
+            self.writer.accept(note);
+        }
     }
 
     /// Other bounds hold from now on.

@@ -20,6 +20,7 @@ pub(super) const QUICK: Timing = Timing {
     look: Duration::ZERO,
     probe_first: Duration::from_millis(20),
     probe_last: Duration::from_millis(50),
+    scrub: Duration::from_millis(10),
 };
 
 pub(super) fn open_quick(options: &StoreOptions) -> Bench {
@@ -151,7 +152,8 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path)
         .execute_batch(
-            "DROP TABLE parked; ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
+            "ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
+             ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
              ALTER TABLE meta DROP COLUMN token_key;
              DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 1",
         )

@@ -8,8 +8,8 @@ use super::batch::roll_back;
 use super::dating::Moment;
 use super::open::{self, BUSY};
 use super::retention::{self, Policy, Step};
-use super::schema::SCRATCH;
-use super::writer::{Health, State};
+use super::schema::{self, SCRATCH};
+use super::writer::{Health, Noted, State};
 use crate::store::Bounds;
 use crate::store::request::StoreEvent;
 use crate::types::WallMillis;
@@ -212,6 +212,33 @@ impl State {
             // Perhaps it was the bound that was in the way.
             self.probe(retry);
         }
+    }
+
+    /// Puts down that the database is damaged, so that the next start does what it is told to do then. The first note stays.
+    pub fn note(&mut self, what: String) {
+        let what = match std::mem::replace(&mut self.noted, Noted::Nothing) {
+            Noted::Written => {
+                self.noted = Noted::Written;
+                return;
+            }
+            Noted::Waiting(first) => first,
+            Noted::Nothing => what,
+        };
+        roll_back(&self.writer.conn);
+        self.noted = match schema::note_damage(&self.writer.conn, &what) {
+            Ok(()) => Noted::Written,
+            // Tried again at the end.
+            Err(_) => Noted::Waiting(what),
+        };
+        self.untidy = true;
+    }
+
+    /// Puts down when the database was last read through.
+    pub fn scrubbed(&mut self) {
+        roll_back(&self.writer.conn);
+        // Where it fails, the next pass comes sooner.
+        let _ = schema::note_scrubbed(&self.writer.conn, self.running());
+        self.untidy = true;
     }
 
     /// Empties the WAL.

@@ -45,6 +45,10 @@ pub(super) enum Command {
     Write(Vec<Write>),
     /// Other bounds hold from now on.
     Bound(Bounds),
+    /// Put down that the database is damaged, and how.
+    Note(String),
+    /// All of the database was read through.
+    Scrubbed,
     /// Commit what came before, mark a clean end, leave.
     Finish,
 }
@@ -63,6 +67,8 @@ pub(super) struct Timing {
     pub probe_first: Duration,
     /// ... and then each time after twice as long, but at most this.
     pub probe_last: Duration,
+    /// How long after the start a pass through the database begins, if one is due.
+    pub scrub: Duration,
 }
 
 impl Timing {
@@ -72,6 +78,7 @@ impl Timing {
         look: Duration::from_secs(5),
         probe_first: Duration::from_secs(1),
         probe_last: Duration::from_secs(5),
+        scrub: Duration::from_secs(10),
     };
 }
 
@@ -167,6 +174,17 @@ pub(super) struct State {
     pub prune: Prune,
     pub retention: Retention,
     pub dating: Dating,
+    pub noted: Noted,
+}
+
+/// Whether the log says that it is damaged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// Nothing was found.
+    Nothing,
+    /// It could not be written yet.
+    Waiting(String),
+    Written,
 }
 
 impl State {
@@ -190,6 +208,7 @@ impl State {
             prune: Prune::default(),
             retention: Retention::default(),
             dating: Dating::default(),
+            noted: Noted::Nothing,
             writer,
             answers,
         };
@@ -230,6 +249,8 @@ impl State {
         match command {
             Command::Write(writes) => self.waiting.extend(writes),
             Command::Bound(bounds) => self.bound(bounds),
+            Command::Note(what) => self.note(what),
+            Command::Scrubbed => self.scrubbed(),
             Command::Finish => return true,
         }
         false
@@ -419,6 +440,9 @@ impl State {
         self.writer.identity.check(&self.writer.files)?;
         if !self.late.is_empty() {
             self.write_batch();
+        }
+        if self.writer.damaged.load(Ordering::Relaxed) {
+            self.note("a row or a page could not be read or written".to_owned());
         }
         let conn = &self.writer.conn;
         roll_back(conn);
