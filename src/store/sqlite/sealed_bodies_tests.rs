@@ -8,7 +8,8 @@ use crate::store::{Found, Outcome, Span};
 use crate::types::{Durability, Seq};
 
 /// Takes the index away, as a racerd of before it would have written the log.
-const OLDER: &str = "ALTER TABLE meta DROP COLUMN clock; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 3";
+const OLDER: &str = "DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; ALTER TABLE meta DROP COLUMN scrubbed;
+                     ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
 
 fn plain(directory: &TempDir) -> StoreOptions {
     options(directory.path(), Durability::Normal)
