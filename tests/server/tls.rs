@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub fn made(folder: &Path, name: &str, names: &[&str], change: impl FnOnce(&mut 
     {
         let text = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", data_encoding::BASE64.encode(der));
         std::fs::write(folder.join("new"), text).unwrap();
+        std::fs::set_permissions(folder.join("new"), std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::rename(folder.join("new"), folder.join(format!("{name}.{end}"))).unwrap();
     }
 }

@@ -176,6 +176,75 @@ fn wrong_files_end_the_start() {
     assert_eq!(check(&["--tls-cert", &a.0, "--tls-key", &a.1]), Some(0));
 }
 
+fn openssl(folder: &Folder, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// CASES 105: a key that cannot be used says why: encrypted (in both forms), or of a curve that rustls does not know.
+#[test]
+fn a_key_that_cannot_be_used_says_why() {
+    let folder = Folder::new();
+    made(folder.path(), "a", &[], |_| {});
+    openssl(&folder, "pkcs8 -topk8 -in a.key -out new.key -passout pass:secret");
+    openssl(&folder, "genrsa -traditional -aes128 -passout pass:secret -out old.key 2048");
+    openssl(&folder, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out p521.key");
+    for (key, words) in [
+        ("new.key", "is encrypted"),
+        ("old.key", "is encrypted"),
+        ("p521.key", "the curves P-256 and P-384"),
+        ("a.pem", "no PRIVATE KEY section"),
+    ] {
+        let [certificate, key] = ["a.pem", key].map(|name| folder.path().join(name).to_str().unwrap().to_string());
+        let arguments = ["--tls-cert", &certificate, "--tls-key", &key];
+        let output = Server::command(&folder, "127.0.0.1:0", &arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{key}: {said}");
+        assert!(said.lines().count() == 1 && said.contains(words), "{key}: {said}");
+    }
+}
+
+/// CASES 105: a byte order mark before either file is passed over.
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    let secure = Secure::start(&[]);
+    made(secure.server.folder.path(), "a", &["marked.example"], |_| {});
+    for file in ["a.pem", "a.key"] {
+        let text = std::fs::read(secure.file(file)).unwrap();
+        std::fs::write(secure.file(file), [b"\xEF\xBB\xBF".as_slice(), &text].concat()).unwrap();
+    }
+    hang_up(&secure);
+    eventually("the marked files", || secure.server.log().contains("certificates read again"));
+}
+
+/// CASES 105 and 106: what works, and surprises later, is said: no subjectAltName, a key that others may read.
+#[test]
+fn an_open_key_and_a_certificate_without_names_are_warned_of() {
+    let secure = Secure::start(&[]);
+    let (nameless, open) = ("has no subjectAltName", "others may read or change a TLS key");
+    assert!(!secure.server.log().contains("WARN"), "{}", secure.server.log());
+    let mut readings = 0;
+    let mut said_after = |mode: u32| {
+        std::fs::set_permissions(secure.file("a.key"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let before = secure.server.log().len();
+        hang_up(&secure);
+        readings += 1;
+        eventually("a reading", || secure.server.log().matches("certificates read again").count() == readings);
+        // It is written right behind.
+        secure.server.raw();
+        let log = secure.server.log().split_off(before);
+        [log.contains(nameless), log.contains(open)]
+    };
+    for (mode, is_open) in [(0o644, true), (0o604, true), (0o660, true), (0o640, false), (0o400, false)] {
+        let [_, said] = said_after(mode);
+        assert_eq!(said, is_open, "mode {mode:03o}");
+    }
+    made(secure.server.folder.path(), "a", &[], |wanted| wanted.subject_alt_names.clear());
+    assert_eq!(said_after(0o600), [true, false]);
+    made(secure.server.folder.path(), "a", &[], |_| {});
+    assert_eq!(said_after(0o600), [false, false]);
+}
+
 #[test]
 fn a_certificate_of_its_own_is_made_once() {
     let folder = Folder::new();

@@ -28,7 +28,15 @@ pub struct Certificate {
     pub validity: Option<Validity>,
     /// The names for which it holds, in which a `*.` in front stands for one label (RFC 6125 §6.4.3).
     pub names: Vec<String>,
+    /// Whether it has a subjectAltName. Clients look for the server's name nowhere else (RFC 9110 §4.3.4, RFC 9525 §6.3).
+    pub has_alt_names: bool,
 }
+
+/// The DER of the subjectAltName's object identifier, 2.5.29.17 (RFC 5280 §4.2.1.6).
+const ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
+
+/// A byte order mark in UTF-8, which editors and shells of Windows put before a text.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Why a certificate and a key are no pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +51,13 @@ pub enum PairError {
 
 impl Pair {
     /// From the text of a PEM file with the certificate and those that vouch for it, the server's own first, and the text
-    /// of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one file.
+    /// of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one file; so
+    /// is a byte order mark.
     ///
     /// # Errors
     /// What is wrong, and in which of the two.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Pair, PairError> {
+        let [certificate, key] = [certificate, key].map(|text| text.strip_prefix(BOM).unwrap_or(text));
         let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|error| PairError::Certificate(format!("it is no PEM: {error}")))?;
         let Some(own) = chain.first() else {
@@ -55,12 +65,10 @@ impl Pair {
         };
         ParsedCertificate::try_from(own)
             .map_err(|error| PairError::Certificate(format!("its first certificate cannot be used: {error}")))?;
-        let mut key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| PairError::Key("there is no PRIVATE KEY section in it that can be read".to_string()))?;
+        let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(unreadable(key).to_string()))?;
         let signing = any_supported_type(&key);
         key.zeroize();
-        let signing = signing
-            .map_err(|_| PairError::Key("its key cannot be used; RSA, ECDSA and Ed25519 keys can".to_string()))?;
+        let signing = signing.map_err(|_| PairError::Key(USABLE.to_string()))?;
         let pair = CertifiedKey::new(chain, signing);
         pair.keys_match().map_err(|_| PairError::Mismatch)?;
         Ok(Pair(Arc::new(pair)))
@@ -73,7 +81,9 @@ impl Pair {
         let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         let parsed = self.own().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
         let names = parsed.iter().flat_map(|parsed| parsed.valid_dns_names()).map(str::to_owned).collect();
-        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der), names }
+        // The bytes could stand elsewhere by chance; then a warning is missing, and nothing else.
+        let has_alt_names = der.windows(ALT_NAME.len()).any(|bytes| bytes == ALT_NAME);
+        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der), names, has_alt_names }
     }
 
     fn own(&self) -> Option<&CertificateDer<'static>> {
@@ -83,6 +93,22 @@ impl Pair {
     fn is_for(&self, name: &ServerName<'_>) -> bool {
         let parsed = self.own().and_then(|own| ParsedCertificate::try_from(own).ok());
         parsed.is_some_and(|parsed| verify_server_name(&parsed, name).is_ok())
+    }
+}
+
+/// Said of a key of another kind (P-521, DSA, Ed448), or of another size.
+const USABLE: &str =
+    "its key cannot be used; RSA of 2048 to 4096 bits, ECDSA over the curves P-256 and P-384, and Ed25519 can";
+
+/// Returns why no private key can be read from this text.
+fn unreadable(text: &[u8]) -> &'static str {
+    let has = |mark: &[u8]| text.windows(mark.len()).any(|bytes| bytes == mark);
+    // PKCS #8 says it in the label (RFC 7468 §11), the older forms in a header (RFC 1421 §4.6.1.1).
+    if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
+        "its private key is encrypted, and nobody can give the passphrase at a start; \
+         'openssl pkey -in OLD -out NEW' writes one that is not"
+    } else {
+        "there is no PRIVATE KEY section in it that can be read"
     }
 }
 

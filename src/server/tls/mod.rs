@@ -8,7 +8,7 @@ pub use crate::crypto::tls::Fault;
 pub use stream::{Scratch, TlsStream, WORST_BYTES};
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -30,6 +30,8 @@ const DAY: u64 = 86_400_000;
 const WARN: u64 = 14 * 86_400;
 /// Longest file, in bytes: a chain of certificates has less than a tenth.
 const LONGEST: u64 = 1 << 20;
+/// Mode bits that a key's file should not have. Its group may read it: some systems keep keys for a group of servers.
+const TOO_OPEN: u32 = 0o027;
 
 /// The certificates with which listeners speak TLS.
 pub struct Tls {
@@ -154,8 +156,26 @@ impl Tls {
             let until = certificate.validity.map_or("unknown".to_string(), |validity| date(validity.end));
             let file = file.display();
             log.info("certificate", &[("file", &file), ("until", &until), ("sha256", &certificate.fingerprint)]);
+            if !certificate.has_alt_names {
+                let what = "a certificate has no subjectAltName: clients refuse it; have it made again with one";
+                log.warn(what, &[("file", &file)]);
+            }
         }
+        self.warn_of_open_keys(log);
         self.warn(now, log);
+    }
+
+    /// Says which keys are not private. They are used all the same: an update must not stop a server for it.
+    fn warn_of_open_keys(&self, log: &Log) {
+        for (_, key) in &self.files {
+            let Ok(about) = fs::metadata(key) else { continue };
+            let mode = about.permissions().mode() & 0o777;
+            if mode & TOO_OPEN != 0 {
+                let mode = format!("{mode:03o}");
+                let what = "others may read or change a TLS key: run chmod 600 on it";
+                log.warn(what, &[("file", &key.display()), ("mode", &mode)]);
+            }
+        }
     }
 
     fn warn(&mut self, now: Now, log: &Log) {
