@@ -53,7 +53,7 @@ pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
     Response::of_api(if duplicate { Status::Ok } else { Status::Created }, JSON, out)
 }
 
-/// What was not done, as a status, in the words that sockets hear.
+/// Returns the refusal as an HTTP status, in the same words as on a socket.
 pub fn refusal(reason: Reason) -> Problem {
     let Reason { code, field, text, retry_after_ms } = reason;
     let status = match code {

@@ -201,7 +201,7 @@ fn moved(segments: &[&str]) -> Option<String> {
     match *segments {
         ["rooms"] => Some("./".to_string()),
         ["rooms", ""] => Some("../".to_string()),
-        // What is a resource consists of characters that stand for themselves in a URL.
+        // The paths of resources need no escaping: they consist of unreserved characters (RFC 3986 §2.3).
         [ref whole @ .., ""] => {
             let last = whole.last().filter(|last| !last.is_empty())?;
             Resource::at(whole).is_ok().then(|| format!("../{last}"))

@@ -68,7 +68,7 @@ impl Target {
     }
 }
 
-/// What is wrong with a fragment. Said without the fragment, which is secret.
+/// A fault in a URL fragment. Its text never quotes the fragment, which is secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FragmentFault {
     Unknown,

@@ -38,7 +38,7 @@ impl Failure {
         }
     }
 
-    /// What the process ends with.
+    /// The exit status of the process.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Failed(_) => 1,
@@ -112,7 +112,7 @@ mod tests {
         assert!(README.contains(&table), "README.md is to hold\n{table}");
     }
 
-    /// What may heal is tried again at growing distances; what needs a person is not.
+    /// The service manager retries failures that may heal, at growing intervals, and no others.
     #[test]
     fn the_unit_tries_again_what_may_heal() {
         let values = |name: &str| -> Vec<&str> {

@@ -48,7 +48,7 @@ struct Target {
     path: String,
 }
 
-/// What the question goes over.
+/// The transport that the health check uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Over {
     Plain,
@@ -186,7 +186,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// What is asked: over what, whom, as whom, for what.
+    /// Formats a target for comparison: its transport, hosts, port, Host header and path.
     fn shown(target: Result<Target, String>) -> Option<String> {
         let Target { over, hosts, port, authority, path } = target.ok()?;
         Some(format!("{over:?} {}:{port} {authority} {path}", hosts.join("|")))
