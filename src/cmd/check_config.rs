@@ -4,7 +4,7 @@
 use super::{Failure, given::Given, say};
 use crate::config::{GROUPS, Parsed, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
-use crate::server::{self, RESERVED, connections_for, open_files};
+use crate::server::{self, FEW, RESERVED, connections_for, open_files};
 use crate::types::Durability;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -94,6 +94,9 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
     if asked > connections {
         found.push(format!("max-connections: {connections}, not {asked}; raise NOFILE (ulimit -n, LimitNOFILE=)"));
     }
+    if asked == 0 && connections < FEW {
+        found.push(format!("max-connections: only {connections}; raise NOFILE (ulimit -n, LimitNOFILE=)"));
+    }
     if machine.is_some_and(|machine| worst > machine) {
         let has = shown(machine.unwrap_or_default());
         found.push(format!(
@@ -180,6 +183,11 @@ mod tests {
         assert!(report.contains("at most 1000, not 5000") && report.contains("raise NOFILE"), "{report}");
         assert!(of("max_connections = 500", &[], Some(1064), None).contains("at most 500, as asked for"));
         assert!(of("", &[], None, None).contains("open files are not limited"));
+        let few = "max-connections: only 192; raise NOFILE";
+        assert!(of("", &[], Some(256), None).contains(few));
+        for report in [of("max_connections = 192", &[], Some(256), None), of("", &[], Some(320), None)] {
+            assert!(!report.contains("raise NOFILE"), "{report}");
+        }
     }
 
     #[test]

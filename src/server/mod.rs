@@ -22,7 +22,7 @@ mod tokens;
 pub use accept::Listeners;
 pub use activation::given_listeners;
 pub use setup::{
-    RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
+    FEW, RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
 };
 pub use signals::Early;
 pub use tokens::WAKER;

@@ -28,6 +28,9 @@ use crate::ws;
 
 /// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
 pub const RESERVED: u64 = 64;
+
+/// Fewer connections than this, without being asked for, are warned of: a limit of open files that low is an oversight.
+pub const FEW: usize = 256;
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
@@ -255,6 +258,11 @@ fn announce(
         log.warn(
             "fewer connections than asked for: raise the limit of open files (ulimit -n, LimitNOFILE=)",
             &[("max_connections", &max_connections)],
+        );
+    } else if settings.limits.max_connections == 0 && max_connections < FEW {
+        log.warn(
+            "the limit of open files leaves room for few connections: raise it (ulimit -n, LimitNOFILE=)",
+            &[("max_connections", &max_connections), ("open_files", files)],
         );
     }
 }

@@ -245,6 +245,7 @@ fn the_limit_of_open_files() {
     command.arg(serve.get_program()).args(serve.get_args());
     let server = Server::start_as(folder, command);
     eventually("both limits in the log", || server.log().contains("max_connections=16 open_files=80"));
+    eventually("that this is little", || server.log().contains("leaves room for few connections"));
     beyond_the_limit(&server, 16, "the connection limit is reached");
 }
 
