@@ -2,6 +2,7 @@
 //! breaks hides what only breaks when the rest works.
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
+use super::clock::USUAL_WALL;
 use super::limits::Limits;
 use super::random::{Ppm, Random};
 
@@ -108,9 +109,6 @@ pub struct Habits {
     /// Of each frame: it is sent in parts.
     pub fragments: Ppm,
 }
-
-/// Wall time at which most runs begin, in microseconds since 1970.
-const USUAL_WALL: Micros = 1_790_000_000 * SECOND;
 
 impl Mix {
     pub fn draw(random: &mut Random) -> Mix {

@@ -10,7 +10,6 @@ use racerd::types::{ConnId, Epoch};
 use racerd::ws::code;
 
 use super::agenda::Micros;
-use super::clock::Clock;
 use super::network::{End, Read};
 use super::random::Random;
 use super::scene::{Checked, Scene, Violation};
@@ -64,9 +63,9 @@ impl Host {
     }
 
     /// One turn of the loop. When the next is due at the latest, in virtual time.
-    pub fn turn(&mut self, clock: &Clock, store: &mut Store, scene: &mut Scene) -> Checked<Option<Micros>> {
+    pub fn turn(&mut self, store: &mut Store, scene: &mut Scene) -> Checked<Option<Micros>> {
         scene.tally.turns += 1;
-        let now = clock.read(scene.now);
+        let now = scene.clock.read(scene.now);
         scene.witness.turns(now.mono.0);
         let mut turn = std::mem::take(&mut self.turn);
         let more = turn.run(&mut Running { host: self, store, scene }, now)?;
@@ -74,7 +73,7 @@ impl Host {
         if more || !scene.links.ready.is_empty() {
             return Ok(Some(scene.now));
         }
-        Ok(self.engine.deadline().map(|due| clock.when(due, scene.now)))
+        Ok(self.engine.deadline().map(|due| scene.clock.when(due, scene.now)))
     }
 
     /// The link of a connection that is not freed yet.

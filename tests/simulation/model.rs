@@ -52,6 +52,11 @@ pub fn short(message: &Message) -> String {
     format!("body {}", value(message).as_ref().map_or(u64::MAX, number))
 }
 
+/// The stamp of a message at `wall` behind one of `last`: a step back of at most a minute is not shown.
+fn stamp(wall: u64, last: u64) -> u64 {
+    if wall < last && last <= wall + 60_000 { last } else { wall }
+}
+
 fn value(message: &Message) -> Option<Value> {
     serde_json::from_str(message.body.as_str()).ok()
 }
@@ -102,8 +107,8 @@ impl Model {
         self.rooms[room].said.len() as u64
     }
 
-    /// The store committed a message.
-    pub fn stored(&mut self, message: &Message) -> Checked {
+    /// The store committed a message that the server had at `wall` by its clock.
+    pub fn stored(&mut self, message: &Message, wall: u64) -> Checked {
         let Some(room) = self.room(message.room.as_str()) else {
             return violation("store", format!("a message in {}, where nobody talks", message.room));
         };
@@ -119,6 +124,15 @@ impl Model {
         }
         if seq != self.head(room) + 1 {
             return violation("store", format!("{} got seq {seq} behind {}", message.room, self.head(room)));
+        }
+        let last = self.rooms[room].said.last().map_or(0, |said| said.at);
+        let at = stamp(wall, last);
+        if message.at.0 != at {
+            let text = format!(
+                "{} {seq} is of {}; the clock showed {wall} and the one before is of {last}, so it is to be of {at}",
+                message.room, message.at.0
+            );
+            return violation("dates: a stamp is the clock's, but for small steps back", text);
         }
         if let Some((other, first)) = self.bodies.insert(body, (room, seq)) {
             let other = &self.rooms[other].id;

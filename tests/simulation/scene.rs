@@ -3,6 +3,7 @@
 use racerd::crypto::sealed::SealedKey;
 
 use super::agenda::{Agenda, Event, Micros};
+use super::clock::Clock;
 use super::faults::Mix;
 use super::model::Model;
 use super::network::Links;
@@ -27,6 +28,8 @@ pub fn violation<T>(checker: &'static str, text: impl Into<String>) -> Checked<T
 
 pub struct Scene {
     pub now: Micros,
+    /// The clocks that the server reads.
+    pub clock: Clock,
     pub agenda: Agenda,
     pub random: Random,
     pub mix: Mix,

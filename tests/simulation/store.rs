@@ -1,17 +1,17 @@
 //! The simulated store: the real log in memory, behind a disk that is slow, full, failing or unsure, whose commits and
 //! reads overtake each other, and of which a crash leaves exactly what the durability promises.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use racerd::store::{
     Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
-use racerd::types::{Durability, Epoch};
+use racerd::types::{Durability, Epoch, WallMillis};
 
 use super::agenda::{Event, Micros, SECOND};
 use super::limits::Limits;
 use super::random::Random;
-use super::scene::{Checked, Scene};
+use super::scene::{Checked, Scene, violation};
 
 /// What outlives the server.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub struct Store {
     pub reads_open: usize,
     pub most_reads_open: usize,
     since: Micros,
+    /// The wall times of all turns of the server.
+    shown: BTreeSet<WallMillis>,
 }
 
 fn new_disk(limits: &Limits, random: &mut Random) -> Disk {
@@ -88,6 +90,7 @@ impl Store {
             reads_open: 0,
             most_reads_open: 0,
             since: now,
+            shown: BTreeSet::new(),
         }
     }
 
@@ -98,9 +101,15 @@ impl Store {
     // As the loop sees it.
 
     pub fn submit(&mut self, requests: &mut Vec<StoreRequest>, scene: &mut Scene) -> Checked {
+        self.shown.insert(scene.clock.read(scene.now).wall);
         for request in requests.iter() {
             match request {
                 StoreRequest::Append(append) => {
+                    // It may have waited until its sender was in the room.
+                    if !self.shown.contains(&append.at) {
+                        let text = format!("a message of {} is of {:?}, which no clock showed", append.room, append.at);
+                        return violation("dates: a stamp is the clock's, but for small steps back", text);
+                    }
                     self.appends += 1;
                     self.append_bytes += append.body.len();
                 }
@@ -119,9 +128,10 @@ impl Store {
         self.most_reads_open = self.most_reads_open.max(self.reads_open);
         if Store::is_inline(scene) {
             let mut events = Vec::new();
+            let mut walls = walls(requests);
             self.disk.log.answer(requests, &mut events);
             for event in events {
-                note(&event, scene)?;
+                note(&event, &mut walls, scene)?;
                 self.arrived.push((event, true));
             }
             scene.model.look_at(&self.disk.log);
@@ -211,9 +221,10 @@ impl Store {
             self.refuse(claims, &Outcome::Unavailable, scene);
             batch = writes;
         }
+        let mut walls = walls(&batch);
         self.disk.log.answer(&mut batch, &mut events);
         for event in &events {
-            note(event, scene)?;
+            note(event, &mut walls, scene)?;
         }
         scene.model.look_at(&self.disk.log);
         if scene.mix.limits.durability == Durability::Full {
@@ -347,8 +358,9 @@ impl Store {
             return Ok(());
         }
         let mut events = Vec::new();
+        let mut walls = walls(&batch);
         self.disk.log.answer(&mut batch, &mut events);
-        events.iter().try_for_each(|event| note(event, scene))
+        events.iter().try_for_each(|event| note(event, &mut walls, scene))
     }
 
     /// The log as the next server finds it. `is_clean`: the last one ended in order; `with_power`: the machine ran on.
@@ -380,16 +392,26 @@ impl Store {
     }
 }
 
+/// When each of the messages that are to be stored came, by the server's clock: they are answered in this order.
+fn walls(requests: &[StoreRequest]) -> VecDeque<u64> {
+    let wall = |request: &StoreRequest| match request {
+        StoreRequest::Append(append) => Some(append.at.0),
+        _ => None,
+    };
+    requests.iter().filter_map(wall).collect()
+}
+
 /// What was committed becomes what those who watch know.
-fn note(event: &StoreEvent, scene: &mut Scene) -> Checked {
+fn note(event: &StoreEvent, walls: &mut VecDeque<u64>, scene: &mut Scene) -> Checked {
     match event {
         StoreEvent::Appended(list) => {
             for appended in list {
+                let wall = walls.pop_front().unwrap_or_default();
                 if let Outcome::Stored(message) = &appended.outcome {
                     scene.trace.line(scene.now, "store", || {
                         format!("{} {} is {}", message.room, message.seq.0, super::model::short(message))
                     });
-                    scene.model.stored(message)?;
+                    scene.model.stored(message, wall)?;
                 }
             }
         }

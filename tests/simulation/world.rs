@@ -57,7 +57,6 @@ pub struct World {
     host: Option<Host>,
     /// Gone only while it is handed to the next server.
     store: Option<Store>,
-    clock: Clock,
     bounds: Bounds,
     turn_at: Option<Micros>,
     turns_at_once: u32,
@@ -79,11 +78,11 @@ impl World {
         let mut random = Random::new(plan.seed);
         let mix = Mix::draw(&mut random);
         let store = Store::new(&mix.limits, &mut random);
-        let clock = Clock::new(mix.server.speed, mix.server.wall);
         let clients = (0..mix.clients).map(|index| Client::new(index, index < mix.sealed)).collect();
         let key = SealedKey::new(random.bytes());
         let scene = Scene {
             now: 0,
+            clock: Clock::new(mix.server.speed, mix.server.wall),
             agenda: Agenda::default(),
             random,
             links: Links::default(),
@@ -103,7 +102,6 @@ impl World {
             clients,
             host: None,
             store: Some(store),
-            clock,
             bounds: Bounds::default(),
             turn_at: None,
             turns_at_once: 0,
@@ -148,6 +146,7 @@ impl World {
         self.scene.trace.line(self.scene.now, "world", || "faults end");
         self.scene.is_calm = true;
         self.scene.mix.calm_down();
+        self.scene.clock.mend(self.scene.now);
         self.scene.break_silent_links();
         self.store_mut().set_full(false);
         let until = self.scene.now + LIVE_WITHIN;
@@ -320,7 +319,7 @@ impl World {
         if self.turns_at_once > SPIN {
             return violation("6: the loop rests", format!("the loop spins; deadline {:?}", host.engine.deadline()));
         }
-        let next = host.turn(&self.clock, store, &mut self.scene)?;
+        let next = host.turn(store, &mut self.scene)?;
         let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
         self.bounds.check(&host.engine, store, &self.scene.mix.limits, repeats)?;
         let hub = &host.engine.app.hub;
@@ -349,7 +348,13 @@ impl World {
         if self.host.is_some() {
             return;
         }
-        self.clock.restart(self.scene.now);
+        let scene = &mut self.scene;
+        scene.clock.restart(scene.now);
+        if !scene.is_calm && scene.mix.server.set_clock > 0 && scene.random.below(4) == 0 {
+            // Nobody saw it while the server was down.
+            scene.tally.clocks_set += 1;
+            scene.clock.meddle(scene.now, &mut scene.random);
+        }
         self.scene.run = self.scene.epochs.len() as u32;
         let Some(store) = &self.store else { return };
         let epoch = store.disk.epoch.clone();
@@ -427,14 +432,13 @@ impl World {
             Mishap::Suspend => {
                 self.scene.tally.suspends += 1;
                 let by = self.scene.random.magnitude((SECOND, 3600 * SECOND));
-                self.clock.jump_ahead(now, by);
+                self.scene.clock.sleep(now, by, &mut self.scene.random);
                 self.wake(now);
                 server.suspend
             }
             Mishap::SetClock => {
                 self.scene.tally.clocks_set += 1;
-                let wall = *self.scene.random.pick(&[0, 1_790_000_000 * SECOND, 2_000_000_000 * SECOND, 5 * SECOND]);
-                self.clock.set_wall(wall);
+                self.scene.clock.meddle(now, &mut self.scene.random);
                 server.set_clock
             }
             Mishap::DiskFull => {
