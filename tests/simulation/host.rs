@@ -41,7 +41,9 @@ impl Host {
             seed: scene.random.next(),
             running: store.disk.running,
         };
-        scene.witness.start(&store.disk.token_key, store.disk.running);
+        let answers_once = scene.mix.store.repeats == 0 && scene.tally.answers_repeated == 0;
+        scene.witness.start(&store.disk.token_key, store.disk.running, answers_once);
+        scene.is_turn_due = true;
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let mut chat = Chat::new(limits.hub(), epoch, limits.chat(), Access::default(), &secrets);
         let mut random = Random::new(scene.random.next());
@@ -70,6 +72,8 @@ impl Host {
         let mut turn = std::mem::take(&mut self.turn);
         let more = turn.run(&mut Running { host: self, store, scene }, now)?;
         self.turn = turn;
+        scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
+        scene.is_turn_due = more || !scene.links.ready.is_empty();
         if more || !scene.links.ready.is_empty() {
             return Ok(Some(scene.now));
         }
@@ -149,6 +153,7 @@ impl Edge for Running<'_> {
     }
 
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Checked {
+        self.scene.witness.asks(requests);
         self.store.submit(requests, self.scene)
     }
 

@@ -119,6 +119,14 @@ impl Link {
         self.broken || self.up.ended || !self.up.arrived.is_empty()
     }
 
+    /// Is nothing under way, and would it let something through? What has arrived at the server may wait there.
+    pub fn is_at_rest(&self) -> bool {
+        let is_whole =
+            self.client_open && !self.silent && !self.broken && !self.blocked && !self.up.shut && !self.down.shut;
+        let is_empty = self.up.wire.is_empty() && self.down.wire.is_empty() && self.down.arrived.is_empty();
+        is_whole && is_empty && matches!(self.server, End::Open(_))
+    }
+
     /// By the server's clock, in milliseconds: how long it was open, the longest that it heard nothing on it, and the
     /// longest that it could write nothing to it.
     pub fn trials(&self, mono: u64) -> (u64, u64, u64) {

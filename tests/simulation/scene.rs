@@ -44,6 +44,8 @@ pub struct Scene {
     pub is_listening: bool,
     /// Faults have ended; everyone is to get live.
     pub is_calm: bool,
+    /// The server's loop has something to do at once.
+    pub is_turn_due: bool,
     /// Which start of the server this is, from 0.
     pub run: u32,
     /// The epoch of each start.

@@ -85,5 +85,6 @@ tally! {
     parked: "sessions parked",
     claims_failed: "claims failed",
     claimed: "parked sessions claimed",
+    rests: "rests at which nothing was owed",
     lost_commits: "commits lost in a power cut",
 }

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::crypto::{Token, TokenSealer};
-use racerd::store::{NO_ID, Outcome, Purpose, StoreEvent, Ticket};
+use racerd::store::{NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent, StoreRequest, Ticket};
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
+use super::scene::Scene;
 
 #[derive(Default)]
 pub struct Witness {
@@ -24,6 +25,16 @@ pub struct Witness {
     failed: BTreeSet<(usize, Option<u64>)>,
     /// When a read for those who join or catch up last failed, by room.
     unread: BTreeMap<RoomId, Micros>,
+    /// The same by the server's clock.
+    unread_mono: BTreeMap<RoomId, u64>,
+    /// What the store has not answered.
+    asked: AtStore,
+    /// The store answers each request once, so that what it has not answered can be counted.
+    pub answers_once: bool,
+    /// Bytes of bodies that the server counts as waiting for the store, and how many may.
+    pub waiting_bytes: (usize, usize),
+    /// The last seq of each room that a commit told the server of.
+    heads: BTreeMap<RoomId, u64>,
     /// What the store last said of a session, and when.
     claims: BTreeMap<SessionId, (Micros, Kept)>,
     /// Rows that the store gave out, until the session is here or kept again.
@@ -33,6 +44,16 @@ pub struct Witness {
     sent: BTreeMap<SessionId, u32>,
     /// The highest one that the present server has answered.
     answered: BTreeMap<SessionId, u32>,
+}
+
+/// Requests that are with the store.
+#[derive(Default)]
+struct AtStore {
+    /// Of sockets and of HTTP, by link.
+    links: BTreeMap<usize, usize>,
+    /// Appends and the hub's own reads, by room.
+    rooms: BTreeMap<RoomId, usize>,
+    reads: usize,
 }
 
 /// What the store said of a session that somebody wants back.
@@ -46,7 +67,7 @@ enum Kept {
 }
 
 /// A token on its way to the server.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Presented {
     /// `None` where it is of another log.
     pub token: Option<Token>,
@@ -57,8 +78,9 @@ pub struct Presented {
 
 impl Witness {
     /// A server began on a log with this key, on which servers had run for so long.
-    pub fn start(&mut self, token_key: &[u8; 32], running: u64) {
+    pub fn start(&mut self, token_key: &[u8; 32], running: u64, answers_once: bool) {
         *self = Witness {
+            answers_once,
             running,
             running_before: running,
             sealer: Some(TokenSealer::new(token_key, [0; 16])),
@@ -88,8 +110,86 @@ impl Witness {
         }
     }
 
+    /// The server asks the store.
+    pub fn asks(&mut self, requests: &[StoreRequest]) {
+        for request in requests {
+            match request {
+                StoreRequest::Append(append) => self.count(&append.ticket, Some(&append.room), true),
+                StoreRequest::Read(read) => {
+                    self.asked.reads += 1;
+                    let is_rooms_own = read.ticket.purpose == Purpose::Deliver;
+                    self.count(&read.ticket, Some(&read.room).filter(|_| is_rooms_own), true);
+                }
+                StoreRequest::Claim(claim) => self.count(&claim.ticket, None, true),
+                StoreRequest::Seek(seek) => self.count(&seek.ticket, None, true),
+                StoreRequest::Park(_) => {}
+            }
+        }
+    }
+
+    fn count(&mut self, ticket: &Ticket, room: Option<&RoomId>, is_asked: bool) {
+        let step = |count: &mut usize| *count = if is_asked { *count + 1 } else { count.saturating_sub(1) };
+        if let Some(link) = self.link(ticket) {
+            step(self.asked.links.entry(link).or_default());
+        }
+        if let Some(room) = room {
+            step(self.asked.rooms.entry(room.clone()).or_default());
+        }
+    }
+
+    fn settles(&mut self, event: &StoreEvent) {
+        match event {
+            StoreEvent::Appended(list) => {
+                for appended in list {
+                    self.count(&appended.ticket, Some(&appended.room), false);
+                    if let Outcome::Stored(message) = &appended.outcome {
+                        let head = self.heads.entry(message.room.clone()).or_default();
+                        *head = message.seq.0.max(*head);
+                    }
+                }
+            }
+            StoreEvent::Page(Page { ticket, room, .. }) | StoreEvent::ReadFailed(ReadFailed { ticket, room, .. }) => {
+                self.asked.reads = self.asked.reads.saturating_sub(1);
+                self.count(ticket, Some(room).filter(|_| ticket.purpose == Purpose::Deliver), false);
+            }
+            StoreEvent::Claimed(claimed) => self.count(&claimed.ticket, None, false),
+            StoreEvent::ClaimFailed { ticket, .. } => self.count(ticket, None, false),
+            StoreEvent::Sought(sought) => self.count(&sought.ticket, None, false),
+            _ => {}
+        }
+    }
+
+    /// Requests of this link that the store has not answered.
+    pub fn at_store(&self, link: usize) -> usize {
+        self.asked.links.get(&link).copied().unwrap_or_default()
+    }
+
+    pub fn is_room_at_store(&self, room: &RoomId) -> bool {
+        self.asked.rooms.get(room).is_some_and(|count| *count > 0)
+    }
+
+    /// Have further reads to wait until one is answered?
+    pub fn reads_are_full(&self, scene: &Scene) -> bool {
+        self.asked.reads >= scene.mix.limits.reads_in_flight
+    }
+
+    /// Is nothing read before the store has answered?
+    pub fn is_congested(&self) -> bool {
+        self.waiting_bytes.0 > self.waiting_bytes.1
+    }
+
+    pub fn head(&self, room: &RoomId) -> u64 {
+        self.heads.get(room).copied().unwrap_or_default()
+    }
+
+    /// Did a read of the room's own fail within these milliseconds?
+    pub fn failed_within(&self, room: &RoomId, time: u64) -> bool {
+        self.unread_mono.get(room).is_some_and(|at| self.mono <= at + time)
+    }
+
     /// An answer of the store reaches the server.
     pub fn answer(&mut self, event: &StoreEvent, now: Micros) {
+        self.settles(event);
         match event {
             StoreEvent::Appended(list) => {
                 for appended in list {
@@ -100,6 +200,7 @@ impl Witness {
             }
             StoreEvent::ReadFailed(failed) if failed.ticket.purpose == Purpose::Deliver => {
                 self.unread.insert(failed.room.clone(), now);
+                self.unread_mono.insert(failed.room.clone(), self.mono);
             }
             StoreEvent::ReadFailed(failed) => self.fails(&failed.ticket),
             StoreEvent::Claimed(claimed) => {

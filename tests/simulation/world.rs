@@ -94,6 +94,7 @@ impl World {
             key,
             is_listening: false,
             is_calm: false,
+            is_turn_due: false,
             run: 0,
             epochs: Vec::new(),
         };
@@ -254,6 +255,7 @@ impl World {
         self.scene.trace.mark(time);
         match event {
             Event::Act { client } => {
+                self.clients[client].judge_rest(&mut self.scene)?;
                 self.clients[client].act(&mut self.scene)?;
                 self.clients[client].plan(&mut self.scene);
             }

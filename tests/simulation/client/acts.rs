@@ -324,6 +324,10 @@ impl Client {
                     "{".to_owned(),
                 ];
                 let text = scene.random.pick(&texts).clone();
+                if !text.contains("id") {
+                    // Its answer has no number either.
+                    self.asked.remove(&id);
+                }
                 self.say(&text, scene);
             }
         }

@@ -29,6 +29,17 @@ pub struct Errand {
     is_answered: bool,
 }
 
+impl Errand {
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Does it read a page?
+    pub fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Browse { .. })
+    }
+}
+
 enum Kind {
     Post { body: u64 },
     Browse { wanted: Wanted },

@@ -8,6 +8,7 @@ mod hears;
 mod line;
 mod pages;
 mod reasons;
+mod rest;
 mod view;
 
 use std::collections::BTreeMap;
@@ -147,6 +148,7 @@ struct Draft {
 }
 
 /// What it asks.
+#[derive(Debug)]
 enum Asked {
     Join {
         room: usize,

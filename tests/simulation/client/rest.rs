@@ -1,0 +1,104 @@
+//! Nothing is owed at rest. Where nothing is on its way between a client and the server, the store has nothing to answer
+//! and no turn is due, whatever was asked must be answered and whatever was said must be heard: no later event may be
+//! needed for it. So the bound for a pong, an acknowledgement, a page and being live is the time of what is under way,
+//! and nothing beyond it; only a read that failed may wait for the hub's next try.
+
+use super::super::scene::{Checked, Scene, violation};
+use super::{Asked, Client, Phase, Request};
+
+const CHECKER: &str = "6: nothing is owed at rest";
+
+/// Within this the hub tries again what could not be read, in milliseconds of the server's clock.
+const RETRY: u64 = 1000;
+
+impl Client {
+    /// Judges what the client waits for, if all is at rest.
+    pub fn judge_rest(&self, scene: &mut Scene) -> Checked {
+        if !scene.is_at_rest() {
+            return Ok(());
+        }
+        self.judge_errands(scene)?;
+        let Some(link) = self.link.filter(|link| scene.is_link_at_rest(*link)) else { return Ok(()) };
+        if self.line.is_spoilt || scene.witness.is_congested() {
+            return Ok(());
+        }
+        let is_unread = scene.links.get(link).is_readable();
+        let fault = |what: String| violation(CHECKER, format!("c{} {what}, and nothing is under way", self.index));
+        // What is said behind something that waits for the store waits, too.
+        let is_answered = scene.witness.at_store(link) == 0 && !self.is_joining(scene) && !self.is_reading(scene);
+        match self.phase {
+            Phase::Away { .. } => return Ok(()),
+            Phase::Opening { .. } => return fault("waits for `welcome`".into()),
+            Phase::Closing { .. } if self.closed_with.is_some() && is_answered => {
+                return fault("has closed".into());
+            }
+            Phase::Closing { .. } => return Ok(()),
+            Phase::Resuming { .. } | Phase::Open => {}
+        }
+        scene.tally.rests += 1;
+        if is_answered {
+            if let Some((id, request)) = self.asked.first_key_value() {
+                let since = (scene.now - request.since) / 1000;
+                return fault(format!("has no answer to {id} ({:?}) for {since} ms", request.what));
+            }
+            if is_unread {
+                return fault(format!("said something on link {link} that is not read"));
+            }
+        }
+        for view in self.rooms.values() {
+            if scene.is_room_at_work(view.room) {
+                continue;
+            }
+            if view.asked == Some(None) && is_answered && self.phase == Phase::Open {
+                return fault(format!("waits for `joined` of r{}", view.room));
+            }
+            let head = scene.witness.head(&scene.model.rooms[view.room].id);
+            if view.is_joined && view.next <= head {
+                return fault(format!("stands before r{} {}, and {head} is the last", view.room, view.next));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits it for a `joined` that may need the store yet?
+    fn is_joining(&self, scene: &Scene) -> bool {
+        self.rooms.values().any(|view| view.asked.is_some() && scene.is_room_at_work(view.room))
+    }
+
+    /// Waits it for a page that the store may not be asked for yet?
+    fn is_reading(&self, scene: &Scene) -> bool {
+        let reads = |request: &Request| matches!(request.what, Asked::History { .. });
+        scene.witness.reads_are_full(scene) && self.asked.values().any(reads)
+    }
+
+    fn judge_errands(&self, scene: &Scene) -> Checked {
+        for (link, errand) in &self.errands {
+            let is_over = errand.is_answered() || scene.witness.at_store(*link) > 0 || scene.witness.is_congested();
+            if is_over || !scene.is_link_at_rest(*link) || errand.is_read() && scene.witness.reads_are_full(scene) {
+                continue;
+            }
+            let text = format!("c{} has no answer on link {link}, and nothing is under way", self.index);
+            return violation(CHECKER, text);
+        }
+        Ok(())
+    }
+}
+
+impl Scene {
+    /// Is nothing due for the server to do at once?
+    pub fn is_at_rest(&self) -> bool {
+        !self.is_turn_due && !self.links.wants_turn() && !self.witness.is_stopping && self.witness.answers_once
+    }
+
+    /// Is nothing under way on this link, and would it let something through?
+    fn is_link_at_rest(&self, link: usize) -> bool {
+        let end = self.links.get(link);
+        end.run == self.run && end.is_at_rest()
+    }
+
+    /// Has the store something to do for those who join this room or catch up in it, or will the hub ask again?
+    fn is_room_at_work(&self, room: usize) -> bool {
+        let id = &self.model.rooms[room].id;
+        self.witness.is_room_at_store(id) || self.witness.reads_are_full(self) || self.witness.failed_within(id, RETRY)
+    }
+}
