@@ -38,6 +38,8 @@ pub struct Link {
     /// The longest that nothing was read, and that nothing was taken, in milliseconds.
     silence: u64,
     fullness: u64,
+    /// Bytes that the server has written.
+    pub written: u64,
     up: Pipe,
     down: Pipe,
 }
@@ -157,6 +159,7 @@ impl Scene {
             full_since: None,
             silence: 0,
             fullness: 0,
+            written: 0,
             up: Pipe { moving: true, ..Pipe::default() },
             down: Pipe::default(),
         });
@@ -386,6 +389,7 @@ impl Scene {
             let room = window.saturating_sub(end.down.wire.len() + end.down.arrived.len());
             let length = if is_heard { piece.len().min(room) } else { piece.len() };
             taken += length;
+            end.written += length as u64;
             if is_heard {
                 end.down.wire.extend_from_slice(&piece[..length]);
                 self.trace.bytes(&piece[..length]);

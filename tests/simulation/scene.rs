@@ -5,9 +5,11 @@ use racerd::crypto::sealed::SealedKey;
 use super::agenda::{Agenda, Event, Micros};
 use super::clock::Clock;
 use super::faults::Mix;
+use super::here::Here;
 use super::model::Model;
 use super::network::Links;
 use super::random::Random;
+use super::signals::Signals;
 use super::tally::Tally;
 use super::trace::Trace;
 use super::witness::Witness;
@@ -38,6 +40,10 @@ pub struct Scene {
     pub tally: Tally,
     pub trace: Trace,
     pub witness: Witness,
+    /// Who is in each room.
+    pub here: Here,
+    /// Signals that were said.
+    pub signals: Signals,
     /// The server's key of sealed sockets, in a file of its own: it outlives every log.
     pub key: SealedKey,
     /// Does a server take connections?

@@ -85,6 +85,9 @@ tally! {
     parked: "sessions parked",
     claims_failed: "claims failed",
     claimed: "parked sessions claimed",
+    lists: "lists of members compared",
+    presences: "times that all knew who was here",
+    signals_looked_for: "signals looked for",
     rests: "rests at which nothing was owed",
     lost_commits: "commits lost in a power cut",
 }

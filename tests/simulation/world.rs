@@ -10,11 +10,13 @@ use super::bounds::Bounds;
 use super::client::Client;
 use super::clock::Clock;
 use super::faults::Mix;
+use super::here::Here;
 use super::host::Host;
 use super::model::Model;
 use super::network::Links;
 use super::random::Random;
 use super::scene::{Checked, Scene, Violation, violation};
+use super::signals::Signals;
 use super::store::Store;
 use super::tally::Tally;
 use super::trace::Trace;
@@ -91,6 +93,8 @@ impl World {
             tally: Tally::default(),
             trace: Trace::new(plan.lines),
             witness: Witness::default(),
+            here: Here::default(),
+            signals: Signals::default(),
             key,
             is_listening: false,
             is_calm: false,
@@ -324,6 +328,8 @@ impl World {
         let next = host.turn(store, &mut self.scene)?;
         let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
         self.bounds.check(&host.engine, store, &self.scene.mix.limits, repeats)?;
+        let Scene { here, model, mix, witness, .. } = &mut self.scene;
+        here.look(&host.engine, model, &mix.limits, witness.mono)?;
         let hub = &host.engine.app.hub;
         // Without a grace period nothing is kept of one that is lost in the same turn.
         let forgets = self.scene.mix.limits.resume_within == 0;
@@ -364,6 +370,7 @@ impl World {
         self.scene.epochs.push(epoch);
         self.host = Some(Host::start(store, &mut self.scene));
         self.bounds = Bounds::default();
+        self.scene.here = Here::default();
         self.scene.is_listening = true;
         self.is_stopping = false;
         self.wake(self.scene.now);

@@ -8,6 +8,7 @@ use super::super::scene::{Checked, Scene};
 use super::super::wire;
 use super::line::Line;
 use super::pages::{Span, Wanted};
+use super::view::UNSURE;
 use super::{Asked, Client, Draft, PATIENCE, Phase, QUIET, Reading, Request, Start, View};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,7 +189,7 @@ impl Client {
             Asked::Resume { .. } | Asked::Ping | Asked::Nonsense => usize::MAX,
         };
         let was_in_room = self.is_in(room) && !self.leaves(room);
-        self.asked.insert(self.next_id, Request { what, since: scene.now, was_in_room });
+        self.asked.insert(self.next_id, Request { what, since: scene.now, mono: scene.witness.mono, was_in_room });
         self.next_id
     }
 
@@ -264,8 +265,7 @@ impl Client {
             }
             Act::Signal => {
                 let Some(room) = room else { return };
-                self.nonsense += 1;
-                self.say(&format!("{{\"type\":\"signal\",\"room\":\"r{room}\",\"body\":\"typing\"}}"), scene);
+                self.signal(room, scene);
             }
             Act::Ping => self.ping(scene),
             Act::Post => self.write_post(scene),
@@ -453,6 +453,9 @@ impl Client {
                 view.start = Start::Now;
                 String::new()
             };
+            if view.presence == UNSURE {
+                view.presence = "full";
+            }
             let presence = view.presence;
             let id = self.ask(Asked::Join { room }, scene);
             if let Some(view) = self.rooms.get_mut(&room) {
@@ -476,6 +479,18 @@ impl Client {
         self.counts(scene);
         let id = self.ask(Asked::Leave { room }, scene);
         self.say(&format!("{{\"type\":\"leave\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
+    }
+
+    /// Tells the others something that is not kept. A ping behind it shows when that is done.
+    fn signal(&mut self, room: usize, scene: &mut Scene) {
+        let Some(member) = self.member().map(str::to_owned) else { return };
+        self.nonsense += 1;
+        let (signal, body) = scene.signals.say(room, &member, self.name(), scene.now);
+        self.say(&format!("{{\"type\":\"signal\",\"room\":\"r{room}\",\"body\":{body}}}"), scene);
+        if scene.random.coin() && self.is_in(room) {
+            self.ping(scene);
+            self.signalled = Some((self.next_id, signal));
+        }
     }
 
     fn ping(&mut self, scene: &mut Scene) {

@@ -8,6 +8,7 @@ use super::super::scene::{Checked, Scene, violation};
 use super::super::wire::{self, Said};
 use super::acts::crop;
 use super::reasons::REASONS;
+use super::view::{UNSURE, listed};
 use super::{Asked, Client, Identity, Phase, Request, Start, View};
 
 const CHECKER: &str = "protocol";
@@ -66,17 +67,17 @@ impl Client {
                     "error" => self.error(link, id, &told, scene),
                     "left" => self.left(id, &told, scene),
                     "history" => self.history(link, id, &told, scene),
-                    "members" => self.members(id, &told, scene),
-                    "presence" => self.with_view(&told, scene, |view, _| {
-                        view.presence(&told);
-                        Ok(())
-                    }),
-                    "signal" => self.with_view(&told, scene, |_, scene| {
-                        scene.tally.signals += 1;
-                        Ok(())
-                    }),
-                    "lagging" => self.with_view(&told, scene, |_, scene| {
-                        scene.tally.lags += 1;
+                    "members" => self.members(link, id, &told, scene),
+                    "presence" => self.with_view(&told, scene, |view, _| view.presence(&told)),
+                    "signal" => {
+                        let member = self.member().map(str::to_owned);
+                        self.with_view(&told, scene, |view, scene| {
+                            scene.tally.signals += 1;
+                            scene.signals.heard(view.room, link, member.as_deref(), &told)
+                        })
+                    }
+                    "lagging" => self.with_view(&told, scene, |view, scene| {
+                        view.lags(scene);
                         Ok(())
                     }),
                     "gap" => self.with_view(&told, scene, |view, scene| {
@@ -224,11 +225,19 @@ impl Client {
         for view in self.rooms.values_mut().filter(|view| view.next > 0) {
             view.asked = Some(None);
             if forgets && scene.random.coin() {
-                view.start = Start::Unnamed;
+                (view.start, view.presence) = (Start::Unnamed, UNSURE);
                 continue;
             }
             view.start = Start::Cursor;
-            cursors.push(format!("\"r{}\":{{\"epoch\":\"{}\",\"seq\":{}}}", view.room, view.epoch, view.next - 1));
+            let View { room, epoch, next, presence, .. } = view;
+            let presence = if *presence == UNSURE || scene.random.below(8) == 0 {
+                // As before, if the server knows it; else full.
+                *presence = UNSURE;
+                String::new()
+            } else {
+                format!(",\"presence\":\"{presence}\"")
+            };
+            cursors.push(format!("\"r{room}\":{{\"epoch\":\"{epoch}\",\"seq\":{}{presence}}}", *next - 1));
         }
         let cursors = cursors.join(",");
         let text = format!("{{\"type\":\"resume\",\"id\":{id},\"session\":\"{token}\",\"cursors\":{{{cursors}}}}}");
@@ -345,15 +354,17 @@ impl Client {
         self.asked.remove(&id).map(|request| request.what)
     }
 
-    fn members(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
-        match id.map(|id| self.settle(id)) {
-            None => self.with_view(told, scene, |view, scene| {
-                view.members(told, scene);
-                Ok(())
-            }),
-            Some(Some(Asked::Members { room })) if told["room"] == *scene.model.rooms[room].id.as_str() => Ok(()),
-            Some(_) => violation(CHECKER, format!("a list that c{} did not ask for: {told}", self.index)),
+    fn members(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
+        let Some(id) = id else {
+            return self.with_view(told, scene, |view, scene| view.members(told, scene));
+        };
+        let Some(Request { what: Asked::Members { room }, mono, .. }) = self.asked.remove(&id) else {
+            return violation(CHECKER, format!("a list that c{} did not ask for: {told}", self.index));
+        };
+        if told["room"] != *scene.model.rooms[room].id.as_str() {
+            return violation(CHECKER, format!("a list of r{room} was asked for: {told}"));
         }
+        judge_list(link, room, mono, told, scene)
     }
 
     /// What was queued before this pong has been heard, and nothing else (DESIGN: `heads`).
@@ -362,6 +373,9 @@ impl Client {
             return violation(CHECKER, format!("a pong to nothing that c{} asked", self.index));
         };
         scene.tally.pongs += 1;
+        if let Some((_, signal)) = self.signalled.take_if(|(ping, _)| Some(*ping) == id) {
+            scene.signals.obeyed(signal, scene.now);
+        }
         let heads = told["heads"].as_object().map_or(0, serde_json::Map::len);
         for view in self.rooms.values().filter(|view| view.is_joined) {
             let head = told["heads"][scene.model.rooms[view.room].id.as_str()].as_u64();
@@ -389,6 +403,8 @@ impl Client {
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
         self.faults += u64::from(code != "storage_unavailable");
         let Some(id) = id else {
+            // Perhaps of the signal.
+            self.signalled = None;
             // Of a join by URL, of a signal, of nonsense, or of a room that was to be given back.
             let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
             if !is_expected {
@@ -551,6 +567,19 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// A list of members that was asked for when the server's clock stood at `mono`: if nobody has come or gone since, it is of
+/// those who are here.
+pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scene: &mut Scene) -> Checked {
+    let (names, count) = listed(told)?;
+    let is_same_run = scene.links.get(link).run == scene.run;
+    let Some(here) = scene.here.room(room).filter(|here| is_same_run && here.changed < mono) else { return Ok(()) };
+    scene.tally.lists += 1;
+    if count == here.members.len() as u64 && names.is_none_or(|names| names == here.members) {
+        return Ok(());
+    }
+    violation("2: everyone knows who is here", format!("r{room} has {:?}: {told}", here.members))
 }
 
 /// Seq, time and the body's number of a message.

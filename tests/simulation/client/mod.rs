@@ -73,12 +73,19 @@ pub struct Client {
     closed_with: Option<Option<u16>>,
     old_closes: BTreeMap<usize, Option<u16>>,
     is_leaving: bool,
+    /// A ping that was said right behind a signal, and the signal.
+    signalled: Option<(u64, u64)>,
+    /// The last rest, and the bytes that had come by then; and since when there was no more between two than a queue takes.
+    rested: (Micros, u64),
+    roomy: Micros,
 }
 
 /// A request that is not answered.
 struct Request {
     what: Asked,
     since: Micros,
+    /// The server's clock then, in milliseconds.
+    mono: u64,
     /// It had heard `joined` of the room that the request is for, and not asked to leave since.
     was_in_room: bool,
 }
@@ -212,6 +219,9 @@ impl Client {
             closed_with: None,
             old_closes: BTreeMap::new(),
             is_leaving: false,
+            signalled: None,
+            rested: (0, 0),
+            roomy: 0,
         }
     }
 
@@ -239,6 +249,7 @@ impl Client {
         self.nonsense = 0;
         (self.said, self.faults) = (0, 0);
         (self.resumed_on, self.closed_with) = (None, None);
+        (self.signalled, self.rested) = (None, (0, 0));
         self.rooms.values_mut().for_each(View::detach);
         // Whether something without a key was stored, nobody can find out.
         self.outbox.retain(|draft| draft.key.is_some() || draft.tries == 0);

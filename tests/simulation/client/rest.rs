@@ -13,7 +13,7 @@ const RETRY: u64 = 1000;
 
 impl Client {
     /// Judges what the client waits for, if all is at rest.
-    pub fn judge_rest(&self, scene: &mut Scene) -> Checked {
+    pub fn judge_rest(&mut self, scene: &mut Scene) -> Checked {
         if !scene.is_at_rest() {
             return Ok(());
         }
@@ -45,6 +45,7 @@ impl Client {
                 return fault(format!("said something on link {link} that is not read"));
             }
         }
+        self.judge_places(is_answered, scene)?;
         for view in self.rooms.values() {
             if scene.is_room_at_work(view.room) {
                 continue;
@@ -55,6 +56,51 @@ impl Client {
             let head = scene.witness.head(&scene.model.rooms[view.room].id);
             if view.is_joined && view.next <= head {
                 return fault(format!("stands before r{} {}, and {head} is the last", view.room, view.next));
+            }
+            if view.is_joined {
+                view.judge_who_is_here(scene)?;
+                scene.tally.presences += u64::from(view.count.is_some());
+            }
+        }
+        self.judge_signals(link, scene)
+    }
+
+    /// It is in the rooms that it was told of, and in no other.
+    fn judge_places(&self, is_answered: bool, scene: &Scene) -> Checked {
+        let Some(member) = self.member().filter(|_| is_answered && self.phase == Phase::Open) else { return Ok(()) };
+        for room in (0..scene.model.rooms.len()).filter(|room| !scene.is_room_at_work(*room)) {
+            let place = scene.here.room(room).and_then(|here| here.members.get(member)).copied();
+            if place != self.is_in(room).then_some(false) {
+                let text = format!(
+                    "c{} in r{room}: {}, and the server has it there, away: {place:?}",
+                    self.index,
+                    self.is_in(room)
+                );
+                return violation(CHECKER, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// It has heard the signals of its rooms, where its queue cannot have been full meanwhile.
+    fn judge_signals(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        let written = scene.links.get(link).written;
+        let (after, before) = self.rested;
+        self.rested = (scene.now, written);
+        if (written - before) * 2 > scene.mix.limits.queue_bytes as u64 {
+            self.roomy = scene.now;
+        }
+        let Some(identity) = &self.identity else { return Ok(()) };
+        for view in self.rooms.values_mut().filter(|view| view.is_joined) {
+            let Some(steady) = view.steady else {
+                view.steady = (!scene.is_room_at_work(view.room)).then_some(scene.now);
+                continue;
+            };
+            let ready = steady.max(self.roomy);
+            scene.tally.signals_looked_for += 1;
+            if let Some(signal) = scene.signals.missed(view.room, link, &identity.member, after, ready) {
+                let text = format!("c{} has not heard signal {signal} of r{}", self.index, view.room);
+                return violation("2: a signal is heard by the others in its room, once", text);
             }
         }
         Ok(())

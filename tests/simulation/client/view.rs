@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use racerd::types::WallMillis;
 use serde_json::Value;
 
+use super::super::agenda::Micros;
 use super::super::scene::{Checked, Scene, violation};
 
 const CHECKER: &str = "2: every message once and in order";
@@ -20,6 +21,9 @@ pub enum Start {
     /// It did not say: the server is to know.
     Unnamed,
 }
+
+/// Which presence it hears of, where the server was not told anew.
+pub const UNSURE: &str = "unsure";
 
 pub struct View {
     pub room: usize,
@@ -36,6 +40,14 @@ pub struct View {
     pub presence: &'static str,
     /// Who is here, and whether away, as far as it was told.
     pub roster: Option<BTreeMap<String, bool>>,
+    /// How many, likewise.
+    pub count: Option<u64>,
+    /// The list was longer than a page.
+    is_cut: bool,
+    /// When it was last told that it lags, by the server's clock in milliseconds.
+    lagged: Option<u64>,
+    /// Since when it is live, as a rest showed.
+    pub steady: Option<Micros>,
 }
 
 impl View {
@@ -50,6 +62,10 @@ impl View {
             start: Start::Now,
             presence,
             roster: None,
+            count: None,
+            is_cut: false,
+            lagged: None,
+            steady: None,
         }
     }
 
@@ -58,7 +74,8 @@ impl View {
         self.is_joined = false;
         self.asked = None;
         self.start = Start::Now;
-        self.roster = None;
+        (self.roster, self.count, self.is_cut) = (None, None, false);
+        (self.lagged, self.steady) = (None, None);
     }
 
     pub fn joined(&mut self, link: usize, told: &Value, scene: &mut Scene) -> Checked {
@@ -107,10 +124,15 @@ impl View {
         if !is_same || from != self.next {
             self.at = 0;
         }
+        if self.start == Start::Unnamed {
+            self.presence = UNSURE;
+        }
         self.epoch = epoch.to_owned();
         self.next = from;
         self.is_joined = true;
         self.asked = None;
+        self.count = told["members"].as_u64();
+        (self.roster, self.is_cut, self.lagged, self.steady) = (None, false, None, None);
         Ok(())
     }
 
@@ -148,29 +170,101 @@ impl View {
         Ok(())
     }
 
+    // Who is here.
+
     /// The list of those who are here.
-    pub fn members(&mut self, told: &Value, scene: &mut Scene) {
+    pub fn members(&mut self, told: &Value, scene: &mut Scene) -> Checked {
         scene.tally.rosters += 1;
-        let list = told["members"].as_array().into_iter().flatten();
-        let entry = |one: &Value| (one["member"].as_str().unwrap_or_default().to_owned(), one["away"] == true);
-        self.roster = (told["more"] != true).then(|| list.map(entry).collect());
+        let (names, count) = listed(told)?;
+        self.is_cut = names.is_none();
+        (self.roster, self.count) = (names, Some(count));
+        Ok(())
     }
 
     /// Who came and went.
-    pub fn presence(&mut self, told: &Value) {
+    pub fn presence(&mut self, told: &Value) -> Checked {
+        let fault = |what: &str, known: &View| {
+            violation(PRESENT, format!("{what}; r{} had {:?}: {told}", known.room, known.roster))
+        };
         let events: Vec<&Value> = told["events"].as_array().into_iter().flatten().collect();
+        self.count = told["count"].as_u64();
+        if self.count.is_none() || self.presence == "off" || (self.presence == "count" && !events.is_empty()) {
+            return fault("not what was asked for", self);
+        }
         if events.is_empty() {
             // Only a number: who it is, nobody says.
             self.roster = None;
+            self.is_cut = false;
         }
-        let Some(roster) = &mut self.roster else { return };
         for event in events {
+            let Some(roster) = &mut self.roster else { break };
             let member = event["member"].as_str().unwrap_or_default().to_owned();
-            match event["event"].as_str() {
-                Some("join" | "back") => roster.insert(member, false),
-                Some("away") => roster.insert(member, true),
-                _ => roster.remove(&member),
+            let before = match event["event"].as_str() {
+                Some("join") => roster.insert(member, false).map_or(Ok(()), |_| Err("it is here already")),
+                Some("away") => (roster.insert(member, true) == Some(false)).then_some(()).ok_or("away from where"),
+                Some("back") => (roster.insert(member, false) == Some(true)).then_some(()).ok_or("back from where"),
+                Some("leave") => roster.remove(&member).map(drop).ok_or("it was not here"),
+                _ => Err("no such event"),
             };
+            if let Err(what) = before {
+                return fault(what, self);
+            }
+        }
+        let count = self.roster.as_ref().map(|roster| roster.len() as u64);
+        if count.is_some() && count != self.count { fault("they are not as many", self) } else { Ok(()) }
+    }
+
+    pub fn lags(&mut self, scene: &mut Scene) {
+        scene.tally.lags += 1;
+        self.lagged = Some(scene.witness.mono);
+        self.steady = None;
+    }
+
+    /// At rest: it knows who is here.
+    pub fn judge_who_is_here(&self, scene: &Scene) -> Checked {
+        let mono = scene.witness.mono;
+        let Some(here) = scene.here.room(self.room) else { return Ok(()) };
+        // The word that a full queue did not take comes again with the hub's next try.
+        let is_late = self.lagged.is_some_and(|at| mono <= at + RETRY);
+        if matches!(self.presence, "off" | UNSURE) || is_late || !here.is_told(mono) {
+            return Ok(());
+        }
+        let fault = || {
+            let View { room, presence, roster, count, is_cut, .. } = self;
+            let text = format!(
+                "r{room}, presence {presence}: {count:?} {roster:?}, cut: {is_cut}; here are {:?} since {}, now {mono}",
+                here.members, here.changed
+            );
+            violation(PRESENT, text)
+        };
+        if self.count != Some(here.members.len() as u64) {
+            return fault();
+        }
+        let is_by_name = self.presence == "full" && here.is_small(mono);
+        match &self.roster {
+            Some(roster) if *roster != here.members => fault(),
+            None if is_by_name && !self.is_cut => fault(),
+            _ => Ok(()),
         }
     }
+}
+
+const PRESENT: &str = "2: everyone knows who is here";
+
+/// Within this the hub tries again what a full queue did not take, in milliseconds of the server's clock.
+const RETRY: u64 = 1000;
+
+/// A list of members: their names and whether they are away, unless it is cut; and how many there are.
+pub fn listed(told: &Value) -> Checked<(Option<BTreeMap<String, bool>>, u64)> {
+    let list: Vec<&Value> = told["members"].as_array().into_iter().flatten().collect();
+    let entry = |one: &&Value| (one["member"].as_str().unwrap_or_default().to_owned(), one["away"] == true);
+    let names: BTreeMap<String, bool> = list.iter().map(entry).collect();
+    let (Some(count), is_cut) = (told["count"].as_u64(), told["more"] == true) else {
+        return violation(PRESENT, format!("no count: {told}"));
+    };
+    let length = list.len() as u64;
+    if names.len() != list.len() || (is_cut && length >= count) || (!is_cut && length != count) {
+        return violation(PRESENT, format!("{count} are {length}: {told}"));
+    }
+    Ok(((!is_cut).then_some(names), count))
 }

@@ -1,0 +1,156 @@
+//! Who is in each room, as the others have to see it, seen from outside after each turn: the sessions that the server has,
+//! away where no client has had one for two seconds. That each is of a socket that is open, or was open a moment ago, is
+//! checked beside it (`bounds`), and that each client is in the rooms that it was told of, by the clients.
+
+use std::collections::BTreeMap;
+
+use racerd::engine::Engine;
+use racerd::engine::chat::Chat;
+use racerd::hub::Session;
+use racerd::types::{ConnId, MemberId, SessionId};
+
+use super::limits::Limits;
+use super::model::Model;
+use super::scene::{Checked, violation};
+
+const CHECKER: &str = "4: a member who dropped is waited for, and then gone";
+
+/// Milliseconds after which the others see somebody as away whose client dropped.
+const AWAY_AFTER: u64 = 2000;
+/// Milliseconds between two counts of a large room.
+const COUNT_INTERVAL: u64 = 1000;
+
+#[derive(Default)]
+pub struct Here {
+    rooms: Vec<RoomHere>,
+    /// The session in each slot that has no client.
+    absent: BTreeMap<u32, Absent>,
+}
+
+#[derive(Clone, Copy)]
+struct Absent {
+    id: SessionId,
+    /// What its client had last: another if it came back for a moment.
+    token: (u32, u64),
+    since: u64,
+    until: u64,
+}
+
+#[derive(Clone, Default)]
+pub struct RoomHere {
+    /// By name as clients hear it, and whether away.
+    pub members: BTreeMap<String, bool>,
+    digest: u64,
+    /// When that was another, by the server's clock in milliseconds.
+    pub changed: u64,
+    /// When there were last more of them than a small room has.
+    large: Option<u64>,
+}
+
+/// A member as clients hear of it.
+pub fn member_name(member: MemberId) -> String {
+    format!("m-{:012x}", member.as_u64())
+}
+
+impl Here {
+    /// Looks at the server after a turn.
+    pub fn look(&mut self, engine: &Engine<Chat>, model: &Model, limits: &Limits, mono: u64) -> Checked {
+        let hub = &engine.app.hub;
+        self.rooms.resize_with(model.rooms.len(), RoomHere::default);
+        let mut digests = [0u64; 8];
+        for (key, session) in hub.sessions().filter(|(_, session)| !session.follows) {
+            let absent = self.absent(key, session, limits, mono)?;
+            let weight = session.member.as_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            for room in session.rooms().filter_map(|room| model.room(room.as_str())) {
+                digests[room] = digests[room].wrapping_add(weight.rotate_left(u32::from(absent)));
+            }
+        }
+        self.forget(engine, limits)?;
+        for (index, room) in self.rooms.iter_mut().enumerate() {
+            if room.digest != digests[index] {
+                room.digest = digests[index];
+                room.changed = mono;
+                let id = &model.rooms[index].id;
+                let is_here =
+                    |id: &SessionId, key: u32| !self.absent.get(&key).is_some_and(|a| a.id == *id && a.is_away(mono));
+                let here =
+                    hub.sessions().filter(|(_, session)| !session.follows && session.rooms().any(|room| room == id));
+                let here = here.map(|(key, session)| (member_name(session.member), !is_here(&session.id, key)));
+                room.members = here.collect();
+            }
+            if room.members.len() > limits.presence_max {
+                room.large = Some(mono);
+            }
+        }
+        Ok(())
+    }
+
+    /// Is this session to be seen as away?
+    fn absent(&mut self, key: u32, session: &Session, limits: &Limits, mono: u64) -> Checked<bool> {
+        if session.client != ConnId::NOBODY {
+            if !self.absent.is_empty() {
+                self.absent.remove(&key);
+            }
+            return Ok(false);
+        }
+        let (id, token, until) = (session.id, (session.generation, session.token_issued), mono + limits.resume_within);
+        let new = Absent { id, token, since: mono, until };
+        let absent = self.absent.entry(key).or_insert(new);
+        if (absent.id, absent.token) != (id, token) {
+            *absent = new;
+        }
+        if mono >= absent.until && mono > absent.since {
+            return violation(
+                CHECKER,
+                format!("a session is waited for since {} and until {}", absent.since, absent.until),
+            );
+        }
+        Ok(absent.is_away(mono))
+    }
+
+    /// Those who are waited for no longer: their time is over, or too many are waited for.
+    fn forget(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
+        if self.absent.is_empty() {
+            return Ok(());
+        }
+        let hub = &engine.app.hub;
+        let is_there = |key: u32, id: SessionId| hub.session(key).is_some_and(|session| session.id == id);
+        let gone: Vec<u32> =
+            self.absent.iter().filter(|(key, a)| !is_there(**key, a.id)).map(|(key, _)| *key).collect();
+        for key in gone {
+            let Some(absent) = self.absent.remove(&key) else { continue };
+            let mono = engine.net.now().mono.0;
+            if mono < absent.until && hub.detached_count() < limits.detached_max {
+                let text = format!("a session is gone at {mono} that was to be waited for until {}", absent.until);
+                return violation(CHECKER, text);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn room(&self, room: usize) -> Option<&RoomHere> {
+        self.rooms.get(room)
+    }
+}
+
+impl Absent {
+    fn is_away(&self, mono: u64) -> bool {
+        mono >= self.since + AWAY_AFTER
+    }
+}
+
+impl RoomHere {
+    /// Are names told here, each change in the turn in which it happens? If not, numbers are.
+    pub fn is_small(&self, mono: u64) -> bool {
+        self.large.is_none_or(|large| mono > large + COUNT_INTERVAL)
+    }
+
+    /// Has everyone been told by now who can be told?
+    pub fn is_told(&self, mono: u64) -> bool {
+        match self.large {
+            Some(large) if large == mono => mono > self.changed + COUNT_INTERVAL,
+            Some(large) if mono <= large + COUNT_INTERVAL => false,
+            _ => true,
+        }
+    }
+}

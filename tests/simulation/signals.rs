@@ -1,0 +1,81 @@
+//! Signals: each is heard by the others in its room, at most once, and by nobody else. A slow member may miss one, so
+//! only those are held to it to whom nothing can have been too much meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::Value;
+
+use super::agenda::Micros;
+use super::scene::{Checked, violation};
+
+const CHECKER: &str = "2: a signal is heard by the others in its room, once";
+
+/// So many of the last ones are looked for.
+const LOOKED_FOR: usize = 64;
+
+#[derive(Default)]
+pub struct Signals {
+    said: BTreeMap<u64, Signal>,
+    next: u64,
+    /// Those that the server has obeyed, as their senders know, and since when.
+    obeyed: VecDeque<(Micros, u64)>,
+}
+
+struct Signal {
+    room: usize,
+    member: String,
+    name: String,
+    said: Micros,
+    /// The links on which it was heard.
+    heard: BTreeSet<usize>,
+}
+
+impl Signals {
+    /// A member says one: the text of its body.
+    pub fn say(&mut self, room: usize, member: &str, name: String, now: Micros) -> (u64, String) {
+        self.next += 1;
+        let signal = Signal { room, member: member.to_owned(), name, said: now, heard: BTreeSet::new() };
+        self.said.insert(self.next, signal);
+        (self.next, format!("\"signal {}\"", self.next))
+    }
+
+    /// Its sender knows that the server has obeyed it.
+    pub fn obeyed(&mut self, number: u64, now: Micros) {
+        if self.obeyed.len() == LOOKED_FOR {
+            self.obeyed.pop_front();
+        }
+        self.obeyed.push_back((now, number));
+    }
+
+    /// Somebody heard one, over this link.
+    pub fn heard(&mut self, room: usize, link: usize, member: Option<&str>, told: &Value) -> Checked {
+        let number = told["body"].as_str().and_then(|body| body.strip_prefix("signal ")?.parse().ok());
+        let Some(signal) = number.and_then(|number: u64| self.said.get_mut(&number)) else {
+            return violation(CHECKER, format!("nobody said {told}"));
+        };
+        if signal.room != room || told["from"]["member"] != *signal.member || told["from"]["name"] != *signal.name {
+            return violation(
+                CHECKER,
+                format!("{} of {} said that in r{}: {told}", signal.name, signal.member, signal.room),
+            );
+        }
+        if member == Some(signal.member.as_str()) {
+            return violation(CHECKER, format!("its sender hears {told}"));
+        }
+        if !signal.heard.insert(link) {
+            return violation(CHECKER, format!("twice on link {link}: {told}"));
+        }
+        Ok(())
+    }
+
+    /// Those of this room, obeyed since `after`, said since `ready`, that this member has not heard on this link.
+    pub fn missed(&self, room: usize, link: usize, member: &str, after: Micros, ready: Micros) -> Option<u64> {
+        let recent = self.obeyed.iter().rev().take_while(|(at, _)| *at > after);
+        let missed = |number: &u64| {
+            let signal = &self.said[number];
+            let is_for_it = signal.room == room && signal.said > ready && signal.member != member;
+            is_for_it && !signal.heard.contains(&link)
+        };
+        recent.map(|(_, number)| *number).find(missed)
+    }
+}
