@@ -39,7 +39,9 @@ function scrollUp({ step, most }) {
     const loads = [];
     let worst = 0;
     let before = null;
-    const sample = () => (before = new Map(rows().map((row) => [row, row.getBoundingClientRect().top])));
+    // What a row says: where pages meet, the name above it may go.
+    const said = () => rows().map((row) => row.querySelector(".body"));
+    const sample = () => (before = new Map(said().map((body) => [body, body.getBoundingClientRect().top])));
     const compare = () => {
       for (const [row, top] of before) worst = Math.max(worst, Math.abs(row.getBoundingClientRect().top - top));
     };
@@ -158,6 +160,15 @@ test("who is at the end stays there, who is not is not moved", async (t) => {
   assert.ok((await gap()) <= 1);
   await page.setViewportSize({ width: 700, height: 400 });
   await until("the end, in a smaller window", async () => (await gap()) <= 1);
+});
+
+test("where two pages of history meet, an author is not named again", async (t) => {
+  const server = await Server.start(t, ...FAST);
+  await server.fill("long", Array.from({ length: 120 }, (_, index) => ({ text: `${index + 1}` })));
+  const page = await enter(await profile(t), server.base, "long", "ann");
+  await page.evaluate(scrollUp, { step: 900, most: 100 });
+  const named = () => page.$$eval("#log .message", (rows) => rows.filter((row) => row.querySelector(".who, .avatar") || row.classList.contains("first")).map((row) => row.dataset.seq));
+  assert.deepEqual(await named(), ["1"]);
 });
 
 test("what is no longer kept is a hole in words", async (t) => {

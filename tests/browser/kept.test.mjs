@@ -162,6 +162,9 @@ for (const [what, init, asks] of [["forbidden", FORBIDDEN, true], ["there", () =
     await calm.type("#text", "sent");
     await calm.press("#text", "Enter");
     await shows(calm, ["sent"]);
+    await say(calm, "and a second one");
+    await shows(calm, ["sent", "and a second one"]);
+    await until("an empty field", async () => (await field(calm)) === "");
     assert.equal(await asksBeforeItGoes(calm), false, "with nothing that waits");
   });
 }

@@ -3,7 +3,7 @@
 // show.
 
 import { dayText, element, plain } from "./text.js";
-import { fold, row } from "./row.js";
+import { fold, goesOn, joinUp, row } from "./row.js";
 
 export class Chunk {
   element = element("ol", { class: "chunk" });
@@ -50,6 +50,14 @@ export class Chunk {
     if (index === -1) return;
     this.#entries.splice(index, 1);
     if (!this.#isGone) this.element.children[index].remove();
+  }
+
+  /** An older message stands before its first one from now on: both may be under one name. */
+  follow(older) {
+    const [entry] = this.#entries;
+    if (!entry?.isFirst || !goesOn(entry.message, older)) return;
+    entry.isFirst = false;
+    if (!this.#isGone) joinUp(this.element.firstElementChild, entry.message);
   }
 
   replaceNote(entry, note) {

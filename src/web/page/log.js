@@ -124,6 +124,7 @@ export class Log {
   prepend(messages) {
     if (messages.length === 0) return;
     this.#keepView(() => {
+      const [next] = this.#chunks;
       const chunk = new Chunk(this.#rowOptions);
       this.#list.prepend(chunk.element);
       this.#chunks.unshift(chunk);
@@ -137,6 +138,7 @@ export class Log {
         chunk.push({ message, isFirst: !goesOn(message, last) });
         last = message;
       }
+      next?.follow(last);
       this.#last ??= last;
     });
     this.#furnish();
@@ -218,9 +220,11 @@ export class Log {
     this.#reading = this.#read();
   }
 
-  /** The first message in view, and where it stands; where its rows are gone, their chunk. */
+  /** What the first message in view says, and where that stands; where its rows are gone, their chunk. */
   #read() {
-    const row = this.#firstInView();
+    const first = this.#firstInView();
+    // Not the row: the name at its head may go.
+    const row = first?.querySelector(":scope > .body") ?? first;
     return { row, offset: row && offset(row, this.#scroller) };
   }
 

@@ -12,7 +12,7 @@ const watchers = new Set();
 let isRefused = false;
 
 function read(storage, key, fallback) {
-  if (held.has(key)) return held.get(key);
+  if (held.has(key)) return held.get(key) ?? fallback;
   try {
     const value = JSON.parse(window[storage].getItem(PREFIX + key));
     // What somebody else stored under this key is nothing.

@@ -33,6 +33,13 @@ export function row(message, { isFirst, marksPlain = false, isUnfolded = false, 
   return made;
 }
 
+/** Has a row that named its author stand under the name above it. */
+export function joinUp(made, { at }) {
+  made.classList.remove("first");
+  made.title = wholeTime(at);
+  for (const named of [...made.children].filter(({ className }) => ["avatar", "who"].includes(className))) named.remove();
+}
+
 export function avatar(name) {
   // The first letter, or emoji, without the marks that may be heaped on it.
   const [letter = ""] = name.trim();

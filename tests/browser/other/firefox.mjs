@@ -1,0 +1,111 @@
+// Firefox, driven by puppeteer-core over WebDriver BiDi. The interface is that of webkit.mjs.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { require } from "../support.mjs";
+
+const puppeteer = require("puppeteer-core").default;
+
+/** A browser's own words for a server that is not there. */
+const IS_NETWORK = /can.t establish a connection|was interrupted while the page was loading|NetworkError|NS_ERROR|Content-Security-Policy.*navigation/;
+
+class Window {
+  #page;
+
+  constructor(page, complaints) {
+    this.#page = page;
+    page.setDefaultTimeout(20_000);
+    page.on("pageerror", (error) => complaints.push(String(error.stack ?? error)));
+    page.on("console", (message) => {
+      if (message.type() === "error" && !IS_NETWORK.test(message.text())) complaints.push(message.text());
+    });
+  }
+
+  async goto(url) {
+    await this.#page.goto(url, { waitUntil: "load" });
+  }
+
+  async reload() {
+    await this.#page.reload({ waitUntil: "load" });
+  }
+
+  /** What `look(...args)` gives in the page. */
+  run(look, ...args) {
+    return this.#page.evaluate(look, ...args);
+  }
+
+  /** Types this by the keyboard, in place of what stands in the field. */
+  async type(selector, text) {
+    const { keyboard } = this.#page;
+    await this.#page.focus(selector);
+    await keyboard.down("Control");
+    await keyboard.press("a");
+    await keyboard.up("Control");
+    await keyboard.press("Backspace");
+    await keyboard.type(text);
+  }
+
+  async enter(selector) {
+    await this.#page.focus(selector);
+    await this.#page.keyboard.press("Enter");
+  }
+
+  async click(selector) {
+    await this.#page.click(selector);
+  }
+
+  async shot(file) {
+    await this.#page.screenshot({ path: file });
+  }
+
+  async close() {
+    await this.#page.close();
+  }
+}
+
+export class Firefox {
+  static title = "Firefox";
+  complaints = [];
+  #browser;
+  #folder;
+
+  /** Starts one with a profile of its own; `stores` is false where the user has forbidden that pages store anything. */
+  static async start(t, { stores = true } = {}) {
+    const made = new Firefox();
+    made.#folder = await mkdtemp(path.join(tmpdir(), "racerd-firefox-"));
+    made.#browser = await puppeteer.launch({
+      browser: "firefox",
+      executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
+      headless: true,
+      userDataDir: made.#folder,
+      defaultViewport: { width: 1100, height: 760 },
+      // 2: no cookies, and with them no storage of any kind.
+      extraPrefsFirefox: { "network.cookie.cookieBehavior": stores ? 0 : 2, "intl.accept_languages": "en-GB" },
+    });
+    t.after(async () => {
+      await made.#browser.close();
+      await rm(made.#folder, { recursive: true, force: true });
+    });
+    return made;
+  }
+
+  /** The product and its version. */
+  get version() {
+    return this.#browser.version();
+  }
+
+  /** A new window; `size` is what is seen of the page, in CSS pixels. */
+  async window(size) {
+    const page = await this.#browser.newPage();
+    if (size) await page.setViewport(size);
+    return new Window(page, this.complaints);
+  }
+
+  /** The window that `open` makes the browser open by itself. */
+  async opened(open) {
+    const next = new Promise((resolve) => this.#browser.once("targetcreated", resolve));
+    await open();
+    return new Window(await (await next).page(), this.complaints);
+  }
+}

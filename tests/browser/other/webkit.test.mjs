@@ -1,0 +1,4 @@
+import { testAll } from "./scenarios.mjs";
+import { WebKit } from "./webkit.mjs";
+
+await testAll(WebKit);
