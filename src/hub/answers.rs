@@ -23,17 +23,12 @@ impl Hub {
             Outcome::Full => Notice::Refused { id, error: HubError::StorageFull },
             Outcome::Unavailable => Notice::Refused { id, error: HubError::StorageUnavailable },
         };
-        let is_ack = matches!(notice, Notice::Ack { .. }) && ticket.purpose == Purpose::Send;
-        if !(is_ack && cfg!(bug = "ack-before-commit")) {
-            clients.tell(ticket.conn, notice);
-        }
+        clients.tell(ticket.conn, notice);
         let is_send = ticket.purpose == Purpose::Send;
         if is_send {
             self.settle_append(&room);
         }
         let room_id = room;
-        #[cfg(bug = "answer-for-a-gone-room")]
-        self.rooms.entry(room_id.clone()).or_insert_with(|| super::room::Room::new(room_id.clone(), 0));
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
         let was_held = room.undecided > 0;
         match outcome {

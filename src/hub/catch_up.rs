@@ -106,8 +106,6 @@ impl Hub {
         loop {
             let Some(room) = self.rooms.get_mut(room_id) else { return };
             let live_from = room.live_from();
-            #[cfg(bug = "live-one-early")]
-            let live_from = before(live_from);
             let Some(member) = room.members.get_mut(slot) else { return };
             if member.cursor >= live_from {
                 member.state = State::Live;

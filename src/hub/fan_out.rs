@@ -77,10 +77,6 @@ impl Room {
                 }
                 continue;
             }
-            #[cfg(bug = "cursor-before-queue")]
-            if let Some((_, last)) = ends {
-                member.cursor = last;
-            }
             match (clients.deliver(member.client, &frames, 0..live.len()), ends) {
                 (Delivery::Taken, Some((_, last))) => member.cursor = last,
                 (Delivery::Full, Some(_)) => done.lag(member),

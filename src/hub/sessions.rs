@@ -266,7 +266,7 @@ impl Hub {
         session.generation = generation;
         let before = std::mem::replace(&mut session.client, client);
         let was_shown_away = session.is_shown_away();
-        if let Some(absence) = session.absence.take().filter(|_| !cfg!(bug = "timer-for-the-next-owner")) {
+        if let Some(absence) = session.absence.take() {
             self.absences.forget(key, &absence);
         }
         self.give_up_joins(key);

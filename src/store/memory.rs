@@ -137,9 +137,6 @@ impl MemoryLog {
 
     /// The same log as a later server finds it, where something has kept it: under this epoch.
     pub fn reopened(self, epoch: Epoch) -> MemoryLog {
-        #[cfg(bug = "keys-lost-on-restart")]
-        return MemoryLog { epoch, windows: Recent::new(WINDOWS), common: Recent::new(COMMON), ..self };
-        #[cfg(not(bug = "keys-lost-on-restart"))]
         MemoryLog { epoch, ..self }
     }
 

@@ -9,8 +9,6 @@ use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::{self, Reason};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Found, NO_ID, Purpose, Seek, Sought, StoreRequest, Ticket};
-#[cfg(bug = "ack-before-commit")]
-use crate::types::Seq;
 use crate::types::{ConnId, RoomId};
 use crate::ws::code;
 
@@ -73,8 +71,6 @@ impl Chat {
                 self.keep_encrypted(id, &room, sealed.is_some())?;
                 let bytes = body.len();
                 let at = net.now().wall;
-                #[cfg(bug = "ack-before-commit")]
-                self.acknowledge_early(net, conn, session, id, &room);
                 self.hub.handle_send(session, id, room, Said { key, body, sealed, at }).map_err(hub_error)?;
                 self.expect(bytes);
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
@@ -166,16 +162,5 @@ impl Chat {
             return Ok(());
         }
         Err(Refusal { field: Some("body"), ..Refusal::new(id, ErrorCode::NotEncrypted, EncryptedRooms::REFUSAL) })
-    }
-
-    /// Acknowledges what the store has not decided, with the seq that it will have if all goes well.
-    #[cfg(bug = "ack-before-commit")]
-    fn acknowledge_early(&mut self, net: &mut Connections, conn: ConnId, session: u32, id: Option<u64>, room: &RoomId) {
-        let at = net.now().wall;
-        let Some(open) = net.get(conn).and_then(|c| c.open()) else { return };
-        let waiting = u64::from(open.in_flight);
-        let Some(head) = self.hub.heads(session).find_map(|(r, head)| (r == room).then_some(head)) else { return };
-        let seq = Seq(head.0 + waiting + 1);
-        self.tell(net, conn, "ack", |out| server::ack(out, id, room, seq, at, false));
     }
 }
