@@ -132,6 +132,14 @@ fn what_the_store_cannot_do_is_no_fault_of_the_client() {
         world.settle();
     }
     assert_eq!(errors(&world, 0), ["storage_unavailable"; 60]);
+    // An encrypted signal is looked for in the log, which cannot answer either.
+    let (nonce, said) = ("n".repeat(32), "w".repeat(22));
+    let body = format!(r#","body":{{"e2e":1,"k":"k","n":"{nonce}","c":"{said}"}}"#);
+    for _ in 0..60 {
+        world.ask(0, "signal", &body);
+        world.settle();
+    }
+    assert_eq!(errors(&world, 0), ["storage_unavailable"; 120]);
     world.store.failure = Failure::No;
     world.ask(0, "send", r#","body":1"#);
     world.settle();
