@@ -30,6 +30,8 @@ pub enum Event {
     Turn,
     /// The store decides what waits to be written.
     Commit,
+    /// The database's writer has waited for long enough, and does some upkeep.
+    Upkeep,
     /// It reads a page.
     Read {
         number: u64,

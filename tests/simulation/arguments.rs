@@ -6,17 +6,26 @@ pub struct Arguments {
     pub seeds: u64,
     pub actions: u64,
     pub trace: bool,
+    /// Whatever outlives the server is kept in a database.
+    pub databases: bool,
     /// So many that each kind of fault has to have happened in one of them.
     pub must_see_all: bool,
 }
 
-const USAGE: &str =
-    "usage: cargo test --test simulation -- [--full | --seed N | --from N --seeds N] [--actions N] [--trace]";
+const USAGE: &str = "usage: cargo test --test simulation -- [--full | --seed N | --from N --seeds N] [--actions N] [--databases] [--trace]";
 
 impl Arguments {
     /// `None` where the tests that were asked for are others.
     pub fn read() -> Result<Option<Arguments>, String> {
-        let mut read = Arguments { seed: None, from: 1, seeds: 50, actions: 500, trace: false, must_see_all: false };
+        let mut read = Arguments {
+            seed: None,
+            from: 1,
+            seeds: 50,
+            actions: 500,
+            trace: false,
+            databases: false,
+            must_see_all: false,
+        };
         let mut list = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         while let Some(argument) = list.next() {
             let mut number = || {
@@ -30,6 +39,7 @@ impl Arguments {
                 "--seeds" => read.seeds = number()?,
                 "--actions" => read.actions = number()?,
                 "--trace" => read.trace = true,
+                "--databases" => read.databases = true,
                 // What cargo hands to all tests: a filter by name, or how to show output.
                 "--nocapture" | "--show-output" | "--quiet" | "-q" => continue,
                 "--test-threads" | "--skip" | "--color" | "--format" => {

@@ -59,6 +59,12 @@ impl Clock {
         }
     }
 
+    /// Time goes by, and both clocks show it.
+    pub fn pass(&mut self, now: Micros, by: Micros) {
+        self.mono.set(now, self.mono.at(now) + by);
+        self.wall.set(now, self.wall.at(now) + by);
+    }
+
     /// Somebody, or something, sets the wall clock: it shows another time, or runs at another speed from now on.
     pub fn meddle(&mut self, now: Micros, random: &mut Random) {
         let shown = self.wall.at(now);

@@ -3,12 +3,14 @@
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::clock::USUAL_WALL;
+use super::keeping::Keeping;
 use super::limits::Limits;
 use super::random::{Ppm, Random};
 
 #[derive(Debug)]
 pub struct Mix {
     pub limits: Limits,
+    pub keeping: Keeping,
     pub clients: usize,
     /// So many of them speak sealed: the first ones.
     pub sealed: usize,
@@ -111,7 +113,14 @@ pub struct Habits {
 }
 
 impl Mix {
-    pub fn draw(random: &mut Random) -> Mix {
+    /// Draws the mix of a seed, and returns it with the chance that the rest of its run comes from.
+    pub fn draw(seed: u64, databases: bool) -> (Mix, Random) {
+        let mut random = Random::new(seed);
+        let mix = Mix::draw_from(&mut random, seed, databases);
+        (mix, random)
+    }
+
+    fn draw_from(random: &mut Random, seed: u64, databases: bool) -> Mix {
         let limits = Limits::draw(random);
         let quickest = random.magnitude((100, 100 * MILLISECOND));
         let clients = random.magnitude((1, 24)) as usize;
@@ -121,8 +130,10 @@ impl Mix {
             1..7 => random.magnitude((1, clients as u64)) as usize,
             _ => 0,
         };
+        let keeping = Keeping::draw(&limits, databases, &mut Random::new(!seed));
         Mix {
             limits,
+            keeping,
             clients,
             sealed,
             rooms: random.magnitude((1, 6)) as usize,

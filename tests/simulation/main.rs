@@ -7,6 +7,7 @@
 //!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds; `--actions`: so many in each
 //!     cargo test --test simulation -- --seed 17                        one seed; if it fails, how it came to that
 //!     cargo test --test simulation -- --seed 17 --trace                everything that it did
+//!     cargo test --test simulation -- --databases                      each log that outlives the server is SQLite's
 //!
 //! A seed that fails is cut to the fewest actions with which it still does, and printed with the end of its trace. The
 //! same seed and number of actions give the same run to the last byte.
@@ -17,18 +18,23 @@ mod bodies;
 mod bounds;
 mod client;
 mod clock;
+mod database;
 mod faults;
 mod here;
 mod host;
+mod keeping;
 mod limits;
+mod log;
 mod model;
 mod network;
 mod random;
+mod retention;
 mod scene;
 mod signals;
 mod store;
 mod tally;
 mod trace;
+mod upkeep;
 mod wire;
 mod witness;
 mod world;
@@ -75,7 +81,7 @@ fn judged(plan: Plan) -> Outcome {
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let lines = if arguments.trace { usize::MAX } else { SHOWN };
-    let outcome = judged(Plan { seed, actions: arguments.actions, lines });
+    let outcome = judged(Plan { seed, actions: arguments.actions, lines, databases: arguments.databases });
     if arguments.trace || outcome.violation.is_some() {
         for line in &outcome.lines {
             println!("{line}");
@@ -104,7 +110,7 @@ fn run_all(arguments: &Arguments) -> Result<Tally, u64> {
             if seed >= end {
                 break;
             }
-            let outcome = judged(Plan { seed, actions: arguments.actions, lines: 0 });
+            let outcome = judged(Plan { seed, actions: arguments.actions, lines: 0, databases: arguments.databases });
             tally.add(&outcome.tally);
             if outcome.violation.is_some() {
                 failed.fetch_min(seed, Relaxed);
@@ -132,7 +138,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let tally = match run_all(arguments) {
         Ok(tally) => tally,
         Err(seed) => {
-            fail(seed, arguments.actions);
+            fail(seed, arguments);
             return ExitCode::FAILURE;
         }
     };
@@ -141,7 +147,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let (seeds, actions) = (arguments.seeds, tally.actions);
     println!("{seeds} seeds, {actions} client actions in {seconds:.1} s: {:.0} a second", actions as f64 / seconds);
     for (seed, actions) in [(1, 300), (2, 300), (3, 300)] {
-        let hashes = [0, usize::MAX].map(|lines| judged(Plan { seed, actions, lines }).hash);
+        let hashes = [0, usize::MAX].map(|lines| judged(Plan { seed, actions, lines, databases: false }).hash);
         if hashes[0] != hashes[1] {
             println!("seed {seed} does not run the same way twice");
             return ExitCode::FAILURE;
@@ -160,8 +166,9 @@ fn many(arguments: &Arguments) -> ExitCode {
 }
 
 /// Cuts the run short, as far as it still fails, and shows it.
-fn fail(seed: u64, actions: u64) {
-    let fails = |actions| judged(Plan { seed, actions, lines: 0 }).violation.is_some();
+fn fail(seed: u64, arguments: &Arguments) {
+    let &Arguments { actions, databases, .. } = arguments;
+    let fails = |actions| judged(Plan { seed, actions, lines: 0, databases }).violation.is_some();
     // What fails with so many actions may not with fewer, so the bisection finds a short run, not the shortest.
     let (mut passes, mut found) = (0, actions);
     while found - passes > 1 {
@@ -172,7 +179,7 @@ fn fail(seed: u64, actions: u64) {
             passes = middle;
         }
     }
-    let outcome = judged(Plan { seed, actions: found, lines: SHOWN });
+    let outcome = judged(Plan { seed, actions: found, lines: SHOWN, databases });
     for line in &outcome.lines {
         println!("{line}");
     }
@@ -180,7 +187,8 @@ fn fail(seed: u64, actions: u64) {
         println!("VIOLATION of {checker}: {text}");
     }
     println!("seed {seed}, step {}, trace {:016x}; again, with all of its trace:", outcome.steps, outcome.hash);
-    println!("    cargo test --test simulation -- --seed {seed} --actions {found} --trace");
+    let databases = if databases { " --databases" } else { "" };
+    println!("    cargo test --test simulation -- --seed {seed} --actions {found}{databases} --trace");
 }
 
 fn print(tally: &Tally) {

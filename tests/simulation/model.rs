@@ -5,24 +5,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use racerd::store::{MemoryLog, Page, Purpose, Read, Span, Ticket};
-use racerd::types::{ConnId, Message, RoomId, Seq};
+use racerd::types::{Message, RoomId};
 use serde_json::Value;
 
 use super::bodies::number;
+use super::log::Log;
 use super::scene::{Checked, violation};
 
 pub struct Model {
     /// The epoch of the log as it is now, also while no server is up.
     pub epoch: String,
     pub rooms: Vec<Room>,
-    /// Where each body was stored.
-    bodies: BTreeMap<u64, (usize, u64)>,
+    /// Where each body was stored, and at which running second.
+    bodies: BTreeMap<u64, (usize, u64, u64)>,
     /// Those of what no server may obey.
     never: BTreeSet<u64>,
     /// What was given to be said, by number.
     texts: BTreeMap<u64, Value>,
     next_body: u64,
+    /// Seconds that servers have run on the log.
+    pub running: u64,
+    /// Running seconds for which a key is known at least.
+    pub key_life: u64,
 }
 
 pub struct Room {
@@ -45,6 +49,19 @@ struct Said {
     value: Value,
     /// Of body and name.
     bytes: u64,
+}
+
+impl Room {
+    /// The last seq.
+    pub fn head(&self) -> u64 {
+        self.said.len() as u64
+    }
+
+    /// The time of a message.
+    pub fn at(&self, seq: u64) -> Option<u64> {
+        let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+        self.said.get(index).map(|said| said.at)
+    }
 }
 
 /// A message as the trace shows it.
@@ -77,6 +94,8 @@ impl Model {
             never: BTreeSet::new(),
             texts: BTreeMap::new(),
             next_body: 0,
+            running: 0,
+            key_life: u64::MAX,
         }
     }
 
@@ -110,6 +129,11 @@ impl Model {
         self.rooms[room].said.len() as u64
     }
 
+    /// Has no key come of age yet?
+    pub fn knows_all_keys(&self) -> bool {
+        self.running <= self.key_life
+    }
+
     /// The store committed a message that the server had at `wall` by its clock.
     pub fn stored(&mut self, message: &Message, wall: u64) -> Checked {
         let Some(room) = self.room(message.room.as_str()) else {
@@ -137,7 +161,9 @@ impl Model {
             );
             return violation("dates: a stamp is the clock's, but for small steps back", text);
         }
-        if let Some((other, first)) = self.bodies.insert(body, (room, seq)) {
+        let before = self.bodies.insert(body, (room, seq, self.running));
+        let is_known = |then: u64| self.running.saturating_sub(then) <= self.key_life;
+        if let Some((other, first, _)) = before.filter(|(_, _, then)| is_known(*then)) {
             let other = &self.rooms[other].id;
             let text = format!("body {body} was stored twice: as {other} {first} and as {} {seq}", message.room);
             return violation("3: a key is stored once", text);
@@ -150,13 +176,6 @@ impl Model {
         let member = message.author.member.map(|member| format!("m-{:012x}", member.as_u64()));
         self.rooms[room].said.push(Said { body, at: message.at.0, name, member, value, bytes });
         Ok(())
-    }
-
-    /// What the log keeps changed.
-    pub fn look_at(&mut self, log: &MemoryLog) {
-        for room in &mut self.rooms {
-            room.oldest = page(log, &room.id, 0).oldest.0;
-        }
     }
 
     /// A client was told that this body is stored as that seq.
@@ -219,13 +238,15 @@ impl Model {
     }
 
     /// The server began anew over what the disk kept. In the same epoch, nothing may be missing. How many messages are.
-    pub fn reopened(&mut self, log: &MemoryLog) -> Checked<u64> {
+    pub fn reopened(&mut self, log: &mut Log) -> Checked<u64> {
         const CHECKER: &str = "1: what is acknowledged is in the log";
-        let is_new_epoch = *log.epoch().0 != *self.epoch;
-        self.epoch = log.epoch().0.to_string();
+        let is_new_epoch = log.epoch() != self.epoch;
+        self.epoch = log.epoch().to_owned();
         let mut lost = 0;
         for room in &mut self.rooms {
-            let page = page(log, &room.id, u32::MAX);
+            let Some(page) = log.page(&room.id, u32::MAX) else {
+                return violation(CHECKER, format!("{} cannot be read", room.id));
+            };
             let head = page.head.0;
             if is_new_epoch {
                 lost += (room.said.len() as u64).saturating_sub(head);
@@ -257,11 +278,4 @@ impl Model {
         }
         Ok(lost)
     }
-}
-
-/// So many of the oldest messages that a log keeps of a room.
-fn page(log: &MemoryLog, room: &RoomId, limit: u32) -> Page {
-    let ticket = Ticket { conn: ConnId::NOBODY, purpose: Purpose::Browse, tag: 0 };
-    let span = Span::After(Seq::ZERO);
-    log.read(Read { ticket, room: room.clone(), span, limit, bytes: u32::MAX, upto: Seq::ZERO })
 }

@@ -1,5 +1,5 @@
-//! The simulated store: the real log in memory, behind a disk that is slow, full, failing or unsure, whose commits and
-//! reads overtake each other, and of which a crash leaves exactly what the durability promises.
+//! The simulated store: the real log in memory, or the real database, behind a disk that is slow, full, failing or unsure,
+//! whose commits and reads overtake each other, and of which a crash leaves exactly what the durability promises.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,14 +9,18 @@ use racerd::store::{
 use racerd::types::{Durability, Epoch, WallMillis};
 
 use super::agenda::{Event, Micros, SECOND};
+use super::database::Database;
+use super::faults::Mix;
 use super::limits::Limits;
+use super::log::Log;
+use super::model::Room;
 use super::random::Random;
+use super::retention::Retention;
 use super::scene::{Checked, Scene, violation};
 
 /// What outlives the server.
-#[derive(Clone)]
 pub struct Disk {
-    log: MemoryLog,
+    pub(super) log: Log,
     pub epoch: String,
     pub token_key: [u8; 32],
     /// Seconds that servers have run on it, as it knows.
@@ -25,8 +29,17 @@ pub struct Disk {
 
 pub struct Store {
     pub disk: Disk,
-    /// What a power cut leaves, where a commit is not synced at once.
-    synced: Disk,
+    /// What a power cut leaves of a log in memory, where a commit is not synced at once.
+    synced: Option<Box<MemoryLog>>,
+    /// What the database's clock has shown; and as of what a power cut leaves.
+    pub(super) retention: Retention,
+    pub(super) saved: Retention,
+    /// When the database's writer has waited for long enough.
+    pub(super) upkeep_at: Option<Micros>,
+    /// How often it had looked at its clock.
+    pub(super) looks: u64,
+    /// The database takes no appends: it has its size.
+    pub(super) is_ailing: bool,
     waiting: VecDeque<StoreRequest>,
     /// Parkings that could not be stored yet.
     late: Vec<StoreRequest>,
@@ -56,23 +69,36 @@ pub struct Store {
     shown: BTreeSet<WallMillis>,
 }
 
-fn new_disk(limits: &Limits, random: &mut Random) -> Disk {
-    let epoch = format!("{:016x}", random.next());
-    let mut log = MemoryLog::new(Epoch(epoch.as_str().into()), limits.room_bytes, limits.total_bytes);
+fn new_log(limits: &Limits, epoch: &str) -> Log {
+    let mut log = MemoryLog::new(Epoch(epoch.into()), limits.room_bytes, limits.total_bytes);
     log.keep_parked(limits.parked_max as u64);
-    Disk { log, epoch, token_key: random.bytes(), running: 0 }
+    Log::Memory(Box::new(log))
 }
 
 impl Store {
-    pub fn new(limits: &Limits, random: &mut Random) -> Store {
-        let disk = new_disk(limits, random);
-        Store::on(disk.clone(), disk, 0)
+    pub fn new(mix: &Mix, random: &mut Random) -> Store {
+        let Mix { limits, keeping, .. } = mix;
+        let epoch = format!("{:016x}", random.next());
+        let token_key = random.bytes();
+        let disk = if keeping.in_database {
+            let database = Database::new(keeping.options(limits, random));
+            Disk { log: Log::Database(Box::new(database)), epoch: String::new(), token_key, running: 0 }
+        } else {
+            Disk { log: new_log(limits, &epoch), epoch, token_key, running: 0 }
+        };
+        Store::on(disk, 0)
     }
 
-    fn on(disk: Disk, synced: Disk, now: Micros) -> Store {
+    fn on(disk: Disk, now: Micros) -> Store {
+        let synced = if let Log::Memory(log) = &disk.log { Some(log.clone()) } else { None };
         Store {
             disk,
             synced,
+            retention: Retention::default(),
+            saved: Retention::default(),
+            upkeep_at: None,
+            looks: 0,
+            is_ailing: false,
             waiting: VecDeque::new(),
             late: Vec::new(),
             commit_at: None,
@@ -129,13 +155,12 @@ impl Store {
         if Store::is_inline(scene) {
             let mut events = Vec::new();
             let mut walls = walls(requests);
-            self.disk.log.answer(requests, &mut events);
+            self.disk.log.answer(scene.clock.read(scene.now), requests, &mut events);
             for event in events {
                 note(&event, &mut walls, scene)?;
                 self.arrived.push((event, true));
             }
-            scene.model.look_at(&self.disk.log);
-            return Ok(());
+            return self.look(scene);
         }
         for request in requests.drain(..) {
             match request {
@@ -222,15 +247,24 @@ impl Store {
             batch = writes;
         }
         let mut walls = walls(&batch);
-        self.disk.log.answer(&mut batch, &mut events);
+        self.count_running(scene);
+        self.disk.log.answer(scene.clock.read(scene.now), &mut batch, &mut events);
         for event in &events {
             note(event, &mut walls, scene)?;
         }
-        scene.model.look_at(&self.disk.log);
+        self.note_health(&events);
+        self.look(scene)?;
+        self.plan_upkeep(scene);
         if scene.mix.limits.durability == Durability::Full {
             // Nothing is undone later, so nothing is kept to undo.
         } else if scene.random.below(8) == 0 {
-            self.synced = self.disk.clone();
+            match &self.disk.log {
+                Log::Memory(log) => self.synced = Some(log.clone()),
+                Log::Database(database) => {
+                    database.save();
+                    self.saved = self.retention.clone();
+                }
+            }
         }
         for event in events {
             match event {
@@ -285,25 +319,29 @@ impl Store {
     }
 
     /// A read is made: it sees what is committed now, whatever the loop has heard of that.
-    pub fn read(&mut self, number: u64, scene: &mut Scene) {
-        let Some(read) = self.reads.remove(&number) else { return };
+    pub fn read(&mut self, number: u64, scene: &mut Scene) -> Checked {
+        let Some(read) = self.reads.remove(&number) else { return Ok(()) };
         scene.tally.reads += 1;
-        let event = if scene.random.chance(scene.mix.store.read_fails) {
+        let mut events = Vec::new();
+        if scene.random.chance(scene.mix.store.read_fails) {
             scene.tally.reads_failed += 1;
-            StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room, why: Why::Disk })
+            events.push(StoreEvent::ReadFailed(ReadFailed { ticket: read.ticket, room: read.room, why: Why::Disk }));
         } else {
             let upto = read.upto;
-            let page = self.disk.log.read(read);
-            scene.tally.reads_overtook += u64::from(page.head > upto);
-            StoreEvent::Page(page)
-        };
+            self.disk.log.read(read, &mut events);
+            match &events[..] {
+                [StoreEvent::Page(page)] => scene.tally.reads_overtook += u64::from(page.head > upto),
+                other => return violation("store: a page can be read", format!("{other:?}")),
+            }
+        }
         let time = scene.now + scene.random.within(scene.mix.store.answer);
         let time = if scene.mix.store.shuffles { time } else { time.max(self.reader_until) };
         self.reader_until = time;
-        self.answer(event, time, scene);
+        events.into_iter().for_each(|event| self.answer(event, time, scene));
+        Ok(())
     }
 
-    fn answer_write(&mut self, event: StoreEvent, scene: &mut Scene) {
+    pub(super) fn answer_write(&mut self, event: StoreEvent, scene: &mut Scene) {
         let time = (scene.now + scene.random.within(scene.mix.store.answer)).max(self.writer_until);
         self.writer_until = time;
         self.answer(event, time, scene);
@@ -359,37 +397,55 @@ impl Store {
         }
         let mut events = Vec::new();
         let mut walls = walls(&batch);
-        self.disk.log.answer(&mut batch, &mut events);
-        events.iter().try_for_each(|event| note(event, &mut walls, scene))
+        self.count_running(scene);
+        self.disk.log.answer(scene.clock.read(scene.now), &mut batch, &mut events);
+        events.iter().try_for_each(|event| note(event, &mut walls, scene))?;
+        self.look(scene)
     }
 
     /// The log as the next server finds it. `is_clean`: the last one ended in order; `with_power`: the machine ran on.
-    pub fn reopen(self, is_clean: bool, with_power: bool, scene: &mut Scene) -> Store {
+    pub fn reopen(mut self, is_clean: bool, with_power: bool, scene: &mut Scene) -> Checked<Store> {
         let limits = scene.mix.limits;
         // Numbers of answers to the server before are nobody's.
         let next = self.next;
+        let mut disk = self.disk;
+        if let Log::Database(database) = &mut disk.log {
+            database.close(scene.clock.read(scene.now), is_clean, with_power)?;
+            let is_lost = limits.durability == Durability::Normal && !is_clean && !with_power;
+            if is_lost {
+                // Seqs could be given again.
+                disk.epoch = String::new();
+                self.retention = self.saved;
+            }
+            return Ok(Store { next, retention: self.retention, ..Store::on(disk, scene.now) });
+        }
         let ran = (scene.now - self.since) / SECOND;
         // After a crash the counter may lag by a minute.
-        let known = if is_clean { ran } else { ran.saturating_sub(scene.random.within((0, 60))) };
-        let mut disk = match limits.durability {
-            Durability::Memory => new_disk(&limits, &mut scene.random),
-            Durability::Normal if !is_clean && !with_power => Disk {
+        disk.running += if is_clean { ran } else { ran.saturating_sub(scene.random.within((0, 60))) };
+        match (limits.durability, self.synced) {
+            (Durability::Memory, _) => {
+                let epoch = format!("{:016x}", scene.random.next());
+                let log = new_log(&limits, &epoch);
+                disk = Disk { log, epoch, token_key: scene.random.bytes(), running: 0 };
+            }
+            (Durability::Normal, Some(synced)) if !is_clean && !with_power => {
                 // Seqs could be given again.
-                epoch: format!("{:016x}", scene.random.next()),
-                ..self.synced
-            },
-            Durability::Full | Durability::Normal => self.disk,
-        };
-        disk.running += known;
-        disk.log = disk.log.reopened(Epoch(disk.epoch.as_str().into()));
-        Store { next, ..Store::on(disk.clone(), disk, scene.now) }
+                disk.epoch = format!("{:016x}", scene.random.next());
+                disk.log = Log::Memory(synced);
+            }
+            _ => {}
+        }
+        if let Log::Memory(log) = disk.log {
+            disk.log = Log::Memory(Box::new(log.reopened(Epoch(disk.epoch.as_str().into()))));
+        }
+        scene.tally.lost_commits += scene.model.reopened(&mut disk.log)?;
+        Ok(Store { next, ..Store::on(disk, scene.now) })
     }
+}
 
-    // For those who watch.
-
-    pub fn log(&self) -> &MemoryLog {
-        &self.disk.log
-    }
+/// The oldest seq that the log keeps of a room.
+pub fn oldest(log: &mut Log, room: &Room) -> Option<u64> {
+    log.page(&room.id, 0).map(|page| page.oldest.0)
 }
 
 /// When each of the messages that are to be stored came, by the server's clock: they are answered in this order.

@@ -90,4 +90,7 @@ tally! {
     signals_looked_for: "signals looked for",
     rests: "rests at which nothing was owed",
     lost_commits: "commits lost in a power cut",
+    databases: "databases opened",
+    upkeeps: "pieces of upkeep",
+    pruned: "messages gone by age, count or size",
 }

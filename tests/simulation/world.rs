@@ -14,7 +14,6 @@ use super::here::Here;
 use super::host::Host;
 use super::model::Model;
 use super::network::Links;
-use super::random::Random;
 use super::scene::{Checked, Scene, Violation, violation};
 use super::signals::Signals;
 use super::store::Store;
@@ -30,6 +29,8 @@ pub struct Plan {
     pub actions: u64,
     /// Lines of the trace that are kept.
     pub lines: usize,
+    /// Whatever outlives the server is kept in a database.
+    pub databases: bool,
 }
 
 /// What came of a run.
@@ -77,9 +78,8 @@ pub fn run(plan: Plan) -> Outcome {
 
 impl World {
     fn new(plan: Plan) -> World {
-        let mut random = Random::new(plan.seed);
-        let mix = Mix::draw(&mut random);
-        let store = Store::new(&mix.limits, &mut random);
+        let (mix, mut random) = Mix::draw(plan.seed, plan.databases);
+        let store = Store::new(&mix, &mut random);
         let clients = (0..mix.clients).map(|index| Client::new(index, index < mix.sealed)).collect();
         let key = SealedKey::new(random.bytes());
         let scene = Scene {
@@ -120,7 +120,7 @@ impl World {
     fn live(&mut self, actions: u64) -> Checked {
         let mix = &self.scene.mix;
         self.scene.trace.line(0, "world", || format!("{mix:?}"));
-        self.start();
+        self.start()?;
         for client in &self.clients {
             client.plan(&mut self.scene);
         }
@@ -143,7 +143,8 @@ impl World {
             }
         }
         self.calm_down()?;
-        self.go()
+        self.go()?;
+        self.outlast()
     }
 
     /// Faults end.
@@ -154,6 +155,9 @@ impl World {
         self.scene.clock.mend(self.scene.now);
         self.scene.break_silent_links();
         self.store_mut().set_full(false);
+        if let Some(store) = &mut self.store {
+            store.lift_bound(&mut self.scene);
+        }
         let until = self.scene.now + LIVE_WITHIN;
         self.until(until, |world| world.is_settled())?;
         // Something may have been stored that nobody was told of; the next message shows it.
@@ -169,6 +173,29 @@ impl World {
         self.clients.iter_mut().for_each(Client::leave_for_good);
         let until = self.scene.now + GONE_WITHIN;
         self.until(until, |world| world.is_empty())
+    }
+
+    /// Time goes by until nothing that is dated is to be kept any more.
+    fn outlast(&mut self) -> Checked {
+        let Some(patience) = self.store.as_ref().and_then(|store| store.patience(&self.scene.mix.keeping)) else {
+            return Ok(());
+        };
+        for _ in 0..2 {
+            let scene = &mut self.scene;
+            scene.clock.pass(scene.now, patience);
+            self.plan_upkeep();
+            let until = self.scene.now + 60 * SECOND;
+            while self.scene.now < until && !self.scene.agenda.is_empty() {
+                self.step()?;
+            }
+        }
+        self.store.as_ref().map_or(Ok(()), |store| store.check_outlasted(&self.scene))
+    }
+
+    fn plan_upkeep(&mut self) {
+        if let (Some(store), true) = (&mut self.store, self.host.is_some()) {
+            store.plan_upkeep(&mut self.scene);
+        }
     }
 
     /// Goes on until that is so; at that time it must be.
@@ -279,9 +306,9 @@ impl World {
             }
             Event::Turn if self.turn_at == Some(time) => self.turn()?,
             Event::Turn => {}
-            Event::Commit | Event::Read { .. } | Event::Answer { .. } => self.store_event(event)?,
+            Event::Commit | Event::Upkeep | Event::Read { .. } | Event::Answer { .. } => self.store_event(event)?,
             Event::Mishap(mishap) => self.befall(mishap)?,
-            Event::Start => self.start(),
+            Event::Start => self.start()?,
         }
         if self.scene.links.wants_turn() {
             let turn = self.scene.random.within((0, self.scene.mix.server.turn));
@@ -296,10 +323,8 @@ impl World {
         let Some(store) = &mut self.store else { return Ok(()) };
         match event {
             Event::Commit if store.is_due(now) => store.commit(scene),
-            Event::Read { number } => {
-                store.read(number, scene);
-                Ok(())
-            }
+            Event::Upkeep => store.upkeep(scene),
+            Event::Read { number } => store.read(number, scene),
             Event::Answer { number } => {
                 if store.deliver(number) {
                     self.wake(now);
@@ -352,9 +377,9 @@ impl World {
 
     // The server's life.
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Checked {
         if self.host.is_some() {
-            return;
+            return Ok(());
         }
         let scene = &mut self.scene;
         scene.clock.restart(scene.now);
@@ -364,7 +389,8 @@ impl World {
             scene.clock.meddle(scene.now, &mut scene.random);
         }
         self.scene.run = self.scene.epochs.len() as u32;
-        let Some(store) = &self.store else { return };
+        let Some(store) = &mut self.store else { return Ok(()) };
+        store.open(&mut self.scene)?;
         let epoch = store.disk.epoch.clone();
         self.scene.trace.line(self.scene.now, "server", || format!("starts, epoch {epoch}"));
         self.scene.epochs.push(epoch);
@@ -373,7 +399,9 @@ impl World {
         self.scene.here = Here::default();
         self.scene.is_listening = true;
         self.is_stopping = false;
+        self.plan_upkeep();
         self.wake(self.scene.now);
+        Ok(())
     }
 
     /// The server is gone. What the disk kept is what the next one begins with.
@@ -388,10 +416,8 @@ impl World {
         }
         self.scene.server_dies(!with_power);
         let is_full = store.is_full();
-        let mut store = store.reopen(in_order, with_power, &mut self.scene);
+        let mut store = store.reopen(in_order, with_power, &mut self.scene)?;
         store.set_full(is_full);
-        let lost = self.scene.model.reopened(store.log())?;
-        self.scene.tally.lost_commits += lost;
         self.store = Some(store);
         self.scene.later(self.scene.mix.server.down, Event::Start);
         Ok(())
@@ -442,6 +468,7 @@ impl World {
                 self.scene.tally.suspends += 1;
                 let by = self.scene.random.magnitude((SECOND, 3600 * SECOND));
                 self.scene.clock.sleep(now, by, &mut self.scene.random);
+                self.plan_upkeep();
                 self.wake(now);
                 server.suspend
             }

@@ -36,7 +36,10 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 WallMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
-            Clock::Set(clock) => WallMillis(clock.0.wall.load(Ordering::Relaxed)),
+            Clock::Set(clock) => {
+                clock.0.dates.fetch_add(1, Ordering::Relaxed);
+                WallMillis(clock.0.wall.load(Ordering::Relaxed))
+            }
         }
     }
 }
@@ -51,11 +54,14 @@ struct Hands {
     /// Milliseconds past `base`, and since 1970.
     mono: AtomicU64,
     wall: AtomicU64,
+    /// How often the second was read.
+    dates: AtomicU64,
 }
 
 impl Default for SetClock {
     fn default() -> SetClock {
-        SetClock(Arc::new(Hands { base: Instant::now(), mono: AtomicU64::new(0), wall: AtomicU64::new(0) }))
+        let new = || AtomicU64::new(0);
+        SetClock(Arc::new(Hands { base: Instant::now(), mono: new(), wall: new(), dates: new() }))
     }
 }
 
@@ -64,5 +70,10 @@ impl SetClock {
     pub fn set(&self, mono: Millis, wall: WallMillis) {
         self.0.mono.store(mono.0, Ordering::Relaxed);
         self.0.wall.store(wall.0, Ordering::Relaxed);
+    }
+
+    /// Returns how often the date was read, so that a caller knows what its reader has seen of a clock that steps.
+    pub fn dates_read(&self) -> u64 {
+        self.0.dates.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,204 @@
+//! SQLite as the log of a run: the server's own writer and reader, stepped on the simulator's thread and by its clocks, over
+//! real files in memory (tmpfs where there is one). A kill leaves the files as they are; a power cut under `normal` brings
+//! back an earlier state of them, and another boot.
+//!
+//! Faults are injected where racerd hands a batch to the writer and takes its answer, so this does not show what a disk
+//! does below SQLite: torn pages, a sync that lies, a write that fails inside a transaction, a WAL with holes. Nor does it
+//! show the two threads meeting: a page is read between two commits, never during one. `tests/server` and the tests of the
+//! store have full and failing disks, and `kill -9` at random moments.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use racerd::engine::Now;
+use racerd::store::{Bounds, Read, SetClock, SteppedLog, StoreEvent, StoreOptions, StoreRequest};
+use racerd::types::Durability;
+
+use super::random::Random;
+use super::scene::{Checked, violation};
+
+const CHECKER: &str = "store: a database that was served opens again";
+
+/// Running seconds that a crash may forget since the last commit.
+const FORGOTTEN: u64 = 60;
+
+pub struct Database {
+    directory: Directory,
+    options: StoreOptions,
+    /// `None` while no server is up.
+    log: Option<SteppedLog>,
+    clock: SetClock,
+    /// The server's monotonic clock when it was opened, and at the last commit.
+    began: u64,
+    committed: u64,
+    /// The running seconds that the next opening has to know of, at least and at most.
+    running: (u64, u64),
+    /// Milliseconds that servers before have run on it, whatever the log knows of that.
+    ran: u64,
+    boots: u32,
+}
+
+/// A directory of its own, gone with its owner.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let shm = Path::new("/dev/shm");
+        let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("racerd-simulation-{}-{number}", std::process::id()));
+        fs::create_dir_all(path.join("saved")).expect("a directory for a database");
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Database {
+    pub fn new(options: StoreOptions) -> Database {
+        let directory = Directory::new();
+        let options = StoreOptions { path: directory.0.join("racerd.db"), boot_id: "boot 0".to_owned(), ..options };
+        Database {
+            directory,
+            options,
+            log: None,
+            clock: SetClock::default(),
+            began: 0,
+            committed: 0,
+            running: (0, 0),
+            ran: 0,
+            boots: 0,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// The next server opens it.
+    pub fn open(&mut self, now: Now, random: &mut Random) -> Checked {
+        self.options.new_epoch = random.bytes();
+        self.options.new_token_key = random.bytes();
+        self.clock = SetClock::default();
+        self.clock.set(now.mono, now.wall);
+        (self.began, self.committed) = (now.mono.0, now.mono.0);
+        let log = match SteppedLog::open(&self.options, self.clock.clone()) {
+            Ok(log) => log,
+            Err(error) => return violation(CHECKER, error.to_string()),
+        };
+        let (known, (least, most)) = (log.running_seconds(), self.running);
+        if !(least..=most).contains(&known) {
+            return violation(
+                "store: running seconds outlive the server",
+                format!("{known} are known, of {least} to {most}"),
+            );
+        }
+        self.running = (known, known);
+        self.log = Some(log);
+        if self.options.durability == Durability::Normal {
+            self.save();
+        }
+        Ok(())
+    }
+
+    /// The opened log, whose clocks show this.
+    fn at(&mut self, now: Now) -> &mut SteppedLog {
+        self.clock.set(now.mono, now.wall);
+        self.log.as_mut().expect("a log, while a server is up")
+    }
+
+    pub fn opened(&self) -> &SteppedLog {
+        self.log.as_ref().expect("a log, while a server is up")
+    }
+
+    pub fn answer(&mut self, now: Now, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
+        self.at(now).answer(requests, events);
+        self.committed = now.mono.0;
+    }
+
+    pub fn read(&mut self, read: Read, events: &mut Vec<StoreEvent>) {
+        self.log.as_mut().expect("a log, while a server is up").read(read, events);
+    }
+
+    /// How long the writer would wait now before it uses the pause.
+    pub fn patience(&mut self, now: Now) -> Option<Duration> {
+        self.at(now).patience()
+    }
+
+    pub fn use_the_pause(&mut self, now: Now, events: &mut Vec<StoreEvent>) {
+        self.at(now).use_the_pause(events);
+    }
+
+    pub fn keep_within(&mut self, now: Now, bounds: Bounds, events: &mut Vec<StoreEvent>) {
+        self.options.bounds = bounds;
+        if self.log.is_some() {
+            self.at(now).keep_within(bounds, events);
+        }
+    }
+
+    /// How often the writer has asked for the date since it was opened.
+    pub fn dates_read(&self) -> u64 {
+        self.clock.dates_read()
+    }
+
+    /// Milliseconds that racerd has run on it, as the log counts them.
+    pub fn running_millis(&self, now: Now) -> u64 {
+        self.running.0 * 1000 + now.mono.0 - self.began
+    }
+
+    /// The same as it is, whatever crashes have made the log forget.
+    pub fn ran(&self, now: Now) -> u64 {
+        self.ran + now.mono.0 - self.began
+    }
+
+    /// Bytes of the files, which is as much as the database may be large at least.
+    pub fn bytes(&self) -> u64 {
+        let length = |name: &str| fs::metadata(self.directory.0.join(name)).map_or(0, |file| file.len());
+        length("racerd.db") + length("racerd.db-wal")
+    }
+
+    /// Where nothing is synced at once, a power cut leaves from now on what is there now.
+    pub fn save(&self) {
+        self.copy(&self.directory.0, &self.directory.0.join("saved"));
+    }
+
+    fn copy(&self, from: &Path, to: &Path) {
+        for name in ["racerd.db", "racerd.db-wal"] {
+            if fs::copy(from.join(name), to.join(name)).is_err() {
+                let _ = fs::remove_file(to.join(name));
+            }
+        }
+    }
+
+    /// The server ends: in order, by a kill, or with the machine.
+    pub fn close(&mut self, now: Now, in_order: bool, with_power: bool) -> Checked {
+        let Some(log) = self.log.take() else { return Ok(()) };
+        self.clock.set(now.mono, now.wall);
+        let ran = |mono: u64| self.running.0 + (mono - self.began) / 1000;
+        let all = ran(now.mono.0);
+        self.ran = self.ran(now);
+        if in_order {
+            self.running = (all, all);
+            return log.finish().or_else(|what| violation("store: it ends in order", what));
+        }
+        drop(log);
+        self.running = (ran(self.committed).saturating_sub(FORGOTTEN).max(self.running.0), all);
+        if !with_power {
+            self.boots += 1;
+            self.options.boot_id = format!("boot {}", self.boots);
+            if self.options.durability == Durability::Normal {
+                self.copy(&self.directory.0.join("saved"), &self.directory.0);
+                let _ = fs::remove_file(self.directory.0.join("racerd.db-shm"));
+                self.running.0 = 0;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! What a run's log is kept in, and for how long: in memory, or in a database with retention by age, by count and by size.
+//! Drawn by a source of chance of its own, so that the rest of a seed's run is what it is without.
+
+use racerd::crypto::at_rest::DataKey;
+use racerd::protocol::encrypted;
+use racerd::store::{Bounds, StoreOptions};
+use racerd::types::{Durability, OnDamage};
+
+use super::limits::Limits;
+use super::random::Random;
+
+/// Of so many runs whose log outlives the server, one is kept by SQLite: it costs the simulator some ten times as much.
+const DATABASES: usize = 12;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// SQLite keeps the log.
+    pub in_database: bool,
+    /// Messages of a room; 0: all.
+    pub messages: u64,
+    /// Milliseconds; 0: for ever.
+    pub keep_for: u64,
+    /// Bytes that the database may have.
+    pub bytes: u64,
+    /// What its rows are sealed with, if they are.
+    pub key: Option<[u8; 32]>,
+}
+
+impl Keeping {
+    pub fn draw(limits: &Limits, databases: bool, random: &mut Random) -> Keeping {
+        let in_database = limits.durability != Durability::Memory && (random.below(DATABASES) == 0 || databases);
+        let messages = if random.below(3) == 0 { random.magnitude((1, 100)) } else { 0 };
+        let keep_for = match random.below(4) {
+            0 => 0,
+            1 => random.magnitude((86_400_000, 30 * 86_400_000)),
+            _ => random.magnitude((1_000, 600_000)),
+        };
+        let bytes = if random.below(3) == 0 { random.magnitude((160 << 10, 1 << 20)) } else { 1 << 30 };
+        let key = (random.below(3) == 0).then(|| random.bytes());
+        Keeping { in_database, messages, keep_for, bytes, key }
+    }
+
+    /// May messages go at all?
+    pub fn lets_go(&self) -> bool {
+        self.messages > 0 || self.keep_for > 0
+    }
+
+    pub fn bounds(&self, limits: &Limits) -> Bounds {
+        Bounds {
+            max_database_size: self.bytes,
+            memory_room_bytes: limits.room_bytes,
+            memory_total_bytes: limits.total_bytes,
+            keep_messages: self.messages,
+            keep_for: self.keep_for,
+            parked_max: limits.parked_max as u64,
+            park_for: limits.park_for,
+        }
+    }
+
+    pub fn options(&self, limits: &Limits, random: &mut Random) -> StoreOptions {
+        StoreOptions {
+            path: Default::default(),
+            durability: limits.durability,
+            bounds: self.bounds(limits),
+            on_damage: OnDamage::Stop,
+            scrub_rate: 0,
+            data_key: self.key.map(DataKey::new),
+            new_epoch: random.bytes(),
+            new_token_key: random.bytes(),
+            sealed_body: encrypted::of_stored,
+            boot_id: String::new(),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The log behind the simulated disk: the one in memory, which the disk keeps over restarts as it likes, or a database.
+
+use racerd::engine::Now;
+use racerd::store::{MemoryLog, Page, Purpose, Read, Span, StoreEvent, StoreRequest, Ticket};
+use racerd::types::{ConnId, RoomId, Seq};
+
+use super::database::Database;
+
+pub enum Log {
+    Memory(Box<MemoryLog>),
+    Database(Box<Database>),
+}
+
+impl Log {
+    pub fn epoch(&self) -> &str {
+        match self {
+            Log::Memory(log) => &log.epoch().0,
+            Log::Database(database) => &database.opened().epoch().0,
+        }
+    }
+
+    /// Decides and commits.
+    pub fn answer(&mut self, now: Now, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
+        match self {
+            Log::Memory(log) => log.answer(requests, events),
+            Log::Database(database) => database.answer(now, requests, events),
+        }
+    }
+
+    /// Makes a read. The first event is its answer.
+    pub fn read(&mut self, read: Read, events: &mut Vec<StoreEvent>) {
+        match self {
+            Log::Memory(log) => events.push(StoreEvent::Page(log.read(read))),
+            Log::Database(database) => database.read(read, events),
+        }
+    }
+
+    /// So many of the oldest messages that it keeps of a room, for those who watch; `None` if they cannot be read.
+    pub fn page(&mut self, room: &RoomId, limit: u32) -> Option<Page> {
+        let ticket = Ticket { conn: ConnId::NOBODY, purpose: Purpose::Browse, tag: 0 };
+        let span = Span::After(Seq::ZERO);
+        let mut events = Vec::new();
+        self.read(Read { ticket, room: room.clone(), span, limit, bytes: u32::MAX, upto: Seq::ZERO }, &mut events);
+        events.into_iter().find_map(|event| if let StoreEvent::Page(page) = event { Some(page) } else { None })
+    }
+}

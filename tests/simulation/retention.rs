@@ -1,0 +1,196 @@
+//! The judge of what goes by age, by count and by size. It has the promise in a form of its own: messages are old by the
+//! lowest time that the wall clock has shown within the last `min(24 h, keep-for / 4)` of running time, carried on by
+//! running time. Nothing goes before it may, and what is due is gone within a bounded time.
+
+use super::agenda::Micros;
+use super::keeping::Keeping;
+use super::model::Room;
+use super::scene::{Checked, violation};
+
+const EARLY: &str = "retention: nothing goes before its time";
+const LATE: &str = "retention: what is due goes";
+
+const DAY: i64 = 86_400_000;
+/// 2026-01-01T00:00:00Z: what shows less was never set.
+const EARLIEST: i64 = 1_767_225_600_000;
+/// A leap of less than this may be none.
+const JITTER: i64 = 1_000;
+/// So many leaps at most are remembered exactly.
+const LEAPS: usize = 24;
+/// Milliseconds between two looks at least, and what a step that is due may take.
+const LOOK: u64 = 10_000;
+const SLACK: u64 = 5_000;
+
+#[derive(Clone, Debug, Default)]
+pub struct Retention {
+    /// What the clock has shown: its offset to the running time, since that running time. In milliseconds.
+    seen: Vec<(u64, i64)>,
+    is_unset: bool,
+    /// Messages of each room that are due: up to this seq, since this running time.
+    due: Vec<Option<(u64, u64)>>,
+}
+
+/// The time by which messages are old, within what the two clocks allow.
+#[derive(Clone, Copy, Debug)]
+struct Ages {
+    low: i64,
+    high: i64,
+    keep_for: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    TooOld,
+    Young,
+    /// A clock was wrong then.
+    Unknown,
+}
+
+impl Ages {
+    /// May it be too old?
+    fn at_most(self, at: u64) -> Age {
+        let at = at as i64;
+        match () {
+            () if at < EARLIEST => Age::Unknown,
+            () if at < self.high - self.keep_for => Age::TooOld,
+            () if at > self.low + DAY => Age::Unknown,
+            () => Age::Young,
+        }
+    }
+
+    /// Is it too old for certain?
+    fn at_least(self, at: u64) -> Age {
+        let at = at as i64;
+        match () {
+            () if at < EARLIEST || at > self.high + DAY => Age::Unknown,
+            () if at < self.low - self.keep_for => Age::TooOld,
+            () => Age::Young,
+        }
+    }
+}
+
+impl Retention {
+    fn hold(keeping: &Keeping) -> u64 {
+        (keeping.keep_for / 4).min(DAY as u64)
+    }
+
+    /// A server begins on the log, which knows of so many running milliseconds; `newest` is the stamp of its newest message.
+    pub fn begin(&mut self, running: u64, newest: Option<u64>) {
+        self.seen.iter_mut().for_each(|(since, _)| *since = running.min(*since));
+        if let (true, Some(newest)) = (self.seen.is_empty(), newest) {
+            self.seen.push((0, newest as i64 - running as i64));
+        }
+        self.rest();
+    }
+
+    /// What is due has all its time from now on: nothing was done meanwhile.
+    pub fn rest(&mut self) {
+        self.due.clear();
+    }
+
+    /// The server looks at its clock.
+    pub fn look(&mut self, wall: u64, running: u64) {
+        self.is_unset = (wall as i64) < EARLIEST;
+        let offset = wall as i64 - running as i64;
+        if !self.is_unset && self.seen.last().is_none_or(|(_, last)| *last != offset) {
+            self.seen.push((running, offset));
+        }
+    }
+
+    /// The lowest offset of the last `hold` of running time, and how often the clock leapt in it.
+    fn lowest(&self, running: u64, hold: u64) -> Option<(i64, usize)> {
+        let (mut lowest, mut leaps): (Option<i64>, usize) = (None, 0);
+        for (since, offset) in self.seen.iter().rev() {
+            leaps += usize::from(lowest.is_some_and(|lowest| lowest + JITTER < *offset || *offset + JITTER < lowest));
+            lowest = Some(lowest.map_or(*offset, |lowest| lowest.min(*offset)));
+            if since + hold <= running {
+                break;
+            }
+        }
+        lowest.map(|lowest| (lowest, leaps))
+    }
+
+    fn ages(&self, running: u64, keeping: &Keeping) -> Option<Ages> {
+        if keeping.keep_for == 0 || self.is_unset {
+            return None;
+        }
+        let hold = Retention::hold(keeping);
+        let (lowest, _) = self.lowest(running, hold)?;
+        let (long, leaps) = self.lowest(running, hold * 3)?;
+        let surely = if leaps > LEAPS { long } else { lowest };
+        let time = |offset: i64| offset + running as i64;
+        Some(Ages { low: time(surely) - JITTER, high: time(lowest), keep_for: keeping.keep_for as i64 })
+    }
+
+    /// The room's oldest messages are gone up to the one before `oldest`. Was that right? `is_large`: the database may be
+    /// near its bound.
+    pub fn judge_gone(&self, room: &Room, oldest: u64, running: u64, keeping: &Keeping, is_large: bool) -> Checked {
+        let head = room.head();
+        let mut may_go = if keeping.messages > 0 { head.saturating_sub(keeping.messages) } else { 0 };
+        if is_large && keeping.lets_go() {
+            may_go = may_go.max(head.saturating_sub(1));
+        }
+        let ages = self.ages(running, keeping);
+        if let Some(ages) = ages {
+            may_go = may_go.max(old(room, room.oldest.max(may_go + 1), |at| ages.at_most(at)));
+        }
+        if oldest <= room.oldest.max(may_go + 1) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} begins at {oldest} of {head}, and what may go ends with {may_go}; its stamp is {:?}, and {ages:?}, {:?}",
+            room.id,
+            room.at(oldest - 1),
+            self.seen.iter().rev().take(8).collect::<Vec<_>>(),
+        );
+        violation(EARLY, text)
+    }
+
+    /// What is due now, and has been for long, is gone from this room.
+    pub fn judge_kept(&mut self, index: usize, room: &Room, running: u64, keeping: &Keeping) -> Checked {
+        let mut due = if keeping.messages > 0 { room.head().saturating_sub(keeping.messages) } else { 0 };
+        let ages = self.ages(running, keeping);
+        if let Some(ages) = ages {
+            due = due.max(old(room, room.oldest.max(due + 1), |at| ages.at_least(at)));
+        }
+        self.due.resize(self.due.len().max(index + 1), None);
+        let is_due = due >= room.oldest;
+        match &mut self.due[index] {
+            entry if !is_due => *entry = None,
+            // Only what has been due all the time counts.
+            Some((upto, _)) if *upto >= room.oldest && *upto <= due => {}
+            entry => *entry = Some((due, running)),
+        }
+        let part = (keeping.keep_for / 64).clamp(LOOK, 3_600_000);
+        match self.due[index] {
+            Some((upto, since)) if running > since + part + SLACK => {
+                let text = format!(
+                    "{} keeps {} to {upto}, which are due since {} ms: {ages:?}, {keeping:?}",
+                    room.id,
+                    room.oldest,
+                    running - since
+                );
+                violation(LATE, text)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Running microseconds within which all that has a date is gone, once the clock runs evenly.
+    pub fn patience(keeping: &Keeping) -> Micros {
+        (Retention::hold(keeping) + keeping.keep_for + 2 * LOOK) * 1000
+    }
+}
+
+/// The last message from this one on that is too old, with none that is young before it.
+fn old(room: &Room, from: u64, age: impl Fn(u64) -> Age) -> u64 {
+    let mut last = 0;
+    for seq in from..=room.head() {
+        match room.at(seq).map(&age) {
+            Some(Age::TooOld) => last = seq,
+            Some(Age::Unknown) => {}
+            Some(Age::Young) | None => break,
+        }
+    }
+    last
+}
