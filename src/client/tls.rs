@@ -47,9 +47,9 @@ impl Trust {
             return Err("this machine trusts no certificates; name the one to trust with --ca FILE".to_string());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let verifier = Verifier { usual: verifier.build().map_err(|error| error.to_string())?, own };
-        Trust::by(provider, Arc::new(verifier))
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let usual = usual.build().map_err(|error| error.to_string())?;
+        Trust::by(provider, Believed::Signed { usual, own })
     }
 
     /// Believes any certificate: for questions to a server that the same settings start on this machine, whose answer is
@@ -58,15 +58,14 @@ impl Trust {
     /// # Errors
     /// The library refuses.
     pub fn anyone() -> Result<Trust, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Anyone(provider.signature_verification_algorithms);
-        Trust::by(provider, Arc::new(verifier))
+        Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Believed::Any)
     }
 
-    fn by(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<Trust, String> {
+    fn by(provider: Arc<CryptoProvider>, believed: Believed) -> Result<Trust, String> {
+        let verifier = Verifier { believed, algorithms: provider.signature_verification_algorithms };
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|error| error.to_string())?.dangerous();
-        let mut config = config.with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let mut config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Trust(Arc::new(config)))
     }
@@ -82,14 +81,22 @@ impl Trust {
     }
 }
 
-/// Believes what rustls's own verifier does, and one thing more: a certificate that signed itself and calls itself an
-/// authority, as `openssl req -x509` makes them, if it is the very one that the person named. RFC 5280 §4.2.1.9 lets no
-/// authority's certificate stand for a server; but here nobody else's word is taken for it. Its time and the host's name
-/// are looked at all the same.
+/// Which certificates are believed; the signature made with a certificate's key is looked at in any case.
 #[derive(Debug)]
 struct Verifier {
-    usual: Arc<WebPkiServerVerifier>,
-    own: Vec<CertificateDer<'static>>,
+    believed: Believed,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug)]
+enum Believed {
+    /// Those that rustls's own verifier believes, and one more: a certificate that signed itself and calls itself an
+    /// authority, as `openssl req -x509` makes them, if it is the very one that the user named. RFC 5280 §4.2.1.9 lets no
+    /// authority's certificate stand for a server; but here nobody else's word is taken for it. Its time and the host's
+    /// name are looked at all the same.
+    Signed { usual: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>> },
+    /// Every certificate whose key the server has.
+    Any,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -101,10 +108,11 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.usual.verify_server_cert(certificate, others, host, ocsp, now) {
+        let Believed::Signed { usual, own } = &self.believed else { return Ok(ServerCertVerified::assertion()) };
+        match usual.verify_server_cert(certificate, others, host, ocsp, now) {
             // webpki has judged its time before it came to that; it calls this fault `CaUsedAsEndEntity`.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(fault)))
-                if fault.to_string().contains("CaUsedAsEndEntity") && self.own.contains(certificate) =>
+                if fault.to_string().contains("CaUsedAsEndEntity") && own.contains(certificate) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, host)?;
                 Ok(ServerCertVerified::assertion())
@@ -119,7 +127,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -128,50 +136,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// Believes every certificate whose key the server has.
-#[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

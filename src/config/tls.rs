@@ -14,8 +14,9 @@ settings! {
         tls_cert: Vec<String> = "", Kind::List { item: "FILE", one_at_least: false, read: file }, live false;
         /// PEM files with the private keys: one for each tls-cert, in the same order, or one for all.
         tls_key: Vec<String> = "", Kind::List { item: "FILE", one_at_least: false, read: file }, live false;
-        /// Folder of a certificate that racerd makes for itself at the first start, for a network without an authority:
-        /// cert.pem and key.pem. Its fingerprint is printed at start.
+        /// Folder of a certificate that racerd makes for itself, for a network without an authority: cert.pem and key.pem. Made
+        /// anew, with the same key, before it ends and when it lacks a name that is asked for. Its fingerprints are printed at
+        /// start.
         tls_self_signed: Option<PathBuf> = "", Kind::PathOrNone, live false;
         /// Addresses to listen on, beside listen, that never speak TLS where the others do: for health checks on 127.0.0.1,
         /// say. Given listeners with these addresses speak none either.

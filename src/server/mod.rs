@@ -259,6 +259,7 @@ impl<A: App> Loop<A> {
             store: &mut self.store,
             listeners: &mut self.listeners,
             log: &mut self.log,
+            tls: self.tls.as_mut(),
             buffer: &mut self.buffer,
         });
     }

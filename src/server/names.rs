@@ -7,7 +7,7 @@ use super::tls::Tls;
 /// All of them, as of now.
 pub fn own(tls: Option<&Tls>) -> Vec<String> {
     let machine = host_name().map(|name| of_machine(&name)).unwrap_or_default();
-    machine.into_iter().chain(tls.into_iter().flat_map(Tls::names).map(str::to_owned)).collect()
+    machine.into_iter().chain(tls.into_iter().flat_map(Tls::names)).collect()
 }
 
 /// The machine's name, and the one by which multicast DNS knows it (RFC 6762 §3): of the first label alone.

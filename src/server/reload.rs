@@ -4,6 +4,7 @@
 use super::accept::Listeners;
 use super::log::Log;
 use super::setup::{admission, conn_limits, connections_for, raise_open_files, store_bounds};
+use super::tls::Tls;
 use crate::config::{Change, Changed, Parsed, Settings};
 use crate::engine::{App, Engine};
 use crate::store::Store;
@@ -23,6 +24,7 @@ pub struct Parts<'a, A> {
     pub store: &'a mut Store,
     pub listeners: &'a mut Listeners,
     pub log: &'a mut Log,
+    pub tls: Option<&'a mut Tls>,
     /// As long as a connection's share of a turn.
     pub buffer: &'a mut Vec<u8>,
 }
@@ -71,6 +73,9 @@ impl<A: App> Parts<'_, A> {
         self.log.set(settings.log.log_level, settings.log.log_format);
         let wanted = settings.limits.max_connections;
         self.listeners.keep_within(connections_for(open_files, wanted), wanted);
+        if let Some(tls) = &mut self.tls {
+            tls.set_hosts(&settings.listening.host);
+        }
         if self.buffer.len() != settings.limits.read_budget {
             *self.buffer = vec![0; settings.limits.read_budget];
         }

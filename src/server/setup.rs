@@ -10,10 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
 use super::bind::authority;
+use super::clock::Clock;
 use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
-use super::tls::Tls;
+use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, key_file, names};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
@@ -61,7 +62,8 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
     let encrypted: Vec<SocketAddr> =
         addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
-    let tls = Tls::load(&settings, &encrypted).map_err(|line| ServeError::Start(cause_of_tls(&settings), line))?;
+    let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
+    let tls = tls.map_err(|(cause, line)| ServeError::Start(cause, line))?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
@@ -105,8 +107,8 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         .encrypting(tls);
     signals.over();
     // Not before signals are watched: whoever reads it may already send one.
-    let fingerprint = server.tls.as_ref().map(Tls::own_fingerprint);
-    announce(&settings, &addresses, fingerprint, max_connections, open_files, &server.log);
+    let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);
+    announce(&settings, &addresses, fingerprints, max_connections, open_files, &server.log);
     if let Some(tls) = &mut server.tls {
         tls.tell(server.clock.last(), &server.log);
     }
@@ -131,16 +133,6 @@ fn random<const N: usize>() -> Result<[u8; N], ServeError> {
     getrandom::fill(&mut bytes)
         .map_err(|error| because(Cause::System)(format!("the system has no random numbers: {error}")))?;
     Ok(bytes)
-}
-
-/// Tells files of certificates that are not there, or not to be read, which may heal, from what is wrong in them.
-fn cause_of_tls(settings: &Settings) -> Cause {
-    let own = settings.tls.tls_self_signed.iter().map(|folder| (folder.join("cert.pem"), folder.join("key.pem")));
-    let mut files = settings.tls.pairs().into_iter().chain(own).flat_map(|(certificate, key)| [certificate, key]);
-    match files.any(|file| std::fs::File::open(file).is_err()) {
-        true => Cause::Folder,
-        false => Cause::Settings,
-    }
 }
 
 /// The kernel's id of this boot; empty where it does not say.
@@ -169,7 +161,7 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
 /// What the start of the server would fail with.
 pub fn check(settings: &Settings) -> Result<(), ServeError> {
     chat::limits::access(settings).map_err(because(Cause::Settings))?;
-    Tls::check(settings).map_err(|line| ServeError::Start(cause_of_tls(settings), line))?;
+    Tls::check(settings).map_err(|(cause, line)| ServeError::Start(cause, line))?;
     key_file::data_key(settings).map_err(because(Cause::Key))?;
     sealed_key(settings).map(drop).map_err(because(Cause::Key))
 }
@@ -210,11 +202,11 @@ pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
     }
 }
 
-/// `tls` is `Some` where listeners speak TLS, with the fingerprint of a certificate of racerd's own making.
+/// `tls` is `Some` where listeners speak TLS, with the fingerprints of a certificate of racerd's own making.
 fn announce(
     settings: &Settings,
     addresses: &[(SocketAddr, bool)],
-    tls: Option<Option<String>>,
+    tls: Option<Option<Fingerprints>>,
     max_connections: usize,
     open_files: Option<u64>,
     log: &Log,
@@ -233,11 +225,15 @@ fn announce(
             }
         }
     }
-    if let Some(fingerprint) = tls.flatten() {
+    if let Some(Fingerprints { certificate, key, pin }) = tls.flatten() {
         match settings.log.log_format {
-            LogFormat::Text => text.push_str(&format!("its certificate's SHA-256 fingerprint is {fingerprint}\n")),
+            LogFormat::Text => {
+                text.push_str(&format!("its certificate's SHA-256 fingerprint is {certificate}\n"));
+                text.push_str(&format!("its key's, which stays when the certificate is made anew, is {key}, {pin}\n"));
+            }
             LogFormat::Json => {
-                text.push_str(&log::json_line(LogLevel::Info, "own certificate", &[("sha256", &fingerprint)]));
+                let fields: [(&str, &dyn Display); 3] = [("sha256", &certificate), ("key_sha256", &key), ("pin", &pin)];
+                text.push_str(&log::json_line(LogLevel::Info, "own certificate", &fields));
             }
         }
     }

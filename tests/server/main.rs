@@ -5,6 +5,7 @@ mod access;
 mod activation;
 mod at_rest;
 mod client;
+mod clock;
 mod closing;
 mod command;
 mod encrypted;
@@ -22,6 +23,8 @@ mod json;
 mod keeping;
 mod lifecycle;
 mod listening;
+#[cfg(feature = "tls")]
+mod own_certificate;
 mod packaging;
 mod page;
 mod proxies;

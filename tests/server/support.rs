@@ -147,6 +147,18 @@ impl Server {
         self.address = address;
     }
 
+    /// Starts it again with other arguments on the same database; it must have ended.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| argument.to_string()).collect();
+        self.restart();
+    }
+
+    /// Starts it again by this command; it must have ended.
+    pub fn restart_as(&mut self, command: Command) {
+        let (child, address) = spawn_as(&self.folder, command);
+        (self.child, self.address) = (child, address);
+    }
+
     /// CPU time used so far.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");

@@ -1,8 +1,7 @@
-//! The certificates' files on the real binary: changed while people talk, wrong, near their end, and racerd's own.
+//! The certificates' files on the real binary: changed while people talk, wrong, near their end.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -243,35 +242,4 @@ fn an_open_key_and_a_certificate_without_names_are_warned_of() {
     assert_eq!(said_after(0o600), [true, false]);
     made(secure.server.folder.path(), "a", &[], |_| {});
     assert_eq!(said_after(0o600), [false, false]);
-}
-
-#[test]
-fn a_certificate_of_its_own_is_made_once() {
-    let folder = Folder::new();
-    let own = folder.path().join("own").to_str().unwrap().to_string();
-    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", &own, "--host", "gate.lan"]);
-    let mode = |path: &str| std::fs::metadata(Path::new(&own).join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("cert.pem"), mode("key.pem"), mode("")), (0o600, 0o600, 0o700));
-    let certificate = format!("{own}/cert.pem");
-    let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(["x509", "-noout", "-in", &certificate]).args(arguments).output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
-    let fingerprint = openssl(&["-fingerprint", "-sha256"]);
-    let fingerprint = fingerprint.trim().split('=').nth(1).unwrap().to_string();
-    assert!(server.log().contains(&fingerprint), "{fingerprint}");
-    let names = openssl(&["-ext", "subjectAltName"]);
-    for name in ["DNS:localhost", "IP Address:127.0.0.1", "DNS:gate.lan"] {
-        assert!(names.contains(name), "{names}");
-    }
-    // Whoever accepted it once is asked no more.
-    let key = std::fs::read(format!("{own}/key.pem")).unwrap();
-    assert_eq!(server.stop().code(), Some(0));
-    server.restart();
-    assert_eq!(openssl(&["-fingerprint", "-sha256"]).trim().split('=').nth(1), Some(fingerprint.as_str()));
-    assert_eq!(std::fs::read(format!("{own}/key.pem")).unwrap(), key);
-    let curl = Command::new("curl")
-        .args(["-sS", "--cacert", &certificate, &format!("https://127.0.0.1:{}/healthz", server.address.port())])
-        .output();
-    assert!(curl.unwrap().status.success());
 }

@@ -13,7 +13,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroize as _;
 
-use super::Validity;
+use super::validity::Fields;
+use super::{Validity, own};
 
 /// A certificate with what stands behind it, and its private key.
 #[derive(Clone)]
@@ -24,12 +25,54 @@ pub struct Pair(Arc<CertifiedKey>);
 pub struct Certificate {
     /// SHA-256 of the whole, as browsers show it: hex, with colons.
     pub fingerprint: String,
+    /// SHA-256 of its SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), which a certificate made anew with the same key shares.
+    pub key: KeyHash,
+    /// Whether racerd made it: it signed itself, and its name begins as racerd's do.
+    pub is_own: bool,
     /// `None` where the certificate's dates cannot be read.
     pub validity: Option<Validity>,
     /// The names for which it holds, in which a `*.` in front stands for one label (RFC 6125 §6.4.3).
     pub names: Vec<String>,
     /// Whether it has a subjectAltName. Clients look for the server's name nowhere else (RFC 9110 §4.3.4, RFC 9525 §6.3).
     pub has_alt_names: bool,
+}
+
+/// SHA-256 of a key as it stands in certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// Returns that of a SubjectPublicKeyInfo in DER.
+    pub fn of(spki: &[u8]) -> KeyHash {
+        KeyHash(hash(spki))
+    }
+
+    /// Returns it as browsers show it: hex, with colons.
+    pub fn hex(&self) -> String {
+        colons(&self.0)
+    }
+
+    /// Returns it as `curl --pinnedpubkey` takes it.
+    pub fn pin(&self) -> String {
+        format!("sha256//{}", data_encoding::BASE64.encode(&self.0))
+    }
+
+    /// Returns its first eight hex digits.
+    pub fn short(&self) -> String {
+        let hex: String = data_encoding::HEXLOWER.encode(&self.0);
+        hex.chars().take(8).collect()
+    }
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    hash
+}
+
+fn colons(bytes: &[u8]) -> String {
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    hex.join(":")
 }
 
 /// The DER of the subjectAltName's object identifier, 2.5.29.17 (RFC 5280 §4.2.1.6).
@@ -57,7 +100,7 @@ impl Pair {
     /// # Errors
     /// What is wrong, and in which of the two.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Pair, PairError> {
-        let [certificate, key] = [certificate, key].map(|text| text.strip_prefix(BOM).unwrap_or(text));
+        let certificate = certificate.strip_prefix(BOM).unwrap_or(certificate);
         let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|error| PairError::Certificate(format!("it is no PEM: {error}")))?;
         let Some(own) = chain.first() else {
@@ -65,7 +108,7 @@ impl Pair {
         };
         ParsedCertificate::try_from(own)
             .map_err(|error| PairError::Certificate(format!("its first certificate cannot be used: {error}")))?;
-        let mut key = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(unreadable(key).to_string()))?;
+        let mut key = private_key(key).map_err(PairError::Key)?;
         let signing = any_supported_type(&key);
         key.zeroize();
         let signing = signing.map_err(|_| PairError::Key(USABLE.to_string()))?;
@@ -77,13 +120,24 @@ impl Pair {
     /// What to tell of it.
     pub fn certificate(&self) -> Certificate {
         let der = self.own().map(|own| own.as_ref()).unwrap_or_default();
-        let hash = ring::digest::digest(&ring::digest::SHA256, der);
-        let hex: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         let parsed = self.own().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
         let names = parsed.iter().flat_map(|parsed| parsed.valid_dns_names()).map(str::to_owned).collect();
         // The bytes could stand elsewhere by chance; then a warning is missing, and nothing else.
         let has_alt_names = der.windows(ALT_NAME.len()).any(|bytes| bytes == ALT_NAME);
-        Certificate { fingerprint: hex.join(":"), validity: Validity::of(der), names, has_alt_names }
+        let fields = Fields::of(der);
+        Certificate {
+            fingerprint: colons(&hash(der)),
+            key: KeyHash::of(parsed.map(|parsed| parsed.subject_public_key_info()).as_deref().unwrap_or_default()),
+            is_own: fields.is_some_and(|fields| own::is_own(&fields)),
+            validity: fields.map(|fields| fields.validity),
+            names,
+            has_alt_names,
+        }
+    }
+
+    /// Whether clients take it for this name or address. True of a text that is neither: no certificate can name it.
+    pub fn holds_for(&self, name: &str) -> bool {
+        ServerName::try_from(name).map_or(true, |name| self.is_for(&name))
     }
 
     fn own(&self) -> Option<&CertificateDer<'static>> {
@@ -96,8 +150,17 @@ impl Pair {
     }
 }
 
+/// Returns the private key in this text, before which a byte order mark may stand.
+///
+/// # Errors
+/// Why there is none. Says nothing of what is in it.
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let text = text.strip_prefix(BOM).unwrap_or(text);
+    PrivateKeyDer::from_pem_slice(text).map_err(|_| unreadable(text).to_string())
+}
+
 /// Said of a key of another kind (P-521, DSA, Ed448), or of another size.
-const USABLE: &str =
+pub(super) const USABLE: &str =
     "its key cannot be used; RSA of 2048 to 4096 bits, ECDSA over the curves P-256 and P-384, and Ed25519 can";
 
 /// Returns why no private key can be read from this text.

@@ -2,14 +2,18 @@
 //! Knows no socket, file or clock; who reads and writes is `server/tls`.
 
 mod certificates;
+mod own;
 mod session;
 #[cfg(test)]
 pub mod tests;
 mod validity;
 
-pub use certificates::{Certificate, Pair, PairError, config, tickets};
+pub use certificates::{Certificate, KeyHash, Pair, PairError, config, tickets};
+pub use own::{Due, Made, Why, due, made, period};
 pub use session::{Fault, RECORD, Session, UNFINISHED};
 pub use validity::Validity;
+
+use certificates::USABLE;
 
 pub use rustls::ServerConfig;
 pub use rustls::server::ProducesTickets;

@@ -1,4 +1,5 @@
-//! From when until when a certificate holds, which rustls does not say. Reads the first fields of it, and no more.
+//! When a certificate is valid, and who issued it to whom, which rustls does not say. Reads the first fields of it, and no
+//! more.
 
 use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
 use der::{Decode as _, Reader, SliceReader, Tag, TagNumber, Tagged as _};
@@ -10,9 +11,19 @@ pub struct Validity {
     pub end: u64,
 }
 
-impl Validity {
-    /// Of a certificate in DER (RFC 5280 §4.1); `None` where it cannot be read. A time before 1970 reads as no time.
-    pub fn of(certificate: &[u8]) -> Option<Validity> {
+/// Fields of a certificate in DER (RFC 5280 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields<'a> {
+    /// The issuer's name, undecoded.
+    pub issuer: &'a [u8],
+    pub validity: Validity,
+    /// The subject's name, undecoded.
+    pub subject: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Returns the fields of a certificate; `None` where they cannot be read. A time before 1970 reads as no time.
+    pub fn of(certificate: &'a [u8]) -> Option<Fields<'a>> {
         let mut reader = SliceReader::new(certificate).ok()?;
         let whole = AnyRef::decode(&mut reader).ok()?;
         let mut whole = within(whole)?;
@@ -27,10 +38,11 @@ impl Validity {
             return None;
         }
         let _signature = AnyRef::decode(&mut fields).ok()?;
-        let _issuer = AnyRef::decode(&mut fields).ok()?;
+        let issuer = AnyRef::decode(&mut fields).ok()?.value();
         let mut times = within(AnyRef::decode(&mut fields).ok()?)?;
         let (begin, end) = (time(&mut times)?, time(&mut times)?);
-        Some(Validity { begin, end })
+        let subject = AnyRef::decode(&mut fields).ok()?.value();
+        Some(Fields { issuer, validity: Validity { begin, end }, subject })
     }
 }
 
@@ -58,23 +70,27 @@ mod tests {
         wanted.self_signed(&key).unwrap().der().to_vec()
     }
 
+    fn validity(certificate: &[u8]) -> Option<Validity> {
+        Fields::of(certificate).map(|fields| fields.validity)
+    }
+
     #[test]
     fn both_kinds_of_time_are_read() {
         // Until 2049 a certificate has two digits for the year, then four.
-        assert_eq!(Validity::of(&certificate(2020, 2030)), Some(Validity { begin: 1_577_836_800, end: 1_893_456_000 }));
-        assert_eq!(Validity::of(&certificate(2020, 2060)), Some(Validity { begin: 1_577_836_800, end: 2_840_140_800 }));
+        assert_eq!(validity(&certificate(2020, 2030)), Some(Validity { begin: 1_577_836_800, end: 1_893_456_000 }));
+        assert_eq!(validity(&certificate(2020, 2060)), Some(Validity { begin: 1_577_836_800, end: 2_840_140_800 }));
     }
 
     #[test]
     fn a_cut_or_bent_certificate_is_no_panic() {
         let whole = certificate(2020, 2030);
         for length in 0..whole.len() {
-            Validity::of(&whole[..length]);
+            Fields::of(&whole[..length]);
             let mut bent = whole.clone();
             bent[length] ^= 0x55;
-            Validity::of(&bent);
+            Fields::of(&bent);
         }
-        assert_eq!(Validity::of(&whole[..60]), None);
-        assert_eq!(Validity::of(b""), None);
+        assert_eq!(Fields::of(&whole[..60]), None);
+        assert_eq!(Fields::of(b""), None);
     }
 }

@@ -79,6 +79,7 @@ impl Running {
             store: &mut self.store,
             listeners: &mut self.listeners,
             log: &mut self.log,
+            tls: None,
             buffer: &mut self.buffer,
         });
         // What was logged is in the pipe already; the mark ends the reading.

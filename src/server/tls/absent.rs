@@ -9,7 +9,7 @@ use crate::engine::Now;
 use crate::engine::Written;
 use crate::server::log::Log;
 use crate::server::sockets::Read as Came;
-use crate::types::Millis;
+use crate::types::{Cause, Millis, WallMillis};
 
 /// Why a session cannot go on: none ever began.
 pub type Fault = Infallible;
@@ -21,6 +21,16 @@ pub struct Scratch {}
 
 /// The certificates with which listeners speak TLS.
 pub enum Tls {}
+
+/// The fingerprints of a certificate that racerd made: none is made here.
+pub struct Fingerprints {
+    pub certificate: String,
+    pub key: String,
+    pub pin: String,
+}
+
+/// Why something cannot be used, as a line for a person, and what stands behind it.
+pub type Problem = (Cause, String);
 
 impl TlsStream {
     pub fn is_handshaking(&self) -> bool {
@@ -53,7 +63,7 @@ impl Tls {
     ///
     /// # Errors
     /// They do: which setting, and what to do.
-    pub fn load(settings: &Settings, _: &[SocketAddr]) -> Result<Option<Tls>, String> {
+    pub fn load(settings: &Settings, _: &[SocketAddr], _: WallMillis) -> Result<Option<Tls>, Problem> {
         Tls::check(settings).map(|()| None)
     }
 
@@ -61,15 +71,10 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::load`].
-    pub fn check(settings: &Settings) -> Result<(), String> {
-        match settings.tls.is_on() {
-            false => Ok(()),
-            true => {
-                Err("this racerd was built without TLS; build it with the feature tls, which is on by default, or \
-                         leave tls_cert and tls_self_signed out"
-                    .to_string())
-            }
-        }
+    pub fn check(settings: &Settings) -> Result<(), Problem> {
+        let line = "this racerd was built without TLS; build it with the feature tls, which is on by default, or leave \
+                    tls_cert and tls_self_signed out";
+        if settings.tls.is_on() { Err((Cause::Settings, line.to_string())) } else { Ok(()) }
     }
 
     pub fn open(&self) -> Result<TlsStream, Fault> {
@@ -88,7 +93,11 @@ impl Tls {
         match *self {}
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn set_hosts(&mut self, _: &[String]) {
+        match *self {}
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = String> {
         std::iter::empty()
     }
 
@@ -96,7 +105,7 @@ impl Tls {
         match *self {}
     }
 
-    pub fn own_fingerprint(&self) -> Option<String> {
+    pub fn own_fingerprints(&self) -> Option<Fingerprints> {
         match *self {}
     }
 }

@@ -17,9 +17,11 @@ use zeroize::Zeroizing;
 
 use super::log::{Log, timestamp};
 use crate::config::Settings;
-use crate::crypto::tls::{Certificate, Pair, PairError, ProducesTickets, ServerConfig, config, tickets};
+use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config, tickets};
 use crate::engine::Now;
-use crate::types::Millis;
+use crate::types::{Cause, Millis, WallMillis};
+use self_signed::{Own, Renewal};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 /// Milliseconds between two looks at the files.
@@ -39,13 +41,28 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     /// Outlives a change of certificates, so that clients still come back without a whole handshake.
     tickets: Arc<dyn ProducesTickets>,
-    certificates: Vec<Certificate>,
+    pairs: Vec<Pair>,
     /// The files as they were when they were last read, with success or without.
     seen: Vec<Option<Stamp>>,
     look_at: Millis,
     warn_at: Millis,
-    is_own: bool,
+    own: Option<Own>,
+    /// What came of the start's look at racerd's own certificate, until it is told.
+    at_start: Renewal,
 }
+
+/// The fingerprints of a certificate that racerd made, by which people recognise it.
+pub struct Fingerprints {
+    /// SHA-256 of the certificate, in hex with colons; changes when it is made anew.
+    pub certificate: String,
+    /// That of its key, which stays.
+    pub key: String,
+    /// The same, as `curl --pinnedpubkey` takes it.
+    pub pin: String,
+}
+
+/// Why something cannot be used, as a line for a person, and what stands behind it.
+pub type Problem = (Cause, String);
 
 /// By what a changed file is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,33 +75,41 @@ struct Stamp {
 
 impl Tls {
     /// What the settings ask for; `None` where they ask for no TLS. A certificate of racerd's own is made if there is none
-    /// yet, for `addresses`, which are those that will speak TLS.
+    /// yet, for `addresses`, which are those that will speak TLS, and made anew where that is due by the clock.
     ///
     /// # Errors
     /// Which file is wrong, and what to do.
-    pub fn load(settings: &Settings, addresses: &[SocketAddr]) -> Result<Option<Tls>, String> {
-        let own = settings.tls.tls_self_signed.as_deref();
-        let files = match own {
-            Some(folder) => vec![self_signed::files(folder, addresses, &settings.listening.host)?],
+    pub fn load(settings: &Settings, addresses: &[SocketAddr], wall: WallMillis) -> Result<Option<Tls>, Problem> {
+        let folder = settings.tls.tls_self_signed.as_deref();
+        let mut own = folder.map(|folder| Own::new(folder, addresses, &settings.listening.host));
+        let files = match &own {
+            Some(own) => vec![own.files(wall)?],
             None => settings.tls.pairs(),
         };
         if files.is_empty() {
             return Ok(None);
         }
-        let tickets = tickets()?;
-        let seen = stamps(&files);
-        let pairs = read_all(&files)?;
-        let certificates = pairs.iter().map(Pair::certificate).collect();
-        let config = config(pairs, Arc::clone(&tickets))?;
+        let tickets = tickets().map_err(|line| (Cause::System, line))?;
+        let mut seen = stamps(&files);
+        let mut pairs = read_all(&files)?;
+        let mut at_start = Renewal::Kept;
+        if let (Some(own), Some(pair)) = (&mut own, pairs.first()) {
+            at_start = own.renew(pair, wall);
+            if matches!(at_start, Renewal::Made(_)) {
+                seen = stamps(&files);
+                pairs = read_all(&files)?;
+            }
+        }
+        let config = configured(&pairs, &tickets)?;
         let (look_at, warn_at) = (Millis(LOOK), Millis(DAY));
-        Ok(Some(Tls { files, config, tickets, certificates, seen, look_at, warn_at, is_own: own.is_some() }))
+        Ok(Some(Tls { files, config, tickets, pairs, seen, look_at, warn_at, own, at_start }))
     }
 
     /// Whether a start would find everything in order. Makes no certificate.
     ///
     /// # Errors
     /// The line with which it would be refused.
-    pub fn check(settings: &Settings) -> Result<(), String> {
+    pub fn check(settings: &Settings) -> Result<(), Problem> {
         read_all(&settings.tls.pairs())?;
         match settings.tls.tls_self_signed.as_deref().and_then(self_signed::existing) {
             Some(files) => read_all(&[files]).map(drop),
@@ -100,9 +125,11 @@ impl Tls {
         TlsStream::new(Arc::clone(&self.config))
     }
 
-    /// The fingerprint of the certificate, if racerd made it.
-    pub fn own_fingerprint(&self) -> Option<String> {
-        self.certificates.first().filter(|_| self.is_own).map(|certificate| certificate.fingerprint.clone())
+    /// The fingerprints of the certificate, if racerd made it.
+    pub fn own_fingerprints(&self) -> Option<Fingerprints> {
+        let certificate = self.pairs.first().filter(|_| self.own.is_some())?.certificate();
+        let key = certificate.key;
+        Some(Fingerprints { certificate: certificate.fingerprint, key: key.hex(), pin: key.pin() })
     }
 
     /// When [`Tls::look`] is due.
@@ -110,20 +137,31 @@ impl Tls {
         self.look_at.min(self.warn_at)
     }
 
-    /// The names for which the certificates hold.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.certificates.iter().flat_map(|certificate| &certificate.names).map(String::as_str)
+    /// The names for which the certificates hold. Their addresses are not among them: a server answers to every address.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.pairs.iter().flat_map(|pair| pair.certificate().names)
     }
 
-    /// Reads the files again if they have changed, and once a day says which certificates end soon. True if they were read.
+    /// Takes the names of `--host` as they are now: racerd's own certificate is to hold for them. The next look sees to it,
+    /// which is due at once.
+    pub fn set_hosts(&mut self, hosts: &[String]) {
+        if let Some(own) = &mut self.own {
+            own.set_names(hosts);
+            self.look_at = Millis(0);
+        }
+    }
+
+    /// Reads the files again if they have changed, makes racerd's own certificate anew if that is due, and once a day says
+    /// which certificates end soon. True if they were read.
     pub fn look(&mut self, now: Now, log: &Log) -> bool {
         let mut read = false;
         if self.look_at <= now.mono {
             self.look_at = now.mono.after(LOOK);
             if stamps(&self.files) != self.seen {
-                self.reload(now, log);
+                self.read(now, log);
                 read = true;
             }
+            read |= self.renew(now, log);
         }
         if self.warn_at <= now.mono {
             self.warn(now, log);
@@ -131,31 +169,59 @@ impl Tls {
         read
     }
 
+    /// Makes racerd's own certificate anew if that is due, and serves it. True if it was.
+    fn renew(&mut self, now: Now, log: &Log) -> bool {
+        let (Some(own), Some(pair)) = (&mut self.own, self.pairs.first()) else { return false };
+        let renewal = own.renew_while_serving(pair, now.mono, now.wall);
+        let is_made = matches!(renewal, Renewal::Made(_));
+        if is_made {
+            self.read(now, log);
+        }
+        self.tell_renewal(renewal, log);
+        is_made
+    }
+
+    /// Reads the files again because that was asked for, and has the next look, which is due at once, see to racerd's own
+    /// certificate.
+    pub fn reload(&mut self, now: Now, log: &Log) {
+        if let Some(own) = &mut self.own {
+            own.look_again();
+            self.look_at = Millis(0);
+        }
+        self.read(now, log);
+    }
+
     /// Reads the files again. Connections that come from now on get what is in them; if that cannot be used, all stays as
     /// it was.
-    pub fn reload(&mut self, now: Now, log: &Log) {
+    fn read(&mut self, now: Now, log: &Log) {
         // Before the reading: what changes meanwhile is seen by the next look.
         self.seen = stamps(&self.files);
-        let read = read_all(&self.files).and_then(|pairs| {
-            let certificates = pairs.iter().map(Pair::certificate).collect();
-            Ok((certificates, config(pairs, Arc::clone(&self.tickets))?))
-        });
+        let read = read_all(&self.files).and_then(|pairs| Ok((configured(&pairs, &self.tickets)?, pairs)));
         match read {
-            Ok((certificates, config)) => {
-                (self.certificates, self.config) = (certificates, config);
-                log.info("certificates read again", &[("count", &self.certificates.len())]);
-                self.tell(now, log);
+            Ok((config, pairs)) => {
+                (self.pairs, self.config) = (pairs, config);
+                log.info("certificates read again", &[("count", &self.pairs.len())]);
+                self.tell_all(now, log);
             }
-            Err(reason) => log.error("the certificates stay as they were", &[("reason", &reason)]),
+            Err((_, reason)) => log.error("the certificates stay as they were", &[("reason", &reason)]),
         }
     }
 
-    /// Says which certificates there are, and which of them end soon.
+    /// Says at the start which certificates there are, which of them end soon, and whether racerd's own was made anew.
     pub fn tell(&mut self, now: Now, log: &Log) {
-        for (certificate, (file, _)) in self.certificates.iter().zip(&self.files) {
+        let renewal = std::mem::replace(&mut self.at_start, Renewal::Kept);
+        self.tell_renewal(renewal, log);
+        self.tell_all(now, log);
+    }
+
+    fn tell_all(&mut self, now: Now, log: &Log) {
+        for (pair, (file, _)) in self.pairs.iter().zip(&self.files) {
+            let certificate = pair.certificate();
             let until = certificate.validity.map_or("unknown".to_string(), |validity| date(validity.end));
-            let file = file.display();
-            log.info("certificate", &[("file", &file), ("until", &until), ("sha256", &certificate.fingerprint)]);
+            let (file, key) = (file.display(), certificate.key.hex());
+            let fields: [(&str, &dyn std::fmt::Display); 4] =
+                [("file", &file), ("until", &until), ("sha256", &certificate.fingerprint), ("key_sha256", &key)];
+            log.info("certificate", &fields);
             if !certificate.has_alt_names {
                 let what = "a certificate has no subjectAltName: clients refuse it; have it made again with one";
                 log.warn(what, &[("file", &file)]);
@@ -163,6 +229,34 @@ impl Tls {
         }
         self.warn_of_open_keys(log);
         self.warn(now, log);
+    }
+
+    /// Says what came of a look at racerd's own certificate, once.
+    fn tell_renewal(&mut self, renewal: Renewal, log: &Log) {
+        let Some((file, _)) = self.files.first() else { return };
+        if !self.own.as_mut().is_some_and(|own| own.is_news(&renewal)) {
+            return;
+        }
+        let file = file.display();
+        match renewal {
+            Renewal::Kept => {}
+            Renewal::Soon(at) => {
+                let what = "racerd's own certificate will be made anew, with the same key: browsers will ask again";
+                log.warn(what, &[("file", &file), ("at", &date(at))]);
+            }
+            Renewal::Made(why) => {
+                let what = "racerd's own certificate was made anew, with the same key: browsers ask again";
+                log.warn(what, &[("file", &file), ("why", &why)]);
+            }
+            Renewal::Failed(why, reason) => {
+                let what = "racerd's own certificate cannot be made anew, and stays as it was";
+                log.warn(what, &[("file", &file), ("why", &why), ("reason", &reason)]);
+            }
+            Renewal::NoClock(why) => {
+                let what = "racerd's own certificate stays as it is until this machine's clock is set";
+                log.warn(what, &[("file", &file), ("why", &why)]);
+            }
+        }
     }
 
     /// Says which keys are not private. They are used all the same: an update must not stop a server for it.
@@ -181,8 +275,8 @@ impl Tls {
     fn warn(&mut self, now: Now, log: &Log) {
         self.warn_at = now.mono.after(DAY);
         let seconds = now.wall.0 / 1000;
-        for (certificate, (file, _)) in self.certificates.iter().zip(&self.files) {
-            let Some(validity) = certificate.validity else { continue };
+        for (pair, (file, _)) in self.pairs.iter().zip(&self.files) {
+            let Some(validity) = pair.certificate().validity else { continue };
             let (what, at) = if seconds > validity.end {
                 ("a certificate has ended: clients refuse it; renew it", validity.end)
             } else if seconds < validity.begin {
@@ -197,15 +291,19 @@ impl Tls {
     }
 }
 
+fn configured(pairs: &[Pair], tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, Problem> {
+    config(pairs.to_vec(), Arc::clone(tickets)).map_err(|line| (Cause::Settings, line))
+}
+
 /// Reads each pair.
-fn read_all(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, String> {
+fn read_all(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, Problem> {
     files.iter().map(|(certificate, key)| read(certificate, key)).collect()
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<Pair, String> {
+fn read(certificate: &Path, key: &Path) -> Result<Pair, Problem> {
     let chain = contents("tls_cert", certificate)?;
     let secret = contents("tls_key", key)?;
-    Pair::from_pem(&chain, &secret).map_err(|error| match error {
+    let pair = Pair::from_pem(&chain, &secret).map_err(|error| match error {
         PairError::Certificate(reason) => format!("tls_cert {}: {reason}", certificate.display()),
         PairError::Key(reason) => format!("tls_key {}: {reason}", key.display()),
         PairError::Mismatch => format!(
@@ -213,16 +311,25 @@ fn read(certificate: &Path, key: &Path) -> Result<Pair, String> {
             key.display(),
             certificate.display()
         ),
-    })
+    });
+    pair.map_err(|line| (Cause::Settings, line))
 }
 
-fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let wrong = |error: &dyn std::fmt::Display| format!("{setting} {} cannot be read: {error}", path.display());
-    let about = fs::metadata(path).map_err(|error| wrong(&error))?;
+    let about = fs::metadata(path).map_err(|error| (refused(&error), wrong(&error)))?;
     if !about.is_file() || about.len() > LONGEST {
-        return Err(wrong(&"it is no file of PEM text"));
+        return Err((Cause::Settings, wrong(&"it is no file of PEM text")));
     }
-    fs::read(path).map(Zeroizing::new).map_err(|error| wrong(&error))
+    fs::read(path).map(Zeroizing::new).map_err(|error| (refused(&error), wrong(&error)))
+}
+
+/// What stands behind a file's refusal: a disk that is full or fails, or a file that is not there or not accessible.
+fn refused(error: &std::io::Error) -> Cause {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Cause::Disk,
+        _ => Cause::Folder,
+    }
 }
 
 fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Option<Stamp>> {

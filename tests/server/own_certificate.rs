@@ -1,0 +1,334 @@
+//! The certificate that racerd makes for itself, on the real binary: what is in it, when it is made anew, and what clients
+//! of others think of that.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::clock::FakeClock;
+use crate::support::*;
+
+const DAY: u64 = 86_400;
+
+/// The folder of a certificate.
+struct Own(PathBuf);
+
+impl Own {
+    fn in_(folder: &Folder) -> Own {
+        Own(folder.path().join("own"))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn certificate(&self) -> String {
+        format!("{}/cert.pem", self.path())
+    }
+
+    fn key(&self) -> Vec<u8> {
+        std::fs::read(self.0.join("key.pem")).unwrap()
+    }
+
+    fn asks(&self, question: &[&str]) -> String {
+        x509(&self.certificate(), question)
+    }
+
+    fn serial(&self) -> String {
+        self.asks(&["-serial"]).trim().split('=').nth(1).unwrap().to_string()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.asks(&["-fingerprint", "-sha256"]).trim().split('=').nth(1).unwrap().to_string()
+    }
+
+    /// First and last second of its validity.
+    fn validity(&self) -> (u64, u64) {
+        let text = self.asks(&["-dates", "-dateopt", "iso_8601"]);
+        let seconds = |line: &str| {
+            let date = text.lines().find_map(|it| it.strip_prefix(line)).unwrap();
+            let output = Command::new("date").args(["-u", "-d", date, "+%s"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+        };
+        (seconds("notBefore="), seconds("notAfter="))
+    }
+
+    /// Keeps a copy of the certificate under this name.
+    fn copy(&self, name: &str) -> String {
+        let copy = format!("{}/{name}", self.path());
+        std::fs::copy(self.certificate(), &copy).unwrap();
+        copy
+    }
+}
+
+fn x509(file: &str, question: &[&str]) -> String {
+    let output = Command::new("openssl").args(["x509", "-noout", "-in", file]).args(question).output().unwrap();
+    assert!(output.status.success(), "{question:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Asks a server for its health; whether curl trusts it.
+fn curl(server: &Server, arguments: &[&str]) -> bool {
+    let url = format!("https://localhost:{}/healthz", server.address.port());
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "10", "--output", "/dev/null"]).args(arguments).arg(url);
+    command.output().unwrap().status.success()
+}
+
+/// The fingerprint of the certificate that the server gives.
+fn served(server: &Server) -> String {
+    let address = server.address.to_string();
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &address, "-servername", "localhost"]).stdin(Stdio::null());
+    let file = server.folder.path().join("served.pem");
+    std::fs::write(&file, command.output().unwrap().stdout).unwrap();
+    let text = x509(file.to_str().unwrap(), &["-fingerprint", "-sha256"]);
+    text.trim().split('=').nth(1).unwrap().to_string()
+}
+
+const MADE_ANEW: &str = "own certificate was made anew, with the same key: browsers ask again";
+
+#[test]
+fn it_is_made_once() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path(), "--host", "gate.lan"]);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&own.0.join("cert.pem")), mode(&own.0.join("key.pem")), mode(&own.0)), (0o600, 0o600, 0o700));
+    let fingerprint = own.fingerprint();
+    eventually("the fingerprint", || server.log().contains(&fingerprint));
+    let names = own.asks(&["-ext", "subjectAltName"]);
+    for name in ["DNS:localhost", "IP Address:127.0.0.1", "DNS:gate.lan"] {
+        assert!(names.contains(name), "{names}");
+    }
+    let (begin, end) = own.validity();
+    assert!(end + 1 - begin <= 825 * DAY && (begin..end).contains(&now()), "{begin} {end}");
+    // Who accepted it once is asked no more.
+    let key = own.key();
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    assert_eq!((own.fingerprint(), own.key()), (fingerprint, key));
+    assert!(curl(&server, &["--cacert", &own.certificate()]));
+    assert!(!server.log().contains("WARN"), "{}", server.log());
+}
+
+/// The key's fingerprint is printed in both forms, and is in the certificate's name.
+#[test]
+fn its_keys_fingerprint_is_printed() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let mut command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(3);
+    let said: Vec<String> = lines.map(Result::unwrap).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // As README says it.
+    let script =
+        "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -hex -c";
+    let output = Command::new("sh").args(["-c", script, &own.certificate()]).output().unwrap();
+    let hash = String::from_utf8(output.stdout).unwrap().trim().split(' ').nth(1).unwrap().to_ascii_uppercase();
+    assert!(
+        said[1].contains(&own.fingerprint()) && said[2].contains(&hash) && said[2].contains("sha256//"),
+        "{said:?}"
+    );
+    let short: String = hash.to_ascii_lowercase().split(':').take(4).collect();
+    assert_eq!(own.asks(&["-subject"]).trim(), format!("subject=CN = racerd {short}"));
+}
+
+/// CASES 97: a name or address that the settings ask for and the certificate lacks has it made anew, with the same key and
+/// another serial number. Who trusts the key goes on; who trusts the old file goes on with racerd's own commands, and with
+/// OpenSSL's clients needs the new one.
+#[test]
+fn a_name_that_it_lacks_has_it_made_anew() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let (old, old_key, old_serial) = (own.copy("old.pem"), own.key(), own.serial());
+    assert!(server.log().is_empty() || !server.log().contains(MADE_ANEW));
+    server.stop();
+    server.restart_with(&["--tls-self-signed", own.path(), "--host", "chat.lan,10.9.8.7"]);
+    eventually("why", || {
+        let log = server.log();
+        log.contains(MADE_ANEW) && log.contains("why=\"it did not hold for chat.lan, 10.9.8.7\"")
+    });
+    let names = own.asks(&["-ext", "subjectAltName"]);
+    assert!(names.contains("DNS:chat.lan") && names.contains("IP Address:10.9.8.7"), "{names}");
+    assert_eq!(own.key(), old_key);
+    let serial = own.serial();
+    assert_ne!(serial, old_serial);
+    for serial in [&serial, &old_serial] {
+        assert!(serial.len() == 32 && serial.starts_with(['4', '5', '6', '7']), "16 bytes, positive: {serial}");
+    }
+    assert_eq!(own.asks(&["-issuer"]), x509(&old, &["-issuer"]), "the issuer stays, so the serial must differ");
+
+    assert!(curl(&server, &["--cacert", &own.certificate()]));
+    assert!(!curl(&server, &["--cacert", &old]), "OpenSSL believes the certificate that it was given and no other");
+    let script = "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | openssl base64";
+    let output = Command::new("sh").args(["-c", script, &old]).output().unwrap();
+    let pin = format!("sha256//{}", String::from_utf8(output.stdout).unwrap().trim());
+    assert!(curl(&server, &["--insecure", "--pinnedpubkey", &pin]), "{pin}");
+    assert!(!curl(&server, &["--insecure", "--pinnedpubkey", "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]));
+    let url = format!("https://localhost:{}/", server.address.port());
+    for (trusted, is_fine) in [(&old, true), (&own.certificate(), true)] {
+        let output = Server::program().args(["health", &url, "--ca", trusted]).output().unwrap();
+        assert_eq!(output.status.success(), is_fine, "{trusted}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // It is made anew once.
+    let fingerprint = own.fingerprint();
+    server.stop();
+    server.restart();
+    assert_eq!(own.fingerprint(), fingerprint);
+    assert_eq!(server.log().matches(MADE_ANEW).count(), 1);
+}
+
+/// A certificate file that is gone comes back with the key that is there.
+#[test]
+fn without_its_certificate_the_key_is_kept() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let (key, serial) = (own.key(), own.serial());
+    server.stop();
+    std::fs::remove_file(own.certificate()).unwrap();
+    server.restart();
+    assert_eq!(own.key(), key);
+    assert_ne!(own.serial(), serial);
+    server.stop();
+    // A key that cannot be used is never written over.
+    std::fs::remove_file(own.certificate()).unwrap();
+    std::fs::write(own.0.join("key.pem"), "garbage").unwrap();
+    let output = Server::command(&server.folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.lines().count() == 1 && said.contains("key.pem"), "{said}");
+    assert_eq!(own.key(), b"garbage");
+}
+
+/// A running server takes a new name at SIGHUP; who talks goes on talking.
+#[test]
+fn a_name_that_is_added_while_serving_is_taken_over() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let file = folder.path().join("racerd.toml");
+    let settings = |hosts: &str| format!("tls_self_signed = \"{}\"\nhost = [{hosts}]\n", own.path());
+    std::fs::write(&file, settings("")).unwrap();
+    let server = Server::start_in(folder, "127.0.0.1:0", &["--config", file.to_str().unwrap()]);
+    let old = served(&server);
+    let key = own.key();
+    std::fs::write(&file, settings("\"chat.lan\"")).unwrap();
+    eventually("a start", || server.log().contains(" started "));
+    server.signal(Signal::HUP);
+    eventually("the change", || server.log().contains(MADE_ANEW));
+    assert_ne!(served(&server), old);
+    assert_eq!((served(&server), own.key()), (own.fingerprint(), key));
+    assert!(own.asks(&["-ext", "subjectAltName"]).contains("DNS:chat.lan"));
+}
+
+/// CASES 96: what earlier versions made for ten years goes, with its name, and the key stays. A certificate that somebody
+/// else made is left alone.
+#[test]
+fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {
+    for (subject, goes) in [("racerd", true), ("gateway", false)] {
+        let folder = Folder::new();
+        let own = Own::in_(&folder);
+        std::fs::create_dir(&own.0).unwrap();
+        let mut wanted = CertificateParams::new(["localhost".to_string()]).unwrap();
+        wanted.distinguished_name.push(DnType::CommonName, subject);
+        (wanted.not_before, wanted.not_after) = (date_time_ymd(2025, 1, 1), date_time_ymd(2036, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        let der = wanted.self_signed(&key).unwrap();
+        for (name, label, der) in
+            [("cert.pem", "CERTIFICATE", der.der().as_ref()), ("key.pem", "PRIVATE KEY", key.serialized_der())]
+        {
+            let text = data_encoding::BASE64.encode(der);
+            let mut file = std::fs::File::create(own.0.join(name)).unwrap();
+            write!(file, "-----BEGIN {label}-----\n{text}\n-----END {label}-----\n").unwrap();
+        }
+        std::fs::set_permissions(own.0.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (before, key) = (own.fingerprint(), own.key());
+        let server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path(), "--host", "chat.lan"]);
+        eventually("a certificate", || server.log().contains(" certificate "));
+        assert_eq!((own.fingerprint() != before, own.key()), (goes, key), "{subject}");
+        let (begin, end) = own.validity();
+        assert_eq!((end + 1 - begin <= 825 * DAY, server.log().contains(MADE_ANEW)), (goes, goes), "{subject}");
+        assert_eq!(CertificateDer::pem_file_iter(own.certificate()).unwrap().count(), 1);
+        assert_eq!(served(&server), own.fingerprint());
+    }
+}
+
+/// A server that runs for years says so 30 days before it makes its certificate anew, and does it 30 days before the end,
+/// without a restart. A clock that was never set changes nothing.
+#[test]
+fn a_running_server_crosses_the_dates() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let clock = FakeClock::showing(&folder, "+0");
+    let command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let server = Server::start_as(folder, clock.over(command));
+    let (_, end) = own.validity();
+    let (first, key) = (own.fingerprint(), own.key());
+    let soon = "own certificate will be made anew, with the same key: browsers will ask again";
+    let mut readings = 0;
+    // At SIGHUP, a server looks at once, else within a minute.
+    let mut at = |seconds: u64, words: &str| {
+        clock.set_seconds(seconds);
+        readings += 1;
+        server.signal(Signal::HUP);
+        eventually("a reading", || server.log().matches("no settings to read again").count() == readings);
+        match words {
+            // Two turns later the look has been, too.
+            "" => (0..2).for_each(|_| drop(served(&server))),
+            words => eventually(words, || server.log().contains(words)),
+        }
+    };
+    eventually("a start", || server.log().contains(" started "));
+    at(end - 61 * DAY, "");
+    assert!(!server.log().contains(soon), "{}", server.log());
+    at(end - 60 * DAY + 60, soon);
+    at(end - 31 * DAY, "");
+    // Set back to 1970: nothing is made, and that is said.
+    at(1000, "stays as it is until this machine's clock is set");
+    assert_eq!((own.fingerprint(), own.key()), (first.clone(), key.clone()));
+    at(end - 30 * DAY + 60, MADE_ANEW);
+    let second = own.fingerprint();
+    assert_ne!(second, first);
+    assert_eq!((served(&server), own.key()), (second.clone(), key.clone()));
+    let (begin, later) = own.validity();
+    assert!(begin < end && later > end + 700 * DAY, "{begin} {later}");
+    // A clock that was ahead when it was made: clients would refuse a certificate of the future.
+    at(begin - 2 * DAY, "it began in the future");
+    assert_ne!(own.fingerprint(), second);
+    assert_eq!((served(&server), own.key()), (own.fingerprint(), key));
+    assert!((own.validity().0..own.validity().1).contains(&(begin - 2 * DAY)));
+}
+
+/// A machine without a clock of its own starts in 1970, or years ahead: it serves, and is put right once its clock is.
+#[test]
+fn a_start_under_a_wrong_clock_is_put_right_later() {
+    for start in ["@1970-01-01 00:00:05", "@2099-01-01 00:00:00"] {
+        let folder = Folder::new();
+        let own = Own::in_(&folder);
+        let clock = FakeClock::showing(&folder, start);
+        let command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+        let server = Server::start_as(folder, clock.over(command));
+        eventually("a start", || server.log().contains(" started "));
+        assert_eq!(served(&server), own.fingerprint());
+        clock.set("+0");
+        server.signal(Signal::HUP);
+        let is_valid = || (own.validity().0..own.validity().1).contains(&now());
+        eventually("a certificate of today", is_valid);
+        eventually("it is served", || served(&server) == own.fingerprint());
+        assert!(curl(&server, &["--cacert", &own.certificate()]), "{start}");
+    }
+}
