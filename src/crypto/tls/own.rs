@@ -1,9 +1,9 @@
 //! A certificate of racerd's own, signed by itself: when it has to be made anew, and its making. The key stays, so that
 //! whoever pinned it is not asked again.
 
+use core::time::Duration;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData as _};
 use std::fmt;
-use std::time::Duration;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::certificates::{Certificate, KeyHash, private_key};
