@@ -114,7 +114,12 @@ fn step(world: &mut World, what: u8, who: u32, input: &mut Decisions<'_>) {
             }
             0xfe => world.configure(Sizes::USUAL),
             0xfd => world.configure(Sizes::TIGHT),
-            byte => world.now.wall = WallMillis(u64::from(byte) << 33),
+            // Years either way; and around the minute within which stamps stay.
+            byte @ 0..0x80 => world.now.wall = WallMillis(u64::from(byte) << 34),
+            byte => {
+                let step = i64::from(byte) * 1_500 - 285_000;
+                world.now.wall = WallMillis(world.now.wall.0.saturating_add_signed(step));
+            }
         },
     }
 }

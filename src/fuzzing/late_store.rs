@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::store::{
     Append, Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
-use crate::types::{ConnId, Epoch, Message, RoomId, Seq};
+use crate::types::{ConnId, Epoch, Message, RoomId, Seq, WallMillis};
 
 /// How appends go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct LateStore {
     pub repeated_itself: bool,
     stored: HashMap<(RoomId, Seq), Message>,
     heads: HashMap<RoomId, Seq>,
+    /// The last stamp in each room.
+    stamps: HashMap<RoomId, WallMillis>,
     /// Stored, and nobody was told so.
     denied: HashSet<(RoomId, Seq)>,
     /// Positive answers that the engine was given: to whom, with which tag, for what.
@@ -54,6 +56,7 @@ impl LateStore {
             repeated_itself: false,
             stored: HashMap::new(),
             heads: HashMap::new(),
+            stamps: HashMap::new(),
             denied: HashSet::new(),
             told: HashSet::new(),
         }
@@ -124,11 +127,14 @@ impl LateStore {
             let (ticket, room, bytes) = (append.ticket, append.room, append.body.len());
             return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
         }
+        let clock = append.at;
         let mut appended = self.log.append(append);
         if let Outcome::Stored(message) = &appended.outcome {
             let place = (message.room.clone(), message.seq);
             assert!(self.stored.insert(place.clone(), message.clone()).is_none(), "a seq was given twice");
             self.heads.insert(message.room.clone(), message.seq);
+            let last = self.stamps.insert(message.room.clone(), message.at);
+            assert_eq!(message.at, stamp(clock, last), "a stamp that is not by the rule, after {last:?}");
             if self.failure == Failure::StoredAll {
                 self.denied.insert(place);
                 appended.outcome = Outcome::Unavailable;
@@ -167,5 +173,14 @@ impl LateStore {
     /// The next answer to a read, to be given to the engine.
     pub fn next_page(&mut self) -> Option<StoreEvent> {
         self.pages.pop_front()
+    }
+}
+
+/// The rule of README for `at`, once more: a room's last stamp holds while it is ahead of the clock by at most a minute,
+/// else the clock does, and `at` goes back.
+fn stamp(clock: WallMillis, last: Option<WallMillis>) -> WallMillis {
+    match last {
+        Some(last) if last > clock && last.0 - clock.0 <= 60_000 => last,
+        _ => clock,
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
 use crate::http::head::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
-use crate::store::StoreEvent;
+use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
 
 /// How large everything may be.
@@ -159,6 +159,8 @@ pub struct World {
     pub engine: Engine<Chat>,
     pub store: LateStore,
     pub now: Now,
+    /// The dates that the clock has shown.
+    walls: BTreeSet<WallMillis>,
     pub peers: BTreeMap<u32, Peer>,
     /// The store answers within the turn.
     pub answers_at_once: bool,
@@ -194,6 +196,7 @@ impl World {
             engine: sizes.engine(),
             store: LateStore::new(sizes.log_room, 16 * sizes.log_room),
             now: Now { mono: Millis(1), wall: WallMillis(1_790_000_000_000) },
+            walls: BTreeSet::new(),
             peers: BTreeMap::new(),
             answers_at_once: true,
             gone: Vec::new(),
@@ -339,6 +342,7 @@ impl World {
 
     /// One turn, as the loop does it.
     pub fn turn(&mut self) {
+        self.walls.insert(self.now.wall);
         self.engine.handle(Input::Time(self.now));
         let indices: Vec<u32> = self.peers.keys().copied().collect();
         for index in indices {
@@ -354,6 +358,11 @@ impl World {
         let mut requests = Vec::new();
         self.engine.take_requests(&mut requests);
         self.activity += requests.len();
+        for request in &requests {
+            if let StoreRequest::Append(append) = request {
+                assert!(self.walls.contains(&append.at), "a message is dated {:?}, which no clock showed", append.at);
+            }
+        }
         self.store.submit(requests.into_iter());
         if self.answers_at_once {
             self.answer_all();

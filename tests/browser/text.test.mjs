@@ -60,6 +60,9 @@ test("messages stand under one name within minutes, one author and one day", () 
     assert.equal(goesOn(said(midnight + 60_000), said(midnight)), true);
     assert.equal(goesOn(said(midnight + 300_000), said(midnight)), false);
     assert.equal(goesOn(said(midnight), said(midnight - 1)), false, "another day");
+    assert.equal(goesOn(said(midnight + 60_000), said(midnight + 60_000)), true);
+    assert.equal(goesOn(said(midnight), said(midnight + 7_200_000)), false, "the clock was set back by hours");
+    assert.equal(goesOn(said(midnight), said(midnight + 60_001)), false, "and by a minute, the least that there is");
     assert.equal(goesOn(said(midnight, "ann", "m2"), said(midnight)), false, "another ann");
     assert.equal(goesOn(said(midnight, "bob", null), said(midnight, "ann", null)), false);
     assert.equal(goesOn(said(midnight), { at: midnight }), false);

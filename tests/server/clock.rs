@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::*;
+use crate::support::Folder;
 
 /// The wall clock of one server.
 pub struct FakeClock(PathBuf);
@@ -36,6 +36,19 @@ impl FakeClock {
             command.env(name, "1");
         }
         command
+    }
+}
+
+impl Drop for FakeClock {
+    /// Removes the shared memory that faketime leaves of processes that were killed.
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = ["faketime_shm_", "sem.faketime_sem_"].iter().find_map(|start| name.strip_prefix(start));
+            if pid.is_some_and(|pid| !PathBuf::from("/proc").join(pid).exists()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }
 

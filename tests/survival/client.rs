@@ -15,11 +15,11 @@ use crate::random::Random;
 /// What one client lived through.
 pub struct Life {
     pub name: String,
-    /// Bodies and the seqs that they were acknowledged with.
-    pub acknowledged: Vec<(String, u64)>,
+    /// Bodies, and the seqs and dates that they were acknowledged with.
+    pub acknowledged: Vec<(String, u64, u64)>,
     pub unacknowledged: usize,
-    /// Seqs and bodies, in the order in which they were heard.
-    pub received: Vec<(u64, String)>,
+    /// Seqs, dates and bodies, in the order in which they were heard.
+    pub received: Vec<(u64, u64, String)>,
     pub resumed: usize,
     /// Of these, over sealed sockets.
     pub resumed_sealed: usize,
@@ -177,14 +177,15 @@ impl Survivor {
                     let body = said["body"].as_str().expect("a text").to_owned();
                     let sender = said["from"]["name"].as_str().expect("a name");
                     assert!(body.starts_with(&format!("{sender}-")), "{body} is said to be of {sender}");
-                    self.life.received.push((seq, body));
+                    self.life.received.push((seq, said["at"].as_u64().expect("a date"), body));
                 }
                 "ack" => {
                     let id = said["id"].as_u64().expect("an id");
                     let at = self.outbox.iter().position(|(n, _)| n + 10 == id).expect("a send of mine");
                     let (_, body) = self.outbox.remove(at).expect("there");
                     self.sent -= 1;
-                    self.life.acknowledged.push((body, said["seq"].as_u64().expect("a seq")));
+                    let number = |field: &str| said[field].as_u64().expect("a number");
+                    self.life.acknowledged.push((body, number("seq"), number("at")));
                 }
                 "history" => {
                     let newest = said["messages"].as_array().and_then(|list| list.last());

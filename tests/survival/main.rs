@@ -5,6 +5,8 @@
 //! the server is killed (20; `tests/run --long`: 200).
 
 mod client;
+#[path = "../server/clock.rs"]
+mod clock;
 mod cutter;
 mod line;
 mod power;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{End, Life, Survivor};
+use clock::FakeClock;
 use cutter::Cutter;
 use racerd::crypto::sealed::{Pin, SealedKey};
 use random::Random;
@@ -74,22 +77,26 @@ fn start(address: SocketAddr, pin: Pin, seed: u64, end: &Arc<End>) -> Vec<std::t
 
 /// What must hold of all lives, against the log as it is at the end.
 fn judge(lives: &[Life], server: &Server) {
-    let log: Vec<String> = server.history("r").iter().map(|m| m["body"].as_str().expect("a text").to_owned()).collect();
+    let history = server.history("r");
+    let log: Vec<String> = history.iter().map(|m| m["body"].as_str().expect("a text").to_owned()).collect();
+    let dates: Vec<u64> = history.iter().map(|m| m["at"].as_u64().expect("a date")).collect();
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, body) in log.iter().enumerate() {
         assert_eq!(places.insert(body, index + 1), None, "{body} is stored twice");
     }
     let (mut acknowledged, mut resumed, mut resumed_sealed, mut received) = (0, 0, 0, 0);
     for life in lives {
-        for (body, seq) in &life.acknowledged {
+        for (body, seq, at) in &life.acknowledged {
             assert_eq!(places.get(body.as_str()), Some(&(*seq as usize)), "{body} was acknowledged as {seq}");
+            assert_eq!(dates[*seq as usize - 1], *at, "{body} was acknowledged with another date");
         }
         assert_eq!(life.unacknowledged, 0, "{} still waits for answers", life.name);
-        for (seq, body) in &life.received {
+        for (seq, at, body) in &life.received {
             assert_eq!(&log[*seq as usize - 1], body, "{} heard another {seq}", life.name);
+            assert_eq!(dates[*seq as usize - 1], *at, "{} heard another date of {seq}", life.name);
         }
-        let first = life.received.first().map_or(log.len() as u64 + 1, |(seq, _)| *seq);
-        let seqs: Vec<u64> = life.received.iter().map(|(seq, _)| *seq).collect();
+        let first = life.received.first().map_or(log.len() as u64 + 1, |(seq, ..)| *seq);
+        let seqs: Vec<u64> = life.received.iter().map(|(seq, ..)| *seq).collect();
         assert_eq!(seqs, (first..=log.len() as u64).collect::<Vec<_>>(), "{} heard all, once, in order", life.name);
         assert_eq!(life.refused, Vec::<String>::new(), "{} could not resume", life.name);
         acknowledged += life.acknowledged.len();
@@ -103,6 +110,11 @@ fn judge(lives: &[Life], server: &Server) {
     );
     assert!(acknowledged > lives.len() && resumed >= lives.len(), "too little happened to say anything");
     assert!(resumed_sealed >= lives.len() / 3, "too little was sealed to say anything");
+    // The order is the seq's. Dates go back only where the clock was set back by more than a minute.
+    for (index, two) in dates.windows(2).enumerate() {
+        let is_fine = two[0] <= two[1] || two[0] - two[1] > 60_000;
+        assert!(is_fine, "{} is dated {} and the one before it {}", index + 2, two[1], two[0]);
+    }
 }
 
 #[test]
@@ -113,6 +125,43 @@ fn kill_9_at_random_moments_loses_nothing() {
 #[test]
 fn kill_9_loses_nothing_of_a_sealed_database() {
     kill_at_random_moments(sealed_server(), rounds().div_ceil(2));
+}
+
+/// The clock steps either way, by seconds and by decades, at each kill and between them, with retention by age: no
+/// message goes, and dates go back as README says.
+#[test]
+fn kill_9_under_a_clock_that_steps_loses_nothing() {
+    let mut random = Random::from_environment();
+    let folder = Folder::new();
+    let clock = FakeClock::showing(&folder, "+0");
+    let file = keygen(&folder, "sealed.key", &[]);
+    let pin = SealedKey::parse(&std::fs::read_to_string(&file).expect("a key file")).expect("a key").pin();
+    let arguments = [&FREELY[..], &["--sealed-key", &file, "--keep-for", "30d"]].concat();
+    let command = |folder: &Folder, listen: &str| clock.over(Server::command(folder, listen, &arguments));
+    let start_as = command(&folder, "127.0.0.1:0");
+    let mut server = Server::start_as(folder, start_as);
+    let end = Arc::new(End::of(CLIENTS));
+    let clients = start(server.address, pin, random.next(), &end);
+    let dates = ["+0", "-30", "-2h", "+40", "+3d", "@1970-01-01 00:00:09", "-90", "@2099-01-01 00:00:00", "-20y"];
+    let draw = |random: &mut Random| dates[random.below(dates.len() as u64) as usize];
+    for round in 0..rounds().min(dates.len()) {
+        std::thread::sleep(Duration::from_millis(20 + random.below(300)));
+        clock.set(draw(&mut random));
+        std::thread::sleep(Duration::from_millis(20 + random.below(100)));
+        server.kill();
+        clock.set(dates[round]);
+        let restart_as = command(&server.folder, &server.address.to_string());
+        server.restart_as(restart_as);
+    }
+    end.call();
+    let lives: Vec<Life> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+    judge(&lives, &server);
+    let dates: Vec<u64> = server.history("r").iter().filter_map(|message| message["at"].as_u64()).collect();
+    assert!(dates.windows(2).any(|two| two[0] > two[1]), "the clock was never set back while somebody talked");
+    assert!(
+        dates.iter().any(|date| *date > 4_000_000_000_000) && dates.iter().any(|date| *date < 1_000_000),
+        "{dates:?}"
+    );
 }
 
 fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {

@@ -8,9 +8,14 @@ const GROUP = 5 * 60_000;
 const LINES = 12;
 const LINE = 24;
 
-/** Does a message stand under the name of the one before it? */
+/**
+ * Does a message stand under the name of the one before it? Where the server's clock was set back (`at` may go back), it
+ * begins a group of its own, with its own time: it stands for those below it.
+ */
 export function goesOn({ from, at }, last) {
-  return last?.from !== undefined && authorOf(last.from) === authorOf(from) && at - last.at < GROUP && dayOf(at) === dayOf(last.at);
+  if (last?.from === undefined || authorOf(last.from) !== authorOf(from)) return false;
+  const passed = at - last.at;
+  return passed >= 0 && passed < GROUP && dayOf(at) === dayOf(last.at);
 }
 
 function authorOf({ member, name }) {
