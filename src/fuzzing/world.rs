@@ -192,7 +192,7 @@ pub struct Peer {
 
 impl World {
     pub fn new(sizes: Sizes) -> World {
-        World {
+        let mut world = World {
             engine: sizes.engine(),
             store: LateStore::new(sizes.log_room, 16 * sizes.log_room),
             now: Now { mono: Millis(1), wall: WallMillis(1_790_000_000_000) },
@@ -203,7 +203,10 @@ impl World {
             most_queued: sizes.most_queued(),
             generation: 0,
             activity: 0,
-        }
+        };
+        // No loop feeds the engine before it has read its clocks.
+        world.read_clocks();
+        world
     }
 
     /// The server reads its settings again, and others hold.
@@ -340,10 +343,14 @@ impl World {
         self.engine.handle(Input::Store(event));
     }
 
-    /// One turn, as the loop does it.
-    pub fn turn(&mut self) {
+    fn read_clocks(&mut self) {
         self.walls.insert(self.now.wall);
         self.engine.handle(Input::Time(self.now));
+    }
+
+    /// One turn, as the loop does it.
+    pub fn turn(&mut self) {
+        self.read_clocks();
         let indices: Vec<u32> = self.peers.keys().copied().collect();
         for index in indices {
             self.feed(index, usize::MAX);

@@ -24,11 +24,6 @@ impl FakeClock {
         std::fs::rename(new, &self.0).unwrap();
     }
 
-    /// Has it show this second since 1970.
-    pub fn set_seconds(&self, seconds: u64) {
-        self.set(&format!("@{}", date(seconds)));
-    }
-
     /// Puts the server that this command starts under it.
     pub fn over(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", &self.0).env("TZ", "UTC");
@@ -50,12 +45,6 @@ impl Drop for FakeClock {
             }
         }
     }
-}
-
-/// A second since 1970 as `YEAR-MONTH-DAY HOUR:MINUTE:SECOND`.
-fn date(seconds: u64) -> String {
-    let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%F %T"]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
 fn library() -> PathBuf {

@@ -282,7 +282,8 @@ fn a_running_server_crosses_the_dates() {
     let mut readings = 0;
     // At SIGHUP, a server looks at once, else within a minute.
     let mut at = |seconds: u64, words: &str| {
-        clock.set_seconds(seconds);
+        let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+@%F %T"]).output().unwrap();
+        clock.set(String::from_utf8(output.stdout).unwrap().trim());
         readings += 1;
         server.signal(Signal::HUP);
         eventually("a reading", || server.log().matches("no settings to read again").count() == readings);
