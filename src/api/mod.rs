@@ -4,7 +4,7 @@
 pub mod answers;
 pub mod events;
 
-use crate::http::authority::{Origin, origin_allowed};
+use crate::http::authority::{Origin, named_origin_allowed, origin_allowed};
 use crate::http::hosts::{Hosts, host_allowed};
 use crate::http::problem::Problem;
 use crate::http::request::{Method, Request};
@@ -173,6 +173,14 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     let changes = !matches!(request.method, Method::Get | Method::Head | Method::Options);
     if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
         origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
+    }
+    // A page that asks by a plain GET how an upgrade would fare: to its own host, its browser sends Origin with the upgrade
+    // only (Fetch standard, §3.1), and a script cannot. So it may stand in the query.
+    if matches!(resource, Resource::Socket(_))
+        && !handshake::wants_upgrade(request)
+        && let Some(origin) = request.target.query.one("origin")?
+    {
+        named_origin_allowed(origin, request.authority.as_ref(), &access.origins)?;
     }
     let allow = resource.allow();
     if request.method == Method::Options {

@@ -150,10 +150,19 @@ fn default_port(scheme: &str) -> Option<u16> {
 /// # Errors
 /// 403 that closes the connection and names the option to add.
 pub fn origin_allowed(headers: &Headers, host: Option<&Authority>, allow: &[Origin]) -> Result<(), Problem> {
-    let refusal = |detail: String| Problem::new(Status::Forbidden, detail).closing();
     let mut lines = headers.all("Origin");
     let Some(line) = lines.next() else { return Ok(()) };
-    let (Some(origin), None) = (Origin::parse(line), lines.next()) else {
+    let origin = if lines.next().is_none() { line } else { "" };
+    named_origin_allowed(origin, host, allow)
+}
+
+/// The same for an origin that a page names by itself, where its browser sends none.
+///
+/// # Errors
+/// As those of [`origin_allowed`].
+pub fn named_origin_allowed(origin: &str, host: Option<&Authority>, allow: &[Origin]) -> Result<(), Problem> {
+    let refusal = |detail: String| Problem::new(Status::Forbidden, detail).closing();
+    let Some(origin) = Origin::parse(origin) else {
         return Err(refusal("the Origin header is not one origin".into()));
     };
     if allow.contains(&origin) || host.is_some_and(|host| origin.is_of(host)) {

@@ -3,9 +3,6 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { sealedServer } from "./noise.mjs";
 import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
 
@@ -825,28 +822,6 @@ test("two that ask for one lease at the same moment: one gets it, over locks and
     assert.ok(again, "it was given back");
     again();
   }
-});
-
-test("in one file, as a program gets it", async (t) => {
-  const server = await Server.start(t);
-  const folder = await mkdtemp(path.join(tmpdir(), "racerd-whole-"));
-  t.after(() => rm(folder, { recursive: true }));
-  const answer = await fetch(`${server.base}racerd.mjs`);
-  assert.match(answer.headers.get("content-type"), /^text\/javascript/);
-  await writeFile(path.join(folder, "racerd.mjs"), await answer.text());
-  const whole = await import(path.join(folder, "racerd.mjs"));
-  const client = whole.connect({ base: server.base, name: "bot", WebSocket });
-  t.after(() => client.close());
-  assert.equal((await client.join("r1").send({ text: "hello" }).done).seq, 1);
-  const key = whole.newKey();
-  const [one, two] = ["ann", "bob"].map((name) => whole.connect({ base: server.base, name, WebSocket }));
-  for (const client of [one, two]) t.after(() => client.close());
-  const heard = [];
-  two.join("e2e.r", { last: 5, roomKey: key }).on("message", ({ body }) => heard.push(body));
-  await one.join("e2e.r", { roomKey: key }).send("sealed").done;
-  await until("heard", () => heard.length === 1);
-  assert.deepEqual(heard, ["sealed"]);
-  assert.deepEqual((await server.bodies("e2e.r")).map(({ k }) => k.length), [22]);
 });
 
 test("a server that goes says when to come back", async (t) => {

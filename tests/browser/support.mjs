@@ -265,11 +265,11 @@ export async function relay(t, server) {
   return made;
 }
 
-/** A proxy that serves the server under /chat/, and nothing elsewhere. */
-export async function prefixProxy(t, server) {
+/** A proxy that serves the server under /chat/, and nothing elsewhere. `change` gives the headers that it hands on. */
+export async function prefixProxy(t, server, change = (headers) => headers) {
   const target = (request) => (request.url.startsWith("/chat/") ? request.url.slice("/chat".length) : null);
   const elsewhere = [];
-  const options = (request) => ({ port: server.port, host: "127.0.0.1", method: request.method, path: target(request), headers: request.headers });
+  const options = (request) => ({ port: server.port, host: "127.0.0.1", method: request.method, path: target(request), headers: change(request.headers, request.url) });
   const proxy = http.createServer((request, response) => {
     if (target(request) === null) {
       elsewhere.push(request.url);
@@ -278,11 +278,17 @@ export async function prefixProxy(t, server) {
     http.request(options(request), (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
-    }).end();
+    }).on("error", () => response.destroy()).end();
   });
   proxy.on("upgrade", (request, socket, early) => {
     if (target(request) === null) return elsewhere.push(request.url), socket.destroy();
     const up = http.request(options(request));
+    up.on("error", () => socket.destroy());
+    up.on("response", (answer) => {
+      const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
+      socket.write(`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n${lines}\r\n`);
+      answer.pipe(socket);
+    });
     up.on("upgrade", (answer, upstream, first) => {
       const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`);

@@ -46,6 +46,18 @@ fn a_plain_get_says_why_an_upgrade_is_refused() {
     both_say(&server, "/ws", "Sec-WebSocket-Protocol: racerd.v1.sealed\r\n", (400, "--sealed-key"));
     let asked = server.get("/ws?subprotocol=racerd.v1.sealed");
     assert!(asked.status == 400 && asked.body.contains("--sealed-key"), "{asked:?}");
+    // To its own host, a page's plain GET carries no Origin: it names it in the query.
+    let origin = "Origin: https://evil.example\r\n";
+    let upgrade = server.request(handshake(room, origin));
+    let asked = server.get("/rooms/r/ws?origin=https%3A%2F%2Fevil.example");
+    assert_eq!((asked.status, asked.json()), (403, upgrade.json()));
+    for own in ["http%3A%2F%2Flocalhost", "https://localhost"] {
+        assert_eq!(server.get(&format!("/ws?origin={own}")).status, 426, "{own}");
+    }
+    // An upgrade says it in its header alone.
+    let mut raw = server.raw();
+    raw.send(handshake("/rooms/r/ws?origin=https://evil.example", ""));
+    assert!(raw.head().starts_with("HTTP/1.1 101 "));
     // Full, for this client.
     let from = "X-Forwarded-For: 192.0.2.7\r\n";
     let mut held = server.raw();

@@ -13,9 +13,11 @@ const FINAL = [400, 401, 403, 404, 421];
 export async function askWhy(fetch, url, isSealed) {
   let status, problem, pause;
   try {
-    // A script cannot name the subprotocol in the header that an upgrade names it in.
-    const asked = isSealed ? `${url}?subprotocol=racerd.v1.sealed` : url;
-    const answer = await fetch(asked, { cache: "no-store" });
+    // A script cannot set the headers in which an upgrade names its page's origin and the subprotocol.
+    const asked = new URL(url);
+    if (isSealed) asked.searchParams.set("subprotocol", "racerd.v1.sealed");
+    if (globalThis.origin) asked.searchParams.set("origin", globalThis.origin);
+    const answer = await fetch(asked.href, { cache: "no-store" });
     status = answer.status;
     problem = await answer.json().catch(() => ({}));
     pause = 1000 * Number(answer.headers.get("Retry-After")) || 0;
