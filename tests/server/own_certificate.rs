@@ -215,6 +215,30 @@ fn without_its_certificate_the_key_is_kept() {
     assert_eq!(own.key(), b"garbage");
 }
 
+/// Where the folder takes no new file, the old certificate serves on, and the log says so once.
+#[test]
+fn one_that_cannot_be_made_anew_stays() {
+    let folder = Folder::new();
+    let own = Own::in_(&folder);
+    let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let (fingerprint, key) = (own.fingerprint(), own.key());
+    server.stop();
+    std::fs::create_dir(own.0.join("cert.new")).unwrap();
+    server.restart_with(&["--tls-self-signed", own.path(), "--host", "chat.lan"]);
+    let words = "own certificate cannot be made anew, and stays as it was";
+    eventually("a line", || server.log().contains(words));
+    assert!(server.log().contains("chat.lan"), "{}", server.log());
+    server.signal(Signal::HUP);
+    eventually("a reading", || server.log().contains("no settings to read again"));
+    assert_eq!((served(&server), own.fingerprint(), own.key()), (fingerprint.clone(), fingerprint, key));
+    assert_eq!(server.log().matches(words).count(), 1);
+    // It is made once that can be.
+    std::fs::remove_dir(own.0.join("cert.new")).unwrap();
+    server.signal(Signal::HUP);
+    eventually("the change", || server.log().contains(MADE_ANEW));
+    assert!(own.asks(&["-ext", "subjectAltName"]).contains("DNS:chat.lan"));
+}
+
 /// A running server takes a new name at SIGHUP; who talks goes on talking.
 #[test]
 fn a_name_that_is_added_while_serving_is_taken_over() {
