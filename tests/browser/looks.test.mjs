@@ -168,6 +168,43 @@ for (const [name, options] of [["lost-light", {}], ["lost-dark", { ...PHONE, col
   });
 }
 
+for (const [name, options] of [["elsewhere-light", {}], ["elsewhere-dark", { ...PHONE, colorScheme: "dark" }]]) {
+  test(`what waits elsewhere, and what was not sent: ${name}`, async (t) => {
+    const server = await Server.start(t, "--durability", "memory");
+    const line = await relay(t, server);
+    const context = await profile(t, options);
+    const gone = await enter(context, line.base, "greenhouse", "Zoë");
+    line.losesDown = true;
+    await say(gone, "Was this stored? Nobody knows, since the server forgot all of it.");
+    await until("stored", async () => (await server.bodies("greenhouse")).length === 1);
+    await gone.close();
+    await server.kill();
+    line.mend();
+    await server.restart();
+    const other = await enter(context, line.base, "r".repeat(64), "W".repeat(32));
+    await other.waitForSelector("#elsewhere.failed");
+    line.cut();
+    await other.waitForSelector("#banner:not([hidden])");
+    await say(other, `https://example.org/${"a".repeat(200)}`);
+    await other.waitForSelector("#unsent li");
+    await other.click("#leave");
+    for (const [state, isStart] of [["start", true], ["room", false]]) {
+      if (!isStart) {
+        await other.fill("#room-field", "b");
+        await other.fill("#name-field", "Zoë");
+        await other.press("#name-field", "Enter");
+      }
+      await other.waitForFunction(() => /1 message was not sent, 1 message waits$/.test(document.querySelector("#elsewhere summary").textContent));
+      await other.$eval("#elsewhere", (elsewhere) => (elsewhere.open = true));
+      const colours = await other.$$eval("#elsewhere .state", (all) => all.map((state) => getComputedStyle(state).color));
+      assert.notEqual(colours[0], colours[1], "what waits does not look as if it had failed");
+      await isAccessible(other, `${name}, ${state}`);
+      await fits(other, `${name}, ${state}`);
+      await shot(other, `${name}-${state}`);
+    }
+  });
+}
+
 for (const [name, options] of [["kept-light", {}], ["kept-dark", { ...PHONE, colorScheme: "dark" }], ["kept-small", SMALL]]) {
   test(`a folded message, storage forbidden, a room without its key: ${name}`, async (t) => {
     const server = await Server.start(t);

@@ -73,7 +73,9 @@ test("in one file it can all that it can in many", async (t) => {
 
 test("what could not be kept is told once it is known, and what would be lost with the program is counted", async (t) => {
   const server = await Server.start(t);
-  const { connect } = await import(path.join(await fetched(t, server), "racerd.mjs"));
+  const { load, remove } = await library();
+  t.after(remove);
+  const { connect } = await load("racerd.js");
   // Node has no IndexedDB: the outbox keeps nothing. The session is kept by whom the program says, as long as that does.
   let isFull = false;
   const saved = [];
