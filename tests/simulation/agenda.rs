@@ -61,6 +61,8 @@ pub enum Mishap {
     /// The disk is full, and has room again.
     DiskFull,
     DiskFree,
+    /// A row of the database is not as it was written.
+    Damage,
 }
 
 #[derive(Default)]

@@ -127,6 +127,21 @@ impl Database {
         self.log.as_mut().expect("a log, while a server is up").read(read, events);
     }
 
+    /// Turns a bit of a sealed message's record over.
+    pub fn damage(&mut self, room: &str, seq: u64) -> rusqlite::Result<()> {
+        const SEQ_BITS: u32 = 39;
+        let conn = rusqlite::Connection::open(&self.options.path)?;
+        let id: i64 = conn.query_row("SELECT id FROM rooms WHERE name = ?1", [room], |row| row.get(0))?;
+        let id = id << SEQ_BITS | seq as i64;
+        let mut body: Vec<u8> = conn.query_row("SELECT body FROM messages WHERE id = ?1", [id], |row| row.get(0))?;
+        if let Some(last) = body.last_mut() {
+            *last ^= 1;
+        }
+        // Damaged twice, it would be whole again.
+        body.push(0);
+        conn.execute("UPDATE messages SET body = ?2 WHERE id = ?1", rusqlite::params![id, body]).map(drop)
+    }
+
     /// How long the writer would wait now before it uses the pause.
     pub fn patience(&mut self, now: Now) -> Option<Duration> {
         self.at(now).patience()

@@ -6,6 +6,7 @@ use racerd::protocol::encrypted;
 use racerd::store::{Bounds, StoreOptions};
 use racerd::types::{Durability, OnDamage};
 
+use super::agenda::{Micros, SECOND};
 use super::limits::Limits;
 use super::random::Random;
 
@@ -24,6 +25,9 @@ pub struct Keeping {
     pub bytes: u64,
     /// What its rows are sealed with, if they are.
     pub key: Option<[u8; 32]>,
+    /// The time between two sealed rows that go bad, about; 0 for never. A plain one that does is an end of the server's
+    /// to read the room, which the tests of the store and of the server have.
+    pub damage: Micros,
 }
 
 impl Keeping {
@@ -37,7 +41,8 @@ impl Keeping {
         };
         let bytes = if random.below(3) == 0 { random.magnitude((160 << 10, 1 << 20)) } else { 1 << 30 };
         let key = (random.below(3) == 0).then(|| random.bytes());
-        Keeping { in_database, messages, keep_for, bytes, key }
+        let damage = if key.is_some() && random.coin() { random.magnitude((SECOND, 60 * SECOND)) } else { 0 };
+        Keeping { in_database, messages, keep_for, bytes, key, damage }
     }
 
     /// May messages go at all?

@@ -23,6 +23,10 @@ pub struct Model {
     /// What was given to be said, by number.
     texts: BTreeMap<u64, Value>,
     next_body: u64,
+    /// Messages whose rows went bad, by room and seq.
+    pub damaged: BTreeSet<(usize, u64)>,
+    /// How often such a one was heard.
+    pub unreadable: u64,
     /// Seconds that servers have run on the log.
     pub running: u64,
     /// Running seconds for which a key is known at least.
@@ -94,6 +98,8 @@ impl Model {
             never: BTreeSet::new(),
             texts: BTreeMap::new(),
             next_body: 0,
+            damaged: BTreeSet::new(),
+            unreadable: 0,
             running: 0,
             key_life: u64::MAX,
         }
@@ -220,6 +226,11 @@ impl Model {
         let Some(found) = seq.checked_sub(1).and_then(|index| said.get(index as usize)) else {
             return violation(CHECKER, format!("{id} {seq} was heard, and the log ends at {}", said.len()));
         };
+        if message["unreadable"] == true && message["body"].is_null() && self.damaged.contains(&(room, seq)) {
+            self.unreadable += 1;
+            *told = seq.max(*told);
+            return Ok(());
+        }
         let is_same = message["at"] == found.at
             && message["from"]["name"] == *found.name
             && message["from"]["member"].as_str() == found.member.as_deref()
@@ -243,7 +254,7 @@ impl Model {
         let is_new_epoch = log.epoch() != self.epoch;
         self.epoch = log.epoch().to_owned();
         let mut lost = 0;
-        for room in &mut self.rooms {
+        for (index, room) in self.rooms.iter_mut().enumerate() {
             let Some(page) = log.page(&room.id, u32::MAX) else {
                 return violation(CHECKER, format!("{} cannot be read", room.id));
             };
@@ -252,6 +263,7 @@ impl Model {
                 lost += (room.said.len() as u64).saturating_sub(head);
                 room.acknowledged.clear();
                 room.told = 0;
+                self.damaged.retain(|(of, seq)| *of != index || *seq <= head);
                 for said in room.said.split_off(room.said.len().min(head as usize)) {
                     self.bodies.remove(&said.body);
                 }
@@ -264,6 +276,9 @@ impl Model {
                 return violation(CHECKER, format!("{} has not all from {} to {head}", room.id, page.oldest.0));
             }
             for message in &page.messages {
+                if message.body.is_unreadable() && self.damaged.contains(&(index, message.seq.0)) {
+                    continue;
+                }
                 let (seq, body) = (message.seq.0, value(message).as_ref().map_or(u64::MAX, number));
                 let is = room.said[seq as usize - 1].body;
                 let told = room.acknowledged.get(&seq).copied().unwrap_or(is);

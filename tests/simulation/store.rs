@@ -330,7 +330,7 @@ impl Store {
             let upto = read.upto;
             self.disk.log.read(read, &mut events);
             match &events[..] {
-                [StoreEvent::Page(page)] => scene.tally.reads_overtook += u64::from(page.head > upto),
+                [StoreEvent::Page(page), ..] => scene.tally.reads_overtook += u64::from(page.head > upto),
                 other => return violation("store: a page can be read", format!("{other:?}")),
             }
         }

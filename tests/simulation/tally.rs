@@ -92,5 +92,7 @@ tally! {
     lost_commits: "commits lost in a power cut",
     databases: "databases opened",
     upkeeps: "pieces of upkeep",
+    damaged: "sealed rows gone bad",
+    unreadable: "messages heard as unreadable",
     pruned: "messages gone by age, count or size",
 }

@@ -140,6 +140,24 @@ impl Store {
         events.into_iter().for_each(|event| self.answer_write(event, scene));
     }
 
+    /// One sealed row goes bad: it is heard as unreadable from now on, where it is read, and nothing else is.
+    pub fn damage(&mut self, scene: &mut Scene) -> Checked {
+        let Log::Database(database) = &mut self.disk.log else { return Ok(()) };
+        let index = scene.random.below(scene.model.rooms.len());
+        let room = &scene.model.rooms[index];
+        if !database.is_open() || room.oldest > room.head() {
+            return Ok(());
+        }
+        let seq = scene.random.within((room.oldest, room.head()));
+        if let Err(error) = database.damage(room.id.as_str(), seq) {
+            return violation("simulation", format!("a row cannot be damaged: {error}"));
+        }
+        scene.tally.damaged += 1;
+        scene.trace.line(scene.now, "world", || format!("{} {seq} goes bad", scene.model.rooms[index].id));
+        scene.model.damaged.insert((index, seq));
+        Ok(())
+    }
+
     /// How long until nothing is to be kept any more; `None` where messages are kept for ever.
     pub fn patience(&self, keeping: &Keeping) -> Option<Micros> {
         let goes = keeping.in_database && keeping.keep_for > 0;

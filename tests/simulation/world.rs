@@ -73,6 +73,7 @@ pub fn run(plan: Plan) -> Outcome {
     let mut world = World::new(plan);
     let violation = world.live(plan.actions).err();
     let World { mut scene, steps, .. } = world;
+    scene.tally.unreadable = scene.model.unreadable;
     Outcome { hash: scene.trace.hash(), lines: scene.trace.take_lines(), tally: scene.tally, steps, violation }
 }
 
@@ -132,6 +133,7 @@ impl World {
             (Mishap::Suspend, server.suspend),
             (Mishap::SetClock, server.set_clock),
             (Mishap::DiskFull, server.disk_full),
+            (Mishap::Damage, self.scene.mix.keeping.damage),
         ];
         for (mishap, every) in mishaps {
             self.plan_mishap(mishap, every);
@@ -487,6 +489,12 @@ impl World {
             Mishap::DiskFree => {
                 self.store_mut().set_full(false);
                 0
+            }
+            Mishap::Damage => {
+                if let Some(store) = &mut self.store {
+                    store.damage(&mut self.scene)?;
+                }
+                self.scene.mix.keeping.damage
             }
         };
         self.plan_mishap(mishap, every);
