@@ -50,6 +50,9 @@ use scene::Violation;
 use tally::Tally;
 use world::{Outcome, Plan, run};
 
+/// Runs that were red once, whether the server or the judge was wrong: seed and actions, each log in a database.
+const WERE_RED: [(u64, u64); 4] = [(49, 418), (226, 482), (238, 280), (367, 277)];
+
 /// Lines of the trace that a failure shows.
 const SHOWN: usize = 80;
 
@@ -142,6 +145,12 @@ fn many(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    for (seed, actions) in WERE_RED {
+        if judged(Plan { seed, actions, lines: 0, databases: true }).violation.is_some() {
+            fail(seed, &Arguments { actions, databases: true, ..*arguments });
+            return ExitCode::FAILURE;
+        }
+    }
     let seconds = begun.elapsed().as_secs_f64();
     print(&tally);
     let (seeds, actions) = (arguments.seeds, tally.actions);
