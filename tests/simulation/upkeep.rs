@@ -172,7 +172,8 @@ impl Store {
         for room in &scene.model.rooms {
             let old = (room.oldest..=room.head()).find(|seq| room.at(*seq).is_some_and(is_old));
             // Before it there may be one that is ahead, though by less than a day.
-            let ahead = (room.oldest..=room.head()).find(|seq| room.at(*seq).is_some_and(|at| at > now - keep_for));
+            let ahead =
+                (room.oldest..=room.head()).find(|seq| room.at(*seq).is_some_and(|at| at >= now - keep_for - ONE_LOOK));
             if let Some(seq) = old.filter(|old| ahead.is_none_or(|ahead| *old < ahead)) {
                 let text = format!("{} keeps {} to {}, of which {seq} is old", room.id, room.oldest, room.head());
                 return violation("retention: what is due goes", text);
