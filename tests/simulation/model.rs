@@ -25,8 +25,6 @@ pub struct Model {
     next_body: u64,
     /// Messages whose rows went bad, by room and seq.
     pub damaged: BTreeSet<(usize, u64)>,
-    /// How often such a one was heard.
-    pub unreadable: u64,
     /// Seconds that servers have run on the log.
     pub running: u64,
     /// Running seconds for which a key is known at least.
@@ -99,7 +97,6 @@ impl Model {
             texts: BTreeMap::new(),
             next_body: 0,
             damaged: BTreeSet::new(),
-            unreadable: 0,
             running: 0,
             key_life: u64::MAX,
         }
@@ -227,7 +224,6 @@ impl Model {
             return violation(CHECKER, format!("{id} {seq} was heard, and the log ends at {}", said.len()));
         };
         if message["unreadable"] == true && message["body"].is_null() && self.damaged.contains(&(room, seq)) {
-            self.unreadable += 1;
             *told = seq.max(*told);
             return Ok(());
         }

@@ -93,6 +93,5 @@ tally! {
     databases: "databases opened",
     upkeeps: "pieces of upkeep",
     damaged: "sealed rows gone bad",
-    unreadable: "messages heard as unreadable",
     pruned: "messages gone by age, count or size",
 }

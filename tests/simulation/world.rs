@@ -73,7 +73,6 @@ pub fn run(plan: Plan) -> Outcome {
     let mut world = World::new(plan);
     let violation = world.live(plan.actions).err();
     let World { mut scene, steps, .. } = world;
-    scene.tally.unreadable = scene.model.unreadable;
     Outcome { hash: scene.trace.hash(), lines: scene.trace.take_lines(), tally: scene.tally, steps, violation }
 }
 
