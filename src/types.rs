@@ -285,6 +285,11 @@ impl OnDamage {
     }
 }
 
+/// Returns a number of things in words for people: `1 message`, `2 messages`.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

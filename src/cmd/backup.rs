@@ -1,6 +1,7 @@
-//! `racerd backup FILE`: a copy of the database, also of one that a server writes to.
+//! `racerd backup FILE`, or `-` for standard output: a copy of the database, also of one that a server writes to.
 
-use super::{Failure, data, file_first, progress, say};
+use super::stream::{self, is_stream};
+use super::{Failure, complain, data, file_first, progress, say, shown};
 use crate::store;
 use std::ffi::OsString;
 
@@ -18,11 +19,17 @@ pub fn run(
     let force = args.len() < before;
     let (Some(file), args) = file_first(args) else {
         return Err(Failure::Usage(
-            "backup needs a file first: racerd backup FILE [--force] [--data FILE]".to_string(),
+            "backup needs a file first, or - for standard output: racerd backup FILE [--force] [--data FILE]"
+                .to_string(),
         ));
     };
     let data = data(args, environment)?;
+    if is_stream(&file) {
+        let bytes = stream::send(|copy| Ok(store::backup(&data, copy, false, progress())?))?;
+        complain(&format!("standard output has a backup of {}: {bytes} bytes", data.display()));
+        return Ok(());
+    }
     let bytes = store::backup(&data, &file, force, progress())?;
-    say(&format!("{} is a backup of {}: {bytes} bytes\n", file.display(), data.display()));
+    say(&format!("{} is a backup of {}: {bytes} bytes\n", shown(&file), shown(&data)));
     Ok(())
 }

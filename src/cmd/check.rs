@@ -1,9 +1,11 @@
-//! `racerd check [FILE]`: looks through a database, also one that a server writes to.
+//! `racerd check [FILE]`, or `-` for standard input: looks through a database, also one that a server writes to.
 
-use super::{Failure, file_first, given::Given, say};
+use super::stream::Source;
+use super::terminal::harmless;
+use super::{Failure, file_first, given::Given, say, shown};
 use crate::server::key_file;
-use crate::server::log::escape;
 use crate::store;
+use crate::types::counted;
 use std::ffi::OsString;
 
 /// Looks through the file, or else the database that the settings name, and says what it has found.
@@ -14,21 +16,22 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let (file, args) = file_first(args);
     let settings = Given::new(args, environment).read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
-    let path = file.unwrap_or(settings.storage.data);
-    let checked = store::check(&path, key.as_ref())?;
+    let from = Source::of(file.unwrap_or(settings.storage.data))?;
+    let checked = store::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
+    let path = from.name();
     let mut text = String::new();
     for line in checked.faults.iter().chain(&checked.remarks) {
         // A damaged name may hold anything.
-        text.push_str(&escape(line));
+        text.push_str(&harmless(line));
         text.push('\n');
     }
     let count = checked.faults.len() as u64 + checked.more;
     if checked.is_well() {
         text.push_str(&format!(
-            "{} is sound: {} messages in {} rooms\n",
-            path.display(),
-            checked.messages,
-            checked.rooms
+            "{} is sound: {} in {}\n",
+            shown(&path),
+            counted(checked.messages, "message"),
+            counted(checked.rooms, "room")
         ));
     }
     say(&text);
@@ -37,6 +40,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     }
     let path = path.display();
     Err(Failure::Failed(format!(
-        "{path} is damaged: {count} faults; 'racerd salvage {path} NEW' copies what can be read, or restore a backup"
+        "{path} is damaged: {}; 'racerd salvage {path} NEW' copies what can be read, or restore a backup",
+        counted(count, "fault")
     )))
 }

@@ -28,6 +28,18 @@ impl Failure {
         }
     }
 
+    /// The same failure in other words.
+    pub fn map(self, words: impl FnOnce(String) -> String) -> Failure {
+        let same = match &self {
+            Failure::Usage(_) => Failure::Usage,
+            Failure::Failed(_) => Failure::Failed,
+            Failure::Unreached(_) => Failure::Unreached,
+            Failure::Mismatch(_) => Failure::Mismatch,
+            Failure::Unreadable(_) => Failure::Unreadable,
+        };
+        same(words(self.into_text()))
+    }
+
     pub fn into_text(self) -> String {
         match self {
             Failure::Usage(text)

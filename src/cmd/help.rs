@@ -16,11 +16,13 @@ Usage:
   racerd health [SETTINGS | URL [--ca FILE]]
                                    ask a running racerd whether it is ready: exit code 0 or 1
   racerd backup FILE [--force] [SETTINGS]
-                                   copy the database to FILE, also while a server runs
+                                   copy the database to FILE, also while a server runs; --force
+                                   replaces an earlier copy, but never a database in use
   racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept
   racerd check [FILE] [SETTINGS]   look through FILE, or the database, and say what is wrong
   racerd salvage FILE NEW [SETTINGS]
                                    copy what can be read of a damaged database to a new one
+                                   - as FILE or NEW of these four is standard input or output
   racerd rekey FILE [--new-key FILE | --plain] [SETTINGS]
                                    seal a stopped database, give it another data key, or none
   racerd keygen FILE               make a key for sealed sockets, and print its pin

@@ -1,7 +1,7 @@
 //! `racerd keygen FILE`: a new key for sealed sockets; `racerd keygen --data FILE`: a new data key. In a file that only its
 //! owner may read.
 
-use super::{Failure, random, say};
+use super::{Failure, random, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
 use crate::server::key_file;
@@ -38,7 +38,7 @@ fn data(file: &Path) -> Result<(), Failure> {
     key_file::write(file, &key.to_text()).map_err(|(cause, line)| Failure::of(cause, line))?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",
-        file.display(),
+        shown(file),
         key.id()
     ));
     Ok(())

@@ -17,6 +17,7 @@ mod room;
 pub mod salvage;
 pub mod send;
 pub mod serve;
+mod stream;
 pub mod tail;
 mod terminal;
 pub mod version;
@@ -24,12 +25,12 @@ pub mod version;
 pub use failure::Failure;
 
 use crate::server::Early;
-use crate::server::log::escape;
 use crate::store::Progress;
 use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use terminal::harmless;
 use zeroize::Zeroizing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,12 +163,12 @@ fn say(text: &str) {
 
 /// A path, fit for a terminal: a name may hold anything but a slash and a zero byte.
 fn shown(path: &Path) -> String {
-    escape(&path.display().to_string())
+    harmless(&path.display().to_string())
 }
 
-/// One line on standard error.
+/// One line on standard error, made harmless: it may hold a path.
 pub fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(format!("racerd: {text}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("racerd: {}\n", harmless(text)).as_bytes());
 }
 
 #[cfg(test)]

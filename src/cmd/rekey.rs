@@ -4,6 +4,7 @@ use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::server::key_file;
 use crate::store::{self, Progress, Rekeyed};
+use crate::types::counted;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         },
     };
     let rekeyed = store::rekey(&file, present.as_ref(), to, progress())?;
+    rekeyed.remarks.iter().for_each(|remark| complain(remark));
     say(&told(&file, &rekeyed));
     Ok(())
 }
@@ -50,7 +52,12 @@ fn told(file: &Path, rekeyed: &Rekeyed) -> String {
             word(rekeyed.to)
         )
     } else {
-        format!("{file}: from {} to {}: {} messages changed", word(rekeyed.from), word(rekeyed.to), rekeyed.changed)
+        format!(
+            "{file}: from {} to {}: {} changed",
+            word(rekeyed.from),
+            word(rekeyed.to),
+            counted(rekeyed.changed, "message")
+        )
     };
     if rekeyed.done > 0 {
         text.push_str(&format!(", {} were done before", rekeyed.done));

@@ -1,7 +1,9 @@
-//! `racerd restore FILE`: a backup comes into the place of the database.
+//! `racerd restore FILE`, or `-` for standard input: a backup comes into the place of the database.
 
-use super::{Failure, data, file_first, progress, say};
+use super::stream::Source;
+use super::{Failure, complain, data, file_first, progress, say, shown};
 use crate::store;
+use crate::types::counted;
 use std::ffi::OsString;
 
 /// Puts a copy of the backup into the place of the database that the settings name.
@@ -11,19 +13,25 @@ use std::ffi::OsString;
 /// damaged or it cannot be written.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let (Some(file), args) = file_first(args) else {
-        return Err(Failure::Usage("restore needs a backup first: racerd restore FILE [--data FILE]".to_string()));
+        return Err(Failure::Usage(
+            "restore needs a backup first, or - for standard input: racerd restore FILE [--data FILE]".to_string(),
+        ));
     };
     let data = data(args, environment)?;
-    let restored = store::restore(&file, &data, progress())?;
+    let from = Source::of(file)?;
+    let restored = store::restore(&from.path(), &data, progress()).map_err(|error| from.named(error.into()))?;
     let mut text = format!(
-        "{} is restored from {}: {} messages in {} rooms; clients will be told that it is another log\n",
-        data.display(),
-        file.display(),
-        restored.messages,
-        restored.rooms
+        "{} is restored from {}: {} in {}; clients will be told that it is another log\n",
+        shown(&data),
+        shown(&from.name()),
+        counted(restored.messages, "message"),
+        counted(restored.rooms, "room")
     );
     if let Some(kept) = restored.kept {
-        text.push_str(&format!("what was there before is kept as {}\n", kept.display()));
+        text.push_str(&format!("what was there before is kept as {}\n", shown(&kept)));
+    }
+    for remark in restored.remarks {
+        complain(&remark);
     }
     say(&text);
     Ok(())

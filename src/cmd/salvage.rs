@@ -1,9 +1,11 @@
-//! `racerd salvage FILE NEW`: what can be read of a damaged database, in a new one.
+//! `racerd salvage FILE NEW`, each also `-`: what can be read of a damaged database, in a new one.
 
-use super::{Failure, file_first, given::Given, say};
+use super::stream::{self, Source, is_stream};
+use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::server::key_file;
 use crate::store;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Copies what can be read, row by row, and says what was lost.
 ///
@@ -18,7 +20,14 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     };
     let settings = Given::new(args, environment).read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
-    let report = store::salvage(&from, &to, key.as_ref())?;
-    say(&format!("{report}\n{} can be served with --data, or be restored\n", to.display()));
+    let from = Source::of(from)?;
+    let salvage = |to: &Path| store::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
+    if is_stream(&to) {
+        let report = stream::send(salvage)?;
+        complain(&report.to_string());
+        return Ok(());
+    }
+    let report = salvage(&to)?;
+    say(&format!("{report}\n{} can be served with --data, or be restored\n", shown(&to)));
     Ok(())
 }

@@ -58,6 +58,16 @@ pub enum OpenError {
         path: PathBuf,
         wal: PathBuf,
     },
+    /// The path names a file that belongs to a database.
+    SideFile {
+        path: PathBuf,
+        owner: PathBuf,
+    },
+    /// It lies where nothing can be written, and this log beside it would have to be applied first.
+    Unwritable {
+        path: PathBuf,
+        log: PathBuf,
+    },
     /// The path names a directory or the like.
     NotAFile {
         path: PathBuf,
@@ -98,13 +108,13 @@ impl OpenError {
     pub fn cause(&self) -> Cause {
         match self {
             // A name that cannot be a database's is a wrong setting.
-            OpenError::NotAFile { .. } => Cause::Settings,
+            OpenError::NotAFile { .. } | OpenError::SideFile { .. } => Cause::Settings,
             OpenError::NoKey { .. } | OpenError::Plain { .. } => Cause::Key,
             OpenError::Damaged { .. } | OpenError::StrayWal { .. } => Cause::Damaged,
             OpenError::Foreign { .. } | OpenError::Newer { .. } => Cause::Foreign,
             OpenError::Rekeying { .. } => Cause::Unfinished,
             OpenError::Locked { .. } => Cause::Held,
-            OpenError::Directory { .. } | OpenError::ReadOnly { .. } => Cause::Folder,
+            OpenError::Directory { .. } | OpenError::ReadOnly { .. } | OpenError::Unwritable { .. } => Cause::Folder,
             OpenError::File { error, .. } if is_absence(error) => Cause::Folder,
             OpenError::Salvage { .. }
             | OpenError::File { .. }
@@ -185,6 +195,20 @@ impl fmt::Display for OpenError {
                 wal.display(),
                 wal.display()
             ),
+            OpenError::SideFile { path, owner } => write!(
+                f,
+                "{} is the name of a file that belongs to {}; it was not touched; give another name",
+                path.display(),
+                owner.display()
+            ),
+            OpenError::Unwritable { path, log } => write!(
+                f,
+                "{} lies where nothing can be written, and {} holds its last messages, which cannot be applied there; copy both to \
+                 a folder that can be written to, or run 'racerd salvage {} NEW', which reads both as they are",
+                path.display(),
+                log.display(),
+                path.display()
+            ),
             OpenError::NotAFile { path } => {
                 write!(f, "{} is not a file; give the name of a database file with --data", path.display())
             }
@@ -194,7 +218,11 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::ReadOnly { path } => {
-                write!(f, "{} cannot be written to; make it writable for the user that runs racerd", path.display())
+                write!(
+                    f,
+                    "{} or its folder cannot be written to; make both writable for the user that runs racerd",
+                    path.display()
+                )
             }
             OpenError::File { action, path, error } => {
                 write!(f, "cannot {action} {}: {error}; check the path given with --data", path.display())

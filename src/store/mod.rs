@@ -17,6 +17,7 @@ pub use memory::MemoryLog;
 pub use request::*;
 pub use sqlite::{
     Checked, Progress, Rekeyed, Restored, Salvaged, SetClock, SteppedLog, backup, check, rekey, restore, salvage,
+    side_file_of,
 };
 
 use self::sqlite::Sqlite;

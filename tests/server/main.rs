@@ -8,6 +8,7 @@ mod client;
 mod clock;
 mod closing;
 mod command;
+mod copies;
 mod dates;
 mod encrypted;
 mod event_stream;

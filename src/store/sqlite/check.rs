@@ -1,7 +1,7 @@
 //! Looks through a whole database for what must not be: what SQLite knows of its own files, and what racerd promises of
 //! rooms, messages and keys. Says what it finds in words; changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -17,6 +17,9 @@ use crate::types::{Name, RoomId, Seq, WallMillis};
 /// Faults that are told in words; of the rest, the number.
 const TOLD: usize = 20;
 
+/// Kinds of faults that are told apart, at most.
+const KINDS: usize = 1_000;
+
 /// What a check has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -27,6 +30,9 @@ pub struct Checked {
     pub more: u64,
     /// What is no fault, and good to know.
     pub remarks: Vec<String>,
+    /// Where in `faults` the first one of a kind is, and how many followed that are not told; a kind is a text but for its
+    /// numbers.
+    pub(super) kinds: BTreeMap<String, (usize, u64)>,
 }
 
 impl Checked {
@@ -34,12 +40,70 @@ impl Checked {
         self.faults.is_empty()
     }
 
+    /// Adds a fault, of which the first of its kind is told.
     fn fault(&mut self, text: String) {
-        if self.faults.len() < TOLD {
+        if let Some((_, more)) = self.kinds.get_mut(&kind(&text)) {
+            *more += 1;
+            self.more += 1;
+        } else if self.faults.len() < TOLD && self.kinds.len() < KINDS {
+            self.kinds.insert(kind(&text), (self.faults.len(), 0));
             self.faults.push(text);
         } else {
             self.more += 1;
         }
+    }
+
+    /// Adds to each fault how many of its kind there are beside it.
+    fn fold(&mut self) {
+        for (_, (at, more)) in std::mem::take(&mut self.kinds) {
+            if let Some(fault) = self.faults.get_mut(at).filter(|_| more > 0) {
+                fault.push_str(&format!(" (and {more} more like it)"));
+            }
+        }
+    }
+}
+
+/// A text without its numbers.
+fn kind(text: &str) -> String {
+    let mut kind = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii_digit() {
+            true if kind.ends_with('#') => {}
+            true => kind.push('#'),
+            false => kind.push(c),
+        }
+    }
+    kind
+}
+
+/// The messages that are missing in a room, between others.
+#[derive(Default)]
+struct Holes {
+    places: u64,
+    messages: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Holes {
+    fn add(&mut self, from: u64, to: u64) {
+        if self.places == 0 {
+            self.first = from;
+        }
+        self.places += 1;
+        self.messages += (to + 1).saturating_sub(from);
+        self.last = to;
+    }
+
+    fn text(&self) -> Option<String> {
+        let Holes { places, messages, first, last } = self;
+        let what = match (places, messages) {
+            (0, _) => return None,
+            (1, 1) => format!("message {first} is missing"),
+            (1, _) => format!("messages {first} to {last} are missing"),
+            _ => format!("{messages} messages are missing in {places} places from {first} to {last}"),
+        };
+        Some(format!("{what}, and older ones are there"))
     }
 }
 
@@ -50,6 +114,7 @@ struct Room {
     at: i64,
     common: i64,
     last: Option<(Seq, i64)>,
+    holes: Holes,
 }
 
 impl Room {
@@ -57,8 +122,7 @@ impl Room {
         let name = &self.name;
         if let Some((last, last_at)) = self.last {
             if seq != last.next() {
-                let (from, to) = (last.next().0, seq.0 - 1);
-                checked.fault(format!("room {name}: messages {from} to {to} are missing, and older ones are there"));
+                self.holes.add(last.next().0, seq.0.saturating_sub(1));
             }
             if at < last_at {
                 checked.fault(format!("room {name}: message {} is older than the one before it", seq.0));
@@ -69,6 +133,9 @@ impl Room {
 
     fn end(&self, checked: &mut Checked) {
         let Room { name, head, at, .. } = self;
+        if let Some(text) = self.holes.text() {
+            checked.fault(format!("room {name}: {text}"));
+        }
         match self.last {
             Some((last, _)) if last.0 != *head => {
                 checked.fault(format!("room {name}: its last message is {}, but its head is {head}", last.0));
@@ -85,6 +152,12 @@ impl Room {
 /// are looked at.
 pub(super) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
     let mut checked = Checked::default();
+    look_at(conn, key, &mut checked)?;
+    checked.fold();
+    Ok(checked)
+}
+
+fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> rusqlite::Result<()> {
     let transaction = conn.unchecked_transaction()?;
     {
         let mut statement = transaction.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
@@ -98,25 +171,31 @@ pub(super) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result
     }
     if let Some(wrong) = schema::wrong_tables(&transaction)? {
         checked.fault(wrong);
-        return Ok(checked);
+        return Ok(());
     }
-    let mut rooms = rooms(&transaction, &mut checked)?;
-    let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, &mut checked);
-    messages(&transaction, &mut rooms, &rows, &mut checked)?;
-    keys(&transaction, &rooms, &mut checked)?;
+    let mut rooms = rooms(&transaction, checked)?;
+    let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);
+    messages(&transaction, &mut rooms, &rows, checked)?;
+    keys(&transaction, &rooms, checked)?;
     if !retention::can_shrink(&transaction)? {
         let text =
             "its file never shrinks (auto_vacuum is off); 'racerd backup' and 'racerd restore' of the backup mend that";
         checked.remarks.push(text.to_owned());
     }
-    Ok(checked)
+    Ok(())
 }
 
 fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
     let mut statement = conn.prepare("SELECT id, name, head, at, common FROM rooms ORDER BY id")?;
     let rows = statement.query_map([], |row| {
-        let room =
-            Room { name: row.get(1)?, head: number(row.get(2)?), at: row.get(3)?, common: row.get(4)?, last: None };
+        let room = Room {
+            name: row.get(1)?,
+            head: number(row.get(2)?),
+            at: row.get(3)?,
+            common: row.get(4)?,
+            last: None,
+            holes: Holes::default(),
+        };
         Ok((row.get(0)?, room))
     })?;
     let rooms: HashMap<i64, Room> = rows.collect::<rusqlite::Result<_>>()?;

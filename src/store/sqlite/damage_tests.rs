@@ -516,7 +516,7 @@ fn a_note_about_a_database_that_is_sound_does_not_stop_a_start() {
 #[test]
 fn a_check_says_what_it_finds() {
     let cases = [
-        ("DELETE FROM messages WHERE id = (1 << 39) + 5", "messages 5 to 5 are missing"),
+        ("DELETE FROM messages WHERE id = (1 << 39) + 5", "message 5 is missing"),
         ("DELETE FROM messages WHERE id = (SELECT max(id) FROM messages WHERE id < 2 << 39)", "but its head is"),
         ("UPDATE messages SET at = 0 WHERE id = (1 << 39) + 20", "message 20 is older than the one before"),
         ("UPDATE rooms SET at = 0 WHERE id = 1", "later than its own time"),

@@ -8,8 +8,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, OFlags, StatVfsMountFlags};
+
 use super::schema::{APPLICATION_ID, VERSION};
-use crate::store::OpenError;
+use crate::store::{OpenError, OperationError};
 
 /// Only the owner reads what people say to each other.
 pub(super) const MODE: u32 = 0o600;
@@ -80,6 +82,68 @@ impl Files {
     /// Whether a database of racerd's lies there, which a command may read. An empty file is none.
     pub fn is_database(&self) -> Result<bool, OpenError> {
         Ok(matches!(self.look()?, Found::Database))
+    }
+
+    /// Refuses a file that a copy may not replace: it is none of racerd's, or no file at all.
+    pub fn is_replaceable(&self) -> Result<(), OperationError> {
+        match self.look() {
+            Err(OpenError::Foreign { path, what }) => Err(OperationError::Asked(format!(
+                "{} is not a racerd database ({what}), and was not touched; give another name, or move it away",
+                path.display()
+            ))),
+            Ok(_) | Err(OpenError::Newer { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The WAL or rollback journal that holds something, if one does: what the database's own file lacks.
+    pub fn unapplied(&self) -> Option<PathBuf> {
+        let logs = [self.wal.clone(), beside(&self.database, "-journal")];
+        // One that cannot be looked at may hold anything.
+        let holds = |log: &PathBuf| match fs::metadata(log) {
+            Ok(metadata) => metadata.len() > 0,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        logs.into_iter().find(holds)
+    }
+
+    /// Whether this process may write to the database and beside it.
+    pub fn is_writable(&self) -> bool {
+        [&*self.database, self.directory()].iter().all(|path| rustix::fs::access(*path, Access::WRITE_OK).is_ok())
+    }
+
+    /// Whether nobody can write where the database lies, by this mount at least.
+    pub fn is_on_read_only_medium(&self) -> bool {
+        rustix::fs::statvfs(self.directory()).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY))
+    }
+
+    /// Takes all access of others away from the database and the files beside it, which hold the same; what somebody should
+    /// know of that, a line each.
+    pub fn tighten(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let journal = beside(&self.database, "-journal");
+        let own = [&self.database, &self.wal, &self.shm, &journal, &self.lock].map(PathBuf::clone);
+        for path in own.into_iter().chain(self.older()) {
+            let open = |path: &Path| {
+                let found = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+                Some(found.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0)
+            };
+            let Some(mode) = open(&path) else { continue };
+            let done = fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o700));
+            let shown = path.display();
+            remarks.push(match (done, open(&path)) {
+                (Ok(()), None) => format!("others could read or change {shown} (mode {mode:03o}); now its owner only can"),
+                (Ok(()), Some(_)) => format!(
+                    "others may read or change {shown} (mode {mode:03o}), and its file system keeps no modes; mount it so that only \
+                     racerd's user may read it"
+                ),
+                (Err(error), _) => format!(
+                    "others may read or change {shown} (mode {mode:03o}), and that cannot be changed: {error}; let the user that \
+                     runs racerd own it, or run 'chmod 600' on it"
+                ),
+            });
+        }
+        remarks
     }
 
     /// Where a database is made that is to come into this one's place, until it is whole and synced.
@@ -170,7 +234,9 @@ impl Files {
     /// is, also while a newer state lies in the WAL: the application id is written before WAL mode is entered.
     fn look(&self) -> Result<Found, OpenError> {
         let failed = |error| OpenError::File { action: "read", path: self.database.clone(), error };
-        let mut file = match File::open(&self.database) {
+        // Opening a FIFO would wait for its other end.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.database) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(failed(error)),

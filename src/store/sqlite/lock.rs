@@ -43,6 +43,32 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Locks what is there to be read or replaced, and makes nothing where there is nothing.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] where another racerd has it.
+    pub fn of_existing(files: &Files) -> Result<Lock, OpenError> {
+        Ok(Lock { _beside: held_beside(files)?, database: inode(&files.database, files)? })
+    }
+
+    /// Locks a database that is only read: as [`Lock::take`], but no lock's file is made where nobody lets us.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] where another racerd has it.
+    pub fn to_read(files: &Files) -> Result<Lock, OpenError> {
+        match Lock::take(files) {
+            Err(OpenError::Directory { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Lock::of_existing(files)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the database's own inode is locked: no racerd opens it, then, through whatever mount.
+    pub fn holds_database(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Locks the database that lies there now, instead of the one before. Call it while SQLite has neither open.
     ///
     /// # Errors
@@ -98,6 +124,16 @@ fn beside(files: &Files) -> Result<Option<File>, OpenError> {
         }
     }
     Err(locked(files))
+}
+
+/// Locks the lock's file where there is one. One that cannot be opened is nobody's that could be met here.
+fn held_beside(files: &Files) -> Result<Option<File>, OpenError> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&files.lock) else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(locked(files)),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+    }
 }
 
 fn locked(files: &Files) -> OpenError {

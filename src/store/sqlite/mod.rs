@@ -28,6 +28,7 @@ mod sealed_bodies;
 mod sealed_salvage;
 mod sealing;
 mod stepped;
+mod target;
 mod upkeep;
 mod wal;
 mod writer;
@@ -68,6 +69,7 @@ use self::schema::Begun;
 pub(super) use self::schema::VERSION;
 use self::scrub::Scrub;
 pub use self::stepped::SteppedLog;
+pub use self::target::side_file_of;
 use self::writer::{Command, Timing, Writer};
 use super::request::{Read, StoreEvent, StoreRequest};
 use super::{Bounds, OpenError, StoreOptions};
@@ -227,8 +229,8 @@ impl Parts {
         let records = options.data_key.as_ref().map(DataKey::records);
         let due = begun.scrubbed.map_or(0, |then| (then + scrub::PERIOD).saturating_sub(begun.running));
         let begin = Instant::now() + self.timing.scrub.max(Duration::from_secs(due.min(scrub::PERIOD)));
-        let scrub = Scrub::new(options.scrub_rate, begin);
-        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new(), scrub, notes }
+        let scrub = Scrub::new(options.scrub_rate, begin, self.timing.retry);
+        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new(), failing: false, scrub, notes }
     }
 }
 

@@ -11,6 +11,7 @@ use super::damage::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR, is_damage};
 use super::files::{Files, Identity, NO_SQLITE};
 use super::lock::Lock;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
+use super::target::refuse_side_file;
 use super::wal::Wal;
 use super::{retention, salvage, scrub};
 use crate::crypto::at_rest::{DataKey, KeyId};
@@ -47,6 +48,7 @@ pub(super) struct Opened {
 /// The lock must outlive the connections.
 pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> {
     let files = Files::at(&options.path)?;
+    refuse_side_file(&files)?;
     let mut lock = Lock::take(&files)?;
     files.finish_replacing()?;
     let what = match open_sound(options, &files, &mut lock) {
@@ -77,6 +79,11 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     }
     // It may be another one than before.
     lock.hold(files)?;
+    if !files.is_writable() {
+        return Err(OpenError::ReadOnly { path: files.database.clone() });
+    }
+    // SQLite gives the files that it makes the database's mode.
+    let mut remarks = files.tighten();
     // Before SQLite sees it: it would begin to write where the damage is.
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
@@ -103,7 +110,6 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
-    let mut remarks = Vec::new();
     let mut lost = false;
     let clean = schema::last_run(&writer, &options.boot_id).map_err(failed("read"))?.is_some_and(|last| last.clean);
     match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
@@ -176,8 +182,16 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("open"))?;
     set(&reader, files, "query_only", "ON", "1")?;
     let note = files.damaged().map(|path| {
-        let path = path.display();
-        format!("the database was damaged once, and what could be read was copied; the damaged one is {path}; move it away when nobody needs it any more")
+        remarks.push(format!(
+            "{} was damaged once, and what could be read was copied; the damaged one is {}; move it away when nobody needs it \
+             any more",
+            files.database.display(),
+            path.display()
+        ));
+        // Strangers read this one.
+        "the database was damaged once, and what could be read was copied; the log names the damaged one, to be moved away when \
+         nobody needs it any more"
+            .to_owned()
     });
     Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
 }

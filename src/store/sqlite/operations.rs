@@ -5,14 +5,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::check::{self, Checked};
-use super::copying::{self, Progress};
+use super::copying::{self, Progress, Reading};
 use super::damage::{self, is_damage};
 use super::files::{Aside, Files, NO_SQLITE, beside};
 use super::lock::Lock;
 use super::salvage::{self, Salvaged};
+use super::target::{Target, refuse_side_file};
 use crate::crypto::at_rest::DataKey;
 use crate::store::{OpenError, OperationError};
 
@@ -23,16 +22,12 @@ use crate::store::{OpenError, OperationError};
 /// `to` exists and is not to be replaced (`force`), there is no database, or it cannot be read or the copy written.
 pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result<u64, OperationError> {
     let from = database(data)?;
-    let to = Files::at(to)?;
-    if to.database == from.database {
-        return Err(OperationError::Asked(format!("{} is the database itself", to.database.display())));
-    }
-    if to.database.exists() && !force {
-        return Err(exists(&to.database));
-    }
-    let draft = beside(&to.database, ".partial");
-    let bytes = finish(&draft, |_| copying::copy(&from, &draft, progress).map_err(|error| copy_failed(&from, &error)))?;
-    put(&draft, &to.database, force)?;
+    let target = Target::at(to, &from, force)?;
+    let draft = target.draft();
+    let reading = reading(&from)?;
+    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error));
+    let bytes = finish(&draft, copy)?;
+    target.put(&draft)?;
     Ok(bytes)
 }
 
@@ -43,6 +38,8 @@ pub struct Restored {
     pub messages: u64,
     /// Where the database that was there before is kept.
     pub kept: Option<PathBuf>,
+    /// What somebody should know, a line each.
+    pub remarks: Vec<String>,
 }
 
 /// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a new
@@ -56,15 +53,17 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     if files.database == from.database {
         return Err(OperationError::Asked(format!("{} is the database itself", from.database.display())));
     }
+    refuse_side_file(&files)?;
     let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     let draft = files.draft();
+    let reading = reading(&from)?;
     let mut checked = Checked::default();
     finish(&draft, |_| {
-        copying::copy(&from, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
-        checked = copying::open(&Files::at(&draft)?)
-            .and_then(|conn| check::look(&conn, None))
-            .map_err(|error| copy_failed(&from, &error))?;
+        copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
+        let copied = copying::open(&Files::at(&draft)?)?;
+        checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, &error))?;
+        drop(copied);
         match checked.faults.first() {
             Some(fault) => Err(OperationError::Failed(format!(
                 "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
@@ -75,7 +74,8 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
         }
     })?;
     let kept = files.replace(Aside::Replaced)?;
-    Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept })
+    let remarks = files.tighten();
+    Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept, remarks })
 }
 
 /// Looks through the database at `data`, also while a racerd writes to it; with its key, also whether sealed rows open.
@@ -91,7 +91,12 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
         Ok(true) => {}
         _ => drop(database(data)?),
     }
-    match copying::open(&files).and_then(|conn| check::look(&conn, key)) {
+    let looked = match copying::open(&files) {
+        Ok(reading) => check::look(&reading.conn, key),
+        Err(OpenError::Sqlite { error, .. }) => Err(error),
+        Err(error) => return Err(error.into()),
+    };
+    match looked {
         Ok(checked) => Ok(checked),
         Err(error) if is_damage(&error) => Ok(Checked { faults: vec![error.to_string()], ..Checked::default() }),
         Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
@@ -106,17 +111,14 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
 /// one; it cannot be written.
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
-    let to = Files::at(to)?;
     if !files.database.exists() {
         return Err(OperationError::Asked(format!("{} does not exist", files.database.display())));
     }
-    if to.database.exists() {
-        return Err(exists(&to.database));
-    }
-    let _lock = Lock::take(&files)?;
-    let draft = beside(&to.database, ".partial");
+    let _lock = Lock::to_read(&files)?;
+    let target = Target::at(to, &files, false)?;
+    let draft = target.draft();
     let report = damage::salvage_to(&files, &draft, key)?;
-    put(&draft, &to.database, false)?;
+    target.put(&draft)?;
     Ok(report)
 }
 
@@ -128,6 +130,14 @@ fn database(path: &Path) -> Result<Files, OperationError> {
     } else {
         Err(OperationError::Asked(format!("there is no database at {}; name it with --data", files.database.display())))
     }
+}
+
+/// Opens a database to copy it.
+fn reading(from: &Files) -> Result<Reading, OperationError> {
+    copying::open(from).map_err(|error| match error {
+        OpenError::Sqlite { error, .. } => copy_failed(from, &error),
+        other => other.into(),
+    })
 }
 
 /// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
@@ -143,27 +153,6 @@ fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) 
         let _ = fs::remove_file(beside(draft, "-journal"));
     }
     made
-}
-
-/// Gives a finished file its name.
-fn put(draft: &Path, to: &Path, force: bool) -> Result<(), OperationError> {
-    let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", to.display()));
-    let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    let renamed = match renameat_with(CWD, draft, CWD, to, flags) {
-        // A file system that does not know the flag.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.exists() => fs::rename(draft, to),
-        Err(rustix::io::Errno::EXIST) => {
-            let _ = fs::remove_file(draft);
-            return Err(exists(to));
-        }
-        other => other.map_err(io::Error::from),
-    };
-    let directory = to.parent().unwrap_or(Path::new("/"));
-    renamed.and_then(|()| File::open(directory)?.sync_all()).map_err(failed)
-}
-
-fn exists(path: &Path) -> OperationError {
-    OperationError::Asked(format!("{} exists; give another name, or move it away", path.display()))
 }
 
 fn copy_failed(from: &Files, error: &rusqlite::Error) -> OperationError {

@@ -18,7 +18,7 @@ use super::sealing;
 use super::writer::Command;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::store::error::DAMAGED;
-use crate::store::request::{Page, Read, ReadFailed, Span, StoreEvent, Why};
+use crate::store::request::{About, Page, Read, ReadFailed, Span, StoreEvent, Why};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// Rows that do not open and were told of, at most: each is told once.
@@ -36,6 +36,8 @@ pub(super) struct Reader {
     pub records: Option<RecordKey>,
     /// Rows that do not open and were told of.
     pub told: BTreeSet<(RoomId, Seq)>,
+    /// The disk has not answered, and all of it was not read since.
+    pub failing: bool,
     /// The pass over all of it.
     pub scrub: Scrub,
     /// The writer, which notes what is found.
@@ -67,8 +69,15 @@ impl Reader {
     fn look_on(&mut self, answers: &Answers) {
         match self.scrub.piece(&self.conn, self.records.as_ref()) {
             Piece::Read => {}
-            Piece::End => drop(self.notes.send(Command::Scrubbed)),
+            Piece::End => {
+                let _ = self.notes.send(Command::Scrubbed);
+                // What is damaged stays so.
+                if std::mem::take(&mut self.failing) && !self.damaged.load(Ordering::Relaxed) {
+                    answers.send([StoreEvent::Note { about: About::Unreadable, text: None }]);
+                }
+            }
             Piece::Wrong { reason, damage } => {
+                self.failing |= !damage;
                 // A sealed row that does not open is served as such, and no reason to end the next start.
                 if damage && self.records.is_none() {
                     self.note(reason.clone());
@@ -99,6 +108,10 @@ impl Reader {
             Err(error) => {
                 if is_damage(&error) {
                     self.note(format!("a page of room {} cannot be read: {error}", read.room));
+                }
+                if !is_damage(&error) {
+                    self.failing = true;
+                    self.scrub.begin_again();
                 }
                 let advice = if is_damage(&error) { DAMAGED } else { DISK };
                 let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
@@ -231,4 +244,82 @@ pub(super) fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
         author: Author { member: row.get::<_, Option<i64>>(2)?.map(|id| MemberId::from_random(number(id))), name },
         body: Body::checked(body.into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::store::contract::read;
+    use crate::store::sqlite::schema;
+
+    /// A reader whose disk fails while the flag is set, and what it says. Its passes are due at once.
+    fn reader(fails: &Arc<AtomicBool>) -> (Reader, Answers, Receiver<StoreEvent>, Receiver<Command>) {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&conn).unwrap();
+        let fails = fails.clone();
+        conn.progress_handler(1, Some(move || fails.load(Ordering::Relaxed))).unwrap();
+        let (sender, events) = channel();
+        let (notes, noted) = channel();
+        let reader = Reader {
+            conn,
+            damaged: Arc::default(),
+            records: None,
+            told: BTreeSet::new(),
+            failing: false,
+            scrub: Scrub::new(1 << 40, Instant::now(), Duration::ZERO),
+            notes,
+        };
+        (reader, Answers { events: sender, wake: Box::new(|| ()) }, events, noted)
+    }
+
+    fn is_over(event: &StoreEvent) -> bool {
+        matches!(event, StoreEvent::Note { about: About::Unreadable, text: None })
+    }
+
+    /// Looks on to the end of a pass; whether that said that all can be read again.
+    fn pass(reader: &mut Reader, answers: &Answers, events: &Receiver<StoreEvent>, noted: &Receiver<Command>) -> bool {
+        while noted.try_recv().is_err() {
+            reader.look_on(answers);
+        }
+        events.try_iter().filter(is_over).count() == 1
+    }
+
+    #[test]
+    fn a_whole_pass_after_a_failure_of_the_disk_says_that_it_is_over() {
+        let fails = Arc::new(AtomicBool::new(false));
+        let (mut reader, answers, events, noted) = reader(&fails);
+        assert!(!pass(&mut reader, &answers, &events, &noted), "nothing has failed");
+        // In the middle of a pass: what that has read before says nothing.
+        reader.look_on(&answers);
+        fails.store(true, Ordering::Relaxed);
+        reader.answer(read("lobby", Span::Newest, 1, 100), &answers);
+        let told: Vec<StoreEvent> = events.try_iter().collect();
+        assert!(
+            matches!(&told[..], [StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(_), StoreEvent::Damaged] if failed.why == Why::Disk)
+        );
+        reader.look_on(&answers);
+        assert!(matches!(events.try_recv(), Ok(StoreEvent::Unreadable(_))), "it still fails");
+        fails.store(false, Ordering::Relaxed);
+        let mut pieces = 0;
+        let over = loop {
+            reader.look_on(&answers);
+            pieces += 1;
+            if let Some(event) = events.try_iter().find(|event| !matches!(event, StoreEvent::Damaged)) {
+                break event;
+            }
+        };
+        assert!(is_over(&over), "{over:?}");
+        assert_eq!(pieces, 13, "each table and index of it");
+        assert!(noted.try_recv().is_ok());
+        assert!(!pass(&mut reader, &answers, &events, &noted), "once");
+        // What is damaged stays so.
+        fails.store(true, Ordering::Relaxed);
+        reader.look_on(&answers);
+        fails.store(false, Ordering::Relaxed);
+        reader.damaged.store(true, Ordering::Relaxed);
+        assert!(!pass(&mut reader, &answers, &events, &noted));
+    }
 }

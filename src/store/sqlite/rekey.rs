@@ -24,6 +24,7 @@ use super::rows::{self, Row};
 use super::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
 use super::sealed_bodies;
 use super::sealing::{Sealing, message_place, open_parts};
+use super::target::refuse_side_file;
 use super::wal::Wal;
 use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
 use crate::store::{OpenError, OperationError};
@@ -52,6 +53,8 @@ pub struct Rekeyed {
     pub only_emptied: bool,
     /// Older databases and drafts beside this one, which hold what it held before.
     pub beside: Vec<PathBuf>,
+    /// What somebody should know, a line each.
+    pub remarks: Vec<String>,
 }
 
 /// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is not
@@ -68,11 +71,13 @@ pub fn rekey(
 ) -> Result<Rekeyed, OperationError> {
     let files = Files::at(data)?;
     let path = files.database.display();
+    refuse_side_file(&files)?;
     let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     if !files.is_database()? {
         return Err(OperationError::Asked(format!("there is no database at {path}")));
     }
+    let remarks = files.tighten();
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |error: rusqlite::Error| match is_damage(&error) {
         true => OperationError::from(damaged(error.to_string())),
@@ -130,6 +135,7 @@ pub fn rekey(
         false => rekey.run(&conn, &files, progress).map_err(|error| error.told(failed, &files))?,
     };
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    outcome.remarks = remarks;
     if outcome.to.is_some() {
         outcome.beside = files.older();
     }

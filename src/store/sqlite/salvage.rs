@@ -17,7 +17,7 @@ use super::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of}
 use super::sealed_salvage::SealedRows;
 use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::store::keys::Window;
-use crate::types::{Name, RoomId, Seq, WallMillis};
+use crate::types::{Name, RoomId, Seq, WallMillis, counted};
 
 /// Rows that are written in one transaction.
 const ROWS: usize = 20_000;
@@ -63,26 +63,31 @@ impl fmt::Display for Salvaged {
         let Salvaged { rooms, messages, senders, parked, .. } = self;
         write!(
             f,
-            "copied {messages} messages of {rooms} rooms, the keys of {senders} senders, {parked} parked sessions; "
+            "copied {} of {}, the keys of {}, {}; ",
+            counted(*messages, "message"),
+            counted(*rooms, "room"),
+            counted(*senders, "sender"),
+            counted(*parked, "parked session")
         )?;
         match self.lost_messages() {
             0 => write!(f, "no message is known to be lost")?,
+            1 => write!(f, "at least 1 message is lost")?,
             lost => write!(f, "at least {lost} messages are lost")?,
         }
         for (n, (room, count)) in self.lost.iter().take(NAMED).enumerate() {
             write!(f, "{} {count} in {room}", if n == 0 { ":" } else { "," })?;
         }
         if self.lost.len() > NAMED {
-            write!(f, ", and in {} further rooms", self.lost.len() - NAMED)?;
+            write!(f, ", and in {}", counted((self.lost.len() - NAMED) as u64, "further room"))?;
         }
         if self.empty > 0 {
-            write!(f, "; nothing is left of {} rooms but their heads", self.empty)?;
+            write!(f, "; nothing but its head is left of {}", counted(self.empty, "room"))?;
         }
         if self.unnamed > 0 {
-            write!(f, "; {} rooms have lost their name and are called salvaged-NUMBER", self.unnamed)?;
+            write!(f, "; the name of {} is lost, called salvaged-NUMBER now", counted(self.unnamed, "room"))?;
         }
         if self.damaged_pages > 0 {
-            write!(f, "; {} pages are damaged", self.damaged_pages)?;
+            write!(f, "; {} damaged", counted(self.damaged_pages, "page"))?;
         }
         if let Some(wal) = self.wal {
             write!(f, "; {wal}, and what lay behind it is lost")?;

@@ -19,6 +19,9 @@ use crate::types::RoomId;
 /// Running seconds from the end of one pass to the next: a week.
 pub(super) const PERIOD: u64 = 7 * 24 * 3_600;
 
+/// How long after the disk has not answered all of it is read again, to find out whether it does now.
+pub(super) const RETRY: Duration = Duration::from_secs(10 * 60);
+
 /// A piece ends with the row that fills so many bytes ...
 const PIECE: u64 = 64 << 10;
 
@@ -150,12 +153,23 @@ pub(super) struct Scrub {
     /// `None`: never again in this run.
     due: Option<Instant>,
     place: Option<Place>,
+    /// From a failure of the disk to the next pass.
+    retry: Duration,
 }
 
 impl Scrub {
     /// The first pass begins at `begin`; at a rate of 0 none does.
-    pub fn new(rate: u64, begin: Instant) -> Scrub {
-        Scrub { rate, due: (rate > 0).then_some(begin), place: None }
+    pub fn new(rate: u64, begin: Instant, retry: Duration) -> Scrub {
+        Scrub { rate, due: (rate > 0).then_some(begin), place: None, retry }
+    }
+
+    /// Begins anew, since the disk has failed to answer: what was read before says nothing of it now. Does nothing at a rate
+    /// of 0, nor once damage was found.
+    pub fn begin_again(&mut self) {
+        if self.due.is_some() {
+            self.due = Instant::now().checked_add(self.retry);
+            self.place = None;
+        }
     }
 
     /// Returns how long there is nothing to do; `None`: for ever.
@@ -181,8 +195,12 @@ impl Scrub {
                 }
             }
             Err(wrong) => {
-                // What lies behind it is for `racerd check` and for a salvage.
-                self.due = None;
+                if wrong.damage {
+                    // What lies behind it is for `racerd check` and for a salvage.
+                    self.due = None;
+                } else {
+                    self.begin_again();
+                }
                 let tree = WALKS.get(place.walk).map_or("", |walk| walk.tree);
                 Piece::Wrong { reason: format!("in {tree}: {}", wrong.what), damage: wrong.damage }
             }

@@ -21,6 +21,7 @@ pub(super) const QUICK: Timing = Timing {
     probe_first: Duration::from_millis(20),
     probe_last: Duration::from_millis(50),
     scrub: Duration::from_millis(10),
+    retry: Duration::from_millis(10),
 };
 
 pub(super) fn open_quick(options: &StoreOptions) -> Bench {

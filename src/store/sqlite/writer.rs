@@ -69,6 +69,8 @@ pub(super) struct Timing {
     pub probe_last: Duration,
     /// How long after the start a pass through the database begins, if one is due.
     pub scrub: Duration,
+    /// How long after a failed read such a pass begins anew.
+    pub retry: Duration,
 }
 
 impl Timing {
@@ -79,6 +81,7 @@ impl Timing {
         probe_first: Duration::from_secs(1),
         probe_last: Duration::from_secs(5),
         scrub: Duration::from_secs(10),
+        retry: super::scrub::RETRY,
     };
 }
 
