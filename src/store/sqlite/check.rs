@@ -17,6 +17,9 @@ use crate::types::{Name, RoomId, Seq, WallMillis};
 /// Faults that are told in words; of the rest, the number.
 const TOLD: usize = 20;
 
+/// Of each kind, the first ones, at most.
+const TOLD_OF_A_KIND: u64 = 3;
+
 /// Kinds of faults that are told apart, at most.
 const KINDS: usize = 1_000;
 
@@ -30,9 +33,8 @@ pub struct Checked {
     pub more: u64,
     /// What is no fault, and good to know.
     pub remarks: Vec<String>,
-    /// Where in `faults` the first one of a kind is, and how many followed that are not told; a kind is a text but for its
-    /// numbers.
-    pub(super) kinds: BTreeMap<String, (usize, u64)>,
+    /// By the text without its numbers; empty once the check is done.
+    pub(super) kinds: BTreeMap<String, Kind>,
 }
 
 impl Checked {
@@ -40,27 +42,41 @@ impl Checked {
         self.faults.is_empty()
     }
 
-    /// Adds a fault, of which the first of its kind is told.
+    /// Adds a fault, of which the first few of its kind are told.
     fn fault(&mut self, text: String) {
-        if let Some((_, more)) = self.kinds.get_mut(&kind(&text)) {
-            *more += 1;
+        let key = kind(&text);
+        if self.kinds.len() >= KINDS && !self.kinds.contains_key(&key) {
             self.more += 1;
-        } else if self.faults.len() < TOLD && self.kinds.len() < KINDS {
-            self.kinds.insert(kind(&text), (self.faults.len(), 0));
+            return;
+        }
+        let kind = self.kinds.entry(key).or_default();
+        if kind.told < TOLD_OF_A_KIND && self.faults.len() < TOLD {
+            kind.told += 1;
+            kind.last = self.faults.len();
             self.faults.push(text);
         } else {
+            kind.untold += 1;
             self.more += 1;
         }
     }
 
-    /// Adds to each fault how many of its kind there are beside it.
+    /// Adds to the last fault of each kind how many of it are not told.
     fn fold(&mut self) {
-        for (_, (at, more)) in std::mem::take(&mut self.kinds) {
-            if let Some(fault) = self.faults.get_mut(at).filter(|_| more > 0) {
-                fault.push_str(&format!(" (and {more} more like it)"));
+        for kind in std::mem::take(&mut self.kinds).into_values().filter(|kind| kind.told > 0 && kind.untold > 0) {
+            if let Some(fault) = self.faults.get_mut(kind.last) {
+                fault.push_str(&format!(" (and {} more like it)", kind.untold));
             }
         }
     }
+}
+
+/// Faults that differ by numbers only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kind {
+    told: u64,
+    untold: u64,
+    /// Where the last one is that is told.
+    last: usize,
 }
 
 /// A text without its numbers.
