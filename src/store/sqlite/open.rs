@@ -183,9 +183,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     set(&reader, files, "query_only", "ON", "1")?;
     let note = files.damaged().map(|path| {
         remarks.push(format!(
-            "{} was damaged once, and what could be read was copied; the damaged one is {}; move it away when nobody needs it \
-             any more",
-            files.database.display(),
+            "{} is kept beside the database that was salvaged from it; move it away when nobody needs it any more",
             path.display()
         ));
         // Strangers read this one.
