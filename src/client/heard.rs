@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+/// The largest number that the protocol has: a seq, a count, milliseconds. Sums of a few of them overflow nothing.
+const NUMBER_MAX: u64 = 1 << 53;
+
 /// One object that a server said.
 #[derive(Debug)]
 pub struct Heard<'a> {
@@ -41,9 +44,9 @@ impl<'a> Heard<'a> {
         serde_json::from_str(self.raw(field)?).ok()
     }
 
-    /// A field that is a whole number.
+    /// A field that is a whole number of the protocol, at most [`NUMBER_MAX`]; a larger one counts as absent.
     pub fn number(&self, field: &str) -> Option<u64> {
-        self.raw(field)?.parse().ok()
+        self.raw(field)?.parse().ok().filter(|number| *number <= NUMBER_MAX)
     }
 
     /// A field that is an object.
@@ -63,6 +66,9 @@ mod tests {
         assert_eq!((heard.number("seq"), heard.raw("body")), (Some(42), Some("[1e400, 0.10]")));
         assert_eq!(heard.object("from").unwrap().string("name").as_deref(), Some("ab"));
         assert_eq!((heard.number("type"), heard.string("seq"), heard.number("at")), (None, None, None));
+        let large =
+            Heard::parse(r#"{"most":9007199254740992,"more":9007199254740993,"seq":18446744073709551615}"#).unwrap();
+        assert_eq!((large.number("most"), large.number("more"), large.number("seq")), (Some(1 << 53), None, None));
         for bad in ["", "[]", "1", "{", "{} {}"] {
             assert!(Heard::parse(bad).is_none(), "{bad}");
         }

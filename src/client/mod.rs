@@ -15,6 +15,8 @@ mod tls;
 pub use heard::Heard;
 pub use line::{Fault, Trust, connect};
 pub use run::{Errand, Lines, run};
+#[cfg(any(test, fuzzing))]
+pub use sealed_lines::{Fault as SealedFault, SealedLines};
 pub use talk::{Begin, Event, Talk};
 pub use target::{Target, host_and_port};
 

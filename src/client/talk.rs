@@ -19,6 +19,10 @@ const ANSWER: u64 = 10_000;
 const OLD: u64 = 3_600_000;
 /// Where a server does not say when to ask again.
 const PAUSE: u64 = 2_000;
+/// Shortest and longest pause that a server's wish is followed for, in milliseconds: it is not asked in a hot loop, and nobody
+/// waits for ever because it says so.
+const SHORTEST_PAUSE: u64 = 100;
+const LONGEST_WISH: u64 = 3_600_000;
 /// Messages that a join can begin with (`page_messages`); where more are wanted, their seqs are reckoned from the head.
 const LAST_MAX: u64 = 200;
 /// Bytes of what a line says beside bodies, at most.
@@ -294,7 +298,7 @@ impl Talk {
         match kind.as_str() {
             "welcome" => self.welcome(&heard, id, now, events),
             "error" => self.refused(&heard, id, now, events),
-            "bye" => self.bye = Some(heard.number("reconnect_after_ms").unwrap_or(0)),
+            "bye" => self.bye = Some(wish(heard.number("reconnect_after_ms"))),
             "pong" => {
                 if let Some(token) = heard.string("session") {
                     self.token = Some(token);
@@ -468,7 +472,7 @@ impl Talk {
         let code = heard.string("code").unwrap_or_default();
         let message = heard.string("message").unwrap_or_else(|| code.clone());
         let is_for_now = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
-        let pause = heard.number("retry_after_ms").unwrap_or(PAUSE).max(1);
+        let pause = wish(heard.number("retry_after_ms"));
         if is_for_now {
             self.put_off = Some(message.clone());
         }
@@ -526,6 +530,11 @@ impl Talk {
         self.allowance = (saved, now);
         if saved >= 1.0 { 0 } else { ((1.0 - saved) * 1000.0 / rate).ceil() as u64 }
     }
+}
+
+/// Milliseconds to leave the server alone where it says this.
+fn wish(said: Option<u64>) -> u64 {
+    said.unwrap_or(PAUSE).clamp(SHORTEST_PAUSE, LONGEST_WISH)
 }
 
 #[cfg(test)]

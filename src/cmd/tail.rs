@@ -28,19 +28,12 @@ pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
     }
     let begin = Begin::Last(args.last.unwrap_or(LAST));
     let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), begin);
-    let mut reader = Reader { cipher: args.cipher(), json: args.json, seen: Seen::default(), unreadable: 0 };
+    let mut reader = Reader::new(args.cipher(), args.json);
     let mut said = String::new();
     let done = client(&args.errand(), &mut talk, None, &mut |event| {
         match event {
             Event::Message(text) => print(&reader.line(text))?,
-            Event::Hole { after, from, anew: false } => {
-                complain(&format!("messages {} to {} are not kept any more", after + 1, from - 1));
-            }
-            Event::Hole { anew: true, .. } => {
-                // In a log restored from a backup, the same is said again.
-                reader.seen = Seen::default();
-                complain("the server's log is another one now; some messages may be missing")
-            }
+            Event::Hole { after, from, anew } => complain(&reader.hole(*after, *from, *anew)),
             _ => {}
         }
         trouble(event, &mut said)
@@ -60,8 +53,8 @@ fn print(line: &str) -> Result<(), Ended> {
     }
 }
 
-/// Makes lines of messages.
-struct Reader {
+/// Makes lines of messages. Pure.
+pub(crate) struct Reader {
     cipher: Option<RoomCipher>,
     /// A line is the message's JSON object.
     json: bool,
@@ -83,8 +76,23 @@ enum Reading {
 }
 
 impl Reader {
+    /// Without a cipher nothing that is encrypted can be read; with `json` each line is the message's object.
+    pub(crate) fn new(cipher: Option<RoomCipher>, json: bool) -> Reader {
+        Reader { cipher, json, seen: Seen::default(), unreadable: 0 }
+    }
+
+    /// What to say of a hole in the room, between these seqs, or with `anew` of another log.
+    pub(crate) fn hole(&mut self, after: u64, from: u64, anew: bool) -> String {
+        if anew {
+            // In a log restored from a backup, the same is said again.
+            self.seen = Seen::default();
+            return "the server's log is another one now; some messages may be missing".to_owned();
+        }
+        format!("messages {} to {} are not kept any more", after + 1, from - 1)
+    }
+
     /// The line of a message, with its end.
-    fn line(&mut self, text: &str) -> String {
+    pub(crate) fn line(&mut self, text: &str) -> String {
         let Some(message) = Heard::parse(text) else { return String::new() };
         let body = message.raw("body").unwrap_or("null");
         let is_damaged = message.raw("unreadable") == Some("true");
@@ -183,7 +191,7 @@ mod tests {
     }
 
     fn reader(key: Option<u8>, json: bool) -> Reader {
-        Reader { cipher: key.map(cipher), json, seen: Seen::default(), unreadable: 0 }
+        Reader::new(key.map(cipher), json)
     }
 
     fn message(body: &str) -> String {

@@ -18,7 +18,7 @@ const STEPS: usize = 300;
 /// The input: the sizes, then steps of one byte (what, by whom) and what each needs.
 pub fn engine(data: &[u8]) {
     let mut input = Decisions::new(data);
-    let mut world = World::new(if input.byte() & 1 == 0 { Sizes::TIGHT } else { Sizes::USUAL });
+    let mut world = World::with_sealed(if input.byte() & 1 == 0 { Sizes::TIGHT } else { Sizes::USUAL });
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
@@ -160,7 +160,10 @@ fn talk(world: &mut World, what: u8, who: u32, x: u8) {
             1 => world.ask(who, "nonsense", ""),
             2 => world.ask(who, "send", ",\"room\":\"a/b\",\"body\":1"),
             // A close frame, with a code.
-            _ => world.send(who, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]),
+            _ if x & 0x80 == 0 => world.send(who, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]),
+            // Back as oneself or another, who may still be here, with or without a word of where one was.
+            _ if x & 0x40 == 0 => world.resume(who, u32::from(x >> 2) % PEERS, x & 0x20 == 0),
+            _ => world.upgrade_sealed(who),
         },
     }
 }

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::value::RawValue;
 
 use super::late_store::LateStore;
+use crate::crypto::sealed::{Initiator, Transport};
 use crate::store::NO_ID;
 use crate::types::{ConnId, RoomId, Seq};
 
 pub struct Listener {
     conn: ConnId,
     stage: Stage,
+    sealing: Sealing,
     /// So much of what came was understood.
     read: usize,
     /// The requests that have no answer yet.
@@ -20,6 +22,14 @@ pub struct Listener {
     pub is_vague: bool,
     /// Our own member id, as `welcome` said it.
     member: Option<String>,
+    /// The newest token, with which somebody may come back.
+    pub token: Option<String>,
+    /// Requests that would resume a session: the answer is another `welcome`, and who one was is no longer who one is.
+    pub resuming: BTreeSet<u64>,
+    /// The seq that follows in each room, as the resume that is under way says it: what is behind it is owed.
+    pub owed: BTreeMap<String, u64>,
+    /// One came back: what was stored before is one's own, too, though its acks were another socket's.
+    has_resumed: bool,
     /// The rooms that were joined, and the seq that follows in each.
     pub rooms: BTreeMap<String, u64>,
     acked: BTreeSet<(String, u64)>,
@@ -37,6 +47,14 @@ enum Stage {
     Deaf,
 }
 
+/// Its end of a sealed socket, where it asked for one.
+enum Sealing {
+    Open,
+    /// The first message of the handshake is on its way.
+    Begun(Box<Initiator>),
+    Ready(Box<Transport>),
+}
+
 type Object<'a> = HashMap<&'a str, &'a RawValue>;
 
 impl Listener {
@@ -44,13 +62,46 @@ impl Listener {
         Listener {
             conn,
             stage: Stage::Http,
+            sealing: Sealing::Open,
             read: 0,
             unanswered: BTreeSet::new(),
             is_vague: false,
             member: None,
+            token: None,
+            resuming: BTreeSet::new(),
+            owed: BTreeMap::new(),
+            has_resumed: false,
             rooms: BTreeMap::new(),
             acked: BTreeSet::new(),
         }
+    }
+
+    /// A sealed socket is asked for, and its handshake begun.
+    pub fn begin_sealed(&mut self, initiator: Initiator) {
+        self.sealing = Sealing::Begun(Box::new(initiator));
+    }
+
+    /// There is no handshake whose answer is awaited.
+    pub fn may_speak(&self) -> bool {
+        !matches!(self.sealing, Sealing::Begun(_))
+    }
+
+    /// The first byte and the payload of the frame that says this; `None` while nothing may be said.
+    pub fn frame_of(&mut self, json: &str) -> Option<(u8, Vec<u8>)> {
+        match &mut self.sealing {
+            Sealing::Open => Some((0x81, json.as_bytes().to_vec())),
+            Sealing::Begun(_) => None,
+            Sealing::Ready(transport) => {
+                let mut sealed = Vec::new();
+                transport.seal_into(&mut sealed, format!("{json}\n").as_bytes()).ok()?;
+                Some((0x82, sealed))
+            }
+        }
+    }
+
+    /// It listens to a room, as an event stream.
+    pub fn is_stream(&self) -> bool {
+        self.stage == Stage::Events
     }
 
     /// The client sends bytes whose meaning is not known.
@@ -113,7 +164,9 @@ impl Listener {
         };
         let Some(payload) = bytes.get(header..header + length) else { return 0 };
         match first {
+            0x82 => self.open(payload, store),
             0x81 => {
+                assert!(matches!(self.sealing, Sealing::Open), "said in the open on a sealed socket");
                 // proof: this must be, and the fuzzer is here to see it.
                 let object = serde_json::from_slice(payload).expect("JSON objects");
                 self.hear(&object, store);
@@ -124,6 +177,30 @@ impl Listener {
             _ => panic!("a frame that begins with {first:02x}"),
         }
         header + length
+    }
+
+    /// A sealed message: the answer to the handshake, or whole lines.
+    fn open(&mut self, payload: &[u8], store: &LateStore) {
+        match std::mem::replace(&mut self.sealing, Sealing::Open) {
+            // proof: this must not be, and the fuzzer is here to see it.
+            Sealing::Open => panic!("a binary frame on an open socket"),
+            // proof: this must be, and the fuzzer is here to see it.
+            Sealing::Begun(initiator) => {
+                self.sealing = Sealing::Ready(Box::new(initiator.finish(payload).expect("a genuine answer")));
+            }
+            Sealing::Ready(mut transport) => {
+                let mut plain = Vec::new();
+                let opened = transport.open_into(&mut plain, payload);
+                assert_eq!(opened, Ok(()), "a sealed message that does not open, or out of its turn");
+                self.sealing = Sealing::Ready(transport);
+                let text = String::from_utf8_lossy(&plain);
+                assert!(text.ends_with('\n'), "a line without its end: {text}");
+                for line in text.lines() {
+                    // proof: this must be, and the fuzzer is here to see it.
+                    self.hear(&serde_json::from_str(line).expect("a JSON object on each line"), store);
+                }
+            }
+        }
     }
 
     /// One block of an event stream: its length, or 0 if it is not whole.
@@ -149,19 +226,38 @@ impl Listener {
 
     fn hear(&mut self, object: &Object<'_>, store: &LateStore) {
         let kind = text(object, "type");
-        assert_eq!(kind == "welcome", self.member.is_none(), "welcome is the first, and only that");
         let id = object.get("id").map(|_| number(object, "id"));
+        let is_resumed = kind == "welcome" && id.is_some_and(|id| self.resuming.contains(&id));
+        assert_eq!(
+            kind == "welcome" && !is_resumed,
+            self.member.is_none(),
+            "welcome is the first, and answers a resume"
+        );
         if let Some(id) = id {
             let is_known = self.unanswered.remove(&id);
             assert!(is_known || self.is_vague || store.repeated_itself, "{kind} answers {id}, which is not open");
         }
         let room = object.get("room").map(|_| text(object, "room")).unwrap_or_default();
         match kind {
-            "welcome" => self.member = Some(text(object, "member").to_owned()),
+            "welcome" => {
+                self.member = Some(text(object, "member").to_owned());
+                self.token = Some(text(object, "session").to_owned());
+                self.has_resumed |= is_resumed;
+                assert!(!is_resumed || self.rooms.is_empty(), "resumed within a room");
+            }
             "joined" => {
                 let from = number(object, "from");
                 assert!(from >= 1 && from <= number(object, "head") + 1, "joined from {from}");
                 assert!(self.rooms.insert(room.to_owned(), from).is_none(), "joined {room} twice");
+                if let Some(next) = self.owed.remove(room)
+                    && self.has_resumed
+                {
+                    assert_eq!(
+                        raw(object, "recovered") == "true",
+                        from == next,
+                        "owed from {next}, and given from {from}"
+                    );
+                }
             }
             "left" => assert!(self.rooms.remove(room).is_some() || self.is_vague || id.is_some(), "left {room}"),
             "message" => self.message(room, object, store),
@@ -196,7 +292,7 @@ impl Listener {
                     self.rooms.iter().map(|(room, next)| (room.as_str(), next - 1)).collect();
                 assert_eq!(heads, ours, "a pong knows the last seq queued before it");
             }
-            "members" | "error" | "bye" => {}
+            "members" | "error" | "bye" => drop(id.map(|id| self.resuming.remove(&id))),
             // proof: the protocol has no more, and the fuzzer is here to see it.
             _ => panic!("a message of type {kind}"),
         }
@@ -217,7 +313,7 @@ impl Listener {
         assert_eq!(seq, *next, "a message of {room} out of its order");
         *next += 1;
         let own = self.check_stored(room, object, store);
-        if own && !store.repeated_itself && !store.was_denied(&room_id(room), Seq(seq)) {
+        if own && !self.has_resumed && !store.repeated_itself && !store.was_denied(&room_id(room), Seq(seq)) {
             assert!(self.acked.contains(&(room.to_owned(), seq)), "one's own {seq} of {room} before its ack");
         }
     }

@@ -1,11 +1,13 @@
-//! The bodies of the fuzz targets, one file each: bytes in, a panic where something that must hold does not. The targets
-//! in `fuzz/` are one line each; `cargo test` replays every file of `fuzz/corpus` through the same bodies. Compiled for
-//! tests and fuzzers only; they may name every pure part, and know no socket, file or clock either.
+//! The bodies of the fuzz targets, one file each: bytes in, a panic where something that must hold does not. The program
+//! of `fuzz/targets.rs` runs them; `cargo test` replays every file of `fuzz/corpus` through the same bodies. Compiled for
+//! tests and fuzzers only; they may name every pure part, and know no socket, file or clock either, but for `database`, which is for files.
 
 mod at_rest;
 mod canary;
+mod client_hears;
 mod client_json;
 mod config;
+mod database;
 mod engine;
 mod http_request;
 mod input;
@@ -18,12 +20,29 @@ pub mod ws_stream;
 
 pub use at_rest::at_rest;
 pub use canary::canary;
+pub use client_hears::client_hears;
 pub use client_json::client_json;
 pub use config::config;
+pub use database::database;
 pub use engine::engine;
 pub use http_request::http_request;
 pub use sealed::sealed;
 pub use ws_stream::ws_stream;
+
+/// What a target does with one input.
+pub type Body = fn(&[u8]);
+
+/// The targets by their names; beside them [`client_json`], which is handed a measure of what it allocates.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("at_rest", at_rest),
+    ("client_hears", client_hears),
+    ("config", config),
+    ("database", database),
+    ("engine", engine),
+    ("http_request", http_request),
+    ("sealed", sealed),
+    ("ws_stream", ws_stream),
+];
 
 #[cfg(test)]
 mod replay;

@@ -8,6 +8,7 @@ use super::listener::Listener;
 use crate::api::Access;
 use crate::config::Settings;
 use crate::conn::{ConnLimits, Rate};
+use crate::crypto::sealed::{Initiator, SealedKey};
 use crate::engine::chat::{Chat, ChatLimits, Secrets};
 use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
 use crate::http::head::HeadLimits;
@@ -15,6 +16,9 @@ use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
+
+/// The key of a server that takes sealed sockets.
+const SEALED_KEY: [u8; 32] = [7; 32];
 
 /// How large everything may be.
 #[derive(Clone, Copy)]
@@ -166,6 +170,8 @@ pub struct World {
     pub answers_at_once: bool,
     /// Ids of connections that are gone.
     pub gone: Vec<ConnId>,
+    /// The newest token that each peer heard, over whatever connection, and what followed then in each of its rooms.
+    remembered: BTreeMap<u32, (String, BTreeMap<String, u64>)>,
     most_queued: usize,
     generation: u32,
     /// Counts all that happens, to see when nothing does.
@@ -185,6 +191,8 @@ pub struct Peer {
     pub ended: bool,
     /// What it receives is sealed: the listener can make nothing of it.
     pub is_sealed: bool,
+    /// It has said nothing yet.
+    is_new: bool,
     /// The engine refused to read; nothing is, until it says so, as the loop does.
     refused: bool,
     next_id: u64,
@@ -200,12 +208,24 @@ impl World {
             peers: BTreeMap::new(),
             answers_at_once: true,
             gone: Vec::new(),
+            remembered: BTreeMap::new(),
             most_queued: sizes.most_queued(),
             generation: 0,
             activity: 0,
         };
         // No loop feeds the engine before it has read its clocks.
         world.read_clocks();
+        world
+    }
+
+    /// One whose server takes sealed sockets, too.
+    pub fn with_sealed(sizes: Sizes) -> World {
+        let mut world = World::new(sizes);
+        let mut count = 0;
+        world.engine.app.seal(SealedKey::new(SEALED_KEY), move || {
+            count += 1;
+            Some([count; 32])
+        });
         world
     }
 
@@ -233,6 +253,7 @@ impl World {
             unread: Vec::new(),
             ended: false,
             is_sealed: false,
+            is_new: true,
             refused: false,
             next_id: 0,
         };
@@ -246,6 +267,7 @@ impl World {
     pub fn send(&mut self, index: u32, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         if !peer.ended {
+            peer.is_new = false;
             peer.unread.extend_from_slice(bytes);
         }
     }
@@ -258,6 +280,50 @@ impl World {
         self.send(index, request.as_bytes());
     }
 
+    /// Asks for a sealed socket and begins its handshake; once the answer is here, what the peer says is sealed. Only its first word
+    /// may be this.
+    pub fn upgrade_sealed(&mut self, index: u32) {
+        let Some(peer) = self.peers.get_mut(&index).filter(|peer| peer.is_new) else { return };
+        // proof: it is the pin of a key.
+        let (initiator, first) = Initiator::begin(&SealedKey::new(SEALED_KEY).pin(), [1; 32]).expect("a pin");
+        peer.listener.begin_sealed(initiator);
+        self.send(
+            index,
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Protocol: racerd.v1.sealed\r\n\r\n",
+        );
+        self.send(index, &super::ws_stream::masked(0x82, &first, [0; 4]));
+    }
+
+    /// Asks to be the member that `whose` was when it last heard a token, here or on a connection that is gone. With `tells`
+    /// it says where that one was in its rooms, so that the rest is owed from there.
+    pub fn resume(&mut self, index: u32, whose: u32, tells: bool) {
+        if let Some(peer) = self.peers.get(&whose) {
+            self.remember(whose, peer.id);
+        }
+        let Some((token, rooms)) = self.remembered.get(&whose).cloned() else { return };
+        let Some(peer) = self.peers.get_mut(&index).filter(|peer| !peer.ended && peer.listener.may_speak()) else {
+            return;
+        };
+        peer.listener.resuming.insert(peer.next_id);
+        if tells {
+            peer.listener.owed = rooms.clone();
+        }
+        let places = rooms.iter().filter(|_| tells);
+        let places: Vec<String> =
+            places.map(|(room, next)| format!("\"{room}\":{{\"epoch\":\"e\",\"seq\":{}}}", next - 1)).collect();
+        let cursors = places.join(",");
+        self.ask(index, "resume", &format!(",\"session\":\"{token}\",\"cursors\":{{{cursors}}}"));
+    }
+
+    fn remember(&mut self, index: u32, id: ConnId) {
+        let Some(peer) = self.peers.get(&index).filter(|peer| peer.id == id) else { return };
+        if let Some(token) = &peer.listener.token {
+            self.remembered.insert(index, (token.clone(), peer.listener.rooms.clone()));
+        }
+    }
+
     /// A text frame with this; what has to follow is not known here.
     pub fn say(&mut self, index: u32, json: &str) {
         if let Some(peer) = self.peers.get_mut(&index) {
@@ -268,12 +334,14 @@ impl World {
 
     /// A text frame with this, which has no answer or a refusal without an id.
     pub fn say_plainly(&mut self, index: u32, json: &str) {
-        self.send(index, &super::ws_stream::masked(0x81, json.as_bytes(), [0; 4]));
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        let Some((first, payload)) = peer.listener.frame_of(json) else { return };
+        self.send(index, &super::ws_stream::masked(first, &payload, [0; 4]));
     }
 
     /// A request with an id of its own, which has to be answered; `fields` follow the id.
     pub fn ask(&mut self, index: u32, kind: &str, fields: &str) {
-        let Some(peer) = self.peers.get_mut(&index) else { return };
+        let Some(peer) = self.peers.get_mut(&index).filter(|peer| peer.listener.may_speak()) else { return };
         let id = peer.next_id;
         if !peer.ended {
             peer.next_id += 1;
@@ -408,6 +476,8 @@ impl World {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Close(conn) => {
+                    let index = self.peers.iter().find(|(_, peer)| peer.id == conn).map(|(index, _)| *index);
+                    index.into_iter().for_each(|index| self.remember(index, conn));
                     let before = self.peers.len();
                     self.peers.retain(|_, peer| peer.id != conn);
                     assert_eq!(self.peers.len() + 1, before, "{conn} is closed twice");
