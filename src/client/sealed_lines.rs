@@ -30,6 +30,12 @@ pub struct SealedLines {
     longest: usize,
 }
 
+impl Default for SealedLines {
+    fn default() -> SealedLines {
+        SealedLines::new()
+    }
+}
+
 impl SealedLines {
     pub fn new() -> SealedLines {
         SealedLines { tail: Vec::new(), longest: LONGEST }
