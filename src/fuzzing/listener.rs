@@ -184,8 +184,8 @@ impl Listener {
         match std::mem::replace(&mut self.sealing, Sealing::Open) {
             // proof: this must not be, and the fuzzer is here to see it.
             Sealing::Open => panic!("a binary frame on an open socket"),
-            // proof: this must be, and the fuzzer is here to see it.
             Sealing::Begun(initiator) => {
+                // proof: this must be, and the fuzzer is here to see it.
                 self.sealing = Sealing::Ready(Box::new(initiator.finish(payload).expect("a genuine answer")));
             }
             Sealing::Ready(mut transport) => {
