@@ -14,7 +14,7 @@ use tungstenite::{Error, Message};
 use super::pipe::{Pipe, Tcp};
 use super::sealed_lines::SealedLines;
 use super::{Heard, Target};
-use crate::crypto::sealed::{Initiator, PROLOGUE, Pin, Transport};
+use crate::crypto::sealed::{Initiator, MAX_PLAINTEXT, PROLOGUE, Pin, Transport};
 use crate::types::Name;
 use crate::ws::handshake::{SUBPROTOCOL, accept};
 
@@ -121,6 +121,15 @@ impl Line {
             }
         };
         self.socket.send(message).map_err(Fault::of_socket)
+    }
+
+    /// Returns the length of the longest text that can be said, in bytes: on a sealed socket it has to fit into one message
+    /// together with its line feed.
+    pub fn longest_text(&self) -> usize {
+        match self.sealed {
+            None => usize::MAX,
+            Some(_) => MAX_PLAINTEXT - 1,
+        }
     }
 
     /// Hands over every JSON object that is there by now; waits for none.

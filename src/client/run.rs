@@ -45,6 +45,8 @@ pub struct Lines<'a> {
     /// Key and JSON body of a line; nothing for one to be passed over.
     compose: Compose<'a>,
     buffer: Vec<u8>,
+    /// Lines so far.
+    count: u64,
     has_ended: bool,
 }
 
@@ -53,7 +55,7 @@ type Compose<'a> = Box<dyn FnMut(&str) -> Result<Option<(String, String)>, Strin
 impl<'a> Lines<'a> {
     /// `compose` gives key and JSON body of a line, nothing for one to be passed over, or why the line cannot be sent.
     pub fn new(compose: Compose<'a>) -> Lines<'a> {
-        Lines { compose, buffer: Vec::new(), has_ended: false }
+        Lines { compose, buffer: Vec::new(), count: 0, has_ended: false }
     }
 
     /// No line is read: all that is to be said is said to the talk beforehand.
@@ -62,8 +64,11 @@ impl<'a> Lines<'a> {
         self
     }
 
-    /// Reads once, and gives to the talk what are whole lines.
-    fn read(&mut self, talk: &mut Talk) -> Result<(), String> {
+    /// Reads once, and gives to the talk what are whole lines. A line that cannot be sent becomes an event.
+    ///
+    /// # Errors
+    /// Standard input cannot be read.
+    fn read(&mut self, talk: &mut Talk, events: &mut Vec<Event>) -> Result<(), String> {
         // Larger than what `Stdin` keeps for itself, which so keeps nothing: `poll` would not know of it.
         let mut chunk = [0; 16 << 10];
         let length = match io::stdin().lock().read(&mut chunk) {
@@ -75,23 +80,27 @@ impl<'a> Lines<'a> {
         self.has_ended = length == 0;
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            self.give(&line, talk)?;
+            self.give(&line, talk, events);
         }
         if self.has_ended {
             // The last line may do without its end.
             let line = std::mem::take(&mut self.buffer);
-            self.give(&line, talk)?;
+            self.give(&line, talk, events);
         }
         Ok(())
     }
 
-    fn give(&mut self, line: &[u8], talk: &mut Talk) -> Result<(), String> {
-        let text = std::str::from_utf8(line).map_err(|_| "a line of standard input is not UTF-8".to_string())?;
-        let text = text.trim_end_matches(['\n', '\r']);
-        if let Some((key, body)) = (self.compose)(text)? {
-            talk.send(key, body);
+    fn give(&mut self, line: &[u8], talk: &mut Talk, events: &mut Vec<Event>) {
+        self.count += 1;
+        let message = match std::str::from_utf8(line) {
+            Ok(text) => (self.compose)(text.trim_end_matches(['\n', '\r'])),
+            Err(_) => Err("it is not UTF-8".to_string()),
+        };
+        match message {
+            Ok(Some((key, body))) => talk.send(self.count, key, body),
+            Ok(None) => {}
+            Err(why) => events.push(Event::Unsendable(format!("line {}: {why}", self.count))),
         }
-        Ok(())
     }
 }
 
@@ -120,6 +129,7 @@ pub fn run(
         on,
         start: Instant::now(),
         fault: None,
+        unsendable: 0,
         caught_up: false,
         was_in: false,
         progress: 0,
@@ -136,7 +146,7 @@ pub fn run(
             Line::open(errand.target, errand.pin.as_ref(), errand.name.as_ref(), trust.as_ref(), Instant::now() + most);
         let (why, wait) = match opened.map_err(ended) {
             Ok(mut line) => {
-                run.talk.opened(run.now());
+                run.talk.opened(run.now(), line.longest_text());
                 let outcome = run.converse(&mut line);
                 let was_here = run.talk.is_in();
                 run.talk.lost();
@@ -149,7 +159,7 @@ pub fn run(
                 match outcome {
                     Ok(Outcome::Done) => {
                         line.close();
-                        return run.fault.map_or(Ok(()), |fault| Err(Ended::Refused(fault)));
+                        return run.result();
                     }
                     Ok(Outcome::Lost(why, wait)) => (why, wait),
                     Err(ended) => return Err(ended),
@@ -213,6 +223,8 @@ struct Run<'a, 'b> {
     start: Instant,
     /// Something was refused: nothing more is read, and what is under way is waited for.
     fault: Option<String>,
+    /// Messages that could not be sent, each of which was told.
+    unsendable: usize,
     caught_up: bool,
     /// The room was joined at least once.
     was_in: bool,
@@ -224,6 +236,16 @@ impl Run<'_, '_> {
     /// Milliseconds since the start.
     fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+
+    /// How it ends, once it is done.
+    fn result(&self) -> Result<(), Ended> {
+        match (&self.fault, self.unsendable) {
+            (Some(fault), _) => Err(Ended::Refused(fault.clone())),
+            (None, 0) => Ok(()),
+            (None, 1) => Err(Ended::Refused("1 message was not sent".to_string())),
+            (None, count) => Err(Ended::Refused(format!("{count} messages were not sent"))),
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -285,7 +307,9 @@ impl Run<'_, '_> {
         self.was_in |= self.talk.is_in();
         for event in events.drain(..) {
             (self.on)(&event)?;
-            self.progress = self.now();
+            if !matches!(event, Event::PutOff(_)) {
+                self.progress = self.now();
+            }
             match event {
                 Event::CaughtUp => self.caught_up = true,
                 Event::Refused(why) => self.fault = self.fault.take().or(Some(why)),
@@ -296,7 +320,8 @@ impl Run<'_, '_> {
                 }
                 Event::Stop(why) => return Err(Ended::Refused(why)),
                 Event::Again(why) => again = Some(why),
-                Event::Message(_) | Event::Hole { .. } | Event::Acknowledged => {}
+                Event::Unsendable(_) => self.unsendable += 1,
+                Event::Message(_) | Event::Hole { .. } | Event::Acknowledged | Event::PutOff(_) => {}
             }
         }
         Ok(again)
@@ -341,11 +366,12 @@ impl Run<'_, '_> {
         }
         match self.lines.as_mut().filter(|_| wants_line) {
             Some(lines) => {
-                if let Err(why) = lines.read(self.talk) {
+                let mut events = Vec::new();
+                if let Err(why) = lines.read(self.talk, &mut events) {
                     self.fault = Some(why);
                 }
                 self.progress = self.now();
-                Ok(())
+                self.take(&mut events).map(drop)
             }
             None => Err(Ended::Unread),
         }

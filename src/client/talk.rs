@@ -48,8 +48,12 @@ pub enum Event {
     CaughtUp,
     /// One more was acknowledged.
     Acknowledged,
-    /// One was refused for good: why.
+    /// This one is refused for good: why. Those behind it go on.
+    Unsendable(String),
+    /// The room takes nothing of this kind: why. Nothing more is worth sending.
     Refused(String),
+    /// The server does not do it now, for this reason, and is asked again.
+    PutOff(String),
     /// The session could not be resumed: whether these many were stored is not known.
     Unsure(usize),
     /// The connection is of no use; try again after a pause.
@@ -69,6 +73,8 @@ enum Fate {
 
 #[derive(Debug)]
 struct Send {
+    /// The line of the input that it came from, for people.
+    line: u64,
     key: String,
     /// JSON.
     body: String,
@@ -117,6 +123,8 @@ pub struct Talk {
     is_live: bool,
     outbox: VecDeque<Send>,
     limits: Limits,
+    /// Longest text that this connection takes, in bytes, whatever the server announces.
+    longest_text: usize,
     next_id: u64,
     saying: VecDeque<String>,
     heard_at: u64,
@@ -147,6 +155,7 @@ impl Talk {
             head: 0,
             is_live: false,
             outbox: VecDeque::new(),
+            longest_text: usize::MAX,
             limits: Limits { max_message_size: 0, page_bytes: 0, in_flight: 1, request_rate: 0 },
             next_id: 1,
             saying: VecDeque::new(),
@@ -160,9 +169,10 @@ impl Talk {
         }
     }
 
-    /// Says something, when it may: `body` is JSON, `key` what no other message has.
-    pub fn send(&mut self, key: String, body: String) {
-        self.outbox.push_back(Send { key, body, fate: Fate::Queued });
+    /// Says something, when it may: `body` is JSON, `key` what no other message has, `line` the line of the input that it
+    /// came from, 0 where it is the only one.
+    pub fn send(&mut self, line: u64, key: String, body: String) {
+        self.outbox.push_back(Send { line, key, body, fate: Fate::Queued });
     }
 
     /// Messages that are not acknowledged.
@@ -181,10 +191,10 @@ impl Talk {
     pub fn refuse_longest(&mut self, events: &mut Vec<Event>) {
         let flying = self.outbox.iter().enumerate().filter(|(_, send)| matches!(send.fate, Fate::Flying(_)));
         let Some((index, send)) = flying.max_by_key(|(_, send)| send.body.len()) else { return };
-        let why =
-            format!("a message of {} bytes is longer than the server, or something on the way, takes", send.body.len());
+        let (line, length) = (send.line, send.body.len());
+        let why = format!("{length} bytes are more than the server, or something on the way, takes");
         self.outbox.remove(index);
-        events.push(Event::Refused(why));
+        events.push(unsendable(line, why));
     }
 
     /// Why the server does not do what it was asked for now, in its words.
@@ -196,8 +206,9 @@ impl Talk {
         self.phase == Phase::In
     }
 
-    /// A socket is open; its `welcome` will come.
-    pub fn opened(&mut self, now: u64) {
+    /// A socket is open, which takes texts of up to so many bytes; its `welcome` will come.
+    pub fn opened(&mut self, now: u64, longest_text: usize) {
+        self.longest_text = longest_text;
         self.phase = Phase::Away;
         self.saying.clear();
         self.heard_at = now;
@@ -240,11 +251,15 @@ impl Talk {
             json!(send.key),
             send.body
         );
-        if text.len() > self.limits.max_message_size {
-            let most = self.limits.max_message_size;
-            let why = format!("a message of {} bytes is longer than the server takes ({most})", text.len());
+        let (announced, carried) = (self.limits.max_message_size, self.longest_text);
+        if text.len() > announced.min(carried) {
+            let (line, length) = (send.line, text.len());
+            let why = match announced <= carried {
+                true => format!("{length} bytes are more than the server takes in one message ({announced})"),
+                false => format!("{length} bytes are more than a sealed socket takes in one message ({carried})"),
+            };
             self.outbox.remove(index);
-            events.push(Event::Refused(why));
+            events.push(unsendable(line, why));
             return None;
         }
         send.fate = Fate::Flying(id);
@@ -473,13 +488,20 @@ impl Talk {
         let message = heard.string("message").unwrap_or_else(|| code.clone());
         let is_for_now = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         let pause = wish(heard.number("retry_after_ms"));
+        if is_for_now && code != "rate_limited" {
+            events.push(Event::PutOff(message.clone()));
+        }
         if is_for_now {
             self.put_off = Some(message.clone());
         }
         if let Some(index) = self.flying(id) {
             if !is_for_now {
-                self.outbox.remove(index);
-                return events.push(Event::Refused(message));
+                let line = self.outbox.remove(index).map_or(0, |send| send.line);
+                // What is wrong with one says nothing of the next, but for these.
+                return events.push(match code.as_str() {
+                    "not_encrypted" | "not_joined" => Event::Refused(message),
+                    _ => unsendable(line, message),
+                });
             }
             // Not stored, or perhaps stored: the same key is harmless.
             if let Some(send) = self.outbox.get_mut(index) {
@@ -535,6 +557,14 @@ impl Talk {
 /// Milliseconds to leave the server alone where it says this.
 fn wish(said: Option<u64>) -> u64 {
     said.unwrap_or(PAUSE).clamp(SHORTEST_PAUSE, LONGEST_WISH)
+}
+
+/// The event for the message of this line, which is refused for good.
+fn unsendable(line: u64, why: String) -> Event {
+    match line {
+        0 => Event::Refused(why),
+        _ => Event::Unsendable(format!("line {line}: {why}")),
+    }
 }
 
 #[cfg(test)]

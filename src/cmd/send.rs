@@ -30,11 +30,11 @@ pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
             "--key is for one text: the lines of standard input have keys of their own".to_string(),
         ));
     }
-    let mut writer = Writer { cipher: args.cipher(), json: args.json, sent: 0 };
+    let mut writer = Writer { cipher: args.cipher(), json: args.json };
     let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), Begin::Now);
     if let Some(text) = text {
         let (key, body) = writer.message(text, args.key.clone()).map_err(Failure::Usage)?;
-        talk.send(key, body);
+        talk.send(0, key, body);
     }
     let is_one = text.is_some();
     let lines = Lines::new(Box::new(move |line| match line.trim().is_empty() {
@@ -46,14 +46,15 @@ pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
     outcome(client(&args.errand(), &mut talk, Some(lines), &mut |event| trouble(event, &mut said)))
 }
 
-/// Tells of a loss, once for each reason.
+/// Tells of a loss, and of what the server does not do now, once for each reason; and of each message that is not sent.
 pub(super) fn trouble(event: &Event, said: &mut String) -> Result<(), Ended> {
     match event {
-        Event::Again(why) if *why != *said => {
+        Event::Again(why) | Event::PutOff(why) if *why != *said => {
             complain(&format!("{}; trying again", harmless(why)));
             said.clone_from(why);
         }
-        Event::CaughtUp => said.clear(),
+        Event::Unsendable(why) => complain(&harmless(why)),
+        Event::CaughtUp | Event::Acknowledged => said.clear(),
         _ => {}
     }
     Ok(())
@@ -64,20 +65,18 @@ struct Writer {
     cipher: Option<RoomCipher>,
     /// The text is the body as it is.
     json: bool,
-    sent: u64,
 }
 
 impl Writer {
     /// Key and body of the next message.
     fn message(&mut self, text: &str, key: Option<String>) -> Result<(String, String), String> {
-        self.sent += 1;
         let key = match key {
             Some(key) => key,
             None => random_key()?,
         };
         let body = match self.json {
             true => {
-                let fault = |error| format!("message {} is not one JSON value: {error}", self.sent);
+                let fault = |error| format!("it is not one JSON value: {error}");
                 serde_json::from_str::<&RawValue>(text).map_err(fault)?.get().to_string()
             }
             false => serde_json::json!({"text": text}).to_string(),

@@ -49,7 +49,7 @@ impl Client {
         let begin = [Begin::Now, Begin::Last(3), Begin::Last(500), Begin::Last(0)][usize::from(how) & 3];
         let name = (how & 4 != 0).then(|| Name::parse("ann").ok()).flatten();
         let mut talk = Talk::new(room(), name, begin);
-        talk.opened(0);
+        talk.opened(0, usize::MAX);
         let cipher = || RoomKey::new([5; 32]).cipher(&room());
         let readers = [(false, false), (true, false), (false, true), (true, true)]
             .map(|(has_key, json)| Reader::new(has_key.then(cipher), json));
@@ -87,14 +87,14 @@ impl Client {
             12 => {
                 self.sent += 1;
                 let text = "hello".repeat(usize::from(step >> 4));
-                self.talk.send(format!("k{}", self.sent), format!("{{\"text\":\"{text}\"}}"));
+                self.talk.send(self.sent as u64, format!("k{}", self.sent), format!("{{\"text\":\"{text}\"}}"));
             }
             13 => {
                 self.talk.lost();
                 if let Some(pause) = self.talk.bye.take() {
                     assert!((100..=3_600_000).contains(&pause), "away for {pause} ms");
                 }
-                self.talk.opened(self.now);
+                self.talk.opened(self.now, usize::MAX);
             }
             14 => self.talk.refuse_longest(&mut events),
             _ => self.say(&mut events),
@@ -138,7 +138,7 @@ impl Client {
                 // The connection is of no use any more.
                 (self.lines, self.unfinished) = (SealedLines::new(), 0);
                 self.talk.lost();
-                self.talk.opened(self.now);
+                self.talk.opened(self.now, usize::MAX);
             }
         }
         for line in lines {
@@ -168,9 +168,9 @@ impl Client {
                     let told = first.hole(after, from, anew);
                     assert!(!told.chars().any(is_unsafe), "{told:?}");
                 }
-                Event::Acknowledged | Event::Refused(_) => self.settled += 1,
+                Event::Acknowledged | Event::Refused(_) | Event::Unsendable(_) => self.settled += 1,
                 Event::Unsure(count) => self.settled += count,
-                Event::CaughtUp | Event::Again(_) | Event::Stop(_) => {}
+                Event::CaughtUp | Event::Again(_) | Event::PutOff(_) | Event::Stop(_) => {}
             }
         }
         assert_eq!(self.settled + self.talk.unsent(), self.sent, "sends are settled once each");
@@ -192,7 +192,7 @@ impl Client {
 
     /// Nothing is waited for without an end: after a long silence the connection is given up.
     fn settle(&mut self) {
-        self.talk.opened(self.now);
+        self.talk.opened(self.now, usize::MAX);
         let mut events = Vec::new();
         for _ in 0..3 {
             self.now += 40_000;

@@ -5,7 +5,7 @@
 //! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | stops in order; the second time at once | end at once |
 //! | SIGXCPU (`RLIMIT_CPU`, the soft limit) | stops in order | ends at once |
 //! | SIGHUP | reads the settings again | a command ends at once; a start remembers it |
-//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO | says in the log that it means nothing | end at once |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | says in the log that it means nothing | end at once |
 //! | SIGPIPE (ignored by Rust's runtime), SIGXFSZ (`RLIMIT_FSIZE`) | an error of the write | an error of the write |
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
 //! | SIGSEGV, SIGABRT and others of a fault | end the process | the same |
@@ -14,6 +14,7 @@
 //! there, "at once" is a handler of ours, with the status that a shell shows, 128 and the signal's number.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +30,24 @@ use super::tokens::SIGNALS;
 
 /// Signals that ask a server to stop.
 const STOP: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, Signal::POWER.as_raw()];
-/// Signals that mean nothing to a server, and would end it.
+/// Signals that mean nothing to a server, and would end it. The C library keeps the real-time signals 32 and 33 for itself
+/// (nptl(7)), musl also 34.
 const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
+const REAL_TIME: RangeInclusive<i32> = 35..=64;
+/// Of no use to anybody, and not there on every processor (signal(7)).
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64")))]
+const UNUSED: Option<Signal> = Some(Signal::STKFLT);
+#[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64"))]
+const UNUSED: Option<Signal> = None;
+
+/// What to call a signal that means nothing; `None` for one that means something.
+fn meaningless(signal: i32) -> Option<&'static str> {
+    match signal {
+        _ if MEANINGLESS.contains(&signal) => Some(low_level::signal_name(signal).unwrap_or("another")),
+        _ if REAL_TIME.contains(&signal) => Some("a real-time signal"),
+        _ => UNUSED.filter(|unused| unused.as_raw() == signal).map(|_| "SIGSTKFLT"),
+    }
+}
 
 /// What the signals so far ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +77,8 @@ pub struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {
     pub fn new(registry: &Registry) -> io::Result<Signals> {
-        let all = STOP.iter().chain(&MEANINGLESS).chain(&[SIGHUP]);
+        let all = STOP.iter().chain(&MEANINGLESS).chain(&[SIGHUP]).copied();
+        let all = all.chain(REAL_TIME).chain(UNUSED.map(Signal::as_raw));
         let mut signals = signal_hook_mio::v1_0::Signals::new(all)?;
         registry.register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
         Ok(Signals(signals))
@@ -70,11 +88,9 @@ impl Signals {
         let mut asked = Asked::NOTHING;
         // Each signal comes once, however often it was sent.
         for signal in self.0.pending() {
-            match signal {
-                SIGHUP => asked.reload = true,
-                _ if MEANINGLESS.contains(&signal) => {
-                    asked.meaningless = Some(low_level::signal_name(signal).unwrap_or("another"));
-                }
+            match (signal, meaningless(signal)) {
+                (SIGHUP, _) => asked.reload = true,
+                (_, Some(name)) => asked.meaningless = Some(name),
                 _ if asked.wish == Wish::Go && !is_stopping => asked.wish = Wish::Stop,
                 _ => asked.wish = Wish::Now,
             }

@@ -91,6 +91,12 @@ pub enum OpenError {
         path: PathBuf,
         error: rusqlite::Error,
     },
+    /// A limit of the system is in the way.
+    Limit {
+        action: &'static str,
+        path: PathBuf,
+        advice: &'static str,
+    },
     /// SQLite did not take a setting that the promises depend on.
     Setting {
         path: PathBuf,
@@ -114,15 +120,22 @@ impl OpenError {
             OpenError::Foreign { .. } | OpenError::Newer { .. } => Cause::Foreign,
             OpenError::Rekeying { .. } => Cause::Unfinished,
             OpenError::Locked { .. } => Cause::Held,
+            OpenError::Sqlite { error, .. } if is_busy(error) => Cause::Held,
             OpenError::Directory { .. } | OpenError::ReadOnly { .. } | OpenError::Unwritable { .. } => Cause::Folder,
             OpenError::File { error, .. } if is_absence(error) => Cause::Folder,
             OpenError::Salvage { .. }
             | OpenError::File { .. }
             | OpenError::Sqlite { .. }
             | OpenError::Setting { .. } => Cause::Disk,
+            OpenError::Limit { .. } => Cause::Disk,
             OpenError::Thread { .. } => Cause::System,
         }
     }
+}
+
+/// Whether another program holds SQLite's own lock, such as a shell within a transaction.
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
 }
 
 fn is_absence(error: &io::Error) -> bool {
@@ -225,13 +238,25 @@ impl fmt::Display for OpenError {
                 )
             }
             OpenError::File { action, path, error } => {
-                write!(f, "cannot {action} {}: {error}; check the path given with --data", path.display())
+                let advice = match error.kind() {
+                    // EMFILE and ENFILE have no name of their own in the standard library.
+                    _ if matches!(error.raw_os_error(), Some(23 | 24)) => "raise the limit of open files (ulimit -n)",
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
+                    _ => "check the path given with --data",
+                };
+                write!(f, "cannot {action} {}: {error}; {advice}", path.display())
             }
+            OpenError::Sqlite { action, path, error } if is_busy(error) => write!(
+                f,
+                "cannot {action} {}: another program holds it locked; end that program, and try again",
+                path.display()
+            ),
             OpenError::Sqlite { action, path, error } => write!(
                 f,
                 "cannot {action} {}: {error}; check the disk and the file, or restore a backup",
                 path.display()
             ),
+            OpenError::Limit { action, path, advice } => write!(f, "cannot {action} {}: {advice}", path.display()),
             OpenError::Setting { path, name, wanted, found } => write!(
                 f,
                 "{}: SQLite's {name} stays at {found} where {wanted} is needed; put the database on a local file system",

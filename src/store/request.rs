@@ -172,6 +172,8 @@ pub enum Why {
     #[default]
     Unknown,
     DiskFull,
+    /// The system lets the database's files grow no further.
+    FileSize,
     /// The database has reached the size that it may have.
     AtBound,
     NotWritable,
@@ -191,6 +193,7 @@ impl Why {
         match self {
             Why::Unknown => "the store does not answer",
             Why::DiskFull => "the server's disk is full",
+            Why::FileSize => "the server's database has met the system's limit of file sizes",
             Why::AtBound => "the server's database has reached max_database_size",
             Why::NotWritable => "the server's database cannot be written to",
             Why::Busy => "another program on the server holds the database",

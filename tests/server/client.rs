@@ -130,10 +130,41 @@ fn mistakes_have_their_exit_codes() {
         assert!(err.starts_with("racerd: ") && !err.contains(&key(9)), "{err}");
     }
     let (code, _, err) = run_with(&["send", &lobby, "-"], b"first\n\xff\nthird\n");
-    assert!(code == 1 && err.contains("UTF-8"), "{code} {err}");
+    assert!(code == 1 && err.contains("line 2: it is not UTF-8") && err.contains("1 message was not sent"), "{err}");
     let (code, _, err) = run(&["send", &lobby, &"x".repeat(40_000)]);
-    assert!(code == 1 && err.contains("longer than the server takes"), "{code} {err}");
-    assert_eq!(server.history("lobby").len(), 1, "what came before the mistake");
+    assert!(code == 1 && err.contains("bytes are more than the server takes") && !err.contains("line"), "{err}");
+    assert_eq!(server.history("lobby").len(), 2, "what came before the mistake, and behind it");
+}
+
+/// CASES 81: however the lines come through the pipe, all that can be sent is.
+#[test]
+fn a_line_that_is_too_long_holds_up_none_behind_it() {
+    let folder = Folder::new();
+    let file = folder.path().join("sealed.key").to_str().unwrap().to_string();
+    let made = run(&["keygen", &file]).1;
+    let pin = made.split_whitespace().last().unwrap().to_string();
+    let wide =
+        ["--sealed-key", &file, "--max-message-size", "300KiB", "--queue-bytes", "2MiB", "--reply-bytes", "2MiB"];
+    let mut input = vec![b'z'; 60_000];
+    input.push(b'\n');
+    input.extend(vec![b'w'; 100_000]);
+    input.extend(b"\nsmall\n");
+    for (arguments, is_sealed) in [(&[][..], false), (&wide[..], true)] {
+        let server = Server::start(arguments);
+        let url = url(server.address, "p");
+        let pin = ["--pin", pin.as_str()];
+        let arguments = [&["send", url.as_str(), "-"][..], if is_sealed { &pin[..] } else { &[] }].concat();
+        let (code, _, err) = run_with(&arguments, &input);
+        assert_eq!(code, 1, "{err}");
+        let (short, bound) = if is_sealed { (true, "(65518)") } else { (false, "(32768)") };
+        assert_eq!(!err.contains("line 1: "), short, "{err}");
+        assert!(err.contains("line 2: ") && err.contains(bound), "{err}");
+        let stored = server.history("p");
+        assert_eq!(
+            (stored.len(), &stored[stored.len() - 1]["body"]["text"]),
+            (1 + usize::from(short), &json!("small"))
+        );
+    }
 }
 
 #[test]

@@ -95,12 +95,19 @@ fn signals_without_a_meaning_end_no_server() {
         Signal::IO,
         Signal::PIPE,
         Signal::XFSZ,
+        Signal::STKFLT,
     ];
     for signal in signals {
         server.signal(signal);
         assert_eq!(server.get("/readyz").status, 200, "{signal:?}");
     }
+    for number in ["35", "36", "50", "64"] {
+        let status = Command::new("kill").args(["-s", number, &server.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+        assert_eq!(server.get("/readyz").status, 200, "{number}");
+    }
     eventually("a line", || server.log().contains("a signal that means nothing here signal=SIGUSR1"));
+    eventually("another", || server.log().contains("signal=\"a real-time signal\""));
     server.signal(Signal::QUIT);
     assert_eq!(server.wait(SOON).code(), Some(0), "SIGQUIT stops it in order");
 }
@@ -124,7 +131,10 @@ fn a_limit_of_file_lengths_is_a_full_disk() {
         assert!(Command::new("prlimit").args(["--pid", &pid, &fsize]).status().expect("prlimit").success());
     };
     limit("4096");
-    assert_eq!(server.post("/rooms/r/messages", "2").status, 503);
+    let answer = server.post("/rooms/r/messages", "2");
+    assert_eq!(answer.status, 503);
+    assert!(answer.json()["detail"].as_str().is_some_and(|why| why.contains("limit of file sizes")), "{answer:?}");
+    eventually("what to do", || server.log().contains("raise the limit of file sizes (ulimit -f, LimitFSIZE=)"));
     limit("unlimited");
     eventually("it takes messages again", || server.post("/rooms/r/messages", "3").status == 201);
     let bodies: Vec<u64> = server.history("r").iter().filter_map(|message| message["body"].as_u64()).collect();

@@ -534,3 +534,31 @@ fn the_wal_stays_bounded() {
     eventually("a short WAL", || size() < 16 << 20);
     within(LOOK, "an empty WAL when nobody writes any more", || size() == 0);
 }
+
+/// What the system refuses at a start is named, and is no reason to restore a backup.
+#[test]
+fn a_start_says_which_limit_or_program_is_in_the_way() {
+    let folder = Folder::new();
+    let folder = Server::start_in(folder, "127.0.0.1:0", &[]).stopped();
+    let start = |limits: &str| {
+        let serve = Server::command(&folder, "127.0.0.1:0", &[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits} exec \"$@\""), "sh"]).arg(serve.get_program()).args(serve.get_args());
+        Server::clean(command).output().unwrap()
+    };
+    let path = folder.path().join("racerd.db");
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ended(&start(""), 1, "another program holds it locked; end that program");
+    drop(conn);
+    // With fewer, not even the event queue is there.
+    let few: Vec<String> = (8..14)
+        .map(|files| {
+            let output = start(&format!("ulimit -n {files};"));
+            assert_eq!(output.status.code(), Some(1), "{files}: {output:?}");
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        })
+        .collect();
+    assert!(few.iter().any(|said| said.contains("raise it (ulimit -n, LimitNOFILE=)")), "{few:?}");
+    assert!(few.iter().all(|said| !said.contains("restore a backup")), "{few:?}");
+}

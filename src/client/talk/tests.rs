@@ -27,7 +27,7 @@ impl Desk {
     }
 
     fn open(&mut self, token: &str) {
-        self.talk.opened(self.now);
+        self.talk.opened(self.now, 300);
         let limits = json!({"max_message_size": 200, "in_flight": 2, "request_rate": 10});
         self.hears(json!({"type": "welcome", "session": token, "limits": limits}));
     }
@@ -50,7 +50,7 @@ impl Desk {
     }
 
     fn send(&mut self, key: &str) {
-        self.talk.send(key.to_string(), "1".to_string());
+        self.talk.send(0, key.to_string(), "1".to_string());
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -171,9 +171,39 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
     assert_eq!(desk.talk.deadline(desk.now), 300);
     desk.now = 300;
     assert_eq!(keys(&desk.said()), ["a"]);
-    desk.talk.send("long".to_string(), "1".repeat(200));
+    desk.hears(json!({"type": "error", "id": 99, "code": "storage_unavailable", "message": "the disk is full"}));
+    assert_eq!(desk.events(), [Event::PutOff("the disk is full".to_string())]);
+}
+
+/// CASES 81: what is wrong with one message says nothing of those behind it.
+#[test]
+fn what_cannot_be_sent_is_told_by_its_line_and_the_rest_goes_on() {
+    let mut desk = Desk::seated();
+    for (line, key, body) in [(1, "a", "1".repeat(200)), (2, "b", "2".to_string()), (3, "c", "3".to_string())] {
+        desk.talk.send(line, key.to_string(), body);
+    }
+    let said = [desk.said(), desk.said()].concat();
+    assert_eq!(keys(&said), ["b", "c"]);
+    let told = |desk: &mut Desk| match &desk.events()[..] {
+        [Event::Unsendable(why)] => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    let why = told(&mut desk);
+    assert!(why.starts_with("line 1: ") && why.contains("(200)"), "{why}");
+    desk.hears(json!({"type": "error", "id": said[0]["id"], "code": "bad_field", "message": "too deep"}));
+    assert_eq!(told(&mut desk), "line 2: too deep");
+    desk.hears(json!({"type": "ack", "id": said[1]["id"], "room": "lobby", "seq": 6}));
+    assert_eq!((desk.events(), desk.talk.unsent()), (vec![Event::Acknowledged], 0));
+    // A sealed socket takes less than the server announces; the only text is told without a line.
+    desk.talk.opened(desk.now, 100);
+    desk.hears(json!({"type": "welcome", "session": "t2"}));
+    let resume = desk.said().remove(0);
+    desk.hears(json!({"type": "welcome", "id": resume["id"], "session": "t3", "limits": {"max_message_size": 200}}));
+    desk.joined("e", 6, 7, &resume["id"]);
+    desk.events();
+    desk.talk.send(0, "d".to_string(), "4".repeat(80));
     assert!(desk.said().is_empty());
-    assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("(200)")));
+    assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("sealed") && why.contains("(100)")));
 }
 
 /// CASES 81: the same bytes would end the next connection, too.
@@ -181,11 +211,11 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
 fn after_a_close_for_size_the_longest_is_not_sent_again_and_what_is_behind_it_is() {
     let mut desk = Desk::seated();
     for (key, body) in [("a", "1"), ("b", "\"long, long\""), ("c", "2")] {
-        desk.talk.send(key.to_string(), body.to_string());
+        desk.talk.send(7, key.to_string(), body.to_string());
     }
     assert_eq!(keys(&desk.said()), ["a", "b"]);
     desk.talk.refuse_longest(&mut desk.events);
-    assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("longer")));
+    assert!(matches!(&desk.events()[..], [Event::Unsendable(why)] if why.contains("12 bytes are more")));
     desk.talk.lost();
     desk.talk.refuse_longest(&mut desk.events);
     assert_eq!(desk.events(), [], "nothing was under way");
@@ -269,7 +299,7 @@ fn a_room_that_cannot_be_joined_yet_is_asked_for_again() {
     desk.hears(json!({"type": "left", "room": "lobby", "id": leave["id"]}));
     let join = desk.said().remove(0);
     desk.hears(json!({"type": "error", "id": join["id"], "code": "bad_field", "message": "no"}));
-    assert_eq!(desk.events(), [Event::Stop("no".to_string())]);
+    assert_eq!(desk.events(), [Event::PutOff("storage_unavailable".to_string()), Event::Stop("no".to_string())]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod damage;
 mod dating;
 mod files;
 mod image;
+mod limits;
 mod lock;
 mod open;
 mod operations;

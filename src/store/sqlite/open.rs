@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::damage::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR, is_damage};
 use super::files::{Files, Identity, NO_SQLITE};
+use super::limits::Limit;
 use super::lock::Lock;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::target::refuse_side_file;
@@ -62,13 +63,22 @@ pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> 
     Ok((lock, opened))
 }
 
+/// Makes the start's error of one of SQLite's, which does not say what the system refused.
+fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenError {
+    let path = files.database.clone();
+    match Limit::behind(&error, path.parent().unwrap_or(&path)) {
+        Some(limit) => OpenError::Limit { action, path, advice: limit.advice() },
+        None => OpenError::Sqlite { action, path, error },
+    }
+}
+
 /// Opens the database if it is sound, as far as can be seen now.
 fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |action| {
         move |error: rusqlite::Error| match is_damage(&error) {
             true => damaged(error.to_string()),
-            false => OpenError::Sqlite { action, path: files.database.clone(), error },
+            false => refused(action, files, error),
         }
     };
     match files.prepare() {
@@ -229,8 +239,7 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
             })
         })
     };
-    let found =
-        read(conn).map_err(|error| OpenError::Sqlite { action: "set up", path: files.database.clone(), error })?;
+    let found = read(conn).map_err(|error| refused("set up", files, error))?;
     if found == expected {
         Ok(())
     } else {
@@ -247,5 +256,5 @@ pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<
         let pages = schema::integer((bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe));
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(pages))
     };
-    set().map_err(|error| OpenError::Sqlite { action: "set up", path: files.database.clone(), error })
+    set().map_err(|error| refused("set up", files, error))
 }

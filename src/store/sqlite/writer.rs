@@ -16,6 +16,7 @@ use super::batch::{Batches, Decision, Write, roll_back};
 use super::clock::Clock;
 use super::dating::Dating;
 use super::files::{Files, Identity};
+use super::limits::Limit;
 use super::parked::Parking;
 use super::prune::Prune;
 use super::retention::Retention;
@@ -416,8 +417,12 @@ impl State {
             let detail = format!("cannot write to {path}: it has reached max_database_size; {advice}");
             return Outage { why: Why::AtBound, detail };
         }
+        let folder = files.database.parent().unwrap_or(&files.database);
+        if let Some(limit) = Limit::behind(error, folder) {
+            let detail = format!("cannot write to {path}: {error}; {}", limit.advice());
+            return Outage { why: limit.why(), detail };
+        }
         let (why, advice) = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => (Why::DiskFull, "free some space on the disk"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 (Why::NotWritable, "make the file and its directory writable")
             }
