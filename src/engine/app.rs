@@ -46,6 +46,12 @@ pub trait App {
     /// Ends the turn; true if something had to be left for the next.
     fn end_turn(&mut self, net: &mut Connections) -> bool;
 
+    /// Returns whether something is to be told that only the end of a turn tells. It can come up after one has ended: a
+    /// write that fails makes a member leave.
+    fn is_unfinished(&self) -> bool {
+        false
+    }
+
     /// Moves out what the store is to do, in order.
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>);
 

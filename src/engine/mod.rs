@@ -172,14 +172,14 @@ impl<A: App> Engine<A> {
         self.net.get(conn).map(|c| &c.queue)
     }
 
-    /// Does a connection have something to write, or is something left over from this turn?
+    /// Does a connection have something to write, or is something left over from this turn, or come up since?
     pub fn has_dirty(&self) -> bool {
-        self.unfinished || self.net.has_dirty()
+        self.app.is_unfinished() || self.net.has_dirty()
     }
 
     /// When the next [`Input::Time`] is due. Now, if something is left over from this turn.
     pub fn deadline(&self) -> Option<Millis> {
-        if self.unfinished {
+        if self.app.is_unfinished() {
             return Some(self.net.now().mono);
         }
         let stop = match self.stop {

@@ -484,6 +484,11 @@ impl Hub {
                 room.mark_dirty(&mut self.dirty);
             }
         }
+        self.is_unfinished()
+    }
+
+    /// Returns whether a room has something to tell at the end of a turn.
+    pub fn is_unfinished(&self) -> bool {
         !self.dirty.is_empty()
     }
 

@@ -276,6 +276,10 @@ impl App for Chat {
         self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) })
     }
 
+    fn is_unfinished(&self) -> bool {
+        self.hub.is_unfinished()
+    }
+
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
         requests.extend(self.hub.poll_appends().map(StoreRequest::Append));
         requests.extend(self.hub.poll_parks().map(StoreRequest::Park));

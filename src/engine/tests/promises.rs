@@ -256,3 +256,23 @@ fn a_stop_does_not_wait_for_a_store_that_died() {
     world.settle();
     assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "what will never be answered holds nothing up");
 }
+
+/// A write that fails is noticed when the turn's talk is over: what it leaves to tell makes the next turn, not the next event.
+#[test]
+fn who_is_found_gone_at_the_flush_is_told_of_without_a_further_event() {
+    let mut world = World::new(Sizes::USUAL);
+    let mut settings = Settings::default();
+    settings.time.resume_within = 0;
+    let (limits, no_rate) = (world.engine.net.limits().clone(), Rate::new(0, 1, 1));
+    world.engine.configure(&settings, limits, Admission::new(0, no_rate, no_rate)).unwrap();
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    open(&mut world, 1, "/rooms/r/ws?name=bob");
+    assert!(!world.engine.has_dirty() && world.engine.deadline() > Some(world.now.mono));
+    let conn = world.peers[&1].id;
+    world.engine.handle(Input::Lost { conn });
+    assert!(world.engine.has_dirty(), "ann is to hear that bob left");
+    assert_eq!(world.engine.deadline(), Some(world.now.mono));
+    world.settle();
+    let left = |object: &serde_json::Value| object["events"][0]["event"] == "leave";
+    assert!(world.heard(0).iter().any(left), "{:?}", world.heard(0));
+}
