@@ -338,7 +338,7 @@ fn an_error_of_the_disk_refuses_and_recovers() {
     }
     heard_exactly(&mut observer, 1, 1);
     let ready = server.get("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("disk reports errors"), "{ready:?}");
+    assert!(ready.status == 503 && ready.body.contains("limit of file sizes"), "{ready:?}");
     assert_eq!(server.history("full").len(), 1);
     limit(None);
     within(LOOK, "readiness", || server.get("/readyz").status == 200);
