@@ -216,6 +216,11 @@ impl Hub {
         })
     }
 
+    /// Bytes of messages that each room keeps in memory: of the newest, and of those read from the log lately; for tests.
+    pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize)> {
+        self.rooms.values().map(|room| (&room.id, room.tail.bytes(), room.past.bytes()))
+    }
+
     /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
     pub fn pending(&self) -> usize {
         self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()

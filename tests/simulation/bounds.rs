@@ -29,6 +29,7 @@ impl Bounds {
     pub fn check(&mut self, engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
         self.sessions(engine, limits)?;
         self.saw_sealed |= connections(engine, limits)?;
+        tails(engine, limits)?;
         // A sealed message is looked at when it is whole, and may hold many requests.
         let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
         waiting(engine, store, limits, begun, repeats)
@@ -41,9 +42,9 @@ impl Bounds {
         }
         let mut attached = 0;
         for conn in engine.net.ids() {
-            let Some(open) = engine.net.get(conn).and_then(|connection| connection.open()) else { continue };
+            let Some(session) = engine.net.get(conn).and_then(|connection| connection.session()) else { continue };
             attached += 1;
-            match hub.session(open.session) {
+            match hub.session(session) {
                 Some(session) if session.client == conn => {}
                 // A later socket has it, and this one is about to be closed.
                 _ => return violation(ROOMS, format!("the socket {conn} is open, and its session is another's")),
@@ -83,6 +84,22 @@ impl Bounds {
         }
         Ok(())
     }
+}
+
+/// What rooms keep in memory beside the log is within its bounds, in each room and in all.
+fn tails(engine: &Engine<Chat>, limits: &Limits) -> Checked {
+    let mut total = 0;
+    for (room, newest, read) in engine.app.hub.kept_in_memory() {
+        if newest.max(read) > limits.tail_bytes {
+            let text = format!("{room} keeps {newest} and {read} bytes, of at most {} each", limits.tail_bytes);
+            return violation(MEMORY, text);
+        }
+        total += newest + read;
+    }
+    if total > limits.tail_bytes_total {
+        return violation(MEMORY, format!("rooms keep {total} bytes, of at most {}", limits.tail_bytes_total));
+    }
+    Ok(())
 }
 
 /// True if one of them speaks sealed.

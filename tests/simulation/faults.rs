@@ -15,6 +15,8 @@ pub struct Mix {
     /// So many of them speak sealed: the first ones.
     pub sealed: usize,
     pub rooms: usize,
+    /// Every two clients have the same name.
+    pub namesakes: bool,
     /// How long a client thinks between two things that it does.
     pub think: (Micros, Micros),
     pub network: NetworkFaults,
@@ -88,6 +90,7 @@ pub struct Habits {
     pub ping: usize,
     pub post: usize,
     pub browse: usize,
+    pub listen: usize,
     pub stall: usize,
     pub trickle: usize,
     pub close: usize,
@@ -137,6 +140,7 @@ impl Mix {
             clients,
             sealed,
             rooms: random.magnitude((1, 6)) as usize,
+            namesakes: random.below(4) == 0,
             think: (quickest, quickest + random.magnitude((MILLISECOND, 2 * SECOND))),
             network: NetworkFaults::draw(random),
             store: StoreFaults::draw(random),
@@ -244,6 +248,7 @@ impl Habits {
             ping: some(300),
             post: some(100),
             browse: some(50),
+            listen: some(30),
             stall: some(60),
             trickle: some(60),
             close: some(30),

@@ -14,6 +14,7 @@ use super::network::{End, Read};
 use super::random::Random;
 use super::scene::{Checked, Scene, Violation};
 use super::store::Store;
+use super::witness::Queue;
 
 pub struct Host {
     pub engine: Engine<Chat>,
@@ -73,6 +74,15 @@ impl Host {
         let more = turn.run(&mut Running { host: self, store, scene }, now)?;
         self.turn = turn;
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
+        let net = &self.engine.net;
+        let queues = net.ids().into_iter().filter_map(|conn| {
+            let connection = net.get(conn)?;
+            let is_too_slow =
+                connection.is_closing() && matches!(connection.ending(), Ending::Closed(code::TOO_SLOW, _));
+            let waits = || (connection.waiting() > 0).then_some(Queue::Waits);
+            Some((conn, if is_too_slow { Queue::TooSlow } else { waits()? }))
+        });
+        scene.witness.looks_at_queues(queues);
         scene.is_turn_due = more || !scene.links.ready.is_empty();
         if more || !scene.links.ready.is_empty() {
             return Ok(Some(scene.now));

@@ -38,8 +38,10 @@ pub struct Link {
     /// The longest that nothing was read, and that nothing was taken, in milliseconds.
     silence: u64,
     fullness: u64,
-    /// Bytes that the server has written.
+    /// Bytes that the server has written, that it has read, and that the client has sent.
     pub written: u64,
+    pub read: u64,
+    pub sent: u64,
     up: Pipe,
     down: Pipe,
 }
@@ -160,6 +162,8 @@ impl Scene {
             silence: 0,
             fullness: 0,
             written: 0,
+            read: 0,
+            sent: 0,
             up: Pipe { moving: true, ..Pipe::default() },
             down: Pipe::default(),
         });
@@ -179,6 +183,7 @@ impl Scene {
             return self.agenda.at(time, Event::Break { link });
         }
         end.up.wire.extend_from_slice(bytes);
+        end.sent += bytes.len() as u64;
         self.start_up(link);
     }
 
@@ -361,6 +366,7 @@ impl Scene {
             return Read::Failed;
         }
         let bytes = end.up.take(budget);
+        end.read += bytes.len() as u64;
         if !bytes.is_empty() {
             end.silence = end.silence.max(mono.saturating_sub(end.heard));
             end.heard = mono;

@@ -31,6 +31,11 @@ impl Reader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What has come behind the last thing said.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        self.buffer.split_off(std::mem::take(&mut self.at))
+    }
+
     /// The next thing said.
     ///
     /// # Errors
@@ -169,6 +174,12 @@ pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
+}
+
+/// Asks for an event stream, from behind the event with this id.
+pub fn events(path: &str, last_id: Option<&str>) -> Vec<u8> {
+    let last = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{last}\r\n").into_bytes()
 }
 
 /// A request over HTTP; with a body, that is JSON.

@@ -8,6 +8,7 @@ use racerd::store::{NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent, Store
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
+use super::network::Links;
 use super::scene::Scene;
 
 #[derive(Default)]
@@ -40,10 +41,21 @@ pub struct Witness {
     /// Rows that the store gave out, until the session is here or kept again.
     owed: Vec<SessionId>,
     sealer: Option<TokenSealer>,
-    /// The highest generation of each session's token that was sent to any server.
-    sent: BTreeMap<SessionId, u32>,
+    /// The tokens that were sent to this server.
+    sent: BTreeMap<SessionId, Vec<Sent>>,
+    /// Links whose queue was full when the server closed them as too slow, and those that it looked at after the last turn.
+    too_slow: BTreeSet<usize>,
+    backed_up: BTreeSet<usize>,
     /// The highest one that the present server has answered.
     answered: BTreeMap<SessionId, u32>,
+}
+
+/// How it stands with what a connection is to be sent.
+pub enum Queue {
+    /// Something waits that the socket did not take.
+    Waits,
+    /// It is being closed as too slow.
+    TooSlow,
 }
 
 /// Requests that are with the store.
@@ -66,6 +78,13 @@ enum Kept {
     Unknown,
 }
 
+/// A token of this generation, sent over a link behind so many bytes.
+struct Sent {
+    generation: u32,
+    link: usize,
+    behind: u64,
+}
+
 /// A token on its way to the server.
 #[derive(Clone, Debug)]
 pub struct Presented {
@@ -84,7 +103,6 @@ impl Witness {
             running,
             running_before: running,
             sealer: Some(TokenSealer::new(token_key, [0; 16])),
-            sent: std::mem::take(&mut self.sent),
             ..Witness::default()
         };
     }
@@ -230,6 +248,24 @@ impl Witness {
         }
     }
 
+    /// After a turn: these links of the server's have something queued, or have just been closed as too slow.
+    pub fn looks_at_queues(&mut self, list: impl Iterator<Item = (ConnId, Queue)>) {
+        let before = std::mem::take(&mut self.backed_up);
+        for (conn, queue) in list {
+            let Some(link) = self.links.get(&(conn.index, conn.generation)).copied() else { continue };
+            match queue {
+                Queue::Waits => drop(self.backed_up.insert(link)),
+                Queue::TooSlow if before.contains(&link) => drop(self.too_slow.insert(link)),
+                Queue::TooSlow => {}
+            }
+        }
+    }
+
+    /// Was more queued for this link than it took when it was closed as too slow?
+    pub fn was_too_slow(&self, link: usize) -> bool {
+        self.too_slow.contains(&link)
+    }
+
     /// Did the store fail this request?
     pub fn has_failed(&self, link: usize, id: Option<u64>) -> bool {
         self.failed.contains(&(link, id))
@@ -246,12 +282,12 @@ impl Witness {
         self.sealer.as_ref()?.open(token)
     }
 
-    /// A client sends this token.
-    pub fn presents(&mut self, token: &str, now: Micros) -> Presented {
+    /// A client sends this token over a link on which it has sent so many bytes.
+    pub fn presents(&mut self, token: &str, (link, behind): (usize, u64), now: Micros) -> Presented {
         let token = self.open(token);
         if let Some(token) = &token {
-            let sent = self.sent.entry(token.identity.session).or_default();
-            *sent = (*sent).max(token.identity.generation);
+            let sent = Sent { generation: token.identity.generation, link, behind };
+            self.sent.entry(token.identity.session).or_default().push(sent);
         }
         Presented { token, at: now, running: self.running }
     }
@@ -261,19 +297,27 @@ impl Witness {
     }
 
     /// The server refused it. Had it a reason? `is_private`: nobody could read it on its way.
-    pub fn may_refuse(&self, presented: &Presented, is_private: bool, park_for: u64) -> Result<(), String> {
+    pub fn may_refuse(
+        &self,
+        presented: &Presented,
+        is_private: bool,
+        park_for: u64,
+        links: &Links,
+    ) -> Result<(), String> {
         let Some(token) = &presented.token else { return Ok(()) };
         let Token { identity, issued } = token;
-        let sent = self.sent.get(&identity.session).copied().unwrap_or_default();
+        let generation = identity.generation;
         let age = self.running.saturating_sub(*issued);
-        let is_over = age > park_for && self.kept(presented, identity.session) == Some(Kept::Nothing);
-        if identity.generation < sent || (identity.private && !is_private) || is_over {
+        let kept = self.kept(presented, identity.session);
+        let is_over = age > park_for && kept == Some(Kept::Nothing);
+        // A later one has come to this server, or to one that left word of it.
+        let has_come = |sent: &&Sent| sent.generation > generation && links.get(sent.link).read > sent.behind;
+        let later = self.sent.get(&identity.session).and_then(|list| list.iter().find(has_come));
+        let is_outdated = later.is_some() || matches!(kept, Some(Kept::Row(row)) if row > generation);
+        if is_outdated || (identity.private && !is_private) || is_over {
             return Ok(());
         }
-        Err(format!(
-            "a token of generation {} was refused; {sent} was sent, and it is {age} s old",
-            identity.generation
-        ))
+        Err(format!("a token of generation {generation} was refused; no later one has come, and it is {age} s old"))
     }
 
     /// The server took it. Was that right?

@@ -80,7 +80,9 @@ impl World {
     fn new(plan: Plan) -> World {
         let (mix, mut random) = Mix::draw(plan.seed, plan.databases);
         let store = Store::new(&mix, &mut random);
-        let clients = (0..mix.clients).map(|index| Client::new(index, index < mix.sealed)).collect();
+        let clients = (0..mix.clients)
+            .map(|index| Client::new(index, if mix.namesakes { index / 2 } else { index }, index < mix.sealed))
+            .collect();
         let key = SealedKey::new(random.bytes());
         let scene = Scene {
             now: 0,

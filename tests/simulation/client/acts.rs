@@ -22,6 +22,7 @@ enum Act {
     Ping,
     Post,
     Browse,
+    Listen,
     Stall,
     Trickle,
     Close,
@@ -71,6 +72,7 @@ impl Client {
         }
         // An event of its own for each kind of errand would only be another time.
         self.run_errands(scene);
+        self.run_stream(scene);
         if self.phase == Phase::Open && now > self.heard + QUIET && self.pinged.is_none() {
             self.ping(scene);
         }
@@ -210,6 +212,7 @@ impl Client {
             (Act::Ping, habits.ping),
             (Act::Post, habits.post),
             (Act::Browse, habits.browse),
+            (Act::Listen, habits.listen),
             (Act::Stall, habits.stall),
             (Act::Trickle, habits.trickle),
             (Act::Close, habits.close),
@@ -270,6 +273,7 @@ impl Client {
             Act::Ping => self.ping(scene),
             Act::Post => self.write_post(scene),
             Act::Browse => self.browse(scene),
+            Act::Listen => self.listen(scene),
             Act::Stall => {
                 scene.tally.stalls += 1;
                 let until = scene.now + scene.random.magnitude((10 * MILLISECOND, 20 * SECOND));
@@ -449,6 +453,11 @@ impl Client {
                 let last = random.within((1, 60));
                 view.start = Start::Last(last);
                 format!(",\"last\":{last}")
+            } else if random.below(8) == 0 {
+                // Of any seq, also of one that is not there yet.
+                let seq = scene.model.head(room) + random.magnitude((1, 1000)) - 2.min(scene.model.head(room));
+                view.start = Start::After(seq);
+                format!(",\"after\":{seq}")
             } else {
                 view.start = Start::Now;
                 String::new()

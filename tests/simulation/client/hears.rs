@@ -216,7 +216,8 @@ impl Client {
     /// Asks for its session, from where it is in each room.
     fn resume(&mut self, token: String, is_outdated: bool, scene: &mut Scene) {
         scene.tally.actions += 1;
-        let presented = scene.witness.presents(&token, scene.now);
+        let behind = self.link.map_or((0, 0), |link| (link, scene.links.get(link).sent));
+        let presented = scene.witness.presents(&token, behind, scene.now);
         let session = presented.token.as_ref().map(|token| token.identity.session);
         self.shown.extend(self.link.map(|link| (link, session)));
         let id = self.ask(Asked::Resume { token: token.clone(), is_outdated, presented }, scene);
@@ -401,7 +402,9 @@ impl Client {
         let is_wait = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         scene.tally.rate_limited += u64::from(code == "rate_limited");
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
-        self.faults += u64::from(code != "storage_unavailable");
+        if code != "storage_unavailable" {
+            self.counts_fault(scene);
+        }
         let Some(id) = id else {
             // Perhaps of the signal.
             self.signalled = None;
@@ -546,7 +549,7 @@ impl Client {
                 Ok(Some(Said::Close(code))) => {
                     scene.tally.resumed_elsewhere += u64::from(code == Some(4001));
                     let is_answer = self.old_closes.get(&link) == Some(&code);
-                    let is_known = is_answer || matches!(code, Some(1008)) || scene.links.get(link).run != scene.run;
+                    let is_known = is_answer || scene.links.get(link).run != scene.run;
                     if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
                         let text =
                             format!("c{} had given link {link} up, which is closed with {code:?}: {fault}", self.index);

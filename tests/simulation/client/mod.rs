@@ -9,6 +9,7 @@ mod line;
 mod pages;
 mod reasons;
 mod rest;
+mod stream;
 mod view;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use super::witness::Presented;
 use errands::{Errand, Post};
 use line::Line;
 use pages::Wanted;
+use stream::Stream;
 use view::Start;
 pub use view::View;
 
@@ -33,6 +35,8 @@ const PAUSE: Micros = 20 * MILLISECOND;
 
 pub struct Client {
     pub index: usize,
+    /// The number in its name, which another may have, too.
+    called: usize,
     /// It begins its sessions on sealed sockets.
     speaks_sealed: bool,
     pub phase: Phase,
@@ -57,11 +61,15 @@ pub struct Client {
     old: BTreeMap<usize, Reader>,
     errands: BTreeMap<usize, Errand>,
     posts: Vec<Post>,
+    /// What it listens to, over an event stream.
+    stream: Option<Stream>,
     /// Nonsense sent on this socket, that may be answered without a number.
     nonsense: u32,
     /// Requests made on this socket, and those of them that were refused as faulty.
     said: u64,
-    faults: u64,
+    faults: Faults,
+    /// Of sockets that it has given up: as many as there can have been.
+    old_faults: BTreeMap<usize, u64>,
     /// Rooms that the server may know it in, which it lost count of with a socket.
     unsure_rooms: usize,
     /// The socket on which it got its session back, if the present one.
@@ -78,6 +86,13 @@ pub struct Client {
     /// The last rest, and the bytes that had come by then; and since when there was no more between two than a queue takes.
     rested: (Micros, u64),
     roomy: Micros,
+}
+
+/// Requests of a socket that were refused as faulty, and when the first was heard to be, by the server's clock.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    count: u64,
+    since: Option<u64>,
 }
 
 /// A request that is not answered.
@@ -188,9 +203,10 @@ enum Asked {
 }
 
 impl Client {
-    pub fn new(index: usize, speaks_sealed: bool) -> Client {
+    pub fn new(index: usize, called: usize, speaks_sealed: bool) -> Client {
         Client {
             index,
+            called,
             speaks_sealed,
             phase: Phase::Away { until: 0 },
             link: None,
@@ -209,9 +225,11 @@ impl Client {
             old: BTreeMap::new(),
             errands: BTreeMap::new(),
             posts: Vec::new(),
+            stream: None,
             nonsense: 0,
             said: 0,
-            faults: 0,
+            faults: Faults::default(),
+            old_faults: BTreeMap::new(),
             unsure_rooms: 0,
             resumed_on: None,
             sessions: BTreeMap::new(),
@@ -226,7 +244,7 @@ impl Client {
     }
 
     fn name(&self) -> String {
-        format!("c{}", self.index)
+        format!("c{}", self.called)
     }
 
     fn trace(&self, scene: &mut Scene, what: impl FnOnce() -> String) {
@@ -247,7 +265,7 @@ impl Client {
         self.unsure_rooms += self.asked.values().filter(leaves).count();
         self.asked.clear();
         self.nonsense = 0;
-        (self.said, self.faults) = (0, 0);
+        (self.said, self.faults) = (0, Faults::default());
         (self.resumed_on, self.closed_with) = (None, None);
         (self.signalled, self.rested) = (None, (0, 0));
         self.rooms.values_mut().for_each(View::detach);
@@ -284,6 +302,8 @@ impl Client {
         if let Some(code) = self.closed_with {
             self.old_closes.insert(link, code);
         }
+        let faults = self.faults.count + self.asked.len() as u64 + u64::from(self.nonsense);
+        self.old_faults.insert(link, if self.line.is_spoilt { u64::MAX } else { faults });
         self.old.insert(link, std::mem::take(&mut self.line).into_reader());
     }
 
@@ -295,6 +315,9 @@ impl Client {
                 self.flush(scene);
             }
             return Ok(());
+        }
+        if self.streams_on(link) {
+            return self.stream_bytes(link, scene);
         }
         if self.errands.contains_key(&link) {
             return self.errand_bytes(link, scene);
@@ -335,6 +358,8 @@ impl Client {
             self.trace(scene, || format!("link {link} is lost"));
             let wait = self.back_off(scene);
             self.drop_link(scene, wait);
+        } else if self.streams_on(link) {
+            self.stream_lost(scene);
         } else if self.errands.contains_key(&link) {
             self.errand_over(link, scene);
         } else {
@@ -355,7 +380,8 @@ impl Client {
         if !self.posts.is_empty() || !self.errands.is_empty() {
             return Err(format!("c{} waits for an answer over HTTP", self.index));
         }
-        for view in self.rooms.values() {
+        let listened = self.stream.as_ref().map(|stream| &stream.view);
+        for view in self.rooms.values().chain(listened) {
             let told = scene.model.rooms[view.room].told;
             if !view.is_joined || view.next <= told {
                 let state = if view.is_joined { "hears" } else { "is not in" };
@@ -380,7 +406,8 @@ impl Client {
 
     /// Has it no link any more? If not, which.
     pub fn is_gone(&self) -> Result<(), String> {
-        let link = self.link.or(self.old.keys().chain(self.errands.keys()).next().copied());
+        let streams = self.stream.as_ref().and_then(|stream| stream.link);
+        let link = self.link.or(streams).or(self.old.keys().chain(self.errands.keys()).next().copied());
         link.map_or(Ok(()), |link| Err(format!("c{} has link {link} yet", self.index)))
     }
 

@@ -36,7 +36,8 @@ impl Wanted {
     pub fn draw(room: usize, scene: &mut Scene) -> Wanted {
         let limit = scene.random.within((1, 60));
         let head = scene.model.head(room);
-        let place = scene.random.within((0, head + 1));
+        let beyond = if scene.random.below(8) == 0 { scene.random.magnitude((1, 1000)) } else { 0 };
+        let place = scene.random.within((0, head + 1)) + beyond;
         let span = *scene.random.pick(&[Span::Newest, Span::Before(place), Span::After(place)]);
         Wanted { room, limit, span, oldest: scene.model.rooms[room].oldest, head, run: scene.run }
     }

@@ -4,7 +4,7 @@ use racerd::types::SessionId;
 
 use super::super::scene::Scene;
 use super::super::witness::Presented;
-use super::{Asked, Client, Phase, Request};
+use super::{Asked, Client, Faults, Phase, Request};
 
 /// The checker of both.
 pub const REASONS: &str = "protocol: a refusal and a close have a reason";
@@ -42,7 +42,7 @@ impl Client {
             }
             ("not_resumable", Asked::Resume { presented, .. }) => {
                 let park_for = scene.mix.limits.park_for;
-                scene.witness.may_refuse(presented, self.line.is_sealed(), park_for)
+                scene.witness.may_refuse(presented, self.line.is_sealed(), park_for, &scene.links)
             }
             _ => Ok(()),
         }
@@ -75,10 +75,17 @@ impl Client {
         match code {
             Some(1001) => unless(scene.witness.is_stopping, || "the server does not stop".into()),
             Some(1008) => {
-                // The close drops what a full socket has not taken, refusals among it.
-                let faults = self.faults + self.asked.len() as u64 + u64::from(self.nonsense);
+                // The close drops what a full socket has not taken, refusals among it; of another, all were heard.
+                let unheard = self.asked.len() as u64 + u64::from(self.nonsense);
+                let faults = match self.old_faults.get(&link) {
+                    Some(most) => *most,
+                    None => self.faults.count + if fullness > 0 { unheard } else { 0 },
+                };
+                let is_spoilt = faults == u64::MAX;
                 let is_over = limits.error_budget > 0 && faults > u64::from(limits.error_budget);
-                unless(is_over, || format!("{faults} faulty requests at most, of {} a minute", limits.error_budget))
+                unless(is_over || is_spoilt, || {
+                    format!("{faults} faulty requests at most, of {} a minute", limits.error_budget)
+                })
             }
             Some(4001) => {
                 // It may have been given its session without having heard so.
@@ -93,9 +100,27 @@ impl Client {
             Some(4002) => unless(silence >= limits.pong_wait, || {
                 format!("it was silent for {silence} ms, and may be for {}", limits.pong_wait)
             }),
-            Some(4004) => unless(fullness > 0, || "it has always taken what was written".into()),
+            Some(4004) => {
+                unless(scene.witness.was_too_slow(link), || "nothing waited for it when it was closed".into())
+            }
             _ => Err("no server closes with that".into()),
         }
+    }
+
+    /// It heard that a request was faulty.
+    pub(super) fn counts_fault(&mut self, scene: &Scene) {
+        self.faults.count += 1;
+        self.faults.since.get_or_insert(scene.witness.mono);
+    }
+
+    /// Were so many of its requests faulty that the server had to close? At rest it has.
+    pub(super) fn has_too_many_faults(&self, scene: &Scene) -> bool {
+        let budget = u64::from(scene.mix.limits.error_budget);
+        let Faults { count, since } = self.faults;
+        // As many are free again as the time brings, by the server's clock; the first may be older than its hearing.
+        let elapsed = scene.witness.mono - since.unwrap_or(scene.witness.mono);
+        let latency = 2 * (scene.mix.network.latency.1 + scene.mix.server.turn) * scene.mix.server.speed / 1_000_000;
+        budget > 0 && count > budget + 2 + (elapsed + latency + 1000) * budget / 60_000
     }
 
     /// The close that the server answered its own with.

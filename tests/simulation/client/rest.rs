@@ -18,6 +18,7 @@ impl Client {
             return Ok(());
         }
         self.judge_errands(scene)?;
+        self.judge_stream(scene)?;
         let Some(link) = self.link.filter(|link| scene.is_link_at_rest(*link)) else { return Ok(()) };
         if self.line.is_spoilt || scene.witness.is_congested() {
             return Ok(());
@@ -34,6 +35,9 @@ impl Client {
             }
             Phase::Closing { .. } => return Ok(()),
             Phase::Resuming { .. } | Phase::Open => {}
+        }
+        if self.has_too_many_faults(scene) {
+            return fault(format!("is open after {} faulty requests", self.faults.count));
         }
         scene.tally.rests += 1;
         if is_answered {
@@ -137,13 +141,13 @@ impl Scene {
     }
 
     /// Is nothing under way on this link, and would it let something through?
-    fn is_link_at_rest(&self, link: usize) -> bool {
+    pub fn is_link_at_rest(&self, link: usize) -> bool {
         let end = self.links.get(link);
         end.run == self.run && end.is_at_rest()
     }
 
     /// Has the store something to do for those who join this room or catch up in it, or will the hub ask again?
-    fn is_room_at_work(&self, room: usize) -> bool {
+    pub fn is_room_at_work(&self, room: usize) -> bool {
         let id = &self.model.rooms[room].id;
         self.witness.is_room_at_store(id) || self.witness.reads_are_full(self) || self.witness.failed_within(id, RETRY)
     }

@@ -16,6 +16,8 @@ const CHECKER: &str = "2: every message once and in order";
 pub enum Start {
     Now,
     Last(u64),
+    /// After this seq, which need not be there.
+    After(u64),
     /// After what it has.
     Cursor,
     /// It did not say: the server is to know.
@@ -105,6 +107,9 @@ impl View {
                 let wanted = (head + 1).saturating_sub(*n).max(1);
                 recovered && (from == wanted || (from > wanted && is_pruned))
             }
+            (Start::After(seq), true) => from == seq + 1,
+            (Start::After(seq), false) if *seq > head => from == head + 1,
+            (Start::After(seq), false) => from > seq + 1 && is_pruned,
             (Start::Cursor, true) => is_same && from == self.next,
             (Start::Cursor, false) if is_same => from > self.next && is_pruned,
             (Start::Cursor, false) => from == 1 || is_pruned,
@@ -117,8 +122,10 @@ impl View {
         scene.tally.joins += 1;
         scene.tally.unrecovered += u64::from(!recovered);
         scene.tally.new_epochs += u64::from(!is_same && self.next > 0);
-        if self.start == Start::Unnamed {
-            scene.tally.restored += 1;
+        match self.start {
+            Start::Unnamed => scene.tally.restored += 1,
+            Start::After(seq) if seq > head => scene.tally.beyond += 1,
+            _ => {}
         }
         // What is not heard may have had any stamp.
         if !is_same || from != self.next {

@@ -1,0 +1,272 @@
+//! What a client hears of a room over an event stream: judged like a member's, and each id is where the client stands.
+//! When the stream breaks, it comes again with the last id.
+
+use serde_json::Value;
+
+use super::super::agenda::{MILLISECOND, Micros, SECOND};
+use super::super::scene::{Checked, Scene, violation};
+use super::super::wire::{self, Reader, Said};
+use super::reasons::REASONS;
+use super::{Client, Start, View};
+
+const CHECKER: &str = "2: an event stream is what members hear";
+
+/// Silence after which the stream is taken to be broken: twice the longest time between two comments.
+const QUIET: Micros = 120 * SECOND;
+
+pub struct Stream {
+    pub link: Option<usize>,
+    /// Not to be opened before.
+    due: Micros,
+    since: Micros,
+    heard: Micros,
+    pub view: View,
+    reader: Reader,
+    /// The head of the answer came; what follows are events.
+    is_open: bool,
+    text: Vec<u8>,
+    /// The gap that has to follow a `joined` that recovered not all: where it ends.
+    owed_gap: Option<u64>,
+}
+
+impl Stream {
+    pub fn new(room: usize) -> Stream {
+        Stream {
+            link: None,
+            due: 0,
+            since: 0,
+            heard: 0,
+            view: View::new(room, "off"),
+            reader: Reader::default(),
+            is_open: false,
+            text: Vec::new(),
+            owed_gap: None,
+        }
+    }
+
+    /// The link is gone; the place in the room stays.
+    fn breaks(&mut self, scene: &mut Scene, wait: Micros) {
+        self.link = None;
+        self.due = scene.now + scene.random.within((MILLISECOND, wait.max(2 * MILLISECOND)));
+        (self.reader, self.text) = (Reader::default(), Vec::new());
+        (self.is_open, self.owed_gap) = (false, None);
+        self.view.detach();
+    }
+
+    fn open(&mut self, client: usize, scene: &mut Scene) {
+        let view = &mut self.view;
+        let room = view.room;
+        view.asked = Some(None);
+        let mut last_id = None;
+        let query = if view.next > 0 {
+            view.start = Start::Cursor;
+            let (epoch, seq) = (&view.epoch, view.next - 1);
+            if scene.random.coin() {
+                format!("?after={seq}&epoch={epoch}")
+            } else {
+                last_id = Some(format!("{epoch}:{seq}"));
+                // The id is what counts.
+                (if scene.random.coin() { "?last=1" } else { "" }).to_owned()
+            }
+        } else if scene.random.coin() {
+            let last = scene.random.within((1, 60));
+            view.start = Start::Last(last);
+            format!("?last={last}")
+        } else {
+            view.start = Start::Now;
+            String::new()
+        };
+        let link = scene.open_link(client);
+        scene.trace.line(scene.now, format_args!("c{client}"), || {
+            format!("listens to r{room} on link {link}: {query} {last_id:?}")
+        });
+        let request = wire::events(&format!("/rooms/r{room}/events{query}"), last_id.as_deref());
+        scene.client_writes(link, &request);
+        (self.link, self.since, self.heard) = (Some(link), scene.now, scene.now);
+        scene.tally.streams += 1;
+    }
+
+    /// The events that are whole.
+    fn hear(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        while let Some(end) = self.text.windows(2).position(|pair| pair == b"\n\n") {
+            let block: Vec<u8> = self.text.drain(..end + 2).collect();
+            let Ok(block) = String::from_utf8(block) else { return violation("wire", "an event that is no text") };
+            let (mut id, mut kind, mut data) = (None, "message", None);
+            for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with(':')) {
+                match line.split_once(": ") {
+                    Some(("id", value)) => id = Some(value),
+                    Some(("event", value)) => kind = value,
+                    Some(("data", value)) if data.is_none() => data = Some(value),
+                    Some(("retry", _)) => {}
+                    _ => return violation("wire", format!("no line of an event: {line}")),
+                }
+            }
+            let Some(data) = data else { continue };
+            let Ok(told) = serde_json::from_str::<Value>(data) else {
+                return violation("wire", format!("an event that is not JSON: {data}"));
+            };
+            if told["type"] != kind {
+                return violation(CHECKER, format!("an event of type {kind}: {told}"));
+            }
+            scene.tally.events += 1;
+            self.event(link, id, kind, &told, scene)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, link: usize, id: Option<&str>, kind: &str, told: &Value, scene: &mut Scene) -> Checked {
+        let view = &mut self.view;
+        if kind != "bye" && told["room"] != *scene.model.rooms[view.room].id.as_str() {
+            return violation(CHECKER, format!("a stream of r{}: {told}", view.room));
+        }
+        let (after, from) = (told["after"].as_u64().unwrap_or(u64::MAX), told["from"].as_u64().unwrap_or(0));
+        let owed = self.owed_gap.take();
+        let moves = match kind {
+            "joined" => {
+                view.joined(link, told, scene)?;
+                self.owed_gap = (told["recovered"] == false).then_some(from);
+                true
+            }
+            "gap" if owed.is_some() => {
+                if owed != Some(from) || after >= from && from > 1 {
+                    return violation(CHECKER, format!("no gap up to {owed:?}: {told}"));
+                }
+                scene.tally.stream_gaps += 1;
+                false
+            }
+            "gap" => {
+                view.gap(link, after, from, scene)?;
+                scene.tally.stream_gaps += 1;
+                true
+            }
+            "message" => {
+                let (seq, at, _) = super::hears::said(told);
+                view.message(seq, at, scene)?;
+                if scene.is_of_this_epoch(link) {
+                    scene.model.heard(view.room, told)?;
+                }
+                true
+            }
+            "signal" => {
+                scene.signals.heard(view.room, link, None, told)?;
+                false
+            }
+            "lagging" => false,
+            "bye" => {
+                let is_present = scene.links.get(link).run == scene.run;
+                let room = &scene.model.rooms[view.room].id;
+                let has_reason = match told["reason"].as_str() {
+                    Some("shutdown") => scene.witness.is_stopping,
+                    Some("storage_unavailable") => scene.witness.was_unread(room, self.since),
+                    _ => false,
+                };
+                if is_present && !has_reason {
+                    return violation(REASONS, format!("a stream ends: {told}"));
+                }
+                false
+            }
+            _ => return violation(CHECKER, format!("nothing that a stream says: {told}")),
+        };
+        if owed.is_some() && kind != "gap" && kind != "bye" {
+            return violation(CHECKER, format!("a gap up to {owed:?} is not told: {told}"));
+        }
+        let place = moves.then(|| format!("{}:{}", view.epoch, view.next - 1));
+        if id != place.as_deref() {
+            return violation(CHECKER, format!("the id is {id:?}, and the client stands at {place:?}: {told}"));
+        }
+        Ok(())
+    }
+}
+
+impl Client {
+    /// It begins to listen to a room, or ceases to.
+    pub(super) fn listen(&mut self, scene: &mut Scene) {
+        let connections = scene.mix.limits.connections_per_address;
+        if let Some(Stream { link, .. }) = &self.stream {
+            if let Some(link) = link {
+                scene.client_closes(*link);
+            }
+            self.stream = None;
+        } else if connections == 0 || connections > 3 {
+            self.stream = Some(Stream::new(scene.random.below(scene.mix.rooms)));
+        }
+    }
+
+    /// Opens its stream where that broke, and closes it in the end.
+    pub(super) fn run_stream(&mut self, scene: &mut Scene) {
+        let Some(stream) = &mut self.stream else { return };
+        match stream.link {
+            _ if self.is_leaving => self.listen(scene),
+            None if scene.now >= stream.due => stream.open(self.index, scene),
+            Some(link) if scene.now > stream.heard + QUIET => {
+                scene.client_resets(link);
+                stream.breaks(scene, SECOND);
+            }
+            _ => {}
+        }
+    }
+
+    /// Does this link carry its stream?
+    pub(super) fn streams_on(&self, link: usize) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.link == Some(link))
+    }
+
+    pub(super) fn stream_bytes(&mut self, link: usize, scene: &mut Scene) -> Checked {
+        let bytes = scene.client_reads(link, usize::MAX);
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.heard = scene.now;
+        if stream.is_open {
+            stream.text.extend(bytes);
+        } else {
+            stream.reader.push(&bytes);
+            match stream.reader.next() {
+                Ok(Some(Said::Response { status: 200, .. })) => {
+                    stream.is_open = true;
+                    stream.text = stream.reader.take_rest();
+                }
+                Ok(Some(Said::Response { status: status @ (408 | 429 | 503), retry_after, .. })) => {
+                    if let Err(fault) = Client::may_turn_away(link, status, scene) {
+                        return violation(REASONS, format!("status {status}: {fault}"));
+                    }
+                    scene.tally.turned_away += 1;
+                    scene.client_closes(link);
+                    stream.breaks(scene, (retry_after.unwrap_or(0) + 1) * SECOND);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                other => return violation("wire", format!("{other:?} where a stream was to begin")),
+            }
+        }
+        stream.hear(link, scene)?;
+        if scene.links.get(link).has_ended() {
+            scene.client_closes(link);
+            stream.breaks(scene, 3 * SECOND);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream_lost(&mut self, scene: &mut Scene) {
+        if let Some(stream) = &mut self.stream {
+            stream.breaks(scene, 3 * SECOND);
+        }
+    }
+
+    /// At rest it has begun, and has brought all that was said.
+    pub(super) fn judge_stream(&self, scene: &mut Scene) -> Checked {
+        let Some(Stream { link: Some(link), view, is_open, .. }) = &self.stream else { return Ok(()) };
+        if !scene.is_link_at_rest(*link) || scene.witness.is_congested() || scene.is_room_at_work(view.room) {
+            return Ok(());
+        }
+        scene.tally.rests += 1;
+        let head = scene.witness.head(&scene.model.rooms[view.room].id);
+        if *is_open && view.is_joined && view.next > head {
+            return Ok(());
+        }
+        let state = (is_open, view.is_joined, view.next);
+        let text = format!(
+            "c{} hears r{} up to {head} by a stream: {state:?}, and nothing is under way",
+            self.index, view.room
+        );
+        violation("6: nothing is owed at rest", text)
+    }
+}
