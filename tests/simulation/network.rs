@@ -38,6 +38,8 @@ pub struct Link {
     /// The longest that nothing was read, and that nothing was taken, in milliseconds.
     silence: u64,
     fullness: u64,
+    /// A write was not taken whole, if only for a moment.
+    pub was_full: bool,
     /// Bytes that the server has written, that it has read, and that the client has sent.
     pub written: u64,
     pub read: u64,
@@ -161,6 +163,7 @@ impl Scene {
             full_since: None,
             silence: 0,
             fullness: 0,
+            was_full: false,
             written: 0,
             read: 0,
             sent: 0,
@@ -401,7 +404,7 @@ impl Scene {
                 self.trace.bytes(&piece[..length]);
             }
             if length < piece.len() {
-                end.blocked = true;
+                (end.blocked, end.was_full) = (true, true);
                 break;
             }
         }

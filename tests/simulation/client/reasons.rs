@@ -71,15 +71,15 @@ impl Client {
     /// The server closed a socket of this client with this code. Had it a reason?
     pub(super) fn may_close(&self, link: usize, code: Option<u16>, scene: &Scene) -> Result<(), String> {
         let limits = &scene.mix.limits;
-        let (_, silence, fullness) = scene.links.get(link).trials(scene.witness.mono);
+        let (_, silence, _) = scene.links.get(link).trials(scene.witness.mono);
         match code {
             Some(1001) => unless(scene.witness.is_stopping, || "the server does not stop".into()),
             Some(1008) => {
-                // The close drops what a full socket has not taken, refusals among it; of another, all were heard.
+                // The close drops what a socket has not taken, refusals among it; of one that took all, all were heard.
                 let unheard = self.asked.len() as u64 + u64::from(self.nonsense);
                 let faults = match self.old_faults.get(&link) {
                     Some(most) => *most,
-                    None => self.faults.count + if fullness > 0 { unheard } else { 0 },
+                    None => self.faults.count + if scene.links.get(link).was_full { unheard } else { 0 },
                 };
                 let is_spoilt = faults == u64::MAX;
                 let is_over = limits.error_budget > 0 && faults > u64::from(limits.error_budget);
