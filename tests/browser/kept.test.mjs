@@ -71,6 +71,8 @@ test("a draft of each room outlives a reload, another name, another room, Back, 
   assert.equal(await field(again), long, "of a tab that is closed");
   await again.press("#text", "Enter");
   await shows(again, [long]);
+  // At once, not only when the page is left: a browser that crashes leaves none.
+  assert.doesNotMatch(await stored(again), /a long thought/);
   await again.reload();
   await live(again);
   assert.equal(await field(again), "");
