@@ -64,9 +64,7 @@ impl App for Echo {
     fn deadline(&self) -> Option<Millis> {
         None
     }
-    fn end_turn(&mut self, _: &mut Connections) -> bool {
-        false
-    }
+    fn end_turn(&mut self, _: &mut Connections) {}
     fn take_requests(&mut self, _: &mut Vec<StoreRequest>) {}
     fn is_congested(&self) -> bool {
         false

@@ -84,6 +84,9 @@ impl Millis {
     }
 }
 
+/// The largest number of the protocol (RFC 7493 §2.2): many readers of JSON, JavaScript's among them, would round a larger one.
+pub const MAX_NUMBER: u64 = 1 << 53;
+
 /// Milliseconds since 1970 by the wall clock: dates that people read, and ages of what is older than a process. It may be
 /// wrong by decades, step either way and stand still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

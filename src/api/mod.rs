@@ -10,11 +10,11 @@ use crate::http::problem::Problem;
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::hub::{Presence, Start};
-use crate::protocol::client::{DEFAULT_PAGE, MAX_NUMBER};
+use crate::protocol::client::DEFAULT_PAGE;
 use crate::protocol::encrypted::{self, EncryptedRooms};
 use crate::protocol::json::check_body;
 use crate::store::Span;
-use crate::types::{Body, Digest, Name, RoomId, Seq};
+use crate::types::{Body, Digest, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 

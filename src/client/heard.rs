@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The largest number that the protocol has: a seq, a count, milliseconds. Sums of a few of them overflow nothing.
-const NUMBER_MAX: u64 = 1 << 53;
+use crate::types::MAX_NUMBER;
 
 /// One object that a server said.
 #[derive(Debug)]
@@ -44,9 +43,10 @@ impl<'a> Heard<'a> {
         serde_json::from_str(self.raw(field)?).ok()
     }
 
-    /// A field that is a whole number of the protocol, at most [`NUMBER_MAX`]; a larger one counts as absent.
+    /// A field that is a whole number of the protocol, at most [`MAX_NUMBER`]: sums of a few of them overflow nothing. A larger
+    /// one counts as absent.
     pub fn number(&self, field: &str) -> Option<u64> {
-        self.raw(field)?.parse().ok().filter(|number| *number <= NUMBER_MAX)
+        self.raw(field)?.parse().ok().filter(|number| *number <= MAX_NUMBER)
     }
 
     /// A field that is an object.

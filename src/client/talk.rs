@@ -206,7 +206,7 @@ impl Talk {
         self.phase == Phase::In
     }
 
-    /// A socket is open, which takes texts of up to so many bytes; its `welcome` will come.
+    /// Begins a connection, whose texts have at most `longest_text` bytes. The server's `welcome` comes next.
     pub fn opened(&mut self, now: u64, longest_text: usize) {
         self.longest_text = longest_text;
         self.phase = Phase::Away;
@@ -497,7 +497,7 @@ impl Talk {
         if let Some(index) = self.flying(id) {
             if !is_for_now {
                 let line = self.outbox.remove(index).map_or(0, |send| send.line);
-                // What is wrong with one says nothing of the next, but for these.
+                // These two codes concern the room, so every further message would be refused, too.
                 return events.push(match code.as_str() {
                     "not_encrypted" | "not_joined" => Event::Refused(message),
                     _ => unsendable(line, message),

@@ -108,7 +108,7 @@ impl Source {
         }
     }
 
-    /// What people call it.
+    /// Returns the name for messages to people.
     pub fn name(&self) -> PathBuf {
         match self {
             Source::File(file) => file.clone(),

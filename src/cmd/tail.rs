@@ -81,7 +81,7 @@ impl Reader {
         Reader { cipher, json, seen: Seen::default(), unreadable: 0 }
     }
 
-    /// What to say of a hole in the room, between these seqs, or with `anew` of another log.
+    /// Returns the line about messages missing between two seqs, or with `anew` about a log that began anew.
     pub(crate) fn hole(&mut self, after: u64, from: u64, anew: bool) -> String {
         if anew {
             // In a log restored from a backup, the same is said again.

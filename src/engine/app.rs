@@ -43,11 +43,11 @@ pub trait App {
 
     fn deadline(&self) -> Option<Millis>;
 
-    /// Ends the turn; true if something had to be left for the next.
-    fn end_turn(&mut self, net: &mut Connections) -> bool;
+    /// Ends the turn, as far as one turn goes: [`App::is_unfinished`] says whether something is left.
+    fn end_turn(&mut self, net: &mut Connections);
 
-    /// Returns whether something is to be told that only the end of a turn tells. It can come up after one has ended: a
-    /// write that fails makes a member leave.
+    /// Returns whether the end of the next turn has something to tell. That can come up after a turn has ended: a write that
+    /// fails makes a member leave.
     fn is_unfinished(&self) -> bool {
         false
     }

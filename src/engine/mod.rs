@@ -457,7 +457,8 @@ impl<A: App> Engine<A> {
 
     /// Ends the turn: fans out what it brought.
     pub fn end_turn(&mut self) {
-        self.unfinished = self.app.end_turn(&mut self.net);
+        self.app.end_turn(&mut self.net);
+        self.unfinished = self.app.is_unfinished();
         self.advance_stop();
         self.settle();
     }

@@ -102,7 +102,7 @@ impl Client {
         self.look(events);
     }
 
-    /// What the client has to say now: JSON of one line each, and not more than it may.
+    /// Takes the texts that the client sends now, and checks that each is one line of JSON within the server's limits.
     fn say(&mut self, events: &mut Vec<Event>) {
         for _ in 0..20 {
             let Some(text) = self.talk.poll(self.now, events) else { break };

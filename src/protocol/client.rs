@@ -12,10 +12,7 @@ use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
 use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
-use crate::types::{Body, Digest, Name, RoomId, Seq};
-
-/// Numbers of the protocol end here (RFC 7493 §2.2): a JavaScript client could not repeat a larger one.
-pub const MAX_NUMBER: u64 = 1 << 53;
+use crate::types::{Body, Digest, MAX_NUMBER, Name, RoomId, Seq};
 
 /// Longest idempotency key, in bytes of UTF-8.
 pub const MAX_KEY: usize = 200;

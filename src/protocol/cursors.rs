@@ -5,9 +5,9 @@ use std::fmt;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::client::{Key, MAX_NUMBER};
+use super::client::Key;
 use crate::hub::{Cursor, Presence};
-use crate::types::{RoomId, Seq};
+use crate::types::{MAX_NUMBER, RoomId, Seq};
 
 /// Reads `{"lobby":{"epoch":"k3f9","seq":41,"presence":"count"}}`. `seq` is required; of a room named twice it is
 /// refused which of the two holds.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::crypto::at_rest::KeyId;
 use crate::types::Cause;
 
@@ -96,6 +98,7 @@ pub enum OpenError {
         action: &'static str,
         path: PathBuf,
         advice: &'static str,
+        cause: Cause,
     },
     /// SQLite did not take a setting that the promises depend on.
     Setting {
@@ -127,7 +130,7 @@ impl OpenError {
             | OpenError::File { .. }
             | OpenError::Sqlite { .. }
             | OpenError::Setting { .. } => Cause::Disk,
-            OpenError::Limit { .. } => Cause::Disk,
+            OpenError::Limit { cause, .. } => *cause,
             OpenError::Thread { .. } => Cause::System,
         }
     }
@@ -136,6 +139,12 @@ impl OpenError {
 /// Whether another program holds SQLite's own lock, such as a shell within a transaction.
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+}
+
+/// Returns whether the process or the system has too many files open (EMFILE, ENFILE), for which the standard library has no
+/// kind.
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn is_absence(error: &io::Error) -> bool {
@@ -239,8 +248,7 @@ impl fmt::Display for OpenError {
             }
             OpenError::File { action, path, error } => {
                 let advice = match error.kind() {
-                    // EMFILE and ENFILE have no name of their own in the standard library.
-                    _ if matches!(error.raw_os_error(), Some(23 | 24)) => "raise the limit of open files (ulimit -n)",
+                    _ if is_out_of_files(error) => "raise the limit of open files (ulimit -n)",
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
                     _ => "check the path given with --data",
                 };
@@ -256,7 +264,7 @@ impl fmt::Display for OpenError {
                 "cannot {action} {}: {error}; check the disk and the file, or restore a backup",
                 path.display()
             ),
-            OpenError::Limit { action, path, advice } => write!(f, "cannot {action} {}: {advice}", path.display()),
+            OpenError::Limit { action, path, advice, .. } => write!(f, "cannot {action} {}: {advice}", path.display()),
             OpenError::Setting { path, name, wanted, found } => write!(
                 f,
                 "{}: SQLite's {name} stays at {found} where {wanted} is needed; put the database on a local file system",

@@ -26,7 +26,7 @@ const LATEST: u64 = 252_880_000_000;
 /// The common name, before a space and digits of the key: two servers share no issuer, else equal serials would matter.
 const NAME: &str = "racerd";
 
-/// What is to be done about a certificate of racerd's own.
+/// The next step for a certificate of racerd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
     Nothing,

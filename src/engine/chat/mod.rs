@@ -67,7 +67,7 @@ pub struct Secrets {
     pub running: u64,
 }
 
-/// What `/readyz` says beside that the server is ready, once something stored could not be read.
+/// The note of `/readyz` after a read of the store has failed.
 const DAMAGED: &str = "some of what is stored cannot be read; new messages are taken; the server's log says more";
 
 pub struct Chat {
@@ -271,9 +271,9 @@ impl App for Chat {
         self.hub.deadline()
     }
 
-    fn end_turn(&mut self, net: &mut Connections) -> bool {
+    fn end_turn(&mut self, net: &mut Connections) {
         let now = net.now().mono;
-        self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) })
+        self.hub.end_turn(now, &mut Outbox { net, epoch: &self.epoch, outage: outage(self.unavailable) });
     }
 
     fn is_unfinished(&self) -> bool {

@@ -6,6 +6,8 @@ use crate::config::LogLevel;
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
 
+use crate::types::MAX_NUMBER;
+
 /// What ends a line that had no room for all of its fields.
 const CUT: &str = ",\"cut\":true";
 
@@ -57,11 +59,12 @@ fn shown(value: std::fmt::Arguments<'_>) -> String {
 
 /// Whether the value is of one of the integer types, not just a text of digits: what a field is must not depend on what
 /// somebody else wrote into it. Asked for a sign, an integer shows one; a text ignores that, and so do values made of
-/// several. Integers past 2^53 stay text, since many readers of JSON would round them.
+/// several. Integers past [`MAX_NUMBER`] stay text, since many readers of JSON would round them.
 fn is_number(text: &str, value: &dyn Display) -> bool {
-    const EXACT: u64 = 1 << 53;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits && text.parse().is_ok_and(|number: u64| number <= EXACT) && shown(format_args!("{value:+}")).starts_with('+')
+    digits
+        && text.parse().is_ok_and(|number: u64| number <= MAX_NUMBER)
+        && shown(format_args!("{value:+}")).starts_with('+')
 }
 
 /// JSON's own escapes (RFC 8259 section 7), and escapes also for what would steer a terminal or hide text.

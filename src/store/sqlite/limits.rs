@@ -5,10 +5,11 @@ use std::fs::File;
 use std::path::Path;
 
 use rusqlite::ErrorCode;
-use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::store::Why;
+use crate::store::error::is_out_of_files;
+use crate::types::Cause;
 
 /// A limit that stands behind an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,7 @@ impl Limit {
             ErrorCode::CannotOpen => {
                 // As many at once as SQLite opens: the database, its WAL, the index of that, and the folder to sync it.
                 let all: Result<Vec<File>, _> = (0..4).map(|_| File::open(folder)).collect();
-                let errno = all.err().and_then(|error| error.raw_os_error())?;
-                [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&errno).then_some(Limit::Files)
+                all.is_err_and(|error| is_out_of_files(&error)).then_some(Limit::Files)
             }
             ErrorCode::SystemIoFailure => {
                 if rustix::fs::statvfs(folder).is_ok_and(|space| space.f_bavail == 0) {
@@ -48,6 +48,13 @@ impl Limit {
             Limit::Files => "the limit of open files is met; raise it (ulimit -n, LimitNOFILE=)",
             Limit::FileSize => "a file must not grow further; raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
             Limit::Space => "the disk is full; free some space on it",
+        }
+    }
+
+    pub fn cause(self) -> Cause {
+        match self {
+            Limit::Files => Cause::System,
+            Limit::FileSize | Limit::Space => Cause::Disk,
         }
     }
 

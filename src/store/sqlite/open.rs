@@ -66,8 +66,8 @@ pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> 
 /// Makes the start's error of one of SQLite's, which does not say what the system refused.
 fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenError {
     let path = files.database.clone();
-    match Limit::behind(&error, path.parent().unwrap_or(&path)) {
-        Some(limit) => OpenError::Limit { action, path, advice: limit.advice() },
+    match Limit::behind(&error, files.directory()) {
+        Some(limit) => OpenError::Limit { action, path, advice: limit.advice(), cause: limit.cause() },
         None => OpenError::Sqlite { action, path, error },
     }
 }

@@ -417,8 +417,7 @@ impl State {
             let detail = format!("cannot write to {path}: it has reached max_database_size; {advice}");
             return Outage { why: Why::AtBound, detail };
         }
-        let folder = files.database.parent().unwrap_or(&files.database);
-        if let Some(limit) = Limit::behind(error, folder) {
+        if let Some(limit) = Limit::behind(error, files.directory()) {
             let detail = format!("cannot write to {path}: {error}; {}", limit.advice());
             return Outage { why: limit.why(), detail };
         }
