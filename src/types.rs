@@ -5,11 +5,13 @@ mod cause;
 mod name;
 mod network;
 mod place;
+mod printable;
 
 pub use cause::Cause;
 pub use name::{Name, NameFault};
 pub use network::Network;
 pub use place::{NoPlace, Place, is_zone};
+pub use printable::{escape, harmless, harmless_start, is_unsafe};
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,11 +1,10 @@
 //! `racerd check [FILE]`, or `-` for standard input: looks through a database, also one that a server writes to.
 
 use super::stream::Source;
-use super::terminal::harmless;
 use super::{Failure, file_first, given::Given, say, shown};
 use crate::server::key_file;
 use crate::store;
-use crate::types::counted;
+use crate::types::{counted, harmless};
 use std::ffi::OsString;
 
 /// Looks through the file, or else the database that the settings name, and says what it has found.

@@ -3,8 +3,7 @@
 use super::{Failure, given::Given};
 use crate::client::{Fault, Trust, connect, host_and_port};
 use crate::config::Settings;
-use crate::server::log::escape;
-use crate::types::Place;
+use crate::types::{Place, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};

@@ -26,11 +26,11 @@ pub use failure::Failure;
 
 use crate::server::Early;
 use crate::store::Progress;
+use crate::types::harmless;
 use given::Given;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use terminal::harmless;
 use zeroize::Zeroizing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

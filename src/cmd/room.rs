@@ -1,12 +1,11 @@
 //! What `send` and `tail` have in common: their arguments, and how their ends are told.
 
 use super::Failure;
-use super::terminal::harmless;
 use crate::client::{Ended, Errand, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
-use crate::types::Name;
+use crate::types::{Name, harmless};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use zeroize::Zeroizing;

@@ -1,11 +1,11 @@
 //! `racerd send URL [TEXT | -]`: says something in a room, and ends when the server has stored it.
 
 use super::room::{RoomArgs, outcome};
-use super::terminal::harmless;
 use super::{Failure, complain, random};
 use crate::client::{Begin, Ended, Event, Lines, Talk, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
 use crate::protocol::encrypted::Encrypted;
+use crate::types::harmless;
 use serde_json::value::RawValue;
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -2,12 +2,12 @@
 
 use super::room::{RoomArgs, outcome};
 use super::send::trouble;
-use super::terminal::{harmless, harmless_json, quoted_name};
+use super::terminal::{harmless_json, quoted_name};
 use super::{Failure, complain};
 use crate::client::{Begin, Ended, Event, Heard, Talk, run as client};
 use crate::crypto::room_key::RoomCipher;
 use crate::protocol::encrypted::Encrypted;
-use crate::types::Digest;
+use crate::types::{Digest, harmless};
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};

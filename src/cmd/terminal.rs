@@ -1,21 +1,8 @@
 //! What comes from others, made harmless: so that nobody who talks in a room can drive the terminal of who reads it.
 
-use crate::server::log::is_unsafe;
 use std::fmt::Write;
 
-/// Text on one line: what would end it, steer a terminal, reorder or hide text is written out, as `\n` or `\u{1b}`. The
-/// two joiners stay, since scripts and emoji need them.
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{200c}' | '\u{200d}' => out.push(c),
-            c if is_unsafe(c) => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
-}
+use crate::types::{harmless, is_unsafe};
 
 /// A name as it stands before a `:`. Bare, if it is made of letters, digits, blanks and `-_.'`; else in quotes, with quotes
 /// and backslashes in it escaped, so that no name can look like a name and what somebody said.
@@ -52,14 +39,6 @@ pub fn harmless_json(json: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::Value;
-
-    #[test]
-    fn what_drives_a_terminal_is_written_out() {
-        assert_eq!(harmless("\u{1b}]0;x\u{7}a\nbob: b\u{202e}\u{9b}2J"), r"\u{1b}]0;x\u{7}a\nbob: b\u{202e}\u{9b}2J");
-        for plain in ["it's \"so\" \\ so", "李 雷", "👩\u{200d}👩\u{200d}👧"] {
-            assert_eq!(harmless(plain), plain);
-        }
-    }
 
     #[test]
     fn no_name_looks_like_a_name_and_a_text() {

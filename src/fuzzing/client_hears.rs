@@ -8,8 +8,7 @@ use crate::client::{Begin, Event, Heard, SealedFault, SealedLines, Talk};
 use crate::cmd::tail::Reader;
 use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
 use crate::protocol::encrypted::Encrypted;
-use crate::server::log::is_unsafe;
-use crate::types::{Name, RoomId};
+use crate::types::{Name, RoomId, is_unsafe};
 
 /// Steps that are taken of one input.
 const STEPS: usize = 200;

@@ -5,7 +5,7 @@
 mod json;
 
 use crate::config::{LogFormat, LogLevel};
-use crate::types::Millis;
+use crate::types::{Millis, escape, is_unsafe};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::{self, Display, Write as _};
 use std::fs::File;
@@ -161,29 +161,6 @@ impl fmt::Write for Bounded<'_> {
         }
         Ok(())
     }
-}
-
-/// Text from others, made fit for one line of a terminal: control characters (newlines, escape sequences), line
-/// separators and direction marks are written as escapes, and so are quotes and backslashes, so that what was written
-/// can be told from what was escaped.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if is_unsafe(c) => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Characters that end a line, steer a terminal, reorder or hide text.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.

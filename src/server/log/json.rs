@@ -1,8 +1,9 @@
 //! A log line as one JSON object: `time`, `level`, `message`, then the fields. Valid JSON whatever the values hold, and
 //! as long at most as a line of text.
 
-use super::{Bounded, LONGEST_LINE, LONGEST_VALUE, is_unsafe, timestamp};
+use super::{Bounded, LONGEST_LINE, LONGEST_VALUE, timestamp};
 use crate::config::LogLevel;
+use crate::types::is_unsafe;
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;
 

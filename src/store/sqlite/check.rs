@@ -12,13 +12,16 @@ use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
 use super::sealing::{message_place, open_message};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
 use crate::store::keys::{WINDOW, Window};
-use crate::types::{Name, RoomId, Seq, WallMillis};
+use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
 
 /// Faults that are told in words; of the rest, the number.
 const TOLD: usize = 20;
 
 /// Of each kind, the first ones, at most.
 const TOLD_OF_A_KIND: u64 = 3;
+
+/// Characters of a fault that are told.
+pub(super) const LONGEST_TOLD: usize = 500;
 
 /// Kinds of faults that are told apart, at most.
 const KINDS: usize = 1_000;
@@ -38,12 +41,22 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Returns the outcome of a check that ended at its first fault.
+    pub(super) fn of(fault: &str) -> Checked {
+        let mut checked = Checked::default();
+        checked.fault(fault.to_owned());
+        checked.fold();
+        checked
+    }
+
     pub fn is_well(&self) -> bool {
         self.faults.is_empty()
     }
 
-    /// Adds a fault, of which the first few of its kind are told.
+    /// Adds a fault, of which the first few of its kind are told. It may quote a damaged file: its text is escaped, and cut
+    /// where it is long.
     fn fault(&mut self, text: String) {
+        let text = harmless_start(&text, LONGEST_TOLD);
         let key = kind(&text);
         if self.kinds.len() >= KINDS && !self.kinds.contains_key(&key) {
             self.more += 1;

@@ -14,6 +14,7 @@ use super::schema;
 use super::wal::Wal;
 use crate::crypto::at_rest::DataKey;
 use crate::store::OpenError;
+use crate::types::harmless_start;
 
 /// How long a start looks through the database after a run that did not end in order.
 pub(super) const LOOK_FOR: Duration = Duration::from_secs(10);
@@ -118,10 +119,11 @@ pub(super) enum Noted {
     Mended(String),
 }
 
-/// What a check of SQLite's found, without the line that only names the database.
+/// What a check of SQLite's found, without the line that only names the database, and fit for one line: it may quote a
+/// damaged schema.
 pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("***") && !line.is_empty()).collect();
-    lines.join(", ")
+    harmless_start(&lines.join(", "), check::LONGEST_TOLD)
 }
 
 /// Copies what can be read of the damaged database into a new one, and puts that into its place. What was copied, and

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -393,8 +394,8 @@ fn the_look_at_the_start_has_an_end() {
     unclean(&path);
     let mut conn = outside(&path);
     let look = |conn: &mut Connection, most| look(conn, &Wal::default(), "boot", most).unwrap();
-    assert_eq!(look(&mut conn, std::time::Duration::ZERO), Found::TimeUp);
-    assert_eq!(look(&mut conn, std::time::Duration::from_secs(60)), Found::Well);
+    assert_eq!(look(&mut conn, Duration::ZERO), Found::TimeUp);
+    assert_eq!(look(&mut conn, Duration::from_secs(60)), Found::Well);
 }
 
 #[test]
@@ -549,6 +550,29 @@ fn a_check_says_what_it_finds() {
             !checked.is_well() && checked.faults.iter().any(|fault| fault.contains(expected)),
             "{sql}: {checked:?}"
         );
+    }
+}
+
+#[test]
+fn what_is_told_of_damage_fits_on_one_line() {
+    let hostile = format!("\u{1b}]0;x\u{7}\u{202e}{}", "z".repeat(3_000));
+    let schema = format!(
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE parked(' || '{hostile}' WHERE name = 'parked'"
+    );
+    let room = format!("UPDATE rooms SET name = '{hostile}', head = head + 1 WHERE id = 2");
+    for sql in [schema, room] {
+        let directory = TempDir::new();
+        let (path, _) = database(&directory);
+        outside(&path).execute_batch(&sql).unwrap();
+        // What is an error instead is escaped where it is printed.
+        let mut told = check(&path, None).map_or_else(|_| Vec::new(), |checked| checked.faults);
+        if let Ok(Found::Damage(what)) = look(&mut outside(&path), &Wal::default(), "boot", Duration::from_secs(60)) {
+            told.push(what);
+        }
+        assert!(!told.is_empty(), "{sql:.80}");
+        for line in told {
+            assert!(line.chars().count() < 600 && !line.chars().any(crate::types::is_unsafe), "{sql:.80}: {line:?}");
+        }
     }
 }
 

@@ -86,7 +86,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
     let files = Files::at(data)?;
     match files.is_database() {
         Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
-            return Ok(Checked { faults: vec!["its head is overwritten".to_owned()], ..Checked::default() });
+            return Ok(Checked::of("its head is overwritten"));
         }
         Ok(true) => {}
         _ => drop(database(data)?),
@@ -98,7 +98,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
     };
     match looked {
         Ok(checked) => Ok(checked),
-        Err(error) if is_damage(&error) => Ok(Checked { faults: vec![error.to_string()], ..Checked::default() }),
+        Err(error) if is_damage(&error) => Ok(Checked::of(&error.to_string())),
         Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::check::LONGEST_TOLD;
 use crate::crypto::at_rest::KeyId;
-use crate::types::{Durability, Epoch, Seq, WallMillis};
+use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
@@ -298,6 +299,7 @@ pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqli
 
 /// Puts down that the log is damaged; what was put down before stays.
 pub(super) fn note_damage(conn: &Connection, what: &str) -> rusqlite::Result<()> {
+    let what = harmless_start(what, LONGEST_TOLD);
     conn.execute("UPDATE meta SET damage = coalesce(damage, ?1) WHERE id = 1", [what]).map(drop)
 }
 
