@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod chat;
 pub mod client;
 pub mod cmd;
 pub mod config;

@@ -6,7 +6,6 @@
 
 mod admission;
 mod app;
-pub mod chat;
 mod client_rates;
 mod connections;
 mod turn;
@@ -481,6 +480,3 @@ impl<A: App> Engine<A> {
 fn stopping_response() -> Response {
     crate::api::answers::stopping().into_response()
 }
-
-#[cfg(test)]
-mod tests;

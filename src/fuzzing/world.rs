@@ -9,7 +9,7 @@ use crate::api::Access;
 use crate::config::Settings;
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
-use crate::engine::chat::{Chat, ChatLimits, Secrets};
+use crate::chat::{Chat, ChatLimits, Secrets};
 use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
 use crate::http::head::HeadLimits;
 use crate::hub::HubLimits;

@@ -59,7 +59,7 @@ impl Worst {
             // instead that one turn took from it.
             term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/connections.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
-            // half a queue and a message at most (`engine/chat/limits.rs`, `batch_bytes`).
+            // half a queue and a message at most (`chat/limits.rs`, `batch_bytes`).
             term(
                 "room messages waiting",
                 "queue_bytes",
@@ -75,13 +75,13 @@ impl Worst {
             per_connection.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
         }
 
-        // `engine/chat/mod.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
+        // `chat/mod.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
         // `hub/reads.rs`: so many pages at once, each of a page and at least one message.
         let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);
         let mut shared = vec![
             term("sends waiting for the store", "append_bytes", appends),
-            // `engine/chat/outbox.rs`, `encode`: what the store has answered, once more, as frames.
+            // `chat/outbox.rs`, `encode`: what the store has answered, once more, as frames.
             term("the same as frames for the rooms", "append_bytes", appends),
             term(
                 "pages read from the log",

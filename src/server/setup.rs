@@ -19,7 +19,7 @@ use super::{Early, Loop, ServeError, WAKER, key_file, names};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::SealedKey;
-use crate::engine::chat::{self, Chat, Secrets};
+use crate::chat::{self, Chat, Secrets};
 use crate::engine::{Admission, App as _, Connections, Engine};
 use crate::http::head::HeadLimits;
 use crate::protocol::encrypted;

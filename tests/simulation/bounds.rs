@@ -3,7 +3,7 @@
 
 use racerd::crypto::sealed::MAX_SEALED;
 use racerd::engine::Engine;
-use racerd::engine::chat::Chat;
+use racerd::chat::Chat;
 use racerd::types::{RoomId, SessionId};
 
 use super::limits::{ENVELOPE, Limits};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use racerd::engine::Engine;
-use racerd::engine::chat::Chat;
+use racerd::chat::Chat;
 use racerd::hub::Session;
 use racerd::types::{ConnId, MemberId, SessionId};
 

@@ -3,7 +3,7 @@
 
 use racerd::api::Access;
 use racerd::conn::Ending;
-use racerd::engine::chat::{Chat, Secrets};
+use racerd::chat::{Chat, Secrets};
 use racerd::engine::{Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::types::{ConnId, Epoch};

@@ -2,7 +2,7 @@
 
 use racerd::conn::{ConnLimits, Rate};
 use racerd::engine::Admission;
-use racerd::engine::chat::ChatLimits;
+use racerd::chat::ChatLimits;
 use racerd::http::head::HeadLimits;
 use racerd::hub::HubLimits;
 use racerd::protocol::server::Limits as WelcomeLimits;

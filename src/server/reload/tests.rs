@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
-use crate::engine::chat::{Chat, Secrets, limits};
+use crate::chat::{Chat, Secrets, limits};
 use crate::store::StoreOptions;
 use crate::types::{Durability, Epoch};
 use std::cell::RefCell;

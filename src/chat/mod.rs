@@ -17,8 +17,7 @@ use sessions::Resuming;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::app::App;
-use super::{Connections, Fact};
+use crate::engine::{App, Connections, Fact};
 use crate::api::{Access, answers};
 use crate::config::Settings;
 use crate::conn::{Connection, Ending, Form, Rate};
@@ -356,3 +355,6 @@ impl Random {
         z ^ z >> 31
     }
 }
+
+#[cfg(test)]
+mod tests;

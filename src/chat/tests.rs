@@ -8,8 +8,10 @@ mod shares;
 
 use proptest::prelude::*;
 
-use super::chat::Chat;
-use super::*;
+use super::Chat;
+use crate::engine::*;
+use crate::store::{StoreEvent, StoreRequest};
+use crate::types::{ConnId, Millis, WallMillis};
 use crate::fuzzing::world::{Sizes, World};
 use crate::fuzzing::ws_stream::masked;
 
