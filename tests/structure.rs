@@ -25,15 +25,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("web", &["types", "http"]),
     ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
     ("conn", &["types", "http", "ws", "crypto"]),
-    ("engine", &["types", "config", "http", "ws", "store values", "hub", "protocol", "web", "api", "conn", "crypto"]),
-    ("server", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("engine", &["types", "config", "http", "ws", "store values", "conn", "crypto"]),
+    ("chat", &["types", "config", "http", "ws", "crypto", "store values", "hub", "protocol", "api", "conn", "engine"]),
+    (
+        "server",
+        &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine", "chat"],
+    ),
     ("client", &["types", "ws", "crypto"]),
     ("cmd", &["types", "config", "store", "server", "crypto", "protocol", "client"]),
     (
         "fuzzing",
         &[
-            "types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine", "server",
-            "client", "cmd",
+            "types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine", "chat",
+            "server", "client", "cmd",
         ],
     ),
 ];
@@ -52,6 +56,7 @@ const PURE: &[&str] = &[
     "conn",
     "crypto",
     "engine",
+    "chat",
     "client/heard",
     "client/talk",
     "client/target",

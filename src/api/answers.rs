@@ -76,16 +76,6 @@ pub fn refusal(reason: Reason) -> Problem {
     }
 }
 
-/// 503 with the seconds to wait.
-pub fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>, retry_after: u64) -> Problem {
-    Problem::new(Status::ServiceUnavailable, detail).header("Retry-After", retry_after.to_string())
-}
-
-/// 503: it is about to be gone, and another may be there in a moment.
-pub fn stopping() -> Problem {
-    unavailable(reasons::STOPPING, 2)
-}
-
 /// 403: what was asked for would go over the wire in the clear. The page knows it by its `code`.
 pub fn sealed_only() -> Problem {
     let detail = "this server tells nothing in the clear: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
@@ -93,15 +83,9 @@ pub fn sealed_only() -> Problem {
     Problem::new(Status::Forbidden, detail).member("code", "sealed_only")
 }
 
-/// 429 with the milliseconds to wait, given in whole seconds.
-pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
-    Problem::new(Status::TooManyRequests, detail)
-        .header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
-}
-
 /// 429 for a request over the rate, with the milliseconds until one more is free. The connection stays.
 pub fn too_fast(retry_after_ms: u64) -> Problem {
-    too_many(reasons::TOO_FAST, retry_after_ms).member("code", ErrorCode::RateLimited.as_str())
+    Problem::too_many(reasons::TOO_FAST, retry_after_ms).member("code", ErrorCode::RateLimited.as_str())
 }
 
 pub fn health() -> Response {

@@ -123,7 +123,7 @@ impl Chat {
         room: Option<RoomId>,
     ) -> Result<(), Problem> {
         if self.is_stopping {
-            return Err(answers::stopping().closing());
+            return Err(Problem::stopping().closing());
         }
         let spoken = handshake::spoken(request, self.sealed.is_some())?;
         if spoken == Spoken::Open && self.is_too_open(net, conn) {

@@ -17,11 +17,11 @@ use sessions::Resuming;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::engine::{App, Connections, Fact};
-use crate::api::{Access, answers};
+use crate::api::Access;
 use crate::config::Settings;
 use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
+use crate::engine::{App, Connections, Fact};
 use crate::http::headers::Headers;
 use crate::http::hosts::Hosts;
 use crate::http::problem::Problem;
@@ -140,10 +140,10 @@ impl Chat {
     /// Why `/readyz` says 503, if it does.
     fn not_ready(&self) -> Option<Problem> {
         if self.is_stopping {
-            return Some(answers::stopping());
+            return Some(Problem::stopping());
         }
         // The path and what to do about it are in the log: whoever asks here may be a stranger.
-        Some(answers::unavailable(format!("the store takes no messages: {}", self.unavailable?.text()), 5))
+        Some(Problem::unavailable(format!("the store takes no messages: {}", self.unavailable?.text()), 5))
     }
 
     /// One more append, or signal that is looked for, is on its way to the store.

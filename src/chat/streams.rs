@@ -2,7 +2,7 @@
 //! every member, by the hub and the outbox.
 
 use super::{Chat, Outbox, outage};
-use crate::api::{answers, events};
+use crate::api::events;
 use crate::engine::Connections;
 use crate::http::event_stream;
 use crate::http::problem::Problem;
@@ -24,7 +24,7 @@ impl Chat {
         room: RoomId,
     ) -> Result<(), Problem> {
         if self.is_stopping {
-            return Err(answers::stopping().closing());
+            return Err(Problem::stopping().closing());
         }
         let start = events::opening(request)?;
         if request.method == Method::Head {

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 use super::Chat;
 use crate::engine::*;
-use crate::store::{StoreEvent, StoreRequest};
-use crate::types::{ConnId, Millis, WallMillis};
 use crate::fuzzing::world::{Sizes, World};
 use crate::fuzzing::ws_stream::masked;
+use crate::store::{StoreEvent, StoreRequest};
+use crate::types::{ConnId, Millis, WallMillis};
 
 impl World {
     /// The JSON objects that a peer got over its WebSocket or event stream.

@@ -3,7 +3,6 @@
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
 
-use crate::api::answers;
 use crate::conn::{Bucket, Rate, Turns};
 use crate::http::problem::Problem;
 use crate::types::{Millis, Network};
@@ -77,7 +76,7 @@ impl Admission {
     pub fn may_connect(&self, address: IpAddr) -> Result<(), Problem> {
         let held = self.addresses.get(&key(address)).map_or(0, |a| a.connections);
         match self.per_address > 0 && held >= self.per_address && !self.is_exempt(address) {
-            true => Err(answers::too_many("too many connections from this address", 1000)),
+            true => Err(Problem::too_many("too many connections from this address", 1000)),
             false => Ok(()),
         }
     }
@@ -116,13 +115,13 @@ impl Admission {
                 // Who is refused has spent something, so the address is known.
                 let known = own.and_then(|key| self.addresses.get_mut(&key));
                 let ms = known.map_or(ms, |known| known.turns.next(self.handshakes_per_address, ms, now));
-                answers::too_many("too many handshakes from this address", ms)
+                Problem::too_many("too many handshakes from this address", ms)
             })?;
         }
         let taken = self.all.take(self.handshakes, now);
         taken.map_err(|ms| {
             let ms = self.turns.next(self.handshakes, ms, now);
-            answers::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1))
+            Problem::unavailable("too many handshakes at the moment", ms.div_ceil(1000).max(1))
         })?;
         if let Some(key) = own
             && !bucket.is_full(now)

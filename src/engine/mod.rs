@@ -478,5 +478,5 @@ impl<A: App> Engine<A> {
 }
 
 fn stopping_response() -> Response {
-    crate::api::answers::stopping().into_response()
+    Problem::stopping().into_response()
 }

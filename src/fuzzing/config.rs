@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::config::{Change, ConfigError, File, Parsed, Settings, all, exposed, file_name, parse};
 use crate::chat::limits;
+use crate::config::{Change, ConfigError, File, Parsed, Settings, all, exposed, file_name, parse};
 use crate::http::authority::Host;
 
 /// Characters that a refusal may have: a few lines of a terminal.

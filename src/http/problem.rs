@@ -24,6 +24,22 @@ impl Problem {
         Problem { status, detail: detail.into(), close: false, headers: Vec::new(), members: Vec::new() }
     }
 
+    /// 503, with the seconds until another attempt makes sense.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u64) -> Problem {
+        Problem::new(Status::ServiceUnavailable, detail).header("Retry-After", retry_after.to_string())
+    }
+
+    /// 503: the server is about to be gone, and another may be there in a moment.
+    pub fn stopping() -> Problem {
+        Problem::unavailable("the server is shutting down", 2)
+    }
+
+    /// 429, with the milliseconds until another attempt makes sense, given in whole seconds.
+    pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
+        Problem::new(Status::TooManyRequests, detail)
+            .header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
+    }
+
     /// The same, and the connection ends with it.
     pub fn closing(self) -> Problem {
         Problem { close: true, ..self }

@@ -9,8 +9,6 @@ use crate::store::Why;
 
 /// Over the rate of requests.
 pub const TOO_FAST: &str = "too many requests in a short time";
-/// The server stops.
-pub const STOPPING: &str = "the server is shutting down";
 
 /// What the store was to do when it failed, and why it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
 //! (5) queues keep within their bounds and the account of memory is what is held.
 
+use racerd::chat::Chat;
 use racerd::crypto::sealed::MAX_SEALED;
 use racerd::engine::Engine;
-use racerd::chat::Chat;
 use racerd::types::{RoomId, SessionId};
 
 use super::limits::{ENVELOPE, Limits};

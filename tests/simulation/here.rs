@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use racerd::engine::Engine;
 use racerd::chat::Chat;
+use racerd::engine::Engine;
 use racerd::hub::Session;
 use racerd::types::{ConnId, MemberId, SessionId};
 

@@ -2,8 +2,8 @@
 //! the server's own.
 
 use racerd::api::Access;
-use racerd::conn::Ending;
 use racerd::chat::{Chat, Secrets};
+use racerd::conn::Ending;
 use racerd::engine::{Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::types::{ConnId, Epoch};

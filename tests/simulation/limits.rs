@@ -1,8 +1,8 @@
 //! The server's limits of one run: small ones, so that each is reached, within the relations that the settings keep.
 
+use racerd::chat::ChatLimits;
 use racerd::conn::{ConnLimits, Rate};
 use racerd::engine::Admission;
-use racerd::chat::ChatLimits;
 use racerd::http::head::HeadLimits;
 use racerd::hub::HubLimits;
 use racerd::protocol::server::Limits as WelcomeLimits;

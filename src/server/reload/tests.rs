@@ -1,9 +1,9 @@
 //! A walk over the table: every setting that is declared live changes what the running parts hold, and no other does.
 
 use super::*;
+use crate::chat::{Chat, Secrets, limits};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
-use crate::chat::{Chat, Secrets, limits};
 use crate::store::StoreOptions;
 use crate::types::{Durability, Epoch};
 use std::cell::RefCell;
