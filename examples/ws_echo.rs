@@ -16,8 +16,8 @@ use racerd::server::log::Log;
 use racerd::server::{
     Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files, store_bounds,
 };
-use racerd::store::{Store, StoreEvent, StoreOptions, StoreRequest};
-use racerd::types::{Cause, ConnId, Durability, Millis};
+use racerd::store::{InMemory, StoreEvent, StoreRequest};
+use racerd::types::{Cause, ConnId, Millis};
 use racerd::ws;
 
 /// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
@@ -87,19 +87,7 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
     let poll = Poll::new().map_err(|e| start(&e))?;
     let listeners = Listeners::bind(&[listen.into()], &[], connections_for(raise_open_files(), 0), poll.registry())
         .map_err(|(cause, line)| ServeError::Start(cause, line))?;
-    let options = StoreOptions {
-        path: "unused".into(),
-        durability: Durability::Memory,
-        bounds: store_bounds(&settings),
-        on_damage: settings.storage.on_damage,
-        scrub_rate: 0,
-        data_key: None,
-        new_epoch: [0; 8],
-        new_token_key: [0; 32],
-        sealed_body: |_| None,
-        boot_id: String::new(),
-    };
-    let store = Store::open(options, || {}).map_err(|e| start(&e))?;
+    let store = Box::new(InMemory::new(store_bounds(&settings), &[0; 8], [0; 32]));
     let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);
     let log = Log::stderr(LogLevel::Warn, LogFormat::Text);
     Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(|e| start(&e))?.run()

@@ -16,6 +16,7 @@ pub mod http;
 pub mod hub;
 pub mod protocol;
 pub mod server;
+pub mod sqlite;
 pub mod store;
 pub mod types;
 pub mod web;

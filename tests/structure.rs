@@ -7,37 +7,40 @@
 //! Sources are read as text: comments and literals are blanked, then names and paths are looked for. Renaming
 //! imports (`use std as s`) would get round it; it is there for the mistakes that one makes, not against malice.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 /// Which module may `use crate::` which, from the bottom up: a module names only ones above it in this table.
-/// `store values` stands for what `store/request.rs` declares. `lib.rs` and `main.rs` may name all.
+/// `lib.rs` and `main.rs` may name all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("config", &["types"]),
     ("http", &["types"]),
     ("ws", &["types", "http"]),
     ("crypto", &["types"]),
-    ("store", &["types", "crypto"]),
-    ("hub", &["types", "store values"]),
-    ("protocol", &["types", "hub", "store values"]),
+    ("store", &["types"]),
+    ("sqlite", &["types", "crypto", "store"]),
+    ("hub", &["types", "store"]),
+    ("protocol", &["types", "hub", "store"]),
     ("web", &["types", "http"]),
-    ("api", &["types", "http", "ws", "hub", "protocol", "store values", "web"]),
+    ("api", &["types", "http", "ws", "hub", "protocol", "store", "web"]),
     ("conn", &["types", "http", "ws", "crypto"]),
-    ("engine", &["types", "config", "http", "ws", "store values", "conn", "crypto"]),
-    ("chat", &["types", "config", "http", "ws", "crypto", "store values", "hub", "protocol", "api", "conn", "engine"]),
+    ("engine", &["types", "config", "http", "ws", "store", "conn", "crypto"]),
+    ("chat", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
     (
         "server",
-        &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine", "chat"],
+        &[
+            "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
+            "chat",
+        ],
     ),
     ("client", &["types", "ws", "crypto"]),
-    ("cmd", &["types", "config", "store", "server", "crypto", "protocol", "client"]),
+    ("cmd", &["types", "config", "sqlite", "server", "crypto", "protocol", "client"]),
     (
         "fuzzing",
         &[
-            "types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine", "chat",
-            "server", "client", "cmd",
+            "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
+            "chat", "server", "client", "cmd",
         ],
     ),
 ];
@@ -60,8 +63,7 @@ const PURE: &[&str] = &[
     "client/heard",
     "client/talk",
     "client/target",
-    "store/request",
-    "store/memory",
+    "store",
     "fuzzing/at_rest",
     "fuzzing/client_hears",
     "fuzzing/client_json",
@@ -141,8 +143,7 @@ fn the_compiler_keeps_watch() {
 fn the_table_points_down() {
     for (index, (module, allowed)) in MAY_USE.iter().enumerate() {
         for name in *allowed {
-            let name = name.trim_end_matches(" values");
-            let is_above = MAY_USE[..index].iter().any(|(earlier, _)| *earlier == name);
+            let is_above = MAY_USE[..index].iter().any(|(earlier, _)| earlier == name);
             assert!(is_above, "{module} names {name}, which is not above it");
         }
     }
@@ -175,18 +176,17 @@ fn collect(root: &Path, folder: &str, files: &mut Vec<File>) {
 
 /// Every fault of these files, as `path:line: what`.
 fn check(files: &[File]) -> Vec<String> {
-    let values = declared(files.iter().find(|file| file.path == "src/store/request.rs"));
     let test_modules: Vec<String> = files.iter().flat_map(test_modules).collect();
     let mut faults = Vec::new();
     for file in files {
         let below = |path: &String| file.path == format!("{path}.rs") || file.path.starts_with(&format!("{path}/"));
         let is_test = !file.path.starts_with("src/") || test_modules.iter().any(below);
-        check_file(file, is_test, &values, &mut faults);
+        check_file(file, is_test, &mut faults);
     }
     faults
 }
 
-fn check_file(file: &File, is_test: bool, values: &BTreeSet<String>, faults: &mut Vec<String>) {
+fn check_file(file: &File, is_test: bool, faults: &mut Vec<String>) {
     let mut fault = |line: usize, what: String| faults.push(format!("{}:{line}: {what}", file.path));
     if !file.text.starts_with("//!") {
         fault(1, "does not begin with `//!` and what it is for".to_string());
@@ -214,7 +214,7 @@ fn check_file(file: &File, is_test: bool, values: &BTreeSet<String>, faults: &mu
     if !is_test {
         let code = without_tests(&code);
         check_calls(file, &code, &mut fault);
-        check_paths(file, &code, values, &mut fault);
+        check_paths(file, &code, &mut fault);
     }
 }
 
@@ -262,7 +262,7 @@ fn is_proven(lines: &[&str], line: usize) -> bool {
 }
 
 /// Which modules and crates are named.
-fn check_paths(file: &File, code: &str, values: &BTreeSet<String>, fault: &mut impl FnMut(usize, String)) {
+fn check_paths(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
     let module = module_of(&file.path);
     let Some(own) = module.first() else { return };
     let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == own) else {
@@ -279,14 +279,8 @@ fn check_paths(file: &File, code: &str, values: &BTreeSet<String>, fault: &mut i
         }
         let Some(target) = from_root(&path, &module) else { continue };
         let Some(other) = target.first().filter(|other| *other != own) else { continue };
-        if allowed.contains(&other.as_str()) {
-            continue;
-        }
-        if !allowed.contains(&format!("{other} values").as_str()) {
+        if !allowed.contains(&other.as_str()) {
             fault(line, format!("`{own}` may not name `{other}`"));
-        } else if !target.get(1).is_some_and(|name| values.contains(name)) {
-            let name = target.get(1).map_or("self", String::as_str);
-            fault(line, format!("of `{other}`, `{own}` may name what request.rs declares, not `{name}`"));
         }
     }
 }
@@ -315,15 +309,6 @@ fn from_root(path: &[String], module: &[String]) -> Option<Vec<String>> {
     let path = if path[0] == "self" { &path[1..] } else { path };
     let up = path.iter().take_while(|name| *name == "super").count();
     (up > 0 && up >= module.len()).then(|| path[up..].to_vec())
-}
-
-/// The names of what a file declares as public.
-fn declared(file: Option<&File>) -> BTreeSet<String> {
-    let code = file.map_or(String::new(), |file| without_tests(&strip(&file.text)));
-    let tokens = tokens(&code);
-    let kinds = ["struct", "enum", "const", "trait", "type", "fn"];
-    let public = tokens.windows(3).filter(|three| three[0].text == "pub" && kinds.contains(&three[1].text));
-    public.map(|three| three[2].text.to_string()).collect()
 }
 
 /// The modules with a file of their own that are compiled for tests only, as paths without `.rs`.
@@ -533,11 +518,9 @@ fn spread(tokens: &[Token<'_>], mut index: usize, prefix: &[String], found: &mut
     }
 }
 
-/// The faults of one file, with a `store/request.rs` beside it that declares `Page`.
+/// The faults of one file.
 fn faults_of(path: &str, text: &str) -> Vec<String> {
-    let file = |path: &str, text: &str| File { path: path.to_string(), text: text.to_string() };
-    let values = file("src/store/request.rs", "//! x\npub struct Page;\n");
-    check(&[values, file(path, &format!("//! What it is for.\n{text}"))])
+    check(&[File { path: path.to_string(), text: format!("//! What it is for.\n{text}") }])
 }
 
 #[track_caller]
@@ -557,7 +540,7 @@ fn samples_of_modules() {
     good("src/hub/room.rs", "use crate::types::{RoomId, Seq};\nuse super::member;\nuse crate::store::{Page};");
     good("src/hub/room.rs", "#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}\n");
     good("src/hub/mod.rs", "// use crate::engine::Engine;\nconst TEXT: &str = \"crate::engine\";");
-    good("src/server/mod.rs", "use crate::store::sqlite::Store;\nuse std::{fs, time::Instant};\nuse mio::Poll;");
+    good("src/server/mod.rs", "use crate::sqlite::Sqlite;\nuse std::{fs, time::Instant};\nuse mio::Poll;");
     good("src/main.rs", "use racerd::cmd;");
     bad("src/hub/room.rs", "use crate::engine::Engine;", ":2: `hub` may not name `engine`");
     bad("src/hub/room.rs", "use crate::{types::Seq,\n conn};", ":3: `hub` may not name `conn`");
@@ -566,9 +549,8 @@ fn samples_of_modules() {
     bad("src/hub/room.rs", "use super::super::conn;", "may not name `conn`");
     bad("src/hub/mod.rs", "use super::conn;", "may not name `conn`");
     bad("src/hub.rs", "use self::super::{conn};", "may not name `conn`");
-    bad("src/hub/room.rs", "use crate::store::sqlite::Store;", "not `sqlite`");
-    bad("src/hub/room.rs", "use crate::store::*;", "not `*`");
-    bad("src/hub/room.rs", "use crate::store;", "not `self`");
+    bad("src/hub/room.rs", "use crate::sqlite::Sqlite;", "may not name `sqlite`");
+    bad("src/store/mod.rs", "use crate::sqlite::Sqlite;", "`store` may not name `sqlite`");
     bad("src/types.rs", "use crate::http::Head;", "`types` may not name `http`");
     bad("src/cmd/serve.rs", "use crate::hub::Hub;", "`cmd` may not name `hub`");
     bad("src/other/mod.rs", "", "not in this test's table");
@@ -578,7 +560,7 @@ fn samples_of_modules() {
 fn samples_of_purity() {
     good("src/conn/mod.rs", "use core::net::SocketAddr;\nuse std::{collections::HashMap, sync::Arc};");
     good("src/conn/mod.rs", "fn f<'a>(x: &'a str) -> char { '\"' } // std::fs\nfn g() { catalog::h() }");
-    good("src/store/sqlite.rs", "use std::fs;\nuse rusqlite::Connection;");
+    good("src/sqlite/files.rs", "use std::fs;\nuse rusqlite::Connection;");
     good("src/config/mod.rs", "#[cfg(test)]\nmod tests { fn f() { std::fs::read(\"x\").unwrap(); println!(); } }");
     bad("src/conn/mod.rs", "use std::net::SocketAddr;", "names `std::net`");
     bad("src/conn/mod.rs", "use std::{sync::Arc, net};", "names `std::net`");

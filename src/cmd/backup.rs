@@ -2,7 +2,7 @@
 
 use super::stream::{self, is_stream};
 use super::{Failure, complain, data, file_first, progress, say, shown};
-use crate::store;
+use crate::sqlite;
 use std::ffi::OsString;
 
 /// Copies the database that the settings name to the file.
@@ -25,11 +25,11 @@ pub fn run(
     };
     let data = data(args, environment)?;
     if is_stream(&file) {
-        let bytes = stream::send(|copy| Ok(store::backup(&data, copy, false, progress())?))?;
+        let bytes = stream::send(|copy| Ok(sqlite::backup(&data, copy, false, progress())?))?;
         complain(&format!("standard output has a backup of {}: {bytes} bytes", data.display()));
         return Ok(());
     }
-    let bytes = store::backup(&data, &file, force, progress())?;
+    let bytes = sqlite::backup(&data, &file, force, progress())?;
     say(&format!("{} is a backup of {}: {bytes} bytes\n", shown(&file), shown(&data)));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::stream::Source;
 use super::{Failure, file_first, given::Given, say, shown};
 use crate::server::key_file;
-use crate::store;
+use crate::sqlite;
 use crate::types::{counted, harmless};
 use std::ffi::OsString;
 
@@ -16,7 +16,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let settings = Given::new(args, environment).read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
     let from = Source::of(file.unwrap_or(settings.storage.data))?;
-    let checked = store::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
+    let checked = sqlite::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
     let path = from.name();
     let mut text = String::new();
     for line in checked.faults.iter().chain(&checked.remarks) {

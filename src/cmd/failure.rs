@@ -1,7 +1,7 @@
 //! Why a command did not do what it was asked for, and the exit status that says so: the only place that decides one.
 
 use crate::server::ServeError;
-use crate::store::OperationError;
+use crate::sqlite::OperationError;
 use crate::types::Cause;
 
 /// One line for the person who asked, sorted by exit status.

@@ -25,7 +25,7 @@ pub mod version;
 pub use failure::Failure;
 
 use crate::server::Early;
-use crate::store::Progress;
+use crate::sqlite::Progress;
 use crate::types::harmless;
 use given::Given;
 use std::ffi::OsString;

@@ -3,7 +3,8 @@
 use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::server::key_file;
-use crate::store::{self, Progress, Rekeyed};
+use crate::sqlite;
+use crate::sqlite::{Progress, Rekeyed};
 use crate::types::counted;
 use std::ffi::OsString;
 use std::path::Path;
@@ -36,7 +37,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
             None => return Err(Failure::Usage(format!("no key is given; {USAGE}"))),
         },
     };
-    let rekeyed = store::rekey(&file, present.as_ref(), to, progress())?;
+    let rekeyed = sqlite::rekey(&file, present.as_ref(), to, progress())?;
     rekeyed.remarks.iter().for_each(|remark| complain(remark));
     say(&told(&file, &rekeyed));
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::stream::Source;
 use super::{Failure, complain, data, file_first, progress, say, shown};
-use crate::store;
+use crate::sqlite;
 use crate::types::counted;
 use std::ffi::OsString;
 
@@ -19,7 +19,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     };
     let data = data(args, environment)?;
     let from = Source::of(file)?;
-    let restored = store::restore(&from.path(), &data, progress()).map_err(|error| from.named(error.into()))?;
+    let restored = sqlite::restore(&from.path(), &data, progress()).map_err(|error| from.named(error.into()))?;
     let mut text = format!(
         "{} is restored from {}: {} in {}; clients will be told that it is another log\n",
         shown(&data),

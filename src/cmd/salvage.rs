@@ -3,7 +3,7 @@
 use super::stream::{self, Source, is_stream};
 use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::server::key_file;
-use crate::store;
+use crate::sqlite;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     let settings = Given::new(args, environment).read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
     let from = Source::of(from)?;
-    let salvage = |to: &Path| store::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
+    let salvage = |to: &Path| sqlite::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
     if is_stream(&to) {
         let report = stream::send(salvage)?;
         complain(&report.to_string());

@@ -10,10 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::input::Input;
 use crate::crypto::at_rest::DataKey;
-use crate::store::{
-    Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, SetClock, Span, SteppedLog, StoreEvent, StoreOptions,
-    StoreRequest, Ticket, backup, check, salvage,
-};
+use crate::sqlite::{SetClock, SteppedLog, StoreOptions, backup, check, salvage};
+use crate::store::{Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use crate::types::{
     Author, Body, ConnId, Digest, Durability, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
 };

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
-use crate::store;
+use crate::sqlite;
 use crate::types::{Cause, Durability};
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
@@ -117,7 +117,7 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Str
 /// It exists, or cannot be written; in one line.
 pub fn write(path: &Path, text: &str) -> Result<(), (Cause, String)> {
     let shown = path.display();
-    if let Some(owner) = store::side_file_of(path) {
+    if let Some(owner) = sqlite::side_file_of(path) {
         let line = format!("{shown} is the name of a file that belongs to {}; give another name", owner.display());
         return Err((Cause::Settings, line));
     }

@@ -111,7 +111,7 @@ impl Worst {
             Durability::Memory => "rooms and keys",
             Durability::Full | Durability::Normal => "SQLite's caches, two threads",
         };
-        shared.push(term("log", from, store::fixed_bytes(settings.storage.durability)));
+        shared.push(term("log", from, super::backend::fixed_bytes(settings.storage.durability)));
         shared.push(Term { what: "racerd itself", from: "measured".to_string(), bytes: BASE });
         Worst { per_connection, connections: connections as u64, shared }
     }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod activation;
+mod backend;
 mod bind;
 mod clock;
 mod facts;
@@ -71,7 +72,7 @@ pub struct Loop<A> {
     sockets: Sockets,
     signals: Signals,
     engine: Engine<A>,
-    store: Store,
+    store: Box<dyn Store>,
     clock: Clock,
     log: Log,
     facts: facts::Facts,
@@ -102,7 +103,7 @@ impl<A: App> Loop<A> {
         poll: Poll,
         listeners: Listeners,
         engine: Engine<A>,
-        store: Store,
+        store: Box<dyn Store>,
         read_budget: usize,
         log: Log,
     ) -> io::Result<Loop<A>> {
@@ -256,7 +257,7 @@ impl<A: App> Loop<A> {
         };
         reload.run(&mut Parts {
             engine: &mut self.engine,
-            store: &mut self.store,
+            store: self.store.as_mut(),
             listeners: &mut self.listeners,
             log: &mut self.log,
             tls: self.tls.as_mut(),

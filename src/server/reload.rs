@@ -21,7 +21,7 @@ pub struct Reload {
 /// The parts of a running server that hold something of the settings.
 pub struct Parts<'a, A> {
     pub engine: &'a mut Engine<A>,
-    pub store: &'a mut Store,
+    pub store: &'a mut dyn Store,
     pub listeners: &'a mut Listeners,
     pub log: &'a mut Log,
     pub tls: Option<&'a mut Tls>,
@@ -81,7 +81,7 @@ impl<A: App> Parts<'_, A> {
         }
         let bounds = store_bounds(settings);
         if bounds != self.store.bounds() {
-            self.store.keep_within(bounds);
+            self.store.set_bounds(bounds);
         }
         Ok(())
     }

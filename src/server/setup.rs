@@ -15,7 +15,7 @@ use super::log::{self, Log};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
-use super::{Early, Loop, ServeError, WAKER, key_file, names};
+use super::{Early, Loop, ServeError, WAKER, backend, key_file, names};
 use crate::chat::{self, Chat, Secrets};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::conn::{ConnLimits, Rate};
@@ -23,7 +23,8 @@ use crate::crypto::sealed::SealedKey;
 use crate::engine::{Admission, App as _, Connections, Engine};
 use crate::http::head::HeadLimits;
 use crate::protocol::encrypted;
-use crate::store::{About, Bounds, Store, StoreOptions};
+use crate::sqlite::StoreOptions;
+use crate::store::{About, Bounds};
 use crate::types::Cause;
 use crate::ws;
 
@@ -77,7 +78,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         boot_id: boot_id(),
     };
     // A wake that fails finds a loop that is awake: the event queue is full.
-    let store = Store::open(options, move || drop(waker.wake()));
+    let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(|error| ServeError::Start(error.cause(), error.to_string()))?;
 
     let access = chat::limits::access(&settings).map_err(because(Cause::Settings))?;

@@ -4,14 +4,14 @@
 use crate::types::{Digest, Seq, WallMillis};
 
 /// Keys kept per room and session. A client has at most `in_flight` (32) sends open and repeats those first.
-pub(super) const WINDOW: usize = 64;
+pub const WINDOW: usize = 64;
 
 /// Keys kept per room for all POSTs without an identity.
-pub(super) const COMMON: usize = 100_000;
+pub const COMMON: usize = 100_000;
 
 /// One key that was used, and where its message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     pub key: Digest,
     pub body: Digest,
     pub seq: Seq,
@@ -20,7 +20,7 @@ pub(super) struct Entry {
 
 /// What a known key says about a message that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub enum Seen {
     Same { seq: Seq, at: WallMillis },
     OtherBody,
 }
@@ -61,7 +61,7 @@ impl Entry {
 /// The last [`WINDOW`] keys of one sender in one room, oldest first, as the bytes that are stored: it is loaded and
 /// written far more often than an entry is needed by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Window {
+pub struct Window {
     bytes: Vec<u8>,
 }
 

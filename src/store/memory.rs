@@ -28,7 +28,7 @@ const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
 const SEALED_BYTES: usize = size_of::<(Seq, Digest)>() + 2 * size_of::<Digest>();
 
 /// What rooms and keys may take beside the messages, in bytes.
-pub(super) const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
+pub const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
     + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
     + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
@@ -408,7 +408,7 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::contract::{ALICE, append, body_of, encrypted, read, stored};
+    use crate::store::samples::{ALICE, append, body_of, encrypted, read, stored};
 
     fn log(room_bytes: usize, total_bytes: usize) -> MemoryLog {
         MemoryLog::new(Epoch("test".into()), room_bytes, total_bytes)

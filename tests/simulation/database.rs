@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use racerd::engine::Now;
-use racerd::store::{Bounds, Read, SetClock, SteppedLog, StoreEvent, StoreOptions, StoreRequest};
+use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
+use racerd::store::{Bounds, Read, StoreEvent, StoreRequest};
 use racerd::types::Durability;
 
 use super::random::Random;

@@ -3,7 +3,8 @@
 
 use racerd::crypto::at_rest::DataKey;
 use racerd::protocol::encrypted;
-use racerd::store::{Bounds, StoreOptions};
+use racerd::sqlite::StoreOptions;
+use racerd::store::Bounds;
 use racerd::types::{Durability, OnDamage};
 
 use super::agenda::{Micros, SECOND};

@@ -4,7 +4,7 @@ use super::*;
 use crate::chat::{Chat, Secrets, limits};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
-use crate::store::StoreOptions;
+use crate::sqlite::StoreOptions;
 use crate::types::{Durability, Epoch};
 use std::cell::RefCell;
 use std::fs;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 /// The parts of a server that was started with the defaults, and the file that it reads.
 struct Running {
     engine: Engine<Chat>,
-    store: Store,
+    store: Box<dyn Store>,
     listeners: Listeners,
     log: Log,
     buffer: Vec<u8>,
@@ -61,7 +61,7 @@ impl Running {
         let out = fs::File::from(std::os::fd::OwnedFd::from(out));
         Running {
             engine: Engine::new(net, chat, settings.time.drain_timeout),
-            store: Store::open(options, || ()).unwrap(),
+            store: crate::server::backend::open(options, || ()).unwrap(),
             listeners: Listeners::bind(&[], &[], max_connections, poll.registry()).unwrap(),
             log: Log::to(settings.log.log_level, settings.log.log_format, out),
             buffer: vec![0; settings.limits.read_budget],
@@ -76,7 +76,7 @@ impl Running {
         *self.file.borrow_mut() = text.map(str::to_string);
         self.reload.run(&mut Parts {
             engine: &mut self.engine,
-            store: &mut self.store,
+            store: self.store.as_mut(),
             listeners: &mut self.listeners,
             log: &mut self.log,
             tls: None,

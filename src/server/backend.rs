@@ -1,0 +1,22 @@
+//! What keeps the log, by the settings.
+
+use crate::sqlite::{OpenError, Sqlite, StoreOptions};
+use crate::store::{self, InMemory, Store};
+use crate::types::Durability;
+
+/// Opens the log, or makes a new one. Threads of its own call `wake` after each batch of events; the log in memory does
+/// not. Takes a while where a disk is slow: call it before serving.
+pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Box<dyn Store>, OpenError> {
+    Ok(match options.durability {
+        Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_key)),
+        Durability::Full | Durability::Normal => Box::new(Sqlite::open(&options, wake)?),
+    })
+}
+
+/// Returns the bytes of memory that the log may take beside the messages that it was told to keep.
+pub fn fixed_bytes(durability: Durability) -> usize {
+    match durability {
+        Durability::Memory => store::FIXED_BYTES,
+        Durability::Full | Durability::Normal => crate::sqlite::FIXED_BYTES,
+    }
+}

@@ -1,0 +1,325 @@
+//! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
+//! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow. While
+//! nobody asks, it reads through the database for damage.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::Answers;
+use super::repair::damage::is_damage;
+use super::schema::{last_id, number, seq_of};
+use super::scrub::{Piece, Scrub};
+use super::sealing;
+use super::writer::Command;
+use crate::crypto::at_rest::{RecordKey, Unreadable};
+use crate::sqlite::error::DAMAGED;
+use crate::store::{About, Page, Read, ReadFailed, Span, StoreEvent, Why};
+use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
+
+/// Rows that do not open and were told of, at most: each is told once.
+const TOLD: usize = 1_000;
+
+/// What to do where the disk does not answer.
+const DISK: &str = "look at the disk, and at the kernel's log";
+
+/// Reads pages.
+pub(super) struct Reader {
+    pub conn: Connection,
+    /// Set where what it finds is damaged.
+    pub damaged: Arc<AtomicBool>,
+    /// Opens what is sealed; `None`: nothing is.
+    pub records: Option<RecordKey>,
+    /// Rows that do not open and were told of.
+    pub told: BTreeSet<(RoomId, Seq)>,
+    /// The disk has not answered, and all of it was not read since.
+    pub failing: bool,
+    /// The pass over all of it.
+    pub scrub: Scrub,
+    /// The writer, which notes what is found.
+    pub notes: Sender<Command>,
+}
+
+impl Reader {
+    /// Answers reads until nobody can ask any more.
+    pub fn run(mut self, requests: &Receiver<Vec<Read>>, answers: &Answers) {
+        loop {
+            let received = match self.scrub.patience() {
+                Some(patience) => requests.recv_timeout(patience),
+                None => requests.recv().map_err(RecvTimeoutError::from),
+            };
+            match received {
+                Ok(reads) => {
+                    for read in reads {
+                        // A page may have taken its time: it leaves at once, not with the rest.
+                        self.answer(read, answers);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look_on(answers),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The next piece of the pass.
+    fn look_on(&mut self, answers: &Answers) {
+        match self.scrub.piece(&self.conn, self.records.as_ref()) {
+            Piece::Read => {}
+            Piece::End => {
+                let _ = self.notes.send(Command::Scrubbed);
+                // What is damaged stays so.
+                if std::mem::take(&mut self.failing) && !self.damaged.load(Ordering::Relaxed) {
+                    answers.send([StoreEvent::Note { about: About::Unreadable, text: None }]);
+                }
+            }
+            Piece::Wrong { reason, damage } => {
+                self.failing |= !damage;
+                // A sealed row that does not open is served as such, and no reason to end the next start.
+                if damage && self.records.is_none() {
+                    self.note(reason.clone());
+                }
+                let advice = if damage { DAMAGED } else { DISK };
+                let reason = format!("a look through the database has found, {reason}; {advice}");
+                answers.send([StoreEvent::Unreadable(reason), StoreEvent::Damaged]);
+            }
+        }
+    }
+
+    /// Has the writer put down what is damaged, so that the next start knows.
+    fn note(&self, what: String) {
+        self.damaged.store(true, Ordering::Relaxed);
+        // A writer that is gone can put nothing down any more.
+        let _ = self.notes.send(Command::Note(what));
+    }
+
+    pub fn answer(&mut self, read: Read, answers: &Answers) {
+        let mut unreadable = Vec::new();
+        match page(&self.conn, &read, self.records.as_ref(), &mut unreadable) {
+            Ok(page) => {
+                let told = &mut self.told;
+                unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
+                let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
+                answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
+            }
+            Err(error) => {
+                if is_damage(&error) {
+                    self.note(format!("a page of room {} cannot be read: {error}", read.room));
+                }
+                if !is_damage(&error) {
+                    self.failing = true;
+                    self.scrub.begin_again();
+                }
+                let advice = if is_damage(&error) { DAMAGED } else { DISK };
+                let reason = format!("a page of room {} cannot be read: {error}; {advice}", read.room);
+                let why = if is_damage(&error) { Why::Damaged } else { Why::Disk };
+                let failed = ReadFailed { ticket: read.ticket, room: read.room, why };
+                answers.send([StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(reason), StoreEvent::Damaged]);
+            }
+        }
+    }
+}
+
+/// Rows of a page that did not open.
+type Refused = Vec<(Seq, Unreadable)>;
+
+/// Reads one page. A damaged row is an error, not a panic; a sealed one that does not open is unreadable for itself.
+fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, refused: &mut Refused) -> rusqlite::Result<Page> {
+    // Dropped on every way out, which ends it; the statements inside are dropped before.
+    let transaction = conn.unchecked_transaction()?;
+    let page = page_of(&transaction, read, records, refused)?;
+    transaction.finish()?;
+    Ok(page)
+}
+
+fn page_of(
+    conn: &Connection,
+    read: &Read,
+    records: Option<&RecordKey>,
+    refused: &mut Refused,
+) -> rusqlite::Result<Page> {
+    let row = conn
+        .prepare_cached("SELECT id, head FROM rooms WHERE name = ?1")?
+        .query_row([read.room.as_str()], |row| Ok((row.get::<_, i64>(0)?, Seq(number(row.get(1)?)))))
+        .optional()?;
+    let mut page = Page {
+        ticket: read.ticket,
+        room: read.room.clone(),
+        span: read.span,
+        messages: Vec::new(),
+        oldest: Seq(1),
+        head: Seq::ZERO,
+        more: false,
+    };
+    let Some((room, head)) = row else { return Ok(page) };
+    page.head = head;
+    let (none, all) = (last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX)));
+    page.oldest = conn
+        .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
+        .query_row([none, all], |row| row.get(0))
+        .optional()?
+        .map_or(head.next(), seq_of);
+
+    let (sql, after, upto) = match read.span {
+        Span::After(seq) => (RISING, last_id(room, seq), all),
+        Span::Before(seq) => (FALLING, none, last_id(room, Seq(seq.0.saturating_sub(1)))),
+        Span::Newest => (FALLING, none, all),
+    };
+    let mut statement = conn.prepare_cached(sql)?;
+    // One more than asked for tells whether there is more.
+    let mut rows = statement.query([after, upto, i64::from(read.limit) + 1])?;
+    let mut left = read.bytes as usize;
+    while let Some(row) = rows.next()? {
+        if page.messages.len() >= read.limit as usize {
+            page.more = true;
+            break;
+        }
+        let (message, why) = match records {
+            Some(records) => sealed_message(&read.room, row, records)?,
+            None => (message(&read.room, row)?, None),
+        };
+        let bytes = message.body.len();
+        if bytes > left && !page.messages.is_empty() {
+            page.more = true;
+            break;
+        }
+        left = left.saturating_sub(bytes);
+        refused.extend(why.map(|why| (message.seq, why)));
+        page.messages.push(message);
+    }
+    if !matches!(read.span, Span::After(_)) {
+        page.messages.reverse();
+    }
+    Ok(page)
+}
+
+const RISING: &str = "SELECT id, at, member, name, body FROM messages
+                      WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+
+const FALLING: &str = "SELECT id, at, member, name, body FROM messages
+                       WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
+
+/// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
+pub(super) fn sealed_message(
+    room: &RoomId,
+    row: &Row,
+    records: &RecordKey,
+) -> rusqlite::Result<(Message, Option<Unreadable>)> {
+    // A value of another type is as wrong as any other one, and binds the record to another place.
+    let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
+    let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
+    let seq = seq_of(row.get(0)?);
+    let place = sealing::message_place(room.as_str(), seq, at, member);
+    // A row that says a name of its own is not one that was sealed.
+    let opened = match (row.get_ref(3)?.as_bytes(), row.get_ref(4)?.as_bytes()) {
+        (Ok([]), Ok(record)) => sealing::open_message(records, &place, record),
+        _ => Err(Unreadable::NoRecord),
+    };
+    let (name, body, why) = match opened {
+        Ok((name, body)) => (name, body, None),
+        Err(why) => {
+            let name = sealing::nobody().ok_or_else(no_name)?;
+            (name, Body::unreadable(), Some(why))
+        }
+    };
+    let author = Author { member: member.map(MemberId::from_random), name };
+    Ok((Message { room: room.clone(), seq, at, author, body }, why))
+}
+
+fn no_name() -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
+}
+
+/// A message of a plain database, from its row: id, at, member, name, body.
+pub(super) fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
+    let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
+    let name = Name::kept(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
+    Ok(Message {
+        room: room.clone(),
+        seq: seq_of(row.get(0)?),
+        at: WallMillis(number(row.get(1)?)),
+        author: Author { member: row.get::<_, Option<i64>>(2)?.map(|id| MemberId::from_random(number(id))), name },
+        body: Body::checked(body.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sqlite::schema;
+    use crate::store::samples::read;
+
+    /// A reader whose disk fails while the flag is set, and what it says. Its passes are due at once.
+    fn reader(fails: &Arc<AtomicBool>) -> (Reader, Answers, Receiver<StoreEvent>, Receiver<Command>) {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&conn).unwrap();
+        let fails = fails.clone();
+        conn.progress_handler(1, Some(move || fails.load(Ordering::Relaxed))).unwrap();
+        let (sender, events) = channel();
+        let (notes, noted) = channel();
+        let reader = Reader {
+            conn,
+            damaged: Arc::default(),
+            records: None,
+            told: BTreeSet::new(),
+            failing: false,
+            scrub: Scrub::new(1 << 40, Instant::now(), Duration::ZERO),
+            notes,
+        };
+        (reader, Answers { events: sender, wake: Box::new(|| ()) }, events, noted)
+    }
+
+    fn is_over(event: &StoreEvent) -> bool {
+        matches!(event, StoreEvent::Note { about: About::Unreadable, text: None })
+    }
+
+    /// Looks on to the end of a pass; whether that said that all can be read again.
+    fn pass(reader: &mut Reader, answers: &Answers, events: &Receiver<StoreEvent>, noted: &Receiver<Command>) -> bool {
+        while noted.try_recv().is_err() {
+            reader.look_on(answers);
+        }
+        events.try_iter().filter(is_over).count() == 1
+    }
+
+    #[test]
+    fn a_whole_pass_after_a_failure_of_the_disk_says_that_it_is_over() {
+        let fails = Arc::new(AtomicBool::new(false));
+        let (mut reader, answers, events, noted) = reader(&fails);
+        assert!(!pass(&mut reader, &answers, &events, &noted), "nothing has failed");
+        // In the middle of a pass: what that has read before says nothing.
+        reader.look_on(&answers);
+        fails.store(true, Ordering::Relaxed);
+        reader.answer(read("lobby", Span::Newest, 1, 100), &answers);
+        let told: Vec<StoreEvent> = events.try_iter().collect();
+        assert!(
+            matches!(&told[..], [StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(_), StoreEvent::Damaged] if failed.why == Why::Disk)
+        );
+        reader.look_on(&answers);
+        assert!(matches!(events.try_recv(), Ok(StoreEvent::Unreadable(_))), "it still fails");
+        fails.store(false, Ordering::Relaxed);
+        let mut pieces = 0;
+        let over = loop {
+            reader.look_on(&answers);
+            pieces += 1;
+            if let Some(event) = events.try_iter().find(|event| !matches!(event, StoreEvent::Damaged)) {
+                break event;
+            }
+        };
+        assert!(is_over(&over), "{over:?}");
+        assert_eq!(pieces, 13, "each table and index of it");
+        assert!(noted.try_recv().is_ok());
+        assert!(!pass(&mut reader, &answers, &events, &noted), "once");
+        // What is damaged stays so.
+        fails.store(true, Ordering::Relaxed);
+        reader.look_on(&answers);
+        fails.store(false, Ordering::Relaxed);
+        reader.damaged.store(true, Ordering::Relaxed);
+        assert!(!pass(&mut reader, &answers, &events, &noted));
+    }
+}

@@ -1,0 +1,378 @@
+//! Looks through a whole database for what must not be: what SQLite knows of its own files, and what racerd promises of
+//! rooms, messages and keys. Says what it finds in words; changes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::super::retention;
+use super::super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
+use super::super::sealing::{message_place, open_message};
+use super::damage::{is_whole, one_line};
+use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
+use crate::store::keys::{WINDOW, Window};
+use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
+
+/// Faults that are told in words; of the rest, the number.
+const TOLD: usize = 20;
+
+/// Of each kind, the first ones, at most.
+const TOLD_OF_A_KIND: u64 = 3;
+
+/// Characters of a fault that are told.
+pub(in crate::sqlite) const LONGEST_TOLD: usize = 500;
+
+/// Kinds of faults that are told apart, at most.
+const KINDS: usize = 1_000;
+
+/// What a check has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub rooms: u64,
+    pub messages: u64,
+    pub faults: Vec<String>,
+    /// Faults beside those.
+    pub more: u64,
+    /// What is no fault, and good to know.
+    pub remarks: Vec<String>,
+    /// By the text without its numbers; empty once the check is done.
+    pub(in crate::sqlite) kinds: BTreeMap<String, Kind>,
+}
+
+impl Checked {
+    /// Returns the outcome of a check that ended at its first fault.
+    pub(in crate::sqlite) fn of(fault: &str) -> Checked {
+        let mut checked = Checked::default();
+        checked.fault(fault.to_owned());
+        checked.fold();
+        checked
+    }
+
+    pub fn is_well(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Adds a fault, of which the first few of its kind are told. It may quote a damaged file: its text is escaped, and cut
+    /// where it is long.
+    fn fault(&mut self, text: String) {
+        let text = harmless_start(&text, LONGEST_TOLD);
+        let key = kind(&text);
+        if self.kinds.len() >= KINDS && !self.kinds.contains_key(&key) {
+            self.more += 1;
+            return;
+        }
+        let kind = self.kinds.entry(key).or_default();
+        if kind.told < TOLD_OF_A_KIND && self.faults.len() < TOLD {
+            kind.told += 1;
+            kind.last = self.faults.len();
+            self.faults.push(text);
+        } else {
+            kind.untold += 1;
+            self.more += 1;
+        }
+    }
+
+    /// Adds to the last fault of each kind how many of it are not told.
+    fn fold(&mut self) {
+        for kind in std::mem::take(&mut self.kinds).into_values().filter(|kind| kind.told > 0 && kind.untold > 0) {
+            if let Some(fault) = self.faults.get_mut(kind.last) {
+                fault.push_str(&format!(" (and {} more like it)", kind.untold));
+            }
+        }
+    }
+}
+
+/// Faults that differ by numbers only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::sqlite) struct Kind {
+    told: u64,
+    untold: u64,
+    /// Where the last one is that is told.
+    last: usize,
+}
+
+/// A text without its numbers.
+fn kind(text: &str) -> String {
+    let mut kind = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_ascii_digit() {
+            true if kind.ends_with('#') => {}
+            true => kind.push('#'),
+            false => kind.push(c),
+        }
+    }
+    kind
+}
+
+/// The messages that are missing in a room, between others.
+#[derive(Default)]
+struct Holes {
+    places: u64,
+    messages: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Holes {
+    fn add(&mut self, from: u64, to: u64) {
+        if self.places == 0 {
+            self.first = from;
+        }
+        self.places += 1;
+        self.messages += (to + 1).saturating_sub(from);
+        self.last = to;
+    }
+
+    fn text(&self) -> Option<String> {
+        let Holes { places, messages, first, last } = self;
+        let what = match (places, messages) {
+            (0, _) => return None,
+            (1, 1) => format!("message {first} is missing"),
+            (1, _) => format!("messages {first} to {last} are missing"),
+            _ => format!("{messages} messages are missing in {places} places from {first} to {last}"),
+        };
+        Some(format!("{what}, and older ones are there"))
+    }
+}
+
+/// A room's row, and what of it was met on the way through the messages.
+struct Room {
+    name: String,
+    head: u64,
+    at: i64,
+    common: i64,
+    last: Option<(Seq, i64)>,
+    holes: Holes,
+}
+
+impl Room {
+    fn take(&mut self, seq: Seq, at: i64, checked: &mut Checked) {
+        let name = &self.name;
+        if let Some((last, last_at)) = self.last {
+            if seq != last.next() {
+                self.holes.add(last.next().0, seq.0.saturating_sub(1));
+            }
+            if at < last_at {
+                checked.fault(format!("room {name}: message {} is older than the one before it", seq.0));
+            }
+        }
+        self.last = Some((seq, at));
+    }
+
+    fn end(&self, checked: &mut Checked) {
+        let Room { name, head, at, .. } = self;
+        if let Some(text) = self.holes.text() {
+            checked.fault(format!("room {name}: {text}"));
+        }
+        match self.last {
+            Some((last, _)) if last.0 != *head => {
+                checked.fault(format!("room {name}: its last message is {}, but its head is {head}", last.0));
+            }
+            Some((_, last_at)) if last_at > *at => {
+                checked.fault(format!("room {name}: its last message is later than its own time"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Looks at all that the database holds, in one moment. Sealed rows are opened where `key` is theirs; else only their heads
+/// are looked at.
+pub(in crate::sqlite) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
+    let mut checked = Checked::default();
+    look_at(conn, key, &mut checked)?;
+    checked.fold();
+    Ok(checked)
+}
+
+fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> rusqlite::Result<()> {
+    let transaction = conn.unchecked_transaction()?;
+    {
+        let mut statement = transaction.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = row.get_ref(0)?.as_str()?.to_owned();
+            if text != "ok" {
+                checked.fault(one_line(&text));
+            }
+        }
+    }
+    if let Some(wrong) = schema::wrong_tables(&transaction)? {
+        checked.fault(wrong);
+        return Ok(());
+    }
+    let mut rooms = rooms(&transaction, checked)?;
+    let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);
+    messages(&transaction, &mut rooms, &rows, checked)?;
+    keys(&transaction, &rooms, checked)?;
+    if !retention::can_shrink(&transaction)? {
+        let text =
+            "its file never shrinks (auto_vacuum is off); 'racerd backup' and 'racerd restore' of the backup mend that";
+        checked.remarks.push(text.to_owned());
+    }
+    Ok(())
+}
+
+fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
+    let mut statement = conn.prepare("SELECT id, name, head, at, common FROM rooms ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        let room = Room {
+            name: row.get(1)?,
+            head: number(row.get(2)?),
+            at: row.get(3)?,
+            common: row.get(4)?,
+            last: None,
+            holes: Holes::default(),
+        };
+        Ok((row.get(0)?, room))
+    })?;
+    let rooms: HashMap<i64, Room> = rows.collect::<rusqlite::Result<_>>()?;
+    checked.rooms = rooms.len() as u64;
+    Ok(rooms)
+}
+
+/// How the messages' rows are to look.
+struct Rows {
+    sealed: Sealed,
+    records: Option<RecordKey>,
+}
+
+impl Rows {
+    fn of(sealed: Sealed, key: Option<&DataKey>, checked: &mut Checked) -> Rows {
+        let records = key.filter(|key| sealed.with == Some(key.id()) && sealed.rekey.is_none()).map(DataKey::records);
+        if sealed.rekey.is_some() {
+            let text =
+                "a change of its data key was cut short; the same 'racerd rekey' goes on, and no server starts before";
+            checked.remarks.push(text.to_owned());
+        } else if let (Some(id), None) = (sealed.with, &records) {
+            checked.remarks.push(format!(
+                "it is sealed with the data key {id}, which was not given (--data-key-file): whether its rows open was not \
+                 looked at"
+            ));
+        }
+        Rows { sealed, records }
+    }
+
+    /// What is wrong with a row, if anything.
+    fn fault(&self, place: &Place, name: &[u8], body: &[u8]) -> Option<String> {
+        let plain = || {
+            let wrong = match (str::from_utf8(name).ok().and_then(Name::kept), is_whole(body)) {
+                (None, _) => "has no readable author",
+                (_, false) => "is not whole",
+                (Some(_), true) => return None,
+            };
+            Some(wrong.to_owned())
+        };
+        let found = sealed_with(body).filter(|_| name.is_empty());
+        match (self.sealed.rekey, self.sealed.with, &self.records) {
+            (None, None, _) => plain(),
+            (None, Some(_), Some(records)) => {
+                let opened = match found {
+                    Some(_) => open_message(records, place, body).map(drop),
+                    None => Err(Unreadable::NoRecord),
+                };
+                opened.err().map(|why| format!("cannot be read: {why}"))
+            }
+            (None, with, None) => (found != with).then(|| "is not sealed with the database's key".to_owned()),
+            (Some(to), with, _) if found == with || found == to => found.map_or_else(plain, |_| None),
+            (Some(_), ..) => Some("is sealed with a key that is not the database's".to_owned()),
+        }
+    }
+}
+
+/// A text's or a blob's; what is neither is as wrong as a senseless one.
+fn bytes(value: ValueRef<'_>) -> &[u8] {
+    value.as_bytes().unwrap_or(b"\xff")
+}
+
+fn messages(
+    conn: &Connection,
+    rooms: &mut HashMap<i64, Room>,
+    how: &Rows,
+    checked: &mut Checked,
+) -> rusqlite::Result<()> {
+    let mut ids: Vec<i64> = rooms.keys().copied().collect();
+    ids.sort_unstable();
+    for id in &ids {
+        if let Some(room) = rooms.get(id).filter(|room| RoomId::parse(&room.name).is_none()) {
+            checked.fault(format!("room {id} has a name that no room can have: {:?}", room.name));
+        }
+    }
+    let mut statement = conn.prepare("SELECT id, at, name, body, member FROM messages ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut strange = None;
+    while let Some(row) = rows.next()? {
+        let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if id == SCRATCH {
+            continue;
+        }
+        checked.messages += 1;
+        match rooms.get_mut(&room_of(id)) {
+            Some(room) => {
+                room.take(seq_of(id), at, checked);
+                let member = row.get_ref(4)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
+                let place = message_place(&room.name, seq_of(id), WallMillis(number(at)), member);
+                if let Some(what) = how.fault(&place, bytes(row.get_ref(2)?), bytes(row.get_ref(3)?)) {
+                    checked.fault(format!("room {}: message {} {what}", room.name, seq_of(id).0));
+                }
+            }
+            None if strange == Some(room_of(id)) => {}
+            None => {
+                strange = Some(room_of(id));
+                checked.fault(format!("there are messages of a room {} that does not exist", room_of(id)));
+            }
+        }
+    }
+    for id in &ids {
+        if let Some(room) = rooms.get(id) {
+            room.end(checked);
+        }
+    }
+    Ok(())
+}
+
+/// Keys stand for messages that are there, or that were there before they were pruned.
+fn keys(conn: &Connection, rooms: &HashMap<i64, Room>, checked: &mut Checked) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare("SELECT room, entries FROM keys ORDER BY room")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, entries): (i64, &[u8]) = (row.get(0)?, row.get_ref(1)?.as_blob()?);
+        let Some(room) = rooms.get(&id) else {
+            checked.fault(format!("there are keys of a room {id} that does not exist"));
+            continue;
+        };
+        let window = Window::from_bytes(entries);
+        if window.as_bytes() != entries {
+            checked.fault(format!("room {}: a sender's keys are not {WINDOW} whole ones at most", room.name));
+        }
+        let mut ahead = window.seqs().filter(|seq| seq.0 == 0 || seq.0 > room.head);
+        if let Some(seq) = ahead.next() {
+            checked.fault(format!("room {}: a key stands for message {}, which was never given", room.name, seq.0));
+        }
+    }
+    let mut statement =
+        conn.prepare("SELECT room, count(*), min(seq), max(seq) FROM common_keys GROUP BY room ORDER BY room")?;
+    let mut rows = statement.query([])?;
+    let mut counts = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (id, count, first, last): (i64, i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        counts.insert(id, count);
+        match rooms.get(&id) {
+            None => checked.fault(format!("there are keys of a room {id} that does not exist")),
+            Some(room) if first < 1 || number(last) > room.head => {
+                checked.fault(format!("room {}: a key stands for a message that was never given", room.name));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut ids: Vec<i64> = rooms.keys().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        let count = counts.get(&id).copied().unwrap_or(0);
+        if let Some(room) = rooms.get(&id).filter(|room| room.common != count) {
+            checked.fault(format!("room {}: it counts {} common keys, and there are {count}", room.name, room.common));
+        }
+    }
+    Ok(())
+}

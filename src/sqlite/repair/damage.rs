@@ -1,0 +1,172 @@
+//! Whether a database is damaged, as far as a start looks; and what to do about it by itself. Damage is a fact about bytes
+//! that were written by racerd and are not what it wrote any more; a disk that does not answer is another matter.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Error, ErrorCode};
+use serde::de::IgnoredAny;
+
+use super::super::files::{Aside, Files};
+use super::super::schema;
+use super::super::wal::Wal;
+use super::check;
+use super::salvage::{self, Failed, Salvaged};
+use crate::crypto::at_rest::DataKey;
+use crate::sqlite::OpenError;
+use crate::types::harmless_start;
+
+/// How long a start looks through the database after a run that did not end in order.
+pub(in crate::sqlite) const LOOK_FOR: Duration = Duration::from_secs(10);
+
+/// How long it looks after one that did, twice: through the beginning, and here and there. It promises nothing.
+pub(in crate::sqlite) const SAMPLE_FOR: Duration = Duration::from_millis(150);
+
+/// Steps of SQLite between two looks at the clock.
+const STEPS: i32 = 200;
+
+/// What a look has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::sqlite) enum Found {
+    Well,
+    /// Nothing so far, and the time was up.
+    TimeUp,
+    /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
+    Lost,
+    Damage(String),
+}
+
+/// Whether a plain body is all there: nothing but the sender's JSON tells. (serde_json passes over strings that are no UTF-8.)
+pub(in crate::sqlite) fn is_whole(body: &[u8]) -> bool {
+    str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// Whether this error says that the bytes are wrong.
+pub(in crate::sqlite) fn is_damage(error: &Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            Error::InvalidColumnType(..)
+                | Error::FromSqlConversionFailure(..)
+                | Error::IntegralValueOutOfRange(..)
+                | Error::Utf8Error(..)
+        )
+}
+
+/// Looks at the tables, and through the whole database if the last run did not end in order, but not for longer than
+/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it ended
+/// well.
+pub(in crate::sqlite) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration) -> rusqlite::Result<Found> {
+    if let Some(wrong) = schema::wrong_tables(conn)? {
+        return Ok(Found::Damage(wrong));
+    }
+    let last = schema::last_run(conn, boot)?;
+    match (wal.damage, &last) {
+        (Some(_), Some(last)) if last.holes => return Ok(Found::Lost),
+        (Some(damage), _) => return Ok(Found::Damage(damage.to_owned())),
+        (None, _) => {}
+    }
+    match last {
+        None => Ok(Found::Well),
+        Some(last) if last.clean => quick_check(conn, SAMPLE_FOR.min(most)),
+        Some(_) => quick_check(conn, most),
+    }
+}
+
+fn quick_check(conn: &mut Connection, most: Duration) -> rusqlite::Result<Found> {
+    let checked =
+        within(conn, most, |conn| conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)))?;
+    Ok(match checked {
+        Some(text) if text == "ok" => Found::Well,
+        Some(text) => Found::Damage(one_line(&text)),
+        None => Found::TimeUp,
+    })
+}
+
+/// What `ask` has to say; `None` where that takes longer than `most`.
+fn within<T>(
+    conn: &mut Connection,
+    most: Duration,
+    ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    let begun = Instant::now();
+    conn.progress_handler(STEPS, Some(move || begun.elapsed() > most))?;
+    let outcome = ask(conn);
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    match outcome {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an earlier run has noted, and whether it still holds: not where all of it can be read and is sound, as far as
+/// `most` allows to find out.
+pub(in crate::sqlite) fn noted(
+    conn: &mut Connection,
+    key: Option<&DataKey>,
+    most: Duration,
+) -> rusqlite::Result<Option<Noted>> {
+    let Some(what) = schema::noted_damage(conn)? else { return Ok(None) };
+    Ok(Some(match within(conn, most, |conn| check::look(conn, key)) {
+        Ok(Some(checked)) if checked.is_well() => Noted::Mended(what),
+        Err(error) if !is_damage(&error) => return Err(error),
+        _ => Noted::Holds(what),
+    }))
+}
+
+/// A note of an earlier run.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::sqlite) enum Noted {
+    Holds(String),
+    /// It was read as a whole, and is sound.
+    Mended(String),
+}
+
+/// What a check of SQLite's found, without the line that only names the database, and fit for one line: it may quote a
+/// damaged schema.
+pub(in crate::sqlite) fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("***") && !line.is_empty()).collect();
+    harmless_start(&lines.join(", "), check::LONGEST_TOLD)
+}
+
+/// Copies what can be read of the damaged database into a new one, and puts that into its place. What was copied, and
+/// where the damaged one is kept now.
+pub(in crate::sqlite) fn salvage_in_place(
+    files: &Files,
+    key: Option<&DataKey>,
+) -> Result<(Salvaged, String), OpenError> {
+    let draft = files.draft();
+    let report = salvage_to(files, &draft, key)?;
+    let kept = files.replace(Aside::Damaged)?;
+    Ok((report, kept.map_or_else(String::new, |path| path.display().to_string())))
+}
+
+/// Copies what can be read of a database to a new file, and syncs it. An old file of that name is written over.
+pub(in crate::sqlite) fn salvage_to(
+    files: &Files,
+    new: &std::path::Path,
+    key: Option<&DataKey>,
+) -> Result<Salvaged, OpenError> {
+    let failed = |why: String| OpenError::Salvage { path: files.database.clone(), why };
+    let outcome =
+        super::copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
+            let conn = salvage::create(new).map_err(|error| failed(error.to_string()))?;
+            salvage::copy(files, &conn, key).map_err(|error| {
+                failed(match error {
+                    Failed::Read(error) => error.to_string(),
+                    Failed::Write(error) => format!("writing to {}: {error}", new.display()),
+                    Failed::Nothing => "nothing of racerd's is in it".to_owned(),
+                    Failed::Key(why) => why,
+                })
+            })
+        });
+    let synced = outcome.and_then(|report| {
+        let sync = File::open(new).and_then(|file| file.sync_all());
+        sync.map(|()| report).map_err(|error| failed(format!("{}: {error}", new.display())))
+    });
+    if synced.is_err() {
+        let _ = fs::remove_file(new);
+    }
+    synced
+}

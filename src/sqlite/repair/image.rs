@@ -1,0 +1,286 @@
+//! A database as its pages, read without SQLite: what a damaged one can still be read by. Of each page that holds rows, the
+//! rows that are whole (<https://www.sqlite.org/fileformat2.html>, sections 1.6, 1.7, 1.8 and 2.1). It trusts no number that
+//! it reads, and knows nothing of what the rows mean.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use super::super::files::Files;
+use super::super::wal::{Wal, word};
+
+/// Longest row that is put together, in bytes: above any message.
+const LONGEST: usize = 80 << 20;
+
+/// A column of a row.
+#[derive(Debug, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Integer(i64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+    /// What no table here holds.
+    Other,
+}
+
+/// A row of a table, or an entry of an index, which has no row id.
+#[derive(Debug, PartialEq)]
+pub(super) struct RawRow {
+    pub id: Option<i64>,
+    pub values: Vec<Value>,
+}
+
+/// What a page is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Page {
+    /// Rows, and whether all of what should be there could be read.
+    Rows(Vec<RawRow>, bool),
+    /// Nothing of its own: free, the rest of a long row, or a list of pages.
+    Nothing,
+    Damaged,
+}
+
+/// The pages of a database file, with what its WAL holds in place of them.
+pub(super) struct Image {
+    file: File,
+    wal_file: Option<File>,
+    wal: Wal,
+    page_size: usize,
+    usable: usize,
+    count: u32,
+    /// Whether it keeps lists of what each page is.
+    has_lists: bool,
+    /// The last of these lists that was looked at: its page number, and its content where it makes sense.
+    list: Option<(u32, Option<Vec<u8>>)>,
+}
+
+impl Image {
+    pub fn open(files: &Files) -> io::Result<Image> {
+        let file = File::open(&files.database)?;
+        // One that cannot be read is one that is not there.
+        let wal = Wal::scan(&files.wal).unwrap_or_default();
+        let length = file.metadata()?.len();
+        let mut image = Image {
+            file,
+            wal_file: File::open(&files.wal).ok(),
+            wal,
+            page_size: 4096,
+            usable: 4096,
+            count: 0,
+            has_lists: true,
+            list: None,
+        };
+        let mut header = image.page(1).unwrap_or_default();
+        header.resize(100, 0);
+        if header.starts_with(b"SQLite format 3\0") {
+            let size = usize::from(u16::from_be_bytes([header[16], header[17]]));
+            let size = if size == 1 { 65_536 } else { size };
+            let reserved = usize::from(header[20]);
+            if size.is_power_of_two() && size >= 512 && size - reserved >= 480 {
+                (image.page_size, image.usable) = (size, size - reserved);
+                image.has_lists = word(&header, 52) != 0;
+            }
+        } else if image.wal.page_size != 0 {
+            (image.page_size, image.usable) = (image.wal.page_size, image.wal.page_size);
+        }
+        let in_file = u32::try_from(length.div_ceil(image.page_size as u64)).unwrap_or(u32::MAX);
+        // After a commit in the WAL the file may have to become shorter.
+        image.count = if image.wal.count != 0 { image.wal.count } else { in_file };
+        Ok(image)
+    }
+
+    /// Pages, numbered from 1.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub fn wal_damage(&self) -> Option<&'static str> {
+        self.wal.damage
+    }
+
+    /// What the page holds.
+    pub fn look(&mut self, number: u32) -> Page {
+        let kind = self.kind(number);
+        if matches!(kind, Kind::Other) {
+            return Page::Nothing;
+        }
+        let Some(page) = self.page(number) else { return Page::Damaged };
+        match self.rows(number, &page) {
+            Some((rows, whole)) => Page::Rows(rows, whole),
+            // A list that is damaged says of no page what it is.
+            None if kind == Kind::Unknown => Page::Nothing,
+            None => Page::Damaged,
+        }
+    }
+
+    /// The page's bytes; a page that a file ends in is filled up with zeros.
+    fn page(&self, number: u32) -> Option<Vec<u8>> {
+        let mut page = vec![0; self.page_size];
+        if let (Some(at), Some(file)) = (self.wal.pages.get(&number), &self.wal_file) {
+            file.read_exact_at(&mut page, *at).ok()?;
+            return Some(page);
+        }
+        let mut at = u64::from(number.checked_sub(1)?) * self.page_size as u64;
+        let mut done = 0;
+        while let Some(rest) = page.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, at) {
+                Ok(0) if done == 0 => return None,
+                Ok(0) => break,
+                Ok(read) => (done, at) = (done + read, at + read as u64),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        Some(page)
+    }
+
+    /// What the pointer map says of a page (section 1.8): free pages still hold rows that were deleted.
+    fn kind(&mut self, number: u32) -> Kind {
+        if !self.has_lists || number == 1 {
+            return Kind::Tree;
+        }
+        // The page that SQLite locks by holds nothing (section 1.5).
+        let lock = u32::try_from(0x4000_0000 / self.page_size).unwrap_or(u32::MAX) + 1;
+        let entries = u32::try_from(self.usable / 5).unwrap_or(u32::MAX);
+        let list = (number - 2) / (entries + 1) * (entries + 1) + 2;
+        let list = if list == lock { list + 1 } else { list };
+        if list >= number || lock == number {
+            return Kind::Other;
+        }
+        if self.list.as_ref().is_none_or(|(at, _)| *at != list) {
+            let page = self.page(list).filter(|page| {
+                // One that says nonsense of any page is not believed about another.
+                page.as_chunks::<5>().0.iter().all(|entry| entry[0] <= 5)
+            });
+            self.list = Some((list, page));
+        }
+        let Some((_, Some(page))) = &self.list else { return Kind::Unknown };
+        match page.get((number - list - 1) as usize * 5) {
+            Some(1 | 5) => Kind::Tree,
+            Some(2..=4) => Kind::Other,
+            _ => Kind::Unknown,
+        }
+    }
+
+    /// The rows of a page, and whether there were no others; `None` where it is no page of rows at all.
+    fn rows(&self, number: u32, page: &[u8]) -> Option<(Vec<RawRow>, bool)> {
+        let head = if number == 1 { 100 } else { 0 };
+        let (is_table, pointers) = match page.get(head)? {
+            0x0d => (true, head + 8),
+            0x0a => (false, head + 8),
+            0x02 => (false, head + 12),
+            // Inner pages of tables hold no rows.
+            0x05 => return Some((Vec::new(), true)),
+            _ => return None,
+        };
+        let is_inner = page.get(head) == Some(&0x02);
+        let cells = usize::from(u16::from_be_bytes([*page.get(head + 3)?, *page.get(head + 4)?]));
+        if pointers + 2 * cells > self.usable {
+            return None;
+        }
+        let mut rows = Vec::with_capacity(cells);
+        for cell in 0..cells {
+            let at = pointers + 2 * cell;
+            let at = usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?]));
+            let at = if is_inner { at + 4 } else { at };
+            rows.extend(self.row(page, at, is_table));
+        }
+        let whole = rows.len() == cells;
+        Some((rows, whole))
+    }
+
+    fn row(&self, page: &[u8], at: usize, is_table: bool) -> Option<RawRow> {
+        let mut cell = page.get(..self.usable)?.get(at..)?;
+        // No more than the file holds, so that a damaged chain that runs in a circle has an end.
+        let longest = LONGEST.min(self.usable.saturating_mul(self.count as usize));
+        let length = usize::try_from(varint(&mut cell)?).ok().filter(|length| *length <= longest)?;
+        let id = if is_table { Some(varint(&mut cell)?.cast_signed()) } else { None };
+        // How much of it lies in the page itself, section 1.6.
+        let most = if is_table { self.usable - 35 } else { (self.usable - 12) * 64 / 255 - 23 };
+        let least = (self.usable - 12) * 32 / 255 - 23;
+        let here = if length <= most {
+            length
+        } else {
+            let wanted = least + (length - least) % (self.usable - 4);
+            if wanted <= most { wanted } else { least }
+        };
+        let (local, rest) = cell.split_at_checked(here)?;
+        if here == length {
+            return record(local).map(|values| RawRow { id, values });
+        }
+        let mut payload = local.to_vec();
+        let mut next = rest.first_chunk().map(|next| u32::from_be_bytes(*next))?;
+        while payload.len() < length {
+            if next == 0 || next > self.count {
+                return None;
+            }
+            let page = self.page(next)?;
+            next = word(&page, 0);
+            let wanted = (length - payload.len()).min(self.usable - 4);
+            payload.extend_from_slice(page.get(4..4 + wanted)?);
+        }
+        record(&payload).map(|values| RawRow { id, values })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tree,
+    Other,
+    Unknown,
+}
+
+/// A record's columns, section 2.1; `None` where it is not one to its last byte.
+fn record(payload: &[u8]) -> Option<Vec<Value>> {
+    let mut rest = payload;
+    let length = usize::try_from(varint(&mut rest)?).ok()?;
+    let begun = payload.len() - rest.len();
+    let (mut kinds, mut content) = rest.split_at_checked(length.checked_sub(begun)?)?;
+    let mut values = Vec::new();
+    while !kinds.is_empty() {
+        let kind = varint(&mut kinds)?;
+        let bytes = match kind {
+            0 | 8 | 9 => 0,
+            1..=4 => usize::try_from(kind).ok()?,
+            5 => 6,
+            6 | 7 => 8,
+            10 | 11 => return None,
+            _ => usize::try_from((kind - 12) / 2).ok()?,
+        };
+        let (column, rest) = content.split_at_checked(bytes)?;
+        content = rest;
+        values.push(match kind {
+            0 => Value::Null,
+            1..=6 => Value::Integer(integer(column)),
+            7 => Value::Other,
+            8 => Value::Integer(0),
+            9 => Value::Integer(1),
+            _ if kind % 2 == 0 => Value::Blob(column.to_vec()),
+            _ => Value::Text(column.to_vec()),
+        });
+    }
+    content.is_empty().then_some(values)
+}
+
+/// Up to eight bytes as a signed number, the highest first.
+fn integer(bytes: &[u8]) -> i64 {
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    bytes.iter().fold(if negative { -1 } else { 0 }, |number, byte| (number << 8) | i64::from(*byte))
+}
+
+/// A number of one to nine bytes, section 1.6; takes it off the bytes.
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for count in 1..=9 {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        if count == 9 {
+            return Some((number << 8) | u64::from(*byte));
+        }
+        number = (number << 7) | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}

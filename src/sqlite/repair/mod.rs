@@ -1,0 +1,22 @@
+//! What runs on a database that is stopped, damaged, or copied while it is in use: looking through it, copying it, saving
+//! what can be read, changing its key.
+
+pub(super) mod check;
+mod copying;
+pub(super) mod damage;
+mod image;
+mod operations;
+mod rekey;
+pub(super) mod salvage;
+mod sealed_salvage;
+pub(super) mod target;
+
+#[cfg(test)]
+mod damage_tests;
+
+pub use self::check::Checked;
+pub use self::copying::Progress;
+pub use self::operations::{Restored, backup, check, restore, salvage};
+pub use self::rekey::{Rekeyed, rekey};
+pub use self::salvage::Salvaged;
+pub use self::target::side_file_of;

@@ -1,0 +1,165 @@
+//! What is done to a database as a whole by a command: back it up, restore it, check it, salvage it. Each leaves either
+//! all of its result under its name, or nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::files::{Aside, Files, NO_SQLITE, beside};
+use super::super::lock::Lock;
+use super::check::{self, Checked};
+use super::copying::{self, Progress, Reading};
+use super::damage::{self, is_damage};
+use super::salvage::{self, Salvaged};
+use super::target::{Target, refuse_side_file};
+use crate::crypto::at_rest::DataKey;
+use crate::sqlite::{OpenError, OperationError};
+
+/// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
+/// before the call is in the copy. Its size in bytes.
+///
+/// # Errors
+/// `to` exists and is not to be replaced (`force`), there is no database, or it cannot be read or the copy written.
+pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result<u64, OperationError> {
+    let from = database(data)?;
+    let target = Target::at(to, &from, force)?;
+    let draft = target.draft();
+    let reading = reading(&from)?;
+    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error));
+    let bytes = finish(&draft, copy)?;
+    target.put(&draft)?;
+    Ok(bytes)
+}
+
+/// What a restore has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub rooms: u64,
+    pub messages: u64,
+    /// Where the database that was there before is kept.
+    pub kept: Option<PathBuf>,
+    /// What somebody should know, a line each.
+    pub remarks: Vec<String>,
+}
+
+/// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a new
+/// epoch then.
+///
+/// # Errors
+/// A racerd uses the database; the backup is none, or is damaged; it cannot be written.
+pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored, OperationError> {
+    let from = database(from)?;
+    let files = Files::at(data)?;
+    if files.database == from.database {
+        return Err(OperationError::Asked(format!("{} is the database itself", from.database.display())));
+    }
+    refuse_side_file(&files)?;
+    let _lock = Lock::take(&files)?;
+    files.finish_replacing()?;
+    let draft = files.draft();
+    let reading = reading(&from)?;
+    let mut checked = Checked::default();
+    finish(&draft, |_| {
+        copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
+        let copied = copying::open(&Files::at(&draft)?)?;
+        checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, &error))?;
+        drop(copied);
+        match checked.faults.first() {
+            Some(fault) => Err(OperationError::Failed(format!(
+                "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
+                from.database.display()
+            ))),
+            // What is noted of where it came from is not so of this one.
+            None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, &error)),
+        }
+    })?;
+    let kept = files.replace(Aside::Replaced)?;
+    let remarks = files.tighten();
+    Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept, remarks })
+}
+
+/// Looks through the database at `data`, also while a racerd writes to it; with its key, also whether sealed rows open.
+///
+/// # Errors
+/// There is no database, or it cannot be read. What is wrong inside is no error but the answer.
+pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationError> {
+    let files = Files::at(data)?;
+    match files.is_database() {
+        Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
+            return Ok(Checked::of("its head is overwritten"));
+        }
+        Ok(true) => {}
+        _ => drop(database(data)?),
+    }
+    let looked = match copying::open(&files) {
+        Ok(reading) => check::look(&reading.conn, key),
+        Err(OpenError::Sqlite { error, .. }) => Err(error),
+        Err(error) => return Err(error.into()),
+    };
+    match looked {
+        Ok(checked) => Ok(checked),
+        Err(error) if is_damage(&error) => Ok(Checked::of(&error.to_string())),
+        Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
+    }
+}
+
+/// Copies what can be read of the damaged database `from` to a new file `to`. Sealed rows need no key as long as each stays
+/// where it was; with `key`, only those that open are copied.
+///
+/// # Errors
+/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move and there is no key, or another
+/// one; it cannot be written.
+pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
+    let files = Files::at(from)?;
+    if !files.database.exists() {
+        return Err(OperationError::Asked(format!("{} does not exist", files.database.display())));
+    }
+    let _lock = Lock::to_read(&files)?;
+    let target = Target::at(to, &files, false)?;
+    let draft = target.draft();
+    let report = damage::salvage_to(&files, &draft, key)?;
+    target.put(&draft)?;
+    Ok(report)
+}
+
+/// The database at a path, if one of racerd's lies there.
+fn database(path: &Path) -> Result<Files, OperationError> {
+    let files = Files::at(path)?;
+    if files.is_database()? {
+        Ok(files)
+    } else {
+        Err(OperationError::Asked(format!("there is no database at {}; name it with --data", files.database.display())))
+    }
+}
+
+/// Opens a database to copy it.
+fn reading(from: &Files) -> Result<Reading, OperationError> {
+    copying::open(from).map_err(|error| match error {
+        OpenError::Sqlite { error, .. } => copy_failed(from, &error),
+        other => other.into(),
+    })
+}
+
+/// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
+fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) -> Result<u64, OperationError> {
+    let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", draft.display()));
+    let file = copying::begin(draft).map_err(failed)?;
+    let made = make(&file).and_then(|()| {
+        // SQLite may have written by another descriptor; the data is the file's.
+        file.sync_all().and_then(|()| file.metadata()).map(|metadata| metadata.len()).map_err(failed)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(draft);
+        let _ = fs::remove_file(beside(draft, "-journal"));
+    }
+    made
+}
+
+fn copy_failed(from: &Files, error: &rusqlite::Error) -> OperationError {
+    let path = from.database.display();
+    OperationError::Failed(if is_damage(error) {
+        format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read")
+    } else {
+        format!("cannot copy {path}: {error}")
+    })
+}

@@ -1,0 +1,308 @@
+//! Gives a stopped database another key: from plain to sealed, from one key to another, or back to plain. Row by row in
+//! bounded transactions; each row says by its key id whether it is done, so that a run that was killed goes on where it was.
+//! Until all is done the log says that a rekey is under way, and no server opens it.
+//!
+//! What belongs to sessions ends with it: tokens are made from the key, so that nobody could come back for a parked session
+//! or repeat a send under its own keys. The windows of keys go, too, since their hashes are made with the old key.
+//!
+//! No old content stays: `secure_delete` zeroes what rows leave in their pages, and a VACUUM at the end writes all pages
+//! anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be. A reader of another
+//! process keeps SQLite from moving the new pages into the file, where the old text still is: the rekey ends only once a
+//! checkpoint says that nothing was in its way.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::super::files::Files;
+use super::super::lock::Lock;
+use super::super::open::BUSY;
+use super::super::rows::{self, Row};
+use super::super::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
+use super::super::sealed_bodies;
+use super::super::sealing::{Sealing, message_place, open_parts};
+use super::super::wal::Wal;
+use super::copying::Progress;
+use super::damage::{self, Found, LOOK_FOR, is_damage};
+use super::target::refuse_side_file;
+use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
+use crate::sqlite::{OpenError, OperationError};
+
+/// Rows of one transaction ...
+const ROWS: usize = 1_000;
+
+/// ... and, but for the last of them, so many bytes.
+const BYTES: usize = 1 << 20;
+
+/// How much of the disk must be free, in sizes of the database: VACUUM's temporary copy, the WAL, and some to spare.
+const FREE: u64 = 3;
+
+/// What a rekey has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rekeyed {
+    pub from: Option<KeyId>,
+    pub to: Option<KeyId>,
+    /// Messages that this run has changed.
+    pub changed: u64,
+    /// Messages that were as they are to be: an earlier run had done them.
+    pub done: u64,
+    /// Messages that could not be read, and are as they were.
+    pub unreadable: u64,
+    /// The database was as it is to be; only its WAL was emptied.
+    pub only_emptied: bool,
+    /// Older databases and drafts beside this one, which hold what it held before.
+    pub beside: Vec<PathBuf>,
+    /// What somebody should know, a line each.
+    pub remarks: Vec<String>,
+}
+
+/// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is not
+/// looked at.
+///
+/// # Errors
+/// A racerd uses the database; there is none; the key that it has was not given; a rekey to another key is under way; it
+/// cannot be read or written, or another program reads it, and then the same call goes on from there.
+pub fn rekey(
+    data: &Path,
+    present: Option<&DataKey>,
+    to: Option<&DataKey>,
+    progress: Progress,
+) -> Result<Rekeyed, OperationError> {
+    let files = Files::at(data)?;
+    let path = files.database.display();
+    refuse_side_file(&files)?;
+    let _lock = Lock::take(&files)?;
+    files.finish_replacing()?;
+    if !files.is_database()? {
+        return Err(OperationError::Asked(format!("there is no database at {path}")));
+    }
+    let remarks = files.tighten();
+    let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
+    let failed = |error: rusqlite::Error| match is_damage(&error) {
+        true => OperationError::from(damaged(error.to_string())),
+        false => OperationError::Failed(format!(
+            "cannot change the key of {path}: {error}; free some space or mend the disk, then run the same command again, \
+             which goes on"
+        )),
+    };
+    let wal = Wal::scan(&files.wal);
+    let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
+    let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(&files.database, access).map_err(failed)?;
+    conn.busy_timeout(BUSY).map_err(failed)?;
+    // Until it is known that something may be changed.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
+        .map_err(failed)?;
+    let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
+        return Err(OperationError::Asked(format!("{path} was never served; a server makes it as it is to be")));
+    };
+    let rekey = Rekey::plan(&files, sealed, present, to)?;
+    let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
+    if is_done && files.wal_bytes() == 0 {
+        return Err(OperationError::Asked(match sealed.with {
+            Some(id) => format!("{path} is sealed with the key {id} already; name another with --new-key"),
+            None => format!("{path} is plain already"),
+        }));
+    }
+    let bytes: i64 = conn
+        .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))
+        .map_err(failed)?;
+    let free =
+        files.free_space().map_err(|error| OperationError::Failed(format!("cannot measure the disk: {error}")))?;
+    let needed = if is_done { 0 } else { number(bytes).saturating_mul(FREE) };
+    if free < needed {
+        return Err(OperationError::Asked(format!(
+            "{path} was not touched: changing its key needs {} MiB of free space, and there are {}",
+            needed.div_ceil(1 << 20),
+            free >> 20
+        )));
+    }
+
+    let version = schema::migrate(&conn).map_err(failed)?;
+    if version != VERSION {
+        return Err(OpenError::Newer { path: files.database.clone(), version }.into());
+    }
+    // Which boot it was does not matter: a log that has lost something has another epoch at its next start in any case.
+    if let Found::Damage(what) = damage::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
+        return Err(damaged(what).into());
+    }
+    // Better now than after hours of work.
+    empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
+    let mut outcome = match is_done {
+        true => Rekeyed { only_emptied: true, ..rekey.outcome() },
+        false => rekey.run(&conn, &files, progress).map_err(|error| error.told(failed, &files))?,
+    };
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    outcome.remarks = remarks;
+    if outcome.to.is_some() {
+        outcome.beside = files.older();
+    }
+    Ok(outcome)
+}
+
+/// Why a rekey has not come to its end.
+enum Failed {
+    Sqlite(rusqlite::Error),
+    /// Another program reads the database.
+    Busy,
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Failed {
+        Failed::Sqlite(error)
+    }
+}
+
+impl Failed {
+    fn told(self, failed: impl Fn(rusqlite::Error) -> OperationError, files: &Files) -> OperationError {
+        match self {
+            Failed::Sqlite(error) => failed(error),
+            Failed::Busy => OperationError::Failed(format!(
+                "somebody has the database {} open, so that its old content cannot be overwritten yet; close it and run the \
+                 same command again",
+                files.database.display()
+            )),
+        }
+    }
+}
+
+/// Moves all of the WAL into the database file and cuts it to nothing: what it held in their place is overwritten then.
+fn empty_wal(conn: &Connection, files: &Files) -> Result<(), Failed> {
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    // A reader that came since keeps nothing back, but a writer may have begun anew.
+    if busy || files.wal_bytes() > 0 { Err(Failed::Busy) } else { Ok(()) }
+}
+
+/// What is to be done.
+struct Rekey {
+    from: Option<RecordKey>,
+    to: Option<Sealing>,
+}
+
+impl Rekey {
+    /// Whether the keys are those that the log asks for.
+    fn plan(
+        files: &Files,
+        sealed: Sealed,
+        present: Option<&DataKey>,
+        to: Option<&DataKey>,
+    ) -> Result<Rekey, OperationError> {
+        let path = files.database.clone();
+        let to_id = to.map(DataKey::id);
+        if let Some(begun) = sealed.rekey.filter(|begun| *begun != to_id) {
+            let words = begun.map_or("to plain (--plain)".to_owned(), |id| format!("to the key {id}"));
+            return Err(OperationError::Asked(format!(
+                "{} is in the middle of a change {words}; it was not touched; end that first",
+                path.display()
+            )));
+        }
+        let from = match sealed.with {
+            None => None,
+            Some(id) => match [present, to].into_iter().flatten().find(|key| key.id() == id) {
+                Some(key) => Some(key.records()),
+                None => return Err(OpenError::NoKey { path, id, given: present.map(DataKey::id) }.into()),
+            },
+        };
+        Ok(Rekey { from, to: to.map(Sealing::new) })
+    }
+
+    fn outcome(&self) -> Rekeyed {
+        let to = self.to.as_ref().map(Sealing::key_id);
+        Rekeyed { from: self.from.as_ref().map(RecordKey::id), to, ..Rekeyed::default() }
+    }
+
+    fn run(mut self, conn: &Connection, files: &Files, mut progress: Progress) -> Result<Rekeyed, Failed> {
+        let mut outcome = self.outcome();
+        // The file holds what its rows are to be, or what is plain in any case: no reason to take memory for it.
+        conn.execute_batch("PRAGMA temp_store = FILE; PRAGMA secure_delete = ON")?;
+        conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        schema::begin_rekey(conn, outcome.to)?;
+        forget_sessions(conn)?;
+        // Its digests are made with the key.
+        sealed_bodies::restart(conn)?;
+        let total = number(conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?);
+        let mut after = SCRATCH;
+        while let Some(last) = self.step(conn, after, &mut outcome)? {
+            after = last;
+            progress(outcome.changed + outcome.done + outcome.unreadable, total);
+        }
+        if outcome.to.is_some() {
+            conn.execute_batch("VACUUM")?;
+        }
+        empty_wal(conn, files)?;
+        schema::end_rekey(conn, outcome.to)?;
+        empty_wal(conn, files)?;
+        Ok(outcome)
+    }
+
+    /// The next rows; the last one's id, `None` where there are no more.
+    fn step(&mut self, conn: &Connection, after: i64, outcome: &mut Rekeyed) -> rusqlite::Result<Option<i64>> {
+        let transaction = conn.unchecked_transaction()?;
+        let rows = rows::read(&transaction, after, ROWS, BYTES)?;
+        let mut update = transaction.prepare_cached("UPDATE messages SET name = ?2, body = ?3 WHERE id = ?1")?;
+        let mut room = (0, String::new());
+        for row in &rows {
+            if room.0 != room_of(row.id) {
+                // A message without a room is damage; it is sealed all the same, so that nothing stays readable.
+                room = (room_of(row.id), rows::room_name(&transaction, room_of(row.id))?.unwrap_or_default());
+            }
+            match self.change(row, &room.1)? {
+                Changed::Is => outcome.done += 1,
+                Changed::Unreadable => outcome.unreadable += 1,
+                Changed::To(name, body) => {
+                    update.execute(params![row.id, name, body])?;
+                    outcome.changed += 1;
+                }
+            }
+        }
+        drop(update);
+        transaction.commit()?;
+        Ok(rows.last().map(|row| row.id))
+    }
+
+    fn change(&mut self, row: &Row, room: &str) -> rusqlite::Result<Changed> {
+        let place = message_place(room, seq_of(row.id), row.at, row.member);
+        let present = sealed_with(&row.body).filter(|_| row.name.is_empty());
+        if present == self.to.as_ref().map(Sealing::key_id) {
+            return Ok(Changed::Is);
+        }
+        let (name, body) = match (&self.from, present) {
+            (None, None) => (row.name.clone(), row.body.clone()),
+            (Some(from), Some(_)) => match open_parts(from, &place, &row.body) {
+                Ok(parts) => parts,
+                Err(_) => return Ok(Changed::Unreadable),
+            },
+            // A plain row among sealed ones is nobody's that may be believed; nor has a plain database sealed ones.
+            _ => return Ok(Changed::Unreadable),
+        };
+        Ok(match &mut self.to {
+            Some(to) => Changed::To(String::new(), to.message(&place, &name, &body)?.to_vec()),
+            None => match String::from_utf8(name) {
+                Ok(name) => Changed::To(name, body),
+                Err(_) => Changed::Unreadable,
+            },
+        })
+    }
+}
+
+enum Changed {
+    /// It is as it is to be.
+    Is,
+    Unreadable,
+    /// To this name and body.
+    To(String, Vec<u8>),
+}
+
+/// Parked sessions and windows of keys go, some at a time.
+fn forget_sessions(conn: &Connection) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM parked WHERE id IN (SELECT id FROM parked LIMIT 1000)",
+        "DELETE FROM keys WHERE id IN (SELECT id FROM keys LIMIT 1000)",
+        "DELETE FROM common_keys WHERE (room, key) IN (SELECT room, key FROM common_keys LIMIT 1000)",
+    ] {
+        while conn.execute(sql, [])? > 0 {}
+    }
+    conn.execute("UPDATE rooms SET common = 0 WHERE common <> 0", []).map(drop)
+}

@@ -1,0 +1,502 @@
+//! Copies what can be read of a damaged database into a new one, row by row, from its pages. Nothing is changed in the
+//! damaged one. Heads never go back. Messages that were lost leave no hole: those before them move up to the ones behind,
+//! so that each room is contiguous up to its head again, and what was lost counts as pruned. That gives seqs a second
+//! meaning, so the new database has a new epoch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::super::files::Files;
+use super::super::parked;
+use super::super::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
+use super::damage::is_whole;
+use super::image::{Image, Page, RawRow, Value};
+use super::sealed_salvage::SealedRows;
+use crate::crypto::at_rest::{DataKey, sealed_with};
+use crate::store::keys::Window;
+use crate::types::{Name, RoomId, Seq, WallMillis, counted};
+
+/// Rows that are written in one transaction.
+const ROWS: usize = 20_000;
+
+/// No time is later, nor any running second (the year 10889).
+const LATEST: i64 = 1 << 48;
+
+/// Pages that are looked at to find out whose a file is.
+const LOOKED_AT: u32 = 1_000;
+
+/// Rooms that a report names.
+const NAMED: usize = 10;
+
+/// What a salvage has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    pub rooms: u64,
+    pub messages: u64,
+    /// Senders in a room whose keys are kept.
+    pub senders: u64,
+    pub parked: u64,
+    /// Messages that are certainly lost, with their rooms; the oldest of a room may be lost beside them, since nothing
+    /// tells them from pruned ones.
+    pub lost: Vec<(String, u64)>,
+    /// Rooms of which nothing but the head is there. They may have been pruned.
+    pub empty: u64,
+    /// Rooms whose name is lost; they are called `salvaged-` and a number now.
+    pub unnamed: u64,
+    /// Pages that could not be read, or not as a whole.
+    pub damaged_pages: u64,
+    /// What was wrong with the WAL.
+    pub wal: Option<&'static str>,
+}
+
+impl Salvaged {
+    pub fn lost_messages(&self) -> u64 {
+        self.lost.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl fmt::Display for Salvaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Salvaged { rooms, messages, senders, parked, .. } = self;
+        write!(
+            f,
+            "copied {} of {}, the keys of {}, {}; ",
+            counted(*messages, "message"),
+            counted(*rooms, "room"),
+            counted(*senders, "sender"),
+            counted(*parked, "parked session")
+        )?;
+        match self.lost_messages() {
+            0 => write!(f, "no message is known to be lost")?,
+            1 => write!(f, "at least 1 message is lost")?,
+            lost => write!(f, "at least {lost} messages are lost")?,
+        }
+        for (n, (room, count)) in self.lost.iter().take(NAMED).enumerate() {
+            write!(f, "{} {count} in {room}", if n == 0 { ":" } else { "," })?;
+        }
+        if self.lost.len() > NAMED {
+            write!(f, ", and in {}", counted((self.lost.len() - NAMED) as u64, "further room"))?;
+        }
+        if self.empty > 0 {
+            write!(f, "; nothing but its head is left of {}", counted(self.empty, "room"))?;
+        }
+        if self.unnamed > 0 {
+            write!(f, "; the name of {} is lost, called salvaged-NUMBER now", counted(self.unnamed, "room"))?;
+        }
+        if self.damaged_pages > 0 {
+            write!(f, "; {} damaged", counted(self.damaged_pages, "page"))?;
+        }
+        if let Some(wal) = self.wal {
+            write!(f, "; {wal}, and what lay behind it is lost")?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies what can be read of the database with these files to an empty database. Of sealed rows, with a key those that open;
+/// without, all that look like some.
+pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
+    let mut image = Image::open(from).map_err(Failed::Read)?;
+    let mut copy = Copy {
+        to,
+        heads: BTreeMap::new(),
+        names: BTreeMap::new(),
+        sealed: SealedRows::new(key),
+        report: Salvaged::default(),
+        found: false,
+    };
+    copy.report.wal = image.wal_damage();
+    schema::migrate(to)?;
+    to.execute_batch("BEGIN")?;
+    let mut rows = 0;
+    for page in 1..=image.count() {
+        match image.look(page) {
+            Page::Rows(list, whole) => {
+                copy.report.damaged_pages += u64::from(!whole);
+                for row in list {
+                    copy.take(row)?;
+                    rows += 1;
+                }
+            }
+            Page::Nothing => {}
+            Page::Damaged => copy.report.damaged_pages += 1,
+        }
+        if rows > ROWS {
+            to.execute_batch("COMMIT; BEGIN")?;
+            rows = 0;
+        }
+    }
+    copy.finish()?;
+    to.execute_batch("COMMIT")?;
+    if copy.found { Ok(copy.report) } else { Err(Failed::Nothing) }
+}
+
+/// Whether a file whose head says nothing is racerd's: one of its first pages has a row that could be no one else's.
+pub(in crate::sqlite) fn recognises(files: &Files) -> bool {
+    use Value::{Blob, Integer, Null, Text};
+    let Ok(mut image) = Image::open(files) else { return false };
+    (1..=image.count().min(LOOKED_AT)).any(|page| {
+        let Page::Rows(rows, _) = image.look(page) else { return false };
+        rows.iter().any(|row| match (row.id, row.values.as_slice()) {
+            (Some(id), [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]) => {
+                let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
+                let plain = named && is_whole(body);
+                id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
+            }
+            _ => false,
+        })
+    })
+}
+
+/// Why nothing could be copied.
+#[derive(Debug)]
+pub(in crate::sqlite) enum Failed {
+    Read(std::io::Error),
+    Write(rusqlite::Error),
+    /// There is nothing of racerd's in it.
+    Nothing,
+    /// Its rows are sealed, and cannot be copied without their key.
+    Key(String),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Failed {
+        Failed::Write(error)
+    }
+}
+
+/// What is known of a room while it is copied.
+#[derive(Clone, Debug, Default)]
+struct Head {
+    name: Option<RoomId>,
+    seq: Seq,
+    at: WallMillis,
+}
+
+struct Copy<'a> {
+    to: &'a Connection,
+    heads: BTreeMap<i64, Head>,
+    /// Names by an index, for rooms whose row is lost.
+    names: BTreeMap<i64, RoomId>,
+    sealed: SealedRows,
+    report: Salvaged,
+    found: bool,
+}
+
+impl Copy<'_> {
+    /// Puts a row where it belongs, which its columns tell. What is not one of ours, or makes no sense, is passed over.
+    /// Of a row that is there in several versions (pages that were given up keep old ones) the latest stays.
+    fn take(&mut self, row: RawRow) -> rusqlite::Result<()> {
+        use Value::{Blob, Integer, Null, Text};
+        match (row.id, row.values.as_slice()) {
+            (Some(id), [Null, Integer(at), member @ (Null | Integer(_)), Text(name), Blob(body)]) => {
+                let member = if let Integer(member) = member { Some(*member) } else { None };
+                self.message(id, *at, member, name, body)
+            }
+            (Some(id), [Null, Text(name), Integer(head), Integer(at), Integer(_)]) => {
+                let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
+                    return Ok(());
+                };
+                self.found = true;
+                let entry = self.heads.entry(id).or_default();
+                entry.name = Some(name);
+                entry.seq = entry.seq.max(Seq(number(*head)));
+                entry.at = entry.at.max(WallMillis(number(*at)));
+                Ok(())
+            }
+            (Some(_), [Null, Integer(room), Blob(session), Integer(used), Blob(entries)]) => {
+                let window = Window::from_bytes(entries)
+                    .sensible(|entry| is_given(integer(entry.seq.0)) && is_time(integer(entry.at.0)));
+                let Some((seq, at)) = window.newest() else { return Ok(()) };
+                if session.len() != 16 || !is_room(*room) || !is_time(*used) {
+                    return Ok(());
+                }
+                self.reaches(*room, seq, at);
+                self.to
+                    .prepare_cached(
+                        "INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT (room, session) DO UPDATE SET used = excluded.used, entries = excluded.entries
+                         WHERE excluded.used >= used",
+                    )?
+                    .execute(params![room, session, used, window.as_bytes()])
+                    .map(drop)
+            }
+            (None, [Integer(room), Blob(key), Blob(body), Integer(seq), Integer(at)]) => {
+                if key.len() != 16 || body.len() != 16 || !is_room(*room) || !is_given(*seq) || !is_time(*at) {
+                    return Ok(());
+                }
+                self.reaches(*room, Seq(number(*seq)), WallMillis(number(*at)));
+                self.to
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO common_keys (room, key, body, seq, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![room, key, body, seq, at])
+                    .map(drop)
+            }
+            (None, [Text(name), Integer(id)]) => {
+                if let Some(name) = room_name(name).filter(|_| is_room(*id)) {
+                    self.found = true;
+                    self.names.insert(*id, name);
+                }
+                Ok(())
+            }
+            (
+                Some(id),
+                [Null, Blob(session), Integer(at), Integer(member), Text(name), Integer(generation), Blob(rooms)],
+            ) => {
+                let sealed = name.is_empty() && sealed_with(rooms).is_some();
+                let name = str::from_utf8(name).ok().filter(|name| sealed || Name::kept(name).is_some());
+                let generation = u32::try_from(*generation).ok();
+                let (Some(name), Some(generation)) = (name, generation) else { return Ok(()) };
+                if session.len() != 16 || !is_time(*at) || *member < 0 {
+                    return Ok(());
+                }
+                self.to
+                    .prepare_cached(
+                        "INSERT INTO parked (id, session, at, member, name, generation, rooms)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                         ON CONFLICT (session) DO UPDATE SET id = excluded.id, at = excluded.at, member = excluded.member,
+                             name = excluded.name, generation = excluded.generation, rooms = excluded.rooms
+                             WHERE excluded.id > id
+                         ON CONFLICT (id) DO NOTHING",
+                    )?
+                    .execute(params![id, session, at, member, name, generation, rooms])
+                    .map(drop)
+            }
+            (Some(1), [Null, Text(_), Integer(_), Text(_), Text(_), Integer(running), rest @ ..]) => {
+                let token_key = if let [Blob(key), ..] = rest { Some(key).filter(|key| key.len() == 32) } else { None };
+                if let [_, key_id, rekey, ..] = rest {
+                    self.sealed.log_says(key_id, rekey);
+                }
+                if is_time(*running) {
+                    self.found = true;
+                    schema::put_meta(self.to, number(*running), token_key.map(Vec::as_slice))?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn message(&mut self, id: i64, at: i64, member: Option<i64>, name: &[u8], body: &[u8]) -> rusqlite::Result<()> {
+        let (room, seq) = (schema::room_of(id), seq_of(id));
+        let sealed = if name.is_empty() { sealed_with(body) } else { None };
+        let name = str::from_utf8(name).ok().filter(|name| sealed.is_some() || Name::kept(name).is_some());
+        let Some(name) = name.filter(|_| id > SCRATCH && is_room(room) && seq > Seq::ZERO && is_time(at)) else {
+            return Ok(());
+        };
+        // Nobody but the sender's JSON tells whether a body is whole, and half of one would break its readers' frames.
+        if let Some(id) = sealed {
+            self.sealed.saw(id);
+        } else if !is_whole(body) {
+            return Ok(());
+        }
+        self.found = true;
+        self.reaches(room, seq, WallMillis(number(at)));
+        self.to
+            .prepare_cached("INSERT OR IGNORE INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![id, at, member, name, body])
+            .map(drop)
+    }
+
+    /// The room has certainly given this seq, at this time.
+    fn reaches(&mut self, room: i64, seq: Seq, at: WallMillis) {
+        let head = self.heads.entry(room).or_default();
+        head.seq = head.seq.max(seq);
+        head.at = head.at.max(at);
+    }
+
+    /// With all rows there: names the rooms, closes holes, and counts.
+    fn finish(&mut self) -> Result<(), Failed> {
+        self.sealed.begin(self.to)?;
+        let heads = std::mem::take(&mut self.heads);
+        let mut taken = BTreeSet::new();
+        let mut moved: HashMap<RoomId, Moved> = HashMap::new();
+        for (id, head) in heads {
+            let named = head.name.or_else(|| self.names.get(&id).cloned());
+            let name = match named.filter(|name| !taken.contains(name)) {
+                Some(name) => name,
+                None => {
+                    self.report.unnamed += 1;
+                    let mut parts = (0_u32..).map(|n| if n == 0 { String::new() } else { format!("-{n}") });
+                    let mut free = parts.by_ref().filter_map(|part| RoomId::parse(&format!("salvaged-{id}{part}")));
+                    let Some(name) = free.find(|name| !taken.contains(name)) else { continue };
+                    name
+                }
+            };
+            taken.insert(name.clone());
+            self.report.rooms += 1;
+            self.sealed.drop_unreadable(self.to, id, &name)?;
+            if let Some(shift) = self.close_holes(id, head.seq, &name)? {
+                self.move_keys(id, &shift)?;
+                moved.insert(name.clone(), shift);
+            }
+            let common: i64 = self
+                .to
+                .prepare_cached("SELECT count(*) FROM common_keys WHERE room = ?1")?
+                .query_row([id], |r| r.get(0))?;
+            self.to
+                .prepare_cached("INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0), common])?;
+        }
+        if self.sealed.is_sealed() {
+            self.sealed.move_cursors(self.to, &moved)?;
+        } else {
+            self.move_cursors(&moved)?;
+        }
+        let count = |sql| self.to.query_row(sql, [], |row| Ok(number(row.get(0)?)));
+        self.report.messages = count("SELECT count(*) FROM messages")?;
+        self.report.senders = count("SELECT count(*) FROM keys")?;
+        self.report.parked = count("SELECT count(*) FROM parked")?;
+        // Where the row about the log is lost, the next start makes one.
+        Ok(())
+    }
+
+    /// Moves the room's messages up to each other and to its head, the newest first, where some are missing.
+    fn close_holes(&mut self, room: i64, head: Seq, name: &RoomId) -> Result<Option<Moved>, Failed> {
+        let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
+        let (count, oldest): (i64, Option<i64>) = self
+            .to
+            .prepare_cached("SELECT count(*), min(id) FROM messages WHERE id > ?1 AND id <= ?2")?
+            .query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Some(oldest) = oldest else {
+            self.report.empty += u64::from(head > Seq::ZERO);
+            return Ok(None);
+        };
+        let lost = (head.0 + 1).saturating_sub(seq_of(oldest).0).saturating_sub(number(count));
+        if lost == 0 {
+            return Ok(None);
+        }
+        self.report.lost.push((name.to_string(), lost));
+        let seqs: Vec<Seq> = self
+            .to
+            .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id")?
+            .query_map(range, |row| Ok(seq_of(row.get(0)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let shift = Moved { seqs, head };
+        for (place, seq) in shift.seqs.iter().enumerate().rev() {
+            let (Some(from), Some(to)) = (message_id(room, *seq), message_id(room, shift.at(place))) else { continue };
+            if from != to {
+                self.sealed.move_message(self.to, name, from, to)?;
+            }
+        }
+        Ok(Some(shift))
+    }
+
+    /// Keys stand for the same messages as before; those of lost ones go, so that they may be sent again.
+    fn move_keys(&self, room: i64, shift: &Moved) -> rusqlite::Result<()> {
+        let windows: Vec<(i64, Vec<u8>)> = self
+            .to
+            .prepare_cached("SELECT id, entries FROM keys WHERE room = ?1")?
+            .query_map([room], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut update = self.to.prepare_cached("UPDATE keys SET entries = ?2 WHERE id = ?1")?;
+        for (id, entries) in windows {
+            let window = Window::from_bytes(&entries).renumbered(|seq| shift.of(seq));
+            update.execute(params![id, window.as_bytes()])?;
+        }
+        let common: Vec<(Vec<u8>, i64)> = self
+            .to
+            .prepare_cached("SELECT key, seq FROM common_keys WHERE room = ?1")?
+            .query_map([room], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut update = self.to.prepare_cached("UPDATE common_keys SET seq = ?3 WHERE room = ?1 AND key = ?2")?;
+        let mut delete = self.to.prepare_cached("DELETE FROM common_keys WHERE room = ?1 AND key = ?2")?;
+        for (key, seq) in common {
+            match shift.of(Seq(number(seq))) {
+                Some(seq) => update.execute(params![room, key, integer(seq.0)])?,
+                None => delete.execute(params![room, key])?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Parked sessions go on behind the message that they had last.
+    fn move_cursors(&self, moved: &HashMap<RoomId, Moved>) -> rusqlite::Result<()> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let sessions: Vec<(i64, Vec<u8>)> = self
+            .to
+            .prepare("SELECT id, rooms FROM parked")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut update = self.to.prepare("UPDATE parked SET rooms = ?2 WHERE id = ?1")?;
+        for (id, rooms) in sessions {
+            let mut rooms = parked::decode(&rooms);
+            for (room, cursor) in &mut rooms {
+                if let Some(shift) = moved.get(room) {
+                    *cursor = shift.cursor(*cursor);
+                }
+            }
+            update.execute(params![id, parked::encode(&rooms)])?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the messages of a room went: the one at each place of `seqs` is the same number of places before the head now.
+pub(in crate::sqlite) struct Moved {
+    /// As they were, in rising order.
+    seqs: Vec<Seq>,
+    head: Seq,
+}
+
+impl Moved {
+    /// The seq of the message at this place now.
+    fn at(&self, place: usize) -> Seq {
+        Seq(self.head.0.saturating_sub((self.seqs.len() - 1 - place) as u64))
+    }
+
+    /// The seq now of the message that had this one; `None` if it is lost. What was pruned before stays pruned.
+    fn of(&self, seq: Seq) -> Option<Seq> {
+        match self.seqs.binary_search(&seq) {
+            Ok(place) => Some(self.at(place)),
+            Err(0) => Some(seq),
+            Err(_) => None,
+        }
+    }
+
+    /// The cursor now of who had everything up to this one.
+    pub fn cursor(&self, seq: Seq) -> Seq {
+        match self.seqs.partition_point(|kept| *kept <= seq) {
+            0 => seq,
+            count => self.at(count - 1),
+        }
+    }
+}
+
+fn room_name(bytes: &[u8]) -> Option<RoomId> {
+    str::from_utf8(bytes).ok().and_then(RoomId::parse)
+}
+
+fn is_room(id: i64) -> bool {
+    (1..=0xff_ffff).contains(&id)
+}
+
+/// A seq that a message can have.
+fn is_given(seq: i64) -> bool {
+    seq > 0 && is_seq(seq)
+}
+
+/// The same, or the head of a room without one.
+fn is_seq(seq: i64) -> bool {
+    seq >= 0 && message_id(1, Seq(number(seq))).is_some()
+}
+
+fn is_time(time: i64) -> bool {
+    (0..LATEST).contains(&time)
+}
+
+/// Makes an empty database of the newest version at this path, fast and for nobody else; it is synced when it is done.
+pub(in crate::sqlite) fn create(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+         PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -8192",
+    )?;
+    Ok(conn)
+}

@@ -1,0 +1,150 @@
+//! What a salvage does with sealed rows. One that stays where it was needs no key; one that has to move is sealed anew for its
+//! new place. With the key, rows that do not open count as lost.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::super::schema::{self, Sealed, integer, last_id, number, seq_of};
+use super::super::sealing::{Sealing, message_place, open_parked, open_parts};
+use super::image::Value;
+use super::salvage::{Failed, Moved};
+use crate::crypto::at_rest::{DataKey, KeyId};
+use crate::types::{RoomId, Seq, SessionId, WallMillis};
+
+/// What is known of how the rows are sealed.
+pub(super) struct SealedRows {
+    key: Option<DataKey>,
+    /// What the log's own row says, where it is there.
+    log: Option<Sealed>,
+    /// Rows that were met, by the key that they say.
+    seen: BTreeMap<KeyId, u64>,
+    /// Opens and seals them, once it is known that the key is theirs.
+    sealing: Option<Sealing>,
+}
+
+impl SealedRows {
+    pub fn new(key: Option<&DataKey>) -> SealedRows {
+        SealedRows { key: key.cloned(), log: None, seen: BTreeMap::new(), sealing: None }
+    }
+
+    /// The log's own row says this.
+    pub fn log_says(&mut self, key_id: &Value, rekey: &Value) {
+        let id = |bytes: &[u8]| bytes.try_into().ok().map(KeyId);
+        let with = if let Value::Blob(bytes) = key_id { id(bytes) } else { None };
+        let rekey = if let Value::Blob(bytes) = rekey { Some(id(bytes)) } else { None };
+        self.log = Some(Sealed { with, rekey });
+    }
+
+    /// A row says that it is sealed with this key.
+    pub fn saw(&mut self, id: KeyId) {
+        *self.seen.entry(id).or_default() += 1;
+    }
+
+    /// All rows were met. Puts down what they are sealed with, and lets those go that no server would believe.
+    pub fn begin(&mut self, to: &Connection) -> Result<(), Failed> {
+        let most = self.seen.iter().max_by_key(|(_, count)| **count).map(|(id, _)| *id);
+        let sealed = self.log.unwrap_or(Sealed { with: most, rekey: None });
+        if sealed == Sealed::default() {
+            return Ok(());
+        }
+        schema::put_sealed(to, sealed)?;
+        let Some(id) = sealed.with.filter(|_| sealed.rekey.is_none()) else { return Ok(()) };
+        to.execute("DELETE FROM messages WHERE name <> ''", [])?;
+        match &self.key {
+            Some(key) if key.id() == id => self.sealing = Some(Sealing::new(key)),
+            Some(key) => {
+                let given = key.id();
+                return Err(Failed::Key(format!("it is sealed with the data key {id}, and the given one is {given}")));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// With the key: the messages of a room that do not open go.
+    pub fn drop_unreadable(&self, to: &Connection, room: i64, name: &RoomId) -> rusqlite::Result<()> {
+        let Some(sealing) = &self.sealing else { return Ok(()) };
+        let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
+        let mut gone: Vec<i64> = Vec::new();
+        {
+            let mut statement =
+                to.prepare_cached("SELECT id, at, member, body FROM messages WHERE id > ?1 AND id <= ?2")?;
+            let mut rows = statement.query(range)?;
+            while let Some(row) = rows.next()? {
+                let (id, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+                let member = row.get::<_, Option<i64>>(2)?.map(number);
+                let place = message_place(name.as_str(), seq_of(id), WallMillis(number(at)), member);
+                if open_parts(sealing.records(), &place, row.get_ref(3)?.as_bytes()?).is_err() {
+                    gone.push(id);
+                }
+            }
+        }
+        let mut delete = to.prepare_cached("DELETE FROM messages WHERE id = ?1")?;
+        for id in gone {
+            delete.execute([id])?;
+        }
+        Ok(())
+    }
+
+    /// Gives a message another id in its room.
+    ///
+    /// # Errors
+    /// It is sealed, and there is no key.
+    pub fn move_message(&mut self, to: &Connection, name: &RoomId, from: i64, id: i64) -> Result<(), Failed> {
+        let row = to
+            .prepare_cached("SELECT at, member, name, body FROM messages WHERE id = ?1")?
+            .query_row([from], |row| {
+                let is_sealed = row.get_ref(2)?.as_bytes()?.is_empty();
+                let member = row.get::<_, Option<i64>>(1)?.map(number);
+                Ok((WallMillis(number(row.get(0)?)), member, is_sealed, row.get_ref(3)?.as_bytes()?.to_vec()))
+            })
+            .optional()?;
+        let Some((at, member, is_sealed, body)) = row else { return Ok(()) };
+        let mut update = to.prepare_cached("UPDATE messages SET id = ?2, body = ?3 WHERE id = ?1")?;
+        if !is_sealed {
+            update.execute(params![from, id, body])?;
+            return Ok(());
+        }
+        let Some(sealing) = &mut self.sealing else {
+            return Err(Failed::Key(format!(
+                "messages of room {name} are lost, and those before them are sealed and can move up to the others only with the \
+                 data key; name its file with --data-key-file"
+            )));
+        };
+        let place = message_place(name.as_str(), seq_of(from), at, member);
+        if let Ok((said_by, body)) = open_parts(sealing.records(), &place, &body) {
+            let place = message_place(name.as_str(), seq_of(id), at, member);
+            update.execute(params![from, id, sealing.message(&place, &said_by, &body)?])?;
+        }
+        Ok(())
+    }
+
+    /// Parked sessions go on behind the message that they had last; those that do not open go.
+    pub fn move_cursors(&mut self, to: &Connection, moved: &HashMap<RoomId, Moved>) -> rusqlite::Result<()> {
+        let Some(sealing) = &mut self.sealing else { return Ok(()) };
+        let parked: Vec<(i64, Vec<u8>, i64, Vec<u8>)> = to
+            .prepare("SELECT id, session, at, rooms FROM parked")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (id, session, at, record) in parked {
+            let session = <[u8; 16]>::try_from(session.as_slice()).map(SessionId).unwrap_or(SessionId([0; 16]));
+            let Some(mut parked) = open_parked(sealing.records(), session, number(at), &record) else {
+                to.prepare_cached("DELETE FROM parked WHERE id = ?1")?.execute([id])?;
+                continue;
+            };
+            for (room, cursor) in &mut parked.rooms {
+                if let Some(shift) = moved.get(room) {
+                    *cursor = shift.cursor(*cursor);
+                }
+            }
+            let mut update = to.prepare_cached("UPDATE parked SET rooms = ?2 WHERE id = ?1")?;
+            update.execute(params![id, sealing.parked(&parked, number(integer(number(at))))?])?;
+        }
+        Ok(())
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a command may write a file: never over a database in use, nor under the name of a file that belongs to a database.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::super::files::{Files, beside};
+use super::super::lock::Lock;
+use crate::sqlite::{OpenError, OperationError};
+
+/// How the names of files end that belong to the database whose name stands before.
+const SIDE_FILES: [&str; 8] =
+    ["-wal", "-shm", "-journal", ".lock", ".draft", ".partial", ".instead-of-damaged", ".instead-of-replaced"];
+
+/// Files that SQLite would apply to a new database beside them.
+const APPLIED: [&str; 2] = ["-wal", "-journal"];
+
+/// Returns the existing file whose side file this path names, if it does: `chat.db` for `chat.db-wal`. What is written
+/// there would harm that database.
+pub fn side_file_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_bytes();
+    let mut rest = name;
+    while let Some(stem) = SIDE_FILES.iter().find_map(|suffix| rest.strip_suffix(suffix.as_bytes())) {
+        let owner = path.with_file_name(std::ffi::OsString::from_vec(stem.to_vec()));
+        if !stem.is_empty() && owner.is_file() {
+            return Some(owner);
+        }
+        rest = stem;
+    }
+    None
+}
+
+/// Refuses a path that names a side file of a database.
+pub(in crate::sqlite) fn refuse_side_file(files: &Files) -> Result<(), OpenError> {
+    match side_file_of(&files.database) {
+        Some(owner) => Err(OpenError::SideFile { path: files.database.clone(), owner }),
+        None => Ok(()),
+    }
+}
+
+/// A name under which a finished copy is put.
+pub(in crate::sqlite) struct Target {
+    files: Files,
+    /// What lies there and is to be replaced: nobody opens it meanwhile.
+    replaced: Option<Replaced>,
+}
+
+struct Replaced {
+    _lock: Lock,
+    id: (u64, u64),
+}
+
+impl Target {
+    /// Looks at the place for a copy of `from`. What lies there is replaced only by `force`, and only if it is a database of
+    /// racerd's or empty, and nobody has it open.
+    pub fn at(to: &Path, from: &Files, force: bool) -> Result<Target, OperationError> {
+        let files = Files::at(to)?;
+        let path = files.database.display();
+        let id = id(&files.database);
+        if files.database == from.database || id.is_some() && id == self::id(&from.database) {
+            return Err(OperationError::Asked(format!("{path} is the database itself")));
+        }
+        refuse_side_file(&files)?;
+        let replaced = match id {
+            None => None,
+            Some(_) if !force => return Err(exists(&files.database)),
+            Some(id) => {
+                let lock = Lock::of_existing(&files)?;
+                files.is_replaceable()?;
+                Some(Replaced { _lock: lock, id })
+            }
+        };
+        let target = Target { files, replaced };
+        target.refuse_applied()?;
+        Ok(target)
+    }
+
+    /// Where the copy is made.
+    pub fn draft(&self) -> PathBuf {
+        beside(&self.files.database, ".partial")
+    }
+
+    /// Refuses a place beside which a file lies that would change what is put there.
+    fn refuse_applied(&self) -> Result<(), OperationError> {
+        let found = APPLIED.map(|suffix| beside(&self.files.database, suffix));
+        let applied = found.iter().find(|file| fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0));
+        applied.map_or(Ok(()), |file| {
+            Err(OperationError::Asked(format!(
+                "{} lies beside {}, and would change what is put there: it belongs to a database that is in use, or was not \
+                 closed in order; give another name, or move both away",
+                file.display(),
+                self.files.database.display()
+            )))
+        })
+    }
+
+    /// Gives the finished draft its name; where that fails, there is no draft any more.
+    pub fn put(self, draft: &Path) -> Result<(), OperationError> {
+        let put = self.rename(draft);
+        if put.is_err() {
+            let _ = fs::remove_file(draft);
+        }
+        put
+    }
+
+    fn rename(&self, draft: &Path) -> Result<(), OperationError> {
+        let to = &self.files.database;
+        let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", to.display()));
+        self.refuse_applied()?;
+        let flags = match &self.replaced {
+            // Another file that came meanwhile is not the one that was locked.
+            Some(replaced) if id(to).is_some_and(|now| now != replaced.id) => return Err(exists(to)),
+            Some(_) => {
+                // Empty ones, and shared memory: those of the file that goes.
+                for suffix in ["-wal", "-journal", "-shm"] {
+                    match fs::remove_file(beside(to, suffix)) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                        _ => {}
+                    }
+                }
+                RenameFlags::empty()
+            }
+            None => RenameFlags::NOREPLACE,
+        };
+        let renamed = match renameat_with(CWD, draft, CWD, to, flags) {
+            // A file system that does not know the flag.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if id(to).is_none() => fs::rename(draft, to),
+            Err(rustix::io::Errno::EXIST) => return Err(exists(to)),
+            other => other.map_err(io::Error::from),
+        };
+        renamed.and_then(|()| File::open(self.files.directory())?.sync_all()).map_err(failed)
+    }
+}
+
+/// Device and inode of what the name means now.
+fn id(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+fn exists(path: &Path) -> OperationError {
+    OperationError::Asked(format!("{} exists; give another name, or move it away", path.display()))
+}

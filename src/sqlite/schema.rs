@@ -1,0 +1,456 @@
+//! The tables, their versions, and the one row about the log as a whole. Knows SQL and no file.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::repair::check::LONGEST_TOLD;
+use crate::crypto::at_rest::KeyId;
+use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
+
+/// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
+
+/// `MIGRATIONS[n]` makes version n + 1 of version n. Append only; version 0 is the empty file.
+const MIGRATIONS: &[&str] = &[
+    "
+    -- About the log as a whole: one row.
+    CREATE TABLE meta (
+        id         INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch      TEXT    NOT NULL,
+        clean      INTEGER NOT NULL,  -- 1: the last run ended in order
+        boot       TEXT    NOT NULL,  -- the kernel's boot id during the last run
+        durability TEXT    NOT NULL,  -- of the last run
+        running    INTEGER NOT NULL   -- seconds that racerd has run on this log in all
+    );
+    -- A room that ever had a message. Its row stays when its messages go, so that no seq is given twice.
+    CREATE TABLE rooms (
+        id     INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 0xffffff),
+        name   TEXT    NOT NULL UNIQUE,
+        head   INTEGER NOT NULL,
+        at     INTEGER NOT NULL,      -- of the head, milliseconds since 1970
+        common INTEGER NOT NULL       -- rows in common_keys
+    );
+    -- The id is the room's id and the seq in one number, so rows lie by room and seq, and a page is one stretch. (A key
+    -- of two columns needs WITHOUT ROWID, whose rows spill into a page of their own from a quarter of a page on: a
+    -- message of 1 KB would take 4.6.) Room 0 is scratch space for the probe.
+    CREATE TABLE messages (
+        id     INTEGER PRIMARY KEY,
+        at     INTEGER NOT NULL,
+        member INTEGER,
+        name   TEXT    NOT NULL,
+        body   BLOB    NOT NULL
+    );
+    -- The last keys of one session in one room. The long row is found by an index and rewritten in its own page; the
+    -- index changes only when a sender is new.
+    CREATE TABLE keys (
+        id      INTEGER PRIMARY KEY,
+        room    INTEGER NOT NULL,
+        session BLOB    NOT NULL,
+        used    INTEGER NOT NULL,     -- in running seconds
+        entries BLOB    NOT NULL,
+        UNIQUE (room, session)
+    );
+    -- Keys of POSTs without an identity.
+    CREATE TABLE common_keys (
+        room INTEGER NOT NULL,
+        key  BLOB    NOT NULL,
+        body BLOB    NOT NULL,
+        seq  INTEGER NOT NULL,
+        at   INTEGER NOT NULL,
+        PRIMARY KEY (room, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX common_keys_by_age ON common_keys (room, seq);
+",
+    "
+    -- What session tokens are sealed with. It stays with the log, so that tokens outlive a restart.
+    ALTER TABLE meta ADD COLUMN token_key BLOB;
+    -- Sessions that nobody is attached to. Ids rise with the time of parking.
+    CREATE TABLE parked (
+        id         INTEGER PRIMARY KEY,
+        session    BLOB    NOT NULL UNIQUE,
+        at         INTEGER NOT NULL,  -- when it was parked, in running seconds
+        member     INTEGER NOT NULL,
+        name       TEXT    NOT NULL,
+        generation INTEGER NOT NULL,
+        rooms      BLOB    NOT NULL   -- each room's id and the last seq queued there
+    );
+",
+    "
+    -- The key that messages and parked sessions are sealed with, by its id; NULL: they are plain.
+    ALTER TABLE meta ADD COLUMN key_id BLOB;
+    -- While a rekey is under way: the key that they are to be sealed with, empty for none.
+    ALTER TABLE meta ADD COLUMN rekey BLOB;
+",
+    "
+    -- The digest of each encrypted message that is kept, by the message's id. It goes with the message.
+    CREATE TABLE sealed_bodies (
+        id     INTEGER PRIMARY KEY,
+        digest BLOB    NOT NULL
+    );
+    CREATE INDEX sealed_bodies_by_digest ON sealed_bodies (digest);
+    -- Messages up to this id are in it, whenever they were stored; the greatest number: all are. One row.
+    CREATE TABLE sealed_bodies_filled (upto INTEGER NOT NULL);
+    INSERT INTO sealed_bodies_filled (upto) VALUES (0);
+",
+    "
+    -- What the wall clock has shown lately, where messages go by their age (ages.rs).
+    ALTER TABLE meta ADD COLUMN clock BLOB;
+",
+    "
+    -- What was found to be damaged while a server ran, for the next start.
+    ALTER TABLE meta ADD COLUMN damage TEXT;
+    -- The running seconds at which all of the database had last been read through.
+    ALTER TABLE meta ADD COLUMN scrubbed INTEGER;
+",
+];
+
+/// The version that this racerd writes.
+pub const VERSION: i32 = 6;
+
+const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
+
+/// Brings an empty or older database to [`VERSION`], in one transaction; the version that it has then, which may be a
+/// newer one, and is then left as it is.
+pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
+    let version: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
+        return Ok(version);
+    };
+    if missing.is_empty() {
+        return Ok(version);
+    }
+    let transaction = conn.unchecked_transaction()?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(VERSION)
+}
+
+/// Whether it is of the version that this racerd writes.
+pub(super) fn is_newest(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map(|version: i32| version == VERSION)
+}
+
+/// What a run of racerd brings to the log.
+pub(super) struct Run<'a> {
+    pub durability: Durability,
+    /// The kernel's id of this boot, empty where it is not known.
+    pub boot: &'a str,
+    /// The epoch, should a new one be needed.
+    pub fresh: &'a str,
+    /// The key for session tokens, should there be none.
+    pub token_key: [u8; 32],
+    /// The data key's id, where rows are sealed.
+    pub key_id: Option<KeyId>,
+    /// Something is known to be lost: the epoch ends.
+    pub lost: bool,
+}
+
+/// What a run finds there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub epoch: Epoch,
+    pub token_key: [u8; 32],
+    /// Seconds that racerd had run on this log before.
+    pub running: u64,
+    /// How many they were when all of it had last been read through; `None` where it never was.
+    pub scrubbed: Option<u64>,
+}
+
+/// Marks the log as in use, and decides whether its epoch still holds: seqs that were given may be lost, and would be
+/// given again, if the last run did not sync, did not end in order, and the machine was started anew since.
+pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun> {
+    let transaction = conn.unchecked_transaction()?;
+    let last = transaction
+        .query_row(
+            "SELECT epoch, clean, boot, durability, running, token_key, scrubbed FROM meta WHERE id = 1",
+            [],
+            |row| {
+                let epoch: String = row.get(0)?;
+                let clean: bool = row.get(1)?;
+                let boot: String = row.get(2)?;
+                let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
+                let safe = clean || synced || (boot == run.boot && !boot.is_empty());
+                // One of another length is none.
+                let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
+                // A backup has no epoch: what was given after it was made could be given again.
+                let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
+                Ok((epoch, row.get::<_, i64>(4)?, token_key, row.get::<_, Option<i64>>(6)?))
+            },
+        )
+        .optional()?;
+    // What is new has nothing to be read through.
+    let (epoch, running, token_key, scrubbed) = last.unwrap_or((None, 0, None, Some(0)));
+    let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
+    // Beside sealed rows lies no key: it is made from the data key.
+    let token_key = token_key.unwrap_or(run.token_key);
+    let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
+    transaction.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, scrubbed)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, clean = 0, boot = excluded.boot,
+             durability = excluded.durability, token_key = excluded.token_key, key_id = excluded.key_id, rekey = NULL,
+             damage = NULL, scrubbed = excluded.scrubbed",
+        params![epoch, run.boot, run.durability.as_str(), running, stored, key_id, scrubbed],
+    )?;
+    // What a probe that was cut short has left.
+    transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
+    transaction.commit()?;
+    Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running), scrubbed: scrubbed.map(number) })
+}
+
+/// What the rows of a database are sealed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// `None`: they are plain.
+    pub with: Option<KeyId>,
+    /// A rekey was cut short: some are sealed with this one already, or are plain if there is none in it.
+    pub rekey: Option<Option<KeyId>>,
+}
+
+/// What the log says of how its rows are sealed; `None` where it was never used. Changes nothing, also not one of an older
+/// version.
+pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
+    let has = |column: &str| {
+        let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
+        conn.query_row(sql, [column], |row| row.get::<_, i64>(0)).map(|count| count == 1)
+    };
+    if !has("id")? {
+        return Ok(None);
+    }
+    let sql = match has("key_id")? && has("rekey")? {
+        true => "SELECT key_id, rekey FROM meta WHERE id = 1",
+        false => "SELECT NULL, NULL FROM meta WHERE id = 1",
+    };
+    let id = |bytes: &[u8]| bytes.try_into().ok().map(KeyId);
+    conn.query_row(sql, [], |row| {
+        let (with, rekey) = (row.get_ref(0)?.as_blob_or_null()?, row.get_ref(1)?.as_blob_or_null()?);
+        let with = with.map(|bytes| id(bytes).ok_or_else(|| wrong_id(0))).transpose()?;
+        let rekey = match rekey {
+            Some([]) => Some(None),
+            Some(bytes) => Some(Some(id(bytes).ok_or_else(|| wrong_id(1))?)),
+            None => None,
+        };
+        Ok(Sealed { with, rekey })
+    })
+    .optional()
+}
+
+fn wrong_id(column: usize) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
+}
+
+/// Puts down how the rows of a log that was salvaged are sealed. A key for tokens does not lie beside sealed ones.
+pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<()> {
+    let rekey = sealed.rekey.map(|to| to.map_or(Vec::new(), |id| id.0.to_vec()));
+    conn.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, rekey)
+         VALUES (1, '', 1, '', 'full', 0, NULL, ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, rekey = excluded.rekey, token_key = NULL",
+        params![sealed.with.map(|id| id.0), rekey],
+    )
+    .map(drop)
+}
+
+/// A rekey begins, or goes on: until it ends, no server may have the log. Tokens of before end, and with them all that
+/// belongs to sessions.
+pub(super) fn begin_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
+    let to = to.map_or(Vec::new(), |id| id.0.to_vec());
+    conn.execute("UPDATE meta SET rekey = ?1, token_key = NULL WHERE id = 1", [to]).map(drop)
+}
+
+/// All rows are as they are to be.
+pub(super) fn end_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET key_id = ?1, rekey = NULL WHERE id = 1", [to.map(|id| id.0)]).map(drop)
+}
+
+/// Marks the log as left in order. What is committed before it must be on disk before it is. `clean` is false where
+/// damage was met: the next run is to look then.
+pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
+}
+
+/// What the wall clock has shown lately, as it was stored; empty where nothing was. And the newest time that a room's head
+/// was said at, if anything was.
+pub(super) fn clock(conn: &Connection) -> rusqlite::Result<(Vec<u8>, Option<WallMillis>)> {
+    conn.query_row(
+        "SELECT (SELECT clock FROM meta WHERE id = 1), (SELECT max(at) FROM rooms WHERE head > 0)",
+        [],
+        |row| {
+            let newest: Option<i64> = row.get(1)?;
+            // Of another type it is damaged, and as good as none.
+            let shown = row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default();
+            Ok((shown.to_vec(), newest.map(|at| WallMillis(number(at)))))
+        },
+    )
+}
+
+/// Stores what the wall clock has shown, and the running seconds with it.
+pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE meta SET clock = ?1, running = ?2 WHERE id = 1")?
+        .execute(params![shown, integer(running)])
+        .map(drop)
+}
+
+/// Puts down that the log is damaged; what was put down before stays.
+pub(super) fn note_damage(conn: &Connection, what: &str) -> rusqlite::Result<()> {
+    let what = harmless_start(what, LONGEST_TOLD);
+    conn.execute("UPDATE meta SET damage = coalesce(damage, ?1) WHERE id = 1", [what]).map(drop)
+}
+
+/// Takes such a note away: all of it was read, and is sound.
+pub(super) fn forget_damage(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET damage = NULL WHERE id = 1", []).map(drop)
+}
+
+/// What an earlier run has found to be damaged.
+pub(super) fn noted_damage(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let noted = conn.query_row("SELECT damage FROM meta WHERE id = 1", [], |row| row.get(0)).optional()?;
+    Ok(noted.flatten())
+}
+
+/// Puts down at which running second all of it was read through.
+pub(super) fn note_scrubbed(conn: &Connection, running: u64) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET scrubbed = ?1 WHERE id = 1", [integer(running)]).map(drop)
+}
+
+/// How the last run on the log ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LastRun {
+    pub clean: bool,
+    /// A WAL that a machine has lost power over may have holes where it was not synced.
+    pub holes: bool,
+}
+
+/// How the last run ended, seen from this boot; `None` where there was none.
+pub(super) fn last_run(conn: &Connection, boot: &str) -> rusqlite::Result<Option<LastRun>> {
+    conn.query_row("SELECT clean, boot, durability FROM meta WHERE id = 1", [], |row| {
+        let synced = row.get_ref(2)?.as_str()? == Durability::Full.as_str();
+        let same_boot = row.get_ref(1)?.as_str()? == boot && !boot.is_empty();
+        Ok(LastRun { clean: row.get(0)?, holes: !synced && !same_boot })
+    })
+    .optional()
+}
+
+/// Takes the epoch away, so that whoever opens the log gives it a new one: seqs may be given again that were given
+/// before, since this is a copy.
+pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", []).map(drop)
+}
+
+/// Puts down what a salvage has found of the log as a whole; the larger count of seconds, and any key, are the better.
+pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, '', 1, '', 'full', ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET running = max(running, excluded.running),
+             token_key = coalesce(excluded.token_key, token_key)",
+        params![integer(running), token_key],
+    )
+    .map(drop)
+}
+
+/// What is wrong with the tables, if anything: each must be there as the migrations make it.
+pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let read = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, Option<String>>> {
+        let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let model = Connection::open_in_memory()?;
+    migrate(&model)?;
+    let found = read(conn)?;
+    let wrong = read(&model)?.into_iter().find(|(name, sql)| found.get(name) != Some(sql));
+    Ok(wrong.map(|(name, _)| format!("its table or index {name} is missing or another one")))
+}
+
+/// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
+const SEQ_BITS: u32 = 39;
+
+/// The last seq that a room can give.
+const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// The id of the probe's message.
+pub(super) const SCRATCH: i64 = 1;
+
+/// The id of a room's message; `None` past the room's last possible seq.
+pub(super) fn message_id(room: i64, seq: Seq) -> Option<i64> {
+    (seq.0 <= SEQ_MAX).then(|| (room << SEQ_BITS) | integer(seq.0))
+}
+
+/// The greatest id that the room's messages up to this seq can have; all of them are greater than that of seq 0.
+pub(super) fn last_id(room: i64, seq: Seq) -> i64 {
+    (room << SEQ_BITS) | integer(seq.0.min(SEQ_MAX))
+}
+
+/// The id of the room in a message's id.
+pub(super) fn room_of(id: i64) -> i64 {
+    id >> SEQ_BITS
+}
+
+/// The seq in a message's id.
+pub(super) fn seq_of(id: i64) -> Seq {
+    Seq(number(id) & SEQ_MAX)
+}
+
+/// A number as SQLite has it: its integers end at 2^63 - 1, which no seq and no time reaches.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// And back; a negative one, which only damage makes, is 0.
+pub(super) fn number(integer: i64) -> u64 {
+    u64::try_from(integer).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
+        let token_key = [fresh.len() as u8; 32];
+        Run { durability, boot, fresh, token_key, key_id: None, lost: false }
+    }
+
+    #[test]
+    fn the_epoch_changes_when_seqs_could_be_reused_and_only_then() {
+        use Durability::{Full, Normal};
+        // (durability, boot, ended in order) of one run; durability and boot of the next; whether the epoch stays.
+        let cases = [
+            (Full, "b1", false, Full, "b2", true),
+            (Full, "b1", false, Normal, "b2", true),
+            (Normal, "b1", false, Normal, "b1", true),
+            (Normal, "b1", true, Normal, "b2", true),
+            (Normal, "b1", false, Normal, "b2", false),
+            (Normal, "b1", false, Full, "b2", false),
+            (Normal, "", false, Normal, "", false),
+        ];
+        for (durability, boot, clean, next, next_boot, stays) in cases {
+            let conn = Connection::open_in_memory().unwrap();
+            assert_eq!(migrate(&conn).unwrap(), VERSION);
+            assert_eq!(begin_run(&conn, &run(durability, boot, "first")).unwrap().epoch.0.as_ref(), "first");
+            if clean {
+                end_run(&conn, 77, true).unwrap();
+            }
+            let begun = begin_run(&conn, &run(next, next_boot, "second")).unwrap();
+            assert_eq!(begun.token_key, [5; 32], "the first one's, whatever the epoch is");
+            let expected = if stays { "first" } else { "second" };
+            assert_eq!(begun.epoch.0.as_ref(), expected, "{durability:?} {boot} {clean} {next:?} {next_boot}");
+            assert_eq!(begun.running, if clean { 77 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_migrated_database_is_left_alone_and_a_newer_one_too() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        assert_eq!(migrate(&conn).unwrap(), VERSION);
+        conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert_eq!(migrate(&conn).unwrap(), VERSION + 1);
+        let id: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
+        assert_eq!(id, APPLICATION_ID);
+    }
+}

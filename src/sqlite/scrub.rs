@@ -1,0 +1,381 @@
+//! The background pass over the whole database ("scrub"): reads every row and every index entry, a piece at a time, so that
+//! damage is met before somebody asks for what is damaged. Each piece is one short read transaction that goes on where the
+//! last one ended, between the reader's pages; no read waits for more than one.
+//!
+//! It sees what SQLite's b-trees hold, not the free pages nor the lists of pages (section 1.8 of
+//! <https://www.sqlite.org/fileformat2.html>): the writer meets those, and `racerd check` looks at all.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+
+use super::reader;
+use super::repair::damage::{is_damage, is_whole};
+use super::schema::{SCRATCH, number, room_of, seq_of};
+use crate::crypto::at_rest::RecordKey;
+use crate::types::RoomId;
+
+/// Running seconds from the end of one pass to the next: a week.
+pub(super) const PERIOD: u64 = 7 * 24 * 3_600;
+
+/// How long after the disk has not answered all of it is read again, to find out whether it does now.
+pub(super) const RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// A piece ends with the row that fills so many bytes ...
+const PIECE: u64 = 64 << 10;
+
+/// ... or after so many rows.
+const ROWS: u32 = 256;
+
+/// What a row takes beside its columns, about: its place in a page, and its share of the pages above.
+const ROW: u64 = 16;
+
+/// A table or an index, and how it is walked: the first `keys` columns say where a row is.
+struct Walk {
+    /// As SQLite calls it.
+    tree: &'static str,
+    keys: usize,
+    is_text: bool,
+    sql: &'static str,
+}
+
+const WALKS: [Walk; 13] = [
+    Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
+    Walk {
+        tree: "rooms",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, name, head, at, common FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "sqlite_autoindex_rooms_1",
+        keys: 1,
+        is_text: true,
+        sql: "SELECT name FROM rooms WHERE name > ?1 ORDER BY name LIMIT ?2",
+    },
+    Walk {
+        tree: "messages",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "keys",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, used, entries FROM keys WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "sqlite_autoindex_keys_1",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT room, session FROM keys WHERE (room, session) > (?1, ?2) ORDER BY room, session LIMIT ?3",
+    },
+    Walk {
+        tree: "common_keys",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT room, key, body, seq, at FROM common_keys WHERE (room, key) > (?1, ?2) ORDER BY room, key LIMIT ?3",
+    },
+    Walk {
+        tree: "common_keys_by_age",
+        keys: 3,
+        is_text: false,
+        sql: "SELECT room, seq, key FROM common_keys WHERE (room, seq, key) > (?1, ?2, ?3) ORDER BY room, seq, key LIMIT ?4",
+    },
+    Walk {
+        tree: "parked",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, at, member, name, generation, rooms FROM parked WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "sqlite_autoindex_parked_1",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT session FROM parked WHERE session > ?1 ORDER BY session LIMIT ?2",
+    },
+    Walk {
+        tree: "sealed_bodies",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id, digest FROM sealed_bodies WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "sealed_bodies_by_digest",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT digest, id FROM sealed_bodies WHERE (digest, id) > (?1, ?2) ORDER BY digest, id LIMIT ?3",
+    },
+    Walk {
+        tree: "sealed_bodies_filled",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT rowid, upto FROM sealed_bodies_filled WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
+    },
+];
+
+/// Where a pass is.
+struct Place {
+    walk: usize,
+    /// The keys of the last row; smaller than any at the beginning.
+    after: Vec<Value>,
+}
+
+impl Place {
+    fn at(walk: usize) -> Option<Place> {
+        let found = WALKS.get(walk)?;
+        // A number is less than any blob, but a column of text would make a text of it.
+        let least = if found.is_text { Value::Text(String::new()) } else { Value::Integer(i64::MIN) };
+        Some(Place { walk, after: vec![least; found.keys] })
+    }
+}
+
+/// What a piece has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Read,
+    /// All of the database is read.
+    End,
+    /// Why a row cannot be read.
+    Wrong {
+        reason: String,
+        /// Its bytes are wrong; else the disk did not answer.
+        damage: bool,
+    },
+}
+
+/// When the next piece is due, and where it goes on.
+pub(super) struct Scrub {
+    /// Bytes in a second.
+    rate: u64,
+    /// `None`: never again in this run.
+    due: Option<Instant>,
+    place: Option<Place>,
+    /// From a failure of the disk to the next pass.
+    retry: Duration,
+}
+
+impl Scrub {
+    /// The first pass begins at `begin`; at a rate of 0 none does.
+    pub fn new(rate: u64, begin: Instant, retry: Duration) -> Scrub {
+        Scrub { rate, due: (rate > 0).then_some(begin), place: None, retry }
+    }
+
+    /// Begins anew, since the disk has failed to answer: what was read before says nothing of it now. Does nothing at a rate
+    /// of 0, nor once damage was found.
+    pub fn begin_again(&mut self) {
+        if self.due.is_some() {
+            self.due = Instant::now().checked_add(self.retry);
+            self.place = None;
+        }
+    }
+
+    /// Returns how long there is nothing to do; `None`: for ever.
+    pub fn patience(&self) -> Option<Duration> {
+        self.due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads the next piece. `records` opens sealed rows.
+    pub fn piece(&mut self, conn: &Connection, records: Option<&RecordKey>) -> Piece {
+        let begun = Instant::now();
+        let Some(mut place) = self.place.take().or_else(|| Place::at(0)) else { return Piece::End };
+        match read(conn, &mut place, records) {
+            Ok((bytes, more)) => {
+                let pause = Duration::from_millis(bytes.saturating_mul(1000) / self.rate.max(1));
+                self.due = begun.checked_add(pause);
+                self.place = if more { Some(place) } else { Place::at(place.walk + 1) };
+                match self.place {
+                    Some(_) => Piece::Read,
+                    None => {
+                        self.due = begun.checked_add(Duration::from_secs(PERIOD));
+                        Piece::End
+                    }
+                }
+            }
+            Err(wrong) => {
+                if wrong.damage {
+                    // What lies behind it is for `racerd check` and for a salvage.
+                    self.due = None;
+                } else {
+                    self.begin_again();
+                }
+                let tree = WALKS.get(place.walk).map_or("", |walk| walk.tree);
+                Piece::Wrong { reason: format!("in {tree}: {}", wrong.what), damage: wrong.damage }
+            }
+        }
+    }
+}
+
+struct Wrong {
+    what: String,
+    damage: bool,
+}
+
+impl From<rusqlite::Error> for Wrong {
+    fn from(error: rusqlite::Error) -> Wrong {
+        Wrong { damage: is_damage(&error), what: error.to_string() }
+    }
+}
+
+/// Reads on from a place; about how many bytes that were, and whether there may be more.
+fn read(conn: &Connection, place: &mut Place, records: Option<&RecordKey>) -> Result<(u64, bool), Wrong> {
+    let Some(walk) = WALKS.get(place.walk) else { return Ok((0, false)) };
+    // More than its pages' heads is looked at.
+    conn.execute_batch("PRAGMA cell_size_check = ON")?;
+    let outcome = read_rows(conn, walk, place, records);
+    conn.execute_batch("PRAGMA cell_size_check = OFF")?;
+    outcome
+}
+
+fn read_rows(
+    conn: &Connection,
+    walk: &Walk,
+    place: &mut Place,
+    records: Option<&RecordKey>,
+) -> Result<(u64, bool), Wrong> {
+    let transaction = conn.unchecked_transaction()?;
+    let mut messages = Messages { room: None, last: None };
+    let (mut bytes, mut count) = (0, 0);
+    {
+        let mut statement = transaction.prepare_cached(walk.sql)?;
+        let parameters = place.after.iter().cloned().chain([Value::Integer(i64::from(ROWS))]);
+        let columns = statement.column_count();
+        let mut rows = statement.query(params_from_iter(parameters))?;
+        while bytes < PIECE
+            && let Some(row) = rows.next()?
+        {
+            for column in 0..columns {
+                bytes += size(row.get_ref(column)?);
+            }
+            bytes += ROW;
+            count += 1;
+            if walk.tree == "messages" {
+                messages.look(&transaction, row, records)?;
+            }
+            for (column, key) in place.after.iter_mut().enumerate() {
+                *key = row.get(column)?;
+            }
+        }
+    }
+    transaction.finish()?;
+    Ok((bytes, bytes >= PIECE || count >= ROWS))
+}
+
+fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+        ValueRef::Null => 0,
+        ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+    }
+}
+
+/// The messages of one piece, in one moment: those of a room follow each other.
+struct Messages {
+    room: Option<(i64, RoomId)>,
+    last: Option<i64>,
+}
+
+impl Messages {
+    fn look(&mut self, conn: &Connection, row: &Row, records: Option<&RecordKey>) -> Result<(), Wrong> {
+        let id: i64 = row.get(0)?;
+        if id == SCRATCH {
+            return Ok(());
+        }
+        let wrong = |what: String| Wrong { what, damage: true };
+        let (number_of_room, seq) = (room_of(id), seq_of(id));
+        if self.room.as_ref().is_none_or(|(known, _)| *known != number_of_room) {
+            let name: Option<String> = conn
+                .prepare_cached("SELECT name FROM rooms WHERE id = ?1")?
+                .query_row([number_of_room], |row| row.get(0))
+                .optional()?;
+            let name = name.as_deref().and_then(RoomId::parse);
+            let name = name.ok_or_else(|| wrong(format!("message {} is of no room that exists", number(id))))?;
+            self.room = Some((number_of_room, name));
+            self.last = None;
+        }
+        let Some((_, room)) = &self.room else { return Ok(()) };
+        if self.last.is_some_and(|last| last + 1 != id) {
+            return Err(wrong(format!("messages of room {room} before {} are missing", seq.0)));
+        }
+        self.last = Some(id);
+        let because = |what: String| wrong(format!("message {} of room {room} {what}", seq.0));
+        match records {
+            Some(records) => match reader::sealed_message(room, row, records)? {
+                (_, None) => Ok(()),
+                (_, Some(why)) => Err(because(format!("cannot be read: {why}"))),
+            },
+            None => {
+                reader::message(room, row).map_err(|error| because(format!("cannot be read: {error}")))?;
+                match is_whole(row.get_ref(4)?.as_bytes().unwrap_or_default()) {
+                    true => Ok(()),
+                    false => Err(because("is not whole".to_owned())),
+                }
+            }
+        }
+    }
+}
+
+/// Looks at messages here and there, `count` of them, chosen by `seed`; what is wrong, if anything.
+pub(super) fn sample(
+    conn: &Connection,
+    records: Option<&RecordKey>,
+    mut seed: u64,
+    until: Instant,
+) -> rusqlite::Result<Option<String>> {
+    let rooms: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM rooms", [], |row| row.get(0))?;
+    let mut roll = move |below: u64| {
+        // SplitMix64's step and mix (Steele, Lea, Flood 2014), without its last round.
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        ((seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) % below.max(1)
+    };
+    while Instant::now() < until {
+        let Ok(room) = i64::try_from(1 + roll(number(rooms))) else { break };
+        let head: Option<i64> =
+            conn.query_row("SELECT head FROM rooms WHERE id = ?1", [room], |row| row.get(0)).optional()?;
+        let Some(head) = head else { continue };
+        let from = super::schema::last_id(room, crate::types::Seq(roll(number(head))));
+        let sql = "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT 4";
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query([from])?;
+        let mut messages = Messages { room: None, last: None };
+        while let Some(row) = rows.next()? {
+            match messages.look(conn, row, records) {
+                Ok(()) => {}
+                // Sealed rows that do not open are served as such.
+                Err(_) if records.is_some() => {}
+                Err(wrong) => return Ok(Some(wrong.what)),
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema;
+
+    /// A table or an index that is new, and that no pass would read, fails this.
+    #[test]
+    fn every_tree_is_walked() {
+        let conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&conn).unwrap();
+        let mut statement = conn.prepare("SELECT name FROM sqlite_schema ORDER BY name").unwrap();
+        let trees: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let mut walked: Vec<&str> = WALKS.iter().map(|walk| walk.tree).collect();
+        walked.sort_unstable();
+        assert_eq!(trees, walked);
+        for walk in &WALKS {
+            let explained = format!("EXPLAIN QUERY PLAN {}", walk.sql);
+            let mut statement = conn.prepare(&explained).unwrap();
+            let parameters = vec![Value::Integer(1); walk.keys + 1];
+            let rows = statement.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
+            let plan = rows.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+            assert!(!plan.contains("TEMP B-TREE"), "{}: a piece has an end: {plan}", walk.tree);
+            let index = walk.tree.starts_with("sqlite_autoindex") || walk.tree.contains("_by_");
+            assert_eq!(plan.contains(&format!("COVERING INDEX {}", walk.tree)), index, "{}: {plan}", walk.tree);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The log in memory behind [`Store`]: it answers at once, and is gone with the process.
+
+use super::{Bounds, MemoryLog, Store, StoreEvent, StoreRequest, new_epoch};
+use crate::types::Epoch;
+
+/// A log in memory, with the answers that wait to be taken.
+pub struct InMemory {
+    log: MemoryLog,
+    bounds: Bounds,
+    token_key: [u8; 32],
+    events: Vec<StoreEvent>,
+}
+
+impl InMemory {
+    /// Makes an empty log. `epoch` and `token_key` are random.
+    pub fn new(bounds: Bounds, epoch: &[u8; 8], token_key: [u8; 32]) -> InMemory {
+        let mut log = MemoryLog::new(new_epoch(epoch), bounds.memory_room_bytes, bounds.memory_total_bytes);
+        log.keep_parked(bounds.parked_max);
+        InMemory { log, bounds, token_key, events: Vec::new() }
+    }
+}
+
+impl Store for InMemory {
+    fn epoch(&self) -> &Epoch {
+        self.log.epoch()
+    }
+
+    fn token_key(&self) -> [u8; 32] {
+        self.token_key
+    }
+
+    fn running_seconds(&self) -> u64 {
+        0
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn set_bounds(&mut self, bounds: Bounds) {
+        self.log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes);
+        self.log.keep_parked(bounds.parked_max);
+        self.bounds = bounds;
+    }
+
+    fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
+        self.log.answer(requests, &mut self.events);
+    }
+
+    fn take(&mut self, events: &mut Vec<StoreEvent>) {
+        events.append(&mut self.events);
+    }
+
+    fn is_inline(&self) -> bool {
+        true
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        Ok(())
+    }
+}
