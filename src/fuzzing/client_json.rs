@@ -19,6 +19,10 @@ const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
 /// size in all, and that is less than twice the text; and it hands out a copy.
 const PER_BYTE: u64 = 5;
 
+/// Bytes that an object may cost on top, since each may be a cursor of a `resume`: the list of them grows by doubling,
+/// which is less than four times the last size in all; the room's name has a head of its own, and is compared by reference.
+const PER_OBJECT: u64 = 4 * size_of::<Cursor>() as u64 + 64;
+
 /// And so many whatever its length: a refusal's message, the first size of a scratch buffer.
 const AT_LEAST: u64 = 512;
 
@@ -28,7 +32,8 @@ pub fn client_json(data: &[u8], allocated: impl Fn(&mut dyn FnMut()) -> u64) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut result = None;
     let bytes = allocated(&mut || result = Some(parse(text, &BOUNDS)));
-    let most = PER_BYTE * text.len() as u64 + AT_LEAST;
+    let objects = text.bytes().filter(|byte| *byte == b'{').count() as u64;
+    let most = PER_BYTE * text.len() as u64 + PER_OBJECT * objects + AT_LEAST;
     assert!(bytes <= most, "{bytes} bytes allocated for {} of input", text.len());
     match result {
         None => {}

@@ -35,14 +35,15 @@ impl<'de> Visitor<'de> for RoomsVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Cursor>, M::Error> {
         let mut cursors: Vec<Cursor> = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
             let room = RoomId::parse(&key).ok_or_else(|| M::Error::custom(RoomId::RULE))?;
             let Place { epoch, seq, presence } = map.next_value()?;
-            if !seen.insert(room.clone()) {
-                return Err(M::Error::custom("a room is named twice"));
-            }
             cursors.push(Cursor { room, epoch, seq, presence });
+        }
+        let mut rooms: Vec<&RoomId> = cursors.iter().map(|cursor| &cursor.room).collect();
+        rooms.sort_unstable();
+        if rooms.windows(2).any(|two| two[0] == two[1]) {
+            return Err(M::Error::custom("a room is named twice"));
         }
         Ok(cursors)
     }
