@@ -62,6 +62,11 @@ impl LateStore {
         }
     }
 
+    /// Takes messages in at most this many rooms.
+    pub fn set_rooms_max(&mut self, rooms_max: usize) {
+        self.log.set_rooms_max(rooms_max);
+    }
+
     // Looking.
 
     pub fn stored(&self, room: &RoomId, seq: Seq) -> Option<&Message> {

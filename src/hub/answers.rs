@@ -21,6 +21,7 @@ impl Hub {
             Outcome::KeyReused => Notice::Refused { id, error: HubError::KeyReused },
             Outcome::BodyReused => Notice::Refused { id, error: HubError::BodyReused },
             Outcome::Full => Notice::Refused { id, error: HubError::StorageFull },
+            Outcome::RoomsFull { limit } => Notice::Refused { id, error: HubError::RoomsFull { limit: *limit } },
             Outcome::Unavailable => Notice::Refused { id, error: HubError::StorageUnavailable },
         };
         clients.tell(ticket.conn, notice);

@@ -161,6 +161,10 @@ pub enum HubError {
     StorageUnavailable,
     /// The database has reached its bound; nothing is stored.
     StorageFull,
+    /// The log in memory takes no further room; nothing is stored.
+    RoomsFull {
+        limit: usize,
+    },
     /// The idempotency key was used for another body.
     KeyReused,
     /// A message that the room keeps has the same sealed body.

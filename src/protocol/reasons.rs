@@ -39,6 +39,14 @@ impl Reason {
             HubError::StorageFull => {
                 (ErrorCode::StorageUnavailable, format!("{}; nothing was stored", Why::AtBound.text()).into())
             }
+            HubError::RoomsFull { limit } => (
+                ErrorCode::StorageUnavailable,
+                format!(
+                    "the server keeps its messages in memory, and has as many rooms as it takes ({limit}); nothing was \
+                     stored: write in a room that has messages already"
+                )
+                .into(),
+            ),
             HubError::StorageUnavailable => (ErrorCode::StorageUnavailable, outage.text().into()),
             HubError::KeyReused => {
                 (ErrorCode::KeyReused, "this key was used for another body; nothing was stored".into())
@@ -60,7 +68,7 @@ impl Reason {
             _ => None,
         };
         let retry_after_ms = match error {
-            HubError::StorageFull => Some(10_000),
+            HubError::StorageFull | HubError::RoomsFull { .. } => Some(10_000),
             HubError::StorageUnavailable => Some(1000),
             _ => None,
         };

@@ -129,6 +129,7 @@ fn over(about: About) -> &'static str {
     match about {
         About::Damaged => "the database is well again",
         About::Unreadable => "what is stored can be read again",
+        About::Rooms => "messages to further rooms are taken again",
         About::Clock => "the clock is believed again: messages go by age as it says",
     }
 }

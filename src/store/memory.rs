@@ -6,13 +6,13 @@ use std::hash::Hash;
 
 use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
-    Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Scope, ScopedKey, Seek, Sought, Span, StoreEvent,
-    StoreRequest,
+    About, Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Scope, ScopedKey, Seek, Sought, Span,
+    StoreEvent, StoreRequest,
 };
 use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
 
-/// Rooms in all. A room's head is kept for ever, so that no seq is given twice: past this many, a new room's appends
-/// are refused. About 150 bytes each.
+/// Rooms in all, unless told otherwise. A room's head is kept for ever, so that no seq is given twice: past this many, a
+/// new room's appends are refused. About 150 bytes each.
 const ROOMS: usize = 100_000;
 
 /// Key windows that are certainly kept, in all; at most twice as many are.
@@ -42,6 +42,9 @@ pub struct MemoryLog {
     /// Where a room is in `rooms`.
     index: HashMap<RoomId, u32>,
     rooms: Vec<Room>,
+    rooms_max: usize,
+    /// An append to a room too many was noted already.
+    has_noted_bound: bool,
     /// Bytes of all messages that are kept.
     bytes: usize,
     /// Messages that are kept.
@@ -121,6 +124,8 @@ impl MemoryLog {
             total_bytes_max: total_bytes,
             index: HashMap::new(),
             rooms: Vec::new(),
+            rooms_max: ROOMS,
+            has_noted_bound: false,
             bytes: 0,
             kept: 0,
             order: VecDeque::new(),
@@ -128,6 +133,12 @@ impl MemoryLog {
             common: Recent::new(COMMON),
             parking: Parking { most: PARKED, ..Parking::default() },
         }
+    }
+
+    /// Takes messages in at most this many rooms from now on, instead of 100,000.
+    #[cfg(any(test, fuzzing))]
+    pub fn set_rooms_max(&mut self, rooms_max: usize) {
+        self.rooms_max = rooms_max;
     }
 
     /// Keeps at most so many parked sessions from now on, instead of 100,000; what is over goes when one more is parked.
@@ -158,7 +169,13 @@ impl MemoryLog {
         let mut appended = Vec::new();
         for request in requests.drain(..) {
             match request {
-                StoreRequest::Append(append) => appended.push(self.append(append)),
+                StoreRequest::Append(append) => {
+                    let decided = self.append(append);
+                    if let Outcome::RoomsFull { limit } = decided.outcome {
+                        events.extend(self.note_bound(limit));
+                    }
+                    appended.push(decided);
+                }
                 StoreRequest::Park(parked) => self.parking.park(parked),
                 StoreRequest::Read(read) => {
                     if !appended.is_empty() {
@@ -194,7 +211,8 @@ impl MemoryLog {
         let Append { ticket, room, author, key, body, sealed, at } = append;
         let bytes = body.len();
         let Some(index) = self.room(&room) else {
-            return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
+            let outcome = Outcome::RoomsFull { limit: self.rooms_max };
+            return Appended { ticket, room, bytes, outcome };
         };
         let key = key.map(|key| (key, Digest::of(body.as_str().as_bytes())));
         match key.and_then(|(key, body)| self.look(index, key, body)) {
@@ -227,6 +245,15 @@ impl MemoryLog {
         }
         self.make_room(index);
         Appended { ticket, room, bytes, outcome: Outcome::Stored(message) }
+    }
+
+    /// Returns the note for the operator that no further room is taken; once, since no room ever goes.
+    fn note_bound(&mut self, limit: usize) -> Option<StoreEvent> {
+        let is_first = !std::mem::replace(&mut self.has_noted_bound, true);
+        let text = format!(
+            "the log in memory has {limit} rooms, as many as it takes: messages to further rooms are refused until a restart"
+        );
+        is_first.then_some(StoreEvent::Note { about: About::Rooms, text: Some(text) })
     }
 
     /// Reports whether a message that the room keeps has this sealed body.
@@ -267,7 +294,7 @@ impl MemoryLog {
         if let Some(index) = self.index.get(room) {
             return Some(*index);
         }
-        if self.rooms.len() >= ROOMS {
+        if self.rooms.len() >= self.rooms_max {
             return None;
         }
         let index = u32::try_from(self.rooms.len()).ok()?;
@@ -500,8 +527,19 @@ mod tests {
         for n in 0..ROOMS {
             assert!(matches!(log.append(append(&format!("r{n}"), "1", 1)).outcome, Outcome::Stored(_)));
         }
-        assert_eq!(log.append(append("one-more", "1", 1)).outcome, Outcome::Unavailable);
+        let refused = Outcome::RoomsFull { limit: ROOMS };
+        assert_eq!(log.append(append("one-more", "1", 1)).outcome, refused);
         assert_eq!(stored(&log.append(append("r0", "1", 1)).outcome).seq, Seq(2));
+        // The operator is told once.
+        let mut ask = || {
+            let mut events = Vec::new();
+            log.answer(&mut vec![StoreRequest::Append(append("one-more", "1", 1))], &mut events);
+            events
+        };
+        let is_refusal = |event: &StoreEvent| matches!(event, StoreEvent::Appended(list) if list[0].outcome == refused);
+        let [StoreEvent::Note { about: About::Rooms, text: Some(text) }, told] = &ask()[..] else { panic!("no note") };
+        assert!(text.contains("100000 rooms") && is_refusal(told), "{text}");
+        assert!(matches!(&ask()[..], [told] if is_refusal(told)));
     }
 
     #[test]

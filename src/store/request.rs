@@ -222,6 +222,8 @@ pub enum About {
     Unreadable,
     /// The wall clock is not believed.
     Clock,
+    /// A log in memory takes no further room.
+    Rooms,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -247,6 +249,10 @@ pub enum Outcome {
     BodyReused,
     /// The database has reached the size that it may have, and nothing may go to make room. Nothing was stored.
     Full,
+    /// The log in memory has as many rooms as it takes, and this would be one more. Nothing was stored.
+    RoomsFull {
+        limit: usize,
+    },
     /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.
     Unavailable,
 }

@@ -147,6 +147,35 @@ fn what_the_store_cannot_do_is_no_fault_of_the_client() {
     assert_eq!(world.heard(0).last().unwrap()["type"], "message", "it is still there, and goes on");
 }
 
+/// The same words by socket and by HTTP, and not those of a store that fails.
+#[test]
+fn a_room_too_many_is_named_as_such() {
+    let mut world = World::new(Sizes::USUAL);
+    world.store.set_rooms_max(1);
+    open(&mut world, 0, "/rooms/r/ws?name=ann&presence=off");
+    open(&mut world, 1, "/rooms/other/ws?name=ann&presence=off");
+    for index in [0, 1] {
+        world.ask(index, "send", r#","body":1"#);
+        world.settle();
+    }
+    assert_eq!(world.heard(0).last().unwrap()["type"], "message");
+    let refused = world.heard(1).pop().unwrap();
+    assert_eq!(refused["code"], "storage_unavailable");
+    let reason = refused["message"].as_str().unwrap();
+    assert!(reason.contains("as many rooms as it takes (1)") && reason.contains("nothing was stored"), "{reason}");
+    world.comes(2);
+    let head = "POST /rooms/third/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    world.send(2, format!("{head}Content-Length: 1\r\n\r\n1").as_bytes());
+    world.settle();
+    let answer = String::from_utf8_lossy(&world.peers[&2].got).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 10\r\n"), "{answer}");
+    assert!(answer.contains(&format!("\"detail\":\"{reason}\"")), "{answer}");
+    // What was refused holds nothing back.
+    world.ask(0, "send", r#","body":2"#);
+    world.settle();
+    assert_eq!(world.heard(0).last().unwrap()["seq"], 2);
+}
+
 /// To be told to slow down and not to do it is a fault: it ends with 1008.
 #[test]
 fn who_keeps_on_past_the_rate_spends_the_error_budget() {
