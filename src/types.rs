@@ -10,7 +10,7 @@ mod printable;
 pub use cause::Cause;
 pub use name::{Name, NameFault};
 pub use network::Network;
-pub use place::{NoPlace, Place, is_zone};
+pub use place::{NoPlace, Place, is_localhost, is_zone};
 pub use printable::{escape, harmless, harmless_start, is_unsafe};
 
 use std::fmt;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::types::is_localhost;
+
 /// A server that takes no byte for so long is gone.
 const WRITE: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,8 @@ impl Tcp {
     /// Why the last one that was tried did not.
     pub fn connect(host: &str, port: u16, until: Instant) -> io::Result<Tcp> {
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        // What lies below `localhost` is this machine, too; not every resolver knows (RFC 6761 §6.3).
+        let host = if is_localhost(host) { "localhost" } else { host };
         for address in (host, port).to_socket_addrs()? {
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             match TcpStream::connect_timeout(&address, left) {

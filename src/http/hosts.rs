@@ -4,6 +4,7 @@
 use super::authority::{Authority, Host};
 use super::problem::Problem;
 use super::status::Status;
+use crate::types::is_localhost;
 
 /// Stands for every name.
 const ANY: &str = "*";
@@ -39,14 +40,14 @@ impl Hosts {
     }
 }
 
-/// Whether a request may be answered: its host must be an address, a name without a dot (`localhost`; no page of the web
-/// has such a name, so none can rebind it), or one of `known`. Without a Host (HTTP/1.0) no browser asks.
+/// Whether a request may be answered: its host must be an address, a name without a dot (no page of the web has such
+/// a name, so none can rebind it), a name of this machine (`a.localhost`), or one of `known`. Without a Host (HTTP/1.0) no browser asks.
 ///
 /// # Errors
 /// 421 that closes the connection and names the option to add.
 pub fn host_allowed(host: Option<&Authority>, known: &[&Hosts]) -> Result<(), Problem> {
     let Some(Authority { host: Host::Name(name), .. }) = host else { return Ok(()) };
-    if !name.contains('.') || known.iter().any(|hosts| hosts.have(name)) {
+    if !name.contains('.') || is_localhost(name) || known.iter().any(|hosts| hosts.have(name)) {
         return Ok(());
     }
     // The option first: a log cuts what is too long.
@@ -73,6 +74,8 @@ mod tests {
             "localhost",
             "LocalHost:7077",
             "localhost.",
+            "a.localhost",
+            "A.b.LocalHost.:7077",
             "gateway",
             "127.0.0.1",
             "127.0.0.1.:80",
@@ -94,6 +97,9 @@ mod tests {
             "evil.example",
             "localhost.evil.example",
             "evil-localhost.example",
+            "a.localhost.example",
+            "notlocalhost.example",
+            "a.notlocalhost",
             "sub.gateway.lan",
             "gateway.lan.evil",
             "127.0.0.1.evil",

@@ -50,6 +50,14 @@ pub fn is_zone(text: &str) -> bool {
     (1..=LONGEST_ZONE).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// Reports whether the name can only mean this machine: `localhost` and every name below it, in any case, with a final dot
+/// or without (RFC 6761 §6.3).
+pub fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+    last.eq_ignore_ascii_case("localhost")
+}
+
 impl From<SocketAddr> for Place {
     fn from(address: SocketAddr) -> Place {
         Place::Address(address)
@@ -135,6 +143,17 @@ mod tests {
 
     fn place(text: &str) -> Place {
         text.parse().unwrap_or_else(|_| panic!("{text}"))
+    }
+
+    #[test]
+    fn names_of_this_machine() {
+        for own in ["localhost", "LocalHost.", "a.localhost", "a.b.LOCALHOST", "a.localhost."] {
+            assert!(is_localhost(own), "{own}");
+        }
+        for other in ["", ".", "localhost..", "alocalhost", "localhost.example", "a.localhost.example", "localhost.a."]
+        {
+            assert!(!is_localhost(other), "{other}");
+        }
     }
 
     #[test]

@@ -44,6 +44,10 @@ fn localhost_is_both_loopback_addresses() {
     assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
     assert_eq!(racerd(&["health", "--listen", &format!("localhost:{port}")]).status.code(), Some(0));
     assert_eq!(racerd(&["health", &format!("http://localhost:{port}")]).status.code(), Some(0));
+    // And what lies below it, for the command and for the server's own check of names (RFC 6761 §6.3).
+    let url = format!("http://A.localhost.:{port}/rooms/r");
+    assert_eq!(racerd(&["send", &url, "hello", "--timeout", "5s"]).status.code(), Some(0));
+    assert_eq!(server.get("/rooms/r/messages").json()["messages"][0]["body"]["text"], "hello");
 }
 
 #[test]
