@@ -2,6 +2,7 @@
 
 use super::{Chat, Outbox, outage};
 use crate::api::{self, Action, BodyRules, answers};
+use crate::conn::Connection;
 use crate::engine::Connections;
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
@@ -29,7 +30,12 @@ impl Chat {
         body: &[u8],
         cross_origin: Option<CrossOrigin>,
     ) -> Result<(), Problem> {
-        let action = match api::action(request, &self.access) {
+        let action = api::action(request, &self.access);
+        let is_health = matches!(action, Ok(Action::Health | Action::Ready));
+        if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
+            return Err(Problem::full());
+        }
+        let action = match action {
             // The connection ends with it, so there is nothing to count.
             Err(problem) if problem.close => return Err(problem),
             Ok(action) if !action.is_rated() => action,

@@ -33,7 +33,7 @@ settings! {
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
-        /// Connections in all. 0: as many as the limit of open files (NOFILE) allows.
+        /// Connections in all; all that further ones ask but health is answered 503. 0: as many as the limit of open files (NOFILE) allows.
         max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Connections from one address (IPv6: one /64); loopback and trusted proxies are left out. 0: no limit.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;

@@ -135,7 +135,7 @@ impl Connection {
         }
         let until = now.after(DRAIN_TIME);
         let (at_most, left) = match self.kind {
-            Kind::WebSocket => (until, DRAIN_BYTES),
+            Kind::WebSocket | Kind::Excess => (until, DRAIN_BYTES),
             Kind::Http | Kind::Events => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
         };
         self.state = State::Draining { ending: *ending, until, at_most, left };

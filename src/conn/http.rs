@@ -161,14 +161,15 @@ impl Http {
         }
     }
 
-    /// `written` is when the peer last took bytes of an answer: idle is who has all of it and asks nothing more.
-    pub fn deadline(&self, written: Millis, limits: &ConnLimits) -> Option<Millis> {
+    /// `written` is when the peer last took bytes of an answer: idle is who has all of it and asks nothing more. The
+    /// times are in milliseconds.
+    pub fn deadline(&self, written: Millis, keep_alive: u64, header_timeout: u64) -> Option<Millis> {
         match &self.phase {
             Phase::Waiting(_) => None,
             Phase::Head { buffer, .. } if buffer.is_empty() && self.answered > 0 => {
-                Some(self.since.max(written).after(limits.keep_alive))
+                Some(self.since.max(written).after(keep_alive))
             }
-            _ => Some(self.since.after(limits.header_timeout)),
+            _ => Some(self.since.after(header_timeout)),
         }
     }
 

@@ -89,6 +89,8 @@ pub enum Timeout {
     Nothing,
     /// A request did not come whole: answer this and close. With its header fields, where those had come.
     Late(Problem, Headers),
+    /// No request came, and the server is full: say that and close.
+    Full,
     /// Closing began: the session is over.
     Ended(Ending),
     /// The connection is to be dropped at once.
@@ -132,6 +134,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Http,
+    /// HTTP for one answer: there are as many connections as there may be, without this one.
+    Excess,
     WebSocket,
     Events,
 }
@@ -203,6 +207,9 @@ struct Events {
     early: u8,
 }
 
+/// Milliseconds in which a connection in excess has to ask what it wants, and then to take the answer.
+pub const EXCESS_TIME: u64 = 2000;
+
 /// The part of `ping_period` over which comments are spread, as its divisor.
 const SPREAD: u64 = 8;
 
@@ -236,6 +243,11 @@ impl Connection {
             congested: false,
             wants_drained: false,
         }
+    }
+
+    /// A connection beyond those that there may be. It asks one thing, within [`EXCESS_TIME`], and ends with the answer.
+    pub fn in_excess(peer: SocketAddr, now: Millis) -> Connection {
+        Connection { kind: Kind::Excess, ..Connection::new(peer, now) }
     }
 
     // Looking.
@@ -324,6 +336,15 @@ impl Connection {
         self.kind
     }
 
+    pub fn is_excess(&self) -> bool {
+        self.kind == Kind::Excess
+    }
+
+    /// Shortens a time of the settings for a connection in excess, whose place is the next one's.
+    fn time(&self, setting: u64) -> u64 {
+        if self.is_excess() { setting.min(EXCESS_TIME) } else { setting }
+    }
+
     /// May nothing more be read for now, since something must happen first: an answer, an acknowledgement, a flush?
     pub fn is_held(&self, limits: &ConnLimits) -> bool {
         match &self.state {
@@ -337,11 +358,11 @@ impl Connection {
 
     /// When this connection wants to be looked at by the clock, if nothing happens before.
     pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
-        let write = (!self.queue.is_empty()).then(|| self.progress.after(limits.write_wait));
+        let write = (!self.queue.is_empty()).then(|| self.progress.after(self.time(limits.write_wait)));
         let own = match &self.state {
             // Who has answers to take is not idle.
             State::Http(http) if http.is_idle() && !self.queue.is_empty() => None,
-            State::Http(http) => http.deadline(self.progress, limits),
+            State::Http(http) => http.deadline(self.progress, limits.keep_alive, self.time(limits.header_timeout)),
             // Its bytes are not looked at, so silence says nothing.
             State::Open(_) if self.is_held(limits) => Some(self.heard.after(limits.ping_period)),
             State::Open(open) => match open.ping {
@@ -454,7 +475,7 @@ impl Connection {
         if due > now {
             return Timeout::Nothing;
         }
-        if !self.queue.is_empty() && self.progress.after(limits.write_wait) <= now {
+        if !self.queue.is_empty() && self.progress.after(self.time(limits.write_wait)) <= now {
             // Nothing taken for so long: whatever one would still say stays unheard.
             self.state = State::Flushing { ending: Ending::TooSlow };
             return Timeout::Drop(Ending::TooSlow);
@@ -462,6 +483,8 @@ impl Connection {
         let held = self.is_held(limits);
         match &mut self.state {
             State::Http(http) => match http.expire() {
+                Expired::Late(_, headers) if self.kind == Kind::Excess => Timeout::Late(Problem::full(), headers),
+                Expired::Silent if self.kind == Kind::Excess => Timeout::Full,
                 Expired::Late(problem, headers) => Timeout::Late(problem, headers),
                 Expired::Silent => Timeout::Drop(Ending::Idle),
             },
@@ -550,7 +573,7 @@ impl Connection {
     fn write_answer(&mut self, response: &mut Response, close: bool, date: &str, now: Millis) -> Option<bool> {
         let State::Http(http) = &mut self.state else { return None };
         let reply = http.answered(now)?;
-        let keep_alive = reply.keep_alive && !close && !self.eof;
+        let keep_alive = reply.keep_alive && !close && !self.eof && self.kind != Kind::Excess;
         if let Some(origin) = &reply.cross_origin {
             for (name, value) in origin.headers() {
                 response.add_header(name, value);

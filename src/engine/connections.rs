@@ -1,7 +1,6 @@
 //! All connections, and what they share: the limits, the time of this turn, the deadlines, the list of those to flush.
 //! Knows what a connection is, not what is said over it.
 
-use core::net::SocketAddr;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -38,6 +37,8 @@ pub struct Connections {
     /// Those that were refused reading because of all that waits for the store.
     congested: Vec<ConnId>,
     is_congested: bool,
+    /// One more connection would be one too many.
+    is_full: bool,
     /// To be closed with a code, once nothing is borrowed.
     doomed: VecDeque<(ConnId, u16, &'static str)>,
     outputs: VecDeque<Output>,
@@ -63,6 +64,7 @@ impl Connections {
             released: Vec::new(),
             congested: Vec::new(),
             is_congested: false,
+            is_full: false,
             doomed: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -159,9 +161,14 @@ impl Connections {
 
     // Coming and going.
 
-    pub(super) fn open(&mut self, id: ConnId, peer: SocketAddr, secure: bool) {
-        let mut connection = Connection::new(peer, self.now.mono);
+    /// Tells whether one more connection would be one too many, as those who ask about a WebSocket are to be told.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
+    pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
         connection.secure = secure;
+        let peer = connection.peer.address();
         let index = id.index as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
@@ -196,7 +203,7 @@ impl Connections {
         let Some(connection) = self.get(id) else { return };
         let (armed, peer, kind) = (connection.armed, connection.peer.address(), connection.kind());
         // An HTTP connection may have brought requests of several.
-        let client = connection.peer.client().filter(|_| kind != Kind::Http);
+        let client = connection.peer.client().filter(|_| !matches!(kind, Kind::Http | Kind::Excess));
         let counted = connection.counted_address();
         self.deadlines.remove(&(armed, id));
         self.slots[id.index as usize] = None;
@@ -212,8 +219,11 @@ impl Connections {
     /// another connection could.
     ///
     /// # Errors
-    /// 429 if its client has enough of them or asks too often, 503 if all together do.
+    /// 429 if its client has enough of them or asks too often, 503 if all together do or the server is full.
     pub fn admit_handshake(&mut self, id: ConnId, becomes: bool) -> Result<(), Problem> {
+        if !becomes && self.is_full {
+            return Err(Problem::full());
+        }
         let Some(connection) = self.get(id) else { return Ok(()) };
         // The peer's own connection is counted since it came; one through a proxy becomes its client's only now.
         let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
@@ -570,7 +580,8 @@ mod tests {
     fn shorter_times_are_armed_and_spread() {
         let mut net = Connections::new(limits(3_600_000), unlimited());
         for index in 0..5000 {
-            net.open(ConnId { index, generation: 1 }, "127.0.0.1:1".parse().unwrap(), false);
+            let connection = Connection::new("127.0.0.1:1".parse().unwrap(), Millis(0));
+            net.open(ConnId { index, generation: 1 }, connection, false);
         }
         net.set_now(at(600_000));
         assert_eq!(net.pop_due(), None);

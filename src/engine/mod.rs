@@ -46,6 +46,13 @@ pub enum Input<'a> {
         /// Its bytes are encrypted on their way, below this.
         secure: bool,
     },
+    /// A connection beyond those that there may be: it is answered once, and closed. All but health hears that the server
+    /// is full.
+    Excess {
+        conn: ConnId,
+        peer: SocketAddr,
+        secure: bool,
+    },
     /// Bytes from the peer. They are spent: unmasked where they lie.
     Bytes {
         conn: ConnId,
@@ -204,7 +211,14 @@ impl<A: App> Engine<A> {
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
             Input::Time(now) => self.time(now),
-            Input::Opened { conn, peer, secure } => self.net.open(conn, peer, secure),
+            Input::Opened { conn, peer, secure } => {
+                let connection = Connection::new(peer, self.net.now().mono);
+                self.net.open(conn, connection, secure);
+            }
+            Input::Excess { conn, peer, secure } => {
+                let connection = Connection::in_excess(peer, self.net.now().mono);
+                self.net.open(conn, connection, secure);
+            }
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),
             Input::WrongProtocol { conn, detail } => self.net.turn_away(conn, Problem::new(Status::BadRequest, detail)),
             Input::Ended { conn } => self.ended(conn),
@@ -238,6 +252,7 @@ impl<A: App> Engine<A> {
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
+                Timeout::Full => self.net.turn_away(conn, Problem::full()),
                 Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
                     self.session_over(conn, session, ending);

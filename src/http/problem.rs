@@ -34,6 +34,12 @@ impl Problem {
         Problem::unavailable("the server is shutting down", 2)
     }
 
+    /// 503, and the connection ends with it: the server has as many connections as it may have.
+    pub fn full() -> Problem {
+        let detail = "the server is full: it has as many connections as it may have; try again later";
+        Problem::unavailable(detail, 5).member("code", "full").closing()
+    }
+
     /// 429, with the milliseconds until another attempt makes sense, given in whole seconds.
     pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
         Problem::new(Status::TooManyRequests, detail)

@@ -1,4 +1,5 @@
-//! The listeners: accepting in batches, and not accepting when there is no room.
+//! The listeners: accepting in batches, turning away those for whom there is no room, and not accepting when there is none
+//! for that either. Which connection is one too many is decided here alone.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -21,10 +22,15 @@ const BATCH: usize = 64;
 /// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds kilobytes
 /// of the kernel's memory, not megabytes. Accepted sockets inherit it.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
+/// Connections beyond those that there may be, to be told so: that many at a time, each for some seconds at most. Their
+/// descriptors are among those that [`RESERVED`](super::setup::RESERVED) sets aside.
+pub const EXCESS: usize = 16;
 /// Milliseconds until accepting is tried again after the system had no descriptor left.
 const RETRY: u64 = 1000;
 /// One line about it in so many milliseconds.
 const SILENCE: u64 = 60_000;
+/// Connections at most, beside those in excess.
+const MOST: usize = tokens::MAX_SOCKETS - EXCESS;
 
 pub struct Listeners {
     list: Vec<Listener>,
@@ -32,10 +38,11 @@ pub struct Listeners {
     /// The connections that the settings ask for, 0 for what the limit of open files allows; looked at again where
     /// `max_connections` is reached, since that limit can be raised while a process runs (prlimit(1)).
     wanted: Option<u32>,
-    /// Accepting rests until there are only so many connections.
+    /// Accepting rests until there are only so many connections, those in excess included.
     resume_at: Option<usize>,
     /// Or until this time, where the system's descriptors ran out.
     retry_at: Option<Millis>,
+    resting: Throttle,
     full: Throttle,
 }
 
@@ -50,8 +57,8 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Binds the places, and those that speak no TLS in any case, and has the poll watch them. At `max_connections`
-    /// accepting rests.
+    /// Binds the places, and those that speak no TLS in any case, and has the poll watch them. Connections beyond
+    /// `max_connections` are turned away.
     ///
     /// # Errors
     /// Which address cannot be had, why, and what to do; and the cause.
@@ -74,7 +81,8 @@ impl Listeners {
     }
 
     /// Has the poll watch listeners that whoever started the server holds. One that others can reach is refused unless
-    /// `open`; one with an address of `plain` speaks no TLS. At `max_connections` accepting rests.
+    /// `open`; one with an address of `plain` speaks no TLS. Connections beyond
+    /// `max_connections` are turned away.
     ///
     /// # Errors
     /// Which listener cannot be used, why, and what to do; and the cause.
@@ -114,13 +122,14 @@ impl Listeners {
     }
 
     fn none(max_connections: usize) -> Listeners {
-        let max_connections = max_connections.min(tokens::MAX_SOCKETS);
+        let max_connections = max_connections.min(MOST);
         Listeners {
             list: Vec::new(),
             max_connections,
             wanted: None,
             resume_at: None,
             retry_at: None,
+            resting: Throttle::new(SILENCE),
             full: Throttle::new(SILENCE),
         }
     }
@@ -134,7 +143,7 @@ impl Listeners {
     /// Whether there may be more connections than at the last look.
     fn may_grow(&mut self) -> bool {
         let Some(wanted) = self.wanted else { return false };
-        let now = connections_for(raise_open_files(), wanted).min(tokens::MAX_SOCKETS);
+        let now = connections_for(raise_open_files(), wanted).min(MOST);
         let grows = now > self.max_connections;
         self.max_connections = self.max_connections.max(now);
         grows
@@ -149,13 +158,13 @@ impl Listeners {
     /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
     pub fn keep_within(&mut self, max_connections: usize, wanted: u32) {
         self.wanted = Some(wanted);
-        self.max_connections = max_connections.min(tokens::MAX_SOCKETS);
+        self.max_connections = max_connections.min(MOST);
         // Whether accepting must rest is found out anew.
         self.resume_at = None;
         self.retry_at = None;
     }
 
-    /// Connections at which accepting rests.
+    /// Connections beyond which further ones are turned away.
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
@@ -221,8 +230,10 @@ impl Listeners {
                 if self.resume_at.is_some() || !self.list[number].ready {
                     break;
                 }
-                if sockets.count() >= self.max_connections && !self.may_grow() {
-                    self.rest(sockets.count(), None, now.mono, "the connection limit is reached", log);
+                let is_excess = self.is_full(sockets) && !self.may_grow();
+                if is_excess && sockets.count() >= self.max_connections + EXCESS {
+                    let until = self.max_connections + EXCESS - 1;
+                    self.rest(sockets.count(), until, None, now.mono, "the connection limit is reached", log);
                     break;
                 }
                 let listener = &mut self.list[number];
@@ -242,10 +253,12 @@ impl Listeners {
                             }
                         };
                         let secure = tls.is_some();
-                        match sockets.insert(registry, stream, tls) {
-                            Ok(conn) => {
-                                opened.push(Input::Opened { conn, peer, secure });
+                        match sockets.insert(registry, stream, tls, is_excess) {
+                            Ok(conn) if is_excess => {
+                                self.tell_full(sockets, now.mono, log);
+                                opened.push(Input::Excess { conn, peer, secure });
                             }
+                            Ok(conn) => opened.push(Input::Opened { conn, peer, secure }),
                             Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
                         }
                     }
@@ -253,7 +266,8 @@ impl Listeners {
                         io::ErrorKind::WouldBlock => listener.ready = false,
                         _ if out_of_descriptors(&error) => {
                             let retry = now.mono.after(RETRY);
-                            self.rest(sockets.count(), Some(retry), now.mono, "no file descriptor is left", log);
+                            let (count, reason) = (sockets.count(), "no file descriptor is left");
+                            self.rest(count, count * 9 / 10, Some(retry), now.mono, reason, log);
                         }
                         // EBADF, EINVAL, ENOTSOCK: it will never be well again.
                         _ if matches!(error.raw_os_error(), Some(9 | 22 | 88)) => {
@@ -268,11 +282,24 @@ impl Listeners {
         Ok(opened)
     }
 
-    /// Accepting rests until a tenth of the connections is gone, or until `retry`.
-    fn rest(&mut self, count: usize, retry: Option<Millis>, now: Millis, why: &str, log: &Log) {
-        self.resume_at = Some(count * 9 / 10);
-        self.retry_at = retry;
+    /// Reports whether one more connection would be one too many, as far as the last look at the limits tells.
+    pub fn is_full(&self, sockets: &Sockets) -> bool {
+        sockets.lasting() >= self.max_connections
+    }
+
+    fn tell_full(&mut self, sockets: &Sockets, now: Millis, log: &Log) {
         if let Some(left_out) = self.full.pass(now) {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("connections", &sockets.lasting()), ("lines_left_out", &left_out)];
+            log.warn("as many connections as there may be (max-connections): further ones are answered 503", &fields);
+        }
+    }
+
+    /// Accepts nothing until there are at most `until` connections, or until `retry`.
+    fn rest(&mut self, count: usize, until: usize, retry: Option<Millis>, now: Millis, why: &str, log: &Log) {
+        self.resume_at = Some(until);
+        self.retry_at = retry;
+        if let Some(left_out) = self.resting.pass(now) {
             let fields: [(&str, &dyn std::fmt::Display); 3] =
                 [("reason", &why), ("connections", &count), ("lines_left_out", &left_out)];
             log.warn("accepting rests", &fields);

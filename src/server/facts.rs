@@ -24,11 +24,13 @@ pub struct Facts {
     more_strangers: Throttle,
     /// Requests over a rate.
     fast: Throttle,
+    /// Requests that cannot be served now.
+    unavailable: Throttle,
 }
 
 /// Names of others that are told; each once.
 const STRANGERS: usize = 64;
-/// Milliseconds in which requests over a rate get one line.
+/// Milliseconds in which requests over a rate get one line, and those that cannot be served now another.
 const FAST: u64 = 1_000;
 
 impl Default for Facts {
@@ -40,6 +42,7 @@ impl Default for Facts {
             strangers: BTreeSet::new(),
             more_strangers: Throttle::minute(),
             fast: Throttle::new(FAST),
+            unavailable: Throttle::new(FAST),
         }
     }
 }
@@ -53,8 +56,8 @@ impl Facts {
         }
     }
 
-    /// Whether a refusal is told: one for a name of others once for each name, one over a rate once a second, all others
-    /// each time. How many lines were left out before it.
+    /// Whether a refusal is told: one for a name of others once for each name, one over a rate and one that cannot be
+    /// served now once a second each, all others each time. How many lines were left out before it.
     fn refusal_passes(&mut self, status: u16, detail: &str, now: Millis) -> Option<u64> {
         match status {
             421 if self.strangers.contains(detail) => None,
@@ -64,6 +67,7 @@ impl Facts {
             }
             421 => self.more_strangers.pass(now),
             429 => self.fast.pass(now),
+            503 => self.unavailable.pass(now),
             _ => Some(0),
         }
     }
@@ -72,7 +76,7 @@ impl Facts {
         match fact {
             Fact::Closed { conn, peer, client, ending, kind } => {
                 let kind = match kind {
-                    Kind::Http => "http",
+                    Kind::Http | Kind::Excess => "http",
                     Kind::WebSocket => "websocket",
                     Kind::Events => "events",
                 };

@@ -1,6 +1,7 @@
 //! How much memory a server may take at worst, from its limits: every bound reached by every connection at once. The
 //! figures are those that the code keeps to; beside each stands where. Not in it: the kernel's buffers of each socket.
 
+use super::accept::EXCESS;
 use super::tls::WORST_BYTES;
 use crate::config::{ENVELOPE, Settings};
 use crate::types::{Durability, RoomId, Seq};
@@ -79,6 +80,10 @@ impl Worst {
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
         // `hub/reads.rs`: so many pages at once, each of a page and at least one message.
         let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);
+        // `accept.rs`: these become no members.
+        let members = ["memberships", "room messages waiting", "replies waiting", "sends under way"];
+        let brief = per_connection.iter().filter(|term| !members.contains(&term.what));
+        let brief = brief.fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
         let mut shared = vec![
             term("sends waiting for the store", "append_bytes", appends),
             // `chat/outbox.rs`, `encode`: what the store has answered, once more, as frames.
@@ -89,6 +94,11 @@ impl Worst {
                 page.saturating_mul(limits.reads_in_flight as usize),
             ),
             term("read buffer", "read_budget", limits.read_budget),
+            Term {
+                what: "connections told that the server is full",
+                from: "their number".to_string(),
+                bytes: brief.saturating_mul(EXCESS as u64),
+            },
         ];
         shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total));
         shared.push(term(

@@ -306,6 +306,8 @@ impl<A: App> Edge for Loop<A> {
     fn accept(&mut self) {
         let now = self.clock.last();
         let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, self.tls.as_ref(), now, &self.log);
+        // Before what they ask is read.
+        self.engine.net.set_full(self.listeners.is_full(&self.sockets));
         match opened {
             Ok(list) => {
                 for input in list {

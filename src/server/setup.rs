@@ -28,7 +28,8 @@ use crate::store::{About, Bounds};
 use crate::types::Cause;
 use crate::ws;
 
-/// Descriptors that are not for connections: the database, the log, the loop's own, and some to spare.
+/// Descriptors that are not for connections: the database, the log, the loop's own, connections that are only told that
+/// the server is full, and some to spare.
 pub const RESERVED: u64 = 64;
 
 /// Fewer connections than this, without being asked for, are warned of: a limit of open files that low is an oversight.

@@ -16,6 +16,8 @@ use crate::types::ConnId;
 pub struct Socket {
     stream: TcpStream,
     generation: u32,
+    /// It is beyond those that there may be.
+    is_excess: bool,
     tls: Option<Box<TlsStream>>,
     /// There may be bytes that no further edge will announce.
     pub readable: bool,
@@ -162,11 +164,18 @@ impl Socket {
 pub struct Sockets {
     slab: Slab<Socket>,
     next_generation: u32,
+    /// Sockets beyond those that there may be.
+    excess: usize,
 }
 
 impl Sockets {
     pub fn count(&self) -> usize {
         self.slab.len()
+    }
+
+    /// How many sockets there are beside those in excess.
+    pub fn lasting(&self) -> usize {
+        self.slab.len() - self.excess
     }
 
     /// Takes a socket in and has the poll watch it. Both directions, edge-triggered, once and for all.
@@ -175,6 +184,7 @@ impl Sockets {
         registry: &mio::Registry,
         mut stream: TcpStream,
         tls: Option<Box<TlsStream>>,
+        is_excess: bool,
     ) -> io::Result<ConnId> {
         let entry = self.slab.vacant_entry();
         let index = entry.key();
@@ -182,7 +192,8 @@ impl Sockets {
         let generation = tokens::cut(self.next_generation);
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         registry.register(&mut stream, tokens::socket(index, generation), interest)?;
-        entry.insert(Socket { stream, generation, tls, readable: false, hung_up: false, blocked: false });
+        entry.insert(Socket { stream, generation, is_excess, tls, readable: false, hung_up: false, blocked: false });
+        self.excess += usize::from(is_excess);
         Ok(ConnId { index: index as u32, generation })
     }
 
@@ -203,6 +214,7 @@ impl Sockets {
                 // Where it cannot be said at once, nobody listens.
                 tls.close(&mut socket.stream);
             }
+            self.excess -= usize::from(socket.is_excess);
             self.slab.remove(id.index as usize);
         }
     }

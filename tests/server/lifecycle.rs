@@ -230,6 +230,7 @@ fn beyond_the_limit(server: &Server, most: usize, reason: &str) {
     assert_eq!(log.matches("accepting rests").count(), 1, "{log}");
     assert!(log.contains(reason), "{log}");
     drop(crowd);
+    eventually("a free place", || server.get("/rooms/in/members").status == 200);
     let mut late = server.member("in", "late");
     late.say(1, json!("in again"));
     drop((member, late));

@@ -17,6 +17,7 @@ mod flood;
 mod foreign;
 mod forwarded;
 mod frames;
+mod full;
 mod handshake;
 mod history;
 mod hostile;

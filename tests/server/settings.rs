@@ -223,11 +223,14 @@ fn sighup_while_stopping_is_declined() {
 fn more_connections_are_accepted_once_they_may() {
     let racer = Configured::start("max_connections = 2\n");
     let (mut first, _second) = (racer.server.member("r", "ann"), racer.server.member("r", "bob"));
-    let mut third = racer.server.raw();
-    third.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    eventually("the limit", || racer.server.log().contains("accepting rests"));
+    let third = || {
+        let mut third = racer.server.raw();
+        third.send(handshake("/rooms/r/ws", ""));
+        third.answer_head().status
+    };
+    assert_eq!(third(), 503);
     racer.takes("max_connections = 10\n");
-    assert_eq!(third.answer().status, 200);
+    assert_eq!(third(), 101);
     racer.takes("max_connections = 1\n");
     first.say(1, json!("those beyond a lowered limit stay"));
 }

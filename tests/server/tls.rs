@@ -481,3 +481,19 @@ fn health_asks_over_tls() {
     let (status, said) = code(&[&format!("http://{address}")]);
     assert!(status == Some(1) && said.contains("400"), "{said}");
 }
+
+/// One connection too many gets its handshake and its answer; one that never begins TLS has a time.
+#[test]
+fn a_full_server_says_so_behind_tls() {
+    let secure = Secure::start(&["--max-connections", "1", "--resume-within", "0s"]);
+    let member = secure.member("r", "ann");
+    let refused = secure.get("/rooms/r/messages");
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("\"code\":\"full\""), "{refused}");
+    assert!(secure.get("/healthz").starts_with("HTTP/1.1 200 "));
+    let before = secure.server.descriptors();
+    let silent: Vec<Raw> = (0..5).map(|_| secure.server.raw()).collect();
+    eventually("they came", || secure.server.descriptors() > before);
+    eventually("they went", || secure.server.descriptors() <= before);
+    drop((silent, member));
+    eventually("a free place", || secure.get("/rooms/r/messages").starts_with("HTTP/1.1 200 "));
+}

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::conn::Rate;
+use crate::conn::{EXCESS_TIME, Rate};
 use crate::types::Network;
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -166,4 +166,61 @@ proptest! {
         door.at(60_000);
         prop_assert_eq!(door.open("10.0.0.1:1", "1.2.3.4").1, "101");
     }
+}
+
+/// One connection too many has a time to ask, one answer, and a time to take it.
+#[test]
+fn a_connection_in_excess_is_soon_gone() {
+    let mut door = Door::new(&["127.0.0.1"]);
+    let come = |door: &mut Door, bytes: &str| {
+        door.last += 1;
+        let conn = ConnId { index: door.last, generation: 1 };
+        let peer = "127.0.0.1:9".parse().unwrap();
+        door.engine.handle(Input::Excess { conn, peer, secure: true });
+        door.engine.handle(Input::Bytes { conn, bytes: &mut bytes.as_bytes().to_vec() });
+        conn
+    };
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for (path, status) in [("/healthz", "200"), ("/readyz", "200"), ("/", "503"), ("/rooms/r/messages", "503")] {
+        let conn = come(&mut door, &get(path).repeat(2));
+        assert_eq!(door.status(conn), status, "{path}");
+        assert!(door.engine.net.get(conn).unwrap().is_flushing(), "no second request: {path}");
+        door.lose(conn);
+    }
+    let handshaking = come(&mut door, &format!("{HANDSHAKE}\r\n"));
+    assert_eq!((door.status(handshaking).as_str(), door.engine.app.hub.session_count()), ("503", 0));
+    door.lose(handshaking);
+    let (silent, begun) = (come(&mut door, ""), come(&mut door, "GET /healthz HT"));
+    door.at(EXCESS_TIME);
+    assert_eq!([silent, begun].map(|conn| door.status(conn)), ["", ""]);
+    door.at(EXCESS_TIME + 1);
+    assert_eq!([silent, begun].map(|conn| door.status(conn)), ["503", "503"]);
+    // One takes the answer and goes on sending; the other takes nothing.
+    let taken = door.engine.queue(silent).unwrap().len();
+    door.engine.handle(Input::Wrote { conn: silent, taken });
+    for ms in 1..=1000 {
+        door.at(EXCESS_TIME + 1 + ms);
+        door.engine.handle(Input::Bytes { conn: silent, bytes: &mut [b'x'] });
+    }
+    assert!(door.engine.queue(silent).is_none() && door.engine.queue(begun).is_some());
+    door.at(2 * EXCESS_TIME + 1);
+    assert_eq!(door.engine.net.count(), 0);
+}
+
+/// The plain GET by which a page asks why its WebSocket failed comes over a connection that is there already.
+#[test]
+fn a_full_server_is_told_of_to_a_plain_get() {
+    let mut door = Door::new(&[]);
+    let ask = |door: &mut Door| {
+        let conn = door.come("127.0.0.1:9");
+        let request = "GET /rooms/r/ws HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        door.engine.handle(Input::Bytes { conn, bytes: &mut request.as_bytes().to_vec() });
+        door.status(conn)
+    };
+    assert_eq!(ask(&mut door), "426");
+    door.engine.net.set_full(true);
+    assert_eq!(ask(&mut door), "503");
+    assert_eq!(door.open("127.0.0.1:9", "127.0.0.1").1, "101", "a connection that is here may become a WebSocket");
+    door.engine.net.set_full(false);
+    assert_eq!(ask(&mut door), "426");
 }
