@@ -390,7 +390,7 @@ fn bodies_names_and_numbers_come_back_as_they_were() {
     let bodies = [
         "null",
         "\"a\\u0000b\"",
-        "\"a\0b\"", // not JSON, which is not for the store to judge
+        "\"a\u{7f}b\"",
         "[9007199254740993,18446744073709551616,123456789012345678901234567890,9007199254740991.0,1e2,-0.0,1E400,0.1]",
         " { \"a\" : 1, \"a\" : 2 } ",
         "\"👩\u{200d}👩\u{200d}👧 Zoë \"",

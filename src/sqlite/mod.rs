@@ -14,6 +14,7 @@ mod lock;
 mod open;
 mod options;
 mod parked;
+mod piecemeal;
 mod prune;
 mod reader;
 mod repair;

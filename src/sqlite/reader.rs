@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, Row};
 
 use super::Answers;
-use super::repair::damage::is_damage;
+use super::piecemeal::{self, Ends, Loss};
+use super::repair::damage::{self, is_damage};
 use super::schema::{last_id, number, seq_of};
 use super::scrub::{Piece, Scrub};
 use super::sealing;
@@ -97,17 +98,15 @@ impl Reader {
     }
 
     pub fn answer(&mut self, read: Read, answers: &Answers) {
-        let mut unreadable = Vec::new();
-        match page(&self.conn, &read, self.records.as_ref(), &mut unreadable) {
+        let mut losses = Vec::new();
+        match page(&self.conn, &read, self.records.as_ref(), &mut losses) {
             Ok(page) => {
-                let told = &mut self.told;
-                unreadable.retain(|(seq, _)| told.len() < TOLD && told.insert((read.room.clone(), *seq)));
-                let lines = unreadable.into_iter().map(|(seq, why)| sealing::told(&read.room, seq, why));
-                answers.send([StoreEvent::Page(page)].into_iter().chain(lines.map(StoreEvent::Unreadable)));
+                let told = self.lost(&read.room, losses);
+                answers.send([StoreEvent::Page(page)].into_iter().chain(told));
             }
             Err(error) => {
                 if is_damage(&error) {
-                    self.note(format!("a page of room {} cannot be read: {error}", read.room));
+                    self.note(format!("room {} cannot be read: {error}", read.room));
                 }
                 if !is_damage(&error) {
                     self.failing = true;
@@ -121,51 +120,61 @@ impl Reader {
             }
         }
     }
+
+    /// Some of a page could not be read: returns what is to be told of it, each message once.
+    fn lost(&mut self, room: &RoomId, mut losses: Vec<Loss>) -> Vec<StoreEvent> {
+        if losses.is_empty() {
+            return Vec::new();
+        }
+        let told = &mut self.told;
+        losses.retain(|loss| told.len() < TOLD && told.insert((room.clone(), loss.seq)));
+        let lines = piecemeal::told(room, &losses);
+        // A sealed row that does not open is served as such, and no reason to end the next start.
+        if let Some(loss) = losses.iter().find(|loss| matches!(loss.why, piecemeal::Why::Damage(_))) {
+            self.note(format!("message {} of room {room} cannot be read: {}", loss.seq.0, loss.why));
+        }
+        lines.into_iter().map(StoreEvent::Unreadable).chain([StoreEvent::Damaged]).collect()
+    }
 }
 
-/// Rows of a page that did not open.
-type Refused = Vec<(Seq, Unreadable)>;
-
-/// Reads one page. A damaged row is an error, not a panic; a sealed one that does not open is unreadable for itself.
-fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, refused: &mut Refused) -> rusqlite::Result<Page> {
+/// Reads one page. Where a row or a page of the database is damaged, it is read message by message, and what of it cannot
+/// be read is added to `losses`.
+fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mut Vec<Loss>) -> rusqlite::Result<Page> {
     // Dropped on every way out, which ends it; the statements inside are dropped before.
     let transaction = conn.unchecked_transaction()?;
-    let page = page_of(&transaction, read, records, refused)?;
+    let page = match piecemeal::ends(&transaction, &read.room)? {
+        None => nothing(read, Seq::ZERO, Seq(1)),
+        Some(ends) => match page_of(&transaction, read, &ends, records, losses) {
+            Ok(page) if is_whole(&page, read) => page,
+            Err(error) if !is_damage(&error) => return Err(error),
+            _ => {
+                losses.clear();
+                piecemeal::page(&transaction, read, &ends, records, losses)?
+            }
+        },
+    };
     transaction.finish()?;
     Ok(page)
+}
+
+/// A page without messages.
+fn nothing(read: &Read, head: Seq, oldest: Seq) -> Page {
+    let (ticket, room, span) = (read.ticket, read.room.clone(), read.span);
+    Page { ticket, room, span, messages: Vec::new(), oldest, head, more: false }
 }
 
 fn page_of(
     conn: &Connection,
     read: &Read,
+    ends: &Ends,
     records: Option<&RecordKey>,
-    refused: &mut Refused,
+    losses: &mut Vec<Loss>,
 ) -> rusqlite::Result<Page> {
-    let row = conn
-        .prepare_cached("SELECT id, head FROM rooms WHERE name = ?1")?
-        .query_row([read.room.as_str()], |row| Ok((row.get::<_, i64>(0)?, Seq(number(row.get(1)?)))))
-        .optional()?;
-    let mut page = Page {
-        ticket: read.ticket,
-        room: read.room.clone(),
-        span: read.span,
-        messages: Vec::new(),
-        oldest: Seq(1),
-        head: Seq::ZERO,
-        more: false,
-    };
-    let Some((room, head)) = row else { return Ok(page) };
-    page.head = head;
-    let (none, all) = (last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX)));
-    page.oldest = conn
-        .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
-        .query_row([none, all], |row| row.get(0))
-        .optional()?
-        .map_or(head.next(), seq_of);
-
+    let mut page = nothing(read, ends.head, piecemeal::oldest(conn, ends)?);
+    let (none, all) = (last_id(ends.room, Seq::ZERO), last_id(ends.room, Seq(u64::MAX)));
     let (sql, after, upto) = match read.span {
-        Span::After(seq) => (RISING, last_id(room, seq), all),
-        Span::Before(seq) => (FALLING, none, last_id(room, Seq(seq.0.saturating_sub(1)))),
+        Span::After(seq) => (RISING, last_id(ends.room, seq), all),
+        Span::Before(seq) => (FALLING, none, last_id(ends.room, Seq(seq.0.saturating_sub(1)))),
         Span::Newest => (FALLING, none, all),
     };
     let mut statement = conn.prepare_cached(sql)?;
@@ -187,13 +196,31 @@ fn page_of(
             break;
         }
         left = left.saturating_sub(bytes);
-        refused.extend(why.map(|why| (message.seq, why)));
+        losses.extend(why.map(|why| Loss { seq: message.seq, why: piecemeal::Why::Sealed(why) }));
         page.messages.push(message);
     }
     if !matches!(read.span, Span::After(_)) {
         page.messages.reverse();
+        losses.reverse();
     }
     Ok(page)
+}
+
+/// Whether a page has each message that it must have: a room's log is one stretch up to its head.
+fn is_whole(page: &Page, read: &Read) -> bool {
+    let (oldest, head) = (page.oldest, page.head);
+    let (first, last) = match read.span {
+        Span::After(seq) => (oldest.max(seq.next()), head),
+        Span::Before(seq) => (oldest, head.min(Seq(seq.0.saturating_sub(1)))),
+        Span::Newest => (oldest, head),
+    };
+    let (Some(begin), Some(end)) = (page.messages.first(), page.messages.last()) else {
+        return page.more || first > last;
+    };
+    let is_rising = matches!(read.span, Span::After(_));
+    let begins = begin.seq == first || (!is_rising && page.more && begin.seq > first);
+    let ends = end.seq == last || (is_rising && page.more && end.seq < last);
+    begins && ends && page.messages.windows(2).all(|two| matches!(two, [a, b] if a.seq.next() == b.seq))
 }
 
 const RISING: &str = "SELECT id, at, member, name, body FROM messages
@@ -229,13 +256,17 @@ pub(super) fn sealed_message(
     Ok((Message { room: room.clone(), seq, at, author, body }, why))
 }
 
-fn no_name() -> rusqlite::Error {
+pub(super) fn no_name() -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
 }
 
-/// A message of a plain database, from its row: id, at, member, name, body.
+/// A message of a plain database, from its row: id, at, member, name, body. A body that is no JSON is an error: it would
+/// make each frame or page that carries it one that nobody can read.
 pub(super) fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
     let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
+    if !damage::is_whole(body.as_bytes()) {
+        return Err(rusqlite::Error::FromSqlConversionFailure(4, Type::Blob, "its body is not whole".into()));
+    }
     let name = Name::kept(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {
         room: room.clone(),

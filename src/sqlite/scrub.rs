@@ -11,7 +11,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::reader;
-use super::repair::damage::{is_damage, is_whole};
+use super::repair::damage::is_damage;
 use super::schema::{SCRATCH, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::types::RoomId;
@@ -306,13 +306,10 @@ impl Messages {
                 (_, None) => Ok(()),
                 (_, Some(why)) => Err(because(format!("cannot be read: {why}"))),
             },
-            None => {
-                reader::message(room, row).map_err(|error| because(format!("cannot be read: {error}")))?;
-                match is_whole(row.get_ref(4)?.as_bytes().unwrap_or_default()) {
-                    true => Ok(()),
-                    false => Err(because("is not whole".to_owned())),
-                }
-            }
+            None => match reader::message(room, row) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(because(format!("cannot be read: {error}"))),
+            },
         }
     }
 }

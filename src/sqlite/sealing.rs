@@ -9,7 +9,7 @@ use rusqlite::Error;
 use super::parked;
 use crate::crypto::at_rest::{DataKey, KeyId, NONCE, Place, RecordKey, Unreadable, WindowKey};
 use crate::store::{Parked, Scope, ScopedKey};
-use crate::types::{Body, Digest, MemberId, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Body, Digest, MemberId, Name, Seq, SessionId, WallMillis};
 
 /// Nonces drawn at once: one call of the system for so many rows.
 const DRAWN: usize = 64;
@@ -153,18 +153,10 @@ pub(super) fn nobody() -> Option<Name> {
     Name::kept("?")
 }
 
-/// What somebody should read of a message that does not open.
-pub(super) fn told(room: &RoomId, seq: Seq, why: Unreadable) -> String {
-    format!(
-        "message {} of room {room} cannot be read: {why}; it is delivered as unreadable, all others as they are; \
-         a backup may have it",
-        seq.0
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::RoomId;
 
     #[test]
     fn rows_come_back() {

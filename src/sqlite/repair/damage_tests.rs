@@ -17,24 +17,24 @@ use crate::store::samples::{ALICE, BOB, append, keyed, read};
 use crate::store::{Outcome, Scope, Span, Store as _, StoreEvent, StoreRequest};
 use crate::types::{Durability, Message, OnDamage, Seq};
 
-const ROOMS: [&str; 3] = ["lobby", "side.room", "x"];
+pub(in crate::sqlite) const ROOMS: [&str; 3] = ["lobby", "side.room", "x"];
 
 /// Numbers that look random and are the same each time.
-struct Dice(u64);
+pub(in crate::sqlite) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
-    fn garbage(&mut self, bytes: usize) -> Vec<u8> {
+    pub fn garbage(&mut self, bytes: usize) -> Vec<u8> {
         (0..bytes).map(|_| self.roll(256) as u8).collect()
     }
 }
 
 /// A database as an orderly end leaves it, and all that was said in it.
-fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'static str, Vec<Message>>) {
+pub(in crate::sqlite) fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'static str, Vec<Message>>) {
     let options = options(directory.path(), Durability::Normal);
     let mut bench = Bench::open(options.clone());
     let mut dice = Dice(1);

@@ -14,7 +14,7 @@ const LONGEST: usize = 80 << 20;
 
 /// A column of a row.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::sqlite) enum Value {
     Null,
     Integer(i64),
     Text(Vec<u8>),
@@ -25,14 +25,14 @@ pub(super) enum Value {
 
 /// A row of a table, or an entry of an index, which has no row id.
 #[derive(Debug, PartialEq)]
-pub(super) struct RawRow {
+pub(in crate::sqlite) struct RawRow {
     pub id: Option<i64>,
     pub values: Vec<Value>,
 }
 
 /// What a page is.
 #[derive(Debug, PartialEq)]
-pub(super) enum Page {
+pub(in crate::sqlite) enum Page {
     /// Rows, and whether all of what should be there could be read.
     Rows(Vec<RawRow>, bool),
     /// Nothing of its own: free, the rest of a long row, or a list of pages.
@@ -41,7 +41,7 @@ pub(super) enum Page {
 }
 
 /// The pages of a database file, with what its WAL holds in place of them.
-pub(super) struct Image {
+pub(in crate::sqlite) struct Image {
     file: File,
     wal_file: Option<File>,
     wal: Wal,

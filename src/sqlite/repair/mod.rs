@@ -4,7 +4,7 @@
 pub(super) mod check;
 mod copying;
 pub(super) mod damage;
-mod image;
+pub(super) mod image;
 mod operations;
 mod rekey;
 pub(super) mod salvage;
@@ -12,7 +12,7 @@ mod sealed_salvage;
 pub(super) mod target;
 
 #[cfg(test)]
-mod damage_tests;
+pub(super) mod damage_tests;
 
 pub use self::check::Checked;
 pub use self::copying::Progress;

@@ -1,0 +1,230 @@
+//! Reads a page of a room's log where the database is damaged: message by message, each looked up by itself. A message
+//! that cannot be read keeps its place and is delivered as unreadable, so a room with damaged history can still be
+//! entered, its pages have no hole, and everything else of it is delivered whole and in order.
+
+use std::fmt;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::reader;
+use super::repair::damage::is_damage;
+use super::schema::{last_id, message_id, number, seq_of};
+use super::sealing;
+use crate::crypto::at_rest::{RecordKey, Unreadable};
+use crate::sqlite::error::DAMAGED;
+use crate::store::{Page, Read, Span};
+use crate::types::{Author, Body, Message, RoomId, Seq, WallMillis};
+
+/// The most messages that one page of the database can hold: a row takes at least 30 of its 4096 bytes.
+const LEAF: u64 = 128;
+
+/// A message that is delivered as unreadable, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub seq: Seq,
+    pub why: Why,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its sealed record does not open; the database around it may be sound.
+    Sealed(Unreadable),
+    /// The database is damaged there.
+    Damage(String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Sealed(why) => why.fmt(f),
+            Why::Damage(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Returns what the log should say of these losses of a room: one line for each stretch of them with the same reason.
+pub(super) fn told(room: &RoomId, losses: &[Loss]) -> Vec<String> {
+    let stretches = losses.chunk_by(|a, b| a.seq.next() == b.seq && a.why == b.why);
+    stretches.filter_map(|stretch| told_stretch(room, stretch)).collect()
+}
+
+fn told_stretch(room: &RoomId, stretch: &[Loss]) -> Option<String> {
+    let (first, last) = (stretch.first()?, stretch.last()?);
+    let which = match stretch {
+        [one] => format!("message {} of room {room}", one.seq.0),
+        _ => format!("messages {} to {} of room {room}", first.seq.0, last.seq.0),
+    };
+    let advice = match first.why {
+        Why::Sealed(_) => "a backup may have it",
+        Why::Damage(_) => DAMAGED,
+    };
+    let as_what = if stretch.len() == 1 { "it is" } else { "they are" };
+    Some(format!(
+        "{which} cannot be read: {}; {as_what} delivered as unreadable, all others as they are; {advice}",
+        first.why
+    ))
+}
+
+/// A room's row.
+pub(super) struct Ends {
+    pub room: i64,
+    pub head: Seq,
+    /// When the head was said.
+    pub at: WallMillis,
+}
+
+/// Reads one page; what of it cannot be read is added to `losses`, in rising order.
+///
+/// # Errors
+/// A disk that does not answer. Damage is none.
+pub(super) fn page(
+    conn: &Connection,
+    read: &Read,
+    ends: &Ends,
+    records: Option<&RecordKey>,
+    losses: &mut Vec<Loss>,
+) -> rusqlite::Result<Page> {
+    let oldest = match oldest(conn, ends) {
+        Err(error) if is_damage(&error) => search_oldest(conn, ends)?,
+        known => known?,
+    };
+    let (first, last) = match read.span {
+        Span::After(seq) => (oldest.max(seq.next()).0, ends.head.0),
+        Span::Before(seq) => (oldest.0, ends.head.0.min(seq.0.saturating_sub(1))),
+        Span::Newest => (oldest.0, ends.head.0),
+    };
+    let is_rising = matches!(read.span, Span::After(_));
+    let mut found = Vec::new();
+    let mut left = read.bytes as usize;
+    let mut more = false;
+    let mut next = if is_rising { first } else { last };
+    while first <= next && next <= last {
+        let (message, why) = look_up(conn, read, ends, Seq(next), records)?;
+        let bytes = message.as_ref().map_or(0, |message| message.body.len());
+        more = found.len() >= read.limit as usize || (bytes > left && !found.is_empty());
+        if more {
+            break;
+        }
+        left = left.saturating_sub(bytes);
+        found.push((Seq(next), message, why));
+        match (is_rising, next) {
+            (true, _) => next += 1,
+            (false, 0) => break,
+            (false, _) => next -= 1,
+        }
+    }
+    if !is_rising {
+        found.reverse();
+    }
+    let mut page = Page {
+        ticket: read.ticket,
+        room: read.room.clone(),
+        span: read.span,
+        messages: Vec::with_capacity(found.len()),
+        oldest,
+        head: ends.head,
+        more,
+    };
+    // The date of one that cannot be read is that of a neighbour.
+    let mut at = found.iter().find_map(|(_, message, _)| message.as_ref()).map_or(ends.at, |message| message.at);
+    for (seq, message, why) in found {
+        losses.extend(why.map(|why| Loss { seq, why }));
+        let message = match message {
+            Some(message) => message,
+            None => unreadable(&read.room, seq, at)?,
+        };
+        at = message.at;
+        page.messages.push(message);
+    }
+    Ok(page)
+}
+
+/// Returns what stands for a message that cannot be read.
+fn unreadable(room: &RoomId, seq: Seq, at: WallMillis) -> rusqlite::Result<Message> {
+    let name = sealing::nobody().ok_or_else(reader::no_name)?;
+    Ok(Message { room: room.clone(), seq, at, author: Author { member: None, name }, body: Body::unreadable() })
+}
+
+/// Looks for one message; where it is not what was written, says why.
+fn look_up(
+    conn: &Connection,
+    read: &Read,
+    ends: &Ends,
+    seq: Seq,
+    records: Option<&RecordKey>,
+) -> rusqlite::Result<(Option<Message>, Option<Why>)> {
+    let lost = |why: String| Ok((None, Some(Why::Damage(why))));
+    let Some(id) = message_id(ends.room, seq) else { return lost("it is missing".to_owned()) };
+    let found = conn.prepare_cached("SELECT id, at, member, name, body FROM messages WHERE id = ?1").and_then(
+        |mut statement| {
+            let found = statement.query_row([id], |row| match records {
+                Some(records) => reader::sealed_message(&read.room, row, records),
+                None => Ok((reader::message(&read.room, row)?, None)),
+            });
+            found.optional()
+        },
+    );
+    match found {
+        Ok(Some((message, why))) => Ok((Some(message), why.map(Why::Sealed))),
+        Ok(None) => lost("it is missing".to_owned()),
+        Err(error) if is_damage(&error) => lost(error.to_string()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the oldest seq that is kept; the head's successor where none is.
+pub(super) fn oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
+    first_after(conn, ends, Seq::ZERO)
+}
+
+fn first_after(conn: &Connection, ends: &Ends, seq: Seq) -> rusqlite::Result<Seq> {
+    let (after, all) = (last_id(ends.room, seq), last_id(ends.room, Seq(u64::MAX)));
+    let found = conn
+        .prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
+        .query_row([after, all], |row| row.get(0))
+        .optional()?;
+    Ok(found.map_or(ends.head.next(), seq_of))
+}
+
+/// Looks for the oldest seq where the beginning of what is kept is damaged, in steps that double and then halve. How much
+/// of what lies before the first readable message was still kept is not known: as much as a page of the database holds is
+/// taken for damaged, so that the loss is told.
+fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
+    let look = |seq: u64| match first_after(conn, ends, Seq(seq)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (mut damaged, mut readable) = (0, 1);
+    let mut found = loop {
+        if readable >= ends.head.0 {
+            break ends.head.next();
+        }
+        match look(readable)? {
+            Some(found) => break found,
+            None => (damaged, readable) = (readable, readable.saturating_mul(2)),
+        }
+    };
+    readable = readable.min(ends.head.0);
+    while readable - damaged > 1 {
+        let middle = damaged + (readable - damaged) / 2;
+        match look(middle)? {
+            Some(earlier) => (readable, found) = (middle, earlier),
+            None => damaged = middle,
+        }
+    }
+    Ok(Seq(found.0.saturating_sub(LEAF).max(1)))
+}
+
+/// Reads a room's row; `None` where there is no such room.
+pub(super) fn ends(conn: &Connection, room: &RoomId) -> rusqlite::Result<Option<Ends>> {
+    conn.prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
+        .query_row([room.as_str()], |row| {
+            let at = WallMillis(number(row.get_ref(2)?.as_i64().unwrap_or(0)));
+            Ok(Ends { room: row.get(0)?, head: Seq(number(row.get(1)?)), at })
+        })
+        .optional()
+}
+
+#[cfg(test)]
+mod tests;
