@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
 import { createRequire } from "node:module";
@@ -22,6 +22,8 @@ export const WebSocket = require("ws");
 const { chromium } = require("playwright-core");
 
 const SOON = 20_000;
+/** Of a database's pages. */
+const PAGE_BYTES = 4096;
 
 /** Waits until `look` gives something true, and gives that. */
 export async function until(what, look, most = SOON) {
@@ -111,6 +113,15 @@ export class Server {
   async #end(signal) {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill(signal);
     await this.#gone;
+  }
+
+  /** Overwrites the page of the running server's database in which this text stands (the last: pages keep what they held before a split). */
+  async damage(text) {
+    const file = await open(path.join(this.#folder, "racerd.db"), "r+");
+    const at = (await file.readFile()).lastIndexOf(text);
+    assert.ok(at > 0, `“${text}” is not in the database`);
+    await file.write(Buffer.alloc(PAGE_BYTES, 0xa5), 0, PAGE_BYTES, at - (at % PAGE_BYTES));
+    await file.close();
   }
 
   /** Publishes by HTTP. */

@@ -9,6 +9,7 @@ mod clock;
 mod closing;
 mod command;
 mod copies;
+mod damaged;
 mod dates;
 mod encrypted;
 mod event_stream;

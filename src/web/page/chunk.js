@@ -7,7 +7,8 @@ import { fold, goesOn, joinUp, row } from "./row.js";
 
 export class Chunk {
   element = element("ol", { class: "chunk" });
-  /** What its rows show, in order: {message, isFirst, isUnfolded}, {day} or {note}. */
+  /** What its rows show, in order: {message, isFirst, isUnfolded}, {day} or {note}; with
+   * `damaged`, the note stands for so many messages. */
   #entries = [];
   #isGone = false;
   #height = 0;
@@ -29,6 +30,14 @@ export class Chunk {
 
   get size() {
     return this.#entries.length;
+  }
+
+  get first() {
+    return this.#entries[0];
+  }
+
+  get last() {
+    return this.#entries.at(-1);
   }
 
   get isGone() {

@@ -86,8 +86,9 @@ export class Log {
 
   /** A message behind all others; `isNews` counts as unseen where the end is not in view. */
   append(message, isNews) {
-    const last = this.#last;
     this.#sentMark.remove();
+    if (isDamaged(message)) return this.#appendDamaged();
+    const last = this.#last;
     if (!last || dayOf(message.at) !== dayOf(last.at)) this.#pushDay(message.at);
     const made = this.#tail(true).push({ message, isFirst: !goesOn(message, last) });
     if (message.key) made.append(this.#sentMark);
@@ -115,6 +116,13 @@ export class Log {
     this.follow();
   }
 
+  /** One more that the server cannot read: a stretch of them is one line. */
+  #appendDamaged() {
+    const known = this.#lastNote?.kind === "damaged" ? this.#lastNote.entry.damaged : 0;
+    this.note("damaged", damagedText(known + 1));
+    this.#lastNote.entry.damaged = known + 1;
+  }
+
   /** The kind of the line at the end, if that is no message. */
   get lastKind() {
     return this.#lastNote?.kind;
@@ -122,26 +130,45 @@ export class Log {
 
   /** A page of older messages before all others. The view stays where it is. */
   prepend(messages) {
+    messages = this.#withoutJoined(messages);
     if (messages.length === 0) return;
     this.#keepView(() => {
       const [next] = this.#chunks;
       const chunk = new Chunk(this.#rowOptions);
       this.#list.prepend(chunk.element);
       this.#chunks.unshift(chunk);
-      if (this.#firstDay && dayOf(this.#firstDay.entry.day) === dayOf(messages.at(-1).at)) {
-        this.#firstDay.chunk.drop(this.#firstDay.entry);
+      // The date of what the server cannot read is a guess.
+      const newest = messages.findLast((message) => !isDamaged(message));
+      if (newest) {
+        if (this.#firstDay && dayOf(this.#firstDay.entry.day) === dayOf(newest.at)) this.#firstDay.chunk.drop(this.#firstDay.entry);
+        this.#firstDay = null;
       }
-      this.#firstDay = null;
       let last = null;
+      let day = null;
       for (const message of messages) {
-        if (!last || dayOf(last.at) !== dayOf(message.at)) this.#pushDay(message.at, chunk);
+        if (isDamaged(message)) {
+          last = null;
+          pushDamaged(chunk);
+          continue;
+        }
+        if (day !== dayOf(message.at)) this.#pushDay(message.at, chunk);
         chunk.push({ message, isFirst: !goesOn(message, last) });
         last = message;
+        day = dayOf(message.at);
       }
       next?.follow(last);
       this.#last ??= last;
     });
     this.#furnish();
+  }
+
+  /** Of older messages, those that do not go on in the damaged stretch that is shown first: that is the longer for it. */
+  #withoutJoined(messages) {
+    const first = this.#chunks[0]?.first;
+    if (!first?.damaged) return messages;
+    const end = messages.findLastIndex((message) => !isDamaged(message)) + 1;
+    if (end < messages.length) growDamaged(this.#chunks[0], first, messages.length - end);
+    return messages.slice(0, end);
   }
 
   /** Another thing is known of the message with this seq. */
@@ -273,6 +300,31 @@ export class Log {
     this.#furnish();
     if (this.isNearBeginning) this.#wantOlder();
   }
+}
+
+/** Can the server itself not read it any more? */
+function isDamaged({ unreadable }) {
+  return unreadable === "damaged";
+}
+
+function damagedText(messages) {
+  return `Part of this room's history is damaged and cannot be read (${count(messages, "message")}).`;
+}
+
+/** One more in a damaged stretch at the end of a chunk, which begins here if none does. */
+function pushDamaged(chunk) {
+  const { last } = chunk;
+  if (last?.damaged) growDamaged(chunk, last, 1);
+  else chunk.push({ note: damagedNote(1), damaged: 1 });
+}
+
+function growDamaged(chunk, entry, by) {
+  entry.damaged += by;
+  chunk.replaceNote(entry, damagedNote(entry.damaged));
+}
+
+function damagedNote(messages) {
+  return element("li", { class: "note damaged" }, damagedText(messages));
 }
 
 function offset(row, scroller) {

@@ -168,7 +168,7 @@ export class RoomView {
 
   #message(message) {
     this.#unsent.sweep();
-    const isNews = this.#caughtUp && !message.own;
+    const isNews = this.#caughtUp && !message.own && message.unreadable !== "damaged";
     this.#log.append(message, isNews);
     if (this.#isEmpty) this.#showBeginning(false);
     if (!isNews) return;
