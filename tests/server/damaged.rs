@@ -102,7 +102,7 @@ fn a_room_with_a_damaged_page_is_entered_by_every_door() {
     let room = format!("http://{}/rooms/r", server.address);
     let tail = Server::program().args(["tail", &room, "--last", "60"]).output().unwrap();
     let told = String::from_utf8(tail.stdout).unwrap();
-    assert!(tail.status.success() && told.lines().count() == 60 && told.ends_with("bob: on\n"), "{told}");
+    assert!(tail.status.success() && told.lines().count() == 60 && told.ends_with("bob: \"on\"\n"), "{told}");
     assert!(told.contains("?: (damaged on the server's disk)\n"), "{told}");
 
     let ready = server.get("/readyz");
