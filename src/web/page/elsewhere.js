@@ -41,8 +41,9 @@ export class Elsewhere {
   render() {
     clearTimeout(this.#timer);
     const now = performance.now();
+    // Also of those that the view shows: once it is left, what has waited there is no news.
+    this.#since = new Map(this.#desk.rows.map(({ key }) => [key, this.#since.get(key) ?? now]));
     const all = this.#desk.rows.filter((row) => !this.#isShown(row));
-    this.#since = new Map(all.map(({ key }) => [key, this.#since.get(key) ?? now]));
     const rows = all.filter(({ key, state }) => state === "failed" || now - this.#since.get(key) >= CALM);
     if (rows.length < all.length) this.#timer = setTimeout(() => this.render(), CALM);
     const failed = rows.filter(({ state }) => state === "failed").length;
