@@ -20,9 +20,13 @@ pub use sealed_lines::{Fault as SealedFault, SealedLines};
 pub use talk::{Begin, Event, Talk};
 pub use target::{Target, host_and_port};
 
+use crate::types::Cause;
+
 /// Why a run ended before its errand was done: one line for a person each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
+    /// A file that it was given cannot be used; it asked nobody.
+    NotBegun(Cause, String),
     /// The server does not take it, or ended it for good.
     Refused(String),
     /// There was no connection for as long as one was waited for.

@@ -192,7 +192,8 @@ fn ended(fault: Fault) -> Result<(String, u64), Ended> {
 
 #[cfg(feature = "tls")]
 fn trust(errand: &Errand) -> Result<Option<Trust>, Ended> {
-    errand.target.tls.then(|| Trust::new(errand.ca.as_deref())).transpose().map_err(Ended::Refused)
+    let trust = errand.target.tls.then(|| Trust::new(errand.ca.as_deref())).transpose();
+    trust.map_err(|(cause, why)| Ended::NotBegun(cause, why))
 }
 
 #[cfg(not(feature = "tls"))]

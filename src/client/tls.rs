@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -15,6 +15,7 @@ use rustls::{
 };
 
 use super::pipe::Tcp;
+use crate::types::Cause;
 
 /// What all connections of one run share.
 #[derive(Clone)]
@@ -26,30 +27,35 @@ impl Trust {
     ///
     /// # Errors
     /// The file cannot be read or holds no certificate; or nothing is believed at all.
-    pub fn new(ca: Option<&Path>) -> Result<Trust, String> {
+    pub fn new(ca: Option<&Path>) -> Result<Trust, (Cause, String)> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
         let mut own = Vec::new();
         if let Some(path) = ca {
             let shown = path.display();
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
-                roots.add(certificate.clone()).map_err(|error| format!("{shown}: {error}"))?;
+            let refused = |error: pem::Error| match error {
+                pem::Error::Io(error) => (Cause::of_file(&error), format!("--ca {shown}: {error}")),
+                error => (Cause::Settings, format!("--ca {shown}: {error}")),
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(refused)? {
+                let certificate = certificate.map_err(refused)?;
+                let added = roots.add(certificate.clone());
+                added.map_err(|error| (Cause::Settings, format!("--ca {shown}: {error}")))?;
                 own.push(certificate);
             }
             if own.is_empty() {
-                return Err(format!("{shown} holds no certificate in PEM form"));
+                return Err((Cause::Settings, format!("--ca {shown} holds no certificate in PEM form")));
             }
         }
         if roots.is_empty() {
-            return Err("this machine trusts no certificates; name the one to trust with --ca FILE".to_string());
+            let line = "this machine trusts no certificates; name the one to trust with --ca FILE";
+            return Err((Cause::System, line.to_string()));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let usual = usual.build().map_err(|error| error.to_string())?;
-        Trust::by(provider, Believed::Signed { usual, own })
+        let usual = usual.build().map_err(|error| (Cause::System, error.to_string()))?;
+        Trust::by(provider, Believed::Signed { usual, own }).map_err(|line| (Cause::System, line))
     }
 
     /// Believes any certificate: for questions to a server that the same settings start on this machine, whose answer is
@@ -57,8 +63,9 @@ impl Trust {
     ///
     /// # Errors
     /// The library refuses.
-    pub fn anyone() -> Result<Trust, String> {
-        Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Believed::Any)
+    pub fn anyone() -> Result<Trust, (Cause, String)> {
+        let trust = Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Believed::Any);
+        trust.map_err(|line| (Cause::System, line))
     }
 
     fn by(provider: Arc<CryptoProvider>, believed: Believed) -> Result<Trust, String> {

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let (file, args) = file_first(args);
     let settings = Given::new(args, environment).read()?.settings;
-    let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
+    let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
     let from = Source::of(file.unwrap_or(settings.storage.data))?;
     let checked = sqlite::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
     let path = from.name();

@@ -28,6 +28,11 @@ impl Failure {
         }
     }
 
+    /// The failure behind a file that is refused.
+    pub fn of_file((cause, text): (Cause, String)) -> Failure {
+        Failure::of(cause, text)
+    }
+
     /// The same failure in other words.
     pub fn map(self, words: impl FnOnce(String) -> String) -> Failure {
         let same = match &self {

@@ -3,7 +3,7 @@
 use super::{Failure, given::Given};
 use crate::client::{Fault, Trust, connect, host_and_port};
 use crate::config::Settings;
-use crate::types::{Place, escape};
+use crate::types::{Cause, Place, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Asks the server at the given URL, or else the one that the same settings would start.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is not clear whom to ask, [`Failure::Failed`] with what was got where it is not ready,
+/// [`Failure::Usage`] where it is not clear whom to ask or a file of certificates holds none, [`Failure::Failed`] with what was got where it is not ready,
 /// [`Failure::Mismatch`] where the certificate of a URL's server is not trusted.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let target = match args.first() {
@@ -26,7 +26,8 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         _ => Target::of_settings(&Given::new(args, environment).read()?.settings),
     };
     let target = target.map_err(Failure::Usage)?;
-    match ask(&target) {
+    let trust = target.trust().map_err(Failure::of_file)?;
+    match ask(&target, trust.as_ref()) {
         Ok(line) if is_ready(&line) => Ok(()),
         Ok(line) => Err(Failure::Failed(format!("not ready: {} answered {}", target.authority, escape(&line)))),
         Err(Fault::Mismatch(why)) => Err(Failure::Mismatch(format!("{}: {}", target.authority, escape(&why)))),
@@ -108,7 +109,7 @@ impl Target {
         Ok(Target { over, hosts, port: place.port(), authority, path: "/readyz".to_string() })
     }
 
-    fn trust(&self) -> Result<Option<Trust>, String> {
+    fn trust(&self) -> Result<Option<Trust>, (Cause, String)> {
         match &self.over {
             Over::Plain => Ok(None),
             #[cfg(feature = "tls")]
@@ -116,7 +117,7 @@ impl Target {
             #[cfg(feature = "tls")]
             Over::OwnTls => Trust::anyone().map(Some),
             #[cfg(not(feature = "tls"))]
-            Over::Tls(_) | Over::OwnTls => Err("this racerd was built without TLS".to_string()),
+            Over::Tls(_) | Over::OwnTls => Err((Cause::Settings, "this racerd was built without TLS".to_string())),
         }
     }
 }
@@ -137,10 +138,9 @@ fn authority_of(host: &str, port: u16) -> String {
 }
 
 /// The answer's first line.
-fn ask(target: &Target) -> Result<String, Fault> {
+fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, Fault> {
     let end = Instant::now() + TIMEOUT;
-    let trust = target.trust().map_err(Fault::Refused)?;
-    let connections = target.hosts.iter().map(|host| connect(host, target.port, trust.as_ref(), end));
+    let connections = target.hosts.iter().map(|host| connect(host, target.port, trust, end));
     let mut pipe = first(connections)?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.authority);
     pipe.write_all(request.as_bytes()).and_then(|()| pipe.flush()).map_err(Fault::of_io)?;

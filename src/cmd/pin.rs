@@ -23,7 +23,7 @@ pub fn run(
         let text = "no key is set: give --sealed-key FILE; racerd keygen FILE makes one";
         return Err(Failure::Usage(text.to_string()));
     };
-    let pin = key_file::read_sealed_key(path).map_err(Failure::Usage)?.pin();
+    let pin = key_file::read_sealed_key(path).map_err(Failure::of_file)?.pin();
     let mut text = if urls_only { String::new() } else { format!("{pin}\n") };
     for url in urls(&settings, &pin) {
         text.push_str(&url);

@@ -5,13 +5,19 @@ use crate::client::{Ended, Errand, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
-use crate::types::{Name, harmless};
+use crate::types::{Cause, Name, harmless};
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Milliseconds to wait for a connection, unless said otherwise.
 const TIMEOUT: u64 = 30_000;
+
+/// Longest file of a room key, in bytes: some times what the key takes.
+const LONGEST_FILE: u64 = 1024;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -35,9 +41,16 @@ impl RoomArgs {
     /// Reads the arguments behind `command`, which takes `own` of the options that not both take.
     ///
     /// # Errors
-    /// [`Failure::Usage`], without repeating a secret.
+    /// [`Failure::Usage`], without repeating a secret; [`Failure::Failed`] where the file of a room key is not to be had.
     pub fn parse(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, Failure> {
-        read(command, own, args).map_err(Failure::Usage)
+        let (mut read, options) = read(command, own, args).map_err(Failure::Usage)?;
+        for (flag, value) in options {
+            match flag.as_str() {
+                "--room-key" => read.room_key = Some(room_key(value).map_err(Failure::of_file)?),
+                _ => read.set(&flag, value).map_err(Failure::Usage)?,
+            }
+        }
+        Ok(read)
     }
 
     /// What to run.
@@ -69,13 +82,15 @@ impl RoomArgs {
 pub fn outcome(done: Result<(), Ended>) -> Result<(), Failure> {
     match done {
         Ok(()) | Err(Ended::Unread) => Ok(()),
+        Err(Ended::NotBegun(cause, why)) => Err(Failure::of(cause, harmless(&why))),
         Err(Ended::Refused(why)) => Err(Failure::Failed(harmless(&why))),
         Err(Ended::Unreached(why)) => Err(Failure::Unreached(format!("no connection: {}", harmless(&why)))),
         Err(Ended::Mismatch(why)) => Err(Failure::Mismatch(harmless(&why))),
     }
 }
 
-fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, String> {
+/// The arguments in order, and the options that are still to be read, with their values.
+fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<(RoomArgs, Vec<(String, String)>), String> {
     let mut texts = Vec::new();
     for arg in args {
         texts.push(arg.into_string().map_err(|_| format!("{command}: an argument is not UTF-8"))?);
@@ -115,7 +130,7 @@ fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, St
     }
     let mut target = Target::parse(&words.remove(0))?;
     let (pin, room_key) = (target.pin.take(), target.room_key.take());
-    let mut read = RoomArgs {
+    let read = RoomArgs {
         target,
         words,
         json,
@@ -128,10 +143,7 @@ fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, St
         ca: None,
         timeout: None,
     };
-    for (flag, value) in options {
-        read.set(&flag, value)?;
-    }
-    Ok(read)
+    Ok((read, options))
 }
 
 impl RoomArgs {
@@ -154,7 +166,6 @@ impl RoomArgs {
                 }
                 self.pin = Some(pin);
             }
-            "--room-key" => self.room_key = Some(room_key(value)?),
             "--ca" => self.ca = Some(PathBuf::from(value)),
             _ => self.timeout = Some(config::duration(&value).map_err(|error| format!("--timeout: {error}"))?),
         }
@@ -163,14 +174,22 @@ impl RoomArgs {
 }
 
 /// The key itself, or `@` and a file that it stands in, so that it is in no list of processes.
-fn room_key(value: String) -> Result<RoomKey, String> {
+fn room_key(value: String) -> Result<RoomKey, (Cause, String)> {
     let value = Zeroizing::new(value);
+    let wrong = |why: &dyn Display| (Cause::Settings, format!("--room-key: {why}"));
     let Some(path) = value.strip_prefix('@') else {
-        return RoomKey::parse(&value).ok_or_else(|| format!("--room-key: {}", RoomKey::RULE));
+        return RoomKey::parse(&value).ok_or_else(|| wrong(&RoomKey::RULE));
     };
-    let text = std::fs::read_to_string(path).map_err(|error| format!("--room-key: {}: {error}", harmless(path)))?;
-    let text = Zeroizing::new(text);
-    RoomKey::parse(text.trim()).ok_or_else(|| format!("--room-key: {}: {}", harmless(path), RoomKey::RULE))
+    let shown = harmless(path);
+    let refused = |error: io::Error| (Cause::of_file(&error), format!("--room-key: {shown}: {error}"));
+    // Room for all of it at once: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize + 1));
+    let file = File::open(path).map_err(refused)?;
+    match file.take(LONGEST_FILE + 1).read_to_string(&mut text) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(refused(error)),
+        _ => {}
+    }
+    RoomKey::parse(text.trim()).ok_or_else(|| wrong(&format!("{shown}: {}", RoomKey::RULE)))
 }
 
 #[cfg(test)]
@@ -181,7 +200,8 @@ mod tests {
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
     fn of(args: &[&str]) -> Result<RoomArgs, String> {
-        read("tail", &["--last", "--follow"], args.iter().map(OsString::from).collect())
+        let args = args.iter().map(OsString::from).collect();
+        RoomArgs::parse("tail", &["--last", "--follow"], args).map_err(Failure::into_text)
     }
 
     #[test]

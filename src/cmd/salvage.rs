@@ -19,7 +19,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         return Err(Failure::Usage("salvage needs two files: racerd salvage FILE NEW [SETTINGS]".to_string()));
     };
     let settings = Given::new(args, environment).read()?.settings;
-    let key = key_file::data_key(&settings).map_err(Failure::Usage)?;
+    let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
     let from = Source::of(from)?;
     let salvage = |to: &Path| sqlite::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
     if is_stream(&to) {

@@ -24,10 +24,16 @@ struct Kind {
     name: &'static str,
     /// The command that makes one, before the file's name.
     made_by: &'static str,
+    /// Whether a file that the system refuses may come yet. A data key that is not to be had is as bad as a wrong one: it
+    /// must never come to a start without it.
+    may_come: bool,
 }
 
-const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data" };
-const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen" };
+/// What stands behind a refusal, and the line that says why.
+pub type Refused = (Cause, String);
+
+const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
+const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
 
 /// Longest file, in bytes: some times what a key's line takes.
 const LONGEST: u64 = 1024;
@@ -37,7 +43,7 @@ const LONGEST: u64 = 1024;
 ///
 /// # Errors
 /// What is wrong with its file, in one line.
-pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, String> {
+pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Refused> {
     if settings.storage.durability == Durability::Memory {
         return Ok(None);
     }
@@ -51,7 +57,7 @@ pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, String> {
 ///
 /// # Errors
 /// What is wrong with it, in one line.
-pub fn read_data_key(path: &Path) -> Result<DataKey, String> {
+pub fn read_data_key(path: &Path) -> Result<DataKey, Refused> {
     parse(path, &read(path, &DATA, 0o077)?)
 }
 
@@ -59,15 +65,16 @@ pub fn read_data_key(path: &Path) -> Result<DataKey, String> {
 ///
 /// # Errors
 /// What is wrong with it, in one line.
-pub fn read_sealed_key(path: &Path) -> Result<SealedKey, String> {
+pub fn read_sealed_key(path: &Path) -> Result<SealedKey, Refused> {
     let text = read(path, &SEALED, 0o077)?;
     let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
     key.ok_or_else(|| {
-        format!("{} {}: is no key of sealed sockets; 'racerd keygen FILE' makes one", SEALED.name, path.display())
+        let shown = path.display();
+        (Cause::Key, format!("{} {shown}: is no key of sealed sockets; 'racerd keygen FILE' makes one", SEALED.name))
     })
 }
 
-fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
+fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Refused> {
     let Some(directory) = directory.filter(|name| !name.is_empty()) else { return Ok(None) };
     let path = PathBuf::from(directory).join(CREDENTIAL);
     if !path.exists() {
@@ -77,33 +84,35 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, String> {
     parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<DataKey, String> {
-    DataKey::parse(text).ok_or_else(|| format!("the data key file {}: {}", path.display(), DataKey::RULE))
+fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Refused> {
+    let line = || format!("the data key file {}: {}", path.display(), DataKey::RULE);
+    DataKey::parse(text).ok_or_else(|| (Cause::Key, line()))
 }
 
 /// The file's bytes; refused where its mode has one of the bits `closed`.
-fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, String> {
-    let Kind { name, made_by } = kind;
+fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    let Kind { name, made_by, may_come } = kind;
     let shown = path.display();
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            format!("{name} {shown}: {error}; '{made_by} {shown}' makes a new one")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("{name} {shown}: {error}; let the user that racerd runs as own it")
-        }
-        _ => format!("{name} {shown}: {error}"),
+    let failed = |error: io::Error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => format!("; '{made_by} {shown}' makes a new one"),
+            io::ErrorKind::PermissionDenied => "; let the user that racerd runs as own it".to_string(),
+            _ => String::new(),
+        };
+        let cause = if *may_come { Cause::of_file(&error) } else { Cause::Key };
+        (cause, format!("{name} {shown}: {error}{advice}"))
     };
     // Nobody may be at the other end of a FIFO; opening it must not wait.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(format!("{name} {shown}: is not a regular file"));
+        return Err((Cause::Key, format!("{name} {shown}: is not a regular file")));
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & closed != 0 {
-        return Err(format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'"));
+        let line = format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'");
+        return Err((Cause::Key, line));
     }
     // Room for all of it at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
@@ -115,7 +124,7 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Str
 ///
 /// # Errors
 /// It exists, or cannot be written; in one line.
-pub fn write(path: &Path, text: &str) -> Result<(), (Cause, String)> {
+pub fn write(path: &Path, text: &str) -> Result<(), Refused> {
     let shown = path.display();
     if let Some(owner) = sqlite::side_file_of(path) {
         let line = format!("{shown} is the name of a file that belongs to {}; give another name", owner.display());
@@ -150,7 +159,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(CREDENTIAL);
         let key = DataKey::new([7; 32]);
-        assert!(read_data_key(&path).unwrap_err().contains("keygen"));
+        assert!(read_data_key(&path).unwrap_err().1.contains("keygen"));
         assert!(credential(Some(directory.as_os_str())).unwrap().is_none(), "no credential of that name");
         assert!(credential(None).unwrap().is_none());
         write(&path, &key.to_text()).unwrap();
@@ -162,7 +171,7 @@ mod tests {
         }
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let line = read_data_key(&path).unwrap_err();
+            let (_, line) = read_data_key(&path).unwrap_err();
             assert!(line.contains("chmod 600") && line.contains(&format!("{mode:o}")), "{line}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
@@ -172,10 +181,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for bad in ["", "racerd-sealed-1 AAAA\n", &format!("{}#", *key.to_text()), &"x".repeat(5000)] {
             fs::write(&path, bad).unwrap();
-            let line = read_data_key(&path).unwrap_err();
+            let (_, line) = read_data_key(&path).unwrap_err();
             assert!(line.contains("43 characters") && !line.contains('\n'), "{line}");
         }
-        assert!(read_data_key(&directory).unwrap_err().contains("not a regular file"));
+        assert!(read_data_key(&directory).unwrap_err().1.contains("not a regular file"));
         fs::remove_dir_all(&directory).unwrap();
     }
 }

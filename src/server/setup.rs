@@ -47,7 +47,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
-    let sealed_key = sealed_key(&settings).map_err(because(Cause::Key))?;
+    let sealed_key = sealed_key(&settings).map_err(refused)?;
     let system = |what: &'static str| move |error: std::io::Error| because(Cause::System)(format!("{what}: {error}"));
     let poll = Poll::new().map_err(system("the system offers no event queue"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("cannot make a waker"))?);
@@ -72,7 +72,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         bounds: store_bounds(&settings),
         on_damage: settings.storage.on_damage,
         scrub_rate: settings.storage.scrub_rate,
-        data_key: key_file::data_key(&settings).map_err(because(Cause::Key))?,
+        data_key: key_file::data_key(&settings).map_err(refused)?,
         new_epoch,
         new_token_key: random()?,
         sealed_body: encrypted::of_stored,
@@ -125,6 +125,11 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     server.supervised(supervisor).run()
 }
 
+/// Makes the start's error of a file that is refused.
+fn refused((cause, line): (Cause, String)) -> ServeError {
+    ServeError::Start(cause, line)
+}
+
 /// Makes the start's error of a line.
 fn because(cause: Cause) -> impl Fn(String) -> ServeError {
     move |line| ServeError::Start(cause, line)
@@ -163,19 +168,18 @@ pub fn store_bounds(settings: &Settings) -> Bounds {
 /// What the start of the server would fail with.
 pub fn check(settings: &Settings) -> Result<(), ServeError> {
     chat::limits::access(settings).map_err(because(Cause::Settings))?;
-    Tls::check(settings).map_err(|(cause, line)| ServeError::Start(cause, line))?;
-    key_file::data_key(settings).map_err(because(Cause::Key))?;
-    sealed_key(settings).map(drop).map_err(because(Cause::Key))
+    Tls::check(settings).map_err(refused)?;
+    key_file::data_key(settings).map_err(refused)?;
+    sealed_key(settings).map(drop).map_err(refused)
 }
 
 /// The key of sealed sockets, if there are to be any.
-fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, String> {
+fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, key_file::Refused> {
     let sealed = &settings.sealed;
     if sealed.require_sealed && sealed.sealed_key.is_none() && !settings.tls.is_on() {
-        return Err(
-            "require_sealed needs a key, or TLS: give --sealed-key FILE, which racerd keygen FILE makes, or --tls-cert"
-                .to_string(),
-        );
+        let line =
+            "require_sealed needs a key, or TLS: give --sealed-key FILE, which racerd keygen FILE makes, or --tls-cert";
+        return Err((Cause::Settings, line.to_string()));
     }
     sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
 }

@@ -35,6 +35,7 @@ pub enum OpenError {
     Salvage {
         path: PathBuf,
         why: String,
+        cause: Cause,
     },
     /// A newer racerd has written it. It was not touched.
     Newer {
@@ -126,11 +127,8 @@ impl OpenError {
             OpenError::Sqlite { error, .. } if is_busy(error) => Cause::Held,
             OpenError::Directory { .. } | OpenError::ReadOnly { .. } | OpenError::Unwritable { .. } => Cause::Folder,
             OpenError::File { error, .. } if is_absence(error) => Cause::Folder,
-            OpenError::Salvage { .. }
-            | OpenError::File { .. }
-            | OpenError::Sqlite { .. }
-            | OpenError::Setting { .. } => Cause::Disk,
-            OpenError::Limit { cause, .. } => *cause,
+            OpenError::File { .. } | OpenError::Sqlite { .. } | OpenError::Setting { .. } => Cause::Disk,
+            OpenError::Salvage { cause, .. } | OpenError::Limit { cause, .. } => *cause,
             OpenError::Thread { .. } => Cause::System,
         }
     }
@@ -176,7 +174,7 @@ impl fmt::Display for OpenError {
                 path.display(),
                 path.display()
             ),
-            OpenError::Salvage { path, why } => {
+            OpenError::Salvage { path, why, .. } => {
                 write!(f, "cannot copy what can be read of {}: {why}; it was not touched", path.display())
             }
             OpenError::Newer { path, version } => write!(

@@ -460,7 +460,7 @@ fn a_salvage_moves_sealed_rows_with_the_key_and_asks_for_it() {
     let path = sealed(&directory, 1).path;
     let new = directory.path().join("new.db");
     for (given, words) in [(None, "--data-key-file"), (Some(key(3)), "the given one is")] {
-        let Err(OperationError::Failed(line)) = salvage(&path, &new, given.as_ref()) else { panic!("{words}") };
+        let Err(OperationError::Asked(line)) = salvage(&path, &new, given.as_ref()) else { panic!("{words}") };
         assert!(line.contains(words), "{line}");
         assert!(!new.exists());
     }

@@ -1,12 +1,14 @@
 //! Why something was refused, sorted by what ends the trouble: a person, or time. The table of exit statuses is made from
 //! it, and so is the difference between a start that is tried again and one that is not.
 
+use std::io::{self, ErrorKind};
+
 /// What stands behind a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Settings that contradict each other, or cannot be read.
     Settings,
-    /// A data key that is missing or the wrong one, or a file of keys that cannot be used.
+    /// A data key that is missing, or a file that holds no key or the wrong one, or that others may read.
     Key,
     /// A damaged database.
     Damaged,
@@ -27,6 +29,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Returns what stands behind the refusal of a file that settings or arguments name. A folder in place of a file stays
+    /// one; everything else may heal: a file that is not there yet, a disk that is full or fails.
+    pub fn of_file(error: &io::Error) -> Cause {
+        match error.kind() {
+            ErrorKind::IsADirectory => Cause::Settings,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Cause::Disk,
+            _ => Cause::Folder,
+        }
+    }
+
     /// All of them, those that need a person first.
     pub const ALL: [Cause; 10] = [
         Cause::Settings,
@@ -54,7 +66,7 @@ impl Cause {
     pub fn words(self) -> &'static str {
         match self {
             Cause::Settings => "settings that contradict each other or cannot be read",
-            Cause::Key => "a wrong or missing key",
+            Cause::Key => "a wrong key, a missing data key",
             Cause::Damaged => "a damaged database",
             Cause::Foreign => "a database of a newer racerd or of another program",
             Cause::Unfinished => "a `rekey` that was cut short",

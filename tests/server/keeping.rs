@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::command::refused;
+use crate::command::{ended, refused};
 use crate::support::*;
 
 fn racerd(arguments: &[&str]) -> Output {
@@ -369,19 +369,24 @@ fn commands_say_what_they_lack() {
     fs::write(name("diary"), "dear diary, ".repeat(1000)).unwrap();
     for (arguments, expected) in [
         (vec!["backup"], "backup FILE"),
-        (vec!["backup", &name("b.db"), "--data", &none], "no database"),
         (vec!["backup", &name("b.db"), "--data", &name("diary")], "not a racerd database"),
         (vec!["backup", &name("b.db"), "--frob"], "--frob"),
         (vec!["restore"], "restore FILE"),
-        (vec!["restore", &none, "--data", &name("a.db")], "no database"),
         (vec!["restore", &name("diary"), "--data", &name("a.db")], "not a racerd database"),
-        (vec!["check", &none], "no database"),
         (vec!["salvage", &name("diary")], "salvage FILE NEW"),
-        (vec!["salvage", &none, &name("n.db")], "does not exist"),
     ] {
         refused(&racerd(&arguments), expected);
     }
-    assert_eq!(racerd(&["salvage", &name("diary"), &name("n.db")]).status.code(), Some(1), "nothing of ours in it");
+    // It may come yet.
+    for (arguments, expected) in [
+        (vec!["backup", &name("b.db"), "--data", &none], "no database"),
+        (vec!["restore", &none, "--data", &name("a.db")], "no database"),
+        (vec!["check", &none], "no database"),
+        (vec!["salvage", &none, &name("n.db")], "does not exist"),
+    ] {
+        ended(&racerd(&arguments), 1, expected);
+    }
+    assert_eq!(racerd(&["salvage", &name("diary"), &name("n.db")]).status.code(), Some(2), "nothing of ours in it");
     assert!(!folder.path().join("a.db").exists() && !folder.path().join("n.db").exists());
 }
 

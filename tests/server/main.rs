@@ -28,6 +28,8 @@ mod keeping;
 mod lifecycle;
 mod listening;
 #[cfg(feature = "tls")]
+mod named_files;
+#[cfg(feature = "tls")]
 mod own_certificate;
 mod packaging;
 mod page;

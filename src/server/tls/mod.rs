@@ -21,7 +21,6 @@ use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config,
 use crate::engine::Now;
 use crate::types::{Cause, Millis, WallMillis};
 use self_signed::{Own, Renewal};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 /// Milliseconds between two looks at the files.
@@ -111,10 +110,9 @@ impl Tls {
     /// The line with which it would be refused.
     pub fn check(settings: &Settings) -> Result<(), Problem> {
         read_all(&settings.tls.pairs())?;
-        match settings.tls.tls_self_signed.as_deref().and_then(self_signed::existing) {
-            Some(files) => read_all(&[files]).map(drop),
-            None => Ok(()),
-        }
+        let Some(folder) = settings.tls.tls_self_signed.as_deref() else { return Ok(()) };
+        self_signed::refuse_file(folder)?;
+        self_signed::existing(folder).map_or(Ok(()), |files| read_all(&[files]).map(drop))
     }
 
     /// TLS for a socket that was just accepted.
@@ -317,19 +315,11 @@ fn read(certificate: &Path, key: &Path) -> Result<Pair, Problem> {
 
 fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let wrong = |error: &dyn std::fmt::Display| format!("{setting} {} cannot be read: {error}", path.display());
-    let about = fs::metadata(path).map_err(|error| (refused(&error), wrong(&error)))?;
+    let about = fs::metadata(path).map_err(|error| (Cause::of_file(&error), wrong(&error)))?;
     if !about.is_file() || about.len() > LONGEST {
         return Err((Cause::Settings, wrong(&"it is no file of PEM text")));
     }
-    fs::read(path).map(Zeroizing::new).map_err(|error| (refused(&error), wrong(&error)))
-}
-
-/// What stands behind a file's refusal: a disk that is full or fails, or a file that is not there or not accessible.
-fn refused(error: &std::io::Error) -> Cause {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Cause::Disk,
-        _ => Cause::Folder,
-    }
+    fs::read(path).map(Zeroizing::new).map_err(|error| (Cause::of_file(&error), wrong(&error)))
 }
 
 fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Option<Stamp>> {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{DAY, Problem, contents, refused};
+use super::{DAY, Problem, contents};
 use crate::crypto::tls::{Due, Made, Pair, Why, due, made, period};
 use crate::server::names::host_name;
 use crate::types::{Cause, Millis, WallMillis};
@@ -57,6 +57,7 @@ impl Own {
     /// # Errors
     /// What cannot be read or written, and what to do.
     pub fn files(&self, now: WallMillis) -> Result<(PathBuf, PathBuf), Problem> {
+        refuse_file(&self.folder)?;
         let files = paths(&self.folder);
         let (certificate, key) = &files;
         if !certificate.exists() {
@@ -137,7 +138,7 @@ impl Own {
             write(&certificate, public.as_bytes())?;
             File::open(&self.folder)?.sync_all()
         });
-        written.map_err(|error| (refused(&error), error.to_string()))
+        written.map_err(|error| (Cause::of_file(&error), error.to_string()))
     }
 
     /// Returns the names and addresses that the settings ask for. Those that the machine merely has now are not among
@@ -166,6 +167,17 @@ impl Own {
             }
         });
         subjects
+    }
+}
+
+/// Refuses what is there and is no folder.
+///
+/// # Errors
+/// The line for the person who named it.
+pub fn refuse_file(folder: &Path) -> Result<(), Problem> {
+    match folder.exists() && !folder.is_dir() {
+        true => Err((Cause::Settings, format!("tls_self_signed {}: it is no folder", folder.display()))),
+        false => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::check;
 use super::salvage::{self, Failed, Salvaged};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::OpenError;
-use crate::types::harmless_start;
+use crate::types::{Cause, harmless_start};
 
 /// How long a start looks through the database after a run that did not end in order.
 pub(in crate::sqlite) const LOOK_FOR: Duration = Duration::from_secs(10);
@@ -148,17 +148,16 @@ pub(in crate::sqlite) fn salvage_to(
     new: &std::path::Path,
     key: Option<&DataKey>,
 ) -> Result<Salvaged, OpenError> {
-    let failed = |why: String| OpenError::Salvage { path: files.database.clone(), why };
+    let because = |cause: Cause, why: String| OpenError::Salvage { path: files.database.clone(), why, cause };
+    let failed = |why: String| because(Cause::Disk, why);
     let outcome =
         super::copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
             let conn = salvage::create(new).map_err(|error| failed(error.to_string()))?;
-            salvage::copy(files, &conn, key).map_err(|error| {
-                failed(match error {
-                    Failed::Read(error) => error.to_string(),
-                    Failed::Write(error) => format!("writing to {}: {error}", new.display()),
-                    Failed::Nothing => "nothing of racerd's is in it".to_owned(),
-                    Failed::Key(why) => why,
-                })
+            salvage::copy(files, &conn, key).map_err(|error| match error {
+                Failed::Read(error) => failed(error.to_string()),
+                Failed::Write(error) => failed(format!("writing to {}: {error}", new.display())),
+                Failed::Nothing => because(Cause::Foreign, "nothing of racerd's is in it".to_owned()),
+                Failed::Key(why) => because(Cause::Key, why),
             })
         });
     let synced = outcome.and_then(|report| {

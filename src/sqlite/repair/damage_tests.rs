@@ -252,7 +252,7 @@ fn a_sound_database_is_copied_whole() {
     fs::write(directory.path().join("diary"), "dear diary ".repeat(2000)).unwrap();
     let nothing = salvage(&directory.path().join("diary"), &directory.path().join("never.db"), None);
     assert!(
-        matches!(&nothing, Err(OperationError::Failed(text)) if text.contains("nothing of racerd's")),
+        matches!(&nothing, Err(OperationError::Asked(text)) if text.contains("nothing of racerd's")),
         "{nothing:?}"
     );
     assert!(!directory.path().join("never.db").exists() && !directory.path().join("never.db.partial").exists());

@@ -112,7 +112,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
     if !files.database.exists() {
-        return Err(OperationError::Asked(format!("{} does not exist", files.database.display())));
+        return Err(OperationError::Failed(format!("{} does not exist", files.database.display())));
     }
     let _lock = Lock::to_read(&files)?;
     let target = Target::at(to, &files, false)?;
@@ -128,7 +128,8 @@ fn database(path: &Path) -> Result<Files, OperationError> {
     if files.is_database()? {
         Ok(files)
     } else {
-        Err(OperationError::Asked(format!("there is no database at {}; name it with --data", files.database.display())))
+        let line = format!("there is no database at {}; name it with --data", files.database.display());
+        Err(OperationError::Failed(line))
     }
 }
 

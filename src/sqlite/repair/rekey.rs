@@ -75,7 +75,7 @@ pub fn rekey(
     let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     if !files.is_database()? {
-        return Err(OperationError::Asked(format!("there is no database at {path}")));
+        return Err(OperationError::Failed(format!("there is no database at {path}")));
     }
     let remarks = files.tighten();
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
