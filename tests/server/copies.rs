@@ -338,7 +338,7 @@ fn many_holes_are_one_line() {
     done(&racerd(&["backup", &copy, "--data", &data]));
     let conn = rusqlite::Connection::open(&copy).unwrap();
     conn.execute_batch(
-        "DELETE FROM messages WHERE id % 3 = 0 AND id > 1; UPDATE messages SET at = 0 WHERE id % 7 = 0 AND id > 1",
+        "DELETE FROM messages WHERE id % 3 = 0 AND id > 1; UPDATE messages SET body = x'ff' WHERE id % 7 = 0 AND id > 1",
     )
     .unwrap();
     drop(conn);

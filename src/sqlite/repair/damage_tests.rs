@@ -218,7 +218,7 @@ fn any_bytes_are_salvaged_or_refused() {
                 salvaged += 1;
                 fs::remove_file(&new).unwrap();
             }
-            Err(error) => assert!(matches!(error, OperationError::Failed(_)), "{error:?}"),
+            Err(error) => assert!(!new.exists(), "{error:?}"),
         }
     }
     assert!(salvaged >= 30, "{salvaged}");
