@@ -44,10 +44,20 @@ pub struct Errand<'a> {
 pub struct Lines<'a> {
     /// Key and JSON body of a line; nothing for one to be passed over.
     compose: Compose<'a>,
+    /// A line whose end has not come.
     buffer: Vec<u8>,
+    rest: Rest,
     /// Lines so far.
     count: u64,
     has_ended: bool,
+}
+
+/// What becomes of what still comes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Kept,
+    /// The line is longer than any message: its rest is thrown away.
+    Dropped,
 }
 
 type Compose<'a> = Box<dyn FnMut(&str) -> Result<Option<(String, String)>, String> + 'a>;
@@ -55,7 +65,7 @@ type Compose<'a> = Box<dyn FnMut(&str) -> Result<Option<(String, String)>, Strin
 impl<'a> Lines<'a> {
     /// `compose` gives key and JSON body of a line, nothing for one to be passed over, or why the line cannot be sent.
     pub fn new(compose: Compose<'a>) -> Lines<'a> {
-        Lines { compose, buffer: Vec::new(), count: 0, has_ended: false }
+        Lines { compose, buffer: Vec::new(), rest: Rest::Kept, count: 0, has_ended: false }
     }
 
     /// No line is read: all that is to be said is said to the talk beforehand.
@@ -64,30 +74,50 @@ impl<'a> Lines<'a> {
         self
     }
 
-    /// Reads once, and gives to the talk what are whole lines. A line that cannot be sent becomes an event.
+    /// Reads once, and gives to the talk what are whole lines. A line that cannot be sent becomes an event, and so does one
+    /// of more than `longest` bytes.
     ///
     /// # Errors
     /// Standard input cannot be read.
-    fn read(&mut self, talk: &mut Talk, events: &mut Vec<Event>) -> Result<(), String> {
+    fn read(&mut self, longest: usize, talk: &mut Talk, events: &mut Vec<Event>) -> Result<(), String> {
         // Larger than what `Stdin` keeps for itself, which so keeps nothing: `poll` would not know of it.
         let mut chunk = [0; 16 << 10];
         let length = match io::stdin().lock().read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             done => done.map_err(|error| format!("standard input: {error}"))?,
         };
-        self.buffer.extend(chunk.iter().take(length));
+        self.take(chunk.get(..length).unwrap_or_default(), longest, talk, events);
         chunk.zeroize();
         self.has_ended = length == 0;
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            self.give(&line, talk, events);
-        }
-        if self.has_ended {
+        if self.has_ended && self.rest == Rest::Kept {
             // The last line may do without its end.
             let line = std::mem::take(&mut self.buffer);
             self.give(&line, talk, events);
         }
         Ok(())
+    }
+
+    /// Keeps at most `longest` bytes of a line, and its end.
+    fn take(&mut self, bytes: &[u8], longest: usize, talk: &mut Talk, events: &mut Vec<Event>) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let is_whole = part.ends_with(b"\n");
+            if self.rest == Rest::Kept && self.buffer.len() + part.len() > longest.saturating_add(2) {
+                self.count += 1;
+                let why = format!("it has more bytes than the server takes in one message ({longest})");
+                events.push(Event::Unsendable(format!("line {}: {why}", self.count)));
+                self.buffer = Vec::new();
+                self.rest = Rest::Dropped;
+            }
+            if self.rest == Rest::Kept {
+                self.buffer.extend_from_slice(part);
+                if is_whole {
+                    let line = std::mem::take(&mut self.buffer);
+                    self.give(&line, talk, events);
+                }
+            } else if is_whole {
+                self.rest = Rest::Kept;
+            }
+        }
     }
 
     fn give(&mut self, line: &[u8], talk: &mut Talk, events: &mut Vec<Event>) {
@@ -347,7 +377,9 @@ impl Run<'_, '_> {
     fn wait(&mut self, line: &Line) -> Result<(), Ended> {
         let now = self.now();
         let most = Duration::from_millis(self.talk.deadline(now).saturating_sub(now).min(1000));
-        let takes_lines = self.fault.is_none() && self.talk.unsent() < WAITING;
+        // Before the first `welcome`, how long a message may be is not known.
+        let longest = self.talk.longest_message();
+        let takes_lines = self.fault.is_none() && longest.is_some() && self.talk.unsent() < WAITING;
         let wants_line = takes_lines && self.lines.as_ref().is_some_and(|lines| !lines.has_ended);
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let mut fds = vec![PollFd::new(line, PollFlags::IN)];
@@ -368,13 +400,57 @@ impl Run<'_, '_> {
         match self.lines.as_mut().filter(|_| wants_line) {
             Some(lines) => {
                 let mut events = Vec::new();
-                if let Err(why) = lines.read(self.talk, &mut events) {
+                if let Err(why) = lines.read(longest.unwrap_or_default(), self.talk, &mut events) {
                     self.fault = Some(why);
                 }
                 self.progress = self.now();
                 self.take(&mut events).map(drop)
             }
             None => Err(Ended::Unread),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Begin;
+    use crate::types::RoomId;
+
+    /// What becomes of these chunks where a message has at most 10 bytes: the lines that are composed, what is told, and
+    /// the most bytes that were kept.
+    fn read(chunks: &[&[u8]]) -> (Vec<String>, Vec<String>, usize) {
+        let composed = std::cell::RefCell::new(Vec::new());
+        let mut lines = Lines::new(Box::new(|line| {
+            composed.borrow_mut().push(line.to_string());
+            Ok(None)
+        }));
+        let mut talk = Talk::new(RoomId::parse("r").unwrap(), None, Begin::Now);
+        let (mut events, mut most) = (Vec::new(), 0);
+        for chunk in chunks {
+            lines.take(chunk, 10, &mut talk, &mut events);
+            most = most.max(lines.buffer.len());
+        }
+        drop(lines);
+        let told = events.into_iter().map(|event| match event {
+            Event::Unsendable(why) => why,
+            other => panic!("{other:?}"),
+        });
+        (composed.take(), told.collect(), most)
+    }
+
+    #[test]
+    fn a_line_without_an_end_has_a_bound_and_the_next_one_is_read() {
+        let (composed, told, most) = read(&[b"one\n0123456789\r\n01234", &[b'x'; 7], &[b'x'; 1000], b"\ntwo\n"]);
+        assert_eq!(composed, ["one", "0123456789", "two"]);
+        assert_eq!(told, ["line 3: it has more bytes than the server takes in one message (10)"]);
+        assert!(most <= 12, "{most}");
+        // The same in one chunk, and byte by byte.
+        let all = [b"one\n".as_slice(), &[b'x'; 50], b"\n\n", &[b'y'; 13], b"\ntwo\n"].concat();
+        let bytes: Vec<&[u8]> = all.chunks(1).collect();
+        for chunks in [&[all.as_slice()][..], &bytes] {
+            let (composed, told, _) = read(chunks);
+            assert_eq!((composed, told.len()), (vec!["one".to_string(), String::new(), "two".to_string()], 2));
         }
     }
 }

@@ -167,6 +167,100 @@ fn a_line_that_is_too_long_holds_up_none_behind_it() {
     }
 }
 
+/// A line that never ends is told of while it comes, and takes no memory for it.
+#[test]
+fn a_line_without_an_end_is_told_and_the_next_one_sent() {
+    let server = Server::start(&[]);
+    let lobby = url(server.address, "lobby");
+    let mut child = racerd(&["send", &lobby, "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"one\n").unwrap();
+    for _ in 0..64 {
+        input.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    assert!(peak.parse::<u64>().unwrap() < 48 << 10, "{peak} KiB");
+    input.write_all(b"\ntwo").unwrap();
+    drop(input);
+    let (code, _, err) = told(finish(child));
+    assert_eq!((code, err.lines().count()), (1, 2), "{err}");
+    assert!(err.contains("line 2: it has more bytes than the server takes in one message (32768)"), "{err}");
+    let texts: Vec<Value> = server.history("lobby").iter().map(|message| message["body"]["text"].clone()).collect();
+    assert_eq!(texts, ["one", "two"]);
+}
+
+/// A relay to the server that swallows the first connection's acknowledgements and then ends it without a close frame.
+fn swallows_acknowledgements(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut is_first = true;
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = std::net::TcpStream::connect(server).unwrap();
+            let (mut from_near, mut to_far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_near, &mut to_far));
+            relay(far, near, std::mem::take(&mut is_first));
+        }
+    });
+    address
+}
+
+fn relay(mut far: std::net::TcpStream, mut near: std::net::TcpStream, swallows: bool) {
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = far.read(&mut buffer) {
+        heard.extend_from_slice(&buffer[..length]);
+        let heard = String::from_utf8_lossy(&heard).into_owned();
+        if swallows && heard.contains("\"type\":\"ack\"") {
+            break;
+        }
+        if near.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    for stream in [near, far] {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// What was stored and not acknowledged is sent again by the same session under the same key: stored once.
+#[test]
+fn acknowledgements_that_are_lost_double_nothing() {
+    let server = Server::start(&[]);
+    let relay = url(swallows_acknowledgements(server.address), "lobby");
+    assert_eq!(run_with(&["send", &relay, "-"], b"one\ntwo\nthree\n").0, 0);
+    let texts: Vec<Value> = server.history("lobby").iter().map(|message| message["body"]["text"].clone()).collect();
+    assert_eq!(texts, ["one", "two", "three"]);
+}
+
+/// The same from the server's side: a client's FIN without a close frame ends the socket, though not the session.
+#[test]
+fn what_was_sent_before_a_bare_fin_is_stored_once() {
+    let server = Server::start(&[]);
+    let mut raw = server.raw();
+    raw.send(handshake("/rooms/r/ws?name=ann", ""));
+    raw.head();
+    let session = raw.next_of("welcome")["session"].clone();
+    raw.next_of("joined");
+    let send =
+        |id: u64| json!({"type": "send", "id": id, "room": "r", "key": format!("k{id}"), "body": id}).to_string();
+    let all: Vec<u8> = (1..=5).flat_map(|id| text(&send(id))).collect();
+    raw.send(&all);
+    raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    while raw.frame().is_some() {}
+    eventually("all stored", || server.history("r").len() == 5);
+    let mut client = server.client("/ws");
+    client.send(json!({"type": "resume", "id": 9, "session": session, "cursors": {}}));
+    client.next_of("joined");
+    for id in 1..=5 {
+        client.send_text(send(id));
+        let ack = client.next_of("ack");
+        assert_eq!((&ack["id"], &ack["seq"], &ack["duplicate"]), (&json!(id), &json!(id), &json!(true)), "{ack}");
+    }
+    assert_eq!(server.history("r").len(), 5);
+}
+
 #[test]
 fn encrypted_rooms_are_read_with_their_key_alone() {
     let server = Server::start(&[]);
