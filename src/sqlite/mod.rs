@@ -49,13 +49,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
 use self::clock::Clock;
 pub use self::clock::SetClock;
 pub use self::error::{OpenError, OperationError};
-use self::files::{Files, Identity};
 use self::lock::Lock;
+use self::open::Opened;
 pub use self::options::StoreOptions;
 use self::reader::Reader;
 pub use self::repair::{
@@ -108,25 +106,23 @@ impl Sqlite {
             Parts { timing, clock: Clock::System, damaged: Arc::default(), wal_bytes: Arc::new(AtomicU64::new(0)) };
         let no_thread = |error| OpenError::Thread { error };
 
-        let files = (opened.files, opened.identity);
-        let writer = parts.writer(options, opened.writer, files, opened.most_pages, opened.begun.running);
+        let (writer, reader, held) = parts.divide(options, opened);
         let to = answers();
         let writer =
             Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
 
         // proof: it has just been started.
-        let notes = writer.requests.clone().expect("a way to the writer");
-        let reader = parts.reader(options, opened.reader, &opened.begun, notes);
+        let reader = reader(writer.requests.clone().expect("a way to the writer"));
         let to = answers();
         let reader =
             Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
         let wal_bytes = parts.wal_bytes;
 
         Ok(Sqlite {
-            begun: opened.begun,
+            begun: held.begun,
             bounds: options.bounds,
-            remarks: opened.remarks,
-            note: opened.note,
+            remarks: held.remarks,
+            note: held.note,
             events,
             reader,
             writer,
@@ -207,17 +203,24 @@ struct Parts {
     wal_bytes: Arc<AtomicU64>,
 }
 
+/// What the holder of a log keeps of its opening.
+struct Held {
+    begun: Begun,
+    remarks: Vec<String>,
+    note: Option<String>,
+}
+
 impl Parts {
-    fn writer(
+    /// Divides what opening gave between the writer, the reader, once there is a way from it to the writer, and the holder:
+    /// the same with threads and without.
+    fn divide(
         &self,
         options: &StoreOptions,
-        conn: Connection,
-        (files, identity): (Files, Identity),
-        most_pages: i64,
-        running_before: u64,
-    ) -> Writer {
-        Writer {
-            conn,
+        opened: Opened,
+    ) -> (Writer, impl FnOnce(Sender<Command>) -> Reader + use<>, Held) {
+        let Opened { writer, reader, files, identity, most_pages, begun, remarks, note, .. } = opened;
+        let writer = Writer {
+            conn: writer,
             files,
             identity,
             timing: self.timing,
@@ -225,19 +228,19 @@ impl Parts {
             bounds: options.bounds,
             most_pages,
             damaged: self.damaged.clone(),
-            running_before,
+            running_before: begun.running,
             wal_bytes: self.wal_bytes.clone(),
             sealing: options.data_key.as_ref().map(sealing::Sealing::new),
             sealed_body: options.sealed_body,
-        }
-    }
-
-    fn reader(&self, options: &StoreOptions, conn: Connection, begun: &Begun, notes: Sender<Command>) -> Reader {
+        };
         let records = options.data_key.as_ref().map(DataKey::records);
         let due = begun.scrubbed.map_or(0, |then| (then + scrub::PERIOD).saturating_sub(begun.running));
         let begin = Instant::now() + self.timing.scrub.max(Duration::from_secs(due.min(scrub::PERIOD)));
         let scrub = Scrub::new(options.scrub_rate, begin, self.timing.retry);
-        Reader { conn, damaged: self.damaged.clone(), records, told: BTreeSet::new(), failing: false, scrub, notes }
+        let damaged = self.damaged.clone();
+        let reader =
+            move |notes| Reader { conn: reader, damaged, records, told: BTreeSet::new(), failing: false, scrub, notes };
+        (writer, reader, Held { begun, remarks, note })
     }
 }
 

@@ -122,10 +122,9 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
     let mut lost = false;
-    let clean = schema::last_run(&writer, &options.boot_id).map_err(failed("read"))?.is_some_and(|last| last.clean);
     match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
         Found::Well => {}
-        Found::TimeUp if clean => {
+        Found::ShortTimeUp => {
             let seed = u64::from_le_bytes(options.new_epoch);
             let records = options.data_key.as_ref().map(DataKey::records);
             let sample = scrub::sample(&writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);

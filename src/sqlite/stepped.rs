@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::batch;
 use super::clock::{Clock, SetClock};
 use super::lock::Lock;
-use super::open::{self, Opened};
+use super::open;
 use super::reader::Reader;
 use super::schema::Begun;
 use super::writer::{Command, State, Timing};
-use super::{Answers, Parts};
+use super::{Answers, Held, Parts};
 use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::Bounds;
 use crate::store::{Read, StoreEvent, StoreRequest};
@@ -44,11 +44,9 @@ impl SteppedLog {
         let answers = || Answers { events: sender.clone(), wake: Box::new(|| {}) };
         let damaged = Arc::new(AtomicBool::new(false));
         let parts = Parts { timing: Timing::USUAL, clock: Clock::Set(clock), damaged, wal_bytes: Arc::default() };
-        let Opened { writer, reader, files, identity, most_pages, begun, remarks, .. } = opened;
-        let running = begun.running;
-        let writer = parts.writer(options, writer, (files, identity), most_pages, running);
+        let (writer, reader, Held { begun, remarks, .. }) = parts.divide(options, opened);
         let (sender, notes) = channel();
-        let reader = parts.reader(options, reader, &begun, sender);
+        let reader = reader(sender);
         let writer = State::new(writer, answers());
         Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock })
     }

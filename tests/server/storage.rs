@@ -538,10 +538,11 @@ fn the_wal_stays_bounded() {
 /// What the system refuses at a start is named, and is no reason to restore a backup.
 #[test]
 fn a_start_says_which_limit_or_program_is_in_the_way() {
-    let folder = Folder::new();
-    let folder = Server::start_in(folder, "127.0.0.1:0", &[]).stopped();
+    let mut server = Server::start(&[]);
+    assert_eq!(server.stop().code(), Some(0));
+    let folder = &server.folder;
     let start = |limits: &str| {
-        let serve = Server::command(&folder, "127.0.0.1:0", &[]);
+        let serve = Server::command(folder, "127.0.0.1:0", &[]);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{limits} exec \"$@\""), "sh"]).arg(serve.get_program()).args(serve.get_args());
         Server::clean(command).output().unwrap()

@@ -133,12 +133,6 @@ impl Server {
         self.wait(Duration::from_secs(20))
     }
 
-    /// SIGTERM; the folder, for another server.
-    pub fn stopped(mut self) -> Folder {
-        assert_eq!(self.stop().code(), Some(0));
-        std::mem::replace(&mut self.folder, Folder::new())
-    }
-
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().expect("the server is there");

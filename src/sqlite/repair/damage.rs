@@ -31,6 +31,8 @@ pub(in crate::sqlite) enum Found {
     Well,
     /// Nothing so far, and the time was up.
     TimeUp,
+    /// The same in the short time that is enough after a run that ended in order.
+    ShortTimeUp,
     /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
     Lost,
     Damage(String),
@@ -68,7 +70,10 @@ pub(in crate::sqlite) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most
     }
     match last {
         None => Ok(Found::Well),
-        Some(last) if last.clean => quick_check(conn, SAMPLE_FOR.min(most)),
+        Some(last) if last.clean => Ok(match quick_check(conn, SAMPLE_FOR.min(most))? {
+            Found::TimeUp => Found::ShortTimeUp,
+            found => found,
+        }),
         Some(_) => quick_check(conn, most),
     }
 }
