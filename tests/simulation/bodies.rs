@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::encryption::{About, Sealed};
 use super::random::Random;
 
 /// Draws the text of a body with this number, of at most so many bytes (and at least 120). With `breaks` it may hold line
@@ -24,17 +25,16 @@ pub fn draw(number: u64, index: usize, most: usize, breaks: bool, random: &mut R
 pub fn number(body: &Value) -> u64 {
     let text = match body {
         Value::String(text) => text,
-        Value::Object(fields) if fields.contains_key("e2e") => return key_number(&fields["k"]),
+        Value::Object(fields) if fields.contains_key("e2e") => {
+            return match Sealed::of(body).and_then(|sealed| sealed.about()) {
+                Some(About::Message(number)) => number,
+                _ => u64::MAX,
+            };
+        }
         Value::Object(fields) => return fields.get("n").map_or(u64::MAX, number),
         Value::Array(items) => return items.first().map_or(u64::MAX, number),
         _ => return u64::MAX,
     };
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().unwrap_or(u64::MAX)
-}
-
-/// The number at the end of a key.
-fn key_number(key: &Value) -> u64 {
-    let digits = key.as_str().and_then(|key| key.rsplit('-').next());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }

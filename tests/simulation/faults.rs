@@ -3,6 +3,7 @@
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::clock::USUAL_WALL;
+use super::encryption::Encryption;
 use super::keeping::Keeping;
 use super::limits::Limits;
 use super::random::{Ppm, Random};
@@ -11,6 +12,7 @@ use super::random::{Ppm, Random};
 pub struct Mix {
     pub limits: Limits,
     pub keeping: Keeping,
+    pub encryption: Encryption,
     pub clients: usize,
     /// So many of them speak sealed: the first ones.
     pub sealed: usize,
@@ -134,9 +136,11 @@ impl Mix {
             _ => 0,
         };
         let keeping = Keeping::draw(&limits, databases, &mut Random::new(!seed));
+        let encryption = Encryption::draw(&mut Random::new(!seed ^ 0xe2e));
         Mix {
             limits,
             keeping,
+            encryption,
             clients,
             sealed,
             rooms: random.magnitude((1, 6)) as usize,

@@ -2,7 +2,7 @@
 //! the server's own.
 
 use racerd::api::Access;
-use racerd::chat::{Chat, Secrets};
+use racerd::chat::{Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
 use racerd::engine::{Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
@@ -46,7 +46,8 @@ impl Host {
         scene.witness.start(&store.disk.token_key, store.disk.running, answers_once);
         scene.is_turn_due = true;
         let epoch = Epoch(store.disk.epoch.as_str().into());
-        let mut chat = Chat::new(limits.hub(), epoch, limits.chat(), Access::default(), &secrets);
+        let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
+        let mut chat = Chat::new(limits.hub(), epoch, chat, Access::default(), &secrets);
         let mut random = Random::new(scene.random.next());
         chat.seal(scene.key.clone(), move || Some(random.bytes()));
         let net = Connections::new(limits.conn(), limits.admission());

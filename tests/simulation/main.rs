@@ -19,6 +19,7 @@ mod bounds;
 mod client;
 mod clock;
 mod database;
+mod encryption;
 mod faults;
 mod here;
 mod host;

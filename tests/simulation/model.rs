@@ -9,6 +9,7 @@ use racerd::types::{Message, RoomId};
 use serde_json::Value;
 
 use super::bodies::number;
+use super::encryption::Sealed;
 use super::log::Log;
 use super::scene::{Checked, violation};
 
@@ -16,8 +17,11 @@ pub struct Model {
     /// The epoch of the log as it is now, also while no server is up.
     pub epoch: String,
     pub rooms: Vec<Room>,
-    /// Where each body was stored, and at which running second.
-    bodies: BTreeMap<u64, (usize, u64, u64)>,
+    /// Where each body was stored last, and at which running second. An encrypted one may be in any room that has no
+    /// message of it, so it counts in each room for itself.
+    bodies: BTreeMap<(u64, Option<usize>), (usize, u64, u64)>,
+    /// Encrypted bodies that were stored again: in which room, and the seq that they had before. That is to be gone.
+    again: Vec<(usize, u64)>,
     /// Those of what no server may obey.
     never: BTreeSet<u64>,
     /// What was given to be said, by number.
@@ -49,8 +53,24 @@ struct Said {
     /// As clients see it; none posted by HTTP.
     member: Option<String>,
     value: Value,
+    /// The JSON of an encrypted body, as it was spelt.
+    sealed: Option<Box<str>>,
     /// Of body and name.
     bytes: u64,
+}
+
+/// A message of an encrypted body that its room keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub seq: u64,
+    run: u32,
+}
+
+impl Said {
+    /// How its body is known, in this room.
+    fn known_as(&self, room: usize) -> (u64, Option<usize>) {
+        (self.body, self.sealed.as_ref().map(|_| room))
+    }
 }
 
 impl Room {
@@ -93,6 +113,7 @@ impl Model {
             epoch: epoch.to_owned(),
             rooms: (0..rooms).map(room).collect(),
             bodies: BTreeMap::new(),
+            again: Vec::new(),
             never: BTreeSet::new(),
             texts: BTreeMap::new(),
             next_body: 0,
@@ -164,21 +185,75 @@ impl Model {
             );
             return violation("dates: a stamp is the clock's, but for small steps back", text);
         }
-        let before = self.bodies.insert(body, (room, seq, self.running));
-        let is_known = |then: u64| self.running.saturating_sub(then) <= self.key_life;
-        if let Some((other, first, _)) = before.filter(|(_, _, then)| is_known(*then)) {
-            let other = &self.rooms[other].id;
-            let text = format!("body {body} was stored twice: as {other} {first} and as {} {seq}", message.room);
-            return violation("3: a key is stored once", text);
-        }
         if self.never.contains(&body) {
             return violation("sealed", format!("body {body} was in a broken sequence, and is {} {seq}", message.room));
         }
         let name = message.author.name.as_str().to_owned();
         let bytes = (message.body.len() + name.len()) as u64;
         let member = message.author.member.map(|member| format!("m-{:012x}", member.as_u64()));
-        self.rooms[room].said.push(Said { body, at: message.at.0, name, member, value, bytes });
+        let sealed = value.get("e2e").map(|_| message.body.as_str().into());
+        let said = Said { body, at: message.at.0, name, member, value, sealed, bytes };
+        let before = self.bodies.insert(said.known_as(room), (room, seq, self.running));
+        let is_known = |then: u64| self.running.saturating_sub(then) <= self.key_life;
+        if let Some((other, first, then)) = before {
+            if said.sealed.is_some() {
+                self.again.push((room, first));
+            }
+            // Another's key is in another scope.
+            let is_same_key = said.sealed.is_none() || self.rooms[other].said[first as usize - 1].member == said.member;
+            if is_same_key && is_known(then) {
+                let other = &self.rooms[other].id;
+                let text = format!("body {body} was stored twice: as {other} {first} and as {} {seq}", message.room);
+                return violation("3: a key is stored once", text);
+            }
+        }
+        self.rooms[room].said.push(said);
         Ok(())
+    }
+
+    /// What the log keeps was looked at behind a commit: what was stored again is not there twice.
+    pub fn judge_again(&mut self) -> Checked {
+        for (room, before) in std::mem::take(&mut self.again) {
+            let Room { id, oldest, .. } = &self.rooms[room];
+            if before >= *oldest {
+                let text =
+                    format!("the body of {id} {before} was stored again, and {oldest} is the oldest that is kept");
+                return violation("replays: a room keeps a sealed body once", text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last message of this encrypted body in the room, whether it is kept or not.
+    pub fn last(&self, room: usize, body: u64) -> Option<u64> {
+        self.bodies.get(&(body, Some(room))).map(|(_, seq, _)| *seq)
+    }
+
+    /// The message of this encrypted body that the room keeps; `run` is the start of the server that is there.
+    pub fn kept(&self, room: usize, body: u64, run: u32) -> Option<Kept> {
+        let seq = self.last(room, body)?;
+        (seq >= self.rooms[room].oldest).then_some(Kept { seq, run })
+    }
+
+    /// Was this message sent over HTTP, with exactly this text? All who publish share one scope of keys.
+    pub fn is_published(&self, room: usize, seq: u64, text: &str) -> bool {
+        let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
+        said.is_some_and(|said| said.member.is_none() && said.sealed.as_deref() == Some(text))
+    }
+
+    /// Was an encrypted message under the key of this one sent over HTTP, with another text?
+    pub fn is_published_otherwise(&self, room: usize, text: &str) -> bool {
+        let key_of = |text: &str| Sealed::of(&serde_json::from_str(text).unwrap_or_default()).map(|sealed| sealed.key);
+        let key = key_of(text);
+        let published = self.rooms[room].said.iter().rev().filter(|said| said.member.is_none());
+        let mut texts = published.filter_map(|said| said.sealed.as_deref());
+        texts.any(|other| other != text && key_of(other) == key)
+    }
+
+    /// Is that message of this member?
+    pub fn is_by(&self, room: usize, seq: u64, member: &str) -> bool {
+        let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
+        said.is_some_and(|said| said.member.as_deref() == Some(member))
     }
 
     /// A client was told that this body is stored as that seq.
@@ -261,7 +336,7 @@ impl Model {
                 room.told = 0;
                 self.damaged.retain(|(of, seq)| *of != index || *seq <= head);
                 for said in room.said.split_off(room.said.len().min(head as usize)) {
-                    self.bodies.remove(&said.body);
+                    self.bodies.remove(&said.known_as(index));
                 }
             }
             room.oldest = page.oldest.0;

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::Value;
 
 use super::agenda::Micros;
+use super::encryption::{About, Sealed};
+use super::random::Random;
 use super::scene::{Checked, violation};
 
 const CHECKER: &str = "2: a signal is heard by the others in its room, once";
@@ -19,6 +21,9 @@ pub struct Signals {
     next: u64,
     /// Those that the server has obeyed, as their senders know, and since when.
     obeyed: VecDeque<(Micros, u64)>,
+    /// Messages whose encrypted bodies were said as signals: of each the lowest seq that the room kept then, 0 if one was
+    /// not there. What is kept is not heard.
+    again: BTreeMap<(usize, u64), u64>,
 }
 
 struct Signal {
@@ -31,12 +36,29 @@ struct Signal {
 }
 
 impl Signals {
-    /// A member says one: the text of its body.
-    pub fn say(&mut self, room: usize, member: &str, name: String, now: Micros) -> (u64, String) {
+    /// A member says one: its number and the text of its body, encrypted with this chance.
+    pub fn say(
+        &mut self,
+        room: usize,
+        member: &str,
+        name: String,
+        now: Micros,
+        sealed: Option<&mut Random>,
+    ) -> (u64, String) {
         self.next += 1;
         let signal = Signal { room, member: member.to_owned(), name, said: now, heard: BTreeSet::new() };
         self.said.insert(self.next, signal);
-        (self.next, format!("\"signal {}\"", self.next))
+        let body = match sealed {
+            Some(random) => Sealed::draw(About::Signal(self.next), format!("signal-{}", self.next), 200, random).text(),
+            None => format!("\"signal {}\"", self.next),
+        };
+        (self.next, body)
+    }
+
+    /// A member says as a signal what a message of the room said, which the room kept then as this seq.
+    pub fn say_again(&mut self, room: usize, body: u64, kept: Option<u64>) {
+        let lowest = self.again.entry((room, body)).or_insert(u64::MAX);
+        *lowest = kept.unwrap_or(0).min(*lowest);
     }
 
     /// Its sender knows that the server has obeyed it.
@@ -48,8 +70,27 @@ impl Signals {
     }
 
     /// Somebody heard one, over this link.
-    pub fn heard(&mut self, room: usize, link: usize, member: Option<&str>, told: &Value) -> Checked {
-        let number = told["body"].as_str().and_then(|body| body.strip_prefix("signal ")?.parse().ok());
+    pub fn heard(
+        &mut self,
+        (room, oldest): (usize, Option<u64>),
+        link: usize,
+        member: Option<&str>,
+        told: &Value,
+    ) -> Checked {
+        let number = match Sealed::of(&told["body"]).and_then(|sealed| sealed.about()) {
+            Some(About::Message(body)) => {
+                let kept = self.again.get(&(room, body)).copied();
+                return match (kept, oldest) {
+                    (Some(kept), Some(oldest)) if kept >= oldest => {
+                        violation("replays: a signal is no message's", format!("r{room} keeps it as {kept}: {told}"))
+                    }
+                    (Some(_), _) => Ok(()),
+                    (None, _) => violation(CHECKER, format!("nobody said {told}")),
+                };
+            }
+            Some(About::Signal(number)) => Some(number),
+            None => told["body"].as_str().and_then(|body| body.strip_prefix("signal ")?.parse().ok()),
+        };
         let Some(signal) = number.and_then(|number: u64| self.said.get_mut(&number)) else {
             return violation(CHECKER, format!("nobody said {told}"));
         };

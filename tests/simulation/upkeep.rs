@@ -80,7 +80,7 @@ impl Store {
                 self.retention.judge_kept(index, room, running, &keeping)?;
             }
         }
-        Ok(())
+        scene.model.judge_again()
     }
 
     /// What the log itself says of whether it takes appends.

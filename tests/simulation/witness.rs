@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::crypto::{Token, TokenSealer};
-use racerd::store::{NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent, StoreRequest, Ticket};
+use racerd::store::{Found, NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent, StoreRequest, Ticket};
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
@@ -123,7 +123,8 @@ impl Witness {
 
     fn fails(&mut self, ticket: &Ticket) {
         if let Some(link) = self.link(ticket) {
-            let has_id = ticket.tag != NO_ID && matches!(ticket.purpose, Purpose::Send | Purpose::History);
+            let has_id =
+                ticket.tag != NO_ID && matches!(ticket.purpose, Purpose::Send | Purpose::Signal | Purpose::History);
             self.failed.insert((link, has_id.then_some(ticket.tag)));
         }
     }
@@ -221,6 +222,7 @@ impl Witness {
                 self.unread_mono.insert(failed.room.clone(), self.mono);
             }
             StoreEvent::ReadFailed(failed) => self.fails(&failed.ticket),
+            StoreEvent::Sought(sought) if matches!(sought.outcome, Found::Unknown) => self.fails(&sought.ticket),
             StoreEvent::Claimed(claimed) => {
                 let kept = claimed.parked.as_ref().map_or(Kept::Nothing, |parked| Kept::Row(parked.generation));
                 self.claims.insert(claimed.session, (now, kept));

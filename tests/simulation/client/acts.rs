@@ -31,6 +31,9 @@ enum Act {
     HalfClose,
     SecondSocket,
     ReuseKey,
+    Replay,
+    Squat,
+    Faulty,
     Garbage,
     Damage,
 }
@@ -188,7 +191,10 @@ impl Client {
             Asked::Send { body } => {
                 self.outbox.iter().find(|draft| draft.body == *body).map_or(usize::MAX, |draft| draft.room)
             }
-            Asked::Resume { .. } | Asked::Ping | Asked::Nonsense => usize::MAX,
+            Asked::Replay(replay) | Asked::Signal { replay: Some(replay), .. } => replay.room,
+            Asked::Resume { .. } | Asked::Faulty { .. } | Asked::Signal { .. } | Asked::Ping | Asked::Nonsense => {
+                usize::MAX
+            }
         };
         let was_in_room = self.is_in(room) && !self.leaves(room);
         self.asked.insert(self.next_id, Request { what, since: scene.now, mono: scene.witness.mono, was_in_room });
@@ -201,7 +207,7 @@ impl Client {
             return self.counts(scene);
         }
         self.repeat(scene);
-        let habits = scene.mix.habits;
+        let (habits, encryption) = (scene.mix.habits, scene.mix.encryption);
         let choices = [
             (Act::Send, 1000),
             (Act::Join, habits.join),
@@ -221,6 +227,9 @@ impl Client {
             (Act::HalfClose, habits.half_close),
             (Act::SecondSocket, habits.second_socket),
             (Act::ReuseKey, habits.reuse_key),
+            (Act::Replay, encryption.replay),
+            (Act::Squat, encryption.squat),
+            (Act::Faulty, encryption.faulty),
             (Act::Garbage, habits.garbage),
             (Act::Damage, if self.line.is_sealed() { habits.damage } else { 0 }),
         ];
@@ -315,6 +324,9 @@ impl Client {
                 self.drop_link(scene, 0);
             }
             Act::ReuseKey => self.reuse_key(scene),
+            Act::Replay => self.replay(room, scene),
+            Act::Squat => self.squat(room, scene),
+            Act::Faulty => self.send_faulty(room, scene),
             Act::Damage => self.damage(room.unwrap_or(0), scene),
             Act::Garbage => {
                 scene.tally.garbage += 1;
@@ -357,10 +369,15 @@ impl Client {
         }
         let body = scene.model.new_body();
         let (name, index) = (self.name(), self.index);
-        let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("{name}-{body}"));
-        let most = scene.mix.limits.max_message.saturating_sub(AROUND);
-        let breaks = scene.mix.sealed == 0;
-        let text = bodies::draw(body, index, most, breaks, &mut scene.random);
+        let (key, text) = if scene.mix.encryption.is_next(room, &mut scene.random) {
+            let key = Client::sealed_key(self.called, body);
+            (Some(key.clone()), self.seal(body, key, scene))
+        } else {
+            let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("{name}-{body}"));
+            let most = scene.mix.limits.max_message.saturating_sub(AROUND);
+            let breaks = scene.mix.sealed == 0;
+            (key, bodies::draw(body, index, most, breaks, &mut scene.random))
+        };
         scene.model.write(body, &text);
         self.outbox.push(Draft { room, key, body, text, is_open: false, due: scene.now, tries: 0 });
         self.repeat(scene);
@@ -399,10 +416,12 @@ impl Client {
     fn reuse_key(&mut self, scene: &mut Scene) {
         let Some((room, key, run)) = self.used_key.take().filter(|(room, _, _)| self.is_in(*room)) else { return };
         let body = scene.model.new_body();
+        let other = match scene.mix.encryption.takes_only(room) {
+            true => self.seal(body, key.clone(), scene),
+            false => format!("\"{body}:other\""),
+        };
         let id = self.ask(Asked::Reuse { room, body, run }, scene);
-        let text = format!(
-            "{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":\"{body}:other\"}}"
-        );
+        let text = format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r{room}\",\"key\":\"{key}\",\"body\":{other}}}");
         self.say(&text, scene);
     }
 
@@ -493,8 +512,14 @@ impl Client {
     /// Tells the others something that is not kept. A ping behind it shows when that is done.
     fn signal(&mut self, room: usize, scene: &mut Scene) {
         let Some(member) = self.member().map(str::to_owned) else { return };
+        if scene.mix.encryption.is_next(room, &mut scene.random) {
+            let (signal, body) = scene.signals.say(room, &member, self.name(), scene.now, Some(&mut scene.random));
+            let id = self.ask(Asked::Signal { signal: Some(signal).filter(|_| self.is_in(room)), replay: None }, scene);
+            return self
+                .say(&format!("{{\"type\":\"signal\",\"id\":{id},\"room\":\"r{room}\",\"body\":{body}}}"), scene);
+        }
         self.nonsense += 1;
-        let (signal, body) = scene.signals.say(room, &member, self.name(), scene.now);
+        let (signal, body) = scene.signals.say(room, &member, self.name(), scene.now, None);
         self.say(&format!("{{\"type\":\"signal\",\"room\":\"r{room}\",\"body\":{body}}}"), scene);
         if scene.random.coin() && self.is_in(room) {
             self.ping(scene);

@@ -10,6 +10,7 @@ use super::super::wire::{self, Reader, Said};
 use super::Client;
 use super::pages::{Span, Wanted};
 use super::reasons::REASONS;
+use super::sealed::Replay;
 
 /// Something to be published.
 pub struct Post {
@@ -41,8 +42,21 @@ impl Errand {
 }
 
 enum Kind {
-    Post { body: u64 },
-    Browse { wanted: Wanted },
+    Post {
+        body: u64,
+    },
+    Browse {
+        wanted: Wanted,
+    },
+    /// What another has sealed, in this text.
+    Replay {
+        replay: Replay,
+        text: String,
+    },
+    /// A body that is refused with this code.
+    Faulty {
+        code: &'static str,
+    },
 }
 
 /// How long it waits for an answer.
@@ -60,9 +74,14 @@ impl Client {
     pub fn publish(&mut self, room: usize, scene: &mut Scene) {
         let body = scene.model.new_body();
         // All who publish share one scope, so a key is long.
-        let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| format!("a-key-of-everyone-{body:010}"));
-        let most = scene.mix.limits.max_message;
-        let text = bodies::draw(body, self.index, most, true, &mut scene.random);
+        let key = |body| format!("a-key-of-everyone-{body:010}");
+        let (key, text) = if scene.mix.encryption.is_next(room, &mut scene.random) {
+            (Some(key(body)), self.seal(body, key(body), scene))
+        } else {
+            let key = (!scene.random.chance(scene.mix.habits.keyless)).then(|| key(body));
+            let most = scene.mix.limits.max_message;
+            (key, bodies::draw(body, self.index, most, true, &mut scene.random))
+        };
         scene.model.write(body, &text);
         self.posts.push(Post { room, key, body, text, due: scene.now, is_open: false });
     }
@@ -78,6 +97,23 @@ impl Client {
         };
         let path = format!("/rooms/r{room}/messages?limit={limit}{span}");
         self.start_errand(Kind::Browse { wanted }, wire::request("GET", &path, None, ""), scene);
+    }
+
+    pub(super) fn start_replay(&mut self, replay: Replay, text: String, request: Vec<u8>, scene: &mut Scene) {
+        self.start_errand(Kind::Replay { replay, text }, request, scene);
+    }
+
+    /// Has something published that no server takes.
+    pub(super) fn publish_faulty(
+        &mut self,
+        room: usize,
+        code: &'static str,
+        key: Option<&str>,
+        text: &str,
+        scene: &mut Scene,
+    ) {
+        let request = wire::request("POST", &format!("/rooms/r{room}/messages"), key, text);
+        self.start_errand(Kind::Faulty { code }, request, scene);
     }
 
     fn start_errand(&mut self, kind: Kind, request: Vec<u8>, scene: &mut Scene) {
@@ -150,6 +186,17 @@ impl Client {
         }
     }
 
+    /// What it wanted published was refused, since the room has the very same: see [`Client::forestalled`].
+    fn post_forestalled(&mut self, body: u64, told: &Value, scene: &mut Scene) -> Checked {
+        let Some(index) = self.posts.iter().position(|post| post.body == body) else { return Ok(()) };
+        let Post { room, text, .. } = self.posts.remove(index);
+        match scene.model.last(room, body) {
+            Some(seq) if !scene.model.is_published(room, seq, &text) => Ok(()),
+            _ if scene.model.is_published_otherwise(room, &text) => Ok(()),
+            _ => violation(REASONS, format!("body {body} was published once, and was refused: {told}")),
+        }
+    }
+
     /// What has a key is sent again; of the rest nobody knows.
     fn post_failed(&mut self, body: u64, wait: Micros, scene: &mut Scene) {
         let due = scene.now + scene.random.within((MILLISECOND, wait));
@@ -184,6 +231,23 @@ impl Client {
                 if scene.is_of_this_epoch(link) { scene.model.acknowledged(post.room, seq, at, body) } else { Ok(()) }
             }
             (Kind::Browse { wanted }, 200) => wanted.judge(link, &told, scene),
+            (Kind::Replay { replay, text }, 200 | 201) => {
+                let (seq, at) = (told["seq"].as_u64().unwrap_or(0), told["at"].as_u64().unwrap_or(0));
+                replay.judge_taken((link, seq), status == 200, Some(text), scene)?;
+                let Replay { room, body, .. } = *replay;
+                if scene.is_of_this_epoch(link) { scene.model.acknowledged(room, seq, at, body) } else { Ok(()) }
+            }
+            (Kind::Replay { replay, text }, 422) if told["code"] == "key_reused" => {
+                replay.judge_refusal(link, &told["field"], Some(text), scene)
+            }
+            (Kind::Faulty { code }, 422) if told["code"] == *code => {
+                scene.tally.faulty_bodies += 1;
+                Ok(())
+            }
+            (Kind::Post { body }, 422) if told["code"] == "key_reused" => {
+                let body = *body;
+                self.post_forestalled(body, &told, scene)
+            }
             (kind, 408 | 429 | 503) => {
                 if let Err(fault) = Client::may_turn_away(link, status, scene) {
                     return violation(REASONS, format!("status {status}: {fault}"));

@@ -73,7 +73,9 @@ impl Client {
                         let member = self.member().map(str::to_owned);
                         self.with_view(&told, scene, |view, scene| {
                             scene.tally.signals += 1;
-                            scene.signals.heard(view.room, link, member.as_deref(), &told)
+                            // Of another log than that, nothing is known.
+                            let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[view.room].oldest);
+                            scene.signals.heard((view.room, oldest), link, member.as_deref(), &told)
                         })
                     }
                     "lagging" => self.with_view(&told, scene, |view, scene| {
@@ -252,6 +254,7 @@ impl Client {
         // Keys count per session, so a repeat could be stored twice.
         self.outbox.retain(|draft| draft.tries == 0);
         self.used_key = None;
+        self.taken.clear();
         self.rooms.values_mut().for_each(View::detach);
         self.phase = Phase::Open;
         self.ask_for_rooms(scene);
@@ -297,8 +300,15 @@ impl Client {
         if scene.is_of_this_epoch(link) {
             scene.model.heard(room, told)?;
         }
+        if scene.mix.encryption.is_on() {
+            self.overhears(room, told);
+        }
         // Of what it sent once, over this socket, it hears the answer first.
-        match self.outbox.iter().find(|draft| draft.body == body && draft.is_open && draft.tries == 1) {
+        match self
+            .outbox
+            .iter()
+            .find(|draft| draft.body == body && draft.room == room && draft.is_open && draft.tries == 1)
+        {
             Some(_) => violation(CHECKER, format!("c{} hears its own body {body} before the ack", self.index)),
             None => Ok(()),
         }
@@ -311,6 +321,15 @@ impl Client {
             (Some(Asked::Send { body }), Some(room)) => (body, room),
             (Some(Asked::Reuse { room, body, run }), Some(_)) if run == scene.run && scene.model.knows_all_keys() => {
                 return violation("3: a key is stored once", format!("r{room}: a used key was taken for body {body}"));
+            }
+            (Some(Asked::Replay(replay)), Some(room)) if replay.room == room => {
+                replay.judge_taken((link, seq), told["duplicate"] == true, None, scene)?;
+                let body = replay.body;
+                return if scene.is_of_this_epoch(link) {
+                    scene.model.acknowledged(room, seq, at, body)
+                } else {
+                    Ok(())
+                };
             }
             // The log that knew the key may be gone.
             (Some(Asked::Reuse { .. }), _) => return Ok(()),
@@ -454,10 +473,19 @@ impl Client {
                 }
                 Ok(())
             }
-            (Asked::Reuse { .. }, "key_reused") => {
+            (Asked::Reuse { .. }, "key_reused") if told["field"] == "key" => {
                 scene.tally.keys_reused += 1;
                 Ok(())
             }
+            (Asked::Send { body }, "key_reused") => self.forestalled(body, told, scene),
+            (Asked::Replay(replay) | Asked::Signal { replay: Some(replay), .. }, "key_reused") => {
+                replay.judge_refusal(link, &told["field"], None, scene)
+            }
+            (Asked::Faulty { code: right }, code) if code == right => {
+                scene.tally.faulty_bodies += 1;
+                Ok(())
+            }
+            (Asked::Faulty { .. }, "rate_limited") => Ok(()),
             (Asked::Join { room }, "rate_limited" | "storage_unavailable" | "not_joined") => {
                 if let Some(view) = self.rooms.get_mut(&room).filter(|view| !view.is_joined) {
                     view.asked = None;
@@ -501,7 +529,11 @@ impl Client {
             }
             (Asked::Nonsense, "unknown_type" | "bad_field" | "bad_json" | "rate_limited") => Ok(()),
             (
-                Asked::Reuse { .. } | Asked::History { .. } | Asked::Members { .. },
+                Asked::Reuse { .. }
+                | Asked::Replay(_)
+                | Asked::Signal { .. }
+                | Asked::History { .. }
+                | Asked::Members { .. },
                 "rate_limited" | "storage_unavailable" | "not_joined",
             ) => Ok(()),
             (Asked::Ping, "rate_limited") => {

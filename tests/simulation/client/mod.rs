@@ -9,20 +9,23 @@ mod line;
 mod pages;
 mod reasons;
 mod rest;
+mod sealed;
 mod stream;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use racerd::types::SessionId;
 
 use super::agenda::{Event, MILLISECOND, Micros, SECOND};
+use super::encryption::Sealed;
 use super::scene::{Checked, Scene};
 use super::wire::Reader;
 use super::witness::Presented;
 use errands::{Errand, Post};
 use line::Line;
 use pages::Wanted;
+use sealed::Replay;
 use stream::Stream;
 use view::Start;
 pub use view::View;
@@ -57,6 +60,9 @@ pub struct Client {
     next_id: u64,
     /// A key that was acknowledged, with its room and the start of the server.
     used_key: Option<(usize, String, u32)>,
+    /// What others have sealed, with its room; and the keys of others that its session has used.
+    overheard: VecDeque<(usize, Sealed)>,
+    taken: BTreeSet<(usize, String)>,
     /// Sockets that it has given up and not closed.
     old: BTreeMap<usize, Reader>,
     errands: BTreeMap<usize, Errand>,
@@ -198,6 +204,17 @@ enum Asked {
         is_outdated: bool,
         presented: Presented,
     },
+    /// What another has sealed.
+    Replay(Replay),
+    /// An encrypted signal, which the store is asked about: its own number, or whose body it is.
+    Signal {
+        signal: Option<u64>,
+        replay: Option<Replay>,
+    },
+    /// What is to be refused with this code.
+    Faulty {
+        code: &'static str,
+    },
     Ping,
     Nonsense,
 }
@@ -222,6 +239,8 @@ impl Client {
             asked: BTreeMap::new(),
             next_id: 0,
             used_key: None,
+            overheard: VecDeque::new(),
+            taken: BTreeSet::new(),
             old: BTreeMap::new(),
             errands: BTreeMap::new(),
             posts: Vec::new(),

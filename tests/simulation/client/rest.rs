@@ -24,7 +24,8 @@ impl Client {
             return Ok(());
         }
         let is_unread = scene.links.get(link).is_readable();
-        let fault = |what: String| violation(CHECKER, format!("c{} {what}, and nothing is under way", self.index));
+        let index = self.index;
+        let fault = |what: String| violation(CHECKER, format!("c{index} {what}, and nothing is under way"));
         // What is said behind something that waits for the store waits, too.
         let is_answered = scene.witness.at_store(link) == 0 && !self.is_joining(scene) && !self.is_reading(scene);
         match self.phase {
@@ -41,6 +42,9 @@ impl Client {
         }
         scene.tally.rests += 1;
         if is_answered {
+            if !is_unread {
+                self.settle_signals(scene)?;
+            }
             if let Some((id, request)) = self.asked.first_key_value() {
                 let since = (scene.now - request.since) / 1000;
                 return fault(format!("has no answer to {id} ({:?}) for {since} ms", request.what));

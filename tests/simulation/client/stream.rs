@@ -148,7 +148,8 @@ impl Stream {
                 true
             }
             "signal" => {
-                scene.signals.heard(view.room, link, None, told)?;
+                let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[view.room].oldest);
+                scene.signals.heard((view.room, oldest), link, None, told)?;
                 false
             }
             "lagging" => false,

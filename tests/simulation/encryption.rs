@@ -1,0 +1,137 @@
+//! Encrypted messages, as the server sees them: bodies of the right shape whose content nobody here reads. The number of a
+//! message stands in its nonce, since a `k` is anybody's to take.
+
+use racerd::protocol::encrypted::EncryptedRooms;
+use serde_json::Value;
+
+use super::random::{Ppm, Random};
+
+/// Which runs have them, and what clients do with those of others. Drawn by a source of chance of its own, so that the rest
+/// of a seed's run is what it is without.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Encryption {
+    /// The first room takes no other messages.
+    pub only: bool,
+    /// Of each message and signal in the other rooms: it is encrypted.
+    pub share: Ppm,
+    /// Weights against 1000 of a send, 0 for never: what somebody else said is said again, as it was sealed; a `k` is taken
+    /// that is, or will be, somebody else's; a body is sent that is not to be taken.
+    pub replay: usize,
+    pub squat: usize,
+    pub faulty: usize,
+}
+
+/// Of so many runs, one has encrypted messages.
+const RUNS: usize = 4;
+
+impl Encryption {
+    pub fn draw(random: &mut Random) -> Encryption {
+        if random.below(RUNS) > 0 {
+            return Encryption::default();
+        }
+        let mut weight = |most: u64| if random.below(4) > 0 { random.magnitude((10, most)) as usize } else { 0 };
+        let (replay, squat, faulty) = (weight(300), weight(200), weight(50));
+        Encryption { only: random.below(4) > 0, share: random.within((0, 500_000)) as Ppm, replay, squat, faulty }
+    }
+
+    /// Are there encrypted messages?
+    pub fn is_on(&self) -> bool {
+        self.only || self.share > 0
+    }
+
+    /// Does the room take only encrypted messages?
+    pub fn takes_only(&self, room: usize) -> bool {
+        self.only && room == 0
+    }
+
+    /// Is what is said next in this room encrypted?
+    pub fn is_next(&self, room: usize, random: &mut Random) -> bool {
+        self.takes_only(room) || random.chance(self.share)
+    }
+
+    /// The same for the server.
+    pub fn rooms(&self) -> EncryptedRooms {
+        EncryptedRooms::new(self.only.then_some("r0"))
+    }
+}
+
+/// What a body is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    Message(u64),
+    Signal(u64),
+}
+
+/// An encrypted body, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub key: String,
+    nonce: String,
+    ciphertext: String,
+}
+
+/// What is around the key, the nonce and the ciphertext, in any spelling, in bytes.
+const AROUND: usize = 60;
+/// Characters of a nonce, and of the shortest ciphertext.
+const NONCE: usize = 32;
+const TAG: usize = 22;
+
+impl Sealed {
+    /// One under this key, of at most so many bytes (and at least 200).
+    pub fn draw(about: About, key: String, most: usize, random: &mut Random) -> Sealed {
+        let nonce = match about {
+            About::Message(number) => format!("{number:0>NONCE$}"),
+            About::Signal(number) => format!("S{number:0>0$}", NONCE - 1),
+        };
+        let longest = most.saturating_sub(key.len() + NONCE + AROUND).max(TAG);
+        // One character alone stands for no byte; the last one leaves its unused bits zero.
+        let length = match random.magnitude((TAG as u64, longest as u64)) as usize {
+            length if length % 4 == 1 => length - 1,
+            length => length,
+        };
+        let letter = char::from(b'a' + random.below(26) as u8);
+        let ciphertext = format!("{:A>length$}", String::from(letter).repeat(length.min(TAG) - 1) + "A");
+        Sealed { key, nonce, ciphertext }
+    }
+
+    /// What a message or a signal holds; `None` if it is not encrypted.
+    pub fn of(body: &Value) -> Option<Sealed> {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        body.get("e2e")?;
+        Some(Sealed { key: text("k")?, nonce: text("n")?, ciphertext: text("c")? })
+    }
+
+    pub fn about(&self) -> Option<About> {
+        match self.nonce.strip_prefix('S') {
+            Some(number) => number.parse().ok().map(About::Signal),
+            None => self.nonce.parse().ok().map(About::Message),
+        }
+    }
+
+    /// The body as clients write it.
+    pub fn text(&self) -> String {
+        let Sealed { key, nonce, ciphertext } = self;
+        format!("{{\"e2e\":1,\"k\":\"{key}\",\"n\":\"{nonce}\",\"c\":\"{ciphertext}\"}}")
+    }
+
+    /// The same in any JSON that says it.
+    pub fn spelt(&self, random: &mut Random) -> String {
+        let Sealed { key, nonce, ciphertext } = self;
+        match random.below(4) {
+            0 => self.text(),
+            1 => format!("{{\"e2e\":1, \"k\" : \"{key}\", \"n\" : \"{nonce}\", \"c\" : \"{ciphertext}\" }}"),
+            2 => format!("{{\"e2e\":1,\"c\":\"{ciphertext}\",\"n\":\"{nonce}\",\"k\":\"{key}\"}}"),
+            _ => format!(
+                "{{\"e2e\":1,\"k\":\"{key}\",\"n\":\"\\u00{:x}{}\",\"c\":\"{ciphertext}\"}}",
+                nonce.as_bytes()[0],
+                &nonce[1..]
+            ),
+        }
+    }
+
+    /// The same bytes as they must not be written: a bit that stands for nothing is set.
+    pub fn not_canonical(&self) -> String {
+        let whole = self.ciphertext.len() / 4 * 4;
+        Sealed { ciphertext: format!("{}AB", &self.ciphertext[..whole]), ..self.clone() }.text()
+    }
+}
