@@ -5,11 +5,11 @@ use core::ops::Range;
 use super::encoding::{Encoding, message, named, object};
 use crate::api::answers;
 use crate::api::events::Event;
-use crate::conn::Form;
+use crate::conn::{Form, Rate};
 use crate::engine::Connections;
 use crate::hub::{Broadcast, Clients, Delivery, HubError, Notice};
 use crate::protocol::reasons::{Reason, StoreFault};
-use crate::protocol::server;
+use crate::protocol::{ErrorCode, server};
 use crate::store::NO_ID;
 use crate::types::{ConnId, Epoch, RoomId, Seq};
 use crate::ws::code;
@@ -17,6 +17,8 @@ use crate::ws::code;
 pub struct Outbox<'a> {
     pub net: &'a mut Connections,
     pub epoch: &'a Epoch,
+    /// Faulty requests that a client may make.
+    pub errors: Rate,
     /// What an unavailable store means here.
     pub outage: StoreFault,
 }
@@ -46,6 +48,17 @@ impl Clients for Outbox<'_> {
 
     fn has_room(&mut self, client: ConnId) -> bool {
         self.net.has_room(client)
+    }
+}
+
+/// Counts a refusal against the client's error budget, if the client is at fault: whoever has spent it is closed.
+pub fn charge(net: &mut Connections, client: ConnId, refused: ErrorCode, errors: Rate) {
+    let now = net.now().mono;
+    if refused.is_clients_fault()
+        && let Some(open) = net.get_mut(client).and_then(|c| c.open_mut())
+        && open.errors.take(errors, now).is_err()
+    {
+        net.doom(client, code::POLICY, "too many faulty requests");
     }
 }
 
@@ -97,6 +110,7 @@ impl Outbox<'_> {
             Notice::Refused { id, error } => {
                 let refusal = Reason::of(error, self.outage).refusal(id);
                 object_of(named("error"), &mut |out| server::error(out, &refusal));
+                charge(self.net, client, refusal.code, self.errors);
             }
         }
     }

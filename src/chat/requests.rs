@@ -1,5 +1,6 @@
 //! What clients ask over a socket, carried out with the hub.
 
+use super::outbox::charge;
 use super::{Chat, Outbox, outage};
 use crate::api;
 use crate::engine::Connections;
@@ -10,7 +11,6 @@ use crate::protocol::reasons::{self, Reason};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, server};
 use crate::store::{Found, NO_ID, Purpose, Seek, Sought, StoreRequest, Ticket};
 use crate::types::{ConnId, RoomId};
-use crate::ws::code;
 
 impl Chat {
     /// One text frame: at most one request a frame, answered or refused by its id.
@@ -34,13 +34,7 @@ impl Chat {
 
     pub(super) fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
         self.tell(net, conn, "error", |out| server::error(out, refusal));
-        let now = net.now().mono;
-        if refusal.code.is_clients_fault()
-            && let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut())
-            && open.errors.take(self.limits.errors, now).is_err()
-        {
-            net.doom(conn, code::POLICY, "too many faulty requests");
-        }
+        charge(net, conn, refusal.code, self.limits.errors);
     }
 
     fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
@@ -57,13 +51,25 @@ impl Chat {
                 let room = room(named)?;
                 self.take_name(net, conn, id, name)?;
                 self.hub
-                    .handle_join(session, id, room, start, presence, &mut Outbox { net, epoch: &self.epoch, outage })
+                    .handle_join(
+                        session,
+                        id,
+                        room,
+                        start,
+                        presence,
+                        &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
+                    )
                     .map_err(hub_error)
             }
             Command::Leave { room: named } => {
                 let room = room(named)?;
                 self.hub
-                    .handle_leave(session, id, &room, &mut Outbox { net, epoch: &self.epoch, outage })
+                    .handle_leave(
+                        session,
+                        id,
+                        &room,
+                        &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
+                    )
                     .map_err(hub_error)
             }
             Command::Send { room: named, key, body, sealed } => {

@@ -192,6 +192,20 @@ fn who_keeps_on_past_the_rate_spends_the_error_budget() {
     assert_eq!(world.engine.app.hub.session_count(), 0);
 }
 
+/// Also a refusal that only the store can give counts.
+#[test]
+fn whoever_keeps_using_a_key_for_other_bodies_spends_the_error_budget() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann&presence=off");
+    for body in 0..30 {
+        world.ask(0, "send", &format!(r#","key":"k","body":{body}"#));
+        world.settle();
+    }
+    let refused = errors(&world, 0);
+    assert!(refused.len() == 21 && refused.iter().all(|code| code == "key_reused"), "{refused:?}");
+    assert!(world.peers[&0].got.ends_with(b"\x03\xf0too many faulty requests"), "closed with 1008");
+}
+
 #[test]
 fn a_room_that_one_is_not_in_tells_nothing() {
     let mut world = World::new(Sizes::USUAL);
