@@ -3,6 +3,7 @@
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::clock::USUAL_WALL;
+use super::doors::Doors;
 use super::encryption::Encryption;
 use super::keeping::Keeping;
 use super::limits::Limits;
@@ -13,6 +14,7 @@ pub struct Mix {
     pub limits: Limits,
     pub keeping: Keeping,
     pub encryption: Encryption,
+    pub doors: Doors,
     pub clients: usize,
     /// So many of them speak sealed: the first ones.
     pub sealed: usize,
@@ -136,11 +138,13 @@ impl Mix {
             _ => 0,
         };
         let keeping = Keeping::draw(&limits, databases, &mut Random::new(!seed));
+        let doors = Doors::draw(&mut Random::new(!seed ^ 0xd0025));
         let encryption = Encryption::draw(&mut Random::new(!seed ^ 0xe2e));
         Mix {
             limits,
             keeping,
             encryption,
+            doors,
             clients,
             sealed,
             rooms: random.magnitude((1, 6)) as usize,

@@ -50,6 +50,7 @@ impl Host {
         let mut chat = Chat::new(limits.hub(), epoch, chat, Access::default(), &secrets);
         let mut random = Random::new(scene.random.next());
         chat.seal(scene.key.clone(), move || Some(random.bytes()));
+        chat.sealed_only = scene.mix.doors.private_only;
         let net = Connections::new(limits.conn(), limits.admission());
         Host {
             engine: Engine::new(net, chat, limits.drain_timeout),
@@ -122,10 +123,10 @@ impl Edge for Running<'_> {
             let conn = ConnId { index: index as u32, generation: host.generation };
             scene.server_accepts(link, conn);
             scene.witness.accepted(conn, link);
-            let client = scene.links.get(link).client;
+            let (client, secure) = (scene.links.get(link).client, scene.links.get(link).secure);
             let peer = format!("10.0.0.{}:{}", client + 1, 1000 + link % 60_000).parse().expect("an address");
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
-            host.engine.handle(Input::Opened { conn, peer, secure: false });
+            host.engine.handle(Input::Opened { conn, peer, secure });
             if scene.links.get(link).is_readable() {
                 scene.links.ready.push(link);
             }

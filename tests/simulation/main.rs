@@ -19,6 +19,7 @@ mod bounds;
 mod client;
 mod clock;
 mod database;
+mod doors;
 mod encryption;
 mod faults;
 mod here;

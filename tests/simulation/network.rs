@@ -20,6 +20,8 @@ pub struct Links {
 
 pub struct Link {
     pub client: usize,
+    /// It leads to the listener with TLS.
+    pub secure: bool,
     /// The start of the server that it leads to.
     pub run: u32,
     pub server: End,
@@ -148,10 +150,11 @@ impl Link {
 
 // The client's side.
 impl Scene {
-    pub fn open_link(&mut self, client: usize) -> usize {
+    pub fn open_link(&mut self, client: usize, secure: bool) -> usize {
         let link = self.links.all.len();
         self.links.all.push(Link {
             client,
+            secure,
             run: self.run,
             server: End::Connecting,
             client_open: true,

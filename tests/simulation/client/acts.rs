@@ -22,6 +22,7 @@ enum Act {
     Ping,
     Post,
     Browse,
+    Roster,
     Listen,
     Stall,
     Trickle,
@@ -112,13 +113,15 @@ impl Client {
     fn connect(&mut self, scene: &mut Scene) {
         self.counts(scene);
         scene.tally.connects += 1;
-        let link = scene.open_link(self.index);
+        let is_sealed = self.is_to_be_sealed(scene);
+        let secure = self.is_to_be_secure(is_sealed, scene);
+        let link = scene.open_link(self.index, secure);
         self.link = Some(link);
         self.heard = scene.now;
         self.next_id = scene.random.within((0, 3)) * 1000;
         self.phase = Phase::Opening { since: scene.now };
         let name = self.name();
-        if self.is_to_be_sealed(scene) {
+        if is_sealed {
             scene.tally.sealed += 1;
             self.line = Line::sealed();
             self.trace(scene, || format!("opens link {link}, to be sealed"));
@@ -155,6 +158,19 @@ impl Client {
             Some(identity) if identity.is_sealed => scene.is_calm || !scene.random.chance(habits.shows),
             Some(_) => self.speaks_sealed || scene.mix.sealed > 0 && scene.random.chance(habits.hides),
             None => self.speaks_sealed,
+        }
+    }
+
+    /// Does its next socket come by TLS? It does where the session began in private and is not to be shown in the clear.
+    fn is_to_be_secure(&self, is_sealed: bool, scene: &mut Scene) -> bool {
+        let shows = scene.mix.habits.shows;
+        match &self.identity {
+            // Its name would be lost in the open.
+            Some(identity) if !is_sealed && identity.is_sealed && !identity.is_named => false,
+            Some(identity) if !is_sealed && identity.is_private && !identity.is_sealed => {
+                scene.is_calm || !scene.random.chance(shows)
+            }
+            _ => scene.is_next_secure(),
         }
     }
 
@@ -218,6 +234,7 @@ impl Client {
             (Act::Ping, habits.ping),
             (Act::Post, habits.post),
             (Act::Browse, habits.browse),
+            (Act::Roster, scene.mix.doors.rosters),
             (Act::Listen, habits.listen),
             (Act::Stall, habits.stall),
             (Act::Trickle, habits.trickle),
@@ -282,6 +299,7 @@ impl Client {
             Act::Ping => self.ping(scene),
             Act::Post => self.write_post(scene),
             Act::Browse => self.browse(scene),
+            Act::Roster => self.ask_who_is_here(scene),
             Act::Listen => self.listen(scene),
             Act::Stall => {
                 scene.tally.stalls += 1;

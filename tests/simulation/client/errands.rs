@@ -8,6 +8,7 @@ use super::super::bodies;
 use super::super::scene::{Checked, Scene, violation};
 use super::super::wire::{self, Reader, Said};
 use super::Client;
+use super::hears::judge_list;
 use super::pages::{Span, Wanted};
 use super::reasons::REASONS;
 use super::sealed::Replay;
@@ -42,6 +43,11 @@ impl Errand {
 }
 
 enum Kind {
+    /// Who is in a room, asked when the server's clock stood at `mono`.
+    Members {
+        room: usize,
+        mono: u64,
+    },
     Post {
         body: u64,
     },
@@ -116,8 +122,16 @@ impl Client {
         self.start_errand(Kind::Faulty { code }, request, scene);
     }
 
+    pub(super) fn ask_who_is_here(&mut self, scene: &mut Scene) {
+        let room = scene.random.below(scene.mix.rooms);
+        let kind = Kind::Members { room, mono: scene.witness.mono };
+        let request = wire::request("GET", &format!("/rooms/r{room}/members"), None, "");
+        self.start_errand(kind, request, scene);
+    }
+
     fn start_errand(&mut self, kind: Kind, request: Vec<u8>, scene: &mut Scene) {
-        let link = scene.open_link(self.index);
+        let secure = scene.is_next_secure();
+        let link = scene.open_link(self.index, secure);
         scene.client_writes(link, &request);
         self.errands.insert(link, Errand { reader: Reader::default(), kind, since: scene.now, is_answered: false });
     }
@@ -218,7 +232,23 @@ impl Client {
         let Some(errand) = self.errands.get(&link) else { return Ok(()) };
         let told: Value = serde_json::from_str(text).unwrap_or_default();
         scene.trace.line(scene.now, format_args!("c{}", self.index), || format!("is answered {status} on link {link}"));
+        let is_told = matches!(status, 200 | 201 | 403 | 422);
+        if is_told && scene.is_too_open(link) != (status == 403 && told["code"] == "sealed_only") {
+            return violation("private: nothing is told in the clear", format!("{status} on link {link}: {text}"));
+        }
         match (&errand.kind, status) {
+            (kind, 403) => {
+                scene.tally.kept_out += 1;
+                let Kind::Post { body } = *kind else { return Ok(()) };
+                if let Some(post) = self.posts.iter_mut().find(|post| post.body == body) {
+                    (post.is_open, post.due) = (false, scene.now + SECOND);
+                }
+                Ok(())
+            }
+            (Kind::Members { room, mono }, 200) => {
+                scene.tally.lists_over_http += 1;
+                judge_list(link, *room, *mono, &told, scene)
+            }
             (Kind::Post { body }, 200 | 201) => {
                 let body = *body;
                 let Some(index) = self.posts.iter().position(|post| post.body == body) else { return Ok(()) };

@@ -17,6 +17,18 @@ impl Client {
     /// Something was said on its socket.
     pub(super) fn hear(&mut self, link: usize, said: Said, scene: &mut Scene) -> Checked {
         match said {
+            Said::Response { status, .. }
+                if (status == 403) != self.is_too_open(link, scene) && matches!(status, 101 | 403) =>
+            {
+                violation("private: nothing is told in the clear", format!("status {status} on link {link}"))
+            }
+            Said::Response { status: 403, .. } => {
+                scene.tally.kept_out += 1;
+                scene.client_closes(link);
+                let wait = self.back_off(scene);
+                self.drop_link(scene, wait);
+                Ok(())
+            }
             Said::Response { status: 101, .. } => {
                 self.shake_hands(link, scene);
                 Ok(())
@@ -110,6 +122,10 @@ impl Client {
         }
     }
 
+    fn is_too_open(&self, link: usize, scene: &Scene) -> bool {
+        !self.line.is_sealed() && scene.is_too_open(link)
+    }
+
     // Coming.
 
     /// The socket is open: where it is to be sealed, the client's part of the handshake comes first.
@@ -134,12 +150,19 @@ impl Client {
         let (Some(token), Some(member)) = (told["session"].as_str(), told["member"].as_str()) else {
             return violation(CHECKER, format!("a `welcome` that lacks something: {told}"));
         };
-        let is_sealed = self.line.is_sealed();
+        let (is_sealed, is_private) = (self.line.is_sealed(), self.is_private(link, scene));
         if let Some(opened) = scene.witness.open(token) {
+            // A session stays what it began as.
+            let began = self.identity.as_ref().filter(|_| id.is_some()).map_or(is_private, |old| old.is_private);
+            if opened.identity.private != began {
+                let text = format!("a token of c{} that began on link {link}, private: {began}", self.index);
+                return violation("private: nothing is told in the clear", text);
+            }
             self.sessions.insert(link, opened.identity.session);
         }
         let (token, member) = (token.to_owned(), member.to_owned());
-        let new = Identity { token, member, is_sealed, is_named: !is_sealed, outdated: None, presented: None };
+        let new =
+            Identity { token, member, is_sealed, is_private, is_named: !is_sealed, outdated: None, presented: None };
         let Some(id) = id else {
             if !matches!(self.phase, Phase::Opening { .. }) {
                 if let Some(identity) = self.identity.as_mut().filter(|old| is_sealed && !old.is_named) {
@@ -185,7 +208,7 @@ impl Client {
             return violation(CHECKER, format!("a `welcome` to {id}, which was no resume"));
         };
         if scene.links.get(link).run == scene.run
-            && let Err(fault) = self.may_resume(&shown, scene)
+            && let Err(fault) = self.may_resume(link, &shown, scene)
         {
             return violation(REASONS, fault);
         }
@@ -194,17 +217,19 @@ impl Client {
         if old.member != new.member {
             return violation(CHECKER, format!("{} resumed and became {}", old.member, new.member));
         }
-        if old.is_sealed && !is_sealed {
-            return violation("sealed", format!("{} began sealed, and was resumed in the clear", old.member));
+        if old.is_private && !is_private {
+            return violation("sealed", format!("{} began in private, and was resumed in the clear", old.member));
         }
         scene.tally.resumes += 1;
         scene.tally.resumed_sealed += u64::from(old.is_sealed);
         scene.tally.hidden += u64::from(is_sealed && !old.is_sealed);
-        let (is_sealed, is_named) = (old.is_sealed, old.is_named);
+        scene.tally.resumed_secure += u64::from(old.is_private && !is_sealed);
+        let (is_sealed, is_private, is_named) = (old.is_sealed, old.is_private, old.is_named);
         let run = scene.links.get(link).run;
         let before = old.presented.clone().filter(|(token, _)| *token != presented);
         let outdated = before.or_else(|| old.outdated.clone()).filter(|(_, of)| *of == run);
-        self.identity = Some(Identity { is_sealed, is_named, outdated, presented: Some((presented, run)), ..new });
+        self.identity =
+            Some(Identity { is_sealed, is_private, is_named, outdated, presented: Some((presented, run)), ..new });
         self.provisional = None;
         self.phase = Phase::Open;
         for view in self.rooms.values_mut().filter(|view| !view.is_joined && view.start == Start::Unnamed) {
@@ -510,7 +535,7 @@ impl Client {
                 Ok(())
             }
             (Asked::Resume { is_outdated, .. }, "not_resumable") => {
-                if self.identity.as_ref().is_some_and(|old| old.is_sealed && !self.line.is_sealed()) {
+                if self.identity.as_ref().is_some_and(|old| old.is_private && !self.is_private(link, scene)) {
                     scene.tally.shown += 1;
                     self.close(Some(1000), scene);
                     return Ok(());

@@ -153,6 +153,8 @@ pub struct Identity {
     pub member: String,
     /// The session began on a sealed socket.
     is_sealed: bool,
+    /// On one that nobody on the way can read: sealed, or by TLS.
+    is_private: bool,
     /// The server has heard the client's name.
     is_named: bool,
     /// A token that was presented and answered with a later one which was presented, too: it is good no more. With the
@@ -260,6 +262,11 @@ impl Client {
             rested: (0, 0),
             roomy: 0,
         }
+    }
+
+    /// Can nobody on the way read what is said on this link of its own?
+    fn is_private(&self, link: usize, scene: &Scene) -> bool {
+        self.line.is_sealed() || scene.links.get(link).secure
     }
 
     fn name(&self) -> String {

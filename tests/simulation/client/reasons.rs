@@ -42,16 +42,16 @@ impl Client {
             }
             ("not_resumable", Asked::Resume { presented, .. }) => {
                 let park_for = scene.mix.limits.park_for;
-                scene.witness.may_refuse(presented, self.line.is_sealed(), park_for, &scene.links)
+                scene.witness.may_refuse(presented, self.is_private(link, scene), park_for, &scene.links)
             }
             _ => Ok(()),
         }
     }
 
     /// The server took a token. Was that right?
-    pub(super) fn may_resume(&self, presented: &Presented, scene: &mut Scene) -> Result<(), String> {
+    pub(super) fn may_resume(&self, link: usize, presented: &Presented, scene: &mut Scene) -> Result<(), String> {
         let park_for = scene.mix.limits.park_for;
-        scene.witness.may_accept(presented, self.line.is_sealed(), park_for)
+        scene.witness.may_accept(presented, self.is_private(link, scene), park_for)
     }
 
     /// More requests were made than may come at once.

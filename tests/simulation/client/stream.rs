@@ -76,7 +76,8 @@ impl Stream {
             view.start = Start::Now;
             String::new()
         };
-        let link = scene.open_link(client);
+        let secure = scene.is_next_secure();
+        let link = scene.open_link(client, secure);
         scene.trace.line(scene.now, format_args!("c{client}"), || {
             format!("listens to r{room} on link {link}: {query} {last_id:?}")
         });
@@ -221,6 +222,18 @@ impl Client {
         } else {
             stream.reader.push(&bytes);
             match stream.reader.next() {
+                Ok(Some(Said::Response { status: status @ (200 | 403), .. }))
+                    if scene.is_too_open(link) != (status == 403) =>
+                {
+                    let text = format!("status {status} for a stream on link {link}");
+                    return violation("private: nothing is told in the clear", text);
+                }
+                Ok(Some(Said::Response { status: 403, .. })) => {
+                    scene.tally.kept_out += 1;
+                    scene.client_closes(link);
+                    stream.breaks(scene, SECOND);
+                    return Ok(());
+                }
                 Ok(Some(Said::Response { status: 200, .. })) => {
                     stream.is_open = true;
                     stream.text = stream.reader.take_rest();
