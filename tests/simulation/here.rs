@@ -25,6 +25,8 @@ pub struct Here {
     rooms: Vec<RoomHere>,
     /// The session in each slot that has no client.
     absent: BTreeMap<u32, Absent>,
+    /// Sessions that got a client back since the last look. Within a turn, one may have been too many before another came.
+    returned: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +59,7 @@ impl Here {
     pub fn look(&mut self, engine: &Engine<Chat>, model: &Model, limits: &Limits, mono: u64) -> Checked {
         let hub = &engine.app.hub;
         self.rooms.resize_with(model.rooms.len(), RoomHere::default);
+        self.returned = 0;
         let mut digests = [0u64; 8];
         for (key, session) in hub.sessions().filter(|(_, session)| !session.follows) {
             let absent = self.absent(key, session, limits, mono)?;
@@ -88,8 +91,8 @@ impl Here {
     /// Is this session to be seen as away?
     fn absent(&mut self, key: u32, session: &Session, limits: &Limits, mono: u64) -> Checked<bool> {
         if session.client != ConnId::NOBODY {
-            if !self.absent.is_empty() {
-                self.absent.remove(&key);
+            if !self.absent.is_empty() && self.absent.remove(&key).is_some() {
+                self.returned += 1;
             }
             return Ok(false);
         }
@@ -120,7 +123,7 @@ impl Here {
         for key in gone {
             let Some(absent) = self.absent.remove(&key) else { continue };
             let mono = engine.net.now().mono.0;
-            if mono < absent.until && hub.detached_count() < limits.detached_max {
+            if mono < absent.until && hub.detached_count() + self.returned < limits.detached_max {
                 let text = format!("a session is gone at {mono} that was to be waited for until {}", absent.until);
                 return violation(CHECKER, text);
             }
