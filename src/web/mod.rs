@@ -40,7 +40,7 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
 }
 
 /// Every file but the HTML, by its path from the root.
-static FILES: [File; 33] = [
+static FILES: [File; 34] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -61,6 +61,7 @@ static FILES: [File; 33] = [
     file("page/unsent.js", SCRIPT, include_str!("page/unsent.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
     file("racerd.mjs", SCRIPT, include_str!("racerd.mjs")),
+    file("racerd/base.js", SCRIPT, include_str!("racerd/base.js")),
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
     file("racerd/keep.js", SCRIPT, include_str!("racerd/keep.js")),

@@ -14,6 +14,7 @@
 // With a `pin` it talks to the server that has this key, or to nobody (racerd/sealed.js). With a `roomKey` the server
 // cannot read what is said in that room (racerd/room_key.js). What the two take is loaded when it is needed.
 
+import { baseOf } from "./racerd/base.js";
 import { isKey, utf8 } from "./racerd/bytes.js";
 import { Emitter, RacerdError } from "./racerd/events.js";
 import { Keep } from "./racerd/keep.js";
@@ -75,7 +76,7 @@ const NO_WEBSOCKET = "There is no WebSocket here. Node has one from version 22 o
 
 /**
  * @typedef {object} Options
- * @property {string} base where the server is: `https://chat.example/`, or with a path of a proxy's, ending in `/`
+ * @property {string} base where the server is: `https://chat.example/`, or with a path of a proxy's; also the URL of a room
  * @property {string} [name] what one is called; else the server finds a name
  * @property {string[]} [formerly] members that this client was before (over a reload, say)
  * @property {string} [pin] the server's public key, base64url: all goes over a sealed socket, or not at all
@@ -98,7 +99,7 @@ const NO_WEBSOCKET = "There is no WebSocket here. Node has one from version 22 o
  * @returns {Client}
  */
 export function connect(options) {
-  return new Client(options);
+  return new Client({ ...options, base: baseOf(options.base) });
 }
 
 /**
@@ -107,7 +108,8 @@ export function connect(options) {
  * @returns {Unsent}
  */
 export function unsent(options) {
-  return new Unsent(options, (more) => new Client({ ...options, ...more }));
+  const whole = { ...options, base: baseOf(options.base) };
+  return new Unsent(whole, (more) => new Client({ ...whole, ...more }));
 }
 
 /**
@@ -289,7 +291,7 @@ export class Client extends Emitter {
    */
   close() {
     const isRest = this.#keep.rest !== null && this.waiting > 0;
-    this.#stop(new RacerdError("closed", "the room was left before this was acknowledged"), null, isRest ? COMING_BACK : undefined);
+    this.#stop(new RacerdError("closed", "the client was closed before this was acknowledged"), null, isRest ? COMING_BACK : undefined);
     this.#rooms.clear();
     this.#errands.clear();
     // Who comes again later begins with the newest, as the same member.
@@ -802,7 +804,8 @@ export class Client extends Emitter {
 
   #tooLong(bytes) {
     const by = bytes - this.longest;
-    const who = this.longest === this.#ceiling ? "something on the way to this server lets through" : "this server takes";
+    const who = this.longest === this.#ceiling ? "something on the way to this server lets through"
+      : this.longest < this.limits.max_message_size ? "one sealed message holds" : "this server takes";
     return new RacerdError("too_long", `it is ${by} ${by === 1 ? "byte" : "bytes"} longer than ${who}`);
   }
 }

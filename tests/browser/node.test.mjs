@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import test from "node:test";
 import { promisify } from "node:util";
+import { sealedServer } from "./noise.mjs";
 import { library, Server, until, WebSocket } from "./support.mjs";
 
 /** A folder with racerd.mjs out of this server. */
@@ -113,4 +114,74 @@ test("what could not be kept is told once it is known, and what would be lost wi
   assert.equal(client.atRisk, 0);
   const changes = told.map(({ session, outbox }) => `${session} ${outbox}`);
   assert.deepEqual(changes, changes.filter((change, index) => change !== changes[index - 1]), "told where it changed");
+});
+
+test("the URL of a room will do for a server, and one that says more is refused, with what it says", async (t) => {
+  const server = await Server.start(t);
+  const { load, remove } = await library();
+  t.after(remove);
+  const { connect, unsent } = await load("racerd.js");
+  for (const base of [server.base, server.base.slice(0, -1), `${server.base}rooms/lobby`, `${server.base}rooms/lobby/`]) {
+    const client = connect({ base, name: "bot", WebSocket });
+    assert.ok((await client.join("r1").send({ text: base }).done).seq > 0, base);
+    client.close();
+  }
+  const { baseOf } = await load("racerd/base.js");
+  assert.equal(baseOf("https://h/chat"), "https://h/chat/");
+  assert.equal(baseOf("https://h/chat/rooms/lobby"), "https://h/chat/");
+  for (const [base, words] of [
+    [`${server.base}rooms/lobby#pin=${"A".repeat(43)}`, /`pin` of connect/],
+    [`${server.base}?room=lobby`, /no \?/],
+    ["localhost:7077", /http: or https:/],
+    ["/rooms/lobby", /no URL of a server: \/rooms\/lobby/],
+  ]) {
+    for (const make of [connect, unsent]) assert.throws(() => make({ base, WebSocket }), { name: "RangeError", message: words });
+  }
+});
+
+test("what waits is told whether its room was left, or the client closed", async (t) => {
+  const server = await Server.start(t);
+  const { load, remove } = await library();
+  t.after(remove);
+  const { connect } = await load("racerd.js");
+  await server.kill();
+  const client = connect({ base: server.base, name: "bot", WebSocket });
+  const [left, closed] = [client.join("a"), client.join("b")];
+  const fates = [left, closed].map((room) => room.send("x").done.then(() => "stored", ({ code, message }) => `${code}: ${message}`));
+  left.leave();
+  client.close();
+  fates.push(closed.send("y").done.catch(({ message }) => message));
+  assert.deepEqual(await Promise.all(fates), [
+    "closed: the room was left before this was acknowledged",
+    "closed: the client was closed before this was acknowledged",
+    "the client was closed before this was acknowledged",
+  ]);
+});
+
+test("over a sealed socket, what one message holds is sent, what does not fit is refused with the reason, and longer ones are heard", async (t) => {
+  const { server, pin } = await sealedServer(t, "--max-message-size", "256KiB", "--queue-bytes", "1MiB", "--reply-bytes", "512KiB", "--request-rate", "0");
+  const { load, remove } = await library();
+  t.after(remove);
+  const { connect } = await load("racerd.js");
+  const [ann, bob] = [connect({ base: server.base, name: "ann", pin, WebSocket }), connect({ base: server.base, name: "bob", WebSocket })];
+  for (const client of [ann, bob]) t.after(() => client.close());
+  const rooms = [ann, bob].map((client) => client.join("r1"));
+  const heard = rooms.map((room) => {
+    const lengths = [];
+    room.on("message", ({ body }) => lengths.push(body.length));
+    return lengths;
+  });
+  await until("both are here", () => rooms.every(({ joined }) => joined));
+  assert.equal((await rooms[0].send("x".repeat(65_000)).done).seq, 1);
+  const why = await rooms[0].send("y".repeat(100_000)).done.catch(({ code, message }) => [code, message]);
+  assert.equal(why[0], "too_long");
+  assert.match(why[1], /^it is 3\d,?\d{3} bytes longer than one sealed message holds$/);
+  assert.ok(rooms[0].excess("y".repeat(100_000)) > 30_000 && rooms[1].excess("y".repeat(100_000)) < 0);
+  // From an open socket: more than three sealed messages hold.
+  assert.equal((await rooms[1].send("z".repeat(230_000)).done).seq, 2);
+  assert.equal((await rooms[0].send("after").done).seq, 3);
+  await until("all is heard", () => heard.every((lengths) => lengths.length === 3));
+  assert.deepEqual(heard, [[65_000, 230_000, 5], [65_000, 230_000, 5]]);
+  const page = await rooms[0].history({ before: 3 });
+  assert.ok(page.messages.some(({ body }) => body.length === 230_000));
 });

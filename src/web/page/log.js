@@ -29,6 +29,8 @@ export class Log {
   #chunks = [];
   /** Is the view at the end, so that it moves along? */
   #sticks = true;
+  /** Where the view was moved to the end, at last. */
+  #end = 0;
   /** What was in view when it was last scrolled. */
   #reading = {};
   #unseen = 0;
@@ -98,7 +100,7 @@ export class Log {
       this.#unseen += 1;
       this.#showNewest();
     }
-    this.follow();
+    // The observer of the list's height follows, once for all that came in a frame: each look at it costs a layout.
   }
 
   /** A line of its own at the end. With `kind`, it replaces the last one if that is of the same kind. */
@@ -182,9 +184,14 @@ export class Log {
   }
 
   toEnd() {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#moveToEnd();
     this.#sticks = true;
     this.#sawEnd();
+  }
+
+  #moveToEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#end = this.#scroller.scrollTop;
   }
 
   /** Moves along if the view is at the end. */
@@ -216,13 +223,16 @@ export class Log {
   #furnish() {
     const { top, bottom } = this.#scroller.getBoundingClientRect();
     const near = [];
-    const far = [];
-    for (const chunk of this.#chunks) {
-      const box = chunk.element.getBoundingClientRect();
-      const distance = Math.max(box.top - bottom, top - box.bottom);
-      if (chunk.isGone && distance < NEAR) near.push(chunk);
-      else if (!chunk.isGone && distance > FAR && chunk !== this.#chunks.at(-1) && !isHeld(chunk.element)) far.push(chunk);
+    for (let index = this.#firstBelow(top - NEAR); index < this.#chunks.length; index += 1) {
+      const chunk = this.#chunks[index];
+      if (chunk.element.getBoundingClientRect().top >= bottom + NEAR) break;
+      if (chunk.isGone) near.push(chunk);
     }
+    const isFar = ({ element: made }) => {
+      const box = made.getBoundingClientRect();
+      return Math.max(box.top - bottom, top - box.bottom) > FAR;
+    };
+    const far = this.#chunks.filter((chunk) => !chunk.isGone && chunk !== this.#chunks.at(-1) && isFar(chunk) && !isHeld(chunk.element));
     if (near.length + far.length === 0) return;
     this.#keepView(() => {
       for (const chunk of far) chunk.release();
@@ -242,7 +252,7 @@ export class Log {
   /** Changes something above what is in view, and moves the view along: what one reads stays where it is. */
   #keepView(change, reading = this.#read()) {
     change();
-    if (this.#sticks) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#sticks) this.#moveToEnd();
     else if (reading.row?.isConnected) this.#scroller.scrollTop += offset(reading.row, this.#scroller) - reading.offset;
     this.#reading = this.#read();
   }
@@ -257,18 +267,32 @@ export class Log {
 
   #firstInView() {
     const top = this.#scroller.getBoundingClientRect().top;
-    const isBelow = (made) => made.getBoundingClientRect().bottom > top;
-    for (const { element: chunk, isGone } of this.#chunks) {
-      if (!isBelow(chunk)) continue;
+    for (let index = this.#firstBelow(top); index < this.#chunks.length; index += 1) {
+      const { element: chunk, isGone } = this.#chunks[index];
       if (isGone) return chunk;
-      for (const made of chunk.children) if (made.classList.contains("message") && isBelow(made)) return made;
+      const isInView = (made) => made.classList.contains("message") && made.getBoundingClientRect().bottom > top;
+      const first = [...chunk.children].find(isInView);
+      if (first) return first;
     }
     return null;
   }
 
+  /** The first chunk whose end is below this, by halves: they stand in order, and there may be hundreds. */
+  #firstBelow(y) {
+    let [low, high] = [0, this.#chunks.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#chunks[middle].element.getBoundingClientRect().bottom > y) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#sticks = scrollHeight - scrollTop - clientHeight < AT_END;
+    // What came since the view was moved to the end is followed in a moment: only who scrolls up leaves it.
+    const isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END;
+    this.#sticks = isAtEnd || (this.#sticks && scrollTop >= this.#end);
     this.#furnish();
     if (this.#sticks) this.#sawEnd();
     else this.#showNewest();
