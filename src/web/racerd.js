@@ -12,7 +12,7 @@
 // is shown and sent by `unsent()` (racerd/unsent.js).
 //
 // With a `pin` it talks to the server that has this key, or to nobody (racerd/sealed.js). With a `roomKey` the server
-// cannot read what is said in that room (racerd/room_key.js). What the two take is loaded when it is needed.
+// cannot read what is said in that room (racerd/room_key.js).
 
 import { baseOf } from "./racerd/base.js";
 import { isKey, utf8 } from "./racerd/bytes.js";
@@ -534,7 +534,7 @@ export class Client extends Emitter {
 
   // What is said and heard.
 
-  /** What is too long for the server is not said: it would end the connection. */
+  /** What is too long is not said: it would end the connection. */
   #tell(value) {
     const text = JSON.stringify(value);
     if (this.limits && utf8(text).length > this.longest) return;

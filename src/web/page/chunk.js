@@ -7,8 +7,7 @@ import { fold, goesOn, joinUp, row } from "./row.js";
 
 export class Chunk {
   element = element("ol", { class: "chunk" });
-  /** What its rows show, in order: {message, isFirst, isUnfolded}, {day} or {note}; with
-   * `damaged`, the note stands for so many messages. */
+  /** What its rows show, in order: {message, isFirst, isUnfolded}, {day} or {note, damaged}. */
   #entries = [];
   #isGone = false;
   #height = 0;

@@ -41,7 +41,7 @@ export class Elsewhere {
   render() {
     clearTimeout(this.#timer);
     const now = performance.now();
-    // Also of those that the view shows: once it is left, what has waited there is no news.
+    // Of those that the view shows, too: once it is left, they are no news.
     this.#since = new Map(this.#desk.rows.map(({ key }) => [key, this.#since.get(key) ?? now]));
     const all = this.#desk.rows.filter((row) => !this.#isShown(row));
     const rows = all.filter(({ key, state }) => state === "failed" || now - this.#since.get(key) >= CALM);

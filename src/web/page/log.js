@@ -2,8 +2,7 @@
 // older messages are wanted; it knows no server.
 //
 // The rows lie in chunks of about CHUNK messages (chunk.js), and exist only near the view: so thousands of rows cost
-// little. The browser's own anchoring is switched off (not all have it, and it gives up at the very top); `#keepView`
-// does it.
+// little. The browser's own anchoring is switched off (not all have it); `#keepView` does it.
 
 import { Chunk } from "./chunk.js";
 import { goesOn } from "./row.js";
@@ -29,7 +28,7 @@ export class Log {
   #chunks = [];
   /** Is the view at the end, so that it moves along? */
   #sticks = true;
-  /** Where the view was moved to the end, at last. */
+  /** Its place then. */
   #end = 0;
   /** What was in view when it was last scrolled. */
   #reading = {};
@@ -100,7 +99,7 @@ export class Log {
       this.#unseen += 1;
       this.#showNewest();
     }
-    // The observer of the list's height follows, once for all that came in a frame: each look at it costs a layout.
+    // The observer follows, once a frame: each look at the height costs a layout.
   }
 
   /** A line of its own at the end. With `kind`, it replaces the last one if that is of the same kind. */
@@ -118,7 +117,6 @@ export class Log {
     this.follow();
   }
 
-  /** One more that the server cannot read: a stretch of them is one line. */
   #appendDamaged() {
     const known = this.#lastNote?.kind === "damaged" ? this.#lastNote.entry.damaged : 0;
     this.note("damaged", damagedText(known + 1));
@@ -139,7 +137,6 @@ export class Log {
       const chunk = new Chunk(this.#rowOptions);
       this.#list.prepend(chunk.element);
       this.#chunks.unshift(chunk);
-      // The date of what the server cannot read is a guess.
       const newest = messages.findLast((message) => !isDamaged(message));
       if (newest) {
         if (this.#firstDay && dayOf(this.#firstDay.entry.day) === dayOf(newest.at)) this.#firstDay.chunk.drop(this.#firstDay.entry);
@@ -164,7 +161,6 @@ export class Log {
     this.#furnish();
   }
 
-  /** Of older messages, those that do not go on in the damaged stretch that is shown first: that is the longer for it. */
   #withoutJoined(messages) {
     const first = this.#chunks[0]?.first;
     if (!first?.damaged) return messages;
@@ -277,7 +273,7 @@ export class Log {
     return null;
   }
 
-  /** The first chunk whose end is below this, by halves: they stand in order, and there may be hundreds. */
+  /** The first chunk whose end is below this, by halves. */
   #firstBelow(y) {
     let [low, high] = [0, this.#chunks.length];
     while (low < high) {
@@ -290,7 +286,7 @@ export class Log {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    // What came since the view was moved to the end is followed in a moment: only who scrolls up leaves it.
+    // Only scrolling up leaves the end.
     const isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END;
     this.#sticks = isAtEnd || (this.#sticks && scrollTop >= this.#end);
     this.#furnish();
@@ -326,20 +322,13 @@ export class Log {
   }
 }
 
-/** Can the server itself not read it any more? */
-function isDamaged({ unreadable }) {
-  return unreadable === "damaged";
-}
+const isDamaged = ({ unreadable }) => unreadable === "damaged";
 
-function damagedText(messages) {
-  return `Part of this room's history is damaged and cannot be read (${count(messages, "message")}).`;
-}
+const damagedText = (messages) => `Part of this room's history is damaged and cannot be read (${count(messages, "message")}).`;
 
-/** One more in a damaged stretch at the end of a chunk, which begins here if none does. */
 function pushDamaged(chunk) {
-  const { last } = chunk;
-  if (last?.damaged) growDamaged(chunk, last, 1);
-  else chunk.push({ note: damagedNote(1), damaged: 1 });
+  if (!chunk.last?.damaged) chunk.push({ note: damagedNote(0), damaged: 0 });
+  growDamaged(chunk, chunk.last, 1);
 }
 
 function growDamaged(chunk, entry, by) {
@@ -347,9 +336,7 @@ function growDamaged(chunk, entry, by) {
   chunk.replaceNote(entry, damagedNote(entry.damaged));
 }
 
-function damagedNote(messages) {
-  return element("li", { class: "note damaged" }, damagedText(messages));
-}
+const damagedNote = (messages) => element("li", { class: "note damaged" }, damagedText(messages));
 
 function offset(row, scroller) {
   return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
