@@ -130,7 +130,7 @@ test("the URL of a room will do for a server, and one that says more is refused,
   assert.equal(baseOf("https://h/chat"), "https://h/chat/");
   assert.equal(baseOf("https://h/chat/rooms/lobby"), "https://h/chat/");
   for (const [base, words] of [
-    [`${server.base}rooms/lobby#pin=${"A".repeat(43)}`, /`pin` of connect/],
+    [`${server.base}rooms/lobby#pin=${"A".repeat(43)}`, /`pin` to connect/],
     [`${server.base}?room=lobby`, /no \?/],
     ["localhost:7077", /no URL of a server/],
     ["/rooms/lobby", /no URL of a server .*: \/rooms\/lobby/],
