@@ -474,7 +474,7 @@ fn health_asks_over_tls() {
     let url = format!("https://{address}");
     assert_eq!(code(&[&url, "--ca", &certificate]), (Some(0), String::new()));
     let (status, said) = code(&[&url, "--ca", &key]);
-    assert!(status == Some(1) && said.contains("holds no certificate"), "{said}");
+    assert!(status == Some(2) && said.contains("holds no certificate"), "{said}");
     made(secure.server.folder.path(), "other", &[], |_| {});
     let (status, said) = code(&[&url, "--ca", &file("other.pem")]);
     assert!(status == Some(4) && said.contains("certificate is not trusted"), "{said}");
