@@ -295,6 +295,8 @@ export async function prefixProxy(t, server, change = (headers) => headers) {
     if (target(request) === null) return elsewhere.push(request.url), socket.destroy();
     const up = http.request(options(request));
     up.on("error", () => socket.destroy());
+    // A browser may reset what was refused.
+    socket.on("error", () => up.destroy());
     up.on("response", (answer) => {
       const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
       socket.write(`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n${lines}\r\n`);
