@@ -156,7 +156,7 @@ impl Chat {
                 room,
                 opening.start,
                 opening.presence,
-                &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage: outage(self.unavailable) },
+                &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)),
             )
         {
             self.refuse(net, conn, &Reason::of(error, outage(self.unavailable)).refusal(None));

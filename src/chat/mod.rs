@@ -209,10 +209,7 @@ impl App for Chat {
     }
 
     fn drained(&mut self, net: &mut Connections, session: u32) {
-        self.hub.handle_drained(
-            session,
-            &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage: outage(self.unavailable) },
-        );
+        self.hub.handle_drained(session, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
 
     fn store(&mut self, net: &mut Connections, event: StoreEvent) {
@@ -222,34 +219,19 @@ impl App for Chat {
                 for appended in list {
                     let ticket = appended.ticket;
                     self.decided(appended.bytes);
-                    self.hub.handle_appended(
-                        appended,
-                        &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
-                    );
+                    self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
                     // Behind the acknowledgement: where the client has closed, the last one lets the close go.
                     answered(net, &ticket);
                 }
             }
             StoreEvent::Page(page) => {
                 answered(net, &page.ticket);
-                self.hub.handle_page(
-                    page,
-                    &mut Outbox {
-                        net,
-                        epoch: &self.epoch,
-                        errors: self.limits.errors,
-                        outage: outage(self.unavailable),
-                    },
-                );
+                self.hub.handle_page(page, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
             }
             StoreEvent::ReadFailed(failed) => {
                 answered(net, &failed.ticket);
                 let (now, outage) = (net.now().mono, StoreFault::Read(failed.why));
-                self.hub.handle_read_failed(
-                    failed,
-                    now,
-                    &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
-                );
+                self.hub.handle_read_failed(failed, now, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
             }
             StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
             StoreEvent::Remark(line) => net.tell(Fact::StoreRemark { line }),
@@ -281,10 +263,7 @@ impl App for Chat {
 
     fn time(&mut self, net: &mut Connections) {
         let now = net.now().mono;
-        self.hub.handle_time(
-            now,
-            &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage: outage(self.unavailable) },
-        );
+        self.hub.handle_time(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
 
     fn deadline(&self) -> Option<Millis> {
@@ -293,10 +272,7 @@ impl App for Chat {
 
     fn end_turn(&mut self, net: &mut Connections) {
         let now = net.now().mono;
-        self.hub.end_turn(
-            now,
-            &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage: outage(self.unavailable) },
-        );
+        self.hub.end_turn(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
 
     fn is_unfinished(&self) -> bool {

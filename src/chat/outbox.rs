@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::ChatLimits;
 use super::encoding::{Encoding, message, named, object};
 use crate::api::answers;
 use crate::api::events::Event;
@@ -15,12 +16,12 @@ use crate::types::{ConnId, Epoch, RoomId, Seq};
 use crate::ws::code;
 
 pub struct Outbox<'a> {
-    pub net: &'a mut Connections,
-    pub epoch: &'a Epoch,
+    net: &'a mut Connections,
+    epoch: &'a Epoch,
     /// Faulty requests that a client may make.
-    pub errors: Rate,
+    errors: Rate,
     /// What an unavailable store means here.
-    pub outage: StoreFault,
+    outage: StoreFault,
 }
 
 impl Clients for Outbox<'_> {
@@ -51,7 +52,7 @@ impl Clients for Outbox<'_> {
     }
 }
 
-/// Counts a refusal against the client's error budget, if the client is at fault: whoever has spent it is closed.
+/// Counts a refusal against the client's error budget, if the client is at fault. A client that has spent it is closed.
 pub fn charge(net: &mut Connections, client: ConnId, refused: ErrorCode, errors: Rate) {
     let now = net.now().mono;
     if refused.is_clients_fault()
@@ -62,7 +63,12 @@ pub fn charge(net: &mut Connections, client: ConnId, refused: ErrorCode, errors:
     }
 }
 
-impl Outbox<'_> {
+impl<'a> Outbox<'a> {
+    /// Makes the way out for one call of the hub.
+    pub fn new(net: &'a mut Connections, epoch: &'a Epoch, limits: &ChatLimits, outage: StoreFault) -> Outbox<'a> {
+        Outbox { net, epoch, errors: limits.errors, outage }
+    }
+
     /// Tells a client that hears frames or events.
     fn say(&mut self, client: ConnId, form: Form, notice: Notice<'_>) {
         let epoch = self.epoch;

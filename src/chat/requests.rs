@@ -57,19 +57,14 @@ impl Chat {
                         room,
                         start,
                         presence,
-                        &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
+                        &mut Outbox::new(net, &self.epoch, &self.limits, outage),
                     )
                     .map_err(hub_error)
             }
             Command::Leave { room: named } => {
                 let room = room(named)?;
                 self.hub
-                    .handle_leave(
-                        session,
-                        id,
-                        &room,
-                        &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage },
-                    )
+                    .handle_leave(session, id, &room, &mut Outbox::new(net, &self.epoch, &self.limits, outage))
                     .map_err(hub_error)
             }
             Command::Send { room: named, key, body, sealed } => {

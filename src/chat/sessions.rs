@@ -163,7 +163,7 @@ impl Chat {
             id,
             cursors,
             parked,
-            &mut Outbox { net, epoch: &self.epoch, errors: self.limits.errors, outage: outage(self.unavailable) },
+            &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)),
         );
         Ok(())
     }

@@ -203,7 +203,7 @@ struct Parts {
     wal_bytes: Arc<AtomicU64>,
 }
 
-/// What the holder of a log keeps of its opening.
+/// The part of an opened log that stays with its owner.
 struct Held {
     begun: Begun,
     remarks: Vec<String>,

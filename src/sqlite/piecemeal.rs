@@ -76,7 +76,7 @@ pub(super) struct Ends {
 /// Reads one page; what of it cannot be read is added to `losses`, in rising order.
 ///
 /// # Errors
-/// A disk that does not answer. Damage is none.
+/// The disk does not answer. Damage is not an error here.
 pub(super) fn page(
     conn: &Connection,
     read: &Read,
@@ -88,11 +88,7 @@ pub(super) fn page(
         Err(error) if is_damage(&error) => search_oldest(conn, ends)?,
         known => known?,
     };
-    let (first, last) = match read.span {
-        Span::After(seq) => (oldest.max(seq.next()).0, ends.head.0),
-        Span::Before(seq) => (oldest.0, ends.head.0.min(seq.0.saturating_sub(1))),
-        Span::Newest => (oldest.0, ends.head.0),
-    };
+    let (Seq(first), Seq(last)) = reader::reach(read.span, oldest, ends.head);
     let is_rising = matches!(read.span, Span::After(_));
     let mut found = Vec::new();
     let mut left = read.bytes as usize;
@@ -116,15 +112,7 @@ pub(super) fn page(
     if !is_rising {
         found.reverse();
     }
-    let mut page = Page {
-        ticket: read.ticket,
-        room: read.room.clone(),
-        span: read.span,
-        messages: Vec::with_capacity(found.len()),
-        oldest,
-        head: ends.head,
-        more,
-    };
+    let mut page = Page { more, ..reader::nothing(read, ends.head, oldest) };
     // The date of one that cannot be read is that of a neighbour.
     let mut at = found.iter().find_map(|(_, message, _)| message.as_ref()).map_or(ends.at, |message| message.at);
     for (seq, message, why) in found {
@@ -156,13 +144,7 @@ fn look_up(
     let lost = |why: String| Ok((None, Some(Why::Damage(why))));
     let Some(id) = message_id(ends.room, seq) else { return lost("it is missing".to_owned()) };
     let found = conn.prepare_cached("SELECT id, at, member, name, body FROM messages WHERE id = ?1").and_then(
-        |mut statement| {
-            let found = statement.query_row([id], |row| match records {
-                Some(records) => reader::sealed_message(&read.room, row, records),
-                None => Ok((reader::message(&read.room, row)?, None)),
-            });
-            found.optional()
-        },
+        |mut statement| statement.query_row([id], |row| reader::message_of(&read.room, row, records)).optional(),
     );
     match found {
         Ok(Some((message, why))) => Ok((Some(message), why.map(Why::Sealed))),

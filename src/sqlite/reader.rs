@@ -158,7 +158,7 @@ fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mu
 }
 
 /// A page without messages.
-fn nothing(read: &Read, head: Seq, oldest: Seq) -> Page {
+pub(super) fn nothing(read: &Read, head: Seq, oldest: Seq) -> Page {
     let (ticket, room, span) = (read.ticket, read.room.clone(), read.span);
     Page { ticket, room, span, messages: Vec::new(), oldest, head, more: false }
 }
@@ -186,10 +186,7 @@ fn page_of(
             page.more = true;
             break;
         }
-        let (message, why) = match records {
-            Some(records) => sealed_message(&read.room, row, records)?,
-            None => (message(&read.room, row)?, None),
-        };
+        let (message, why) = message_of(&read.room, row, records)?;
         let bytes = message.body.len();
         if bytes > left && !page.messages.is_empty() {
             page.more = true;
@@ -208,12 +205,7 @@ fn page_of(
 
 /// Whether a page has each message that it must have: a room's log is one stretch up to its head.
 fn is_whole(page: &Page, read: &Read) -> bool {
-    let (oldest, head) = (page.oldest, page.head);
-    let (first, last) = match read.span {
-        Span::After(seq) => (oldest.max(seq.next()), head),
-        Span::Before(seq) => (oldest, head.min(Seq(seq.0.saturating_sub(1)))),
-        Span::Newest => (oldest, head),
-    };
+    let (first, last) = reach(read.span, page.oldest, page.head);
     let (Some(begin), Some(end)) = (page.messages.first(), page.messages.last()) else {
         return page.more || first > last;
     };
@@ -223,11 +215,34 @@ fn is_whole(page: &Page, read: &Read) -> bool {
     begins && ends && page.messages.windows(2).all(|two| matches!(two, [a, b] if a.seq.next() == b.seq))
 }
 
+/// Returns the first and the last seq that a span reaches in a log that has these; the first is the greater one where it
+/// reaches none.
+pub(super) fn reach(span: Span, oldest: Seq, head: Seq) -> (Seq, Seq) {
+    match span {
+        Span::After(seq) => (oldest.max(seq.next()), head),
+        Span::Before(seq) => (oldest, head.min(Seq(seq.0.saturating_sub(1)))),
+        Span::Newest => (oldest, head),
+    }
+}
+
 const RISING: &str = "SELECT id, at, member, name, body FROM messages
                       WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
 
 const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
+
+/// Reads a message from its row: id, at, member, name, body; `records` opens the rows of a sealed database. With why it is
+/// unreadable, if it is a sealed one that does not open.
+pub(super) fn message_of(
+    room: &RoomId,
+    row: &Row,
+    records: Option<&RecordKey>,
+) -> rusqlite::Result<(Message, Option<Unreadable>)> {
+    match records {
+        Some(records) => sealed_message(room, row, records),
+        None => Ok((message(room, row)?, None)),
+    }
+}
 
 /// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
 pub(super) fn sealed_message(

@@ -16,8 +16,7 @@ use super::schema::Begun;
 use super::writer::{Command, State, Timing};
 use super::{Answers, Held, Parts};
 use crate::sqlite::{OpenError, StoreOptions};
-use crate::store::Bounds;
-use crate::store::{Read, StoreEvent, StoreRequest};
+use crate::store::{Bounds, Read, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
 /// A database that its holder works, step by step. Dropping it leaves the files as a killed process would.

@@ -170,7 +170,7 @@ fn a_room_too_many_is_named_as_such() {
     let answer = String::from_utf8_lossy(&world.peers[&2].got).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 10\r\n"), "{answer}");
     assert!(answer.contains(&format!("\"detail\":\"{reason}\"")), "{answer}");
-    // What was refused holds nothing back.
+    // A refused message does not count as one on its way.
     world.ask(0, "send", r#","body":2"#);
     world.settle();
     assert_eq!(world.heard(0).last().unwrap()["seq"], 2);

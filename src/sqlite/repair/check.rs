@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::super::retention;
-use super::super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
-use super::super::sealing::{message_place, open_message};
 use super::damage::{is_whole, one_line};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
+use crate::sqlite::retention;
+use crate::sqlite::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
+use crate::sqlite::sealing::{message_place, open_message};
 use crate::store::keys::{WINDOW, Window};
 use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::OFlags;
 
-use super::super::files::{Files, MODE, beside};
-use super::super::lock::Lock;
-use super::super::{retention, schema};
 use crate::sqlite::OpenError;
+use crate::sqlite::files::{Files, MODE, beside};
+use crate::sqlite::lock::Lock;
+use crate::sqlite::{retention, schema};
 
 /// How long a copy waits for whoever is just writing.
 const BUSY: Duration = Duration::from_secs(10);

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Error, ErrorCode};
 use serde::de::IgnoredAny;
 
-use super::super::files::{Aside, Files};
-use super::super::schema;
-use super::super::wal::Wal;
 use super::check;
 use super::salvage::{self, Failed, Salvaged};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::OpenError;
+use crate::sqlite::files::{Aside, Files};
+use crate::sqlite::schema;
+use crate::sqlite::wal::Wal;
 use crate::types::{Cause, harmless_start};
 
 /// How long a start looks through the database after a run that did not end in order.

@@ -496,7 +496,7 @@ fn a_pass_over_a_sound_database_ends_and_is_put_down() {
         let options = StoreOptions { scrub_rate: rate, ..options(directory.path(), Durability::Full) };
         let mut bench = open_quick(&options);
         if ends {
-            super::super::tests::wait_until("the end of the pass", || scrubbed().is_some());
+            crate::sqlite::tests::wait_until("the end of the pass", || scrubbed().is_some());
         }
         for (room, said) in &said {
             assert_eq!(bench.everything(room), *said);

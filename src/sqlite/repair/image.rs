@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::super::files::Files;
-use super::super::wal::{Wal, word};
+use crate::sqlite::files::Files;
+use crate::sqlite::wal::{Wal, word};
 
 /// Longest row that is put together, in bytes: above any message.
 const LONGEST: usize = 80 << 20;

@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::files::{Aside, Files, NO_SQLITE, beside};
-use super::super::lock::Lock;
 use super::check::{self, Checked};
 use super::copying::{self, Progress, Reading};
 use super::damage::{self, is_damage};
 use super::salvage::{self, Salvaged};
 use super::target::{Target, refuse_side_file};
 use crate::crypto::at_rest::DataKey;
+use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside};
+use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 
 /// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged

@@ -15,18 +15,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
-use super::super::files::Files;
-use super::super::lock::Lock;
-use super::super::open::BUSY;
-use super::super::rows::{self, Row};
-use super::super::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
-use super::super::sealed_bodies;
-use super::super::sealing::{Sealing, message_place, open_parts};
-use super::super::wal::Wal;
 use super::copying::Progress;
 use super::damage::{self, Found, LOOK_FOR, is_damage};
 use super::target::refuse_side_file;
 use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
+use crate::sqlite::files::Files;
+use crate::sqlite::lock::Lock;
+use crate::sqlite::open::BUSY;
+use crate::sqlite::rows::{self, Row};
+use crate::sqlite::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
+use crate::sqlite::sealed_bodies;
+use crate::sqlite::sealing::{Sealing, message_place, open_parts};
+use crate::sqlite::wal::Wal;
 use crate::sqlite::{OpenError, OperationError};
 
 /// Rows of one transaction ...

@@ -9,13 +9,13 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::super::files::Files;
-use super::super::parked;
-use super::super::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
 use super::damage::is_whole;
 use super::image::{Image, Page, RawRow, Value};
 use super::sealed_salvage::SealedRows;
 use crate::crypto::at_rest::{DataKey, sealed_with};
+use crate::sqlite::files::Files;
+use crate::sqlite::parked;
+use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
 use crate::store::keys::Window;
 use crate::types::{Name, RoomId, Seq, WallMillis, counted};
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::schema::{self, Sealed, integer, last_id, number, seq_of};
-use super::super::sealing::{Sealing, message_place, open_parked, open_parts};
 use super::image::Value;
 use super::salvage::{Failed, Moved};
 use crate::crypto::at_rest::{DataKey, KeyId};
+use crate::sqlite::schema::{self, Sealed, integer, last_id, number, seq_of};
+use crate::sqlite::sealing::{Sealing, message_place, open_parked, open_parts};
 use crate::types::{RoomId, Seq, SessionId, WallMillis};
 
 /// What is known of how the rows are sealed.

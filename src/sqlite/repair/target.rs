@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::super::files::{Files, beside};
-use super::super::lock::Lock;
+use crate::sqlite::files::{Files, beside};
+use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 
 /// How the names of files end that belong to the database whose name stands before.
