@@ -27,7 +27,7 @@ impl Tcp {
     /// Why the last one that was tried did not.
     pub fn connect(host: &str, port: u16, until: Instant) -> io::Result<Tcp> {
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        // What lies below `localhost` is this machine, too; not every resolver knows (RFC 6761 §6.3).
+        // Names below `localhost` mean this machine, too, and not every resolver knows that (RFC 6761 §6.3).
         let host = if is_localhost(host) { "localhost" } else { host };
         for address in (host, port).to_socket_addrs()? {
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

@@ -52,7 +52,7 @@ pub struct Lines<'a> {
     has_ended: bool,
 }
 
-/// What becomes of what still comes of a line.
+/// Whether the rest of the line that is being read is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Kept,
@@ -417,8 +417,8 @@ mod tests {
     use crate::client::Begin;
     use crate::types::RoomId;
 
-    /// What becomes of these chunks where a message has at most 10 bytes: the lines that are composed, what is told, and
-    /// the most bytes that were kept.
+    /// Reads these chunks where a message has at most 10 bytes. Returns the lines that were composed, the events' texts, and
+    /// the most bytes that were kept at a time.
     fn read(chunks: &[&[u8]]) -> (Vec<String>, Vec<String>, usize) {
         let composed = std::cell::RefCell::new(Vec::new());
         let mut lines = Lines::new(Box::new(|line| {

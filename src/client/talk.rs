@@ -180,12 +180,13 @@ impl Talk {
         self.outbox.len()
     }
 
-    /// Longest line that this server says, in bytes, by what it has announced: a message, or a page that ends with one.
-    /// Longest request that the server takes, in bytes; `None` before its first `welcome`.
+    /// Returns the longest request that the server takes, in bytes; `None` before its first `welcome`.
     pub fn longest_message(&self) -> Option<usize> {
         Some(self.limits.max_message_size).filter(|longest| *longest > 0)
     }
 
+    /// Returns the longest line that this server says, in bytes, by what it has announced: a message, or a page that ends
+    /// with one.
     pub fn longest_line(&self) -> usize {
         let Limits { max_message_size, page_bytes, .. } = self.limits;
         max_message_size.saturating_add(page_bytes).saturating_add(ENVELOPE)

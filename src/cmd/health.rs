@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Asks the server at the given URL, or else the one that the same settings would start.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is not clear whom to ask or a file of certificates holds none, [`Failure::Failed`] with what was got where it is not ready,
+/// [`Failure::Usage`] where it is not clear whom to ask or a file of certificates holds none, [`Failure::Failed`] with
+/// what was got where it is not ready,
 /// [`Failure::Mismatch`] where the certificate of a URL's server is not trusted.
 pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let target = match args.first() {

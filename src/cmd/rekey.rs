@@ -3,8 +3,7 @@
 use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::server::key_file;
-use crate::sqlite;
-use crate::sqlite::{Progress, Rekeyed};
+use crate::sqlite::{self, Progress, Rekeyed};
 use crate::types::counted;
 use std::ffi::OsString;
 use std::path::Path;

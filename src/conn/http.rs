@@ -161,8 +161,9 @@ impl Http {
         }
     }
 
-    /// `written` is when the peer last took bytes of an answer: idle is who has all of it and asks nothing more. The
-    /// times are in milliseconds.
+    /// Returns when this connection times out, if it waits for its peer. `written` is when the peer last took bytes of an
+    /// answer: a peer that has taken all of it and asks nothing more is idle. `keep_alive` and `header_timeout` are
+    /// milliseconds.
     pub fn deadline(&self, written: Millis, keep_alive: u64, header_timeout: u64) -> Option<Millis> {
         match &self.phase {
             Phase::Waiting(_) => None,

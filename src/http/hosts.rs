@@ -40,8 +40,9 @@ impl Hosts {
     }
 }
 
-/// Whether a request may be answered: its host must be an address, a name without a dot (no page of the web has such
-/// a name, so none can rebind it), a name of this machine (`a.localhost`), or one of `known`. Without a Host (HTTP/1.0) no browser asks.
+/// Decides whether a request may be answered: its host must be an address, a name without a dot (no page of the web has
+/// such a name, so none can rebind it), a name of this machine (`a.localhost`), or one of `known`. Without a Host
+/// (HTTP/1.0) no browser asks.
 ///
 /// # Errors
 /// 421 that closes the connection and names the option to add.

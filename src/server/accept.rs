@@ -81,8 +81,7 @@ impl Listeners {
     }
 
     /// Has the poll watch listeners that whoever started the server holds. One that others can reach is refused unless
-    /// `open`; one with an address of `plain` speaks no TLS. Connections beyond
-    /// `max_connections` are turned away.
+    /// `open`; one with an address of `plain` speaks no TLS. Connections beyond `max_connections` are turned away.
     ///
     /// # Errors
     /// Which listener cannot be used, why, and what to do; and the cause.

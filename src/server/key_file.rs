@@ -29,7 +29,7 @@ struct Kind {
     may_come: bool,
 }
 
-/// What stands behind a refusal, and the line that says why.
+/// Why a file is refused: the cause, which decides the exit status, and the line for the person who named it.
 pub type Refused = (Cause, String);
 
 const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
