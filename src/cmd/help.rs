@@ -31,10 +31,10 @@ Usage:
   racerd help [SETTING]            this, or one setting with all of its spellings
   racerd --version                 which racerd this is
 
-Exit codes: 0 done, and for check: sound. 1 the system refuses (a full disk, a database in use, a
-port that is taken), and nothing was changed; for check: damaged. 2 a person has to change something:
-a mistake in the arguments or settings, a file that is missing or there already, a wrong key. serve
-ends with 0 when it was told to stop.
+Exit codes: 0 done, and for check: sound. 1 the system refuses (a full disk, a database in use, a port
+that is taken, a file that is missing), and nothing was changed; for check: damaged. 2 a person has to
+change something: a mistake in the arguments or settings, a file that is there already, a wrong key, a
+missing data key. serve ends with 0 when it was told to stop.
 
 send and tail take http://HOST:PORT/rooms/ROOM (also ws, https, wss), with #pin=PIN&k=KEY as the page
 has it; they come back by themselves after a loss, and lose and double nothing.
