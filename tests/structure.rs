@@ -139,6 +139,32 @@ fn the_compiler_keeps_watch() {
     }
 }
 
+/// proptest looks for the seeds of red runs below the path of their source; where that was moved, it finds none.
+#[test]
+fn kept_seeds_have_their_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("proptest-regressions")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = path.strip_prefix(root.join("proptest-regressions")).unwrap().with_extension("rs");
+            assert!(
+                root.join("src").join(&source).is_file(),
+                "{}: its source is not src/{}",
+                path.display(),
+                source.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "found no seeds");
+}
+
 #[test]
 fn the_table_points_down() {
     for (index, (module, allowed)) in MAY_USE.iter().enumerate() {
