@@ -50,3 +50,4 @@ mod timers;
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_files;
+mod transcripts;

@@ -20,7 +20,7 @@ fn racerd(arguments: &[&str]) -> Output {
 /// A key file of its own, as `racerd keygen` makes it.
 pub struct Key {
     folder: Folder,
-    pin: Pin,
+    pub pin: Pin,
 }
 
 impl Key {
@@ -45,14 +45,15 @@ impl Key {
 const OFFER: &str = "Sec-WebSocket-Protocol: racerd.v1.sealed\r\n";
 
 /// A sealed socket by hand.
-struct Sealed {
-    raw: Raw,
+pub struct Sealed {
+    pub raw: Raw,
     transport: Transport,
-    waiting: Vec<Value>,
+    /// Lines that were heard and not taken, the next one last.
+    waiting: Vec<String>,
 }
 
 impl Sealed {
-    fn connect(address: SocketAddr, pin: &Pin) -> Sealed {
+    pub fn connect(address: SocketAddr, pin: &Pin) -> Sealed {
         let (mut raw, initiator) = Sealed::begin(address, pin);
         let answer = raw.frame().expect("an answer");
         assert_eq!((answer.first, answer.payload.len()), (0x82, 48));
@@ -78,13 +79,18 @@ impl Sealed {
         out
     }
 
-    fn send(&mut self, value: Value) {
+    pub fn send(&mut self, value: Value) {
         let sealed = self.seal(&value);
         self.raw.send(frame(0x82, &sealed));
     }
 
     /// The next object; `None` at a close.
     fn next(&mut self) -> Option<Value> {
+        self.next_line().map(|line| serde_json::from_str(&line).unwrap())
+    }
+
+    /// The next object's text; `None` at a close.
+    pub fn next_line(&mut self) -> Option<String> {
         while self.waiting.is_empty() {
             let frame = self.raw.frame()?;
             match frame.first {
@@ -92,7 +98,7 @@ impl Sealed {
                     let mut plain = Vec::new();
                     self.transport.open_into(&mut plain, &frame.payload).expect("the server's seal");
                     let text = String::from_utf8(plain).unwrap();
-                    self.waiting = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                    self.waiting = text.lines().map(str::to_string).collect();
                     self.waiting.reverse();
                 }
                 0x88 => return None,
