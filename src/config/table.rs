@@ -1,5 +1,5 @@
-//! The README's table of settings, from the declaration. A test compares; `WRITE_README=1 cargo test --lib readme` writes
-//! it anew.
+//! The tables of docs/settings.md, from the declaration. A test compares; `WRITE_SETTINGS=1 cargo test --lib settings_md`
+//! writes them anew.
 
 use super::{GROUPS, Kind, Setting};
 use std::fmt::Write;
@@ -8,7 +8,11 @@ use std::fmt::Write;
 pub fn table() -> String {
     let mut out = String::new();
     for group in &GROUPS {
-        let _ = write!(out, "\n| {} | default | live | |\n|---|---|---|---|\n", group.title);
+        let _ = write!(
+            out,
+            "\n### {}\n\n| setting | default | allowed | live | what it does |\n|---|---|---|---|---|\n",
+            group.title
+        );
         for setting in group.settings {
             row(&mut out, setting);
         }
@@ -18,12 +22,13 @@ pub fn table() -> String {
 
 fn row(out: &mut String, setting: &Setting) {
     let live = if setting.live { "yes" } else { "restart" };
-    let mut doc = setting.doc.trim().replace('|', "\\|");
-    if let Kind::Rate { per, .. } = setting.kind {
-        let unit = if per == "min" { "minute" } else { "second" };
-        let _ = write!(doc, " Per {unit}; 0: no limit.");
-    }
-    let _ = writeln!(out, "| `--{}` | {} | {live} | {doc} |", setting.flag(), setting.shown_default());
+    let doc = setting.doc.trim().replace('|', "\\|");
+    let allowed = match setting.kind {
+        Kind::Rate { per, .. } => format!("per {}; 0: no limit", if per == "min" { "minute" } else { "second" }),
+        Kind::PathOrNone => "a path".to_string(),
+        _ => setting.kind.allowed(),
+    };
+    let _ = writeln!(out, "| `--{}` | {} | {allowed} | {live} | {doc} |", setting.flag(), setting.shown_default());
 }
 
 #[cfg(test)]
@@ -36,18 +41,19 @@ mod tests {
     const END: &str = "<!-- settings: end -->";
 
     #[test]
-    fn the_readme_has_it() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-        let readme = fs::read_to_string(&path).unwrap();
-        let begin = readme.find(BEGIN).expect("the marker where the table begins") + BEGIN.len();
-        let end = begin + readme[begin..].find(END).expect("the marker where the table ends");
-        let wanted = format!("{}\n", table());
-        if std::env::var_os("WRITE_README").is_some() {
-            fs::write(&path, format!("{}{wanted}{}", &readme[..begin], &readme[end..])).unwrap();
+    fn settings_md_has_it() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+        let text = fs::read_to_string(&path).unwrap();
+        let begin = text.find(BEGIN).expect("the marker where the table begins") + BEGIN.len();
+        let end = begin + text[begin..].find(END).expect("the marker where the table ends");
+        let wanted = table();
+        if std::env::var_os("WRITE_SETTINGS").is_some() {
+            fs::write(&path, format!("{}{wanted}{}", &text[..begin], &text[end..])).unwrap();
             return;
         }
-        let fault = "README.md's settings are not those declared; WRITE_README=1 cargo test --lib readme writes them";
-        assert!(readme[begin..end] == wanted, "{fault}");
+        let fault =
+            "docs/settings.md differs from the declaration; WRITE_SETTINGS=1 cargo test --lib settings_md writes it";
+        assert!(text[begin..end] == wanted, "{fault}");
     }
 
     #[test]
@@ -56,8 +62,8 @@ mod tests {
         for setting in crate::config::all() {
             assert_eq!(table.matches(&format!("| `--{}` |", setting.flag())).count(), 1, "{}", setting.flag());
         }
-        for line in table.lines().filter(|line| !line.is_empty()) {
-            assert_eq!(line.replace("\\|", "").matches('|').count(), 5, "{line}");
+        for line in table.lines().filter(|line| line.starts_with('|')) {
+            assert_eq!(line.replace("\\|", "").matches('|').count(), 6, "{line}");
         }
     }
 }
