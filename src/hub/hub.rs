@@ -1,0 +1,516 @@
+//! The hub itself: what it holds, what it is fed and what it is asked for.
+
+use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
+use super::sessions::Session;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::reads::Reads;
+use super::room::{Joining, Member, Room, State};
+use super::sessions::{Absences, Membership};
+use super::tail::Tails;
+
+use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
+use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
+
+/// A session's place in the hub, for as long as it lives.
+pub type SessionKey = u32;
+
+/// What the hub keeps within (DESIGN: "Bounds").
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    pub rooms_per_session: usize,
+    /// A room of more members sends only counts.
+    pub presence_max: usize,
+    /// A page of history or members is cut here, in bytes.
+    pub page_bytes: usize,
+    /// Messages of a page.
+    pub page_messages: u32,
+    pub reads_in_flight: usize,
+    /// Bytes of messages that a room keeps in memory, beside what the store has: the newest, and as many that were read
+    /// from the log lately ...
+    pub tail_bytes: usize,
+    /// ... and that all rooms keep together.
+    pub tail_bytes_total: usize,
+    /// Deliveries of one turn; the rest waits for the next.
+    pub delivery_budget: usize,
+    /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
+    /// nobody lag who could keep up.
+    pub batch_bytes: usize,
+    /// Milliseconds that a dropped client is waited for; 0: not at all.
+    pub resume_within: u64,
+    /// Sessions waited for at the same time; past it, the one that waits longest is parked.
+    pub detached_max: usize,
+}
+
+/// Where in a room's log a member begins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// From now on.
+    Now,
+    /// After this seq of this epoch (of the current one, if none is named).
+    After { seq: Seq, epoch: Option<Box<str>> },
+    /// With the newest so many.
+    Last(u32),
+}
+
+/// A message on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The digest of its idempotency key.
+    pub key: Option<Digest>,
+    pub body: Body,
+    /// The digest of an encrypted body.
+    pub sealed: Option<Digest>,
+    /// The wall clock.
+    pub at: WallMillis,
+}
+
+/// What a member wants to hear of others coming and going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Presence {
+    Full,
+    Count,
+    Off,
+}
+
+/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
+    + size_of::<Member>()
+    + size_of::<Joining>()
+    + size_of::<Room>()
+    + 2 * size_of::<RoomId>()
+    + RoomId::MAX
+    + size_of::<Read>();
+
+#[derive(Clone)]
+pub struct Hub {
+    pub(super) limits: HubLimits,
+    pub(super) epoch: Epoch,
+    pub(super) rooms: HashMap<RoomId, Room>,
+    pub(super) sessions: slab::Slab<Session>,
+    pub(super) by_id: HashMap<SessionId, SessionKey>,
+    pub(super) absences: Absences,
+    /// What the store is to keep of sessions that did not come back.
+    pub(super) parks: Vec<Parked>,
+    pub(super) reads: Reads,
+    pub(super) appends: Vec<Append>,
+    /// How many appends of sessions the store has not decided, by room; somebody need not be in it any more.
+    pub(super) appending: HashMap<RoomId, u32>,
+    /// Rooms with something to tell, in the order in which they got it.
+    pub(super) dirty: VecDeque<RoomId>,
+    /// When large rooms tell their count.
+    pub(super) counts: BTreeSet<(Millis, RoomId)>,
+    /// Members to be tried again at `retry_at`: their read failed or came to nothing, or they took no word of
+    /// who is here.
+    pub(super) stalled: Vec<(SessionKey, RoomId)>,
+    pub(super) retry_at: Option<Millis>,
+    pub(super) next_stay: u32,
+    pub(super) tails: Tails,
+    /// The last time the hub was told.
+    pub(super) now: Millis,
+}
+
+impl Hub {
+    pub fn new(limits: HubLimits, epoch: Epoch) -> Hub {
+        Hub {
+            limits,
+            epoch,
+            rooms: HashMap::new(),
+            sessions: slab::Slab::new(),
+            by_id: HashMap::new(),
+            absences: Absences::default(),
+            parks: Vec::new(),
+            reads: Reads::default(),
+            appends: Vec::new(),
+            appending: HashMap::new(),
+            dirty: VecDeque::new(),
+            counts: BTreeSet::new(),
+            stalled: Vec::new(),
+            retry_at: None,
+            next_stay: 0,
+            tails: Tails::default(),
+            now: Millis::default(),
+        }
+    }
+
+    // Looking.
+
+    pub fn limits(&self) -> &HubLimits {
+        &self.limits
+    }
+
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// How many rooms somebody is in.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// All sessions, attached and detached.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.sessions.iter().map(|(key, session)| (key as SessionKey, session))
+    }
+
+    /// Appends that are not with the store yet, and the bytes of their bodies: those of members who wait for `joined`,
+    /// and those of this turn.
+    pub fn held(&self) -> (usize, usize) {
+        let joining = |(key, session): (SessionKey, &Session)| -> Vec<&Joining> {
+            let members = session.rooms.iter().filter_map(move |m| self.member(key, &m.room));
+            members.filter_map(|member| member.joining.as_deref()).collect()
+        };
+        let sends = self.sessions().flat_map(joining).flat_map(|joining| &joining.sends).chain(&self.appends);
+        sends.fold((0, 0), |(count, bytes), append| (count + 1, bytes + append.body.len()))
+    }
+
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key as usize)
+    }
+
+    /// A session's place in a room.
+    pub(super) fn member(&self, key: SessionKey, room: &RoomId) -> Option<&Member> {
+        let slot = self.session(key)?.slot(room)?;
+        self.rooms.get(room)?.members.get(slot)
+    }
+
+    /// Is the session in this room?
+    pub fn is_member(&self, key: SessionKey, room: &RoomId) -> bool {
+        self.session(key).is_some_and(|s| s.membership(room).is_some())
+    }
+
+    /// A room's members: how many, as many of them as a page holds, and whether that is not all.
+    pub fn roster(&self, room: &RoomId) -> (usize, Vec<Present>, bool) {
+        let Some(room) = self.rooms.get(room) else { return (0, Vec::new(), false) };
+        let (members, more) = room.roster(&self.limits, &self.sessions);
+        (room.count(), members, more)
+    }
+
+    /// The last seq queued to the session in each of its rooms that it has joined.
+    pub fn heads(&self, key: SessionKey) -> impl Iterator<Item = (&RoomId, Seq)> {
+        let rooms = self.session(key).map(|s| s.rooms.as_slice()).unwrap_or_default();
+        rooms.iter().filter_map(|m| {
+            let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
+            (member.state != State::Joining).then_some((&m.room, member.cursor))
+        })
+    }
+
+    /// Bytes of messages that each room keeps in memory: of the newest, and of those read from the log lately; for tests.
+    pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize)> {
+        self.rooms.values().map(|room| (&room.id, room.tail.bytes(), room.past.bytes()))
+    }
+
+    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    pub fn pending(&self) -> usize {
+        self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
+    }
+
+    /// When [`Hub::handle_time`] wants to be called.
+    pub fn deadline(&self) -> Option<Millis> {
+        let count = self.counts.first().map(|(at, _)| *at);
+        [count, self.retry_at, self.absences.deadline()].into_iter().flatten().min()
+    }
+
+    /// The invariants that hold between any two calls, for tests: a description of the first that does not.
+    pub fn check(&self) -> Result<(), String> {
+        let mut memberships = 0usize;
+        for (key, session) in &self.sessions {
+            for membership in &session.rooms {
+                memberships += 1;
+                let room = self.rooms.get(&membership.room).ok_or_else(|| format!("{} is gone", membership.room))?;
+                let member = room.members.get(membership.slot as usize).ok_or("a slot beyond the members")?;
+                if member.session as usize != key || member.client != session.client {
+                    return Err(format!("slot {} of {} is another's", membership.slot, room.id));
+                }
+                if (member.state == State::Away) != session.is_detached() {
+                    return Err(format!(
+                        "a member of {} is away, and its session is not, or the other way round",
+                        room.id
+                    ));
+                }
+                if (member.state == State::Joining) != member.joining.is_some() {
+                    return Err(format!("a member of {} is half joined", room.id));
+                }
+                let retries = self.stalled.iter().any(|(k, r)| *k as usize == key && *r == room.id);
+                if member.state == State::Joining && !member.waiting && !retries {
+                    return Err(format!("nothing will end a join of {}", room.id));
+                }
+                if member.waiting && !room.reading && room.undecided == 0 {
+                    return Err(format!("a member of {} waits for nothing", room.id));
+                }
+                if member.state == State::Live && (member.waiting || member.owed_roster && !room.roster_owed) {
+                    return Err(format!("a live member of {} waits for something", room.id));
+                }
+            }
+        }
+        // Only sums and a verdict come out of this walk, so its order shows nowhere.
+        #[allow(clippy::iter_over_hash_type)]
+        for room in self.rooms.values() {
+            if room.members.is_empty() {
+                return Err(format!("{} has no member", room.id));
+            }
+            if room.head_known && room.undecided > 0 {
+                return Err(format!("{} waits for what it knows", room.id));
+            }
+            if (!room.live.is_empty() || room.roster_owed || room.unheard) && !room.dirty {
+                return Err(format!("{} has something to tell, and nobody will ask", room.id));
+            }
+            let follows = |m: &&Member| self.session(m.session).is_some_and(|s| s.follows);
+            if room.members.iter().filter(follows).count() != room.followers {
+                return Err(format!("{} does not know who only listens", room.id));
+            }
+            memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
+        }
+        self.tails.check(&self.rooms)?;
+        let detached = self.sessions.iter().filter(|(_, s)| s.is_detached()).count();
+        if detached != self.absences.len() || self.by_id.len() != self.sessions.len() {
+            return Err(format!("{detached} sessions are detached, {} are waited for", self.absences.len()));
+        }
+        if memberships == 0 { Ok(()) } else { Err("a membership without a member".into()) }
+    }
+
+    // Feeding.
+
+    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    pub fn keep_within(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
+
+    /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
+    /// known and nothing has to be read, else with the store's answer.
+    ///
+    /// # Errors
+    /// [`HubError::AlreadyJoined`], [`HubError::TooManyRooms`].
+    pub fn handle_join(
+        &mut self,
+        key: SessionKey,
+        id: Option<u64>,
+        room_id: RoomId,
+        start: Start,
+        presence: Presence,
+        clients: &mut impl Clients,
+    ) -> Result<(), HubError> {
+        let limit = self.limits.rooms_per_session;
+        let Some(session) = self.sessions.get_mut(key as usize) else { return Err(HubError::NotJoined) };
+        if session.membership(&room_id).is_some() {
+            return Err(HubError::AlreadyJoined);
+        }
+        if session.rooms.len() >= limit {
+            return Err(HubError::TooManyRooms { limit });
+        }
+        let stay = &mut self.next_stay;
+        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| {
+            *stay = stay.wrapping_add(1);
+            Room::new(room_id.clone(), *stay)
+        });
+        let slot = room.members.len();
+        room.members.push(Member {
+            session: key,
+            session_id: session.id,
+            client: session.client,
+            cursor: Seq::ZERO,
+            state: State::Joining,
+            presence,
+            owed_roster: false,
+            waiting: false,
+            joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
+        });
+        session.rooms.reserve_exact(1);
+        session.rooms.push(Membership { room: room_id.clone(), slot: slot as u32 });
+        if session.follows {
+            room.followers += 1;
+        } else {
+            let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
+            room.presence_changed(event, &mut self.dirty);
+        }
+        self.proceed(&room_id, slot, clients);
+        Ok(())
+    }
+
+    /// Leaves a room, which goes from the map with its last member.
+    ///
+    /// # Errors
+    /// [`HubError::NotJoined`].
+    pub fn handle_leave(
+        &mut self,
+        key: SessionKey,
+        id: Option<u64>,
+        room: &RoomId,
+        clients: &mut impl Clients,
+    ) -> Result<(), HubError> {
+        let client = self.session(key).map(|s| s.client).ok_or(HubError::NotJoined)?;
+        let member = self.remove_member(key, room).ok_or(HubError::NotJoined)?;
+        if let Some(Joining { id: Some(join), .. }) = member.joining.as_deref() {
+            // Every request has its answer, also a join that came to nothing.
+            clients.tell(client, Notice::Refused { id: Some(*join), error: HubError::NotJoined });
+        }
+        clients.tell(client, Notice::Left { id, room });
+        Ok(())
+    }
+
+    /// A member says something: it goes to the store, and to the room when that has committed it. Before `joined` it
+    /// waits for that. Every send that is taken goes to the store in the end, and is answered.
+    ///
+    /// # Errors
+    /// [`HubError::NotJoined`].
+    pub fn handle_send(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, said: Said) -> Result<(), HubError> {
+        let Said { key: idempotency, body, sealed, at } = said;
+        let session = self.sessions.get(key as usize).ok_or(HubError::NotJoined)?;
+        let slot = session.slot(&room).ok_or(HubError::NotJoined)?;
+        let append = Append {
+            ticket: Ticket { conn: session.client, purpose: Purpose::Send, tag: id.unwrap_or(NO_ID) },
+            room,
+            author: session.author(),
+            key: idempotency.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
+            body,
+            sealed,
+            at,
+        };
+        let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(slot));
+        match member.and_then(|m| m.joining.as_mut()) {
+            Some(joining) => joining.sends.push(append),
+            None => self.append(append),
+        }
+        Ok(())
+    }
+
+    /// Something is published from outside any session.
+    pub fn handle_publish(&mut self, append: Append) {
+        self.append(append);
+    }
+
+    /// Tells the other members something that is not kept.
+    ///
+    /// # Errors
+    /// [`HubError::NotJoined`].
+    pub fn handle_signal(&mut self, key: SessionKey, room: &RoomId, body: Body) -> Result<(), HubError> {
+        let session = self.sessions.get(key as usize).ok_or(HubError::NotJoined)?;
+        session.membership(room).ok_or(HubError::NotJoined)?;
+        let room = self.rooms.get_mut(room).ok_or(HubError::NotJoined)?;
+        room.live.push(Live::Signal { from: session.author(), session: session.id, body });
+        room.mark_dirty(&mut self.dirty);
+        Ok(())
+    }
+
+    /// Asks the store for a page of a room's log.
+    pub fn handle_read(&mut self, ticket: Ticket, room: RoomId, span: Span, limit: u32) {
+        let upto = self.rooms.get(&room).map_or(Seq::ZERO, |r| r.head);
+        self.reads.push(Read { ticket, room, span, limit, bytes: self.limits.page_bytes as u32, upto });
+    }
+
+    /// The client's queue has room again: whoever lags reads on.
+    pub fn handle_drained(&mut self, key: SessionKey, clients: &mut impl Clients) {
+        let count = self.session(key).map_or(0, |s| s.rooms.len());
+        for index in 0..count {
+            let Some(room) = self.session(key).and_then(|s| s.rooms.get(index)).map(|m| m.room.clone()) else { return };
+            self.read_on(key, &room, clients);
+        }
+    }
+
+    /// Time passed: fires what is due.
+    pub fn handle_time(&mut self, now: Millis, clients: &mut impl Clients) {
+        self.now = now;
+        while self.counts.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.counts.pop_first() else { break };
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.count_armed = false;
+                room.mark_dirty(&mut self.dirty);
+            }
+        }
+        self.absences_time(now);
+        self.retry(now, clients);
+    }
+
+    // Draining.
+
+    /// The next request for the store. Any call may have made one possible, so the turn asks at its end.
+    pub fn poll_request(&mut self) -> Option<StoreRequest> {
+        let rooms = &self.rooms;
+        let is_wanted = |read: &Read| Hub::is_wanted(rooms, read);
+        self.reads.poll(self.limits.reads_in_flight, is_wanted).map(StoreRequest::Read)
+    }
+
+    /// Moves out the appends of this turn, in order. Pages and departures let some go, too, so the turn asks at its end.
+    pub fn poll_appends(&mut self) -> impl Iterator<Item = Append> {
+        self.appends.drain(..)
+    }
+
+    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn, since the
+    /// budget was spent; a room is told whole, so the last one may go beyond it.
+    pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
+        self.now = now;
+        let mut deliveries = 0;
+        let mut unfinished = Vec::new();
+        let mut lagging = Vec::new();
+        while deliveries < self.limits.delivery_budget {
+            let Some(id) = self.dirty.pop_front() else { break };
+            // A room that went and came anew meanwhile stands in the line twice.
+            let Some(room) = self.rooms.get_mut(&id).filter(|room| room.dirty) else { continue };
+            room.dirty = false;
+            let done = room.fan_out(now, &self.limits, &self.sessions, clients);
+            if room.count_changed && !room.count_armed {
+                room.count_armed = true;
+                self.counts.insert((room.next_count, id.clone()));
+            }
+            deliveries += done.deliveries;
+            self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
+            lagging.extend(done.lagging.into_iter().map(|key| (key, id.clone())));
+            if done.more {
+                unfinished.push(id);
+            }
+        }
+        // After all rooms: who catches up from memory at once may be owed something, and a room speaks once in a turn.
+        for (key, id) in lagging {
+            self.left_behind(key, &id, clients);
+        }
+        for id in unfinished {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.mark_dirty(&mut self.dirty);
+            }
+        }
+        self.is_unfinished()
+    }
+
+    /// Returns whether a room has something to tell at the end of a turn.
+    pub fn is_unfinished(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    // Helpers.
+
+    /// Takes a session out of a room, and the room out of the map if that was the last. What it said while it was
+    /// joining is taken all the same.
+    pub(super) fn remove_member(&mut self, key: SessionKey, room_id: &RoomId) -> Option<Member> {
+        let session = self.sessions.get_mut(key as usize)?;
+        let slot = session.rooms.swap_remove(session.membership(room_id)?).slot as usize;
+        let event = PresenceEvent { kind: PresenceKind::Leave, member: session.member, name: session.name.clone() };
+        let follows = session.follows;
+        let room = self.rooms.get_mut(room_id)?;
+        room.followers -= usize::from(follows);
+        let mut member = room.members.swap_remove(slot);
+        if let Some(moved) = room.members.get(slot)
+            && let Some(session) = self.sessions.get_mut(moved.session as usize)
+            && let Some(membership) = session.rooms.iter_mut().find(|m| m.room == *room_id)
+        {
+            membership.slot = slot as u32;
+        }
+        if room.members.is_empty() {
+            if room.count_armed {
+                self.counts.retain(|(_, id)| id != room_id);
+            }
+            self.tails.forget(room);
+            self.rooms.remove(room_id);
+        } else if !follows {
+            room.presence_changed(event, &mut self.dirty);
+        }
+        for append in member.joining.as_mut().map(|j| std::mem::take(&mut j.sends)).unwrap_or_default() {
+            self.append(append);
+        }
+        Some(member)
+    }
+}
