@@ -1,6 +1,8 @@
 //! What clients ask by HTTP, carried out with the hub; and the step from HTTP to a WebSocket.
 
-use super::{Chat, Outbox, outage};
+use super::Chat;
+use super::chat::outage;
+use super::outbox::Outbox;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
 use crate::engine::Connections;

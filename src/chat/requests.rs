@@ -1,7 +1,9 @@
 //! What clients ask over a socket, carried out with the hub.
 
+use super::Chat;
+use super::chat::outage;
+use super::outbox::Outbox;
 use super::outbox::charge;
-use super::{Chat, Outbox, outage};
 use crate::api;
 use crate::engine::Connections;
 use crate::hub::{HubError, Roster, Said};
@@ -144,7 +146,7 @@ impl Chat {
     pub(super) fn sought(&mut self, net: &mut Connections, sought: Sought) {
         let Sought { ticket, room, body, outcome } = sought;
         self.decided(body.len());
-        super::answered(net, &ticket);
+        super::chat::answered(net, &ticket);
         let Some(session) = net.get(ticket.conn).and_then(|c| c.open()).map(|open| open.session) else { return };
         let done = match outcome {
             Found::Nowhere => self.hub.handle_signal(session, &room, body),

@@ -1,6 +1,8 @@
 //! Sessions over their connections: the token that each client gets, and coming back with it.
 
-use super::{Chat, Outbox, outage};
+use super::Chat;
+use super::chat::outage;
+use super::outbox::Outbox;
 use crate::crypto::Token;
 use crate::engine::Connections;
 use crate::hub::{Cursor, Session, SessionKey};
@@ -95,7 +97,7 @@ impl Chat {
     /// The store said what it kept of a session.
     pub(super) fn claimed(&mut self, net: &mut Connections, claimed: Claimed) {
         let Claimed { ticket, session, parked } = claimed;
-        super::answered(net, &ticket);
+        super::chat::answered(net, &ticket);
         let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
         let Some(asked) = asked else {
             // Whoever asked is gone. It may come again.
@@ -113,7 +115,7 @@ impl Chat {
 
     /// The store cannot say what it kept. The token alone tells who it is and, with the cursors, where it goes on.
     pub(super) fn claim_failed(&mut self, net: &mut Connections, ticket: &Ticket, session: SessionId) {
-        super::answered(net, ticket);
+        super::chat::answered(net, ticket);
         let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
         if let Some(asked) = asked {
             let done = self.take_over(net, ticket.conn, *asked, None);

@@ -1,7 +1,9 @@
 //! Event streams: a session that only listens, from the request to its last words. Everything between goes the way of
 //! every member, by the hub and the outbox.
 
-use super::{Chat, Outbox, outage};
+use super::Chat;
+use super::chat::outage;
+use super::outbox::Outbox;
 use crate::api::events;
 use crate::engine::Connections;
 use crate::http::event_stream;

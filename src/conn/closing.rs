@@ -1,7 +1,8 @@
 //! The ways in which a connection ends: closed by the peer or by us, ended, drained. What is queued goes out first, then our
 //! half is shut, then what still comes is thrown away.
 
-use super::{ConnLimits, Connection, Ending, Kind, State};
+use super::connection::State;
+use super::{ConnLimits, Connection, Ending, Kind};
 use crate::types::Millis;
 use crate::ws;
 

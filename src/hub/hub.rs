@@ -1,15 +1,12 @@
-//! The hub itself: what it holds, what it is fed and what it is asked for.
-
-use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
-use super::sessions::Session;
+//! The hub itself: its limits, its state, and the requests that clients make of it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
 use super::reads::Reads;
 use super::room::{Joining, Member, Room, State};
-use super::sessions::{Absences, Membership};
+use super::sessions::{Absences, Membership, Session};
 use super::tail::Tails;
-
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
 

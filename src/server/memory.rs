@@ -56,7 +56,7 @@ impl Worst {
                 hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
             ),
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
-            // `engine/mod.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
+            // `engine/engine.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
             // instead that one turn took from it.
             term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/connections.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
@@ -76,7 +76,7 @@ impl Worst {
             per_connection.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
         }
 
-        // `chat/mod.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
+        // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
         // `hub/reads.rs`: so many pages at once, each of a page and at least one message.
         let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);

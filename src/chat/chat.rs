@@ -1,0 +1,352 @@
+//! The chat itself: its state, the application that the engine drives, and the answers of the store.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::encoding::{named, object};
+use super::outbox::Outbox;
+use super::sealed::Sealed;
+use super::sessions::Resuming;
+use crate::api::Access;
+use crate::config::Settings;
+use crate::conn::{Connection, Ending, Form, Rate};
+use crate::crypto::TokenSealer;
+use crate::engine::{App, Connections, Fact};
+use crate::http::headers::Headers;
+use crate::http::hosts::Hosts;
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::hub::{Hub, HubLimits};
+use crate::protocol;
+use crate::protocol::encrypted::EncryptedRooms;
+use crate::protocol::reasons::StoreFault;
+use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
+use crate::types::{ConnId, Epoch, Millis, RoomId};
+use crate::ws::code;
+
+/// What the chat keeps within, beside the connections' and the hub's own limits.
+#[derive(Clone, Debug)]
+pub struct ChatLimits {
+    /// Bytes of bodies that may wait for the store in all.
+    pub append_bytes: usize,
+    pub body_depth: usize,
+    /// Those that take only encrypted messages.
+    pub encrypted_rooms: EncryptedRooms,
+    /// Requests of one connection.
+    pub requests: Rate,
+    /// Faulty ones.
+    pub errors: Rate,
+    /// What `welcome` says.
+    pub welcome: protocol::server::Limits,
+    /// Milliseconds; said in `welcome`, too.
+    pub resume_within: u64,
+    /// Seconds for which a token is good, counted as the server runs.
+    pub park_for: u64,
+}
+
+/// What sessions are made of: random numbers, and the key that the database keeps.
+#[derive(Clone)]
+pub struct Secrets {
+    pub token_key: [u8; 32],
+    /// Random, new at each start.
+    pub salt: [u8; 16],
+    /// Random, new at each start: for ids and names.
+    pub seed: u64,
+    /// Seconds that servers have run on this database until now.
+    pub running: u64,
+}
+
+/// The note of `/readyz` after a read of the store has failed.
+const DAMAGED: &str = "some of what is stored cannot be read; new messages are taken; the server's log says more";
+
+pub struct Chat {
+    pub hub: Hub,
+    pub(super) epoch: Epoch,
+    pub(super) limits: ChatLimits,
+    pub(super) access: Access,
+    pub(super) random: Random,
+    pub(super) tokens: TokenSealer,
+    /// The store's running seconds when the monotonic clock stood at 0.
+    pub(super) running: u64,
+    /// Who waits to hear from the store what it kept of a session.
+    pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
+    /// What is asked of the store for sessions.
+    pub(super) requests: Vec<StoreRequest>,
+    /// Appends that the store has not decided, and the bytes of their bodies.
+    undecided: usize,
+    undecided_bytes: usize,
+    /// Why the store takes nothing, if it does not.
+    pub(super) unavailable: Option<Why>,
+    pub(super) is_stopping: bool,
+    /// What sealed sockets need; none, and there are none.
+    pub(super) sealed: Option<Sealed>,
+    /// Nothing of what is said may go out in the clear.
+    pub sealed_only: bool,
+    /// Notes that `/readyz` adds to saying that the server is ready.
+    pub(super) notes: BTreeMap<About, String>,
+}
+
+impl Chat {
+    /// `secrets` come from the system in production and from the test in tests.
+    pub fn new(hub: HubLimits, epoch: Epoch, limits: ChatLimits, access: Access, secrets: &Secrets) -> Chat {
+        Chat {
+            hub: Hub::new(hub, epoch.clone()),
+            epoch,
+            limits,
+            access,
+            random: Random(secrets.seed),
+            tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
+            running: secrets.running,
+            resuming: HashMap::new(),
+            requests: Vec::new(),
+            undecided: 0,
+            undecided_bytes: 0,
+            unavailable: None,
+            is_stopping: false,
+            sealed: None,
+            sealed_only: false,
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// Appends that were taken and are not decided, and the bytes of their bodies.
+    pub fn undecided(&self) -> (usize, usize) {
+        (self.undecided, self.undecided_bytes)
+    }
+
+    /// What it keeps within beside the hub's limits, and who may ask.
+    pub fn limits(&self) -> (&ChatLimits, &Access) {
+        (&self.limits, &self.access)
+    }
+
+    /// Adds a note to what `/readyz` says while the server is ready, in place of another about the same; `None` takes it away.
+    pub fn note(&mut self, about: About, text: Option<String>) {
+        match text {
+            Some(text) => drop(self.notes.insert(about, text)),
+            None => drop(self.notes.remove(&about)),
+        }
+    }
+
+    /// Why `/readyz` says 503, if it does.
+    pub(super) fn not_ready(&self) -> Option<Problem> {
+        if self.is_stopping {
+            return Some(Problem::stopping());
+        }
+        // The path and what to do about it are in the log: whoever asks here may be a stranger.
+        Some(Problem::unavailable(format!("the store takes no messages: {}", self.unavailable?.text()), 5))
+    }
+
+    /// One more append, or signal that is looked for, is on its way to the store.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.undecided += 1;
+        self.undecided_bytes += bytes;
+    }
+
+    /// The store has answered one of them.
+    pub(super) fn decided(&mut self, bytes: usize) {
+        self.undecided = self.undecided.saturating_sub(1);
+        self.undecided_bytes = self.undecided_bytes.saturating_sub(bytes);
+    }
+}
+
+impl App for Chat {
+    fn configure(&mut self, settings: &Settings) -> Result<(), String> {
+        let own = std::mem::take(&mut self.access.own);
+        match super::limits::access(settings) {
+            Ok(access) => self.access = Access { own, ..access },
+            Err(reason) => {
+                self.access.own = own;
+                return Err(reason);
+            }
+        }
+        self.hub.keep_within(super::limits::hub(settings));
+        self.limits = super::limits::chat(settings);
+        Ok(())
+    }
+
+    fn known_by(&mut self, names: &[String]) {
+        self.access.own = Hosts::new(names);
+    }
+
+    fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
+        self.http_request(net, conn, &request, &body);
+    }
+
+    fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem) {
+        self.allow_reading(net, conn, headers);
+        net.refuse(conn, problem.closing(), None);
+    }
+
+    fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
+        self.socket_request(net, conn, text);
+    }
+
+    fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]) {
+        if net.get(conn).is_some_and(Connection::is_sealed) {
+            return self.sealed_handshake(net, conn, payload);
+        }
+        // The codec refuses these at their header; should one come all the same, the answer is the same.
+        net.doom(conn, code::UNSUPPORTED, "binary message where text is spoken");
+    }
+
+    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending) {
+        self.resuming.remove(&conn);
+        match ending {
+            // It said that it is done (RFC 6455 §7.4.1), or closed without a word of why, as `close()` in a browser does.
+            Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
+            _ => self.hub.handle_dropped(session, conn, net.now().mono),
+        }
+    }
+
+    fn drained(&mut self, net: &mut Connections, session: u32) {
+        self.hub.handle_drained(session, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+    }
+
+    fn store(&mut self, net: &mut Connections, event: StoreEvent) {
+        match event {
+            StoreEvent::Appended(list) => {
+                let outage = outage(self.unavailable);
+                for appended in list {
+                    let ticket = appended.ticket;
+                    self.decided(appended.bytes);
+                    self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
+                    // Behind the acknowledgement: where the client has closed, the last one lets the close go.
+                    answered(net, &ticket);
+                }
+            }
+            StoreEvent::Page(page) => {
+                answered(net, &page.ticket);
+                self.hub.handle_page(page, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+            }
+            StoreEvent::ReadFailed(failed) => {
+                answered(net, &failed.ticket);
+                let (now, outage) = (net.now().mono, StoreFault::Read(failed.why));
+                self.hub.handle_read_failed(failed, now, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
+            }
+            StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
+            StoreEvent::Remark(line) => net.tell(Fact::StoreRemark { line }),
+            StoreEvent::Note { about, text } => {
+                self.note(about, text.clone());
+                net.tell(Fact::StoreNote { about, text });
+            }
+            StoreEvent::Damaged => self.note(About::Unreadable, Some(DAMAGED.to_owned())),
+            StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
+            StoreEvent::Sought(sought) => self.sought(net, sought),
+            StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
+            StoreEvent::Available(Ok(())) => {
+                self.unavailable = None;
+                net.tell(Fact::StoreRecovered);
+            }
+            StoreEvent::Available(Err(outage)) => {
+                net.tell(Fact::StoreFailed { reason: outage.detail });
+                self.unavailable = Some(outage.why);
+            }
+            StoreEvent::Died(reason) => {
+                net.tell(Fact::StoreFailed { reason });
+                self.unavailable = Some(Why::Ended);
+                // Nothing of what is undecided will be answered.
+                self.undecided = 0;
+                self.undecided_bytes = 0;
+            }
+        }
+    }
+
+    fn time(&mut self, net: &mut Connections) {
+        let now = net.now().mono;
+        self.hub.handle_time(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        self.hub.deadline()
+    }
+
+    fn end_turn(&mut self, net: &mut Connections) {
+        let now = net.now().mono;
+        self.hub.end_turn(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.hub.is_unfinished()
+    }
+
+    fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
+        requests.extend(self.hub.poll_appends().map(StoreRequest::Append));
+        requests.extend(self.hub.poll_parks().map(StoreRequest::Park));
+        requests.append(&mut self.requests);
+        requests.extend(std::iter::from_fn(|| self.hub.poll_request()));
+    }
+
+    fn is_congested(&self) -> bool {
+        self.undecided_bytes > self.limits.append_bytes
+    }
+
+    fn stopping(&mut self) {
+        self.is_stopping = true;
+    }
+
+    fn leaving(&mut self) {
+        self.hub.handle_stop();
+    }
+
+    fn is_settled(&self) -> bool {
+        self.undecided == 0
+    }
+
+    fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
+        // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
+        // in any case. Nobody comes before the next server may be there.
+        let reconnect = 250 + self.random.next() % (1000 + net.return_time());
+        if net.get(conn).and_then(Connection::form) == Some(Form::Events) {
+            super::streams::retry_after(net, conn, reconnect);
+        }
+        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", None, Some(reconnect)));
+    }
+}
+
+impl Chat {
+    /// Queues one JSON object of this type for one client.
+    pub(super) fn tell(
+        &self,
+        net: &mut Connections,
+        conn: ConnId,
+        kind: &'static str,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        net.push_own(conn, |form, out| object(form, named(kind), out, write));
+    }
+
+    /// The room that a request means: the one it names, or the one that the socket was opened on.
+    pub(super) fn room_of(&self, net: &Connections, conn: ConnId, room: Option<RoomId>) -> Option<RoomId> {
+        room.or_else(|| net.get(conn)?.open()?.room.clone())
+    }
+}
+
+/// Returns why an append is refused, as far as the store has said it.
+pub(super) fn outage(unavailable: Option<Why>) -> StoreFault {
+    StoreFault::Append(unavailable.unwrap_or_default())
+}
+
+/// What a socket waited for came: it may be read again, if that held it.
+pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
+    match ticket.purpose {
+        Purpose::Send | Purpose::Signal => net.answered(ticket.conn),
+        Purpose::History | Purpose::Resume => {
+            if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
+                open.reading = false;
+            }
+        }
+        Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
+    }
+    net.release(ticket.conn);
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): for names and ids that need not be secret.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+}

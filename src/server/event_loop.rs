@@ -1,0 +1,405 @@
+//! The event loop: owns the sockets, the clock and the store, feeds the engine and carries out what it asks for.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use super::accept::Listeners;
+use super::clock::Clock;
+use super::log::Log;
+use super::reload::{Parts, Reload};
+use super::signals::{Asked, Signals, Wish};
+use super::sockets::{Read, Sockets};
+use super::supervisor::Supervisor;
+use super::tls::{Scratch, Tls};
+use super::tokens::Source;
+use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
+use crate::store::{Store, StoreEvent, StoreRequest};
+use crate::types::{Cause, ConnId};
+
+/// Why the server ended other than by a wish to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServeError {
+    /// It could not start. What stands behind it decides the exit status.
+    Start(Cause, String),
+    /// It stopped by itself.
+    Failed(String),
+}
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// Steps of TLS handshakes in one turn: the dearest takes some milliseconds (a signature with a long RSA key), and everyone
+/// waits for it.
+const HANDSHAKES: usize = 16;
+
+/// To a client that speaks HTTP without TLS where TLS is spoken.
+const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
+
+/// Everything the server owns.
+pub struct Loop<A> {
+    poll: Poll,
+    events: Events,
+    listeners: Listeners,
+    sockets: Sockets,
+    signals: Signals,
+    engine: Engine<A>,
+    pub(super) store: Box<dyn Store>,
+    pub(super) clock: Clock,
+    pub(super) log: Log,
+    facts: super::facts::Facts,
+    supervisor: Supervisor,
+    reload: Option<Reload>,
+    pub(super) tls: Option<Tls>,
+    scratch: Scratch,
+    /// The one read buffer: as long as a connection's share of a turn.
+    buffer: Vec<u8>,
+    /// Sockets with bytes that no further edge will announce.
+    ready: Vec<ConnId>,
+    /// Sockets that can be written again.
+    writable: Vec<ConnId>,
+    turn: Turn,
+    /// What signals asked for, in this turn.
+    asked: Asked,
+    /// Something is left over that no event will announce: the next turn does not wait.
+    more: bool,
+    failure: Option<String>,
+}
+
+impl<A: App> Loop<A> {
+    /// A loop that is ready to turn. `read_budget` is in bytes.
+    ///
+    /// # Errors
+    /// The poll cannot watch signals.
+    pub fn new(
+        poll: Poll,
+        listeners: Listeners,
+        engine: Engine<A>,
+        store: Box<dyn Store>,
+        read_budget: usize,
+        log: Log,
+    ) -> io::Result<Loop<A>> {
+        let signals = Signals::new(poll.registry())?;
+        Ok(Loop {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            listeners,
+            sockets: Sockets::default(),
+            signals,
+            engine,
+            store,
+            clock: Clock::start(),
+            log,
+            facts: super::facts::Facts::default(),
+            supervisor: Supervisor::default(),
+            reload: None,
+            tls: None,
+            scratch: Scratch::default(),
+            buffer: vec![0; read_budget],
+            ready: Vec::new(),
+            writable: Vec::new(),
+            turn: Turn::default(),
+            asked: Asked::NOTHING,
+            more: false,
+            failure: None,
+        })
+    }
+
+    /// Has this supervisor told what comes.
+    pub(super) fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
+        self.supervisor = supervisor;
+        self
+    }
+
+    /// Has listeners speak TLS, but for those that are plain in any case.
+    pub(super) fn encrypting(mut self, tls: Option<Tls>) -> Loop<A> {
+        self.tls = tls;
+        self
+    }
+
+    /// Has SIGHUP read the settings again. Without this, there are none to read.
+    pub fn reloading(mut self, reload: Reload) -> Loop<A> {
+        self.reload = Some(reload);
+        self
+    }
+
+    /// Turns until the server is told to stop, or cannot go on; either way in order, with the log on disk.
+    ///
+    /// # Errors
+    /// Why it stopped by itself, or why the log may not be complete.
+    pub fn run(mut self) -> Result<(), ServeError> {
+        while !self.engine.is_finished() {
+            match self.turn() {
+                Ok(Wish::Now) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.failure = Some(format!("waiting for events failed: {error}"));
+                    break;
+                }
+            }
+        }
+        let finished = self.store.finish();
+        self.log.info("stopped", &[]);
+        match (self.failure, finished) {
+            (Some(reason), _) | (None, Err(reason)) => Err(ServeError::Failed(reason)),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    /// Waits for events, and deals with them in one turn.
+    fn turn(&mut self) -> io::Result<Wish> {
+        self.wait()?;
+        let now = self.clock.now();
+        self.supervisor.turned(now.mono);
+        self.asked = self.sort_events();
+        if let Some(signal) = self.asked.meaningless {
+            self.log.info("a signal that means nothing here", &[("signal", &signal)]);
+        }
+        if self.asked.wish == Wish::Now {
+            return Ok(Wish::Now);
+        }
+        let mut turn = std::mem::take(&mut self.turn);
+        let Ok(more) = turn.run(self, now);
+        self.turn = turn;
+        self.more |= more;
+        Ok(self.asked.wish)
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
+            Some(Duration::ZERO)
+        } else {
+            let tls = self.tls.as_ref().map(Tls::deadline);
+            let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline(), tls];
+            let due = due.into_iter().flatten().min();
+            due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
+        };
+        self.more = false;
+        match self.poll.poll(&mut self.events, timeout) {
+            // Whatever interrupted it comes as an event of its own.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Puts each event where it belongs. Flags are hints: a read or a write decides.
+    fn sort_events(&mut self) -> Asked {
+        let mut asked = Asked::NOTHING;
+        for event in &self.events {
+            match super::tokens::source(event.token()) {
+                Source::Waker => {}
+                Source::Signals => asked = self.signals.take(self.engine.is_stopping()),
+                Source::Listener(number) => self.listeners.ready(number),
+                Source::Socket { index, generation } => {
+                    let Some((id, socket)) = self.sockets.find(index, generation) else { continue };
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        socket.hung_up |= event.is_read_closed() || event.is_error();
+                        if !std::mem::replace(&mut socket.readable, true) {
+                            self.ready.push(id);
+                        }
+                    }
+                    if event.is_writable() && std::mem::replace(&mut socket.blocked, false) {
+                        self.writable.push(id);
+                    }
+                }
+            }
+        }
+        asked
+    }
+
+    /// Tells the engine by which names it may be asked, beside those of the settings.
+    fn name(&mut self) {
+        self.engine.app.known_by(&super::names::own(self.tls.as_ref()));
+    }
+
+    /// Reads the settings again.
+    fn reload(&mut self) {
+        if self.asked.wish == Wish::Stop || self.engine.is_stopping() {
+            return self.log.warn("stopping: the settings are not read again", &[]);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.reload(self.clock.last(), &self.log);
+        }
+        self.name();
+        let Some(reload) = &mut self.reload else {
+            return self.log.warn("no settings to read again", &[]);
+        };
+        reload.run(&mut Parts {
+            engine: &mut self.engine,
+            store: self.store.as_mut(),
+            listeners: &mut self.listeners,
+            log: &mut self.log,
+            tls: self.tls.as_mut(),
+            buffer: &mut self.buffer,
+        });
+    }
+
+    fn stop(&mut self) {
+        self.supervisor.stopping();
+        self.listeners.close(self.poll.registry());
+        self.log.info("stopping", &[("connections", &self.engine.net.count())]);
+        self.engine.handle(Input::Stop);
+    }
+
+    /// The server cannot go on: the same orderly stop, and another exit status.
+    fn fail(&mut self, reason: String) {
+        if self.failure.is_none() {
+            self.log.error("cannot go on", &[("reason", &reason)]);
+            self.failure = Some(reason);
+            self.stop();
+        }
+    }
+}
+
+impl<A: App> Edge for Loop<A> {
+    type App = A;
+    type Failure = Infallible;
+
+    fn engine(&mut self) -> &mut Engine<A> {
+        &mut self.engine
+    }
+
+    fn reload_if_asked(&mut self) {
+        let now = self.clock.last();
+        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
+            let has_read = tls.look(now, &self.log);
+            if has_read {
+                self.name();
+            }
+        }
+        if self.asked.reload {
+            self.reload();
+        }
+    }
+
+    fn accept(&mut self) {
+        let now = self.clock.last();
+        let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, self.tls.as_ref(), now, &self.log);
+        // Before what they ask is read.
+        self.engine.net.set_full(self.listeners.is_full(&self.sockets));
+        match opened {
+            Ok(list) => {
+                for input in list {
+                    self.engine.handle(input);
+                }
+            }
+            Err(reason) => self.fail(reason),
+        }
+    }
+
+    /// One read for each socket that has something, at most a buffer full; who has more is first in line next turn.
+    fn read(&mut self) {
+        let mut handshakes = HANDSHAKES;
+        for conn in std::mem::take(&mut self.ready) {
+            if !self.engine.may_read(conn) {
+                // Its bytes wait in the kernel until the engine says so.
+                continue;
+            }
+            let Some(socket) = self.sockets.get(conn) else { continue };
+            if socket.is_handshaking() {
+                if handshakes == 0 {
+                    self.ready.push(conn);
+                    continue;
+                }
+                handshakes -= 1;
+            }
+            let read = socket.read(&mut self.buffer, &mut self.scratch);
+            if socket.wants_write() {
+                self.writable.push(conn);
+            }
+            match read {
+                Read::Some { bytes, more } => {
+                    if more {
+                        self.ready.push(conn);
+                    }
+                    // With TLS, there may have been no whole record.
+                    if !bytes.is_empty() {
+                        self.engine.handle(Input::Bytes { conn, bytes });
+                    }
+                }
+                Read::Nothing => {}
+                Read::End => self.engine.handle(Input::Ended { conn }),
+                Read::Failed => self.engine.handle(Input::Lost { conn }),
+                Read::Broken(fault) => {
+                    self.log.info("TLS ended the connection", &[("conn", &conn), ("reason", &fault)]);
+                    self.engine.handle(Input::Lost { conn });
+                }
+                Read::PlainHttp => {
+                    socket.speak_plainly();
+                    self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
+                }
+            }
+        }
+    }
+
+    fn stop_if_asked(&mut self) {
+        if self.asked.wish == Wish::Stop {
+            self.stop();
+        }
+    }
+
+    fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Result<(), Infallible> {
+        self.store.submit(requests);
+        Ok(())
+    }
+
+    fn is_inline(&self) -> bool {
+        self.store.is_inline()
+    }
+
+    fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
+        self.store.take(answers);
+        if !answers.is_empty() {
+            self.facts.watch_wal(&self.log, self.store.wal_bytes(), self.clock.last().mono);
+        }
+    }
+
+    fn answer(&mut self, answer: StoreEvent) {
+        let died = match &answer {
+            StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),
+            _ => None,
+        };
+        self.engine.handle(Input::Store(answer));
+        if let Some(reason) = died {
+            self.fail(reason);
+        }
+    }
+
+    fn take_writable(&mut self, list: &mut Vec<ConnId>) {
+        list.append(&mut self.writable);
+    }
+
+    /// One vectored write, unless the socket is known to be full.
+    fn write(&mut self, conn: ConnId) -> Option<Written> {
+        let socket = self.sockets.get(conn)?;
+        let queue = self.engine.queue(conn)?;
+        Some(socket.write(queue, &mut self.scratch))
+    }
+
+    fn shut_down(&mut self, conn: ConnId) {
+        if let Some(socket) = self.sockets.get(conn) {
+            socket.shut_down();
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        if self.sockets.get(conn).is_some_and(|socket| socket.readable) {
+            self.ready.push(conn);
+        }
+    }
+
+    fn log(&mut self, fact: Fact) {
+        self.facts.tell(&self.log, fact, self.clock.last().mono);
+    }
+
+    fn free(&mut self, closed: &mut Vec<ConnId>) {
+        for conn in closed.drain(..) {
+            self.sockets.remove(conn);
+        }
+        self.listeners.freed(self.sockets.count());
+    }
+}
