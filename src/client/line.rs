@@ -286,7 +286,7 @@ fn refusal(status: u16, detail: &str, wait: u64) -> Fault {
     }
 }
 
-/// What a close means (README: close codes).
+/// What a close means (docs/protocol.md, "Close codes").
 fn closed(frame: Option<&CloseFrame>) -> Fault {
     let Some(frame) = frame else { return Fault::lost("the server closed the connection") };
     let code = u16::from(frame.code);

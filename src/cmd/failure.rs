@@ -89,7 +89,7 @@ impl From<OperationError> for Failure {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../README.md");
+    const OPERATE: &str = include_str!("../../docs/operate.md");
     const UNIT: &str = include_str!("../../packaging/racerd.service");
 
     /// The causes that end a start with this status, in words.
@@ -99,7 +99,7 @@ mod tests {
         words.join("; ")
     }
 
-    /// README's table of exit statuses.
+    /// The table of exit statuses in docs/operate.md.
     fn table() -> String {
         let failed = causes(1);
         let usage = causes(2);
@@ -124,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_the_table_of_exit_statuses() {
+    fn operate_md_has_the_table_of_exit_statuses() {
         let table = table();
-        assert!(README.contains(&table), "README.md is to hold\n{table}");
+        assert!(OPERATE.contains(&table), "docs/operate.md must contain\n{table}");
     }
 
     /// The service manager retries failures that may heal, at growing intervals, and no others.

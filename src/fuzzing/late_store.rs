@@ -181,7 +181,7 @@ impl LateStore {
     }
 }
 
-/// The rule of README for `at`, once more: a room's last stamp holds while it is ahead of the clock by at most a minute,
+/// The rule of docs/guarantees.md for `at`, once more: a room's last stamp holds while it is ahead of the clock by at most a minute,
 /// else the clock does, and `at` goes back.
 fn stamp(clock: WallMillis, last: Option<WallMillis>) -> WallMillis {
     match last {

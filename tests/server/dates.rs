@@ -1,5 +1,5 @@
 //! Cases 94 and 95: a clock that was never set, is years ahead, or steps while the server runs, with messages that go by age.
-//! What README promises of `at`, `--keep-for`, `/readyz` and the log, on the real binary.
+//! What docs/operate.md promises of `at`, `--keep-for`, `/readyz` and the log, on the real binary.
 
 use serde_json::Value;
 

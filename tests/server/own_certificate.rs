@@ -134,7 +134,7 @@ fn its_keys_fingerprint_is_printed() {
     let said: Vec<String> = lines.map(Result::unwrap).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    // As README says it.
+    // As docs/operate.md says it.
     let script =
         "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -hex -c";
     let output = Command::new("sh").args(["-c", script, &own.certificate()]).output().unwrap();

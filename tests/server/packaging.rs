@@ -1,4 +1,4 @@
-//! What packaging/ says about racerd holds: README shows the very files that were tried, and the systemd unit forbids
+//! What packaging/ says about racerd holds: docs/operate.md shows the very files that were tried, and the systemd unit forbids
 //! nothing that the binary does. That the unit itself is well-formed is a step of tests/run.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +12,15 @@ use crate::support::*;
 const UNIT: &str = include_str!("../../packaging/racerd.service");
 
 #[test]
-fn the_readme_shows_the_files_as_they_are() {
-    let readme = include_str!("../../README.md");
+fn operate_md_shows_the_files_as_they_are() {
+    let document = include_str!("../../docs/operate.md");
     for (name, text) in [
         ("packaging/nginx.conf", include_str!("../../packaging/nginx.conf")),
         ("packaging/Caddyfile", include_str!("../../packaging/Caddyfile")),
     ] {
         let shown: String =
             text.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("    {line}\n") }).collect();
-        assert!(readme.contains(&shown), "README.md does not show {name} as it is; it should hold\n{shown}");
+        assert!(document.contains(&shown), "docs/operate.md does not show {name} as it is; it must contain\n{shown}");
     }
 }
 

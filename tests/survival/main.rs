@@ -128,7 +128,7 @@ fn kill_9_loses_nothing_of_a_sealed_database() {
 }
 
 /// The clock steps either way, by seconds and by decades, at each kill and between them, with retention by age: no
-/// message goes, and dates go back as README says.
+/// message goes, and dates go back as docs/guarantees.md says.
 #[test]
 fn kill_9_under_a_clock_that_steps_loses_nothing() {
     let mut random = Random::from_environment();
