@@ -12,10 +12,9 @@ use racerd::engine::{App, Connections, Engine};
 use racerd::http::headers::Headers;
 use racerd::http::problem::Problem;
 use racerd::http::request::Request;
+use racerd::limits;
 use racerd::server::log::Log;
-use racerd::server::{
-    Listeners, Loop, ServeError, admission, conn_limits, connections_for, raise_open_files, store_bounds,
-};
+use racerd::server::{Listeners, Loop, ServeError, connections_for, raise_open_files};
 use racerd::store::{InMemory, StoreEvent, StoreRequest};
 use racerd::types::{Cause, ConnId, Millis};
 use racerd::ws;
@@ -27,9 +26,9 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 struct Echo;
 
 impl App for Echo {
-    fn configure(&mut self, _: &Settings) -> Result<(), String> {
-        Ok(())
-    }
+    type Limits = ();
+
+    fn set_limits(&mut self, (): ()) {}
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, _body: Vec<u8>) {
         match ws::handshake::check(&request, ws::handshake::Spoken::Open) {
@@ -82,13 +81,13 @@ fn run(listen: SocketAddr) -> Result<(), ServeError> {
     let limits = ConnLimits {
         ws: ws::Limits { max_message: MAX_MESSAGE, max_fragments: 1_000_000, binary: true },
         queue_bytes: 2 * MAX_MESSAGE,
-        ..conn_limits(&settings)
+        ..limits::connections(&settings)
     };
     let poll = Poll::new().map_err(|e| start(&e))?;
     let listeners = Listeners::bind(&[listen.into()], &[], connections_for(raise_open_files(), 0), poll.registry())
         .map_err(|(cause, line)| ServeError::Start(cause, line))?;
-    let store = Box::new(InMemory::new(store_bounds(&settings), &[0; 8], [0; 32]));
-    let engine = Engine::new(Connections::new(limits, admission(&settings)), Echo, settings.time.drain_timeout);
+    let store = Box::new(InMemory::new(limits::store(&settings), &[0; 8], [0; 32]));
+    let engine = Engine::new(Connections::new(limits, limits::admission(&settings)), Echo, settings.time.drain_timeout);
     let log = Log::stderr(LogLevel::Warn, LogFormat::Text);
     Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(|e| start(&e))?.run()
 }

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod fuzzing;
 pub mod http;
 pub mod hub;
+pub mod limits;
 pub mod protocol;
 pub mod server;
 pub mod sqlite;

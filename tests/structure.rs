@@ -25,13 +25,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("web", &["types", "http"]),
     ("api", &["types", "http", "ws", "hub", "protocol", "store", "web"]),
     ("conn", &["types", "http", "ws", "crypto"]),
-    ("engine", &["types", "config", "http", "ws", "store", "conn", "crypto"]),
-    ("chat", &["types", "config", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("engine", &["types", "http", "ws", "store", "conn", "crypto"]),
+    ("chat", &["types", "http", "ws", "crypto", "store", "hub", "protocol", "api", "conn", "engine"]),
+    ("limits", &["types", "config", "http", "ws", "hub", "protocol", "api", "store", "conn", "engine", "chat"]),
     (
         "server",
         &[
             "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
-            "chat",
+            "chat", "limits",
         ],
     ),
     ("client", &["types", "ws", "crypto"]),
@@ -40,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "fuzzing",
         &[
             "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
-            "chat", "server", "client", "cmd",
+            "chat", "limits", "server", "client", "cmd",
         ],
     ),
 ];
@@ -60,6 +61,7 @@ const PURE: &[&str] = &[
     "crypto",
     "engine",
     "chat",
+    "limits",
     "client/heard",
     "client/talk",
     "client/target",

@@ -7,7 +7,6 @@ use super::outbox::Outbox;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
 use crate::api::Access;
-use crate::config::Settings;
 use crate::conn::{Connection, Ending, Form, Rate};
 use crate::crypto::TokenSealer;
 use crate::engine::{App, Connections, Fact};
@@ -41,6 +40,14 @@ pub struct ChatLimits {
     pub resume_within: u64,
     /// Seconds for which a token is good, counted as the server runs.
     pub park_for: u64,
+}
+
+/// The limits of the chat and of the hub behind it, and who may ask.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub hub: HubLimits,
+    pub chat: ChatLimits,
+    pub access: Access,
 }
 
 /// What sessions are made of: random numbers, and the key that the database keeps.
@@ -86,12 +93,12 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// `secrets` come from the system in production and from the test in tests.
-    pub fn new(hub: HubLimits, epoch: Epoch, limits: ChatLimits, access: Access, secrets: &Secrets) -> Chat {
+    /// Makes a chat with no session. `secrets` come from the system in production and from the test in tests.
+    pub fn new(Limits { hub, chat, access }: Limits, epoch: Epoch, secrets: &Secrets) -> Chat {
         Chat {
             hub: Hub::new(hub, epoch.clone()),
             epoch,
-            limits,
+            limits: chat,
             access,
             random: Random(secrets.seed),
             tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
@@ -149,18 +156,13 @@ impl Chat {
 }
 
 impl App for Chat {
-    fn configure(&mut self, settings: &Settings) -> Result<(), String> {
-        let own = std::mem::take(&mut self.access.own);
-        match super::limits::access(settings) {
-            Ok(access) => self.access = Access { own, ..access },
-            Err(reason) => {
-                self.access.own = own;
-                return Err(reason);
-            }
-        }
-        self.hub.keep_within(super::limits::hub(settings));
-        self.limits = super::limits::chat(settings);
-        Ok(())
+    type Limits = Limits;
+
+    fn set_limits(&mut self, Limits { hub, chat, access }: Limits) {
+        self.hub.keep_within(hub);
+        self.limits = chat;
+        // The machine's own names are no setting.
+        self.access = Access { own: std::mem::take(&mut self.access.own), ..access };
     }
 
     fn known_by(&mut self, names: &[String]) {

@@ -5,7 +5,6 @@
 mod chat;
 mod encoding;
 mod http;
-pub mod limits;
 mod outbox;
 mod requests;
 mod sealed;
@@ -14,4 +13,4 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use chat::{Chat, ChatLimits, Secrets};
+pub use chat::{Chat, ChatLimits, Limits, Secrets};

@@ -1,7 +1,6 @@
 //! What stands behind the connections: the chat in racerd, an echo in the conformance example.
 
 use super::Connections;
-use crate::config::Settings;
 use crate::conn::Ending;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -10,11 +9,11 @@ use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis};
 
 pub trait App {
-    /// Other settings hold from now on.
-    ///
-    /// # Errors
-    /// A value that cannot be used; then nothing has changed.
-    fn configure(&mut self, settings: &Settings) -> Result<(), String>;
+    /// Its limits, as the settings give them.
+    type Limits;
+
+    /// Applies new limits, also to what is open.
+    fn set_limits(&mut self, limits: Self::Limits);
 
     /// The machine and the loaded certificates have these names, beside which the settings may give others.
     fn known_by(&mut self, _names: &[String]) {}

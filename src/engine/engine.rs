@@ -5,7 +5,6 @@ use core::net::{IpAddr, SocketAddr};
 use super::admission::Admission;
 use super::app::App;
 use super::connections::Connections;
-use crate::config::Settings;
 use crate::conn::{ConnLimits, Connection, Ending, Kind, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -129,6 +128,16 @@ pub struct Engine<A> {
     unfinished: bool,
 }
 
+/// The limits of everything that an engine runs; `L` are those of the app.
+#[derive(Debug)]
+pub struct Limits<L> {
+    pub connections: ConnLimits,
+    pub admission: Admission,
+    /// How long a stop may take, in milliseconds.
+    pub drain_timeout: u64,
+    pub app: L,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     No,
@@ -217,17 +226,12 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
-    /// Other settings hold from now on; what is live in them reaches everything that is open. `limits` and `admission` are
-    /// made of the same settings. A stop that has begun keeps the drain timeout with which it began.
-    ///
-    /// # Errors
-    /// A value that the app cannot use; then nothing has changed.
-    pub fn configure(&mut self, settings: &Settings, limits: ConnLimits, admission: Admission) -> Result<(), String> {
-        self.app.configure(settings)?;
-        self.drain_timeout = settings.time.drain_timeout;
-        self.net.keep_within(limits, admission);
+    /// Applies new limits, also to what is open. A stop that has begun keeps the drain timeout with which it began.
+    pub fn set_limits(&mut self, limits: Limits<A::Limits>) {
+        self.app.set_limits(limits.app);
+        self.drain_timeout = limits.drain_timeout;
+        self.net.keep_within(limits.connections, limits.admission);
         self.settle();
-        Ok(())
     }
 
     fn time(&mut self, now: Now) {

@@ -16,5 +16,5 @@ pub use admission::Admission;
 pub use app::App;
 pub use client_rates::{CLIENT_BYTES, MOST as MOST_CLIENTS};
 pub use connections::Connections;
-pub use engine::{Engine, Fact, Input, Now, Output};
+pub use engine::{Engine, Fact, Input, Limits, Now, Output};
 pub use turn::{Edge, Turn, Written};

@@ -4,9 +4,9 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::chat::limits;
 use crate::config::{Change, ConfigError, File, Parsed, Settings, all, exposed, file_name, parse};
 use crate::http::authority::Host;
+use crate::limits;
 
 /// Characters that a refusal may have: a few lines of a terminal.
 const LONGEST: usize = 600;
@@ -60,7 +60,7 @@ fn check_settings(parsed: &Parsed) {
     if let Err(line) = exposed(parsed) {
         assert!(!line.contains(char::is_control), "not one line: {line:?}");
     }
-    assert!(limits::access(settings).is_ok(), "an origin for one reader only: {:?}", settings.listening.allow_origin);
+    assert!(limits::engine(settings).is_ok(), "an origin for one reader only: {:?}", settings.listening.allow_origin);
     for host in settings.listening.host.iter().filter(|host| *host != "*") {
         let read = Host::parse(host);
         assert_eq!(read.map(|read| read.to_string()).as_ref(), Some(host), "a host that no request can name");

@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::late_store::{Failure, LateStore};
 use super::listener::Listener;
 use crate::api::Access;
-use crate::chat::{Chat, ChatLimits, Secrets};
-use crate::config::Settings;
+use crate::chat::{self, Chat, ChatLimits, Secrets};
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
-use crate::engine::{Admission, Connections, Engine, Input, Now, Output};
+use crate::engine::{self, Admission, Connections, Engine, Input, Now, Output};
 use crate::http::head::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
@@ -80,7 +79,20 @@ impl Sizes {
     };
 
     pub fn engine(self) -> Engine<Chat> {
-        let hub = HubLimits {
+        let limits = self.limits();
+        let secrets = Secrets { token_key: [1; 32], salt: [2; 16], seed: 7, running: 0 };
+        let net = Connections::new(limits.connections, limits.admission);
+        Engine::new(net, Chat::new(limits.app, Epoch("e".into()), &secrets), limits.drain_timeout)
+    }
+
+    /// Returns the limits that these sizes mean.
+    pub fn limits(self) -> engine::Limits<chat::Limits> {
+        let app = chat::Limits { hub: self.hub(), chat: self.chat(), access: Access::default() };
+        engine::Limits { connections: self.connections(), admission: self.admission(), drain_timeout: 10_000, app }
+    }
+
+    fn hub(self) -> HubLimits {
+        HubLimits {
             rooms_per_session: self.rooms,
             presence_max: self.presence_max,
             page_bytes: self.page_bytes,
@@ -92,7 +104,10 @@ impl Sizes {
             tail_bytes_total: 2 * self.log_room,
             resume_within: 30_000,
             detached_max: 100,
-        };
+        }
+    }
+
+    fn chat(self) -> ChatLimits {
         let welcome = WelcomeLimits {
             max_message_size: self.max_message,
             in_flight: usize::from(self.in_flight),
@@ -102,7 +117,7 @@ impl Sizes {
             ping_period: 25_000,
             durability: Durability::Memory,
         };
-        let chat = ChatLimits {
+        ChatLimits {
             append_bytes: self.append_bytes,
             body_depth: 8,
             encrypted_rooms: Default::default(),
@@ -111,10 +126,7 @@ impl Sizes {
             welcome,
             resume_within: 30_000,
             park_for: 604_800,
-        };
-        let secrets = Secrets { token_key: [1; 32], salt: [2; 16], seed: 7, running: 0 };
-        let net = Connections::new(self.connections(), self.admission());
-        Engine::new(net, Chat::new(hub, Epoch("e".into()), chat, Access::default(), &secrets), 10_000)
+        }
     }
 
     fn admission(self) -> Admission {
@@ -135,22 +147,6 @@ impl Sizes {
             pong_wait: 60_000,
             ping_period: 25_000,
         }
-    }
-
-    /// The settings that mean this.
-    fn settings(self) -> Settings {
-        let mut settings = Settings::default();
-        settings.limits.rooms_per_session = self.rooms as u32;
-        settings.limits.presence_max = self.presence_max as u32;
-        settings.limits.page_bytes = self.page_bytes;
-        settings.limits.reads_in_flight = self.reads_in_flight as u32;
-        settings.limits.delivery_budget = self.delivery_budget as u32;
-        settings.limits.queue_bytes = self.queue_bytes;
-        settings.limits.append_bytes = self.append_bytes;
-        (settings.limits.request_rate, settings.limits.request_burst) = self.requests;
-        settings.limits.error_budget = self.errors;
-        settings.time.drain_timeout = 10_000;
-        settings
     }
 
     /// What one connection's queue may hold: its share, and one reply that went over it.
@@ -231,8 +227,7 @@ impl World {
 
     /// The server reads its settings again, and others hold.
     pub fn configure(&mut self, sizes: Sizes) {
-        let configured = self.engine.configure(&sizes.settings(), sizes.connections(), sizes.admission());
-        assert_eq!(configured, Ok(()));
+        self.engine.set_limits(sizes.limits());
         self.most_queued = self.most_queued.max(sizes.most_queued());
         self.flush();
     }

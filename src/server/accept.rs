@@ -10,7 +10,7 @@ use socket2::{SockRef, Socket};
 
 use super::bind::{bind, explain};
 use super::log::{Log, Throttle};
-use super::setup::{connections_for, raise_open_files};
+use super::open_files::{connections_for, raise_open_files};
 use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
@@ -23,7 +23,7 @@ const BATCH: usize = 64;
 /// of the kernel's memory, not megabytes. Accepted sockets inherit it.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 /// Connections beyond those that there may be, to be told so: that many at a time, each for some seconds at most. Their
-/// descriptors are among those that [`RESERVED`](super::setup::RESERVED) sets aside.
+/// descriptors are among those that [`RESERVED`](super::open_files::RESERVED) sets aside.
 pub const EXCESS: usize = 16;
 /// Milliseconds until accepting is tried again after the system had no descriptor left.
 const RETRY: u64 = 1000;

@@ -38,7 +38,7 @@ const HANDSHAKES: usize = 16;
 const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
 
 /// Everything the server owns.
-pub struct Loop<A> {
+pub struct Loop<A: App> {
     poll: Poll,
     events: Events,
     listeners: Listeners,
@@ -50,7 +50,7 @@ pub struct Loop<A> {
     pub(super) log: Log,
     facts: super::facts::Facts,
     supervisor: Supervisor,
-    reload: Option<Reload>,
+    reload: Option<Reload<A::Limits>>,
     pub(super) tls: Option<Tls>,
     scratch: Scratch,
     /// The one read buffer: as long as a connection's share of a turn.
@@ -119,7 +119,7 @@ impl<A: App> Loop<A> {
     }
 
     /// Has SIGHUP read the settings again. Without this, there are none to read.
-    pub fn reloading(mut self, reload: Reload) -> Loop<A> {
+    pub fn reloading(mut self, reload: Reload<A::Limits>) -> Loop<A> {
         self.reload = Some(reload);
         self
     }

@@ -12,6 +12,7 @@ pub mod key_file;
 pub mod log;
 pub mod memory;
 mod names;
+mod open_files;
 mod reload;
 mod setup;
 mod signals;
@@ -24,8 +25,7 @@ mod tokens;
 pub use accept::Listeners;
 pub use activation::given_listeners;
 pub use event_loop::{Loop, ServeError};
-pub use setup::{
-    FEW, RESERVED, admission, check, conn_limits, connections_for, open_files, raise_open_files, run, store_bounds,
-};
+pub use open_files::{FEW, RESERVED, connections_for, open_files, raise_open_files};
+pub use setup::{check, run};
 pub use signals::Early;
 pub use tokens::WAKER;

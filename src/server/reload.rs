@@ -3,19 +3,24 @@
 
 use super::accept::Listeners;
 use super::log::Log;
-use super::setup::{admission, conn_limits, connections_for, raise_open_files, store_bounds};
+use super::open_files::{connections_for, raise_open_files};
 use super::tls::Tls;
 use crate::config::{Change, Changed, Parsed, Settings};
-use crate::engine::{App, Engine};
+use crate::engine::{self, App, Engine};
+use crate::limits;
 use crate::store::Store;
 
 /// Reads file, environment and flags again: what they say, or in one line why not.
 pub type Read = Box<dyn Fn() -> Result<Parsed, String>>;
 
-/// What a running server needs to change its settings.
-pub struct Reload {
+/// Makes the engine's limits of the settings: what came of it, or in one line why a value cannot be used.
+pub type LimitsOf<L> = fn(&Settings) -> Result<engine::Limits<L>, String>;
+
+/// What a running server needs to change its settings; `L` are the limits of the app behind its engine.
+pub struct Reload<L> {
     running: Settings,
     read: Read,
+    limits: LimitsOf<L>,
 }
 
 /// The parts of a running server that hold something of the settings.
@@ -29,15 +34,15 @@ pub struct Parts<'a, A> {
     pub buffer: &'a mut Vec<u8>,
 }
 
-impl Reload {
+impl<L> Reload<L> {
     /// `running` are the settings with which the server was started.
-    pub fn new(running: Settings, read: Read) -> Reload {
-        Reload { running, read }
+    pub fn new(running: Settings, read: Read, limits: LimitsOf<L>) -> Reload<L> {
+        Reload { running, read, limits }
     }
 
     /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop waits
     /// for the file.
-    pub fn run<A: App>(&mut self, parts: &mut Parts<'_, A>) {
+    pub fn run<A: App<Limits = L>>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
             Ok(parsed) if parsed.file.is_none() => {
                 return parts.log.warn("no settings to read again: racerd was started without --config", &[]);
@@ -46,9 +51,12 @@ impl Reload {
             Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
         };
         let change = Change::between(&self.running, &read.settings);
-        if let Err(reason) = parts.apply(&change.settings, raise_open_files()) {
-            return parts.log.error("the settings stay as they were", &[("reason", &reason)]);
-        }
+        // Everything that may refuse comes before the first change.
+        let limits = match (self.limits)(&change.settings) {
+            Ok(limits) => limits,
+            Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
+        };
+        parts.apply(&change.settings, limits, raise_open_files());
         self.running = change.settings;
         for Changed { field, old, new } in &change.taken {
             parts.log.info("setting changed", &[("name", field), ("old", old), ("new", new)]);
@@ -64,12 +72,8 @@ impl Reload {
 
 impl<A: App> Parts<'_, A> {
     /// Hands the settings to every part that holds something of them.
-    ///
-    /// # Errors
-    /// A value that one of them cannot use; then nothing has changed.
-    fn apply(&mut self, settings: &Settings, open_files: Option<u64>) -> Result<(), String> {
-        // First the one that may refuse.
-        self.engine.configure(settings, conn_limits(settings), admission(settings))?;
+    fn apply(&mut self, settings: &Settings, limits: engine::Limits<A::Limits>, open_files: Option<u64>) {
+        self.engine.set_limits(limits);
         self.log.set(settings.log.log_level, settings.log.log_format);
         let wanted = settings.limits.max_connections;
         self.listeners.keep_within(connections_for(open_files, wanted), wanted);
@@ -79,11 +83,10 @@ impl<A: App> Parts<'_, A> {
         if self.buffer.len() != settings.limits.read_budget {
             *self.buffer = vec![0; settings.limits.read_budget];
         }
-        let bounds = store_bounds(settings);
+        let bounds = limits::store(settings);
         if bounds != self.store.bounds() {
             self.store.set_bounds(bounds);
         }
-        Ok(())
     }
 }
 

@@ -6,36 +6,25 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::accept::Listeners;
 use super::bind::authority;
 use super::clock::Clock;
 use super::log::{self, Log};
+use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend, key_file, names};
-use crate::chat::{self, Chat, Secrets};
+use crate::chat::{Chat, Secrets};
 use crate::config::{LogFormat, LogLevel, Settings};
-use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::SealedKey;
-use crate::engine::{Admission, App as _, Connections, Engine};
-use crate::http::head::HeadLimits;
+use crate::engine::{App as _, Connections, Engine};
+use crate::limits;
 use crate::protocol::encrypted;
 use crate::sqlite::StoreOptions;
-use crate::store::{About, Bounds};
+use crate::store::About;
 use crate::types::Cause;
-use crate::ws;
-
-/// Descriptors that are not for connections: the database, the log, the loop's own, connections that are only told that
-/// the server is full, and some to spare.
-pub const RESERVED: u64 = 64;
-
-/// Fewer connections than this, without being asked for, are warned of: a limit of open files that low is an oversight.
-pub const FEW: usize = 256;
-/// Longest request target, in bytes.
-const MAX_TARGET: usize = 8 * 1024;
 
 /// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
 /// At SIGHUP, `read` gives the settings that are to hold then. `signals` answers them until the loop does.
@@ -69,7 +58,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
-        bounds: store_bounds(&settings),
+        bounds: limits::store(&settings),
         on_damage: settings.storage.on_damage,
         scrub_rate: settings.storage.scrub_rate,
         data_key: key_file::data_key(&settings).map_err(refused)?,
@@ -82,15 +71,14 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(|error| ServeError::Start(error.cause(), error.to_string()))?;
 
-    let access = chat::limits::access(&settings).map_err(because(Cause::Settings))?;
+    let limits = limits::engine(&settings).map_err(because(Cause::Settings))?;
     let secrets = Secrets {
         token_key: store.token_key(),
         salt: random()?,
         seed: u64::from_ne_bytes(random()?),
         running: store.running_seconds(),
     };
-    let (hub, chat) = (chat::limits::hub(&settings), chat::limits::chat(&settings));
-    let mut chat = Chat::new(hub, store.epoch().clone(), chat, access, &secrets);
+    let mut chat = Chat::new(limits.app, store.epoch().clone(), &secrets);
     chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
     if let Some(key) = sealed_key {
@@ -100,12 +88,12 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         });
     }
     chat.known_by(&names::own(tls.as_ref()));
-    let net = Connections::new(conn_limits(&settings), admission(&settings));
-    let engine = Engine::new(net, chat, settings.time.drain_timeout);
+    let net = Connections::new(limits.connections, limits.admission);
+    let engine = Engine::new(net, chat, limits.drain_timeout);
 
     let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(system("cannot watch signals"))?
-        .reloading(Reload::new(settings.clone(), read))
+        .reloading(Reload::new(settings.clone(), read, limits::engine))
         .encrypting(tls);
     signals.over();
     // Not before signals are watched: whoever reads it may already send one.
@@ -148,26 +136,12 @@ fn boot_id() -> String {
     id.trim().to_owned()
 }
 
-/// What the store may take and keeps, from the settings.
-pub fn store_bounds(settings: &Settings) -> Bounds {
-    let storage = &settings.storage;
-    Bounds {
-        max_database_size: storage.max_database_size,
-        keep_messages: storage.keep_messages,
-        keep_for: storage.keep_for,
-        parked_max: u64::from(storage.parked_max),
-        park_for: storage.park_for.div_ceil(1000),
-        memory_room_bytes: settings.limits.tail_bytes,
-        memory_total_bytes: settings.limits.tail_bytes_total,
-    }
-}
-
 /// Whether a server can use these settings, as far as that shows without opening a socket or a database.
 ///
 /// # Errors
 /// What the start of the server would fail with.
 pub fn check(settings: &Settings) -> Result<(), ServeError> {
-    chat::limits::access(settings).map_err(because(Cause::Settings))?;
+    limits::engine(settings).map_err(because(Cause::Settings))?;
     Tls::check(settings).map_err(refused)?;
     key_file::data_key(settings).map_err(refused)?;
     sealed_key(settings).map(drop).map_err(refused)
@@ -182,30 +156,6 @@ fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, key_file::Refuse
         return Err((Cause::Settings, line.to_string()));
     }
     sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
-}
-
-/// The limit of open files that a server will have; `None` where there is none.
-pub fn open_files() -> Option<u64> {
-    getrlimit(Resource::Nofile).maximum
-}
-
-/// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.
-pub fn raise_open_files() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
-        return limit.current;
-    }
-    limit.maximum
-}
-
-/// How many connections so many open files allow, if the setting does not say (0).
-pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
-    let allowed = open_files.map_or(usize::MAX, |files| files.saturating_sub(RESERVED).max(1) as usize);
-    match setting {
-        0 => allowed.min(1_000_000),
-        wanted => allowed.min(wanted as usize),
-    }
 }
 
 /// `tls` is `Some` where listeners speak TLS, with the fingerprints of a certificate of racerd's own making.
@@ -267,38 +217,4 @@ fn announce(
             &[("max_connections", &max_connections), ("open_files", files)],
         );
     }
-}
-
-/// The connections' limits, from the settings.
-pub fn conn_limits(settings: &Settings) -> ConnLimits {
-    let (limits, time) = (&settings.limits, &settings.time);
-    ConnLimits {
-        head: HeadLimits {
-            max_head: limits.max_head_size,
-            max_target: MAX_TARGET.min(limits.max_head_size),
-            max_body: limits.max_message_size,
-        },
-        ws: ws::Limits { max_message: limits.max_message_size, max_fragments: limits.max_fragments, binary: false },
-        queue_bytes: limits.queue_bytes,
-        reply_bytes: limits.reply_bytes,
-        // Bounded by the setting's own bound.
-        in_flight: u16::try_from(limits.in_flight).unwrap_or(u16::MAX),
-        header_timeout: time.header_timeout,
-        keep_alive: time.keep_alive,
-        write_wait: time.write_wait,
-        pong_wait: time.pong_wait,
-        ping_period: time.ping_period,
-    }
-}
-
-/// How many may come, from the settings.
-pub fn admission(settings: &Settings) -> Admission {
-    let limits = &settings.limits;
-    let rate = |count: u32| Rate::new(count, 1000, count.max(1).saturating_mul(2));
-    Admission::new(
-        limits.max_connections_per_address,
-        rate(limits.handshake_rate_per_address),
-        rate(limits.handshake_rate),
-    )
-    .trusting(settings.listening.trusted_proxy.clone())
 }

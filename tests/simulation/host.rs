@@ -2,7 +2,7 @@
 //! the server's own.
 
 use racerd::api::Access;
-use racerd::chat::{Chat, ChatLimits, Secrets};
+use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
 use racerd::engine::{Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
@@ -47,7 +47,8 @@ impl Host {
         scene.is_turn_due = true;
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
-        let mut chat = Chat::new(limits.hub(), epoch, chat, Access::default(), &secrets);
+        let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
+        let mut chat = Chat::new(app, epoch, &secrets);
         let mut random = Random::new(scene.random.next());
         chat.seal(scene.key.clone(), move || Some(random.bytes()));
         chat.sealed_only = scene.mix.doors.private_only;

@@ -2,8 +2,6 @@
 //! times that count from the right moment, and what a reconnect may rely on.
 
 use super::*;
-use crate::config::Settings;
-use crate::conn::Rate;
 use crate::fuzzing::late_store::Failure;
 
 /// A socket on this path, after its handshake.
@@ -81,11 +79,9 @@ fn a_token_is_good_for_park_for_and_no_longer() {
 #[test]
 fn who_stays_gets_a_fresh_token_at_half_the_life_of_the_last() {
     let mut world = World::new(Sizes::USUAL);
-    let mut settings = Settings::default();
-    settings.storage.park_for = 40_000;
-    let no_rate = Rate::new(0, 1, 1);
-    let limits = world.engine.net.limits().clone();
-    world.engine.configure(&settings, limits, Admission::new(0, no_rate, no_rate)).unwrap();
+    let mut limits = Sizes::USUAL.limits();
+    limits.app.chat.park_for = 40;
+    world.engine.set_limits(limits);
     open(&mut world, 0, "/rooms/r/ws?name=ann");
     let first = token(&world, 0);
     let ask = |world: &mut World, after: u64| {
@@ -304,10 +300,9 @@ fn a_stop_does_not_wait_for_a_store_that_died() {
 #[test]
 fn who_is_found_gone_at_the_flush_is_told_of_without_a_further_event() {
     let mut world = World::new(Sizes::USUAL);
-    let mut settings = Settings::default();
-    settings.time.resume_within = 0;
-    let (limits, no_rate) = (world.engine.net.limits().clone(), Rate::new(0, 1, 1));
-    world.engine.configure(&settings, limits, Admission::new(0, no_rate, no_rate)).unwrap();
+    let mut limits = Sizes::USUAL.limits();
+    (limits.app.chat.resume_within, limits.app.hub.resume_within) = (0, 0);
+    world.engine.set_limits(limits);
     open(&mut world, 0, "/rooms/r/ws?name=ann");
     open(&mut world, 1, "/rooms/r/ws?name=bob");
     assert!(!world.engine.has_dirty() && world.engine.deadline() > Some(world.now.mono));

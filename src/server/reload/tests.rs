@@ -1,7 +1,7 @@
 //! A walk over the table: every setting that is declared live changes what the running parts hold, and no other does.
 
 use super::*;
-use crate::chat::{Chat, Secrets, limits};
+use crate::chat::{self, Chat, Secrets};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
 use crate::sqlite::StoreOptions;
@@ -19,7 +19,7 @@ struct Running {
     listeners: Listeners,
     log: Log,
     buffer: Vec<u8>,
-    reload: Reload,
+    reload: Reload<chat::Limits>,
     file: Rc<RefCell<Option<String>>>,
     written: io::PipeReader,
 }
@@ -33,7 +33,7 @@ impl Running {
         let options = StoreOptions {
             path: data.to_path_buf(),
             durability,
-            bounds: store_bounds(&settings),
+            bounds: limits::store(&settings),
             on_damage: settings.storage.on_damage,
             scrub_rate: 0,
             data_key: None,
@@ -42,14 +42,13 @@ impl Running {
             sealed_body: crate::protocol::encrypted::of_stored,
             boot_id: String::new(),
         };
+        let limits = limits::engine(&settings).unwrap();
         let chat = Chat::new(
-            limits::hub(&settings),
+            limits.app,
             Epoch("e".into()),
-            limits::chat(&settings),
-            limits::access(&settings).unwrap(),
             &Secrets { token_key: [2; 32], salt: [3; 16], seed: 1, running: 0 },
         );
-        let net = Connections::new(conn_limits(&settings), admission(&settings));
+        let net = Connections::new(limits.connections, limits.admission);
         let file = Rc::new(RefCell::new(Some(String::new())));
         let text = Rc::clone(&file);
         let read = move || {
@@ -60,12 +59,12 @@ impl Running {
         let (written, out) = io::pipe().unwrap();
         let out = fs::File::from(std::os::fd::OwnedFd::from(out));
         Running {
-            engine: Engine::new(net, chat, settings.time.drain_timeout),
+            engine: Engine::new(net, chat, limits.drain_timeout),
             store: crate::server::backend::open(options, || ()).unwrap(),
             listeners: Listeners::bind(&[], &[], max_connections, poll.registry()).unwrap(),
             log: Log::to(settings.log.log_level, settings.log.log_format, out),
             buffer: vec![0; settings.limits.read_budget],
-            reload: Reload::new(settings, Box::new(read)),
+            reload: Reload::new(settings, Box::new(read), limits::engine),
             file,
             written,
         }

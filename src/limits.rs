@@ -1,0 +1,139 @@
+//! From the settings to the limits of every part, at the start and at each reload. Durations are milliseconds, sizes
+//! bytes, unless a name says otherwise.
+
+use crate::api::{self, Access};
+use crate::chat::{self, ChatLimits};
+use crate::config::Settings;
+use crate::conn::{ConnLimits, Rate};
+use crate::engine::{self, Admission};
+use crate::http::authority::Origin;
+use crate::http::head::HeadLimits;
+use crate::http::hosts::Hosts;
+use crate::hub::HubLimits;
+use crate::protocol::encrypted::EncryptedRooms;
+use crate::protocol::server::Limits as WelcomeLimits;
+use crate::store::Bounds;
+use crate::types::Durability;
+use crate::ws;
+
+/// Longest request target, in bytes; a smaller limit of the whole head lowers it.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// Returns the limits of everything that the engine runs.
+///
+/// # Errors
+/// One line about the first value that no part can use.
+pub fn engine(settings: &Settings) -> Result<engine::Limits<chat::Limits>, String> {
+    Ok(engine::Limits {
+        connections: connections(settings),
+        admission: admission(settings),
+        drain_timeout: settings.time.drain_timeout,
+        app: chat(settings)?,
+    })
+}
+
+/// Returns the limits of each connection.
+pub fn connections(settings: &Settings) -> ConnLimits {
+    let (limits, time) = (&settings.limits, &settings.time);
+    ConnLimits {
+        head: HeadLimits {
+            max_head: limits.max_head_size,
+            max_target: MAX_TARGET.min(limits.max_head_size),
+            max_body: limits.max_message_size,
+        },
+        ws: ws::Limits { max_message: limits.max_message_size, max_fragments: limits.max_fragments, binary: false },
+        queue_bytes: limits.queue_bytes,
+        reply_bytes: limits.reply_bytes,
+        // Bounded by the setting's own bound.
+        in_flight: u16::try_from(limits.in_flight).unwrap_or(u16::MAX),
+        header_timeout: time.header_timeout,
+        keep_alive: time.keep_alive,
+        write_wait: time.write_wait,
+        pong_wait: time.pong_wait,
+        ping_period: time.ping_period,
+    }
+}
+
+/// Returns how many connections and handshakes are admitted.
+pub fn admission(settings: &Settings) -> Admission {
+    let limits = &settings.limits;
+    let rate = |count: u32| Rate::new(count, 1000, count.max(1).saturating_mul(2));
+    Admission::new(
+        limits.max_connections_per_address,
+        rate(limits.handshake_rate_per_address),
+        rate(limits.handshake_rate),
+    )
+    .trusting(settings.listening.trusted_proxy.clone())
+}
+
+/// Returns the limits of the chat and of the hub behind it.
+///
+/// # Errors
+/// One line about the first origin that cannot be read.
+pub fn chat(settings: &Settings) -> Result<chat::Limits, String> {
+    Ok(chat::Limits { hub: hub(settings), chat: requests(settings), access: access(settings)? })
+}
+
+fn hub(settings: &Settings) -> HubLimits {
+    let limits = &settings.limits;
+    HubLimits {
+        rooms_per_session: limits.rooms_per_session as usize,
+        presence_max: limits.presence_max as usize,
+        page_bytes: limits.page_bytes,
+        page_messages: api::PAGE_MAX,
+        reads_in_flight: limits.reads_in_flight as usize,
+        // The memory log has all that there is in memory.
+        tail_bytes: if settings.storage.durability == Durability::Memory { 0 } else { limits.tail_bytes },
+        tail_bytes_total: limits.tail_bytes_total,
+        delivery_budget: limits.delivery_budget as usize,
+        // Two of them fit into a queue.
+        batch_bytes: limits.queue_bytes / 2,
+        resume_within: settings.time.resume_within,
+        detached_max: limits.detached_max,
+    }
+}
+
+fn requests(settings: &Settings) -> ChatLimits {
+    let limits = &settings.limits;
+    ChatLimits {
+        append_bytes: limits.append_bytes,
+        body_depth: limits.body_depth as usize,
+        encrypted_rooms: EncryptedRooms::new(settings.listening.encrypted_rooms.iter().map(String::as_str)),
+        requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
+        errors: Rate::new(limits.error_budget, 60_000, limits.error_budget),
+        welcome: WelcomeLimits {
+            max_message_size: limits.max_message_size,
+            in_flight: limits.in_flight as usize,
+            rooms_per_session: limits.rooms_per_session as usize,
+            page_bytes: limits.page_bytes,
+            request_rate: limits.request_rate,
+            ping_period: settings.time.ping_period,
+            durability: settings.storage.durability,
+        },
+        resume_within: settings.time.resume_within,
+        park_for: settings.storage.park_for.div_ceil(1000),
+    }
+}
+
+fn access(settings: &Settings) -> Result<Access, String> {
+    let mut origins = Vec::new();
+    for text in &settings.listening.allow_origin {
+        let origin = Origin::parse(text);
+        origins.push(origin.ok_or_else(|| format!("allow-origin {text}: {}", Origin::RULE))?);
+    }
+    Ok(Access { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
+}
+
+/// Returns what the store may take up and keeps.
+pub fn store(settings: &Settings) -> Bounds {
+    let storage = &settings.storage;
+    Bounds {
+        max_database_size: storage.max_database_size,
+        keep_messages: storage.keep_messages,
+        keep_for: storage.keep_for,
+        parked_max: u64::from(storage.parked_max),
+        park_for: storage.park_for.div_ceil(1000),
+        memory_room_bytes: settings.limits.tail_bytes,
+        memory_total_bytes: settings.limits.tail_bytes_total,
+    }
+}
