@@ -1,5 +1,5 @@
 //! racerd: a WebSocket chat-room server on one mio loop. The crate behind the binary, so that tests, examples and
-//! benches use the real parts. README.md, ARCHITECTURE, follows one message through these modules.
+//! benches use the real parts. ARCHITECTURE.md follows one message through these modules.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -18,7 +18,7 @@ use crate::types::{Body, Digest, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 
-/// Who may ask (DESIGN: "Who may ask").
+/// Who may ask (docs/protocol.md, "Who may ask").
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The names of the settings by which the server may be asked.

@@ -125,7 +125,7 @@ fn what_is_not_there_is_404() {
     assert!(text.contains(RoomId::RULE), "{text}");
 }
 
-/// CASES 103: a slash too many, at every resource. The way is relative, and the query goes with it.
+/// A slash too many, at every resource. The way is relative, and the query goes with it.
 #[test]
 fn a_slash_too_many_leads_to_the_resource() {
     for (target, location) in [

@@ -26,7 +26,7 @@ impl World {
     }
 }
 
-/// CASES 110: a store that does not answer keeps no close from being answered for more than a second.
+/// A store that does not answer keeps no close from being answered for more than a second.
 #[test]
 fn the_answer_to_a_close_waits_a_second_for_acknowledgements() {
     let mut world = World::new(Sizes::USUAL);

@@ -73,7 +73,7 @@ fn check_settings(parsed: &Parsed) {
     assert!(again.taken.is_empty() && again.waiting == change.waiting, "taken in part");
 }
 
-/// What must hold between settings, as the design has it.
+/// What must hold between settings.
 fn check_relations(settings: &Settings) {
     let Settings { listening, storage, limits, time, .. } = settings;
     let envelope = crate::config::ENVELOPE;

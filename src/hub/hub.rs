@@ -13,7 +13,7 @@ use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMill
 /// A session's place in the hub, for as long as it lives.
 pub type SessionKey = u32;
 
-/// What the hub keeps within (DESIGN: "Bounds").
+/// What the hub keeps within (docs/settings.md, "Limits").
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
     pub rooms_per_session: usize,

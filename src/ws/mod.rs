@@ -8,7 +8,7 @@ pub mod handshake;
 pub use decoder::{Decoder, Limits, Message, Violation};
 pub use encoder::{begin_text, binary_header, close_frame, data_frame, end_text, frame_end, ping_frame, pong_frame};
 
-/// Close codes of RFC 6455 §7.4.1 and racerd's own (DESIGN: "Close codes").
+/// Close codes of RFC 6455 §7.4.1 and racerd's own (docs/protocol.md, "Close codes").
 pub mod code {
     pub const NORMAL: u16 = 1000;
     pub const GOING_AWAY: u16 = 1001;

@@ -470,7 +470,7 @@ test("sends no more at once than the server takes, and in order", async (t) => {
   assert.equal(new Set(sockets[0].said.map(({ key }) => key)).size, 3);
 });
 
-// CASES 76: judged by times, not by ticks.
+// Judged by times, not by ticks.
 
 test("timers that come once a minute end no living connection", async (t) => {
   const { client, sockets, clock } = await play(t);
@@ -628,7 +628,6 @@ test("a join that the store cannot answer is asked again after a pause, not in a
   }
 });
 
-// CASES 83.
 
 for (const [what, by] of [["ahead", 9 * 86_400_000], ["back", -9 * 86_400_000], ["by decades", 30 * 365 * 86_400_000]]) {
   test(`a date that is set ${what} loses nothing and delays nothing`, async (t) => {
@@ -667,7 +666,6 @@ for (const [what, by] of [["ahead", 9 * 86_400_000], ["back", -9 * 86_400_000], 
   });
 }
 
-// CASES 81.
 
 test("what is longer than the server takes is refused for good, and what is behind it goes on", async (t) => {
   const { client, room, sockets } = await play(t);

@@ -67,7 +67,7 @@ test("of two that say the same, the later is the repeat, in whatever order they 
   assert.deepEqual(cipher.hear(one, 7), first, "the same message, read again");
   assert.throws(() => cipher.hear(one, 8), { code: "repeat" });
   assert.throws(() => cipher.hear(cipher.seal({ text: "another" }, "k1"), 9), { code: "repeat" });
-  // History is read backwards: CASES 86.
+  // History is read backwards.
   assert.deepEqual(cipher.hear(one, 3), { ...first, repeat: 7 });
   assert.deepEqual(cipher.hear(one, 1), { ...first, repeat: 3 });
   assert.throws(() => cipher.hear(one, 7), { code: "repeat" });

@@ -1,4 +1,4 @@
-// Names and bodies of others are text, whatever stands in them. CASES 77.
+// Names and bodies of others are text, whatever stands in them.
 
 import assert from "node:assert/strict";
 import test from "node:test";

@@ -1,5 +1,5 @@
 // Nothing typed or set is lost, or it is said before: drafts, storage that is full or forbidden, what waits to be sent. And
-// what the page says while it cannot do what one expects. CASES 82, 84.
+// what the page says while it cannot do what one expects.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -129,7 +129,7 @@ test("a draft in an encrypted room is kept sealed under the room's key", async (
   await until("still there", async () => (await field(page)) === "a secret draft");
 });
 
-test("where the storage is full, what was just set counts, and the page says so beside the field (CASES 82)", async (t) => {
+test("where the storage is full, what was just set counts, and the page says so beside the field", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await enter(context, server.base, "lobby", "old name");

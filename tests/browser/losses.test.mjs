@@ -1,4 +1,4 @@
-// What goes wrong on the way: the server restarts, the network goes, the page sleeps. CASES 76.
+// What goes wrong on the way: the server restarts, the network goes, the page sleeps.
 
 import assert from "node:assert/strict";
 import test from "node:test";

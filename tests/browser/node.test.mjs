@@ -1,4 +1,4 @@
-// The client library in one file, as a program in Node gets it from a running server; and README's example, as it stands there.
+// The client library in one file, as a program in Node gets it from a running server; and the example of docs/protocol.md, as it stands there.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -27,12 +27,12 @@ async function run(folder, text) {
   return [stdout, stderr];
 }
 
-test("README's example, in this Node", async (t) => {
+test("the example of docs/protocol.md, in this Node", async (t) => {
   const server = await Server.start(t);
   const folder = await fetched(t, server);
   await symlink(process.env.RACERD_NODE_PATH, path.join(folder, "node_modules"));
-  const readme = await readFile(new URL("../../README.md", import.meta.url), "utf8");
-  const [, indented] = /^ {4}cat > bot\.mjs <<'END'\n([^]*?)\n {4}END$/m.exec(readme);
+  const document = await readFile(new URL("../../docs/protocol.md", import.meta.url), "utf8");
+  const [, indented] = /^ {4}cat > bot\.mjs <<'END'\n([^]*?)\n {4}END$/m.exec(document);
   const text = indented.replace(/^ {4}/gm, "");
   assert.match(text, /http:\/\/localhost:7077\//);
   assert.deepEqual(await run(folder, text.replace("http://localhost:7077/", server.base)), ["stored as 1\n", ""]);

@@ -85,7 +85,7 @@ function reads(text) {
   }
 }
 
-test("brackets and marks behind links cost what the text is long (CASES 80)", () => {
+test("brackets and marks behind links cost what the text is long", () => {
   const links = (node) => node.children.filter(({ tag }) => tag === "a").map(({ children }) => children[0]);
   const cases = [
     [`http://a${")".repeat(32_000)}`, ["http://a"]],

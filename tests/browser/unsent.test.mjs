@@ -1,5 +1,5 @@
 // What was said without a connection goes out when there is one, whichever room is shown, and whatever became of the tab
-// that said it. CASES 85. The rows of all tabs as racerd.js gives them; how the page shows them is another test's.
+// that said it. The rows of all tabs as racerd.js gives them; how the page shows them is another test's.
 
 import assert from "node:assert/strict";
 import test from "node:test";

@@ -31,7 +31,7 @@ fn status(server: &Server, request: &str) -> u16 {
     raw.answer_head().status
 }
 
-/// CASES 13, without a list: the page's host and port are those that it asks.
+/// Without a list: the page's host and port are those that it asks.
 #[test]
 fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
     let server = Server::start(&[]);
@@ -75,7 +75,7 @@ fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
     }
 }
 
-/// CASES 13, with a list: scheme, host and port as a whole.
+/// With a list: scheme, host and port as a whole.
 #[test]
 fn an_allowed_origin_is_compared_as_a_whole() {
     let server = Server::start(&["--allow-origin", "https://chat.example"]);
@@ -104,7 +104,7 @@ fn an_allowed_origin_is_compared_as_a_whole() {
     assert_eq!(status(&open, &upgrade("Host: localhost\r\nOrigin: null\r\n")), 101);
 }
 
-/// CASES 13 and 5: what stands behind a refused request is not read, and answer and log say what to do.
+/// What stands behind a refused request is not read, and answer and log say what to do.
 #[test]
 fn a_refused_origin_ends_the_connection_and_names_the_option() {
     let server = Server::start(&[]);
@@ -173,7 +173,7 @@ fn a_preflight_tells_an_allowed_origin_what_it_may_send() {
     assert_eq!(answer.header("access-control-allow-methods"), None);
 }
 
-/// CASES 98: on every listener, whoever can reach it.
+/// On every listener, whoever can reach it.
 #[test]
 fn a_listener_answers_to_addresses_names_without_a_dot_and_known_names_only() {
     answers_to_its_names(&Server::start(&["--host", "chat.example"]));

@@ -136,7 +136,7 @@ fn mistakes_have_their_exit_codes() {
     assert_eq!(server.history("lobby").len(), 2, "what came before the mistake, and behind it");
 }
 
-/// CASES 81: however the lines come through the pipe, all that can be sent is.
+/// However the lines come through the pipe, all that can be sent is.
 #[test]
 fn a_line_that_is_too_long_holds_up_none_behind_it() {
     let folder = Folder::new();

@@ -16,7 +16,7 @@ fn joined(server: &Server) -> Raw {
 
 const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
 
-/// CASES 22: what may not be in a close frame is answered with 1002, a reason that is not UTF-8 with 1007.
+/// What may not be in a close frame is answered with 1002, a reason that is not UTF-8 with 1007.
 #[test]
 fn bad_close_frames_are_not_echoed() {
     let server = Server::without_grace(&[]);
@@ -38,7 +38,7 @@ fn bad_close_frames_are_not_echoed() {
     assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0);
 }
 
-/// CASES 22: those that may be sent come back.
+/// Those that may be sent come back.
 #[test]
 fn a_close_is_answered_with_its_code() {
     let server = Server::without_grace(&[]);
@@ -68,7 +68,7 @@ fn a_close_is_answered_with_its_code() {
     assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0, "nothing behind a close is obeyed");
 }
 
-/// CASES 24: nothing else need happen for the answer to go out.
+/// Nothing else need happen for the answer to go out.
 #[test]
 fn the_answer_to_a_close_is_sent_at_once() {
     let server = Server::without_grace(&[]);
@@ -115,7 +115,7 @@ fn read_to_the_end(raw: &mut Raw) -> (u16, Vec<Frame>) {
     (code, frames)
 }
 
-/// CASES 24 and 27: a close that a peer asks for goes behind what is queued, and none of that is cut.
+/// A close that a peer asks for goes behind what is queued, and none of that is cut.
 #[test]
 fn a_close_behind_a_full_queue_comes_after_whole_frames() {
     let server = Server::without_grace(&["--request-rate", "0"]);
@@ -137,7 +137,7 @@ fn a_close_behind_a_full_queue_comes_after_whole_frames() {
     assert_eq!(seqs, wanted, "what was queued comes whole and in order");
 }
 
-/// CASES 27: a close for cause waits behind no pile, cuts no frame, and is the last.
+/// A close for cause waits behind no pile, cuts no frame, and is the last.
 #[test]
 fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
     let server = Server::without_grace(&["--request-rate", "0"]);
@@ -157,7 +157,7 @@ fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
     }
 }
 
-/// CASES 26: whatever the peer does after our close frame, the connection ends within the named bound.
+/// Whatever the peer does after our close frame, the connection ends within the named bound.
 #[test]
 fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
     let server = Server::without_grace(&["--request-rate", "0"]);
@@ -240,8 +240,8 @@ fn a_client_that_reads_late_still_reads_the_code() {
     assert!(matches!(end, Err(tungstenite::Error::ConnectionClosed)), "{end:?}");
 }
 
-/// CASES 27: what is said and the close come in one read; `bye` is whole and before it.
-/// CASES 110: what was sent before the close is acknowledged before the close is answered.
+/// What is said and the close come in one read; `bye` is whole and before it.
+/// What was sent before the close is acknowledged before the close is answered.
 #[test]
 fn acknowledgements_come_before_the_answer_to_a_close() {
     let server = Server::without_grace(&[]);

@@ -66,7 +66,7 @@ impl Dated {
 /// 2099 and 1970 in seconds since 1970, roughly.
 const YEAR: u64 = 31_556_952;
 
-/// CASES 95, the other way: in 1970 nothing goes by age, however short messages are kept; once the clock is set and has held, they
+/// The other way: in 1970 nothing goes by age, however short messages are kept; once the clock is set and has held, they
 /// go again, those of 1970 among them.
 #[test]
 fn a_start_in_1970_drops_nothing_until_the_clock_is_set() {
@@ -88,7 +88,7 @@ fn a_start_in_1970_drops_nothing_until_the_clock_is_set() {
     assert!(dated.note().is_null(), "{}", dated.note());
 }
 
-/// CASES 94: one message that was stamped by a clock years ahead holds up nobody, in its room and in others.
+/// One message that was stamped by a clock years ahead holds up nobody, in its room and in others.
 #[test]
 fn one_message_of_the_future_does_not_end_retention() {
     let mut dated = Dated::start("@2099-01-01 00:00:00", &["--keep-for", "4s"]);
@@ -105,7 +105,7 @@ fn one_message_of_the_future_does_not_end_retention() {
     assert!(!dated.server.log().contains(LEAPT), "a clock that was put back is believed at once");
 }
 
-/// CASES 95: a start years ahead drops nothing, says so in the log and in `/readyz`, and is over when the clock is right.
+/// A start years ahead drops nothing, says so in the log and in `/readyz`, and is over when the clock is right.
 #[test]
 fn a_start_that_is_years_ahead_drops_nothing() {
     let mut dated = Dated::start("+0", &["--keep-for", "30d"]);

@@ -61,7 +61,7 @@ fn a_client_behind_a_proxy_gets_its_share_of_connections() {
     line_with(&server, &["connection closed", "peer=127.0.0.1:", "client=1.2.3.4 ", "kind=websocket"]);
 }
 
-/// CASES 74: what the client writes chooses no bucket.
+/// What the client writes chooses no bucket.
 #[test]
 fn a_client_behind_a_proxy_gets_its_rate_of_handshakes() {
     let server =
@@ -88,7 +88,7 @@ fn a_client_behind_a_proxy_gets_its_rate_of_handshakes() {
     assert_eq!(statuses(&|_| String::new()).0, 100);
 }
 
-/// CASES 74: off by default.
+/// Off by default.
 #[test]
 fn without_a_trusted_proxy_nobody_is_believed() {
     for trusted in [&[] as &[&str], &["--trusted-proxy", "10.0.0.1,127.0.0.2,::1"]] {

@@ -42,7 +42,7 @@ fn heard_nothing(mut observer: Client) {
 
 const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
 
-/// CASES 14: judged by the header alone, and nothing is taken for what was only announced.
+/// Judged by the header alone, and nothing is taken for what was only announced.
 #[test]
 fn lengths_are_judged_before_anything_of_them_comes() {
     let server = Server::start(&[]);
@@ -105,7 +105,6 @@ fn a_message_may_be_as_long_as_the_limit_says_and_no_byte_longer() {
     assert_eq!(server.get("/rooms/r1/messages").json()["head"], 2);
 }
 
-/// CASES 16.
 #[test]
 fn frames_without_a_mask_are_refused_and_obeyed_in_no_part() {
     let server = Server::start(&[]);
@@ -147,7 +146,7 @@ fn any_mask_is_taken_off() {
     }
 }
 
-/// CASES 18: characters may be cut anywhere.
+/// Characters may be cut anywhere.
 #[test]
 fn a_character_may_be_cut_between_fragments() {
     let server = Server::start(&["--request-rate", "0"]);
@@ -185,7 +184,7 @@ fn a_character_may_be_cut_between_fragments() {
     assert_eq!(raw.next_of("pong")["id"], 7);
 }
 
-/// CASES 18: nobody else gets what their browser would refuse.
+/// Nobody else gets what their browser would refuse.
 #[test]
 fn text_that_is_not_utf_8_ends_in_1007_and_reaches_nobody() {
     let server = Server::start(&[]);
@@ -216,7 +215,6 @@ fn text_that_is_not_utf_8_ends_in_1007_and_reaches_nobody() {
     heard_nothing(observer);
 }
 
-/// CASES 20.
 #[test]
 fn control_frames_are_short_and_whole() {
     let server = Server::start(&[]);
@@ -261,7 +259,7 @@ fn control_frames_are_short_and_whole() {
     assert_eq!(raw.next_of("pong")["id"], 1);
 }
 
-/// CASES 21: no extension was agreed to, so none of its bits may be set.
+/// No extension was agreed to, so none of its bits may be set.
 #[test]
 fn reserved_bits_are_refused() {
     let server = Server::start(&[]);
@@ -314,7 +312,7 @@ fn binary_is_refused_with_1003_at_its_header() {
     heard_nothing(observer);
 }
 
-/// The kind behind CASES 1: many small pieces of one large message cost work in proportion.
+/// Many small pieces of one large message cost work in proportion.
 #[test]
 fn a_large_message_in_small_pieces_costs_work_in_proportion() {
     let server = Server::start(&[

@@ -40,7 +40,6 @@ fn a_correct_request_gets_101_and_a_welcome() {
     assert_eq!((&second["type"], &second["room"], second.get("id")), (&json!("joined"), &json!("r1"), None));
 }
 
-/// CASES 3.
 #[test]
 fn connection_and_upgrade_are_lists_without_case() {
     let server = Server::start(&[]);
@@ -82,7 +81,6 @@ fn connection_and_upgrade_are_lists_without_case() {
     }
 }
 
-/// CASES 5.
 #[test]
 fn a_refused_upgrade_says_which_version_and_nothing_behind_it_is_read() {
     let server = Server::start(&[]);
@@ -191,7 +189,7 @@ fn a_subprotocol_is_ours_or_none() {
     }
 }
 
-/// CASES 21: no extension is agreed to, and no list of them is worth work.
+/// No extension is agreed to, and no list of them is worth work.
 #[test]
 fn extensions_are_offered_in_vain() {
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! CASES 77: what people call themselves, their rooms and anything else is refused where it could deceive, and whatever
+//! What people call themselves, their rooms and anything else is refused where it could deceive, and whatever
 //! of it reaches the log is one line of plain text.
 
 use serde_json::json;

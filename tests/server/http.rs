@@ -110,7 +110,7 @@ fn an_answer_says_that_it_is_true_now_only_and_how_long_it_is() {
     assert_eq!(server.get("/readyz").json(), json!({"ready": true}));
 }
 
-/// CASES 11: decoded once, after the path is taken apart, and only then judged.
+/// Decoded once, after the path is taken apart, and only then judged.
 #[test]
 fn paths_are_decoded_once_and_judged_afterwards() {
     let server = Server::start(&[]);
@@ -270,7 +270,7 @@ fn a_request_is_the_same_in_any_pieces() {
 
 // Faults.
 
-/// CASES 7: what is not exactly one valid length is refused, and nothing behind it is read as a second request.
+/// What is not exactly one valid length is refused, and nothing behind it is read as a second request.
 #[test]
 fn a_length_that_could_be_read_two_ways_is_refused() {
     let server = Server::start(&[]);
@@ -356,7 +356,7 @@ fn a_head_that_is_not_one_is_refused() {
     assert!(raw.ended());
 }
 
-/// CASES 1: work in proportion to the bytes, however they come, and no more of them than a head may have.
+/// Work in proportion to the bytes, however they come, and no more of them than a head may have.
 #[test]
 fn a_long_header_costs_work_in_proportion_and_then_431() {
     let server = Server::start(&["--max-head-size", "64KiB"]);
@@ -399,7 +399,7 @@ fn a_header_without_end_gets_431_at_the_limit_and_takes_no_memory() {
     assert!(grown < 2 << 20, "{grown} bytes");
 }
 
-/// CASES 10: the answer arrives whole, then the end of the stream, also when the sender reads only after all is sent.
+/// The answer arrives whole, then the end of the stream, also when the sender reads only after all is sent.
 #[test]
 fn an_early_refusal_arrives_whole_although_the_body_is_still_coming() {
     let server = Server::start(&[]);
@@ -433,7 +433,6 @@ fn an_early_refusal_arrives_whole_also_on_a_slow_line() {
     assert!(raw.ended());
 }
 
-/// CASES 9.
 #[test]
 fn an_expectation_is_met_at_once_or_answered_finally() {
     let server = Server::start(&[]);

@@ -21,7 +21,7 @@ fn ask(client: &mut Client, text: &str) -> Value {
     }
 }
 
-/// CASES 53: the digits that came in go out, live, by history, by HTTP and after a restart.
+/// The digits that came in go out, live, by history, by HTTP and after a restart.
 #[test]
 fn numbers_in_bodies_keep_their_digits() {
     let mut server = Server::start(&[]);
@@ -58,7 +58,7 @@ fn numbers_in_bodies_keep_their_digits() {
     assert_eq!(browse(&server, "r").matches(&wanted).count(), 2);
 }
 
-/// CASES 53: the protocol's own numbers are whole, from 0 to 2^53; never a neighbour.
+/// The protocol's own numbers are whole, from 0 to 2^53; never a neighbour.
 #[test]
 fn the_protocols_numbers_are_exact_or_refused() {
     let server = Server::start(&[]);
@@ -84,7 +84,7 @@ fn the_protocols_numbers_are_exact_or_refused() {
     }
 }
 
-/// CASES 54: U+0000 in bodies, keys and names.
+/// U+0000 in bodies, keys and names.
 #[test]
 fn nothing_is_cut_at_a_nul() {
     let mut server = Server::start(&[]);
@@ -103,7 +103,7 @@ fn nothing_is_cut_at_a_nul() {
     assert!(browse(&server, "r").contains(r#""body":"a\u0000b""#));
 }
 
-/// CASES 56: the same key twice is an error that names it, wherever it is ours; inside a body it passes.
+/// The same key twice is an error that names it, wherever it is ours; inside a body it passes.
 #[test]
 fn a_field_that_stands_there_twice_is_refused() {
     let server = Server::start(&[]);

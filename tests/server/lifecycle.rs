@@ -306,7 +306,7 @@ fn busy_sockets_leave_time_for_the_others() {
     });
 }
 
-/// CASES 71: nothing of a long message stays with the connection that it came by.
+/// Nothing of a long message stays with the connection that it came by.
 #[test]
 fn an_idle_connection_costs_little_memory() {
     const COUNT: u64 = 1000;
@@ -334,7 +334,7 @@ fn an_idle_connection_costs_little_memory() {
     assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 32 KB");
 }
 
-/// CASES 71: what is kept of a read is copied out of it, so that a short message keeps no long buffer alive.
+/// What is kept of a read is copied out of it, so that a short message keeps no long buffer alive.
 #[test]
 fn a_short_message_that_came_with_a_long_one_costs_little_memory() {
     const COUNT: usize = 2000;

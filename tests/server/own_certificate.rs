@@ -147,7 +147,7 @@ fn its_keys_fingerprint_is_printed() {
     assert_eq!(own.asks(&["-subject"]).trim(), format!("subject=CN = racerd {short}"));
 }
 
-/// CASES 97: a name or address that the settings ask for and the certificate lacks has it made anew, with the same key and
+/// A name or address that the settings ask for and the certificate lacks has it made anew, with the same key and
 /// another serial number. Who trusts the key goes on; who trusts the old file goes on with racerd's own commands, and with
 /// OpenSSL's clients needs the new one.
 #[test]
@@ -259,7 +259,7 @@ fn a_name_that_is_added_while_serving_is_taken_over() {
     assert!(own.asks(&["-ext", "subjectAltName"]).contains("DNS:chat.lan"));
 }
 
-/// CASES 96: what earlier versions made for ten years goes, with its name, and the key stays. A certificate that somebody
+/// What earlier versions made for ten years goes, with its name, and the key stays. A certificate that somebody
 /// else made is left alone.
 #[test]
 fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {

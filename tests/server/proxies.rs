@@ -208,7 +208,7 @@ fn people_talk_through_it() {
         for path in ["/", "/healthz", "/readyz"] {
             assert_eq!(proxy.get(&format!("{prefix}{path}")).status, 200, "{kind:?} {prefix}{path}");
         }
-        // CASES 103: relative, so that it leads back under the path.
+        // Relative, so that it leads back under the path.
         let moved = proxy.get(&format!("{prefix}/rooms/{room}/?name=a%20b"));
         let location = format!("../{room}?name=a%20b");
         assert_eq!((moved.status, moved.header("location")), (308, Some(location.as_str())), "{kind:?} {moved:?}");
@@ -386,7 +386,7 @@ fn refusals_arrive_as_they_are() {
             let detail = answer.json()["detail"].to_string();
             assert!(detail.contains(words), "{kind:?} {status}: {detail}");
         }
-        // CASES 5: neither opens a tunnel for a refused upgrade; through one, this would be the client's word alone.
+        // Neither opens a tunnel for a refused upgrade; through one, this would be the client's word alone.
         let mut raw = connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address);
         let behind =
             "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n";

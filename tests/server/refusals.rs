@@ -191,7 +191,7 @@ fn a_store_that_fails_says_why_everywhere() {
     assert!(server.log().contains(server.data().to_str().unwrap()), "the operator is told where");
 }
 
-/// CASES 103: the way back is relative and keeps the query.
+/// The way back is relative and keeps the query.
 #[test]
 fn a_slash_too_many_leads_to_the_room() {
     let server = Server::start(&[]);

@@ -129,7 +129,7 @@ impl Sealed {
     }
 }
 
-/// CASES 110, sealed: what was sent before the close is acknowledged before the close is answered.
+/// Sealed: what was sent before the close is acknowledged before the close is answered.
 #[test]
 fn sealed_acknowledgements_come_before_the_answer_to_a_close() {
     let key = Key::new();

@@ -101,7 +101,7 @@ fn origins_come_and_go() {
     assert_eq!(status(), 403);
 }
 
-/// CASES 98: the names by which it may be asked are those of the file as it is now.
+/// The names by which it may be asked are those of the file as it is now.
 #[test]
 fn hosts_come_and_go() {
     let racer = Configured::start("");

@@ -234,7 +234,7 @@ fn plain_listeners_stay_plain() {
     assert!(secure.get("/healthz").starts_with("HTTP/1.1 200 "));
 }
 
-/// CASES 57. Somebody else is served all the while.
+/// Somebody else is served all the while.
 #[test]
 fn crafted_input_stops_nobody() {
     let secure = Secure::start(&["--header-timeout", "1s", "--request-rate", "0"]);
@@ -314,7 +314,6 @@ fn ends_well(mut stream: Stream) {
     assert_eq!(stream.sock.read(&mut [0; 16]).expect("FIN, and no reset"), 0);
 }
 
-/// CASES 60.
 #[test]
 fn an_end_is_said_and_a_cut_is_none() {
     let secure = Secure::start(&[]);

@@ -47,7 +47,7 @@ fn a_renewed_certificate_drops_nobody() {
     }
 }
 
-/// CASES 98: the names of the certificates are the server's, read as TLS reads them; those of renewed ones, too.
+/// The names of the certificates are the server's, read as TLS reads them; those of renewed ones, too.
 #[test]
 fn a_server_answers_to_the_names_of_its_certificates() {
     let secure = Secure::start(&[]);
@@ -179,7 +179,7 @@ fn openssl(folder: &Folder, arguments: &str) {
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// CASES 105: a key that cannot be used says why: encrypted (in both forms), or of a curve that rustls does not know.
+/// A key that cannot be used says why: encrypted (in both forms), or of a curve that rustls does not know.
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
     let folder = Folder::new();
@@ -202,7 +202,7 @@ fn a_key_that_cannot_be_used_says_why() {
     }
 }
 
-/// CASES 105: a byte order mark before either file is passed over.
+/// A byte order mark before either file is passed over.
 #[test]
 fn a_byte_order_mark_is_passed_over() {
     let secure = Secure::start(&[]);
@@ -215,7 +215,7 @@ fn a_byte_order_mark_is_passed_over() {
     eventually("the marked files", || secure.server.log().contains("certificates read again"));
 }
 
-/// CASES 105 and 106: what works, and surprises later, is said: no subjectAltName, a key that others may read.
+/// What works, and surprises later, is said: no subjectAltName, a key that others may read.
 #[test]
 fn an_open_key_and_a_certificate_without_names_are_warned_of() {
     let secure = Secure::start(&[]);

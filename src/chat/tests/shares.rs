@@ -70,7 +70,7 @@ impl Door {
     }
 }
 
-/// Addresses are counted, IPv6 by /64, loopback not at all (DESIGN: "Bounds").
+/// Addresses are counted, IPv6 by /64, loopback not at all (docs/settings.md, "Limits").
 #[test]
 fn one_address_gets_its_share() {
     let mut door = Door::new(&[]);
@@ -99,7 +99,7 @@ fn one_address_gets_its_share() {
     assert_eq!(got, ["101", "101", "429", "101"]);
 }
 
-/// CASES 74: a header made by the client changes nothing, nor does one through a proxy that nobody trusts.
+/// A header made by the client changes nothing, nor does one through a proxy that nobody trusts.
 #[test]
 fn without_a_trusted_proxy_all_requests_share_one_bucket() {
     for trusted in [&[] as &[&str], &["10.0.0.1"]] {

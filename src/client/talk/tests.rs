@@ -175,7 +175,7 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
     assert_eq!(desk.events(), [Event::PutOff("the disk is full".to_string())]);
 }
 
-/// CASES 81: what is wrong with one message says nothing of those behind it.
+/// What is wrong with one message says nothing of those behind it.
 #[test]
 fn what_cannot_be_sent_is_told_by_its_line_and_the_rest_goes_on() {
     let mut desk = Desk::seated();
@@ -206,7 +206,7 @@ fn what_cannot_be_sent_is_told_by_its_line_and_the_rest_goes_on() {
     assert!(matches!(&desk.events()[..], [Event::Refused(why)] if why.contains("sealed") && why.contains("(100)")));
 }
 
-/// CASES 81: the same bytes would end the next connection, too.
+/// The same bytes would end the next connection, too.
 #[test]
 fn after_a_close_for_size_the_longest_is_not_sent_again_and_what_is_behind_it_is() {
     let mut desk = Desk::seated();

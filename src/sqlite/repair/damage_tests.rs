@@ -553,7 +553,7 @@ fn a_check_says_what_it_finds() {
     }
 }
 
-/// CASES 95: order is the seq's, and a clock that was days ahead may have been set right.
+/// Order is the seq's, and a clock that was days ahead may have been set right.
 #[test]
 fn times_that_go_back_are_no_damage() {
     let directory = TempDir::new();

@@ -412,7 +412,7 @@ impl Client {
         judge_list(link, room, mono, told, scene)
     }
 
-    /// What was queued before this pong has been heard, and nothing else (DESIGN: `heads`).
+    /// What was queued before this pong has been heard, and nothing else (docs/protocol.md: `heads`).
     fn pong(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
         let Some(Asked::Ping) = id.and_then(|id| self.settle(id)) else {
             return violation(CHECKER, format!("a pong to nothing that c{} asked", self.index));

@@ -96,7 +96,7 @@ fn the_end_is_said_and_heard() {
     }
 }
 
-/// CASES 57, as far as it shows without a socket. All end with an error or wait for more, and nothing grows.
+/// As far as it shows without a socket. All end with an error or wait for more, and nothing grows.
 #[test]
 fn crafted_input_ends_the_session_or_waits() {
     let certificate = made(&["a.example"]);
