@@ -181,7 +181,7 @@ impl fmt::Display for OpenError {
                 f,
                 "{} was written by a newer racerd (version {version} of the database, this one knows {}); it was not touched; update racerd",
                 path.display(),
-                super::VERSION
+                super::schema::VERSION
             ),
             OpenError::NoKey { path, id, given: None } => write!(
                 f,

@@ -23,6 +23,9 @@ use crate::types::{Durability, OnDamage};
 /// How long a statement waits for another process that holds the database.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 
+/// Pages in the WAL above which it starts over after a commit: 4 MiB.
+pub(super) const WAL_FRAMES: i64 = 1_024;
+
 /// A WAL file that has grown beyond this (bytes) is cut to it when it starts over: twice the writer's limit, so that this
 /// happens after a reader of another program held it up, and not each time.
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;

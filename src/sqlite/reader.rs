@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use super::Answers;
 use super::piecemeal::{self, Ends, Loss};
 use super::repair::damage::{self, is_damage};
 use super::schema::{last_id, number, seq_of};
 use super::scrub::{Piece, Scrub};
 use super::sealing;
+use super::worker::Answers;
 use super::writer::Command;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::sqlite::error::DAMAGED;

@@ -3,6 +3,7 @@
 
 use super::tests::{open_quick, outside, wait_until};
 use super::*;
+use crate::crypto::at_rest::DataKey;
 use crate::sqlite::contract::{Bench, TempDir, options, sought};
 use crate::store::samples::{ALICE, BOB, append, encrypted, read, stored};
 use crate::store::{Found, Outcome, Span};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -12,7 +13,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::OperationError;
 use crate::sqlite::contract::{Bench, TempDir, options, parked};
 use crate::store::samples::{ALICE, append, keyed, read, room};
-use crate::store::{Outcome, Scope, Span};
+use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
 use crate::types::{Digest, Durability, Message, OnDamage, Seq};
 
 fn key(n: u8) -> DataKey {

@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::batch;
 use super::clock::{Clock, SetClock};
 use super::lock::Lock;
+use super::log::{Held, Shared};
 use super::open;
 use super::reader::Reader;
 use super::schema::Begun;
-use super::writer::{Command, State, Timing};
-use super::{Answers, Held, Parts};
+use super::worker::Answers;
+use super::writer::{Command, Timing, WriterLoop};
 use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::{Bounds, Read, StoreEvent, StoreRequest};
 use crate::types::Epoch;
@@ -23,7 +24,7 @@ use crate::types::Epoch;
 pub struct SteppedLog {
     begun: Begun,
     remarks: Vec<String>,
-    writer: State,
+    writer: WriterLoop,
     reader: Reader,
     answers: Answers,
     events: Receiver<StoreEvent>,
@@ -42,11 +43,11 @@ impl SteppedLog {
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(|| {}) };
         let damaged = Arc::new(AtomicBool::new(false));
-        let parts = Parts { timing: Timing::USUAL, clock: Clock::Set(clock), damaged, wal_bytes: Arc::default() };
-        let (writer, reader, Held { begun, remarks, .. }) = parts.divide(options, opened);
+        let shared = Shared { timing: Timing::USUAL, clock: Clock::Set(clock), damaged, wal_bytes: Arc::default() };
+        let (writer, reader, Held { begun, remarks, .. }) = shared.divide(options, opened);
         let (sender, notes) = channel();
         let reader = reader(sender);
-        let writer = State::new(writer, answers());
+        let writer = WriterLoop::new(writer, answers());
         Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock })
     }
 

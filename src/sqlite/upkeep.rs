@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use super::batch::roll_back;
 use super::dating::Moment;
-use super::open::{self, BUSY};
+use super::open::{self, BUSY, WAL_FRAMES};
 use super::retention::{self, Policy, Step};
 use super::schema::{self, SCRATCH};
-use super::writer::{Health, Noted, State};
+use super::writer::{Health, Noted, WriterLoop};
 use crate::store::Bounds;
 use crate::store::StoreEvent;
 use crate::types::WallMillis;
-
-/// A WAL of more pages starts over after a commit: 4 MiB.
-pub(super) const WAL_FRAMES: i64 = 1_024;
 
 /// How long a checkpoint waits for readers. One of ours is gone within a page; another process's may stay for hours.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
@@ -37,7 +34,7 @@ const LEAST_BATCH: i64 = 64 << 10;
 /// Steps that make space for one batch, at most: several times what it holds.
 const SPACE_STEPS: usize = 64;
 
-impl State {
+impl WriterLoop {
     /// Nobody has asked for anything in a while.
     pub fn use_the_pause(&mut self) {
         match self.health {
@@ -54,24 +51,24 @@ impl State {
 
     /// Something was written: there may be something to do.
     pub fn upkeep_soon(&mut self) {
-        let soon = self.writer.clock.now() + self.writer.timing.pause;
+        let soon = self.parts.clock.now() + self.parts.timing.pause;
         self.upkeep_due = Some(self.upkeep_due.map_or(soon, |due| due.min(soon)));
     }
 
     pub fn upkeep_if_due(&mut self) {
-        let begun = self.writer.clock.now();
+        let begun = self.parts.clock.now();
         if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
         // A failure shows at the next append, if it lasts.
         let more = self.upkeep().unwrap_or(false);
-        let pause = self.writer.timing.pause.max(self.writer.clock.since(begun) * 4);
-        self.upkeep_due = match (more, self.writer.bounds.keep_for) {
+        let pause = self.parts.timing.pause.max(self.parts.clock.since(begun) * 4);
+        self.upkeep_due = match (more, self.parts.bounds.keep_for) {
             (true, _) => Some(begun + pause),
             (false, 0) => None,
             (false, keep_for) => {
                 let part = Duration::from_millis(keep_for / AGE_PART).min(AGE_MOST);
-                Some(begun + part.max(self.writer.timing.idle))
+                Some(begun + part.max(self.parts.timing.idle))
             }
         };
     }
@@ -79,12 +76,12 @@ impl State {
     /// One piece; whether there is more to do.
     fn upkeep(&mut self) -> rusqlite::Result<bool> {
         let running = self.running();
-        roll_back(&self.writer.conn);
+        roll_back(&self.parts.conn);
         self.follow_the_disk();
-        let conn = &self.writer.conn;
+        let conn = &self.parts.conn;
         let mut more = false;
         if running >= self.swept + SWEEP {
-            let keys = self.prune.step(conn, running, self.writer.bounds.park_for)?;
+            let keys = self.prune.step(conn, running, self.parts.bounds.park_for)?;
             let parked = self.batches.parking.sweep(conn, running)?;
             if keys + parked == 0 {
                 self.swept = running;
@@ -99,11 +96,11 @@ impl State {
             self.untidy |= step.dropped > 0;
             more |= !step.done;
         }
-        if self.batches.fill(&self.writer.conn, self.writer.sealed_body)? {
+        if self.batches.fill(&self.parts.conn, self.parts.sealed_body)? {
             self.untidy = true;
             more = true;
         }
-        if retention::give_back(&self.writer.conn)? {
+        if retention::give_back(&self.parts.conn)? {
             self.untidy = true;
             more = true;
         }
@@ -114,20 +111,20 @@ impl State {
     /// Looks at the clock, and returns the time by which messages are old; `None` where none goes by age.
     pub fn time_of_ages(&mut self) -> rusqlite::Result<Option<WallMillis>> {
         let moment = Moment {
-            wall: self.writer.clock.wall(),
+            wall: self.parts.clock.wall(),
             running: self.running_millis(),
-            keep_for: self.writer.bounds.keep_for,
+            keep_for: self.parts.bounds.keep_for,
         };
         let mut told = Vec::new();
         let writes = self.dating.writes;
-        let now = self.dating.now(&self.writer.conn, moment, &mut told);
+        let now = self.dating.now(&self.parts.conn, moment, &mut told);
         self.untidy |= self.dating.writes != writes;
         self.answers.send(told);
         now
     }
 
     fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
-        let step = self.retention.step(&self.writer.conn, policy, now)?;
+        let step = self.retention.step(&self.parts.conn, policy, now)?;
         if step.misdated > 0 {
             let mut told = Vec::new();
             self.dating.misdated(&mut told);
@@ -137,7 +134,7 @@ impl State {
     }
 
     fn policy(&self) -> Policy {
-        let Bounds { keep_messages, keep_for, .. } = self.writer.bounds;
+        let Bounds { keep_messages, keep_for, .. } = self.parts.bounds;
         Policy { keep_messages, keep_for, squeeze: false }
     }
 
@@ -146,8 +143,8 @@ impl State {
         if self.policy() == Policy::default() {
             return Ok(false);
         }
-        let (pages, free) = retention::pages(&self.writer.conn)?;
-        Ok(pages - free > self.writer.most_pages - self.writer.most_pages / FREE_PART)
+        let (pages, free) = retention::pages(&self.parts.conn)?;
+        Ok(pages - free > self.parts.most_pages - self.parts.most_pages / FREE_PART)
     }
 
     /// The database is full. Drops old messages for one batch, if messages may go; whether there is some space now.
@@ -156,13 +153,13 @@ impl State {
         if self.policy() == Policy::default() || !self.is_at_bound() {
             return false;
         }
-        let wanted = self.writer.most_pages / FREE_PART;
+        let wanted = self.parts.most_pages / FREE_PART;
         let now = self.time_of_ages().unwrap_or(None);
         let mut dropped = 0;
         for _ in 0..SPACE_STEPS {
             let Ok(step) = self.prune_messages(&policy, now) else { break };
             dropped += step.dropped;
-            let free = retention::pages(&self.writer.conn).map_or(0, |(_, free)| free);
+            let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {
                 break;
             }
@@ -170,10 +167,10 @@ impl State {
         dropped > 0
     }
 
-    /// The bytes that [`State::make_space`] makes free, which bound a batch.
+    /// The bytes that [`WriterLoop::make_space`] makes free, which bound a batch.
     pub fn share(&self) -> usize {
         const PAGE: i64 = 4_096;
-        let bytes = (self.writer.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
+        let bytes = (self.parts.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -182,29 +179,29 @@ impl State {
         // The last batch may have wanted more pages than were left: 16 MiB, twice what it can hold.
         const BATCH: i64 = 4_096;
         const ENOUGH: u64 = 1 << 20;
-        let Ok((pages, _)) = retention::pages(&self.writer.conn) else { return false };
-        let is_near = self.writer.most_pages - pages <= BATCH.max(self.writer.most_pages / FREE_PART);
-        is_near && self.writer.files.free_space().is_ok_and(|free| free > ENOUGH)
+        let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
+        let is_near = self.parts.most_pages - pages <= BATCH.max(self.parts.most_pages / FREE_PART);
+        is_near && self.parts.files.free_space().is_ok_and(|free| free > ENOUGH)
     }
 
     /// Where the bound is a share of the free space, it changes with what others take of the disk or give back.
     fn follow_the_disk(&mut self) {
-        if self.writer.bounds.max_database_size == 0
-            && let Ok(most) = open::bound(&self.writer.conn, &self.writer.files, 0)
+        if self.parts.bounds.max_database_size == 0
+            && let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, 0)
         {
-            self.writer.most_pages = most;
+            self.parts.most_pages = most;
         }
     }
 
     /// Other bounds hold. Where the size cannot be set, the disk fails, and the next append says so.
     pub fn bound(&mut self, bounds: Bounds) {
-        let (conn, files) = (&self.writer.conn, &self.writer.files);
+        let (conn, files) = (&self.parts.conn, &self.parts.files);
         if let Ok(most) = open::bound(conn, files, bounds.max_database_size) {
-            self.writer.most_pages = most;
+            self.parts.most_pages = most;
         }
         self.batches.parking.most = bounds.parked_max;
         self.batches.parking.keep = bounds.park_for;
-        self.writer.bounds = bounds;
+        self.parts.bounds = bounds;
         self.swept = 0;
         self.retention.restart();
         self.upkeep_soon();
@@ -224,8 +221,8 @@ impl State {
             Noted::Waiting(first) => first,
             Noted::Nothing => what,
         };
-        roll_back(&self.writer.conn);
-        self.noted = match schema::note_damage(&self.writer.conn, &what) {
+        roll_back(&self.parts.conn);
+        self.noted = match schema::note_damage(&self.parts.conn, &what) {
             Ok(()) => Noted::Written,
             // Tried again at the end.
             Err(_) => Noted::Waiting(what),
@@ -235,9 +232,9 @@ impl State {
 
     /// Puts down when the database was last read through.
     pub fn scrubbed(&mut self) {
-        roll_back(&self.writer.conn);
+        roll_back(&self.parts.conn);
         // Where it fails, the next pass comes sooner.
-        let _ = schema::note_scrubbed(&self.writer.conn, self.running());
+        let _ = schema::note_scrubbed(&self.parts.conn, self.running());
         self.untidy = true;
     }
 
@@ -248,8 +245,8 @@ impl State {
             self.restart_past = WAL_FRAMES;
         } else {
             // Another process reads; it is not for us to hurry it.
-            self.idle = (self.idle * 2).min(self.writer.timing.idle * 16);
-            self.quiet_since = self.writer.clock.now();
+            self.idle = (self.idle * 2).min(self.parts.timing.idle * 16);
+            self.quiet_since = self.parts.clock.now();
         }
         self.measure_wal();
     }
@@ -257,15 +254,15 @@ impl State {
     /// Tries whether writing does again: 64 KiB, really written, and gone again. Emptying the WAL may itself be what
     /// gives the disk its space back.
     fn probe(&mut self, retry: Duration) {
-        let again = (retry * 2).min(self.writer.timing.probe_last);
+        let again = (retry * 2).min(self.parts.timing.probe_last);
         self.look_for_the_files();
         if matches!(self.health, Health::Gone(_)) {
             return;
         }
-        roll_back(&self.writer.conn);
+        roll_back(&self.parts.conn);
         self.follow_the_disk();
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
-        let conn = &self.writer.conn;
+        let conn = &self.parts.conn;
         let written = conn
             .execute(
                 "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))",
@@ -294,13 +291,13 @@ impl State {
     /// Pages in the WAL since it last started over. The file may be longer: it is overwritten from its beginning, which
     /// is cheaper than cutting it off each time. (NOOP counts and does nothing.)
     fn frames(&self) -> i64 {
-        let count = |sql| self.writer.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
+        let count = |sql| self.parts.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
         count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
     }
 
     /// Whether all of the WAL is in the database file now, and no reader needs it.
     pub fn checkpoint(&self, pragma: &str) -> bool {
-        let conn = &self.writer.conn;
+        let conn = &self.parts.conn;
         let _ = conn.busy_timeout(CHECKPOINT_BUSY);
         let busy = conn.query_row(pragma, [], |row| row.get::<_, bool>(0));
         let _ = conn.busy_timeout(BUSY);
@@ -308,6 +305,6 @@ impl State {
     }
 
     pub fn measure_wal(&self) {
-        self.writer.wal_bytes.store(self.writer.files.wal_bytes(), Ordering::Relaxed);
+        self.parts.wal_bytes.store(self.parts.files.wal_bytes(), Ordering::Relaxed);
     }
 }

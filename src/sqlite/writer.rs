@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
-use super::Answers;
 use super::batch::{Batches, Decision, Write, roll_back};
 use super::clock::Clock;
 use super::dating::Dating;
 use super::files::{Files, Identity};
 use super::limits::Limit;
+use super::open::WAL_FRAMES;
 use super::parked::Parking;
 use super::prune::Prune;
 use super::retention::Retention;
 use super::schema;
 use super::sealing::Sealing;
-use super::upkeep::WAL_FRAMES;
+use super::worker::Answers;
 use crate::store::Bounds;
 use crate::store::{Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Seek, Sought, StoreEvent, Why};
 use crate::types::{Digest, Message};
@@ -96,7 +96,7 @@ pub(super) enum Health {
     Gone(String),
 }
 
-pub(super) struct Writer {
+pub(super) struct WriterParts {
     pub conn: Connection,
     pub files: Files,
     pub identity: Identity,
@@ -117,16 +117,16 @@ pub(super) struct Writer {
     pub sealed_body: fn(&str) -> Option<Digest>,
 }
 
-impl Writer {
+impl WriterParts {
     /// Works until [`Command::Finish`], whose outcome it returns, or until nobody can send one; then the log stays as
     /// it is, without the mark of a clean end.
     pub fn run(self, commands: &Receiver<Command>, answers: Answers) -> Result<(), String> {
-        let mut state = State::new(self, answers);
+        let mut writer = WriterLoop::new(self, answers);
         loop {
-            let mut finish = match state.receive(commands) {
-                Ok(command) => state.accept(command),
+            let mut finish = match writer.receive(commands) {
+                Ok(command) => writer.accept(command),
                 Err(RecvTimeoutError::Timeout) => {
-                    state.use_the_pause();
+                    writer.use_the_pause();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err("the log was not closed in order".to_owned()),
@@ -134,24 +134,24 @@ impl Writer {
             loop {
                 // Everything that has come meanwhile goes into the same transaction.
                 while let Ok(command) = commands.try_recv() {
-                    finish |= state.accept(command);
+                    finish |= writer.accept(command);
                 }
-                if state.waiting.is_empty() {
+                if writer.waiting.is_empty() {
                     break;
                 }
-                state.write_batch();
-                state.upkeep_if_due();
+                writer.write_batch();
+                writer.upkeep_if_due();
             }
             if finish {
-                return state.finish();
+                return writer.finish();
             }
         }
     }
 }
 
 /// A writer at work.
-pub(super) struct State {
-    pub writer: Writer,
+pub(super) struct WriterLoop {
+    pub parts: WriterParts,
     pub answers: Answers,
     pub batches: Batches,
     waiting: VecDeque<Write>,
@@ -189,15 +189,15 @@ pub(super) enum Noted {
     Written,
 }
 
-impl State {
+impl WriterLoop {
     /// A writer that begins to work.
-    pub fn new(mut writer: Writer, answers: Answers) -> State {
-        let now = writer.clock.now();
-        let sealing = writer.sealing.take();
-        let mut state = State {
-            idle: writer.timing.idle,
+    pub fn new(mut parts: WriterParts, answers: Answers) -> WriterLoop {
+        let now = parts.clock.now();
+        let sealing = parts.sealing.take();
+        let mut writer = WriterLoop {
+            idle: parts.timing.idle,
             restart_past: WAL_FRAMES,
-            batches: Batches::new(Parking::new(writer.bounds.parked_max, writer.bounds.park_for), sealing),
+            batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),
             waiting: VecDeque::new(),
             late: Vec::new(),
             health: Health::Well,
@@ -211,13 +211,13 @@ impl State {
             retention: Retention::default(),
             dating: Dating::default(),
             noted: Noted::Nothing,
-            writer,
+            parts,
             answers,
         };
-        state.measure_wal();
+        writer.measure_wal();
         // Before anything is written, whose time it may have. A failure shows at the next append, if it lasts.
-        let _ = state.time_of_ages();
-        state
+        let _ = writer.time_of_ages();
+        writer
     }
 
     fn receive(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
@@ -229,7 +229,7 @@ impl State {
 
     /// Returns how long it waits for a command before it uses the pause; `None`: for ever.
     pub fn patience(&self) -> Option<Duration> {
-        let left = |due: Instant| due.saturating_duration_since(self.writer.clock.now());
+        let left = |due: Instant| due.saturating_duration_since(self.parts.clock.now());
         match &self.health {
             Health::Failing { retry, .. } => Some(*retry),
             Health::Well => {
@@ -242,12 +242,12 @@ impl State {
 
     /// Whether nobody has asked for anything in so long that the WAL is to be emptied.
     pub fn is_quiet(&self) -> bool {
-        self.untidy && self.writer.clock.since(self.quiet_since) >= self.idle
+        self.untidy && self.parts.clock.since(self.quiet_since) >= self.idle
     }
 
     /// Whether this was the last command.
     pub fn accept(&mut self, command: Command) -> bool {
-        self.quiet_since = self.writer.clock.now();
+        self.quiet_since = self.parts.clock.now();
         match command {
             Command::Write(writes) => self.waiting.extend(writes),
             Command::Bound(bounds) => self.bound(bounds),
@@ -284,16 +284,16 @@ impl State {
             return self.refuse(batch, outage, false);
         }
         let now = self.running();
-        let mut result = self.batches.commit(&self.writer.conn, &batch, now);
+        let mut result = self.batches.commit(&self.parts.conn, &batch, now);
         let mut tries = 0;
         while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
-            result = self.batches.commit(&self.writer.conn, &batch, now);
+            result = self.batches.commit(&self.parts.conn, &batch, now);
             tries += 1;
         }
         match result {
             Ok(decisions) => {
                 self.untidy = true;
-                self.idle = self.writer.timing.idle;
+                self.idle = self.parts.timing.idle;
                 self.tell(batch, decisions);
                 self.bound_the_wal();
                 self.upkeep_soon();
@@ -370,7 +370,7 @@ impl State {
     fn failed(&mut self, outage: Outage) -> Option<StoreEvent> {
         match &mut self.health {
             Health::Well => {
-                self.health = Health::Failing { retry: self.writer.timing.probe_first, why: outage.why };
+                self.health = Health::Failing { retry: self.parts.timing.probe_first, why: outage.why };
                 Some(StoreEvent::Available(Err(outage)))
             }
             Health::Failing { why, .. } if *why != outage.why => {
@@ -383,30 +383,30 @@ impl State {
 
     /// What is written to a file that was deleted or replaced is lost: then nothing is acknowledged any more.
     pub fn look_for_the_files(&mut self) {
-        if matches!(self.health, Health::Gone(_)) || self.writer.clock.since(self.looked) < self.writer.timing.look {
+        if matches!(self.health, Health::Gone(_)) || self.parts.clock.since(self.looked) < self.parts.timing.look {
             return;
         }
-        if let Err(reason) = self.writer.identity.check(&self.writer.files) {
+        if let Err(reason) = self.parts.identity.check(&self.parts.files) {
             self.health = Health::Gone(reason.clone());
             self.answers.send([StoreEvent::Available(Err(Outage { why: Why::Gone, detail: reason }))]);
         }
-        self.looked = self.writer.clock.now();
+        self.looked = self.parts.clock.now();
     }
 
     /// Seconds that racerd has run on this log in all.
     pub fn running(&self) -> u64 {
-        self.writer.running_before.saturating_add(self.writer.clock.since(self.started).as_secs())
+        self.parts.running_before.saturating_add(self.parts.clock.since(self.started).as_secs())
     }
 
     /// The same in milliseconds, as far as is known: those before this run are whole seconds.
     pub fn running_millis(&self) -> u64 {
-        let here = self.writer.clock.since(self.started).as_millis();
-        self.writer.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
+        let here = self.parts.clock.since(self.started).as_millis();
+        self.parts.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 
     /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
     fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> Outage {
-        let Writer { files, bounds, .. } = &self.writer;
+        let WriterParts { files, bounds, .. } = &self.parts;
         let path = files.database.display();
         if at_bound {
             let advice = "raise it, or let old messages go with keep_messages or keep_for";
@@ -427,7 +427,7 @@ impl State {
                 (Why::Busy, "another program holds the database; end it")
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                self.writer.damaged.store(true, Ordering::Relaxed);
+                self.parts.damaged.store(true, Ordering::Relaxed);
                 (Why::Damaged, crate::sqlite::error::DAMAGED)
             }
             Some(ErrorCode::SystemIoFailure) => (Why::Disk, "the disk reports errors; look at the kernel's log"),
@@ -442,17 +442,17 @@ impl State {
             return Err(reason.clone());
         }
         // Once more, however recent the last look is.
-        self.writer.identity.check(&self.writer.files)?;
+        self.parts.identity.check(&self.parts.files)?;
         if !self.late.is_empty() {
             self.write_batch();
         }
-        if self.writer.damaged.load(Ordering::Relaxed) {
+        if self.parts.damaged.load(Ordering::Relaxed) {
             self.note("a row or a page could not be read or written".to_owned());
         }
-        let conn = &self.writer.conn;
+        let conn = &self.parts.conn;
         roll_back(conn);
         // The mark of a clean end is synced, and with it all that a `normal` run has left unsynced before it.
-        let clean = !self.writer.damaged.load(Ordering::Relaxed);
+        let clean = !self.parts.damaged.load(Ordering::Relaxed);
         conn.execute_batch("PRAGMA synchronous = FULL")
             .and_then(|()| schema::end_run(conn, self.running(), clean))
             .map_err(|error| self.explain(&error, false).detail)?;

@@ -1,0 +1,194 @@
+//! The log on disk behind [`Store`]: opens a database, starts its two threads, and passes requests and answers between
+//! them and the event loop.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::lock::Lock;
+use super::open::Opened;
+use super::reader::Reader;
+use super::schema::Begun;
+use super::scrub::Scrub;
+use super::worker::{Answers, STACK_BYTES, Worker};
+use super::writer::{Command, Timing, WriterParts};
+use super::{OpenError, StoreOptions, batch, open, scrub, sealing};
+use crate::crypto::at_rest::DataKey;
+use crate::store::{Bounds, Read, Store, StoreEvent, StoreRequest};
+use crate::types::Epoch;
+
+/// What the two threads may take: page caches, stacks, and the rooms that the writer remembers, in bytes.
+pub const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
+
+/// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
+pub struct Sqlite {
+    begun: Begun,
+    bounds: Bounds,
+    remarks: Vec<String>,
+    note: Option<String>,
+    events: Receiver<StoreEvent>,
+    /// Holds a way to the writer, which ends once there is none: fields are dropped in this order.
+    reader: Worker<Vec<Read>, ()>,
+    writer: Worker<Command, Result<(), String>>,
+    wal_bytes: Arc<AtomicU64>,
+    /// Held until both threads are gone.
+    _lock: Lock,
+}
+
+impl Sqlite {
+    pub fn open(options: &StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Sqlite, OpenError> {
+        Sqlite::open_timed(options, wake, Timing::USUAL)
+    }
+
+    pub(super) fn open_timed(
+        options: &StoreOptions,
+        wake: impl Fn() + Send + Clone + 'static,
+        timing: Timing,
+    ) -> Result<Sqlite, OpenError> {
+        let (lock, opened) = open::open(options)?;
+        let (sender, events) = channel();
+        let answers = || Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
+        let shared =
+            Shared { timing, clock: Clock::System, damaged: Arc::default(), wal_bytes: Arc::new(AtomicU64::new(0)) };
+        let no_thread = |error| OpenError::Thread { error };
+
+        let (writer, reader, held) = shared.divide(options, opened);
+        let to = answers();
+        let writer =
+            Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
+
+        // proof: it has just been started.
+        let reader = reader(writer.requests.clone().expect("a way to the writer"));
+        let to = answers();
+        let reader =
+            Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
+        let wal_bytes = shared.wal_bytes;
+
+        Ok(Sqlite {
+            begun: held.begun,
+            bounds: options.bounds,
+            remarks: held.remarks,
+            note: held.note,
+            events,
+            reader,
+            writer,
+            wal_bytes,
+            _lock: lock,
+        })
+    }
+}
+
+impl Store for Sqlite {
+    fn epoch(&self) -> &Epoch {
+        &self.begun.epoch
+    }
+
+    fn token_key(&self) -> [u8; 32] {
+        self.begun.token_key
+    }
+
+    fn running_seconds(&self) -> u64 {
+        self.begun.running
+    }
+
+    fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The new bounds hold in the order of what is submitted.
+    fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.writer.send(Command::Bound(bounds));
+    }
+
+    /// Hands the requests over, with one send to each thread. To a dead thread they are lost; it has said
+    /// [`StoreEvent::Died`].
+    fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
+        let (writes, reads) = batch::divide(requests);
+        if !writes.is_empty() {
+            self.writer.send(Command::Write(writes));
+        }
+        if !reads.is_empty() {
+            self.reader.send(reads);
+        }
+    }
+
+    fn take(&mut self, events: &mut Vec<StoreEvent>) {
+        events.extend(self.events.try_iter());
+    }
+
+    fn is_inline(&self) -> bool {
+        false
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), String> {
+        // The last connection to close takes the WAL away, and the reader's may not write.
+        self.reader.join();
+        self.writer.send(Command::Finish);
+        self.writer.join().unwrap_or_else(|| Err("the store's writer thread has died".to_owned()))
+    }
+}
+
+/// What a writer and a reader are made of, beside what opening gives.
+pub(super) struct Shared {
+    pub timing: Timing,
+    pub clock: Clock,
+    pub damaged: Arc<AtomicBool>,
+    pub wal_bytes: Arc<AtomicU64>,
+}
+
+/// The part of an opened log that stays with its owner.
+pub(super) struct Held {
+    pub begun: Begun,
+    pub remarks: Vec<String>,
+    pub note: Option<String>,
+}
+
+impl Shared {
+    /// Divides what opening gave between the writer, the reader, once there is a way from it to the writer, and the holder:
+    /// the same with threads and without.
+    pub fn divide(
+        &self,
+        options: &StoreOptions,
+        opened: Opened,
+    ) -> (WriterParts, impl FnOnce(Sender<Command>) -> Reader + use<>, Held) {
+        let Opened { writer, reader, files, identity, most_pages, begun, remarks, note, .. } = opened;
+        let writer = WriterParts {
+            conn: writer,
+            files,
+            identity,
+            timing: self.timing,
+            clock: self.clock.clone(),
+            bounds: options.bounds,
+            most_pages,
+            damaged: self.damaged.clone(),
+            running_before: begun.running,
+            wal_bytes: self.wal_bytes.clone(),
+            sealing: options.data_key.as_ref().map(sealing::Sealing::new),
+            sealed_body: options.sealed_body,
+        };
+        let records = options.data_key.as_ref().map(DataKey::records);
+        let due = begun.scrubbed.map_or(0, |then| (then + scrub::PERIOD).saturating_sub(begun.running));
+        let begin = Instant::now() + self.timing.scrub.max(Duration::from_secs(due.min(scrub::PERIOD)));
+        let scrub = Scrub::new(options.scrub_rate, begin, self.timing.retry);
+        let damaged = self.damaged.clone();
+        let reader =
+            move |notes| Reader { conn: reader, damaged, records, told: BTreeSet::new(), failing: false, scrub, notes };
+        (writer, reader, Held { begun, remarks, note })
+    }
+}

@@ -1,0 +1,257 @@
+//! What a salvage keeps of a database that is damaged, cut short, or no database at all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::sqlite::contract::{Bench, TempDir, options, parked};
+use crate::sqlite::repair::damage_tests::{Dice, database, unclean};
+use crate::sqlite::repair::{Salvaged, check, salvage};
+use crate::sqlite::tests::refusal;
+use crate::sqlite::{OperationError, Sqlite, StoreOptions};
+use crate::store::samples::{ALICE, BOB, append, keyed, read};
+use crate::store::{Outcome, Scope, Span, Store as _};
+use crate::types::{Durability, Message, OnDamage, Seq};
+
+fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for page in pages {
+        spoil(&mut bytes[page * 4096..(page + 1) * 4096]);
+    }
+    bytes
+}
+
+/// The new database is sound, holds nothing that was not said, keeps the order and what may be repeated, and its heads
+/// are no lower; how many messages it holds.
+fn is_honest(new: &Path, report: &Salvaged, said: &BTreeMap<&'static str, Vec<Message>>) -> usize {
+    let checked = check(new, None).unwrap();
+    assert!(checked.is_well(), "{checked:?}");
+    let directory = new.parent().unwrap();
+    let options = StoreOptions { path: new.into(), ..options(directory, Durability::Normal) };
+    let mut bench = Bench::open(options);
+    let mut count = 0;
+    for (room, said) in said {
+        let page = bench.page(read(room, Span::Newest, 0, 0));
+        if page.head == Seq::ZERO {
+            assert!(report.unnamed > 0 || report.damaged_pages > 0, "{room} is gone: {report}");
+            continue;
+        }
+        assert!(page.head.0 >= said.len() as u64, "{room}: {report}");
+        let kept = bench.everything_from(room, page.oldest);
+        let mut rest = said.iter();
+        for message in &kept {
+            let found = rest.find(|said| said.body == message.body).expect("it was said, in this order");
+            assert_eq!((&found.author, found.at), (&message.author, message.at));
+        }
+        count += kept.len();
+        let next = bench.append(append(room, "\"after\"", 5000));
+        assert!(matches!(next, Outcome::Stored(message) if message.seq == page.head.next()));
+    }
+    bench.store.finish().unwrap();
+    count
+}
+
+#[test]
+fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
+    let source = TempDir::new();
+    let (path, said) = database(&source);
+    unclean(&path);
+    let sound = fs::read(&path).unwrap();
+    let (pages, total) = (sound.len() / 4096, said.values().map(Vec::len).sum::<usize>());
+    let (mut told, mut kept_in_all) = (0, 0);
+    for seed in 0..40 {
+        let mut dice = Dice(seed);
+        let spoilt: Vec<usize> = (0..=dice.roll(3)).map(|_| dice.roll(pages as u64) as usize).collect();
+        let whole = dice.roll(2) == 0;
+        let bytes = with_pages(&sound, &spoilt, |page| {
+            let (from, to) = if whole { (0, 4096) } else { (512 * dice.roll(4) as usize, 2048) };
+            let garbage = if dice.roll(3) == 0 { vec![0; to - from] } else { dice.garbage(to - from) };
+            page[from..to].copy_from_slice(&garbage);
+        });
+        let directory = TempDir::new();
+        let options = options(directory.path(), Durability::Full);
+        fs::write(&options.path, &bytes).unwrap();
+
+        let new = directory.path().join("new.db");
+        let report = salvage(&options.path, &new, None).unwrap();
+        let kept = is_honest(&new, &report, &said);
+        kept_in_all += kept;
+        assert!(kept + 40 * spoilt.len() >= total, "pages {spoilt:?} of seed {seed} cost {} messages", total - kept);
+        assert!(fs::read(&options.path).unwrap() == bytes, "the damaged one is as it was");
+
+        // A start sees it or not (the inside of a message is nobody's to know); if so it says what to do, and touches
+        // nothing.
+        match Sqlite::open(&options, || ()) {
+            Ok(store) => Box::new(store).finish().unwrap(),
+            Err(error) => {
+                told += 1;
+                let line = error.to_string();
+                assert!(line.contains("racerd salvage") && line.contains("--on-damage salvage"), "seed {seed}: {line}");
+                assert!(line.contains("racerd.db is damaged") && !line.contains('\n'), "{line}");
+                assert!(fs::read(&options.path).unwrap() == bytes, "not touched");
+                let options = StoreOptions { on_damage: OnDamage::Salvage, new_epoch: [seed as u8; 8], ..options };
+                let mut bench = Bench::open(options.clone());
+                assert_eq!(bench.store.epoch().0.as_ref(), format!("{seed:02x}").repeat(8), "a new world");
+                let remarks = bench.store.remarks();
+                assert!(remarks[0].contains("racerd.db.damaged-1") && remarks[0].contains("copied"), "{remarks:?}");
+                assert!(bench.store.note().is_some_and(|note| note.contains("damaged once")));
+                assert!(fs::read(directory.path().join("racerd.db.damaged-1")).unwrap() == bytes);
+                assert!(matches!(bench.append(append("lobby", "1", 9)), Outcome::Stored(_)));
+                bench.store.finish().unwrap();
+                assert!(check(&options.path, None).unwrap().is_well());
+            }
+        }
+    }
+    assert!(told >= 26, "only {told} of 40 were seen at the start");
+    assert!(kept_in_all > 40 * total * 8 / 10, "{kept_in_all} of {}", 40 * total);
+}
+
+impl Bench {
+    /// A room's messages from this seq on.
+    fn everything_from(&mut self, of: &str, oldest: Seq) -> Vec<Message> {
+        let mut all: Vec<Message> = Vec::new();
+        loop {
+            let after = all.last().map_or(Seq(oldest.0 - 1), |message| message.seq);
+            let page = self.page(read(of, Span::After(after), 500, 1 << 20));
+            all.extend(page.messages);
+            if !page.more {
+                let contiguous = all.iter().zip(oldest.0..).all(|(message, seq)| message.seq.0 == seq);
+                assert!(contiguous, "no hole");
+                return all;
+            }
+        }
+    }
+}
+
+/// Whatever the bytes are, what comes of them is sound, or there is a reason why nothing does.
+#[test]
+fn any_bytes_are_salvaged_or_refused() {
+    let source = TempDir::new();
+    let (path, _) = database(&source);
+    let sound = fs::read(&path).unwrap();
+    let directory = TempDir::new();
+    let (file, new) = (directory.path().join("any"), directory.path().join("new.db"));
+    let mut salvaged = 0;
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let mut bytes = match seed % 3 {
+            // Single bytes anywhere, lengths and pointers among them.
+            0 => {
+                let mut bytes = sound.clone();
+                for _ in 0..200 {
+                    let at = dice.roll(bytes.len() as u64) as usize;
+                    bytes[at] = dice.roll(256) as u8;
+                }
+                bytes
+            }
+            // The heads of all pages, where their structure is.
+            1 => {
+                let mut bytes = sound.clone();
+                for page in 1..bytes.len() / 4096 {
+                    let at = page * 4096 + dice.roll(12) as usize;
+                    bytes[at] = dice.roll(256) as u8;
+                }
+                bytes
+            }
+            _ => {
+                let length = dice.roll(40_000) as usize;
+                let mut bytes = dice.garbage(length);
+                for at in (0..bytes.len()).step_by(512) {
+                    bytes[at] = [0x0d, 0x0a, 0x02, 0x05][dice.roll(4) as usize];
+                }
+                bytes
+            }
+        };
+        if seed % 2 == 0 && bytes.len() > 100 {
+            bytes[..100].copy_from_slice(&sound[..100]);
+            bytes[16..18].copy_from_slice(&[[2, 0], [16, 0], [0, 1], [0, 3]][dice.roll(4) as usize]);
+        }
+        fs::write(&file, &bytes).unwrap();
+        fs::write(directory.path().join("any-wal"), dice.garbage(500)).unwrap();
+        match salvage(&file, &new, None) {
+            Ok(_) => {
+                let checked = check(&new, None).unwrap();
+                assert!(checked.is_well(), "{seed}: {checked:?}");
+                salvaged += 1;
+                fs::remove_file(&new).unwrap();
+            }
+            Err(error) => assert!(!new.exists(), "{error:?}"),
+        }
+    }
+    assert!(salvaged >= 30, "{salvaged}");
+}
+
+#[test]
+fn a_sound_database_is_copied_whole() {
+    let directory = TempDir::new();
+    let (path, said) = database(&directory);
+    let new = directory.path().join("new.db");
+    let report = salvage(&path, &new, None).unwrap();
+    assert_eq!((report.messages, report.rooms, report.senders, report.parked), (300, 3, 6, 4), "{report}");
+    assert_eq!((report.lost_messages(), report.empty, report.unnamed, report.damaged_pages), (0, 0, 0, 0));
+    let mut bench = Bench::open(StoreOptions { path: new.clone(), ..options(directory.path(), Durability::Full) });
+    for (room, said) in &said {
+        assert_eq!(bench.everything(room), *said);
+    }
+    assert_eq!(bench.store.token_key(), [0x3c; 32], "tokens hold on");
+    assert_eq!(bench.claim(3), Some(parked(3, 1)));
+    let first = &said["lobby"][0];
+    let n = first.body.as_str()[1..].split(' ').next().unwrap();
+    for scope in [ALICE, BOB, Scope::Common] {
+        let again = bench.append(keyed("lobby", first.body.as_str(), scope, &format!("k{n}")));
+        let known = matches!(again, Outcome::Duplicate { seq: Seq(1), .. });
+        let in_window = matches!(scope, Scope::Common);
+        assert!(known || !in_window || matches!(again, Outcome::Stored(_)), "{again:?}");
+    }
+    bench.store.finish().unwrap();
+    let again = salvage(&path, &new, None);
+    assert!(matches!(&again, Err(OperationError::Asked(text)) if text.contains("exists")), "{again:?}");
+    fs::write(directory.path().join("diary"), "dear diary ".repeat(2000)).unwrap();
+    let nothing = salvage(&directory.path().join("diary"), &directory.path().join("never.db"), None);
+    assert!(
+        matches!(&nothing, Err(OperationError::Asked(text)) if text.contains("nothing of racerd's")),
+        "{nothing:?}"
+    );
+    assert!(!directory.path().join("never.db").exists() && !directory.path().join("never.db.partial").exists());
+}
+
+#[test]
+fn a_cut_file_keeps_what_is_left_of_it() {
+    let source = TempDir::new();
+    let (path, said) = database(&source);
+    unclean(&path);
+    let sound = fs::read(&path).unwrap();
+    let mut dice = Dice(7);
+    for part in 1..8 {
+        let length = sound.len() * part / 8 + dice.roll(4096) as usize;
+        let directory = TempDir::new();
+        let options = options(directory.path(), Durability::Full);
+        fs::write(&options.path, &sound[..length]).unwrap();
+        let line = refusal(options.clone());
+        assert!(line.contains("is damaged") && line.contains("racerd salvage"), "{line}");
+        let new = directory.path().join("new.db");
+        let report = salvage(&options.path, &new, None).unwrap();
+        let kept = is_honest(&new, &report, &said);
+        assert!(part < 6 || kept > 100, "{part}: {report}");
+    }
+}
+
+#[test]
+fn a_damaged_index_costs_no_message() {
+    let source = TempDir::new();
+    let (path, said) = database(&source);
+    unclean(&path);
+    let sound = fs::read(&path).unwrap();
+    let indexes: Vec<usize> =
+        (1..sound.len() / 4096).filter(|page| [0x0a, 0x02].contains(&sound[page * 4096])).collect();
+    assert!(indexes.len() >= 4);
+    let mut dice = Dice(3);
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Full);
+    fs::write(&options.path, with_pages(&sound, &indexes, |page| page.copy_from_slice(&dice.garbage(4096)))).unwrap();
+    assert!(refusal(options.clone()).contains("is damaged"));
+    let new = directory.path().join("new.db");
+    let report = salvage(&options.path, &new, None).unwrap();
+    assert_eq!((report.messages, report.lost_messages(), report.unnamed), (300, 0, 0), "{report}");
+    assert_eq!(is_honest(&new, &report, &said), 300);
+}
