@@ -65,10 +65,6 @@ impl Chat {
         cursors: Vec<Cursor>,
     ) -> Result<(), Refusal> {
         let refused = |text: &'static str| Refusal::new(id, ErrorCode::NotResumable, text);
-        let most = self.limits.welcome.rooms_per_session;
-        if cursors.len() > most {
-            return Err(Refusal::field(id, "cursors", format!("a session is in at most {most} rooms")));
-        }
         let Some(connection) = net.get(conn) else { return Ok(()) };
         let is_private = connection.is_private();
         let Some(provisional) = connection.open().map(|open| open.session) else { return Ok(()) };

@@ -299,6 +299,7 @@ impl Hub {
                 seats.push(Cursor { room, epoch: None, seq, presence: None });
             }
         }
+        let mut refused = None;
         for Cursor { room, epoch, seq, presence } in seats {
             let known = if same_epoch(&self.epoch, &epoch) { seq } else { Seq::ZERO };
             let start = Start::After { seq, epoch };
@@ -309,8 +310,12 @@ impl Hub {
             let presence = presence.unwrap_or(Presence::Full);
             match self.handle_join(key, None, room.clone(), start, presence, clients) {
                 Ok(()) => self.keep_place(key, &room, known),
-                Err(error) => clients.tell(client, super::Notice::Refused { id, error }),
+                Err(error) => refused = Some(error),
             }
+        }
+        // Once, however many rooms the client named.
+        if let Some(error) = refused {
+            clients.tell(client, super::Notice::Refused { id, error });
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Mishap {
     Stop,
     /// The monotonic clock jumps ahead.
     Suspend,
+    /// Its settings have changed, and it is told to read them again.
+    Reload,
     /// The wall clock is set.
     SetClock,
     /// The disk is full, and has room again.

@@ -1,13 +1,18 @@
 //! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
-//! (5) queues keep within their bounds and the account of memory is what is held.
+//! (5) queues keep within their bounds and the account of memory is what is held. A bound that is lowered while the server
+//! runs may find more there than it allows: that need not go at once, but it does not grow.
+
+use std::collections::BTreeMap;
 
 use racerd::chat::Chat;
 use racerd::crypto::sealed::MAX_SEALED;
 use racerd::engine::Engine;
-use racerd::types::{RoomId, SessionId};
+use racerd::types::{ConnId, RoomId, SessionId};
 
+use super::agenda::{MILLISECOND, Micros};
 use super::limits::{ENVELOPE, Limits};
 use super::scene::{Checked, violation};
+use super::settings::History;
 use super::store::Store;
 
 const ROOMS: &str = "4: a room has a member, a session a client or a place";
@@ -17,22 +22,46 @@ const MEMORY: &str = "5: queues keep within their bounds";
 /// line that is longer; in bytes.
 const SEALED_AHEAD: usize = 16 * 1024;
 
+/// What was there after the last turn.
 #[derive(Default)]
 pub struct Bounds {
-    /// The session in each slot, and the generation of its token, as they were after the last turn.
-    generations: Vec<Option<(SessionId, u32)>>,
+    /// The session in each slot, the generation of its token, and its rooms.
+    sessions: Vec<Option<(SessionId, u32, usize)>>,
+    detached: usize,
+    connections: BTreeMap<ConnId, Held>,
+    /// Bytes of each room in memory.
+    tails: BTreeMap<RoomId, usize>,
+    /// Bytes that wait for the store, and reads that it has not answered.
+    waiting: usize,
+    reads: usize,
     /// A socket spoke sealed.
     saw_sealed: bool,
 }
 
+/// What a connection holds, in bytes, and its sends that are not answered.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    queued: usize,
+    sealed: usize,
+    input: usize,
+    in_flight: u16,
+}
+
 impl Bounds {
-    pub fn check(&mut self, engine: &Engine<Chat>, store: &Store, limits: &Limits, repeats: bool) -> Checked {
+    /// Checks the server after a turn at `now`, whose limits are the last of `history`.
+    pub fn check(
+        &mut self,
+        engine: &Engine<Chat>,
+        store: &mut Store,
+        history: &History,
+        now: Micros,
+        repeats: bool,
+    ) -> Checked {
+        let Some(limits) = history.last() else { return Ok(()) };
         self.sessions(engine, limits)?;
-        self.saw_sealed |= connections(engine, limits)?;
-        tails(engine, limits)?;
-        // A sealed message is looked at when it is whole, and may hold many requests.
-        let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
-        waiting(engine, store, limits, begun, repeats)
+        self.connections(engine, history, now)?;
+        self.tails(engine, limits)?;
+        self.waiting(engine, store, history, repeats)
     }
 
     fn sessions(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
@@ -51,7 +80,8 @@ impl Bounds {
             }
         }
         let (sessions, detached) = (hub.session_count(), hub.detached_count());
-        if sessions != attached + detached || detached > limits.detached_max {
+        let before = std::mem::replace(&mut self.detached, detached);
+        if sessions != attached + detached || detached > limits.detached_max.max(before) {
             let text = format!(
                 "{sessions} sessions: {attached} with a socket, {detached} without, of at most {}",
                 limits.detached_max
@@ -59,102 +89,126 @@ impl Bounds {
             return violation(ROOMS, text);
         }
         let mut rooms: Vec<&RoomId> = Vec::new();
-        let mut generations = Vec::new();
+        let mut seen = Vec::new();
         for (key, session) in hub.sessions() {
             for room in session.rooms() {
                 if !rooms.contains(&room) {
                     rooms.push(room);
                 }
             }
-            if session.rooms().count() > limits.rooms_per_session {
-                return violation(ROOMS, format!("{} is in too many rooms", session.member));
+            let (key, count) = (key as usize, session.rooms().count());
+            let before = self.sessions.get(key).copied().flatten().filter(|(id, ..)| *id == session.id);
+            let (_, generation, count_before) = before.unwrap_or((session.id, 0, 0));
+            if count > limits.rooms_per_session.max(count_before) {
+                return violation(ROOMS, format!("{} is in {count} rooms", session.member));
             }
-            let key = key as usize;
-            let before = self.generations.get(key).copied().flatten();
-            if before.is_some_and(|(id, generation)| id == session.id && generation > session.generation) {
+            if generation > session.generation {
                 return violation(ROOMS, format!("{} came back with an older token", session.member));
             }
-            generations.resize(generations.len().max(key + 1), None);
-            generations[key] = Some((session.id, session.generation));
+            seen.resize(seen.len().max(key + 1), None);
+            seen[key] = Some((session.id, session.generation, count));
         }
-        self.generations = generations;
+        self.sessions = seen;
         if rooms.len() != hub.room_count() {
             let text = format!("{} rooms are there, and sessions are in {rooms:?}", hub.room_count());
             return violation(ROOMS, text);
         }
         Ok(())
     }
-}
 
-/// What rooms keep in memory beside the log is within its bounds, in each room and in all.
-fn tails(engine: &Engine<Chat>, limits: &Limits) -> Checked {
-    let mut total = 0;
-    for (room, newest, read) in engine.app.hub.kept_in_memory() {
-        if newest.max(read) > limits.tail_bytes {
-            let text = format!("{room} keeps {newest} and {read} bytes, of at most {} each", limits.tail_bytes);
+    /// What rooms keep in memory beside the log is within its bounds, in each room and in all.
+    fn tails(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
+        let before = std::mem::take(&mut self.tails);
+        for (room, newest, read) in engine.app.hub.kept_in_memory() {
+            let had = before.get(room).copied().unwrap_or_default();
+            if newest.max(read) > limits.tail_bytes && newest + read > had {
+                let text = format!(
+                    "{room} keeps {newest} and {read} bytes, of at most {} each, and had {had}",
+                    limits.tail_bytes
+                );
+                return violation(MEMORY, text);
+            }
+            self.tails.insert(room.clone(), newest + read);
+        }
+        let (total, had): (usize, usize) = (self.tails.values().sum(), before.values().sum());
+        if total > limits.tail_bytes_total.max(had) {
+            let text = format!("rooms keep {total} bytes, of at most {}, and had {had}", limits.tail_bytes_total);
             return violation(MEMORY, text);
         }
-        total += newest + read;
+        Ok(())
     }
-    if total > limits.tail_bytes_total {
-        return violation(MEMORY, format!("rooms keep {total} bytes, of at most {}", limits.tail_bytes_total));
-    }
-    Ok(())
-}
 
-/// True if one of them speaks sealed.
-fn connections(engine: &Engine<Chat>, limits: &Limits) -> Checked<bool> {
-    // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
-    let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
-    let answers = usize::from(limits.in_flight) * 256;
-    let line = limits.page_bytes.max(limits.max_message) + 2 * ENVELOPE;
-    let most = limits.queue_bytes + limits.reply_bytes + batch + answers;
-    let mut saw_sealed = false;
-    for conn in engine.net.ids() {
-        let Some(connection) = engine.net.get(conn) else { continue };
-        saw_sealed |= connection.is_sealed();
-        let (length, waiting) = (connection.queue.len(), connection.waiting());
-        // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what is
-        // sealed ahead of the socket is short.
-        let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
-        if waiting > most {
-            return violation(MEMORY, format!("{conn} has {waiting} bytes queued, of at most {most}"));
+    fn connections(&mut self, engine: &Engine<Chat>, history: &History, now: Micros) -> Checked {
+        // Replies may be queued within a bound that was lowered until its connections have had the time to take them.
+        let recent = now.saturating_sub(history.most(0, |limits| limits.write_wait) * 2 * MILLISECOND);
+        // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
+        let most = history.most(recent, |limits| {
+            let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
+            let answers = usize::from(limits.in_flight) * 256;
+            limits.queue_bytes + limits.reply_bytes + batch + answers
+        });
+        let line = history.most(recent, |limits| limits.page_bytes.max(limits.max_message) + 2 * ENVELOPE);
+        let Some(limits) = history.last() else { return Ok(()) };
+        let before = std::mem::take(&mut self.connections);
+        for conn in engine.net.ids() {
+            let Some(connection) = engine.net.get(conn) else { continue };
+            let had = before.get(&conn).copied().unwrap_or_default();
+            let has = Held {
+                queued: connection.waiting(),
+                sealed: connection.queue.len(),
+                input: connection.input.len(),
+                in_flight: connection.open().map_or(0, |open| open.in_flight),
+            };
+            let Held { queued, sealed: length, input, in_flight } = has;
+            self.saw_sealed |= connection.is_sealed();
+            // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what is
+            // sealed ahead of the socket is short.
+            let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
+            if queued > most.max(had.queued) {
+                return violation(MEMORY, format!("{conn} has {queued} bytes queued, of at most {most}"));
+            }
+            if connection.is_sealed() && length > (2 * SEALED_AHEAD + line).max(had.sealed) {
+                return violation(MEMORY, format!("{conn} has {length} bytes sealed, and its longest line is {line}"));
+            }
+            let held: usize = connection.queue.pieces().map(<[u8]>::len).sum();
+            if held != length {
+                return violation(MEMORY, format!("{conn} counts {length} bytes and holds {held}"));
+            }
+            if input > limits.read_budget.max(had.input) {
+                return violation(MEMORY, format!("{conn} holds {input} bytes that it has read"));
+            }
+            if in_flight > limits.in_flight.max(had.in_flight) {
+                return violation(MEMORY, format!("{conn} has {in_flight} sends open"));
+            }
+            self.connections.insert(conn, has);
         }
-        if connection.is_sealed() && length > 2 * SEALED_AHEAD + line {
-            return violation(MEMORY, format!("{conn} has {length} bytes sealed, and its longest line is {line}"));
-        }
-        let held: usize = connection.queue.pieces().map(<[u8]>::len).sum();
-        if held != length {
-            return violation(MEMORY, format!("{conn} counts {length} bytes and holds {held}"));
-        }
-        if connection.input.len() > limits.read_budget {
-            return violation(MEMORY, format!("{conn} holds {} bytes that it has read", connection.input.len()));
-        }
-        let in_flight = connection.open().map_or(0, |open| open.in_flight);
-        if in_flight > limits.in_flight {
-            return violation(MEMORY, format!("{conn} has {in_flight} sends open"));
-        }
+        Ok(())
     }
-    Ok(saw_sealed)
-}
 
-fn waiting(engine: &Engine<Chat>, store: &Store, limits: &Limits, begun: usize, repeats: bool) -> Checked {
-    let (undecided, bytes) = engine.app.undecided();
-    let (held, held_bytes) = engine.app.hub.held();
-    if (undecided, bytes) != (store.appends + held, store.append_bytes + held_bytes) {
-        let text = format!(
-            "{undecided} appends of {bytes} bytes are counted; the store has {} of {}, the hub {held} of {held_bytes}",
-            store.appends, store.append_bytes
-        );
-        return violation(MEMORY, text);
+    fn waiting(&mut self, engine: &Engine<Chat>, store: &mut Store, history: &History, repeats: bool) -> Checked {
+        let (undecided, bytes) = engine.app.undecided();
+        let (held, held_bytes) = engine.app.hub.held();
+        if (undecided, bytes) != (store.appends + held, store.append_bytes + held_bytes) {
+            let text = format!(
+                "{undecided} appends of {bytes} bytes are counted; the store has {} of {}, the hub {held} of {held_bytes}",
+                store.appends, store.append_bytes
+            );
+            return violation(MEMORY, text);
+        }
+        let Some(limits) = history.last() else { return Ok(()) };
+        // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at once.
+        // A sealed message is looked at when it is whole, and may hold many requests.
+        let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
+        let most = limits.append_bytes + history.most(0, |limits| limits.read_budget) + begun;
+        let had = std::mem::replace(&mut self.waiting, bytes);
+        if bytes > most.max(had) {
+            return violation(MEMORY, format!("{bytes} bytes wait for the store, of at most {most}"));
+        }
+        let had = std::mem::replace(&mut self.reads, store.reads_open);
+        let reads = std::mem::replace(&mut store.most_reads_open, store.reads_open);
+        if !repeats && reads > limits.reads_in_flight.max(had) {
+            return violation(MEMORY, format!("{reads} reads are with the store"));
+        }
+        Ok(())
     }
-    // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at once.
-    let most = limits.append_bytes + limits.read_budget + begun;
-    if bytes > most {
-        return violation(MEMORY, format!("{bytes} bytes wait for the store, of at most {most}"));
-    }
-    if !repeats && store.most_reads_open > limits.reads_in_flight {
-        return violation(MEMORY, format!("{} reads are with the store", store.most_reads_open));
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::encryption::Encryption;
 use super::keeping::Keeping;
 use super::limits::Limits;
 use super::random::{Ppm, Random};
+use super::settings;
 
 #[derive(Debug)]
 pub struct Mix {
@@ -72,6 +73,7 @@ pub struct ServerFaults {
     pub stop: Micros,
     pub suspend: Micros,
     pub set_clock: Micros,
+    pub reload: Micros,
     pub disk_full: Micros,
     /// How long it is gone.
     pub down: (Micros, Micros),
@@ -152,7 +154,10 @@ impl Mix {
             think: (quickest, quickest + random.magnitude((MILLISECOND, 2 * SECOND))),
             network: NetworkFaults::draw(random),
             store: StoreFaults::draw(random),
-            server: ServerFaults::draw(random),
+            server: ServerFaults {
+                reload: settings::draw_interval(&mut Random::new(!seed ^ 0x5e77)),
+                ..ServerFaults::draw(random)
+            },
             habits: Habits::draw(random),
         }
     }
@@ -235,6 +240,7 @@ impl ServerFaults {
             stop: every(random),
             suspend: every(random),
             set_clock: every(random),
+            reload: 0,
             disk_full: every(random),
             down: up_to(random, 20 * SECOND),
             turn: random.magnitude((1, 20 * MILLISECOND)),

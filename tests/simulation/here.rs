@@ -2,7 +2,7 @@
 //! away where no client has had one for two seconds. That each is of a socket that is open, or was open a moment ago, is
 //! checked beside it (`bounds`), and that each client is in the rooms that it was told of, by the clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::chat::Chat;
 use racerd::engine::Engine;
@@ -42,7 +42,13 @@ struct Absent {
 pub struct RoomHere {
     /// By name as clients hear it, and whether away.
     pub members: BTreeMap<String, bool>,
+    /// Those who were here after some turn.
+    pub known: BTreeSet<String>,
     digest: u64,
+    /// The same of who they are, whether away or not.
+    set: u64,
+    /// The server learns whether a room is large when somebody comes or goes: the lowest limit since then.
+    presence_max: usize,
     /// When that was another, by the server's clock in milliseconds.
     pub changed: u64,
     /// When there were last more of them than a small room has.
@@ -60,12 +66,13 @@ impl Here {
         let hub = &engine.app.hub;
         self.rooms.resize_with(model.rooms.len(), RoomHere::default);
         self.returned = 0;
-        let mut digests = [0u64; 8];
+        let (mut digests, mut sets) = ([0u64; 8], [0u64; 8]);
         for (key, session) in hub.sessions().filter(|(_, session)| !session.follows) {
             let absent = self.absent(key, session, limits, mono)?;
             let weight = session.member.as_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             for room in session.rooms().filter_map(|room| model.room(room.as_str())) {
                 digests[room] = digests[room].wrapping_add(weight.rotate_left(u32::from(absent)));
+                sets[room] = sets[room].wrapping_add(weight);
             }
         }
         self.forget(engine, limits)?;
@@ -80,8 +87,12 @@ impl Here {
                     hub.sessions().filter(|(_, session)| !session.follows && session.rooms().any(|room| room == id));
                 let here = here.map(|(key, session)| (member_name(session.member), !is_here(&session.id, key)));
                 room.members = here.collect();
+                room.known.extend(room.members.keys().cloned());
             }
-            if room.members.len() > limits.presence_max {
+            let has_come = std::mem::replace(&mut room.set, sets[index]) != sets[index];
+            let before = if has_come { usize::MAX } else { room.presence_max };
+            room.presence_max = limits.presence_max.min(before);
+            if room.members.len() > room.presence_max {
                 room.large = Some(mono);
             }
         }

@@ -4,12 +4,13 @@
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
-use racerd::engine::{Connections, Edge, Engine, Fact, Input, Turn, Written};
+use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::types::{ConnId, Epoch};
 use racerd::ws::code;
 
 use super::agenda::Micros;
+use super::limits::Limits;
 use super::network::{End, Read};
 use super::random::Random;
 use super::scene::{Checked, Scene, Violation};
@@ -23,6 +24,8 @@ pub struct Host {
     generation: u32,
     turn: Turn,
     stop_wanted: bool,
+    /// What its settings say by now.
+    pub new_limits: Option<Limits>,
 }
 
 /// A server at work in one turn.
@@ -43,7 +46,7 @@ impl Host {
             running: store.disk.running,
         };
         let answers_once = scene.mix.store.repeats == 0 && scene.tally.answers_repeated == 0;
-        scene.witness.start(&store.disk.token_key, store.disk.running, answers_once);
+        scene.witness.start(&store.disk.token_key, store.disk.running, answers_once, limits);
         scene.is_turn_due = true;
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
@@ -60,12 +63,18 @@ impl Host {
             generation: 0,
             turn: Turn::default(),
             stop_wanted: false,
+            new_limits: None,
         }
     }
 
     /// To stop in order, with the next turn.
     pub fn stop(&mut self) {
         self.stop_wanted = true;
+    }
+
+    /// To read its settings again with the next turn; they say this now.
+    pub fn reload(&mut self, limits: Limits) {
+        self.new_limits = Some(limits);
     }
 
     /// One turn of the loop. When the next is due at the latest, in virtual time.
@@ -78,14 +87,19 @@ impl Host {
         self.turn = turn;
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
         let net = &self.engine.net;
+        let mut closing = Vec::new();
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;
+            if connection.is_closing() {
+                closing.push(conn);
+            }
             let is_too_slow =
                 connection.is_closing() && matches!(connection.ending(), Ending::Closed(code::TOO_SLOW, _));
             let waits = || (connection.waiting() > 0).then_some(Queue::Waits);
             Some((conn, if is_too_slow { Queue::TooSlow } else { waits()? }))
         });
         scene.witness.looks_at_queues(queues);
+        closing.into_iter().for_each(|conn| scene.witness.closes(conn, scene.now));
         scene.is_turn_due = more || !scene.links.ready.is_empty();
         if more || !scene.links.ready.is_empty() {
             return Ok(Some(scene.now));
@@ -110,7 +124,23 @@ impl Edge for Running<'_> {
         &mut self.host.engine
     }
 
-    fn reload_if_asked(&mut self) {}
+    fn reload_if_asked(&mut self) {
+        let Some(limits) = self.host.new_limits.take() else { return };
+        let Running { host, store, scene } = self;
+        scene.tally.reloads += 1;
+        scene.trace.line(scene.now, "server", || format!("reads its settings again: {limits:?}"));
+        scene.mix.limits = limits;
+        scene.limits.change(scene.now, limits);
+        scene.witness.reconfigures(&limits);
+        let settings = limits.settings(&scene.mix.encryption);
+        host.engine.set_limits(engine::Limits {
+            connections: limits.conn(),
+            admission: limits.admission(),
+            drain_timeout: limits.drain_timeout,
+            app: racerd::limits::chat(&settings).expect("settings that a server can use"),
+        });
+        store.set_bounds(scene);
+    }
 
     fn accept(&mut self) {
         let Running { host, scene, .. } = self;
@@ -177,7 +207,8 @@ impl Edge for Running<'_> {
     fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
         let from = answers.len();
         answers.append(&mut self.store.take());
-        answers[from..].iter().for_each(|answer| self.scene.witness.answer(answer, self.scene.now));
+        let Scene { witness, now, mix, .. } = &mut *self.scene;
+        answers[from..].iter().for_each(|answer| witness.answer(answer, *now, &mix.limits));
     }
 
     fn take_writable(&mut self, list: &mut Vec<ConnId>) {
@@ -209,7 +240,8 @@ impl Edge for Running<'_> {
     fn log(&mut self, fact: Fact) {
         let scene = &mut *self.scene;
         scene.trace.line(scene.now, "server", || format!("{fact:?}"));
-        if let Fact::Closed { ending, .. } = fact {
+        if let Fact::Closed { conn, ending, .. } = fact {
+            scene.witness.closes(conn, scene.now);
             match ending {
                 Ending::TooSlow | Ending::Closed(code::TOO_SLOW, _) => scene.tally.too_slow += 1,
                 Ending::Closed(code::NO_PONG, _) => scene.tally.no_pong += 1,

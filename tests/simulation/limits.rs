@@ -99,6 +99,15 @@ impl Limits {
         }
     }
 
+    /// Microseconds between two requests, and between two faulty ones, that come for ever; 0 for no limit.
+    pub fn request_interval(&self) -> u64 {
+        if self.request_rate == 0 { 0 } else { 1_000_000 / u64::from(self.request_rate) }
+    }
+
+    pub fn error_interval(&self) -> u64 {
+        if self.error_budget == 0 { 0 } else { 60_000_000 / u64::from(self.error_budget) }
+    }
+
     /// Requests that may come at once.
     pub fn burst(&self) -> u32 {
         self.request_rate.saturating_mul(5)

@@ -24,6 +24,8 @@ pub struct Link {
     pub secure: bool,
     /// The start of the server that it leads to.
     pub run: u32,
+    /// When the client opened it.
+    pub opened: Micros,
     pub server: End,
     client_open: bool,
     /// Nothing passes any more, and nobody is told.
@@ -156,6 +158,7 @@ impl Scene {
             client,
             secure,
             run: self.run,
+            opened: self.now,
             server: End::Connecting,
             client_open: true,
             silent: false,

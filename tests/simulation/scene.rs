@@ -9,6 +9,7 @@ use super::here::Here;
 use super::model::Model;
 use super::network::Links;
 use super::random::Random;
+use super::settings::History;
 use super::signals::Signals;
 use super::tally::Tally;
 use super::trace::Trace;
@@ -35,6 +36,8 @@ pub struct Scene {
     pub agenda: Agenda,
     pub random: Random,
     pub mix: Mix,
+    /// Which limits the server has had since it started; `mix` has those of now.
+    pub limits: History,
     pub links: Links,
     pub model: Model,
     pub tally: Tally,

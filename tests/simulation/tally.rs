@@ -81,6 +81,7 @@ tally! {
     stops: "stops in order",
     suspends: "jumps of the monotonic clock",
     clocks_set: "jumps of the wall clock",
+    reloads: "settings read again",
     commits: "commits",
     commits_failed: "commits failed",
     commits_unsure: "commits unsure",

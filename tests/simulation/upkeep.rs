@@ -1,7 +1,7 @@
 //! The store's side that only a database has: it is opened by each server, its writer uses the pauses, and what goes of it
 //! is judged.
 
-use racerd::store::{Bounds, StoreEvent};
+use racerd::store::StoreEvent;
 use racerd::types::{Millis, WallMillis};
 
 use super::agenda::{Event, MILLISECOND, Micros};
@@ -31,7 +31,7 @@ impl Store {
         }
         (self.disk.token_key, self.disk.running) = (opened.token_key(), opened.running_seconds());
         self.disk.epoch = epoch;
-        scene.model.key_life = scene.mix.limits.park_for;
+        scene.model.key_life = scene.mix.limits.park_for.min(scene.model.key_life);
         let before: Vec<u64> = scene.model.rooms.iter().map(|room| room.oldest).collect();
         scene.tally.lost_commits += scene.model.reopened(&mut self.disk.log)?;
         let now = scene.model.rooms.iter().map(|room| room.oldest);
@@ -131,13 +131,24 @@ impl Store {
 
     /// The database may have any size from now on.
     pub fn lift_bound(&mut self, scene: &mut Scene) {
-        let Log::Database(database) = &mut self.disk.log else { return };
         scene.mix.keeping.bytes = 1 << 30;
-        let bounds = Bounds { ..scene.mix.keeping.bounds(&scene.mix.limits) };
-        let mut events = Vec::new();
-        database.keep_within(scene.clock.read(scene.now), bounds, &mut events);
-        self.note_health(&events);
-        events.into_iter().for_each(|event| self.answer_write(event, scene));
+        self.set_bounds(scene);
+    }
+
+    /// What the settings say now of how much is kept holds from now on.
+    pub fn set_bounds(&mut self, scene: &mut Scene) {
+        let bounds = scene.mix.keeping.bounds(&scene.mix.limits);
+        match &mut self.disk.log {
+            Log::Memory(log) => log.keep_parked(bounds.parked_max),
+            Log::Database(database) => {
+                // What went by a shorter time does not come back with a longer one.
+                scene.model.key_life = scene.model.key_life.min(bounds.park_for);
+                let mut events = Vec::new();
+                database.keep_within(scene.clock.read(scene.now), bounds, &mut events);
+                self.note_health(&events);
+                events.into_iter().for_each(|event| self.answer_write(event, scene));
+            }
+        }
     }
 
     /// One sealed row goes bad: it is heard as unreadable from now on, where it is read, and nothing else is.

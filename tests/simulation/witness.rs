@@ -8,8 +8,8 @@ use racerd::store::{Found, NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
+use super::limits::Limits;
 use super::network::Links;
-use super::scene::Scene;
 
 #[derive(Default)]
 pub struct Witness {
@@ -30,6 +30,10 @@ pub struct Witness {
     unread_mono: BTreeMap<RoomId, u64>,
     /// What the store has not answered.
     asked: AtStore,
+    /// Reads that may be with the store, as of its last answer to one: only then others follow, even if more may by now.
+    reads_allowed: usize,
+    /// When each link was seen to be closed first, by the server.
+    closed: BTreeMap<usize, Micros>,
     /// The store answers each request once, so that what it has not answered can be counted.
     pub answers_once: bool,
     /// Bytes of bodies that the server counts as waiting for the store, and how many may.
@@ -90,16 +94,17 @@ struct Sent {
 pub struct Presented {
     /// `None` where it is of another log.
     pub token: Option<Token>,
-    at: Micros,
+    pub at: Micros,
     /// The server's running seconds then.
     running: u64,
 }
 
 impl Witness {
     /// A server began on a log with this key, on which servers had run for so long.
-    pub fn start(&mut self, token_key: &[u8; 32], running: u64, answers_once: bool) {
+    pub fn start(&mut self, token_key: &[u8; 32], running: u64, answers_once: bool, limits: &Limits) {
         *self = Witness {
             answers_once,
+            reads_allowed: limits.reads_in_flight,
             running,
             running_before: running,
             sealer: Some(TokenSealer::new(token_key, [0; 16])),
@@ -111,6 +116,23 @@ impl Witness {
     pub fn turns(&mut self, mono: u64) {
         self.mono = mono;
         self.running = self.running_before + mono / 1000;
+    }
+
+    /// Other limits hold.
+    pub fn reconfigures(&mut self, limits: &Limits) {
+        self.reads_allowed = self.reads_allowed.min(limits.reads_in_flight);
+    }
+
+    /// The server closes a connection, or has begun to.
+    pub fn closes(&mut self, conn: ConnId, now: Micros) {
+        if let Some(link) = self.links.get(&(conn.index, conn.generation)) {
+            self.closed.entry(*link).or_insert(now);
+        }
+    }
+
+    /// When the server closed this link, or began to.
+    pub fn closed_at(&self, link: usize) -> Option<Micros> {
+        self.closed.get(&link).copied()
     }
 
     pub fn accepted(&mut self, conn: ConnId, link: usize) {
@@ -188,8 +210,8 @@ impl Witness {
     }
 
     /// Have further reads to wait until one is answered?
-    pub fn reads_are_full(&self, scene: &Scene) -> bool {
-        self.asked.reads >= scene.mix.limits.reads_in_flight
+    pub fn reads_are_full(&self) -> bool {
+        self.asked.reads >= self.reads_allowed
     }
 
     /// Is nothing read before the store has answered?
@@ -207,7 +229,10 @@ impl Witness {
     }
 
     /// An answer of the store reaches the server.
-    pub fn answer(&mut self, event: &StoreEvent, now: Micros) {
+    pub fn answer(&mut self, event: &StoreEvent, now: Micros, limits: &Limits) {
+        if matches!(event, StoreEvent::Page(_) | StoreEvent::ReadFailed(_)) {
+            self.reads_allowed = limits.reads_in_flight;
+        }
         self.settles(event);
         match event {
             StoreEvent::Appended(list) => {

@@ -15,6 +15,7 @@ use super::host::Host;
 use super::model::Model;
 use super::network::Links;
 use super::scene::{Checked, Scene, Violation, violation};
+use super::settings::History;
 use super::signals::Signals;
 use super::store::Store;
 use super::tally::Tally;
@@ -92,6 +93,7 @@ impl World {
             links: Links::default(),
             model: Model::new(mix.rooms, &store.disk.epoch),
             mix,
+            limits: History::default(),
             tally: Tally::default(),
             trace: Trace::new(plan.lines),
             witness: Witness::default(),
@@ -133,6 +135,7 @@ impl World {
             (Mishap::Stop, server.stop),
             (Mishap::Suspend, server.suspend),
             (Mishap::SetClock, server.set_clock),
+            (Mishap::Reload, server.reload),
             (Mishap::DiskFull, server.disk_full),
             (Mishap::Damage, self.scene.mix.keeping.damage),
         ];
@@ -355,7 +358,7 @@ impl World {
         }
         let next = host.turn(store, &mut self.scene)?;
         let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
-        self.bounds.check(&host.engine, store, &self.scene.mix.limits, repeats)?;
+        self.bounds.check(&host.engine, store, &self.scene.limits, self.scene.now, repeats)?;
         let Scene { here, model, mix, witness, .. } = &mut self.scene;
         here.look(&host.engine, model, &mix.limits, witness.mono)?;
         let hub = &host.engine.app.hub;
@@ -397,6 +400,7 @@ impl World {
         let epoch = store.disk.epoch.clone();
         self.scene.trace.line(self.scene.now, "server", || format!("starts, epoch {epoch}"));
         self.scene.epochs.push(epoch);
+        self.scene.limits.begin(self.scene.now, self.scene.mix.limits);
         self.host = Some(Host::start(store, &mut self.scene));
         self.bounds = Bounds::default();
         self.scene.here = Here::default();
@@ -409,7 +413,7 @@ impl World {
 
     /// The server is gone. What the disk kept is what the next one begins with.
     fn end(&mut self, in_order: bool, with_power: bool) -> Checked {
-        self.host = None;
+        let unread = self.host.take().and_then(|host| host.new_limits);
         self.turn_at = None;
         self.scene.is_listening = false;
         self.is_stopping = false;
@@ -421,6 +425,10 @@ impl World {
         let is_full = store.is_full();
         let mut store = store.reopen(in_order, with_power, &mut self.scene)?;
         store.set_full(is_full);
+        if let Some(limits) = unread {
+            self.scene.mix.limits = limits;
+            store.set_bounds(&mut self.scene);
+        }
         self.store = Some(store);
         self.scene.later(self.scene.mix.server.down, Event::Start);
         Ok(())
@@ -479,6 +487,23 @@ impl World {
                 self.scene.tally.clocks_set += 1;
                 self.scene.clock.meddle(now, &mut self.scene.random);
                 server.set_clock
+            }
+            Mishap::Reload => {
+                let limits = self.scene.mix.limits.redraw(&mut self.scene.random);
+                match &mut self.host {
+                    Some(host) => {
+                        host.reload(limits);
+                        self.wake(now);
+                    }
+                    // The next one finds them.
+                    None => {
+                        self.scene.mix.limits = limits;
+                        if let Some(store) = &mut self.store {
+                            store.set_bounds(&mut self.scene);
+                        }
+                    }
+                }
+                server.reload
             }
             Mishap::DiskFull => {
                 self.scene.tally.disk_full += 1;

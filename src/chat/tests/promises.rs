@@ -19,12 +19,17 @@ fn token(world: &World, index: u32) -> String {
 }
 
 fn resume(world: &mut World, index: u32, token: &str) {
+    resume_at(world, index, token, "");
+}
+
+/// Resumes with these cursors.
+fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
     open(world, index, "/ws");
     // The world's own listener knows of one `welcome` only.
     if let Some(peer) = world.peers.get_mut(&index) {
         peer.is_sealed = true;
     }
-    world.say(index, &format!(r#"{{"type":"resume","id":77,"session":"{token}","cursors":{{}}}}"#));
+    world.say(index, &format!(r#"{{"type":"resume","id":77,"session":"{token}","cursors":{{{cursors}}}}}"#));
 }
 
 /// The codes of the errors that a peer got.
@@ -73,6 +78,36 @@ fn a_token_is_good_for_park_for_and_no_longer() {
         assert_eq!(refused.is_empty(), is_good, "after {seconds} s: {refused:?}");
         assert!(is_good || refused == ["not_resumable"], "{refused:?}");
         assert_eq!(world.heard(1).last().unwrap()["name"] == "ann", is_good);
+    }
+}
+
+/// It was in as many rooms as it might be, and then the settings were read again.
+#[test]
+fn a_session_in_more_rooms_than_there_may_be_by_now_is_resumed() {
+    for (away, joined, refused) in [(1_000, 3, vec![]), (31_000, 1, vec!["too_many_rooms"])] {
+        let mut world = World::new(Sizes::USUAL);
+        open(&mut world, 0, "/ws?name=ann");
+        for room in ["r", "s", "t"] {
+            world.say(0, &format!(r#"{{"type":"join","id":1,"room":"{room}"}}"#));
+        }
+        world.settle();
+        let token = token(&world, 0);
+        let mut limits = Sizes::USUAL.limits();
+        limits.app.hub.rooms_per_session = 1;
+        limits.app.chat.welcome.rooms_per_session = 1;
+        world.engine.set_limits(limits);
+        world.reset(0);
+        world.pass(away);
+        resume_at(
+            &mut world,
+            1,
+            &token,
+            r#""r":{"epoch":"e","seq":0},"s":{"epoch":"e","seq":0},"t":{"epoch":"e","seq":0}"#,
+        );
+        world.settle();
+        assert_eq!(errors(&world, 1), refused, "after {away} ms");
+        let heard = world.heard(1);
+        assert_eq!(heard.iter().filter(|object| object["type"] == "joined").count(), joined, "{heard:?}");
     }
 }
 

@@ -457,9 +457,10 @@ impl Client {
             if !is_expected {
                 return violation(CHECKER, format!("a refusal of nothing: {told}"));
             }
+            let opened = scene.links.get(link).opened;
             let reason = match code.as_str() {
-                "rate_limited" => self.may_be_rated(scene),
-                "too_many_rooms" => self.may_be_too_many(scene),
+                "rate_limited" => self.may_be_rated(link, opened, scene),
+                "too_many_rooms" => self.may_be_too_many(opened, scene),
                 _ => Ok(()),
             };
             if let Err(fault) = reason {
@@ -475,6 +476,11 @@ impl Client {
         };
         if code == "too_many_rooms" && !self.asked.contains_key(&id) {
             // Of a return: some of what it named has no place.
+            if let (true, Err(fault)) =
+                (scene.links.get(link).run == scene.run, self.may_be_too_many(scene.links.get(link).opened, scene))
+            {
+                return violation(REASONS, format!("{fault}: {told}"));
+            }
             self.rooms.retain(|_, view| view.is_joined);
             self.forget_drafts();
             return Ok(());
@@ -636,10 +642,19 @@ pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scen
     let is_same_run = scene.links.get(link).run == scene.run;
     let Some(here) = scene.here.room(room).filter(|here| is_same_run && here.changed < mono) else { return Ok(()) };
     scene.tally.lists += 1;
-    if count == here.members.len() as u64 && names.is_none_or(|names| names == here.members) {
+    let is_right = match &names {
+        None => count == here.members.len() as u64,
+        Some(names) => {
+            // Somebody may have come and gone within the turn that made the list.
+            let stays = |(name, _): &(&String, &bool)| here.members.contains_key(*name) || here.known.contains(*name);
+            names.iter().filter(stays).eq(here.members.iter())
+        }
+    };
+    if is_right {
         return Ok(());
     }
-    violation("2: everyone knows who is here", format!("r{room} has {:?}: {told}", here.members))
+    let text = format!("r{room} has {:?} since {}, asked at {mono}: {told}", here.members, here.changed);
+    violation("2: everyone knows who is here", text)
 }
 
 /// Seq, time and the body's number of a message.

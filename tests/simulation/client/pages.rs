@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::super::agenda::Micros;
 use super::super::scene::{Checked, Scene, violation};
 use super::hears::said;
 
@@ -20,7 +21,8 @@ pub struct Wanted {
     /// The oldest and the last seq when it was asked for.
     oldest: u64,
     head: u64,
-    /// The start of the server that it was asked of.
+    /// When it was asked for, and the start of the server that it was asked of.
+    since: Micros,
     run: u32,
 }
 
@@ -39,7 +41,7 @@ impl Wanted {
         let beyond = if scene.random.below(8) == 0 { scene.random.magnitude((1, 1000)) } else { 0 };
         let place = scene.random.within((0, head + 1)) + beyond;
         let span = *scene.random.pick(&[Span::Newest, Span::Before(place), Span::After(place)]);
-        Wanted { room, limit, span, oldest: scene.model.rooms[room].oldest, head, run: scene.run }
+        Wanted { room, limit, span, oldest: scene.model.rooms[room].oldest, head, since: scene.now, run: scene.run }
     }
 
     /// Judges the page that came.
@@ -130,7 +132,7 @@ impl Wanted {
         let other = if let Span::After(_) = self.span { end + 1 } else { begin - 1 };
         let model = &scene.model;
         let bytes: u64 = (begin..=end).chain([other]).map(|seq| model.bytes(self.room, seq) + ENVELOPE).sum();
-        let most = scene.mix.limits.page_bytes as u64;
+        let most = scene.limits.least(self.since, |limits| limits.page_bytes) as u64;
         if bytes > most {
             return Ok(());
         }

@@ -2,6 +2,8 @@
 
 use racerd::types::SessionId;
 
+use super::super::agenda::Micros;
+use super::super::limits::Limits;
 use super::super::scene::Scene;
 use super::super::witness::Presented;
 use super::{Asked, Client, Faults, Phase, Request};
@@ -17,6 +19,12 @@ fn unless(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(what()) }
 }
 
+/// Is a bucket empty for the last of so many, of which each took `cost` microseconds at most? Now it fills with one each
+/// `interval`, and holds `burst`.
+fn is_spent(count: u64, cost: u64, interval: u64, burst: u32) -> bool {
+    interval > 0 && count.saturating_sub(1) * cost > interval * u64::from(burst.saturating_sub(1))
+}
+
 impl Client {
     /// The server refused a request with this code. Had it a reason?
     pub(super) fn may_refuse(
@@ -28,7 +36,7 @@ impl Client {
     ) -> Result<(), String> {
         let room = |room: usize| &scene.model.rooms[room].id;
         match (code, &request.what) {
-            ("rate_limited", _) => self.may_be_rated(scene),
+            ("rate_limited", _) => self.may_be_rated(link, request.since, scene),
             ("storage_unavailable", Asked::Join { room: of }) => {
                 unless(scene.witness.was_unread(room(*of), request.since), || "no read of the room has failed".into())
             }
@@ -36,12 +44,12 @@ impl Client {
                 unless(scene.witness.has_failed(link, id), || "the store has failed nothing of it".into())
             }
             ("not_joined", _) => unless(!request.was_in_room, || "it was in the room when it asked".into()),
-            ("too_many_rooms", _) => self.may_be_too_many(scene),
+            ("too_many_rooms", _) => self.may_be_too_many(request.since, scene),
             ("already_joined", _) => {
                 unless(self.resumed_on == Some(link), || "its session began on this socket, without rooms".into())
             }
             ("not_resumable", Asked::Resume { presented, .. }) => {
-                let park_for = scene.mix.limits.park_for;
+                let park_for = scene.limits.least(request.since, |limits| limits.park_for);
                 scene.witness.may_refuse(presented, self.is_private(link, scene), park_for, &scene.links)
             }
             _ => Ok(()),
@@ -50,28 +58,35 @@ impl Client {
 
     /// The server took a token. Was that right?
     pub(super) fn may_resume(&self, link: usize, presented: &Presented, scene: &mut Scene) -> Result<(), String> {
-        let park_for = scene.mix.limits.park_for;
+        let park_for = scene.limits.most(presented.at, |limits| limits.park_for);
         scene.witness.may_accept(presented, self.is_private(link, scene), park_for)
     }
 
-    /// More requests were made than may come at once.
-    pub(super) fn may_be_rated(&self, scene: &Scene) -> Result<(), String> {
-        let limits = &scene.mix.limits;
-        let is_over = limits.request_rate > 0 && self.said > u64::from(limits.burst());
-        unless(is_over, || format!("{} requests, of which {} may come at once", self.said, limits.burst()))
+    /// More requests were made than may come at once, by limits that held since then.
+    pub(super) fn may_be_rated(&self, link: usize, since: Micros, scene: &Scene) -> Result<(), String> {
+        let cost = scene.limits.most(scene.links.get(link).opened, |limits| limits.request_interval());
+        let is_over = |limits: &Limits| is_spent(self.said, cost, limits.request_interval(), limits.burst());
+        unless(scene.limits.since(since).any(is_over), || {
+            format!("{} requests, of which {} may come at once", self.said, scene.mix.limits.burst())
+        })
     }
 
-    /// It may be in no more rooms: those that it knows of, and those that it lost count of with a link.
-    pub(super) fn may_be_too_many(&self, scene: &Scene) -> Result<(), String> {
-        let most = scene.mix.limits.rooms_per_session;
+    /// It may be in no more rooms, by limits that held since then: those that it knows of, and those that it lost count of
+    /// with a link.
+    pub(super) fn may_be_too_many(&self, since: Micros, scene: &Scene) -> Result<(), String> {
+        let most = scene.limits.least(since, |limits| limits.rooms_per_session);
         let known = self.rooms.len() + self.unsure_rooms;
         unless(known >= most, || format!("{known} rooms, of at most {most}"))
     }
 
     /// The server closed a socket of this client with this code. Had it a reason?
     pub(super) fn may_close(&self, link: usize, code: Option<u16>, scene: &Scene) -> Result<(), String> {
-        let limits = &scene.mix.limits;
+        let opened = scene.links.get(link).opened;
         let (_, silence, _) = scene.links.get(link).trials(scene.witness.mono);
+        let Some(closed_at) = scene.witness.closed_at(link) else {
+            return Err("the server has not closed it".into());
+        };
+        let held = scene.limits.between(closed_at, closed_at);
         match code {
             Some(1001) => unless(scene.witness.is_stopping, || "the server does not stop".into()),
             Some(1008) => {
@@ -82,9 +97,11 @@ impl Client {
                     None => self.faults.count + if scene.links.get(link).was_full { unheard } else { 0 },
                 };
                 let is_spoilt = faults == u64::MAX;
-                let is_over = limits.error_budget > 0 && faults > u64::from(limits.error_budget);
-                unless(is_over || is_spoilt, || {
-                    format!("{faults} faulty requests at most, of {} a minute", limits.error_budget)
+                let cost = scene.limits.most(opened, |limits| limits.error_interval());
+                let is_over = |limits: &Limits| is_spent(faults, cost, limits.error_interval(), limits.error_budget);
+                unless(is_spoilt || held.clone().any(is_over), || {
+                    let budgets: Vec<u32> = held.map(|limits| limits.error_budget).collect();
+                    format!("{faults} faulty requests at most, of {budgets:?} a minute")
                 })
             }
             Some(4001) => {
@@ -97,9 +114,10 @@ impl Client {
                 let is_elsewhere = here.any(shows);
                 unless(is_elsewhere, || "nobody has shown its token elsewhere".into())
             }
-            Some(4002) => unless(silence >= limits.pong_wait, || {
-                format!("it was silent for {silence} ms, and may be for {}", limits.pong_wait)
-            }),
+            Some(4002) => {
+                let most = held.map(|limits| limits.pong_wait).min().unwrap_or_default();
+                unless(silence >= most, || format!("it was silent for {silence} ms, and may be for {most}"))
+            }
             Some(4004) => {
                 unless(scene.witness.was_too_slow(link), || "nothing waited for it when it was closed".into())
             }
@@ -115,12 +133,13 @@ impl Client {
 
     /// Were so many of its requests faulty that the server had to close? At rest it has.
     pub(super) fn has_too_many_faults(&self, scene: &Scene) -> bool {
-        let budget = u64::from(scene.mix.limits.error_budget);
+        let Some(opened) = self.link.map(|link| scene.links.get(link).opened) else { return false };
+        let cost = scene.limits.least(opened, |limits| limits.error_interval());
         let Faults { count, since } = self.faults;
         // As many are free again as the time brings, by the server's clock; the first may be older than its hearing.
         let elapsed = scene.witness.mono - since.unwrap_or(scene.witness.mono);
         let latency = 2 * (scene.mix.network.latency.1 + scene.mix.server.turn) * scene.mix.server.speed / 1_000_000;
-        budget > 0 && count > budget + 2 + (elapsed + latency + 1000) * budget / 60_000
+        count.saturating_sub(2) * cost > (60_000 + elapsed + latency + 1000) * 1000
     }
 
     /// The close that the server answered its own with.
@@ -134,11 +153,12 @@ impl Client {
             // It was said by a server that is no more.
             return Ok(());
         }
-        let limits = &scene.mix.limits;
         let (open, ..) = scene.links.get(link).trials(scene.witness.mono);
+        let mut held = scene.limits.since(scene.links.get(link).opened);
         match status {
             429 => {
-                unless(limits.handshake_rate > 0 || limits.connections_per_address > 0, || "there are no limits".into())
+                let is_limited = held.any(|limits| limits.handshake_rate > 0 || limits.connections_per_address > 0);
+                unless(is_limited, || "there are no limits".into())
             }
             503 => unless(scene.witness.is_stopping || scene.witness.has_failed(link, None), || {
                 "the server does not stop, and the store has failed nothing of it".into()

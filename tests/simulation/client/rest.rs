@@ -95,7 +95,7 @@ impl Client {
         let written = scene.links.get(link).written;
         let (after, before) = self.rested;
         self.rested = (scene.now, written);
-        if (written - before) * 2 > scene.mix.limits.queue_bytes as u64 {
+        if (written - before) * 2 > scene.limits.least(after, |limits| limits.queue_bytes) as u64 {
             self.roomy = scene.now;
         }
         let Some(identity) = &self.identity else { return Ok(()) };
@@ -122,13 +122,13 @@ impl Client {
     /// Waits it for a page that the store may not be asked for yet?
     fn is_reading(&self, scene: &Scene) -> bool {
         let reads = |request: &Request| matches!(request.what, Asked::History { .. });
-        scene.witness.reads_are_full(scene) && self.asked.values().any(reads)
+        scene.witness.reads_are_full() && self.asked.values().any(reads)
     }
 
     fn judge_errands(&self, scene: &Scene) -> Checked {
         for (link, errand) in &self.errands {
             let is_over = errand.is_answered() || scene.witness.at_store(*link) > 0 || scene.witness.is_congested();
-            if is_over || !scene.is_link_at_rest(*link) || errand.is_read() && scene.witness.reads_are_full(scene) {
+            if is_over || !scene.is_link_at_rest(*link) || errand.is_read() && scene.witness.reads_are_full() {
                 continue;
             }
             let text = format!("c{} has no answer on link {link}, and nothing is under way", self.index);
@@ -153,6 +153,6 @@ impl Scene {
     /// Has the store something to do for those who join this room or catch up in it, or will the hub ask again?
     pub fn is_room_at_work(&self, room: usize) -> bool {
         let id = &self.model.rooms[room].id;
-        self.witness.is_room_at_store(id) || self.witness.reads_are_full(self) || self.witness.failed_within(id, RETRY)
+        self.witness.is_room_at_store(id) || self.witness.reads_are_full() || self.witness.failed_within(id, RETRY)
     }
 }

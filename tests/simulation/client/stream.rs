@@ -180,16 +180,21 @@ impl Stream {
     }
 }
 
+/// Is there room for a stream beside a socket and a request?
+fn may_listen(scene: &Scene) -> bool {
+    let connections = scene.mix.limits.connections_per_address;
+    connections == 0 || connections > 3
+}
+
 impl Client {
     /// It begins to listen to a room, or ceases to.
     pub(super) fn listen(&mut self, scene: &mut Scene) {
-        let connections = scene.mix.limits.connections_per_address;
         if let Some(Stream { link, .. }) = &self.stream {
             if let Some(link) = link {
                 scene.client_closes(*link);
             }
             self.stream = None;
-        } else if connections == 0 || connections > 3 {
+        } else if may_listen(scene) {
             self.stream = Some(Stream::new(scene.random.below(scene.mix.rooms)));
         }
     }
@@ -199,6 +204,8 @@ impl Client {
         let Some(stream) = &mut self.stream else { return };
         match stream.link {
             _ if self.is_leaving => self.listen(scene),
+            // No more connections may come from its address.
+            _ if !may_listen(scene) => self.listen(scene),
             None if scene.now >= stream.due => stream.open(self.index, scene),
             Some(link) if scene.now > stream.heard + QUIET => {
                 scene.client_resets(link);
