@@ -86,6 +86,9 @@ impl Millis {
     }
 }
 
+/// Longest idempotency key, in bytes.
+pub const MAX_KEY: usize = 200;
+
 /// The largest number of the protocol (RFC 7493 §2.2): many readers of JSON, JavaScript's among them, would round a larger one.
 pub const MAX_NUMBER: u64 = 1 << 53;
 

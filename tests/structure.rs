@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crypto", &["types"]),
     ("store", &["types"]),
     ("sqlite", &["types", "crypto", "store"]),
+    ("key_file", &["types", "config", "crypto", "sqlite"]),
     ("hub", &["types", "store"]),
     ("protocol", &["types", "hub", "store"]),
     ("web", &["types", "http"]),
@@ -32,11 +33,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server",
         &[
             "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
-            "chat", "limits",
+            "chat", "limits", "key_file",
         ],
     ),
     ("client", &["types", "ws", "crypto"]),
-    ("cmd", &["types", "config", "sqlite", "server", "crypto", "protocol", "client"]),
+    ("cmd", &["types", "config", "key_file", "sqlite", "server", "crypto", "protocol", "client"]),
     (
         "fuzzing",
         &[

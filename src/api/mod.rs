@@ -6,15 +6,16 @@ pub mod events;
 
 use crate::http::authority::{Origin, named_origin_allowed, origin_allowed};
 use crate::http::hosts::{Hosts, host_allowed};
+use crate::http::method::Method;
 use crate::http::problem::Problem;
-use crate::http::request::{Method, Request};
+use crate::http::request::Request;
 use crate::http::status::Status;
 use crate::hub::{Presence, Start};
 use crate::protocol::client::DEFAULT_PAGE;
 use crate::protocol::encrypted::{self, EncryptedRooms};
 use crate::protocol::json::check_body;
 use crate::store::Span;
-use crate::types::{Body, Digest, MAX_NUMBER, Name, RoomId, Seq};
+use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 
@@ -101,8 +102,6 @@ pub struct Opening {
 
 /// Shortest idempotency key of a POST, in bytes: all who post share one scope, so keys must not be guessable.
 const MIN_COMMON_KEY: usize = 22;
-/// Longest, in bytes.
-const MAX_KEY: usize = 200;
 
 enum Resource {
     Socket(Option<RoomId>),

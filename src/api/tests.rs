@@ -1,7 +1,8 @@
 //! Tests of what a request is taken to ask for, and of what it is refused with.
 
 use super::*;
-use crate::http::head::{Head, HeadLimits, HeadScan};
+use crate::http::head::{Head, HeadScan};
+use crate::http::limits::HeadLimits;
 
 fn request(first: &str, lines: &str) -> Request {
     let text = format!("{first} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");

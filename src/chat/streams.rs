@@ -7,8 +7,9 @@ use super::outbox::Outbox;
 use crate::api::events;
 use crate::engine::Connections;
 use crate::http::event_stream;
+use crate::http::method::Method;
 use crate::http::problem::Problem;
-use crate::http::request::{Method, Request};
+use crate::http::request::Request;
 use crate::hub::Presence;
 use crate::types::{ConnId, RoomId};
 

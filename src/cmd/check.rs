@@ -2,7 +2,7 @@
 
 use super::stream::Source;
 use super::{Failure, file_first, given::Given, say, shown};
-use crate::server::key_file;
+use crate::key_file;
 use crate::sqlite;
 use crate::types::{counted, harmless};
 use std::ffi::OsString;

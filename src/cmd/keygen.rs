@@ -4,7 +4,7 @@
 use super::{Failure, random, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
-use crate::server::key_file;
+use crate::key_file;
 use std::ffi::OsString;
 use std::path::Path;
 

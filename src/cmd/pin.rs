@@ -3,7 +3,7 @@
 use super::{Failure, given::Given, say};
 use crate::config::Settings;
 use crate::crypto::sealed::Pin;
-use crate::server::key_file;
+use crate::key_file;
 use crate::types::Place;
 use std::ffi::OsString;
 

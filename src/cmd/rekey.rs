@@ -2,7 +2,7 @@
 
 use super::{Failure, complain, file_first, given::Given, say, shown};
 use crate::crypto::at_rest::DataKey;
-use crate::server::key_file;
+use crate::key_file;
 use crate::sqlite::{self, Progress, Rekeyed};
 use crate::types::counted;
 use std::ffi::OsString;

@@ -2,7 +2,7 @@
 
 use super::stream::{self, Source, is_stream};
 use super::{Failure, complain, file_first, given::Given, say, shown};
-use crate::server::key_file;
+use crate::key_file;
 use crate::sqlite;
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The configuration file: TOML, one flat list of the settings' names. Knows the text only; who reads it from a disk is
 //! elsewhere.
 
-use super::parse::{ConfigError, shown, unknown};
+use super::error::{ConfigError, shown, unknown};
 use super::{Kind, Setting, all, spelling};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -31,10 +31,10 @@ pub fn help_on(name: &str) -> Result<String, String> {
     let found = GROUPS.iter().flat_map(|group| group.settings).find(|setting| setting.flag() == plain);
     let Some(setting) = found else {
         let near = spelling::nearest_name(plain, &[]);
-        return Err(super::parse::ConfigError::new(&format!(
+        return Err(super::error::ConfigError::new(&format!(
             "{}: {}",
-            super::parse::shown(name),
-            super::parse::unknown(near, "see racerd --help")
+            super::error::shown(name),
+            super::error::unknown(near, "see racerd --help")
         ))
         .to_string());
     };

@@ -1,6 +1,6 @@
 //! Settings: where to listen and who may ask.
 
-use super::parse::shown;
+use super::error::shown;
 use super::setting::{Kind, settings};
 use crate::types::{Network, Place, RoomId};
 

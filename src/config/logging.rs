@@ -1,6 +1,6 @@
 //! Settings: what is written to stderr.
 
-use super::setting::{Kind, settings};
+use super::setting::{Field, Kind, Value, settings};
 
 settings! {
     /// What is written to stderr.
@@ -50,5 +50,27 @@ impl LogLevel {
             LogLevel::Info => "info",
             LogLevel::Debug => "debug",
         }
+    }
+}
+
+impl Field for LogLevel {
+    fn take(value: Value) -> Option<LogLevel> {
+        let Value::Text(word) = value else { return None };
+        LogLevel::ALL.into_iter().find(|level| level.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
+    }
+}
+
+impl Field for LogFormat {
+    fn take(value: Value) -> Option<LogFormat> {
+        let Value::Text(word) = value else { return None };
+        LogFormat::ALL.into_iter().find(|format| format.as_str() == word)
+    }
+
+    fn give(&self) -> Value {
+        Value::Text(self.as_str().to_string())
     }
 }

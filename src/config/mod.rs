@@ -3,6 +3,7 @@
 //! from that declaration. Knows no socket, file, clock or process: arguments, environment and text are passed in.
 
 mod change;
+mod error;
 mod example;
 mod file;
 mod help;
@@ -10,6 +11,7 @@ mod limits;
 mod listening;
 mod logging;
 mod parse;
+mod parsed;
 mod relations;
 mod sealed;
 mod setting;
@@ -22,13 +24,15 @@ mod time;
 mod tls;
 
 pub use change::{Change, Changed};
+pub use error::ConfigError;
 pub use example::example;
 pub use file::File;
 pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
-pub use parse::{ConfigError, Parsed, Source, file_name, parse};
+pub use parse::{file_name, parse};
+pub use parsed::{Parsed, Source};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use sealed::Sealed;
 pub use setting::{Kind, Setting, Value};

@@ -1,85 +1,12 @@
 //! File, environment and flags to `Settings`. A flag is stronger than a variable, a variable than the file, the file
 //! than the default; where a value came from is kept.
 
+use super::error::{ConfigError, shown, unknown};
 use super::file::File;
-use super::{Kind, Setting, Settings, all, relations, spelling};
+use super::parsed::{Parsed, Source};
+use super::{Kind, Setting, all, relations, spelling};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
-
-/// What [`parse`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
-    pub settings: Settings,
-    /// Variables that begin with `RACERD_`, are no setting, and are known to mean something else.
-    pub ignored: Vec<String>,
-    /// The file's name, if there is one.
-    pub file: Option<String>,
-    sources: BTreeMap<&'static str, Source>,
-}
-
-impl Parsed {
-    /// Where the setting with this field name got its value from.
-    pub fn source(&self, field: &str) -> Source {
-        self.sources.get(field).copied().unwrap_or(Source::Default)
-    }
-
-    /// The same for a person: `default`, `racerd.toml:12`, `RACERD_PING_PERIOD`, `--ping-period`.
-    pub fn origin(&self, setting: &Setting) -> String {
-        match self.source(setting.field) {
-            Source::Default => "default".to_string(),
-            Source::File { line } => format!("{}:{line}", self.file.as_deref().unwrap_or_default()),
-            Source::Environment => setting.variable(),
-            Source::Flag => format!("--{}", setting.flag()),
-        }
-    }
-
-    /// Setting and value as they were written where the value came from.
-    pub(super) fn spelled(&self, setting: &Setting) -> String {
-        let value = match shown(&setting.show(&self.settings)) {
-            none if none.is_empty() => "none".to_string(),
-            value => value,
-        };
-        match self.source(setting.field) {
-            Source::Default => format!("{} {value} (default)", setting.flag()),
-            Source::File { .. } => format!("{}: {} = {value}", self.origin(setting), setting.field),
-            Source::Environment => format!("{}={value}", setting.variable()),
-            Source::Flag => format!("--{} {value}", setting.flag()),
-        }
-    }
-}
-
-/// Where a value comes from, the weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    Default,
-    File {
-        /// Counted from 1.
-        line: u32,
-    },
-    Environment,
-    Flag,
-}
-
-/// One line for the person who started racerd: which flag, variable or line, its value, what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
-
-impl ConfigError {
-    pub(super) fn new(text: &str) -> ConfigError {
-        // A value may hold anything; the line stays one line.
-        let line = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-        ConfigError(line.collect())
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// The flag and the variable that name the file. No setting, since the file cannot name itself.
 const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
@@ -253,12 +180,6 @@ fn is_foreign(name: &str, value: &str) -> bool {
 
 const HELP: &str = "see racerd --help";
 
-/// What follows the name of what is no setting: the nearest, as it is written in that source, or where all are shown.
-pub(super) fn unknown(near: Option<String>, all: &str) -> String {
-    let hint = near.map_or(all.to_string(), |near| format!("did you mean {near}?"));
-    format!("unknown setting, {hint}")
-}
-
 fn needs_value(name: &str, allowed: &str) -> ConfigError {
     ConfigError::new(&format!("--{name} needs a value ({allowed})"))
 }
@@ -271,24 +192,4 @@ fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {
     text.into_string().map_err(|text| {
         ConfigError::new(&format!("{} is not valid UTF-8: {}", shown(what), shown(&text.display().to_string())))
     })
-}
-
-/// A value as it is put into a message: without control characters, and not longer than a line when they are escaped.
-pub(super) fn shown(value: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut out = String::new();
-    let mut length = 0;
-    for c in value.chars() {
-        let escaped = c.is_control().then(|| c.escape_default());
-        length += escaped.as_ref().map_or(1, |escaped| escaped.len());
-        if length > LONGEST {
-            out.push_str("...");
-            break;
-        }
-        match escaped {
-            Some(escaped) => out.extend(escaped),
-            None => out.push(c),
-        }
-    }
-    out
 }

@@ -1,7 +1,7 @@
 //! What a setting is: its name, kind, default and text, and where its value lives in `Settings`. The `settings!` macro
 //! makes a group's struct and its table from one list, so that nothing is said twice.
 
-use super::{LogFormat, LogLevel, Settings, text};
+use super::{Settings, text};
 use crate::types::{Durability, Network, OnDamage, Place};
 use std::path::PathBuf;
 
@@ -320,28 +320,6 @@ impl Field for OnDamage {
     fn take(value: Value) -> Option<OnDamage> {
         let Value::Text(word) = value else { return None };
         [OnDamage::Stop, OnDamage::Salvage].into_iter().find(|way| way.as_str() == word)
-    }
-
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
-    }
-}
-
-impl Field for LogLevel {
-    fn take(value: Value) -> Option<LogLevel> {
-        let Value::Text(word) = value else { return None };
-        LogLevel::ALL.into_iter().find(|level| level.as_str() == word)
-    }
-
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
-    }
-}
-
-impl Field for LogFormat {
-    fn take(value: Value) -> Option<LogFormat> {
-        let Value::Text(word) = value else { return None };
-        LogFormat::ALL.into_iter().find(|format| format.as_str() == word)
     }
 
     fn give(&self) -> Value {

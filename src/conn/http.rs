@@ -4,8 +4,9 @@ use super::{Bucket, ConnLimits, Step};
 use crate::http::authority::CrossOrigin;
 use crate::http::head::{Fault, Head, HeadScan};
 use crate::http::headers::Headers;
+use crate::http::method::Method;
 use crate::http::problem::{Problem, Shown};
-use crate::http::request::{Method, Request};
+use crate::http::request::Request;
 use crate::http::response::CONTINUE;
 use crate::http::status::Status;
 use crate::types::Millis;
@@ -117,7 +118,7 @@ impl Http {
     }
 
     fn refused(&mut self, fault: Fault) -> Step<'static> {
-        let shown = Shown::of(&fault.headers, None);
+        let shown = Shown::of(fault.headers.tokens("Accept"), None);
         self.phase = Phase::Waiting(Reply { to_head: fault.to_head, shown, ..Reply::default() });
         Step::Malformed(fault.problem, fault.headers)
     }
@@ -126,7 +127,7 @@ impl Http {
         self.phase = Phase::Waiting(Reply {
             keep_alive: request.keep_alive,
             to_head: request.method == Method::Head,
-            shown: Shown::of(&request.headers, request.target.depth()),
+            shown: Shown::of(request.headers.tokens("Accept"), request.target.depth()),
             cross_origin: None,
         });
         Step::Request(Box::new(request), body)
@@ -200,7 +201,7 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::HeadLimits;
+    use crate::http::limits::HeadLimits;
     use crate::ws;
 
     fn limits(max_head: usize) -> ConnLimits {

@@ -10,6 +10,7 @@ mod primitives;
 
 use core::fmt;
 
+pub use primitives::TAG_BYTES;
 use primitives::{KEY_BYTES, Primitives};
 
 use data_encoding::BASE64URL_NOPAD;
@@ -22,8 +23,6 @@ use zeroize::{Zeroize, Zeroizing};
 pub const PROLOGUE: &[u8] = b"racerd.v1.sealed";
 /// Bytes of each of the two handshake messages: an ephemeral key and the tag of an empty payload.
 pub const HANDSHAKE_BYTES: usize = 32 + TAG_BYTES;
-/// Bytes by which a sealed message is longer than what it says.
-pub const TAG_BYTES: usize = 16;
 /// Longest sealed message, in bytes (Noise specification §3).
 pub const MAX_SEALED: usize = 65_535;
 /// Longest plaintext of one message, in bytes.

@@ -549,7 +549,7 @@ fn is_of(id: ConnId, generation: u32) -> bool {
 mod tests {
     use super::*;
     use crate::conn::Rate;
-    use crate::http::head::HeadLimits;
+    use crate::http::limits::HeadLimits;
     use crate::types::WallMillis;
     use crate::ws;
 

@@ -4,10 +4,11 @@
 use super::input::{Cuts, Input};
 use super::strict_http;
 use crate::conn::{ConnLimits, Connection, Step};
-use crate::http::head::HeadLimits;
 use crate::http::headers::Headers;
+use crate::http::limits::HeadLimits;
+use crate::http::method::{Method, Version};
 use crate::http::problem::Problem;
-use crate::http::request::{Method, Request, Version};
+use crate::http::request::Request;
 use crate::http::response::{CONTINUE, Response};
 use crate::http::status::Status;
 use crate::types::Millis;

@@ -10,7 +10,7 @@ use crate::chat::{self, Chat, ChatLimits, Secrets};
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
 use crate::engine::{self, Admission, Connections, Engine, Input, Now, Output};
-use crate::http::head::HeadLimits;
+use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::{StoreEvent, StoreRequest};

@@ -3,8 +3,8 @@
 //! requests.
 
 use super::headers::Headers;
+use super::method::Version;
 use super::problem::Problem;
-use super::request::Version;
 use super::status::Status;
 
 /// How many bytes of body follow the head.

@@ -5,33 +5,15 @@
 //! verdict depends on the bytes alone, never on how they were cut.
 
 use super::headers::Headers;
+use super::limits::{HeadLimits, MAX_FIELDS};
 use super::problem::Problem;
 use super::request::{self, Request};
 use super::status::Status;
 
-/// Most header fields of one request.
-pub const MAX_FIELDS: usize = 100;
 /// Longest method, in bytes: longer than any that there is (RFC 9112 §3 then asks for 501).
 const MAX_METHOD: usize = 32;
 /// Most empty lines before a request line. Old clients sent one after a POST's body (RFC 9112 §2.2).
 const MAX_EMPTY_LINES: u8 = 4;
-
-/// How much of a request is taken.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
-    /// Bytes from the request line to the empty line, both included. Past it: 431.
-    pub max_head: usize,
-    /// Bytes of the request target. Past it: 414.
-    pub max_target: usize,
-    /// Bytes of the body, as announced. Past it: 413.
-    pub max_body: usize,
-}
-
-impl Default for HeadLimits {
-    fn default() -> HeadLimits {
-        HeadLimits { max_head: 16 * 1024, max_target: 8 * 1024, max_body: 32 * 1024 }
-    }
-}
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Head {

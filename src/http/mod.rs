@@ -14,6 +14,8 @@ pub mod framing;
 pub mod head;
 pub mod headers;
 pub mod hosts;
+pub mod limits;
+pub mod method;
 pub mod problem;
 pub mod request;
 pub mod response;

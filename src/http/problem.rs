@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::headers::Headers;
 use super::response::Response;
 use super::status::Status;
 
@@ -127,11 +126,11 @@ pub enum Shown {
 }
 
 impl Shown {
-    /// Chooses by `Accept` (RFC 9110 §12.5.1): a page for clients that name HTML and weigh it above JSON, as browsers
-    /// do for what they show; JSON for everybody else. `*/*` is what programs send.
-    pub fn of(headers: &Headers, up: Option<u8>) -> Shown {
+    /// Chooses by the items of `Accept` (RFC 9110 §12.5.1): a page for clients that name HTML and weigh it above JSON, as
+    /// browsers do for what they show; JSON for everybody else. `*/*` is what programs send.
+    pub fn of<'a>(accept: impl Iterator<Item = &'a str>, up: Option<u8>) -> Shown {
         let (mut html, mut json) = (0, 0);
-        for item in headers.tokens("Accept") {
+        for item in accept {
             let (range, parameters) = item.split_once(';').unwrap_or((item, ""));
             let weight = weight(parameters);
             match range.trim().to_ascii_lowercase().as_str() {
@@ -190,6 +189,7 @@ fn push_json_string(json: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::headers::Headers;
     use proptest::prelude::*;
 
     proptest! {
@@ -225,7 +225,7 @@ mod tests {
             (&["text/event-stream"], Shown::Json),
         ] {
             let headers = Headers::collect(lines.iter().map(|line| ("Accept", line.as_bytes())));
-            assert_eq!(Shown::of(&headers, Some(2)), expected, "{lines:?}");
+            assert_eq!(Shown::of(headers.tokens("Accept"), Some(2)), expected, "{lines:?}");
         }
     }
 

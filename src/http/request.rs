@@ -2,8 +2,9 @@
 
 use super::authority::Authority;
 use super::framing::{self, BodyLength};
-use super::head::{HeadLimits, MAX_FIELDS};
 use super::headers::Headers;
+use super::limits::{HeadLimits, MAX_FIELDS};
+use super::method::{Method, Version};
 use super::problem::Problem;
 use super::status::Status;
 use super::target::Target;
@@ -25,53 +26,6 @@ pub struct Request {
     pub keep_alive: bool,
     /// The client waits for `100 Continue`, or for a final answer, before it sends the body.
     pub expects_continue: bool,
-}
-
-/// The methods that some resource could have. All others are refused with 501 before a route is looked for (RFC 9110
-/// §9.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-}
-
-impl Method {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Patch => "PATCH",
-            Method::Delete => "DELETE",
-            Method::Options => "OPTIONS",
-        }
-    }
-
-    /// Methods are case-sensitive (RFC 9110 §9.1).
-    fn parse(token: &str) -> Option<Method> {
-        Some(match token {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "PATCH" => Method::Patch,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            _ => return None,
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    Http10,
-    Http11,
 }
 
 /// Reads a head that ends in its empty line. Every refusal must close the connection; then `fields` has what could be

@@ -2,8 +2,8 @@
 //! exactly once: so no check sees another spelling than the use does, and `%2F` never separates anything.
 
 use super::authority::Authority;
+use super::method::Method;
 use super::problem::Problem;
-use super::request::Method;
 use super::status::Status;
 
 /// Most segments of a path: more than any route has.

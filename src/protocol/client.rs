@@ -10,12 +10,10 @@ use serde_json::value::RawValue;
 use super::cursors;
 use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
+use super::field_name::FieldName;
 use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
-use crate::types::{Body, Digest, MAX_NUMBER, Name, RoomId, Seq};
-
-/// Longest idempotency key, in bytes of UTF-8.
-pub const MAX_KEY: usize = 200;
+use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +111,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
         let mut fields = Fields::default();
         // A key with an escape in it is no borrowed text; ours are compared after unescaping all the same.
-        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+        while let Some(FieldName(key)) = map.next_key::<FieldName<'de>>()? {
             let (name, slot) = match &*key {
                 "type" => ("type", &mut fields.kind),
                 "id" => ("id", &mut fields.id),
@@ -141,27 +139,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             }
         }
         Ok(fields)
-    }
-}
-
-pub(super) struct Key<'a>(pub Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
     }
 }
 

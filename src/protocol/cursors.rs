@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::client::Key;
+use super::field_name::FieldName;
 use crate::hub::{Cursor, Presence};
 use crate::types::{MAX_NUMBER, RoomId, Seq};
 
@@ -35,7 +35,7 @@ impl<'de> Visitor<'de> for RoomsVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<Cursor>, M::Error> {
         let mut cursors: Vec<Cursor> = Vec::new();
-        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+        while let Some(FieldName(key)) = map.next_key::<FieldName<'de>>()? {
             let room = RoomId::parse(&key).ok_or_else(|| M::Error::custom(RoomId::RULE))?;
             let Place { epoch, seq, presence } = map.next_value()?;
             cursors.push(Cursor { room, epoch, seq, presence });
@@ -72,7 +72,7 @@ impl<'de> Visitor<'de> for PlaceVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Place, M::Error> {
         let (mut epoch, mut seq, mut presence) = (None, None, None);
-        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+        while let Some(FieldName(key)) = map.next_key::<FieldName<'de>>()? {
             let doubled = match &*key {
                 "epoch" => epoch.replace(map.next_value::<String>()?.into_boxed_str()).is_some(),
                 "seq" => seq.replace(map.next_value::<u64>()?).is_some(),

@@ -17,9 +17,9 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::client::{Key, MAX_KEY};
+use super::field_name::FieldName;
 use super::json::write_string;
-use crate::types::{Digest, RoomId};
+use crate::types::{Digest, MAX_KEY, RoomId};
 
 /// How the body of an encrypted message begins.
 const BEGINNING: &str = "{\"e2e\":";
@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Encrypted<'de>, M::Error> {
         let wrong = || M::Error::custom("not the shape");
         let (mut version, mut key, mut nonce, mut ciphertext) = (None, None, None, None);
-        while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
+        while let Some(FieldName(name)) = map.next_key::<FieldName<'de>>()? {
             if name == "e2e" {
                 if version.replace(map.next_value::<u8>()?).is_some() {
                     return Err(wrong());
@@ -136,7 +136,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                 _ => return Err(wrong()),
             };
             // A key of an object and a text are read alike: borrowed where they can be.
-            let Key(text) = map.next_value::<Key<'de>>()?;
+            let FieldName(text) = map.next_value::<FieldName<'de>>()?;
             if slot.replace(text).is_some() {
                 return Err(wrong());
             }

@@ -5,6 +5,7 @@ pub mod client;
 mod cursors;
 pub mod encrypted;
 pub mod errors;
+mod field_name;
 pub mod json;
 pub mod reasons;
 pub mod server;

@@ -6,11 +6,12 @@ use std::net::{self, SocketAddr};
 
 use mio::Registry;
 use mio::net::TcpListener;
-use socket2::{SockRef, Socket};
+use socket2::SockRef;
 
 use super::bind::{bind, explain};
 use super::log::{Log, Throttle};
 use super::open_files::{connections_for, raise_open_files};
+use super::socket_options::set_options;
 use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
@@ -19,9 +20,6 @@ use crate::types::{Cause, Millis, Place};
 
 /// Connections accepted from one listener in one turn.
 const BATCH: usize = 64;
-/// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds kilobytes
-/// of the kernel's memory, not megabytes. Accepted sockets inherit it.
-pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 /// Connections beyond those that there may be, to be told so: that many at a time, each for some seconds at most. Their
 /// descriptors are among those that [`RESERVED`](super::open_files::RESERVED) sets aside.
 pub const EXCESS: usize = 16;
@@ -304,12 +302,6 @@ impl Listeners {
             log.warn("accepting rests", &fields);
         }
     }
-}
-
-/// What every socket has. A listener's accepted sockets inherit it.
-pub fn set_options(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
 /// Does it reach this machine only?

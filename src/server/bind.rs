@@ -7,7 +7,7 @@ use mio::net::TcpListener;
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::accept::set_options;
+use super::socket_options::set_options;
 use crate::types::Place;
 
 /// Connections that may wait in the kernel to be accepted.
@@ -118,7 +118,7 @@ pub fn explain(place: &str, error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::accept::NOTSENT_LOWAT;
+    use super::super::socket_options::NOTSENT_LOWAT;
     use super::*;
     use socket2::SockRef;
 

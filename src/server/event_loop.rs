@@ -9,9 +9,10 @@ use mio::{Events, Poll};
 use super::accept::Listeners;
 use super::clock::Clock;
 use super::log::Log;
+use super::received::Received;
 use super::reload::{Parts, Reload};
 use super::signals::{Asked, Signals, Wish};
-use super::sockets::{Read, Sockets};
+use super::sockets::Sockets;
 use super::supervisor::Supervisor;
 use super::tls::{Scratch, Tls};
 use super::tokens::Source;
@@ -213,7 +214,7 @@ impl<A: App> Loop<A> {
 
     /// Tells the engine by which names it may be asked, beside those of the settings.
     fn name(&mut self) {
-        self.engine.app.known_by(&super::names::own(self.tls.as_ref()));
+        self.engine.app.known_by(&super::names::own(self.tls.iter().flat_map(Tls::names)));
     }
 
     /// Reads the settings again.
@@ -312,7 +313,7 @@ impl<A: App> Edge for Loop<A> {
                 self.writable.push(conn);
             }
             match read {
-                Read::Some { bytes, more } => {
+                Received::Some { bytes, more } => {
                     if more {
                         self.ready.push(conn);
                     }
@@ -321,14 +322,14 @@ impl<A: App> Edge for Loop<A> {
                         self.engine.handle(Input::Bytes { conn, bytes });
                     }
                 }
-                Read::Nothing => {}
-                Read::End => self.engine.handle(Input::Ended { conn }),
-                Read::Failed => self.engine.handle(Input::Lost { conn }),
-                Read::Broken(fault) => {
+                Received::Nothing => {}
+                Received::End => self.engine.handle(Input::Ended { conn }),
+                Received::Failed => self.engine.handle(Input::Lost { conn }),
+                Received::Broken(fault) => {
                     self.log.info("TLS ended the connection", &[("conn", &conn), ("reason", &fault)]);
                     self.engine.handle(Input::Lost { conn });
                 }
-                Read::PlainHttp => {
+                Received::PlainHttp => {
                     socket.speak_plainly();
                     self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
                 }

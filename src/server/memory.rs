@@ -25,7 +25,7 @@ pub struct Worst {
     pub shared: Vec<Term>,
 }
 
-/// Bytes in the kernel for a peer that takes nothing, as measured with TCP_NOTSENT_LOWAT as `accept` sets it.
+/// Bytes in the kernel for a peer that takes nothing, as measured with TCP_NOTSENT_LOWAT as `socket_options` sets it.
 pub const KERNEL_BYTES: u64 = 141 << 10;
 
 /// What a server takes before the first connection, beside its log, in bytes: as measured.

@@ -8,14 +8,15 @@ mod bind;
 mod clock;
 mod event_loop;
 mod facts;
-pub mod key_file;
 pub mod log;
 pub mod memory;
 mod names;
 mod open_files;
+mod received;
 mod reload;
 mod setup;
 mod signals;
+mod socket_options;
 mod sockets;
 mod supervisor;
 #[cfg_attr(not(feature = "tls"), path = "tls/absent.rs")]

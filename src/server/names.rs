@@ -2,12 +2,10 @@
 
 use std::fs;
 
-use super::tls::Tls;
-
-/// All of them, as of now.
-pub fn own(tls: Option<&Tls>) -> Vec<String> {
+/// Returns the machine's names, as of now, and those of the certificates.
+pub fn own(certificates: impl Iterator<Item = String>) -> Vec<String> {
     let machine = host_name().map(|name| of_machine(&name)).unwrap_or_default();
-    machine.into_iter().chain(tls.into_iter().flat_map(Tls::names)).collect()
+    machine.into_iter().chain(certificates).collect()
 }
 
 /// The machine's name, and the one by which multicast DNS knows it (RFC 6762 §3): of the first label alone.

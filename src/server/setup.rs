@@ -15,11 +15,12 @@ use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
-use super::{Early, Loop, ServeError, WAKER, backend, key_file, names};
+use super::{Early, Loop, ServeError, WAKER, backend, names};
 use crate::chat::{Chat, Secrets};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::crypto::sealed::SealedKey;
 use crate::engine::{App as _, Connections, Engine};
+use crate::key_file;
 use crate::limits;
 use crate::protocol::encrypted;
 use crate::sqlite::StoreOptions;
@@ -87,7 +88,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
             getrandom::fill(&mut random).is_ok().then_some(random)
         });
     }
-    chat.known_by(&names::own(tls.as_ref()));
+    chat.known_by(&names::own(tls.iter().flat_map(Tls::names)));
     let net = Connections::new(limits.connections, limits.admission);
     let engine = Engine::new(net, chat, limits.drain_timeout);
 

@@ -7,7 +7,8 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use slab::Slab;
 
-use super::tls::{Fault, Scratch, TlsStream};
+use super::received::Received;
+use super::tls::{Scratch, TlsStream};
 use super::tokens;
 use crate::conn::WriteQueue;
 use crate::engine::Written;
@@ -27,50 +28,36 @@ pub struct Socket {
     pub blocked: bool,
 }
 
-pub enum Read<'a> {
-    Some {
-        bytes: &'a mut [u8],
-        more: bool,
-    },
-    Nothing,
-    End,
-    Failed,
-    /// Its TLS cannot go on.
-    Broken(Fault),
-    /// It was to speak TLS, and speaks HTTP without.
-    PlainHttp,
-}
-
 /// Pieces of one vectored write.
 const PIECES: usize = 64;
 
 impl Socket {
     /// Reads once. With edge-triggered events a read that does not fill the buffer has emptied the socket.
-    pub fn read<'a>(&mut self, buffer: &'a mut [u8], scratch: &'a mut Scratch) -> Read<'a> {
+    pub fn read<'a>(&mut self, buffer: &'a mut [u8], scratch: &'a mut Scratch) -> Received<'a> {
         if let Some(tls) = &mut self.tls {
             let read = tls.read(&mut self.stream, scratch, buffer.len(), self.hung_up);
-            self.readable = matches!(read, Read::Some { more: true, .. });
+            self.readable = matches!(read, Received::Some { more: true, .. });
             return read;
         }
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => {
                     self.readable = false;
-                    return Read::End;
+                    return Received::End;
                 }
                 Ok(length) => {
                     let more = length == buffer.len() || self.hung_up;
                     self.readable = more;
-                    return Read::Some { bytes: &mut buffer[..length], more };
+                    return Received::Some { bytes: &mut buffer[..length], more };
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
-                    return Read::Nothing;
+                    return Received::Nothing;
                 }
                 Err(_) => {
                     self.readable = false;
-                    return Read::Failed;
+                    return Received::Failed;
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Tests of the assets: which file is where, that none of them needs what the policy forbids, and 304.
 
 use super::*;
-use crate::http::head::{Head, HeadLimits, HeadScan};
+use crate::http::head::{Head, HeadScan};
+use crate::http::limits::HeadLimits;
 use crate::http::response::Sending;
 
 fn headers(lines: &[&str]) -> Headers {

@@ -4,8 +4,9 @@
 use data_encoding::BASE64;
 
 use crate::http::framing::BodyLength;
+use crate::http::method::{Method, Version};
 use crate::http::problem::Problem;
-use crate::http::request::{Method, Request, Version};
+use crate::http::request::Request;
 use crate::http::status::Status;
 
 /// JSON in text frames: what is spoken, too, where no subprotocol is offered.

@@ -3,7 +3,7 @@
 use racerd::chat::ChatLimits;
 use racerd::conn::{ConnLimits, Rate};
 use racerd::engine::Admission;
-use racerd::http::head::HeadLimits;
+use racerd::http::limits::HeadLimits;
 use racerd::hub::HubLimits;
 use racerd::protocol::server::Limits as WelcomeLimits;
 use racerd::types::Durability;

@@ -8,8 +8,8 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::TAG_BYTES;
-
+/// Bytes by which a sealed message is longer than what it says.
+pub const TAG_BYTES: usize = 16;
 /// Bytes of the key of one direction.
 pub const KEY_BYTES: usize = size_of::<ChaChaPoly>();
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::framing::BodyLength;
-use crate::http::request::{Method, Version};
+use crate::http::method::{Method, Version};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 

@@ -8,7 +8,7 @@ use crate::conn::WriteQueue;
 use crate::engine::Now;
 use crate::engine::Written;
 use crate::server::log::Log;
-use crate::server::sockets::Read as Came;
+use crate::server::received::Received;
 use crate::types::{Cause, Millis, WallMillis};
 
 /// Why a session cannot go on: none ever began.
@@ -45,7 +45,7 @@ impl TlsStream {
         match *self {}
     }
 
-    pub fn read<'a, S>(&mut self, _: &mut S, _: &'a mut Scratch, _: usize, _: bool) -> Came<'a> {
+    pub fn read<'a, S>(&mut self, _: &mut S, _: &'a mut Scratch, _: usize, _: bool) -> Received<'a> {
         match *self {}
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::conn::WriteQueue;
 use crate::crypto::tls::{Fault, RECORD, ServerConfig, Session, UNFINISHED};
 use crate::engine::Written;
-use crate::server::sockets::Read as Came;
+use crate::server::received::Received;
 
 /// Most bytes of ciphertext that wait for one socket: what a client causes that asks and asks for the protocol's own
 /// answers, and takes none.
@@ -68,10 +68,10 @@ impl TlsStream {
         scratch: &'a mut Scratch,
         most: usize,
         hung_up: bool,
-    ) -> Came<'a> {
+    ) -> Received<'a> {
         if self.session.has_ended() && !self.told {
             self.told = true;
-            return Came::End;
+            return Received::End;
         }
         let Scratch { cipher, plain, out } = scratch;
         plain.clear();
@@ -87,24 +87,24 @@ impl TlsStream {
             }
         };
         let new = match read {
-            Ok(0) if self.told => return Came::Nothing,
+            Ok(0) if self.told => return Received::Nothing,
             // Nobody has said anything: somebody looked whether the port is open.
-            Ok(0) if self.session.is_fresh() => return Came::End,
+            Ok(0) if self.session.is_fresh() => return Received::End,
             // Ours was said, and many peers answer it with the bare end.
-            Ok(0) if self.closed => return Came::End,
-            Ok(0) => return Came::Broken(Fault::Truncated),
+            Ok(0) if self.closed => return Received::End,
+            Ok(0) => return Received::Broken(Fault::Truncated),
             Ok(new) => new,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Came::Nothing,
-            Err(_) => return Came::Failed,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+            Err(_) => return Received::Failed,
         };
         let more = new == most || hung_up;
         if self.told {
             // Whatever follows the peer's last word does not count.
-            return Came::Some { bytes: &mut [], more };
+            return Received::Some { bytes: &mut [], more };
         }
         let bytes = cipher.get_mut(..before + new).unwrap_or_default();
         if self.session.is_fresh() && bytes.first().is_some_and(u8::is_ascii_uppercase) {
-            return Came::PlainHttp;
+            return Received::PlainHttp;
         }
         let received = self.session.receive(bytes, new, plain, out);
         self.waiting.extend_from_slice(out);
@@ -112,13 +112,13 @@ impl TlsStream {
             // The alert says why; whether it comes through decides nothing.
             self.closed = true;
             let _ = self.flush(socket);
-            return Came::Broken(fault);
+            return Received::Broken(fault);
         }
         if self.waiting.len() - self.sent > WAITING {
-            return Came::Failed;
+            return Received::Failed;
         }
         // An end that came with the last bytes is told by the next read.
-        Came::Some { bytes: plain, more: more || self.session.has_ended() }
+        Received::Some { bytes: plain, more: more || self.session.has_ended() }
     }
 
     /// Writes what waits, and then as much of the queue as the socket takes; how many bytes of the queue are dealt with.

@@ -1,7 +1,8 @@
 //! Tests of the opening handshake.
 
 use super::*;
-use crate::http::head::{Head, HeadLimits, HeadScan};
+use crate::http::head::{Head, HeadScan};
+use crate::http::limits::HeadLimits;
 use crate::http::response::Sending;
 
 /// A request with a correct handshake's lines, of which those in `changed` are replaced or added; a line without a

@@ -75,13 +75,13 @@ impl Both {
     /// What came of one read, as a word and bytes.
     fn read(&mut self) -> (&'static str, Vec<u8>) {
         match self.tls.read(&mut self.socket, &mut self.scratch, 65_536, false) {
-            Came::Some { bytes, more } => (if more { "more" } else { "some" }, bytes.to_vec()),
-            Came::Nothing => ("nothing", Vec::new()),
-            Came::End => ("end", Vec::new()),
-            Came::Broken(Fault::Truncated) => ("truncated", Vec::new()),
-            Came::Broken(_) => ("broken", Vec::new()),
-            Came::Failed => ("failed", Vec::new()),
-            Came::PlainHttp => ("plain", Vec::new()),
+            Received::Some { bytes, more } => (if more { "more" } else { "some" }, bytes.to_vec()),
+            Received::Nothing => ("nothing", Vec::new()),
+            Received::End => ("end", Vec::new()),
+            Received::Broken(Fault::Truncated) => ("truncated", Vec::new()),
+            Received::Broken(_) => ("broken", Vec::new()),
+            Received::Failed => ("failed", Vec::new()),
+            Received::PlainHttp => ("plain", Vec::new()),
         }
     }
 
@@ -204,7 +204,7 @@ fn the_first_bytes_show_who_speaks_without_tls() {
         let mut socket = Socket { input: bytes.iter().copied().collect(), ended: true, ..Socket::default() };
         let mut scratch = Scratch::default();
         let came = tls.read(&mut socket, &mut scratch, 65_536, false);
-        matches!(came, Came::PlainHttp)
+        matches!(came, Received::PlainHttp)
     };
     assert!(of(b"GET / HTTP/1.1\r\n") && of(b"G") && of(b"OPTIONS * HTTP/1.1\r\n"));
     assert!(!of(b"\x16\x03\x01") && !of(b"") && !of(b"\x80\x2e\x01") && !of(b"hello"));
