@@ -336,6 +336,8 @@ macro_rules! settings {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:literal, $kind:expr, live $live:literal;)+
     }) => {
         $(#[doc = $about])+
+        // The texts are for people who read the help: `[::]` is an address there, no link.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $group {
             $($(#[doc = $doc])+ pub $field: $type,)+

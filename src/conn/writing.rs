@@ -13,7 +13,7 @@ impl Connection {
         }
     }
 
-    /// Seals what waits, as far as the socket may take it soon; `scratch` as in [`super::sealing::Sealing::seal`]. Before each flush.
+    /// Seals what waits, as far as the socket may take it soon; `scratch` is a buffer for what is being sealed. Before each flush.
     pub fn seal(&mut self, now: Millis, scratch: &mut Vec<u8>) {
         let Some(sealing) = self.sealing.as_mut().filter(|sealing| sealing.may_seal(&self.queue)) else { return };
         if let Err(violation) = sealing.seal(&mut self.queue, scratch) {

@@ -1,6 +1,6 @@
 //! The log on disk: two threads with a connection each. The writer decides and commits appends, batch by batch, in the
 //! order in which they came; the reader reads pages. Each answers by a channel and then calls `wake`; what one answers
-//! may overtake what the other does. A thread that panics says [`StoreEvent::Died`] as its last word (in a build with
+//! may overtake what the other does. A thread that panics says [`StoreEvent::Died`](crate::store::StoreEvent::Died) as its last word (in a build with
 //! `panic = "abort"` the process ends instead). They own the database and nothing else.
 
 mod ages;

@@ -37,7 +37,7 @@ impl SteppedLog {
     /// Opens the database, or makes it.
     ///
     /// # Errors
-    /// As [`Store::open`](crate::store::Store::open), but for those of threads.
+    /// As [`Sqlite::open`](super::Sqlite::open), but for those of threads.
     pub fn open(options: &StoreOptions, clock: SetClock) -> Result<SteppedLog, OpenError> {
         let (lock, opened) = open::open(options)?;
         let (sender, events) = channel();

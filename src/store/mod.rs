@@ -23,7 +23,7 @@ pub struct Bounds {
     pub max_database_size: u64,
     /// Bytes of messages per room ...
     pub memory_room_bytes: usize,
-    /// ... and in all that [`Durability::Memory`] keeps.
+    /// ... and in all that [`Durability::Memory`](crate::types::Durability::Memory) keeps.
     pub memory_total_bytes: usize,
     /// Messages kept in each room; 0: all.
     pub keep_messages: u64,
