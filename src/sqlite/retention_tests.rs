@@ -256,15 +256,22 @@ fn one_message_too_large_for_the_database_costs_no_more_than_a_part_of_it() {
 fn a_wal_that_cannot_be_emptied_now_is_emptied_later() {
     let directory = TempDir::new();
     let options = keeping(directory.path(), |_| ());
-    let mut bench = open_quick(&options);
-    say(&mut bench, "a", 1, 10, 1);
+    let wal_bytes = || fs::metadata(directory.path().join("racerd.db-wal")).unwrap().len();
+    let mut log = Stepped::open(&options, TODAY);
+    log.say("a", TODAY);
     let conn = outside(&options.path);
     conn.execute_batch("BEGIN").unwrap();
     let _: i64 = conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
-    say(&mut bench, "a", 1, 10, 1);
+    log.say("a", TODAY);
+    // Longer than the pause after which it is emptied.
+    log.later(60_000, TODAY + 60_000);
+    assert!(wal_bytes() > 0, "somebody reads what is in it");
+    assert!(log.log.patience().is_some(), "it is tried again, though nobody says anything");
     conn.execute_batch("COMMIT").unwrap();
-    wait_until("and empties it in the end", || bench.store.wal_bytes() == 0);
-    bench.store.finish().unwrap();
+    log.later(60_000, TODAY + 120_000);
+    assert_eq!(wal_bytes(), 0);
+    assert_eq!(log.log.patience(), None, "nothing is left to do");
+    log.log.finish().unwrap();
 }
 
 #[test]
