@@ -49,6 +49,12 @@ export async function library() {
 
 // Servers.
 
+/**
+ * The next port to try. All are below those that the kernel gives to whoever asks for any, and those of test files that run
+ * beside each other differ: while a server is down, nobody takes the port to which it comes back. (Browsers refuse 10080.)
+ */
+let nextPort = 12_000 + 32 * (process.pid % 640);
+
 export class Server {
   #folder;
   #arguments;
@@ -85,6 +91,19 @@ export class Server {
 
   /** On the same port and database as before. */
   async restart() {
+    const chooses = this.port === 0;
+    let listens = false;
+    while (!listens) {
+      if (chooses) this.port = nextPort++;
+      listens = await this.#serve();
+      const isTaken = this.log.includes("another program listens there");
+      assert.ok(listens || (chooses && isTaken), `the server did not start: ${this.log}`);
+      if (!listens) this.log = "";
+    }
+  }
+
+  /** Whether it came to listen. */
+  async #serve() {
     const args = ["serve", "--listen", `${this.host}:${this.port}`, "--data", path.join(this.#folder, "racerd.db"), ...this.#arguments];
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RACERD")));
     const child = spawn(process.env.RACERD, args, { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -95,11 +114,11 @@ export class Server {
       const found = /(https?):\/\/[^:]+:(\d+)/.exec(line);
       if (found) {
         this.scheme = found[1];
-        this.port = Number(found[2]);
-        return;
+        return true;
       }
     }
-    assert.fail(`the server did not start: ${this.log}`);
+    await this.#gone;
+    return false;
   }
 
   async kill() {
