@@ -204,6 +204,36 @@ mod tests {
         }
     }
 
+    /// Tests characters one by one, between two letters. The page is tested with the same list, and with all characters
+    /// (tests/browser/rules.test.mjs).
+    #[test]
+    fn the_characters_that_the_page_refuses_too() {
+        let listed: Vec<Value> = serde_json::from_str(include_str!("../../tests/vectors/characters.json")).unwrap();
+        let bound = |range: &Value, end: &str| u32::from_str_radix(range[end].as_str().unwrap(), 16).unwrap();
+        let listed: Vec<(u32, u32, &str)> = listed
+            .iter()
+            .map(|range| (bound(range, "from"), bound(range, "to"), range["is"].as_str().unwrap()))
+            .collect();
+        let kind_of = |c: char| {
+            let next = listed.partition_point(|&(_, to, _)| to < c as u32);
+            listed.get(next).filter(|&&(from, ..)| from <= c as u32).map_or("", |&(.., kind)| kind)
+        };
+        let low = '\0'..='\u{1ffff}';
+        let tags = '\u{dffff}'..='\u{e1000}';
+        let ends_of_planes = (0x2..=0x10)
+            .flat_map(|plane: u32| (plane << 16 | 0xfffd)..=(plane << 16 | 0xffff))
+            .filter_map(char::from_u32);
+        for c in low.chain(tags).chain(ends_of_planes) {
+            let kind = match Name::parse(&format!("a{c}b")) {
+                Ok(name) if name.as_str() == "a b" => "space",
+                Ok(_) => "",
+                Err(fault) => word(fault),
+            };
+            assert_eq!(kind, kind_of(c), "{c:?}");
+            assert!(!crate::types::is_unsafe(c) || !matches!(kind, "" | "space"), "{c:?} is escaped in logs only");
+        }
+    }
+
     #[test]
     fn what_was_taken_once_stays_readable() {
         for old in [" ann", "\u{3164}", "ann\u{34f}", "a\u{200d}nn", "\u{fffe}"] {

@@ -1,9 +1,10 @@
-//! The web page and the code it needs, out of the binary: which path is which file, and how a browser may use it. Pure:
-//! a path becomes an [`Asset`], an asset and a request's headers an answer. It knows neither rooms nor sockets.
+//! Serves the web page's files out of the binary: maps a path to an [`Asset`], and an asset and a request's headers to an
+//! answer. It is pure, and knows neither rooms nor sockets.
 //!
-//! The files lie beside this one as they are sent; there is no build step. (`bundle/make.sh` makes two, which are kept:
-//! `racerd/noble.js` of other people's code, and `racerd.mjs`, the client library in one file, which no page loads.) All of
-//! them name each other relatively, so that the page works behind a proxy under any path. Only the HTML has to know how deep it lies: it is there twice.
+//! The files are served as they are in this folder, without a build step. (`bundle/make.sh` makes two that are committed:
+//! `racerd/noble.js` from third-party code, and `racerd.mjs`, the client library in one file, which no page loads.) They name
+//! each other by relative paths, so that the page works behind a proxy under any path. Only the HTML depends on its own depth
+//! and is served in two versions.
 
 use std::sync::LazyLock;
 
@@ -12,8 +13,7 @@ use crate::http::response::Response;
 use crate::http::status::Status;
 use crate::types::Digest;
 
-/// What a page may do, and who may show it: only files of this server run, nothing inline does, and it talks to its own
-/// server alone (CSP3 §6.7.2.8: `'self'` covers WebSockets of the same host and port).
+/// Lets only this server's files run, no inline scripts or styles, and connections only to this server (CSP3 §6.7.2.8: `'self'` covers WebSockets of the same host and port).
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -22,7 +22,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const ICON: &str = "image/svg+xml";
 
-/// Stands in the HTML before every path, for the way up to where the files are.
+/// The placeholder before each path in the HTML: the relative way to the files.
 const BASE: &str = "{base}";
 
 /// A file of the page.
@@ -39,8 +39,8 @@ const fn file(path: &'static str, media_type: &'static str, text: &'static str) 
     File { path, media_type, bytes: text.as_bytes() }
 }
 
-/// Every file but the HTML, by its path from the root.
-static FILES: [File; 34] = [
+/// All files but the HTML, by their paths from the root.
+static FILES: [File; 35] = [
     file("icon.svg", ICON, include_str!("icon.svg")),
     file("page.css", STYLE, include_str!("page.css")),
     file("page.js", SCRIPT, include_str!("page.js")),
@@ -61,23 +61,24 @@ static FILES: [File; 34] = [
     file("page/unsent.js", SCRIPT, include_str!("page/unsent.js")),
     file("racerd.js", SCRIPT, include_str!("racerd.js")),
     file("racerd.mjs", SCRIPT, include_str!("racerd.mjs")),
-    file("racerd/base.js", SCRIPT, include_str!("racerd/base.js")),
     file("racerd/bytes.js", SCRIPT, include_str!("racerd/bytes.js")),
+    file("racerd/connection.js", SCRIPT, include_str!("racerd/connection.js")),
+    file("racerd/deliveries.js", SCRIPT, include_str!("racerd/deliveries.js")),
     file("racerd/events.js", SCRIPT, include_str!("racerd/events.js")),
-    file("racerd/keep.js", SCRIPT, include_str!("racerd/keep.js")),
     file("racerd/lease.js", SCRIPT, include_str!("racerd/lease.js")),
     file("racerd/noble.js", SCRIPT, include_str!("racerd/noble.js")),
     file("racerd/noise.js", SCRIPT, include_str!("racerd/noise.js")),
     file("racerd/outbox.js", SCRIPT, include_str!("racerd/outbox.js")),
-    file("racerd/pace.js", SCRIPT, include_str!("racerd/pace.js")),
     file("racerd/refusal.js", SCRIPT, include_str!("racerd/refusal.js")),
+    file("racerd/requests.js", SCRIPT, include_str!("racerd/requests.js")),
     file("racerd/room.js", SCRIPT, include_str!("racerd/room.js")),
     file("racerd/room_key.js", SCRIPT, include_str!("racerd/room_key.js")),
+    file("racerd/saved.js", SCRIPT, include_str!("racerd/saved.js")),
     file("racerd/sealed.js", SCRIPT, include_str!("racerd/sealed.js")),
     file("racerd/unsent.js", SCRIPT, include_str!("racerd/unsent.js")),
 ];
 
-/// What is sent for an asset; made once, by whoever asks first.
+/// What is sent for an asset; made at the first request.
 struct Sent {
     media_type: &'static str,
     bytes: &'static [u8],
@@ -86,7 +87,7 @@ struct Sent {
 
 static SENT: LazyLock<Vec<Sent>> = LazyLock::new(|| {
     let mut all: Vec<Sent> = FILES.iter().map(|file| Sent::new(file.media_type, file.bytes)).collect();
-    // Kept for as long as the process lives, as the other files are.
+    // Leaked on purpose: the process needs them as long as it lives.
     all.extend(
         ["", "../"].map(|base| Sent::new(HTML, include_str!("index.html").replace(BASE, base).leak().as_bytes())),
     );
@@ -102,19 +103,19 @@ impl Sent {
 }
 
 impl Asset {
-    /// The page as it is at `/`: its files lie beside it.
+    /// The page at `/`, next to its files.
     pub const HOME: Asset = Asset(FILES.len());
-    /// The page as it is at `/rooms/{room}`: its files lie one up.
+    /// The page at `/rooms/{room}`, one level below its files.
     pub const ROOM: Asset = Asset(FILES.len() + 1);
 
-    /// The file at this path, given as its decoded segments; HTML is at none.
+    /// Returns the file at this path, given as its decoded segments; the HTML has none.
     pub fn at(segments: &[&str]) -> Option<Asset> {
         FILES.iter().position(|file| file.path.split('/').eq(segments.iter().copied())).map(Asset)
     }
 
-    /// The answer to a GET or HEAD: the file, or 304 if the browser has it (RFC 9110 §13.1.2). The bytes are shared, not
-    /// copied. Always to be asked for again, since the next version of the server brings other files under the same
-    /// paths; the tag makes that cheap.
+    /// Answers a GET or HEAD with the file, or with 304 if the browser has it (RFC 9110 §13.1.2). The bytes are shared, not
+    /// copied. Browsers revalidate each time, because another version of the server has other files under the same paths; the
+    /// tag makes that cheap.
     pub fn answer(self, headers: &Headers) -> Response {
         let Some(sent) = SENT.get(self.0) else { return Response::empty(Status::NotFound) };
         let response = if is_known(headers, &sent.tag) {
@@ -129,8 +130,8 @@ impl Asset {
     }
 }
 
-/// Does `If-None-Match` name this tag? It compares weakly: `W/"x"` names `"x"`. Ours hold no comma, so the pieces of a
-/// foreign one that does are none of ours.
+/// Tells whether `If-None-Match` names this tag, by weak comparison: `W/"x"` names `"x"`. Our tags have no comma, so the pieces
+/// of a foreign tag that has one never match.
 fn is_known(headers: &Headers, tag: &str) -> bool {
     headers.tokens("If-None-Match").any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

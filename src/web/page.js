@@ -1,17 +1,14 @@
-// The page: the start view, where one chooses a room and a name, and the room. Which of them, the address says. All
-// addresses are relative to where this file lies, so that the page works under any path.
+// The page: the start view, where the user chooses a room and a name, and the room view. The address tells which one is shown.
 
 import { newKey, ROOM_ID, ROOM_RULE, unsent } from "./racerd.js";
 import { address, BASE, readAddress } from "./page/address.js";
 import { Elsewhere } from "./page/elsewhere.js";
-import { copy, openLock, prepareLock } from "./page/lock.js";
 import { memory } from "./page/memory.js";
 import { NAME_FAULTS, readName } from "./page/names.js";
 import { prepareDrawer } from "./page/people.js";
 import { RoomView } from "./page/room.js";
-import { element } from "./page/text.js";
+import { $, element, onPlainClick } from "./page/text.js";
 
-const $ = (id) => document.getElementById(id);
 let view = null;
 const elsewhere = new Elsewhere({ desk: unsent({ base: BASE.href }), go });
 
@@ -25,7 +22,7 @@ function show(wantsStart = false) {
   $("room").hidden = !isRoom;
   $("enter").hidden = linkFault !== "";
   $("link-fault").textContent = linkFault;
-  // The pin is the server's: it stays, wherever one goes in the page.
+  // The pin belongs to the server, so it stays in every address.
   $("leave").href = address({ pin });
   const changed = () => elsewhere.render();
   if (isRoom) view = new RoomView({ id: room, base: BASE.href, name, roomKey, pin, link: address({ room, roomKey, pin }), changed });
@@ -37,7 +34,6 @@ function show(wantsStart = false) {
   showKeeping();
 }
 
-/** Says beside the field, before anything is typed, that nothing of it will be kept. */
 function showKeeping() {
   $("name-keeping").hidden = memory.keeps;
 }
@@ -58,13 +54,10 @@ function showStart(room, name) {
   fault("name", "");
   const rows = memory.rooms.filter((id) => ROOM_ID.test(id)).map((id) => {
     const link = element("a", { href: address({ room: id, pin: readAddress().pin }) }, element("bdi", {}, id));
-    link.onclick = (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
+    return element("li", {}, onPlainClick(link, () => {
       $("room-field").value = id;
       $("enter").requestSubmit();
-    };
-    return element("li", {}, link);
+    }));
   });
   $("recent").querySelector("ul").replaceChildren(...rows);
   $("recent").hidden = rows.length === 0;
@@ -76,7 +69,7 @@ function fault(field, text) {
   $(`${field}-field`).setAttribute("aria-invalid", String(text !== ""));
 }
 
-/** Takes the name, and goes to the room, if both may be. */
+/** Goes to the room if its name and the user's are valid. */
 function enter(place) {
   const { name, fault: refused } = readName($("name-field").value.normalize("NFC"));
   const faults = { room: ROOM_ID.test(place.room) ? "" : ROOM_RULE, name: NAME_FAULTS[refused] ?? "" };
@@ -91,35 +84,31 @@ $("enter").onsubmit = (event) => {
   event.preventDefault();
   const room = $("room-field").value.trim() || $("room-field").placeholder;
   const here = readAddress();
-  // Another name in the same room: the key stays.
+  // The key stays if only the user's name changes.
   enter({ room, roomKey: room === here.room ? here.roomKey : undefined });
 };
 
 $("new-encrypted").onclick = async () => {
-  // 22 characters of the key's kind name the room: nobody guesses it, though it is no secret from the server.
+  // 22 random characters, so that nobody guesses the room; the server knows it.
   const place = { room: `e2e.${newKey().slice(0, 22)}`, roomKey: newKey() };
   enter(place);
   const made = view;
   if (!made) return;
+  const { copy, openLock } = await import("./page/lock.js");
   const isCopied = await copy(location.href);
   if (view !== made) return;
-  if (isCopied) made.tell("The link to this room is copied. Whoever has it can read and write here.");
+  if (isCopied) made.tell("The link to this room was copied. Anyone with it can read and write here.");
   else openLock({ failed: true });
 };
 
-// Around both.
+// Both views.
 
-// The address will change, and what is relative to it must not: they are pinned to where they are now.
+// The page's address will change: make these relative URLs absolute.
 for (const [id, attribute] of [["icon", "href"], ["brand", "src"]]) $(id)[attribute] = $(id)[attribute];
 
-$("leave").onclick = (event) => {
-  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
-  go({});
-};
+onPlainClick($("leave"), () => go({}));
 $("rename").onclick = () => show(true);
 prepareDrawer();
-prepareLock();
 
 memory.watch(showKeeping);
 addEventListener("beforeunload", (event) => (view?.isAtRisk || memory.holdsDraft) && event.preventDefault());

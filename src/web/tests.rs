@@ -1,4 +1,4 @@
-//! Tests of the assets: which file is where, that none of them needs what the policy forbids, and 304.
+//! Tests of the assets: their paths, that none needs what the policy forbids, their sizes, and 304.
 
 use super::*;
 use crate::http::head::{Head, HeadScan};
@@ -40,15 +40,15 @@ fn paths() {
     }
 }
 
-/// Every file that a file names is there, seen from where it lies; and all are named.
+/// Each file that a file names exists, relative to that file; and each file is named.
 #[test]
 fn the_files_find_each_other() {
     let mut named: Vec<String> = Vec::new();
     let mut names = |folder: &str, text: &str, mark: &str| {
         for rest in text.split(mark).skip(1) {
             let name = rest.split('"').next().unwrap();
-            if name == "." || name == "../." {
-                // The way back to the start view.
+            // The link back to the start view, and a part of the page itself.
+            if name == "." || name == "../." || name.starts_with('#') {
                 continue;
             }
             let mut path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
@@ -75,11 +75,11 @@ fn the_files_find_each_other() {
         names(folder, text, "import(\"");
     }
     for file in FILES.iter().filter(|file| file.path != WHOLE_LIBRARY) {
-        assert!(named.iter().any(|name| name == file.path), "nobody names {}", file.path);
+        assert!(named.iter().any(|name| name == file.path), "no file names {}", file.path);
     }
 }
 
-/// Neither script nor style stands in the HTML, and nothing is asked of other hosts: the policy would refuse it.
+/// The HTML has no inline script or style and requests nothing from other hosts: the policy would refuse it.
 #[test]
 fn nothing_is_inline() {
     for asset in [Asset::HOME, Asset::ROOM] {
@@ -95,10 +95,8 @@ fn nothing_is_inline() {
     }
 }
 
-/// What every visitor loads, uncompressed: with the session kept over a reload and safe from a duplicated tab, drafts, what
-/// waits in other rooms, and a log of which only the rows near the view exist; and beside it what
-/// encryption takes, which only a pin or a room's key asks for: curve, cipher and hash of the noble libraries, with
-/// their licences, since pages of plain http have no WebCrypto.
+/// Bounds the bytes, uncompressed, that every visitor loads, and those that only a pin or a room's key needs: the lock's dialog,
+/// and curve, cipher and hash of the noble libraries with their licences, since pages served over plain http have no WebCrypto.
 #[test]
 fn they_are_small() {
     let is_encryption = |file: &&File| ENCRYPTION.contains(&file.path);
@@ -112,12 +110,12 @@ fn they_are_small() {
     assert!(encryption < 64_000, "{encryption} bytes");
 }
 
-/// For programs; no page loads it.
+/// Made for programs; no page loads it.
 const WHOLE_LIBRARY: &str = "racerd.mjs";
-const ENCRYPTION: [&str; 4] = ["racerd/noble.js", "racerd/noise.js", "racerd/room_key.js", "racerd/sealed.js"];
+const ENCRYPTION: [&str; 5] =
+    ["page/lock.js", "racerd/noble.js", "racerd/noise.js", "racerd/room_key.js", "racerd/sealed.js"];
 
-/// A page that needs no encryption loads none of it: the files of encryption name each other, nobody else does but by
-/// an import of its own.
+/// A page that needs no encryption loads none of its files: only dynamic imports name them.
 #[test]
 fn encryption_is_loaded_when_it_is_needed() {
     for file in FILES.iter().filter(|file| file.media_type == SCRIPT && !ENCRYPTION.contains(&file.path)) {

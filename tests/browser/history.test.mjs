@@ -1,4 +1,4 @@
-// A long log: every message once and in order, and what one reads stays where it is while older ones come.
+// A long log: every message once and in order, and the view stays still while older messages are loaded.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -7,20 +7,20 @@ import { enter, profile, relay, Server, startBrowser, stopBrowser, until } from 
 test.before(startBrowser);
 test.after(stopBrowser);
 
-/** 20000 takes a minute and a half; the time of each page stays the same. */
+/** 20,000 would take a minute and a half; the time of each page stays the same. */
 const MANY = Number(process.env.RACERD_LOG_ROWS ?? 5000);
-/** Rows near the view, and two elements for each fifty that are far. */
+/** The rows near the view, and two elements for each fifty far from it. */
 const MOST_ELEMENTS = 5000;
 const FAST = ["--durability", "normal", "--request-rate", "0"];
 
-/** Texts of many heights, so that a wrong guess of a height is a jump. */
+/** Returns texts of different heights, so that a wrongly estimated height causes a jump. */
 function text(index) {
   const words = `message ${index} `;
   if (index % 17 === 0) return Array.from({ length: 1 + (index % 9) }, (_, line) => `${words} line ${line}`).join("\n");
   return words.repeat(1 + (index % 13) * (index % 5 === 0 ? 6 : 1)).trim();
 }
 
-/** In the page: scrolls up by steps, and at each page of older messages compares where the rows in view are. */
+/** In the page: scrolls up by steps, and compares the positions of rows in view around each page of older messages. */
 function scrollUp({ step, most }) {
   const scroller = document.getElementById("scroller");
   const log = document.getElementById("log");
@@ -40,7 +40,7 @@ function scrollUp({ step, most }) {
     const loads = [];
     let worst = 0;
     let before = null;
-    // What a row says: where pages meet, the name above it may go.
+    // The body of a row, because the name above it may go where pages meet.
     const said = () => rows().map((row) => row.querySelector(".body"));
     const sample = () => (before = new Map(said().map((body) => [body, body.getBoundingClientRect().top])));
     const compare = () => {
@@ -56,7 +56,7 @@ function scrollUp({ step, most }) {
     const isDone = () => document.getElementById("beginning").textContent === "This is the beginning.";
     for (let tries = 0; tries < most && !(isDone() && scroller.scrollTop === 0); tries += 1) {
       scroller.scrollTop -= step;
-      // Whatever comes until the next step comes while nobody scrolls.
+      // Anything loaded until the next step is loaded without scrolling.
       sample();
       const begun = performance.now();
       await frame();
@@ -69,8 +69,8 @@ function scrollUp({ step, most }) {
 }
 
 /**
- * In the page: scrolls down by steps; every row in view must move by exactly the step. It also notes what each row said,
- * and how many elements there were at most.
+ * In the page: scrolls down by steps; every row in view must move by exactly the step. Records each row's text and the largest
+ * number of elements.
  */
 function scrollDown({ step }) {
   const scroller = document.getElementById("scroller");
@@ -102,7 +102,7 @@ function scrollDown({ step }) {
   })();
 }
 
-test(`${MANY} messages, up to the first and down again, without a jump`, async (t) => {
+test(`scrolling up to the first of ${MANY} messages and down again causes no jump`, async (t) => {
   const server = await Server.start(t, ...FAST);
   const wanted = Array.from({ length: MANY }, (_, index) => text(index + 1));
   await server.fill("long", wanted.map((text) => ({ text })));
@@ -114,13 +114,13 @@ test(`${MANY} messages, up to the first and down again, without a jump`, async (
   assert.ok(up.loads >= MANY / 50 - 2, `${up.loads} pages`);
   const elements = () => page.evaluate(() => document.querySelectorAll("#log *").length);
   assert.ok((await elements()) < MOST_ELEMENTS, `${await elements()} elements at the beginning`);
-  // Far rows were let go, and come back: every one is there as one passes, in order.
+  // Far rows were released and are rebuilt: each is there when it is passed, in order.
   const { worst, rows, isSorted, most } = await page.evaluate(scrollDown, { step: 777 });
   assert.deepEqual(rows, wanted.map((text, index) => [index + 1, text]), "every seq");
   assert.ok(isSorted, "once, in order");
   assert.ok(worst <= 1.5, `a row moved by ${worst} px more than was scrolled`);
   assert.ok(most < MOST_ELEMENTS, `${most} elements on the way down`);
-  // The page is still quick: a key and a message take no long task.
+  // The page still responds quickly: neither a key nor a message causes a long task.
   const took = await page.evaluate(async () => {
     const begun = performance.now();
     const text = document.getElementById("text");
@@ -132,7 +132,7 @@ test(`${MANY} messages, up to the first and down again, without a jump`, async (
   t.diagnostic(`a key with ${MANY} rows: ${Math.round(took)} ms to the second frame; ${await page.evaluate(() => document.querySelectorAll("*").length)} elements`);
 });
 
-test("another width changes the rows' heights, and what is read stays in view", async (t) => {
+test("after a change of width, the row that was in view stays in view", async (t) => {
   const server = await Server.start(t, ...FAST);
   await server.fill("long", Array.from({ length: 400 }, (_, index) => ({ text: text(index + 1) })));
   const page = await enter(await profile(t), server.base, "long", "ann");
@@ -150,7 +150,7 @@ test("another width changes the rows' heights, and what is read stays in view", 
   assert.ok((await page.evaluate(scrollDown, { step: 555 })).worst <= 1.5);
 });
 
-test("who is at the end stays there, who is not is not moved", async (t) => {
+test("a view at the end follows new messages, another one is not moved", async (t) => {
   const server = await Server.start(t, ...FAST);
   await server.fill("long", Array.from({ length: 120 }, (_, index) => ({ text: text(index + 1) })));
   const page = await enter(await profile(t), server.base, "long", "ann");
@@ -161,7 +161,7 @@ test("who is at the end stays there, who is not is not moved", async (t) => {
   assert.ok((await gap()) <= 1);
   await page.setViewportSize({ width: 700, height: 400 });
   await until("the end, in a smaller window", async () => (await gap()) <= 1);
-  // A thousand that come at once take a layout for each frame, and not for each message: with a long log above, one is dear.
+  // A thousand messages at once cause a layout per frame, not per message: with a long log, a layout is expensive.
   const cdp = await page.context().newCDPSession(page);
   await cdp.send("Performance.enable");
   const layouts = async () => (await cdp.send("Performance.getMetrics")).metrics.find(({ name }) => name === "LayoutCount").value;
@@ -172,7 +172,7 @@ test("who is at the end stays there, who is not is not moved", async (t) => {
   await until("the end, after the burst", async () => (await gap()) <= 1);
 });
 
-test("where two pages of history meet, an author is not named again", async (t) => {
+test("an author is not shown again where two pages of history meet", async (t) => {
   const server = await Server.start(t, ...FAST);
   await server.fill("long", Array.from({ length: 120 }, (_, index) => ({ text: `${index + 1}` })));
   const page = await enter(await profile(t), server.base, "long", "ann");
@@ -181,7 +181,7 @@ test("where two pages of history meet, an author is not named again", async (t) 
   assert.deepEqual(await named(), ["1"]);
 });
 
-test("what is no longer kept is a hole in words", async (t) => {
+test("messages that are no longer kept are reported at the beginning", async (t) => {
   const server = await Server.start(t, "--durability", "memory", "--tail-bytes", "4KiB", "--request-rate", "0");
   await server.fill("short", Array.from({ length: 300 }, (_, index) => ({ text: `message ${index + 1}` })));
   const page = await enter(await profile(t), server.base, "short", "ann");
@@ -191,7 +191,7 @@ test("what is no longer kept is a hole in words", async (t) => {
   assert.equal(await page.$$eval("#log .message", (rows) => rows.at(-1).dataset.seq), "300");
 });
 
-test("what went by unkept while one was away is a hole in words", async (t) => {
+test("messages pruned during a lost connection are reported as a hole", async (t) => {
   const server = await Server.start(t, "--durability", "memory", "--tail-bytes", "4KiB", "--request-rate", "0");
   const line = await relay(t, server);
   const page = await enter(await profile(t), line.base, "short", "ann");
@@ -207,12 +207,12 @@ test("what went by unkept while one was away is a hole in words", async (t) => {
   assert.deepEqual(seqs, [1, ...Array.from({ length: 302 - seqs[1] }, (_, index) => seqs[1] + index)]);
 });
 
-test("what is far is let go: what is selected stays, the browser's search finds the rest, and unseen messages count on", async (t) => {
+test("far rows are released: the selection stays, the browser's search finds the rest, and new messages are counted", async (t) => {
   const server = await Server.start(t, ...FAST);
   await server.fill("long", Array.from({ length: 1000 }, (_, index) => ({ text: text(index + 1) })));
   const page = await enter(await profile(t), server.base, "long", "ann");
   const row = (seq) => page.$(`#log [data-seq="${seq}"]`);
-  // Up to the first, with the newest selected.
+  // Scroll up to the first, with one of the newest selected.
   await page.evaluate(() => {
     const last = document.querySelector('#log [data-seq="990"] .body');
     getSelection().selectAllChildren(last);
@@ -220,11 +220,11 @@ test("what is far is let go: what is selected stays, the browser's search finds 
   await page.evaluate(scrollUp, { step: 3000, most: 400 });
   assert.equal(await page.evaluate(() => getSelection().toString()), text(990));
   assert.ok(await row(1));
-  assert.equal(await row(500), null, "let go");
+  assert.equal(await row(500), null, "released");
   assert.ok(await row(990), "selected");
   for (const said of ["one", "two"]) await server.post("long", { text: said });
   await page.waitForFunction(() => document.getElementById("newest").textContent === "2 new messages");
-  // The search finds what is let go, and where it takes the view, the rows are there.
+  // The search finds released text, and where it moves the view, rows are built.
   const found = await page.evaluate(() => {
     document.activeElement.blur();
     getSelection().removeAllRanges();
@@ -237,18 +237,18 @@ test("what is far is let go: what is selected stays, the browser's search finds 
   });
   assert.deepEqual(found, [true, true]);
   await until("the row", () => row(501));
-  // By the button to the end, and what was counted is seen.
+  // The button moves to the end, where the counted messages are seen.
   await page.click("#newest");
   await page.waitForSelector('#log [data-seq="1002"]');
   assert.ok((await page.$eval("#scroller", ({ scrollTop, scrollHeight, clientHeight }) => scrollHeight - scrollTop - clientHeight)) <= 1);
   await page.$eval("#scroller", (scroller) => (scroller.scrollTop -= 2000));
   await page.waitForSelector("#newest:not([hidden])");
-  assert.equal(await page.textContent("#newest"), "Newest", "what was seen counts no more");
+  assert.equal(await page.textContent("#newest"), "Newest", "seen messages no longer count");
   await server.post("long", { text: "three" });
   await page.waitForFunction(() => document.getElementById("newest").textContent === "1 new message");
 });
 
-test("one message that is higher than the screen is folded; its beginning stays where it is", async (t) => {
+test("a message higher than the screen is folded, and its first line stays in place", async (t) => {
   const server = await Server.start(t, ...FAST);
   await server.post("long", { text: "short\n".repeat(20).trim() });
   await server.post("long", { text: "\n".repeat(15_000) + "end" });
@@ -263,11 +263,11 @@ test("one message that is higher than the screen is folded; its beginning stays 
   const before = await top();
   await more.click();
   assert.ok((await height(2)) > 100_000);
-  assert.ok(Math.abs((await top()) - before) < 2, "it opens downwards");
+  assert.ok(Math.abs((await top()) - before) < 2, "it unfolds downwards");
   await page.$eval("#scroller", (scroller) => (scroller.scrollTop = 200_000));
   await page.$eval("#scroller", (scroller) => (scroller.scrollTop = scroller.scrollHeight));
   await until("after", async () => (await page.textContent("#log .message:last-child .body")) === "after");
   await page.$eval('#log [data-seq="2"] .more', (button) => button.click());
   assert.ok((await height(2)) < 760);
-  assert.ok((await top()) >= 0, "folded, it is still in view");
+  assert.ok((await top()) >= 0, "folded again, it is still in view");
 });

@@ -1,7 +1,8 @@
-// Names and bodies of others are text, whatever stands in them.
+// Other people's names and bodies are shown as text, whatever they contain. CASES 77.
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { answerInstead } from "./scenes.mjs";
 import { enter, Member, profile, say, Server, shows, startBrowser, stopBrowser, until } from "./support.mjs";
 
 test.before(startBrowser);
@@ -28,7 +29,7 @@ const TEXTS = [
   "x".repeat(5000),
 ];
 
-/** A profile in which nothing may run, open or be refused. */
+/** Makes a profile that fails the test if a script runs, a window opens or the policy refuses something. */
 async function guarded(t) {
   const context = await profile(t);
   const alarms = [];
@@ -46,7 +47,7 @@ async function guarded(t) {
   return context;
 }
 
-/** The kinds of elements that the log and its surroundings are made of. */
+/** Returns the kinds of elements in the log and around it. */
 const kinds = (page) => page.evaluate(() => {
   const all = document.querySelectorAll("#log *, #unsent *, #typing *, #people li *, #banner *, #text-fault *, #room-title *");
   return [...new Set([...all].map((element) => element.localName))].sort();
@@ -60,17 +61,17 @@ test("bodies stay text", async (t) => {
   const page = await enter(await guarded(t), server.base, "lobby", "ann");
   await shows(page, [...TEXTS, ...bodies.map((body) => JSON.stringify(body))]);
   assert.deepEqual(await kinds(page), ["bdi", "button", "code", "div", "li", "ol", "p", "span", "time"]);
-  // What is heaped on one letter covers nothing else, and what turns the direction turns nothing else.
+  // Heaped combining marks cover nothing else, and direction marks affect nothing else.
   const heights = await page.$$eval("#log .message", (rows) => rows.map((row) => row.getBoundingClientRect().height));
   assert.ok(heights[15] < 80, `${heights[15]} px for one letter`);
   const styles = await page.$$eval("#log .body", (all) => all.map((body) => [getComputedStyle(body).unicodeBidi, getComputedStyle(body).overflow].join()));
   assert.deepEqual([...new Set(styles)], ["isolate,hidden"]);
-  // And what one says oneself.
+  // Own messages, too.
   await say(page, "<img src=x onerror=alert(1)>");
   await until("said", () => page.$$eval("#log .own .body", (all) => all.length === 1 && all[0].childElementCount === 0));
 });
 
-test("names stay text, wherever they stand", async (t) => {
+test("names stay text everywhere", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await guarded(t), server.base, "lobby", "ann");
   const hostile = ["<img src=x onerror=alert(1)>", "</script><script>alert(1)//", "<b onclick=alert(1)>x", "javascript:alert(1)", `z${"\u0301".repeat(31)}`];
@@ -90,7 +91,7 @@ test("names stay text, wherever they stand", async (t) => {
   for (const member of members) await member.leave();
 });
 
-test("signals and messages of no known shape are passed over", async (t) => {
+test("signals and messages of unknown shapes are ignored", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await guarded(t), server.base, "lobby", "ann");
   const member = await Member.join(server, "lobby", "mallory");
@@ -100,19 +101,14 @@ test("signals and messages of no known shape are passed over", async (t) => {
   assert.equal(await page.textContent("#typing"), "");
 });
 
-test("what the server says in words stays text", async (t) => {
+test("the server's error messages stay text", async (t) => {
   const server = await Server.start(t);
   const context = await guarded(t);
   const markup = "<img src=x onerror=alert(1)>";
-  await context.routeWebSocket(/\/ws/, (page) => {
-    const up = page.connectToServer();
-    page.onMessage((text) => {
-      const value = JSON.parse(text);
-      if (value.type !== "send") return up.send(text);
-      page.send(JSON.stringify({ type: "error", code: "bad_field", message: markup }));
-      page.send(JSON.stringify({ type: "error", id: value.id, code: "bad_field", message: markup }));
-    });
-  });
+  await answerInstead(context, "send", ({ id }) => [
+    { type: "error", code: "bad_field", message: markup },
+    { type: "error", id, code: "bad_field", message: markup },
+  ]);
   const page = await enter(context, server.base, "a~b.c-d_e", "ann");
   assert.equal(await page.textContent("#room-title"), "a~b.c-d_e");
   await say(page, "refused");
@@ -122,7 +118,7 @@ test("what the server says in words stays text", async (t) => {
   assert.deepEqual((await kinds(page)).filter((kind) => kind === "img"), []);
 });
 
-test("links are http and https only, and say nothing of where one comes from", async (t) => {
+test("links are only http and https, and send no referrer", async (t) => {
   const server = await Server.start(t);
   const cases = [
     ["see http://example.org", ["http://example.org"]],

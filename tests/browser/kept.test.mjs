@@ -1,8 +1,9 @@
-// Nothing typed or set is lost, or it is said before: drafts, storage that is full or forbidden, what waits to be sent. And
-// what the page says while it cannot do what one expects.
+// Drafts, names and unsent messages are kept, or the page says beforehand that they will not be: with storage that is full or
+// blocked, too. And what the page says while something cannot be read or sent. CASES 82, 84.
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { answerInstead, recordBanner, restartEmpty } from "./scenes.mjs";
 import { enter, library, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, until } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -12,21 +13,21 @@ test.after(stopBrowser);
 test.after(remove);
 
 const field = (page) => page.inputValue("#text");
-const stored = (page) => page.evaluate(() => JSON.stringify({ ...localStorage }));
+const storage = (page) => page.evaluate(() => JSON.stringify({ ...localStorage }));
 
-/** Storage that takes nothing any more: what is there can be read. */
+/** Makes storage full: what is there can be read. */
 const FULL = () => {
   Storage.prototype.setItem = () => {
     throw new DOMException("full", "QuotaExceededError");
   };
 };
-const FORBIDDEN = () => {
+const BLOCKED = () => {
   for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
     Object.defineProperty(window, name, { get() { throw new DOMException("refused", "SecurityError"); } });
   }
 };
 
-/** Closes a window as its user does, and says whether it asked before. */
+/** Closes a window as its user does. Returns whether it asked before. */
 async function asksBeforeItGoes(page) {
   let asked = false;
   page.on("dialog", (dialog) => {
@@ -39,7 +40,7 @@ async function asksBeforeItGoes(page) {
   return asked;
 }
 
-test("a draft of each room outlives a reload, another name, another room, Back, and its tab; sent or cleared, it is gone", async (t) => {
+test("a room's draft survives a reload, another name, another room, Back, and its tab; once sent or cleared it is gone", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const page = await enter(context, server.base, "lobby", "ann");
@@ -48,7 +49,7 @@ test("a draft of each room outlives a reload, another name, another room, Back, 
   await page.reload();
   await live(page);
   assert.equal(await field(page), long);
-  assert.ok((await page.$eval("#text", (text) => text.clientHeight)) > 100, "the field is as high as it needs");
+  assert.ok((await page.$eval("#text", (text) => text.clientHeight)) > 100, "the field grows with its text");
   await page.click("#rename");
   await page.fill("#name-field", "Anna");
   await page.press("#name-field", "Enter");
@@ -68,11 +69,11 @@ test("a draft of each room outlives a reload, another name, another room, Back, 
   const again = await context.newPage();
   await again.goto(`${server.base}rooms/lobby`);
   await live(again);
-  assert.equal(await field(again), long, "of a tab that is closed");
+  assert.equal(await field(again), long, "the draft of a closed tab");
   await again.press("#text", "Enter");
   await shows(again, [long]);
-  // At once, not only when the page is left: a browser that crashes leaves none.
-  assert.doesNotMatch(await stored(again), /a long thought/);
+  // At once, not only when the page closes: the browser may crash.
+  assert.doesNotMatch(await storage(again), /a long thought/);
   await again.reload();
   await live(again);
   assert.equal(await field(again), "");
@@ -83,10 +84,10 @@ test("a draft of each room outlives a reload, another name, another room, Back, 
   await again.reload();
   await live(again);
   assert.equal(await field(again), "");
-  assert.doesNotMatch(await stored(again), /draft/);
+  assert.doesNotMatch(await storage(again), /draft/);
 });
 
-test("two windows in one room keep a draft each", async (t) => {
+test("two windows in one room keep separate drafts", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const one = await enter(context, server.base, "lobby", "ann");
@@ -100,10 +101,10 @@ test("two windows in one room keep a draft each", async (t) => {
   await say(two, "sent by two");
   await two.reload();
   await live(two);
-  assert.equal(await field(two), "from one", "nobody else would say it");
+  assert.equal(await field(two), "from one", "nobody else would send it");
 });
 
-test("a draft in an encrypted room is kept sealed under the room's key", async (t) => {
+test("a draft in an encrypted room is stored sealed under the room's key", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await enter(context, server.base, "lobby", "ann");
@@ -112,12 +113,12 @@ test("a draft in an encrypted room is kept sealed under the room's key", async (
   await page.goto(`${server.base}rooms/e2e.r#k=${key}`);
   await live(page);
   await page.fill("#text", "a secret draft");
-  await until("kept", async () => /draft.e2e.r/.test(await stored(page)));
-  assert.doesNotMatch(await stored(page), new RegExp(`secret|${key}`));
+  await until("kept", async () => /draft.e2e.r/.test(await storage(page)));
+  assert.doesNotMatch(await storage(page), new RegExp(`secret|${key}`));
   await page.reload();
   await live(page);
   await until("back", async () => (await field(page)) === "a secret draft");
-  // With another key it is not read, and not thrown away.
+  // A window with another key neither reads nor deletes it.
   const other = await context.newPage();
   await other.goto(`${server.base}rooms/e2e.r#k=${newKey()}`);
   await live(other);
@@ -129,7 +130,7 @@ test("a draft in an encrypted room is kept sealed under the room's key", async (
   await until("still there", async () => (await field(page)) === "a secret draft");
 });
 
-test("where the storage is full, what was just set counts, and the page says so beside the field", async (t) => {
+test("with full storage, new values count while the page lives, and it warns beside the field (CASES 82)", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await enter(context, server.base, "lobby", "old name");
@@ -142,7 +143,7 @@ test("where the storage is full, what was just set counts, and the page says so 
   await page.press("#name-field", "Enter");
   await live(page);
   assert.deepEqual(await page.$$eval("#people li .name", (all) => all.map((name) => name.textContent)), ["new name"]);
-  assert.match(await page.innerText("#keeping"), /typed or waits to be sent is lost/);
+  assert.match(await page.innerText("#keeping"), /Drafts and unsent messages are lost/);
   await page.type("#text", "a draft");
   await page.click("#leave");
   await page.click("#recent bdi:text-is('other')");
@@ -151,8 +152,8 @@ test("where the storage is full, what was just set counts, and the page says so 
   assert.equal(await asksBeforeItGoes(page), true);
 });
 
-for (const [what, init, asks] of [["forbidden", FORBIDDEN, true], ["there", () => {}, false]]) {
-  test(`where storage is ${what}, a window with something typed ${asks ? "asks before it goes" : "goes without a question"}`, async (t) => {
+for (const [what, init, asks] of [["blocked", BLOCKED, true], ["available", () => {}, false]]) {
+  test(`with ${what} storage, a window with a draft ${asks ? "asks before it closes" : "closes without a question"}`, async (t) => {
     const server = await Server.start(t);
     const context = await profile(t);
     await context.addInitScript(init);
@@ -167,11 +168,11 @@ for (const [what, init, asks] of [["forbidden", FORBIDDEN, true], ["there", () =
     await say(calm, "and a second one");
     await shows(calm, ["sent", "and a second one"]);
     await until("an empty field", async () => (await field(calm)) === "");
-    assert.equal(await asksBeforeItGoes(calm), false, "with nothing that waits");
+    assert.equal(await asksBeforeItGoes(calm), false, "nothing is unsent");
   });
 }
 
-test("what waits stands under its own author, whoever spoke last", async (t) => {
+test("unsent messages stand under their own author, whoever spoke last", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const page = await enter(await profile(t), line.base, "lobby", "ann");
@@ -188,7 +189,7 @@ test("what waits stands under its own author, whoever spoke last", async (t) => 
   assert.deepEqual(await authors(), []);
 });
 
-test("names sort as people sort", async (t) => {
+test("names are sorted by the rules of the user's language", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await profile(t), server.base, "lobby", "Ann");
   for (const name of ["zoe", "Émile", "bob", "guest 10", "Åsa", "guest 9"]) await Member.join(server, "lobby", name);
@@ -197,16 +198,11 @@ test("names sort as people sort", async (t) => {
   assert.deepEqual(await names(), ["Ann", "Åsa", "bob", "Émile", "guest 9", "guest 10", "zoe"]);
 });
 
-test("“the server is restarting” stays until it is back, and a countdown only counts down", async (t) => {
+test("“The server is restarting” is shown until the server is back, and a countdown never counts up", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await profile(t), server.base, "lobby", "ann");
-  await page.evaluate(() => {
-    window.said = [];
-    const words = document.querySelector("#banner span");
-    new MutationObserver(() => window.said.push(words.textContent)).observe(words, { childList: true, characterData: true, subtree: true });
-  });
+  const said = await recordBanner(page);
   await server.stop();
-  const said = () => page.evaluate(() => window.said);
   await until("three tries", async () => (await said()).filter((text) => /Connecting/.test(text)).length >= 3);
   const before = await said();
   assert.ok(before.every((text) => text.startsWith("The server is restarting.")), before.join(" | "));
@@ -218,22 +214,17 @@ test("“the server is restarting” stays until it is back, and a countdown onl
   }
   await server.restart();
   await page.click("#banner button");
-  await page.waitForFunction(() => window.said.at(-1) === "Connected again.");
+  await until("connected", async () => (await said()).at(-1) === "Connected again.");
 });
 
-test("history that cannot be read says so, and is asked for again when one wants it", async (t) => {
+test("history that cannot be read is reported, and requested again by a button", async (t) => {
   const server = await Server.start(t);
   for (let index = 0; index < 80; index += 1) await server.post("lobby", { text: `${index}` });
   const context = await profile(t);
   let asked = 0;
-  await context.routeWebSocket(/\/ws/, (page) => {
-    const up = page.connectToServer();
-    page.onMessage((text) => {
-      const value = JSON.parse(text);
-      if (value.type !== "history" || (asked += 1) > 1) return up.send(text);
-      page.send(JSON.stringify({ type: "error", id: value.id, code: "storage_unavailable", message: "the disk does not answer" }));
-    });
-  });
+  await answerInstead(context, "history", ({ id }) => (
+    (asked += 1) > 1 ? [] : [{ type: "error", id, code: "storage_unavailable", message: "the disk does not answer" }]
+  ));
   const page = await enter(context, server.base, "lobby", "ann");
   await page.$eval("#scroller", (scroller) => (scroller.scrollTop = 0));
   await page.waitForFunction(() => document.getElementById("beginning").textContent === "Older messages cannot be read: the disk does not answer. Try again");
@@ -242,7 +233,7 @@ test("history that cannot be read says so, and is asked for again when one wants
   await page.waitForFunction(() => document.getElementById("beginning").textContent === "This is the beginning.");
 });
 
-test("a room that cannot be read does not load for ever without a word", async (t) => {
+test("a room that cannot be read says so instead of loading for ever", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   let refuses = true;
@@ -257,21 +248,21 @@ test("a room that cannot be read does not load for ever without a word", async (
   await page.goto(`${server.base}rooms/lobby`);
   await page.fill("#name-field", "ann");
   await page.press("#name-field", "Enter");
-  await page.waitForFunction(() => document.getElementById("beginning").textContent === "The messages of this room cannot be read yet. The disk does not answer. Trying again…");
+  await page.waitForFunction(() => document.getElementById("beginning").textContent === "This room's messages cannot be read yet: the disk does not answer. Trying again…");
   refuses = false;
   await page.reload();
   await live(page);
   assert.match(await page.textContent("#beginning"), /Nothing has been said here yet/);
 });
 
-// What waits elsewhere. How it is sent is the library's (unsent.test.mjs); here is what the page shows, and what one can do.
+// Unsent messages elsewhere: what the page shows, and what the user can do. unsent.test.mjs tests how they are sent.
 
 const elsewhere = (page, words) => page.waitForFunction((words) => {
   const made = document.getElementById("elsewhere");
   return words === null ? made.hidden : !made.hidden && made.querySelector("summary").textContent === words;
 }, words);
 
-test("what was said in another room, and by a window that is closed, is shown until it is sent", async (t) => {
+test("unsent messages of another room and of a closed window are listed until they are sent", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const context = await profile(t);
@@ -283,21 +274,21 @@ test("what was said in another room, and by a window that is closed, is shown un
   await say(ann, "in room a");
   await say(gone, "by a closed window");
   await gone.close();
-  await elsewhere(ann, "Elsewhere: 1 message waits");
-  // What has waited in the room that is left stands there at once, and not when some time has passed.
+  await elsewhere(ann, "Elsewhere: 1 message waiting");
+  // A message that has waited in the room just left is listed at once, not after a delay.
   await ann.clock.pauseAt(Date.now() + 3_600_000);
   await ann.$eval("#leave", (link) => link.click());
-  await until("both are shown", async () => (await ann.textContent("#elsewhere summary")) === "Elsewhere: 2 messages wait");
+  await until("both are shown", async () => (await ann.textContent("#elsewhere summary")) === "Elsewhere: 2 messages waiting");
   await ann.clock.resume();
   await ann.fill("#room-field", "b");
   await ann.press("#room-field", "Enter");
-  await elsewhere(ann, "Elsewhere: 2 messages wait");
+  await elsewhere(ann, "Elsewhere: 2 messages waiting");
   await ann.click("#elsewhere summary");
   const rows = () => ann.$$eval("#elsewhere li", (all) => all.map((row) => [row.querySelector("a").textContent, row.querySelector(".body").textContent]));
   assert.deepEqual((await rows()).sort(), [["a", "in room a"], ["c", "by a closed window"]]);
-  // The room's own row stands below its log, and not here.
+  // The room's own row stands below its log, not in the list.
   await ann.click("#elsewhere a:has(bdi:text-is('a'))");
-  await elsewhere(ann, "Elsewhere: 1 message waits");
+  await elsewhere(ann, "Elsewhere: 1 message waiting");
   assert.deepEqual(await ann.$$eval("#unsent .body", (all) => all.map((body) => body.textContent)), ["in room a"]);
   line.mend();
   await shows(ann, ["in room a"]);
@@ -305,7 +296,7 @@ test("what was said in another room, and by a window that is closed, is shown un
   await until("sent", async () => (await server.bodies("c")).length === 1);
 });
 
-test("what cannot be sent any more says why; one sends it again, or discards it", async (t) => {
+test("a message that failed says why; the user sends it again, or discards it", async (t) => {
   const server = await Server.start(t, "--durability", "memory");
   const line = await relay(t, server);
   const context = await profile(t);
@@ -317,14 +308,12 @@ test("what cannot be sent any more says why; one sends it again, or discards it"
   for (const text of ["wanted", "unwanted"]) await say(gone, text);
   await until("stored", async () => (await server.bodies("a")).length === 3);
   await gone.close();
-  await server.kill();
-  line.mend();
-  await server.restart();
-  await elsewhere(other, "Elsewhere: 2 messages were not sent");
+  await restartEmpty(server, line);
+  await elsewhere(other, "Elsewhere: 2 messages not sent");
   await other.click("#elsewhere summary");
-  assert.match(await other.textContent("#elsewhere li .state"), /^Not sent: the connection was lost, and whether this was stored is not known\. Send again Discard$/);
+  assert.match(await other.textContent("#elsewhere li .state"), /^Not sent: the connection was lost, and it is not known whether this was stored\. Send again Discard$/);
   await other.click("#elsewhere li:has(.body:text-is('unwanted')) button:text-is('Discard')");
-  await elsewhere(other, "Elsewhere: 1 message was not sent");
+  await elsewhere(other, "Elsewhere: 1 message not sent");
   await other.click("#elsewhere button:text-is('Send again')");
   await until("sent", async () => (await server.bodies("a")).length === 1);
   assert.deepEqual((await server.bodies("a")).map(({ text }) => text), ["wanted"]);

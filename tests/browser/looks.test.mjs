@@ -1,5 +1,5 @@
-// What it looks like and whether everybody can use it: axe-core on every state, narrow screens, and screenshots into
-// target/browser/ (two of them are committed in screenshots/).
+// Looks and accessibility: axe-core and the width of the screen in every state, and screenshots in target/browser/ (two of them
+// are committed in screenshots/).
 
 import assert from "node:assert/strict";
 import { mkdir, readFile } from "node:fs/promises";
@@ -21,9 +21,9 @@ const SMALL = { viewport: { width: 320, height: 568 }, isMobile: true, hasTouch:
 
 const AXE = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
 
-/** No finding that is serious or critical. */
+/** Asserts that axe-core finds nothing serious or critical. */
 async function isAccessible(page, state) {
-  // As an expression of the test's, so that the page's policy has nothing to allow.
+  // Evaluated by the test, so that the page's policy need not allow it.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   const found = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
@@ -31,7 +31,7 @@ async function isAccessible(page, state) {
   assert.deepEqual(words, [], state);
 }
 
-/** Nothing is wider than the screen. */
+/** Asserts that nothing is wider than the screen. */
 async function fits(page, state) {
   const wide = await page.evaluate(() => {
     const { clientWidth, scrollWidth } = document.documentElement;
@@ -43,7 +43,7 @@ async function fits(page, state) {
   assert.deepEqual(wide, [false, false, []], state);
 }
 
-/** What slides or fades in has done so. */
+/** Waits until all animations have finished. */
 function comesToRest(page) {
   return page.evaluate(() => Promise.all(document.getAnimations().map(({ finished }) => finished)));
 }
@@ -61,7 +61,7 @@ const TALK = [
   [-3, "jonas", "Shout if the old cable gives you trouble, there's a spare one in the shed."],
 ];
 
-/** A room with that talk in it, said at the times it would have been said. */
+/** Opens a room with that talk in it, with plausible times. */
 async function talk(t, options, name = "Zoë") {
   const server = await Server.start(t);
   for (const [, author, text] of TALK) await server.post("greenhouse", { text }, author);
@@ -169,7 +169,7 @@ for (const [name, options] of [["lost-light", {}], ["lost-dark", { ...PHONE, col
 }
 
 for (const [name, options] of [["elsewhere-light", {}], ["elsewhere-dark", { ...PHONE, colorScheme: "dark" }]]) {
-  test(`what waits elsewhere, and what was not sent: ${name}`, async (t) => {
+  test(`waiting and failed messages elsewhere: ${name}`, async (t) => {
     const server = await Server.start(t, "--durability", "memory");
     const line = await relay(t, server);
     const context = await profile(t, options);
@@ -194,10 +194,10 @@ for (const [name, options] of [["elsewhere-light", {}], ["elsewhere-dark", { ...
         await other.fill("#name-field", "Zoë");
         await other.press("#name-field", "Enter");
       }
-      await other.waitForFunction(() => /1 message was not sent, 1 message waits$/.test(document.querySelector("#elsewhere summary").textContent));
+      await other.waitForFunction(() => /1 message not sent, 1 message waiting$/.test(document.querySelector("#elsewhere summary").textContent));
       await other.$eval("#elsewhere", (elsewhere) => (elsewhere.open = true));
       const colours = await other.$$eval("#elsewhere .state", (all) => all.map((state) => getComputedStyle(state).color));
-      assert.notEqual(colours[0], colours[1], "what waits does not look as if it had failed");
+      assert.notEqual(colours[0], colours[1], "a waiting message does not look like a failed one");
       await isAccessible(other, `${name}, ${state}`);
       await fits(other, `${name}, ${state}`);
       await shot(other, `${name}-${state}`);
@@ -206,7 +206,7 @@ for (const [name, options] of [["elsewhere-light", {}], ["elsewhere-dark", { ...
 }
 
 for (const [name, options] of [["kept-light", {}], ["kept-dark", { ...PHONE, colorScheme: "dark" }], ["kept-small", SMALL]]) {
-  test(`a folded message, storage forbidden, a room without its key: ${name}`, async (t) => {
+  test(`a folded message, blocked storage, a room without its key: ${name}`, async (t) => {
     const server = await Server.start(t);
     await server.post("lobby", { text: Array.from({ length: 60 }, (_, line) => `${line + 1}. one more line of a long list`).join("\n") }, "jonas");
     await server.post("lobby", { text: "Sorry for the wall of text." }, "jonas");
@@ -238,7 +238,7 @@ for (const [name, options] of [["kept-light", {}], ["kept-dark", { ...PHONE, col
   });
 }
 
-test("whatever is long or wide fits on 320 pixels", async (t) => {
+test("long names and texts fit on 320 pixels", async (t) => {
   const server = await Server.start(t);
   const long = "W".repeat(32);
   for (const text of ["x".repeat(3000), `https://example.org/${"a".repeat(500)}`, "𒐫".repeat(400), "a\tb\t".repeat(60)]) {
@@ -250,14 +250,14 @@ test("whatever is long or wide fits on 320 pixels", async (t) => {
   await fits(page, "320");
   await shot(page, "small-long");
   await page.fill("#text", "line\n".repeat(60));
-  assert.ok((await page.$eval("#text", (text) => text.clientHeight)) <= 568 * 0.41, "the field leaves room for what is read");
+  assert.ok((await page.$eval("#text", (text) => text.clientHeight)) <= 568 * 0.41, "the field leaves room for the log");
   await page.click("#people-button");
   await page.waitForSelector("#drawer[open]");
   await comesToRest(page);
   await fits(page, "320, members");
 });
 
-test("who wants less motion gets none", async (t) => {
+test("with reduced motion nothing moves", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await profile(t, { ...PHONE, reducedMotion: "reduce" }), server.base, "lobby", "ann");
   await page.click("#people-button");
@@ -275,7 +275,7 @@ for (const [name, options] of [
     const context = await profile(t, options);
     const room = "e2e.r".padEnd(26, "W");
     const page = await context.newPage();
-    // The room of the longest label, under two keys, and with what is plain.
+    // The longest room name, with messages under two keys.
     await page.goto(`${proxy.base}rooms/${room}#pin=${proxy.pin}&k=${"A".repeat(43)}`);
     await page.fill("#name-field", "Zoë");
     await page.press("#name-field", "Enter");

@@ -1,18 +1,14 @@
-// What goes wrong on the way: the server restarts, the network goes, the page sleeps.
+// What the page does when the server restarts, the network fails or the page sleeps. CASES 76.
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { answerInstead, banner, nothingUnsent, recordBanner, restartEmpty, stored } from "./scenes.mjs";
 import { enter, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
 
 test.before(startBrowser);
 test.after(stopBrowser);
 
-const banner = (page, words) => page.waitForFunction((words) => {
-  const banner = document.getElementById("banner");
-  return !banner.hidden && new RegExp(words).test(banner.textContent);
-}, words);
-
-/** The sockets that a window opens from now on. */
+/** Lists the sockets that a window opens from now on. */
 function sockets(page) {
   const all = [];
   page.on("websocket", (socket) => all.push(socket));
@@ -20,7 +16,7 @@ function sockets(page) {
 }
 
 for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server is restarting\\.|Connection lost"]]) {
-  test(`the server ends (${how}) and comes back: both windows do, and what was said meanwhile goes out once`, async (t) => {
+  test(`the server ends (${how}) and comes back: both windows reconnect, and messages sent meanwhile are stored once`, async (t) => {
     const server = await Server.start(t);
     const ann = await enter(await profile(t), server.base, "lobby", "ann");
     const bob = await enter(await profile(t), server.base, "lobby", "bob");
@@ -34,14 +30,14 @@ for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server
     await server.restart();
     await shows(bob, ["before", "said while it was away"]);
     await shows(ann, ["before", "said while it was away"]);
-    assert.equal(await ann.$$eval("#unsent li", (all) => all.length), 0);
+    await nothingUnsent(ann);
     await say(bob, "welcome back");
     await shows(ann, ["before", "said while it was away", "welcome back"]);
-    assert.deepEqual((await server.bodies("lobby")).map(({ text }) => text), ["before", "said while it was away", "welcome back"]);
+    assert.deepEqual(await stored(server), ["before", "said while it was away", "welcome back"]);
     await live(ann);
     await live(bob);
     assert.equal(await ann.$$eval("#log .hole", (all) => all.length), 0);
-    // Who came back with the server did not join anew: the next who does is the first to be told.
+    // Members who came back with the server are not shown as joining; a new one is.
     const carl = await Member.join(server, "lobby", "carl");
     await ann.waitForSelector("#log .presence");
     assert.deepEqual(await ann.$$eval("#log .presence", (all) => all.map((line) => line.textContent)), ["carl joined"]);
@@ -49,24 +45,19 @@ for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server
   });
 }
 
-test("it says that it is connected again, and then nothing", async (t) => {
+test("“Connected again” is shown for a moment", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await profile(t), server.base, "lobby", "ann");
-  // It is said for a moment only, which a busy machine may miss.
-  await page.evaluate(() => {
-    window.said = [];
-    const words = document.querySelector("#banner span");
-    new MutationObserver(() => window.said.push(words.textContent)).observe(words, { childList: true, characterData: true, subtree: true });
-  });
+  const said = await recordBanner(page);
   await server.kill();
   await banner(page, "Connection lost\\. Trying again");
   await server.restart();
   await page.$eval("#banner button", (button) => button.click());
-  await page.waitForFunction(() => window.said.at(-1) === "Connected again.");
+  await until("connected", async () => (await said()).at(-1) === "Connected again.");
   await page.waitForFunction(() => document.getElementById("banner").hidden);
 });
 
-test("a message that is on its way when the line is cut is not doubled and not lost", async (t) => {
+test("a message in flight when the connection is cut is neither doubled nor lost", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const page = await enter(await profile(t), line.base, "lobby", "ann");
@@ -81,12 +72,12 @@ test("a message that is on its way when the line is cut is not doubled and not l
   await banner(page, "Connection lost");
   line.mend();
   await shows(page, ["first", "stored, not acknowledged", "lost on its way"]);
-  await until("nothing unsent", () => page.$$eval("#unsent li", (all) => all.length === 0));
+  await nothingUnsent(page);
   assert.equal((await server.bodies("lobby")).length, 3);
   assert.equal(await page.$$eval("#log .own", (all) => all.length), 3);
 });
 
-test("a log that began anew says so; what cannot be known fails, and is tried again by hand", async (t) => {
+test("after a reset of the log, the page says so; a message of unknown fate fails, and the user sends it again", async (t) => {
   const server = await Server.start(t, "--durability", "memory");
   const line = await relay(t, server);
   const page = await enter(await profile(t), line.base, "lobby", "ann");
@@ -95,25 +86,23 @@ test("a log that began anew says so; what cannot be known fails, and is tried ag
   line.losesDown = true;
   await say(page, "perhaps stored");
   await until("stored", async () => (await server.bodies("lobby")).length === 2);
-  await server.kill();
-  line.mend();
-  await server.restart();
+  await restartEmpty(server, line);
   await server.post("lobby", { text: "of the new log" });
   await page.waitForSelector("#unsent .failed");
-  assert.match(await page.textContent("#unsent .failed .state"), /^Not sent: .*whether this was stored is not known.*Try again/);
+  assert.match(await page.textContent("#unsent .failed .state"), /^Not sent: .*it is not known whether this was stored.*Try again/);
   await shows(page, ["of the old log", "of the new log"]);
-  assert.equal(await page.textContent("#log .hole"), "Older messages are from before a restart and are gone.");
+  assert.equal(await page.textContent("#log .hole"), "The server's history was reset. It no longer has the messages above.");
   await page.click("#unsent .failed button:text('Try again')");
   await shows(page, ["of the old log", "of the new log", "perhaps stored"]);
   assert.equal(await page.$$eval("#unsent li", (all) => all.length), 0);
 });
 
-test("a refusal is explained in words", async (t) => {
+test("a refused connection is explained", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t, { expects: (text) => text.includes("status of 403") });
   const page = await context.newPage();
   await page.goto(`${server.base}rooms/lobby`);
-  // As behind a proxy that is set up wrongly: the page comes, and the socket is refused.
+  // As behind a misconfigured proxy: the page loads, and the socket is refused.
   await page.route("**/rooms/lobby/ws*", (route) => route.fulfill({
     status: 403,
     contentType: "application/problem+json",
@@ -125,7 +114,7 @@ test("a refusal is explained in words", async (t) => {
   await banner(page, "^Refused: start the server with --allow-origin https://chat.example\\.\\s*Try again");
 });
 
-test("a hidden page, whose timers come once a minute, keeps its connection", async (t) => {
+test("a hidden page, whose timers fire once a minute, keeps its connection", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await context.clock.install();
@@ -142,14 +131,14 @@ test("a hidden page, whose timers come once a minute, keeps its connection", asy
   for (let minute = 1; minute <= 6; minute += 1) {
     await page.clock.fastForward(60_000);
     await until("the answer", () => pongs === minute);
-    assert.equal(pings, minute, "one question for each silence");
+    assert.equal(pings, minute, "one ping for each silence");
   }
   assert.equal(opened.length, 1);
   await server.post("lobby", { text: "still here" });
   await shows(page, ["still here"]);
 });
 
-test("a page that was frozen while the server restarted comes back, with all that was said", async (t) => {
+test("a page that was frozen while the server restarted reconnects and misses nothing", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const page = await enter(context, server.base, "lobby", "ann");
@@ -169,15 +158,15 @@ test("a page that was frozen while the server restarted comes back, with all tha
 for (const [what, tell] of [
   ["the network is back", () => dispatchEvent(new Event("online"))],
   ["the page is shown", () => document.dispatchEvent(new Event("visibilitychange"))],
-  ["the page comes from the cache", () => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))],
+  ["the page is restored from the cache", () => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }))],
 ]) {
-  test(`it comes back at once when ${what}`, async (t) => {
+  test(`the page reconnects at once when ${what}`, async (t) => {
     const server = await Server.start(t);
     const line = await relay(t, server);
     const context = await profile(t);
     await context.clock.install();
     const page = await enter(context, line.base, "lobby", "ann");
-    // No timer comes any more: only the event can have done it.
+    // Timers are stopped, so only the event can cause it.
     await page.clock.pauseAt(Date.now() + 3_600_000);
     line.cut();
     await banner(page, "Connection lost");
@@ -189,7 +178,7 @@ for (const [what, tell] of [
   });
 }
 
-test("offline and online by the browser's own word", async (t) => {
+test("the page reconnects after the browser was offline", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const context = await profile(t);
@@ -204,23 +193,19 @@ test("offline and online by the browser's own word", async (t) => {
   assert.equal((await server.bodies("lobby")).length, 1);
 });
 
-test("a store that takes nothing is said, and the message goes out when it does", async (t) => {
+test("a store that cannot take messages is reported with its reason, and the message is sent later", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
-  // The first answer to a send is played: the server cannot be made to fail from here.
-  let refuses = true;
-  await context.routeWebSocket(/\/ws/, (page) => {
-    const up = page.connectToServer();
-    page.onMessage((text) => {
-      const value = JSON.parse(text);
-      if (value.type !== "send" || !refuses) return up.send(text);
-      refuses = false;
-      page.send(JSON.stringify({ type: "error", id: value.id, code: "storage_unavailable", message: "the disk is full" }));
-    });
+  // The test answers the first send: the server cannot be made to fail from here.
+  let isFirst = true;
+  await answerInstead(context, "send", ({ id }) => {
+    const answers = isFirst ? [{ type: "error", id, code: "storage_unavailable", message: "the disk is full" }] : [];
+    isFirst = false;
+    return answers;
   });
   const page = await enter(context, server.base, "lobby", "ann");
   await say(page, "kept");
-  await page.waitForFunction(() => /cannot store messages/.test(document.getElementById("text-fault").textContent));
+  await page.waitForFunction(() => document.getElementById("text-fault").textContent.startsWith("The server cannot store messages at the moment: the disk is full."));
   await shows(page, ["kept"]);
   assert.equal((await server.bodies("lobby")).length, 1);
 });

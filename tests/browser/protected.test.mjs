@@ -1,4 +1,4 @@
-// The page, encrypted: a room by its link, a server by its pin, both at once; and each refused with the wrong one.
+// Encryption in the page: rooms by their link, servers by their pin, both at once; and refusals of wrong keys and pins.
 
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
@@ -12,10 +12,10 @@ test.before(startBrowser);
 test.after(stopBrowser);
 test.after(remove);
 
-const NO_KEY = "Encrypted, and the link that was opened here has no key";
+const NO_KEY = "Encrypted: the link you opened has no key";
 const WRONG_KEY = "Can't be read with this key";
 
-/** A window of this profile at an address, under a name. */
+/** Opens a window of this profile at an address, under a name. */
 async function open(context, url, name) {
   const page = await context.newPage();
   await page.goto(url);
@@ -31,7 +31,7 @@ async function opened(context, url, name) {
   return page;
 }
 
-/** All requests that a profile makes; sockets, too. */
+/** Lists the URLs of all requests and sockets of a profile. */
 function requests(context) {
   const urls = [];
   context.on("request", (request) => urls.push(request.url(), JSON.stringify(request.headers())));
@@ -39,7 +39,7 @@ function requests(context) {
   return urls;
 }
 
-test("where a room takes only what is encrypted, a window without the key is told so, and sends nothing in the clear", async (t) => {
+test("in a room for encrypted messages only, a window without the key says so and sends nothing in the clear", async (t) => {
   const server = await Server.start(t);
   const page = await opened(await profile(t), `${server.base}rooms/e2e.plain`, "ann");
   assert.match(await page.textContent("#text-fault"), /This room is encrypted/);
@@ -49,11 +49,11 @@ test("where a room takes only what is encrypted, a window without the key is tol
   assert.equal(history.messages.length, 0);
 });
 
-test("a room that the server keeps for what is encrypted is locked with the first refusal, and nothing typed is lost", async (t) => {
+test("the first refusal locks a room for encrypted messages only, and the draft stays", async (t) => {
   const server = await Server.start(t, "--encrypted-rooms", "vault");
   const page = await opened(await profile(t), `${server.base}rooms/vault`, "ann");
   assert.equal(await page.textContent("#beginning"), "Nothing has been said here yet. Say hello!");
-  // That one types is refused already.
+  // The typing notification is refused already.
   await page.fill("#text", "in the clear");
   await until("locked", () => page.isDisabled("#text"));
   assert.equal(await page.inputValue("#text"), "in the clear");
@@ -62,21 +62,21 @@ test("a room that the server keeps for what is encrypted is locked with the firs
   assert.equal((await server.bodies("vault")).length, 0);
 });
 
-test("a button makes an encrypted room and copies its link; who has the link reads it, nobody else does", async (t) => {
+test("a button makes an encrypted room and copies its link; only windows with the link can read it", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t, { permissions: ["clipboard-read", "clipboard-write"] });
   const urls = requests(context);
   const ann = await context.newPage();
   await ann.goto(server.base);
   await ann.click("#new-encrypted");
-  assert.match(await ann.textContent("#name-fault"), /Type a name/);
+  assert.match(await ann.textContent("#name-fault"), /Enter a name/);
   await ann.fill("#name-field", "ann");
   await ann.click("#new-encrypted");
   await live(ann);
   const link = ann.url();
   const [, room, key] = /\/rooms\/(e2e\.[A-Za-z0-9_-]{22})#k=([A-Za-z0-9_-]{43})$/.exec(link);
   await until("copied", async () => (await ann.evaluate(() => navigator.clipboard.readText())) === link);
-  await until("said so", async () => /The link to this room is copied/.test(await ann.textContent("#text-fault")));
+  await until("said so", async () => /The link to this room was copied/.test(await ann.textContent("#text-fault")));
   await say(ann, "the secret is 42");
   await shows(ann, ["the secret is 42"]);
 
@@ -88,7 +88,7 @@ test("a button makes an encrypted room and copies its link; who has the link rea
   await shows(eve, [WRONG_KEY, WRONG_KEY]);
   await say(ann, "live");
   await shows(eve, [WRONG_KEY, WRONG_KEY, WRONG_KEY]);
-  // Typing is told to those who can read.
+  // Members with the key see who is typing.
   await ann.type("#text", "hm");
   await until("typing", async () => /ann/.test(await bob.textContent("#typing")));
   assert.equal(await eve.textContent("#typing"), "");
@@ -97,9 +97,9 @@ test("a button makes an encrypted room and copies its link; who has the link rea
   assert.equal(JSON.parse(history).messages.length, 3);
   assert.doesNotMatch(history, /secret|know|live/);
   assert.ok(urls.length > 10);
-  assert.ok(urls.every((url) => !url.includes(key)), "the key is in no request");
+  assert.ok(urls.every((url) => !url.includes(key)), "no request contains the key");
 
-  // A reload, another name, and another room.
+  // A reload, another name, another room.
   await ann.reload();
   await live(ann);
   await shows(ann, ["the secret is 42", "I know it too", "live"]);
@@ -112,11 +112,11 @@ test("a button makes an encrypted room and copies its link; who has the link rea
   await ann.click("#leave");
   assert.equal(ann.url(), server.base);
   await ann.waitForSelector("#start:not([hidden])");
-  assert.deepEqual(await ann.$$eval("#recent a", (all) => all.map((link) => link.textContent)), [], "the key is not kept");
+  assert.deepEqual(await ann.$$eval("#recent a", (all) => all.map((link) => link.textContent)), [], "the key is not stored");
   assert.doesNotMatch(await ann.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage })), new RegExp(key));
 });
 
-test("without the key one sees that there is something, and says nothing in the open", async (t) => {
+test("without the key, a window shows that messages are encrypted, and sends nothing in the clear", async (t) => {
   const server = await Server.start(t);
   const key = newKey();
   const ann = await opened(await profile(t), `${server.base}rooms/e2e.r#k=${key}`, "ann");
@@ -124,18 +124,18 @@ test("without the key one sees that there is something, and says nothing in the 
   await shows(ann, ["hidden"]);
   const bob = await opened(await profile(t), `${server.base}rooms/e2e.r`, "bob");
   await shows(bob, [NO_KEY]);
-  assert.match(await bob.textContent("#text-fault"), /open it by its whole link/);
+  assert.match(await bob.textContent("#text-fault"), /open it with its full link/);
   assert.equal(await bob.isDisabled("#text"), true);
   await say(ann, "last");
   await shows(bob, [NO_KEY, NO_KEY]);
   assert.equal((await server.bodies("e2e.r")).length, 2);
-  // The link, now whole, in the same window.
+  // The full link in the same window.
   await bob.evaluate((key) => (location.hash = `k=${key}`), key);
   await shows(bob, ["hidden", "last"]);
   assert.match(await bob.textContent("#lock"), /Encrypted/);
 });
 
-test("what is plain in an encrypted room is marked, and a repeat is named", async (t) => {
+test("unencrypted messages in an encrypted room are marked, and repeats are named", async (t) => {
   const server = await Server.start(t, "--keep-messages", "1");
   const ann = await opened(await profile(t), `${server.base}rooms/r#k=${newKey()}`, "ann");
   await say(ann, "sealed");
@@ -144,15 +144,15 @@ test("what is plain in an encrypted room is marked, and a repeat is named", asyn
   const repeat = async () => (await fetch(`${server.base}rooms/r/messages`, {
     method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": sealed.k }, body: JSON.stringify(sealed),
   })).status;
-  assert.equal(await repeat(), 422, "while the server has it");
+  assert.equal(await repeat(), 422, "the server still has the original");
   await server.post("r", { text: "plain" });
   await until("the first to go", async () => (await server.bodies("r")).length === 1);
   assert.equal(await repeat(), 201);
-  await shows(ann, ["sealed", "plainNot encrypted", "Said before: somebody repeats it"]);
+  await shows(ann, ["sealed", "plainNot encrypted", "Repeat of an earlier message"]);
   assert.deepEqual(await ann.$$eval("#log .mark", (all) => all.map((mark) => mark.textContent)), ["Not encrypted"]);
 });
 
-test("the outbox keeps what is sealed, and after a reload it is read and sent", async (t) => {
+test("the outbox stores sealed bodies, which are shown and sent after a reload", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const ann = await opened(await profile(t), `${line.base}rooms/e2e.r#k=${newKey()}`, "ann");
@@ -183,7 +183,7 @@ test("the outbox keeps what is sealed, and after a reload it is read and sent", 
   assert.deepEqual((await server.bodies("e2e.r")).length, 2);
 });
 
-test("what was written before the room had a key does not go out in the open by itself", async (t) => {
+test("a message from before the room had a key is not sent in the clear automatically", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const page = await opened(await profile(t), `${line.base}rooms/r`, "ann");
@@ -202,7 +202,7 @@ test("what was written before the room had a key does not go out in the open by 
   assert.deepEqual((await server.bodies("r")).map(({ e2e }) => e2e), [1, 1]);
 });
 
-test("the lock says what it means, and copies the link, over plain http too", async (t) => {
+test("the lock explains the protection, and copies the link, also over plain http", async (t) => {
   const outer = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === "IPv4" && !internal);
   const server = await Server.startAt(t, outer.address, "--open");
   const context = await profile(t, { permissions: ["clipboard-read"] });
@@ -211,7 +211,7 @@ test("the lock says what it means, and copies the link, over plain http too", as
   await page.click("#lock");
   const words = await page.innerText("#protection");
   assert.match(words, /Encrypted room/);
-  assert.match(words, /came over plain http, and could have been altered on its way/);
+  assert.match(words, /loaded over plain http and could have been altered on its way/);
   assert.doesNotMatch(words, /Sealed connection/);
   assert.equal(await page.inputValue("#link-field"), page.url());
   await page.click("#copy-link");
@@ -220,23 +220,23 @@ test("the lock says what it means, and copies the link, over plain http too", as
   await page.focus("#text");
   await page.keyboard.press("Control+V");
   assert.equal(await page.inputValue("#text"), page.url());
-  // Where nothing can be copied, the link is there to be taken by hand.
+  // If copying fails, the link is selected, to be copied by hand.
   await page.evaluate(() => (document.execCommand = () => false));
   await page.click("#leave");
   await page.click("#new-encrypted");
   await page.waitForSelector("#protection[open]");
-  assert.match(await page.textContent("#copied"), /copy it by hand/);
+  assert.match(await page.textContent("#copied"), /Copy it by hand/);
   assert.equal(await page.evaluate(() => getSelection().toString() || document.activeElement.value), page.url());
 });
 
-test("where what encrypts cannot be loaded, the page says so, sends nothing, and tries again", async (t) => {
+test("if the encryption code cannot be loaded, the page says so, sends nothing, and tries again", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const urls = requests(context);
   let isBroken = true;
   await context.route("**/racerd/noble.js", (route) => (isBroken ? route.abort() : route.continue()));
   const ann = await open(context, `${server.base}rooms/e2e.r#k=${newKey()}`, "ann");
-  await until("said so", async () => /What encrypts could not be loaded/.test(await ann.innerText("#banner")));
+  await until("said so", async () => /The encryption code could not be loaded/.test(await ann.innerText("#banner")));
   await say(ann, "waits");
   assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), []);
   isBroken = false;
@@ -244,13 +244,13 @@ test("where what encrypts cannot be loaded, the page says so, sends nothing, and
   await live(ann);
   await shows(ann, ["waits"]);
   assert.deepEqual((await server.bodies("e2e.r")).map(({ e2e }) => e2e), [1]);
-  // Who needs none of it loads none of it.
+  // A page that does not need it does not load it.
   urls.length = 0;
   await enter(context, server.base, "plain", "ann");
-  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key/.test(url)), []);
+  assert.deepEqual(urls.filter((url) => /noble|noise|sealed|room_key|lock/.test(url)), []);
 });
 
-test("a damaged link opens nothing", async (t) => {
+test("a damaged link opens no room", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const urls = requests(context);
@@ -268,9 +268,9 @@ test("a damaged link opens nothing", async (t) => {
   assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), []);
 });
 
-// Sealed. The proxy holds a key of its own; to a page that pins another it is a man in the middle.
+// Sealed connections. The proxy has a key of its own; for a page with another pin it is a man in the middle.
 
-test("by its pin, the page talks sealed; pin and key together, sealed and encrypted", async (t) => {
+test("with a pin the connection is sealed; with pin and key the room is encrypted, too", async (t) => {
   const server = await Server.start(t);
   const proxy = await sealedProxy(t, server);
   const context = await profile(t);
@@ -283,8 +283,8 @@ test("by its pin, the page talks sealed; pin and key together, sealed and encryp
   await until("bob", () => bob.values.some(({ body }) => body?.text === "sealed words"));
   for (const frame of proxy.frames) assert.doesNotMatch(frame.toString("latin1"), /words|lobby|"ann"/);
   assert.deepEqual(urls.filter((url) => url.startsWith("ws:")), [`${proxy.base.replace("http", "ws")}ws`]);
-  assert.ok(urls.every((url) => !url.includes(proxy.pin)), "the pin is in no request");
-  // It stays from room to room.
+  assert.ok(urls.every((url) => !url.includes(proxy.pin)), "no request contains the pin");
+  // It stays in the addresses of other rooms.
   await ann.click("#leave");
   assert.equal(ann.url(), `${proxy.base}#pin=${proxy.pin}`);
   await ann.click("#new-encrypted");
@@ -302,7 +302,7 @@ test("by its pin, the page talks sealed; pin and key together, sealed and encryp
   await bob.leave();
 });
 
-test("sealed and encrypted with the real server; each refused with the wrong one", async (t) => {
+test("sealed and encrypted with the real server; a wrong pin or key is refused", async (t) => {
   const { server, pin } = await sealedServer(t);
   const line = await relay(t, server);
   const key = newKey();
@@ -328,14 +328,14 @@ test("sealed and encrypted with the real server; each refused with the wrong one
   const eve = await opened(await profile(t), at(server.base, pin, newKey()), "eve");
   await shows(eve, [WRONG_KEY, WRONG_KEY, WRONG_KEY, WRONG_KEY]);
   const mallory = await open(await profile(t), at(server.base, rawPublic(newPrivate()).toString("base64url"), key), "mallory");
-  await until("refused", async () => /This server is not the one that was pinned/.test(await mallory.innerText("#banner")));
+  await until("refused", async () => /This server does not have the pinned key/.test(await mallory.innerText("#banner")));
   assert.deepEqual(await texts(mallory), []);
   assert.doesNotMatch(await (await fetch(`${server.base}rooms/e2e.two/messages?limit=50`)).text(), /s3cret/);
   const seen = Buffer.concat([...line.seen.up, ...line.seen.down]).toString("latin1");
   assert.doesNotMatch(seen, /s3cret|"e2e":1|"type":"(welcome|join|send)"/);
 });
 
-test("another server than the pinned one: the page says so and stops, and says nothing in the open", async (t) => {
+test("a server without the pinned key: the page says so and stops, and sends nothing in the clear", async (t) => {
   const server = await Server.start(t);
   const proxy = await sealedProxy(t, server);
   const context = await profile(t);
@@ -347,11 +347,11 @@ test("another server than the pinned one: the page says so and stops, and says n
   const pin = rawPublic(newPrivate()).toString("base64url");
   const page = await context.newPage();
   await page.goto(`${proxy.base}rooms/lobby#pin=${pin}&k=${newKey()}`);
-  await until("refused", async () => /This server is not the one that was pinned/.test(await page.innerText("#banner")));
+  await until("refused", async () => /This server does not have the pinned key/.test(await page.innerText("#banner")));
   await say(page, "secret");
   await page.click("#banner button");
   await until("again", () => proxy.asked.filter((path) => path === "/ws").length === 2);
-  await until("refused again", async () => /This server is not the one that was pinned/.test(await page.innerText("#banner")));
+  await until("refused again", async () => /This server does not have the pinned key/.test(await page.innerText("#banner")));
   assert.deepEqual(proxy.heard, []);
   assert.deepEqual(await texts(page), []);
   assert.deepEqual(new Set(urls.filter((url) => url.startsWith("ws:"))), new Set([`${proxy.base.replace("http", "ws")}ws`]));

@@ -11,7 +11,7 @@ test.before(startBrowser);
 test.after(stopBrowser);
 
 const CLIENT = "192.0.2.7";
-const PINNED_ONLY = "This server is only reached by its link with the pin: ask whoever gave you this address for that link.";
+const PINNED_ONLY = "This server can only be reached by its link with the pin. Ask the person who gave you this address for that link.";
 
 /** Why an upgrade of this URL is refused, by the upgrade's own answer; null if it is not. */
 function upgradeSays(url, headers = {}, protocols = []) {

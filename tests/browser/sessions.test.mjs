@@ -1,33 +1,19 @@
-// The page comes back as who it was: after a loss, after a reload, and not as the tab that it was copied from.
+// The page stays the same member after a loss and a reload; a duplicated tab becomes another one.
 
 import assert from "node:assert/strict";
 import { networkInterfaces } from "node:os";
 import test from "node:test";
+import { inOutbox, nothingUnsent, sayStoredAndHeld, stored, waits } from "./scenes.mjs";
 import { enter, live, profile, relay, say, Server, shows, startBrowser, stopBrowser, texts, until } from "./support.mjs";
 
 test.before(startBrowser);
 test.after(stopBrowser);
 
-const said = async (server) => (await server.bodies("lobby")).map(({ text }) => text);
 const session = (page) => page.evaluate(() => JSON.parse(sessionStorage.getItem("racerd.session")));
 const member = (page) => page.evaluate(() => JSON.parse(sessionStorage.getItem("racerd.members"))[0]);
 const members = async (server) => (await (await fetch(`${server.base}rooms/lobby/members`)).json()).members.map(({ member }) => member).sort();
-const waits = (page) => page.waitForFunction(() => document.getElementById("banner").textContent.includes("Trying again"));
-const noneUnsent = (page) => until("nothing unsent", () => page.$$eval("#unsent li", (all) => all.length === 0));
 
-/** So many entries are in the browser's outbox. */
-const inOutbox = (page, wanted) => until("in the outbox", () => page.evaluate((wanted) => new Promise((resolve) => {
-  const open = indexedDB.open("racerd");
-  open.onsuccess = () => {
-    const count = open.result.transaction("entries").objectStore("entries").count();
-    count.onsuccess = () => {
-      open.result.close();
-      resolve(count.result === wanted);
-    };
-  };
-}), wanted));
-
-test("killed and started again: the same member, and what was said meanwhile goes out once", async (t) => {
+test("after kill -9 and a restart, the page is the same member, and messages sent meanwhile are stored once", async (t) => {
   const server = await Server.start(t);
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
   const before = await member(ann);
@@ -39,14 +25,14 @@ test("killed and started again: the same member, and what was said meanwhile goe
   await say(ann, "meanwhile");
   await server.restart();
   await shows(ann, ["before", "meanwhile"]);
-  await noneUnsent(ann);
-  assert.deepEqual(await said(server), ["before", "meanwhile"]);
+  await nothingUnsent(ann);
+  assert.deepEqual(await stored(server), ["before", "meanwhile"]);
   assert.equal(await member(ann), before);
   assert.deepEqual(await members(server), [before]);
   assert.notEqual((await session(ann)).token, token);
 });
 
-test("reloaded with an unsent message: it goes out once, and the member is the same", async (t) => {
+test("after a reload, unsent messages are stored once, and the page is the same member", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const ann = await enter(await profile(t), line.base, "lobby", "ann");
@@ -54,14 +40,9 @@ test("reloaded with an unsent message: it goes out once, and the member is the s
   const before = await member(ann);
   await say(ann, "first");
   await shows(ann, ["first"]);
-  // One that is stored and not acknowledged, one that never left.
-  line.losesDown = true;
-  await say(ann, "stored");
+  await sayStoredAndHeld(ann, line, server);
   await shows(bob, ["first", "stored"]);
-  line.holdsUp = true;
-  await say(ann, "held");
-  await inOutbox(ann, 2);
-  // The page itself comes; its old socket does not.
+  // The new page gets through; the old socket does not.
   line.holdsUp = line.losesDown = false;
   line.orphan();
   await ann.reload();
@@ -69,26 +50,26 @@ test("reloaded with an unsent message: it goes out once, and the member is the s
   await shows(ann, ["first", "stored", "held"]);
   await shows(bob, ["first", "stored", "held"]);
   line.release();
-  await noneUnsent(ann);
+  await nothingUnsent(ann);
   assert.equal(await member(ann), before);
-  assert.deepEqual(await said(server), ["first", "stored", "held"]);
+  assert.deepEqual(await stored(server), ["first", "stored", "held"]);
   assert.equal((await members(server)).length, 2);
   assert.equal(await ann.$$eval("#log .own", (all) => all.length), 3);
-  // It was no more than a blink: nobody came or went.
+  // Nobody was shown as leaving or joining.
   assert.equal(await bob.$$eval("#log .presence", (all) => all.length), 0);
   await ann.reload();
   await shows(ann, ["first", "stored", "held"]);
-  assert.deepEqual(await said(server), ["first", "stored", "held"]);
+  assert.deepEqual(await stored(server), ["first", "stored", "held"]);
 });
 
-test("an unsent message of another session is shown after the reload, for a person to decide", async (t) => {
+test("after a reload into another session, unsent messages are shown as failed, and the user decides", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const ann = await enter(await profile(t), line.base, "lobby", "ann");
   line.holdsUp = line.losesDown = true;
   await say(ann, "perhaps");
   await inOutbox(ann, 1);
-  // The token is lost; what was said is not.
+  // The token is lost; the message is not.
   await ann.addInitScript(() => {
     const saved = JSON.parse(sessionStorage.getItem("racerd.session"));
     sessionStorage.setItem("racerd.session", JSON.stringify({ ...saved, token: "x" }));
@@ -98,20 +79,20 @@ test("an unsent message of another session is shown after the reload, for a pers
   await ann.reload();
   await ann.waitForSelector("#unsent .failed");
   assert.match(await ann.textContent("#unsent .failed"), /perhapsNot sent: /);
-  assert.deepEqual(await said(server), []);
+  assert.deepEqual(await stored(server), []);
   await ann.click("#unsent .failed button:text('Try again')");
   await shows(ann, ["perhaps"]);
   await ann.reload();
   await shows(ann, ["perhaps"]);
-  await noneUnsent(ann);
-  assert.deepEqual(await said(server), ["perhaps"]);
+  await nothingUnsent(ann);
+  assert.deepEqual(await stored(server), ["perhaps"]);
 });
 
-/** Opens the room in a second tab of the profile, with what a browser copies. */
+/** Opens the room in a second tab, with the storage that a browser copies when it duplicates a tab. */
 async function duplicate(context, page) {
   const copied = await page.evaluate(() => JSON.stringify(sessionStorage));
   const second = await context.newPage();
-  // Once: what the tab writes after is its own.
+  // Only once: later values are the tab's own.
   await second.addInitScript((copied) => {
     if (sessionStorage.length === 0) for (const [key, value] of Object.entries(JSON.parse(copied))) sessionStorage.setItem(key, value);
   }, copied);
@@ -135,7 +116,7 @@ async function checkDuplicate(t, server, context) {
   }
   assert.equal(await member(first), before);
   assert.equal((await members(server)).length, 2);
-  // Each comes back as who it was.
+  // Each stays the same member.
   const other = await member(second);
   await second.reload();
   await live(second);
@@ -143,17 +124,17 @@ async function checkDuplicate(t, server, context) {
   await live(first);
   assert.deepEqual([await member(first), await member(second)], [before, other]);
   await until("two", async () => (await members(server)).length === 2);
-  assert.equal((await said(server)).length, 3);
+  assert.equal((await stored(server)).length, 3);
 }
 
-test("a duplicated tab starts a session of its own", async (t) => {
+test("a duplicated tab begins its own session", async (t) => {
   const server = await Server.start(t);
   await checkDuplicate(t, server, await profile(t));
 });
 
-test("over plain http from another address, without Web Locks: all the same", async (t) => {
+test("a duplicated tab begins its own session, also over plain http from another address, without Web Locks", async (t) => {
   const outer = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === "IPv4" && !internal);
-  assert.ok(outer, "this machine has an address that is not its own alone");
+  assert.ok(outer, "this machine has an address besides loopback");
   const server = await Server.startAt(t, outer.address, "--open");
   const context = await profile(t);
   const probe = await context.newPage();
@@ -163,7 +144,7 @@ test("over plain http from another address, without Web Locks: all the same", as
   await checkDuplicate(t, server, context);
 });
 
-test("frozen while the line was cut and messages came: nothing is lost or doubled", async (t) => {
+test("a page that was frozen while the connection was cut loses and doubles nothing", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const context = await profile(t);
@@ -173,20 +154,20 @@ test("frozen while the line was cut and messages came: nothing is lost or double
   for (let times = 1; times <= 2; times += 1) {
     line.losesDown = true;
     await say(page, `said ${times}`);
-    await until("stored", async () => (await said(server)).length === 2 * times - 1);
+    await until("stored", async () => (await stored(server)).length === 2 * times - 1);
     await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
     line.cut();
     await server.post("lobby", { text: `meanwhile ${times}` });
     line.mend();
     await devtools.send("Page.setWebLifecycleState", { state: "active" });
     await shows(page, ["said 1", "meanwhile 1", "said 2", "meanwhile 2"].slice(0, 2 * times));
-    await noneUnsent(page);
+    await nothingUnsent(page);
   }
-  assert.equal((await said(server)).length, 4);
+  assert.equal((await stored(server)).length, 4);
   assert.equal(await member(page), before);
 });
 
-test("who drops is shown as away, in words, and then as back", async (t) => {
+test("a member whose connection is lost is shown as away, in words, until it is back", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
@@ -202,7 +183,7 @@ test("who drops is shown as away, in words, and then as back", async (t) => {
   assert.equal(await ann.textContent("#people ul"), "ann youbob");
 });
 
-test("the token is in no address", async (t) => {
+test("the token is in no URL", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const addresses = [];
@@ -212,7 +193,7 @@ test("the token is in no address", async (t) => {
   const { token } = await session(page);
   await page.reload();
   await live(page);
-  assert.ok(addresses.some((address) => address.endsWith("/ws?name=ann") && !address.includes("lobby")), "it resumed");
+  assert.ok(addresses.some((address) => address.endsWith("/ws?name=ann") && !address.includes("lobby")), "the page resumed");
   assert.equal(addresses.some((address) => address.includes(token)), false);
   assert.equal(server.log.includes(token), false);
 });

@@ -134,12 +134,18 @@ export class Server {
     await this.#gone;
   }
 
-  /** Overwrites the page of the running server's database in which this text stands (the last: pages keep what they held before a split). */
-  async damage(text) {
+  /**
+   * Overwrites the page of the running server's database in which this text stands. Pages keep old content: after a split the
+   * last page with the text is the current one; `everywhere` overwrites all of them.
+   */
+  async damage(text, everywhere = false) {
     const file = await open(path.join(this.#folder, "racerd.db"), "r+");
-    const at = (await file.readFile()).lastIndexOf(text);
+    const bytes = await file.readFile();
+    let at = bytes.lastIndexOf(text);
     assert.ok(at > 0, `“${text}” is not in the database`);
-    await file.write(Buffer.alloc(PAGE_BYTES, 0xa5), 0, PAGE_BYTES, at - (at % PAGE_BYTES));
+    for (; at > 0; at = everywhere ? bytes.lastIndexOf(text, at - 1) : -1) {
+      await file.write(Buffer.alloc(PAGE_BYTES, 0xa5), 0, PAGE_BYTES, at - (at % PAGE_BYTES));
+    }
     await file.close();
   }
 

@@ -1,4 +1,4 @@
-// What people do: talk, come and go, type, reload, use the keyboard, be behind a proxy.
+// Everyday use: talking, joining and leaving, typing, reloading, the keyboard, a proxy.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -9,7 +9,7 @@ test.after(stopBrowser);
 
 const names = (page) => page.$$eval("#people li .name", (all) => all.map((name) => name.textContent));
 
-test("two windows talk, in one order, and each knows its own", async (t) => {
+test("two windows see the same order, and each marks its own messages", async (t) => {
   const server = await Server.start(t);
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
   const bob = await enter(await profile(t), server.base, "lobby", "bob");
@@ -26,12 +26,12 @@ test("two windows talk, in one order, and each knows its own", async (t) => {
   assert.deepEqual(await own(bob), ["bob 0", "bob 1", "bob 2"]);
   assert.equal(await ann.$$eval("#unsent li", (all) => all.length), 0);
   await say(ann, "the last");
-  // Behind it there may stand that bob has joined.
+  // The note that bob joined may stand behind it.
   await ann.waitForFunction(() => [...document.querySelectorAll("#log .message")].at(-1).querySelector(".sent"));
-  assert.equal(await bob.$$eval("#log .sent", (all) => all.length), 0, "what others say next takes the mark away");
+  assert.equal(await bob.$$eval("#log .sent", (all) => all.length), 0, "the next message of another member removes the mark");
 });
 
-test("successive messages of one author stand under one name, and lines stay lines", async (t) => {
+test("successive messages of one author stand under one name, and line breaks are kept", async (t) => {
   const server = await Server.start(t);
   await server.post("r", { text: "one" }, "x");
   await server.post("r", { text: "two" }, "x");
@@ -55,7 +55,7 @@ test("successive messages of one author stand under one name, and lines stay lin
   await shows(page, ["one", "two", "three", "first line\nsecond line", "end"]);
 });
 
-test("a reload keeps history, name, and what is one's own", async (t) => {
+test("a reload keeps history, name, and the marks of own messages", async (t) => {
   const server = await Server.start(t);
   const page = await enter(await profile(t), server.base, "lobby", "Zoë");
   await say(page, "mine");
@@ -79,7 +79,7 @@ test("a reload keeps history, name, and what is one's own", async (t) => {
   await until("gone", async () => (await (await fetch(`${server.base}rooms/lobby/members`)).json()).count === 0);
 });
 
-test("an address of a room asks for a name once", async (t) => {
+test("a room's address asks for a name once", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const page = await context.newPage();
@@ -94,7 +94,7 @@ test("an address of a room asks for a name once", async (t) => {
   await other.goto(`${server.base}rooms/other`);
   await live(other);
   assert.deepEqual(await names(other), ["ann"]);
-  // A page elsewhere and back: by the cache of pages or anew, it is in its room.
+  // Away to another page and back, from the page cache or anew: it is in its room.
   await other.goto("about:blank");
   await server.post("other", { text: "meanwhile" });
   await other.goBack();
@@ -102,23 +102,23 @@ test("an address of a room asks for a name once", async (t) => {
   await shows(other, ["meanwhile"]);
 });
 
-test("a room or name that is none is said so, with the rule", async (t) => {
+test("an invalid room or name is refused with the rule", async (t) => {
   const server = await Server.start(t);
   const page = await (await profile(t)).newPage();
   await page.goto(server.base);
   const fault = (field) => page.textContent(`#${field}-fault`);
   for (const [room, name, where, words] of [
-    ["no room", "ann", "room", /1 to 64 characters of A-Z a-z 0-9/],
+    ["no room", "ann", "room", /1 to 64 of the characters A-Z a-z 0-9/],
     ["a/b", "ann", "room", /1 to 64/],
     ["..", "ann", "room", /1 to 64/],
     ["café", "ann", "room", /1 to 64/],
-    ["lobby", "   ", "name", /a name for the others/],
+    ["lobby", "   ", "name", /a name for others/],
     ["lobby", "x".repeat(33), "name", /at most 32/],
-    ["lobby", "ann\u202e", "name", /turn the reading direction/],
-    ["lobby", "\u3164", "name", /cannot be seen/],
-    ["lobby", "ann\u200c", "name", /cannot be seen/],
+    ["lobby", "ann\u202e", "name", /change the reading direction/],
+    ["lobby", "\u3164", "name", /invisible/],
+    ["lobby", "ann\u200c", "name", /invisible/],
     ["lobby", "ann\ufffe", "name", /not a character/],
-    ["lobby", "\u200b", "name", /cannot be seen/],
+    ["lobby", "\u200b", "name", /invisible/],
   ]) {
     await page.fill("#room-field", room);
     await page.fill("#name-field", name);
@@ -133,11 +133,11 @@ test("a room or name that is none is said so, with the rule", async (t) => {
   await page.fill("#name-field", " ann  lee ");
   await page.click("#enter button");
   await live(page);
-  assert.equal(page.url(), `${server.base}rooms/lobby`, "the room that is proposed");
+  assert.equal(page.url(), `${server.base}rooms/lobby`, "the room in the placeholder");
   assert.deepEqual(await names(page), ["ann lee"]);
 });
 
-test("works where storage is refused", async (t) => {
+test("the page works with blocked storage", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await context.addInitScript(() => {
@@ -153,7 +153,7 @@ test("works where storage is refused", async (t) => {
   assert.equal(await page.inputValue("#name-field"), "ann");
 });
 
-test("what is stored by somebody else is no harm", async (t) => {
+test("foreign values in storage do no harm", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await context.addInitScript(() => {
@@ -169,7 +169,7 @@ test("what is stored by somebody else is no harm", async (t) => {
   assert.equal(await page.inputValue("#name-field"), "");
 });
 
-test("who is here, who comes and who goes", async (t) => {
+test("members are listed, and joins and leaves are shown", async (t) => {
   const server = await Server.start(t);
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
   assert.deepEqual(await names(ann), ["ann"]);
@@ -181,8 +181,8 @@ test("who is here, who comes and who goes", async (t) => {
   await carl.leave();
   await until("two", async () => (await names(ann)).join() === "ann,bob");
   await ann.waitForFunction(() => document.querySelector("#log .presence")?.textContent === "bob joined · carl left");
-  assert.equal(await ann.$$eval("#log .presence", (all) => all.length), 1, "one line, as long as nobody speaks");
-  // Who is back at once was not away.
+  assert.equal(await ann.$$eval("#log .presence", (all) => all.length), 1, "one line, until somebody speaks");
+  // A member who is back at once is not shown as leaving.
   await bob.leave();
   const again = await Member.join(server, "lobby", "bob");
   again.say({ type: "send", id: 1, body: { text: "back" } });
@@ -193,7 +193,7 @@ test("who is here, who comes and who goes", async (t) => {
   await again.leave();
 });
 
-test("of a large room the number is shown", async (t) => {
+test("in a large room only the number of members is shown", async (t) => {
   const server = await Server.start(t, "--presence-max", "2");
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
   await Member.join(server, "lobby", "bob");
@@ -202,7 +202,7 @@ test("of a large room the number is shown", async (t) => {
   assert.deepEqual(await names(ann), []);
 });
 
-test("typing is shown, and goes", async (t) => {
+test("typing is shown and disappears", async (t) => {
   const server = await Server.start(t);
   const ann = await enter(await profile(t), server.base, "lobby", "ann");
   const bob = await enter(await profile(t), server.base, "lobby", "bob");
@@ -215,7 +215,7 @@ test("typing is shown, and goes", async (t) => {
   await typing("bob is typing…");
   await bob.press("#text", "Backspace");
   await typing("");
-  // It goes by itself, too, and with who types.
+  // It also expires, and disappears with the member.
   const carl = await Member.join(server, "lobby", "carl");
   carl.say({ type: "signal", body: { typing: true } });
   await typing("carl is typing…");
@@ -224,7 +224,7 @@ test("typing is shown, and goes", async (t) => {
   await carl.leave();
   await typing("bob is typing…");
   await typing("");
-  // Often typed is not often said.
+  // Many keys cause few notifications.
   const dora = await Member.join(server, "lobby", "dora");
   await bob.type("#text", "a long sentence that takes many keys");
   await until("a signal", () => dora.values.some(({ type }) => type === "signal"));
@@ -233,7 +233,7 @@ test("typing is shown, and goes", async (t) => {
   assert.ok(dora.values.filter(({ type }) => type === "signal").length <= 2);
 });
 
-test("the title counts what was not seen", async (t) => {
+test("the title counts unseen messages", async (t) => {
   const server = await Server.start(t);
   for (let index = 0; index < 40; index += 1) await server.post("lobby", { text: `old ${index}` });
   const context = await profile(t);
@@ -251,7 +251,7 @@ test("the title counts what was not seen", async (t) => {
   await title("(2) lobby – racerd");
   await hide(false);
   await title("lobby – racerd");
-  // Scrolled up counts, too, until one is down again.
+  // Messages below the view count, too, until the view is at the end.
   assert.equal(await page.isVisible("#newest"), false);
   await page.$eval("#scroller", (scroller) => (scroller.scrollTop = 100));
   await page.waitForSelector("#newest:not([hidden])");
@@ -262,25 +262,25 @@ test("the title counts what was not seen", async (t) => {
   await page.click("#newest");
   await title("lobby – racerd");
   assert.equal(await page.isVisible("#newest"), false);
-  // New messages are spoken, history is not.
+  // New messages are announced, history is not.
   await page.waitForFunction(() => document.getElementById("spoken").textContent.includes("three"));
   assert.ok(!(await page.textContent("#spoken")).includes("old"));
 });
 
-test("too long a message is not sent, and says by how much", async (t) => {
+test("a message that is too long is not sent, and the page says by how much", async (t) => {
   const server = await Server.start(t, "--max-message-size", "1KiB");
   const page = await enter(await profile(t), server.base, "lobby", "ann");
   const fault = (words) => page.waitForFunction((words) => new RegExp(words).test(document.getElementById("text-fault").textContent), words);
   await say(page, "ä".repeat(1000));
-  await fault("^This is 1,\\d\\d\\d bytes too long");
-  assert.equal((await page.inputValue("#text")).length, 1000, "it is not lost");
+  await fault("^This message is 1,\\d\\d\\d bytes too long\\. Shorten it");
+  assert.equal((await page.inputValue("#text")).length, 1000, "the text stays in the field");
   await page.fill("#text", "ä".repeat(400));
   await fault("^$");
   await page.press("#text", "Enter");
   await shows(page, ["ä".repeat(400)]);
 });
 
-test("all of it by keyboard", async (t) => {
+test("everything works by keyboard", async (t) => {
   const server = await Server.start(t);
   for (let index = 0; index < 60; index += 1) await server.post("lobby", { text: `see https://example.org/${index}` });
   const page = await (await profile(t, { viewport: { width: 390, height: 844 } })).newPage();
@@ -294,7 +294,7 @@ test("all of it by keyboard", async (t) => {
   await page.keyboard.type("by hand");
   await page.keyboard.press("Enter");
   await until("said", async () => (await texts(page)).at(-1) === "by hand");
-  // Back from the field: the messages, which scroll by keys.
+  // Before the field comes the log, which scrolls by keys.
   const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.href || document.activeElement.tagName);
   await page.keyboard.press("Shift+Tab");
   assert.match(await focused(), /^https:\/\/example.org\//);
@@ -303,8 +303,8 @@ test("all of it by keyboard", async (t) => {
   const before = await top();
   await page.keyboard.press("PageUp");
   await until("scrolled", async () => (await top()) < before);
-  assert.notEqual(await page.$eval("#scroller", (scroller) => getComputedStyle(scroller).outlineStyle), "none", "focus is seen");
-  // The members' list, there and back.
+  assert.notEqual(await page.$eval("#scroller", (scroller) => getComputedStyle(scroller).outlineStyle), "none", "the focus is visible");
+  // The drawer with the members opens and closes.
   await page.focus("#people-button");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#drawer[open]");
@@ -315,7 +315,7 @@ test("all of it by keyboard", async (t) => {
   assert.equal(await focused(), "people-button");
 });
 
-test("under a path of a proxy's", async (t) => {
+test("the page works under a proxy's path", async (t) => {
   const server = await Server.start(t);
   const proxy = await prefixProxy(t, server);
   const page = await enter(await profile(t), proxy.base, "lobby", "ann");

@@ -1,53 +1,32 @@
-// What was said without a connection goes out when there is one, whichever room is shown, and whatever became of the tab
-// that said it. The rows of all tabs as racerd.js gives them; how the page shows them is another test's.
+// Messages sent without a connection go out when there is one, whichever room is shown and whatever became of their tab (CASES
+// 85). This tests `unsent()` of racerd.js; kept.test.mjs tests how the page shows it.
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { inOutbox, outbox, sayStoredAndHeld, stored, waits } from "./scenes.mjs";
 import { enter, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, until } from "./support.mjs";
 
 test.before(startBrowser);
 test.after(stopBrowser);
 
-const waits = (page) => page.waitForFunction(() => document.getElementById("banner").textContent.includes("Trying again"));
-const said = async (server, room) => (await server.bodies(room)).map(({ text }) => text);
-
-/** All rows of the browser's outbox. */
-const rows = (page) => page.evaluate(() => new Promise((resolve) => {
-  const open = indexedDB.open("racerd");
-  open.onsuccess = () => {
-    const all = open.result.transaction("entries").objectStore("entries").getAll();
-    all.onsuccess = () => {
-      open.result.close();
-      resolve(all.result);
-    };
-  };
-}));
-const inOutbox = (page, count) => until("in the outbox", async () => (await rows(page)).length === count);
-
-/** Has the page keep an `unsent()` as `window.desk`, with the library that it was served with. */
+/** Makes an `unsent()` in the page, as `window.desk`, with the library that the server serves. */
 const desk = (page) => page.evaluate(async () => {
   const { unsent } = await import(new URL("../racerd.js", location));
   window.desk = unsent({ base: new URL("..", location).href });
 });
 const shown = (page) => page.evaluate(() => window.desk.rows.map(({ room, name, body, state, code }) => [room, name, body?.text, state, code]));
 
-test("said without a connection, then on to another room: it goes out there, by the same member, once", async (t) => {
+test("a message of a room that was left is sent there once, by the same member", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const ann = await enter(await profile(t), line.base, "a", "ann");
   const bob = await Member.join(server, "a", "bob");
   await say(ann, "first");
   await shows(ann, ["first"]);
-  // One is stored and not acknowledged, one never left.
-  line.losesDown = true;
-  await say(ann, "stored");
-  await until("stored", async () => (await said(server, "a")).length === 2);
-  line.holdsUp = true;
-  await say(ann, "held");
-  await inOutbox(ann, 2);
+  await sayStoredAndHeld(ann, line, server, "a");
   line.cut();
   await waits(ann);
-  // Within the page: the fragment and the history stay, the room changes.
+  // Within the page, without a reload.
   await ann.click("#leave");
   await ann.fill("#room-field", "b");
   await ann.press("#room-field", "Enter");
@@ -56,8 +35,8 @@ test("said without a connection, then on to another room: it goes out there, by 
   assert.deepEqual(await shown(ann), [["a", "ann", "stored", "waiting", undefined], ["a", "ann", "held", "waiting", undefined]]);
   line.mend();
   await live(ann);
-  await until("sent", async () => (await said(server, "a")).length === 3);
-  assert.deepEqual(await said(server, "a"), ["first", "stored", "held"]);
+  await until("sent", async () => (await stored(server, "a")).length === 3);
+  assert.deepEqual(await stored(server, "a"), ["first", "stored", "held"]);
   await inOutbox(ann, 0);
   await until("nothing is shown", async () => (await shown(ann)).length === 0);
   const members = bob.values.filter(({ type }) => type === "message").map(({ from }) => from.member);
@@ -66,7 +45,7 @@ test("said without a connection, then on to another room: it goes out there, by 
   await bob.leave();
 });
 
-test("said without a connection, then the tab is closed: another one resumes its session and sends it once; its token is gone then", async (t) => {
+test("a closed tab's message is sent once by another tab, which resumes its session; then the token is deleted", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const context = await profile(t);
@@ -74,13 +53,8 @@ test("said without a connection, then the tab is closed: another one resumes its
   const ann = await enter(context, line.base, "a", "ann");
   await say(ann, "first");
   await shows(ann, ["first"]);
-  line.losesDown = true;
-  await say(ann, "stored");
-  await until("stored", async () => (await said(server, "a")).length === 2);
-  line.holdsUp = true;
-  await say(ann, "held");
-  await inOutbox(ann, 2);
-  assert.ok((await rows(ann)).every(({ token, name }) => typeof token === "string" && name === "ann"));
+  await sayStoredAndHeld(ann, line, server, "a");
+  assert.ok((await outbox(ann)).every(({ token, name }) => typeof token === "string" && name === "ann"));
   line.cut();
   await waits(ann);
   await ann.close();
@@ -88,15 +62,15 @@ test("said without a connection, then the tab is closed: another one resumes its
   await until("shown", async () => (await shown(other)).length === 2);
   assert.deepEqual((await shown(other)).map(([room, name, , state]) => [room, name, state]), [["a", "ann", "waiting"], ["a", "ann", "waiting"]]);
   line.mend();
-  await until("sent", async () => (await said(server, "a")).length === 3);
-  assert.deepEqual(await said(server, "a"), ["first", "stored", "held"]);
+  await until("sent", async () => (await stored(server, "a")).length === 3);
+  assert.deepEqual(await stored(server, "a"), ["first", "stored", "held"]);
   await inOutbox(other, 0);
   const { messages } = await (await fetch(`${server.base}rooms/a/messages`)).json();
-  assert.equal(new Set(messages.map(({ from }) => from.member)).size, 1, "one member said all of it");
+  assert.equal(new Set(messages.map(({ from }) => from.member)).size, 1, "the same member sent all of it");
   await until("its session has ended", async () => (await (await fetch(`${server.base}rooms/a/members`)).json()).count === 0);
 });
 
-test("what another tab holds is shown and left alone; what never had a session is said by one of its own", async (t) => {
+test("an open tab's messages are listed and left alone; after it has closed without a session, they get a session of their own", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const context = await profile(t);
@@ -111,18 +85,18 @@ test("what another tab holds is shown and left alone; what never had a session i
   await waits(ann);
   await say(ann, "the very first");
   await inOutbox(ann, 1);
-  assert.deepEqual((await rows(ann)).map(({ token }) => token), [null]);
+  assert.deepEqual((await outbox(ann)).map(({ token }) => token), [null]);
   await desk(other);
   await until("shown", async () => (await shown(other)).length === 1);
   await ann.close();
   line.mend();
-  await until("sent", async () => (await said(server, "a")).length === 1);
+  await until("sent", async () => (await stored(server, "a")).length === 1);
   const { messages } = await (await fetch(`${server.base}rooms/a/messages`)).json();
   assert.deepEqual(messages.map(({ from, body }) => [from.name, body.text]), [["ann", "the very first"]]);
   await inOutbox(other, 0);
 });
 
-test("where the session cannot be resumed it is shown as not sent, and the user decides", async (t) => {
+test("if the session cannot be resumed, messages are listed as failed, and the user decides", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   const other = await enter(context, server.base, "b", "eve");
@@ -133,7 +107,7 @@ test("where the session cannot be resumed it is shown as not sent, and the user 
   await waits(ann);
   for (const text of ["perhaps", "no more"]) await say(ann, text);
   await inOutbox(ann, 2);
-  // The session is none that the server knows.
+  // The server knows no such session.
   await ann.evaluate(() => new Promise((resolve) => {
     const open = indexedDB.open("racerd");
     open.onsuccess = () => {
@@ -153,9 +127,9 @@ test("where the session cannot be resumed it is shown as not sent, and the user 
   assert.deepEqual(await shown(other), [["a", "ann", "perhaps", "failed", "unknown_fate"], ["a", "ann", "no more", "failed", "unknown_fate"]]);
   await other.evaluate(() => window.desk.discard(window.desk.rows[1].key));
   await until("one", async () => (await shown(other)).length === 1);
-  assert.deepEqual(await said(server, "a"), ["first"]);
+  assert.deepEqual(await stored(server, "a"), ["first"]);
   await other.evaluate(() => window.desk.again(window.desk.rows[0].key));
-  await until("sent", async () => (await said(server, "a")).length === 2);
-  assert.deepEqual(await said(server, "a"), ["first", "perhaps"]);
+  await until("sent", async () => (await stored(server, "a")).length === 2);
+  assert.deepEqual(await stored(server, "a"), ["first", "perhaps"]);
   await inOutbox(other, 0);
 });

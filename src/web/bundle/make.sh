@@ -1,17 +1,17 @@
 #!/bin/sh
-# Makes what is bundled of several files: noble.js, of the noble libraries (audited; they need no WebCrypto, which pages of
-# plain http lack), and racerd.mjs, of racerd.js and all that it imports, for programs that want it in one file (Node).
+# Makes the two bundles: noble.js from the noble libraries (audited; they need no WebCrypto, which pages served over plain http
+# lack), and racerd.mjs from racerd.js and all that it imports, for programs that want one file (Node).
 #
-#     src/web/bundle/make.sh [FOLDER]     writes both into FOLDER, by default where they are served from
+#     src/web/bundle/make.sh [FOLDER]     writes both into FOLDER; by default to where they are served from
 #
-# The same sources and versions give the same bytes: package-lock.json pins them with their digests, esbuild among them, and
-# tests/run compares. After a change of racerd.js or of a file that it imports, run this. To take newer libraries, change
+# The same sources and versions give the same bytes: package-lock.json pins the versions, esbuild's too, with their digests, and
+# tests/run compares. Run this after a change to racerd.js or a file that it imports. To update the libraries, change
 # package.json, run `npm install --package-lock-only` here, then this.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 noble=${1:-$here/../racerd}/noble.js
 whole=${1:-$here/..}/racerd.mjs
-# Not in the source tree: what npm installs is no part of it.
+# Outside the source tree, because npm installs packages here.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$here/package.json" "$here/package-lock.json" "$here/entry.js" "$work"

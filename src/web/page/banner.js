@@ -1,27 +1,23 @@
-// The line above the room that says how the connection is, while it is not well.
+// The line above the room that shows trouble with the connection.
 
-/** Short troubles are not worth a word; in milliseconds. */
+import { $ } from "./text.js";
+
+/** Shorter troubles are not shown; in milliseconds. */
 const PATIENCE = 700;
 const BACK_SHOWN = 3000;
 
-const $ = (id) => document.getElementById(id);
-
 export class Banner {
-  #retry;
-  #speak;
-  #changed;
+  #owner;
   #timer = null;
   #wasOpen = false;
-  /** The server said that it goes: so it stays until it is back. */
+  /** The server announced a restart and is not back yet. */
   #isLeaving = false;
-  /** The sentence that counts down, and the seconds it says: never more than before. */
+  /** The text of the countdown and the seconds last shown, so that it never counts up. */
   #counting = { what: "", seconds: Infinity };
 
-  /** `retry()` tries at once, `speak(text)` tells a screen reader, `changed()` hears that the height may have changed. */
-  constructor({ retry, speak, changed }) {
-    this.#retry = retry;
-    this.#speak = speak;
-    this.#changed = changed;
+  /** `owner`: `retry()` connects at once, `speak(text)` informs a screen reader, `changed()` is called when the height may change. */
+  constructor(owner) {
+    this.#owner = owner;
     $("banner").hidden = true;
   }
 
@@ -40,7 +36,7 @@ export class Banner {
     else if (phase === "waiting") this.#waits(state);
     else if (phase === "stopped" && reason) {
       this.#show("stopped", reason, "Try again");
-      this.#speak(reason);
+      this.#owner.speak(reason);
     }
   }
 
@@ -49,7 +45,7 @@ export class Banner {
       $("banner").hidden = true;
     } else {
       this.#show("back", "Connected again.");
-      this.#speak("Connected again.");
+      this.#owner.speak("Connected again.");
       this.#timer = setTimeout(() => ($("banner").hidden = true), BACK_SHOWN);
     }
     this.#wasOpen = true;
@@ -65,7 +61,7 @@ export class Banner {
     const what = reason ?? (this.#isLeaving ? "The server is restarting."
       : this.#wasOpen ? "Connection lost." : "No connection to the server.");
     if (this.#counting.what !== what) this.#counting = { what, seconds: Infinity };
-    if ($("banner").hidden) this.#speak(what);
+    if ($("banner").hidden) this.#owner.speak(what);
     const count = () => {
       const seconds = Math.min(this.#counting.seconds, Math.ceil((retryAt - performance.now()) / 1000));
       this.#counting.seconds = seconds;
@@ -83,7 +79,7 @@ export class Banner {
     if (words.textContent !== text) words.textContent = text;
     button.hidden = !action;
     if (action && button.textContent !== action) button.textContent = action;
-    button.onclick = () => this.#retry();
-    this.#changed();
+    button.onclick = () => this.#owner.retry();
+    this.#owner.changed();
   }
 }

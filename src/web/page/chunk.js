@@ -1,19 +1,17 @@
-// A stretch of the log, of about fifty rows. Far from the view its rows are let go: what is left is their height, and
-// their text in one node, so that the browser's own search finds it. Near the view they are made again, from what they
-// show.
+// About fifty consecutive rows of the log. Far from the view, its rows are released: their height stays, and their text in one
+// node, so that the browser's own search finds it. Near the view they are built again.
 
 import { dayText, element, plain } from "./text.js";
 import { fold, goesOn, joinUp, row } from "./row.js";
 
 export class Chunk {
   element = element("ol", { class: "chunk" });
-  /** What its rows show, in order: {message, isFirst, isUnfolded}, {day} or {note, damaged}. */
+  /** The rows' content in order: {message, isFirst, isUnfolded}, {day} or {note, damaged}. */
   #entries = [];
-  #isGone = false;
+  #isReleased = false;
   #height = 0;
   #makeRow;
 
-  /** `rowOptions` are those of every row (row.js). */
   constructor(rowOptions) {
     this.#makeRow = (entry) => {
       if (entry.note) return entry.note;
@@ -39,11 +37,10 @@ export class Chunk {
     return this.#entries.at(-1);
   }
 
-  get isGone() {
-    return this.#isGone;
+  get isReleased() {
+    return this.#isReleased;
   }
 
-  /** Adds a row behind the others. Only where they are there. */
   push(entry) {
     const made = this.#makeRow(entry);
     this.#entries.push(entry);
@@ -52,20 +49,19 @@ export class Chunk {
     return made;
   }
 
-  /** Takes away one of its entries. */
   drop(entry) {
     const index = this.#entries.indexOf(entry);
     if (index === -1) return;
     this.#entries.splice(index, 1);
-    if (!this.#isGone) this.element.children[index].remove();
+    if (!this.#isReleased) this.element.children[index].remove();
   }
 
-  /** An older message stands before its first one from now on: both may be under one name. */
+  /** Puts the first message under the name of `older`, the message before this chunk, if they belong together. */
   follow(older) {
     const [entry] = this.#entries;
     if (!entry?.isFirst || !goesOn(entry.message, older)) return;
     entry.isFirst = false;
-    if (!this.#isGone) joinUp(this.element.firstElementChild, entry.message);
+    if (!this.#isReleased) joinUp(this.element.firstElementChild, entry.message);
   }
 
   replaceNote(entry, note) {
@@ -73,38 +69,35 @@ export class Chunk {
     entry.note = note;
   }
 
-  /** Changes the message with this seq, if it is here. */
   change(seq, changes) {
     const index = this.#entries.findIndex(({ message }) => message?.seq === seq);
     if (index === -1) return false;
     const entry = this.#entries[index];
     Object.assign(entry.message, changes);
-    if (!this.#isGone) this.element.children[index].replaceWith(this.#makeRow(entry));
+    if (!this.#isReleased) this.element.children[index].replaceWith(this.#makeRow(entry));
     return true;
   }
 
-  /** Lets the rows go. Their height stays. */
   release() {
     this.#height = this.element.getBoundingClientRect().height;
-    this.#isGone = true;
+    this.#isReleased = true;
     const texts = this.#entries.map(({ message, note }) => (message ? plain(message, Infinity) : (note?.textContent ?? "")));
     this.element.replaceChildren(element("li", {}, texts.join("\n")));
     this.element.classList.add("gone");
     this.#setHeight(this.#height);
   }
 
-  /** Makes the rows anew. They have the height they had, unless the width is another. */
   restore() {
-    this.#isGone = false;
+    this.#isReleased = false;
     this.element.classList.remove("gone");
     this.element.style.height = "";
     this.element.replaceChildren(...this.#entries.map(this.#makeRow));
     fold(this.element);
   }
 
-  /** At another width the rows that are gone have about this part of their height. */
+  /** Estimates the height of released rows at a new width. */
   stretch(by) {
-    if (this.#isGone) this.#setHeight(this.#height * by);
+    if (this.#isReleased) this.#setHeight(this.#height * by);
     else fold(this.element);
   }
 

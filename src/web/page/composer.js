@@ -1,42 +1,33 @@
-// The field one types in: its draft, what is wrong with what stands in it, and that somebody is typing. It hands on what
-// is to be sent; it knows no server.
+// The message field: its draft, its faults, and typing notifications. It passes on messages to send and knows no server.
 
 import { Draft } from "./draft.js";
-import { count } from "./text.js";
+import { $, count } from "./text.js";
 
-/** “I am typing” is said so often at most, in milliseconds. */
+/** The shortest time between two typing notifications, in milliseconds. */
 const TYPING_EVERY = 3000;
 const FAULT_SHOWN = 8000;
-
-const $ = (id) => document.getElementById(id);
 
 export class Composer {
   #text = $("text");
   #draft;
-  #excess;
-  #send;
-  #typing;
-  #resized;
+  #owner;
   #isLocked = false;
   #isStopped = false;
   #typedAt = -Infinity;
   #faultTimer = null;
 
   /**
-   * `excess(body)` says by how many bytes a body is too long, `send(body)` sends it, `typing(is)` tells the others;
-   * `resized()` hears that the field's height may have changed.
+   * `excess(body)` returns by how many bytes a body is too long, `send(body)` sends it, `typing(is)` notifies the others;
+   * `resized()` is called when the field's height may have changed.
    */
-  constructor({ room, roomKey, excess, send, typing, resized }) {
+  constructor({ room, roomKey, ...owner }) {
     this.#draft = new Draft(room, roomKey);
-    this.#excess = excess;
-    this.#send = send;
-    this.#typing = typing;
-    this.#resized = resized;
+    this.#owner = owner;
     const text = this.#text;
     text.value = "";
     text.oninput = () => this.#typed();
     text.onkeydown = (event) => {
-      // While a word is being composed (Japanese, say), Enter ends the word; 229 is how Safari says so.
+      // While a word is being composed (in Japanese, say), Enter ends the word; Safari reports that as 229.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.#submit();
@@ -52,7 +43,6 @@ export class Composer {
     if (matchMedia("(hover: hover)").matches) text.focus();
   }
 
-  /** Does something stand in the field? */
   get isEmpty() {
     return this.#text.value.trim() === "";
   }
@@ -61,13 +51,13 @@ export class Composer {
     return this.#isLocked;
   }
 
-  /** Nothing can be said here, for this reason. What stands in the field stays. */
+  /** Disables the field for the reason `words`. Its content stays. */
   lock(words) {
     this.#setLocked(true);
     this.fault(words, "locked");
   }
 
-  /** A word about what stands in the field, or about the room. Some kinds of it stay, others go by themselves. */
+  /** Shows a text below the field. The kinds `length` and `locked` stay, others disappear after a while. */
   fault(text, kind = "") {
     const place = $("text-fault");
     if (place.dataset.kind === "locked" && this.#isLocked && kind !== "locked") return;
@@ -75,12 +65,11 @@ export class Composer {
     place.dataset.kind = kind;
     if (place.textContent !== text) place.textContent = text;
     if (!["length", "locked"].includes(kind) && text !== "") this.#faultTimer = setTimeout(() => this.fault(""), FAULT_SHOWN);
-    this.#resized();
+    this.#owner.resized();
   }
 
-  /** The page may be gone in a moment. */
   save() {
-    // Also what was here before: another window may have taken it over meanwhile.
+    // Even if unchanged: another window may have taken the draft over meanwhile.
     if (!this.isEmpty) this.#draft.set(this.#text.value);
     this.#draft.save();
   }
@@ -92,7 +81,7 @@ export class Composer {
   }
 
   async #restore() {
-    // Where what opens it cannot be loaded there is none.
+    // If the code that opens it cannot be loaded, there is no draft.
     const draft = await this.#draft.load().catch(() => "");
     if (draft === "" || this.#text.value !== "" || this.#isStopped) return;
     this.#text.value = draft;
@@ -110,8 +99,8 @@ export class Composer {
     if (said === "" || this.isEmpty || this.#isLocked) return;
     const body = { text: said.toWellFormed?.() ?? said };
     if (this.#isTooLong(body)) return;
-    // Not before it is on its way: what fails here is still there.
-    this.#send(body);
+    // Only once it is sent, so that a failure loses nothing.
+    this.#owner.send(body);
     this.#text.value = "";
     this.#typed();
   }
@@ -125,17 +114,17 @@ export class Composer {
     const now = performance.now();
     if (isTyping && now - this.#typedAt > TYPING_EVERY) {
       this.#typedAt = now;
-      this.#typing(true);
+      this.#owner.typing(true);
     } else if (!isTyping && this.#typedAt !== -Infinity) {
-      // A message that goes out says it, too; for one that is thrown away it has to be said.
+      // A sent message ends it, too; a deleted one does not.
       this.#typedAt = -Infinity;
-      this.#typing(false);
+      this.#owner.typing(false);
     }
   }
 
   #isTooLong(body) {
-    const excess = this.#excess(body);
-    if (excess > 0) this.fault(`This is ${count(excess, "byte")} too long to be sent. Make it shorter, or send it in parts.`, "length");
+    const excess = this.#owner.excess(body);
+    if (excess > 0) this.fault(`This message is ${count(excess, "byte")} too long. Shorten it, or send it in parts.`, "length");
     return excess > 0;
   }
 
@@ -143,6 +132,6 @@ export class Composer {
     const text = this.#text;
     text.style.height = "auto";
     text.style.height = `${text.scrollHeight + 2}px`;
-    this.#resized();
+    this.#owner.resized();
   }
 }

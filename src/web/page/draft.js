@@ -1,9 +1,9 @@
-// What is typed in a room and not sent: kept until it is sent or cleared, over reloads, other rooms, and the tab's end. In a
-// room with a key it is kept sealed under that key, as what is said there is.
+// Keeps what was typed in a room until it is sent or cleared: across reloads, visits to other rooms, and the tab's end. In a
+// room with a key, drafts are sealed under that key.
 
 import { memory } from "./memory.js";
 
-/** It is stored when nothing was typed for this long, in milliseconds, and when the page may go. */
+/** Drafts are stored after this long without typing, in milliseconds, and when the page may close. */
 const CALM = 300;
 
 export class Draft {
@@ -11,9 +11,8 @@ export class Draft {
   #roomKey;
   #cipher = null;
   #timer = null;
-  /** What is not stored yet. */
   #pending;
-  /** The draft of another tab that this one began with. */
+  /** Another tab's draft, with which this one began. */
   #adopted = null;
 
   constructor(room, roomKey) {
@@ -21,10 +20,9 @@ export class Draft {
     this.#roomKey = roomKey;
   }
 
-  /** Reads what this tab left here, else what another one did. @returns {Promise<string>} */
+  /** Resolves with this tab's draft, or else another tab's. */
   async load() {
     const all = memory.drafts(this.#room);
-    // A page without drafts loads nothing to open them.
     if (this.#roomKey) {
       const { RoomCipher } = await import("../racerd/room_key.js");
       this.#cipher = new RoomCipher(this.#roomKey, this.#room);
@@ -37,11 +35,10 @@ export class Draft {
     return this.#open(this.#adopted);
   }
 
-  /** What stands in the field now. */
   set(text) {
     this.#pending = text;
     clearTimeout(this.#timer);
-    // Sent or cleared, it is not to come back.
+    // A sent or cleared draft must not come back.
     if (text === "") this.save();
     else this.#timer = setTimeout(() => this.save(), CALM);
   }
@@ -49,7 +46,7 @@ export class Draft {
   save() {
     clearTimeout(this.#timer);
     if (this.#pending === undefined) return;
-    // In the clear, a sealed room's words are not stored.
+    // Drafts of a room with a key are never stored in the clear.
     if (this.#roomKey && !this.#cipher && this.#pending !== "") return;
     const { tab } = memory;
     const isAdopted = (draft) => this.#adopted !== null && JSON.stringify(draft) === JSON.stringify(this.#adopted);
@@ -69,7 +66,7 @@ export class Draft {
       const text = this.#cipher ? this.#cipher.open(draft.sealed).text : draft.text;
       return typeof text === "string" ? text : "";
     } catch {
-      // None, or of another key.
+      // There is none, or it has another key.
       return "";
     }
   }

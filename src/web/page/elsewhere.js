@@ -1,39 +1,34 @@
-// What waits to be sent, or was not sent, in other rooms than the one that is shown, and from windows that were closed. The
-// connection sends what it can; of what it cannot, the user decides. On both views, near what one looks at.
+// Lists unsent messages of other rooms and of closed windows, on both views.
 
 import { address } from "./address.js";
 import { avatar } from "./row.js";
-import { clock, count, element, isoTime, nameNode, saidNode, wholeTime } from "./text.js";
+import { $, button, count, element, nameNode, onPlainClick, saidNode, timeNode } from "./text.js";
 
-/** What waits no longer than this, in milliseconds, is just being sent: by another window, say. */
+/** Messages that have waited less than this, in milliseconds, are not listed: another window may be sending them. */
 const CALM = 2000;
-
-const $ = (id) => document.getElementById(id);
 
 export class Elsewhere {
   #desk;
   #go;
-  /** Is this row shown by the view itself? */
   #isShown = () => false;
-  /** Since when each row is known, by key. */
+  /** The time when each row was first seen, by key. */
   #since = new Map();
   #timer = null;
 
-  /** `desk` is what racerd.js knows of it (`unsent`); `go(place)` goes to a room. */
+  /** `desk` is racerd.js's `unsent()`; `go(place)` goes to a room. */
   constructor({ desk, go }) {
     this.#desk = desk;
     this.#go = go;
     desk.on("change", () => this.render());
   }
 
-  /** Goes where `place` puts it. Rows that the view shows by itself are left out. */
+  /** Moves to where `place` puts it. Rows that the view itself shows are left out. */
   show({ isShown, place }) {
     this.#isShown = isShown;
     place($("elsewhere"));
     this.render();
   }
 
-  /** The page is shown again, or the network is back. */
   check() {
     this.#desk.check();
   }
@@ -41,7 +36,7 @@ export class Elsewhere {
   render() {
     clearTimeout(this.#timer);
     const now = performance.now();
-    // Of those that the view shows, too: once it is left, they are no news.
+    // Includes the view's own rows, so that they are listed at once when the view is left.
     this.#since = new Map(this.#desk.rows.map(({ key }) => [key, this.#since.get(key) ?? now]));
     const all = this.#desk.rows.filter((row) => !this.#isShown(row));
     const rows = all.filter(({ key, state }) => state === "failed" || now - this.#since.get(key) >= CALM);
@@ -49,8 +44,8 @@ export class Elsewhere {
     const failed = rows.filter(({ state }) => state === "failed").length;
     const waiting = rows.length - failed;
     const parts = [
-      failed > 0 && count(failed, "message was not sent", "messages were not sent"),
-      waiting > 0 && count(waiting, "message waits", "messages wait"),
+      failed > 0 && `${count(failed, "message")} not sent`,
+      waiting > 0 && `${count(waiting, "message")} waiting`,
     ].filter(Boolean);
     $("elsewhere").hidden = rows.length === 0;
     $("elsewhere").classList.toggle("failed", failed > 0);
@@ -60,21 +55,14 @@ export class Elsewhere {
 
   #row({ key, room, name, at, body, encrypted, pin, state, reason }) {
     const link = element("a", { href: address({ room, pin }) }, element("bdi", {}, room));
-    link.onclick = (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      this.#go({ room, pin });
-    };
-    const time = element("time", { datetime: isoTime(at), title: wholeTime(at) }, clock(at));
-    const where = element("p", { class: "who" }, nameNode(name ?? ""), " in ", link, " ", time);
+    onPlainClick(link, () => this.#go({ room, pin }));
+    const where = element("p", { class: "who" }, nameNode(name ?? ""), " in ", link, " ", timeNode(at));
     const said = encrypted ? element("div", { class: "body unreadable" }, "An encrypted message") : saidNode({ body });
     said.classList.add("brief");
-    const discard = element("button", { type: "button", class: "link" }, "Discard");
-    discard.onclick = () => this.#desk.discard(key);
-    const again = element("button", { type: "button", class: "link" }, "Send again");
-    again.onclick = () => this.#desk.again(key);
+    const discard = button("Discard", () => this.#desk.discard(key));
+    const again = button("Send again", () => this.#desk.again(key));
     const why = reason === undefined ? [] : [element("bdi", {}, reason), ". "];
-    const words = state === "failed" ? ["Not sent: ", ...why, again, " ", discard] : ["Waits for a connection. ", ...why, discard];
+    const words = state === "failed" ? ["Not sent: ", ...why, again, " ", discard] : ["Waiting for a connection. ", ...why, discard];
     return element("li", { class: `message first ${state}` }, avatar(name ?? ""), where, said, element("p", { class: "state" }, ...words));
   }
 }

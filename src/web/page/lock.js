@@ -1,53 +1,48 @@
-// The lock in the header: that a room is encrypted, or the connection sealed, what that means, and the room's link.
+// The lock in the header, and its dialog: whether the room is encrypted and the connection sealed, and the room's link.
 
-const $ = (id) => document.getElementById(id);
+import { $ } from "./text.js";
 
-/** Shows the lock, or hides it where there is nothing to say. */
+/** Shows the lock of a room that has a key or a pin. */
 export function showLock({ link, roomKey, pin }) {
-  const words = [roomKey && "Encrypted", pin && "Sealed"].filter(Boolean).join(", ");
-  $("lock").hidden = words === "";
-  $("lock").lastElementChild.textContent = words;
+  $("lock").hidden = false;
+  $("lock").lastElementChild.textContent = [roomKey && "Encrypted", pin && "Sealed"].filter(Boolean).join(", ");
   $("about-key").hidden = !roomKey;
   $("about-pin").hidden = !pin;
   $("about-http").hidden = location.protocol !== "http:";
   $("link-field").value = link;
   $("copied").textContent = "";
-  $("protection").close();
+  $("protection-close").onclick = () => $("protection").close();
   $("lock").onclick = () => openLock();
   $("copy-link").onclick = async () => tell(await copy(link));
 }
 
-/** Opens what stands behind the lock; with the link marked, to be copied by hand, if that did not work by itself. */
+/** Opens the dialog; after a failed copy, with the link selected. */
 export function openLock({ failed = false } = {}) {
   $("copied").textContent = "";
   $("protection").showModal();
   if (failed) tell(false);
 }
 
-export function prepareLock() {
-  $("protection-close").onclick = () => $("protection").close();
-}
-
 function tell(isCopied) {
-  $("copied").textContent = isCopied ? "Copied." : "It could not be copied: copy it by hand.";
+  $("copied").textContent = isCopied ? "Copied." : "Could not copy the link. Copy it by hand.";
   if (!isCopied) $("link-field").select();
 }
 
-/** Into the clipboard. Pages of plain http have no interface for it, but may copy what is marked. */
+/** Copies to the clipboard. Pages served over plain http have no interface for it, but may copy a selection. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyMarked(text);
+    return copySelected(text);
   }
 }
 
-function copyMarked(text) {
+function copySelected(text) {
   const field = document.createElement("textarea");
   field.value = text;
   field.className = "unseen";
-  // Where a dialog is open, nothing outside can be marked.
+  // While a dialog is open, nothing outside can be selected.
   (document.querySelector("dialog[open]") ?? document.body).append(field);
   const before = document.activeElement;
   field.select();

@@ -1,69 +1,56 @@
-// The list of messages: in their order, grouped by author and day, scrolled. It is told what to show, and says when
-// older messages are wanted; it knows no server.
+// The scrolling list of messages, grouped by author and day. It knows no server.
 //
-// The rows lie in chunks of about CHUNK messages (chunk.js), and exist only near the view: so thousands of rows cost
-// little. The browser's own anchoring is switched off (not all have it); `#keepView` does it.
+// Rows lie in chunks of about CHUNK messages (chunk.js) and exist only near the view, so thousands of messages cost little.
+// `#keepView` replaces the browser's scroll anchoring, which not all browsers have.
 
 import { Chunk } from "./chunk.js";
 import { goesOn } from "./row.js";
-import { count, dayOf, element } from "./text.js";
+import { $, count, dayOf, element } from "./text.js";
 
 const CHUNK = 50;
-/** So near to an end, in pixels, one is at it; and so near to the beginning, older messages are wanted. */
+/** Distances in pixels: the view counts as at the end; older messages are loaded near the beginning. */
 const AT_END = 40;
 const NEAR_BEGINNING = 1500;
-/** Rows that are nearer to the view than this, in pixels, are there; those farther than that are let go. */
+/** Chunks nearer to the view than NEAR are built, those farther than FAR released. */
 const NEAR = 2500;
 const FAR = 5000;
 
 export class Log {
-  #scroller;
-  #list;
-  #beginning;
-  #newest;
-  #wantOlder;
-  #seen;
+  #scroller = $("scroller");
+  #list = $("log");
+  #newest = $("newest");
+  #owner;
   #rowOptions;
-  /** @type {Chunk[]} from the oldest to the newest; the last one's rows are always there */
+  /** @type {Chunk[]} the oldest first; the last one is never released */
   #chunks = [];
-  /** Is the view at the end, so that it moves along? */
+  /** Whether the view follows new messages, and the scroll position of the end. */
   #sticks = true;
-  /** Its place then. */
   #end = 0;
-  /** What was in view when it was last scrolled. */
+  /** The first row in view after the last scrolling. */
   #reading = {};
   #unseen = 0;
   #last = null;
   #lastNote = null;
-  /** The first day label, which an older page of the same day makes void: {chunk, entry}. */
+  /** The first day label, which is dropped if an older page ends on the same day: {chunk, entry}. */
   #firstDay = null;
-  /** Stands under the newest message if one sent it just now. */
+  /** Stands under the newest message if it was sent from here. */
   #sentMark = element("p", { class: "state sent" }, "Sent");
   #width = 0;
   #observer;
 
-  /**
-   * `wantOlder()` when one nears the beginning; `seen()` when the end is in view. With `marksPlain`, what came
-   * unencrypted is marked.
-   */
-  constructor({ scroller, list, beginning, newest, wantOlder, seen, marksPlain = false }) {
+  /** Calls `wantOlder()` near the beginning and `seen()` at the end. With `marksPlain`, unencrypted messages are marked. */
+  constructor({ marksPlain, ...owner }) {
     this.#rowOptions = { marksPlain, onFold: (made, act) => this.#fold(made, act) };
-    this.#scroller = scroller;
-    this.#list = list;
-    this.#beginning = beginning;
-    this.#newest = newest;
-    this.#wantOlder = wantOlder;
-    this.#seen = seen;
-    list.replaceChildren();
+    this.#owner = owner;
+    this.#list.replaceChildren();
     this.#showNewest();
-    scroller.onscroll = () => this.#scrolled();
-    newest.onclick = () => {
+    this.#scroller.onscroll = () => this.#scrolled();
+    this.#newest.onclick = () => {
       this.toEnd();
-      scroller.focus();
+      this.#scroller.focus();
     };
     this.#observer = new ResizeObserver(() => this.#resized());
-    this.#observer.observe(scroller);
-    this.#observer.observe(list);
+    for (const sized of [this.#scroller, this.#list]) this.#observer.observe(sized);
   }
 
   stop() {
@@ -80,12 +67,7 @@ export class Log {
     return this.#scroller.scrollTop < NEAR_BEGINNING;
   }
 
-  /** The newest message: what is shown below it may stand under its author's name. */
-  get last() {
-    return this.#last;
-  }
-
-  /** A message behind all others; `isNews` counts as unseen where the end is not in view. */
+  /** Adds a message at the end; with `isNews` it counts as unseen until the end is in view. */
   append(message, isNews) {
     this.#sentMark.remove();
     if (isDamaged(message)) return this.#appendDamaged();
@@ -99,10 +81,10 @@ export class Log {
       this.#unseen += 1;
       this.#showNewest();
     }
-    // The observer follows, once a frame: each look at the height costs a layout.
+    // The observer scrolls along, once a frame: reading the height here would cost a layout each time.
   }
 
-  /** A line of its own at the end. With `kind`, it replaces the last one if that is of the same kind. */
+  /** Adds a note at the end, or replaces the last line if that is a note of the same kind. */
   note(kind, ...children) {
     const made = element("li", { class: `note ${kind}` }, ...children);
     if (this.#lastNote?.kind === kind) {
@@ -112,23 +94,20 @@ export class Log {
       chunk.push(entry);
       this.#lastNote = { kind, chunk, entry };
     }
-    // After a note, the next message says whose it is.
+    // After a note, the next message shows its author.
     this.#last = this.#last && { at: this.#last.at };
     this.follow();
   }
 
   #appendDamaged() {
-    const known = this.#lastNote?.kind === "damaged" ? this.#lastNote.entry.damaged : 0;
-    this.note("damaged", damagedText(known + 1));
-    this.#lastNote.entry.damaged = known + 1;
+    if (this.lastKind !== "damaged") this.note("damaged");
+    growDamaged(this.#lastNote.chunk, this.#lastNote.entry, 1);
   }
 
-  /** The kind of the line at the end, if that is no message. */
   get lastKind() {
     return this.#lastNote?.kind;
   }
 
-  /** A page of older messages before all others. The view stays where it is. */
   prepend(messages) {
     messages = this.#withoutJoined(messages);
     if (messages.length === 0) return;
@@ -169,14 +148,20 @@ export class Log {
     return messages.slice(0, end);
   }
 
-  /** Another thing is known of the message with this seq. */
   change(seq, changes) {
     this.#keepView(() => this.#chunks.some((chunk) => chunk.change(seq, changes)));
   }
 
-  /** What stands before the first message. */
+  /** Notes that nothing older is kept: of a damaged beginning, the server knows only the greatest possible length. */
+  markBeginning() {
+    const [chunk] = this.#chunks;
+    if (!chunk?.first?.damaged) return;
+    chunk.first.isBound = true;
+    growDamaged(chunk, chunk.first, 0);
+  }
+
   setBeginning(...children) {
-    this.#keepView(() => this.#beginning.replaceChildren(...children));
+    this.#keepView(() => $("beginning").replaceChildren(...children));
   }
 
   toEnd() {
@@ -190,7 +175,6 @@ export class Log {
     this.#end = this.#scroller.scrollTop;
   }
 
-  /** Moves along if the view is at the end. */
   follow() {
     if (this.#sticks) this.toEnd();
   }
@@ -201,7 +185,7 @@ export class Log {
     this.#firstDay ??= { chunk, entry };
   }
 
-  /** The chunk at the end; a new one where it is full, and may be closed. */
+  /** Returns the last chunk, or a new one if that is full and may be closed. */
   #tail(mayClose) {
     const tail = this.#chunks.at(-1);
     if (tail && !(tail.size >= CHUNK && mayClose)) return tail;
@@ -212,23 +196,20 @@ export class Log {
     return made;
   }
 
-  /**
-   * Lets go what is far from the view, and brings back what is near. What is selected or has the focus stays, and so
-   * does the end.
-   */
+  /** Releases chunks far from the view and rebuilds near ones. The end, the selection and the focus stay. */
   #furnish() {
     const { top, bottom } = this.#scroller.getBoundingClientRect();
     const near = [];
     for (let index = this.#firstBelow(top - NEAR); index < this.#chunks.length; index += 1) {
       const chunk = this.#chunks[index];
       if (chunk.element.getBoundingClientRect().top >= bottom + NEAR) break;
-      if (chunk.isGone) near.push(chunk);
+      if (chunk.isReleased) near.push(chunk);
     }
     const isFar = ({ element: made }) => {
       const box = made.getBoundingClientRect();
       return Math.max(box.top - bottom, top - box.bottom) > FAR;
     };
-    const far = this.#chunks.filter((chunk) => !chunk.isGone && chunk !== this.#chunks.at(-1) && isFar(chunk) && !isHeld(chunk.element));
+    const far = this.#chunks.filter((chunk) => !chunk.isReleased && chunk !== this.#chunks.at(-1) && isFar(chunk) && !isHeld(chunk.element));
     if (near.length + far.length === 0) return;
     this.#keepView(() => {
       for (const chunk of far) chunk.release();
@@ -236,7 +217,7 @@ export class Log {
     });
   }
 
-  /** Folds a message, or unfolds it: its beginning stays where it is. */
+  /** Folds or unfolds a message, whose first line stays where it is. */
   #fold(made, act) {
     const before = offset(made, this.#scroller);
     this.#sticks = false;
@@ -245,7 +226,7 @@ export class Log {
     this.#scrolled();
   }
 
-  /** Changes something above what is in view, and moves the view along: what one reads stays where it is. */
+  /** Changes rows so that what the user reads stays where it is. */
   #keepView(change, reading = this.#read()) {
     change();
     if (this.#sticks) this.#moveToEnd();
@@ -253,10 +234,10 @@ export class Log {
     this.#reading = this.#read();
   }
 
-  /** What the first message in view says, and where that stands; where its rows are gone, their chunk. */
+  /** Returns the first message in view (or its released chunk) and its offset. */
   #read() {
     const first = this.#firstInView();
-    // Not the row: the name at its head may go.
+    // The body, because the author above it may go.
     const row = first?.querySelector(":scope > .body") ?? first;
     return { row, offset: row && offset(row, this.#scroller) };
   }
@@ -264,8 +245,8 @@ export class Log {
   #firstInView() {
     const top = this.#scroller.getBoundingClientRect().top;
     for (let index = this.#firstBelow(top); index < this.#chunks.length; index += 1) {
-      const { element: chunk, isGone } = this.#chunks[index];
-      if (isGone) return chunk;
+      const { element: chunk, isReleased } = this.#chunks[index];
+      if (isReleased) return chunk;
       const isInView = (made) => made.classList.contains("message") && made.getBoundingClientRect().bottom > top;
       const first = [...chunk.children].find(isInView);
       if (first) return first;
@@ -273,7 +254,7 @@ export class Log {
     return null;
   }
 
-  /** The first chunk whose end is below this, by halves. */
+  /** Finds the first chunk that ends below `y`, by bisection. */
   #firstBelow(y) {
     let [low, high] = [0, this.#chunks.length];
     while (low < high) {
@@ -286,20 +267,20 @@ export class Log {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    // Only scrolling up leaves the end.
+    // Only scrolling up stops following.
     const isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END;
     this.#sticks = isAtEnd || (this.#sticks && scrollTop >= this.#end);
     this.#furnish();
     if (this.#sticks) this.#sawEnd();
     else this.#showNewest();
     this.#reading = this.#read();
-    if (this.isNearBeginning) this.#wantOlder();
+    if (this.isNearBeginning) this.#owner.wantOlder();
   }
 
   #sawEnd() {
     this.#unseen = 0;
     this.#showNewest();
-    this.#seen();
+    this.#owner.seen();
   }
 
   #showNewest() {
@@ -307,42 +288,38 @@ export class Log {
     this.#newest.textContent = this.#unseen > 0 ? count(this.#unseen, "new message") : "Newest";
   }
 
-  /** Rows of another width have another height. */
   #resized() {
     const width = this.#list.clientWidth;
     if (width !== this.#width && this.#width > 0) {
-      // By now all has moved: what counts is what was read before.
+      // Everything has moved by now, so the row that was in view before counts.
       const by = this.#width / width;
       this.#keepView(() => this.#chunks.forEach((chunk) => chunk.stretch(by)), this.#reading);
     }
     this.#width = width;
     this.follow();
     this.#furnish();
-    if (this.isNearBeginning) this.#wantOlder();
+    if (this.isNearBeginning) this.#owner.wantOlder();
   }
 }
 
 const isDamaged = ({ unreadable }) => unreadable === "damaged";
 
-const damagedText = (messages) => `Part of this room's history is damaged and cannot be read (${count(messages, "message")}).`;
-
 function pushDamaged(chunk) {
-  if (!chunk.last?.damaged) chunk.push({ note: damagedNote(0), damaged: 0 });
+  if (!chunk.last?.damaged) chunk.push({ note: element("li") });
   growDamaged(chunk, chunk.last, 1);
 }
 
 function growDamaged(chunk, entry, by) {
-  entry.damaged += by;
-  chunk.replaceNote(entry, damagedNote(entry.damaged));
+  entry.damaged = (entry.damaged ?? 0) + by;
+  const messages = `${entry.isBound ? "up to " : ""}${count(entry.damaged, "message")}`;
+  const text = `Part of this room's history is damaged and cannot be read (${messages}).`;
+  chunk.replaceNote(entry, element("li", { class: "note damaged" }, text));
 }
-
-const damagedNote = (messages) => element("li", { class: "note damaged" }, damagedText(messages));
 
 function offset(row, scroller) {
   return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
 }
 
-/** Is something in it selected, or has it the focus? */
 function isHeld(chunk) {
   const selection = getSelection();
   return chunk.contains(document.activeElement) || (!selection.isCollapsed && selection.containsNode(chunk, true));

@@ -1,29 +1,29 @@
-// What the browser remembers of its user: name, rooms, drafts, who one was in this tab. What cannot be stored (forbidden,
-// full) lasts as long as the page, and is what counts while it does. It knows no server and no element.
+// Stores the user's name, rooms and drafts, and this tab's session in the browser. If storage is full or blocked, values last as
+// long as the page, and take precedence over stored ones.
 
 const PREFIX = "racerd.";
 const MOST_ROOMS = 8;
 const MOST_MEMBERS = 20;
-/** Drafts of one room, by different tabs. */
+/** The most drafts of one room, from different tabs. */
 const MOST_DRAFTS = 8;
-/** What could not be stored: the storage has an older value, or none. */
+/** Values that could not be stored; the storage has an older one, or none. */
 const held = new Map();
 const watchers = new Set();
-let isRefused = false;
+let isBlocked = false;
 
 function read(storage, key, fallback) {
   if (held.has(key)) return held.get(key) ?? fallback;
   try {
     const value = JSON.parse(window[storage].getItem(PREFIX + key));
-    // What somebody else stored under this key is nothing.
+    // A value of another type was stored by something else.
     if (value !== null && typeof value === typeof fallback && Array.isArray(value) === Array.isArray(fallback)) return value;
   } catch {
-    // Refused or garbled.
+    // Blocked or garbled.
   }
   return fallback;
 }
 
-/** Stores a value, or keeps it for the page's life; undefined takes away what is stored. */
+/** Stores a value, or keeps it as long as the page lives; undefined deletes it. Returns whether it is stored. */
 function write(storage, key, value) {
   const before = memory.keeps;
   try {
@@ -41,12 +41,12 @@ const texts = (list) => list.filter((item) => typeof item === "string");
 const objects = (list) => list.filter((item) => typeof item === "object" && item !== null);
 
 export const memory = {
-  /** Is everything stored that was set? */
+  /** Was every value stored? */
   get keeps() {
-    return !isRefused && held.size === 0;
+    return !isBlocked && held.size === 0;
   },
 
-  /** Calls `watcher` whenever `keeps` has changed. @returns {() => void} ends that */
+  /** Calls `watcher` whenever `keeps` has changed. Returns a function that ends this. */
   watch(watcher) {
     watchers.add(watcher);
     return () => watchers.delete(watcher);
@@ -59,7 +59,7 @@ export const memory = {
     write("localStorage", "name", name);
   },
 
-  /** The rooms last entered, the newest first. */
+  /** The rooms entered last, the newest first. */
   get rooms() {
     return texts(read("localStorage", "rooms", []));
   },
@@ -67,7 +67,7 @@ export const memory = {
     write("localStorage", "rooms", [room, ...this.rooms.filter((other) => other !== room)].slice(0, MOST_ROOMS));
   },
 
-  /** What was typed in a room and not sent, by tab, the newest last: {tab, text} or {tab, sealed}. */
+  /** The drafts of a room, the newest last: {tab, text} or {tab, sealed}. */
   drafts(room) {
     return objects(read("localStorage", `draft.${room}`, []));
   },
@@ -75,12 +75,12 @@ export const memory = {
     return write("localStorage", `draft.${room}`, drafts.length > 0 ? drafts.slice(-MOST_DRAFTS) : undefined);
   },
 
-  /** Is there a draft, of whichever room, that goes with the page? */
+  /** Is there a draft, in any room, that would be lost with the page? */
   get holdsDraft() {
     return [...held].some(([key, value]) => key.startsWith("draft.") && value !== undefined);
   },
 
-  /** What tells this tab from others, over reloads. */
+  /** Identifies this tab, across reloads. */
   get tab() {
     const known = read("sessionStorage", "tab", "");
     if (known !== "") return known;
@@ -89,7 +89,7 @@ export const memory = {
     return made;
   },
 
-  /** The members that this tab was: so that one's own messages are one's own after a reload. */
+  /** The member ids that this tab has had, so that its own messages are recognised after a reload. */
   get members() {
     return texts(read("sessionStorage", "members", []));
   },
@@ -97,22 +97,21 @@ export const memory = {
     write("sessionStorage", "members", [member, ...this.members.filter((other) => other !== member)].slice(0, MOST_MEMBERS));
   },
 
-  /** The session of this tab, as the connection wants it kept. Not over the tab's end, and not for other tabs. */
+  /** This tab's session, as racerd.js saves it. */
   get session() {
     return read("sessionStorage", "session", {});
   },
-  /** @returns {boolean} is it stored? */
   keepSession(saved) {
     return write("sessionStorage", "session", saved);
   },
 };
 
-// Known before anything is typed.
+// Probe before anything is typed.
 for (const storage of ["localStorage", "sessionStorage"]) {
   try {
     window[storage].setItem(`${PREFIX}probe`, "x".repeat(1024));
     window[storage].removeItem(`${PREFIX}probe`);
   } catch {
-    isRefused = true;
+    isBlocked = true;
   }
 }

@@ -1,20 +1,18 @@
-// Who is here, who comes and goes, who is typing. It gets a room to listen to; it sends nothing.
+// Shows the members of a room, who joins and leaves, and who is typing. It listens to a room and sends nothing.
 
-import { count, element, nameNode, namesNodes } from "./text.js";
+import { $, count, element, nameNode, namesNodes } from "./text.js";
 
-/** Milliseconds that somebody counts as typing after the last word of it. */
+/** A member counts as typing this long after the last notification, in milliseconds. */
 const TYPING = 6000;
-/** Comings and goings wait so long: who leaves and is back at once did neither. */
+/** Joins and leaves are shown after this delay, so that a member who is back at once did neither. */
 const CALM = 2000;
-/** After a loss all come back one by one: for so long that is no news. */
+/** After a lost connection, members who come back within this time are not shown as joining. */
 const RETURN = 60_000;
 
-/** As people sort: by their language, without regard to case, numbers by their value. */
+/** Sorts by the rules of the user's language, ignoring case, and numbers by value. */
 const ORDER = new Intl.Collator(undefined, { numeric: true });
-/** Of more comings and goings than this the line begins anew. */
+/** Beyond this many joins and leaves, a new line begins. */
 const MOST_SHOWN = 500;
-
-const $ = (id) => document.getElementById(id);
 
 export class People {
   #room;
@@ -23,7 +21,7 @@ export class People {
   #typing = new Map();
   #changes = new Map();
   #shownChanges = new Map();
-  /** Who was here when the connection was lost, and when that was. */
+  /** The members when the connection was lost, and the time of the loss. */
   #before = new Set();
   #lostAt = -Infinity;
   #timer = null;
@@ -53,8 +51,7 @@ export class People {
     const known = [...members].sort(([, a], [, b]) => ORDER.compare(a, b));
     const rows = known.map(([member, name]) => {
       const made = element("li", {}, nameNode(name));
-      if (member === this.#client.member) made.append(" ", element("span", { class: "you" }, "you"));
-      // Greyed for the eye, and in words for all.
+      if (member === this.#client.member) made.append(" ", element("span", { class: "badge you" }, "you"));
       if (away.has(member)) {
         made.className = "away";
         made.append(" ", element("span", { class: "state" }, "away"));
@@ -69,7 +66,7 @@ export class People {
     $("people-count").textContent = number > 0 ? count(number, "person", "people") : "…";
   }
 
-  // Coming and going: one quiet line, which grows as long as nobody says anything.
+  // Joins and leaves: one line, which grows until somebody says something.
 
   #changed(events) {
     for (const { event, member, name } of events) {
@@ -77,7 +74,7 @@ export class People {
       if (event === "leave" || event === "away") this.#stopped(member);
       if (event === "away" || event === "back") continue;
       if (event === "join" && this.#before.delete(name) && performance.now() - this.#lostAt < RETURN) continue;
-      // By name: who comes back after a loss is another member.
+      // By name, because a member who comes back after a loss may have a new id.
       const earlier = this.#changes.get(name);
       if (earlier && earlier !== event) this.#changes.delete(name);
       else this.#changes.set(name, event);
@@ -100,7 +97,6 @@ export class People {
     this.#log.note("presence", ...parts);
   }
 
-  /** Without a connection nobody is seen. */
   #quiet() {
     this.#before = new Set(this.#room.members.values());
     this.#lostAt = performance.now();
@@ -135,7 +131,7 @@ export class People {
   }
 }
 
-/** On narrow screens the list lies in a drawer. */
+/** Sets up the drawer that holds the list on narrow screens. */
 export function prepareDrawer() {
   const drawer = $("drawer");
   const wide = matchMedia("(min-width: 56rem)");
@@ -144,7 +140,6 @@ export function prepareDrawer() {
     drawer.showModal();
   };
   drawer.querySelector("button").onclick = () => drawer.close();
-  // So does a click beside it.
   drawer.onclick = (event) => event.target === drawer && drawer.close();
   drawer.onclose = () => $("aside").append($("people"));
   wide.onchange = () => wide.matches && drawer.close();

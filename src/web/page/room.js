@@ -1,24 +1,20 @@
-// One room on the screen: what the connection says goes into the log, what is typed goes to the connection.
+// The view of one room: connects racerd.js with the log, the composer and the banner.
 
 import { connect } from "../racerd.js";
 import { Banner } from "./banner.js";
 import { Composer } from "./composer.js";
-import { showLock } from "./lock.js";
 import { Log } from "./log.js";
 import { memory } from "./memory.js";
 import { People } from "./people.js";
-import { count, element, plain } from "./text.js";
+import { $, button, capitalised, count, element, plain } from "./text.js";
 import { Unsent } from "./unsent.js";
 
-/** Messages of a page of history. */
 const PAGE = 50;
-const LOCKED = "This room is encrypted. To read and write here, open it by its whole link.";
-/** What is spoken to a screen reader comes together for so long, in milliseconds. */
+const LOCKED = "This room is encrypted. To read and write here, open it with its full link.";
+/** Announcements to a screen reader are collected for this long, in milliseconds. */
 const SPOKEN_TOGETHER = 1000;
 
 const SESSION = { load: () => memory.session, save: (saved) => memory.keepSession(saved) };
-
-const $ = (id) => document.getElementById(id);
 
 export class RoomView {
   #id;
@@ -29,21 +25,22 @@ export class RoomView {
   #composer;
   #banner;
   #unsent;
-  /** The oldest message that is shown; null where nothing older is to be had. */
+  /** The seq of the oldest message shown; null if there is none older. */
   #oldest = null;
   #loading = false;
-  /** Older messages could not be read: they are asked for again when the user wants it, or after a loss. */
+  /** Older messages could not be read: they are requested again by the user, or after a loss. */
   #isUnreadable = false;
   #caughtUp = false;
   #isEmpty = false;
+  #isStopped = false;
   #unread = 0;
   #spoken = [];
   #speaking = null;
   #unwatch;
 
   /**
-   * Enters the room `id` of the server at `base`; `roomKey` and `pin` are keys as racerd.js takes them, `link` is the
-   * address of all of it. `changed()` hears that `shows` may answer otherwise.
+   * Enters the room `id` of the server at `base`; `roomKey` and `pin` are those of racerd.js, `link` is the room's address.
+   * `changed()` is called when the result of `shows` may have changed.
    */
   constructor({ id, base, name, roomKey, pin, link, changed }) {
     this.#id = id;
@@ -52,10 +49,6 @@ export class RoomView {
     for (const emptied of ["typing", "text-fault", "spoken"]) $(emptied).replaceChildren();
     this.#client = connect({ base, name, pin, formerly: memory.members, store: SESSION });
     this.#log = new Log({
-      scroller: $("scroller"),
-      list: $("log"),
-      beginning: $("beginning"),
-      newest: $("newest"),
       wantOlder: () => this.#loadOlder(),
       seen: () => this.#read(),
       marksPlain: roomKey !== undefined,
@@ -67,7 +60,7 @@ export class RoomView {
     this.#client.on("welcome", ({ member }) => memory.become(member));
     this.#client.on("trouble", (error) => this.#trouble(error));
     this.#room = this.#client.join(id, { last: PAGE, roomKey });
-    showLock({ link, roomKey, pin });
+    this.#showLock({ link, roomKey, pin });
     this.#people = new People({ room: this.#room, client: this.#client, log: this.#log });
     this.#unsent = new Unsent({
       room: this.#room,
@@ -76,7 +69,7 @@ export class RoomView {
       speak,
       refused: (error) => this.#lockIfPlain(error),
     });
-    this.#room.on("joined", (joined) => this.#joined(joined));
+    this.#room.on("joined", ({ again, from }) => again || (this.#oldest = from));
     this.#room.on("live", () => this.#live());
     this.#room.on("message", (message) => this.#message(message));
     this.#room.on("repeat", ({ seq }) => this.#log.change(seq, { body: null, unreadable: "repeat" }));
@@ -91,46 +84,53 @@ export class RoomView {
       resized: () => this.#log.follow(),
     });
     this.#showTitle();
-    // Without its key, an encrypted room is of no use to come back to; and the key is not kept.
+    // Keys are not stored, so an encrypted room is not listed as recent: without its key it would be useless.
     if (id.startsWith("e2e.") && !roomKey) this.#composer.lock(LOCKED);
     else if (!roomKey) memory.enter(id);
-    const unwatch = [memory.watch(() => this.#showKeeping()), this.#client.on("storage", () => {
+    this.#unwatch = memory.watch(() => this.#showKeeping());
+    this.#client.on("storage", () => {
+      if (this.#isStopped) return;
       this.#showKeeping();
       changed();
-    })];
-    this.#unwatch = () => unwatch.forEach((end) => end());
+    });
     this.#showKeeping();
   }
 
-  /** A word about the room, for a moment. */
+  async #showLock(protection) {
+    $("lock").hidden = true;
+    $("protection").close();
+    if (!protection.roomKey && !protection.pin) return;
+    const { showLock } = await import("./lock.js");
+    if (!this.#isStopped) showLock(protection);
+  }
+
   tell(text) {
     this.#composer.fault(text, "quiet");
     this.#speak(text);
   }
 
-  /** Would something be lost if the page were left now? */
+  /** Would something be lost if the page closed now? */
   get isAtRisk() {
     return this.#client.atRisk > 0 || (!memory.keeps && !this.#composer.isEmpty);
   }
 
-  /** Is this row of what is unsent in this browser (racerd.js) one that the room shows below its log, or is about to? */
+  /** Does the room show this row of `unsent()` below its log, or is it about to? */
   shows({ room, owner }) {
     return room === this.#id && (owner === this.#client.tab || this.#client.storage.outbox === null);
   }
 
-  /** The page is shown again, or the network is back. */
   check() {
     this.#client.check();
     if (this.#log.isAtEnd) this.#read();
   }
 
-  /** The page may be gone in a moment. */
   save() {
     this.#client.save();
     this.#composer.save();
   }
 
   stop() {
+    this.#isStopped = true;
     this.#unwatch();
     this.#composer.stop();
     this.#client.close();
@@ -141,7 +141,7 @@ export class RoomView {
     document.title = "racerd";
   }
 
-  /** Does what is typed and said here outlive the page? */
+  /** Do drafts and unsent messages survive the page? */
   get #keeps() {
     const { session, outbox } = this.#client.storage;
     return memory.keeps && session !== false && outbox !== false;
@@ -153,11 +153,6 @@ export class RoomView {
   }
 
   // The log.
-
-  #joined({ again, from }) {
-    if (again) return;
-    this.#oldest = from;
-  }
 
   #live() {
     this.#caughtUp = true;
@@ -183,7 +178,7 @@ export class RoomView {
     this.#unsent.sweep();
     if (restart) {
       this.#oldest = null;
-      this.#log.note("hole", "Older messages are from before a restart and are gone.");
+      this.#log.note("hole", "The server's history was reset. It no longer has the messages above.");
       this.#log.setBeginning();
     } else {
       this.#log.note("hole", `${count(from - after - 1, "message is", "messages are")} no longer kept.`);
@@ -197,7 +192,7 @@ export class RoomView {
     const before = this.#oldest;
     try {
       const page = await this.#room.history({ before, limit: PAGE });
-      // The log may have begun anew meanwhile.
+      // Otherwise the log was reset meanwhile.
       if (this.#oldest === before) {
         this.#log.prepend(page.messages);
         this.#oldest = page.messages[0]?.seq ?? null;
@@ -205,7 +200,7 @@ export class RoomView {
         this.#showBeginning(page.more, page.oldest > 1);
       }
     } catch (error) {
-      // Lost: it is asked for again once the room is joined. Too fast: the server wants a pause.
+      // After a loss, the page is requested again once the room is joined.
       if (error.code === "rate_limited") await new Promise((resolve) => setTimeout(resolve, error.retryAfter ?? 2000));
       else if (error.code !== "lost" && this.#oldest === before) this.#showUnreadable(error);
     }
@@ -215,17 +210,17 @@ export class RoomView {
 
   #showUnreadable(error) {
     this.#isUnreadable = true;
-    const again = element("button", { type: "button", class: "link" }, "Try again");
-    again.onclick = () => {
+    const again = button("Try again", () => {
       this.#isUnreadable = false;
       this.#showBeginning(true);
       this.#loadOlder();
-    };
+    });
     this.#log.setBeginning("Older messages cannot be read: ", element("bdi", {}, error.message), ". ", again);
   }
 
   #showBeginning(hasMore, isPruned = false) {
     this.#isEmpty = this.#room.cursor === 0;
+    if (!hasMore) this.#log.markBeginning();
     this.#log.setBeginning(
       hasMore ? "Loading older messages…"
         : this.#isEmpty ? `Nothing has been said here yet.${this.#composer.isLocked ? "" : " Say hello!"}`
@@ -233,7 +228,7 @@ export class RoomView {
     );
   }
 
-  // Unread, and what is spoken.
+  // Unread messages, and announcements.
 
   #read() {
     if (document.hidden || this.#unread === 0) return;
@@ -245,7 +240,6 @@ export class RoomView {
     document.title = `${this.#unread > 0 ? `(${this.#unread}) ` : ""}${this.#id} – racerd`;
   }
 
-  /** Politely, and not one by one when many come. */
   #speak(text) {
     this.#spoken.push(text);
     this.#speaking ??= setTimeout(() => {
@@ -256,15 +250,13 @@ export class RoomView {
     }, SPOKEN_TOGETHER);
   }
 
-  // Troubles.
-
   #trouble(error) {
     this.#lockIfPlain(error);
     this.#composer.fault(troubleText(error, this.#unsent.size > 0));
-    if (!this.#caughtUp) this.#log.setBeginning(`The messages of this room cannot be read yet. ${begun(error.message)}. Trying again…`);
+    if (!this.#caughtUp) this.#log.setBeginning(`This room's messages cannot be read yet: ${error.message}. Trying again…`);
   }
 
-  /** A room that the server keeps for what is encrypted: nothing plain is said here any more. */
+  /** Locks the composer if the server accepts only encrypted messages in this room. */
   #lockIfPlain(error) {
     if (error.code !== "not_encrypted" || this.#room.isEncrypted) return;
     this.#composer.lock(LOCKED);
@@ -275,14 +267,10 @@ export class RoomView {
 function troubleText(error, isWaiting) {
   switch (error.code) {
     case "storage_unavailable":
-      return `The server cannot store messages at the moment.${isWaiting ? " Yours waits, and goes out when it can." : ""}`;
+      return `The server cannot store messages at the moment: ${error.message}.${isWaiting ? " Yours will be sent as soon as it can." : ""}`;
     case "rate_limited":
-      return "That was faster than this server allows. The rest follows in a moment.";
+      return "You are sending faster than this server allows. The rest will be sent in a moment.";
     default:
-      return begun(error.message);
+      return capitalised(error.message);
   }
-}
-
-function begun(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

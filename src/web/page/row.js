@@ -1,17 +1,14 @@
-// One message as a row: its author, its time, what it says; and folded where it is higher than a screen.
+// Builds the row of one message: author, time and body, folded if it is higher than the screen.
 
-import { clock, dayOf, element, isoTime, nameNode, saidNode, wholeTime } from "./text.js";
+import { button, dayOf, element, nameNode, saidNode, timeNode, wholeTime } from "./text.js";
 
-/** Messages of one author within so many milliseconds stand under one name. */
+/** An author's messages within this many milliseconds stand under one name. */
 const GROUP = 5 * 60_000;
-/** Fewer lines than this, at so many characters a line, fill no screen: they need not be measured. */
+/** Fewer lines than this, of this many characters, fit on any screen and are not measured. */
 const LINES = 12;
 const LINE = 24;
 
-/**
- * Does a message stand under the name of the one before it? Where the server's clock was set back (`at` may go back), it
- * begins a group of its own, with its own time: it stands for those below it.
- */
+/** Does a message stand under the name of the one before it? Not if the server's clock was set back in between. */
 export function goesOn({ from, at }, last) {
   if (last?.from === undefined || authorOf(last.from) !== authorOf(from)) return false;
   const passed = at - last.at;
@@ -23,8 +20,8 @@ function authorOf({ member, name }) {
 }
 
 /**
- * Makes the row of a message; `isFirst`, its author stands above it. With `marksPlain`, what came unencrypted is marked.
- * `isUnfolded` and what `onFold` hears keep the reader's choice where the row is made again.
+ * Builds a row. With `isFirst` it shows the author; with `marksPlain`, unencrypted messages are marked. `isUnfolded` restores
+ * the reader's choice, of which `onFold(row, isUnfolded, act)` is told.
  */
 export function row(message, { isFirst, marksPlain = false, isUnfolded = false, onFold = () => {} }) {
   const { at, from, own, seq } = message;
@@ -32,13 +29,13 @@ export function row(message, { isFirst, marksPlain = false, isUnfolded = false, 
   const made = element("li", { class: classes, "data-seq": seq, title: isFirst ? undefined : wholeTime(at) });
   if (isFirst) made.append(avatar(from.name), who(message));
   const said = saidNode(message);
-  if (marksPlain && !message.encrypted && !message.unreadable) said.append(element("span", { class: "mark" }, "Not encrypted"));
+  if (marksPlain && !message.encrypted && !message.unreadable) said.append(element("span", { class: "badge mark" }, "Not encrypted"));
   made.append(said);
   if (mayBeHigh(said.textContent)) made.append(foldButton(made, said, isUnfolded, onFold));
   return made;
 }
 
-/** Has a row that named its author stand under the name above it. */
+/** Removes the author from a row, because the row above it now has the same one. */
 export function joinUp(made, { at }) {
   made.classList.remove("first");
   made.title = wholeTime(at);
@@ -46,14 +43,13 @@ export function joinUp(made, { at }) {
 }
 
 export function avatar(name) {
-  // The first letter, or emoji, without the marks that may be heaped on it.
+  // The first letter or emoji, without combining marks.
   const [letter = ""] = name.trim();
   return element("span", { class: "avatar", "aria-hidden": "true" }, letter.toUpperCase());
 }
 
 function who({ at, from }) {
-  const time = element("time", { datetime: isoTime(at), title: wholeTime(at) }, clock(at));
-  return element("p", { class: "who" }, nameNode(from.name), " ", time);
+  return element("p", { class: "who" }, nameNode(from.name), " ", timeNode(at));
 }
 
 function mayBeHigh(text) {
@@ -63,21 +59,20 @@ function mayBeHigh(text) {
 }
 
 function foldButton(made, said, isUnfolded, onFold) {
-  const button = element("button", { type: "button", class: "link more" });
-  const set = (unfolded) => {
-    said.classList.toggle("folded", !unfolded);
-    button.setAttribute("aria-expanded", String(unfolded));
-    button.textContent = unfolded ? "Show less" : "Show more";
-  };
-  set(isUnfolded);
-  button.onclick = () => {
+  const more = button("", () => {
     const unfolded = said.classList.contains("folded");
     onFold(made, unfolded, () => set(unfolded));
+  }, "link more");
+  const set = (unfolded) => {
+    said.classList.toggle("folded", !unfolded);
+    more.setAttribute("aria-expanded", String(unfolded));
+    more.textContent = unfolded ? "Show less" : "Show more";
   };
-  return button;
+  set(isUnfolded);
+  return more;
 }
 
-/** Shows the buttons of those that are cut, now that they can be measured; where nothing is cut, there is none. */
+/** Shows the button of each row that is cut off, now that the rows can be measured. */
 export function fold(within) {
   const folded = [...within.querySelectorAll(".more")].map((button) => [button, button.parentElement.querySelector(".body.folded")]);
   const isCut = folded.map(([, said]) => !said || said.scrollHeight > said.clientHeight + 1);

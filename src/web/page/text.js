@@ -1,12 +1,15 @@
-// Text of others as nodes, and words for times and numbers. Text is never markup: it goes into text nodes only.
+// Turns other people's text into nodes, and times and numbers into words. Text is never markup: it goes into text nodes only.
 
-/** A web address, up to what cannot be part of one; marks that turn the reading direction are no part, either. */
-const ADDRESS = /https?:\/\/[^\s<>"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
-/** Marks of the sentence around it. */
+import { DIRECTION_MARKS } from "./names.js";
+
+/** A web address, up to the first character that cannot belong to one. */
+const ADDRESS = new RegExp(`https?://[^\\s<>"${DIRECTION_MARKS}]+`, "giu");
+/** Punctuation of the sentence around an address. */
 const TRAILING = new Set(".,;:!?'”’»…");
 const OPENED_BY = { ")": "(", "]": "[", "}": "{" };
 
-/** Makes an element. */
+export const $ = (id) => document.getElementById(id);
+
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(name, value);
@@ -14,32 +17,45 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** A name as it is shown: it turns nothing around it. */
+export function button(text, act, className = "link") {
+  const made = element("button", { type: "button", class: className }, text);
+  made.onclick = act;
+  return made;
+}
+
+/** Lets a plain click on a link call `act`; the browser handles one that opens a new tab or window. */
+export function onPlainClick(link, act) {
+  link.onclick = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    act();
+  };
+  return link;
+}
+
+/** Isolated, so that its reading direction affects nothing around it. */
 export function nameNode(name) {
   return element("bdi", { class: "name" }, name);
 }
 
-/** A body, as nodes: the text with its links, or the JSON of what is no text. */
 function bodyNode(body) {
   const isText = typeof body === "object" && body !== null && typeof body.text === "string";
   if (!isText) return element("div", { class: "body", dir: "auto" }, element("code", {}, JSON.stringify(body)));
   return element("div", { class: "body", dir: "auto" }, ...withLinks(body.text));
 }
 
-/** Words for what cannot be read. */
 const UNREADABLE = {
-  no_key: "Encrypted, and the link that was opened here has no key",
+  no_key: "Encrypted: the link you opened has no key",
   wrong_key: "Can't be read with this key",
-  repeat: "Said before: somebody repeats it",
+  repeat: "Repeat of an earlier message",
   damaged: "Damaged on the server's disk",
 };
 
-/** What a message says, as nodes: its body, or why there is none. */
 export function saidNode({ body, unreadable }) {
   return unreadable ? element("div", { class: "body unreadable" }, UNREADABLE[unreadable]) : bodyNode(body);
 }
 
-/** What was said as text alone, for a reader's ear: no more of it than one listens to. */
+/** Returns a message as plain text, for a screen reader: its beginning only. */
 export function plain({ body, unreadable }, most = 300) {
   if (unreadable) return UNREADABLE[unreadable];
   const text = typeof body?.text === "string" ? body.text : JSON.stringify(body);
@@ -60,7 +76,7 @@ function withLinks(text) {
   return nodes;
 }
 
-/** Without the sentence's marks; a bracket stays if it was opened within. Each character is looked at twice at most. */
+/** Cuts trailing punctuation off; a closing bracket stays if the address opens it. Linear in the length. */
 function trimmed(address) {
   const counts = { "(": 0, ")": 0, "[": 0, "]": 0, "{": 0, "}": 0 };
   for (const char of address) if (char in counts) counts[char] += 1;
@@ -91,23 +107,24 @@ const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric"
 const DAY_OF_YEAR = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" });
 const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
-/** What a Date can hold (ECMA-262 §21.4.1.1): a server whose clock is wrong may say more. */
+/** The range of a Date (ECMA-262 §21.4.1.1): a server whose clock is wrong may send more. */
 const LATEST = 8.64e15;
 const dateOf = (at) => new Date(Math.max(-LATEST, Math.min(LATEST, at)));
 
-export function clock(at) {
-  return CLOCK.format(dateOf(at));
-}
-
 export function wholeTime(at) {
   return WHOLE.format(dateOf(at));
+}
+
+/** Shows the time of day, with the date as its tooltip. */
+export function timeNode(at) {
+  return element("time", { datetime: isoTime(at), title: wholeTime(at) }, CLOCK.format(dateOf(at)));
 }
 
 export function isoTime(at) {
   return dateOf(at).toISOString();
 }
 
-/** A number that is one more from day to day, by the reader's clock, and whatever that clock does between. */
+/** Returns the number of a day by the reader's calendar; consecutive days differ by one, also around a change of the clock. */
 export function dayOf(at) {
   const date = dateOf(at);
   return Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / 86_400_000;
@@ -116,18 +133,21 @@ export function dayOf(at) {
 export function dayText(at, now = Date.now()) {
   const ago = dayOf(now) - dayOf(at);
   if (ago === 0 || ago === 1) {
-    const text = RELATIVE.format(-ago, "day");
-    return text.charAt(0).toUpperCase() + text.slice(1);
+    return capitalised(RELATIVE.format(-ago, "day"));
   }
   return (ago > 0 && ago < 300 ? DAY : DAY_OF_YEAR).format(dateOf(at));
 }
 
-/** “3 messages”, “1 message”. */
+export function capitalised(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Returns “3 messages” or “1 message”. */
 export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
-/** “ann”, “ann and bob”, “ann, bob and 3 others”: as nodes, each name by itself. */
+/** Returns the nodes of “ann”, “ann and bob” or “ann, bob and 3 others”. */
 export function namesNodes(names, most = 3) {
   const shown = names.length > most + 1 ? names.slice(0, most) : names;
   const parts = shown.map(nameNode);

@@ -1,26 +1,20 @@
-// What was said in this room by this window and is not acknowledged: below the log, each under its author.
+// Shows this window's unacknowledged messages in this room, below the log.
 
 import { fold, goesOn, row } from "./row.js";
-import { element } from "./text.js";
-
-const $ = (id) => document.getElementById(id);
+import { $, button, element } from "./text.js";
 
 export class Unsent {
   #room;
   #log;
-  #author;
-  #speak;
-  #refused;
+  #owner;
   /** By key: {made, message, seq}. */
   #rows = new Map();
 
-  /** `author()` is {member, name}; `refused(error)` hears why something was not sent. */
-  constructor({ room, log, author, speak, refused }) {
+  /** `author()` returns {member, name}; `refused(error)` is called when a message was not sent. */
+  constructor({ room, log, ...owner }) {
     this.#room = room;
     this.#log = log;
-    this.#author = author;
-    this.#speak = speak;
-    this.#refused = refused;
+    this.#owner = owner;
     $("unsent").replaceChildren();
     room.on("unsent", (send) => this.#show(send));
   }
@@ -34,13 +28,13 @@ export class Unsent {
     this.#log.toEnd();
   }
 
-  /** Takes away what is acknowledged and stands in the log by now. */
+  /** Removes the messages that are in the log by now. */
   sweep() {
     for (const [key, { seq }] of this.#rows) if (seq <= this.#room.cursor) this.#remove(key);
   }
 
   #show({ key, done, body, unreadable, name, at = Date.now() }) {
-    const author = this.#author();
+    const author = this.#owner.author();
     const message = { at, from: { ...author, name: name ?? author.name }, own: true, body, unreadable };
     const last = [...this.#rows.values()].at(-1)?.message;
     const onFold = (_, act) => act();
@@ -61,30 +55,28 @@ export class Unsent {
 
   #failed(error, { key, body, unreadable, made, state }) {
     if (error.code === "closed") return;
-    // Another window has it now.
+    // Another window has taken it over.
     if (error.code === "moved") return this.#remove(key);
-    this.#refused(error);
+    this.#owner.refused(error);
     made.classList.replace("sending", "failed");
-    const again = element("button", { type: "button", class: "link" }, "Try again");
-    const discard = element("button", { type: "button", class: "link" }, "Discard");
     const away = () => {
       this.#remove(key);
       this.#room.forget(key);
       $("text").focus();
     };
-    again.onclick = () => {
+    const again = button("Try again", () => {
       away();
       this.send(body);
-    };
-    discard.onclick = away;
-    // What cannot be read cannot be said again.
+    });
+    const discard = button("Discard", away);
+    // An unreadable message cannot be sent again.
     const ways = unreadable ? [discard] : [again, " ", discard];
     state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", ...ways);
-    this.#speak("A message was not sent.");
+    this.#owner.speak("A message was not sent.");
     this.#log.follow();
   }
 
-  /** The next one says whose it is, if this one did. */
+  /** Removes a row; the next one shows the author, if this one did. */
   #remove(key) {
     const { made, message } = this.#rows.get(key) ?? {};
     if (!made) return;

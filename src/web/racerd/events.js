@@ -1,6 +1,6 @@
-// What all of racerd.js shares: events and errors.
+// Defines the events and errors that all of racerd.js shares.
 
-/** A request that the server refused, or that was lost. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `closed`. */
+/** A refused or lost request. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `too_long`, `closed`, `moved`. */
 export class RacerdError extends Error {
   constructor(code, message, more = {}) {
     super(message);
@@ -11,22 +11,22 @@ export class RacerdError extends Error {
   }
 }
 
-/** Listeners by the name of what happens. */
+/** Does the server refuse only for now, so that the same request may succeed later? */
+export function isForNow({ code }) {
+  return code === "rate_limited" || code === "storage_unavailable";
+}
+
 export class Emitter {
   #listeners = new Map();
 
-  /**
-   * @param {string} type
-   * @param {(detail: any) => void} listener
-   * @returns {() => void} takes the listener away
-   */
+  /** Calls `listener(detail)` for each event of this type. Returns a function that removes it. */
   on(type, listener) {
     const set = this.#listeners.get(type) ?? new Set();
     this.#listeners.set(type, set.add(listener));
     return () => set.delete(listener);
   }
 
-  /** A listener's fault is reported, and stops nobody else. */
+  /** Reports a listener's exception, and still calls the others. */
   emit(type, detail) {
     for (const listener of [...(this.#listeners.get(type) ?? [])]) {
       try {

@@ -1,19 +1,16 @@
-// Who may use a session: one page at a time. A browser that duplicates a tab copies its sessionStorage, token and all, and
-// two pages with one token would throw each other out for ever. So a page takes a lease before it uses what it finds.
+// Lets only one page at a time use a session. A browser that duplicates a tab copies its sessionStorage, token included, and
+// two pages with one token would disconnect each other for ever.
 //
-// With Web Locks where there are any. Pages of plain http have none: they ask over a BroadcastChannel, and who holds
-// the lease says so. A page that is frozen then cannot answer, and loses its session to the asker; it is told (4001).
+// Leases are Web Locks. Pages served over plain http have none: they ask over a BroadcastChannel, and the holder replies. A
+// frozen page cannot reply and loses its session to the asker; the server tells it so (close code 4001).
 
-/** A page that goes gives up its lease a moment after the next one has begun, in milliseconds. */
+/** A closing page may release its lease this long after the next page has begun, in milliseconds. */
 const HANDOVER = 700;
-/** Whoever holds a lease answers within this. */
 const ANSWER = 300;
 
 /**
- * Takes the lease of this name, for as long as the page lives or until it is given back.
- * @param {string} name
- * @param {number} [patience] milliseconds to wait for whoever holds it
- * @returns {Promise<(() => void)|null>} what gives it back; null if another page holds it
+ * Takes a lease until the page closes; waits `patience` milliseconds for its holder.
+ * @returns {Promise<(() => void)|null>} releases the lease; null if another page holds it
  */
 export async function takeLease(name, patience = HANDOVER) {
   const whole = `racerd.${name}`;
@@ -21,7 +18,7 @@ export async function takeLease(name, patience = HANDOVER) {
     if (globalThis.navigator?.locks) return await lock(whole, patience);
     if (globalThis.BroadcastChannel) return await agree(whole, patience);
   } catch {
-    // Refused by a setting: then nobody can be asked.
+    // A setting forbids it, so no other page can be asked.
   }
   return () => {};
 }
@@ -35,7 +32,7 @@ function lock(name, patience) {
       if (lock === null) return resolve(null);
       return new Promise((release) => resolve(release));
     };
-    // The browser may take longer to answer than nobody is to be waited for.
+    // With a patience of 0, a timer could fire before the browser answers.
     const options = patience > 0 ? { signal: end.signal } : { ifAvailable: true };
     navigator.locks.request(name, options, held)
       .catch((error) => (error.name === "AbortError" ? resolve(null) : reject(error)));
@@ -50,7 +47,7 @@ async function agree(name, patience) {
   }
 }
 
-/** Of two that ask in one moment the smaller number gets it; one that asked a moment before it was there asks it again. */
+/** Of two pages that ask at once, the smaller number wins. A page that asked slightly earlier repeats its question. */
 function askOnce(name) {
   return new Promise((resolve) => {
     const channel = new BroadcastChannel(name);

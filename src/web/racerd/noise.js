@@ -1,27 +1,27 @@
-// The initiator of Noise_NK_25519_ChaChaPoly_SHA256 (The Noise Protocol Framework, revision 34): one who knows the
-// server's static key proves nothing of himself, and talks to that server only. The primitives are noble's. It knows
-// bytes, and nothing of what they carry.
+// The initiator of Noise_NK_25519_ChaChaPoly_SHA256 (The Noise Protocol Framework, revision 34): it knows the server's static
+// key, does not authenticate itself, and can be read by that server only. The primitives are noble's. It handles bytes,
+// whatever they carry.
 
 import { concat, random, utf8 } from "./bytes.js";
 import { chacha20poly1305, hkdf, sha256, x25519 } from "./noble.js";
 
-/** As long as a hash, so it is the first one itself (§5.2). */
+/** The protocol name; it has the length of a hash, so it is the initial hash itself (§5.2). */
 const NAME = utf8("Noise_NK_25519_ChaChaPoly_SHA256");
 const KEY = 32;
 const EMPTY = new Uint8Array(0);
-/** REKEY after so many messages of a direction: racerd's rule, within what §11.3 leaves open. */
+/** REKEY after this many messages in one direction: racerd's rule, which §11.3 leaves to the application. */
 export const REKEY_EVERY = 65_536;
-/** Most bytes of a message (§3), of which the tag takes some. */
+/** The most bytes of a message (§3), including the tag. */
 export const MESSAGE_MAX = 65_535;
 export const TAG = 16;
 
-/** A key and its count of messages (§5.1). Nothing changes where a message does not open. */
+/** A key and its message counter (§5.1). A message that does not open changes nothing. */
 export class CipherState {
   #key;
   #n = 0;
   #every;
 
-  /** @param {number} [every] REKEY after so many messages */
+  /** @param {number} [every] REKEY after this many messages */
   constructor(key, every = Infinity) {
     this.#key = key;
     this.#every = every;
@@ -33,7 +33,7 @@ export class CipherState {
     return sealed;
   }
 
-  /** Throws where it does not open. */
+  /** Throws if the message does not open. */
   decrypt(sealed, ad = EMPTY) {
     const plaintext = chacha20poly1305(this.#key, nonce(this.#n), ad).decrypt(sealed);
     this.#count();
@@ -42,7 +42,7 @@ export class CipherState {
 
   #count() {
     this.#n += 1;
-    // §4.2: what zeros become under the last nonce of all. The count goes on (§5.1).
+    // §4.2: the new key is the encryption of zeros under the last nonce. The counter continues (§5.1).
     if (this.#n % this.#every === 0) {
       this.#key = chacha20poly1305(this.#key, LAST_NONCE, EMPTY).encrypt(new Uint8Array(KEY)).subarray(0, KEY);
     }
@@ -51,7 +51,7 @@ export class CipherState {
 
 const LAST_NONCE = new Uint8Array(12).fill(0xff, 4);
 
-/** 32 bits of zeros and the count, little-endian (§12.3). JavaScript counts to 2^53, which no connection reaches. */
+/** Returns 32 bits of zeros and the counter, little-endian (§12.3). JavaScript counts to 2^53, which no connection reaches. */
 function nonce(n) {
   const bytes = new Uint8Array(12);
   const view = new DataView(bytes.buffer);
@@ -70,7 +70,7 @@ export class Handshake {
   /**
    * @param {Uint8Array} server its static public key
    * @param {Uint8Array} prologue
-   * @param {Uint8Array} [secret] the ephemeral private key, for tests; else by chance
+   * @param {Uint8Array} [secret] the ephemeral private key, for tests; random otherwise
    */
   constructor(server, prologue, secret = random(KEY)) {
     this.#server = server;
@@ -79,7 +79,7 @@ export class Handshake {
     this.#mixHash(server);
   }
 
-  /** The message to the server. Throws where its key is none (all shared secrets would be zero). */
+  /** Returns the message to the server. Throws if the server's key is invalid (all shared secrets would be zero). */
   write(payload = EMPTY) {
     const e = x25519.getPublicKey(this.#secret);
     this.#mixHash(e);
@@ -90,7 +90,7 @@ export class Handshake {
   }
 
   /**
-   * The server's answer. Throws where it is not that server's, who alone could read what `write` gave.
+   * Reads the server's answer. Throws if it is not from the server with that key, which alone can read `write`'s message.
    * @returns {{payload: Uint8Array, sending: CipherState, receiving: CipherState}}
    */
   read(message) {
@@ -107,7 +107,7 @@ export class Handshake {
     this.#hash = sha256(concat([this.#hash, bytes]));
   }
 
-  /** Noise's HKDF (§4.3) is that of RFC 5869 with the chaining key as salt and no info. */
+  /** Noise's HKDF (§4.3) is RFC 5869 with the chaining key as salt and no info. */
   #mixKey(secret) {
     const [chain, key] = halves(hkdf(sha256, secret, this.#chain, EMPTY, 2 * KEY));
     this.#chain = chain;

@@ -1,29 +1,17 @@
-// What was said and is not acknowledged yet, kept so that neither a reload nor a closed tab loses it: in IndexedDB. Where
-// there is none (Node, a private window) nothing is kept, and what is unsent lives as long as the page. It knows no room
-// and no socket.
+// Stores messages in IndexedDB until they are acknowledged, so that neither a reload nor a closed tab loses them. Without
+// IndexedDB (Node, some private windows) they last as long as the page.
 //
-// All tabs share the database. Each row names its owner, which is the lease of the tab that said it (lease.js), and keeps
-// the token of the session whose key it goes under: whoever holds that lease may resume that session and send the row,
-// and nobody may send it otherwise. The token goes with the row.
+// All tabs share the database. A row keeps the token of its session, and only the holder of its owner's lease (lease.js) may
+// resume that session and send the row. The token is deleted with the session's last row.
 
 const NAME = "racerd";
 const STORE = "entries";
 
 /**
- * @typedef {object} Row
- * @property {string} key of the `send`
- * @property {string} room
- * @property {any} body as it is sent: sealed, where the room has a key
- * @property {number} at the date when it was said, in milliseconds; to be shown, and never reckoned with
- * @property {string} name of its author
- * @property {string} owner
- * @property {string} session names the session that it belongs to: no token, only a mark by which rows of one session are known
- * @property {string|null} token by which that session is resumed; null if it never began, so that nothing was sent
- * @property {string} base of the server
- * @property {string} [pin] of the server
- * @property {{code: string, message: string}} [failed] why it is not sent: the user decides
+ * Rows are {key, room, name, at, body, base, pin, owner, session, token, failed}: `body` is what is sent, sealed if the room has a
+ * key; `at` is a date, only for display; `owner` is the tab that said it; `session` identifies its session; `token` resumes that,
+ * and is null if it never began, so that nothing was sent; `failed` is {code, message} if only the user sends it again.
  */
-
 export class Outbox {
   #database;
   #channel;
@@ -35,12 +23,12 @@ export class Outbox {
       this.#channel = database && new BroadcastChannel(`${NAME}.outbox`);
       if (this.#channel) this.#channel.onmessage = () => this.#changed();
     } catch {
-      // Refused by a setting: then tabs hear of each other when they look.
+      // A setting forbids it: tabs then notice each other's changes when they poll.
       this.#channel = null;
     }
   }
 
-  /** Opens the outbox; one that keeps nothing where the browser refuses. */
+  /** Opens the outbox; one that keeps nothing if the browser refuses. */
   static async open() {
     return new Outbox(await new Promise((resolve) => {
       try {
@@ -54,17 +42,16 @@ export class Outbox {
     }));
   }
 
-  /** Does it keep anything at all? */
   get keeps() {
     return this.#database !== null;
   }
 
-  /** Calls this when another tab, or another part of this page, changed a row. */
+  /** Calls `changed` when another tab, or other code in this page, has changed a row. */
   onChange(changed) {
     this.#changed = changed;
   }
 
-  /** @returns {Promise<Row[]>} all rows of this server, in the order in which they were said */
+  /** Resolves with all rows for this server, in the order in which they were said. */
   async rows(base) {
     const rows = [];
     await this.#walk("readonly", (cursor) => {
@@ -73,24 +60,17 @@ export class Outbox {
     return rows;
   }
 
-  /**
-   * @param {Row} row
-   * @returns {Promise<boolean>} whether it is kept
-   */
+  /** Resolves with whether the row is kept; so do the other writes. */
   add(row) {
     return this.#write((store) => store.add(row));
   }
 
-  /**
-   * Writes these fields into rows: those with one of these keys.
-   * @param {Set<string>} keys
-   */
+  /** Writes `fields` into all rows with one of these keys. */
   change(keys, fields) {
     if (keys.size === 0) return Promise.resolve(true);
     return this.#walk("readwrite", (cursor) => keys.has(cursor.value.key) && cursor.update({ ...cursor.value, ...fields }));
   }
 
-  /** The session has another token. */
   renew(session, token) {
     return this.#walk("readwrite", (cursor) => cursor.value.session === session && cursor.update({ ...cursor.value, token }));
   }
@@ -102,12 +82,12 @@ export class Outbox {
   close() {
     this.#changed = () => {};
     this.#channel?.close();
-    // What is under way is done before.
+    // Transactions under way finish first.
     this.#database?.close();
     this.#database = this.#channel = null;
   }
 
-  /** Visits each row; those with this key only, if one is given. */
+  /** Visits each row, or only those with `key`. */
   #walk(mode, visit, key) {
     const act = (store) => {
       const request = key === undefined ? store.openCursor() : store.index("key").openCursor(key);
@@ -127,12 +107,12 @@ export class Outbox {
     try {
       channel?.postMessage(null);
     } catch {
-      // It was closed meanwhile.
+      // The channel was closed meanwhile.
     }
     return isKept;
   }
 
-  /** A transaction; false where it did not come about: a full disk costs only the safety of a reload. */
+  /** Runs a transaction. Resolves with false if it failed, as with a full disk. */
   #attempt(mode, act) {
     return new Promise((resolve) => {
       try {

@@ -1,19 +1,17 @@
-// Why an upgrade is refused: a browser does not say, but the same URL fetched does.
+// Finds out why the server refuses an upgrade: a browser does not say, but a fetch of the same URL does.
 
-/** Answers after which nothing is to be had by asking again. */
+/** Statuses after which asking again is useless. */
 const FINAL = [400, 401, 403, 404, 421];
 
 /**
- * @param {typeof fetch} fetch
- * @param {string} url
- * @param {boolean} isSealed the upgrade was to a sealed socket
- * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} in words; the milliseconds that the server
- *   wants to be left alone; null if nobody is there, which is known
+ * Asks the server why it refused an upgrade of this URL.
+ * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} the reason in words, and the milliseconds that
+ *   the server wants to be left alone; null if it cannot be reached
  */
 export async function askWhy(fetch, url, isSealed) {
   let status, problem, pause;
   try {
-    // A script cannot set the headers in which an upgrade names its page's origin and the subprotocol.
+    // An upgrade names its origin and subprotocol in headers, which a script cannot set; the query replaces them.
     const asked = new URL(url);
     if (isSealed) asked.searchParams.set("subprotocol", "racerd.v1.sealed");
     if (globalThis.origin) asked.searchParams.set("origin", globalThis.origin);
@@ -24,13 +22,14 @@ export async function askWhy(fetch, url, isSealed) {
   } catch {
     return null;
   }
-  // The server would take an upgrade, but none gets through.
+  // The server would accept the upgrade, so something on the way blocks it.
   if (status === 426) {
-    const who = isSealed ? "either it takes no sealed connections, or something" : "something";
-    return { text: `The server is there, but ${who} on the way, a proxy perhaps, lets no WebSocket through.`, isFinal: false, pause: 0 };
+    const cause = isSealed ? "either it accepts no sealed connections, or something" : "something";
+    const text = `The server can be reached, but ${cause} on the way (a proxy, perhaps) blocks WebSockets.`;
+    return { text, isFinal: false, pause: 0 };
   }
   if (problem?.code === "sealed_only") {
-    const text = "This server is only reached by its link with the pin: ask whoever gave you this address for that link.";
+    const text = "This server can only be reached by its link with the pin. Ask the person who gave you this address for that link.";
     return { text, isFinal: true, pause };
   }
   const detail = String(problem?.detail ?? `the server answers ${status}`);

@@ -1,101 +1,101 @@
-// One room as a client of racerd knows it: what it has seen of the log, who is there, and what is to be said. Sockets and
-// requests are the client's (racerd.js); it hands in what came, and what may be done on the wire.
+// One room as a client sees it: the part of the log it has read, the members, and the messages to send.
 //
-// Sending again after a loss. A key counts for the session, over all its sockets: so what was not acknowledged goes out
-// again under the same key once the session is resumed, and the server stores it once. Where the session cannot be
-// resumed, whether it was stored is not known: then it fails, and the user decides. What never went out is sent then, too.
-// What failed is never sent again by itself, and stays in the outbox until it is forgotten.
-//
-// With a key, the server cannot read what is said: bodies are sealed before they are kept or sent, and opened when they
-// come (room_key.js, which is loaded for that).
+// A key is valid within a session, over all its sockets. So once the session is resumed, an unacknowledged message is sent again
+// under its key, and the server stores it once. In a new session, nobody knows whether it was stored: it fails, stays in the
+// outbox, and the user decides. A message that was never sent goes out.
 
 import { base64url, random, utf8 } from "./bytes.js";
-import { Emitter, RacerdError } from "./events.js";
-import { UNKNOWN } from "./keep.js";
+import { Emitter, isForNow, RacerdError } from "./events.js";
+import { UNKNOWN } from "./saved.js";
 
 /**
- * What waited so long in an open page, in milliseconds, is not sent any more by itself: nobody waits for it. Over a reload
- * no clock is asked, since it may have been set meanwhile: there it counts whether the server still resumes the session.
+ * A message that waited this long in an open page, in milliseconds, fails. After a reload only the server's decision to resume
+ * the session counts, because the date may have been set meanwhile.
  */
 const TOO_OLD = 7 * 86_400_000;
-/** Keys are unguessable, so that nobody can use them up before: bytes. */
+/** Random bytes of a key, so that nobody can guess the next ones and use them first. */
 const KEY_BYTES = 16;
 
 /**
- * A room that one is in. Its events:
- *   `joined`    {again, recovered, from, head}: what is new since the last time follows as messages
- *   `live`      all that was said before is here
- *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` is said by oneself, `key`
- *               that of the `send` it comes from. `encrypted` if its body came sealed, and `unreadable` if it could
- *               not be opened (`body` is null then): "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
- *   `repeat`    {seq}: of a message that was handed out before: an earlier one came that says the same, so it was the repeat
- *   `hole`      {after, from, restart}: what lies between these seqs is not kept; with `restart` nothing before is,
- *               and seqs begin anew
+ * A joined room. It emits
+ *   `joined`    {again, recovered, from, head}: the messages since the last time follow
+ *   `live`      all earlier messages have arrived
+ *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` if this client said it, `key` is
+ *               that of its `send`. `encrypted` if its body came sealed; `unreadable` (with `body` null) if it could not be
+ *               opened: "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
+ *   `repeat`    {seq}: this message, emitted before, is the repeat: the original arrived later, in older history
+ *   `hole`      {after, from, restart}: messages between these seqs are not kept; with `restart`, the log is a new one
  *   `members`   the list changed: see `members`, `count`
- *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]: who came and went just now
- *   `unsent`    {key, body, unreadable, done, name, at}: said before a reload, and not acknowledged then; as if it was sent
- *               now. `name` is its author's, `at` the date when it was said
- *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost, one is in no room
+ *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]
+ *   `unsent`    {key, body, unreadable, done, name, at}: a message from before a reload that is still not acknowledged;
+ *               `name` is its author's, `at` the date when it was said
+ *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost
  */
 export class Room extends Emitter {
   id;
   joined = false;
-  /** The last seq that was seen, and the first; of this log. */
+  /** The last seq that was seen, and the log that it belongs to. */
   cursor = null;
   epoch = null;
-  /** @type {Map<string, string>} who is here, by member; empty where only the count is told */
+  /** @type {Map<string, string>} names by member; empty if the server sends only the count */
   members = new Map();
-  /** @type {Set<string>} of those, whose connection is lost at the moment */
+  /** @type {Set<string>} the members whose connection is lost at the moment */
   away = new Set();
   count = 0;
 
   #options;
   #client;
-  #wire;
-  /** Seals and opens bodies: null without a key, and until its code is loaded. */
+  #connection;
+  #requests;
+  #saved;
+  #forget;
+  /** Seals and opens bodies; null without a key, and until its code is loaded. */
   #cipher = null;
   #loading = null;
-  /** A join was asked for, and not answered. */
+  /** A join was sent and is not answered. */
   _isAsked = false;
   /**
-   * What is not acknowledged, in order: {key, body, said, name, at, since, isKept, resolve, reject, fate:
-   * "queued"|"flying"|"unsure"}. The body is as it is sent; undefined as long as `said` is not sealed. `since` is a time of
-   * `performance.now()`, `at` a date.
+   * The unacknowledged messages: {key, plain, body, name, at, since, isKept, resolve, reject, state:
+   * "queued"|"in_flight"|"unknown"}. `body` is undefined until `plain` is sealed; `since` is a time of `performance.now()`.
    */
   #outbox = [];
   #head = 0;
   #live = false;
-  /** The keys of what is acknowledged and not heard yet, by seq: the ack comes first. */
+  /** The keys of acknowledged messages that have not arrived yet, by seq. */
   #acknowledgedKeys = new Map();
 
-  constructor(id, options, client, wire) {
+  /** `forget()` removes the room from its client. */
+  constructor(id, options, client, { connection, requests, saved, forget }) {
     super();
     this.id = id;
     this.#options = options;
     this.#client = client;
-    this.#wire = wire;
+    this.#connection = connection;
+    this.#requests = requests;
+    this.#saved = saved;
+    this.#forget = forget;
   }
 
   /**
-   * Says something to all. It is sent when there is a connection, and again after a loss if it was not stored.
+   * Sends a message to all members: as soon as there is a connection, and again after a loss unless it was stored.
    * @param {any} body a JSON value
    * @returns {{key: string, done: Promise<{seq: number, at: number}>, name: string|undefined, at: number}} `done` resolves
-   *   with the acknowledgement; it rejects with the server's refusal, at the end of the session, when this room is left or
-   *   the client closed. It waits for as long as the client tries to connect.
+   *   with the acknowledgement. It rejects with the server's refusal, or when the session ends, the room is left, or the
+   *   client is closed; it waits as long as the client tries to connect.
    */
   send(body) {
-    const send = { key: base64url(random(KEY_BYTES)), name: this.#client.name, at: Date.now(), since: performance.now(), fate: "queued" };
+    const send = { key: base64url(random(KEY_BYTES)), name: this.#client.name, at: Date.now(), since: performance.now(), state: "queued" };
     const made = this.#put(send);
-    const end = this.#wire.end();
+    const end = this.#connection.end;
     if (end) return this.#drop(send, end), made;
     try {
-      // What the caller changes later is not said; and what JSON cannot say is found before it is kept.
-      send.said = JSON.parse(JSON.stringify(body ?? null));
+      // A copy: later changes by the caller have no effect, and a body that is not JSON is refused here.
+      send.plain = JSON.parse(JSON.stringify(body ?? null));
     } catch (error) {
-      return this.#drop(send, new RacerdError("bad_field", `this body cannot be written as JSON: ${error.message}`)), made;
+      return this.#drop(send, new RacerdError("bad_field", `the body is not JSON: ${error.message}`)), made;
     }
     if (this._isReady) this.#seal(send);
-    this.#wire.pump();
+    this.#requests.pump();
     return made;
   }
 
@@ -105,24 +105,22 @@ export class Room extends Emitter {
     return { key: send.key, done, name: send.name, at: send.at };
   }
 
-  /** Nothing is kept or sent before. */
+  /** Seals a message; it is not kept or sent before. */
   #seal(send) {
-    send.body = this.#cipher ? this.#cipher.seal(send.said, send.key) : send.said;
+    send.body = this.#cipher ? this.#cipher.seal(send.plain, send.key) : send.plain;
     this._keep(send);
   }
 
   async _keep(send) {
     const { key, body, name, at } = send;
-    send.isKept = await this.#wire.keep({ key, room: this.id, body, name, at });
+    send.isKept = await this.#saved.add({ key, room: this.id, body, name, at });
   }
 
-  /** It is not waited for any more. */
   #drop(send, error) {
     this.#outbox = this.#outbox.filter((other) => other !== send);
     send.reject(error);
   }
 
-  /** What a body says, and whether it could be read. */
   #open(body, open) {
     if (!isSealed(body)) return { body, encrypted: false };
     if (!this.#cipher) return { body: null, encrypted: true, unreadable: "no_key" };
@@ -134,47 +132,47 @@ export class Room extends Emitter {
   }
 
   #hear({ body, seq, unreadable }) {
-    // The server itself cannot read its row any more.
+    // The server itself cannot read this row any more.
     if (unreadable) return { body: null, encrypted: false, unreadable: "damaged" };
     return this.#open(body, (cipher) => {
       const { said, repeat } = cipher.hear(body, seq);
-      // After this one, so that it is known as the first.
+      // After this one was emitted.
       if (repeat !== undefined) queueMicrotask(() => this.emit("repeat", { seq: repeat }));
       return said;
     });
   }
 
-  /** A send that failed is not wanted any more: it would come back with a reload. */
+  /** Removes a failed message from the outbox, so that it does not come back after a reload. */
   forget(key) {
-    this.#wire.drop(key);
+    this.#saved.remove(key);
   }
 
-  /** Is what is said here sealed under a key of its members? */
+  /** Are messages sealed under a room key? */
   get isEncrypted() {
     return this.#options.roomKey !== undefined;
   }
 
-  /** How many bytes a body is too long to be sent; 0 or less if it is not. Known once the server was heard. */
+  /** Returns by how many bytes a body is too long; 0 or less if it fits, or before the limits are known. */
   excess(body) {
     const sent = this.#cipher ? this.#cipher.blank(body) : body;
     const frame = { type: "send", id: 2 ** 53, room: this.id, key: "x".repeat(24), body: sent };
     return this.#client.limits ? utf8(JSON.stringify(frame)).length - this.#client.longest : 0;
   }
 
-  /** Tells the others something that is not kept, if there is a connection and it is not too long. */
+  /** Sends a signal, which is not stored; does nothing without a connection, or if it is too long. */
   signal(body) {
     if (!this.joined) return;
     const sent = this.#cipher ? this.#cipher.seal(body, base64url(random(KEY_BYTES))) : body;
-    this.#wire.tell({ type: "signal", room: this.id, body: sent });
+    this.#requests.tell({ type: "signal", room: this.id, body: sent });
   }
 
   /**
-   * A page of the log, oldest message first.
+   * Requests a page of the log, oldest message first.
    * @param {{before?: number, after?: number, limit?: number}} span
    * @returns {Promise<{messages: object[], oldest: number, more: boolean}>}
    */
   async history(span) {
-    const page = await this.#wire.request({ type: "history", room: this.id, ...span });
+    const page = await this.#requests.ask({ type: "history", room: this.id, ...span });
     for (const message of page.messages) {
       message.own = this.#client.formerly.has(message.from.member);
       Object.assign(message, this.#hear(message));
@@ -182,27 +180,24 @@ export class Room extends Emitter {
     return page;
   }
 
-  /** Leaves for good. */
+  /** Leaves the room for good; unsent messages are dropped. */
   leave() {
-    for (const { key } of this.#outbox) this.#wire.drop(key);
+    for (const { key } of this.#outbox) this.#saved.remove(key);
     this._leave();
   }
 
-  // For the client.
-
-  /** Leaves; what is not sent stays in the outbox. */
+  /** Leaves the room; unsent messages stay in the outbox. */
   _leave() {
-    this.#wire.tell({ type: "leave", room: this.id });
+    this.#requests.tell({ type: "leave", room: this.id });
     this._end(new RacerdError("closed", "the room was left before this was acknowledged"));
-    this.#wire.forget();
+    this.#forget();
   }
 
-  /** May bodies come and go? Else `_prepare` is to be awaited first. */
+  /** Can bodies be sealed and opened? If not, await `_prepare` first. */
   get _isReady() {
     return !this.isEncrypted || this.#cipher !== null;
   }
 
-  /** Loads what a room with a key takes. */
   async _prepare() {
     if (this._isReady) return;
     this.#loading ??= import("./room_key.js");
@@ -216,64 +211,63 @@ export class Room extends Emitter {
     for (const send of this.#outbox) if (send.body === undefined) this.#seal(send);
   }
 
-  /** Where to begin and what to hear, as a join says it, by its fields or in the URL. */
+  /** Returns the fields of a join. */
   _start() {
     const { last, presence } = this.#options;
     const begin = this.cursor !== null ? { after: this.cursor, epoch: this.epoch } : last ? { last } : {};
     return presence === "full" ? begin : { ...begin, presence };
   }
 
-  /** Where it goes on, as a resume says it; null if it begins. */
+  /** Returns the fields of a resume; null if the room is to be joined. */
   _place() {
     const { last, presence } = this.#options;
     if (!this._isReady) return null;
     if (this.cursor !== null) return { epoch: this.epoch, seq: this.cursor, presence };
-    // Over a reload: as much as one wants to begin with is heard again.
-    const kept = this.#wire.place();
+    // After a reload, the `last` messages are shown again.
+    const kept = this.#saved.places[this.id];
     return kept ? { epoch: kept.epoch, seq: Math.max(0, kept.seq - last), presence } : null;
   }
 
-  /** A join is asked for. Was one before that nobody answered? Then the server may think that one is here. */
+  /** Notes a join. Returns whether an earlier one is unanswered, so that the server may have joined the client already. */
   _ask() {
     const before = this._isAsked;
     this._isAsked = true;
     return before;
   }
 
-  /** What is not settled. */
   get _waiting() {
     return this.#outbox;
   }
 
   /**
-   * From before a reload, and before all that was said since.
-   * @param {{row: object, fate: "queued"|"unsure"|"ended"|"failed"}[]} rows
+   * Restores messages from before a reload, ahead of all that were said since.
+   * @param {{row: object, state: "queued"|"unknown"|"ended"|"failed"}[]} rows
    */
   _restore(rows) {
     const since = this.#outbox.splice(0);
-    for (const { row, fate } of rows) {
+    for (const { row, state } of rows) {
       const { key, body, at, name, failed } = row;
-      const send = { key, body, at, name, since: performance.now(), isKept: true, fate };
+      const send = { key, body, at, name, since: performance.now(), isKept: true, state };
       const made = this.#put(send);
       made.done.catch(() => {});
       const { encrypted, ...opened } = this.#open(body, (cipher) => cipher.open(body));
       this.emit("unsent", { ...made, ...opened });
-      if (fate === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
+      if (state === "failed") this.#drop(send, new RacerdError(failed.code, failed.message));
     }
-    this.#giveUp(({ fate }) => fate === "ended", "unknown_fate", UNKNOWN);
+    this.#giveUp(({ state }) => state === "ended", "unknown_fate", UNKNOWN);
     if (this.#cipher) this.#giveUp(({ body }) => !isSealed(body), "not_encrypted", "it was written before this room had a key");
     this.#outbox.push(...since);
   }
 
-  /** The session goes on: under its keys all may be sent again. */
+  /** Sends everything again: the session goes on, so its keys are valid. */
   _resumed() {
-    for (const send of this.#outbox) send.fate = "queued";
+    for (const send of this.#outbox) send.state = "queued";
     this.#giveUp(({ since }) => performance.now() - since > TOO_OLD, "too_old", "it has waited for more than a week");
   }
 
-  /** Another session: its keys say nothing of what was sent before. */
+  /** Fails messages that were in flight: in a new session their keys are worthless. */
   _begun() {
-    this.#giveUp(({ fate }) => fate === "unsure", "unknown_fate", UNKNOWN);
+    this.#giveUp(({ state }) => state === "unknown", "unknown_fate", UNKNOWN);
     this._resumed();
   }
 
@@ -281,9 +275,9 @@ export class Room extends Emitter {
     for (const send of this.#outbox.filter(which)) this._fail(send, new RacerdError(code, text));
   }
 
-  /** It is not sent any more by itself; the user decides. */
+  /** Fails a message: only the user sends it again. */
   _fail(send, error) {
-    this.#wire.fail(send.key, error);
+    this.#saved.fail(send.key, error);
     this.#drop(send, error);
   }
 
@@ -319,7 +313,7 @@ export class Room extends Emitter {
     this.#progress();
   }
 
-  /** In a room with a key, what is not sealed under it is nothing. */
+  /** In a room with a key, a signal that is not sealed under it is ignored. */
   _signal({ from, body }) {
     const { encrypted, unreadable, body: said } = this.#hear({ body });
     if (!unreadable && encrypted === (this.#cipher !== null)) this.emit("signal", { from, body: said });
@@ -327,36 +321,34 @@ export class Room extends Emitter {
 
   _acknowledged(send, { seq, at }) {
     this.#outbox = this.#outbox.filter((other) => other !== send);
-    this.#wire.drop(send.key);
+    this.#saved.remove(send.key);
     if (seq > this.cursor) this.#acknowledgedKeys.set(seq, send.key);
     send.resolve({ seq, at });
   }
 
   _refused(send, error) {
-    // Not stored, or perhaps stored: the same key is harmless.
-    if (error.code === "rate_limited" || error.code === "storage_unavailable") return void (send.fate = "queued");
+    // Whether it was stored or not, sending it again under the same key is harmless.
+    if (isForNow(error)) return void (send.state = "queued");
     this._fail(send, error);
   }
 
-  /** May something be sent? */
   _hasSend() {
     return this.joined && this._nextSend !== undefined;
   }
 
-  /** The next to be sent. Only where `_hasSend`. */
   get _nextSend() {
-    return this.#outbox.find((send) => send.fate === "queued");
+    return this.#outbox.find((send) => send.state === "queued");
   }
 
   _lost() {
-    for (const send of this.#outbox) if (send.fate === "flying") send.fate = "unsure";
+    for (const send of this.#outbox) if (send.state === "in_flight") send.state = "unknown";
     this.#acknowledgedKeys.clear();
     if (!this.joined) return;
     this.joined = false;
     this.emit("down");
   }
 
-  /** Nothing of it is waited for any more; the outbox keeps it. */
+  /** Fails all messages; the outbox keeps them. */
   _end(error) {
     this.joined = false;
     for (const send of this.#outbox.splice(0)) send.reject(error);
@@ -386,7 +378,7 @@ export class Room extends Emitter {
       if (event === "away") this.away.add(member);
       else this.away.delete(member);
     }
-    // A room that grew large tells counts only, and the names would no longer be true.
+    // In a large room the server sends only counts, and the known names would become wrong.
     if (events.length === 0 && this.members.size !== count) {
       this.members.clear();
       this.away.clear();
@@ -395,7 +387,7 @@ export class Room extends Emitter {
     this.emit("members");
   }
 
-  /** Is all here that was said before one came? */
+  /** Emits `live` once all messages up to the head at the join have arrived. */
   #progress() {
     if (this.#live || !this.joined || this.cursor < this.#head) return;
     this.#live = true;
@@ -403,7 +395,7 @@ export class Room extends Emitter {
   }
 }
 
-/** Is this the body of a message that only members can read? With more in it, more could be read. */
+/** Is this a sealed body? One with further fields would show something in the clear. */
 function isSealed(body) {
   return body?.e2e === 1 && Object.keys(body).length === 4 && [body.k, body.n, body.c].every((part) => typeof part === "string");
 }

@@ -1,33 +1,34 @@
-// A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To
-// racerd.js it looks like a WebSocket of text. What is said in one go is sealed once, each object ended by LF.
+// A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To racerd.js
+// it looks like a WebSocket for text. Objects sent in one turn are sealed together, each ended by LF.
 
 import { concat, fromBase64url, text, utf8 } from "./bytes.js";
 import { Handshake, MESSAGE_MAX, TAG } from "./noise.js";
 
 const PROTOCOL = "racerd.v1.sealed";
-/** Policy, as a page may say it: of the codes below 3000 it has 1000 only. */
+/** Stands for POLICY: of the codes below 3000 a page may send only 1000. */
 const REFUSED = 4008;
 const POLICY = 1008;
 const ABNORMAL = 1006;
 const LF = 10;
 /**
- * Longest line that is put together, in bytes, before the server has announced its limits; and after, where these are lower:
- * the log may hold messages from a time of higher ones.
+ * The longest accepted line in bytes, before the server has announced its limits; afterwards, too, if those are lower: the
+ * log may hold messages from a time of higher limits.
  */
 const LINE_KEPT = 1 << 20;
-/** Most bytes of one object that is sent, with its LF. */
+/** The most bytes of one sent object, with its LF. */
 const LINE_MAX = MESSAGE_MAX - TAG;
 
-const NOT_PINNED = "This server is not the one that was pinned. Nothing was said to it. If its key was changed, ask for the new link.";
+const NOT_PINNED = "This server does not have the pinned key (wrong server, or somebody in the middle). Nothing was sent to it. If the"
+  + " server's key was changed, ask for the new link.";
 
 export class SealedSocket {
-  /** Most bytes of one object. */
+  /** The most bytes of one object. */
   static longest = LINE_MAX - 1;
 
-  /** As a WebSocket's: 0 until the server has shown that it has the key. */
+  /** As in a WebSocket: 0 until the server has proved that it has the key. */
   readyState = 0;
   onmessage = null;
-  /** Beside `code`, `final` says why one should not come again. */
+  /** Gets `code` and, if reconnecting is pointless, the reason as `final`. */
   onclose = null;
   onerror = null;
 
@@ -37,7 +38,7 @@ export class SealedSocket {
   #sending = null;
   #receiving = null;
   #lines = [];
-  /** The unfinished end of what came: a line that fits no message goes on in the next. */
+  /** The unfinished last line: a line that is longer than one message continues in the next. */
   #tail = [];
   #tailLength = 0;
   #longestLine = LINE_KEPT;
@@ -53,13 +54,13 @@ export class SealedSocket {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#ask();
     socket.onmessage = ({ data }) => this.#hear(data);
-    // A server with another key cannot read what it was asked, and closes so.
+    // A server with another key cannot read the handshake and closes with this code.
     socket.onclose = ({ code }) => this.#end(code, this.#isAsking && code === POLICY);
     socket.onerror = () => {};
     this.#socket = socket;
   }
 
-  /** Takes lines of so many bytes, and never fewer than LINE_KEPT: what the server has announced. */
+  /** Accepts lines of this many bytes, and of LINE_KEPT at least. */
   allow(longest) {
     this.#longestLine = Math.max(longest, LINE_KEPT);
   }
@@ -86,7 +87,7 @@ export class SealedSocket {
     try {
       asked = this.#handshake.write();
     } catch {
-      // A key that is no point of the curve, or one of small order: nobody has it.
+      // The key is no point of the curve, or one of small order: nobody has its secret.
       return this.#refuse(true);
     }
     this.#hasAsked = true;
@@ -115,9 +116,9 @@ export class SealedSocket {
     for (const line of lines) if (this.readyState === 1) this.onmessage?.({ data: line });
   }
 
-  /** The lines that are whole by now. Throws where nothing was said, or a line is too long or no UTF-8. */
+  /** Returns the complete lines. Throws if the message is empty, or a line is too long or not UTF-8. */
   #linesOf(plain) {
-    if (plain.length === 0) throw new SyntaxError("it says nothing");
+    if (plain.length === 0) throw new SyntaxError("the message is empty");
     const end = plain.lastIndexOf(LF) + 1;
     this.#keepTail(plain.subarray(0, end || plain.length));
     if (end === 0) return [];
@@ -130,11 +131,11 @@ export class SealedSocket {
 
   #keepTail(part) {
     this.#tailLength += part.length;
-    if (this.#tailLength > this.#longestLine + MESSAGE_MAX) throw new RangeError("a line is longer than any announced");
+    if (this.#tailLength > this.#longestLine + MESSAGE_MAX) throw new RangeError("a line is longer than the announced limit");
     this.#tail.push(part);
   }
 
-  /** Seals what waits, as much in one message as goes into it. */
+  /** Seals the waiting lines, as many in one message as fit. */
   #flush() {
     const lines = this.#lines.splice(0);
     while (lines.length > 0 && this.readyState === 1) {
@@ -145,7 +146,7 @@ export class SealedSocket {
     }
   }
 
-  /** What came is not of this server, or was altered: nothing of it is obeyed. */
+  /** Closes: the frame is not from this server, or was altered. */
   #refuse(isOther) {
     this.#socket.close(REFUSED);
     this.#end(ABNORMAL, isOther);
@@ -158,8 +159,8 @@ export class SealedSocket {
   }
 }
 
-/** The bytes of a frame; throws where it is one of text, or longer than a message of Noise. */
+/** Returns a frame's bytes; throws if it is a text frame, or longer than a Noise message. */
 function frame(data) {
-  if (!(data instanceof ArrayBuffer) || data.byteLength > MESSAGE_MAX) throw new TypeError("no sealed frame");
+  if (!(data instanceof ArrayBuffer) || data.byteLength > MESSAGE_MAX) throw new TypeError("not a sealed frame");
   return new Uint8Array(data);
 }

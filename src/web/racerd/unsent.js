@@ -1,55 +1,44 @@
-// All that this browser has said to a server and not sent: in other rooms, by other tabs, by tabs that are closed. It shows
-// what waits, and sends what no living tab sends: by resuming the very session that said it, on a socket of its own, while
-// it holds that tab's lease (lease.js). Never under another session: keys count for each session, and what was stored but
-// not acknowledged would be stored twice. Where the session cannot be resumed the user decides.
+// Lists what this browser has not sent to a server yet, and sends what no open tab sends: under that tab's lease (lease.js), it
+// resumes the session that said it, on a socket of its own. In any other session the keys would be worthless, and a message
+// that was stored but not acknowledged would be stored twice. If the session cannot be resumed, the user decides.
 
 import { base64url, random, randomText } from "./bytes.js";
 import { Emitter } from "./events.js";
 import { takeLease } from "./lease.js";
 import { Outbox } from "./outbox.js";
 
-/** In milliseconds. A tab that is gone for so long is not just reloaded. */
+/** A tab that is gone for this long, in milliseconds, is not just being reloaded. */
 const GONE = 3000;
-/** It looks so often, though nothing is heard of any change: a tab that crashed says nothing. */
+/** The polling interval: a tab that crashed announces nothing. */
 const EVERY = 15_000;
-/** A server that refuses is asked again after this. */
+/** Pause before a server that refuses is asked again. */
 const REFUSED = 60_000;
 
-/**
- * @typedef {object} UnsentRow
- * @property {string} key
- * @property {string} room
- * @property {string} name of its author
- * @property {number} at the date when it was said
- * @property {any} body null where it is encrypted
- * @property {boolean} encrypted
- * @property {string|undefined} pin of the server, where it is to go sealed
- * @property {"waiting"|"failed"} state "failed": it is not sent any more by itself
- * @property {string} [code] why, as a RacerdError has it
- * @property {string} [reason] why, in words
- * @property {string} owner the tab that said it (`client.tab`)
- *
- * Its event: `change` with the rows.
- */
+/** Emits `change` with the rows. */
 export class Unsent extends Emitter {
-  /** @type {UnsentRow[]} in the order in which they were said */
+  /**
+   * In the order in which they were said: {key, room, name, at, body, encrypted, pin, owner, state, code, reason}. `name` is the
+   * author's, `at` the date when it was said, `body` null if `encrypted`, `owner` the `tab` of its client. In the state
+   * "waiting" it is sent automatically, in the state "failed" only by the user; `code` and `reason` tell why.
+   */
   rows = [];
 
   #base;
   #make;
   #outbox = null;
   #isClosed = false;
-  /** What is under way, by owner: {client, release}. */
-  #errands = new Map();
-  /** Since when nobody holds an owner's lease; and why and until when it is left alone. */
+  /** Deliveries under way, by owner: {client, release}. */
+  #deliveries = new Map();
+  /** When each owner's lease was first found free; and until when, and why, an owner is left alone. */
   #freeSince = new Map();
   #refused = new Map();
-  #looking = null;
+  #polling = null;
+  #isStale = false;
   #timers = new Set();
 
   /**
    * @param {{base: string}} options
-   * @param {(options: object) => Client} make a client for a session that another tab left
+   * @param {(options: object) => Client} make makes a client that delivers
    */
   constructor({ base }, make) {
     super();
@@ -62,9 +51,9 @@ export class Unsent extends Emitter {
     const outbox = await Outbox.open();
     if (this.#isClosed || !outbox.keeps) return outbox.close();
     this.#outbox = outbox;
-    outbox.onChange(() => this.#look());
+    outbox.onChange(() => this.#poll());
     const again = () => {
-      this.#look();
+      this.#poll();
       this.#after(EVERY, again);
     };
     again();
@@ -78,21 +67,20 @@ export class Unsent extends Emitter {
     this.#timers.add(timer);
   }
 
-  /** Looks at once: to be called when the page is shown, or the network is back. */
+  /** Polls at once: call it when the page is shown or the network is back. */
   check() {
     this.#refused.clear();
-    for (const { client } of this.#errands.values()) client.check();
-    this.#look();
+    for (const { client } of this.#deliveries.values()) client.check();
+    this.#poll();
   }
 
-  /** The user gives it up. */
   discard(key) {
-    return this.#outbox?.remove(key).then(() => this.#look());
+    return this.#outbox?.remove(key).then(() => this.#poll());
   }
 
   /**
-   * The user wants what failed to be said again, under its author's name, by a new session. What is encrypted keeps its key,
-   * which it is sealed with: if it was stored before, the server says so.
+   * Sends a failed row again, by a new session under its author's name. An encrypted body is bound to its key and keeps it; if
+   * it was stored before, the server says so.
    */
   async again(key) {
     const row = this.rows.find((row) => row.key === key && row.state === "failed");
@@ -101,46 +89,41 @@ export class Unsent extends Emitter {
     this.#freeSince.set(owner, -Infinity);
     const changes = { owner, session: randomText(12), token: null, failed: undefined };
     await this.#outbox.change(new Set([key]), row.encrypted ? changes : { ...changes, key: base64url(random(16)) });
-    await this.#look();
+    await this.#poll();
   }
 
-  /** Ends it. What is under way is left as it is. */
   close() {
     this.#isClosed = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    for (const { client, release } of this.#errands.values()) {
+    for (const { client, release } of this.#deliveries.values()) {
       client.close();
       release();
     }
-    this.#errands.clear();
+    this.#deliveries.clear();
     this.#outbox?.close();
     this.#outbox = null;
   }
 
-  /** Looks what there is. One look at a time; what is asked for meanwhile is one more. */
-  #look() {
-    this.#looking ??= { isAgain: false };
-    if (this.#looking.done) {
-      this.#looking.isAgain = true;
-      return this.#looking.done;
-    }
-    const look = async () => {
-      do {
-        this.#looking.isAgain = false;
-        await this.#lookOnce();
-      } while (this.#looking.isAgain && !this.#isClosed);
-      this.#looking = null;
-    };
-    this.#looking.done = look();
-    return this.#looking.done;
+  /** Polls the outbox; a call during a poll causes one more. */
+  #poll() {
+    this.#isStale = true;
+    return (this.#polling ??= this.#pollAll());
   }
 
-  async #lookOnce() {
+  async #pollAll() {
+    while (this.#isStale && !this.#isClosed) {
+      this.#isStale = false;
+      await this.#pollOnce();
+    }
+    this.#polling = null;
+  }
+
+  async #pollOnce() {
     const rows = (await this.#outbox?.rows(this.#base)) ?? [];
     if (this.#isClosed) return;
     this.#show(rows);
     for (const owner of new Set(rows.filter(({ failed }) => !failed).map(({ owner }) => owner))) {
-      if (!this.#errands.has(owner)) await this.#try(owner);
+      if (!this.#deliveries.has(owner)) await this.#try(owner);
       if (this.#isClosed) return;
     }
   }
@@ -156,7 +139,7 @@ export class Unsent extends Emitter {
     this.emit("change", shown);
   }
 
-  /** Sends what this owner left, if it is gone, and not only for the moment of a reload. */
+  /** Sends the rows of an owner that is gone for good. */
   async #try(owner) {
     const now = performance.now();
     if (this.#refused.get(owner)?.until > now) return;
@@ -167,9 +150,9 @@ export class Unsent extends Emitter {
     if (this.#isClosed) return release();
     if (now - since < GONE) {
       release();
-      return this.#after(GONE, () => this.#look());
+      return this.#after(GONE, () => this.#poll());
     }
-    // With the lease in hand: what is there now is nobody else's.
+    // Read again, now that nobody else changes these rows.
     const rows = (await this.#outbox.rows(this.#base)).filter((row) => row.owner === owner && !row.failed);
     if (this.#isClosed || rows.length === 0) return release();
     this.#send(owner, rows.filter(({ session }) => session === rows[0].session), release);
@@ -177,13 +160,13 @@ export class Unsent extends Emitter {
 
   #send(owner, rows, release) {
     const [{ name, pin }] = rows;
-    const client = this.#make({ name: name || undefined, pin, errand: { outbox: this.#outbox, rows } });
-    this.#errands.set(owner, { client, release });
+    const client = this.#make({ name: name || undefined, pin, delivery: { outbox: this.#outbox, rows } });
+    this.#deliveries.set(owner, { client, release });
     const end = () => {
-      if (!this.#errands.delete(owner)) return;
+      if (!this.#deliveries.delete(owner)) return;
       client.close();
       release();
-      this.#look();
+      this.#poll();
     };
     client.on("rest", end);
     client.on("state", ({ phase, reason }) => {

@@ -1,74 +1,69 @@
-// What a client keeps over a reload: its session's token and places, by the `store` that it was given, and what is unsent,
-// in the outbox. It holds the lease under which both are used. It knows no socket.
+// Keeps a session across a reload: token and cursors in the caller's `store`, unsent messages in the outbox, both under a lease.
 //
-// A session's keys count in that session only. So each row names the session that it belongs to, and is sent again only
-// while that very session goes on; a row of one that ended is shown as not sent.
+// Idempotency keys are valid within one session. So each row names its session and is sent again only while that goes on.
 
 import { randomText } from "./bytes.js";
 import { takeLease } from "./lease.js";
 import { Outbox } from "./outbox.js";
 
-/** Of what was sent by a session that did not go on. */
-export const UNKNOWN = "the connection was lost, and whether this was stored is not known";
+/** Why a message of a session that ended is not sent again. */
+export const UNKNOWN = "the connection was lost, and it is not known whether this was stored";
 
-export class Keep {
-  /** The lease's name, which is the owner of rows. */
+export class SavedSession {
+  /** The lease's name, which is also the owner of rows. */
   tab = randomText(12);
-  /** Names the session in rows. */
   session = randomText(12);
-  /** What the session is resumed by. */
   token = null;
-  /** Where one was in the session's rooms before the page was loaded. */
+  /** The cursors from before the page was loaded, by room. */
   places = {};
   /** Rows of rooms that are not joined yet. */
   unsent = [];
-  /** Is it kept over a reload: the session's token, and what is unsent? null where that is not known yet. */
+  /** Do the token and unsent messages survive a reload? null while unknown. */
   storage = { session: null, outbox: null };
 
   #store;
-  #who;
+  #identity;
+  #changed;
   #outbox = null;
-  #isLent = false;
+  #isAdopted = false;
   #release = null;
   #rest = Promise.resolve(true);
-  #told;
 
   /**
-   * @param {object} store of the session; null to keep nothing
-   * @param {{base: string, name?: string, pin?: string}} who one is, and to whom
-   * @param {() => void} told that `storage` changed
+   * @param {Store|null} store null to keep nothing
+   * @param {{base: string, name?: string, pin?: string}} identity
+   * @param {() => void} changed is called when `storage` changed
    */
-  constructor(store, who, told) {
+  constructor(store, identity, changed) {
     this.#store = store ?? null;
-    this.#who = who;
-    this.#told = told;
+    this.#identity = identity;
+    this.#changed = changed;
   }
 
-  /** For a session that is somebody else's, whose lease is held: its rows, in their outbox. */
+  /** Adopts another tab's session, whose lease the caller holds. */
   adopt(outbox, rows) {
     const [{ owner, session, token }] = rows;
     Object.assign(this, { tab: owner, session, token, unsent: rows });
     this.#outbox = outbox;
-    this.#isLent = true;
+    this.#isAdopted = true;
   }
 
-  /** Is there anything to be kept, or found? */
   get isWanted() {
     return this.#store !== null;
   }
 
-  /** Finds what was kept. `isStillWanted` is asked at the end; where it is not, nothing is held. */
+  /** Loads what was kept. Holds nothing if `isStillWanted` returns false at the end. */
   async begin(isStillWanted) {
-    const { base, name, pin } = this.#who;
+    const { base, name, pin } = this.#identity;
     let saved = null;
     try {
       saved = this.#store.load();
     } catch {
-      // Refused by a setting.
+      // A setting forbids it.
     }
-    // A session has its name for good; and what was sealed is not shown to whom the pin does not name.
+    // A session keeps its name; and what was sealed for a pin is shown to no other server.
     const isSame = typeof saved?.tab === "string" && saved.name === name && saved.pin === pin;
-    // Of a duplicated tab, this is the session of the other one, which goes on using it.
+    // In a duplicated tab this is the original's session, which the original goes on using.
     let release = isSame ? await takeLease(saved.tab) : null;
     if (release) {
       this.tab = saved.tab;
@@ -87,31 +82,30 @@ export class Keep {
     }
     this.#release = release ?? (() => {});
     this.#outbox = outbox;
-    // The session's store may have forgotten what the rows know.
+    // The store may have lost a token that the rows have.
     this.token ??= rows.find(({ session }) => session === this.session)?.token ?? null;
     this.unsent = rows;
     this.#tell({ outbox: outbox.keeps });
   }
 
-  /** Takes the rows of this room, to be restored. */
+  /** Removes the rows of this room and returns them. */
   take(room) {
     const rows = this.unsent.filter((row) => row.room === room);
     if (rows.length > 0) this.unsent = this.unsent.filter((row) => row.room !== room);
     return rows;
   }
 
-  /** May a row be sent by this session? "unsure": if it goes on. */
-  fate({ session, token, failed }, isOpen) {
+  /** Tells whether this session may send a row; "unknown": only if the session goes on. */
+  stateOf({ session, token, failed }, isOpen) {
     if (failed) return "failed";
-    if (session === this.session) return isOpen || this.token === null ? "queued" : "unsure";
-    // Where there never was a token, nothing was ever sent.
+    if (session === this.session) return isOpen || this.token === null ? "queued" : "unknown";
+    // A session without a token never sent anything.
     return token === null ? "queued" : "ended";
   }
 
-  /** Stores where one is by now. */
   save(places) {
     if (!this.#store || !this.#release) return;
-    const { name, pin } = this.#who;
+    const { name, pin } = this.#identity;
     let isKept = true;
     try {
       const { tab, session, token } = this;
@@ -122,15 +116,14 @@ export class Keep {
     this.#tell({ session: isKept });
   }
 
-  /** The session goes on, with another token. */
   renew(token) {
     this.token = token;
     if (this.#outbox?.keeps) this.#rest = this.#outbox.renew(this.session, token);
   }
 
   /**
-   * Another session begins, and takes over the rows with these keys, of which nothing was sent yet. Nothing may be sent
-   * before `rest` is done: a row without a token says that nothing was.
+   * Begins another session, and moves the rows with these keys into it. Nothing may be sent until `rest` is done: a row without
+   * a token means that nothing was sent.
    */
   change(keys, token) {
     if (this.token !== null) this.session = randomText(12);
@@ -138,29 +131,28 @@ export class Keep {
     if (this.#outbox?.keeps) this.#rest = this.#outbox.change(keys, { session: this.session, token });
   }
 
-  /** These rows, of sessions that never began, belong to this one from now on. */
+  /** Moves rows of sessions that never began into this one. */
   move(rows) {
     const keys = new Set(rows.filter(({ session }) => session !== this.session).map(({ key }) => key));
     const { session, token } = this;
     if (keys.size > 0) this.#rest = this.#outbox.change(keys, { session, token });
   }
 
-  /** What waits in a room, as rows of this session. */
   rowsOf(room, sends) {
     const { tab: owner, session, token } = this;
     return sends.map(({ key, body, name, at }) => ({ key, room, body, name, at, owner, session, token }));
   }
 
-  /** What is being written; null if nothing is kept. */
+  /** The write under way; null if nothing is kept. */
   get rest() {
     return this.#outbox?.keeps ? this.#rest : null;
   }
 
-  /** Keeps a row; gives whether it is kept, by and by. */
+  /** Adds a row; resolves with whether it is kept. */
   async add(row) {
     if (!this.#outbox) return false;
     const { tab: owner, session, token } = this;
-    const { base, pin } = this.#who;
+    const { base, pin } = this.#identity;
     const isKept = await this.#outbox.add({ ...row, owner, session, token, base, pin });
     this.#tell({ outbox: isKept });
     return isKept;
@@ -171,12 +163,12 @@ export class Keep {
     this.#outbox?.remove(key);
   }
 
-  /** A row is not sent any more by itself. */
+  /** Marks a row as failed: only the user sends it again. */
   fail(key, { code, message }) {
     this.#outbox?.change(new Set([key]), { failed: { code, message } });
   }
 
-  /** Somebody else has taken the session: what comes is another one. */
+  /** Starts over: another window has taken this session. */
   abandon() {
     this.#release?.();
     Object.assign(this, { tab: randomText(12), session: randomText(12), token: null, places: {}, unsent: [] });
@@ -186,14 +178,14 @@ export class Keep {
     takeLease(tab).then((release) => (this.tab === tab && this.#release ? (this.#release = release) : release?.()));
   }
 
-  /** A row's session has ended. */
+  /** Marks a row whose session has ended. */
   giveUp(row) {
     row.failed = { code: "unknown_fate", message: UNKNOWN };
     this.fail(row.key, row.failed);
   }
 
   close() {
-    if (!this.#isLent) this.#outbox?.close();
+    if (!this.#isAdopted) this.#outbox?.close();
     this.#release?.();
     this.#outbox = this.#release = null;
   }
@@ -201,6 +193,6 @@ export class Keep {
   #tell(change) {
     const before = this.storage;
     this.storage = { ...before, ...change };
-    if (Object.keys(change).some((what) => change[what] !== before[what])) this.#told();
+    if (Object.keys(change).some((what) => change[what] !== before[what])) this.#changed();
   }
 }
