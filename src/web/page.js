@@ -1,4 +1,4 @@
-// The page: the start view, where the user chooses a room and a name, and the room view. The address tells which one is shown.
+// The page: the start view, with a form for room and name, and the room view. The address tells which one is shown.
 
 import { newKey, ROOM_ID, ROOM_RULE, unsent } from "./racerd.js";
 import { address, BASE, readAddress } from "./page/address.js";

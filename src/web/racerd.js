@@ -5,8 +5,8 @@
 //     room.on("message", (message) => console.log(message.from.name, message.body));
 //     await room.send({ text: "hello" }).done;      // resolves when the server has acknowledged it
 //
-// After a loss it resumes its session by a token, continues each room where it stood, and sends again what was not acknowledged
-// (racerd/room.js); with a `store`, also after a reload (racerd/saved.js). The token never goes into a URL.
+// After a loss it resumes its session by a token, continues each room where it stood, and sends again what was not
+// acknowledged (racerd/room.js); with a `store`, also after a reload (racerd/saved.js). The token is in no URL.
 
 import { isKey } from "./racerd/bytes.js";
 import { COMING_BACK, Connection, pauseOf, RELOAD, TAKEN_OVER, TOO_BIG } from "./racerd/connection.js";
@@ -75,7 +75,7 @@ function baseOf(given) {
   return url.href;
 }
 
-/** Emits `state` (a State), `welcome`, `storage` (as `storage`), `trouble` (a RacerdError that belongs to no promise). */
+/** Emits `state` (a State), `welcome`, `storage` (as `storage`), `trouble` (a RacerdError of no promise). */
 export class Client extends Emitter {
   /** The current member id, and all that this client has had. */
   member = null;
@@ -181,9 +181,8 @@ export class Client extends Emitter {
 
   /**
    * Joins a room, and again after every loss until it is left.
-   * @param {string} id
-   * @param {{last?: number, presence?: "full"|"count"|"off", roomKey?: string}} [options] `last`: the number of
-   *   newest messages to begin with; `roomKey`: the key under which bodies are sealed, so that the server cannot read them
+   * @param {{last?: number, presence?: "full"|"count"|"off", roomKey?: string}} [options] `last`: the number of newest
+   *   messages to begin with; `roomKey`: seals bodies, so that the server cannot read them
    * @returns {Room}
    */
   join(id, options = {}) {
@@ -236,8 +235,8 @@ export class Client extends Emitter {
   }
 
   /**
-   * Closes the client; unacknowledged messages fail. Those in the outbox are sent by the next client with this store, or by
-   * `unsent()`: the session stays resumable for them.
+   * Closes the client; unacknowledged messages fail. Those in the outbox are sent by the next client with this store,
+   * or by `unsent()`: the session stays resumable for them.
    */
   close() {
     const isRest = this.#saved.rest !== null && this.waiting > 0;
@@ -267,7 +266,7 @@ export class Client extends Emitter {
     for (const room of this.#rooms.values()) this.#deliveries.restore(room);
   }
 
-  /** Starts to deliver what another tab's session left; emits `rest` when all of it is settled. */
+  /** Starts to deliver what another tab left; emits `rest` when all is settled. */
   _run() {
     if (this.state.phase === "idle") this.#connection.open();
   }
@@ -298,7 +297,7 @@ export class Client extends Emitter {
   #down(code) {
     this.#requests.lose(code === TOO_BIG);
     for (const room of this.#rooms.values()) room._lost();
-    // The window that took the session over has its rows, too.
+    // The other window has its rows, too.
     if (code === TAKEN_OVER) this.#saved.abandon();
   }
 
@@ -368,8 +367,8 @@ export class Client extends Emitter {
     if (isResumed) this.#isNamed = true;
     else this.#resume.rooms.clear();
     for (const room of this.#rooms.values()) isResumed ? room._resumed() : room._begun();
-    // A client that resumed a guest's session would stay a guest. The join that tells the name brings another token, before
-    // `joined`; if it does not, the guest's token is good after all.
+    // A client that resumed a guest's session would stay a guest. The join that tells the name brings another token,
+    // before `joined`; if it does not, the guest's token is good after all.
     const isGuests = !isResumed && !this.#isNamed && value.name !== this.name;
     this.#guestToken = isGuests ? value.session : null;
     const token = isGuests ? null : value.session ?? null;
@@ -387,7 +386,7 @@ export class Client extends Emitter {
     this.#deliver();
   }
 
-  /** Holds back messages until the outbox names the session: otherwise another tab would take them for never sent. */
+  /** Holds messages back until the outbox names the session, lest another tab take them for never sent. */
   #bind() {
     const { rest } = this.#saved;
     const binding = rest && {};
@@ -435,7 +434,7 @@ export class Client extends Emitter {
       if (naming.name) this.#isNamed = false;
       if (error.code === "already_joined" && this.#deliveries.has(room)) return;
       if (error.code === "already_joined") {
-        // An earlier client with this session was closed without a connection. Begin with the newest messages.
+        // An earlier client was closed without a connection. Begin with the newest messages.
         this.#leave(room.id);
         return this.#joinByRequest(room);
       }

@@ -1,4 +1,5 @@
-// The library's cryptography by itself: vectors shared with Rust and of the Noise community, and what must not open.
+// The library's cryptography by itself: vectors shared with Rust and from the Noise community, and messages that must
+// not open.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -15,7 +16,7 @@ test.after(remove);
 const vectors = async (name) => JSON.parse(await readFile(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
 const flipped = (bytes, at) => Uint8Array.from(bytes, (byte, index) => (index === at ? byte ^ 1 : byte));
 
-test("bodies seal and open as the shared vectors say", async () => {
+test("bodies are sealed and opened as the shared vectors say", async () => {
   const all = await vectors("room_key");
   assert.ok(all.length >= 6);
   for (const { key, room, k, nonce, body, c } of all) {
@@ -24,11 +25,11 @@ test("bodies seal and open as the shared vectors say", async () => {
     assert.deepEqual(cipher.seal(JSON.parse(body), k, fromBase64url(nonce)), sealed);
     assert.deepEqual(cipher.open(sealed), JSON.parse(body));
     const long = JSON.stringify(cipher.blank(JSON.parse(body))).length - JSON.stringify(sealed).length;
-    assert.equal(long, 24 - k.length, "a blank is as long as what is sealed");
+    assert.equal(long, 24 - k.length, "a placeholder is as long as the sealed body");
   }
 });
 
-test("a body opens in its room, under its key, and whole; else it does not", async () => {
+test("a body opens only in its room, under its key, and unaltered", async () => {
   const [first] = await vectors("room_key");
   const { key, room, k, nonce: n, c } = first;
   const wrong = { code: "wrong_key" };
@@ -49,7 +50,7 @@ test("a body opens in its room, under its key, and whole; else it does not", asy
   for (const key of ["", "short", `${newKey()}A`, newKey().slice(1)]) assert.throws(() => new RoomCipher(key, room), RangeError);
 });
 
-test("who has the key and seals what is no JSON is not believed", async () => {
+test("a sealed body that is not JSON is refused, even with the right key", async () => {
   const { hkdf, sha256, xchacha20poly1305 } = await load("racerd/noble.js");
   const key = newKey();
   const derived = hkdf(sha256, fromBase64url(key), undefined, Buffer.from("racerd e2e 1 r"), 32);
@@ -59,7 +60,7 @@ test("who has the key and seals what is no JSON is not believed", async () => {
   for (const bytes of [Buffer.from(""), Buffer.from("{"), Buffer.from([0x22, 0xff, 0x22])]) assert.throws(() => open(bytes), { code: "wrong_key" });
 });
 
-test("of two that say the same, the later is the repeat, in whatever order they are read", () => {
+test("of two messages with the same body, the later is the repeat, in whatever order they are read", () => {
   const cipher = new RoomCipher(newKey(), "r");
   const [one, two] = ["k1", "k2"].map((k) => cipher.seal({ text: k }, k));
   const first = { said: { text: "k1" }, repeat: undefined };
@@ -71,10 +72,11 @@ test("of two that say the same, the later is the repeat, in whatever order they 
   assert.deepEqual(cipher.hear(one, 3), { ...first, repeat: 7 });
   assert.deepEqual(cipher.hear(one, 1), { ...first, repeat: 3 });
   assert.throws(() => cipher.hear(one, 7), { code: "repeat" });
-  // What does not open takes nobody's place.
+  // A body that does not open does not count as the original.
   assert.throws(() => cipher.hear({ ...one, k: "k3" }, 11), { code: "wrong_key" });
   assert.deepEqual(cipher.hear(cipher.seal(3, "k3"), 12).said, 3);
-  // Nobody makes a repeat of a message by signalling it, before or after; and no signal of a message.
+  // A signal with a message's body does not make the message a repeat, before or after; a message's body is refused as
+  // a signal.
   assert.deepEqual(cipher.hear(two).said, { text: "k2" }, "a signal");
   assert.throws(() => cipher.hear(two), { code: "repeat" });
   assert.deepEqual(cipher.hear(two, 10).said, { text: "k2" });
@@ -84,7 +86,7 @@ test("of two that say the same, the later is the repeat, in whatever order they 
   assert.deepEqual(cipher.hear(one, 20), first);
 });
 
-test("keys are written in one way only", () => {
+test("each key has one spelling only", () => {
   const made = newKey();
   assert.ok(isKey(made) && made.length === 43);
   assert.notEqual(made, newKey());
@@ -94,7 +96,7 @@ test("keys are written in one way only", () => {
   for (const bad of ["AB", "A", "AA==", "A+", " AA", "AA\n"]) assert.throws(() => fromBase64url(bad), undefined, bad);
 });
 
-test("NK as the Noise community's vectors have it", async () => {
+test("NK follows the Noise community's vectors", async () => {
   const hex = (text) => Buffer.from(text, "hex");
   const all = await vectors("noise_nk");
   assert.deepEqual(all.map(({ source }) => source), ["cacophony", "snow"]);
@@ -109,7 +111,7 @@ test("NK as the Noise community's vectors have it", async () => {
       else assert.deepEqual(Buffer.from(receiving.decrypt(hex(ciphertext))), hex(payload));
     });
     assert.ok(rest.length >= 2);
-    // And the test's own server side, against which the rest is tested.
+    // The tests' own server side, too, because other tests rely on it.
     const other = respond(hex(first.ciphertext), {
       secret: privateKey(hex(vector.resp_static)), prologue: hex(vector.init_prologue), ephemeral: privateKey(hex(vector.resp_ephemeral)), payload: hex(second.payload),
     });
@@ -117,7 +119,7 @@ test("NK as the Noise community's vectors have it", async () => {
   }
 });
 
-test("a handshake with another server, another prologue, or an altered answer does not end", () => {
+test("a handshake with another server, another prologue, or an altered answer fails", () => {
   const secret = newPrivate();
   const prologue = Buffer.from("p");
   const fresh = () => new Handshake(rawPublic(secret), prologue);
@@ -129,16 +131,16 @@ test("a handshake with another server, another prologue, or an altered answer do
   const { answer } = respond(Buffer.from(asked), { secret, prologue });
   assert.equal(answer.length, 48);
   for (let at = 0; at < answer.length; at += 1) {
-    // Also the last bit of the point, which the curve does not heed: the hash does.
+    // Even the last bit of the point, which the curve ignores: the hash covers it.
     const again = fresh();
     const { answer } = respond(Buffer.from(again.write()), { secret, prologue });
     assert.throws(() => again.read(flipped(answer, at)), undefined, `byte ${at}`);
   }
   for (const bad of [answer.subarray(0, 47), answer.subarray(0, 31), new Uint8Array(0), new Uint8Array(48)]) assert.throws(() => initiator.read(bad));
-  assert.throws(() => new Handshake(new Uint8Array(32), prologue).write(), undefined, "a key that makes all secrets zero");
+  assert.throws(() => new Handshake(new Uint8Array(32), prologue).write(), undefined, "a key that makes all shared secrets zero");
 });
 
-test("garbage moves no count, and each direction takes its next key after 65,536 messages", () => {
+test("garbage does not advance the counter, and each direction rekeys after 65,536 messages", () => {
   const key = new Uint8Array(32).fill(7);
   const ours = { sending: new CipherState(key, REKEY_EVERY), receiving: new CipherState(key, REKEY_EVERY) };
   const theirs = new Cipher(key, 65_536);
@@ -158,7 +160,7 @@ test("garbage moves no count, and each direction takes its next key after 65,536
     const opened = ours.receiving.decrypt(sealed);
     if (isEdge) {
       assert.deepEqual(Buffer.from(opened), plaintext);
-      assert.throws(() => ours.receiving.decrypt(sealed), undefined, "once only");
+      assert.throws(() => ours.receiving.decrypt(sealed), undefined, "opens once only");
     }
     theirs.next();
   }

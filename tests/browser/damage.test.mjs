@@ -10,7 +10,10 @@ test.after(stopBrowser);
 const MANY = 200;
 const DAMAGED = /^Part of this room's history is damaged and cannot be read \((?:up to )?(\d+) messages\)\.$/;
 
-/** Makes a room of `MANY` messages of which `kept` are kept, and damages the database page of each of the `damaged` ones. */
+/**
+ * Makes a room of `MANY` messages of which `kept` are kept, and damages the database page of each of the `damaged`
+ * ones.
+ */
 async function damagedRoom(t, damaged, kept = MANY) {
   const server = await Server.start(t, "--request-rate", "0", "--keep-messages", `${kept}`);
   await server.fill("r", Array.from({ length: MANY }, (_, index) => ({ text: `number ${index + 1} ${"x".repeat(150)}` })));

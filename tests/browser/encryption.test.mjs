@@ -1,4 +1,4 @@
-// racerd.js in Node, encrypted: rooms with a key against the real server, and sealed sockets against one that speaks
+// Encryption by racerd.js in Node: rooms with a key against the real server, and sealed sockets against one that speaks
 // Noise on Node's own crypto.
 
 import assert from "node:assert/strict";
@@ -11,7 +11,7 @@ const { load, remove } = await library();
 const { connect, newKey } = await load("racerd.js");
 test.after(remove);
 
-/** A client in a room, and what it hears there. */
+/** Returns a client in a room, and lists of what it emits. */
 async function joined(t, base, { room: id = "e2e.r", last = 50, roomKey, ...options } = {}) {
   const client = connect({ base, name: "ann", WebSocket, ...options });
   t.after(() => client.close());
@@ -30,14 +30,14 @@ const told = (heard) => heard.map(({ body, encrypted, unreadable }) => [body, en
 
 // Rooms with a key.
 
-test("members with the key read each other; those without see that there is something, and the server sees nothing", async (t) => {
+test("members with the key read each other, others see unreadable messages, and the server sees nothing", async (t) => {
   const server = await Server.start(t);
   const roomKey = newKey();
   const ann = await joined(t, server.base, { roomKey });
   const bob = await joined(t, server.base, { roomKey, name: "bob" });
   const eve = await joined(t, server.base, { roomKey: newKey(), name: "eve" });
   const mallory = await joined(t, server.base, { name: "mallory" });
-  // Said at once, and heard in order.
+  // Sent at once, received in order.
   const bodies = [{ text: "a secret word" }, "", null, { text: "Grüße 🦀", list: [1, [2]] }];
   const sends = bodies.map((body) => ann.room.send(body));
   await Promise.all(sends.map(({ done }) => done));
@@ -55,17 +55,17 @@ test("members with the key read each other; those without see that there is some
   assert.deepEqual(stored.map(({ k }) => k), sends.map(({ key }) => key));
   assert.doesNotMatch(JSON.stringify(stored), /secret/);
 
-  // Who comes later, and by pages.
+  // A member who joins later, and pages of history.
   const late = await joined(t, server.base, { roomKey, name: "late", last: 2 });
   await until("the newest", () => late.heard.length === 2);
   const page = await late.room.history({ before: 3, limit: 10 });
   assert.deepEqual(told([...page.messages, ...late.heard]), bodies.map((body) => [body, true, undefined]));
   const again = await late.room.history({ before: 5, limit: 10 });
-  assert.deepEqual(told(again.messages), bodies.map((body) => [body, true, undefined]), "read again, it is no repeat");
+  assert.deepEqual(told(again.messages), bodies.map((body) => [body, true, undefined]), "a message that is read again is no repeat");
   assert.deepEqual([ann, bob, eve, mallory, late].flatMap(({ troubles }) => troubles), []);
 });
 
-test("a body that is repeated or moved is refused", async (t) => {
+test("a body that is repeated, or moved to another room, is refused", async (t) => {
   const server = await Server.start(t, "--keep-messages", "1");
   const roomKey = newKey();
   const ann = await joined(t, server.base, { roomKey });
@@ -80,7 +80,7 @@ test("a body that is repeated or moved is refused", async (t) => {
   };
   await post("e2e.r", 422);
   await post("e2e.other", 201);
-  // Of what it no longer keeps the server knows nothing; whoever has heard it does.
+  // The server does not know bodies that it no longer keeps; a client that has received one does.
   await ann.room.send({ text: "later" }).done;
   await until("the first to go", async () => (await server.bodies("e2e.r")).length === 1);
   await post("e2e.r", 201);
@@ -90,7 +90,7 @@ test("a body that is repeated or moved is refused", async (t) => {
   assert.deepEqual(told(other.heard), [[null, true, "wrong_key"]]);
 });
 
-test("in another log the same may be said again", async (t) => {
+test("in another log, the same body is no repeat", async (t) => {
   const server = await Server.start(t, "--durability", "memory");
   const { client, room, heard } = await joined(t, server.base, { roomKey: newKey() });
   const holes = [];
@@ -115,7 +115,7 @@ test("in another log the same may be said again", async (t) => {
   assert.deepEqual(told(heard), ["first", "between", "first"].map((text) => [{ text }, true, undefined]));
 });
 
-test("what is plain in a room with a key is told from what is not", async (t) => {
+test("in a room with a key, unencrypted messages are told apart, and unencrypted signals ignored", async (t) => {
   const server = await Server.start(t);
   const { room, heard, signals } = await joined(t, server.base, { room: "r", roomKey: newKey() });
   const plain = await Member.join(server, "r", "plain");
@@ -129,7 +129,7 @@ test("what is plain in a room with a key is told from what is not", async (t) =>
   await plain.leave();
 });
 
-test("what is said before there is a connection goes out sealed, in order, once; and over losses under its key", async (t) => {
+test("messages sent without a connection are stored sealed, in order, once; after a loss, too", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);
   const roomKey = newKey();
@@ -153,7 +153,7 @@ test("what is said before there is a connection goes out sealed, in order, once;
   assert.equal((await server.bodies("e2e.r")).length, 4);
 });
 
-test("a room with a key may be joined when others are, and a body's length counts as it is sealed", async (t) => {
+test("a room with a key may be joined beside others, and its limit applies to the sealed length", async (t) => {
   const server = await Server.start(t);
   const { client } = await joined(t, server.base, { room: "plain" });
   const room = client.join("e2e.r", { roomKey: newKey() });
@@ -161,7 +161,7 @@ test("a room with a key may be joined when others are, and a body's length count
   room.on("message", (message) => heard.push(message));
   await until("joined", () => room.joined);
   const most = client.limits.max_message_size;
-  // Base64 makes four characters of three bytes.
+  // Base64 makes four characters from three bytes.
   assert.ok(room.excess({ text: "x".repeat(Math.floor(most * 0.76)) }) > 0);
   let length = Math.floor(most * 0.7);
   while (room.excess({ text: "x".repeat(length + 1) }) <= 0) length += 1;
@@ -173,7 +173,7 @@ test("a room with a key may be joined when others are, and a body's length count
 
 // Sealed sockets.
 
-test("over a sealed socket it joins, talks, comes back and misses nothing; nothing of it is readable on the way", async (t) => {
+test("over a sealed socket the client joins, talks, reconnects and misses nothing; an eavesdropper reads nothing", async (t) => {
   const server = await Server.start(t);
   const proxy = await sealedProxy(t, server);
   const line = await relay(t, { port: Number(new URL(proxy.base).port) });
@@ -192,7 +192,7 @@ test("over a sealed socket it joins, talks, comes back and misses nothing; nothi
   const page = await room.history({ before: 3, limit: 10 });
   assert.equal(page.messages.length, 2);
   assert.deepEqual(troubles, []);
-  // The URL says nothing, the name goes inside, with the first join only, and what is said in one go is sealed once.
+  // The URL tells nothing, the first join tells the name, and requests of one turn are sealed together.
   assert.deepEqual([...new Set(proxy.asked)], ["/ws"]);
   const said = proxy.heard.flat();
   assert.deepEqual(said.filter(({ type }) => type === "join").map(({ room, name }) => [room, name]), [["r1", "ann"], ["r2", undefined]]);
@@ -201,7 +201,7 @@ test("over a sealed socket it joins, talks, comes back and misses nothing; nothi
   for (const frame of proxy.frames) assert.doesNotMatch(frame.toString("latin1"), /secret|"ann"|join|resume/);
 });
 
-test("sealed with the real server: names, rooms, losses and kills; on the way nothing of it can be read", async (t) => {
+test("sealed with the real server: names, rooms, losses and kills; an eavesdropper reads nothing", async (t) => {
   const { server, pin } = await sealedServer(t);
   const line = await relay(t, server);
   const saved = [];
@@ -231,20 +231,20 @@ test("sealed with the real server: names, rooms, losses and kills; on the way no
   await until("heard", () => ann.heard.length === 4 && bob.heard.length === 4);
   assert.deepEqual(ann.heard.map(({ seq, body: { text } }) => [seq, text]), [[1, "a secret"], [2, "a secret answer"], [3, "meanwhile"], [4, "stored"]]);
   assert.deepEqual(bob.heard.map(({ from }) => from.name), ["ann", "bob", "bob", "ann"]);
-  assert.equal(ann.client.member, member, "it was resumed, each time");
+  assert.equal(ann.client.member, member, "the session was resumed each time");
   assert.deepEqual(ann.troubles, []);
   for (const way of [line.seen.up, line.seen.down]) {
     const bytes = Buffer.concat(way).toString("latin1");
     assert.ok(bytes.includes("racerd.v1.sealed"));
     assert.doesNotMatch(bytes, /secret|"ann"|the-room|welcome|stored/);
   }
-  // In the next life the same member, by the token; it was not shown in the open.
+  // The token, by which a later client is the same member, was never sent in the clear.
   ann.client.save();
   assert.ok(saved.at(-1).token.length > 20);
   for (const { token } of saved) assert.ok(!token || !Buffer.concat(line.seen.down).includes(token));
 });
 
-test("the real server does not answer who pins another", async (t) => {
+test("the real server does not answer a client that pins another key", async (t) => {
   const { server } = await sealedServer(t);
   const client = connect({ base: server.base, name: "ann", WebSocket, pin: rawPublic(newPrivate()).toString("base64url") });
   t.after(() => client.close());
@@ -254,10 +254,10 @@ test("the real server does not answer who pins another", async (t) => {
   assert.match(server.log, /not made for this key/);
 });
 
-test("another server than the pinned one is refused, with the reason, and nothing is said to it", async (t) => {
+test("a server without the pinned key is refused with the reason, and gets no request", async (t) => {
   const server = await Server.start(t);
   const honest = await sealedProxy(t, server);
-  // One that cannot read the first message and closes, and some that answer all the same.
+  // One that cannot read the handshake and closes, and some that answer all the same.
   const answers = [(answer) => answer, () => randomBytes(48), (answer) => answer.subarray(0, 47), () => Buffer.alloc(0), () => "text"];
   for (const alter of answers) {
     const proxy = await sealedProxy(t, server, { alter });
@@ -269,10 +269,10 @@ test("another server than the pinned one is refused, with the reason, and nothin
     room.send({ text: "secret" }).done.catch(() => {});
     await until("stopped", () => client.state.phase === "stopped");
     assert.match(client.state.reason, /^This server does not have the pinned key/);
-    assert.deepEqual(proxy.heard, [], "nothing was said");
-    assert.deepEqual(proxy.asked, ["/ws"], "and it did not come again");
+    assert.deepEqual(proxy.heard, [], "no request was sent");
+    assert.deepEqual(proxy.asked, ["/ws"], "the client did not reconnect");
   }
-  // No point of the curve that anybody has the secret of.
+  // A point of the curve whose secret nobody has.
   const client = connect({ base: honest.base, name: "ann", WebSocket, pin: "A".repeat(43) });
   client.join("r1");
   await until("stopped", () => client.state.phase === "stopped");
@@ -280,7 +280,7 @@ test("another server than the pinned one is refused, with the reason, and nothin
   for (const pin of ["", "short", `${honest.pin}A`]) assert.throws(() => connect({ base: honest.base, pin }), RangeError);
 });
 
-test("a server that speaks in the open only is not talked to", async (t) => {
+test("a server without sealed sockets gets no request", async (t) => {
   const server = await Server.start(t);
   const urls = [];
   const client = connect({
@@ -302,7 +302,7 @@ test("a server that speaks in the open only is not talked to", async (t) => {
   for (const [url, protocol] of urls) assert.deepEqual([new URL(url).pathname, new URL(url).search, protocol], ["/ws", "", "racerd.v1.sealed"]);
 });
 
-test("a frame that is altered, repeated, left out, cut, empty or in the open ends the connection, and nothing of it is obeyed", async (t) => {
+test("a frame that is altered, repeated, missing, cut, empty or in the clear ends the connection and has no effect", async (t) => {
   const server = await Server.start(t);
   let before = null;
   const flip = (frame, at) => Buffer.from(frame.map((byte, index) => (index === at ? byte ^ 1 : byte)));
@@ -330,17 +330,17 @@ test("a frame that is altered, repeated, left out, cut, empty or in the open end
     const { client, room, heard } = await joined(t, proxy.base, { room: "r1", last: 0, pin: proxy.pin, name });
     armed = true;
     const posted = [await server.post("r1", { text: name })];
-    // That one is missing shows with the next.
+    // A missing frame is detected at the next one.
     if (name === "leftOut") posted.push(await server.post("r1", { text: name }));
     await until("ended", () => client.state.phase === "waiting");
     assert.deepEqual(heard, [], name);
     client.check();
     await until("back", () => room.joined && heard.length === posted.length);
-    assert.deepEqual(heard.map(({ seq, body }) => [seq, body]), posted.map((seq) => [seq, { text: name }]), "from the log");
+    assert.deepEqual(heard.map(({ seq, body }) => [seq, body]), posted.map((seq) => [seq, { text: name }]), "read from the log");
   }
 });
 
-test("long requests are sealed in several messages, and one that fits in none is known before", async (t) => {
+test("long requests are sealed in several messages, and one that fits in none is refused beforehand", async (t) => {
   const server = await Server.start(t, "--max-message-size", "200KiB", "--queue-bytes", "1MiB", "--reply-bytes", "300KiB");
   const proxy = await sealedProxy(t, server);
   const { room, heard, client } = await joined(t, proxy.base, { room: "r1", pin: proxy.pin });
@@ -353,7 +353,7 @@ test("long requests are sealed in several messages, and one that fits in none is
   assert.ok(proxy.frames.every((frame) => frame.length <= 65_535));
 });
 
-test("a message that fits no single sealed message is put together, live and out of the log", async (t) => {
+test("a message that fits no single sealed message is put together, live and from the log", async (t) => {
   const { server, pin } = await sealedServer(t, "--max-message-size", "300KiB", "--queue-bytes", "2MiB", "--reply-bytes", "1MiB");
   const { room, heard } = await joined(t, server.base, { room: "r1", pin });
   const long = { text: `${"é".repeat(100_000)} ${"x".repeat(70_000)}` };
@@ -364,7 +364,7 @@ test("a message that fits no single sealed message is put together, live and out
   assert.deepEqual(messages.map(({ body }) => body), [long]);
 });
 
-test("a line that never ends is not kept for ever", async () => {
+test("a line that never ends is not buffered without a bound", async () => {
   const { SealedSocket } = await load("racerd/sealed.js");
   const secret = newPrivate();
   let socket;
@@ -405,7 +405,7 @@ test("a line that never ends is not kept for ever", async () => {
   assert.ok(said > most && said < most + 200_000, `${said}`);
 });
 
-test("a session is kept for its pin alone", async (t) => {
+test("a saved session is used only with its pin", async (t) => {
   const server = await Server.start(t);
   const proxy = await sealedProxy(t, server);
   const saved = [];
@@ -422,7 +422,7 @@ test("a session is kept for its pin alone", async (t) => {
     }
   }
   const open = await joined(t, server.base, { room: "r1", store, WebSocket: Spy });
-  assert.ok(frames.every((frame) => !frame.includes(token)), "it was not shown in the open");
+  assert.ok(frames.every((frame) => !frame.includes(token)), "the token was never sent in the clear");
   open.client.close();
   assert.notEqual(saved.at(-1).token, token);
 });

@@ -69,8 +69,8 @@ function scrollUp({ step, most }) {
 }
 
 /**
- * In the page: scrolls down by steps; every row in view must move by exactly the step. Records each row's text and the largest
- * number of elements.
+ * In the page: scrolls down by steps; every row in view must move by exactly the step. Records each row's text and the
+ * largest number of elements.
  */
 function scrollDown({ step }) {
   const scroller = document.getElementById("scroller");

@@ -1,4 +1,4 @@
-// Other people's names and bodies are shown as text, whatever they contain. CASES 77.
+// Other people's names and bodies are shown as text, whatever they contain.
 
 import assert from "node:assert/strict";
 import test from "node:test";

@@ -1,5 +1,5 @@
-// Drafts, names and unsent messages are kept, or the page says beforehand that they will not be: with storage that is full or
-// blocked, too. And what the page says while something cannot be read or sent. CASES 82, 84.
+// Drafts, names and unsent messages are kept, or the page says beforehand that they will not be: with storage that is
+// full or blocked, too. And what the page says while something cannot be read or sent.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -130,7 +130,7 @@ test("a draft in an encrypted room is stored sealed under the room's key", async
   await until("still there", async () => (await field(page)) === "a secret draft");
 });
 
-test("with full storage, new values count while the page lives, and it warns beside the field (CASES 82)", async (t) => {
+test("with full storage, new values count while the page lives, and it warns beside the field", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);
   await enter(context, server.base, "lobby", "old name");

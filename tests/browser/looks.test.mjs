@@ -1,5 +1,5 @@
-// Looks and accessibility: axe-core and the width of the screen in every state, and screenshots in target/browser/ (two of them
-// are committed in screenshots/).
+// Looks and accessibility: axe-core and the width of the screen in every state, and screenshots in target/browser/ (two
+// of them are committed in screenshots/).
 
 import assert from "node:assert/strict";
 import { mkdir, readFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-// What the page does when the server restarts, the network fails or the page sleeps. CASES 76.
+// What the page does when the server restarts, the network fails or the page sleeps.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -20,6 +20,7 @@ for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server
     const server = await Server.start(t);
     const ann = await enter(await profile(t), server.base, "lobby", "ann");
     const bob = await enter(await profile(t), server.base, "lobby", "bob");
+    await ann.waitForSelector("#log .presence");
     await say(ann, "before");
     await shows(bob, ["before"]);
     await server[how]();
@@ -39,8 +40,8 @@ for (const [how, words] of [["kill", "Connection lost\\."], ["stop", "The server
     assert.equal(await ann.$$eval("#log .hole", (all) => all.length), 0);
     // Members who came back with the server are not shown as joining; a new one is.
     const carl = await Member.join(server, "lobby", "carl");
-    await ann.waitForSelector("#log .presence");
-    assert.deepEqual(await ann.$$eval("#log .presence", (all) => all.map((line) => line.textContent)), ["carl joined"]);
+    await until("carl", async () => (await ann.$$("#log .presence")).length === 2);
+    assert.deepEqual(await ann.$$eval("#log .presence", (all) => all.map((line) => line.textContent)), ["bob joined", "carl joined"]);
     await carl.leave();
   });
 }

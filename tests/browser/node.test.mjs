@@ -1,4 +1,5 @@
-// The client library in one file, as a program in Node gets it from a running server; and the example of docs/protocol.md, as it stands there.
+// The client library in one file, as a program in Node gets it from a running server; and the example of
+// docs/protocol.md as written.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,7 +11,7 @@ import { promisify } from "node:util";
 import { sealedServer } from "./noise.mjs";
 import { library, Server, until, WebSocket } from "./support.mjs";
 
-/** A folder with racerd.mjs out of this server. */
+/** Makes a folder with this server's racerd.mjs. */
 async function fetched(t, server) {
   const folder = await mkdtemp(path.join(tmpdir(), "racerd-whole-"));
   t.after(() => rm(folder, { recursive: true }));
@@ -20,14 +21,14 @@ async function fetched(t, server) {
   return folder;
 }
 
-/** Runs a program of this text beside racerd.mjs. */
+/** Runs a program with this source next to racerd.mjs. */
 async function run(folder, text) {
   await writeFile(path.join(folder, "bot.mjs"), text);
   const { stdout, stderr } = await promisify(execFile)(process.execPath, ["bot.mjs"], { cwd: folder, timeout: 60_000 });
   return [stdout, stderr];
 }
 
-test("the example of docs/protocol.md, in this Node", async (t) => {
+test("the example of docs/protocol.md runs in this Node", async (t) => {
   const server = await Server.start(t);
   const folder = await fetched(t, server);
   await symlink(process.env.RACERD_NODE_PATH, path.join(folder, "node_modules"));
@@ -39,7 +40,7 @@ test("the example of docs/protocol.md, in this Node", async (t) => {
   assert.deepEqual(await server.bodies("lobby"), [{ text: "hello" }]);
 });
 
-test("a program that gives no WebSocket, where there is none, is told so by a rejected promise, and does not end without a word", async (t) => {
+test("without a WebSocket, a rejected promise tells the program why, instead of a silent end", async (t) => {
   const server = await Server.start(t);
   const folder = await fetched(t, server);
   const [said] = await run(folder, `
@@ -52,7 +53,7 @@ test("a program that gives no WebSocket, where there is none, is told so by a re
   assert.deepEqual(await server.bodies("lobby"), []);
 });
 
-test("in one file it can all that it can in many", async (t) => {
+test("the one file can do everything that the many can", async (t) => {
   const server = await Server.start(t);
   const whole = await import(path.join(await fetched(t, server), "racerd.mjs"));
   const { load, remove } = await library();
@@ -72,12 +73,12 @@ test("in one file it can all that it can in many", async (t) => {
   assert.deepEqual((await server.bodies("e2e.r")).map(({ k }) => k.length), [22]);
 });
 
-test("what could not be kept is told once it is known, and what would be lost with the program is counted", async (t) => {
+test("`storage` tells what could not be kept, and `atRisk` counts what would be lost with the program", async (t) => {
   const server = await Server.start(t);
   const { load, remove } = await library();
   t.after(remove);
   const { connect } = await load("racerd.js");
-  // Node has no IndexedDB: the outbox keeps nothing. The session is kept by whom the program says, as long as that does.
+  // Node has no IndexedDB, so the outbox keeps nothing. The session is in the program's store, as long as that works.
   let isFull = false;
   const saved = [];
   const store = {
@@ -113,10 +114,10 @@ test("what could not be kept is told once it is known, and what would be lost wi
   assert.deepEqual(client.storage, { session: true, outbox: false });
   assert.equal(client.atRisk, 0);
   const changes = told.map(({ session, outbox }) => `${session} ${outbox}`);
-  assert.deepEqual(changes, changes.filter((change, index) => change !== changes[index - 1]), "told where it changed");
+  assert.deepEqual(changes, changes.filter((change, index) => change !== changes[index - 1]), "`storage` is emitted only for changes");
 });
 
-test("the URL of a room will do for a server, and one that says more is refused, with what it says", async (t) => {
+test("a room's URL is accepted as the server's, and a URL with more in it is refused with the reason", async (t) => {
   const server = await Server.start(t);
   const { load, remove } = await library();
   t.after(remove);
@@ -126,20 +127,31 @@ test("the URL of a room will do for a server, and one that says more is refused,
     assert.ok((await client.join("r1").send({ text: base }).done).seq > 0, base);
     client.close();
   }
-  const { baseOf } = await load("racerd/base.js");
-  assert.equal(baseOf("https://h/chat"), "https://h/chat/");
-  assert.equal(baseOf("https://h/chat/rooms/lobby"), "https://h/chat/");
+  const urls = [];
+  class Recorded {
+    constructor(url) {
+      urls.push(url);
+    }
+    close() {}
+  }
+  for (const base of ["https://h/chat", "https://h/chat/", "https://h/chat/rooms/lobby"]) {
+    const client = connect({ base, WebSocket: Recorded });
+    client.join("r1");
+    await until("the URL", () => urls.length > 0);
+    client.close();
+    assert.equal(urls.pop(), "wss://h/chat/rooms/r1/ws", base);
+  }
   for (const [base, words] of [
     [`${server.base}rooms/lobby#pin=${"A".repeat(43)}`, /`pin` to connect/],
     [`${server.base}?room=lobby`, /no \?/],
-    ["localhost:7077", /no URL of a server/],
-    ["/rooms/lobby", /no URL of a server .*: \/rooms\/lobby/],
+    ["localhost:7077", /not the URL of a server/],
+    ["/rooms/lobby", /not the URL of a server .*: \/rooms\/lobby/],
   ]) {
     for (const make of [connect, unsent]) assert.throws(() => make({ base, WebSocket }), { name: "RangeError", message: words });
   }
 });
 
-test("what waits is told whether its room was left, or the client closed", async (t) => {
+test("waiting messages fail with the reason: the room was left, or the client closed", async (t) => {
   const server = await Server.start(t);
   const { load, remove } = await library();
   t.after(remove);
@@ -158,7 +170,7 @@ test("what waits is told whether its room was left, or the client closed", async
   ]);
 });
 
-test("over a sealed socket, what one message holds is sent, what does not fit is refused with the reason, and longer ones are heard", async (t) => {
+test("over a sealed socket, a request that fits one message is sent, a longer one is refused with the reason, and longer ones arrive", async (t) => {
   const { server, pin } = await sealedServer(t, "--max-message-size", "256KiB", "--queue-bytes", "1MiB", "--reply-bytes", "512KiB", "--request-rate", "0");
   const { load, remove } = await library();
   t.after(remove);
@@ -175,9 +187,9 @@ test("over a sealed socket, what one message holds is sent, what does not fit is
   assert.equal((await rooms[0].send("x".repeat(65_000)).done).seq, 1);
   const why = await rooms[0].send("y".repeat(100_000)).done.catch(({ code, message }) => [code, message]);
   assert.equal(why[0], "too_long");
-  assert.match(why[1], /^it is 3\d,?\d{3} bytes longer than one sealed message holds$/);
+  assert.match(why[1], /^the message is 3\d,?\d{3} bytes longer than one sealed message holds$/);
   assert.ok(rooms[0].excess("y".repeat(100_000)) > 30_000 && rooms[1].excess("y".repeat(100_000)) < 0);
-  // From an open socket: more than three sealed messages hold.
+  // From a plain socket: longer than three sealed messages.
   assert.equal((await rooms[1].send("z".repeat(230_000)).done).seq, 2);
   assert.equal((await rooms[0].send("after").done).seq, 3);
   await until("all is heard", () => heard.every((lengths) => lengths.length === 3));

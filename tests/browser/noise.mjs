@@ -1,5 +1,5 @@
-// The server's side of a sealed socket, on Node's own crypto: a second implementation, for the tests of the first. It
-// can be another server than was pinned, and can alter what it sends.
+// The server's side of a sealed socket, on Node's own crypto: a second implementation, to test the first. It can have
+// another key than the pinned one, and alter what it sends.
 
 import { createCipheriv, createDecipheriv, createHash, createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, hkdfSync } from "node:crypto";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ export const privateKey = (raw) => createPrivateKey({ key: Buffer.concat([KEY_HE
 export const rawPublic = (key) => createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32);
 export const newPrivate = () => generateKeyPairSync("x25519").privateKey;
 
-/** A key and its count. */
+/** A key and its counter. */
 export class Cipher {
   constructor(key, every = Infinity) {
     Object.assign(this, { key: Buffer.from(key), every, n: 0n });
@@ -43,14 +43,14 @@ export class Cipher {
     return Buffer.concat([cipher.update(sealed.subarray(0, end)), cipher.final()]);
   }
 
-  /** To the next message. */
+  /** Advances to the next message. */
   next() {
     this.n += 1n;
     if (this.n % BigInt(this.every) === 0n) this.key = this.encrypt(Buffer.alloc(32), undefined, this.nonce(2n ** 64n - 1n)).subarray(0, 32);
   }
 }
 
-/** Answers the first message; throws where it was for another server. */
+/** Answers the first message; throws if it is for another server. */
 export function respond(message, { secret, prologue, ephemeral = newPrivate(), payload = Buffer.alloc(0), every }) {
   let chain = Buffer.from(NAME);
   let hash = sha256(Buffer.from(NAME), prologue);
@@ -74,7 +74,7 @@ export function respond(message, { secret, prologue, ephemeral = newPrivate(), p
   return { asked, answer: Buffer.concat([own, sealed]), receiving, sending, hash };
 }
 
-/** A racerd that has this key, and its pin. */
+/** Starts a racerd with a key; returns it with its pin. */
 export async function sealedServer(t, ...args) {
   const secret = newPrivate();
   const folder = await mkdtemp(path.join(tmpdir(), "racerd-sealed-"));
@@ -87,9 +87,8 @@ export async function sealedServer(t, ...args) {
 }
 
 /**
- * A proxy that speaks sealed to clients, and hands on what they say, in the open, to a racerd, whose page it serves, too.
- * `alter` may change a frame on its way to the client: it gets it, and its number (-1: the handshake's), and gives what
- * is sent; null is nothing.
+ * Starts a proxy that speaks sealed to clients and in the clear to a racerd, whose page it serves, too. `alter(frame,
+ * number)` returns the frame to send to the client instead (-1 is the handshake's), or null to drop it.
  */
 export async function sealedProxy(t, server, { secret = newPrivate(), alter = (frame) => frame } = {}) {
   const made = { pin: rawPublic(secret).toString("base64url"), asked: [], heard: [], frames: [], alter };

@@ -257,7 +257,7 @@ test("a damaged link opens no room", async (t) => {
   await enter(context, server.base, "other", "ann");
   urls.length = 0;
   for (const [fragment, words] of [[`k=${newKey().slice(1)}`, /room's key/], ["k=", /room's key/], [`pin=${newKey()}A`, /server's key/], [`pin=&k=${newKey()}`, /server's key/],
-    [`pim=${newKey()}`, /does not know/], [`Pin=${newKey()}`, /does not know/], [`K=${newKey()}`, /does not know/], [`k=${newKey()}&k=${newKey()}`, /twice/]]) {
+    [`pim=${newKey()}`, /unknown part/], [`Pin=${newKey()}`, /unknown part/], [`K=${newKey()}`, /unknown part/], [`k=${newKey()}&k=${newKey()}`, /twice/]]) {
     const page = await context.newPage();
     await page.goto(`${server.base}rooms/e2e.r#${fragment}`);
     await until("said so", async () => words.test(await page.innerText("#link-fault")));

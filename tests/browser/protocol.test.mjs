@@ -1,4 +1,4 @@
-// What the client of racerd.js does with what a server says: messages, resumes, refusals, and how sends are settled (CASES 81).
+// What the client of racerd.js does with what a server says: messages, resumes, refusals, and how sends are settled.
 
 import assert from "node:assert/strict";
 import test from "node:test";

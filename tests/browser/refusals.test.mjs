@@ -1,5 +1,5 @@
-// Why the server refuses the page's socket, in the page's words: the same reason that the refused upgrade itself carries,
-// and a plain GET of its URL. (That all refusals are the same over both is the server's test, tests/server/refusals.rs.)
+// The page says why the server refuses its socket, with the reason that the refused upgrade carries, and a plain GET of
+// its URL. (tests/server/refusals.rs tests that both agree for all refusals.)
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ test.after(stopBrowser);
 const CLIENT = "192.0.2.7";
 const PINNED_ONLY = "This server can only be reached by its link with the pin. Ask the person who gave you this address for that link.";
 
-/** Why an upgrade of this URL is refused, by the upgrade's own answer; null if it is not. */
+/** Returns the answer to a refused upgrade of this URL; null if it is accepted. */
 function upgradeSays(url, headers = {}, protocols = []) {
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(url.replace(/^http/, "ws"), protocols, { headers });
@@ -32,7 +32,7 @@ function upgradeSays(url, headers = {}, protocols = []) {
 
 const getSays = async (url) => (await fetch(url)).json();
 
-/** The page at this address, with a name given; it may be refused. */
+/** Opens the page at this address under a name; its socket may be refused. */
 async function opens(t, url) {
   const context = await profile(t, { expects: (text) => /status of 4\d\d|status of 503/.test(text) });
   const page = await context.newPage();
@@ -49,12 +49,12 @@ const isSocket = (path) => /\/ws(\?|$)/.test(path);
 
 for (const [what, args, change, isFinal] of [
   ["host", [], (headers, path) => (isSocket(path) ? { ...headers, host: "evil.example" } : headers), true],
-  // As behind a proxy that puts its own idea of Host into requests.
+  // As behind a proxy that replaces the Host header.
   ["origin", [], (headers) => ({ ...headers, host: "127.0.0.1:1" }), true],
   ["full", ["--trusted-proxy", "127.0.0.1", "--max-connections-per-address", "1"], (headers) => ({ ...headers, "x-forwarded-for": CLIENT }), false],
   ["rate", ["--trusted-proxy", "127.0.0.1", "--handshake-rate-per-address", "1"], (headers) => ({ ...headers, "x-forwarded-for": CLIENT }), false],
 ]) {
-  test(`refused (${what}): the page says what the upgrade's own answer says, and a plain GET`, async (t) => {
+  test(`refused (${what}): the page shows the reason that the upgrade's answer and a plain GET give`, async (t) => {
     const server = await Server.start(t, ...args);
     const proxy = await prefixProxy(t, server, change);
     const socket = `${proxy.base}rooms/lobby/ws`;
@@ -65,7 +65,7 @@ for (const [what, args, change, isFinal] of [
       t.after(() => held.terminate());
     }
     if (what === "rate") {
-      // Whatever the rate gives is taken.
+      // Use up the rate.
       let isOver = false;
       const taken = (async () => {
         while (!isOver) await fetch(socket).then((answer) => answer.text(), () => (isOver = true));
@@ -85,7 +85,7 @@ for (const [what, args, change, isFinal] of [
   });
 }
 
-test("a server that is only reached sealed: without the pin the page says so, and stops; with it, it talks", async (t) => {
+test("a server that is only reached sealed: without the pin the page says so and stops; with the pin it connects", async (t) => {
   const { server, pin } = await sealedServer(t, "--require-sealed");
   assert.equal((await upgradeSays(`${server.base}ws`)).code, "sealed_only");
   assert.equal((await getSays(`${server.base}ws`)).code, "sealed_only");
@@ -98,7 +98,7 @@ test("a server that is only reached sealed: without the pin the page says so, an
   await shows(ann, ["sealed words"]);
 });
 
-test("a pin for a server that takes nothing sealed", async (t) => {
+test("a pin for a server without sealed connections is refused with the reason", async (t) => {
   const server = await Server.start(t);
   const page = await opens(t, `${server.base}rooms/lobby#pin=${rawPublic(newPrivate()).toString("base64url")}`);
   await until("the reason", async () => /^Refused/.test(await banner(page)));

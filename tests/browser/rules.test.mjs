@@ -1,5 +1,5 @@
-// Rules that the page shares with the server and the command line, tested by the same vectors: names, and the fragments of
-// links. No browser is needed.
+// Rules that the page shares with the server and the command line, tested by the same vectors: names, and the fragments
+// of links. No browser is needed.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";

@@ -11,7 +11,10 @@ export const banner = (page, words) => page.waitForFunction((words) => {
 /** Waits until the page pauses before its next attempt to connect. */
 export const waits = (page) => banner(page, "Trying again");
 
-/** Records each text of the banner from now on, since some are shown for a moment only. Returns a function that reads them. */
+/**
+ * Records each text of the banner from now on, since some are shown for a moment only. Returns a function that reads
+ * them.
+ */
 export async function recordBanner(page) {
   await page.evaluate(() => {
     window.bannerTexts = [];
@@ -57,7 +60,10 @@ export async function restartEmpty(server, line) {
   await server.restart();
 }
 
-/** Answers a client's requests of this type in the server's place, with the objects that `answer(request)` returns, if any. */
+/**
+ * Answers a client's requests of this type in the server's place, with the objects that `answer(request)` returns, if
+ * any.
+ */
 export async function answerInstead(context, type, answer) {
   await context.routeWebSocket(/\/ws/, (page) => {
     const up = page.connectToServer();

@@ -1,7 +1,7 @@
-// Servers, browsers and small helpers for the browser tests. Waits are for conditions, never for a time to pass.
+// Servers, browsers and helpers for the browser tests. Tests wait for conditions, never for time to pass.
 //
-// From the environment: RACERD, the binary; RACERD_NODE_PATH, the node_modules with playwright-core, axe-core and ws;
-// CHROMIUM, the browser if it is not /usr/bin/chromium. tests/run sets them.
+// Environment: RACERD is the binary; RACERD_NODE_PATH is the node_modules folder with playwright-core, axe-core and ws;
+// CHROMIUM is the browser, by default /usr/bin/chromium. tests/run sets them.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -22,10 +22,10 @@ export const WebSocket = require("ws");
 const { chromium } = require("playwright-core");
 
 const SOON = 20_000;
-/** Of a database's pages. */
+/** The size of a database's pages. */
 const PAGE_BYTES = 4096;
 
-/** Waits until `look` gives something true, and gives that. */
+/** Waits until `look` returns something true. Returns that. */
 export async function until(what, look, most = SOON) {
   const end = Date.now() + most;
   for (;;) {
@@ -36,13 +36,13 @@ export async function until(what, look, most = SOON) {
   }
 }
 
-/** Makes the client library's files importable, as they are served; `load(path)` imports one of them. */
+/** Makes the client library's files importable as they are served; `load(path)` imports one of them. */
 export async function library() {
   const folder = await mkdtemp(path.join(tmpdir(), "racerd-client-"));
   const source = new URL("../../src/web/", import.meta.url);
   await cp(new URL("racerd", source), path.join(folder, "racerd"), { recursive: true });
   await cp(new URL("racerd.js", source), path.join(folder, "racerd.js"));
-  // Node takes them for modules only where a package says so.
+  // Node treats them as modules only if a package says so.
   await writeFile(path.join(folder, "package.json"), '{"type":"module"}');
   return { load: (file) => import(path.join(folder, file)), remove: () => rm(folder, { recursive: true }) };
 }
@@ -66,12 +66,12 @@ export class Server {
   scheme = "http";
   log = "";
 
-  /** Starts one with a database of its own; it goes with the test `t`. */
+  /** Starts a server with its own database; it ends with the test `t`. */
   static async start(t, ...args) {
     return Server.startAt(t, "127.0.0.1", ...args);
   }
 
-  /** At another address than this machine's own. */
+  /** Starts a server at an address other than loopback. */
   static async startAt(t, host, ...args) {
     const server = new Server();
     server.host = host;
@@ -89,7 +89,7 @@ export class Server {
     return `${this.scheme}://${this.host}:${this.port}/`;
   }
 
-  /** On the same port and database as before. */
+  /** Starts the server again, on the same port and database. */
   async restart() {
     const chooses = this.port === 0;
     let listens = false;
@@ -135,8 +135,8 @@ export class Server {
   }
 
   /**
-   * Overwrites the page of the running server's database in which this text stands. Pages keep old content: after a split the
-   * last page with the text is the current one; `everywhere` overwrites all of them.
+   * Overwrites the page of the running server's database in which this text stands. Pages keep old content: after a
+   * split the last page with the text is the current one; `everywhere` overwrites all of them.
    */
   async damage(text, everywhere = false) {
     const file = await open(path.join(this.#folder, "racerd.db"), "r+");
@@ -149,7 +149,7 @@ export class Server {
     await file.close();
   }
 
-  /** Publishes by HTTP. */
+  /** Publishes by HTTP. Returns the seq. */
   async post(room, body, name = "poster") {
     const answer = await fetch(`${this.base}rooms/${room}/messages?name=${encodeURIComponent(name)}`, {
       method: "POST",
@@ -160,7 +160,7 @@ export class Server {
     return (await answer.json()).seq;
   }
 
-  /** All bodies of a room. */
+  /** Returns all bodies of a room. */
   async bodies(room) {
     const all = [];
     for (;;) {
@@ -170,7 +170,7 @@ export class Server {
     }
   }
 
-  /** Says all of this in a room, by one socket, as fast as it is taken. */
+  /** Sends all of these over one socket, as fast as the server accepts them. */
   async fill(room, bodies, name = "filler") {
     const member = await Member.join(this, room, name);
     let sent = 0;
@@ -224,13 +224,13 @@ export class Member {
   }
 }
 
-// Between browser and server.
+// Relays and proxies.
 
 /**
- * A TCP relay that can be cut and mended: `cut()` ends all and refuses more, `mend()` lets through again. With
- * `holdsUp` what a client says waits in the relay, with `losesDown` what the server says is lost. `orphan()` ends the
- * clients' sides only: the server does not know yet; `release()` then hands on what was held, and ends the rest.
- * `seen` is all that went through it, each way.
+ * Starts a TCP relay. `cut()` ends all connections and refuses new ones, until `mend()`. With `holdsUp`, the relay
+ * holds data from clients; with `losesDown`, it drops data from the server. `orphan()` ends only the clients' sides,
+ * without the server's knowledge; `release()` then forwards the held data and ends the server's sides. `seen` has all
+ * data, each way.
  */
 export async function relay(t, server) {
   const pairs = new Set();
@@ -264,7 +264,7 @@ export async function relay(t, server) {
     base: `http://127.0.0.1:${listener.address().port}/`,
     accepted: 0,
     holdsUp: false,
-    /** Bytes held so far. */
+    /** The number of bytes held so far. */
     held: 0,
     losesDown: false,
     seen: { up: [], down: [] },
@@ -301,7 +301,9 @@ export async function relay(t, server) {
   return made;
 }
 
-/** A proxy that serves the server under /chat/, and nothing elsewhere. `change` gives the headers that it hands on. */
+/**
+ * Starts a proxy that serves the server under /chat/, and nothing elsewhere; `change` returns the headers to forward.
+ */
 export async function prefixProxy(t, server, change = (headers) => headers) {
   const target = (request) => (request.url.startsWith("/chat/") ? request.url.slice("/chat".length) : null);
   const elsewhere = [];
@@ -320,7 +322,7 @@ export async function prefixProxy(t, server, change = (headers) => headers) {
     if (target(request) === null) return elsewhere.push(request.url), socket.destroy();
     const up = http.request(options(request));
     up.on("error", () => socket.destroy());
-    // A browser may reset what was refused.
+    // A browser may reset a refused connection.
     socket.on("error", () => up.destroy());
     up.on("response", (answer) => {
       const lines = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join("");
@@ -350,7 +352,7 @@ export async function prefixProxy(t, server, change = (headers) => headers) {
 
 let browser = null;
 
-/** One browser for a file of tests; each window is in a profile of its own. */
+/** Starts the browser of a file of tests. */
 export async function startBrowser() {
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -365,7 +367,10 @@ export async function stopBrowser() {
   await browser?.close();
 }
 
-/** A profile of its own. What a page complains of stands in `complaints`, and fails the test unless it was expected. */
+/**
+ * Makes a new profile. Errors and warnings of its pages are in `complaints`, and fail the test unless `options.expects`
+ * them.
+ */
 export async function profile(t, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, locale: "en-GB", timezoneId: "UTC", ...options });
   context.setDefaultTimeout(SOON);
@@ -382,12 +387,12 @@ export async function profile(t, options = {}) {
   return Object.assign(context, { complaints });
 }
 
-/** A browser's own words for a server that is not there. */
+/** Is this the browser's message about a server that cannot be reached? */
 function isNetwork(text) {
   return /WebSocket connection to .* failed|Failed to load resource: (net::|the server responded with a status of 426)/.test(text);
 }
 
-/** A window in a room, under this name. */
+/** Opens a window in a room, under this name. */
 export async function enter(context, base, room, name) {
   const page = await context.newPage();
   await page.goto(base);
@@ -398,7 +403,7 @@ export async function enter(context, base, room, name) {
   return page;
 }
 
-/** The window is in its room, and has all that was said. */
+/** Waits until the window is in its room, with all messages. */
 export async function live(page) {
   await page.waitForFunction(() => /^\d/.test(document.getElementById("people-count").textContent)
     && document.getElementById("banner").hidden !== false && document.getElementById("beginning").textContent !== "Loading…");
@@ -409,12 +414,12 @@ export async function say(page, text) {
   await page.press("#text", "Enter");
 }
 
-/** What stands in the log, in order. */
+/** Returns the texts in the log, in order. */
 export function texts(page) {
   return page.$$eval("#log .message .body", (bodies) => bodies.map((body) => body.textContent));
 }
 
-/** Waits until the log says exactly this. */
+/** Waits until the log has exactly these texts. */
 export async function shows(page, wanted) {
   let seen;
   try {

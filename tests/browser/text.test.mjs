@@ -1,16 +1,16 @@
-// Words for times, and work on the text of others, without a browser: what asks for elements gets plain objects here.
+// Texts for times, and processing of other people's text, without a browser: elements are plain objects here.
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { dayOf, dayText, isoTime, saidNode } from "../../src/web/page/text.js";
 import { goesOn } from "../../src/web/page/row.js";
 
-/** As much of a document as text.js asks for. */
+/** The part of a document that text.js needs. */
 globalThis.document = {
   createElement: (tag) => ({ tag, attributes: {}, children: [], setAttribute(name, value) { this.attributes[name] = value; }, append(...more) { this.children.push(...more); } }),
 };
 
-/** In this time zone, whatever the machine's is. */
+/** Calls `act` in this time zone. */
 function inZone(zone, act) {
   const before = process.env.TZ;
   process.env.TZ = zone;
@@ -22,7 +22,7 @@ function inZone(zone, act) {
   }
 }
 
-test("days begin at midnight where the reader is, and follow each other by one", () => {
+test("days begin at midnight in the reader's time zone, and consecutive days differ by one", () => {
   for (const zone of ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu"]) {
     inZone(zone, () => {
       const begun = new Date(2026, 0, 1);
@@ -35,25 +35,25 @@ test("days begin at midnight where the reader is, and follow each other by one",
   }
 });
 
-test("labels of days: today, yesterday, the day of the week, and the year where it is long ago or ahead", () => {
+test("labels of days: today, yesterday, the day of the week, and the year of distant or future days", () => {
   inZone("UTC", () => {
     const now = Date.UTC(2026, 2, 10, 0, 0, 1);
     const day = 86_400_000;
     assert.equal(dayText(now, now), "Today");
-    assert.equal(dayText(now - 1500, now), "Yesterday", "two seconds ago, before midnight");
+    assert.equal(dayText(now - 1500, now), "Yesterday", "1.5 s ago, before midnight");
     assert.match(dayText(now - 2 * day, now), /Sunday/);
     assert.doesNotMatch(dayText(now - 2 * day, now), /2026/);
     assert.doesNotMatch(dayText(now - 299 * day, now), /2025/);
     assert.match(dayText(now - 300 * day, now), /2025/);
     assert.match(dayText(Date.UTC(2019, 11, 31), now), /2019/);
-    // By a server whose clock is ahead.
+    // From a server whose clock is ahead.
     assert.match(dayText(now + day, now), /2026/);
     assert.match(dayText(Date.UTC(2038, 0, 1), now), /2038/);
-    for (const at of [2 ** 53, -(2 ** 53)]) assert.ok(dayText(at, now) && isoTime(at), "no clock is too wrong to be shown");
+    for (const at of [2 ** 53, -(2 ** 53)]) assert.ok(dayText(at, now) && isoTime(at), "any clock can be shown, however wrong");
   });
 });
 
-test("messages stand under one name within minutes, one author and one day", () => {
+test("messages stand under one name if minutes, author and day allow it", () => {
   inZone("UTC", () => {
     const midnight = Date.UTC(2026, 2, 10);
     const said = (at, name = "ann", member = "m1") => ({ at, from: { name, member } });
@@ -62,7 +62,7 @@ test("messages stand under one name within minutes, one author and one day", () 
     assert.equal(goesOn(said(midnight), said(midnight - 1)), false, "another day");
     assert.equal(goesOn(said(midnight + 60_000), said(midnight + 60_000)), true);
     assert.equal(goesOn(said(midnight), said(midnight + 7_200_000)), false, "the clock was set back by hours");
-    assert.equal(goesOn(said(midnight), said(midnight + 60_001)), false, "and by a minute, the least that there is");
+    assert.equal(goesOn(said(midnight), said(midnight + 60_001)), false, "the clock was set back by a minute");
     assert.equal(goesOn(said(midnight, "ann", "m2"), said(midnight)), false, "another ann");
     assert.equal(goesOn(said(midnight, "bob", null), said(midnight, "ann", null)), false);
     assert.equal(goesOn(said(midnight), { at: midnight }), false);
@@ -70,7 +70,7 @@ test("messages stand under one name within minutes, one author and one day", () 
   });
 });
 
-/** How many characters the text's work looks at: by reads of it. Time would say it too, and less surely. */
+/** Counts the characters that processing a text looks at, which is more reliable than its time. */
 function reads(text) {
   let count = 0;
   const read = String.prototype.replace;
@@ -85,7 +85,7 @@ function reads(text) {
   }
 }
 
-test("brackets and marks behind links cost what the text is long", () => {
+test("brackets and punctuation behind links take linear time", () => {
   const links = (node) => node.children.filter(({ tag }) => tag === "a").map(({ children }) => children[0]);
   const cases = [
     [`http://a${")".repeat(32_000)}`, ["http://a"]],

@@ -1,5 +1,5 @@
-// When the client of racerd.js does what: pauses between attempts, silence, the pace of messages, and dates that are set while
-// it runs (CASES 76, 83).
+// When the client of racerd.js does what: pauses between attempts, silence, the pace of messages, and dates that are
+// set while it runs.
 
 import assert from "node:assert/strict";
 import test from "node:test";

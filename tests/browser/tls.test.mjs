@@ -1,4 +1,4 @@
-// The page over https, with a certificate that was accepted once: page and socket share the port.
+// The page over https, with a certificate that the user accepted: page and socket share the port.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -24,7 +24,7 @@ test("two windows talk over wss, also after a restart", async (t) => {
   const [ann, bob] = [await window("ann"), await window("bob")];
   await say(ann, "hello");
   await shows(bob, ["hello"]);
-  // An encrypted page is a secure context, with what browsers keep for those.
+  // An https page is a secure context, with the interfaces that browsers reserve for those.
   assert.ok(await ann.evaluate(() => isSecureContext && crypto.subtle !== undefined));
   await server.stop();
   await server.restart();

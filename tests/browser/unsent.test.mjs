@@ -1,5 +1,5 @@
-// Messages sent without a connection go out when there is one, whichever room is shown and whatever became of their tab (CASES
-// 85). This tests `unsent()` of racerd.js; kept.test.mjs tests how the page shows it.
+// Messages sent without a connection go out when there is one, whichever room is shown and whatever became of their
+// tab. This tests `unsent()` of racerd.js; kept.test.mjs tests how the page shows it.
 
 import assert from "node:assert/strict";
 import test from "node:test";

@@ -12,8 +12,9 @@ const FAULTS = {
 };
 
 /**
- * Parses a fragment: at most one `pin=` and one `k=`, joined by `&`. Everything else is a fault, because with an ignored key
- * the page would talk unencrypted. The command line has the same rule (src/client/target.rs; tests/vectors/fragments.json).
+ * Parses a fragment: at most one `pin=` and one `k=`, joined by `&`. Everything else is a fault, because with an
+ * ignored key the page would talk unencrypted. The command line has the same rule (src/client/target.rs;
+ * tests/vectors/fragments.json).
  * @returns {{pin?: string, k?: string, fault: ""|"k"|"pin"|"repeated"|"unknown"}}
  */
 export function readFragment(fragment) {
@@ -28,7 +29,7 @@ export function readFragment(fragment) {
   return { ...read, fault: "" };
 }
 
-/** @returns {{room?: string, roomKey?: string, pin?: string, fault: string}} `fault` tells why the address is unusable */
+/** `fault` tells why the address is unusable. */
 export function readAddress() {
   const { pin, k: roomKey, fault } = readFragment(location.hash.slice(1));
   return { room: room(), roomKey, pin, fault: FAULTS[fault] ?? "" };

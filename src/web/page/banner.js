@@ -10,12 +10,14 @@ export class Banner {
   #owner;
   #timer = null;
   #wasOpen = false;
-  /** The server announced a restart and is not back yet. */
   #isLeaving = false;
   /** The text of the countdown and the seconds last shown, so that it never counts up. */
   #counting = { what: "", seconds: Infinity };
 
-  /** `owner`: `retry()` connects at once, `speak(text)` informs a screen reader, `changed()` is called when the height may change. */
+  /**
+   * `owner`: `retry()` connects at once, `speak(text)` informs a screen reader, `changed()` is called when the height
+   * may change.
+   */
   constructor(owner) {
     this.#owner = owner;
     $("banner").hidden = true;

@@ -1,5 +1,5 @@
-// About fifty consecutive rows of the log. Far from the view, its rows are released: their height stays, and their text in one
-// node, so that the browser's own search finds it. Near the view they are built again.
+// About fifty consecutive rows of the log. Far from the view, its rows are released: their height stays, and their text
+// in one node, so that the browser's own search finds it. Near the view they are built again.
 
 import { dayText, element, plain } from "./text.js";
 import { fold, goesOn, joinUp, row } from "./row.js";

@@ -1,4 +1,4 @@
-// The message field: its draft, its faults, and typing notifications. It passes on messages to send and knows no server.
+// The message field: its draft, its faults, and typing notifications. It knows no server.
 
 import { Draft } from "./draft.js";
 import { $, count } from "./text.js";
@@ -17,8 +17,8 @@ export class Composer {
   #faultTimer = null;
 
   /**
-   * `excess(body)` returns by how many bytes a body is too long, `send(body)` sends it, `typing(is)` notifies the others;
-   * `resized()` is called when the field's height may have changed.
+   * `owner`: `excess(body)` returns by how many bytes a body is too long; `send(body)`; `typing(is)` notifies the
+   * others; `resized()` is called when the height may have changed.
    */
   constructor({ room, roomKey, ...owner }) {
     this.#draft = new Draft(room, roomKey);

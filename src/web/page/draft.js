@@ -1,5 +1,5 @@
-// Keeps what was typed in a room until it is sent or cleared: across reloads, visits to other rooms, and the tab's end. In a
-// room with a key, drafts are sealed under that key.
+// Keeps what was typed in a room until it is sent or cleared: across reloads, visits to other rooms, and the tab's end.
+// In a room with a key, drafts are sealed under that key.
 
 import { memory } from "./memory.js";
 

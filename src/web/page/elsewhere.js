@@ -36,7 +36,7 @@ export class Elsewhere {
   render() {
     clearTimeout(this.#timer);
     const now = performance.now();
-    // Includes the view's own rows, so that they are listed at once when the view is left.
+    // With the view's own rows, so that they are listed as soon as it is left.
     this.#since = new Map(this.#desk.rows.map(({ key }) => [key, this.#since.get(key) ?? now]));
     const all = this.#desk.rows.filter((row) => !this.#isShown(row));
     const rows = all.filter(({ key, state }) => state === "failed" || now - this.#since.get(key) >= CALM);
@@ -62,7 +62,8 @@ export class Elsewhere {
     const discard = button("Discard", () => this.#desk.discard(key));
     const again = button("Send again", () => this.#desk.again(key));
     const why = reason === undefined ? [] : [element("bdi", {}, reason), ". "];
-    const words = state === "failed" ? ["Not sent: ", ...why, again, " ", discard] : ["Waiting for a connection. ", ...why, discard];
+    const ways = element("span", { class: "ways" }, ...(state === "failed" ? [again, " "] : []), discard);
+    const words = [state === "failed" ? "Not sent: " : "Waiting for a connection. ", ...why, ways];
     return element("li", { class: `message first ${state}` }, avatar(name ?? ""), where, said, element("p", { class: "state" }, ...words));
   }
 }

@@ -1,7 +1,7 @@
 // The scrolling list of messages, grouped by author and day. It knows no server.
 //
-// Rows lie in chunks of about CHUNK messages (chunk.js) and exist only near the view, so thousands of messages cost little.
-// `#keepView` replaces the browser's scroll anchoring, which not all browsers have.
+// Rows lie in chunks of about CHUNK messages (chunk.js) and exist only near the view, so thousands of messages cost
+// little. `#keepView` replaces the browser's scroll anchoring, which not all browsers have.
 
 import { Chunk } from "./chunk.js";
 import { goesOn } from "./row.js";
@@ -38,7 +38,9 @@ export class Log {
   #width = 0;
   #observer;
 
-  /** Calls `wantOlder()` near the beginning and `seen()` at the end. With `marksPlain`, unencrypted messages are marked. */
+  /**
+   * Calls `wantOlder()` near the beginning and `seen()` at the end. With `marksPlain`, unencrypted messages are marked.
+   */
   constructor({ marksPlain, ...owner }) {
     this.#rowOptions = { marksPlain, onFold: (made, act) => this.#fold(made, act) };
     this.#owner = owner;

@@ -1,5 +1,5 @@
-// Stores the user's name, rooms and drafts, and this tab's session in the browser. If storage is full or blocked, values last as
-// long as the page, and take precedence over stored ones.
+// Stores the user's name, rooms and drafts, and this tab's session in the browser. If storage is full or blocked,
+// values last as long as the page, and take precedence over stored ones.
 
 const PREFIX = "racerd.";
 const MOST_ROOMS = 8;
@@ -41,7 +41,6 @@ const texts = (list) => list.filter((item) => typeof item === "string");
 const objects = (list) => list.filter((item) => typeof item === "object" && item !== null);
 
 export const memory = {
-  /** Was every value stored? */
   get keeps() {
     return !isBlocked && held.size === 0;
   },

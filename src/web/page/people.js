@@ -1,4 +1,4 @@
-// Shows the members of a room, who joins and leaves, and who is typing. It listens to a room and sends nothing.
+// Shows the members of a room, who joins and leaves, and who is typing. It sends nothing.
 
 import { $, count, element, nameNode, namesNodes } from "./text.js";
 
@@ -66,7 +66,7 @@ export class People {
     $("people-count").textContent = number > 0 ? count(number, "person", "people") : "…";
   }
 
-  // Joins and leaves: one line, which grows until somebody says something.
+  // Joins and leaves: one line until somebody speaks.
 
   #changed(events) {
     for (const { event, member, name } of events) {
@@ -131,7 +131,6 @@ export class People {
   }
 }
 
-/** Sets up the drawer that holds the list on narrow screens. */
 export function prepareDrawer() {
   const drawer = $("drawer");
   const wide = matchMedia("(min-width: 56rem)");

@@ -39,8 +39,8 @@ export class RoomView {
   #unwatch;
 
   /**
-   * Enters the room `id` of the server at `base`; `roomKey` and `pin` are those of racerd.js, `link` is the room's address.
-   * `changed()` is called when the result of `shows` may have changed.
+   * Enters the room `id` of the server at `base`; `roomKey` and `pin` are those of racerd.js, `link` is the room's
+   * address. `changed()` is called when the result of `shows` may have changed.
    */
   constructor({ id, base, name, roomKey, pin, link, changed }) {
     this.#id = id;
@@ -109,7 +109,6 @@ export class RoomView {
     this.#speak(text);
   }
 
-  /** Would something be lost if the page closed now? */
   get isAtRisk() {
     return this.#client.atRisk > 0 || (!memory.keeps && !this.#composer.isEmpty);
   }
@@ -141,7 +140,6 @@ export class RoomView {
     document.title = "racerd";
   }
 
-  /** Do drafts and unsent messages survive the page? */
   get #keeps() {
     const { session, outbox } = this.#client.storage;
     return memory.keeps && session !== false && outbox !== false;

@@ -20,8 +20,8 @@ function authorOf({ member, name }) {
 }
 
 /**
- * Builds a row. With `isFirst` it shows the author; with `marksPlain`, unencrypted messages are marked. `isUnfolded` restores
- * the reader's choice, of which `onFold(row, isUnfolded, act)` is told.
+ * Builds a row. With `isFirst` it shows the author; with `marksPlain`, unencrypted messages are marked. `isUnfolded`
+ * restores the reader's choice, told to `onFold(row, isUnfolded, act)`.
  */
 export function row(message, { isFirst, marksPlain = false, isUnfolded = false, onFold = () => {} }) {
   const { at, from, own, seq } = message;

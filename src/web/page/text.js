@@ -1,10 +1,11 @@
-// Turns other people's text into nodes, and times and numbers into words. Text is never markup: it goes into text nodes only.
+// Turns other people's text into nodes, and times and numbers into words. Text is never markup: it goes into text nodes
+// only.
 
 import { DIRECTION_MARKS } from "./names.js";
 
 /** A web address, up to the first character that cannot belong to one. */
 const ADDRESS = new RegExp(`https?://[^\\s<>"${DIRECTION_MARKS}]+`, "giu");
-/** Punctuation of the sentence around an address. */
+/** Punctuation that ends a sentence. */
 const TRAILING = new Set(".,;:!?'”’»…");
 const OPENED_BY = { ")": "(", "]": "[", "}": "{" };
 
@@ -124,7 +125,7 @@ export function isoTime(at) {
   return dateOf(at).toISOString();
 }
 
-/** Returns the number of a day by the reader's calendar; consecutive days differ by one, also around a change of the clock. */
+/** Numbers the days of the reader's calendar; consecutive days differ by one, whatever the clocks do. */
 export function dayOf(at) {
   const date = dateOf(at);
   return Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / 86_400_000;

@@ -70,8 +70,8 @@ export class Unsent {
     });
     const discard = button("Discard", away);
     // An unreadable message cannot be sent again.
-    const ways = unreadable ? [discard] : [again, " ", discard];
-    state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", ...ways);
+    const ways = element("span", { class: "ways" }, ...(unreadable ? [] : [again, " "]), discard);
+    state.replaceChildren("Not sent: ", element("bdi", {}, error.message), ". ", ways);
     this.#owner.speak("A message was not sent.");
     this.#log.follow();
   }

@@ -30,7 +30,7 @@ const [POLICY, TRY_LATER] = [1008, 1013];
 /** Any close code except 1000, or none, keeps the session resumable. */
 export const COMING_BACK = 3000;
 
-/** Close codes after which the client does not reconnect by itself. 4003 and 4005 are reserved: no server sends them yet. */
+/** Close codes after which the client does not reconnect. 4003 and 4005 are reserved: no server sends them yet. */
 const FINAL = new Map([
   [TAKEN_OVER, "You opened this in another window, which took over."],
   [4003, "A moderator removed you."],
@@ -70,8 +70,8 @@ export class Connection {
   #isLeaving = false;
 
   /**
-   * `owner`: `url()` returns the next socket's URL; `loads()` returns loaders of code that the rooms need first, and `loaded()`
-   * follows them; `changed(state)`, `heard(value)`, `down(code)` for a lost socket, `ended(error)`.
+   * `owner`: `url()` returns the next socket's URL; `loads()` returns loaders of code that the rooms need first, and
+   * `loaded()` follows them; `changed(state)`, `heard(value)`, `down(code)` for a lost socket, `ended(error)`.
    */
   constructor(options, owner) {
     this.#options = options;
@@ -139,7 +139,6 @@ export class Connection {
     this.#unopened = 0;
   }
 
-  /** Notes that the session has begun or was resumed. */
   opened() {
     this.#askedAt = performance.now();
     this.#isLeaving = false;
@@ -159,7 +158,6 @@ export class Connection {
     if (!this.#probe && performance.now() - this.#heardAt > 1000) this.#ping();
   }
 
-  /** Connects at once, also after a final close; not after `close()`. */
   retry() {
     if (this.end?.code === "closed" || !["waiting", "stopped"].includes(this.state.phase)) return;
     this.end = null;
@@ -246,8 +244,9 @@ export class Connection {
   }
 
   /**
-   * Detects a dead connection by elapsed time, not by ticks: a hidden page gets one tick a minute, a frozen page none. Data
-   * that arrived during a sleep is delivered between two ticks, so the first late tick only suspects, and the next decides.
+   * Detects a dead connection by elapsed time, not by ticks: a hidden page gets one tick a minute, a frozen page none.
+   * Data that arrived during a sleep is delivered between two ticks, so the first late tick only suspects, and the next
+   * decides.
    */
   #tick() {
     const now = performance.now();

@@ -3,7 +3,6 @@
 export class Deliveries {
   /** Rooms joined only to deliver, and whether their rows are restored. */
   #rooms = new Map();
-  /** The number of rows on their way into their rooms. */
   restoring = 0;
   #saved;
   #owner;

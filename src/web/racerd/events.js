@@ -1,6 +1,9 @@
 // Defines the events and errors that all of racerd.js shares.
 
-/** A refused or lost request. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `too_long`, `closed`, `moved`. */
+/**
+ * A refused or lost request. `code` is the protocol's, or `lost`, `unknown_fate`, `too_old`, `too_long`, `closed`,
+ * `moved`.
+ */
 export class RacerdError extends Error {
   constructor(code, message, more = {}) {
     super(message);

@@ -1,8 +1,8 @@
-// Lets only one page at a time use a session. A browser that duplicates a tab copies its sessionStorage, token included, and
-// two pages with one token would disconnect each other for ever.
+// Lets only one page at a time use a session. A browser that duplicates a tab copies its sessionStorage, token
+// included, and two pages with one token would disconnect each other for ever.
 //
-// Leases are Web Locks. Pages served over plain http have none: they ask over a BroadcastChannel, and the holder replies. A
-// frozen page cannot reply and loses its session to the asker; the server tells it so (close code 4001).
+// Leases are Web Locks. Pages served over plain http have none: they ask over a BroadcastChannel, and the holder
+// replies. A frozen page cannot reply and loses its session to the asker; the server tells it so (close code 4001).
 
 /** A closing page may release its lease this long after the next page has begun, in milliseconds. */
 const HANDOVER = 700;
@@ -18,7 +18,7 @@ export async function takeLease(name, patience = HANDOVER) {
     if (globalThis.navigator?.locks) return await lock(whole, patience);
     if (globalThis.BroadcastChannel) return await agree(whole, patience);
   } catch {
-    // A setting forbids it, so no other page can be asked.
+    // A setting forbids it.
   }
   return () => {};
 }

@@ -1,6 +1,6 @@
-// The initiator of Noise_NK_25519_ChaChaPoly_SHA256 (The Noise Protocol Framework, revision 34): it knows the server's static
-// key, does not authenticate itself, and can be read by that server only. The primitives are noble's. It handles bytes,
-// whatever they carry.
+// The initiator of Noise_NK_25519_ChaChaPoly_SHA256 (The Noise Protocol Framework, revision 34): it knows the server's
+// static key, does not authenticate itself, and can be read by that server only. The primitives are noble's. It handles
+// bytes, whatever they carry.
 
 import { concat, random, utf8 } from "./bytes.js";
 import { chacha20poly1305, hkdf, sha256, x25519 } from "./noble.js";
@@ -51,7 +51,10 @@ export class CipherState {
 
 const LAST_NONCE = new Uint8Array(12).fill(0xff, 4);
 
-/** Returns 32 bits of zeros and the counter, little-endian (§12.3). JavaScript counts to 2^53, which no connection reaches. */
+/**
+ * Returns 32 bits of zeros and the counter, little-endian (§12.3). JavaScript counts to 2^53, which no connection
+ * reaches.
+ */
 function nonce(n) {
   const bytes = new Uint8Array(12);
   const view = new DataView(bytes.buffer);
@@ -90,7 +93,8 @@ export class Handshake {
   }
 
   /**
-   * Reads the server's answer. Throws if it is not from the server with that key, which alone can read `write`'s message.
+   * Reads the server's answer. Throws if it is not from the server with that key, which alone can read `write`'s
+   * message.
    * @returns {{payload: Uint8Array, sending: CipherState, receiving: CipherState}}
    */
   read(message) {

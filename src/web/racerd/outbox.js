@@ -1,16 +1,17 @@
-// Stores messages in IndexedDB until they are acknowledged, so that neither a reload nor a closed tab loses them. Without
-// IndexedDB (Node, some private windows) they last as long as the page.
+// Stores messages in IndexedDB until they are acknowledged, so that neither a reload nor a closed tab loses them.
+// Without IndexedDB (Node, some private windows) they last as long as the page.
 //
-// All tabs share the database. A row keeps the token of its session, and only the holder of its owner's lease (lease.js) may
-// resume that session and send the row. The token is deleted with the session's last row.
+// All tabs share the database. A row keeps the token of its session, and only the holder of its owner's lease
+// (lease.js) may resume that session and send the row. The token is deleted with the session's last row.
 
 const NAME = "racerd";
 const STORE = "entries";
 
 /**
- * Rows are {key, room, name, at, body, base, pin, owner, session, token, failed}: `body` is what is sent, sealed if the room has a
- * key; `at` is a date, only for display; `owner` is the tab that said it; `session` identifies its session; `token` resumes that,
- * and is null if it never began, so that nothing was sent; `failed` is {code, message} if only the user sends it again.
+ * Rows are {key, room, name, at, body, base, pin, owner, session, token, failed}: `body` is what is sent, sealed if the
+ * room has a key; `at` is a date, only for display; `owner` is the tab that said it; `session` identifies its session;
+ * `token` resumes that, and is null if it never began, so that nothing was sent; `failed` is {code, message} if only
+ * the user sends it again.
  */
 export class Outbox {
   #database;
@@ -23,7 +24,7 @@ export class Outbox {
       this.#channel = database && new BroadcastChannel(`${NAME}.outbox`);
       if (this.#channel) this.#channel.onmessage = () => this.#changed();
     } catch {
-      // A setting forbids it: tabs then notice each other's changes when they poll.
+      // A setting forbids it: then tabs notice changes by polling.
       this.#channel = null;
     }
   }
@@ -87,7 +88,6 @@ export class Outbox {
     this.#database = this.#channel = null;
   }
 
-  /** Visits each row, or only those with `key`. */
   #walk(mode, visit, key) {
     const act = (store) => {
       const request = key === undefined ? store.openCursor() : store.index("key").openCursor(key);

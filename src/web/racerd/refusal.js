@@ -5,8 +5,8 @@ const FINAL = [400, 401, 403, 404, 421];
 
 /**
  * Asks the server why it refused an upgrade of this URL.
- * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} the reason in words, and the milliseconds that
- *   the server wants to be left alone; null if it cannot be reached
+ * @returns {Promise<{text: string, isFinal: boolean, pause: number}|null>} the reason in words, and the milliseconds
+ *   that the server wants to be left alone; null if it cannot be reached
  */
 export async function askWhy(fetch, url, isSealed) {
   let status, problem, pause;

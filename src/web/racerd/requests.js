@@ -1,4 +1,5 @@
-// Tracks unanswered requests, and sends messages: in each room's order, no more at once and no faster than the server accepts.
+// Tracks unanswered requests, and sends messages: in each room's order, no more at once and no faster than the server
+// accepts.
 
 import { utf8 } from "./bytes.js";
 import { pauseOf } from "./connection.js";
@@ -48,7 +49,6 @@ export class Requests {
     this.#owner = owner;
   }
 
-  /** The most bytes of a request, once the limits are known. */
   get longest() {
     return Math.min(this.limits.max_message_size, this.#ceiling, this.#connection.longest);
   }
@@ -143,7 +143,7 @@ export class Requests {
   #tooLong(bytes) {
     const by = bytes - this.longest;
     const limit = this.longest === this.#ceiling ? "something between here and the server lets through"
-      : this.longest < this.limits.max_message_size ? "one encrypted frame holds" : "this server accepts";
+      : this.longest < this.limits.max_message_size ? "one sealed message holds" : "this server accepts";
     return new RacerdError("too_long", `the message is ${by} ${by === 1 ? "byte" : "bytes"} longer than ${limit}`);
   }
 }

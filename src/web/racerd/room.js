@@ -1,16 +1,16 @@
 // One room as a client sees it: the part of the log it has read, the members, and the messages to send.
 //
-// A key is valid within a session, over all its sockets. So once the session is resumed, an unacknowledged message is sent again
-// under its key, and the server stores it once. In a new session, nobody knows whether it was stored: it fails, stays in the
-// outbox, and the user decides. A message that was never sent goes out.
+// A key is valid within a session, over all its sockets. So once the session is resumed, an unacknowledged message is
+// sent again under its key, and the server stores it once. In a new session, nobody knows whether it was stored: it
+// fails, stays in the outbox, and the user decides. A message that was never sent goes out.
 
 import { base64url, random, utf8 } from "./bytes.js";
 import { Emitter, isForNow, RacerdError } from "./events.js";
 import { UNKNOWN } from "./saved.js";
 
 /**
- * A message that waited this long in an open page, in milliseconds, fails. After a reload only the server's decision to resume
- * the session counts, because the date may have been set meanwhile.
+ * A message that waited this long in an open page, in milliseconds, fails. After a reload only the server's decision to
+ * resume the session counts, because the date may have been set meanwhile.
  */
 const TOO_OLD = 7 * 86_400_000;
 /** Random bytes of a key, so that nobody can guess the next ones and use them first. */
@@ -20,15 +20,15 @@ const KEY_BYTES = 16;
  * A joined room. It emits
  *   `joined`    {again, recovered, from, head}: the messages since the last time follow
  *   `live`      all earlier messages have arrived
- *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` if this client said it, `key` is
- *               that of its `send`. `encrypted` if its body came sealed; `unreadable` (with `body` null) if it could not be
- *               opened: "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
+ *   `message`   {seq, at, from: {member, name}, body, own, key}: in order, each once; `own` if this client said it, `key`
+ *               is that of its `send`. `encrypted` if its body came sealed; `unreadable` (and `body` null) if it could
+ *               not be opened: "no_key", "wrong_key", "repeat", or "damaged" on the server's disk
  *   `repeat`    {seq}: this message, emitted before, is the repeat: the original arrived later, in older history
  *   `hole`      {after, from, restart}: messages between these seqs are not kept; with `restart`, the log is a new one
  *   `members`   the list changed: see `members`, `count`
  *   `presence`  [{event: "join"|"leave"|"away"|"back", member, name}]
- *   `unsent`    {key, body, unreadable, done, name, at}: a message from before a reload that is still not acknowledged;
- *               `name` is its author's, `at` the date when it was said
+ *   `unsent`    {key, body, unreadable, done, name, at}: a message from before a reload, not acknowledged yet; `name` is
+ *               its author's, `at` a date
  *   `signal`    {from, body}    `lagging` {behind}    `down`: the connection is lost
  */
 export class Room extends Emitter {
@@ -56,7 +56,8 @@ export class Room extends Emitter {
   _isAsked = false;
   /**
    * The unacknowledged messages: {key, plain, body, name, at, since, isKept, resolve, reject, state:
-   * "queued"|"in_flight"|"unknown"}. `body` is undefined until `plain` is sealed; `since` is a time of `performance.now()`.
+   * "queued"|"in_flight"|"unknown"}. `body` is undefined until `plain` is sealed; `since` is a time of
+   * `performance.now()`.
    */
   #outbox = [];
   #head = 0;
@@ -79,9 +80,9 @@ export class Room extends Emitter {
   /**
    * Sends a message to all members: as soon as there is a connection, and again after a loss unless it was stored.
    * @param {any} body a JSON value
-   * @returns {{key: string, done: Promise<{seq: number, at: number}>, name: string|undefined, at: number}} `done` resolves
-   *   with the acknowledgement. It rejects with the server's refusal, or when the session ends, the room is left, or the
-   *   client is closed; it waits as long as the client tries to connect.
+   * @returns {{key: string, done: Promise<{seq: number, at: number}>, name: string|undefined, at: number}} `done`
+   *   resolves with the acknowledgement. It rejects with the server's refusal, or when the session ends, the room is
+   *   left, or the client is closed; it waits as long as the client tries to connect.
    */
   send(body) {
     const send = { key: base64url(random(KEY_BYTES)), name: this.#client.name, at: Date.now(), since: performance.now(), state: "queued" };
@@ -105,7 +106,6 @@ export class Room extends Emitter {
     return { key: send.key, done, name: send.name, at: send.at };
   }
 
-  /** Seals a message; it is not kept or sent before. */
   #seal(send) {
     send.body = this.#cipher ? this.#cipher.seal(send.plain, send.key) : send.plain;
     this._keep(send);
@@ -132,7 +132,6 @@ export class Room extends Emitter {
   }
 
   #hear({ body, seq, unreadable }) {
-    // The server itself cannot read this row any more.
     if (unreadable) return { body: null, encrypted: false, unreadable: "damaged" };
     return this.#open(body, (cipher) => {
       const { said, repeat } = cipher.hear(body, seq);
@@ -147,7 +146,6 @@ export class Room extends Emitter {
     this.#saved.remove(key);
   }
 
-  /** Are messages sealed under a room key? */
   get isEncrypted() {
     return this.#options.roomKey !== undefined;
   }
@@ -211,7 +209,6 @@ export class Room extends Emitter {
     for (const send of this.#outbox) if (send.body === undefined) this.#seal(send);
   }
 
-  /** Returns the fields of a join. */
   _start() {
     const { last, presence } = this.#options;
     const begin = this.cursor !== null ? { after: this.cursor, epoch: this.epoch } : last ? { last } : {};
@@ -228,7 +225,9 @@ export class Room extends Emitter {
     return kept ? { epoch: kept.epoch, seq: Math.max(0, kept.seq - last), presence } : null;
   }
 
-  /** Notes a join. Returns whether an earlier one is unanswered, so that the server may have joined the client already. */
+  /**
+   * Notes a join. Returns whether an earlier one is unanswered, so that the server may have joined the client already.
+   */
   _ask() {
     const before = this._isAsked;
     this._isAsked = true;

@@ -1,9 +1,9 @@
-// Seals and opens the bodies of a room that the server cannot read, under a key that only members have (XChaCha20-Poly1305, by
-// noble). It knows bodies and keys, neither messages nor sockets.
+// Seals and opens the bodies of a room that the server cannot read, under a key that only members have
+// (XChaCha20-Poly1305, by noble). It knows bodies and keys, neither messages nor sockets.
 //
-// A room's key is 32 random bytes. The cipher's key is derived from it and the room's id, and each body is bound to the room
-// and to the key of its `send`: so a body can neither be moved to another room nor repeated unnoticed. The author is not
-// sealed: the server could name any other member as the author.
+// A room's key is 32 random bytes. The cipher's key is derived from it and the room's id, and each body is bound to the
+// room and to the key of its `send`: so a body can neither be moved to another room nor repeated unnoticed. The author
+// is not sealed: the server could name any other member as the author.
 
 import { base64url, fromBase64url, isKey, random, text, utf8 } from "./bytes.js";
 import { hkdf, sha256, xchacha20poly1305 } from "./noble.js";
@@ -31,7 +31,10 @@ export class RoomCipher {
   #room;
   /** Each `k` of a message with the lowest seq at which it was seen, the oldest entry first. */
   #known = new Map();
-  /** Each `k` of a signal. Kept apart: a signal with a copied body must not make the original message look like a repeat. */
+  /**
+   * Each `k` of a signal. Kept apart: a signal with a copied body must not make the original message look like a
+   * repeat.
+   */
   #signalled = new Set();
 
   /**
@@ -69,8 +72,8 @@ export class RoomCipher {
   }
 
   /**
-   * Opens a received body, and refuses a repeat: of two messages with one `k`, the later. History is read backwards, so the
-   * later one may have been accepted already: then `repeat` is its seq.
+   * Opens a received body, and refuses a repeat: of two messages with one `k`, the later. History is read backwards, so
+   * the later one may have been accepted already: then `repeat` is its seq.
    * @param {number} [seq] of a message. A signal has none; its `k` is accepted once.
    * @returns {{said: any, repeat?: number}}
    */
@@ -91,7 +94,9 @@ export class RoomCipher {
     return { e2e: 1, k: "x".repeat(K_MAX), n: "x".repeat(32), c: "x".repeat(length) };
   }
 
-  /** Forgets all keys: in a new log the seqs begin anew, and one restored from a backup repeats messages legitimately. */
+  /**
+   * Forgets all keys: in a new log the seqs begin anew, and one restored from a backup repeats messages legitimately.
+   */
   forget() {
     this.#known.clear();
     this.#signalled.clear();

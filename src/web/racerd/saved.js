@@ -1,6 +1,7 @@
-// Keeps a session across a reload: token and cursors in the caller's `store`, unsent messages in the outbox, both under a lease.
+// Keeps a session across a reload: token and cursors in the caller's `store`, unsent messages in the outbox. Both are
+// used under a lease.
 //
-// Idempotency keys are valid within one session. So each row names its session and is sent again only while that goes on.
+// Keys are valid within one session. So each row names its session and is sent again only while that goes on.
 
 import { randomText } from "./bytes.js";
 import { takeLease } from "./lease.js";
@@ -29,11 +30,7 @@ export class SavedSession {
   #release = null;
   #rest = Promise.resolve(true);
 
-  /**
-   * @param {Store|null} store null to keep nothing
-   * @param {{base: string, name?: string, pin?: string}} identity
-   * @param {() => void} changed is called when `storage` changed
-   */
+  /** Without a `store` nothing is kept. `changed()` is called when `storage` changed. */
   constructor(store, identity, changed) {
     this.#store = store ?? null;
     this.#identity = identity;
@@ -88,7 +85,6 @@ export class SavedSession {
     this.#tell({ outbox: outbox.keeps });
   }
 
-  /** Removes the rows of this room and returns them. */
   take(room) {
     const rows = this.unsent.filter((row) => row.room === room);
     if (rows.length > 0) this.unsent = this.unsent.filter((row) => row.room !== room);
@@ -122,8 +118,8 @@ export class SavedSession {
   }
 
   /**
-   * Begins another session, and moves the rows with these keys into it. Nothing may be sent until `rest` is done: a row without
-   * a token means that nothing was sent.
+   * Begins another session, and moves the rows with these keys into it. Nothing may be sent until `rest` is done: a row
+   * without a token means that nothing was sent.
    */
   change(keys, token) {
     if (this.token !== null) this.session = randomText(12);
@@ -178,7 +174,6 @@ export class SavedSession {
     takeLease(tab).then((release) => (this.tab === tab && this.#release ? (this.#release = release) : release?.()));
   }
 
-  /** Marks a row whose session has ended. */
   giveUp(row) {
     row.failed = { code: "unknown_fate", message: UNKNOWN };
     this.fail(row.key, row.failed);

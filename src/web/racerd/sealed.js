@@ -1,5 +1,5 @@
-// A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To racerd.js
-// it looks like a WebSocket for text. Objects sent in one turn are sealed together, each ended by LF.
+// A socket whose frames only the server with the pinned key can read: racerd.v1.sealed, Noise in binary frames. To
+// racerd.js it looks like a WebSocket for text. Objects sent in one turn are sealed together, each ended by LF.
 
 import { concat, fromBase64url, text, utf8 } from "./bytes.js";
 import { Handshake, MESSAGE_MAX, TAG } from "./noise.js";
@@ -11,8 +11,8 @@ const POLICY = 1008;
 const ABNORMAL = 1006;
 const LF = 10;
 /**
- * The longest accepted line in bytes, before the server has announced its limits; afterwards, too, if those are lower: the
- * log may hold messages from a time of higher limits.
+ * The longest accepted line in bytes, before the server has announced its limits; afterwards, too, if those are lower:
+ * the log may hold messages from a time of higher limits.
  */
 const LINE_KEPT = 1 << 20;
 /** The most bytes of one sent object, with its LF. */

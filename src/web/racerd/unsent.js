@@ -1,6 +1,7 @@
-// Lists what this browser has not sent to a server yet, and sends what no open tab sends: under that tab's lease (lease.js), it
-// resumes the session that said it, on a socket of its own. In any other session the keys would be worthless, and a message
-// that was stored but not acknowledged would be stored twice. If the session cannot be resumed, the user decides.
+// Lists what this browser has not sent to a server yet, and sends what no open tab sends: under that tab's lease
+// (lease.js), it resumes the session that said it, on a socket of its own. In any other session the keys would be
+// worthless, and a message that was stored but not acknowledged would be stored twice. If the session cannot be
+// resumed, the user decides.
 
 import { base64url, random, randomText } from "./bytes.js";
 import { Emitter } from "./events.js";
@@ -17,9 +18,10 @@ const REFUSED = 60_000;
 /** Emits `change` with the rows. */
 export class Unsent extends Emitter {
   /**
-   * In the order in which they were said: {key, room, name, at, body, encrypted, pin, owner, state, code, reason}. `name` is the
-   * author's, `at` the date when it was said, `body` null if `encrypted`, `owner` the `tab` of its client. In the state
-   * "waiting" it is sent automatically, in the state "failed" only by the user; `code` and `reason` tell why.
+   * In the order in which they were said: {key, room, name, at, body, encrypted, pin, owner, state, code, reason}.
+   * `name` is the author's, `at` the date when it was said, `body` null if `encrypted`, `owner` the `tab` of its
+   * client. In the state "waiting" it is sent automatically, in the state "failed" only by the user; `code` and
+   * `reason` tell why.
    */
   rows = [];
 
@@ -36,10 +38,7 @@ export class Unsent extends Emitter {
   #isStale = false;
   #timers = new Set();
 
-  /**
-   * @param {{base: string}} options
-   * @param {(options: object) => Client} make makes a client that delivers
-   */
+  /** `make(options)` makes a client that delivers. */
   constructor({ base }, make) {
     super();
     this.#base = base;
@@ -79,8 +78,8 @@ export class Unsent extends Emitter {
   }
 
   /**
-   * Sends a failed row again, by a new session under its author's name. An encrypted body is bound to its key and keeps it; if
-   * it was stored before, the server says so.
+   * Sends a failed row again, by a new session under its author's name. An encrypted body is bound to its key and keeps
+   * it; if it was stored before, the server says so.
    */
   async again(key) {
     const row = this.rows.find((row) => row.key === key && row.state === "failed");

@@ -7,7 +7,7 @@ import { require } from "../support.mjs";
 
 const puppeteer = require("puppeteer-core").default;
 
-/** A browser's own words for a server that is not there. */
+/** Is this the browser's message about a server that cannot be reached? */
 const IS_NETWORK = /can.t establish a connection|was interrupted while the page was loading|NetworkError|NS_ERROR|Content-Security-Policy.*navigation/;
 
 class Window {
@@ -30,12 +30,12 @@ class Window {
     await this.#page.reload({ waitUntil: "load" });
   }
 
-  /** What `look(...args)` gives in the page. */
+  /** Returns the result of `look(...args)` in the page. */
   run(look, ...args) {
     return this.#page.evaluate(look, ...args);
   }
 
-  /** Types this by the keyboard, in place of what stands in the field. */
+  /** Replaces a field's content by keyboard. */
   async type(selector, text) {
     const { keyboard } = this.#page;
     await this.#page.focus(selector);
@@ -70,7 +70,7 @@ export class Firefox {
   #browser;
   #folder;
 
-  /** Starts one with a profile of its own; `stores` is false where the user has forbidden that pages store anything. */
+  /** Starts a browser with its own profile; `stores` is false if pages may store nothing. */
   static async start(t, { stores = true } = {}) {
     const made = new Firefox();
     made.#folder = await mkdtemp(path.join(tmpdir(), "racerd-firefox-"));
@@ -80,7 +80,7 @@ export class Firefox {
       headless: true,
       userDataDir: made.#folder,
       defaultViewport: { width: 1100, height: 760 },
-      // 2: no cookies, and with them no storage of any kind.
+      // 2 blocks cookies, and with them all storage.
       extraPrefsFirefox: { "network.cookie.cookieBehavior": stores ? 0 : 2, "intl.accept_languages": "en-GB" },
     });
     t.after(async () => {
@@ -90,19 +90,19 @@ export class Firefox {
     return made;
   }
 
-  /** The product and its version. */
+  /** Returns the product and its version. */
   get version() {
     return this.#browser.version();
   }
 
-  /** A new window; `size` is what is seen of the page, in CSS pixels. */
+  /** Opens a window; `size` is that of the page's visible part, in CSS pixels. */
   async window(size) {
     const page = await this.#browser.newPage();
     if (size) await page.setViewport(size);
     return new Window(page, this.complaints);
   }
 
-  /** The window that `open` makes the browser open by itself. */
+  /** Returns the window that `open` causes the browser to open. */
   async opened(open) {
     const next = new Promise((resolve) => this.#browser.once("targetcreated", resolve));
     await open();

@@ -1,5 +1,5 @@
-// What has to work in every browser, in short: each a test of its own, with the browser that firefox.mjs or webkit.mjs drives.
-// What the page does in depth, the tests in Chromium say.
+// Short tests of what must work in every browser, driven by firefox.mjs or webkit.mjs. The tests in Chromium go into
+// depth.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -20,7 +20,7 @@ const texts = (window, selector = "#log .message .body") => window.run((selector
 const member = (window) => window.run(() => JSON.parse(sessionStorage.getItem("racerd.members"))[0]);
 const said = async (server, room) => (await server.bodies(room)).map(({ text }) => text);
 
-/** Waits until a selector's words are these, or match. */
+/** Waits until an element's text is this, or matches. */
 function reads(window, selector, wanted) {
   return until(`${selector}: ${wanted}`, async () => (wanted instanceof RegExp ? wanted.test(await text(window, selector)) : (await text(window, selector)) === wanted));
 }
@@ -47,19 +47,19 @@ async function say(window, words) {
   await window.enter("#text");
 }
 
-/** Nothing is wider than the window. */
+/** Asserts that nothing is wider than the window. */
 async function fits(window) {
   assert.deepEqual(await window.run(() => [...document.querySelectorAll("body *")]
     .filter((made) => made.checkVisibility() && !made.closest(".unseen, svg") && made.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
     .map(({ outerHTML }) => outerHTML.slice(0, 100))), []);
 }
 
-/** Tests `Browser` with all of them. */
+/** Runs all tests with `Browser`. */
 export async function testAll(Browser) {
   await mkdir(SHOTS, { recursive: true });
   const shot = (window, what) => window.shot(path.join(SHOTS, `${Browser.title.toLowerCase()}-${what}.png`));
 
-  /** One browser, whose windows have complained of nothing in the end. */
+  /** Starts a browser, and asserts at the end that its windows reported no errors. */
   async function browser(t, options) {
     const made = await Browser.start(t, options);
     t.diagnostic(await made.version);
@@ -69,7 +69,7 @@ export async function testAll(Browser) {
 
   const check = (what, run) => test(`${Browser.title}: ${what}`, { timeout: 180_000 }, run);
 
-  check("two windows talk; a reload keeps who one is, and a draft; history comes when scrolled to", async (t) => {
+  check("two windows talk; a reload keeps the member and the draft; scrolling loads history", async (t) => {
     const server = await Server.start(t, "--request-rate", "0");
     await server.fill("lobby", Array.from({ length: 120 }, (_, index) => ({ text: `${index + 1}` })));
     const made = await browser(t);
@@ -97,7 +97,7 @@ export async function testAll(Browser) {
     await shot(ann, "history");
   });
 
-  check("kill -9 and a new start: the same member, and what was said meanwhile goes out once", async (t) => {
+  check("after kill -9 and a restart, the page is the same member, and messages sent meanwhile are stored once", async (t) => {
     const server = await Server.start(t);
     const ann = await enter(await (await browser(t)).window(), `${server.base}rooms/lobby`, "ann");
     const before = await member(ann);
@@ -110,7 +110,7 @@ export async function testAll(Browser) {
     await server.restart();
     await shows(ann, ["before", "meanwhile"]);
     await live(ann);
-    // Now the page itself is gone, too, before the server is back.
+    // This time the page closes, too, before the server is back.
     await server.kill();
     await reads(ann, "#banner", /Trying again/);
     await say(ann, "and gone");
@@ -124,7 +124,7 @@ export async function testAll(Browser) {
     assert.deepEqual(await said(server, "lobby"), ["before", "meanwhile", "and gone"]);
   });
 
-  check("a tab that is copied is somebody else; what a closed tab left unsent goes out by itself", async (t) => {
+  check("a duplicated tab is another member; a closed tab's unsent messages are sent automatically", async (t) => {
     const server = await Server.start(t);
     const line = await relay(t, server);
     const made = await browser(t);
@@ -155,7 +155,7 @@ export async function testAll(Browser) {
     assert.deepEqual(await said(server, "lobby"), ["first", "of the copy", "stored", "held"]);
   });
 
-  check("by the room's key and the server's pin, and not by other ones", async (t) => {
+  check("the room's key and the server's pin work, and others do not", async (t) => {
     const { server, pin } = await sealedServer(t);
     const line = await relay(t, server);
     const made = await browser(t);
@@ -180,7 +180,7 @@ export async function testAll(Browser) {
     await shot(ann, "encrypted");
   });
 
-  check("where nothing may be stored the page says so before anything is typed, and works", async (t) => {
+  check("with blocked storage, the page says so before anything is typed, and works", async (t) => {
     const server = await Server.start(t);
     const window = await (await browser(t, { stores: false })).window();
     await window.goto(server.base);
@@ -202,7 +202,7 @@ export async function testAll(Browser) {
     await shot(window, "nothing-stored");
   });
 
-  check("on a phone's width nothing is cut, and the drawer opens", async (t) => {
+  check("at a phone's width nothing is cut off, and the drawer opens", async (t) => {
     const server = await Server.start(t);
     await server.post("lobby", { text: `https://example.org/${"a".repeat(200)}` }, "W".repeat(32));
     await server.post("lobby", { text: Array.from({ length: 60 }, (_, line) => `${line + 1}. one more line`).join("\n") }, "jonas");

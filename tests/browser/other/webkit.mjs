@@ -1,4 +1,4 @@
-// Safari's engine, as WebKitGTK, driven by its WebDriver (W3C WebDriver) on a screen of Xvfb. The interface is that of
+// Safari's engine, as WebKitGTK, driven by its WebDriver (W3C WebDriver) on an Xvfb screen. The interface is that of
 // firefox.mjs.
 
 import assert from "node:assert/strict";
@@ -28,7 +28,7 @@ async function end(child, signal = "SIGTERM") {
   await gone;
 }
 
-/** A screen that nobody sees, and its name. */
+/** Starts a virtual screen; returns it with its name. */
 async function startScreen() {
   const screen = spawn("Xvfb", ["-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"], { stdio: ["ignore", "pipe", "ignore"] });
   for await (const line of readline.createInterface({ input: screen.stdout })) return { screen, display: `:${line.trim()}` };
@@ -65,7 +65,7 @@ class Window {
     await this.listen();
   }
 
-  /** Takes what the page has complained of, and listens for more: this driver tells of nothing itself. */
+  /** Collects the page's errors, and listens for more: this driver reports none itself. */
   async listen() {
     this.#browser.complaints.push(...await this.run(() => {
       if (!window.complaints) {
@@ -99,7 +99,7 @@ class Window {
     await this.#ask("POST", `${await this.#element(selector)}/click`, {});
   }
 
-  /** Of a window that another one covers there is none to be had. */
+  /** Impossible for a window that another one covers. */
   async shot(file) {
     await writeFile(file, Buffer.from(await this.#ask("GET", "/screenshot"), "base64"));
   }
@@ -115,13 +115,13 @@ export class WebKit {
   static title = "WebKitGTK";
   complaints = [];
   #windows = new Set();
-  /** The product and its version, once there is a session. */
+  /** Returns the product and its version, once there is a session. */
   version;
   #base;
-  /** The window that commands go to. */
+  /** The window to which commands go. */
   #current = null;
   #first;
-  /** One command at a time: which window it is for is the session's state. */
+  /** One command at a time, because the current window is state of the session. */
   #last = Promise.resolve();
 
   static async start(t, { stores = true } = {}) {
@@ -144,7 +144,7 @@ export class WebKit {
     return made;
   }
 
-  /** In this order: the browser needs its screen to the end. */
+  /** Ends all, in this order: the browser needs its screen to the end. */
   async #end([driver, screen]) {
     try {
       for (const window of this.#windows) await window.listen();
@@ -162,7 +162,7 @@ export class WebKit {
     return value;
   }
 
-  /** A command to the window with this handle. */
+  /** Sends a command to the window with this handle. */
   ask(handle, method, path, body) {
     const asked = this.#last.then(async () => {
       if (this.#current !== handle) await this.#fetch("POST", "/window", { handle });
@@ -191,7 +191,7 @@ export class WebKit {
     const { handle } = first ? { handle: first } : await this.#fetch("POST", "/window/new", { type: "window" });
     const made = await this.#made(handle);
     if (!size) return made;
-    // A window of MiniBrowser is as wide as its toolbar at least; one that a page opens has none.
+    // MiniBrowser's windows are at least as wide as their toolbar; one that a page opens has no toolbar.
     await made.goto("about:blank");
     return this.opened(async () => {
       await made.run((features) => (document.body.onclick = () => window.open("about:blank", "", features)) && null, `width=${size.width},height=${size.height}`);
