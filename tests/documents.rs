@@ -431,6 +431,20 @@ fn a_messages_way_is_that_of_the_code() {
     none(faults);
 }
 
+/// The table of parts has a row for each folder and file of src/, but for the two that put them together.
+#[test]
+fn the_parts_are_those_of_the_tree() {
+    let text = read("ARCHITECTURE.md");
+    let entries = fs::read_dir(root().join("src")).expect("a folder").map(|entry| entry.unwrap().path());
+    let parts = entries.filter(|path| !["lib.rs", "main.rs"].iter().any(|name| path.ends_with(name)));
+    let names: BTreeSet<String> =
+        parts.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
+    let rows = rows(&text, "## The parts, and what each may not know");
+    let told: BTreeSet<String> =
+        rows.iter().map(|row| row.trim_end_matches(".rs").trim_matches('/').to_string()).collect();
+    assert_eq!(told, names);
+}
+
 /// An anchor as GitHub makes it from a heading.
 fn anchor(heading: &str) -> String {
     let plain = heading.trim_start_matches('#').trim().to_lowercase();
