@@ -84,7 +84,9 @@ const NOT_PURE: &[&str] = &[
     "std::net",
     "std::fs",
     "std::thread",
-    "std::time",
+    // Not `UNIX_EPOCH`, which is no clock.
+    "std::time::Instant",
+    "std::time::SystemTime",
     "std::env",
     "std::process",
     "std::os",
@@ -596,6 +598,9 @@ fn samples_of_purity() {
     bad("src/conn/mod.rs", "use ::std::{io::{self, stderr}};", "names `std::io::stderr`");
     bad("src/conn/mod.rs", "fn f(x: &mut ::std::fs::File) {}", "names `std::fs`");
     bad("src/conn/mod.rs", "fn f() { std::thread::yield_now() }", "names `std::thread`");
+    good("src/http/response.rs", "use core::time::Duration;\nuse std::time::UNIX_EPOCH;");
+    bad("src/http/response.rs", "use std::time::{Duration, SystemTime};", "names `std::time::SystemTime`");
+    bad("src/http/response.rs", "use std::time;\nfn f() { time::SystemTime::now() }", "`SystemTime`");
     bad("src/conn/mod.rs", "use mio;", "names `mio`");
     bad("src/conn/mod.rs", "extern crate mio;", "names `mio`");
     bad("src/conn/mod.rs", "const A: char = '\\'';\nuse log::info;", "names `log`");

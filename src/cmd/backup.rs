@@ -1,29 +1,52 @@
-//! `racerd backup FILE`, or `-` for standard output: a copy of the database, also of one that a server writes to.
+//! `racerd backup FILE`: copies the database, also while a server writes to it.
 
+use super::command::{Argument, Command, Completion, Example, Group, Opt, OptValue, Run, Settings};
 use super::stream::{self, is_stream};
-use super::{Failure, complain, data, file_first, progress, say, shown};
+use super::{Args, Failure, complain, progress, say, shown};
 use crate::sqlite;
-use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub const COMMAND: Command = Command {
+    word: "backup",
+    group: Group::Database,
+    usage: &["backup FILE [--force] [SETTINGS]"],
+    summary: "Copy the database to a file, also while a server runs",
+    about: &[
+        "Copies the database that the settings name (--data) to FILE, which must not exist. A server may read and write \
+         the database meanwhile; the copy is complete in itself, without -wal or other files beside it.",
+    ],
+    arguments: &[Argument {
+        name: "FILE",
+        text: "The copy. - is standard output, unless that is a terminal.",
+        completion: Completion::Files,
+    }],
+    options: &[Opt {
+        name: "force",
+        value: OptValue::None,
+        text: "Replace FILE if it is an earlier copy. A database in use is never replaced.",
+    }],
+    settings: Settings::Taken,
+    surplus: "it writes one FILE",
+    examples: &[
+        Example { line: "racerd backup nightly.db --force", text: "Replaces yesterday's copy." },
+        Example {
+            line: "racerd backup - --data /var/lib/racerd/racerd.db | gzip > racerd.db.gz",
+            text: "Compresses the copy on its way.",
+        },
+    ],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
 
 /// Copies the database that the settings name to the file.
 ///
 /// # Errors
 /// [`Failure::Usage`] where no file is named, it exists (without `--force`), or there is no database;
 /// [`Failure::Failed`] where it cannot be read or the copy cannot be written.
-pub fn run(
-    mut args: Vec<OsString>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
-    let before = args.len();
-    args.retain(|arg| arg != "--force");
-    let force = args.len() < before;
-    let (Some(file), args) = file_first(args) else {
-        return Err(Failure::Usage(
-            "backup needs a file first, or - for standard output: racerd backup FILE [--force] [--data FILE]"
-                .to_string(),
-        ));
-    };
-    let data = data(args, environment)?;
+fn run(mut args: Args) -> Result<(), Failure> {
+    let file = PathBuf::from(args.required("FILE")?);
+    let force = args.has("force");
+    let data = args.into_invocation().read()?.settings.storage.data;
     if is_stream(&file) {
         let bytes = stream::send(|copy| Ok(sqlite::backup(&data, copy, false, progress())?))?;
         complain(&format!("standard output has a backup of {}: {bytes} bytes", data.display()));

@@ -1,19 +1,49 @@
-//! `racerd check [FILE]`, or `-` for standard input: looks through a database, also one that a server writes to.
+//! `racerd check [FILE]`: checks a database for damage, also while a server writes to it.
 
+use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Run, Settings};
 use super::stream::Source;
-use super::{Failure, file_first, given::Given, say, shown};
+use super::{Args, Failure, say, shown};
 use crate::key_file;
 use crate::sqlite;
 use crate::types::{counted, harmless};
-use std::ffi::OsString;
+use std::path::PathBuf;
 
-/// Looks through the file, or else the database that the settings name, and says what it has found.
+pub const COMMAND: Command = Command {
+    word: "check",
+    group: Group::Database,
+    usage: &["check [FILE] [SETTINGS]"],
+    summary: "Check a database or a backup for damage",
+    about: &[
+        "Reads the whole of FILE, or of the database that the settings name (--data), and lists what is wrong with it. \
+         It changes nothing, and a server may use the database meanwhile. Sealed content is checked with the data key \
+         (--data-key-file).",
+    ],
+    arguments: &[Argument {
+        name: "FILE",
+        text: "The database or backup. - is standard input, unless that is a terminal.",
+        completion: Completion::Files,
+    }],
+    options: &[],
+    settings: Settings::Taken,
+    surplus: "it reads one FILE",
+    examples: &[
+        Example { line: "racerd check", text: "Checks ./racerd.db." },
+        Example { line: "racerd check nightly.db", text: "Checks a backup." },
+    ],
+    exit_codes: &[
+        ExitCode { code: 0, text: "The database is sound." },
+        ExitCode { code: 1, text: "The database is damaged, or could not be read." },
+    ],
+    run: Run::OneShot(run),
+};
+
+/// Checks the file, or else the database that the settings name, and prints what it found.
 ///
 /// # Errors
 /// [`Failure::Usage`] where there is no database; [`Failure::Failed`] where it cannot be read or is not sound.
-pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let (file, args) = file_first(args);
-    let settings = Given::new(args, environment).read()?.settings;
+fn run(mut args: Args) -> Result<(), Failure> {
+    let file = args.next_word().map(PathBuf::from);
+    let settings = args.into_invocation().read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
     let from = Source::of(file.unwrap_or(settings.storage.data))?;
     let checked = sqlite::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
@@ -39,7 +69,7 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
     }
     let path = path.display();
     Err(Failure::Failed(format!(
-        "{path} is damaged: {}; 'racerd salvage {path} NEW' copies what can be read, or restore a backup",
+        "{path} is damaged: {}; 'racerd salvage {path} NEW' copies what is readable, or restore a backup",
         counted(count, "fault")
     )))
 }

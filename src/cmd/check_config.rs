@@ -1,26 +1,48 @@
-//! `racerd --check-config`: what would hold, where each value comes from, what is unusual about it, and how much memory
-//! it may take at worst. Opens no socket and no database.
+//! `racerd check-config`: prints the effective settings, where each value comes from, what is unusual about it, and the
+//! memory that the server may take at worst. Opens no socket and no database.
 
-use super::{Failure, given::Given, say};
+use super::command::{Command, Example, ExitCode, Group, Run, Settings as TakesSettings};
+use super::{Args, Failure, say};
 use crate::config::{GROUPS, Parsed, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
 use crate::server::{self, FEW, RESERVED, connections_for, open_files};
 use crate::types::Durability;
-use std::ffi::OsString;
 use std::fmt::Write as _;
+
+pub const COMMAND: Command = Command {
+    word: "check-config",
+    group: Group::Server,
+    usage: &["check-config [SETTINGS]", "--check-config [SETTINGS]"],
+    summary: "Print the effective settings, without starting a server",
+    about: &[
+        "Prints each setting's effective value and its source (the default, a line of the file, a variable, a flag), how \
+         many connections the server would take, how much memory it may need at worst, and warnings about unusual values. \
+         It opens no socket and no database.",
+    ],
+    arguments: &[],
+    options: &[],
+    settings: TakesSettings::Taken,
+    surplus: "settings begin with two dashes",
+    examples: &[Example { line: "racerd check-config --config /etc/racerd.toml", text: "" }],
+    exit_codes: &[
+        ExitCode { code: 0, text: "A server would start with these settings." },
+        ExitCode { code: 2, text: "A server would refuse to start with these settings; the reason is the same." },
+    ],
+    run: Run::OneShot(run),
+};
 
 /// Prints the report.
 ///
 /// # Errors
-/// [`Failure`]: a server would not start so; the same line and status.
-pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let parsed = Given::new(args, environment).read_to_serve()?;
+/// The [`Failure`] with which a server would refuse to start: the same line and the same exit code.
+fn run(args: Args) -> Result<(), Failure> {
+    let parsed = args.into_invocation().read_to_serve()?;
     server::check(&parsed.settings)?;
     say(&report(&parsed, open_files(), memory_of_machine()));
     Ok(())
 }
 
-/// The whole report. `files` is the limit of open files, `machine` the bytes of memory that there are, where known.
+/// Returns the whole report. `files` is the limit of open files, `machine` the bytes of memory of the machine, where known.
 fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
     let mut out = String::new();
     for group in &GROUPS {
@@ -47,7 +69,7 @@ fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
     out
 }
 
-/// Why just so many connections.
+/// Explains the limit of connections.
 fn why(asked: u32, files: Option<u64>) -> String {
     let Some(files) = files else {
         return "open files are not limited".to_string();
@@ -56,7 +78,7 @@ fn why(asked: u32, files: Option<u64>) -> String {
     match asked {
         0 => allowed,
         _ if connections_for(Some(files), 0) < asked as usize => format!("not {asked}: {allowed}"),
-        _ => "as asked for".to_string(),
+        _ => "as configured".to_string(),
     }
 }
 
@@ -76,12 +98,12 @@ fn memory(out: &mut String, worst: &Worst) {
     let all = worst.connection().saturating_mul(worst.connections);
     line(out, &format!("{} connections", worst.connections), all, "");
     terms(out, &worst.shared);
-    line(out, "in all", worst.total(), "");
+    line(out, "total", worst.total(), "");
     let kernel = KERNEL_BYTES.saturating_mul(worst.connections);
-    line(out, "beside it, in the kernel", kernel, "buffers of the sockets, if no peer takes anything");
+    line(out, "in addition, in the kernel", kernel, "socket buffers, if no peer reads anything");
 }
 
-/// What a person should know who meant something else.
+/// Returns a line for each value that is unusual enough to be a mistake.
 fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64>) -> Vec<String> {
     let settings = &parsed.settings;
     let mut found = Vec::new();
@@ -106,7 +128,7 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
     let given = |field| parsed.source(field) != Source::Default;
     match settings.storage.durability {
         Durability::Memory => {
-            found.push("durability: memory keeps nothing over a restart".to_string());
+            found.push("durability: memory keeps nothing across a restart".to_string());
             if settings.limits.tail_bytes < settings.limits.queue_bytes {
                 found.push("tail-bytes: smaller than queue-bytes, so that slow members may find gaps".to_string());
             }
@@ -120,12 +142,12 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
         found.push("ping-period: common proxies forget a connection that is silent for 30 s".to_string());
     }
     if !parsed.ignored.is_empty() {
-        found.push(format!("these variables are no settings: {}", parsed.ignored.join(" ")));
+        found.push(format!("these variables are not settings: {}", parsed.ignored.join(" ")));
     }
     found
 }
 
-/// Bytes for a person: at most three digits before the point.
+/// Formats bytes for people: in the largest unit that fits, with one decimal.
 fn shown(bytes: u64) -> String {
     let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, factor)| bytes >= *factor) {
@@ -138,7 +160,7 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// Bytes of memory that Linux says the machine has.
+/// Returns the memory of the machine in bytes, as Linux reports it.
 fn memory_of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -149,6 +171,7 @@ fn memory_of_machine() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::config::{self, File};
+    use std::ffi::OsString;
 
     fn of(text: &str, args: &[&str], files: Option<u64>, machine: Option<u64>) -> String {
         let file = Some(File { name: "racerd.toml", text });
@@ -181,7 +204,7 @@ mod tests {
         assert!(of("", &[], Some(1064), None).contains("at most 1000, open files (NOFILE) are limited to 1064"));
         let report = of("max_connections = 5000", &[], Some(1064), None);
         assert!(report.contains("at most 1000, not 5000") && report.contains("raise NOFILE"), "{report}");
-        assert!(of("max_connections = 500", &[], Some(1064), None).contains("at most 500, as asked for"));
+        assert!(of("max_connections = 500", &[], Some(1064), None).contains("at most 500, as configured"));
         assert!(of("", &[], None, None).contains("open files are not limited"));
         let few = "max-connections: only 192; raise NOFILE";
         assert!(of("", &[], Some(256), None).contains(few));

@@ -1,30 +1,70 @@
-//! `racerd health`: asks a running racerd whether it is ready, for images without curl. One request, at most 3 s.
+//! `racerd health`: asks a running server whether it is ready, for images without curl. One request, at most 3 s.
 
-use super::{Failure, given::Given};
+use super::command::{
+    Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings as TakesSettings,
+};
+use super::{Args, Failure};
 use crate::client::{Fault, Trust, connect, host_and_port};
 use crate::config::Settings;
 use crate::types::{Cause, Place, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Connecting, asking and the answer's first line, together.
+pub const COMMAND: Command = Command {
+    word: "health",
+    group: Group::Server,
+    usage: &["health [SETTINGS]", "health URL [--ca FILE]"],
+    summary: "Ask a running server whether it is ready",
+    about: &[
+        "Asks the server that the same settings would start, or the server at URL, whether it is ready (/readyz), and \
+         waits at most 3 s for the answer. For container images without curl.",
+        "With settings, the certificate of a TLS listener is not verified, since it is this machine's own; with a URL, it \
+         has to be trusted.",
+    ],
+    arguments: &[Argument {
+        name: "URL",
+        text: "http://HOST:PORT or https://HOST:PORT, with the path below which a proxy serves racerd.",
+        completion: Completion::None,
+    }],
+    options: &[Opt {
+        name: "ca",
+        value: OptValue::File("FILE"),
+        text: "Also trust the certificates in this PEM file. For a URL that begins with https:// only.",
+    }],
+    settings: TakesSettings::Taken,
+    surplus: "it takes one URL",
+    examples: &[
+        Example { line: "racerd health", text: "Asks http://127.0.0.1:7077." },
+        Example { line: "racerd health https://chat.example --ca ca.pem", text: "" },
+    ],
+    exit_codes: &[
+        ExitCode { code: 0, text: "The server is ready." },
+        ExitCode { code: 1, text: "The server is not ready, or did not answer." },
+        ExitCode { code: 4, text: "The server's certificate is not trusted." },
+    ],
+    run: Run::OneShot(run),
+};
+
+/// Bounds connecting, asking and reading the answer's first line, together.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the server at the given URL, or else the one that the same settings would start.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is not clear whom to ask or a file of certificates holds none, [`Failure::Failed`] with
-/// what was got where it is not ready,
-/// [`Failure::Mismatch`] where the certificate of a URL's server is not trusted.
-pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let target = match args.first() {
-        Some(url) if url.to_string_lossy().contains("://") && !url.as_encoded_bytes().starts_with(b"-") => {
-            Target::of_url(&url.to_string_lossy(), &args[1..])
+/// [`Failure::Usage`] where it is not clear which server to ask, or a file of certificates holds none;
+/// [`Failure::Failed`] with the answer where the server is not ready; [`Failure::Mismatch`] where the certificate of a
+/// URL's server is not trusted.
+fn run(mut args: Args) -> Result<(), Failure> {
+    let ca = args.value("ca").map(PathBuf::from);
+    let target = match args.next_word() {
+        Some(_) if args.has_settings() => {
+            return Err(Failure::Usage("health takes either settings or a URL with --ca FILE".to_string()));
         }
-        _ => Target::of_settings(&Given::new(args, environment).read()?.settings),
+        Some(url) => Target::of_url(&url.to_string_lossy(), ca),
+        None if ca.is_some() => Err("--ca is for a URL that begins with https://".to_string()),
+        None => Target::of_settings(&args.into_invocation().read()?.settings),
     };
     let target = target.map_err(Failure::Usage)?;
     let trust = target.trust().map_err(Failure::of_file)?;
@@ -53,25 +93,17 @@ struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Over {
     Plain,
-    /// TLS to a server that has to prove who it is, to the system's authorities or the file's.
+    /// TLS to a server whose certificate has to be signed by an authority of the system or of the file.
     Tls(Option<PathBuf>),
-    /// TLS to this very machine, whatever name its certificate is for.
+    /// TLS to this machine itself, whatever name its certificate is for.
     OwnTls,
 }
 
 impl Target {
-    /// `http://host:port` or `https://host:port`, and a path where racerd is behind one; `--ca FILE` may follow.
-    fn of_url(url: &str, options: &[OsString]) -> Result<Target, String> {
+    /// Reads `http://host:port` or `https://host:port`, with a path where a proxy serves racerd below one. `ca` is a
+    /// file of certificates to trust.
+    fn of_url(url: &str, ca: Option<PathBuf>) -> Result<Target, String> {
         let wrong = || format!("{} is not a URL of the form http://HOST:PORT or https://HOST:PORT", escape(url));
-        let ca = match options {
-            [] => None,
-            [flag, file] if flag == "--ca" => Some(PathBuf::from(file)),
-            [flag] => {
-                let file = flag.to_str().and_then(|flag| flag.strip_prefix("--ca="));
-                Some(PathBuf::from(file.ok_or("behind a URL, health takes --ca FILE and nothing else")?))
-            }
-            _ => return Err("behind a URL, health takes --ca FILE and nothing else".to_string()),
-        };
         let (over, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(_), _) if ca.is_some() => return Err("--ca is for a URL that begins with https://".to_string()),
             (Some(rest), _) => (Over::Plain, rest),
@@ -88,18 +120,20 @@ impl Target {
         Ok(Target { over, hosts: vec![host], port, authority, path: format!("{prefix}/readyz") })
     }
 
-    /// A listener of the server that these settings start, without TLS if there is one.
+    /// Returns the first listener of the server that these settings start, if possible one without TLS.
     fn of_settings(settings: &Settings) -> Result<Target, String> {
         let (listen, plain) = (settings.listening.listen.first(), settings.tls.plain_listen.first());
         let over = if settings.tls.is_on() && plain.is_none() { Over::OwnTls } else { Over::Plain };
         Target::of_listener(plain.or(listen), over)
     }
 
-    /// The place that a server listens on, seen from the same machine.
+    /// Returns the place that a server listens on, as seen from the same machine.
     fn of_listener(place: Option<&Place>, over: Over) -> Result<Target, String> {
         let place = place.ok_or("there is no listener to ask")?;
         if place.port() == 0 {
-            return Err("--listen with port 0 does not say whom to ask; give the port that serve printed".to_string());
+            return Err(
+                "--listen with port 0 does not name a port to ask; give the port that the server printed".to_string()
+            );
         }
         let hosts = match place {
             Place::Address(SocketAddr::V6(v6)) if v6.scope_id() != 0 => vec![format!("{}%{}", v6.ip(), v6.scope_id())],
@@ -123,7 +157,7 @@ impl Target {
     }
 }
 
-/// All addresses of a machine, seen from it: a loopback address.
+/// Replaces the address that stands for all of a machine's by loopback.
 fn from_here(ip: IpAddr) -> IpAddr {
     match ip {
         ip if !ip.is_unspecified() => ip,
@@ -132,13 +166,13 @@ fn from_here(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Host and port for the Host header, in which there is no zone (RFC 6874 §4).
+/// Formats host and port for the Host header, which has no zone (RFC 6874 §4).
 fn authority_of(host: &str, port: u16) -> String {
     let host = host.split_once('%').map_or(host, |(host, _)| host);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The answer's first line.
+/// Asks, and returns the answer's first line.
 fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, Fault> {
     let end = Instant::now() + TIMEOUT;
     let connections = target.hosts.iter().map(|host| connect(host, target.port, trust, end));
@@ -162,7 +196,7 @@ fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, Fault> {
     Ok(String::from_utf8_lossy(line).trim_end().to_string())
 }
 
-/// The first that is there, or why the last is not.
+/// Returns the first success, or the last fault.
 fn first<T>(tries: impl Iterator<Item = Result<T, Fault>>) -> Result<T, Fault> {
     let mut last = Fault::Refused("there is no address to ask".to_string());
     for tried in tries {
@@ -201,22 +235,36 @@ mod tests {
             ("https://a", "Tls(None) a:443 a:443 /readyz"),
             ("https://[fe80::1%25eth0]:1", "Tls(None) fe80::1%eth0:1 [fe80::1]:1 /readyz"),
         ] {
-            assert_eq!(shown(Target::of_url(url, &[])).as_deref(), Some(expected));
+            assert_eq!(shown(Target::of_url(url, None)).as_deref(), Some(expected));
         }
         for bad in ["ftp://a", "http://", "http:///x", "http://a b", "http://u@a", "http://a/?x", "http://a\r\nX: y"] {
-            assert!(Target::of_url(bad, &[]).is_err(), "{bad:?}");
+            assert!(Target::of_url(bad, None).is_err(), "{bad:?}");
         }
-        let with = |url, options: &[&str]| {
-            let options: Vec<OsString> = options.iter().map(OsString::from).collect();
-            shown(Target::of_url(url, &options))
-        };
         let trusting = "Tls(Some(\"x.pem\")) a:443 a:443 /readyz";
-        assert_eq!(with("https://a", &["--ca", "x.pem"]).as_deref(), Some(trusting));
-        assert_eq!(with("https://a", &["--ca=x.pem"]).as_deref(), Some(trusting));
-        for options in [&["--ca"][..], &["--cb", "x"], &["--ca", "x", "y"]] {
-            assert_eq!(with("https://a", options), None, "{options:?}");
+        assert_eq!(shown(Target::of_url("https://a", Some("x.pem".into()))).as_deref(), Some(trusting));
+        let plain = Target::of_url("http://a", Some("x.pem".into()));
+        assert_eq!(shown(plain), None, "there is no certificate to trust");
+    }
+
+    #[test]
+    fn a_url_takes_one_option_and_no_settings() {
+        for args in [
+            &["https://a", "--ca"][..],
+            &["https://a", "--cb", "x"],
+            &["https://a", "--ca", "x", "y"],
+            &["http://a", "--ca", "x"],
+            &["https://a", "--open"],
+            &["--ca", "x"],
+            &["a"],
+        ] {
+            let outcome = ask_with(args, []);
+            assert!(matches!(outcome, Err(Failure::Usage(_))), "{args:?}: {outcome:?}");
         }
-        assert_eq!(with("http://a", &["--ca", "x"]), None, "there is no certificate to trust");
+    }
+
+    fn ask_with<const N: usize>(args: &[&str], environment: [(&str, &str); N]) -> Result<(), Failure> {
+        let environment = environment.map(|(name, value)| (name.into(), value.into()));
+        run(Args::read(&COMMAND, args.iter().map(Into::into), environment)?)
     }
 
     #[test]
@@ -242,7 +290,7 @@ mod tests {
         }
     }
 
-    /// Runs `health` against a server that gives this answer to one connection; also gives back what it was asked.
+    /// Runs `health` against a server that gives this answer to one connection. Also returns what the server was asked.
     fn against(answer: &'static [u8]) -> (Result<(), Failure>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -254,16 +302,16 @@ mod tests {
                 asked.push(byte[0]);
             }
             for part in answer.chunks(3) {
-                // Who has read the status line may be gone before the rest.
+                // The client may leave once it has read the status line.
                 if stream.write_all(part).is_err() {
                     break;
                 }
             }
             String::from_utf8(asked).unwrap()
         });
-        let outcome = run(vec!["--listen".into()], [("RACERD_LISTEN".into(), address.clone().into())]);
+        let outcome = ask_with(&["--listen"], [("RACERD_LISTEN", &address)]);
         assert!(matches!(outcome, Err(Failure::Usage(_))), "a flag without a value");
-        let outcome = run(Vec::new(), [("RACERD_LISTEN".into(), address.into())]);
+        let outcome = ask_with(&[], [("RACERD_LISTEN", &address)]);
         (outcome, server.join().unwrap())
     }
 
@@ -286,9 +334,9 @@ mod tests {
     #[test]
     fn nobody_there() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let outcome = run(vec![format!("http://{address}").into()], []);
+        let outcome = ask_with(&[&format!("http://{address}")], []);
         assert!(matches!(outcome, Err(Failure::Failed(_))), "{outcome:?}");
-        let both = run(vec!["--open".into(), "http://a".into()], []);
+        let both = ask_with(&["--open", "http://a"], []);
         assert!(matches!(both, Err(Failure::Usage(_))), "{both:?}");
     }
 }

@@ -1,89 +1,210 @@
-//! `racerd help`, `--help`: the commands and every setting; `racerd help SETTING`: that one.
+//! `racerd help [TOPIC]`: the list of commands, one command, every setting, or one setting; all made from the declarations.
 
-use super::{Failure, say};
-use crate::config;
-use std::ffi::OsString;
+use super::command::{Argument, Command, Completion, Example, Group, Run, SETTINGS_TOPIC, Settings};
+use super::{Args, COMMANDS, EXIT_CODES, Failure, find, say};
+use crate::config::{self, wrap};
+use std::fmt::Write as _;
 
-const HEAD: &str = "\
-racerd: a chat-room server over WebSockets in one small binary
+pub const COMMAND: Command = Command {
+    word: "help",
+    group: Group::Help,
+    usage: &["help [COMMAND | SETTING | settings]", "[COMMAND] --help"],
+    summary: "Print the help on a command or a setting",
+    about: &["Without a topic, lists the commands."],
+    arguments: &[Argument {
+        name: "TOPIC",
+        text: "A command; a setting, written as a flag, a variable or a line of the file has it; or settings, for the list \
+               of all.",
+        completion: Completion::Topics,
+    }],
+    options: &[],
+    settings: Settings::NotTaken,
+    surplus: "it takes one topic",
+    examples: &[
+        Example { line: "racerd help send", text: "The same as racerd send --help." },
+        Example { line: "racerd help ping-period", text: "" },
+    ],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
 
-Usage:
-  racerd [serve] [SETTINGS]        serve rooms until SIGTERM or SIGINT
-  racerd --check-config [SETTINGS] show what would hold, where it comes from, and the memory it may take
-  racerd --print-config            print a configuration file with every setting, to be changed
-  racerd send URL [TEXT | -]       say TEXT, or each line of standard input, in the room of that URL
-  racerd tail URL [--follow]       print what is said there
-  racerd health [SETTINGS | URL [--ca FILE]]
-                                   ask a running racerd whether it is ready: exit code 0 or 1
-  racerd backup FILE [--force] [SETTINGS]
-                                   copy the database to FILE, also while a server runs; --force
-                                   replaces an earlier copy, but never a database in use
-  racerd restore FILE [SETTINGS]   put a backup into the place of the database, which is kept
-  racerd check [FILE] [SETTINGS]   look through FILE, or the database, and say what is wrong
-  racerd salvage FILE NEW [SETTINGS]
-                                   copy what can be read of a damaged database to a new one
-                                   - as FILE or NEW of these four is standard input or output
-  racerd rekey FILE [--new-key FILE | --plain] [SETTINGS]
-                                   seal a stopped database, give it another data key, or none
-  racerd keygen FILE               make a key for sealed sockets, and print its pin
-  racerd keygen --data FILE        make a data key
-  racerd pin [--url] [SETTINGS]    print the pin of sealed sockets, and the page's URL with it
-  racerd help [SETTING]            this, or one setting with all of its spellings
-  racerd --version                 which racerd this is
+/// Widest line, in columns: that of a terminal.
+const WIDTH: usize = 80;
 
-Exit codes: 0 done, and for check: sound. 1 the system refuses (a full disk, a database in use, a port
-that is taken, a file that is missing), and nothing was changed; for check: damaged. 2 a person has to
-change something: a mistake in the arguments or settings, a file that is there already, a wrong key, a
-missing data key. serve ends with 0 when it was told to stop.
+/// How settings are given, in one paragraph.
+pub const ABOUT_SETTINGS: &str = "A setting is a flag (--ping-period 20s), a variable (RACERD_PING_PERIOD=20s), or a line \
+                                  of the file (ping_period = \"20s\") that --config FILE or RACERD_CONFIG names. A flag \
+                                  overrides a variable, and a variable overrides the file; an empty variable counts as \
+                                  unset. SIGHUP makes a running server read the file again. Sizes are written 60000, 64k \
+                                  or 32KiB, durations 250ms, 10s, 2m or 7d.";
 
-send and tail take http://HOST:PORT/rooms/ROOM (also ws, https, wss), with #pin=PIN&k=KEY as the page
-has it; they come back by themselves after a loss, and lose and double nothing.
-  --name NAME          who one is
-  --room-key KEY|@FILE the key of an encrypted room, or a file that it stands in
-  --pin PIN            speak sealed, to the server that has this pin, or not at all
-  --ca FILE            trust the certificates in FILE, too
-  --timeout DURATION   to wait for a connection (30s; 0: for ever); tail --follow, once it was there,
-                       waits for ever unless this is given
-  --json               send: TEXT or a line is the body; tail: a line is the message's JSON object
-  --key KEY            send: the idempotency key of TEXT
-  --last N             tail: begin with so many of the newest messages (10)
-  --follow             tail: go on with what is said from now on
-Text that begins with a dash stands behind --. Their exit codes: 0 done. 1 the server refused it, or it
-was given up. 2 asked for wrongly. 3 no connection in time. 4 the pin or the certificate does not match.
-5 tail: not every message could be read with this room key.
-
-A setting is a flag (--ping-period 20s), a variable (RACERD_PING_PERIOD=20s), or a line of a file
-(ping_period = \"20s\") that --config FILE or RACERD_CONFIG names. A flag is stronger than a variable,
-a variable stronger than the file; an empty variable counts as not set. SIGHUP has a running racerd
-read the file again. Sizes are written 60000, 64k or 32KiB, durations 250ms, 10s, 2m or 7d.
-Below, after each flag: its default, and what it may be.
-
-";
-
-/// Prints the help, or the part of it about one setting.
+/// Prints the help on the topic, or the list of commands.
 ///
 /// # Errors
-/// [`Failure::Usage`] where there is no such setting.
-pub fn run(args: &[OsString]) -> Result<(), Failure> {
-    match args {
-        [] => say(&text()),
-        [name] => say(&config::help_on(&name.to_string_lossy()).map_err(Failure::Usage)?),
-        _ => return Err(Failure::Usage("help takes one setting, such as racerd help ping-period".to_string())),
-    }
+/// [`Failure::Usage`] where there is no such command and no such setting.
+fn run(mut args: Args) -> Result<(), Failure> {
+    let Some(topic) = args.next_word() else {
+        say(&overview());
+        return Ok(());
+    };
+    let topic = topic.to_string_lossy();
+    say(&match find(&topic) {
+        Some(command) => of_command(command),
+        None if topic == SETTINGS_TOPIC => of_settings(),
+        None => config::help_on(&topic).map_err(|error| unknown(&topic, error))?,
+    });
     Ok(())
 }
 
-fn text() -> String {
-    format!("{HEAD}{}", config::help().trim_end()) + "\n"
+/// The line about a topic that is neither. A misspelt command is closer than a misspelt setting, as there are fewer.
+fn unknown(topic: &str, error: String) -> Failure {
+    let words = COMMANDS.iter().map(|command| command.word).chain([SETTINGS_TOPIC]);
+    let hint = config::nearest(topic, words).map(|near| format!("did you mean {near}?"));
+    Failure::Usage(match hint {
+        Some(hint) => format!("no command or setting {}; {hint}", config::shown(topic)),
+        None => error,
+    })
+}
+
+/// Returns the list of commands.
+fn overview() -> String {
+    let mut out = String::from(
+        "racerd: a chat-room server over WebSockets in one small binary\n\n\
+         Usage: racerd [COMMAND] [ARGUMENTS]\n",
+    );
+    for group in Group::ALL {
+        let _ = writeln!(out, "\n{}:", group.title());
+        for command in COMMANDS.iter().filter(|command| command.group == group) {
+            entry(&mut out, command.word, command.summary, 16);
+        }
+    }
+    out.push_str("\nMore help:\n");
+    entry(&mut out, "racerd help COMMAND", "The usage, options and exit codes of a command", 27);
+    entry(&mut out, "racerd help settings", "Every setting with its default", 27);
+    entry(&mut out, "racerd help ping-period", "One setting and its spellings", 27);
+    out.push_str("\nSettings:\n");
+    paragraph(&mut out, ABOUT_SETTINGS, 2);
+    out.push_str("\nExit codes:\n");
+    for exit in EXIT_CODES {
+        entry(&mut out, &exit.code.to_string(), exit.text, 7);
+    }
+    entry(&mut out, "3-5", "See the help on send, tail and health.", 7);
+    out
+}
+
+/// Returns the help on one command.
+fn of_command(command: &Command) -> String {
+    let mut out = format!("racerd {}: {}\n\n", command.word, command.summary);
+    for (index, usage) in command.usage.iter().enumerate() {
+        let _ = writeln!(out, "{} racerd {usage}", if index == 0 { "Usage:" } else { "      " });
+    }
+    for text in command.about {
+        out.push('\n');
+        paragraph(&mut out, text, 0);
+    }
+    if !command.arguments.is_empty() {
+        out.push_str("\nArguments:\n");
+    }
+    for argument in command.arguments {
+        entry(&mut out, argument.name, argument.text, 8);
+    }
+    if !command.options.is_empty() {
+        out.push_str("\nOptions:\n");
+    }
+    let widest = command.options.iter().map(|option| option.spelled().len()).max().unwrap_or(0);
+    for option in command.options {
+        entry(&mut out, &option.spelled(), option.text, widest + 4);
+    }
+    if command.settings == Settings::Taken {
+        out.push_str("\nSettings:\n");
+        let text = "Every setting is also an option here: racerd help settings lists them.";
+        paragraph(&mut out, text, 2);
+    }
+    out.push_str("\nExit codes:\n");
+    for exit in command.all_exit_codes() {
+        entry(&mut out, &exit.code.to_string(), exit.text, 5);
+    }
+    if !command.examples.is_empty() {
+        out.push_str("\nExamples:\n");
+    }
+    for example in command.examples {
+        let _ = writeln!(out, "  {}", example.line);
+        paragraph(&mut out, example.text, 6);
+    }
+    out
+}
+
+/// Returns the list of settings.
+fn of_settings() -> String {
+    let mut out = String::new();
+    paragraph(&mut out, ABOUT_SETTINGS, 0);
+    out.push_str("\nBehind each flag: its default and, where there are bounds, the allowed values.\n\n");
+    out + config::help().trim_end() + "\n"
+}
+
+/// Writes a name, and its text from this column on.
+fn entry(out: &mut String, name: &str, text: &str, column: usize) {
+    let mut name = format!("  {name}");
+    if name.len() + 1 > column {
+        let _ = writeln!(out, "{name}");
+        name.clear();
+    }
+    for line in wrap(text, WIDTH - column) {
+        let _ = writeln!(out, "{name:column$}{line}");
+        name.clear();
+    }
+}
+
+fn paragraph(out: &mut String, text: &str, indent: usize) {
+    for line in wrap(text, WIDTH - indent) {
+        let _ = writeln!(out, "{:indent$}{line}", "");
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn of(topic: &str) -> Result<(), String> {
+        run(Args::read(&COMMAND, [topic.into()], []).unwrap()).map_err(Failure::into_text)
+    }
+
     #[test]
-    fn lines_fit() {
-        for line in super::text().lines() {
-            assert!(line.chars().count() <= 104, "{line}");
+    fn lines_fit_a_terminal() {
+        let texts = COMMANDS.iter().map(|command| of_command(command)).chain([overview(), of_settings()]);
+        for line in texts.flat_map(|text| text.lines().map(str::to_string).collect::<Vec<_>>()) {
+            assert!(line.chars().count() <= WIDTH, "{line}");
             assert_eq!(line.trim_end(), line);
         }
+    }
+
+    #[test]
+    fn every_command_is_listed_once() {
+        let text = overview();
+        for command in COMMANDS {
+            let line = format!("  {} ", command.word);
+            assert_eq!(text.lines().filter(|text| text.starts_with(&line)).count(), 1, "{}", command.word);
+        }
+    }
+
+    #[test]
+    fn a_command_s_help_has_all_of_its_declaration() {
+        for command in COMMANDS {
+            let text = of_command(command);
+            for option in command.options {
+                assert!(text.contains(&format!("  {}", option.spelled())), "{}", option.name);
+            }
+            for argument in command.arguments.iter().map(|argument| argument.name) {
+                let usage = command.usage.join(" ").replace("COMMAND | SETTING | settings", "TOPIC");
+                assert!(text.contains(&format!("  {argument} ")) && usage.contains(argument), "{argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_topic_gets_a_suggestion() {
+        assert_eq!(of("sned").unwrap_err(), "no command or setting sned; did you mean send?");
+        assert_eq!(of("ping-perod").unwrap_err(), "ping-perod: unknown setting; did you mean ping-period?");
+        assert!(!of("\u{1b}\n").unwrap_err().contains(char::is_control));
     }
 }

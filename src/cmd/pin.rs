@@ -1,24 +1,38 @@
-//! `racerd pin [--url]`: what a client has to know of a server with sealed sockets, from the settings.
+//! `racerd pin [--url]`: prints the pin of a server with sealed sockets, from its settings.
 
-use super::{Failure, given::Given, say};
+use super::command::{Command, Example, Group, Opt, OptValue, Run, Settings as TakesSettings};
+use super::{Args, Failure, say};
 use crate::config::Settings;
 use crate::crypto::sealed::Pin;
 use crate::key_file;
 use crate::types::Place;
-use std::ffi::OsString;
 
-/// Prints the pin, then the page's URL with it for each address that is listened on; with `--url` the latter alone.
+pub const COMMAND: Command = Command {
+    word: "pin",
+    group: Group::Keys,
+    usage: &["pin [--url] [SETTINGS]"],
+    summary: "Print the pin of sealed sockets, and the page's URLs with it",
+    about: &[
+        "Prints the pin of the key that the settings name (--sealed-key), then the URL of the page with that pin for \
+         each address listened on. A client that is given the pin connects to the server that has this key, or not at \
+         all.",
+    ],
+    arguments: &[],
+    options: &[Opt { name: "url", value: OptValue::None, text: "Print the URLs only." }],
+    settings: TakesSettings::Taken,
+    surplus: "settings begin with two dashes",
+    examples: &[Example { line: "racerd pin --sealed-key sealed.key --host gateway.lan", text: "" }],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
+
+/// Prints the pin, then the page's URL with it for each address listened on; with `--url` the URLs only.
 ///
 /// # Errors
 /// [`Failure::Usage`] where a setting is wrong, no key is set, or it cannot be read.
-pub fn run(
-    mut args: Vec<OsString>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(), Failure> {
-    let before = args.len();
-    args.retain(|arg| arg != "--url");
-    let urls_only = args.len() < before;
-    let settings = Given::new(args, environment).read()?.settings;
+fn run(args: Args) -> Result<(), Failure> {
+    let urls_only = args.has("url");
+    let settings = args.into_invocation().read()?.settings;
     let Some(path) = &settings.sealed.sealed_key else {
         let text = "no key is set: give --sealed-key FILE; racerd keygen FILE makes one";
         return Err(Failure::Usage(text.to_string()));
@@ -33,8 +47,8 @@ pub fn run(
     Ok(())
 }
 
-/// The page's URLs. Where all addresses of the machine are listened on, the first of the names that are set stands for it;
-/// where there is none, `HOST`, for a person to fill in.
+/// Returns the page's URLs. For a listener on all addresses of the machine, the URL has the first name of `--host`; where
+/// there is none, the word `HOST`, for the user to replace.
 fn urls(settings: &Settings, pin: &Pin) -> Vec<String> {
     let name = settings.listening.host.iter().find(|name| *name != "*").map_or("HOST", String::as_str);
     let authority = |place: &Place| match place.is_unspecified() {

@@ -1,56 +1,88 @@
-//! `racerd rekey FILE [--new-key FILE | --plain]`: a stopped database is sealed, gets another key, or becomes plain.
+//! `racerd rekey FILE`: encrypts a stopped database, changes its data key, or decrypts it.
 
-use super::{Failure, complain, file_first, given::Given, say, shown};
+use super::command::{Argument, Command, Completion, Example, Group, Opt, OptValue, Run, Settings};
+use super::{Args, Failure, complain, say, shown};
 use crate::crypto::at_rest::DataKey;
 use crate::key_file;
 use crate::sqlite::{self, Progress, Rekeyed};
 use crate::types::counted;
-use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often somebody hears how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// The interval between two lines about progress.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-const USAGE: &str = "rekey needs a database first: racerd rekey FILE [--new-key FILE | --plain] [--data-key-file FILE]";
+pub const COMMAND: Command = Command {
+    word: "rekey",
+    group: Group::Database,
+    usage: &["rekey FILE [--new-key FILE | --plain] [SETTINGS]"],
+    summary: "Encrypt a stopped database, change its data key, or decrypt it",
+    about: &[
+        "Changes the data key of the database FILE. The key that it has now is that of the settings (--data-key-file). \
+         Without --new-key and --plain, a plain database is encrypted with the settings' key.",
+        "No server may use the database. If the command is interrupted, the same command continues where it stopped.",
+    ],
+    arguments: &[Argument { name: "FILE", text: "The database.", completion: Completion::Files }],
+    options: &[
+        Opt {
+            name: "new-key",
+            value: OptValue::File("FILE"),
+            text: "The file of the new data key, as racerd keygen --data writes it.",
+        },
+        Opt { name: "plain", value: OptValue::None, text: "Decrypt the database." },
+    ],
+    settings: Settings::Taken,
+    surplus: "it changes one FILE",
+    examples: &[
+        Example { line: "racerd rekey racerd.db --data-key-file data.key", text: "Encrypts a plain database." },
+        Example {
+            line: "racerd rekey racerd.db --data-key-file data.key --new-key new.key",
+            text: "Changes the data key.",
+        },
+        Example { line: "racerd rekey racerd.db --data-key-file data.key --plain", text: "Decrypts the database." },
+    ],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
 
-/// Changes the key of the database. The key that it has is the settings'; a plain one gets the new key, or if none is named
-/// the settings'.
+/// Changes the key of the database. The key that it has is the settings'; a plain database gets the new key or, without
+/// one, the settings' key.
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is asked for wrongly, a key is missing or a wrong one, or a server uses the database;
-/// [`Failure::Failed`] where it cannot be read or written. The same command goes on then.
-pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let (Some(file), mut args) = file_first(args) else { return Err(Failure::Usage(USAGE.to_string())) };
-    let new = take(&mut args, "--new-key", true)?;
-    let plain = take(&mut args, "--plain", false)?.is_some();
-    let parsed = Given::new(args, environment).read()?;
+/// [`Failure::Usage`] for a usage error, a missing or wrong key, or a database in use; [`Failure::Failed`] where it cannot
+/// be read or written. The same command then continues where this one stopped.
+fn run(mut args: Args) -> Result<(), Failure> {
+    let file = PathBuf::from(args.required("FILE")?);
+    let new = args.value("new-key").map(PathBuf::from);
+    let plain = args.has("plain");
+    let parsed = args.into_invocation().read()?;
     let present = key_file::data_key(&parsed.settings).map_err(Failure::of_file)?;
-    let new = new.map(|file| key_file::read_data_key(Path::new(&file))).transpose().map_err(Failure::of_file)?;
+    let new = new.map(|file| key_file::read_data_key(&file)).transpose().map_err(Failure::of_file)?;
     let to: Option<&DataKey> = match (&new, plain) {
-        (Some(_), true) => return Err(Failure::Usage("--new-key and --plain exclude each other".to_string())),
+        (Some(_), true) => return Err(Failure::Usage("--new-key and --plain are mutually exclusive".to_string())),
         (None, true) => None,
         (Some(new), false) => Some(new),
         (None, false) => match &present {
             Some(present) => Some(present),
-            None => return Err(Failure::Usage(format!("no key is given; {USAGE}"))),
+            None => {
+                let text = "rekey needs a data key: name it with --data-key-file FILE or --new-key FILE";
+                return Err(Failure::Usage(text.to_string()));
+            }
         },
     };
     let rekeyed = sqlite::rekey(&file, present.as_ref(), to, progress())?;
     rekeyed.remarks.iter().for_each(|remark| complain(remark));
-    say(&told(&file, &rekeyed));
+    say(&report(&file, &rekeyed));
     Ok(())
 }
 
-/// What was done, and what is left to do.
-fn told(file: &Path, rekeyed: &Rekeyed) -> String {
+/// Describes what was done, and what is left to do.
+fn report(file: &Path, rekeyed: &Rekeyed) -> String {
     let word = |id: Option<_>| id.map_or("plain".to_string(), |id| format!("the key {id}"));
+    let state = rekeyed.to.map_or("plain".to_string(), |id| format!("sealed with the key {id}"));
     let file = shown(file);
     let mut text = if rekeyed.only_emptied {
-        format!(
-            "{file}: was on {} before; its -wal file, which may have held older content, is emptied",
-            word(rekeyed.to)
-        )
+        format!("{file}: was already {state}; its -wal file, which may have held older content, is emptied")
     } else {
         format!(
             "{file}: from {} to {}: {} changed",
@@ -60,41 +92,30 @@ fn told(file: &Path, rekeyed: &Rekeyed) -> String {
         )
     };
     if rekeyed.done > 0 {
-        text.push_str(&format!(", {} were done before", rekeyed.done));
+        text.push_str(&format!(", {} had been changed before", rekeyed.done));
     }
     if rekeyed.unreadable > 0 {
-        text.push_str(&format!(", {} could not be read and are as they were", rekeyed.unreadable));
+        text.push_str(&format!(", {} could not be read and stay as they were", rekeyed.unreadable));
     }
     if !rekeyed.only_emptied {
-        text.push_str("; sessions of before have ended");
+        text.push_str("; earlier sessions have ended");
     }
     text.push('\n');
     for older in &rekeyed.beside {
         text.push_str(&format!(
-            "{} holds what the database held before; delete it when nobody needs it\n",
+            "{} still holds the earlier content; delete it when it is no longer needed\n",
             shown(older)
         ));
     }
     text
 }
 
-/// Takes a flag, and the value after it if it has one, out of the arguments.
-fn take(args: &mut Vec<OsString>, flag: &str, has_value: bool) -> Result<Option<OsString>, Failure> {
-    let Some(at) = args.iter().position(|arg| arg == flag) else { return Ok(None) };
-    let found = args.remove(at);
-    match (has_value, at < args.len()) {
-        (false, _) => Ok(Some(found)),
-        (true, true) => Ok(Some(args.remove(at))),
-        (true, false) => Err(Failure::Usage(format!("{flag} needs a file"))),
-    }
-}
-
-/// Says on standard error how far it is.
+/// Reports progress on standard error.
 fn progress() -> Progress {
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     Box::new(move |done, total| {
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
             complain(&format!("{done} of {total} messages"));
         }
     })

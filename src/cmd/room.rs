@@ -1,6 +1,7 @@
-//! What `send` and `tail` have in common: their arguments, and how their ends are told.
+//! The common part of `send` and `tail`: their arguments, and the exit codes of their runs.
 
-use super::Failure;
+use super::command::{ExitCode, Opt, OptValue};
+use super::{Args, Failure};
 use crate::client::{Ended, Errand, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
@@ -13,18 +14,38 @@ use std::io::{self, Read as _};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-/// Milliseconds to wait for a connection, unless said otherwise.
+/// Milliseconds to wait for a connection, by default.
 const TIMEOUT: u64 = 30_000;
 
-/// Longest file of a room key, in bytes: some times what the key takes.
+/// Longest file of a room key, in bytes: several times the length of a key.
 const LONGEST_FILE: u64 = 1024;
 
-/// What the command line says.
+/// The argument and the options that both commands declare.
+pub const URL: &str = "The room: http://HOST:PORT/rooms/ROOM (or https, ws, wss), as the page's address bar has it, with \
+                       #pin=PIN&k=KEY if that is part of it.";
+pub const NAME: Opt = Opt { name: "name", value: OptValue::Text("NAME"), text: "The name that others see." };
+pub const ROOM_KEY: Opt = Opt {
+    name: "room-key",
+    value: OptValue::Text("KEY|@FILE"),
+    text: "The key of an encrypted room, or the file that contains it, which keeps it out of the list of processes.",
+};
+pub const PIN: Opt = Opt {
+    name: "pin",
+    value: OptValue::Text("PIN"),
+    text: "Use a sealed socket to the server whose key has this pin, or fail.",
+};
+pub const CA: Opt =
+    Opt { name: "ca", value: OptValue::File("FILE"), text: "Also trust the certificates in this PEM file." };
+pub const USAGE_ERROR: ExitCode = ExitCode { code: 2, text: "Usage error: the arguments, or a file that they name." };
+pub const NO_CONNECTION: ExitCode = ExitCode { code: 3, text: "No connection in time." };
+pub const MISMATCH: ExitCode = ExitCode { code: 4, text: "The server's pin or certificate does not match." };
+
+/// The command line of `send` or `tail`.
 #[derive(Debug)]
 pub struct RoomArgs {
     pub target: Target,
-    /// What else stands there, in order.
-    pub words: Vec<String>,
+    /// The argument behind the URL.
+    pub text: Option<String>,
     pub name: Option<Name>,
     pub key: Option<String>,
     pub last: Option<u64>,
@@ -33,27 +54,46 @@ pub struct RoomArgs {
     pin: Option<Pin>,
     room_key: Option<RoomKey>,
     ca: Option<PathBuf>,
-    /// Milliseconds; 0 is for ever.
+    /// In milliseconds; 0 is for ever.
     timeout: Option<u64>,
 }
 
 impl RoomArgs {
-    /// Reads the arguments behind `command`, which takes `own` of the options that not both take.
+    /// Reads the URL and the options.
     ///
     /// # Errors
-    /// [`Failure::Usage`], without repeating a secret; [`Failure::Failed`] where the file of a room key is not to be had.
-    pub fn parse(command: &str, own: &[&str], args: Vec<OsString>) -> Result<RoomArgs, Failure> {
-        let (mut read, options) = read(command, own, args).map_err(Failure::Usage)?;
-        for (flag, value) in options {
-            match flag.as_str() {
-                "--room-key" => read.room_key = Some(room_key(value).map_err(Failure::of_file)?),
-                _ => read.set(&flag, value).map_err(Failure::Usage)?,
+    /// [`Failure::Usage`], which never quotes a secret; [`Failure::Failed`] where the file of a room key cannot be read.
+    pub fn read(mut args: Args) -> Result<RoomArgs, Failure> {
+        let mut target = Target::parse(&unicode("URL", args.required("URL")?)?).map_err(Failure::Usage)?;
+        let (pin, room_key) = (target.pin.take(), target.room_key.take());
+        let mut read = RoomArgs {
+            target,
+            text: args.next_word().map(|text| unicode("TEXT", text)).transpose()?,
+            name: None,
+            key: None,
+            last: None,
+            json: args.has("json"),
+            follow: args.has("follow"),
+            pin,
+            room_key,
+            ca: None,
+            timeout: None,
+        };
+        for (option, value) in args.take_options() {
+            match option {
+                "json" | "follow" => {}
+                "ca" => read.ca = Some(PathBuf::from(value)),
+                "room-key" => {
+                    let key = room_key_of(unicode("--room-key", value)?).map_err(Failure::of_file)?;
+                    read.room_key = Some(key);
+                }
+                _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(Failure::Usage)?,
             }
         }
         Ok(read)
     }
 
-    /// What to run.
+    /// Returns what to run.
     pub fn errand(&self) -> Errand<'_> {
         let limit = |timeout| Some(timeout).filter(|timeout| *timeout > 0);
         Errand {
@@ -67,18 +107,18 @@ impl RoomArgs {
         }
     }
 
-    /// The name, where it is to be said with the join: a sealed socket's URL says none.
+    /// Returns the name if it has to be sent with the join: the URL of a sealed socket has none.
     pub fn name_inside(&self) -> Option<Name> {
         self.name.clone().filter(|_| self.pin.is_some())
     }
 
-    /// What seals and opens the room's messages, if it is an encrypted one.
+    /// Returns what seals and opens the messages of an encrypted room.
     pub fn cipher(&self) -> Option<RoomCipher> {
         self.room_key.as_ref().map(|key| key.cipher(&self.target.room))
     }
 }
 
-/// How a run ended, as a command's outcome.
+/// Turns the end of a run into the outcome of the command.
 pub fn outcome(done: Result<(), Ended>) -> Result<(), Failure> {
     match done {
         Ok(()) | Err(Ended::Unread) => Ok(()),
@@ -89,92 +129,38 @@ pub fn outcome(done: Result<(), Ended>) -> Result<(), Failure> {
     }
 }
 
-/// The arguments in order, and the options that are still to be read, with their values.
-fn read(command: &str, own: &[&str], args: Vec<OsString>) -> Result<(RoomArgs, Vec<(String, String)>), String> {
-    let mut texts = Vec::new();
-    for arg in args {
-        texts.push(arg.into_string().map_err(|_| format!("{command}: an argument is not UTF-8"))?);
-    }
-    let mut texts = texts.into_iter();
-    let (mut words, mut options) = (Vec::new(), Vec::new());
-    let (mut json, mut follow) = (false, false);
-    while let Some(text) = texts.next() {
-        if text == "--" {
-            words.extend(texts.by_ref());
-        } else if text == "-" || !text.starts_with('-') {
-            words.push(text);
-        } else if text == "--json" {
-            json = true;
-        } else if text == "--follow" && own.contains(&"--follow") {
-            follow = true;
-        } else {
-            let (flag, value) = match text.split_once('=') {
-                Some((flag, value)) => (flag.to_string(), Some(value.to_string())),
-                None => (text, None),
-            };
-            let known = ["--name", "--room-key", "--pin", "--ca", "--timeout"];
-            if !known.contains(&flag.as_str()) && !own.contains(&flag.as_str()) || flag == "--follow" {
-                let flag = harmless(&flag);
-                return Err(format!(
-                    "{command} has no option {flag}; see racerd --help (text that begins with a dash stands behind --)"
-                ));
-            }
-            let value = value.or_else(|| texts.next()).ok_or_else(|| format!("{flag} needs a value"))?;
-            options.push((flag, value));
-        }
-    }
-    if words.is_empty() {
-        return Err(format!(
-            "{command} needs the room's URL, such as racerd {command} http://127.0.0.1:7077/rooms/lobby"
-        ));
-    }
-    let mut target = Target::parse(&words.remove(0))?;
-    let (pin, room_key) = (target.pin.take(), target.room_key.take());
-    let read = RoomArgs {
-        target,
-        words,
-        json,
-        follow,
-        pin,
-        room_key,
-        name: None,
-        key: None,
-        last: None,
-        ca: None,
-        timeout: None,
-    };
-    Ok((read, options))
+fn unicode(what: &str, value: OsString) -> Result<String, Failure> {
+    value.into_string().map_err(|_| Failure::Usage(format!("{what} is not valid UTF-8")))
 }
 
 impl RoomArgs {
-    fn set(&mut self, flag: &str, value: String) -> Result<(), String> {
-        match flag {
-            "--name" => self.name = Some(Name::parse(&value).map_err(|fault| format!("--name: {}", fault.text()))?),
-            "--key" => {
+    fn set(&mut self, option: &str, value: String) -> Result<(), String> {
+        match option {
+            "name" => self.name = Some(Name::parse(&value).map_err(|fault| format!("--name: {}", fault.text()))?),
+            "key" => {
                 let fits = (1..=200).contains(&value.len());
                 self.key = Some(value).filter(|_| fits);
                 self.key.as_ref().ok_or("--key: an idempotency key has 1 to 200 bytes")?;
             }
-            "--last" => {
+            "last" => {
                 let number = value.parse().ok().filter(|number| *number <= 1 << 53);
-                self.last = Some(number.ok_or("--last: how many messages, a whole number")?);
+                self.last = Some(number.ok_or("--last: write a whole number of messages")?);
             }
-            "--pin" => {
-                let pin = Pin::parse(&value).ok_or("--pin: a pin is 43 characters of A-Z a-z 0-9 - _")?;
+            "pin" => {
+                let pin = Pin::parse(&value).ok_or("--pin: a pin has 43 characters of A-Z a-z 0-9 - _")?;
                 if self.pin.is_some_and(|other| other != pin) {
                     return Err("--pin and the URL name different pins".to_string());
                 }
                 self.pin = Some(pin);
             }
-            "--ca" => self.ca = Some(PathBuf::from(value)),
             _ => self.timeout = Some(config::duration(&value).map_err(|error| format!("--timeout: {error}"))?),
         }
         Ok(())
     }
 }
 
-/// The key itself, or `@` and a file that it stands in, so that it is in no list of processes.
-fn room_key(value: String) -> Result<RoomKey, (Cause, String)> {
+/// Reads the key itself, or `@` and the file that contains it, which keeps it out of the list of processes.
+fn room_key_of(value: String) -> Result<RoomKey, (Cause, String)> {
     let value = Zeroizing::new(value);
     let wrong = |why: &dyn Display| (Cause::Settings, format!("--room-key: {why}"));
     let Some(path) = value.strip_prefix('@') else {
@@ -200,15 +186,18 @@ mod tests {
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
     fn of(args: &[&str]) -> Result<RoomArgs, String> {
-        let args = args.iter().map(OsString::from).collect();
-        RoomArgs::parse("tail", &["--last", "--follow"], args).map_err(Failure::into_text)
+        let args = Args::read(&crate::cmd::tail::COMMAND, args.iter().map(OsString::from), []);
+        args.and_then(RoomArgs::read).map_err(Failure::into_text)
     }
 
     #[test]
     fn options_stand_anywhere() {
-        let read = of(&["--last=5", URL, "--name", "ann", "-", "--follow", "--", "--json"]).unwrap();
+        let read = of(&["--last=5", URL, "--name", "ann", "--follow", "--"]).unwrap();
         assert_eq!((read.last, read.follow, read.json), (Some(5), true, false));
-        assert_eq!((read.words, read.name), (vec!["-".to_string(), "--json".to_string()], Name::parse("ann").ok()));
+        assert_eq!(read.name, Name::parse("ann").ok());
+        let send = ["--json", "--key=--key", "--pin", KEY, URL, "--", "--json"].map(OsString::from);
+        let read = RoomArgs::read(Args::read(&crate::cmd::send::COMMAND, send, []).unwrap()).unwrap();
+        assert_eq!((read.text.as_deref(), read.key.as_deref(), read.json), (Some("--json"), Some("--key"), true));
         let sealed = of(&[URL, "--pin", KEY, "--room-key", KEY, "--timeout", "0", "--name", "ann"]).unwrap();
         assert!(sealed.cipher().is_some() && sealed.name_inside().is_some());
         let errand = sealed.errand();
@@ -216,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_has_an_end_but_for_who_follows() {
+    fn waiting_has_an_end_except_with_follow() {
         let limits = |args: &[&str]| {
             let read = of(args).unwrap();
             (read.errand().first, read.errand().later)
@@ -227,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_without_secrets() {
+    fn mistakes_are_reported_without_secrets() {
         let both = format!("{URL}#pin={}", KEY.replace('A', "B"));
         let wrong = format!("{KEY}x");
         for bad in [
@@ -244,6 +233,8 @@ mod tests {
             &[URL, "--follow=x"],
             &[URL, "--key", "k"],
             &[URL, "-x"],
+            &[URL, "text"],
+            &[URL, "--room-key"],
         ] {
             let text = of(bad).unwrap_err();
             assert!(!text.contains(KEY) && !text.contains(['\n', '\u{1b}']), "{text}");

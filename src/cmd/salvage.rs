@@ -1,26 +1,52 @@
-//! `racerd salvage FILE NEW`, each also `-`: what can be read of a damaged database, in a new one.
+//! `racerd salvage FILE NEW`: copies what is readable of a damaged database to a new one.
 
+use super::command::{Argument, Command, Completion, Example, Group, Run, Settings};
 use super::stream::{self, Source, is_stream};
-use super::{Failure, complain, file_first, given::Given, say, shown};
+use super::{Args, Failure, complain, say, shown};
 use crate::key_file;
 use crate::sqlite;
-use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Copies what can be read, row by row, and says what was lost.
+pub const COMMAND: Command = Command {
+    word: "salvage",
+    group: Group::Database,
+    usage: &["salvage FILE NEW [SETTINGS]"],
+    summary: "Copy what is readable of a damaged database to a new one",
+    about: &[
+        "Reads the damaged database FILE row by row, copies every message that is still readable to the new database \
+         NEW, and reports what was lost. FILE stays as it is. No server may use it meanwhile.",
+    ],
+    arguments: &[
+        Argument {
+            name: "FILE",
+            text: "The damaged database. - is standard input, unless that is a terminal.",
+            completion: Completion::Files,
+        },
+        Argument {
+            name: "NEW",
+            text: "The new database, which must not exist. - is standard output, unless that is a terminal.",
+            completion: Completion::Files,
+        },
+    ],
+    options: &[],
+    settings: Settings::Taken,
+    surplus: "it takes two files, FILE and NEW",
+    examples: &[Example { line: "racerd salvage racerd.db rescued.db", text: "" }],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
+
+/// Copies every readable row, and reports what was lost.
 ///
 /// # Errors
 /// [`Failure::Usage`] where the files are not both named, the new one exists, or a server uses the database;
 /// [`Failure::Failed`] where nothing can be read or it cannot be written.
-pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let (from, args) = file_first(args);
-    let (to, args) = file_first(args);
-    let (Some(from), Some(to)) = (from, to) else {
-        return Err(Failure::Usage("salvage needs two files: racerd salvage FILE NEW [SETTINGS]".to_string()));
-    };
-    let settings = Given::new(args, environment).read()?.settings;
+fn run(mut args: Args) -> Result<(), Failure> {
+    let from = args.required("FILE")?;
+    let to = PathBuf::from(args.required("NEW")?);
+    let settings = args.into_invocation().read()?.settings;
     let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
-    let from = Source::of(from)?;
+    let from = Source::of(from.into())?;
     let salvage = |to: &Path| sqlite::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
     if is_stream(&to) {
         let report = stream::send(salvage)?;
@@ -28,6 +54,6 @@ pub fn run(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString,
         return Ok(());
     }
     let report = salvage(&to)?;
-    say(&format!("{report}\n{} can be served with --data, or be restored\n", shown(&to)));
+    say(&format!("{report}\n{} can be served with --data, or restored\n", shown(&to)));
     Ok(())
 }

@@ -1,34 +1,90 @@
-//! `racerd send URL [TEXT | -]`: says something in a room, and ends when the server has stored it.
+//! `racerd send URL [TEXT | -]`: sends messages to a room, and ends once the server has stored them.
 
-use super::room::{RoomArgs, outcome};
-use super::{Failure, complain, random};
+use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
+use super::room::{self, RoomArgs, outcome};
+use super::{Args, Failure, complain, random};
 use crate::client::{Begin, Ended, Event, Lines, Talk, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
 use crate::protocol::encrypted::Encrypted;
 use crate::types::harmless;
 use serde_json::value::RawValue;
-use std::ffi::OsString;
 use std::io::IsTerminal;
+
+pub const COMMAND: Command = Command {
+    word: "send",
+    group: Group::Rooms,
+    usage: &["send URL [TEXT | -] [OPTIONS]"],
+    summary: "Send a message, or each line of standard input, to a room",
+    about: &[
+        "Sends TEXT, or each line of standard input as a message of its own, and ends once the server has stored all of \
+         them. Empty lines are skipped. A line that cannot be sent is reported with its number, and the others are still \
+         sent.",
+        "After a lost connection it reconnects and resumes by itself; no message is lost or duplicated.",
+    ],
+    arguments: &[
+        Argument { name: "URL", text: room::URL, completion: Completion::None },
+        Argument {
+            name: "TEXT",
+            text: "The message. A text that begins with a dash goes behind --. Without TEXT, or with - in its place, the \
+                   lines of standard input are sent.",
+            completion: Completion::None,
+        },
+    ],
+    options: &[
+        room::NAME,
+        room::ROOM_KEY,
+        Opt {
+            name: "key",
+            value: OptValue::Text("KEY"),
+            text: "The idempotency key of TEXT, 1 to 200 bytes. Without it, every message gets a random key.",
+        },
+        Opt {
+            name: "json",
+            value: OptValue::None,
+            text: "TEXT, or each line, is the message's body in JSON. Without it, the body is {\"text\": TEXT}.",
+        },
+        room::PIN,
+        room::CA,
+        Opt {
+            name: "timeout",
+            value: OptValue::Text("DURATION"),
+            text: "How long to wait for a connection. 0: for ever. Default: 30s.",
+        },
+    ],
+    settings: Settings::NotTaken,
+    surplus: "quote a text that contains spaces",
+    examples: &[
+        Example { line: "racerd send http://127.0.0.1:7077/rooms/lobby \"hello\" --name ann", text: "" },
+        Example {
+            line: "make 2>&1 | racerd send http://127.0.0.1:7077/rooms/builds -",
+            text: "Sends each line as it is written.",
+        },
+    ],
+    exit_codes: &[
+        ExitCode { code: 0, text: "The server has stored every message." },
+        ExitCode { code: 1, text: "The server refused a message, or did not acknowledge it in time." },
+        room::USAGE_ERROR,
+        room::NO_CONNECTION,
+        room::MISMATCH,
+    ],
+    run: Run::OneShot(run),
+};
 
 /// Sends TEXT, or each line of standard input as one message, in order.
 ///
 /// # Errors
-/// [`Failure`]: nothing is known to be stored of what was not acknowledged.
-pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
-    let args = RoomArgs::parse("send", &["--key"], args)?;
-    let text = match args.words.as_slice() {
-        [] if std::io::stdin().is_terminal() => {
-            return Err(Failure::Usage("say what to send: a text, or - for the lines of standard input".to_string()));
+/// [`Failure`]: whether a message that was not acknowledged is stored is not known.
+fn run(args: Args) -> Result<(), Failure> {
+    let args = RoomArgs::read(args)?;
+    let text = match args.text.as_deref() {
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::Usage("send needs TEXT, or - to send the lines of standard input".to_string()));
         }
-        [] => None,
-        [text] if text == "-" => None,
-        [text] => Some(text.as_str()),
-        _ => return Err(Failure::Usage("send takes one text; quote it if it has blanks in it".to_string())),
+        None | Some("-") => None,
+        Some(text) => Some(text),
     };
     if text.is_none() && args.key.is_some() {
-        return Err(Failure::Usage(
-            "--key is for one text: the lines of standard input have keys of their own".to_string(),
-        ));
+        return Err(Failure::Usage("--key is for one TEXT; each line of standard input has its own key".to_string()));
     }
     let mut writer = Writer { cipher: args.cipher(), json: args.json };
     let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), Begin::Now);

@@ -1,18 +1,70 @@
-//! `racerd tail URL [--follow]`: prints what is said in a room, a line for each message.
+//! `racerd tail URL [--follow]`: prints a room's messages, one line each.
 
-use super::room::{RoomArgs, outcome};
+use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
+use super::room::{self, RoomArgs, outcome};
 use super::send::trouble;
 use super::terminal::{harmless_json, quoted_name};
-use super::{Failure, complain};
+use super::{Args, Failure, complain};
 use crate::client::{Begin, Ended, Event, Heard, Talk, run as client};
 use crate::crypto::room_key::RoomCipher;
 use crate::protocol::encrypted::Encrypted;
 use crate::types::{Digest, harmless};
 use std::collections::{HashSet, VecDeque};
-use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 
-/// Messages to begin with, unless said otherwise.
+pub const COMMAND: Command = Command {
+    word: "tail",
+    group: Group::Rooms,
+    usage: &["tail URL [--follow] [OPTIONS]"],
+    summary: "Print a room's messages",
+    about: &[
+        "Prints the room's newest messages as NAME: TEXT, one line each. Characters that could control the terminal are \
+         escaped, and a name that could be mistaken for text is quoted. Messages that are missing are reported on \
+         standard error.",
+        "With --follow it then prints new messages as they come. After a lost connection it reconnects and resumes by \
+         itself; no message is lost or duplicated.",
+    ],
+    arguments: &[Argument { name: "URL", text: room::URL, completion: Completion::None }],
+    options: &[
+        Opt {
+            name: "last",
+            value: OptValue::Text("N"),
+            text: "How many of the newest messages to begin with. Default: 10.",
+        },
+        Opt { name: "follow", value: OptValue::None, text: "Continue with new messages, until a signal." },
+        Opt { name: "json", value: OptValue::None, text: "Print each message as its JSON object, on one line." },
+        room::NAME,
+        room::ROOM_KEY,
+        room::PIN,
+        room::CA,
+        Opt {
+            name: "timeout",
+            value: OptValue::Text("DURATION"),
+            text: "How long to wait for a connection. 0: for ever. Default: 30s; with --follow, for ever once there was a \
+                   connection.",
+        },
+    ],
+    settings: Settings::NotTaken,
+    surplus: "it takes one URL, and racerd send sends a message",
+    examples: &[
+        Example { line: "racerd tail http://127.0.0.1:7077/rooms/lobby --follow", text: "" },
+        Example {
+            line: "racerd tail http://127.0.0.1:7077/rooms/lobby --last 100 --json | jq .body",
+            text: "Hands the bodies of the last 100 messages to a program.",
+        },
+    ],
+    exit_codes: &[
+        ExitCode { code: 0, text: "The messages were printed, or nobody reads the output any more." },
+        ExitCode { code: 1, text: "The server refused, or did not answer in time." },
+        room::USAGE_ERROR,
+        room::NO_CONNECTION,
+        room::MISMATCH,
+        ExitCode { code: 5, text: "Some messages could not be read with this room key." },
+    ],
+    run: Run::OneShot(run),
+};
+
+/// Messages to begin with, by default.
 const LAST: u64 = 10;
 /// Keys of encrypted messages that are remembered, so that none is taken twice.
 const KEYS: usize = 100_000;
@@ -21,11 +73,8 @@ const KEYS: usize = 100_000;
 ///
 /// # Errors
 /// [`Failure`]; [`Failure::Unreadable`] at the end where a message could not be read with the room key.
-pub fn run(args: Vec<OsString>) -> Result<(), Failure> {
-    let args = RoomArgs::parse("tail", &["--last", "--follow"], args)?;
-    if !args.words.is_empty() {
-        return Err(Failure::Usage("tail takes one URL and options; racerd send says something".to_string()));
-    }
+fn run(args: Args) -> Result<(), Failure> {
+    let args = RoomArgs::read(args)?;
     let begin = Begin::Last(args.last.unwrap_or(LAST));
     let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), begin);
     let mut reader = Reader::new(args.cipher(), args.json);

@@ -1,12 +1,28 @@
-//! `racerd version`, `--version`.
+//! `racerd version`: prints the name and the version.
 
-use super::{Failure, say};
+use super::command::{Command, Group, Run, Settings};
+use super::{Args, Failure, say};
 
-/// Prints name and version.
+pub const COMMAND: Command = Command {
+    word: "version",
+    group: Group::Help,
+    usage: &["version", "--version"],
+    summary: "Print the version",
+    about: &["Prints the name and the version."],
+    arguments: &[],
+    options: &[],
+    settings: Settings::NotTaken,
+    surplus: "it takes none",
+    examples: &[],
+    exit_codes: &[],
+    run: Run::OneShot(run),
+};
+
+/// Prints the name and the version.
 ///
 /// # Errors
 /// None.
-pub fn run() -> Result<(), Failure> {
+fn run(_: Args) -> Result<(), Failure> {
     say(concat!("racerd ", env!("CARGO_PKG_VERSION"), "\n"));
     Ok(())
 }

@@ -25,11 +25,11 @@ impl std::error::Error for ConfigError {}
 /// What follows the name of what is no setting: the nearest, as it is written in that source, or where all are shown.
 pub(super) fn unknown(near: Option<String>, all: &str) -> String {
     let hint = near.map_or(all.to_string(), |near| format!("did you mean {near}?"));
-    format!("unknown setting, {hint}")
+    format!("unknown setting; {hint}")
 }
 
-/// A value as it is put into a message: without control characters, and not longer than a line when they are escaped.
-pub(super) fn shown(value: &str) -> String {
+/// Returns a value as it is put into a message: without control characters, and not longer than a line when they are escaped.
+pub fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
     let mut out = String::new();
     let mut length = 0;

@@ -66,7 +66,7 @@ impl File<'_> {
         }
         let Some(setting) = all().find(|setting| setting.field == key) else {
             let near = spelling::nearest_name(key, &[]).map(|near| near.replace('-', "_"));
-            return Err(wrong(&unknown(near, "racerd --print-config shows all")));
+            return Err(wrong(&unknown(near, "racerd print-config shows all")));
         };
         let texts = texts(&setting.kind, value.get_ref()).map_err(|text| wrong(&text))?;
         Ok(Entry { setting, line, texts })
@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn each_fault_with_its_line() {
-        refused("\n\nping_perod = 1", "racerd.toml:3: ping_perod: unknown setting, did you mean ping_period?");
-        refused("ping-period = '1s'", "racerd.toml:1: ping-period: unknown setting, did you mean ping_period?");
-        refused("colour = 1", "racerd.toml:1: colour: unknown setting, racerd --print-config shows all");
+        refused("\n\nping_perod = 1", "racerd.toml:3: ping_perod: unknown setting; did you mean ping_period?");
+        refused("ping-period = '1s'", "racerd.toml:1: ping-period: unknown setting; did you mean ping_period?");
+        refused("colour = 1", "racerd.toml:1: colour: unknown setting; racerd print-config shows all");
         // The first in the file, not in the alphabet.
         refused("zzz = 1\naaa = 2", "racerd.toml:1: zzz");
         refused("in_flight = 3\nin_flight = 4", "racerd.toml:2: duplicate key: in_flight");

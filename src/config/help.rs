@@ -5,7 +5,7 @@ use super::{GROUPS, Kind, Setting, spelling};
 use std::fmt::Write;
 
 /// Widest line, in columns.
-const WIDTH: usize = 96;
+const WIDTH: usize = 80;
 
 /// Every setting with its default, its bounds and its text, by group.
 pub fn help() -> String {
@@ -34,7 +34,7 @@ pub fn help_on(name: &str) -> Result<String, String> {
         return Err(super::error::ConfigError::new(&format!(
             "{}: {}",
             super::error::shown(name),
-            super::error::unknown(near, "see racerd --help")
+            super::error::unknown(near, "see racerd help settings")
         ))
         .to_string());
     };
@@ -52,7 +52,7 @@ pub fn help_on(name: &str) -> Result<String, String> {
 
 fn describe(out: &mut String, setting: &Setting) {
     let left = format!("--{} {}", setting.flag(), setting.kind.placeholder());
-    let line = format!("  {left:<41} {:<15} {}", setting.shown_default(), bounds(setting));
+    let line = format!("  {left:<34} {:<15} {}", setting.shown_default(), bounds(setting));
     let _ = writeln!(out, "{}", line.trim_end());
     for line in wrap(setting.doc, WIDTH - 6) {
         let _ = writeln!(out, "      {line}");
@@ -94,7 +94,7 @@ mod tests {
             assert!(text.contains("SIGHUP") && text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         }
         assert!(help_on("data").unwrap().contains("restart"));
-        assert_eq!(help_on("pong_wiat").unwrap_err(), "pong_wiat: unknown setting, did you mean pong-wait?");
+        assert_eq!(help_on("pong_wiat").unwrap_err(), "pong_wiat: unknown setting; did you mean pong-wait?");
         assert!(!help_on("\u{1b}\n").unwrap_err().contains('\n'));
         for setting in crate::config::all() {
             assert!(help_on(&setting.variable()).is_ok());

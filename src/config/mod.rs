@@ -24,20 +24,21 @@ mod time;
 mod tls;
 
 pub use change::{Change, Changed};
-pub use error::ConfigError;
+pub use error::{ConfigError, shown};
 pub use example::example;
 pub use file::File;
 pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
-pub use parse::{file_name, parse};
+pub use parse::{file_name, flag_names, flag_takes_value, is_value, parse};
 pub use parsed::{Parsed, Source};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use sealed::Sealed;
 pub use setting::{Kind, Setting, Value};
+pub use spelling::nearest;
 pub use storage::Storage;
-pub use text::duration;
+pub use text::{duration, wrap};
 pub use time::Times;
 pub use tls::Tls;
 

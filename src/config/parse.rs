@@ -5,8 +5,9 @@ use super::error::{ConfigError, shown, unknown};
 use super::file::File;
 use super::parsed::{Parsed, Source};
 use super::{Kind, Setting, all, relations, spelling};
+use lexopt::{Arg, Parser};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// The flag and the variable that name the file. No setting, since the file cannot name itself.
 const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
@@ -25,21 +26,15 @@ pub fn file_name(args: &[OsString], environment: &[(OsString, OsString)]) -> Res
             found = Some(unicode(CONFIG.1, value.clone())?);
         }
     }
-    // A value never begins with two dashes, so that whatever does is a flag.
-    for (index, arg) in args.iter().enumerate() {
-        let Some(flag) = arg.to_str().and_then(|arg| arg.strip_prefix("--")) else { continue };
-        let value = match flag.split_once('=') {
-            Some((name, value)) if name == CONFIG.0 => value.to_string(),
-            None if flag == CONFIG.0 => {
-                let value = args.get(index + 1).filter(|next| is_value(next));
-                unicode("--config", value.cloned().ok_or_else(|| needs_value(CONFIG.0, "a path"))?)?
-            }
-            _ => continue,
-        };
-        if value.is_empty() {
-            return Err(needs_value(CONFIG.0, "a path"));
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(unexpected)? {
+        let is_config = matches!(arg, Arg::Long(name) if name == CONFIG.0);
+        // The values of other flags are passed over: none of them begins with two dashes.
+        let value = parser.optional_value();
+        if is_config {
+            let value = value.or_else(|| separate_value(&mut parser)).filter(|value| !value.is_empty());
+            found = Some(unicode("--config", value.ok_or_else(|| needs_value(CONFIG.0, "a path"))?)?);
         }
-        found = Some(value);
     }
     Ok(found)
 }
@@ -106,35 +101,29 @@ fn variables(
 
 fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Result<(), ConfigError> {
     let mut lists: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-    let mut args = args.into_iter().peekable();
-    while let Some(arg) = args.next() {
-        let arg = unicode("an argument", arg)?;
-        let Some(flag) = arg.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
-            let hint = "settings begin with two dashes, see racerd --help";
-            return Err(ConfigError::new(&format!("unexpected argument {}; {hint}", shown(&arg))));
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(unexpected)? {
+        let name = match arg {
+            Arg::Long(name) => name.to_string(),
+            Arg::Short(letter) => return Err(no_flag(&format!("-{letter}"))),
+            Arg::Value(word) => return Err(no_flag(&unicode("an argument", word)?)),
         };
-        let (name, joined) = match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_string())),
-            None => (flag, None),
-        };
+        let joined = parser.optional_value();
         if name == CONFIG.0 {
-            // Its value was read by `file_name`.
-            if joined.is_none() && args.next_if(is_value).is_none() {
-                return Err(needs_value(name, "a path"));
-            }
+            // `file_name` has read it.
+            joined.or_else(|| separate_value(&mut parser)).ok_or_else(|| needs_value(&name, "a path"))?;
             continue;
         }
         let Some(setting) = all().find(|setting| setting.flag() == name) else {
-            let near = spelling::nearest_name(name, &OTHERS).map(|near| format!("--{near}"));
-            return Err(ConfigError::new(&format!("--{}: {}", shown(name), unknown(near, HELP))));
+            let near = spelling::nearest_name(&name, &OTHERS).map(|near| format!("--{near}"));
+            return Err(ConfigError::new(&format!("--{}: {}", shown(&name), unknown(near, HELP))));
         };
         let value = match (joined, &setting.kind) {
-            (Some(value), _) => value,
+            (Some(value), _) => unicode(&format!("--{name}"), value)?,
             (None, Kind::Flag) => "true".to_string(),
-            // What looks like the next flag is no value; `--name=--value` remains.
-            (None, kind) => match args.next_if(is_value) {
+            (None, kind) => match separate_value(&mut parser) {
                 Some(value) => unicode(&format!("--{name}"), value)?,
-                None => return Err(needs_value(name, &kind.allowed())),
+                None => return Err(needs_value(&name, &kind.allowed())),
             },
         };
         let given = format!("--{name} {}", shown(&value));
@@ -178,14 +167,42 @@ fn is_foreign(name: &str, value: &str) -> bool {
         || name == "RACERD_PORT" && value.contains("://")
 }
 
-const HELP: &str = "see racerd --help";
+const HELP: &str = "see racerd help settings";
 
 fn needs_value(name: &str, allowed: &str) -> ConfigError {
     ConfigError::new(&format!("--{name} needs a value ({allowed})"))
 }
 
-fn is_value(arg: &OsString) -> bool {
-    !arg.as_encoded_bytes().starts_with(b"--")
+/// Returns whether a word behind a setting's flag is its value: one that looks like the next flag is not, and has to be
+/// written as `--name=--value`.
+pub fn is_value(word: &OsStr) -> bool {
+    !word.as_encoded_bytes().starts_with(b"--")
+}
+
+/// Returns whether the flag of this name, without its dashes, takes a value; `None` where there is no such flag.
+pub fn flag_takes_value(name: &str) -> Option<bool> {
+    if name == CONFIG.0 {
+        return Some(true);
+    }
+    all().find(|setting| setting.flag() == name).map(|setting| !matches!(setting.kind, Kind::Flag))
+}
+
+/// Returns the name of every flag that [`parse`] takes, without its dashes.
+pub fn flag_names() -> Vec<String> {
+    all().map(Setting::flag).chain([CONFIG.0.to_string()]).collect()
+}
+
+fn separate_value(parser: &mut Parser) -> Option<OsString> {
+    parser.try_raw_args()?.next_if(is_value)
+}
+
+fn no_flag(word: &str) -> ConfigError {
+    let hint = "settings begin with two dashes; see racerd help settings";
+    ConfigError::new(&format!("unexpected argument {}; {hint}", shown(word)))
+}
+
+fn unexpected(error: lexopt::Error) -> ConfigError {
+    ConfigError::new(&error.to_string())
 }
 
 fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {

@@ -160,7 +160,7 @@ fn ways_to_write_a_flag() {
     refused(&["--data", "--open"], &["--data needs a value"]);
     refused(&["--data="], &["--data", "path is missing"]);
     refused(&["-d"], &["unexpected argument -d"]);
-    refused(&["--"], &["unexpected argument --"]);
+    refused(&["--", "x"], &["unexpected argument x"]);
 }
 
 #[test]
@@ -192,14 +192,14 @@ fn errors_name_the_place_the_value_and_what_is_allowed() {
 
 #[test]
 fn typos_get_a_suggestion() {
-    refused(&["--max-mesage-size", "1"], &["--max-mesage-size: unknown setting, did you mean --max-message-size?"]);
+    refused(&["--max-mesage-size", "1"], &["--max-mesage-size: unknown setting; did you mean --max-message-size?"]);
     refused(&["--ping_period=1s"], &["did you mean --ping-period?"]);
-    refused(&["--colour"], &["--colour: unknown setting, see racerd --help"]);
+    refused(&["--colour"], &["--colour: unknown setting; see racerd help settings"]);
     refused(&["--confg", "x"], &["did you mean --config?"]);
     refused(&["--chek-config"], &["did you mean --check-config?"]);
     assert!(read_both(&[], &[("RACERD_CONFGI", "x")]).unwrap_err().ends_with("did you mean RACERD_CONFIG?"));
     let error = read_both(&[], &[("RACERD_LISTNE", "x")]).unwrap_err();
-    assert_eq!(error, "RACERD_LISTNE: unknown setting, did you mean RACERD_LISTEN?");
+    assert_eq!(error, "RACERD_LISTNE: unknown setting; did you mean RACERD_LISTEN?");
     assert!(read_both(&[], &[("RACERD_PORT", "8080")]).unwrap_err().contains("RACERD_PORT: unknown setting"));
     assert!(read_both(&[], &[("RACERD_", "")]).is_err());
 }

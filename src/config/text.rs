@@ -95,7 +95,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Breaks at spaces into lines of at most `width` characters; a longer word stands alone.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

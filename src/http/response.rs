@@ -1,6 +1,8 @@
 //! Writing answers: status line, headers, body. The date comes in as text, there is no clock here.
 
+use core::time::Duration;
 use std::borrow::Cow;
+use std::time::UNIX_EPOCH;
 
 use super::status::Status;
 
@@ -140,54 +142,11 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.extend_from_slice(text.to_string().as_bytes());
 }
 
-/// The date of an answer in the one form that is sent (RFC 9110 §5.6.7), from seconds since 1970. Ends with the year
-/// 9999, the last that has four digits.
+/// Formats seconds since 1970 as HTTP writes dates (RFC 9110 §5.6.7). A later date than the last of the year 9999, the last
+/// year with four digits, is written as that one.
 pub fn imf_fixdate(unix_seconds: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [(&str, u64); 12] = [
-        ("Jan", 31),
-        ("Feb", 28),
-        ("Mar", 31),
-        ("Apr", 30),
-        ("May", 31),
-        ("Jun", 30),
-        ("Jul", 31),
-        ("Aug", 31),
-        ("Sep", 30),
-        ("Oct", 31),
-        ("Nov", 30),
-        ("Dec", 31),
-    ];
     const LAST: u64 = 253_402_300_799;
-
-    let seconds = unix_seconds.min(LAST);
-    let days = seconds / 86_400;
-    // Of seven, and 1970 began on a Thursday.
-    let weekday = DAYS[(days % 7) as usize];
-
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let (mut year, mut rest) = (1970, days);
-    while rest >= 365 + u64::from(leap(year)) {
-        rest -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let mut month = "Dec";
-    for (name, days) in MONTHS {
-        let days = days + u64::from(name == "Feb" && leap(year));
-        month = name;
-        if rest < days {
-            break;
-        }
-        rest -= days;
-    }
-    let of_day = seconds % 86_400;
-    format!(
-        "{weekday}, {:02} {month} {year:04} {:02}:{:02}:{:02} GMT",
-        rest + 1,
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60
-    )
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST)))
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ fn a_rekey_that_is_killed_goes_on() {
         let output = racerd(&arguments);
         assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
         let text = text_of(&output);
-        assert!(text.contains("were done before"), "it did not begin anew: {text}");
+        assert!(text.contains("had been changed before"), "it did not begin anew: {text}");
         let is_plain = change.contains(&"--plain");
         for secret in ["the-secret-of-the-day", "a-secret", "Annabella", "Bartholomew"] {
             assert_eq!(readable(&data, secret).is_empty(), !is_plain, "{secret} after change {turn}");

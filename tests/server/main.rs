@@ -8,6 +8,7 @@ mod client;
 mod clock;
 mod closing;
 mod command;
+mod completion;
 mod copies;
 mod damaged;
 mod dates;

@@ -147,7 +147,7 @@ fn a_file_that_is_not_in_order_changes_nothing() {
     for (text, words) in [
         (
             "max_message_size = 2048\nrooms_per_sesion = 8\n",
-            "racerd.toml:2: rooms_per_sesion: unknown setting, did you mean",
+            "racerd.toml:2: rooms_per_sesion: unknown setting; did you mean",
         ),
         ("max_message_size = 2048\nping_period = \"2m\"\n", "9/10"),
         ("max_message_size = 2048\nhost = [\"a b\"]\n", "racerd.toml:2: host = a b: "),
@@ -295,7 +295,7 @@ fn the_printed_file_starts_a_server() {
     let racer = Configured::start(std::str::from_utf8(&output.stdout).unwrap());
     racer.server.member("r", "ann").say(1, json!(1));
     assert!(racer.takes(std::str::from_utf8(&output.stdout).unwrap()).contains("changed=0 need_restart=0"));
-    refused(&racerd(&["--print-config", "--open"], &[]), "--check-config");
+    refused(&racerd(&["--print-config", "--open"], &[]), "racerd check-config");
 }
 
 /// Start and check say the same, in one line, and end with status 2; whatever the file is.
@@ -322,7 +322,7 @@ fn files_that_cannot_be_read_say_why() {
         (file("table.toml", b"[limits]\nin_flight = 3\n"), "table.toml:1: limits: the file has no tables"),
         (
             file("typo.toml", b"\n\nping_perod = \"1s\"\n"),
-            "typo.toml:3: ping_perod: unknown setting, did you mean ping_period?",
+            "typo.toml:3: ping_perod: unknown setting; did you mean ping_period?",
         ),
         (file("type.toml", b"open = \"perhaps\"\n"), "type.toml:1: open = perhaps: allowed: true, false"),
         (file("self.toml", b"config = \"x\"\n"), "self.toml:1: config: only --config"),

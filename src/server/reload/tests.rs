@@ -175,7 +175,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     for (text, words) in [
         (
             "ping_period = \"5s\"\npong_wiat = \"9s\"\n",
-            "racerd.toml:2: pong_wiat: unknown setting, did you mean pong_wait?",
+            "racerd.toml:2: pong_wiat: unknown setting; did you mean pong_wait?",
         ),
         ("ping_period = \"60s\"\n", "9/10"),
         ("ping_period = \"5s\"\nallow_origin = [\"https://a..b\"]\n", "https://a..b"),

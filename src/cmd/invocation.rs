@@ -1,5 +1,5 @@
-//! What the person who started racerd gave: arguments, environment, and the file that these name. The only place that
-//! reads that file: at the start, and again at each SIGHUP, with arguments and environment as they were at the start.
+//! The settings of one invocation: from its flags, its environment, and the configuration file that these name. The only
+//! place that reads that file: at the start, and again at each SIGHUP, with the flags and the environment of the start.
 
 use super::Failure;
 use crate::config::{self, File, Parsed};
@@ -12,18 +12,24 @@ use std::os::unix::fs::OpenOptionsExt as _;
 /// Longest file, in bytes: some hundred times what all settings with their texts take.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Arguments and environment, kept to be read again.
-pub struct Given {
-    args: Vec<OsString>,
+/// The flags of the settings, and the environment: kept to be read again.
+#[derive(Debug)]
+pub struct Invocation {
+    flags: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
-impl Given {
-    pub fn new(args: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Given {
-        Given { args, environment: environment.into_iter().collect() }
+impl Invocation {
+    pub fn new(flags: Vec<OsString>, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Invocation {
+        Invocation { flags, environment: environment.into_iter().collect() }
     }
 
-    /// The settings, from the file, the environment and the arguments.
+    /// Returns whether a setting, or the configuration file, was given as a flag.
+    pub fn has_flags(&self) -> bool {
+        !self.flags.is_empty()
+    }
+
+    /// Reads the settings from the file, the environment and the flags.
     ///
     /// # Errors
     /// [`Failure::Usage`]: the file cannot be read, or a setting is wrong.
@@ -31,16 +37,16 @@ impl Given {
         let parsed = self.name().and_then(|name| {
             let text = name.as_deref().map(read_file).transpose()?;
             let file = name.as_deref().zip(text.as_deref()).map(|(name, text)| File { name, text });
-            let parsed = config::parse(file, self.args.iter().cloned(), self.environment.iter().cloned());
+            let parsed = config::parse(file, self.flags.iter().cloned(), self.environment.iter().cloned());
             parsed.map_err(|error| error.to_string())
         });
         parsed.map_err(Failure::Usage)
     }
 
-    /// The same for a server: a listener that others reach must be meant.
+    /// Reads the settings for a server: a listener that other machines can reach needs `--open`.
     ///
     /// # Errors
-    /// As [`Given::read`], and where that listener is not meant.
+    /// As [`Invocation::read`], and where such a listener lacks `--open`.
     pub fn read_to_serve(&self) -> Result<Parsed, Failure> {
         let parsed = self.read()?;
         config::exposed(&parsed).map_err(Failure::Usage)?;
@@ -48,17 +54,17 @@ impl Given {
     }
 
     fn name(&self) -> Result<Option<String>, String> {
-        config::file_name(&self.args, &self.environment).map_err(|error| error.to_string())
+        config::file_name(&self.flags, &self.environment).map_err(|error| error.to_string())
     }
 }
 
-/// The file's text.
+/// Reads the configuration file.
 fn read_file(name: &str) -> Result<String, String> {
     let failed = |reason: &dyn std::fmt::Display| format!("the configuration file {name}: {reason}");
     if name.contains('\0') {
-        return Err(failed(&"a path has no zero byte in it"));
+        return Err(failed(&"a path cannot contain a zero byte"));
     }
-    // Nobody may be at the other end of a FIFO; opening it must not wait.
+    // A FIFO may have no writer; opening it must not block.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(name).map_err(|error| failed(&hint(&error)))?;
     let kind = file.metadata().map_err(|error| failed(&error))?;
@@ -69,7 +75,7 @@ fn read_file(name: &str) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err(failed(&"is longer than 1 MiB, and so no configuration of racerd"));
+        return Err(failed(&"is longer than 1 MiB, too large for a configuration of racerd"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
