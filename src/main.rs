@@ -8,9 +8,8 @@ fn main() -> ExitCode {
     match run(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let code = failure.code();
-            complain(&failure.into_text());
-            ExitCode::from(code)
+            complain(&failure.to_string());
+            ExitCode::from(failure.code())
         }
     }
 }

@@ -6,12 +6,14 @@ mod name;
 mod network;
 mod place;
 mod printable;
+mod reason;
 
 pub use cause::Cause;
 pub use name::{Name, NameFault};
 pub use network::Network;
 pub use place::{NoPlace, Place, is_localhost, is_zone};
 pub use printable::{escape, harmless, harmless_start, is_unsafe};
+pub use reason::Reason;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What a connection runs over: TCP, plain or under TLS. Reads wait as long as they are told to, or not at all, so that
-//! one can wait for several things at once; writes always wait, but not for ever.
+//! The byte stream of a connection: TCP, plain or with TLS. Reads block until a deadline or not at all, so that the
+//! caller can wait for several things at once; writes always block, but not for ever.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,32 +10,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::types::is_localhost;
 
-/// A server that takes no byte for so long is gone.
-const WRITE: Duration = Duration::from_secs(30);
+/// How long a write waits for the server to take a byte.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A TCP connection.
 pub struct Tcp {
     stream: TcpStream,
-    /// Reads wait until then; without it they don't.
-    patience: Option<Instant>,
+    /// Reads block until then; without it, not at all.
+    read_deadline: Option<Instant>,
 }
 
 impl Tcp {
-    /// To the first address of the host that takes the connection, before `until`. Reads wait until then.
+    /// Connects to the first address of the host that accepts, before `deadline`. Reads block until then.
     ///
     /// # Errors
-    /// Why the last one that was tried did not.
-    pub fn connect(host: &str, port: u16, until: Instant) -> io::Result<Tcp> {
-        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    /// Why the last address did not accept.
+    pub fn connect(host: &str, port: u16, deadline: Instant) -> io::Result<Tcp> {
+        let mut last = io::Error::new(ErrorKind::NotFound, "the host name has no address");
         // Names below `localhost` mean this machine, too, and not every resolver knows that (RFC 6761 §6.3).
         let host = if is_localhost(host) { "localhost" } else { host };
         for address in (host, port).to_socket_addrs()? {
-            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             match TcpStream::connect_timeout(&address, left) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_nonblocking(true)?;
-                    return Ok(Tcp { stream, patience: Some(until) });
+                    return Ok(Tcp { stream, read_deadline: Some(deadline) });
                 }
                 Err(error) => last = error,
             }
@@ -47,9 +47,9 @@ impl Tcp {
 impl Read for Tcp {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            match (self.stream.read(buffer), self.patience) {
-                (Err(error), Some(until)) if error.kind() == ErrorKind::WouldBlock => {
-                    wait(&self.stream, PollFlags::IN, until)?;
+            match (self.stream.read(buffer), self.read_deadline) {
+                (Err(error), Some(deadline)) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&self.stream, PollFlags::IN, deadline)?;
                 }
                 (done, _) => return done,
             }
@@ -59,10 +59,10 @@ impl Read for Tcp {
 
 impl Write for Tcp {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let until = Instant::now() + WRITE;
+        let deadline = Instant::now() + WRITE_TIMEOUT;
         loop {
             match self.stream.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.stream, PollFlags::OUT, until)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.stream, PollFlags::OUT, deadline)?,
                 done => return done,
             }
         }
@@ -73,17 +73,17 @@ impl Write for Tcp {
     }
 }
 
-/// Waits until it can be read or written, or `until` is past.
-fn wait(stream: &TcpStream, flags: PollFlags, until: Instant) -> io::Result<()> {
+/// Waits until the stream is readable or writable, or fails at `deadline`.
+fn wait(stream: &TcpStream, flags: PollFlags, deadline: Instant) -> io::Result<()> {
     let mut fds = [PollFd::new(stream, flags)];
-    match poll(&mut fds, Some(&timespec(until.saturating_duration_since(Instant::now())))) {
+    match poll(&mut fds, Some(&timespec(deadline.saturating_duration_since(Instant::now())))) {
         Ok(0) => Err(ErrorKind::TimedOut.into()),
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A duration as `poll` takes it.
+/// Converts a duration for `poll`.
 pub fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs().min(1 << 30) as i64, tv_nsec: duration.subsec_nanos().into() }
 }
@@ -96,9 +96,9 @@ pub enum Pipe {
 }
 
 impl Pipe {
-    /// Reads wait until then; with `None` they don't.
-    pub fn be_patient(&mut self, until: Option<Instant>) {
-        self.tcp_mut().patience = until;
+    /// Makes reads block until then; with `None`, not at all.
+    pub fn set_read_deadline(&mut self, deadline: Option<Instant>) {
+        self.tcp_mut().read_deadline = deadline;
     }
 
     fn tcp_mut(&mut self) -> &mut Tcp {

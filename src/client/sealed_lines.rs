@@ -1,29 +1,31 @@
-//! Lines out of sealed messages: each line is one JSON object, and one that is too long for a single Noise message goes on
-//! in the next. Pure.
+//! Splits sealed messages into lines. Each line is one JSON object; a line that is too long for a single Noise message
+//! continues in the next. Pure.
 
-/// Longest line that is put together before the server has announced its limits, in bytes; and after, where these are
-/// lower: the log may hold messages from a time of higher ones.
+/// The least bound of a line, in bytes. It holds before the server has announced its limits, and after that where those
+/// are lower: the log may contain messages from a time of higher limits.
 pub const LONGEST: usize = 1 << 20;
 
-/// Why what a server sealed is not believed to be lines.
+/// Why a sealed message is not made of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SealedLineError {
     Empty,
     TooLong,
     NotUtf8,
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for SealedLineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Fault::Empty => "a sealed message is empty",
-            Fault::TooLong => "a sealed line is longer than the server said that any is",
-            Fault::NotUtf8 => "what was sealed is no text",
+            SealedLineError::Empty => "a sealed message is empty",
+            SealedLineError::TooLong => "a sealed line is longer than the server has announced",
+            SealedLineError::NotUtf8 => "a sealed line is not UTF-8",
         })
     }
 }
 
-/// Keeps the unfinished end of what came, until the rest is here.
+impl std::error::Error for SealedLineError {}
+
+/// Keeps the beginning of a line until its end arrives.
 #[derive(Debug)]
 pub struct SealedLines {
     tail: Vec<u8>,
@@ -41,33 +43,33 @@ impl SealedLines {
         SealedLines { tail: Vec::new(), longest: LONGEST }
     }
 
-    /// Takes lines of this many bytes from now on, and never fewer than [`LONGEST`].
-    pub fn allow(&mut self, longest: usize) {
+    /// Sets the bound of a line, in bytes; it is never less than [`LONGEST`].
+    pub fn set_longest(&mut self, longest: usize) {
         self.longest = longest.max(LONGEST);
     }
 
-    /// Takes what one message said, and hands over each line that is whole by now, without its LF.
+    /// Takes the content of one message, and appends every complete line, without its LF.
     ///
     /// # Errors
-    /// The message says nothing, the unfinished line is too long, or a line is no UTF-8.
-    pub fn push(&mut self, plain: &[u8], lines: &mut Vec<String>) -> Result<(), Fault> {
+    /// The message is empty, the unfinished line is too long, or a line is not UTF-8.
+    pub fn push(&mut self, plain: &[u8], lines: &mut Vec<String>) -> Result<(), SealedLineError> {
         if plain.is_empty() {
-            return Err(Fault::Empty);
+            return Err(SealedLineError::Empty);
         }
         let mut parts = plain.split(|byte| *byte == b'\n');
         // `split` gives at least one part; the last one has no LF.
         let last = parts.next_back().unwrap_or_default();
         for part in parts {
             self.extend(part)?;
-            let line = String::from_utf8(std::mem::take(&mut self.tail)).map_err(|_| Fault::NotUtf8)?;
+            let line = String::from_utf8(std::mem::take(&mut self.tail)).map_err(|_| SealedLineError::NotUtf8)?;
             lines.push(line);
         }
         self.extend(last)
     }
 
-    fn extend(&mut self, part: &[u8]) -> Result<(), Fault> {
+    fn extend(&mut self, part: &[u8]) -> Result<(), SealedLineError> {
         if self.tail.len().saturating_add(part.len()) > self.longest {
-            return Err(Fault::TooLong);
+            return Err(SealedLineError::TooLong);
         }
         self.tail.extend_from_slice(part);
         Ok(())
@@ -87,7 +89,7 @@ mod tests {
             assert_eq!(lines.len(), whole, "{plain}");
         }
         assert_eq!(lines, ["{\"a\":1}", "{\"b\":\"éx\"}", "{}", "{\"c\":2}"]);
-        assert_eq!(of.push(b"", &mut lines), Err(Fault::Empty));
+        assert_eq!(of.push(b"", &mut lines), Err(SealedLineError::Empty));
     }
 
     #[test]
@@ -98,7 +100,7 @@ mod tests {
         of.push(&[b'"', first], &mut lines).unwrap();
         of.push(&[second, b'"', b'\n'], &mut lines).unwrap();
         assert_eq!(lines, ["\"é\""]);
-        assert_eq!(of.push(&[first, b'\n'], &mut lines), Err(Fault::NotUtf8));
+        assert_eq!(of.push(&[first, b'\n'], &mut lines), Err(SealedLineError::NotUtf8));
     }
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
         let most = |longest: Option<usize>| {
             let mut of = SealedLines::new();
             if let Some(longest) = longest {
-                of.allow(longest);
+                of.set_longest(longest);
             }
             (0..).find(|_| of.push(&chunk, &mut Vec::new()).is_err()).unwrap()
         };

@@ -1,5 +1,5 @@
-//! Where a room is: its URL as the page has it, with pin and room key in the fragment. Pure. What is wrong with a URL is
-//! said without its fragment, which is secret.
+//! The URL of a room, as the page has it, with pin and room key in the fragment. Pure. Errors never quote the fragment,
+//! which is secret.
 
 use core::fmt;
 
@@ -7,15 +7,15 @@ use crate::crypto::room_key::RoomKey;
 use crate::crypto::sealed::Pin;
 use crate::types::{RoomId, is_zone};
 
-/// A room on a server, and what its URL says of keys.
+/// A room on a server, with the keys in its URL.
 #[derive(Debug)]
 pub struct Target {
-    /// Over TLS.
+    /// Whether the server is reached over TLS.
     pub tls: bool,
-    /// A name or an address, without brackets; a link-local one with its zone behind `%`.
+    /// A name or an address, without brackets; a link-local address has its zone behind `%`.
     pub host: String,
     pub port: u16,
-    /// Where racerd is below a path of a proxy's: `/chat`, or nothing.
+    /// The path below which a proxy serves racerd: `/chat`, or nothing.
     pub prefix: String,
     pub room: RoomId,
     pub pin: Option<Pin>,
@@ -26,7 +26,7 @@ impl Target {
     /// Reads `http://HOST[:PORT][/PATH]/rooms/ROOM[#pin=PIN&k=KEY]`; `https`, `ws` and `wss` likewise.
     ///
     /// # Errors
-    /// What is wrong, for the person who wrote it.
+    /// What is wrong with it, for the user.
     pub fn parse(url: &str) -> Result<Target, String> {
         let (place, fragment) = url.split_once('#').unwrap_or((url, ""));
         let (pin, room_key) = keys(fragment).map_err(|fault| fault.to_string())?;
@@ -36,10 +36,10 @@ impl Target {
         let tls = match scheme {
             "http" | "ws" => false,
             "https" | "wss" => true,
-            _ => return Err(format!("{shown}: the scheme is one of http, https, ws and wss")),
+            _ => return Err(format!("{shown}: the scheme has to be http, https, ws or wss")),
         };
         if rest.contains('?') {
-            return Err(format!("{shown}: a URL with a query is not taken; what it says are options here"));
+            return Err(format!("{shown}: the URL must not have a query; use options such as --last instead"));
         }
         let (authority, path) = rest.split_once('/').ok_or_else(|| format!("{shown} names no room; {form}"))?;
         let path = format!("/{path}");
@@ -48,20 +48,21 @@ impl Target {
         let room = room.strip_suffix("/ws").unwrap_or(room);
         let room = RoomId::parse(room).ok_or_else(|| format!("{shown}: {}", RoomId::RULE))?;
         if !prefix.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(format!("{shown}: the path is to be percent-encoded"));
+            return Err(format!("{shown}: the path has to be percent-encoded"));
         }
         let (host, port) = host_and_port(authority, if tls { 443 } else { 80 }).ok_or_else(|| {
-            format!("{shown}: the host is a name or an address, with a port behind it or none; {form}")
+            format!("{shown}: the host has to be a name or an address, with or without a port; {form}")
         })?;
         Ok(Target { tls, host, port, prefix: prefix.to_string(), room, pin, room_key })
     }
 
-    /// The host without a zone, which means nothing to anybody else: for certificates and the Host header (RFC 6874 §4).
+    /// Returns the host for certificates and the Host header: without its zone, which means something only on this
+    /// machine (RFC 6874 §4).
     pub fn host_name(&self) -> &str {
         self.host.split_once('%').map_or(&self.host, |(host, _)| host)
     }
 
-    /// Host and port as the Host header says them.
+    /// Returns host and port for the Host header.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host_name()) } else { self.host.clone() };
         if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
@@ -80,16 +81,16 @@ enum FragmentFault {
 impl fmt::Display for FragmentFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FragmentFault::Unknown => f.write_str("behind # there may be pin=PIN and k=KEY, with & between"),
-            FragmentFault::Repeated => f.write_str("behind # a key is named twice"),
-            FragmentFault::Pin => f.write_str("the pin behind # is not 43 characters of A-Z a-z 0-9 - _"),
-            FragmentFault::Key => write!(f, "behind #: {}", RoomKey::RULE),
+            FragmentFault::Unknown => f.write_str("only pin=PIN and k=KEY may follow the #, with & between"),
+            FragmentFault::Repeated => f.write_str("a key is given twice behind the #"),
+            FragmentFault::Pin => f.write_str("the pin behind the # does not have 43 characters of A-Z a-z 0-9 - _"),
+            FragmentFault::Key => write!(f, "behind the #: {}", RoomKey::RULE),
         }
     }
 }
 
-/// Reads what stands behind a URL's `#`: nothing, or one `pin=` and one `k=` at most, joined by one `&`. All else is
-/// refused, rather than a socket be opened without the pin that was meant. The page has the same rule
+/// Reads a URL's fragment: nothing, or at most one `pin=` and one `k=`, joined by one `&`. Everything else is refused:
+/// otherwise a mistyped pin would open a socket that is not sealed. The page has the same rule
 /// (web/page/address.js; tests/vectors/fragments.json).
 fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), FragmentFault> {
     let (mut pin, mut room_key) = (None, None);
@@ -105,8 +106,8 @@ fn keys(fragment: &str) -> Result<(Option<Pin>, Option<RoomKey>), FragmentFault>
     Ok((pin, room_key))
 }
 
-/// Reads host and port: a name, an IPv4 address, or an IPv6 address in brackets, with its zone where it is a link-local one.
-/// The host is given without brackets, as [`super::connect`] takes it.
+/// Reads host and port: a name, an IPv4 address, or an IPv6 address in brackets, link-local ones with their zone.
+/// Returns the host without brackets, as [`super::connect`] takes it.
 pub fn host_and_port(authority: &str, default: u16) -> Option<(String, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -130,8 +131,8 @@ pub fn host_and_port(authority: &str, default: u16) -> Option<(String, u16)> {
     Some((host, port))
 }
 
-/// An IPv6 address, with a zone behind `%25` where it is a link-local one (RFC 6874 §2); a bare `%` is taken, too, as
-/// browsers and curl do (§3).
+/// Reads an IPv6 address; a link-local one may have a zone behind `%25` (RFC 6874 §2), or behind a bare `%`, as
+/// browsers and curl accept it (§3).
 fn address(text: &str) -> Option<String> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone))),

@@ -1,4 +1,4 @@
-//! TLS for a client: whose certificates are believed, and a connection under it. racerd makes none of it; rustls does.
+//! TLS for a client: which certificates it trusts, and a connection with it. rustls does the work.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,20 +14,21 @@ use rustls::{
     StreamOwned,
 };
 
+use super::error::TrustError;
 use super::pipe::Tcp;
-use crate::types::Cause;
+use crate::types::{Cause, Reason};
 
-/// What all connections of one run share.
+/// The certificates that all connections of one run trust.
 #[derive(Clone)]
 pub struct Trust(Arc<ClientConfig>);
 
 impl Trust {
-    /// Believes the certificates that this machine believes, and those of the PEM file `ca`: authorities, or the server's
-    /// own if it signed itself.
+    /// Trusts the certificates that this machine trusts, and those of the PEM file `ca`: authorities, or the server's
+    /// own if it is self-signed.
     ///
     /// # Errors
-    /// The file cannot be read or holds no certificate; or nothing is believed at all.
-    pub fn new(ca: Option<&Path>) -> Result<Trust, (Cause, String)> {
+    /// The file cannot be read or contains no certificate, or there is no certificate to trust at all.
+    pub fn new(ca: Option<&Path>) -> Result<Trust, TrustError> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
@@ -35,74 +36,84 @@ impl Trust {
         if let Some(path) = ca {
             let shown = path.display();
             let refused = |error: pem::Error| match error {
-                pem::Error::Io(error) => (Cause::of_file(&error), format!("--ca {shown}: {error}")),
-                error => (Cause::Settings, format!("--ca {shown}: {error}")),
+                pem::Error::Io(error) => TrustError {
+                    cause: Cause::of_file(&error),
+                    reason: Reason::with(format!("--ca {shown}: {error}"), error),
+                },
+                error => {
+                    TrustError { cause: Cause::Settings, reason: Reason::with(format!("--ca {shown}: {error}"), error) }
+                }
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(refused)? {
                 let certificate = certificate.map_err(refused)?;
                 let added = roots.add(certificate.clone());
-                added.map_err(|error| (Cause::Settings, format!("--ca {shown}: {error}")))?;
+                added.map_err(|error| TrustError {
+                    cause: Cause::Settings,
+                    reason: Reason::with(format!("--ca {shown}: {error}"), error),
+                })?;
                 own.push(certificate);
             }
             if own.is_empty() {
-                return Err((Cause::Settings, format!("--ca {shown} holds no certificate in PEM form")));
+                let reason = format!("--ca {shown} holds no certificate in PEM form").into();
+                return Err(TrustError { cause: Cause::Settings, reason });
             }
         }
         if roots.is_empty() {
-            let line = "this machine trusts no certificates; name the one to trust with --ca FILE";
-            return Err((Cause::System, line.to_string()));
+            let reason = "this machine trusts no certificates; name one to trust with --ca FILE".into();
+            return Err(TrustError { cause: Cause::System, reason });
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let usual = usual.build().map_err(|error| (Cause::System, error.to_string()))?;
-        Trust::by(provider, Believed::Signed { usual, own }).map_err(|line| (Cause::System, line))
+        let usual = usual.build().map_err(|error| TrustError { cause: Cause::System, reason: Reason::of(error) })?;
+        Trust::by(provider, Trusted::Signed { usual, own })
     }
 
-    /// Believes any certificate: for questions to a server that the same settings start on this machine, whose answer is
-    /// one line that is no secret. Its certificate is for the name by which others ask.
+    /// Trusts any certificate: for a health check of the server that the same settings start on this machine. Its
+    /// certificate is for the name that other machines use, and the answer is one line that is not secret.
     ///
     /// # Errors
-    /// The library refuses.
-    pub fn anyone() -> Result<Trust, (Cause, String)> {
-        let trust = Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Believed::Any);
-        trust.map_err(|line| (Cause::System, line))
+    /// rustls refuses.
+    pub fn any() -> Result<Trust, TrustError> {
+        Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Trusted::Any)
     }
 
-    fn by(provider: Arc<CryptoProvider>, believed: Believed) -> Result<Trust, String> {
-        let verifier = Verifier { believed, algorithms: provider.signature_verification_algorithms };
+    fn by(provider: Arc<CryptoProvider>, trusted: Trusted) -> Result<Trust, TrustError> {
+        let verifier = Verifier { trusted, algorithms: provider.signature_verification_algorithms };
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| error.to_string())?.dangerous();
+        let config =
+            config.map_err(|error| TrustError { cause: Cause::System, reason: Reason::of(error) })?.dangerous();
         let mut config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Trust(Arc::new(config)))
     }
 
-    /// TLS over a connection to this host; its handshake is made with the first byte.
+    /// Begins TLS on a connection to this host; the handshake is made with the first byte.
     ///
     /// # Errors
-    /// The host is none that a certificate can name.
-    pub fn over(&self, tcp: Tcp, host: &str) -> Result<StreamOwned<ClientConnection, Tcp>, String> {
-        let name = ServerName::try_from(host.to_string()).map_err(|error| format!("{host}: {error}"))?;
-        let connection = ClientConnection::new(self.0.clone(), name).map_err(|error| error.to_string())?;
+    /// No certificate can name the host.
+    pub fn connect(&self, tcp: Tcp, host: &str) -> Result<StreamOwned<ClientConnection, Tcp>, Reason> {
+        let name = ServerName::try_from(host.to_string());
+        let name = name.map_err(|error| Reason::with(format!("{host}: {error}"), error))?;
+        let connection = ClientConnection::new(self.0.clone(), name).map_err(Reason::of)?;
         Ok(StreamOwned::new(connection, tcp))
     }
 }
 
-/// Which certificates are believed; the signature made with a certificate's key is looked at in any case.
+/// Decides which certificates are trusted; the signature made with a certificate's key is verified in any case.
 #[derive(Debug)]
 struct Verifier {
-    believed: Believed,
+    trusted: Trusted,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
-enum Believed {
-    /// Those that rustls's own verifier believes, and one more: a certificate that signed itself and calls itself an
-    /// authority, as `openssl req -x509` makes them, if it is the very one that the user named. RFC 5280 §4.2.1.9 lets no
-    /// authority's certificate stand for a server; but here nobody else's word is taken for it. Its time and the host's
-    /// name are looked at all the same.
+enum Trusted {
+    /// Those that rustls's own verifier trusts, and one more: a self-signed certificate that calls itself an authority,
+    /// as `openssl req -x509` makes them, if it is the very one that the user named. RFC 5280 §4.2.1.9 forbids an
+    /// authority's certificate for a server, but here no other authority is relied on. Its validity and the host's name
+    /// are verified all the same.
     Signed { usual: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>> },
-    /// Every certificate whose key the server has.
+    /// Every certificate whose private key the server has.
     Any,
 }
 
@@ -115,9 +126,9 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Believed::Signed { usual, own } = &self.believed else { return Ok(ServerCertVerified::assertion()) };
+        let Trusted::Signed { usual, own } = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
         match usual.verify_server_cert(certificate, others, host, ocsp, now) {
-            // webpki has judged its time before it came to that; it calls this fault `CaUsedAsEndEntity`.
+            // webpki calls this fault `CaUsedAsEndEntity`, and reports it after it has verified the validity.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(fault)))
                 if fault.to_string().contains("CaUsedAsEndEntity") && own.contains(certificate) =>
             {
@@ -149,24 +160,4 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// Whether it failed because the certificate is not to be believed: what is wrong with it.
-pub fn distrust(error: &std::io::Error) -> Option<String> {
-    let rustls::Error::InvalidCertificate(fault) = error.get_ref()?.downcast_ref::<rustls::Error>()? else {
-        return None;
-    };
-    Some(match fault {
-        CertificateError::UnknownIssuer => {
-            "nobody whom this machine trusts has signed it; --ca FILE names who is trusted".to_string()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its time is over".to_string(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "its time has not begun".to_string()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another host".to_string()
-        }
-        other => other.to_string(),
-    })
 }

@@ -91,8 +91,8 @@ impl Args {
     /// [`Failure::Usage`] where there is none, with the way in which the command is called.
     pub fn required(&mut self, name: &str) -> Result<OsString, Failure> {
         self.next_word().ok_or_else(|| {
-            let usage = self.command.usage.first().copied().unwrap_or(self.command.word);
-            Failure::Usage(format!("{} needs {name}; usage: racerd {usage}", self.command.word))
+            let usage = self.command.usage.join(", or racerd ");
+            Failure::Usage(format!("{} needs {name}; usage: racerd {usage}", self.command.word).into())
         })
     }
 
@@ -123,7 +123,7 @@ impl Args {
 }
 
 fn usage(command: &Command, text: &str) -> Failure {
-    Failure::Usage(format!("{}: {text}", command.word))
+    Failure::Usage(format!("{}: {text}", command.word).into())
 }
 
 /// An option that the command does not have, with the one that was likely meant.

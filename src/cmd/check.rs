@@ -5,7 +5,7 @@ use super::stream::Source;
 use super::{Args, Failure, say, shown};
 use crate::key_file;
 use crate::sqlite;
-use crate::types::{counted, harmless};
+use crate::types::{Reason, counted, harmless};
 use std::path::PathBuf;
 
 pub const COMMAND: Command = Command {
@@ -50,7 +50,7 @@ fn run(mut args: Args) -> Result<(), Failure> {
     let path = from.name();
     let mut text = String::new();
     for line in checked.faults.iter().chain(&checked.remarks) {
-        // A damaged name may hold anything.
+        // A damaged name may contain anything.
         text.push_str(&harmless(line));
         text.push('\n');
     }
@@ -68,8 +68,8 @@ fn run(mut args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     let path = path.display();
-    Err(Failure::Failed(format!(
+    Err(Failure::Failed(Reason::from(format!(
         "{path} is damaged: {}; 'racerd salvage {path} NEW' copies what is readable, or restore a backup",
         counted(count, "fault")
-    )))
+    ))))
 }

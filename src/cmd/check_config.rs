@@ -42,7 +42,8 @@ fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the whole report. `files` is the limit of open files, `machine` the bytes of memory of the machine, where known.
+/// Returns the whole report. `files` is the limit of open files, `machine` the bytes of memory of the machine, where
+/// known.
 fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
     let mut out = String::new();
     for group in &GROUPS {

@@ -1,5 +1,5 @@
-//! What a command is: its word, arguments, options, texts, examples and exit codes. Each command declares itself once, as
-//! data, in the file of the same name. The command line is read by that declaration ([`super::args`]); the help, the
+//! What a command is: its word, arguments, options, texts, examples and exit codes. Each command declares itself once,
+//! as data, in the file of the same name. The command line is read by that declaration ([`super::args`]); the help, the
 //! suggestions for misspelt words, the shell completions and the man page are made from it.
 
 use super::{Args, Failure};

@@ -1,61 +1,64 @@
-//! Why a command did not do what it was asked for, and the exit status that says so: the only place that decides one.
+//! Why a command failed, and the exit code for it: the only place that decides one.
 
+use crate::client::{RunError, TrustError};
+use crate::config::ConfigError;
 use crate::server::ServeError;
 use crate::sqlite::OperationError;
-use crate::types::Cause;
+use crate::types::{Cause, Reason};
+use std::error::Error;
+use std::fmt;
 
-/// One line for the person who asked, sorted by exit status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One line for the user, sorted by exit code.
+#[derive(Debug)]
 pub enum Failure {
-    /// A person has to change something first: the arguments, the settings, a key, a database. Exit code 2.
-    Usage(String),
-    /// It tried, and failed; the same may succeed later. Exit code 1.
-    Failed(String),
+    /// Somebody has to change something first: the arguments, the settings, a key, a database. Exit code 2.
+    Usage(Reason),
+    /// The command tried and failed; the same may succeed later. Exit code 1.
+    Failed(Reason),
     /// No server could be reached in time. Exit code 3.
-    Unreached(String),
-    /// The server is not the one that was asked for: another pin, a certificate that is not trusted. Exit code 4.
-    Mismatch(String),
+    Unreached(Reason),
+    /// The server is not the one that was asked for: another pin, or a certificate that is not trusted. Exit code 4.
+    Mismatch(Reason),
     /// Messages could not be read with the room key that was given. Exit code 5.
-    Unreadable(String),
+    Unreadable(Reason),
 }
 
 impl Failure {
-    /// The failure behind which this cause stands.
-    pub fn of(cause: Cause, text: String) -> Failure {
+    /// Returns the failure with this cause.
+    pub fn of(cause: Cause, reason: impl Into<Reason>) -> Failure {
         match cause.needs_a_person() {
-            true => Failure::Usage(text),
-            false => Failure::Failed(text),
+            true => Failure::Usage(reason.into()),
+            false => Failure::Failed(reason.into()),
         }
     }
 
-    /// The failure behind a file that is refused.
+    /// Returns the failure behind a file that is refused.
     pub fn of_file((cause, text): (Cause, String)) -> Failure {
         Failure::of(cause, text)
     }
 
-    /// The same failure in other words.
-    pub fn map(self, words: impl FnOnce(String) -> String) -> Failure {
-        let same = match &self {
-            Failure::Usage(_) => Failure::Usage,
-            Failure::Failed(_) => Failure::Failed,
-            Failure::Unreached(_) => Failure::Unreached,
-            Failure::Mismatch(_) => Failure::Mismatch,
-            Failure::Unreadable(_) => Failure::Unreadable,
-        };
-        same(words(self.into_text()))
-    }
-
-    pub fn into_text(self) -> String {
+    /// Rewrites the line, and keeps everything else.
+    pub fn map(self, rewrite: impl FnOnce(&str) -> String) -> Failure {
         match self {
-            Failure::Usage(text)
-            | Failure::Failed(text)
-            | Failure::Unreached(text)
-            | Failure::Mismatch(text)
-            | Failure::Unreadable(text) => text,
+            Failure::Usage(reason) => Failure::Usage(reason.map(rewrite)),
+            Failure::Failed(reason) => Failure::Failed(reason.map(rewrite)),
+            Failure::Unreached(reason) => Failure::Unreached(reason.map(rewrite)),
+            Failure::Mismatch(reason) => Failure::Mismatch(reason.map(rewrite)),
+            Failure::Unreadable(reason) => Failure::Unreadable(reason.map(rewrite)),
         }
     }
 
-    /// The exit status of the process.
+    fn reason(&self) -> &Reason {
+        match self {
+            Failure::Usage(reason)
+            | Failure::Failed(reason)
+            | Failure::Unreached(reason)
+            | Failure::Mismatch(reason)
+            | Failure::Unreadable(reason) => reason,
+        }
+    }
+
+    /// Returns the exit code of the process.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Failed(_) => 1,
@@ -67,11 +70,29 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason().source()
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::Usage(Reason::of(error))
+    }
+}
+
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Failure {
         match error {
             ServeError::Start(cause, text) => Failure::of(cause, text),
-            ServeError::Failed(text) => Failure::Failed(text),
+            ServeError::Failed(text) => Failure::Failed(text.into()),
         }
     }
 }
@@ -79,8 +100,25 @@ impl From<ServeError> for Failure {
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Failure {
         match error {
-            OperationError::Asked(text) => Failure::Usage(text),
-            OperationError::Failed(text) => Failure::Failed(text),
+            OperationError::Asked(text) => Failure::Usage(text.into()),
+            OperationError::Failed(text) => Failure::Failed(text.into()),
+        }
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Failure {
+        Failure::of(error.cause, Reason::of(error))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Failure {
+        match error {
+            RunError::Trust(error) => error.into(),
+            RunError::Unreached(_) => Failure::Unreached(Reason::of(error)),
+            RunError::Mismatch(_) => Failure::Mismatch(Reason::of(error)),
+            RunError::Refused(_) | RunError::OutputClosed => Failure::Failed(Reason::of(error)),
         }
     }
 }
@@ -92,18 +130,18 @@ mod tests {
     const OPERATE: &str = include_str!("../../docs/operate.md");
     const UNIT: &str = include_str!("../../packaging/racerd.service");
 
-    /// The causes that end a start with this status, in words.
+    /// Returns the causes that end a start with this code, in words.
     fn causes(code: u8) -> String {
-        let with = |cause: &&Cause| Failure::of(**cause, String::new()).code() == code;
+        let with = |cause: &&Cause| Failure::of(**cause, "").code() == code;
         let words: Vec<&str> = Cause::ALL.iter().filter(with).map(|cause| cause.words()).collect();
         words.join("; ")
     }
 
-    /// The table of exit statuses in docs/operate.md.
+    /// Returns the table of exit statuses of docs/operate.md.
     fn table() -> String {
         let failed = causes(1);
         let usage = causes(2);
-        let code = |failure: fn(String) -> Failure| failure(String::new()).code();
+        let code = |failure: fn(Reason) -> Failure| failure("".into()).code();
         [
             "| status | means | a service manager |".to_string(),
             "|---|---|---|".to_string(),
@@ -137,7 +175,7 @@ mod tests {
             lines.flat_map(str::split_whitespace).collect()
         };
         for cause in Cause::ALL {
-            let code = Failure::of(cause, String::new()).code().to_string();
+            let code = Failure::of(cause, "").code().to_string();
             let is_final = values("RestartPreventExitStatus").contains(&code.as_str());
             assert_eq!(is_final, cause.needs_a_person(), "{cause:?} ends with {code}");
         }
@@ -145,5 +183,17 @@ mod tests {
         assert_eq!(values("StartLimitIntervalSec"), ["0"], "or it would give up after five starts");
         assert_eq!((values("RestartSec"), values("RestartMaxDelaySec")), (vec!["2s"], vec!["60s"]));
         assert!(values("RestartSteps")[0].parse::<u32>().is_ok_and(|steps| steps > 0));
+    }
+
+    #[test]
+    fn the_error_behind_it_can_be_told() {
+        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let trust = TrustError { cause: Cause::of_file(&error), reason: Reason::with("--ca x", error) };
+        let failure = Failure::from(RunError::Trust(trust));
+        assert_eq!((failure.code(), failure.to_string()), (1, "--ca x".to_string()));
+        let source = failure.source().unwrap();
+        assert!(source.is::<TrustError>() && source.source().unwrap().is::<std::io::Error>(), "{failure:?}");
+        let failure = Failure::from(RunError::Unreached("nobody there".into()));
+        assert_eq!((failure.code(), failure.to_string()), (3, "no connection: nobody there".to_string()));
     }
 }

@@ -4,9 +4,9 @@ use super::command::{
     Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings as TakesSettings,
 };
 use super::{Args, Failure};
-use crate::client::{Fault, Trust, connect, host_and_port};
+use crate::client::{ConnectionError, Trust, TrustError, connect, host_and_port};
 use crate::config::Settings;
-use crate::types::{Cause, Place, escape};
+use crate::types::{Place, Reason, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -60,20 +60,27 @@ fn run(mut args: Args) -> Result<(), Failure> {
     let ca = args.value("ca").map(PathBuf::from);
     let target = match args.next_word() {
         Some(_) if args.has_settings() => {
-            return Err(Failure::Usage("health takes either settings or a URL with --ca FILE".to_string()));
+            return Err(Failure::Usage("health takes either settings or a URL with --ca FILE".into()));
         }
         Some(url) => Target::of_url(&url.to_string_lossy(), ca),
         None if ca.is_some() => Err("--ca is for a URL that begins with https://".to_string()),
         None => Target::of_settings(&args.into_invocation().read()?.settings),
     };
-    let target = target.map_err(Failure::Usage)?;
-    let trust = target.trust().map_err(Failure::of_file)?;
+    let target = target.map_err(|text| Failure::Usage(text.into()))?;
+    let trust = target.trust()?;
     match ask(&target, trust.as_ref()) {
         Ok(line) if is_ready(&line) => Ok(()),
-        Ok(line) => Err(Failure::Failed(format!("not ready: {} answered {}", target.authority, escape(&line)))),
-        Err(Fault::Mismatch(why)) => Err(Failure::Mismatch(format!("{}: {}", target.authority, escape(&why)))),
-        Err(Fault::Lost(why, _) | Fault::TooLong(why) | Fault::Refused(why)) => {
-            Err(Failure::Failed(format!("no answer from {}: {}", target.authority, escape(&why))))
+        Ok(line) => {
+            let why = format!("not ready: {} answered {}", target.authority, escape(&line));
+            Err(Failure::Failed(why.into()))
+        }
+        Err(error @ ConnectionError::Mismatch(_)) => {
+            let why = format!("{}: {}", target.authority, escape(&error.to_string()));
+            Err(Failure::Mismatch(Reason::with(why, error)))
+        }
+        Err(error) => {
+            let why = format!("no answer from {}: {}", target.authority, escape(&error.to_string()));
+            Err(Failure::Failed(Reason::with(why, error)))
         }
     }
 }
@@ -144,15 +151,18 @@ impl Target {
         Ok(Target { over, hosts, port: place.port(), authority, path: "/readyz".to_string() })
     }
 
-    fn trust(&self) -> Result<Option<Trust>, (Cause, String)> {
+    fn trust(&self) -> Result<Option<Trust>, TrustError> {
         match &self.over {
             Over::Plain => Ok(None),
             #[cfg(feature = "tls")]
             Over::Tls(ca) => Trust::new(ca.as_deref()).map(Some),
             #[cfg(feature = "tls")]
-            Over::OwnTls => Trust::anyone().map(Some),
+            Over::OwnTls => Trust::any().map(Some),
             #[cfg(not(feature = "tls"))]
-            Over::Tls(_) | Over::OwnTls => Err((Cause::Settings, "this racerd was built without TLS".to_string())),
+            Over::Tls(_) | Over::OwnTls => {
+                let reason = "this racerd was built without TLS".into();
+                Err(TrustError { cause: crate::types::Cause::Settings, reason })
+            }
         }
     }
 }
@@ -173,12 +183,12 @@ fn authority_of(host: &str, port: u16) -> String {
 }
 
 /// Asks, and returns the answer's first line.
-fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, Fault> {
+fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, ConnectionError> {
     let end = Instant::now() + TIMEOUT;
     let connections = target.hosts.iter().map(|host| connect(host, target.port, trust, end));
     let mut pipe = first(connections)?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.authority);
-    pipe.write_all(request.as_bytes()).and_then(|()| pipe.flush()).map_err(Fault::of_io)?;
+    pipe.write_all(request.as_bytes()).and_then(|()| pipe.flush()).map_err(ConnectionError::of_io)?;
     let mut line = Vec::new();
     let mut buffer = [0; 256];
     while !line.contains(&b'\n') && line.len() < 1024 {
@@ -186,19 +196,19 @@ fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, Fault> {
             Ok(0) => break,
             Ok(length) => line.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Fault::of_io(error)),
+            Err(error) => return Err(ConnectionError::of_io(error)),
         }
     }
     if line.is_empty() {
-        return Err(Fault::Refused("closed without an answer".to_string()));
+        return Err(ConnectionError::Refused("closed without an answer".into()));
     }
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(String::from_utf8_lossy(line).trim_end().to_string())
 }
 
 /// Returns the first success, or the last fault.
-fn first<T>(tries: impl Iterator<Item = Result<T, Fault>>) -> Result<T, Fault> {
-    let mut last = Fault::Refused("there is no address to ask".to_string());
+fn first<T>(tries: impl Iterator<Item = Result<T, ConnectionError>>) -> Result<T, ConnectionError> {
+    let mut last = ConnectionError::Refused("there is no address to ask".into());
     for tried in tries {
         match tried {
             Ok(found) => return Ok(found),
@@ -318,7 +328,7 @@ mod tests {
     #[test]
     fn a_ready_server() {
         let (outcome, asked) = against(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(outcome, Ok(()));
+        assert!(outcome.is_ok(), "{outcome:?}");
         assert!(asked.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"), "{asked}");
     }
 
@@ -326,9 +336,10 @@ mod tests {
     fn one_that_is_not_ready_is_quoted_safely() {
         let (outcome, _) = against(b"HTTP/1.1 503 \x1b[2J\r\n\r\n");
         let Err(Failure::Failed(text)) = outcome else { panic!("{outcome:?}") };
+        let text = text.to_string();
         assert!(text.contains("503") && !text.contains('\x1b'), "{text}");
         let (outcome, _) = against(b"");
-        assert!(matches!(outcome, Err(Failure::Failed(text)) if text.contains("closed without an answer")));
+        assert!(matches!(outcome, Err(Failure::Failed(text)) if text.as_str().contains("closed without an answer")));
     }
 
     #[test]

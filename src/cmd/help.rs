@@ -1,4 +1,5 @@
-//! `racerd help [TOPIC]`: the list of commands, one command, every setting, or one setting; all made from the declarations.
+//! `racerd help [TOPIC]`: the list of commands, one command, every setting, or one setting; all made from the
+//! declarations.
 
 use super::command::{Argument, Command, Completion, Example, Group, Run, SETTINGS_TOPIC, Settings};
 use super::{Args, COMMANDS, EXIT_CODES, Failure, find, say};
@@ -61,8 +62,8 @@ fn unknown(topic: &str, error: String) -> Failure {
     let words = COMMANDS.iter().map(|command| command.word).chain([SETTINGS_TOPIC]);
     let hint = config::nearest(topic, words).map(|near| format!("did you mean {near}?"));
     Failure::Usage(match hint {
-        Some(hint) => format!("no command or setting {}; {hint}", config::shown(topic)),
-        None => error,
+        Some(hint) => format!("no command or setting {}; {hint}", config::shown(topic)).into(),
+        None => error.into(),
     })
 }
 
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     fn of(topic: &str) -> Result<(), String> {
-        run(Args::read(&COMMAND, [topic.into()], []).unwrap()).map_err(Failure::into_text)
+        run(Args::read(&COMMAND, [topic.into()], []).unwrap()).map_err(|failure| failure.to_string())
     }
 
     #[test]

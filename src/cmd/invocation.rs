@@ -1,8 +1,10 @@
-//! The settings of one invocation: from its flags, its environment, and the configuration file that these name. The only
-//! place that reads that file: at the start, and again at each SIGHUP, with the flags and the environment of the start.
+//! The settings of one invocation: from its flags, its environment, and the configuration file that these name. The
+//! only place that reads that file: at the start, and again at each SIGHUP, with the flags and the environment of the
+//! start.
 
 use super::Failure;
 use crate::config::{self, File, Parsed};
+use crate::types::Reason;
 use rustix::fs::OFlags;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -34,13 +36,10 @@ impl Invocation {
     /// # Errors
     /// [`Failure::Usage`]: the file cannot be read, or a setting is wrong.
     pub fn read(&self) -> Result<Parsed, Failure> {
-        let parsed = self.name().and_then(|name| {
-            let text = name.as_deref().map(read_file).transpose()?;
-            let file = name.as_deref().zip(text.as_deref()).map(|(name, text)| File { name, text });
-            let parsed = config::parse(file, self.flags.iter().cloned(), self.environment.iter().cloned());
-            parsed.map_err(|error| error.to_string())
-        });
-        parsed.map_err(Failure::Usage)
+        let name = config::file_name(&self.flags, &self.environment)?;
+        let text = name.as_deref().map(read_file).transpose().map_err(Failure::Usage)?;
+        let file = name.as_deref().zip(text.as_deref()).map(|(name, text)| File { name, text });
+        Ok(config::parse(file, self.flags.iter().cloned(), self.environment.iter().cloned())?)
     }
 
     /// Reads the settings for a server: a listener that other machines can reach needs `--open`.
@@ -49,45 +48,44 @@ impl Invocation {
     /// As [`Invocation::read`], and where such a listener lacks `--open`.
     pub fn read_to_serve(&self) -> Result<Parsed, Failure> {
         let parsed = self.read()?;
-        config::exposed(&parsed).map_err(Failure::Usage)?;
+        config::exposed(&parsed).map_err(|text| Failure::Usage(text.into()))?;
         Ok(parsed)
-    }
-
-    fn name(&self) -> Result<Option<String>, String> {
-        config::file_name(&self.flags, &self.environment).map_err(|error| error.to_string())
     }
 }
 
 /// Reads the configuration file.
-fn read_file(name: &str) -> Result<String, String> {
-    let failed = |reason: &dyn std::fmt::Display| format!("the configuration file {name}: {reason}");
+fn read_file(name: &str) -> Result<String, Reason> {
+    let refused = |what: &str| Reason::from(format!("the configuration file {name}: {what}"));
+    let failed =
+        |error: io::Error| Reason::with(format!("the configuration file {name}: {error}{}", advice(&error)), error);
     if name.contains('\0') {
-        return Err(failed(&"a path cannot contain a zero byte"));
+        return Err(refused("a path cannot contain a zero byte"));
     }
     // A FIFO may have no writer; opening it must not block.
     let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(name).map_err(|error| failed(&hint(&error)))?;
-    let kind = file.metadata().map_err(|error| failed(&error))?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(name).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?;
     if !kind.is_file() {
         let what = if kind.is_dir() { "is a directory; name the file in it" } else { "is not a regular file" };
-        return Err(failed(&what));
+        return Err(refused(what));
     }
     let mut bytes = Vec::new();
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err(failed(&"is longer than 1 MiB, too large for a configuration of racerd"));
+        return Err(refused("is longer than 1 MiB, too large for a configuration of racerd"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("{name}:{line}: not valid UTF-8; write the file as UTF-8")
+        Reason::with(format!("{name}:{line}: not valid UTF-8; write the file as UTF-8"), error)
     })
 }
 
-fn hint(error: &io::Error) -> String {
+/// Says what to do about it.
+fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => format!("{error}; racerd --print-config writes one"),
-        io::ErrorKind::PermissionDenied => format!("{error}; let the user that racerd runs as read it"),
-        _ => error.to_string(),
+        io::ErrorKind::NotFound => "; racerd print-config writes one",
+        io::ErrorKind::PermissionDenied => "; let the user that racerd runs as read it",
+        _ => "",
     }
 }

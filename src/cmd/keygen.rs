@@ -45,16 +45,16 @@ fn run(mut args: Args) -> Result<(), Failure> {
 
 /// Makes a key for sealed sockets and prints its pin, which clients are told.
 fn sealed(file: &Path) -> Result<(), Failure> {
-    let key = SealedKey::new(*random().map_err(Failure::Failed)?);
-    key_file::write(file, &key.to_text()).map_err(|(cause, line)| Failure::of(cause, line))?;
+    let key = SealedKey::new(*random().map_err(|why| Failure::Failed(why.into()))?);
+    key_file::write(file, &key.to_text()).map_err(Failure::of_file)?;
     say(&format!("{}\n", key.pin()));
     Ok(())
 }
 
 /// Makes a data key, for a sealed database.
 fn data(file: &Path) -> Result<(), Failure> {
-    let key = DataKey::new(*random().map_err(Failure::Failed)?);
-    key_file::write(file, &key.to_text()).map_err(|(cause, line)| Failure::of(cause, line))?;
+    let key = DataKey::new(*random().map_err(|why| Failure::Failed(why.into()))?);
+    key_file::write(file, &key.to_text()).map_err(Failure::of_file)?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",
         shown(file),

@@ -1,5 +1,5 @@
-//! The commands, one file each, and the choice among them. Writing to a closed pipe is no error: `racerd help | head -1`
-//! ends quietly.
+//! The commands, one file each, and the choice among them. Writing to a closed pipe is no error: `racerd help | head
+//! -1` ends quietly.
 
 mod args;
 mod backup;
@@ -34,7 +34,7 @@ pub use invocation::Invocation;
 use crate::config;
 use crate::server::Early;
 use crate::sqlite::Progress;
-use crate::types::harmless;
+use crate::types::{Reason, harmless};
 use command::Run;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -84,8 +84,8 @@ fn find(word: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.word == word).copied()
 }
 
-/// Returns the command that the arguments name, and its own arguments. It is `serve` where they begin with an option, or
-/// where there are none. `--help` and `--version` win wherever they stand before a `--`; `--check-config` and
+/// Returns the command that the arguments name, and its own arguments. It is `serve` where they begin with an option,
+/// or where there are none. `--help` and `--version` win wherever they stand before a `--`; `--check-config` and
 /// `--print-config` may stand among the settings of `serve`.
 ///
 /// # Errors
@@ -120,7 +120,7 @@ fn named(word: &OsStr) -> Result<&'static Command, Failure> {
             Some(near) => format!("did you mean {near}?"),
             None => "racerd help lists the commands".to_string(),
         };
-        Failure::Usage(format!("unknown command {:?}; {hint}", config::shown(&word)))
+        Failure::Usage(format!("unknown command {:?}; {hint}", config::shown(&word)).into())
     })
 }
 
@@ -164,7 +164,7 @@ fn heed_signals() -> Result<(), Failure> {
 }
 
 fn no_signals(error: std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot watch signals: {error}"))
+    Failure::Failed(Reason::with(format!("cannot watch signals: {error}"), error))
 }
 
 /// Writes to standard output. It is no error if nobody reads it.
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_command_gets_a_suggestion() {
-        let of = |word: &str| choose([word.into()]).map(|(command, _)| command.word).unwrap_err().into_text();
+        let of = |word: &str| choose([word.into()]).map(|(command, _)| command.word).unwrap_err().to_string();
         assert_eq!(of("sned"), "unknown command \"sned\"; did you mean send?");
         assert_eq!(of("frob"), "unknown command \"frob\"; racerd help lists the commands");
         assert!(of("").starts_with("unknown command \"\""));

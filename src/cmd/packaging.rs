@@ -1,5 +1,5 @@
-//! The files below `packaging/` that are made from the declarations: shell completions and the man page. A test compares
-//! them; `WRITE_PACKAGING=1 cargo test --lib packaging` writes them anew.
+//! The files below `packaging/` that are made from the declarations: shell completions and the man page. A test
+//! compares them; `WRITE_PACKAGING=1 cargo test --lib packaging` writes them anew.
 
 mod bash;
 mod fish;

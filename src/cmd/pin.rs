@@ -35,7 +35,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let settings = args.into_invocation().read()?.settings;
     let Some(path) = &settings.sealed.sealed_key else {
         let text = "no key is set: give --sealed-key FILE; racerd keygen FILE makes one";
-        return Err(Failure::Usage(text.to_string()));
+        return Err(Failure::Usage(text.into()));
     };
     let pin = key_file::read_sealed_key(path).map_err(Failure::of_file)?.pin();
     let mut text = if urls_only { String::new() } else { format!("{pin}\n") };
@@ -47,8 +47,8 @@ fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the page's URLs. For a listener on all addresses of the machine, the URL has the first name of `--host`; where
-/// there is none, the word `HOST`, for the user to replace.
+/// Returns the page's URLs. For a listener on all addresses of the machine, the URL has the first name of `--host`;
+/// where there is none, the word `HOST`, for the user to replace.
 fn urls(settings: &Settings, pin: &Pin) -> Vec<String> {
     let name = settings.listening.host.iter().find(|name| *name != "*").map_or("HOST", String::as_str);
     let authority = |place: &Place| match place.is_unspecified() {

@@ -49,8 +49,8 @@ pub const COMMAND: Command = Command {
 /// one, the settings' key.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a usage error, a missing or wrong key, or a database in use; [`Failure::Failed`] where it cannot
-/// be read or written. The same command then continues where this one stopped.
+/// [`Failure::Usage`] for a usage error, a missing or wrong key, or a database in use; [`Failure::Failed`] where it
+/// cannot be read or written. The same command then continues where this one stopped.
 fn run(mut args: Args) -> Result<(), Failure> {
     let file = PathBuf::from(args.required("FILE")?);
     let new = args.value("new-key").map(PathBuf::from);
@@ -59,14 +59,14 @@ fn run(mut args: Args) -> Result<(), Failure> {
     let present = key_file::data_key(&parsed.settings).map_err(Failure::of_file)?;
     let new = new.map(|file| key_file::read_data_key(&file)).transpose().map_err(Failure::of_file)?;
     let to: Option<&DataKey> = match (&new, plain) {
-        (Some(_), true) => return Err(Failure::Usage("--new-key and --plain are mutually exclusive".to_string())),
+        (Some(_), true) => return Err(Failure::Usage("--new-key and --plain are mutually exclusive".into())),
         (None, true) => None,
         (Some(new), false) => Some(new),
         (None, false) => match &present {
             Some(present) => Some(present),
             None => {
                 let text = "rekey needs a data key: name it with --data-key-file FILE or --new-key FILE";
-                return Err(Failure::Usage(text.to_string()));
+                return Err(Failure::Usage(text.into()));
             }
         },
     };

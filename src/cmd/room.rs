@@ -2,7 +2,7 @@
 
 use super::command::{ExitCode, Opt, OptValue};
 use super::{Args, Failure};
-use crate::client::{Ended, Errand, Target};
+use crate::client::{RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
@@ -62,9 +62,10 @@ impl RoomArgs {
     /// Reads the URL and the options.
     ///
     /// # Errors
-    /// [`Failure::Usage`], which never quotes a secret; [`Failure::Failed`] where the file of a room key cannot be read.
+    /// [`Failure::Usage`], which never quotes a secret; [`Failure::Failed`] where the file of a room key cannot be
+    /// read.
     pub fn read(mut args: Args) -> Result<RoomArgs, Failure> {
-        let mut target = Target::parse(&unicode("URL", args.required("URL")?)?).map_err(Failure::Usage)?;
+        let mut target = Target::parse(&unicode("URL", args.required("URL")?)?).map_err(usage)?;
         let (pin, room_key) = (target.pin.take(), target.room_key.take());
         let mut read = RoomArgs {
             target,
@@ -87,23 +88,23 @@ impl RoomArgs {
                     let key = room_key_of(unicode("--room-key", value)?).map_err(Failure::of_file)?;
                     read.room_key = Some(key);
                 }
-                _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(Failure::Usage)?,
+                _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(usage)?,
             }
         }
         Ok(read)
     }
 
     /// Returns what to run.
-    pub fn errand(&self) -> Errand<'_> {
+    pub fn run_options(&self) -> RunOptions<'_> {
         let limit = |timeout| Some(timeout).filter(|timeout| *timeout > 0);
-        Errand {
+        RunOptions {
             target: &self.target,
             pin: self.pin,
             name: self.name.clone().filter(|_| self.pin.is_none()),
             ca: self.ca.clone(),
             follow: self.follow,
-            first: limit(self.timeout.unwrap_or(TIMEOUT)),
-            later: limit(self.timeout.unwrap_or(if self.follow { 0 } else { TIMEOUT })),
+            connect_timeout: limit(self.timeout.unwrap_or(TIMEOUT)),
+            reconnect_timeout: limit(self.timeout.unwrap_or(if self.follow { 0 } else { TIMEOUT })),
         }
     }
 
@@ -119,18 +120,19 @@ impl RoomArgs {
 }
 
 /// Turns the end of a run into the outcome of the command.
-pub fn outcome(done: Result<(), Ended>) -> Result<(), Failure> {
+pub fn outcome(done: Result<(), RunError>) -> Result<(), Failure> {
     match done {
-        Ok(()) | Err(Ended::Unread) => Ok(()),
-        Err(Ended::NotBegun(cause, why)) => Err(Failure::of(cause, harmless(&why))),
-        Err(Ended::Refused(why)) => Err(Failure::Failed(harmless(&why))),
-        Err(Ended::Unreached(why)) => Err(Failure::Unreached(format!("no connection: {}", harmless(&why)))),
-        Err(Ended::Mismatch(why)) => Err(Failure::Mismatch(harmless(&why))),
+        Ok(()) | Err(RunError::OutputClosed) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
+fn usage(text: String) -> Failure {
+    Failure::Usage(text.into())
+}
+
 fn unicode(what: &str, value: OsString) -> Result<String, Failure> {
-    value.into_string().map_err(|_| Failure::Usage(format!("{what} is not valid UTF-8")))
+    value.into_string().map_err(|_| usage(format!("{what} is not valid UTF-8")))
 }
 
 impl RoomArgs {
@@ -168,7 +170,7 @@ fn room_key_of(value: String) -> Result<RoomKey, (Cause, String)> {
     };
     let shown = harmless(path);
     let refused = |error: io::Error| (Cause::of_file(&error), format!("--room-key: {shown}: {error}"));
-    // Room for all of it at once: a string that grows leaves copies behind.
+    // Room for the whole file: a string that grows leaves copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize + 1));
     let file = File::open(path).map_err(refused)?;
     match file.take(LONGEST_FILE + 1).read_to_string(&mut text) {
@@ -187,7 +189,7 @@ mod tests {
 
     fn of(args: &[&str]) -> Result<RoomArgs, String> {
         let args = Args::read(&crate::cmd::tail::COMMAND, args.iter().map(OsString::from), []);
-        args.and_then(RoomArgs::read).map_err(Failure::into_text)
+        args.and_then(RoomArgs::read).map_err(|failure| failure.to_string())
     }
 
     #[test]
@@ -200,15 +202,15 @@ mod tests {
         assert_eq!((read.text.as_deref(), read.key.as_deref(), read.json), (Some("--json"), Some("--key"), true));
         let sealed = of(&[URL, "--pin", KEY, "--room-key", KEY, "--timeout", "0", "--name", "ann"]).unwrap();
         assert!(sealed.cipher().is_some() && sealed.name_inside().is_some());
-        let errand = sealed.errand();
-        assert_eq!((errand.name, errand.first, errand.later), (None, None, None));
+        let options = sealed.run_options();
+        assert_eq!((options.name, options.connect_timeout, options.reconnect_timeout), (None, None, None));
     }
 
     #[test]
     fn waiting_has_an_end_except_with_follow() {
         let limits = |args: &[&str]| {
             let read = of(args).unwrap();
-            (read.errand().first, read.errand().later)
+            (read.run_options().connect_timeout, read.run_options().reconnect_timeout)
         };
         assert_eq!(limits(&[URL]), (Some(30_000), Some(30_000)));
         assert_eq!(limits(&[URL, "--follow"]), (Some(30_000), None));

@@ -3,7 +3,7 @@
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
 use super::room::{self, RoomArgs, outcome};
 use super::{Args, Failure, complain, random};
-use crate::client::{Begin, Ended, Event, Lines, Talk, run as client};
+use crate::client::{Begin, ClientSession, Event, RunError, StdinLines, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
 use crate::protocol::encrypted::Encrypted;
 use crate::types::harmless;
@@ -78,53 +78,54 @@ fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
     let text = match args.text.as_deref() {
         None if std::io::stdin().is_terminal() => {
-            return Err(Failure::Usage("send needs TEXT, or - to send the lines of standard input".to_string()));
+            return Err(Failure::Usage("send needs TEXT, or - to send the lines of standard input".into()));
         }
         None | Some("-") => None,
         Some(text) => Some(text),
     };
     if text.is_none() && args.key.is_some() {
-        return Err(Failure::Usage("--key is for one TEXT; each line of standard input has its own key".to_string()));
+        return Err(Failure::Usage("--key is for one TEXT; each line of standard input has its own key".into()));
     }
     let mut writer = Writer { cipher: args.cipher(), json: args.json };
-    let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), Begin::Now);
+    let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), Begin::Now);
     if let Some(text) = text {
-        let (key, body) = writer.message(text, args.key.clone()).map_err(Failure::Usage)?;
-        talk.send(0, key, body);
+        let (key, body) = writer.message(text, args.key.clone()).map_err(|why| Failure::Usage(why.into()))?;
+        session.send(0, key, body);
     }
     let is_one = text.is_some();
-    let lines = Lines::new(Box::new(move |line| match line.trim().is_empty() {
+    let lines = StdinLines::new(Box::new(move |line| match line.trim().is_empty() {
         true => Ok(None),
         false => writer.message(line, None).map(Some),
     }));
     let lines = if is_one { lines.ended() } else { lines };
-    let mut said = String::new();
-    outcome(client(&args.errand(), &mut talk, Some(lines), &mut |event| trouble(event, &mut said)))
+    let mut reported = String::new();
+    outcome(client(&args.run_options(), &mut session, Some(lines), &mut |event| report(event, &mut reported)))
 }
 
-/// Tells of a loss, and of what the server does not do now, once for each reason; and of each message that is not sent.
-pub(super) fn trouble(event: &Event, said: &mut String) -> Result<(), Ended> {
+/// Reports lost connections and deferred requests, once for each reason, and each message that cannot be sent.
+/// `reported` is the last reason.
+pub(super) fn report(event: &Event, reported: &mut String) -> Result<(), RunError> {
     match event {
-        Event::Again(why) | Event::PutOff(why) if *why != *said => {
+        Event::Reconnect(why) | Event::Deferred(why) if *why != *reported => {
             complain(&format!("{}; trying again", harmless(why)));
-            said.clone_from(why);
+            reported.clone_from(why);
         }
         Event::Unsendable(why) => complain(&harmless(why)),
-        Event::CaughtUp | Event::Acknowledged => said.clear(),
+        Event::CaughtUp | Event::Acknowledged => reported.clear(),
         _ => {}
     }
     Ok(())
 }
 
-/// Makes messages of texts.
+/// Turns texts into messages.
 struct Writer {
     cipher: Option<RoomCipher>,
-    /// The text is the body as it is.
+    /// The text is the body itself.
     json: bool,
 }
 
 impl Writer {
-    /// Key and body of the next message.
+    /// Returns key and body of the next message.
     fn message(&mut self, text: &str, key: Option<String>) -> Result<(String, String), String> {
         let key = match key {
             Some(key) => key,
@@ -132,7 +133,7 @@ impl Writer {
         };
         let body = match self.json {
             true => {
-                let fault = |error| format!("it is not one JSON value: {error}");
+                let fault = |error| format!("it is not a JSON value: {error}");
                 serde_json::from_str::<&RawValue>(text).map_err(fault)?.get().to_string()
             }
             false => serde_json::json!({"text": text}).to_string(),
@@ -147,7 +148,7 @@ impl Writer {
     }
 }
 
-/// A key that nobody can guess, and so use up before: 128 random bits, in base64url.
+/// Returns a key that nobody can guess, and use up beforehand: 128 random bits in base64url.
 fn random_key() -> Result<String, String> {
     Ok(data_encoding::BASE64URL_NOPAD.encode(random::<16>()?.as_slice()))
 }

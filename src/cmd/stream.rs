@@ -1,5 +1,5 @@
-//! `-` in place of a database's file: standard input or standard output. SQLite needs a file that it can move about in, so the
-//! stream goes through one, in a folder of its own where temporary files go (`TMPDIR`, else `/var/tmp`).
+//! `-` in place of a database's file: standard input or standard output. SQLite needs a file in which it can seek, so
+//! the stream goes through a temporary one, in a folder of its own below `TMPDIR`, or else `/var/tmp`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 
 use super::{Failure, random};
+use crate::types::Reason;
 
-/// Whether this name stands for standard input or standard output.
+/// Returns whether this name stands for standard input or standard output.
 pub fn is_stream(file: &Path) -> bool {
     file.as_os_str() == OsStr::new("-")
 }
 
-/// A folder for one file, for the owner only; deleted when it is dropped.
+/// A folder for one file, which only its owner may use. It is deleted when it is dropped.
 pub struct Spool {
     folder: PathBuf,
 }
@@ -24,22 +25,23 @@ pub struct Spool {
 impl Spool {
     fn new() -> Result<Spool, Failure> {
         let place = std::env::var_os("TMPDIR").filter(|name| !name.is_empty()).unwrap_or_else(|| "/var/tmp".into());
-        let name = format!("racerd-{}", HEXLOWER.encode(random::<8>().map_err(Failure::Failed)?.as_slice()));
+        let name =
+            format!("racerd-{}", HEXLOWER.encode(random::<8>().map_err(|why| Failure::Failed(why.into()))?.as_slice()));
         let folder = PathBuf::from(place).join(name);
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| {
             let text = format!("cannot make the folder {} for a temporary file: {error}; set TMPDIR", folder.display());
-            Failure::Failed(text)
+            Failure::Failed(Reason::with(text, error))
         })?;
         Ok(Spool { folder })
     }
 
-    /// The file in it.
+    /// Returns the file in it.
     pub fn file(&self) -> PathBuf {
         self.folder.join("database")
     }
 
-    /// A failure that names `-`, as the person does, where it names the file.
+    /// Replaces the name of the file by `-`, as the user wrote it.
     pub fn named(&self, failure: Failure) -> Failure {
         let file = self.file().display().to_string();
         failure.map(|text| text.replace(&file, "-"))
@@ -52,48 +54,53 @@ impl Drop for Spool {
     }
 }
 
-/// Has a database made, and writes it to standard output.
+/// Calls `make` with the name of a temporary file, and copies the database that it makes there to standard output.
 ///
 /// # Errors
-/// [`Failure::Usage`] where that is a terminal; [`Failure::Failed`] where it cannot be written to; and those of `make`.
+/// [`Failure::Usage`] where that is a terminal; [`Failure::Failed`] where writing to it fails; and the errors of
+/// `make`.
 pub fn send<T>(make: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
     if io::stdout().is_terminal() {
-        return Err(Failure::Usage("a database is not for a terminal; send it into a pipe or a file".to_owned()));
+        return Err(Failure::Usage("a database cannot be written to a terminal; use a pipe or a file".into()));
     }
     let spool = Spool::new()?;
     let made = make(&spool.file()).map_err(|failure| spool.named(failure))?;
-    let failed = |error: io::Error| Failure::Failed(format!("cannot write to standard output: {error}"));
+    let failed =
+        |error: io::Error| Failure::Failed(Reason::with(format!("cannot write to standard output: {error}"), error));
     let mut file = File::open(spool.file()).map_err(failed)?;
-    // From here on nobody has to delete it, however this ends.
+    // Deletes the file, which stays open: however this ends, nothing is left behind.
     drop(spool);
     let mut out = io::stdout().lock();
     io::copy(&mut file, &mut out).and_then(|_| out.flush()).map_err(failed)?;
     Ok(made)
 }
 
-/// Takes a database from standard input.
+/// Copies a database from standard input to a temporary file.
 ///
 /// # Errors
 /// [`Failure::Usage`] where that is a terminal; [`Failure::Failed`] where it cannot be read or kept.
 pub fn receive() -> Result<Spool, Failure> {
     if io::stdin().is_terminal() {
-        return Err(Failure::Usage("a database does not come from a terminal; give its file, or a pipe".to_owned()));
+        return Err(Failure::Usage("a database cannot be read from a terminal; name its file, or use a pipe".into()));
     }
     let spool = Spool::new()?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(spool.file());
     let kept = file.and_then(|mut file| io::copy(&mut io::stdin().lock(), &mut file));
-    kept.map_err(|error| Failure::Failed(format!("cannot keep what comes from standard input: {error}; set TMPDIR")))?;
+    kept.map_err(|error| {
+        let text = format!("cannot copy standard input to a temporary file: {error}; set TMPDIR");
+        Failure::Failed(Reason::with(text, error))
+    })?;
     Ok(spool)
 }
 
-/// A database that a command reads: a file, or standard input.
+/// The database that a command reads: a file, or standard input.
 pub enum Source {
     File(PathBuf),
     Stream(Spool),
 }
 
 impl Source {
-    /// The database of this name.
+    /// Opens the database of this name.
     ///
     /// # Errors
     /// As [`receive`].
@@ -116,7 +123,7 @@ impl Source {
         }
     }
 
-    /// A failure that names it so.
+    /// Makes a failure name the database as the user did.
     pub fn named(&self, failure: Failure) -> Failure {
         match self {
             Source::File(_) => failure,

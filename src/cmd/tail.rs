@@ -2,13 +2,13 @@
 
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
 use super::room::{self, RoomArgs, outcome};
-use super::send::trouble;
+use super::send::report;
 use super::terminal::{harmless_json, quoted_name};
 use super::{Args, Failure, complain};
-use crate::client::{Begin, Ended, Event, Heard, Talk, run as client};
+use crate::client::{Begin, ClientSession, Event, RunError, ServerMessage, run as client};
 use crate::crypto::room_key::RoomCipher;
 use crate::protocol::encrypted::Encrypted;
-use crate::types::{Digest, harmless};
+use crate::types::{Digest, Reason, harmless};
 use std::collections::{HashSet, VecDeque};
 use std::io::{ErrorKind, Write};
 
@@ -66,90 +66,91 @@ pub const COMMAND: Command = Command {
 
 /// Messages to begin with, by default.
 const LAST: u64 = 10;
-/// Keys of encrypted messages that are remembered, so that none is taken twice.
+/// Keys of encrypted messages that are remembered in order to recognize repeats.
 const KEYS: usize = 100_000;
 
-/// Prints the newest messages, and with `--follow` those that come.
+/// Prints the newest messages, and with `--follow` those that follow.
 ///
 /// # Errors
-/// [`Failure`]; [`Failure::Unreadable`] at the end where a message could not be read with the room key.
+/// [`Failure`]; [`Failure::Unreadable`] at the end if a message could not be read with the room key.
 fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
     let begin = Begin::Last(args.last.unwrap_or(LAST));
-    let mut talk = Talk::new(args.target.room.clone(), args.name_inside(), begin);
+    let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), begin);
     let mut reader = Reader::new(args.cipher(), args.json);
-    let mut said = String::new();
-    let done = client(&args.errand(), &mut talk, None, &mut |event| {
+    let mut reported = String::new();
+    let done = client(&args.run_options(), &mut session, None, &mut |event| {
         match event {
             Event::Message(text) => print(&reader.line(text))?,
-            Event::Hole { after, from, anew } => complain(&reader.hole(*after, *from, *anew)),
+            Event::Gap { after, from, new_log } => complain(&reader.gap(*after, *from, *new_log)),
             _ => {}
         }
-        trouble(event, &mut said)
+        report(event, &mut reported)
     });
     outcome(done)?;
     match reader.unreadable {
         0 => Ok(()),
-        count => Err(Failure::Unreadable(format!("{count} of the messages could not be read with this room key"))),
+        count => Err(Failure::Unreadable(format!("{count} messages could not be read with this room key").into())),
     }
 }
 
-fn print(line: &str) -> Result<(), Ended> {
+fn print(line: &str) -> Result<(), RunError> {
     let mut out = std::io::stdout().lock();
     match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Ended::Unread),
-        done => done.map_err(|error| Ended::Refused(format!("standard output: {error}"))),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(RunError::OutputClosed),
+        done => done.map_err(|error| RunError::Refused(Reason::with(format!("standard output: {error}"), error))),
     }
 }
 
-/// Makes lines of messages. Pure.
+/// Turns messages into lines of output. Pure.
 pub(crate) struct Reader {
     cipher: Option<RoomCipher>,
-    /// A line is the message's JSON object.
+    /// Prints each message's JSON object.
     json: bool,
     seen: Seen,
     unreadable: u64,
 }
 
-/// What there is to read of a body.
+/// What can be read of a body.
 enum Reading {
-    /// As it is.
+    /// It is not encrypted.
     Plain,
     Opened(String),
-    /// Encrypted, and no key was given.
+    /// It is encrypted, and no key was given.
     Sealed,
-    /// The server itself cannot read its row any more.
+    /// The server can no longer read it from its disk.
     Damaged,
-    /// Why it cannot be read.
+    /// It cannot be read, for this reason.
     Unreadable(&'static str),
 }
 
 impl Reader {
-    /// Without a cipher nothing that is encrypted can be read; with `json` each line is the message's object.
+    /// Without a cipher, encrypted messages cannot be read. With `json`, each line is the message's object.
     pub(crate) fn new(cipher: Option<RoomCipher>, json: bool) -> Reader {
         Reader { cipher, json, seen: Seen::default(), unreadable: 0 }
     }
 
-    /// Returns the line about messages missing between two seqs, or with `anew` about a log that began anew.
-    pub(crate) fn hole(&mut self, after: u64, from: u64, anew: bool) -> String {
-        if anew {
-            // In a log restored from a backup, the same is said again.
+    /// Returns the line about messages missing between two seqs, or with `new_log` about a log that replaced the
+    /// former.
+    pub(crate) fn gap(&mut self, after: u64, from: u64, new_log: bool) -> String {
+        if new_log {
+            // In a log restored from a backup, the same messages may come again.
             self.seen = Seen::default();
-            return "the server's log is another one now; some messages may be missing".to_owned();
+            return "the server has a new log; some messages may be missing".to_owned();
         }
-        format!("messages {} to {} are not kept any more", after + 1, from - 1)
+        format!("messages {} to {} are no longer kept", after + 1, from - 1)
     }
 
-    /// The line of a message, with its end.
+    /// Returns the line of a message, with its line feed.
     pub(crate) fn line(&mut self, text: &str) -> String {
-        let Some(message) = Heard::parse(text) else { return String::new() };
+        let Some(message) = ServerMessage::parse(text) else { return String::new() };
         let body = message.raw("body").unwrap_or("null");
         let is_damaged = message.raw("unreadable") == Some("true");
         let reading = if is_damaged { Reading::Damaged } else { self.read(body) };
         if matches!(reading, Reading::Unreadable(_)) {
             self.unreadable += 1;
         }
-        if self.json { self.object(text, body, &reading) } else { self.said(&message, body, &reading) }
+        if self.json { self.object(text, body, &reading) } else { self.text_line(&message, body, &reading) }
     }
 
     fn read(&mut self, body: &str) -> Reading {
@@ -160,37 +161,37 @@ impl Reader {
         else {
             return Reading::Unreadable("can't be read with this key");
         };
-        // Who takes somebody's message from the wire, or from the log, cannot say it again.
+        // A message copied from the wire or the log cannot be passed off as a new one.
         match self.seen.is_new(&sealed.key) {
             true => Reading::Opened(opened),
-            false => Reading::Unreadable("a message that was said before, sent again by somebody"),
+            false => Reading::Unreadable("a repeat of an earlier message"),
         }
     }
 
-    /// `name: text`
-    fn said(&self, message: &Heard, body: &str, reading: &Reading) -> String {
+    /// Returns `name: text`.
+    fn text_line(&self, message: &ServerMessage, body: &str, reading: &Reading) -> String {
         let name = message.object("from").and_then(|from| from.string("name")).unwrap_or_default();
         let name = quoted_name(&name);
         match reading {
-            // In an encrypted room everybody, the server too, can say something in the clear.
+            // In an encrypted room anyone, also the server, can send a message that is not encrypted.
             Reading::Plain if self.cipher.is_some() => format!("{name} (not encrypted): {}\n", words(body)),
             Reading::Plain => format!("{name}: {}\n", words(body)),
             Reading::Opened(inner) => format!("{name}: {}\n", words(inner)),
-            Reading::Sealed => format!("{name}: (encrypted; --room-key KEY reads it)\n"),
+            Reading::Sealed => format!("{name}: (encrypted; --room-key KEY decrypts it)\n"),
             Reading::Damaged => format!("{name}: (damaged on the server's disk)\n"),
             Reading::Unreadable(why) => format!("{name}: ({why})\n"),
         }
     }
 
-    /// The message's object; what was encrypted and could be read has its inner body, and `"encrypted":true`; what could
-    /// not, `unreadable` with the reason.
+    /// Returns the message's object. A decrypted message has its inner body and `"encrypted":true`; one that cannot be
+    /// read has `unreadable` with the reason.
     fn object(&self, text: &str, body: &str, reading: &Reading) -> String {
         let text = text.trim_end();
         let with =
             |field: &str, value: &str| format!("{},\"{field}\":{value}}}", text.strip_suffix('}').unwrap_or(text));
         let line = match reading {
             Reading::Plain | Reading::Sealed | Reading::Damaged => text.to_string(),
-            // The body's text is of a shape that stands in the message once.
+            // The text of an encrypted body occurs only once in a message.
             Reading::Opened(inner) => with("encrypted", "true").replacen(body, inner, 1),
             Reading::Unreadable(why) => with("unreadable", &serde_json::json!(why).to_string()),
         };
@@ -198,15 +199,15 @@ impl Reader {
     }
 }
 
-/// What a body says: its `text`, or all of it as JSON.
+/// Returns the `text` of a body, or the whole body as JSON.
 fn words(body: &str) -> String {
-    match Heard::parse(body).and_then(|body| body.string("text")) {
+    match ServerMessage::parse(body).and_then(|body| body.string("text")) {
         Some(text) => harmless(&text),
         None => harmless_json(body),
     }
 }
 
-/// The keys of encrypted messages that were read, the last [`KEYS`].
+/// The keys of the last [`KEYS`] encrypted messages that were read.
 #[derive(Default)]
 struct Seen {
     keys: HashSet<Digest>,
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(reader(None, false).line(&forged), "\"bob: yes, send it.  eve\": hi\n");
         assert_eq!(of(r#"{"text":7, "x":1}"#), "ann: {\"text\":7, \"x\":1}\n");
         assert_eq!(of("[1,\n\t\"\u{9b}\"]"), "ann: [1,  \"\\u009b\"]\n");
-        assert_eq!(of(&sealed("k")), "ann: (encrypted; --room-key KEY reads it)\n");
+        assert_eq!(of(&sealed("k")), "ann: (encrypted; --room-key KEY decrypts it)\n");
         let damaged = r#"{"type":"message","seq":1,"from":{"name":"?"},"body":null,"unreadable":true}"#;
         for key in [None, Some(1)] {
             assert_eq!(reader(key, false).line(damaged), "?: (damaged on the server's disk)\n");
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(right.line(&message(&sealed("k"))), "ann: psst\n");
         assert_eq!(right.line(&message("{\"text\":\"x\"}")), "ann (not encrypted): x\n");
         assert_eq!(right.unreadable, 0);
-        assert!(right.line(&message(&sealed("k"))).contains("said before"));
+        assert!(right.line(&message(&sealed("k"))).contains("a repeat of"));
         assert_eq!(right.line(&message(&sealed("k2"))), "ann: psst\n");
         assert_eq!(right.unreadable, 1);
         let mut wrong = reader(Some(2), false);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_keys_are_remembered() {
+    fn the_last_keys_are_remembered() {
         let mut seen = Seen::default();
         for n in 0..=KEYS {
             assert!(seen.is_new(&n.to_string()));

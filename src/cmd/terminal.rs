@@ -1,11 +1,11 @@
-//! What comes from others, made harmless: so that nobody who talks in a room can drive the terminal of who reads it.
+//! Escapes untrusted text, so that a message cannot control its reader's terminal.
 
 use std::fmt::Write;
 
 use crate::types::{harmless, is_unsafe};
 
-/// A name as it stands before a `:`. Bare, if it is made of letters, digits, blanks and `-_.'`; else in quotes, with quotes
-/// and backslashes in it escaped, so that no name can look like a name and what somebody said.
+/// Returns a name as it is printed before a `:`. A name of letters, digits, spaces and `-_.'` stays bare; any other is
+/// quoted, with quotes and backslashes escaped, so that no name can look like a name followed by a text.
 pub fn quoted_name(name: &str) -> String {
     // Letters that look like a colon (UTS #39, confusables of U+003A).
     let like_colon = |c: char| matches!(c, '\u{2d0}' | '\u{903}' | '\u{a83}' | '\u{a4fd}');
@@ -17,8 +17,8 @@ pub fn quoted_name(name: &str) -> String {
     format!("\"{}\"", harmless(&escaped))
 }
 
-/// A JSON value on one line that means the same: space between its parts is a blank, and inside its strings, where alone
-/// they can be, such characters are escaped.
+/// Returns the JSON value on one line, with the same meaning: whitespace between its parts becomes spaces, and unsafe
+/// characters, which can only be in strings, are escaped.
 pub fn harmless_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Where a bare name ends is told by the first colon, where one in quotes ends by the first quote without a backslash.
+        /// A bare name ends at the first colon, a quoted one at the first quote without a backslash.
         #[test]
         fn a_line_is_read_in_one_way(name in "[a-b:\"\\\\ ]{0,6}|.{0,6}", text in "[a-b:\"\\\\ ]{0,6}") {
             let line = format!("{}: {text}", quoted_name(&name));

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::input::Input;
-use crate::client::{Begin, Event, Heard, SealedFault, SealedLines, Talk};
+use crate::client::{Begin, ClientSession, Event, SealedLineError, SealedLines, ServerMessage};
 use crate::cmd::tail::Reader;
 use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
 use crate::protocol::encrypted::Encrypted;
@@ -29,7 +29,7 @@ pub fn client_hears(data: &[u8]) {
 }
 
 struct Client {
-    talk: Talk,
+    session: ClientSession,
     now: u64,
     /// `tail` and `tail --json`, without a key and with one.
     readers: [Reader; 4],
@@ -47,13 +47,13 @@ impl Client {
     fn new(how: u8) -> Client {
         let begin = [Begin::Now, Begin::Last(3), Begin::Last(500), Begin::Last(0)][usize::from(how) & 3];
         let name = (how & 4 != 0).then(|| Name::parse("ann").ok()).flatten();
-        let mut talk = Talk::new(room(), name, begin);
-        talk.opened(0, usize::MAX);
+        let mut session = ClientSession::new(room(), name, begin);
+        session.connected(0, usize::MAX);
         let cipher = || RoomKey::new([5; 32]).cipher(&room());
         let readers = [(false, false), (true, false), (false, true), (true, true)]
             .map(|(has_key, json)| Reader::new(has_key.then(cipher), json));
         Client {
-            talk,
+            session,
             now: 0,
             readers,
             lines: SealedLines::new(),
@@ -71,31 +71,31 @@ impl Client {
         match step & 15 {
             0..=8 => {
                 let text = said(step & 15, &self.asked, input);
-                self.talk.hear(&text, self.now, &mut events);
+                self.session.receive(&text, self.now, &mut events);
             }
             9 => {
                 let length = usize::from(input.byte());
                 let text = String::from_utf8_lossy(input.take(length)).into_owned();
-                self.talk.hear(&text, self.now, &mut events);
+                self.session.receive(&text, self.now, &mut events);
             }
             10 => self.unseal(input, &mut events),
             11 => {
                 self.now += u64::from(input.short()) * 50;
-                self.talk.tick(self.now, &mut events);
+                self.session.tick(self.now, &mut events);
             }
             12 => {
                 self.sent += 1;
                 let text = "hello".repeat(usize::from(step >> 4));
-                self.talk.send(self.sent as u64, format!("k{}", self.sent), format!("{{\"text\":\"{text}\"}}"));
+                self.session.send(self.sent as u64, format!("k{}", self.sent), format!("{{\"text\":\"{text}\"}}"));
             }
             13 => {
-                self.talk.lost();
-                if let Some(pause) = self.talk.bye.take() {
+                self.session.disconnected();
+                if let Some(pause) = self.session.reconnect_after.take() {
                     assert!((100..=3_600_000).contains(&pause), "away for {pause} ms");
                 }
-                self.talk.opened(self.now, usize::MAX);
+                self.session.connected(self.now, usize::MAX);
             }
-            14 => self.talk.refuse_longest(&mut events),
+            14 => self.session.drop_longest(&mut events),
             _ => self.say(&mut events),
         }
         self.look(events);
@@ -104,7 +104,7 @@ impl Client {
     /// Takes the texts that the client sends now, and checks that each is one line of JSON within the server's limits.
     fn say(&mut self, events: &mut Vec<Event>) {
         for _ in 0..20 {
-            let Some(text) = self.talk.poll(self.now, events) else { break };
+            let Some(text) = self.session.next_text(self.now, events) else { break };
             // proof: this must be, and the fuzzer is here to see it.
             let value: Value = serde_json::from_str(&text).expect("one JSON object");
             assert!(!text.contains('\n'), "two lines: {text}");
@@ -112,7 +112,7 @@ impl Client {
                 self.asked.push(id);
             }
         }
-        let deadline = self.talk.deadline(self.now);
+        let deadline = self.session.deadline(self.now);
         assert!(deadline <= self.now + 3_700_000, "the next look is at {deadline}, it is {}", self.now);
     }
 
@@ -120,8 +120,8 @@ impl Client {
     fn unseal(&mut self, input: &mut Input<'_>, events: &mut Vec<Event>) {
         let (length, times) = (usize::from(input.short()) % 2000, usize::from(input.byte()) + 1);
         let plain = input.take(length).repeat(times);
-        let longest = self.talk.longest_line();
-        self.lines.allow(longest);
+        let longest = self.session.longest_line();
+        self.lines.set_longest(longest);
         let mut lines = Vec::new();
         let done = self.lines.push(&plain, &mut lines);
         let feeds = plain.iter().filter(|byte| **byte == b'\n').count();
@@ -133,16 +133,16 @@ impl Client {
                 assert!(self.unfinished <= longest.max(1 << 20), "{} bytes of a line are kept", self.unfinished);
             }
             Err(fault) => {
-                assert_eq!(fault == SealedFault::Empty, plain.is_empty());
+                assert_eq!(fault == SealedLineError::Empty, plain.is_empty());
                 // The connection is of no use any more.
                 (self.lines, self.unfinished) = (SealedLines::new(), 0);
-                self.talk.lost();
-                self.talk.opened(self.now, usize::MAX);
+                self.session.disconnected();
+                self.session.connected(self.now, usize::MAX);
             }
         }
         for line in lines {
             assert!(!line.contains('\n'));
-            self.talk.hear(&line, self.now, events);
+            self.session.receive(&line, self.now, events);
         }
     }
 
@@ -152,27 +152,27 @@ impl Client {
             match event {
                 Event::Message(text) => {
                     // proof: this must be, and the fuzzer is here to see it.
-                    let heard = Heard::parse(&text).expect("an object");
+                    let heard = ServerMessage::parse(&text).expect("an object");
                     let seq = heard.number("seq");
                     assert!(seq.is_some() && self.last < seq, "{seq:?} comes after {:?}", self.last);
                     self.last = seq;
                     self.print(&text);
                 }
-                Event::Hole { after, from, anew } => {
-                    assert!(anew || after + 1 < from, "a hole of nothing, from {after} to {from}");
-                    if anew {
+                Event::Gap { after, from, new_log } => {
+                    assert!(new_log || after + 1 < from, "an empty gap, from {after} to {from}");
+                    if new_log {
                         self.last = None;
                     }
                     let [first, ..] = &mut self.readers;
-                    let told = first.hole(after, from, anew);
+                    let told = first.gap(after, from, new_log);
                     assert!(!told.chars().any(is_unsafe), "{told:?}");
                 }
                 Event::Acknowledged | Event::Refused(_) | Event::Unsendable(_) => self.settled += 1,
-                Event::Unsure(count) => self.settled += count,
-                Event::CaughtUp | Event::Again(_) | Event::PutOff(_) | Event::Stop(_) => {}
+                Event::Unknown(count) => self.settled += count,
+                Event::CaughtUp | Event::Reconnect(_) | Event::Deferred(_) | Event::GiveUp(_) => {}
             }
         }
-        assert_eq!(self.settled + self.talk.unsent(), self.sent, "sends are settled once each");
+        assert_eq!(self.settled + self.session.unacknowledged(), self.sent, "sends are settled once each");
     }
 
     fn print(&mut self, text: &str) {
@@ -191,13 +191,13 @@ impl Client {
 
     /// Nothing is waited for without an end: after a long silence the connection is given up.
     fn settle(&mut self) {
-        self.talk.opened(self.now, usize::MAX);
+        self.session.connected(self.now, usize::MAX);
         let mut events = Vec::new();
         for _ in 0..3 {
             self.now += 40_000;
-            self.talk.tick(self.now, &mut events);
+            self.session.tick(self.now, &mut events);
         }
-        assert!(events.iter().any(|event| matches!(event, Event::Again(_))), "silence is taken for an answer");
+        assert!(events.iter().any(|event| matches!(event, Event::Reconnect(_))), "silence is taken for an answer");
         self.look(events);
     }
 }

@@ -210,9 +210,9 @@ fn a_rekey_that_is_killed_goes_on() {
     )
     .unwrap();
     drop(conn);
-    refused(&racerd(&["rekey", &path]), "no key is given");
+    refused(&racerd(&["rekey", &path]), "rekey needs a data key");
     refused(&racerd(&["rekey"]), "rekey FILE");
-    refused(&racerd(&["rekey", &path, "--plain", "--new-key", &key]), "exclude");
+    refused(&racerd(&["rekey", &path, "--plain", "--new-key", &key]), "mutually exclusive");
 
     let started =
         |key: &str| Server::command(&server.folder, "127.0.0.1:0", &["--data-key-file", key]).output().unwrap();

@@ -134,7 +134,8 @@ fn text(out: &mut String, text: &str) {
     let _ = writeln!(out, "{}", escaped(text.trim()).replace(". ", ".\n"));
 }
 
-/// Escapes what roff would read as a request, an escape or a hyphen. Quotation marks and dots are harmless within a line.
+/// Escapes what roff would read as a request, an escape or a hyphen. Quotation marks and dots are harmless within a
+/// line.
 fn escaped(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ").replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('~', "\\(ti");

@@ -1,0 +1,84 @@
+//! A message from the server: one JSON object, whose fields keep the text in which they arrived. A body is handed on as
+//! it was written, and no number is rounded. Pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::types::MAX_NUMBER;
+
+/// One object from the server.
+#[derive(Debug)]
+pub struct ServerMessage<'a> {
+    text: &'a str,
+    fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
+}
+
+impl<'a> ServerMessage<'a> {
+    /// Reads one object; `None` if the text is not one.
+    pub fn parse(text: &'a str) -> Option<ServerMessage<'a>> {
+        let fields = serde_json::from_str(text).ok()?;
+        Some(ServerMessage { text, fields })
+    }
+
+    /// Returns the objects of a sealed message, one after the other; `None` at the first that cannot be read.
+    pub fn each(texts: &str) -> impl Iterator<Item = Option<&str>> {
+        let values = serde_json::Deserializer::from_str(texts).into_iter::<&RawValue>();
+        values.map(|value| value.ok().map(RawValue::get))
+    }
+
+    /// Returns the object as it arrived.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Returns the field's JSON.
+    pub fn raw(&self, field: &str) -> Option<&'a str> {
+        self.fields.get(field).map(|raw| raw.get())
+    }
+
+    /// Returns a field that is a string, unescaped.
+    pub fn string(&self, field: &str) -> Option<String> {
+        serde_json::from_str(self.raw(field)?).ok()
+    }
+
+    /// Returns a field that is a whole number of the protocol. A number above [`MAX_NUMBER`] counts as absent, so that
+    /// sums of a few of them cannot overflow.
+    pub fn number(&self, field: &str) -> Option<u64> {
+        self.raw(field)?.parse().ok().filter(|number| *number <= MAX_NUMBER)
+    }
+
+    /// Returns a field that is an object.
+    pub fn object(&self, field: &str) -> Option<ServerMessage<'a>> {
+        ServerMessage::parse(self.raw(field)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_stay_the_text_they_were() {
+        let text = r#"{"type":"message","seq":42,"from":{"name":"a\u0062"},"body":[1e400, 0.10]}"#;
+        let message = ServerMessage::parse(text).unwrap();
+        assert_eq!((message.number("seq"), message.raw("body")), (Some(42), Some("[1e400, 0.10]")));
+        assert_eq!(message.object("from").unwrap().string("name").as_deref(), Some("ab"));
+        assert_eq!((message.number("type"), message.string("seq"), message.number("at")), (None, None, None));
+        let large =
+            ServerMessage::parse(r#"{"most":9007199254740992,"more":9007199254740993,"seq":18446744073709551615}"#)
+                .unwrap();
+        assert_eq!((large.number("most"), large.number("more"), large.number("seq")), (Some(1 << 53), None, None));
+        for bad in ["", "[]", "1", "{", "{} {}"] {
+            assert!(ServerMessage::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn several_objects_with_line_feeds_between_and_within() {
+        let each: Vec<_> = ServerMessage::each("{\"a\":1}\n{\"b\":\n2}\n").collect();
+        assert_eq!(each, [Some("{\"a\":1}"), Some("{\"b\":\n2}")]);
+        assert_eq!(ServerMessage::each("{} nonsense").collect::<Vec<_>>(), [Some("{}"), None]);
+    }
+}
