@@ -75,10 +75,14 @@ impl Connections {
     /// lowered limit allows is not read from before it has drained, nothing that many hear is added meanwhile, and for
     /// `write_wait` it is not closed for it.
     pub(super) fn keep_within(&mut self, limits: ConnLimits, admission: Admission) {
+        let own = |limits: &ConnLimits| limits.queue_bytes + limits.reply_bytes;
         let (most, write_wait) = (self.most_waiting(), self.limits.write_wait.max(limits.write_wait));
+        let is_lower = own(&limits) < own(&self.limits);
         self.limits = Rc::new(limits);
-        if self.most_waiting() < most {
-            self.before = Some((most, self.now.mono.after(write_wait)));
+        if is_lower {
+            // Lowered again, those within the bound between have their time, too.
+            let until = self.now.mono.after(write_wait);
+            self.before = Some((most, self.before.map_or(until, |(_, before)| before.max(until))));
         }
         self.admission.keep_within(admission);
         for (number, id) in self.ids().into_iter().enumerate() {
@@ -606,8 +610,12 @@ mod tests {
         net.keep_within(ConnLimits { queue_bytes: 1000, ..small }, unlimited());
         net.set_now(at(509));
         assert_eq!(net.most_waiting(), 15_000, "lowered twice, the first bound counts on");
+        net.set_now(at(995));
+        net.keep_within(ConnLimits { queue_bytes: 500, write_wait: 10, ..limits(1000) }, unlimited());
+        net.set_now(at(1004));
+        assert_eq!(net.most_waiting(), 15_000, "whoever keeps within the second bound has its time, too");
         net.set_now(at(1500));
-        assert_eq!(net.most_waiting(), 6000);
+        assert_eq!(net.most_waiting(), 5500);
         net.keep_within(limits(1000), unlimited());
         assert_eq!(net.most_waiting(), 15_000);
     }
