@@ -33,6 +33,9 @@ pub struct Listener {
     /// The rooms that were joined, and the seq that follows in each.
     pub rooms: BTreeMap<String, u64>,
     acked: BTreeSet<(String, u64)>,
+    /// It came beyond the connections that there may be: it gets one answer, and nothing is opened for it.
+    pub is_excess: bool,
+    answers: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ impl Listener {
             has_resumed: false,
             rooms: BTreeMap::new(),
             acked: BTreeSet::new(),
+            is_excess: false,
+            answers: 0,
         }
     }
 
@@ -147,9 +152,16 @@ impl Listener {
             self.member = Some(String::new());
             self.is_vague = true;
         }
+        let opens = self.stage != Stage::Http || head.starts_with("HTTP/1.1 201");
+        assert!(!(self.is_excess && opens), "in excess: {head}");
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
         let whole = end + 4 + length.and_then(|length| length.parse().ok()).unwrap_or(0);
-        if bytes.len() < whole { 0 } else { whole }
+        if bytes.len() < whole {
+            return 0;
+        }
+        self.answers += usize::from(!head.starts_with("HTTP/1.1 100"));
+        assert!(!self.is_excess || self.answers <= 1, "in excess, a second answer: {head}");
+        whole
     }
 
     /// One frame: its length, or 0 if it is not whole. The server's frames are whole messages without a mask.

@@ -235,14 +235,25 @@ impl World {
     // What clients do.
 
     pub fn connect(&mut self, index: u32, address: &str) {
+        self.arrive(index, address, false);
+    }
+
+    /// Comes beyond the connections that there may be.
+    pub fn connect_in_excess(&mut self, index: u32, address: &str) {
+        self.arrive(index, address, true);
+    }
+
+    fn arrive(&mut self, index: u32, address: &str, is_excess: bool) {
         if self.peers.contains_key(&index) {
             return;
         }
         self.generation += 1;
         let id = ConnId { index, generation: self.generation };
+        let mut listener = Listener::new(id);
+        listener.is_excess = is_excess;
         let peer = Peer {
             id,
-            listener: Listener::new(id),
+            listener,
             got: Vec::new(),
             takes: usize::MAX,
             unread: Vec::new(),
@@ -255,7 +266,10 @@ impl World {
         self.peers.insert(index, peer);
         // proof: the test's own addresses.
         let peer: core::net::SocketAddr = address.parse().expect("an address with a port");
-        self.engine.handle(Input::Opened { conn: id, peer, secure: false });
+        self.engine.handle(match is_excess {
+            true => Input::Excess { conn: id, peer, secure: false },
+            false => Input::Opened { conn: id, peer, secure: false },
+        });
     }
 
     /// The peer sends bytes; a turn looks at them.
@@ -501,6 +515,8 @@ impl World {
         for peer in self.peers.values() {
             let queued = self.engine.queue(peer.id).map_or(0, |queue| queue.len());
             assert!(queued <= self.most_queued, "a queue of {queued} bytes");
+            let has_session = self.engine.net.get(peer.id).is_some_and(|connection| connection.session().is_some());
+            assert!(!(peer.listener.is_excess && has_session), "{} came in excess and has a session", peer.id);
         }
     }
 
