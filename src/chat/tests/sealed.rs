@@ -5,7 +5,11 @@ use crate::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
 use crate::ws::code;
 
 fn sealing() -> (World, Pin) {
-    let mut world = World::new(Sizes::USUAL);
+    sealing_with(Sizes::USUAL)
+}
+
+fn sealing_with(sizes: Sizes) -> (World, Pin) {
+    let mut world = World::new(sizes);
     let key = SealedKey::new([7; 32]);
     let pin = key.pin();
     let mut count = 0;
@@ -324,6 +328,31 @@ fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
     let seqs: Vec<u64> =
         client.heard.iter().filter(|o| o["type"] == "message").map(|o| o["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (1..=50).collect::<Vec<_>>());
+}
+
+/// Sealing stays a little ahead of the socket. What waits behind that goes out when the socket has taken it, without another
+/// event.
+#[test]
+fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
+    let (mut world, pin) = sealing_with(Sizes { queue_bytes: 100_000, ..Sizes::USUAL });
+    let mut client = Client::open(&mut world, &pin, 0);
+    client.say(&mut world, JOIN);
+    world.comes(1);
+    world.upgrade(1, "/rooms/r/ws?name=bob&presence=off");
+    world.settle();
+    world.peers.get_mut(&0).unwrap().takes = 0;
+    let body = "x".repeat(3000);
+    for n in 0..20 {
+        world.say(1, &format!("{{\"type\":\"send\",\"id\":{n},\"body\":\"{n} {body}\"}}"));
+        world.settle();
+    }
+    let connection = world.engine.net.get(world.peers[&0].id).unwrap();
+    assert!(connection.waiting() > 50_000 && connection.queue.len() < 40_000, "most of it waits in plaintext");
+    world.peers.get_mut(&0).unwrap().takes = usize::MAX;
+    world.take(0, usize::MAX);
+    world.settle();
+    client.listen(&world);
+    assert_eq!(client.bodies().len(), 20);
 }
 
 /// Past its share of open sends a socket is not read; what was opened already waits, and goes on.
