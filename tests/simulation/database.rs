@@ -7,6 +7,7 @@
 //! show the two threads meeting: a page is read between two commits, never during one. `tests/server` and the tests of the
 //! store have full and failing disks, and `kill -9` at random moments.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use racerd::engine::Now;
 use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
 use racerd::store::{Bounds, Read, StoreEvent, StoreRequest};
 use racerd::types::Durability;
+use rusqlite::config::DbConfig;
+use rusqlite::params;
 
 use super::random::Random;
 use super::scene::{Checked, violation};
@@ -39,6 +42,8 @@ pub struct Database {
     /// Milliseconds that servers before have run on it, whatever the log knows of that.
     ran: u64,
     boots: u32,
+    /// Name and body of plain rows that went bad, by id.
+    written: BTreeMap<i64, (String, Vec<u8>)>,
 }
 
 /// A directory of its own, gone with its owner.
@@ -76,6 +81,7 @@ impl Database {
             running: (0, 0),
             ran: 0,
             boots: 0,
+            written: BTreeMap::new(),
         }
     }
 
@@ -128,19 +134,44 @@ impl Database {
         self.log.as_mut().expect("a log, while a server is up").read(read, events);
     }
 
-    /// Turns a bit of a sealed message's record over.
-    pub fn damage(&mut self, room: &str, seq: u64) -> rusqlite::Result<()> {
+    /// Makes a message's row another than was written: a bit of a sealed one is turned over, and of a plain one name or body
+    /// are such as nobody can have said.
+    pub fn damage(&mut self, room: &str, seq: u64, random: &mut Random) -> rusqlite::Result<()> {
         const SEQ_BITS: u32 = 39;
         let conn = rusqlite::Connection::open(&self.options.path)?;
         let id: i64 = conn.query_row("SELECT id FROM rooms WHERE name = ?1", [room], |row| row.get(0))?;
         let id = id << SEQ_BITS | seq as i64;
+        if self.options.data_key.is_none() {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let row = conn.query_row("SELECT name, body FROM messages WHERE id = ?1", [id], row)?;
+            let (name, body): &(String, Vec<u8>) = self.written.entry(id).or_insert(row);
+            let (name, body): (&str, &[u8]) =
+                *random.pick(&[("", &body[..]), (name, b"{\"n\":"), (name, b"\"\xff\""), (name, b"")]);
+            let update = "UPDATE messages SET name = ?2, body = ?3 WHERE id = ?1";
+            return conn.execute(update, params![id, name, body]).map(drop);
+        }
         let mut body: Vec<u8> = conn.query_row("SELECT body FROM messages WHERE id = ?1", [id], |row| row.get(0))?;
         if let Some(last) = body.last_mut() {
             *last ^= 1;
         }
         // Damaged twice, it would be whole again.
         body.push(0);
-        conn.execute("UPDATE messages SET body = ?2 WHERE id = ?1", rusqlite::params![id, body]).map(drop)
+        conn.execute("UPDATE messages SET body = ?2 WHERE id = ?1", params![id, body]).map(drop)
+    }
+
+    /// Plain rows are as they were written again, and what the server noted of them is forgotten. `in_order`: the last one
+    /// ended so, and left no WAL; else what it left stays there.
+    fn mend(&mut self, in_order: bool) -> rusqlite::Result<()> {
+        let rows = std::mem::take(&mut self.written);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let conn = rusqlite::Connection::open(&self.options.path)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !in_order)?;
+        for (id, (name, body)) in rows {
+            conn.execute("UPDATE messages SET name = ?2, body = ?3 WHERE id = ?1", params![id, name, body])?;
+        }
+        conn.execute("UPDATE meta SET damage = NULL", []).map(drop)
     }
 
     /// How long the writer would wait now before it uses the pause.
@@ -195,6 +226,11 @@ impl Database {
 
     /// The server ends: in order, by a kill, or with the machine.
     pub fn close(&mut self, now: Now, in_order: bool, with_power: bool) -> Checked {
+        self.end(now, in_order, with_power)?;
+        self.mend(in_order).or_else(|error| violation("simulation", format!("rows cannot be mended: {error}")))
+    }
+
+    fn end(&mut self, now: Now, in_order: bool, with_power: bool) -> Checked {
         let Some(log) = self.log.take() else { return Ok(()) };
         self.clock.set(now.mono, now.wall);
         let ran = |mono: u64| self.running.0 + (mono - self.began) / 1000;

@@ -2,7 +2,10 @@
 //! source of chance of its own, so that the rest of a seed's run is what it is without.
 
 use super::random::{Ppm, Random};
-use super::scene::Scene;
+use super::scene::{Checked, Scene, violation};
+
+/// Connections beyond those that there may be, which are accepted to be told so.
+pub const EXCESS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Doors {
@@ -12,6 +15,8 @@ pub struct Doors {
     pub private_only: bool,
     /// Weight against 1000 of a send: who is in a room is asked over HTTP.
     pub rosters: usize,
+    /// Connections that there may be, beside those in excess; 0 for no limit.
+    pub max_connections: usize,
 }
 
 impl Doors {
@@ -22,7 +27,8 @@ impl Doors {
             _ => (0, false),
         };
         let rosters = if random.below(3) == 0 { random.magnitude((5, 100)) as usize } else { 0 };
-        Doors { secure, private_only, rosters }
+        let max_connections = if random.below(6) == 0 { random.within((1, 12)) as usize } else { 0 };
+        Doors { secure, private_only, rosters, max_connections }
     }
 }
 
@@ -31,6 +37,22 @@ impl Scene {
     pub fn is_next_secure(&mut self) -> bool {
         let Doors { secure, private_only, .. } = self.mix.doors;
         self.is_calm && private_only || self.random.chance(secure)
+    }
+
+    /// Judges an answer: one that came in excess is told so and nothing else, and nobody else is.
+    pub fn judge_excess(&mut self, link: usize, status: u16, text: &str) -> Checked {
+        if self.links.get(link).run != self.run {
+            return Ok(());
+        }
+        let is_excess = self.witness.is_excess(link);
+        let is_full = status == 503 && text.contains("\"code\":\"full\"");
+        self.tally.full += u64::from(is_full);
+        // Its address has too many, or the server stops.
+        let is_other = status == 429 || status == 503 && self.witness.is_stopping;
+        if is_full == is_excess || is_excess && is_other {
+            return Ok(());
+        }
+        violation("5: who comes in excess is told so", format!("in excess: {is_excess}, link {link}: {status} {text}"))
     }
 
     /// Is nothing to be told on this link, unless it is sealed?

@@ -177,6 +177,7 @@ impl Mix {
         self.store.answer = (10, MILLISECOND);
         self.server.turn = self.server.turn.min(MILLISECOND);
         self.think = (50 * MILLISECOND, 500 * MILLISECOND);
+        self.doors.max_connections = 0;
     }
 }
 

@@ -1,6 +1,8 @@
 //! The edge of the simulated server: the real engine, and around it what `server/` is in a process. The order of a turn is
 //! the server's own.
 
+use std::collections::BTreeSet;
+
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
@@ -10,6 +12,7 @@ use racerd::types::{ConnId, Epoch};
 use racerd::ws::code;
 
 use super::agenda::Micros;
+use super::doors::EXCESS;
 use super::limits::Limits;
 use super::network::{End, Read};
 use super::random::Random;
@@ -21,10 +24,13 @@ pub struct Host {
     pub engine: Engine<Chat>,
     pub slots: Vec<Option<(u32, usize)>>,
     free: Vec<usize>,
+    /// Those of them that are in excess, and links that wait until fewer are.
+    excess: BTreeSet<usize>,
+    held_back: Vec<usize>,
     generation: u32,
     turn: Turn,
     stop_wanted: bool,
-    /// What its settings say by now.
+    /// What the settings say by now, if the server has not read them again.
     pub new_limits: Option<Limits>,
 }
 
@@ -60,6 +66,8 @@ impl Host {
             engine: Engine::new(net, chat, limits.drain_timeout),
             slots: Vec::new(),
             free: Vec::new(),
+            excess: BTreeSet::new(),
+            held_back: Vec::new(),
             generation: 0,
             turn: Turn::default(),
             stop_wanted: false,
@@ -72,7 +80,7 @@ impl Host {
         self.stop_wanted = true;
     }
 
-    /// To read its settings again with the next turn; they say this now.
+    /// Has the next turn read the settings again, which say this now.
     pub fn reload(&mut self, limits: Limits) {
         self.new_limits = Some(limits);
     }
@@ -144,7 +152,16 @@ impl Edge for Running<'_> {
 
     fn accept(&mut self) {
         let Running { host, scene, .. } = self;
-        for link in std::mem::take(&mut scene.links.arrivals) {
+        let max = scene.mix.doors.max_connections;
+        let mut arrivals = std::mem::take(&mut host.held_back);
+        arrivals.append(&mut scene.links.arrivals);
+        for link in arrivals {
+            let count = host.slots.len() - host.free.len();
+            let is_excess = max > 0 && count - host.excess.len() >= max;
+            if is_excess && count >= max + EXCESS {
+                host.held_back.push(link);
+                continue;
+            }
             host.generation += 1;
             let index = host.free.pop().unwrap_or_else(|| {
                 host.slots.push(None);
@@ -153,11 +170,16 @@ impl Edge for Running<'_> {
             host.slots[index] = Some((host.generation, link));
             let conn = ConnId { index: index as u32, generation: host.generation };
             scene.server_accepts(link, conn);
-            scene.witness.accepted(conn, link);
+            scene.witness.accepted(conn, link, is_excess);
             let (client, secure) = (scene.links.get(link).client, scene.links.get(link).secure);
             let peer = format!("10.0.0.{}:{}", client + 1, 1000 + link % 60_000).parse().expect("an address");
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
-            host.engine.handle(Input::Opened { conn, peer, secure });
+            if is_excess {
+                host.excess.insert(index);
+                host.engine.handle(Input::Excess { conn, peer, secure });
+            } else {
+                host.engine.handle(Input::Opened { conn, peer, secure });
+            }
             if scene.links.get(link).is_readable() {
                 scene.links.ready.push(link);
             }
@@ -257,6 +279,9 @@ impl Edge for Running<'_> {
             scene.server_closes(link);
             host.slots[conn.index as usize] = None;
             host.free.push(conn.index as usize);
+            host.excess.remove(&(conn.index as usize));
+            // Whoever was held back is looked at again.
+            scene.links.arrivals.append(&mut host.held_back);
         }
     }
 }

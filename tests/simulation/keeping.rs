@@ -26,8 +26,8 @@ pub struct Keeping {
     pub bytes: u64,
     /// What its rows are sealed with, if they are.
     pub key: Option<[u8; 32]>,
-    /// The time between two sealed rows that go bad, about; 0 for never. A plain one that does is an end of the server's
-    /// to read the room, which the tests of the store and of the server have.
+    /// The time between two rows that go bad, about; 0 for never. Plain ones are as they were before the next start, as from
+    /// a backup: what a start makes of a damaged database, the tests of the store and of the server have.
     pub damage: Micros,
 }
 
@@ -43,6 +43,8 @@ impl Keeping {
         let bytes = if random.below(3) == 0 { random.magnitude((160 << 10, 1 << 20)) } else { 1 << 30 };
         let key = (random.below(3) == 0).then(|| random.bytes());
         let damage = if key.is_some() && random.coin() { random.magnitude((SECOND, 60 * SECOND)) } else { 0 };
+        let is_plain = key.is_none() && random.below(2) == 0;
+        let damage = if is_plain { random.magnitude((SECOND, 60 * SECOND)) } else { damage };
         Keeping { in_database, messages, keep_for, bytes, key, damage }
     }
 

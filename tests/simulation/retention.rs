@@ -123,19 +123,27 @@ impl Retention {
     }
 
     /// The room's oldest messages are gone up to the one before `oldest`. Was that right? `is_large`: the database may be
-    /// near its bound.
-    pub fn judge_gone(&self, room: &Room, oldest: u64, running: u64, keeping: &Keeping, is_large: bool) -> Checked {
+    /// near its bound. Returns the first of them that went for the database's size alone; `oldest` if none did.
+    pub fn judge_gone(
+        &self,
+        room: &Room,
+        oldest: u64,
+        running: u64,
+        keeping: &Keeping,
+        is_large: bool,
+    ) -> Checked<u64> {
         let head = room.head();
         let mut may_go = if keeping.messages > 0 { head.saturating_sub(keeping.messages) } else { 0 };
-        if is_large && keeping.lets_go() {
-            may_go = may_go.max(head.saturating_sub(1));
-        }
         let ages = self.ages(running, keeping);
         if let Some(ages) = ages {
             may_go = may_go.max(old(room, room.oldest.max(may_go + 1), |at| ages.at_most(at)));
         }
+        let by_size = room.oldest.max(may_go + 1).min(oldest);
+        if is_large && keeping.lets_go() {
+            may_go = may_go.max(head.saturating_sub(1));
+        }
         if oldest <= room.oldest.max(may_go + 1) {
-            return Ok(());
+            return Ok(by_size);
         }
         let text = format!(
             "{} begins at {oldest} of {head}, and what may go ends with {may_go}; its stamp is {:?}, and {ages:?}, {:?}",
@@ -144,6 +152,17 @@ impl Retention {
             self.seen.iter().rev().take(8).collect::<Vec<_>>(),
         );
         violation(EARLY, text)
+    }
+
+    /// So many bytes of messages went at once for the database's size alone: as much as makes room for one batch, which is
+    /// one sixteenth of its bound or 64 KiB, and at most one share of each room more.
+    pub fn judge_squeezed(bytes: u64, keeping: &Keeping) -> Checked {
+        let batch = (keeping.bytes / 16).max(64 << 10);
+        let most = 2 * batch + keeping.bytes / 8;
+        if bytes <= most {
+            return Ok(());
+        }
+        violation(EARLY, format!("{bytes} bytes went for the size, and {most} would have been enough"))
     }
 
     /// What is due now, and has been for long, is gone from this room.

@@ -54,7 +54,7 @@ impl Limits {
         }
     }
 
-    /// The settings that mean this.
+    /// Returns the settings that mean these limits.
     pub fn settings(&self, encryption: &Encryption) -> Settings {
         let mut settings = Settings::default();
         let limits = &mut settings.limits;
@@ -85,22 +85,22 @@ impl Limits {
     }
 }
 
-/// Which limits the present server has had, and since when.
+/// The limits that the present server has had, each since a time.
 #[derive(Default)]
 pub struct History(Vec<(Micros, Limits)>);
 
 impl History {
-    /// A server starts.
+    /// Begins the history of a server that starts now.
     pub fn begin(&mut self, now: Micros, limits: Limits) {
         self.0 = vec![(now, limits)];
     }
 
-    /// Others hold from now on.
+    /// Adds limits that hold from now on.
     pub fn change(&mut self, now: Micros, limits: Limits) {
         self.0.push((now, limits));
     }
 
-    /// Returns those of now.
+    /// Returns the limits that hold now.
     pub fn last(&self) -> Option<&Limits> {
         self.0.last().map(|(_, limits)| limits)
     }

@@ -64,6 +64,7 @@ tally! {
     gaps: "gaps",
     rate_limited: "rate limited",
     turned_away: "turned away at the door",
+    full: "turned away as the server is full",
     unavailable: "not stored, said the store",
     refused_full: "refused as the database has its size",
     too_slow: "closed as too slow",
@@ -106,5 +107,7 @@ tally! {
     databases: "databases opened",
     upkeeps: "pieces of upkeep",
     damaged: "sealed rows gone bad",
+    damaged_plain: "plain rows gone bad",
+    unreadable: "messages heard as unreadable",
     pruned: "messages gone by age, count or size",
 }

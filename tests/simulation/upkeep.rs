@@ -56,7 +56,7 @@ impl Store {
     pub(super) fn look(&mut self, scene: &mut Scene) -> Checked {
         let now = scene.clock.read(scene.now);
         let mut is_large = false;
-        let mut running = 0;
+        let (mut running, mut squeezed) = (0, 0);
         let keeping = scene.mix.keeping;
         if let Log::Database(database) = &mut self.disk.log {
             running = database.running_millis(now);
@@ -67,19 +67,22 @@ impl Store {
             is_large = database.bytes().saturating_mul(16) >= keeping.bytes.saturating_mul(15);
         }
         for index in 0..scene.model.rooms.len() {
-            let room = &mut scene.model.rooms[index];
+            let room = &scene.model.rooms[index];
             let Some(oldest) = oldest(&mut self.disk.log, room) else {
                 return violation("store: a page can be read", format!("{} cannot", room.id));
             };
             if let Log::Database(_) = self.disk.log {
-                self.retention.judge_gone(room, oldest, running, &keeping, is_large)?;
+                let by_size = self.retention.judge_gone(room, oldest, running, &keeping, is_large)?;
                 scene.tally.pruned += oldest - room.oldest;
+                squeezed += (by_size..oldest).map(|seq| scene.model.bytes(index, seq)).sum::<u64>();
             }
+            let room = &mut scene.model.rooms[index];
             room.oldest = oldest;
             if let (Log::Database(_), false) = (&self.disk.log, self.is_ailing) {
                 self.retention.judge_kept(index, room, running, &keeping)?;
             }
         }
+        Retention::judge_squeezed(squeezed, &keeping)?;
         scene.model.judge_again()
     }
 
@@ -135,7 +138,7 @@ impl Store {
         self.set_bounds(scene);
     }
 
-    /// What the settings say now of how much is kept holds from now on.
+    /// Applies what the settings say now of how much is kept.
     pub fn set_bounds(&mut self, scene: &mut Scene) {
         let bounds = scene.mix.keeping.bounds(&scene.mix.limits);
         match &mut self.disk.log {
@@ -151,7 +154,7 @@ impl Store {
         }
     }
 
-    /// One sealed row goes bad: it is heard as unreadable from now on, where it is read, and nothing else is.
+    /// One row goes bad: it is heard as unreadable from now on, where it is read, and nothing else is.
     pub fn damage(&mut self, scene: &mut Scene) -> Checked {
         let Log::Database(database) = &mut self.disk.log else { return Ok(()) };
         let index = scene.random.below(scene.model.rooms.len());
@@ -160,10 +163,11 @@ impl Store {
             return Ok(());
         }
         let seq = scene.random.within((room.oldest, room.head()));
-        if let Err(error) = database.damage(room.id.as_str(), seq) {
+        if let Err(error) = database.damage(room.id.as_str(), seq, &mut scene.random) {
             return violation("simulation", format!("a row cannot be damaged: {error}"));
         }
-        scene.tally.damaged += 1;
+        scene.tally.damaged += u64::from(scene.mix.keeping.key.is_some());
+        scene.tally.damaged_plain += u64::from(scene.mix.keeping.key.is_none());
         scene.trace.line(scene.now, "world", || format!("{} {seq} goes bad", scene.model.rooms[index].id));
         scene.model.damaged.insert((index, seq));
         Ok(())

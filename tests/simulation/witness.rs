@@ -32,6 +32,8 @@ pub struct Witness {
     asked: AtStore,
     /// Reads that may be with the store, as of its last answer to one: only then others follow, even if more may by now.
     reads_allowed: usize,
+    /// Those that were accepted in excess.
+    excess: BTreeSet<usize>,
     /// When each link was seen to be closed first, by the server.
     closed: BTreeMap<usize, Micros>,
     /// The store answers each request once, so that what it has not answered can be counted.
@@ -118,25 +120,33 @@ impl Witness {
         self.running = self.running_before + mono / 1000;
     }
 
-    /// Other limits hold.
+    /// Notes that other limits hold.
     pub fn reconfigures(&mut self, limits: &Limits) {
         self.reads_allowed = self.reads_allowed.min(limits.reads_in_flight);
     }
 
-    /// The server closes a connection, or has begun to.
+    /// Notes that the server closes a connection, or has begun to.
     pub fn closes(&mut self, conn: ConnId, now: Micros) {
         if let Some(link) = self.links.get(&(conn.index, conn.generation)) {
             self.closed.entry(*link).or_insert(now);
         }
     }
 
-    /// When the server closed this link, or began to.
+    /// Returns when the server closed this link, or began to.
     pub fn closed_at(&self, link: usize) -> Option<Micros> {
         self.closed.get(&link).copied()
     }
 
-    pub fn accepted(&mut self, conn: ConnId, link: usize) {
+    pub fn accepted(&mut self, conn: ConnId, link: usize, is_excess: bool) {
         self.links.insert((conn.index, conn.generation), link);
+        if is_excess {
+            self.excess.insert(link);
+        }
+    }
+
+    /// Was it accepted beyond those that there may be?
+    pub fn is_excess(&self, link: usize) -> bool {
+        self.excess.contains(&link)
     }
 
     fn link(&self, ticket: &Ticket) -> Option<usize> {

@@ -149,6 +149,7 @@ impl World {
             }
         }
         self.calm_down()?;
+        self.thin_out()?;
         self.go()?;
         self.outlast()
     }
@@ -171,6 +172,34 @@ impl World {
         self.until(until, |world| world.is_settled())?;
         // A large room says how many are here once a second, so that what one has of it by name may be older.
         self.until(until, |world| world.compare_rosters())
+    }
+
+    /// Every second client goes, and those who stay hear how many are left, without anybody's coming.
+    fn thin_out(&mut self) -> Checked {
+        self.scene.trace.line(self.scene.now, "world", || "every second one goes");
+        self.clients.iter_mut().skip(1).step_by(2).for_each(Client::leave_for_good);
+        let until = self.scene.now + GONE_WITHIN;
+        self.until(until, |world| world.compare_counts())
+    }
+
+    /// Those who stay know how many they are.
+    fn compare_counts(&self) -> Checked {
+        const CHECKER: &str = "6: everyone knows how many are here";
+        for client in &self.clients {
+            for (room, view) in client.rooms.iter().filter(|_| !client.is_leaving()) {
+                let left = self.clients.iter().filter(|other| !other.is_leaving() && other.is_in(*room)).count();
+                let here = self.scene.here.room(*room).map_or(0, |here| here.members.len());
+                if here != left {
+                    return violation(CHECKER, format!("{here} are in r{room}, and {left} clients have not left"));
+                }
+                if view.hears_count() && view.count != Some(here as u64) {
+                    let text =
+                        format!("c{} takes them for {:?} in r{room}, and they are {here}", client.index, view.count);
+                    return violation(CHECKER, text);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Everyone goes.

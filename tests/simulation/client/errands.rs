@@ -229,6 +229,7 @@ impl Client {
         text: &str,
         scene: &mut Scene,
     ) -> Checked {
+        scene.judge_excess(link, status, text)?;
         let Some(errand) = self.errands.get(&link) else { return Ok(()) };
         let told: Value = serde_json::from_str(text).unwrap_or_default();
         scene.trace.line(scene.now, format_args!("c{}", self.index), || format!("is answered {status} on link {link}"));

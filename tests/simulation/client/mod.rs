@@ -1,13 +1,16 @@
 //! A client that uses the real protocol: it comes by a new link, gets its session back with its token and its cursors,
 //! repeats what was not acknowledged under the same key, backs off. What it does next, `acts` says; what it makes of
-//! what it hears, `hears`; what it does over HTTP, `errands`.
+//! what it hears, `hears`, with `coming` for how it gets in and `refusals` for what it is refused; what it does over HTTP,
+//! `errands`.
 
 mod acts;
+mod coming;
 mod errands;
 mod hears;
 mod line;
 mod pages;
 mod reasons;
+mod refusals;
 mod rest;
 mod sealed;
 mod stream;
@@ -423,6 +426,11 @@ impl Client {
     /// Is it in this room?
     pub fn is_in(&self, room: usize) -> bool {
         self.rooms.get(&room).is_some_and(|view| view.is_joined)
+    }
+
+    /// Is it to go, and not to come back?
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     /// Who it is to others.

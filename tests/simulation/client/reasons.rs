@@ -160,6 +160,8 @@ impl Client {
                 let is_limited = held.any(|limits| limits.handshake_rate > 0 || limits.connections_per_address > 0);
                 unless(is_limited, || "there are no limits".into())
             }
+            // Why it is told so was judged.
+            503 if scene.witness.is_excess(link) => Ok(()),
             503 => unless(scene.witness.is_stopping || scene.witness.has_failed(link, None), || {
                 "the server does not stop, and the store has failed nothing of it".into()
             }),

@@ -142,7 +142,7 @@ impl Stream {
             }
             "message" => {
                 let (seq, at, _) = super::hears::said(told);
-                view.message(seq, at, scene)?;
+                view.message(seq, super::hears::readable(told).then_some(at), scene)?;
                 if scene.is_of_this_epoch(link) {
                     scene.model.heard(view.room, told)?;
                 }
@@ -228,7 +228,11 @@ impl Client {
             stream.text.extend(bytes);
         } else {
             stream.reader.push(&bytes);
-            match stream.reader.next() {
+            let said = stream.reader.next();
+            if let Ok(Some(Said::Response { status, body, .. })) = &said {
+                scene.judge_excess(link, *status, body)?;
+            }
+            match said {
                 Ok(Some(Said::Response { status: status @ (200 | 403), .. }))
                     if scene.is_too_open(link) != (status == 403) =>
                 {

@@ -143,7 +143,8 @@ impl View {
         Ok(())
     }
 
-    pub fn message(&mut self, seq: u64, at: u64, scene: &mut Scene) -> Checked {
+    /// A message came, of this time; `None` where it cannot be read, and has a neighbour's.
+    pub fn message(&mut self, seq: u64, at: Option<u64>, scene: &mut Scene) -> Checked {
         let id = &scene.model.rooms[self.room].id;
         if !self.is_joined {
             return violation(CHECKER, format!("{id} {seq} is heard outside the room"));
@@ -152,11 +153,14 @@ impl View {
             return violation(CHECKER, format!("{id} {seq} is heard where {} is to come", self.next));
         }
         // Small steps back of the clock are not shown; after a large one it is the clock's.
-        if at < self.at && self.at - at <= WallMillis::HOLDS {
-            return violation(CHECKER, format!("{id} {seq} is of {at}, and the one before of {}", self.at));
+        match at {
+            Some(at) if at < self.at && self.at - at <= WallMillis::HOLDS => {
+                return violation(CHECKER, format!("{id} {seq} is of {at}, and the one before of {}", self.at));
+            }
+            Some(at) => self.at = at,
+            None => scene.tally.unreadable += 1,
         }
         self.next += 1;
-        self.at = at;
         scene.tally.messages += 1;
         Ok(())
     }
@@ -219,6 +223,11 @@ impl View {
         }
         let count = self.roster.as_ref().map(|roster| roster.len() as u64);
         if count.is_some() && count != self.count { fault("they are not as many", self) } else { Ok(()) }
+    }
+
+    /// Is it told how many are here?
+    pub fn hears_count(&self) -> bool {
+        self.is_joined && !matches!(self.presence, "off" | UNSURE)
     }
 
     pub fn lags(&mut self, scene: &mut Scene) {
