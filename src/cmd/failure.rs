@@ -99,9 +99,9 @@ impl From<ServeError> for Failure {
 
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Failure {
-        match error {
-            OperationError::Asked(text) => Failure::Usage(text.into()),
-            OperationError::Failed(text) => Failure::Failed(text.into()),
+        match error.needs_a_person() {
+            true => Failure::Usage(Reason::of(error)),
+            false => Failure::Failed(Reason::of(error)),
         }
     }
 }

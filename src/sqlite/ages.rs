@@ -1,31 +1,31 @@
-//! The time by which messages are old. The wall clock may be wrong by decades and may step, so it is believed only as far as
-//! racerd's own running explains it, or as it has held. Pure: times come in as numbers.
+//! The time that ages count back from. The wall clock may be wrong by decades and may step, so it is trusted only as
+//! far as racerd's own running time explains it, or once it has held. Pure: times come in as numbers.
 //!
-//! A *line* is a wall clock that runs with racerd: its offset is the wall time minus the running time. While the clock is
-//! right and racerd runs, there is one line. A clock that leaps ahead begins a second one above it, and ages go on by the
-//! lowest line until the next has been under the clock for as long as the caller asks. So the time of ages is, in effect,
-//! the lowest that the clock has shown lately, carried on by running time. A clock that steps back is believed at once:
-//! messages look younger by it, and nothing goes too early.
+//! A *line* is a wall clock that runs with racerd: its offset is the wall time minus the running time. While the clock
+//! is right and racerd runs, there is one line. A clock that leaps ahead starts a second line above it, and ages follow
+//! the lowest line until the clock has been at or above the next one for as long as the caller asks. So the time of
+//! ages is, in effect, the lowest that the clock has shown recently, carried on by running time. A clock that steps
+//! back is trusted immediately: it makes messages look younger, and nothing is deleted too early.
 //!
-//! Waiting for the new time alone, and dropping nothing meanwhile, would not do: a machine that is on for some hours a day
-//! would begin to wait at each start, and never drop anything.
+//! Just waiting for the new time, without deleting anything, would not work: a machine that runs for some hours a day
+//! would start to wait at each start, and never delete anything.
 
 use crate::types::WallMillis;
 
-/// A leap of less than this, in milliseconds, is none: the two clocks are not read in the same moment.
+/// Smaller leaps, in milliseconds, are ignored: the two clocks are not read at the same moment.
 const JITTER: i64 = 1_000;
 
-/// Lines that are kept, at most; of more, the time of some counts as not held yet.
+/// Maximum number of lines; beyond it, some count as not held yet.
 const LINES: usize = 32;
 
-/// Bytes of a line as it is stored.
+/// Size of a stored line in bytes.
 const LINE_BYTES: usize = 16;
 
-/// What the clock has shown, as far as it matters: lines by rising offset, none without the one before it.
+/// What the clock has shown, as far as it matters: lines in ascending order of their offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ages {
     lines: Vec<Line>,
-    /// The clock shows a time at which racerd did not exist.
+    /// Whether the clock shows a time before racerd existed.
     is_unset: bool,
 }
 
@@ -37,12 +37,12 @@ struct Line {
     offset: i64,
 }
 
-/// Why ages do not go by what the clock shows.
+/// Why ages do not follow the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It shows a time at which racerd did not exist: nothing goes by age.
+    /// It shows a time before racerd existed: nothing expires.
     Unset,
-    /// It has leapt.
+    /// It has leapt ahead.
     Leapt {
         /// Milliseconds by which it is ahead of the time of ages.
         ahead: u64,
@@ -50,15 +50,15 @@ pub(super) enum Doubt {
 }
 
 impl Ages {
-    /// Returns the running milliseconds for which a clock has to hold, where messages are kept for this many milliseconds:
+    /// Returns how long a clock has to hold, in running milliseconds, if messages are kept for `keep_for` milliseconds:
     /// a quarter of that, and at most a day.
     pub fn hold(keep_for: u64) -> u64 {
         const DAY: u64 = 86_400_000;
         (keep_for / 4).min(DAY)
     }
 
-    /// Returns what was stored with [`Ages::to_bytes`]. Where nothing was, the time of the newest message is the last that
-    /// is known; without messages, the clock is believed.
+    /// Decodes what [`Ages::to_bytes`] has encoded. If nothing was stored, the time of the newest message is the last
+    /// one known; without messages, the clock is trusted.
     pub fn from_bytes(bytes: &[u8], newest: Option<WallMillis>, running: u64) -> Ages {
         let line = |bytes: &[u8]| {
             let (since, offset) = bytes.split_first_chunk::<8>()?;
@@ -66,7 +66,7 @@ impl Ages {
         };
         let mut lines: Vec<Line> = bytes.chunks_exact(LINE_BYTES).filter_map(line).take(LINES).collect();
         if !lines.is_sorted_by(|a, b| a.offset < b.offset && a.since <= b.since) {
-            // Only damage makes such.
+            // Only damage causes this.
             lines.clear();
         }
         if let (true, Some(newest)) = (lines.is_empty(), newest) {
@@ -79,7 +79,8 @@ impl Ages {
         self.lines.iter().flat_map(|line| [line.since.to_le_bytes(), line.offset.to_le_bytes()]).flatten().collect()
     }
 
-    /// The clock shows `wall` at this running time; `hold` as by [`Ages::hold`]. Returns whether the lines are others now.
+    /// Records that the clock shows `wall` at this running time; `hold` as from [`Ages::hold`]. Returns whether the
+    /// lines have changed.
     pub fn observe(&mut self, wall: WallMillis, running: u64, hold: u64) -> bool {
         self.is_unset = !wall.is_date();
         if self.is_unset {
@@ -108,14 +109,14 @@ impl Ages {
         *self != before
     }
 
-    /// Returns the time by which messages are old; `None` where none can be told.
+    /// Returns the time that ages count back from; `None` if it is unknown.
     pub fn now(&self, running: u64) -> Option<WallMillis> {
         let lowest = self.lines.first().filter(|_| !self.is_unset)?;
         Some(WallMillis(u64::try_from(lowest.offset.saturating_add(signed(running))).unwrap_or(0)))
     }
 
-    /// Returns why the clock is not believed, where that is worth a word: an hour's leap, or less where messages are kept
-    /// for hours only.
+    /// Returns why the clock is not trusted, if that is worth reporting: a leap of an hour, or less if messages are
+    /// kept for hours only.
     pub fn doubt(&self, hold: u64) -> Option<Doubt> {
         const HOUR: u64 = 3_600_000;
         if self.is_unset {
@@ -256,8 +257,8 @@ mod tests {
     }
 
     proptest! {
-        /// Told otherwise: the time of ages is never above the lowest line that the clock was on within `hold`, and it is the
-        /// clock's when that has been on one line for so long.
+        /// Told otherwise: the time of ages is never above the lowest line that the clock was on within `hold`, and it
+        /// is the clock's when that has been on one line for so long.
         #[test]
         fn ages_go_by_the_lowest_line_of_late(
             looks in proptest::collection::vec((1_000..20_000u64, 0..8u64, 0..3u8), 1..120)

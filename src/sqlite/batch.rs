@@ -1,6 +1,6 @@
-//! One transaction for many appends: decides each (next seq, or what its key says), writes, commits; sessions are parked
-//! and claimed in between. All of a batch is stored or nothing is, and the caches never know more than the database.
-//! Knows no thread, file or clock.
+//! One transaction for many appends: decides each (the next seq, or a repeat by its key), writes and commits; sessions
+//! are parked and claimed in between. A batch is stored as a whole or not at all, and the caches never hold more than
+//! the database. Knows no thread, file or clock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,17 +14,17 @@ use crate::store::keys::{COMMON, Entry, Seen, Window};
 use crate::store::{Append, Claim, Found, Parked, Read, Scope, ScopedKey, Seek, StoreRequest};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 
-/// Rooms whose row is remembered between batches. About 150 bytes each.
+/// Maximum number of room rows cached between batches. About 150 bytes each.
 pub(super) const ROOMS: usize = 4_096;
 
-/// A window's last use is written again for a repeat only when the written one is this old, in running seconds: a
-/// repeat should not cost a write.
+/// A repeat refreshes a window's stored last use only if that is at least this old, in running seconds: a repeat should
+/// not cost a write.
 const TOUCH: u64 = 3_600;
 
-/// The running seconds are written when they have moved on by this much.
+/// Interval at which the running seconds are stored.
 const RUNNING_STEP: u64 = 60;
 
-/// What a batch consists of.
+/// One request in a batch.
 pub(super) enum Write {
     Append(Append),
     Park(Parked),
@@ -33,7 +33,7 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// About what it adds to the database, in bytes.
+    /// Estimates how many bytes it adds to the database.
     pub fn bytes(&self) -> usize {
         match self {
             Write::Append(append) => append.body.len(),
@@ -43,7 +43,7 @@ impl Write {
     }
 }
 
-/// Divides requests into those for the writer and those for the reader, each in their order.
+/// Divides requests between the writer and the reader, preserving the order of each.
 pub(super) fn divide(requests: &mut Vec<StoreRequest>) -> (Vec<Write>, Vec<Read>) {
     let (mut writes, mut reads) = (Vec::new(), Vec::new());
     for request in requests.drain(..) {
@@ -58,7 +58,7 @@ pub(super) fn divide(requests: &mut Vec<StoreRequest>) -> (Vec<Write>, Vec<Read>
     (writes, reads)
 }
 
-/// What became of one of them.
+/// The outcome of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Stored {
@@ -71,20 +71,20 @@ pub(super) enum Decision {
     },
     KeyReused,
     BodyReused,
-    /// The database has no number for this room or this message any more.
+    /// The database has no id left for this room or this message.
     Refused,
     Parked,
     Claimed(Option<Box<Parked>>),
     Sought(Found),
 }
 
-/// The writer's memory between batches.
+/// The writer's caches between batches.
 pub(super) struct Batches {
     rooms: HashMap<RoomId, Room>,
     pub parking: Parking,
-    /// The running seconds as they are stored.
+    /// The running seconds as stored.
     running: u64,
-    /// Seals what is stored; `None` where it stays plain.
+    /// Seals what is stored; `None` for a plain database.
     sealing: Option<Sealing>,
     filling: Filling,
 }
@@ -95,17 +95,17 @@ struct Room {
     id: i64,
     head: Seq,
     at: WallMillis,
-    /// Rows in `common_keys`.
+    /// Number of its rows in `common_keys`.
     common: u64,
-    /// Differs from the stored row.
+    /// Whether it differs from the stored row.
     changed: bool,
 }
 
-/// The key windows that a batch has looked at, in the order of their rows.
+/// The key windows that a batch has loaded, in the order of their rows.
 type Windows = BTreeMap<(i64, SessionId), UsedWindow>;
 
 struct UsedWindow {
-    /// Its row, where it has one.
+    /// The id of its row, if it has one.
     id: Option<i64>,
     window: Window,
     used: u64,
@@ -117,8 +117,10 @@ impl Batches {
         Batches { rooms: HashMap::new(), parking, running: 0, sealing, filling: Filling::default() }
     }
 
-    /// Decides and commits all of these, `now` in running seconds. The decisions are in the order of the batch. On an
-    /// error nothing is stored, except that a commit that failed at its very end may come back after a crash.
+    /// Decides and commits a batch; `now` in running seconds. Returns the decisions in the order of the batch.
+    ///
+    /// # Errors
+    /// Nothing was stored, except that a commit that failed at its very end may reappear after a crash.
     pub fn commit(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         roll_back(conn);
         let result = self.transact(conn, batch, now);
@@ -177,7 +179,7 @@ impl Batches {
                     None => (key, Digest::of(body)),
                 });
                 if let Some((key, body)) = key
-                    && let Some(seen) = look(conn, &mut windows, room.id, key, body, now)?
+                    && let Some(seen) = lookup(conn, &mut windows, room.id, key, body, now)?
                 {
                     decisions.push(match seen {
                         Seen::Same { seq, at } => Decision::Duplicate { seq, at },
@@ -234,7 +236,7 @@ impl Batches {
         Ok(decisions)
     }
 
-    /// Looks for a sealed body in its room, of which nobody need have said anything yet.
+    /// Looks for a sealed body in its room, which need not exist yet.
     fn seek(&self, conn: &Connection, seek: &Seek) -> rusqlite::Result<Found> {
         let id = match self.rooms.get(&seek.room) {
             Some(room) => Some(room.id),
@@ -251,8 +253,8 @@ impl Batches {
         Ok(if sealed_bodies::holds(conn, room, digest)? { Found::Kept } else { Found::Nowhere })
     }
 
-    /// Takes in a stretch of the messages that were stored before there was an index of sealed bodies; whether there are
-    /// more of them.
+    /// Indexes the sealed bodies of some more of the messages that are older than the index. Returns whether there are
+    /// more.
     pub fn fill(&mut self, conn: &Connection, digest: fn(&str) -> Option<Digest>) -> rusqlite::Result<bool> {
         self.filling.step(conn, self.sealing.as_ref(), digest)
     }
@@ -269,16 +271,16 @@ impl Batches {
     }
 }
 
-/// Ends a transaction that a failure has left open; without one it does nothing. SQLite itself rolls back after some
-/// errors and not after others (<https://www.sqlite.org/lang_transaction.html>). Where even this fails, the next batch
-/// begins with it again.
+/// Rolls back a transaction that a failure has left open, if any. SQLite itself rolls back after some errors and not
+/// after others (<https://www.sqlite.org/lang_transaction.html>). If even this fails, the next batch starts with it
+/// again.
 pub(super) fn roll_back(conn: &Connection) {
     if !conn.is_autocommit() {
         let _ = conn.execute_batch("ROLLBACK");
     }
 }
 
-/// The room's row; a new one where there is none; `None` where there are too many for a new one.
+/// Loads the room's row, adding it if the room is new; `None` if there is no id left for it.
 fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Option<Room>> {
     let found = conn
         .prepare_cached("SELECT id, head, at, common FROM rooms WHERE name = ?1")?
@@ -301,14 +303,14 @@ fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Option<Room>>
             let id = conn.last_insert_rowid();
             Ok(Some(Room { id, head: Seq::ZERO, at: WallMillis(0), common: 0, changed: false }))
         }
-        // The CHECK on the id. It undoes this statement only.
+        // The CHECK on the id failed, which undoes this statement only.
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// What is known of a key, in the batch's own transaction: two equal keys in one batch meet here, too.
-fn look(
+/// Looks a key up in the batch's own transaction, which also detects equal keys within one batch.
+fn lookup(
     conn: &Connection,
     windows: &mut Windows,
     room: i64,
@@ -319,7 +321,7 @@ fn look(
     match key.scope {
         Scope::Session(session) => {
             let entry = window(conn, windows, room, session, now)?;
-            let seen = entry.window.look(key.key, body);
+            let seen = entry.window.lookup(key.key, body);
             if seen.is_some() && now >= entry.used + TOUCH {
                 (entry.used, entry.changed) = (now, true);
             }
@@ -340,7 +342,7 @@ fn look(
     }
 }
 
-/// A sender's window, loaded at most once in a transaction.
+/// Returns a sender's window, loading it at most once in a transaction.
 fn window<'a>(
     conn: &Connection,
     windows: &'a mut Windows,
@@ -369,7 +371,7 @@ fn window<'a>(
     }
 }
 
-/// Takes in a new key, after [`look`] has found nothing.
+/// Adds a new key, after [`lookup`] has found nothing.
 fn remember(
     conn: &Connection,
     windows: &mut Windows,
@@ -436,21 +438,21 @@ mod tests {
         (conn, Batches::new(Parking::new(10, WEEK), None))
     }
 
-    /// Sends with this key at this time, after the upkeep has looked for what is too old.
+    /// Sends with this key at this time, after the upkeep has dropped windows that are too old.
     fn send(conn: &Connection, batches: &mut Batches, key: u64, now: u64) -> Decision {
         Prune::default().step(conn, now, WEEK).unwrap();
         let append = keyed("r", &key.to_string(), ALICE, &format!("key-{key}"));
         batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0)
     }
 
-    /// `park-for` counts from the last use: who is busy for weeks loses no key.
+    /// `park-for` counts from the last use: a sender that is busy for weeks loses no key.
     #[test]
     fn new_keys_renew_the_window_of_their_sender() {
         let (conn, mut batches) = log();
         for day in 0..30 {
             assert!(matches!(send(&conn, &mut batches, day, day * DAY), Decision::Stored { .. }));
         }
-        // The first is a month old, and among the last 64.
+        // The first key is a month old, but among the last 64.
         assert!(matches!(send(&conn, &mut batches, 0, 30 * DAY), Decision::Duplicate { seq: Seq(1), .. }));
     }
 
@@ -466,7 +468,7 @@ mod tests {
         assert!(matches!(after, Decision::Stored { .. }), "a week without use is its end: {after:?}");
     }
 
-    /// A crash loses a minute of the running seconds at most, and not all since the start.
+    /// A crash loses at most a minute of the running seconds, not all since the start.
     #[test]
     fn running_seconds_are_stored_while_running() {
         let (conn, mut batches) = log();

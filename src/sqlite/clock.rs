@@ -1,5 +1,5 @@
-//! The clocks that the writer reads: the system's, or ones that a caller sets. Durations come from the first alone, dates
-//! from the second.
+//! The writer's clocks, monotonic and wall: the system's, or ones that a caller sets. Durations come from the monotonic
+//! clock alone, dates from the wall clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +24,12 @@ impl Clock {
         }
     }
 
-    /// Returns the time since then, zero if it is yet to come.
+    /// Returns the time since `then`; zero if `then` is in the future.
     pub fn since(&self, then: Instant) -> Duration {
         self.now().saturating_duration_since(then)
     }
 
-    /// Returns the date.
+    /// Returns the wall clock time.
     pub fn wall(&self) -> WallMillis {
         match self {
             Clock::System => {
@@ -44,7 +44,7 @@ impl Clock {
     }
 }
 
-/// Two clocks that stand still until they are set; its clones are the same clocks. For a log that is stepped by hand.
+/// Two clocks that stand still until they are set, shared by all clones. For a log that is stepped by hand.
 #[derive(Clone, Debug)]
 pub struct SetClock(Arc<Hands>);
 
@@ -54,7 +54,7 @@ struct Hands {
     /// Milliseconds past `base`, and since 1970.
     mono: AtomicU64,
     wall: AtomicU64,
-    /// How often the second was read.
+    /// How often `wall` was read.
     dates: AtomicU64,
 }
 
@@ -66,13 +66,13 @@ impl Default for SetClock {
 }
 
 impl SetClock {
-    /// Sets both.
+    /// Sets both clocks.
     pub fn set(&self, mono: Millis, wall: WallMillis) {
         self.0.mono.store(mono.0, Ordering::Relaxed);
         self.0.wall.store(wall.0, Ordering::Relaxed);
     }
 
-    /// Returns how often the date was read, so that a caller knows what its reader has seen of a clock that steps.
+    /// Returns how often the wall clock was read, so that a caller knows which of its steps the log has seen.
     pub fn dates_read(&self) -> u64 {
         self.0.dates.load(Ordering::Relaxed)
     }

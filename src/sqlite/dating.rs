@@ -1,5 +1,5 @@
-//! The writer's keeping of [`Ages`]: what the clock has shown is read from the database when messages first go by age, stored
-//! as it changes, and doubts about it are told. Knows no thread and no clock.
+//! The writer's use of [`Ages`]: loads what the clock has shown when messages may first expire, stores it as it
+//! changes, and reports doubts about the clock. Knows no thread and no clock.
 
 use rusqlite::Connection;
 
@@ -8,11 +8,11 @@ use super::schema;
 use crate::store::{About, StoreEvent};
 use crate::types::WallMillis;
 
-/// Running seconds after which what the clock has shown is stored again, with them, though it is the same: after a crash so
-/// much of the running time is forgotten, and counts as a leap.
+/// Interval in running seconds at which the state is stored even if unchanged, with the running time: after a crash, at
+/// most this much running time is lost, and counts as a leap.
 const AGAIN: u64 = 3_600;
 
-/// A told leap that has grown or shrunk by more milliseconds than this is told again.
+/// Change of a reported leap, in milliseconds, above which it is reported again.
 const OTHER: u64 = 3_600_000;
 
 /// What the writer knows of the time.
@@ -20,13 +20,13 @@ const OTHER: u64 = 3_600_000;
 pub(super) struct Dating {
     /// `None` until a message may go by age.
     ages: Option<Ages>,
-    /// It is not as it was stored.
+    /// Whether it differs from what is stored.
     is_other: bool,
     /// The running seconds when it was last stored.
     stored: u64,
     /// How often it was stored.
     pub writes: u32,
-    /// The doubt that was told last.
+    /// The doubt that was reported last.
     told: Option<Doubt>,
     has_told_of_misdated: bool,
 }
@@ -41,8 +41,8 @@ pub(super) struct Moment {
 }
 
 impl Dating {
-    /// Takes in what the clock shows, and returns the time by which messages are old; `None` where none goes by age. What is to
-    /// be told goes to `told`.
+    /// Records what the clock shows, and returns the time that ages count back from; `None` if messages do not expire.
+    /// Adds events that report doubts to `told`.
     pub fn now(
         &mut self,
         conn: &Connection,
@@ -65,7 +65,7 @@ impl Dating {
         };
         self.is_other |= ages.observe(wall, running, hold);
         let is_due = self.is_other || seconds >= self.stored.saturating_add(AGAIN);
-        // A disk that does not take it may need what goes by age to go.
+        // A failure is ignored: the disk may be full until old messages are deleted.
         if is_due && schema::put_clock(conn, &ages.to_bytes(), seconds).is_ok() {
             (self.is_other, self.stored) = (false, seconds);
             self.writes = self.writes.wrapping_add(1);
@@ -96,7 +96,7 @@ impl Dating {
         told.push(StoreEvent::Note { about: About::Clock, text });
     }
 
-    /// Messages were found whose stamps cannot be right by a clock that is believed. That is told once.
+    /// Reports, once, that messages have timestamps that a trusted clock shows to be wrong.
     pub fn misdated(&mut self, told: &mut Vec<StoreEvent>) {
         if self.told.is_none() && !std::mem::replace(&mut self.has_told_of_misdated, true) {
             let line = "a clock was wrong when some messages were stored (their times are more than a day ahead, or before \
@@ -106,7 +106,7 @@ impl Dating {
     }
 }
 
-/// A duration for people, rounded down.
+/// Formats a duration for people, rounded down.
 fn words(milliseconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(31_556_952, "year"), (86_400, "day"), (3_600, "hour"), (60, "minute")];
     let seconds = milliseconds / 1000;

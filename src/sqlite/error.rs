@@ -1,4 +1,4 @@
-//! Why a store could not be opened, in words for the person who starts racerd.
+//! The errors of opening a database and of operating on one, worded for the operator.
 
 use std::fmt;
 use std::io;
@@ -9,54 +9,54 @@ use rustix::io::Errno;
 use crate::crypto::at_rest::KeyId;
 use crate::types::Cause;
 
-/// What to do about damage that is met while running.
+/// What to do about damage that is found while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
                                   --on-damage salvage, or restore a backup";
 
 /// Why a store could not be opened. Prints as one line: what happened, where, what to do.
 #[derive(Debug)]
 pub enum OpenError {
-    /// Another racerd has it.
+    /// Another racerd uses it.
     Locked {
         path: PathBuf,
         lock: PathBuf,
     },
-    /// Something else lies there. It was not touched.
+    /// The file is not a racerd database. It was not touched.
     Foreign {
         path: PathBuf,
         what: &'static str,
     },
-    /// It is racerd's, and it is damaged. It was not touched.
+    /// The database is damaged. It was not touched.
     Damaged {
         path: PathBuf,
         what: String,
     },
-    /// It is damaged, and what can be read of it could not be copied.
+    /// The database is damaged, and copying what can be read failed.
     Salvage {
         path: PathBuf,
         why: String,
         cause: Cause,
     },
-    /// A newer racerd has written it. It was not touched.
+    /// A newer racerd wrote it. It was not touched.
     Newer {
         path: PathBuf,
         version: i32,
     },
-    /// It is sealed with a key that was not given, or with another than the given one. It was not touched.
+    /// It is sealed, and no key or the wrong key was given. It was not touched.
     NoKey {
         path: PathBuf,
         id: KeyId,
         given: Option<KeyId>,
     },
-    /// A key was given, and it is plain. It was not touched.
+    /// A key was given, but the database is not sealed. It was not touched.
     Plain {
         path: PathBuf,
     },
-    /// A rekey was cut short. It was not touched.
+    /// A rekey is unfinished. It was not touched.
     Rekeying {
         path: PathBuf,
     },
-    /// The database is gone and its WAL is not. Neither was touched.
+    /// The database is missing, but its WAL is not. Neither was touched.
     StrayWal {
         path: PathBuf,
         wal: PathBuf,
@@ -66,7 +66,7 @@ pub enum OpenError {
         path: PathBuf,
         owner: PathBuf,
     },
-    /// It lies where nothing can be written, and this log beside it would have to be applied first.
+    /// It is in a read-only location, and this WAL or journal beside it would have to be applied first.
     Unwritable {
         path: PathBuf,
         log: PathBuf,
@@ -94,14 +94,14 @@ pub enum OpenError {
         path: PathBuf,
         error: rusqlite::Error,
     },
-    /// A limit of the system is in the way.
+    /// A system limit is reached.
     Limit {
         action: &'static str,
         path: PathBuf,
         advice: &'static str,
         cause: Cause,
     },
-    /// SQLite did not take a setting that the promises depend on.
+    /// SQLite did not accept a setting that racerd's guarantees depend on.
     Setting {
         path: PathBuf,
         name: &'static str,
@@ -114,10 +114,10 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What stands behind it.
+    /// Returns the cause, which decides the exit status.
     pub fn cause(&self) -> Cause {
         match self {
-            // A name that cannot be a database's is a wrong setting.
+            // A path that cannot be a database's is a wrong setting.
             OpenError::NotAFile { .. } | OpenError::SideFile { .. } => Cause::Settings,
             OpenError::NoKey { .. } | OpenError::Plain { .. } => Cause::Key,
             OpenError::Damaged { .. } | OpenError::StrayWal { .. } => Cause::Damaged,
@@ -134,13 +134,13 @@ impl OpenError {
     }
 }
 
-/// Whether another program holds SQLite's own lock, such as a shell within a transaction.
+/// Returns whether another program holds SQLite's own lock, such as a shell within a transaction.
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
 }
 
-/// Returns whether the process or the system has too many files open (EMFILE, ENFILE), for which the standard library has no
-/// kind.
+/// Returns whether the process or the system has too many open files (EMFILE, ENFILE), for which the standard library
+/// has no kind.
 pub(super) fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
@@ -157,7 +157,7 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Locked { path, lock } => write!(
                 f,
-                "{} is in use by another racerd (which holds {}); end that one, or give this one another file with --data",
+                "{} is in use by another racerd (which holds {}); stop that one, or give this one another file with --data",
                 path.display(),
                 lock.display()
             ),
@@ -169,8 +169,8 @@ impl fmt::Display for OpenError {
             OpenError::Damaged { path, what } => write!(
                 f,
                 "{} is damaged: {what}; it was not touched; either run 'racerd salvage {} NEW', which copies what can be read \
-                 to NEW, or start with --on-damage salvage (RACERD_ON_DAMAGE=salvage), which does so by itself and keeps the \
-                 damaged file",
+                 to NEW, or start with --on-damage salvage (RACERD_ON_DAMAGE=salvage), which does so automatically and keeps \
+                 the damaged file",
                 path.display(),
                 path.display()
             ),
@@ -185,46 +185,46 @@ impl fmt::Display for OpenError {
             ),
             OpenError::NoKey { path, id, given: None } => write!(
                 f,
-                "{} is sealed with the data key {id}, and none was given; it was not touched; name the key's file with \
+                "{} is sealed with the data key {id}, but no key was given; it was not touched; name the key file with \
                  --data-key-file",
                 path.display()
             ),
             OpenError::NoKey { path, id, given: Some(given) } => write!(
                 f,
-                "{} is sealed with the data key {id}, and the given one is {given}; it was not touched; name the right file \
-                 with --data-key-file",
+                "{} is sealed with the data key {id}, but the given key is {given}; it was not touched; name the right key \
+                 file with --data-key-file",
                 path.display()
             ),
             OpenError::Plain { path } => write!(
                 f,
-                "{} is not sealed, and a data key was given; it was not touched; 'racerd rekey {} --data-key-file FILE' seals \
+                "{} is not sealed, but a data key was given; it was not touched; 'racerd rekey {} --data-key-file FILE' seals \
                  it",
                 path.display(),
                 path.display()
             ),
             OpenError::Rekeying { path } => write!(
                 f,
-                "{} is in the middle of a change of its data key; it was not touched; run the same 'racerd rekey' again, which \
-                 goes on",
+                "{} has an unfinished change of its data key; it was not touched; run the same 'racerd rekey' again to \
+                 finish it",
                 path.display()
             ),
             OpenError::StrayWal { path, wal } => write!(
                 f,
-                "{} is missing or empty, but {} is there and may hold its last messages; put the database back beside it, or move {} away to begin anew",
+                "{} is missing or empty, but {} is there and may hold its last messages; put the database back beside it, or move {} away to start a new database",
                 path.display(),
                 wal.display(),
                 wal.display()
             ),
             OpenError::SideFile { path, owner } => write!(
                 f,
-                "{} is the name of a file that belongs to {}; it was not touched; give another name",
+                "{} is the name of a file that belongs to {}; it was not touched; choose another name",
                 path.display(),
                 owner.display()
             ),
             OpenError::Unwritable { path, log } => write!(
                 f,
-                "{} lies where nothing can be written, and {} holds its last messages, which cannot be applied there; copy both to \
-                 a folder that can be written to, or run 'racerd salvage {} NEW', which reads both as they are",
+                "{} is in a read-only location, and {} holds its last messages, which cannot be applied there; copy both to \
+                 a writable folder, or run 'racerd salvage {} NEW', which reads both as they are",
                 path.display(),
                 log.display(),
                 path.display()
@@ -246,7 +246,7 @@ impl fmt::Display for OpenError {
             }
             OpenError::File { action, path, error } => {
                 let advice = match error.kind() {
-                    _ if is_out_of_files(error) => "raise the limit of open files (ulimit -n)",
+                    _ if is_out_of_files(error) => "raise the open file limit (ulimit -n)",
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
                     _ => "check the path given with --data",
                 };
@@ -254,7 +254,7 @@ impl fmt::Display for OpenError {
             }
             OpenError::Sqlite { action, path, error } if is_busy(error) => write!(
                 f,
-                "cannot {action} {}: another program holds it locked; end that program, and try again",
+                "cannot {action} {}: another program has it locked; end that program, and try again",
                 path.display()
             ),
             OpenError::Sqlite { action, path, error } => write!(
@@ -269,28 +269,76 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Thread { error } => {
-                write!(f, "cannot start a thread for the store: {error}; raise the limit of processes")
+                write!(f, "cannot start a thread for the store: {error}; raise the process limit (ulimit -u)")
             }
         }
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Directory { error, .. } | OpenError::File { error, .. } | OpenError::Thread { error } => {
+                Some(error)
+            }
+            OpenError::Sqlite { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
 
-/// Why a command could not do to a database what it was asked for. Prints as one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a command could not do what it was asked to do to a database. Prints as one line.
+#[derive(Debug)]
 pub enum OperationError {
-    /// A person has to change something first: names that are not there, or that are there already; a wrong key.
-    Asked(String),
+    /// The database cannot be opened.
+    Open(OpenError),
+    /// The user has to change something first: a name that is missing or already taken, or a key.
+    Usage(String),
+    /// A file could not be read or written.
+    File { text: String, error: io::Error },
+    /// SQLite failed.
+    Sqlite { text: String, error: rusqlite::Error },
+    /// The operation failed, and may succeed later.
     Failed(String),
+}
+
+impl OperationError {
+    /// Returns whether the same command fails again until the user has changed something.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            OperationError::Open(error) => error.cause().needs_a_person(),
+            OperationError::Usage(_) => true,
+            OperationError::File { .. } | OperationError::Sqlite { .. } | OperationError::Failed(_) => false,
+        }
+    }
 }
 
 impl From<OpenError> for OperationError {
     fn from(error: OpenError) -> OperationError {
-        let text = error.to_string();
-        match error.cause().needs_a_person() {
-            true => OperationError::Asked(text),
-            false => OperationError::Failed(text),
+        OperationError::Open(error)
+    }
+}
+
+impl fmt::Display for OperationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OperationError::Open(error) => error.fmt(f),
+            OperationError::Usage(text)
+            | OperationError::Failed(text)
+            | OperationError::File { text, .. }
+            | OperationError::Sqlite { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for OperationError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Its text is the error's own.
+            OperationError::Open(error) => error.source(),
+            OperationError::File { error, .. } => Some(error),
+            OperationError::Sqlite { error, .. } => Some(error),
+            OperationError::Usage(_) | OperationError::Failed(_) => None,
         }
     }
 }

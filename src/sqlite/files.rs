@@ -1,5 +1,6 @@
-//! The files of a database: where they are, what a file is before SQLite touches it, and whether it is still the one that was opened. Never opens the database once SQLite has it: closing any
-//! descriptor of a file drops all POSIX locks that the process holds on it, SQLite's too.
+//! The files of a database: finds them, identifies a file before SQLite opens it, and checks that it is still the one
+//! that was opened. Never opens the database while SQLite has it open: closing any descriptor of a file drops all POSIX
+//! locks that the process holds on it, including SQLite's.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -13,13 +14,14 @@ use rustix::fs::{Access, OFlags, StatVfsMountFlags};
 use super::schema::{APPLICATION_ID, VERSION};
 use crate::sqlite::{OpenError, OperationError};
 
-/// Only the owner reads what people say to each other.
+/// Mode of the files: only the owner may read messages.
 pub(super) const MODE: u32 = 0o600;
 
-/// Links that are followed to a place where nothing is yet; the kernel's bound is the same (path_resolution(7)).
+/// Maximum number of symbolic links followed to a path that does not exist yet, the same as the kernel's
+/// (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// How names of older states of a database begin, behind its own name.
+/// Suffixes, after the database's name, of files with its older states.
 const OLDER: [&str; 4] = [".replaced-", ".damaged-", ".draft", ".partial"];
 
 /// A database file and those beside it.
@@ -29,11 +31,11 @@ pub(super) struct Files {
     pub wal: PathBuf,
     shm: PathBuf,
     pub lock: PathBuf,
-    /// Bytes of the database when it was named: what has grown since came out of the free space of then.
+    /// Size of the database at the start, in bytes; its growth since then has used space that was free.
     begun: u64,
 }
 
-/// What becomes of a database in whose place another one comes: `NAME.damaged-1` or `NAME.replaced-1`.
+/// Why a database is replaced by another; it is kept as `NAME.damaged-1` or `NAME.replaced-1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aside {
     Damaged,
@@ -52,8 +54,8 @@ impl Aside {
 }
 
 impl Files {
-    /// Resolves symbolic links, so that two names of one database meet at one lock; and makes the path absolute, so
-    /// that SQLite takes no name for a URI or for `:memory:`.
+    /// Resolves symbolic links, so that two names of one database share one lock, and makes the path absolute, so that
+    /// SQLite mistakes no name for a URI or for `:memory:`.
     pub fn at(path: &Path) -> Result<Files, OpenError> {
         let database = resolve(path)?;
         if database.is_dir() {
@@ -64,13 +66,14 @@ impl Files {
         Ok(Files { wal, shm, lock, database, begun })
     }
 
+    /// Returns the folder of the database.
     pub fn directory(&self) -> &Path {
         // The path is absolute and has a file name, so it has a parent.
         self.database.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Sees to it that a file is there that SQLite may open: an empty one, made where there is none, or one of ours. Any
-    /// other is refused without touching it. Call it under the lock.
+    /// Ensures that there is a file that SQLite may open: a racerd database, or an empty file, which is created if
+    /// missing. Any other file is refused without touching it. Call it under the lock.
     pub fn prepare(&self) -> Result<(), OpenError> {
         match self.look()? {
             Found::Database => Ok(()),
@@ -79,15 +82,15 @@ impl Files {
         }
     }
 
-    /// Whether a database of racerd's lies there, which a command may read. An empty file is none.
+    /// Returns whether the file is a racerd database that a command may read. An empty file is not.
     pub fn is_database(&self) -> Result<bool, OpenError> {
         Ok(matches!(self.look()?, Found::Database))
     }
 
-    /// Refuses a file that a copy may not replace: it is none of racerd's, or no file at all.
+    /// Refuses to replace a file that is not a racerd database, or not a regular file.
     pub fn is_replaceable(&self) -> Result<(), OperationError> {
         match self.look() {
-            Err(OpenError::Foreign { path, what }) => Err(OperationError::Asked(format!(
+            Err(OpenError::Foreign { path, what }) => Err(OperationError::Usage(format!(
                 "{} is not a racerd database ({what}), and was not touched; give another name, or move it away",
                 path.display()
             ))),
@@ -96,10 +99,10 @@ impl Files {
         }
     }
 
-    /// The WAL or rollback journal that holds something, if one does: what the database's own file lacks.
+    /// Returns the WAL or rollback journal if one has content, which the database file lacks.
     pub fn unapplied(&self) -> Option<PathBuf> {
         let logs = [self.wal.clone(), beside(&self.database, "-journal")];
-        // One that cannot be looked at may hold anything.
+        // One that cannot be inspected may hold anything.
         let holds = |log: &PathBuf| match fs::metadata(log) {
             Ok(metadata) => metadata.len() > 0,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -107,18 +110,18 @@ impl Files {
         logs.into_iter().find(holds)
     }
 
-    /// Whether this process may write to the database and beside it.
+    /// Returns whether this process may write to the database and its folder.
     pub fn is_writable(&self) -> bool {
         [&*self.database, self.directory()].iter().all(|path| rustix::fs::access(*path, Access::WRITE_OK).is_ok())
     }
 
-    /// Whether nobody can write where the database lies, by this mount at least.
+    /// Returns whether the database is on a file system mounted read-only.
     pub fn is_on_read_only_medium(&self) -> bool {
         rustix::fs::statvfs(self.directory()).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
-    /// Takes all access of others away from the database and the files beside it, which hold the same; what somebody should
-    /// know of that, a line each.
+    /// Removes all access by other users to the database and the files beside it, which hold the same content. Returns
+    /// remarks for the operator, one line each.
     pub fn tighten(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         let journal = beside(&self.database, "-journal");
@@ -132,10 +135,10 @@ impl Files {
             let done = fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o700));
             let shown = path.display();
             remarks.push(match (done, open(&path)) {
-                (Ok(()), None) => format!("others could read or change {shown} (mode {mode:03o}); now its owner only can"),
+                (Ok(()), None) => format!("others could read or change {shown} (mode {mode:03o}); now only its owner can"),
                 (Ok(()), Some(_)) => format!(
-                    "others may read or change {shown} (mode {mode:03o}), and its file system keeps no modes; mount it so that only \
-                     racerd's user may read it"
+                    "others may read or change {shown} (mode {mode:03o}), and its file system does not store modes; mount it so that \
+                     only racerd's user can read it"
                 ),
                 (Err(error), _) => format!(
                     "others may read or change {shown} (mode {mode:03o}), and that cannot be changed: {error}; let the user that \
@@ -146,20 +149,21 @@ impl Files {
         remarks
     }
 
-    /// Where a database is made that is to come into this one's place, until it is whole and synced.
+    /// Returns the path at which a replacement for this database is built, until it is complete and synced.
     pub fn draft(&self) -> PathBuf {
         beside(&self.database, ".draft")
     }
 
-    /// Puts the draft into the database's place, which is kept beside it; where, if there was one. A crash at any moment
-    /// leaves either one or the other, and never a database without its WAL: [`Files::finish_replacing`] goes on then.
+    /// Replaces the database by the draft, and keeps it beside. Returns its new path, if there was one. A crash at any
+    /// moment leaves either one or the other, and never a database without its WAL: [`Files::finish_replacing`]
+    /// continues then.
     pub fn replace(&self, kind: Aside) -> Result<Option<PathBuf>, OpenError> {
         let failed = |error| OpenError::File { action: "replace", path: self.database.clone(), error };
         fs::rename(self.draft(), self.decided(kind)).and_then(|()| self.sync_directory()).map_err(failed)?;
         self.finish_replacing()
     }
 
-    /// Ends a replacement that was decided. Call it under the lock.
+    /// Finishes an interrupted replacement. Call it under the lock.
     pub fn finish_replacing(&self) -> Result<Option<PathBuf>, OpenError> {
         let failed = |error| OpenError::File { action: "replace", path: self.database.clone(), error };
         let mut kept = None;
@@ -172,13 +176,13 @@ impl Files {
         Ok(kept)
     }
 
-    /// The newest damaged database that lies beside this one.
+    /// Returns the newest damaged database kept beside this one.
     pub fn damaged(&self) -> Option<PathBuf> {
         self.last_aside(Aside::Damaged).map(|number| self.aside(Aside::Damaged, number))
     }
 
-    /// Files beside this one, by name, that hold what it held once: databases that were put aside, and drafts that were
-    /// cut short. Nothing, where the directory cannot be read.
+    /// Lists files beside this one that hold its earlier content, by name: replaced databases and interrupted drafts.
+    /// Empty if the folder cannot be read.
     pub fn older(&self) -> Vec<PathBuf> {
         let Some(name) = self.database.file_name() else { return Vec::new() };
         let is_older = |found: &OsStr| {
@@ -192,7 +196,8 @@ impl Files {
         older
     }
 
-    /// The name under which a whole draft waits for its place: from now on it is the database, whatever happens.
+    /// Returns the name of a complete draft that is about to replace the database: from then on it is the database,
+    /// even after a crash.
     fn decided(&self, kind: Aside) -> PathBuf {
         beside(&self.database, &format!(".instead-of-{}", kind.word()))
     }
@@ -205,12 +210,12 @@ impl Files {
         (1..).take_while(|number| self.aside(kind, *number).exists()).last()
     }
 
-    /// Moves the database away, and what belongs to it after it: a WAL without its database is told at the next start,
-    /// a database without its WAL is not.
+    /// Moves the database aside, and then its side files: the next start reports a WAL without its database, but could
+    /// not detect a database without its WAL.
     fn set_aside(&self, kind: Aside) -> io::Result<Option<PathBuf>> {
         let last = self.last_aside(kind);
         let number = match last {
-            // Moved before a crash; what is left belongs to it.
+            // It was moved before a crash; the remaining files belong to it.
             Some(number) if !self.database.exists() => number,
             _ => last.unwrap_or(0) + 1,
         };
@@ -230,8 +235,8 @@ impl Files {
         File::open(self.directory())?.sync_all()
     }
 
-    /// Reads the header (<https://www.sqlite.org/fileformat.html#the_database_header>). It tells whose database this
-    /// is, also while a newer state lies in the WAL: the application id is written before WAL mode is entered.
+    /// Identifies the file by its header (<https://www.sqlite.org/fileformat.html#the_database_header>). That works
+    /// even while the WAL holds a newer state: the application id is written before WAL mode is entered.
     fn look(&self) -> Result<Found, OpenError> {
         let failed = |error| OpenError::File { action: "read", path: self.database.clone(), error };
         // Opening a FIFO would wait for its other end.
@@ -262,7 +267,7 @@ impl Files {
         }
     }
 
-    /// A WAL without its database holds somebody's messages; SQLite would delete it.
+    /// Refuses a WAL without its database: it may hold messages, and SQLite would delete it.
     fn refuse_a_stray_wal(&self) -> Result<(), OpenError> {
         match fs::metadata(&self.wal) {
             Ok(metadata) if metadata.len() > 0 => {
@@ -275,25 +280,25 @@ impl Files {
     fn create(&self) -> Result<(), OpenError> {
         let failed = |error| OpenError::File { action: "create", path: self.database.clone(), error };
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.database).map_err(failed)?;
-        // The umask may have taken more away. SQLite gives the WAL the same mode.
+        // The umask may have removed more. SQLite creates the WAL with the same mode.
         file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
         // The name must survive a power cut as well as the content.
         self.sync_directory().map_err(failed)
     }
 
-    /// Which files these names mean now.
+    /// Returns which files these names refer to now.
     pub fn identity(&self) -> io::Result<Identity> {
         let id = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
         Ok(Identity { database: id(&self.database)?, wal: id(&self.wal)? })
     }
 
-    /// Bytes of the WAL file; 0 where there is none.
+    /// Returns the size of the WAL file in bytes; 0 without one.
     pub fn wal_bytes(&self) -> u64 {
         fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
     }
 
-    /// What the database may grow to: what it had at the start, and 80 % of what was free then, had the disk been as it is
-    /// now. Its own growth changes nothing of it; what others take or give back does.
+    /// Returns the maximum size of the database in bytes: its size at the start plus 80 % of the space that would have
+    /// been free then. Its own growth does not change this, but other programs' use of the disk does.
     pub fn share_of_free_space(&self) -> Result<u64, OpenError> {
         let failed = |error| OpenError::File { action: "measure", path: self.database.clone(), error };
         let has = fs::metadata(&self.database).map_err(failed)?.len();
@@ -301,15 +306,15 @@ impl Files {
         Ok(share(self.begun, has, free))
     }
 
-    /// Bytes that are free where the database lies.
+    /// Returns the free space on the database's file system, in bytes.
     pub fn free_space(&self) -> io::Result<u64> {
         let space = rustix::fs::statvfs(self.directory())?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
-/// The absolute path that this one means, without links. What it names need not be there yet, at the end of links either;
-/// its directory must.
+/// Returns the absolute path without symbolic links. The file need not exist yet, not even at the end of links; its
+/// folder must.
 fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let mut at = path.to_owned();
     for _ in 0..LINKS {
@@ -328,36 +333,36 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
             Err(_) => return Ok(place),
         }
     }
-    let error = io::Error::other("its links lead nowhere");
+    let error = io::Error::other("too many levels of symbolic links");
     Err(OpenError::File { action: "find", path: path.into(), error })
 }
 
-/// Bytes for a database that had `begun` at the start and has `has` now, where `free` are free.
+/// Computes the maximum size of a database with `begun` bytes at the start and `has` now, while `free` are free.
 fn share(begun: u64, has: u64, free: u64) -> u64 {
     let then = free.saturating_add(has).saturating_sub(begun);
     (then / 5 * 4).saturating_add(begun)
 }
 
-/// What is wrong with a file whose head is not SQLite's.
+/// Describes a file whose header is not SQLite's.
 pub(super) const NO_SQLITE: &str = "it is not an SQLite file";
 
-/// `PATH` + suffix, as bytes: a path need not be UTF-8.
+/// Appends a suffix to a path, which need not be UTF-8.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// What lies at the path.
+/// What a path refers to.
 enum Found {
     Nothing,
-    /// A file of no bytes.
+    /// An empty file.
     Empty,
-    /// One of ours; perhaps with a creation in it that was cut short, which SQLite rolls back.
+    /// A racerd database, perhaps with an interrupted creation, which SQLite rolls back.
     Database,
 }
 
-/// Device and inode of the database and of its WAL: which files the names meant when they were opened.
+/// Device and inode of the database and of its WAL when they were opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     database: (u64, u64),
@@ -365,8 +370,10 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Whether the names still mean the files that SQLite writes to; if not, why. What is written to a deleted file
-    /// is lost.
+    /// Checks that the names still refer to the files that SQLite writes to: writes to a deleted file are lost.
+    ///
+    /// # Errors
+    /// Says which file was moved, deleted or replaced.
     pub fn check(&self, files: &Files) -> Result<(), String> {
         let database = files.database.display();
         match files.identity() {

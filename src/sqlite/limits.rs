@@ -1,5 +1,4 @@
-//! Limits of the system behind an error of SQLite's, which does not tell them apart: too few descriptors, files that may
-//! not grow, a disk without space.
+//! Finds the system limit behind an SQLite error, which does not tell them apart: open files, file size, disk space.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,24 +10,24 @@ use crate::sqlite::error::is_out_of_files;
 use crate::store::Why;
 use crate::types::Cause;
 
-/// A limit that stands behind an error.
+/// A system limit that can cause an SQLite error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Of open files.
+    /// The number of open files.
     Files,
-    /// Of a file's length.
+    /// The size of a file.
     FileSize,
-    /// The disk has no space left.
+    /// Space on the disk.
     Space,
 }
 
 impl Limit {
-    /// Returns the limit behind an error over a file in this folder, if one is in the way now.
+    /// Returns the limit behind an error about a file in this folder, if one is reached at the moment.
     pub fn behind(error: &rusqlite::Error, folder: &Path) -> Option<Limit> {
         match error.sqlite_error_code()? {
             ErrorCode::DiskFull => Some(Limit::Space),
             ErrorCode::CannotOpen => {
-                // As many at once as SQLite opens: the database, its WAL, the index of that, and the folder to sync it.
+                // As many as SQLite opens at once: the database, its WAL, the WAL index, and the folder to sync it.
                 let all: Result<Vec<File>, _> = (0..4).map(|_| File::open(folder)).collect();
                 all.is_err_and(|error| is_out_of_files(&error)).then_some(Limit::Files)
             }
@@ -42,12 +41,12 @@ impl Limit {
         }
     }
 
-    /// Returns what it is and what to do, for the log.
+    /// Returns which limit is reached and what to do, for the log.
     pub fn advice(self) -> &'static str {
         match self {
-            Limit::Files => "the limit of open files is met; raise it (ulimit -n, LimitNOFILE=)",
-            Limit::FileSize => "a file must not grow further; raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
-            Limit::Space => "the disk is full; free some space on it",
+            Limit::Files => "the open file limit is reached; raise it (ulimit -n, LimitNOFILE=)",
+            Limit::FileSize => "the file size limit is reached; raise it (ulimit -f, LimitFSIZE=)",
+            Limit::Space => "the disk is full; free some space",
         }
     }
 

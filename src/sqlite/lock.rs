@@ -1,10 +1,10 @@
-//! The lock that lets one racerd in, of two parts. The file `NAME.lock` is there before a database is, and stays while one
-//! takes another's place; but people delete it. So the database's own inode is locked, too, which also has no second name:
-//! a hard link to a database in use is refused.
+//! The lock that admits one racerd to a database. It has two parts: the file `NAME.lock` exists before the database
+//! does and stays while a database is replaced, but people delete it. So the database's own inode is locked as well,
+//! which also covers hard links to a database in use.
 //!
-//! This is flock(2), which does not meet SQLite's own locks (fcntl(2)) on a local file system. Closing any descriptor of a
-//! file drops all fcntl locks that the process holds on it: a [`Lock`] is taken before SQLite opens the database, and is
-//! dropped after it has closed it.
+//! The locks are flock(2), which is independent of SQLite's fcntl(2) locks on a local file system. Closing any
+//! descriptor of a file drops all fcntl locks of the process on it: a [`Lock`] is taken before SQLite opens the
+//! database, and dropped after SQLite has closed it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,45 +16,45 @@ use rustix::fs::{OFlags, fstatfs};
 use super::files::{Files, MODE};
 use crate::sqlite::OpenError;
 
-/// How often the lock's file may be deleted just while it is being locked.
+/// Maximum attempts to lock a lock file that others keep deleting.
 const TRIES: u32 = 10;
 
-/// File systems that make flock(2) of fcntl(2), so that it would shut SQLite out: NFS, SMB and CIFS, 9P
-/// (`include/uapi/linux/magic.h`). There, the lock's file alone has to do.
+/// File systems that emulate flock(2) with fcntl(2), where it would lock SQLite out: NFS, SMB and CIFS, 9P
+/// (`include/uapi/linux/magic.h`). Only the lock file is used there.
 const EMULATED: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
 /// Held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    /// `None` on a medium that nobody can write to, where there is nothing to lock.
+    /// `None` on a read-only medium, where there is nothing to lock.
     _beside: Option<File>,
-    /// `None` where there is no database yet.
+    /// `None` if there is no database yet.
     database: Option<File>,
 }
 
 impl Lock {
-    /// Locks the database at this place, or the place where there is none.
+    /// Locks the database at this path, whether or not it exists yet.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another racerd has it; the lock's file cannot be made.
+    /// [`OpenError::Locked`] if another racerd has it; the lock file cannot be created.
     pub fn take(files: &Files) -> Result<Lock, OpenError> {
         let mut lock = Lock { _beside: beside(files)?, database: None };
         lock.hold(files)?;
         Ok(lock)
     }
 
-    /// Locks what is there to be read or replaced, and makes nothing where there is nothing.
+    /// Locks an existing database that is to be read or replaced; creates no lock file.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another racerd has it.
+    /// [`OpenError::Locked`] if another racerd has it.
     pub fn of_existing(files: &Files) -> Result<Lock, OpenError> {
         Ok(Lock { _beside: held_beside(files)?, database: inode(&files.database, files)? })
     }
 
-    /// Locks a database that is only read: as [`Lock::take`], but no lock's file is made where nobody lets us.
+    /// Locks a database that is only read: like [`Lock::take`], but without a lock file where none may be created.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another racerd has it.
+    /// [`OpenError::Locked`] if another racerd has it.
     pub fn to_read(files: &Files) -> Result<Lock, OpenError> {
         match Lock::take(files) {
             Err(OpenError::Directory { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -64,15 +64,15 @@ impl Lock {
         }
     }
 
-    /// Whether the database's own inode is locked: no racerd opens it, then, through whatever mount.
+    /// Returns whether the database's own inode is locked, so that no racerd opens it, through whatever mount.
     pub fn holds_database(&self) -> bool {
         self.database.is_some()
     }
 
-    /// Locks the database that lies there now, instead of the one before. Call it while SQLite has neither open.
+    /// Locks the database that is there now, instead of the previous one. Call it while SQLite has neither open.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another racerd has it.
+    /// [`OpenError::Locked`] if another racerd has it.
     pub fn hold(&mut self, files: &Files) -> Result<(), OpenError> {
         self.database = None;
         self.database = inode(&files.database, files)?;
@@ -80,7 +80,7 @@ impl Lock {
     }
 }
 
-/// Locks a file under this name, if there is one, for whatever is to be done with it.
+/// Locks the inode of the file at this path, if there is one.
 pub(super) fn inode(path: &Path, files: &Files) -> Result<Option<File>, OpenError> {
     // Opening a FIFO would wait for its other end.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
@@ -115,7 +115,7 @@ fn beside(files: &Files) -> Result<Option<File>, OpenError> {
         };
         match file.try_lock() {
             Ok(()) if is_named(&file, &files.lock) => return Ok(Some(file)),
-            // Deleted meanwhile: others would lock another one.
+            // It was deleted in between: others would lock a different file.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(locked(files)),
             Err(TryLockError::Error(error)) => {
@@ -126,7 +126,7 @@ fn beside(files: &Files) -> Result<Option<File>, OpenError> {
     Err(locked(files))
 }
 
-/// Locks the lock's file where there is one. One that cannot be opened is nobody's that could be met here.
+/// Locks the lock file if it exists. One that cannot be opened is not in use by a racerd of this user.
 fn held_beside(files: &Files) -> Result<Option<File>, OpenError> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&files.lock) else { return Ok(None) };
@@ -140,7 +140,7 @@ fn locked(files: &Files) -> OpenError {
     OpenError::Locked { path: files.database.clone(), lock: files.lock.clone() }
 }
 
-/// Whether the path still means this file.
+/// Returns whether the path still refers to this file.
 fn is_named(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     matches!((file.metadata(), fs::metadata(path)), (Ok(here), Ok(there)) if same(&here, &there))

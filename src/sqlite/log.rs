@@ -20,25 +20,29 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::{Bounds, Read, Store, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
-/// What the two threads may take: page caches, stacks, and the rooms that the writer remembers, in bytes.
+/// Maximum memory of the two threads, in bytes: page caches, stacks, and the rooms that the writer caches.
 pub const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
 
-/// A database and its two threads. Dropping it waits for them, but leaves no mark of a clean end.
+/// A database and its two threads. Dropping it waits for them, but does not record a clean shutdown.
 pub struct Sqlite {
     begun: Begun,
     bounds: Bounds,
     remarks: Vec<String>,
     note: Option<String>,
     events: Receiver<StoreEvent>,
-    /// Holds a way to the writer, which ends once there is none: fields are dropped in this order.
+    /// Holds a sender to the writer, which ends once there is none: fields are dropped in this order.
     reader: Worker<Vec<Read>, ()>,
     writer: Worker<Command, Result<(), String>>,
     wal_bytes: Arc<AtomicU64>,
-    /// Held until both threads are gone.
+    /// Held until both threads have ended.
     _lock: Lock,
 }
 
 impl Sqlite {
+    /// Opens the database, or creates it, and starts its threads, which call `wake` when they have sent an answer.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or a thread cannot be started.
     pub fn open(options: &StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Sqlite, OpenError> {
         Sqlite::open_timed(options, wake, Timing::USUAL)
     }
@@ -61,7 +65,7 @@ impl Sqlite {
             Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
 
         // proof: it has just been started.
-        let reader = reader(writer.requests.clone().expect("a way to the writer"));
+        let reader = reader(writer.requests.clone().expect("a sender to the writer"));
         let to = answers();
         let reader =
             Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
@@ -106,14 +110,14 @@ impl Store for Sqlite {
         self.bounds
     }
 
-    /// The new bounds hold in the order of what is submitted.
+    /// The new limits take effect in order with the requests submitted.
     fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
         self.writer.send(Command::Bound(bounds));
     }
 
-    /// Hands the requests over, with one send to each thread. To a dead thread they are lost; it has said
-    /// [`StoreEvent::Died`].
+    /// Submits the requests, with one send to each thread. A dead thread has sent [`StoreEvent::Died`], and requests to
+    /// it are lost.
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
         let (writes, reads) = batch::divide(requests);
         if !writes.is_empty() {
@@ -137,14 +141,14 @@ impl Store for Sqlite {
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), String> {
-        // The last connection to close takes the WAL away, and the reader's may not write.
+        // The last connection to close removes the WAL, and the reader's may not write.
         self.reader.join();
         self.writer.send(Command::Finish);
         self.writer.join().unwrap_or_else(|| Err("the store's writer thread has died".to_owned()))
     }
 }
 
-/// What a writer and a reader are made of, beside what opening gives.
+/// What the writer and the reader share, beside what opening returns.
 pub(super) struct Shared {
     pub timing: Timing,
     pub clock: Clock,
@@ -152,7 +156,7 @@ pub(super) struct Shared {
     pub wal_bytes: Arc<AtomicU64>,
 }
 
-/// The part of an opened log that stays with its owner.
+/// The part of an opened log that its owner keeps.
 pub(super) struct Held {
     pub begun: Begun,
     pub remarks: Vec<String>,
@@ -160,8 +164,8 @@ pub(super) struct Held {
 }
 
 impl Shared {
-    /// Divides what opening gave between the writer, the reader, once there is a way from it to the writer, and the holder:
-    /// the same with threads and without.
+    /// Divides an opened database among the writer, the reader (built once a sender to the writer exists) and the
+    /// owner. The same with threads and without.
     pub fn divide(
         &self,
         options: &StoreOptions,

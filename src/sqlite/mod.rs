@@ -1,7 +1,7 @@
-//! The log on disk: two threads with a connection each. The writer decides and commits appends, batch by batch, in the
-//! order in which they came; the reader reads pages. Each answers by a channel and then calls `wake`; what one answers
-//! may overtake what the other does. A thread that panics says [`StoreEvent::Died`](crate::store::StoreEvent::Died) as its last word (in a build with
-//! `panic = "abort"` the process ends instead). They own the database and nothing else.
+//! The log on disk: two threads with a connection each. The writer decides and commits appends in batches, in the order
+//! of their arrival; the reader reads pages. Both answer over a channel and then call `wake`; answers of one may
+//! overtake answers of the other. A thread that panics sends [`StoreEvent::Died`](crate::store::StoreEvent::Died) last
+//! (in a build with `panic = "abort"` the process ends instead). The threads own the database and nothing else.
 
 mod ages;
 mod batch;

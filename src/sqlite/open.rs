@@ -1,5 +1,5 @@
-//! Opening: lock, look, connect, look for damage, set what must be set and read it back. After this the two threads own
-//! the connections.
+//! Opens a database: locks it, inspects its files, connects, checks for damage, and sets SQLite's options. After this
+//! the two threads own the connections.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,31 +26,30 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// Pages in the WAL above which it starts over after a commit: 4 MiB.
 pub(super) const WAL_FRAMES: i64 = 1_024;
 
-/// A WAL file that has grown beyond this (bytes) is cut to it when it starts over: twice the writer's limit, so that this
-/// happens after a reader of another program held it up, and not each time.
+/// Size in bytes to which a longer WAL file is truncated when it starts over. Twice the writer's limit, so that this
+/// happens only after a reader of another program has held it up, and not every time.
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
 pub(super) const CACHE_KIB: i64 = 512;
 
-/// What the threads need.
+/// An opened database, as the threads need it.
 pub(super) struct Opened {
     pub files: Files,
     pub identity: Identity,
     pub writer: Connection,
     pub reader: Connection,
     pub begun: Begun,
-    /// Pages that the database may have.
+    /// Maximum number of pages of the database.
     pub most_pages: i64,
-    /// What somebody should read, a line each.
+    /// Remarks for the operator, one line each.
     pub remarks: Vec<String>,
-    /// What is to be known for as long as it lasts.
+    /// A note that holds until the operator has acted.
     pub note: Option<String>,
 }
 
-/// Opens the database, or makes it, and leaves a file untouched that is not this racerd's to write. A damaged one is
-/// salvaged, or refused.
-/// The lock must outlive the connections.
+/// Opens the database, or creates it. A file that this racerd may not write is left untouched; a damaged database is
+/// salvaged or refused, as the options say. The lock must outlive the connections.
 pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> {
     let files = Files::at(&options.path)?;
     refuse_side_file(&files)?;
@@ -63,11 +62,11 @@ pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> 
     let (report, kept) = damage::salvage_in_place(&files, options.data_key.as_ref())?;
     let mut opened = open_sound(options, &files, &mut lock)?;
     let path = files.database.display();
-    opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged one is kept as {kept}"));
+    opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged file is kept as {kept}"));
     Ok((lock, opened))
 }
 
-/// Makes the start's error of one of SQLite's, which does not say what the system refused.
+/// Converts an SQLite error, which does not say which system limit was reached.
 fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenError {
     let path = files.database.clone();
     match Limit::behind(&error, files.directory()) {
@@ -76,7 +75,7 @@ fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenE
     }
 }
 
-/// Opens the database if it is sound, as far as can be seen now.
+/// Opens the database if it is intact, as far as a short check can tell.
 fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |action| {
@@ -87,18 +86,18 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     };
     match files.prepare() {
         Err(OpenError::Foreign { what: NO_SQLITE, .. }) if repair::salvage::recognises(files) => {
-            return Err(damaged("its head is overwritten".to_owned()));
+            return Err(damaged("its header is overwritten".to_owned()));
         }
         other => other?,
     }
-    // It may be another one than before.
+    // It may be a different file than before.
     lock.hold(files)?;
     if !files.is_writable() {
         return Err(OpenError::ReadOnly { path: files.database.clone() });
     }
-    // SQLite gives the files that it makes the database's mode.
+    // SQLite creates its files with the database's mode.
     let mut remarks = files.tighten();
-    // Before SQLite sees it: it would begin to write where the damage is.
+    // Before SQLite opens it, which would start writing at the damaged frame.
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
 
@@ -108,18 +107,18 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     }
     // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
-    // Before anything is written: with the wrong key, nothing may change.
+    // Before anything is written: with the wrong key nothing may change.
     let key_id = options.data_key.as_ref().map(DataKey::id);
     if let Some(sealed) = schema::sealed(&writer).map_err(failed("read"))? {
         fits(files, sealed, key_id)?;
     }
-    // The first read rolls a creation back that was cut short; then the file is an empty one again. Only an empty one
-    // takes auto_vacuum: later it would need a rewrite of the whole (VACUUM).
+    // The first read rolls back an interrupted creation, which leaves an empty file. auto_vacuum must be set while the
+    // file is empty: later it would need a rewrite of the whole (VACUUM).
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
     if pages == 0 {
         writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
     }
-    // The first tables are made with a rollback journal, so that the header in the file itself says whose it is.
+    // The tables are created with a rollback journal, so that the header of the file itself identifies racerd.
     let version = schema::migrate(&writer).map_err(failed("migrate"))?;
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version });
@@ -138,27 +137,27 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
         Found::Lost => {
             lost = true;
             remarks.push(format!(
-                "{} lost what was not synced when the machine went down; clients are told that it is another log",
+                "{} lost what was not synced when the machine went down; clients are told that the log is a new one",
                 files.database.display()
             ));
         }
         Found::Damage(what) => return Err(damaged(what)),
         Found::TimeUp => remarks.push(format!(
-            "{} was not looked through as a whole after a run that did not end in order, since that takes more than {} s; \
-             'racerd check' does, also while racerd runs",
+            "{} was not checked completely after an unclean shutdown, since that takes more than {} s; 'racerd check' does \
+             so, also while racerd runs",
             files.database.display(),
             LOOK_FOR.as_secs()
         )),
     }
     match damage::noted(&mut writer, options.data_key.as_ref(), LOOK_FOR).map_err(failed("read"))? {
         None => {}
-        Some(Noted::Holds(what)) => return Err(damaged(format!("{what} (found while it was served)"))),
+        Some(Noted::Holds(what)) => return Err(damaged(format!("{what} (found while it was in use)"))),
         Some(Noted::Mended(what)) => remarks.push(format!(
-            "{} was found damaged while it was served ({what}); all of it was read now, and is sound",
+            "{} was reported damaged while it was in use ({what}); a complete read now found it intact",
             files.database.display()
         )),
     }
-    // What was read to look at it is not what will be read.
+    // The pages cached by the check are not those that will be needed.
     writer.execute_batch("PRAGMA shrink_memory").map_err(failed("read"))?;
     set(&writer, files, "journal_mode", "WAL", "wal")?;
     set(&writer, files, "synchronous", "FULL", "2")?;
@@ -169,7 +168,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     let prunes = options.bounds.keep_messages > 0 || options.bounds.keep_for > 0;
     if prunes && !retention::can_shrink(&writer).map_err(failed("read"))? {
         remarks.push(format!(
-            "{} never shrinks (auto_vacuum is off); 'racerd backup' and 'racerd restore' of the backup mend that",
+            "{} never shrinks (auto_vacuum is off); 'racerd backup' and then 'racerd restore' of the backup fix that",
             files.database.display()
         ));
     }
@@ -183,31 +182,31 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
         key_id,
         lost,
     };
-    // Synced in every case: a `normal` run must not be taken for the one before.
+    // Always synced: a `normal` run must not be mistaken for the previous one.
     let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;
     if options.durability == Durability::Normal {
         set(&writer, files, "synchronous", "NORMAL", "1")?;
     }
 
-    // The transaction has made the WAL, so both files are there.
+    // The transaction has created the WAL, so both files exist.
     let no_file = |error| OpenError::File { action: "find", path: files.database.clone(), error };
     let identity = files.identity().map_err(no_file)?;
     let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("open"))?;
     set(&reader, files, "query_only", "ON", "1")?;
     let note = files.damaged().map(|path| {
         remarks.push(format!(
-            "{} is kept beside the database that was salvaged from it; move it away when nobody needs it any more",
+            "{} is kept beside the database that was salvaged from it; move it away once it is no longer needed",
             path.display()
         ));
-        // Strangers read this one.
-        "the database was damaged once, and what could be read was copied; the log names the damaged one, to be moved away when \
-         nobody needs it any more"
+        // Anybody can read this one: it names no path.
+        "the database was damaged once, and what could be read was copied; the log names the damaged file: move it away once it \
+         is no longer needed"
             .to_owned()
     });
     Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
 }
 
-/// Whether rows that are sealed like this can be read with this key, and with it alone.
+/// Checks that the rows, sealed like this, need exactly the given key.
 pub(super) fn fits(files: &Files, sealed: Sealed, given: Option<KeyId>) -> Result<(), OpenError> {
     let path = files.database.clone();
     match (sealed.rekey, sealed.with) {
@@ -228,10 +227,10 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Sets a pragma and reads it back: SQLite says nothing where it cannot do as told.
+/// Sets a pragma and reads it back: SQLite reports no error if it cannot comply.
 fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expected: &str) -> Result<(), OpenError> {
     let read = |conn: &Connection| -> rusqlite::Result<String> {
-        // Some pragmas answer with a row when they are set and some do not; all do when they are asked.
+        // Some pragmas return a row when they are set and some do not; all do when they are queried.
         let mut statement = conn.prepare(&format!("PRAGMA {name} = {value}"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
@@ -250,12 +249,12 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
     }
 }
 
-/// Bounds the database's size; in pages. SQLite keeps the bound at the present size where that is larger.
+/// Limits the database's size, and returns the limit in pages. SQLite raises it to the present size if that is larger.
 pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<i64, OpenError> {
     let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
     let set = || -> rusqlite::Result<i64> {
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        // Page numbers have 32 bits, and the last ones are SQLite's own.
+        // Page numbers have 32 bits, and the highest are reserved by SQLite.
         let pages = schema::integer((bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe));
         conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(pages))
     };

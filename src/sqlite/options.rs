@@ -1,4 +1,4 @@
-//! Where a database is, and how it is kept.
+//! The options of a database: its location, limits and keys.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::Bounds;
 use crate::types::{Digest, Durability, OnDamage};
 
-/// Where the log is and what it may take.
+/// Where a log is stored, and how.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The database file; unused with [`Durability::Memory`].
@@ -14,17 +14,17 @@ pub struct StoreOptions {
     pub durability: Durability,
     pub bounds: Bounds,
     pub on_damage: OnDamage,
-    /// Bytes per second at which all of the database is read for damage, once a week of running; 0: it is not.
+    /// Rate of the weekly background check of the whole database for damage, in bytes per second; 0 turns it off.
     pub scrub_rate: u64,
-    /// Seals bodies, names and parked sessions, and makes the key for session tokens; unused with
-    /// [`Durability::Memory`], whose log no disk sees.
+    /// Seals bodies, names and parked sessions, and is the source of the key for session tokens. Unused with
+    /// [`Durability::Memory`], whose log never reaches a disk.
     pub data_key: Option<DataKey>,
-    /// Random: the epoch, should a new one be needed.
+    /// Random bytes for a new epoch, should one be needed.
     pub new_epoch: [u8; 8],
-    /// Random: the key for session tokens, should the log have none yet.
+    /// Random bytes for the session token key, should the log have none yet.
     pub new_token_key: [u8; 32],
-    /// Takes a stored body apart: the digest of an encrypted one. For messages of before the log kept these digests.
+    /// Returns the digest of a stored body if it is encrypted. For messages older than the index of these digests.
     pub sealed_body: fn(&str) -> Option<Digest>,
-    /// The kernel's id of this boot; empty where it is not known, which counts as another one each time.
+    /// The kernel's boot id; empty if unknown, which counts as a different boot each time.
     pub boot_id: String,
 }

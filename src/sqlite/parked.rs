@@ -1,5 +1,5 @@
-//! Parked sessions as rows: kept, taken out again, and gone when they are too old or too many. Ages count running
-//! seconds. Knows no thread, file or clock.
+//! The table of parked sessions: inserts, claims and expires them. Ages count running seconds. Knows no thread, file or
+//! clock.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -9,26 +9,26 @@ use super::sealing::{Sealing, open_parked};
 use crate::store::Parked;
 use crate::types::{MemberId, Name, RoomId, Seq, SessionId};
 
-/// Rows that one sweep may drop.
+/// Maximum number of rows that one sweep deletes.
 const ROWS: i64 = 500;
 
-/// The rows of the table `parked`. Their ids rise with the time of parking, so the oldest are the first.
+/// The table `parked`. Ids rise with the time of parking, so the oldest rows come first.
 pub(super) struct Parking {
-    /// Rows that are kept, at most.
-    pub most: u64,
-    /// Running seconds for which a row is kept.
+    /// Maximum number of rows.
+    pub max: u64,
+    /// How long a row is kept, in running seconds.
     pub keep: u64,
-    /// Rows in the table; `None` where that is not known.
+    /// Number of rows; `None` if not known.
     count: Option<u64>,
 }
 
 impl Parking {
-    pub fn new(most: u64, keep: u64) -> Parking {
-        Parking { most, keep, count: None }
+    pub fn new(max: u64, keep: u64) -> Parking {
+        Parking { max, keep, count: None }
     }
 
-    /// Keeps this session, instead of what was kept of it before; `now` in running seconds. The oldest rows make room.
-    /// Two go for one that comes, so that a bound that was lowered is reached without one long step.
+    /// Parks a session, replacing an earlier row of it; `now` in running seconds. The oldest rows make room: up to two
+    /// for one, so that a lowered limit is reached without one long step.
     pub fn park(
         &mut self,
         conn: &Connection,
@@ -61,7 +61,7 @@ impl Parking {
             ])?,
         };
         let count = (before + 1).saturating_sub(replaced);
-        let extra = count.saturating_sub(self.most).min(2);
+        let extra = count.saturating_sub(self.max).min(2);
         self.count = Some(count - drop_oldest(conn, extra)?.min(count));
         Ok(())
     }
@@ -91,25 +91,25 @@ impl Parking {
         Ok(parked.filter(|_| at.saturating_add(self.keep) >= now))
     }
 
-    /// Drops some of the rows that are too old or too many; how many.
+    /// Deletes some of the rows that are too old or too many. Returns how many.
     pub fn sweep(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
         let count = self.count(conn)?;
         let mut gone = 0;
         if let Some(before) = now.checked_sub(self.keep) {
-            // By age as by id; the stretch is bounded before it is looked at.
+            // Ids rise with age; the range is bounded before the ages are compared.
             gone += conn
                 .prepare_cached(
                     "DELETE FROM parked WHERE at < ?1 AND id IN (SELECT id FROM parked ORDER BY id LIMIT ?2)",
                 )?
                 .execute([integer(before), ROWS])? as u64;
         }
-        let extra = count.saturating_sub(gone).saturating_sub(self.most).min(ROWS.unsigned_abs());
+        let extra = count.saturating_sub(gone).saturating_sub(self.max).min(ROWS.unsigned_abs());
         gone += drop_oldest(conn, extra)?;
         self.count = Some(count.saturating_sub(gone));
         Ok(usize::try_from(gone).unwrap_or(usize::MAX))
     }
 
-    /// A transaction was rolled back, and the count with it.
+    /// Forgets the count, after a transaction was rolled back.
     pub fn forget(&mut self) {
         self.count = None;
     }
@@ -149,7 +149,7 @@ fn read(session: SessionId, row: &Row) -> rusqlite::Result<Parked> {
     })
 }
 
-/// Each room as the length of its id, the id, and the seq.
+/// Encodes each room as the length of its id, the id, and the seq.
 pub(super) fn encode(rooms: &[(RoomId, Seq)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rooms.len() * 24);
     for (room, seq) in rooms {
@@ -161,7 +161,7 @@ pub(super) fn encode(rooms: &[(RoomId, Seq)]) -> Vec<u8> {
     bytes
 }
 
-/// Reads stored bytes; of damaged ones it takes the rooms before the damage.
+/// Decodes stored bytes. Damaged bytes yield the rooms before the damage.
 pub(super) fn decode(bytes: &[u8]) -> Vec<(RoomId, Seq)> {
     let mut rooms = Vec::new();
     let mut rest = bytes;
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(parking.sweep(&conn, 99).unwrap(), 0);
         assert_eq!(parking.sweep(&conn, 200).unwrap(), 8, "0 to 9, without the two that are gone");
         assert_eq!((parking.count, count(&conn)), (Some(10), 10));
-        // A counter that went back (a crash, at most a minute) drops nothing early.
+        // A counter that went back (by at most a minute, after a crash) drops nothing early.
         assert_eq!(parking.sweep(&conn, 150).unwrap(), 0);
     }
 
@@ -227,14 +227,14 @@ mod tests {
              INSERT INTO parked SELECT i, randomblob(16), 0, 1, 'x', 1, x'' FROM n;",
         )
         .unwrap();
-        parking.most = 600;
+        parking.max = 600;
         parking.park(&conn, &parked(1), 1, None).unwrap();
         assert_eq!(count(&conn), 1999);
         let steps: Vec<usize> = (0..4).map(|_| parking.sweep(&conn, 1).unwrap()).collect();
         assert_eq!((steps, count(&conn)), (vec![500, 500, 399, 0], 600));
         assert_eq!(parking.claim(&conn, SessionId([1; 16]), 1, None).unwrap(), Some(parked(1)), "the newest stays");
         parking.forget();
-        parking.most = 0;
+        parking.max = 0;
         parking.park(&conn, &parked(2), 1, None).unwrap();
         assert_eq!((parking.count, count(&conn)), (Some(598), 598));
     }

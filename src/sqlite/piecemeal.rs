@@ -1,6 +1,6 @@
-//! Reads a page of a room's log where the database is damaged: message by message, each looked up by itself. A message
-//! that cannot be read keeps its place and is delivered as unreadable, so a room with damaged history can still be
-//! entered, its pages have no hole, and everything else of it is delivered whole and in order.
+//! Reads a page of a room's log message by message where the database is damaged. An unreadable message keeps its place
+//! and is delivered as unreadable, so that a room with damaged history can still be joined, its pages have no gaps, and
+//! everything else in it is delivered whole and in order.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::sqlite::error::DAMAGED;
 use crate::store::{Page, Read, Span};
 use crate::types::{Author, Body, Message, RoomId, Seq, WallMillis};
 
-/// The most messages that one page of the database can hold: a row takes at least 30 of its 4096 bytes.
+/// Maximum number of messages in one page of the database: a row takes at least 30 of its 4096 bytes.
 const LEAF: u64 = 128;
 
 /// A message that is delivered as unreadable, and why.
@@ -42,7 +42,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// Returns what the log should say of these losses of a room: one line for each stretch of them with the same reason.
+/// Returns the log lines for these losses of a room: one for each run of consecutive messages with the same reason.
 pub(super) fn told(room: &RoomId, losses: &[Loss]) -> Vec<String> {
     let stretches = losses.chunk_by(|a, b| a.seq.next() == b.seq && a.why == b.why);
     stretches.filter_map(|stretch| told_stretch(room, stretch)).collect()
@@ -60,7 +60,7 @@ fn told_stretch(room: &RoomId, stretch: &[Loss]) -> Option<String> {
     };
     let as_what = if stretch.len() == 1 { "it is" } else { "they are" };
     Some(format!(
-        "{which} cannot be read: {}; {as_what} delivered as unreadable, all others as they are; {advice}",
+        "{which} cannot be read: {}; {as_what} delivered as unreadable, all others unchanged; {advice}",
         first.why
     ))
 }
@@ -69,11 +69,11 @@ fn told_stretch(room: &RoomId, stretch: &[Loss]) -> Option<String> {
 pub(super) struct Ends {
     pub room: i64,
     pub head: Seq,
-    /// When the head was said.
+    /// The timestamp of the head.
     pub at: WallMillis,
 }
 
-/// Reads one page; what of it cannot be read is added to `losses`, in rising order.
+/// Reads one page, and adds its unreadable messages to `losses`, in ascending order.
 ///
 /// # Errors
 /// The disk does not answer. Damage is not an error here.
@@ -113,7 +113,7 @@ pub(super) fn page(
         found.reverse();
     }
     let mut page = Page { more, ..reader::nothing(read, ends.head, oldest) };
-    // The date of one that cannot be read is that of a neighbour.
+    // An unreadable message gets the date of a neighbor.
     let mut at = found.iter().find_map(|(_, message, _)| message.as_ref()).map_or(ends.at, |message| message.at);
     for (seq, message, why) in found {
         losses.extend(why.map(|why| Loss { seq, why }));
@@ -127,13 +127,13 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// Returns what stands for a message that cannot be read.
+/// Returns a placeholder for an unreadable message.
 fn unreadable(room: &RoomId, seq: Seq, at: WallMillis) -> rusqlite::Result<Message> {
     let name = sealing::nobody().ok_or_else(reader::no_name)?;
     Ok(Message { room: room.clone(), seq, at, author: Author { member: None, name }, body: Body::unreadable() })
 }
 
-/// Looks for one message; where it is not what was written, says why.
+/// Looks one message up; if it is unreadable, says why.
 fn look_up(
     conn: &Connection,
     read: &Read,
@@ -154,7 +154,7 @@ fn look_up(
     }
 }
 
-/// Returns the oldest seq that is kept; the head's successor where none is.
+/// Returns the oldest stored seq; the head's successor if none is.
 pub(super) fn oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
     first_after(conn, ends, Seq::ZERO)
 }
@@ -168,9 +168,9 @@ fn first_after(conn: &Connection, ends: &Ends, seq: Seq) -> rusqlite::Result<Seq
     Ok(found.map_or(ends.head.next(), seq_of))
 }
 
-/// Looks for the oldest seq where the beginning of what is kept is damaged, in steps that double and then halve. How much
-/// of what lies before the first readable message was still kept is not known: as much as a page of the database holds is
-/// taken for damaged, so that the loss is told.
+/// Searches for the oldest seq, in steps that double and then halve, where the beginning of the room's messages is
+/// damaged. How many messages were stored before the first readable one is unknown: as many as a page of the database
+/// holds are assumed to be damaged, so that the loss is reported.
 fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
     let look = |seq: u64| match first_after(conn, ends, Seq(seq)) {
         Ok(found) => Ok(Some(found)),
@@ -198,7 +198,7 @@ fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
     Ok(Seq(found.0.saturating_sub(LEAF).max(1)))
 }
 
-/// Reads a room's row; `None` where there is no such room.
+/// Reads a room's row; `None` if there is no such room.
 pub(super) fn ends(conn: &Connection, room: &RoomId) -> rusqlite::Result<Option<Ends>> {
     conn.prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
         .query_row([room.as_str()], |row| {

@@ -1,22 +1,22 @@
-//! Dropping key windows that nobody has used for long, a stretch of rows at a time, so that it never holds the writer
-//! up for long. Ages count running seconds: a machine that was off, or whose clock jumps, loses nobody's keys.
+//! Deletes key windows that were not used for long, a bounded number of rows at a time, so that the writer is never
+//! held up. Ages count running seconds: keys are not lost because a machine was off or its clock jumped.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::schema::integer;
 
-/// Rows looked at in one step.
+/// Maximum number of rows examined in one step.
 const ROWS: i64 = 2_000;
 
-/// How far the walk through the windows has come, by their ids; it starts over at the end.
+/// Walks through the windows by id, and starts over at the end.
 #[derive(Default)]
 pub(super) struct Prune {
     after: i64,
 }
 
 impl Prune {
-    /// Looks at the next stretch of windows and drops those whose last use is more than `keep` ago; how many it dropped.
-    /// Both times in running seconds.
+    /// Examines the next windows, and deletes those last used more than `keep` ago. Returns how many it deleted. Both
+    /// times in running seconds.
     pub fn step(&mut self, conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<usize> {
         let Some(before) = now.checked_sub(keep) else { return Ok(0) };
         let end: Option<i64> = conn

@@ -1,6 +1,6 @@
-//! The reader thread: one page at a time over its own read-only connection. Each page is one short read transaction,
-//! ended before the answer leaves: an open one would pin the WAL, which then could not start over and would grow. While
-//! nobody asks, it reads through the database for damage.
+//! The reader thread: reads one page at a time over its own read-only connection. Each page is one short read
+//! transaction that ends before the answer is sent: an open one would pin the WAL, which could then not start over and
+//! would grow. While idle, it checks the database for damage.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::sqlite::error::DAMAGED;
 use crate::store::{About, Page, Read, ReadFailed, Span, StoreEvent, Why};
 use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
-/// Rows that do not open and were told of, at most: each is told once.
-const TOLD: usize = 1_000;
+/// Maximum number of unreadable messages that are reported, each once.
+const REPORTED: usize = 1_000;
 
-/// What to do where the disk does not answer.
-const DISK: &str = "look at the disk, and at the kernel's log";
+/// Advice for a disk that does not answer.
+const DISK: &str = "check the disk and the kernel log";
 
 /// Reads pages.
 pub(super) struct Reader {
     pub conn: Connection,
-    /// Set where what it finds is damaged.
+    /// Set when it finds damage.
     pub damaged: Arc<AtomicBool>,
-    /// Opens what is sealed; `None`: nothing is.
+    /// Opens sealed rows; `None` for a plain database.
     pub records: Option<RecordKey>,
-    /// Rows that do not open and were told of.
+    /// The unreadable messages that were reported.
     pub told: BTreeSet<(RoomId, Seq)>,
-    /// The disk has not answered, and all of it was not read since.
+    /// Whether a read has failed since the last complete background check.
     pub failing: bool,
-    /// The pass over all of it.
+    /// The background check.
     pub scrub: Scrub,
-    /// The writer, which notes what is found.
+    /// The writer, which records damage in the database.
     pub notes: Sender<Command>,
 }
 
 impl Reader {
-    /// Answers reads until nobody can ask any more.
+    /// Answers reads until all senders are gone.
     pub fn run(mut self, requests: &Receiver<Vec<Read>>, answers: &Answers) {
         loop {
             let received = match self.scrub.patience() {
@@ -56,47 +56,48 @@ impl Reader {
             match received {
                 Ok(reads) => {
                     for read in reads {
-                        // A page may have taken its time: it leaves at once, not with the rest.
+                        // A page may have taken long: its answer is sent immediately, not with the rest.
                         self.answer(read, answers);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.look_on(answers),
+                Err(RecvTimeoutError::Timeout) => self.scrub(answers),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// The next piece of the pass.
-    fn look_on(&mut self, answers: &Answers) {
+    /// Does the next piece of the background check.
+    fn scrub(&mut self, answers: &Answers) {
         match self.scrub.piece(&self.conn, self.records.as_ref()) {
             Piece::Read => {}
             Piece::End => {
                 let _ = self.notes.send(Command::Scrubbed);
-                // What is damaged stays so.
+                // Damage does not heal.
                 if std::mem::take(&mut self.failing) && !self.damaged.load(Ordering::Relaxed) {
                     answers.send([StoreEvent::Note { about: About::Unreadable, text: None }]);
                 }
             }
             Piece::Wrong { reason, damage } => {
                 self.failing |= !damage;
-                // A sealed row that does not open is served as such, and no reason to end the next start.
+                // A sealed row that does not open is delivered as unreadable, and does not stop the next start.
                 if damage && self.records.is_none() {
                     self.note(reason.clone());
                 }
                 let advice = if damage { DAMAGED } else { DISK };
-                let reason = format!("a look through the database has found, {reason}; {advice}");
+                let reason = format!("the background check found a fault {reason}; {advice}");
                 answers.send([StoreEvent::Unreadable(reason), StoreEvent::Damaged]);
             }
         }
     }
 
-    /// Has the writer put down what is damaged, so that the next start knows.
+    /// Has the writer record the damage, so that the next start acts on it.
     fn note(&self, what: String) {
         self.damaged.store(true, Ordering::Relaxed);
-        // A writer that is gone can put nothing down any more.
+        // A writer that has ended can record nothing.
         let _ = self.notes.send(Command::Note(what));
     }
 
+    /// Answers one read.
     pub fn answer(&mut self, read: Read, answers: &Answers) {
         let mut losses = Vec::new();
         match page(&self.conn, &read, self.records.as_ref(), &mut losses) {
@@ -121,15 +122,15 @@ impl Reader {
         }
     }
 
-    /// Some of a page could not be read: returns what is to be told of it, each message once.
+    /// Handles the unreadable messages of a page. Returns the events that report them, each message once.
     fn lost(&mut self, room: &RoomId, mut losses: Vec<Loss>) -> Vec<StoreEvent> {
         if losses.is_empty() {
             return Vec::new();
         }
         let told = &mut self.told;
-        losses.retain(|loss| told.len() < TOLD && told.insert((room.clone(), loss.seq)));
+        losses.retain(|loss| told.len() < REPORTED && told.insert((room.clone(), loss.seq)));
         let lines = piecemeal::told(room, &losses);
-        // A sealed row that does not open is served as such, and no reason to end the next start.
+        // A sealed row that does not open is delivered as unreadable, and does not stop the next start.
         if let Some(loss) = losses.iter().find(|loss| matches!(loss.why, piecemeal::Why::Damage(_))) {
             self.note(format!("message {} of room {room} cannot be read: {}", loss.seq.0, loss.why));
         }
@@ -137,10 +138,10 @@ impl Reader {
     }
 }
 
-/// Reads one page. Where a row or a page of the database is damaged, it is read message by message, and what of it cannot
-/// be read is added to `losses`.
+/// Reads one page. If the database is damaged there, reads message by message, and adds the unreadable ones to
+/// `losses`.
 fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mut Vec<Loss>) -> rusqlite::Result<Page> {
-    // Dropped on every way out, which ends it; the statements inside are dropped before.
+    // Dropped on every return, which ends it; the statements inside are dropped before.
     let transaction = conn.unchecked_transaction()?;
     let page = match piecemeal::ends(&transaction, &read.room)? {
         None => nothing(read, Seq::ZERO, Seq(1)),
@@ -157,7 +158,7 @@ fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mu
     Ok(page)
 }
 
-/// A page without messages.
+/// Returns a page without messages.
 pub(super) fn nothing(read: &Read, head: Seq, oldest: Seq) -> Page {
     let (ticket, room, span) = (read.ticket, read.room.clone(), read.span);
     Page { ticket, room, span, messages: Vec::new(), oldest, head, more: false }
@@ -178,7 +179,7 @@ fn page_of(
         Span::Newest => (FALLING, none, all),
     };
     let mut statement = conn.prepare_cached(sql)?;
-    // One more than asked for tells whether there is more.
+    // One row more than requested tells whether there are more.
     let mut rows = statement.query([after, upto, i64::from(read.limit) + 1])?;
     let mut left = read.bytes as usize;
     while let Some(row) = rows.next()? {
@@ -203,7 +204,7 @@ fn page_of(
     Ok(page)
 }
 
-/// Whether a page has each message that it must have: a room's log is one stretch up to its head.
+/// Returns whether a page has each message that it must have: a room's log is contiguous up to its head.
 fn is_whole(page: &Page, read: &Read) -> bool {
     let (first, last) = reach(read.span, page.oldest, page.head);
     let (Some(begin), Some(end)) = (page.messages.first(), page.messages.last()) else {
@@ -215,8 +216,8 @@ fn is_whole(page: &Page, read: &Read) -> bool {
     begins && ends && page.messages.windows(2).all(|two| matches!(two, [a, b] if a.seq.next() == b.seq))
 }
 
-/// Returns the first and the last seq that a span reaches in a log that has these; the first is the greater one where it
-/// reaches none.
+/// Returns the first and the last seq that a span covers in a log from `oldest` to `head`; the first is greater if it
+/// covers none.
 pub(super) fn reach(span: Span, oldest: Seq, head: Seq) -> (Seq, Seq) {
     match span {
         Span::After(seq) => (oldest.max(seq.next()), head),
@@ -231,8 +232,8 @@ const RISING: &str = "SELECT id, at, member, name, body FROM messages
 const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
-/// Reads a message from its row: id, at, member, name, body; `records` opens the rows of a sealed database. With why it is
-/// unreadable, if it is a sealed one that does not open.
+/// Reads a message from its row (id, at, member, name, body). `records` opens the rows of a sealed database. Also
+/// returns why a sealed message does not open, if so.
 pub(super) fn message_of(
     room: &RoomId,
     row: &Row,
@@ -244,18 +245,18 @@ pub(super) fn message_of(
     }
 }
 
-/// A message of a sealed database. A row that does not open keeps its place: a hole in a room would be one for ever.
+/// Reads a message of a sealed database. A row that does not open keeps its place: a gap in a room would be permanent.
 pub(super) fn sealed_message(
     room: &RoomId,
     row: &Row,
     records: &RecordKey,
 ) -> rusqlite::Result<(Message, Option<Unreadable>)> {
-    // A value of another type is as wrong as any other one, and binds the record to another place.
+    // A value of the wrong type is treated like a wrong value: the record does not open for it.
     let at = WallMillis(number(row.get_ref(1)?.as_i64().unwrap_or(-1)));
     let member = row.get_ref(2)?.as_i64_or_null().unwrap_or(Some(-1)).map(number);
     let seq = seq_of(row.get(0)?);
     let place = sealing::message_place(room.as_str(), seq, at, member);
-    // A row that says a name of its own is not one that was sealed.
+    // A row with a name in the clear was not sealed.
     let opened = match (row.get_ref(3)?.as_bytes(), row.get_ref(4)?.as_bytes()) {
         (Ok([]), Ok(record)) => sealing::open_message(records, &place, record),
         _ => Err(Unreadable::NoRecord),
@@ -275,12 +276,12 @@ pub(super) fn no_name() -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(3, "name".into(), Type::Text)
 }
 
-/// A message of a plain database, from its row: id, at, member, name, body. A body that is no JSON is an error: it would
-/// make each frame or page that carries it one that nobody can read.
+/// Reads a message of a plain database from its row (id, at, member, name, body). A body that is not JSON is an error:
+/// no client could parse a frame or page that contains it.
 pub(super) fn message(room: &RoomId, row: &Row) -> rusqlite::Result<Message> {
     let body = str::from_utf8(row.get_ref(4)?.as_blob()?).map_err(|error| rusqlite::Error::Utf8Error(4, error))?;
     if !damage::is_whole(body.as_bytes()) {
-        return Err(rusqlite::Error::FromSqlConversionFailure(4, Type::Blob, "its body is not whole".into()));
+        return Err(rusqlite::Error::FromSqlConversionFailure(4, Type::Blob, "its body is not valid JSON".into()));
     }
     let name = Name::kept(row.get_ref(3)?.as_str()?).ok_or_else(no_name)?;
     Ok(Message {
@@ -301,7 +302,7 @@ mod tests {
     use crate::sqlite::schema;
     use crate::store::samples::read;
 
-    /// A reader whose disk fails while the flag is set, and what it says. Its passes are due at once.
+    /// Builds a reader whose disk fails while the flag is set, with its outputs. Its checks are due immediately.
     fn reader(fails: &Arc<AtomicBool>) -> (Reader, Answers, Receiver<StoreEvent>, Receiver<Command>) {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&conn).unwrap();
@@ -325,10 +326,10 @@ mod tests {
         matches!(event, StoreEvent::Note { about: About::Unreadable, text: None })
     }
 
-    /// Looks on to the end of a pass; whether that said that all can be read again.
+    /// Runs a check to its end. Returns whether it reported that everything can be read again.
     fn pass(reader: &mut Reader, answers: &Answers, events: &Receiver<StoreEvent>, noted: &Receiver<Command>) -> bool {
         while noted.try_recv().is_err() {
-            reader.look_on(answers);
+            reader.scrub(answers);
         }
         events.try_iter().filter(is_over).count() == 1
     }
@@ -338,20 +339,20 @@ mod tests {
         let fails = Arc::new(AtomicBool::new(false));
         let (mut reader, answers, events, noted) = reader(&fails);
         assert!(!pass(&mut reader, &answers, &events, &noted), "nothing has failed");
-        // In the middle of a pass: what that has read before says nothing.
-        reader.look_on(&answers);
+        // In the middle of a check: what it has read so far proves nothing.
+        reader.scrub(&answers);
         fails.store(true, Ordering::Relaxed);
         reader.answer(read("lobby", Span::Newest, 1, 100), &answers);
         let told: Vec<StoreEvent> = events.try_iter().collect();
         assert!(
             matches!(&told[..], [StoreEvent::ReadFailed(failed), StoreEvent::Unreadable(_), StoreEvent::Damaged] if failed.why == Why::Disk)
         );
-        reader.look_on(&answers);
+        reader.scrub(&answers);
         assert!(matches!(events.try_recv(), Ok(StoreEvent::Unreadable(_))), "it still fails");
         fails.store(false, Ordering::Relaxed);
         let mut pieces = 0;
         let over = loop {
-            reader.look_on(&answers);
+            reader.scrub(&answers);
             pieces += 1;
             if let Some(event) = events.try_iter().find(|event| !matches!(event, StoreEvent::Damaged)) {
                 break event;
@@ -363,7 +364,7 @@ mod tests {
         assert!(!pass(&mut reader, &answers, &events, &noted), "once");
         // What is damaged stays so.
         fails.store(true, Ordering::Relaxed);
-        reader.look_on(&answers);
+        reader.scrub(&answers);
         fails.store(false, Ordering::Relaxed);
         reader.damaged.store(true, Ordering::Relaxed);
         assert!(!pass(&mut reader, &answers, &events, &noted));

@@ -1,5 +1,5 @@
-//! Which messages go, the oldest of a room first, in steps that are bounded in rows and bytes; and giving free pages back
-//! to the file system. A room's row stays, so no seq is given twice. Knows no thread, file or clock.
+//! Deletes expired and excess messages, the oldest of a room first, in steps bounded in rows and bytes, and returns
+//! free pages to the file system. A room's row stays, so that no seq is assigned twice. Knows no thread, file or clock.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
@@ -7,64 +7,65 @@ use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
 use crate::types::{Seq, WallMillis};
 
-/// Rooms that one step looks at.
+/// Maximum number of rooms in one step.
 const ROOMS: usize = 64;
 
-/// Messages that one step drops ...
+/// Maximum number of messages that one step deletes ...
 const ROWS: usize = 1_000;
 
-/// ... and, but for the last of them, so many bytes of bodies.
+/// ... and of bytes of bodies, not counting the last of them.
 const BYTES: u64 = 1 << 20;
 
-/// Where too much is kept in all, a step takes one of so many of a room's messages, so that all rooms give alike.
+/// If the whole database is too large, each step deletes one in this many of a room's messages, so that all rooms
+/// shrink alike.
 const SHARE: u64 = 16;
 
-/// Free pages that the file keeps for what comes next; more than these and one eighth of the file go back.
+/// Minimum number of free pages that the file keeps for new messages; it keeps an eighth of its pages if that is more.
 const SLACK: i64 = 256;
 
-/// Pages that go back in one step.
+/// Number of pages returned in one step.
 const VACUUMED: u32 = 128;
 
-/// What may go.
+/// Which messages may be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Messages that each room keeps; 0: all.
+    /// Number of messages that each room keeps; 0 keeps all.
     pub keep_messages: u64,
-    /// Milliseconds for which a message is kept; 0: for ever.
+    /// How long a message is kept, in milliseconds; 0 means forever.
     pub keep_for: u64,
-    /// There is too much in all: every room gives some.
+    /// Whether the whole database is too large, so that every room must shrink.
     pub squeeze: bool,
 }
 
-/// A stamp that is further ahead of now than this, in milliseconds, is of a clock that was wrong.
+/// How far a timestamp may be ahead of now, in milliseconds; beyond it the clock was wrong.
 const AHEAD: u64 = 86_400_000;
 
-/// What a step has done.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
     pub dropped: usize,
-    /// Messages that were looked at and stay for now, since their stamps are far ahead or no dates.
+    /// Messages that stay for now, since their timestamps are far ahead or not dates.
     pub misdated: usize,
-    /// The walk has come round, and has found nothing to drop since it began.
+    /// Whether the walk has visited all rooms without finding anything to delete.
     pub done: bool,
 }
 
-/// The walk through the rooms, by their ids; it starts over at the end.
+/// Walks through the rooms by id, and starts over at the end.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     after: i64,
     dropped_in_round: usize,
-    /// The search in the room that is next, where its oldest messages do not say how old they are.
+    /// The unfinished search in the next room, whose oldest messages have implausible timestamps.
     search: Option<Search>,
 }
 
-/// For the first message of a room whose stamp says how old it is. What lies before it is as old.
+/// A search for the first message of a room with a plausible timestamp. Those before it count as just as old.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     room: i64,
-    /// Where it goes on: everything in the room up to this id is misdated.
+    /// Where it continues: everything in the room up to this id is misdated.
     after: i64,
-    /// It has come to an end: messages up to this seq are too old.
+    /// Set once it has ended: messages up to this seq are too old.
     too_old: Seq,
 }
 
@@ -74,15 +75,15 @@ impl Search {
     }
 }
 
-/// What a stamp says.
+/// What a timestamp says about a message's age.
 enum Age {
     TooOld,
     Young,
-    /// Nothing: a clock was wrong then.
+    /// Nothing: the clock was wrong.
     Unknown,
 }
 
-/// By what ages are told: now, and milliseconds for which a message is kept.
+/// The basis of ages: now, and how long a message is kept in milliseconds.
 #[derive(Clone, Copy)]
 struct Ages {
     now: WallMillis,
@@ -101,14 +102,14 @@ impl Ages {
 }
 
 impl Retention {
-    /// Begins the walk anew: more may have to go now.
+    /// Restarts the walk, after the limits have changed.
     pub fn restart(&mut self) {
         *self = Retention::default();
     }
 
-    /// Looks at the next rooms and drops what may go of them, in one transaction. `now` is the time by which messages are
-    /// old; without one nothing goes by age. A message whose stamp is more than a day ahead of it, or no date, counts as old
-    /// as the next one of its room that is neither.
+    /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the time that ages count
+    /// back from; without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date,
+    /// counts as old as the next message of its room with a plausible one.
     pub fn step(&mut self, conn: &Connection, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
@@ -129,7 +130,7 @@ impl Retention {
             let search = search.unwrap_or(Search::new(room));
             let rules = Rules::new(policy, ages, Seq(number(head)));
             self.search = rules.drop_oldest(&transaction, search, &mut budget, &mut step)?;
-            // What was cut short goes on with the next step, unless every room is to give its share.
+            // An interrupted room continues with the next step, unless every room is to shrink.
             self.after = if self.search.is_none() || policy.squeeze { room } else { room - 1 };
             if budget.is_spent() {
                 break;
@@ -155,7 +156,7 @@ impl Budget {
     }
 }
 
-/// What may go of one room.
+/// Which messages of one room may be deleted.
 struct Rules {
     ages: Option<Ages>,
     head: Seq,
@@ -171,14 +172,14 @@ impl Rules {
         Rules { ages, head, too_many, squeeze: policy.squeeze }
     }
 
-    /// The last seq of the room's share, where this is its oldest message and every room is to give some.
+    /// Returns the last seq to delete for the room's share, given its oldest message, if every room is to shrink.
     fn share(&self, oldest: Seq) -> Seq {
         let kept = self.head.0.saturating_sub(oldest.0).saturating_add(1);
         Seq((oldest.0 - 1).saturating_add((kept / SHARE).max(1)).min(self.head.0.saturating_sub(1)))
     }
 
-    /// Drops the oldest messages of the room as far as the budget goes. Where that was the end of it, returns with what to
-    /// go on.
+    /// Deletes the oldest messages of the room within the budget. If the budget runs out, returns the search to
+    /// continue with.
     fn drop_oldest(
         &self,
         conn: &Connection,
@@ -187,7 +188,7 @@ impl Rules {
         step: &mut Step,
     ) -> rusqlite::Result<Option<Search>> {
         let (none, all) = (last_id(search.room, Seq::ZERO), last_id(search.room, Seq(u64::MAX)));
-        // Messages up to this one, and the rest that the search has passed.
+        // The last message to delete, the number of them, and the misdated ones that the search has passed.
         let (mut last, mut count, mut misdated) = (None, 0, 0);
         let mut share = None;
         let mut cut = false;
@@ -204,7 +205,7 @@ impl Rules {
                 let age = Ages::of(self.ages, WallMillis(number(at)));
                 let goes = seq <= self.too_many || seq <= share || seq <= search.too_old || matches!(age, Age::TooOld);
                 if goes && search.after > none {
-                    // Those before it may be many: they go within the budgets of the steps to come.
+                    // There may be many before it: later steps delete them within their budgets.
                     search = Search { after: none, too_old: seq, ..search };
                     cut = true;
                     break;
@@ -238,28 +239,28 @@ impl Rules {
     }
 }
 
-/// Pages of the database, and those of them that are free.
+/// Returns the number of pages of the database, and of its free pages.
 pub(super) fn pages(conn: &Connection) -> rusqlite::Result<(i64, i64)> {
     let read = |sql| conn.prepare_cached(sql)?.query_row([], |row| row.get(0));
     Ok((read("PRAGMA page_count")?, read("PRAGMA freelist_count")?))
 }
 
-/// Gives some of the free pages at the end of the file back, where there are more than the file needs; whether there are
-/// more. A database without `auto_vacuum` has none to give.
+/// Returns some free pages to the file system, if there are more than the file needs. Returns whether there are still
+/// more. A database without `auto_vacuum` cannot shrink.
 pub(super) fn give_back(conn: &Connection) -> rusqlite::Result<bool> {
     let (all, free) = pages(conn)?;
     let slack = SLACK.max(all / 8);
     if free <= slack || !can_shrink(conn)? {
         return Ok(false);
     }
-    // One page for each row that it gives.
+    // Each row of the result has returned one page.
     let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({VACUUMED})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(free - i64::from(VACUUMED) > slack)
 }
 
-/// Whether pages can be given back at all, which is decided when a database is made.
+/// Returns whether the file can shrink, which is decided when a database is created.
 pub(super) fn can_shrink(conn: &Connection) -> rusqlite::Result<bool> {
     const INCREMENTAL: i64 = 2;
     Ok(conn.prepare_cached("PRAGMA auto_vacuum")?.query_row([], |row| row.get::<_, i64>(0))? == INCREMENTAL)

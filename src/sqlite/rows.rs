@@ -1,4 +1,4 @@
-//! Messages read from their table as they lie there, a bounded stretch at a time, for those who walk through all of them.
+//! Reads rows of the table of messages, a bounded number at a time, for walks through all of them.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -14,13 +14,13 @@ pub(super) struct Row {
     pub body: Vec<u8>,
 }
 
-/// Reads the rows with ids above `after`, in their order: at most so many, and no more after this many bytes of bodies.
-pub(super) fn read(conn: &Connection, after: i64, most: usize, most_bytes: usize) -> rusqlite::Result<Vec<Row>> {
+/// Reads at most `max` rows with ids above `after`, in order, and stops after `max_bytes` of bodies.
+pub(super) fn read(conn: &Connection, after: i64, max: usize, max_bytes: usize) -> rusqlite::Result<Vec<Row>> {
     let sql = "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2";
     let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query([after, i64::try_from(most).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([after, i64::try_from(max).unwrap_or(i64::MAX)])?;
     let (mut found, mut bytes) = (Vec::new(), 0);
-    while bytes < most_bytes
+    while bytes < max_bytes
         && let Some(row) = rows.next()?
     {
         let body = row.get_ref(4)?.as_bytes()?.to_vec();
@@ -36,7 +36,7 @@ pub(super) fn read(conn: &Connection, after: i64, most: usize, most_bytes: usize
     Ok(found)
 }
 
-/// The name of a room; `None` where its row is lost.
+/// Returns the name of a room; `None` if its row is lost.
 pub(super) fn room_name(conn: &Connection, room: i64) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached("SELECT name FROM rooms WHERE id = ?1")?.query_row([room], |row| row.get(0)).optional()
 }

@@ -213,8 +213,8 @@ pub(super) struct Sealed {
     pub rekey: Option<Option<KeyId>>,
 }
 
-/// What the log says of how its rows are sealed; `None` where it was never used. Changes nothing, also not one of an older
-/// version.
+/// What the log says of how its rows are sealed; `None` where it was never used. Changes nothing, also not one of an
+/// older version.
 pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
     let has = |column: &str| {
         let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
@@ -275,8 +275,8 @@ pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite:
     conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
 }
 
-/// What the wall clock has shown lately, as it was stored; empty where nothing was. And the newest time that a room's head
-/// was said at, if anything was.
+/// What the wall clock has shown lately, as it was stored; empty where nothing was. And the newest time that a room's
+/// head was said at, if anything was.
 pub(super) fn clock(conn: &Connection) -> rusqlite::Result<(Vec<u8>, Option<WallMillis>)> {
     conn.query_row(
         "SELECT (SELECT clock FROM meta WHERE id = 1), (SELECT max(at) FROM rooms WHERE head > 0)",

@@ -1,9 +1,9 @@
-//! The background pass over the whole database ("scrub"): reads every row and every index entry, a piece at a time, so that
-//! damage is met before somebody asks for what is damaged. Each piece is one short read transaction that goes on where the
-//! last one ended, between the reader's pages; no read waits for more than one.
+//! The background check of the whole database ("scrub"): reads every row and every index entry, a piece at a time, so
+//! that damage is found before somebody asks for the damaged messages. Each piece is one short read transaction that
+//! continues where the last one ended, between the reader's pages; no read waits for more than one piece.
 //!
-//! It sees what SQLite's b-trees hold, not the free pages nor the lists of pages (section 1.8 of
-//! <https://www.sqlite.org/fileformat2.html>): the writer meets those, and `racerd check` looks at all.
+//! It covers SQLite's b-trees, but neither the free pages nor the pointer maps (section 1.8 of
+//! <https://www.sqlite.org/fileformat2.html>): the writer uses those, and `racerd check` covers everything.
 
 use std::time::{Duration, Instant};
 
@@ -16,24 +16,24 @@ use super::schema::{SCRATCH, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::types::RoomId;
 
-/// Running seconds from the end of one pass to the next: a week.
+/// Interval between two checks, in running seconds: a week.
 pub(super) const PERIOD: u64 = 7 * 24 * 3_600;
 
-/// How long after the disk has not answered all of it is read again, to find out whether it does now.
+/// Delay after a disk failure before the whole database is read again, to find out whether the disk works now.
 pub(super) const RETRY: Duration = Duration::from_secs(10 * 60);
 
-/// A piece ends with the row that fills so many bytes ...
+/// A piece ends with the row that reaches this many bytes ...
 const PIECE: u64 = 64 << 10;
 
-/// ... or after so many rows.
+/// ... or after this many rows.
 const ROWS: u32 = 256;
 
-/// What a row takes beside its columns, about: its place in a page, and its share of the pages above.
+/// Estimated overhead of a row beside its columns: its cell in a page, and its share of the inner pages.
 const ROW: u64 = 16;
 
-/// A table or an index, and how it is walked: the first `keys` columns say where a row is.
+/// A table or an index, and how to walk it: the first `keys` columns are the position of a row.
 struct Walk {
-    /// As SQLite calls it.
+    /// Its name in SQLite.
     tree: &'static str,
     keys: usize,
     is_text: bool,
@@ -116,55 +116,55 @@ const WALKS: [Walk; 13] = [
     },
 ];
 
-/// Where a pass is.
+/// The position of a check.
 struct Place {
     walk: usize,
-    /// The keys of the last row; smaller than any at the beginning.
+    /// The position of the last row; smaller than any at the beginning.
     after: Vec<Value>,
 }
 
 impl Place {
     fn at(walk: usize) -> Option<Place> {
         let found = WALKS.get(walk)?;
-        // A number is less than any blob, but a column of text would make a text of it.
+        // A number is less than any blob, but a text column would convert it to text.
         let least = if found.is_text { Value::Text(String::new()) } else { Value::Integer(i64::MIN) };
         Some(Place { walk, after: vec![least; found.keys] })
     }
 }
 
-/// What a piece has come to.
+/// The result of a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     Read,
-    /// All of the database is read.
+    /// The whole database is read.
     End,
-    /// Why a row cannot be read.
+    /// A row cannot be read.
     Wrong {
         reason: String,
-        /// Its bytes are wrong; else the disk did not answer.
+        /// Whether its bytes are wrong; otherwise the disk did not answer.
         damage: bool,
     },
 }
 
-/// When the next piece is due, and where it goes on.
+/// Schedules the check: when the next piece is due, and where it continues.
 pub(super) struct Scrub {
-    /// Bytes in a second.
+    /// Bytes per second.
     rate: u64,
-    /// `None`: never again in this run.
+    /// When the next piece is due; `None` for never again in this run.
     due: Option<Instant>,
     place: Option<Place>,
-    /// From a failure of the disk to the next pass.
+    /// Delay between a disk failure and the next check.
     retry: Duration,
 }
 
 impl Scrub {
-    /// The first pass begins at `begin`; at a rate of 0 none does.
+    /// Schedules the first check for `begin`; none at a rate of 0.
     pub fn new(rate: u64, begin: Instant, retry: Duration) -> Scrub {
         Scrub { rate, due: (rate > 0).then_some(begin), place: None, retry }
     }
 
-    /// Begins anew, since the disk has failed to answer: what was read before says nothing of it now. Does nothing at a rate
-    /// of 0, nor once damage was found.
+    /// Starts over after a disk failure, which invalidates what was read before. Does nothing at a rate of 0, or once
+    /// damage was found.
     pub fn begin_again(&mut self) {
         if self.due.is_some() {
             self.due = Instant::now().checked_add(self.retry);
@@ -172,7 +172,7 @@ impl Scrub {
         }
     }
 
-    /// Returns how long there is nothing to do; `None`: for ever.
+    /// Returns how long there is nothing to do; `None` means forever.
     pub fn patience(&self) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
@@ -196,7 +196,7 @@ impl Scrub {
             }
             Err(wrong) => {
                 if wrong.damage {
-                    // What lies behind it is for `racerd check` and for a salvage.
+                    // The rest is left to `racerd check` and `racerd salvage`.
                     self.due = None;
                 } else {
                     self.begin_again();
@@ -219,10 +219,10 @@ impl From<rusqlite::Error> for Wrong {
     }
 }
 
-/// Reads on from a place; about how many bytes that were, and whether there may be more.
+/// Reads the next rows. Returns about how many bytes they had, and whether there may be more.
 fn read(conn: &Connection, place: &mut Place, records: Option<&RecordKey>) -> Result<(u64, bool), Wrong> {
     let Some(walk) = WALKS.get(place.walk) else { return Ok((0, false)) };
-    // More than its pages' heads is looked at.
+    // Makes SQLite verify the cells of each page, too.
     conn.execute_batch("PRAGMA cell_size_check = ON")?;
     let outcome = read_rows(conn, walk, place, records);
     conn.execute_batch("PRAGMA cell_size_check = OFF")?;
@@ -271,7 +271,7 @@ fn size(value: ValueRef<'_>) -> u64 {
     }
 }
 
-/// The messages of one piece, in one moment: those of a room follow each other.
+/// Checks the messages of one piece, read at one moment: seqs must be contiguous in each room.
 struct Messages {
     room: Option<(i64, RoomId)>,
     last: Option<i64>,
@@ -314,7 +314,7 @@ impl Messages {
     }
 }
 
-/// Looks at messages here and there, `count` of them, chosen by `seed`; what is wrong, if anything.
+/// Reads messages at random places, chosen by `seed`, until the time is up. Returns what is wrong, if anything.
 pub(super) fn sample(
     conn: &Connection,
     records: Option<&RecordKey>,
@@ -340,7 +340,7 @@ pub(super) fn sample(
         while let Some(row) = rows.next()? {
             match messages.look(conn, row, records) {
                 Ok(()) => {}
-                // Sealed rows that do not open are served as such.
+                // Sealed rows that do not open are delivered as unreadable.
                 Err(_) if records.is_some() => {}
                 Err(wrong) => return Ok(Some(wrong.what)),
             }
@@ -354,7 +354,7 @@ mod tests {
     use super::*;
     use crate::sqlite::schema;
 
-    /// A table or an index that is new, and that no pass would read, fails this.
+    /// Fails for a new table or index that no check would read.
     #[test]
     fn every_tree_is_walked() {
         let conn = Connection::open_in_memory().unwrap();

@@ -1,6 +1,6 @@
-//! Which sealed bodies the log holds: a row for each encrypted message that is kept, so that no ciphertext is taken a second
-//! time, whoever sends it and under whatever key. Rows come and go with their messages; what was stored before there was
-//! such an index is taken in a stretch at a time. Knows no thread, file or clock.
+//! The index of sealed bodies: one row for each stored encrypted message, so that no ciphertext is accepted twice,
+//! whoever sends it and under whatever idempotency key. Rows are added and deleted with their messages; messages older
+//! than the index are added in the background. Knows no thread, file or clock.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -9,16 +9,16 @@ use super::schema::{last_id, room_of, seq_of};
 use super::sealing::{Sealing, message_place, open_parts};
 use crate::types::{Digest, Seq};
 
-/// Messages that one step looks at ...
+/// Maximum number of messages in one step ...
 const ROWS: usize = 500;
 
-/// ... and, but for the last of them, so many bytes.
+/// ... and of bytes, not counting the last of them.
 const BYTES: usize = 256 << 10;
 
-/// Steps without a find between two notes of how far it has come: a note is a commit.
+/// Number of steps without a find between two records of the progress: each record costs a commit.
 const NOTED: u32 = 32;
 
-/// Reports whether a kept message of the room has this sealed body. `digest` as it is stored.
+/// Returns whether a stored message of the room has this sealed body; `digest` in its stored form.
 pub(super) fn holds(conn: &Connection, room: i64, digest: Digest) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM sealed_bodies WHERE digest = ?1 AND id > ?2 AND id <= ?3 LIMIT 1")?
         .query_row(params![digest.0, last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))], |_| Ok(()))
@@ -26,36 +26,38 @@ pub(super) fn holds(conn: &Connection, room: i64, digest: Digest) -> rusqlite::R
         .map(|found| found.is_some())
 }
 
-/// Notes the sealed body of the message with this id.
+/// Adds the sealed body of the message with this id.
 pub(super) fn put(conn: &Connection, id: i64, digest: Digest) -> rusqlite::Result<()> {
     conn.prepare_cached("INSERT OR REPLACE INTO sealed_bodies (id, digest) VALUES (?1, ?2)")?
         .execute(params![id, digest.0])
         .map(drop)
 }
 
-/// Forgets the messages with ids above the first and up to the second.
+/// Deletes the rows of messages with ids above `above` and up to `upto`.
 pub(super) fn forget(conn: &Connection, above: i64, upto: i64) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM sealed_bodies WHERE id > ?1 AND id <= ?2")?.execute([above, upto]).map(drop)
 }
 
-/// Empties the index, some rows at a time; it is filled anew. For what gives rows other keys or places.
+/// Empties the index, some rows at a time, so that it is built again. For operations that change the data key or move
+/// rows.
 pub(super) fn restart(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE sealed_bodies_filled SET upto = 0", [])?;
     while conn.execute("DELETE FROM sealed_bodies WHERE id IN (SELECT id FROM sealed_bodies LIMIT 1000)", [])? > 0 {}
     Ok(())
 }
 
-/// The walk that takes in the messages of before.
+/// The walk that indexes older messages.
 #[derive(Debug, Default)]
 pub(super) struct Filling {
-    /// The last message that was looked at; `None` until the log says.
+    /// The last message examined; `None` until it is read from the database.
     after: Option<i64>,
-    /// Steps since that was noted.
+    /// Number of steps since the progress was recorded.
     steps: u32,
 }
 
 impl Filling {
-    /// Looks at the next messages, in one transaction; whether there are more. `digest` takes a body apart.
+    /// Indexes the next messages, in one transaction. Returns whether there are more. `digest` returns the digest of an
+    /// encrypted body.
     pub fn step(
         &mut self,
         conn: &Connection,
@@ -97,7 +99,7 @@ impl Filling {
     }
 }
 
-/// The digest of a message as the index has it; `None` where it is not encrypted, or cannot be read.
+/// Returns the digest of a message as stored in the index; `None` if the message is not encrypted, or unreadable.
 fn digest_of(row: &Row, room: &str, sealing: Option<&Sealing>, digest: fn(&str) -> Option<Digest>) -> Option<Digest> {
     let Some(sealing) = sealing else { return digest(str::from_utf8(&row.body).ok()?) };
     let place = message_place(room, seq_of(row.id), row.at, row.member);

@@ -1,5 +1,5 @@
-//! The index of sealed bodies over restarts: an older database is taken in, rows go with their messages, other keys and a
-//! salvage fill it anew.
+//! The index of sealed bodies over restarts: an older database is taken in, rows go with their messages, other keys and
+//! a salvage fill it anew.
 
 use super::tests::{open_quick, outside, wait_until};
 use super::*;

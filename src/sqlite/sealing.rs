@@ -1,8 +1,8 @@
 //! Rows as a sealed database has them: what is said, by whom, and who is parked, as one record in place of its columns.
 //! Knows the layouts and draws the nonces; what a record is, `crypto::at_rest` knows.
 //!
-//! A message's row keeps its id, time and member; `name` is empty and `body` the record of name and body. A parked session's
-//! row keeps session and time; `rooms` is the record of all else.
+//! A message's row keeps its id, time and member; `name` is empty and `body` the record of name and body. A parked
+//! session's row keeps session and time; `rooms` is the record of all else.
 
 use rusqlite::Error;
 
@@ -80,8 +80,8 @@ impl Sealing {
         (ScopedKey { key: hash, ..key }, self.windows.body(hash, body))
     }
 
-    /// What the index keeps of a sealed body, in this room. No key of a sender counts in it: whoever sends the body again,
-    /// it has the same.
+    /// What the index keeps of a sealed body, in this room. No key of a sender counts in it: whoever sends the body
+    /// again, it has the same.
     pub fn sealed_body(&self, room: i64, digest: Digest) -> Digest {
         self.windows.key(room, None, digest)
     }

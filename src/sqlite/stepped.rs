@@ -1,6 +1,5 @@
-//! The log on disk without its threads: the same writer and the same reader, each of whose steps is taken when the holder
-//! says so, by clocks that the holder sets. What it does is then decided by its calls alone, which is what a simulation
-//! needs to run the same way twice.
+//! The log on disk without its threads: the same writer and reader, stepped by the caller and on clocks that the caller
+//! sets. Its calls alone decide what it does, so that a simulation can repeat a run exactly.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,7 +19,7 @@ use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::{Bounds, Read, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
-/// A database that its holder works, step by step. Dropping it leaves the files as a killed process would.
+/// A database that the caller steps by hand. Dropping it leaves the files as a killed process would.
 pub struct SteppedLog {
     begun: Begun,
     remarks: Vec<String>,
@@ -28,16 +27,16 @@ pub struct SteppedLog {
     reader: Reader,
     answers: Answers,
     events: Receiver<StoreEvent>,
-    /// What the reader has for the writer.
+    /// Commands from the reader to the writer.
     notes: Receiver<Command>,
     _lock: Lock,
 }
 
 impl SteppedLog {
-    /// Opens the database, or makes it.
+    /// Opens the database, or creates it.
     ///
     /// # Errors
-    /// As [`Sqlite::open`](super::Sqlite::open), but for those of threads.
+    /// Those of [`Sqlite::open`](super::Sqlite::open), except that no thread can fail to start.
     pub fn open(options: &StoreOptions, clock: SetClock) -> Result<SteppedLog, OpenError> {
         let (lock, opened) = open::open(options)?;
         let (sender, events) = channel();
@@ -51,27 +50,27 @@ impl SteppedLog {
         Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock })
     }
 
+    /// Returns the log's epoch.
     pub fn epoch(&self) -> &Epoch {
         &self.begun.epoch
     }
 
-    /// The key that session tokens are sealed with.
+    /// Returns the key that seals session tokens.
     pub fn token_key(&self) -> [u8; 32] {
         self.begun.token_key
     }
 
-    /// Seconds that racerd had run on this log in all when it was opened.
+    /// Returns how many seconds racerd had run on this log in total when it was opened.
     pub fn running_seconds(&self) -> u64 {
         self.begun.running
     }
 
-    /// What the opening has found, a line each.
+    /// Returns remarks for the operator about the opening, one line each.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
     }
 
-    /// Decides these writes and commits them, in one transaction where they fit into one. Reads among them are answered
-    /// after.
+    /// Decides and commits these writes, in one transaction if they fit. Reads among them are answered afterwards.
     pub fn answer(&mut self, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
         let (writes, reads) = batch::divide(requests);
         if !writes.is_empty() {
@@ -104,23 +103,23 @@ impl SteppedLog {
         events.extend(self.events.try_iter());
     }
 
-    /// Returns how long the writer would wait for a request before it uses the pause; `None`: for ever.
+    /// Returns how long the writer would wait for a request before the next piece of upkeep; `None` means forever.
     pub fn patience(&self) -> Option<Duration> {
         self.writer.patience()
     }
 
-    /// Nobody has asked for anything so long: one piece of upkeep, if one is due.
+    /// Does one piece of upkeep, if one is due.
     pub fn use_the_pause(&mut self, events: &mut Vec<StoreEvent>) {
         self.writer.use_the_pause();
         events.extend(self.events.try_iter());
     }
 
-    /// Marks the end as clean.
+    /// Records a clean shutdown.
     ///
     /// # Errors
-    /// Why the log may not be complete on disk.
+    /// Says why the log may not be complete on disk.
     pub fn finish(self) -> Result<(), String> {
-        // The last connection to close takes the WAL away, and the reader's may not write.
+        // The last connection to close removes the WAL, and the reader's may not write.
         drop(self.reader);
         self.writer.finish()
     }
@@ -205,7 +204,7 @@ mod tests {
             log.use_the_pause(&mut Vec::new());
             let expected = if second < 60 { 1 } else { 2 };
             let found = oldest(&mut log);
-            // It is looked for every ten seconds.
+            // Ages are checked every ten seconds.
             assert!(found == expected || (60..72).contains(&second), "at {second} s: {found}");
         }
         assert_eq!(log.finish(), Ok(()));

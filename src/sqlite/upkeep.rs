@@ -1,5 +1,5 @@
-//! What goes with writing and is in no hurry: pruning, giving space back, emptying the write-ahead log, and finding out
-//! that a disk that failed does again. Each call is one bounded piece, so that a commit never waits for more than one.
+//! The writer's background work: pruning, returning space, emptying the write-ahead log, and detecting that a failed
+//! disk works again. Each call is one bounded piece, so that a commit never waits for more than one.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use crate::store::Bounds;
 use crate::store::StoreEvent;
 use crate::types::WallMillis;
 
-/// How long a checkpoint waits for readers. One of ours is gone within a page; another process's may stay for hours.
+/// How long a checkpoint waits for readers. Our own reader ends within a page; one in another process may stay for
+/// hours.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
-/// Running seconds between two looks for old keys and sessions.
+/// Running seconds between two sweeps for old keys and sessions.
 const SWEEP: u64 = 60;
 
-/// Messages are looked at for their age again after this part of the time for which they are kept, but not later than
-/// after an hour.
+/// Age-based pruning runs every `keep_for / AGE_PART`, and at least once in [`AGE_MAX`].
 const AGE_PART: u64 = 64;
-const AGE_MOST: Duration = Duration::from_secs(3_600);
+const AGE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Of so many parts of its pages the database keeps one free, where messages may go.
+/// One in this many pages is kept free, if messages may be deleted for it.
 const FREE_PART: i64 = 16;
 
-/// Least bytes that one batch may hold, however small the database may be.
+/// Minimum batch size in bytes, however small the database may be.
 const LEAST_BATCH: i64 = 64 << 10;
 
-/// Steps that make space for one batch, at most: several times what it holds.
+/// Maximum number of pruning steps to make space for one batch: several times its size.
 const SPACE_STEPS: usize = 64;
 
 impl WriterLoop {
-    /// Nobody has asked for anything in a while.
+    /// Uses an idle moment: does a piece of upkeep if one is due, or probes a failing disk.
     pub fn use_the_pause(&mut self) {
         match self.health {
             Health::Well => {
@@ -49,31 +49,32 @@ impl WriterLoop {
         }
     }
 
-    /// Something was written: there may be something to do.
+    /// Schedules upkeep after a write.
     pub fn upkeep_soon(&mut self) {
         let soon = self.parts.clock.now() + self.parts.timing.pause;
         self.upkeep_due = Some(self.upkeep_due.map_or(soon, |due| due.min(soon)));
     }
 
+    /// Does one piece of upkeep, if it is due, and schedules the next.
     pub fn upkeep_if_due(&mut self) {
         let begun = self.parts.clock.now();
         if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
-        // A failure shows at the next append, if it lasts.
+        // A lasting failure shows at the next append.
         let more = self.upkeep().unwrap_or(false);
         let pause = self.parts.timing.pause.max(self.parts.clock.since(begun) * 4);
         self.upkeep_due = match (more, self.parts.bounds.keep_for) {
             (true, _) => Some(begun + pause),
             (false, 0) => None,
             (false, keep_for) => {
-                let part = Duration::from_millis(keep_for / AGE_PART).min(AGE_MOST);
+                let part = Duration::from_millis(keep_for / AGE_PART).min(AGE_MAX);
                 Some(begun + part.max(self.parts.timing.idle))
             }
         };
     }
 
-    /// One piece; whether there is more to do.
+    /// Does one piece of upkeep. Returns whether there is more to do.
     fn upkeep(&mut self) -> rusqlite::Result<bool> {
         let running = self.running();
         roll_back(&self.parts.conn);
@@ -108,7 +109,7 @@ impl WriterLoop {
         Ok(more)
     }
 
-    /// Looks at the clock, and returns the time by which messages are old; `None` where none goes by age.
+    /// Reads the clock, and returns the time that ages count back from; `None` if messages do not expire.
     pub fn time_of_ages(&mut self) -> rusqlite::Result<Option<WallMillis>> {
         let moment = Moment {
             wall: self.parts.clock.wall(),
@@ -138,7 +139,7 @@ impl WriterLoop {
         Policy { keep_messages, keep_for, squeeze: false }
     }
 
-    /// Whether messages may go, and have to, so that there stays some room for others.
+    /// Returns whether messages may be deleted, and must be, to keep some space free.
     fn is_near_bound(&self) -> rusqlite::Result<bool> {
         if self.policy() == Policy::default() {
             return Ok(false);
@@ -147,7 +148,8 @@ impl WriterLoop {
         Ok(pages - free > self.parts.most_pages - self.parts.most_pages / FREE_PART)
     }
 
-    /// The database is full. Drops old messages for one batch, if messages may go; whether there is some space now.
+    /// Deletes old messages to make space for one batch in a full database, if they may be deleted. Returns whether it
+    /// freed any.
     pub fn make_space(&mut self) -> bool {
         let policy = Policy { squeeze: true, ..self.policy() };
         if self.policy() == Policy::default() || !self.is_at_bound() {
@@ -167,16 +169,16 @@ impl WriterLoop {
         dropped > 0
     }
 
-    /// The bytes that [`WriterLoop::make_space`] makes free, which bound a batch.
+    /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.
     pub fn share(&self) -> usize {
         const PAGE: i64 = 4_096;
         let bytes = (self.parts.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Whether it is its bound that keeps the database from growing, and not the disk.
+    /// Returns whether its maximum size, not the disk, keeps the database from growing.
     pub fn is_at_bound(&self) -> bool {
-        // The last batch may have wanted more pages than were left: 16 MiB, twice what it can hold.
+        // The last batch may have needed more pages than were left: 16 MiB, twice what it can hold.
         const BATCH: i64 = 4_096;
         const ENOUGH: u64 = 1 << 20;
         let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
@@ -184,7 +186,7 @@ impl WriterLoop {
         is_near && self.parts.files.free_space().is_ok_and(|free| free > ENOUGH)
     }
 
-    /// Where the bound is a share of the free space, it changes with what others take of the disk or give back.
+    /// Updates a maximum size that is a share of the free space, as other programs use or free disk space.
     fn follow_the_disk(&mut self) {
         if self.parts.bounds.max_database_size == 0
             && let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, 0)
@@ -193,25 +195,25 @@ impl WriterLoop {
         }
     }
 
-    /// Other bounds hold. Where the size cannot be set, the disk fails, and the next append says so.
+    /// Applies new limits. If the size cannot be set, the disk is failing, which the next append reports.
     pub fn bound(&mut self, bounds: Bounds) {
         let (conn, files) = (&self.parts.conn, &self.parts.files);
         if let Ok(most) = open::bound(conn, files, bounds.max_database_size) {
             self.parts.most_pages = most;
         }
-        self.batches.parking.most = bounds.parked_max;
+        self.batches.parking.max = bounds.parked_max;
         self.batches.parking.keep = bounds.park_for;
         self.parts.bounds = bounds;
         self.swept = 0;
         self.retention.restart();
         self.upkeep_soon();
         if let Health::Failing { retry, .. } = self.health {
-            // Perhaps it was the bound that was in the way.
+            // The old limit may have been the reason.
             self.probe(retry);
         }
     }
 
-    /// Puts down that the database is damaged, so that the next start does what it is told to do then. The first note stays.
+    /// Records in the database that it is damaged, so that the next start acts on it. The first record stays.
     pub fn note(&mut self, what: String) {
         let what = match std::mem::replace(&mut self.noted, Noted::Nothing) {
             Noted::Written => {
@@ -224,16 +226,16 @@ impl WriterLoop {
         roll_back(&self.parts.conn);
         self.noted = match schema::note_damage(&self.parts.conn, &what) {
             Ok(()) => Noted::Written,
-            // Tried again at the end.
+            // Retried at shutdown.
             Err(_) => Noted::Waiting(what),
         };
         self.untidy = true;
     }
 
-    /// Puts down when the database was last read through.
+    /// Records when the whole database was last read.
     pub fn scrubbed(&mut self) {
         roll_back(&self.parts.conn);
-        // Where it fails, the next pass comes sooner.
+        // If this fails, the next background check just comes sooner.
         let _ = schema::note_scrubbed(&self.parts.conn, self.running());
         self.untidy = true;
     }
@@ -244,18 +246,18 @@ impl WriterLoop {
             self.untidy = false;
             self.restart_past = WAL_FRAMES;
         } else {
-            // Another process reads; it is not for us to hurry it.
+            // Another process is reading: back off.
             self.idle = (self.idle * 2).min(self.parts.timing.idle * 16);
             self.quiet_since = self.parts.clock.now();
         }
         self.measure_wal();
     }
 
-    /// Tries whether writing does again: 64 KiB, really written, and gone again. Emptying the WAL may itself be what
-    /// gives the disk its space back.
+    /// Tests whether writing works again by writing 64 KiB and deleting them. Emptying the WAL may itself free disk
+    /// space.
     fn probe(&mut self, retry: Duration) {
         let again = (retry * 2).min(self.parts.timing.probe_last);
-        self.look_for_the_files();
+        self.check_files();
         if matches!(self.health, Health::Gone(_)) {
             return;
         }
@@ -277,8 +279,8 @@ impl WriterLoop {
         }
     }
 
-    /// Makes the WAL start over once it is too long. A passive checkpoint would not: under load there is always a
-    /// reader on its end. Where one stays, it is tried again after as much has been added again.
+    /// Makes the WAL start over once it is too long. A passive checkpoint would not, since under load there is always a
+    /// reader at its end. If a reader stays, the next attempt is after the WAL has grown by as much again.
     pub fn bound_the_wal(&mut self) {
         self.measure_wal();
         let frames = self.frames();
@@ -288,14 +290,14 @@ impl WriterLoop {
         }
     }
 
-    /// Pages in the WAL since it last started over. The file may be longer: it is overwritten from its beginning, which
-    /// is cheaper than cutting it off each time. (NOOP counts and does nothing.)
+    /// Returns the number of pages in the WAL since it last started over. The file may be longer: it is overwritten
+    /// from its beginning, which is cheaper than truncating it each time. (NOOP counts and does nothing.)
     fn frames(&self) -> i64 {
         let count = |sql| self.parts.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
         count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
     }
 
-    /// Whether all of the WAL is in the database file now, and no reader needs it.
+    /// Runs a checkpoint. Returns whether the whole WAL is now in the database file and no reader needs it.
     pub fn checkpoint(&self, pragma: &str) -> bool {
         let conn = &self.parts.conn;
         let _ = conn.busy_timeout(CHECKPOINT_BUSY);
@@ -304,6 +306,7 @@ impl WriterLoop {
         busy == Ok(false)
     }
 
+    /// Measures the WAL file, for the metrics.
     pub fn measure_wal(&self) {
         self.parts.wal_bytes.store(self.parts.files.wal_bytes(), Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
-//! Reads a write-ahead log by itself (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>): which pages it holds,
-//! and whether it is damaged. SQLite stops at the first frame that does not fit and takes it for the end, so that what was
-//! synced and acknowledged behind a bad sector would be gone without a word.
+//! Reads a write-ahead log without SQLite (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>): which pages
+//! it holds, and whether it is damaged. SQLite takes the first invalid frame for the end of the log, so everything that
+//! was synced and acknowledged after a bad sector would silently be lost.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,24 +10,24 @@ use std::path::Path;
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// Commits behind a frame that does not fit from which on it is damage. One may be there in peace: the transaction that a
-/// crash has cut short may have reached the disk in any order.
+/// Number of commits after an invalid frame that make it damage. A single one is normal: the frames of the transaction
+/// that a crash interrupted may have reached the disk in any order.
 const COMMITS_BEHIND: u32 = 2;
 
-/// What a WAL holds.
+/// The content of a WAL.
 #[derive(Debug, Default)]
 pub(super) struct Wal {
     pub page_size: usize,
-    /// Where in the file the newest committed content of a page begins.
+    /// The file offset of the newest committed content of each page.
     pub pages: HashMap<u32, u64>,
-    /// Pages of the database after the last commit; 0 where there is none.
+    /// Number of pages of the database after the last commit; 0 without one.
     pub count: u32,
-    /// What is wrong with it.
+    /// The damage found, if any.
     pub damage: Option<&'static str>,
 }
 
 impl Wal {
-    /// Reads the file; an empty or missing one holds nothing.
+    /// Reads the file; an empty or missing one has no content.
     pub fn scan(path: &Path) -> io::Result<Wal> {
         let mut file = match File::open(path) {
             Ok(file) => BufReader::with_capacity(1 << 16, file),
@@ -36,7 +36,7 @@ impl Wal {
         };
         let mut wal = Wal::default();
         let mut header = [0; HEADER];
-        // A header of zeros is one that a power cut kept from being written; nothing was acknowledged behind it.
+        // A power cut can leave a header of zeros; nothing after it was acknowledged.
         if !fill(&mut file, &mut header)? || header == [0; HEADER] {
             return Ok(wal);
         }
@@ -46,7 +46,7 @@ impl Wal {
         let mut sum = checksum((0, 0), &header[..24], big_endian);
         let fits = magic & !1 == 0x377f_0682 && sum == (word(&header, 24), word(&header, 28));
         if !fits || !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
-            wal.damage = Some("the head of its -wal file is overwritten");
+            wal.damage = Some("the header of its -wal file is overwritten");
             return Ok(wal);
         }
         wal.page_size = page_size;
@@ -75,13 +75,13 @@ impl Wal {
             at += frame.len() as u64;
         }
         if commits_behind >= COMMITS_BEHIND {
-            wal.damage = Some("its -wal file has a hole, with commits behind it");
+            wal.damage = Some("its -wal file has a gap, with commits after it");
         }
         Ok(wal)
     }
 }
 
-/// Whether the buffer could be filled; the rest of a file that is shorter counts for nothing.
+/// Fills the buffer. Returns whether there were enough bytes; an incomplete rest is ignored.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -90,7 +90,7 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// Four bytes as a number, the highest first; 0 beyond the end.
+/// Reads a big-endian number of four bytes; 0 beyond the end.
 pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u32::from_be_bytes(*four))
 }

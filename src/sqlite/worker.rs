@@ -11,16 +11,18 @@ use crate::store::StoreEvent;
 /// Enough for SQLite, whose deepest calls take less than half of it.
 pub(super) const STACK_BYTES: usize = 256 << 10;
 
-/// A thread that works requests off, one after the other. Dropping it tells it to end and waits until it has.
+/// A thread that processes requests one by one. Dropping the worker ends the thread and waits for it.
 pub(super) struct Worker<Q, T> {
-    /// `None` once it was told to end.
+    /// `None` once the thread was told to end.
     pub requests: Option<Sender<Q>>,
     thread: Option<JoinHandle<Option<T>>>,
 }
 
 impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
-    /// Starts `work`, which returns when nobody can send requests any more. If it panics, `answers` end with a
-    /// [`StoreEvent::Died`].
+    /// Starts `work`, which returns once all senders are gone. If it panics, a final [`StoreEvent::Died`] is sent.
+    ///
+    /// # Errors
+    /// The system cannot start a thread.
     pub fn start(
         name: &'static str,
         answers: Answers,
@@ -28,7 +30,7 @@ impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
     ) -> io::Result<Worker<Q, T>> {
         let (requests, receiver) = channel();
         let thread = Builder::new().name(format!("racerd-{name}")).stack_size(STACK_BYTES).spawn(move || {
-            // Nothing of what `work` held is used after a panic.
+            // Nothing that `work` held is used after a panic.
             let result = catch_unwind(AssertUnwindSafe(|| work(receiver)));
             if result.is_err() {
                 answers
@@ -47,7 +49,7 @@ impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
 }
 
 impl<Q, T> Worker<Q, T> {
-    /// Lets it work off what it has, and waits for its end. `None` if it panicked, or was joined before.
+    /// Lets the thread finish its pending requests, and waits for it. `None` if it panicked, or was joined before.
     pub fn join(&mut self) -> Option<T> {
         self.requests = None;
         self.thread.take()?.join().ok()?
@@ -60,14 +62,14 @@ impl<Q, T> Drop for Worker<Q, T> {
     }
 }
 
-/// The way back to the loop.
+/// Sends answers to the event loop.
 pub(super) struct Answers {
     pub events: Sender<StoreEvent>,
     pub wake: Box<dyn Fn() + Send>,
 }
 
 impl Answers {
-    /// Sends these events, if any, and wakes the loop once. Nobody may be there any more to hear them.
+    /// Sends these events, if any, and wakes the loop once. Events for a loop that has ended are dropped.
     pub fn send(&self, events: impl IntoIterator<Item = StoreEvent>) {
         let mut any = false;
         for event in events {

@@ -1,5 +1,5 @@
-//! The writer thread. It takes everything that waits into one transaction, answers after the commit, and knows whether
-//! the disk does. In between it does the upkeep, a bounded piece at a time. An idle writer with nothing left to do waits
+//! The writer thread. It commits all pending writes in one transaction, answers after the commit, and tracks whether
+//! the disk works. In between it does the upkeep in bounded pieces. An idle writer with nothing left to do waits
 //! without a timeout.
 
 use std::collections::VecDeque;
@@ -27,48 +27,49 @@ use crate::store::Bounds;
 use crate::store::{Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Seek, Sought, StoreEvent, Why};
 use crate::types::{Digest, Message};
 
-/// One transaction holds at most so many appends, parkings and claims ...
+/// Maximum number of appends, parkings and claims in one transaction ...
 const BATCH_WRITES: usize = 4_096;
 
-/// ... and, but for the last of them, so many bytes.
+/// ... and of bytes, not counting the last of them.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// How often old messages make space for one batch. It is no larger than what goes each time; should it not fit then,
-/// the log is not to be emptied for it.
+/// Maximum rounds of deleting old messages to make space for one batch. A batch is no larger than what one round frees;
+/// if it still does not fit, the log must not be emptied for it.
 const SPACE_TRIES: u32 = 3;
 
-/// Parkings that wait for a store that fails, at most; the oldest are given up, as in a crash.
+/// Maximum number of sessions waiting to be parked while the store fails. Beyond it the oldest are lost, as in a crash.
 const LATE: usize = 10_000;
 
+/// A command to the writer thread.
 pub(super) enum Command {
     Write(Vec<Write>),
-    /// Other bounds hold from now on.
+    /// Replaces the limits.
     Bound(Bounds),
-    /// Put down that the database is damaged, and how.
+    /// Records in the database that it is damaged, and how.
     Note(String),
-    /// All of the database was read through.
+    /// Records that a background check has read the whole database.
     Scrubbed,
-    /// Commit what came before, mark a clean end, leave.
+    /// Commits what came before, records a clean shutdown, and ends the thread.
     Finish,
 }
 
-/// The writer's times.
+/// The writer's intervals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// After so long without an append the WAL is emptied. Sooner would write each page of a slow talk twice.
+    /// Idle time after which the WAL is emptied. Any sooner, each page of a slow conversation would be written twice.
     pub idle: Duration,
-    /// Between two pieces of upkeep. One that took long is followed by four times as much, so that under load commits
-    /// have most of the disk.
+    /// Pause between two pieces of upkeep; at least four times as long as the last piece took, so that under load
+    /// commits get most of the disk.
     pub pause: Duration,
-    /// The files are looked for before a batch when the last look is this old.
+    /// Minimum interval between two checks, before a batch, that the files are still the opened ones.
     pub look: Duration,
-    /// While writing fails and nobody appends, it is tried again after this long ...
+    /// Delay before the first retry while writing fails and nobody appends ...
     pub probe_first: Duration,
-    /// ... and then each time after twice as long, but at most this.
+    /// ... which doubles with each retry, up to this.
     pub probe_last: Duration,
-    /// How long after the start a pass through the database begins, if one is due.
+    /// Delay after the start before a background check begins, if one is due.
     pub scrub: Duration,
-    /// How long after a failed read such a pass begins anew.
+    /// Delay after a failed read before a background check starts over.
     pub retry: Duration,
 }
 
@@ -84,18 +85,20 @@ impl Timing {
     };
 }
 
+/// Whether the writer can write.
 pub(super) enum Health {
     Well,
-    /// The last write failed; the next is tried with the next batch, or after this long.
+    /// The last write failed; the next attempt is with the next batch, or after `retry`.
     Failing {
         retry: Duration,
-        /// As it was told last.
+        /// The reason reported last.
         why: Why,
     },
-    /// The files are not the opened ones any more: nothing is written until a restart.
+    /// The files are no longer the opened ones: nothing is written until a restart.
     Gone(String),
 }
 
+/// What the writer thread starts with.
 pub(super) struct WriterParts {
     pub conn: Connection,
     pub files: Files,
@@ -103,23 +106,24 @@ pub(super) struct WriterParts {
     pub timing: Timing,
     pub clock: Clock,
     pub bounds: Bounds,
-    /// Pages that the database may have.
+    /// Maximum number of pages of the database.
     pub most_pages: i64,
-    /// Set by either thread that meets damage: the run is not marked as ended in order then, so that the next start looks.
+    /// Set by either thread that finds damage: the shutdown is then not recorded as clean, so that the next start
+    /// checks.
     pub damaged: Arc<AtomicBool>,
     /// Seconds that racerd had run on this log before this run.
     pub running_before: u64,
-    /// Bytes of the WAL file, for whoever shows them.
+    /// Size of the WAL file in bytes, for the metrics.
     pub wal_bytes: Arc<AtomicU64>,
-    /// Seals what is stored; `None`: it stays plain.
+    /// Seals what is stored; `None` for a plain database.
     pub sealing: Option<Sealing>,
-    /// Takes a stored body apart: the digest of an encrypted one.
+    /// Returns the digest of a stored body if it is encrypted.
     pub sealed_body: fn(&str) -> Option<Digest>,
 }
 
 impl WriterParts {
-    /// Works until [`Command::Finish`], whose outcome it returns, or until nobody can send one; then the log stays as
-    /// it is, without the mark of a clean end.
+    /// Runs until [`Command::Finish`], and returns its outcome, or until all senders are gone; then no clean shutdown
+    /// is recorded.
     pub fn run(self, commands: &Receiver<Command>, answers: Answers) -> Result<(), String> {
         let mut writer = WriterLoop::new(self, answers);
         loop {
@@ -129,10 +133,10 @@ impl WriterParts {
                     writer.use_the_pause();
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err("the log was not closed in order".to_owned()),
+                Err(RecvTimeoutError::Disconnected) => return Err("the log was not shut down cleanly".to_owned()),
             };
             loop {
-                // Everything that has come meanwhile goes into the same transaction.
+                // Everything that has arrived meanwhile goes into the same transaction.
                 while let Ok(command) = commands.try_recv() {
                     finish |= writer.accept(command);
                 }
@@ -149,29 +153,29 @@ impl WriterParts {
     }
 }
 
-/// A writer at work.
+/// The running writer.
 pub(super) struct WriterLoop {
     pub parts: WriterParts,
     pub answers: Answers,
     pub batches: Batches,
     waiting: VecDeque<Write>,
-    /// What could not be parked yet.
+    /// Sessions that could not be parked yet.
     late: Vec<Parked>,
     pub health: Health,
     started: Instant,
-    /// When the files were last looked for.
-    looked: Instant,
-    /// The WAL may hold something that is not in the database file yet.
+    /// When the files were last checked.
+    checked: Instant,
+    /// Whether the WAL may hold something that is not in the database file yet.
     pub untidy: bool,
-    /// How long to wait before the WAL is emptied.
+    /// Idle time after which the WAL is emptied.
     pub idle: Duration,
-    /// When the last command came, or emptying the WAL was last tried.
+    /// When the last command arrived, or emptying the WAL was last attempted.
     pub quiet_since: Instant,
     /// When the next piece of upkeep is due; `None` until something is written again.
     pub upkeep_due: Option<Instant>,
-    /// The running seconds at which old keys and sessions were last looked for.
+    /// The running seconds of the last sweep for old keys and sessions.
     pub swept: u64,
-    /// Pages of the WAL past which it is made to start over.
+    /// Number of pages above which the WAL is made to start over.
     pub restart_past: i64,
     pub prune: Prune,
     pub retention: Retention,
@@ -179,18 +183,18 @@ pub(super) struct WriterLoop {
     pub noted: Noted,
 }
 
-/// Whether the log says that it is damaged.
+/// Whether damage was found, and recorded in the database.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// Nothing was found.
+    /// No damage was found.
     Nothing,
-    /// It could not be written yet.
+    /// It could not be recorded yet.
     Waiting(String),
     Written,
 }
 
 impl WriterLoop {
-    /// A writer that begins to work.
+    /// Starts the writer.
     pub fn new(mut parts: WriterParts, answers: Answers) -> WriterLoop {
         let now = parts.clock.now();
         let sealing = parts.sealing.take();
@@ -202,7 +206,7 @@ impl WriterLoop {
             late: Vec::new(),
             health: Health::Well,
             started: now,
-            looked: now,
+            checked: now,
             untidy: true,
             quiet_since: now,
             upkeep_due: Some(now),
@@ -215,7 +219,7 @@ impl WriterLoop {
             answers,
         };
         writer.measure_wal();
-        // Before anything is written, whose time it may have. A failure shows at the next append, if it lasts.
+        // Read before anything is written that could carry a wrong time. A lasting failure shows at the next append.
         let _ = writer.time_of_ages();
         writer
     }
@@ -227,7 +231,7 @@ impl WriterLoop {
         }
     }
 
-    /// Returns how long it waits for a command before it uses the pause; `None`: for ever.
+    /// Returns how long to wait for a command before the next piece of upkeep; `None` means forever.
     pub fn patience(&self) -> Option<Duration> {
         let left = |due: Instant| due.saturating_duration_since(self.parts.clock.now());
         match &self.health {
@@ -240,12 +244,12 @@ impl WriterLoop {
         }
     }
 
-    /// Whether nobody has asked for anything in so long that the WAL is to be emptied.
+    /// Returns whether the writer has been idle long enough to empty the WAL.
     pub fn is_quiet(&self) -> bool {
         self.untidy && self.parts.clock.since(self.quiet_since) >= self.idle
     }
 
-    /// Whether this was the last command.
+    /// Takes a command in. Returns whether it was the last one.
     pub fn accept(&mut self, command: Command) -> bool {
         self.quiet_since = self.parts.clock.now();
         match command {
@@ -258,7 +262,7 @@ impl WriterLoop {
         false
     }
 
-    /// Commits everything that waits, and answers it.
+    /// Commits and answers all pending writes.
     pub fn write_all(&mut self) {
         while !self.waiting.is_empty() {
             self.write_batch();
@@ -266,19 +270,19 @@ impl WriterLoop {
         }
     }
 
-    /// Commits as much of what waits as one transaction may hold, and answers it.
+    /// Commits and answers as many pending writes as one transaction may hold.
     fn write_batch(&mut self) {
         let mut bytes = 0;
         let mut batch = Vec::with_capacity(self.late.len() + self.waiting.len().min(BATCH_WRITES));
         batch.extend(self.late.drain(..).map(Write::Park));
         let late = batch.len();
-        let most_bytes = BATCH_BYTES.min(self.share());
-        while batch.len() - late < BATCH_WRITES && bytes < most_bytes {
+        let max_bytes = BATCH_BYTES.min(self.share());
+        while batch.len() - late < BATCH_WRITES && bytes < max_bytes {
             let Some(write) = self.waiting.pop_front() else { break };
             bytes += write.bytes();
             batch.push(write);
         }
-        self.look_for_the_files();
+        self.check_files();
         if let Health::Gone(reason) = &self.health {
             let outage = Outage { why: Why::Gone, detail: reason.clone() };
             return self.refuse(batch, outage, false);
@@ -294,7 +298,7 @@ impl WriterLoop {
             Ok(decisions) => {
                 self.untidy = true;
                 self.idle = self.parts.timing.idle;
-                self.tell(batch, decisions);
+                self.answer(batch, decisions);
                 self.bound_the_wal();
                 self.upkeep_soon();
             }
@@ -307,7 +311,7 @@ impl WriterLoop {
     }
 
     /// Answers a batch that was committed.
-    fn tell(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
+    fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut others = Vec::new();
         for (write, decision) in batch.into_iter().zip(decisions) {
@@ -332,8 +336,8 @@ impl WriterLoop {
         self.answers.send(appended.into_iter().chain(others).chain(recovered));
     }
 
-    /// Answers a batch of which nothing was stored, `full` if that is for the bound of the database's size. What was to be
-    /// parked is kept for the next one.
+    /// Answers a batch of which nothing was stored; `full` if the database has reached its maximum size. Sessions to be
+    /// parked are kept for the next batch.
     fn refuse(&mut self, batch: Vec<Write>, outage: Outage, full: bool) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut failed = Vec::new();
@@ -350,12 +354,12 @@ impl WriterLoop {
         let extra = self.late.len().saturating_sub(LATE);
         self.late.drain(..extra);
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        // First why, so that the refusals can say it.
+        // The reason comes first, so that the refusals can give it.
         let outage = self.failed(outage);
         self.answers.send(outage.into_iter().chain(appended).chain(failed));
     }
 
-    /// Notes that writing does; the event that says so, if it did not before.
+    /// Records that writing works. Returns the event that reports it, if it failed before.
     pub fn recovered(&mut self) -> Option<StoreEvent> {
         match self.health {
             Health::Failing { .. } => {
@@ -366,7 +370,7 @@ impl WriterLoop {
         }
     }
 
-    /// Notes that writing fails; the event that says so, if it did before.
+    /// Records that writing fails. Returns the event that reports it, if it worked before or the reason has changed.
     fn failed(&mut self, outage: Outage) -> Option<StoreEvent> {
         match &mut self.health {
             Health::Well => {
@@ -381,35 +385,37 @@ impl WriterLoop {
         }
     }
 
-    /// What is written to a file that was deleted or replaced is lost: then nothing is acknowledged any more.
-    pub fn look_for_the_files(&mut self) {
-        if matches!(self.health, Health::Gone(_)) || self.parts.clock.since(self.looked) < self.parts.timing.look {
+    /// Checks that the files are still the opened ones. Writes to a file that was deleted or replaced would be lost, so
+    /// nothing is acknowledged from then on.
+    pub fn check_files(&mut self) {
+        if matches!(self.health, Health::Gone(_)) || self.parts.clock.since(self.checked) < self.parts.timing.look {
             return;
         }
         if let Err(reason) = self.parts.identity.check(&self.parts.files) {
             self.health = Health::Gone(reason.clone());
             self.answers.send([StoreEvent::Available(Err(Outage { why: Why::Gone, detail: reason }))]);
         }
-        self.looked = self.parts.clock.now();
+        self.checked = self.parts.clock.now();
     }
 
-    /// Seconds that racerd has run on this log in all.
+    /// Returns how many seconds racerd has run on this log in total.
     pub fn running(&self) -> u64 {
         self.parts.running_before.saturating_add(self.parts.clock.since(self.started).as_secs())
     }
 
-    /// The same in milliseconds, as far as is known: those before this run are whole seconds.
+    /// Returns the same in milliseconds; earlier runs count in whole seconds.
     pub fn running_millis(&self) -> u64 {
         let here = self.parts.clock.since(self.started).as_millis();
         self.parts.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 
-    /// What happened, where, and what to do. `at_bound`: it was not the disk that was full.
+    /// Describes a failure: what happened, where, and what to do. `at_bound` if it was the configured size, not the
+    /// disk, that was full.
     fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> Outage {
         let WriterParts { files, bounds, .. } = &self.parts;
         let path = files.database.display();
         if at_bound {
-            let advice = "raise it, or let old messages go with keep_messages or keep_for";
+            let advice = "raise it, or let old messages expire with keep_messages or keep_for";
             let may_prune = bounds.keep_messages > 0 || bounds.keep_for > 0;
             let advice = if may_prune { "raise it" } else { advice };
             let detail = format!("cannot write to {path}: it has reached max_database_size; {advice}");
@@ -424,24 +430,24 @@ impl WriterLoop {
                 (Why::NotWritable, "make the file and its directory writable")
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                (Why::Busy, "another program holds the database; end it")
+                (Why::Busy, "another program has the database locked; end that program")
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 self.parts.damaged.store(true, Ordering::Relaxed);
                 (Why::Damaged, crate::sqlite::error::DAMAGED)
             }
-            Some(ErrorCode::SystemIoFailure) => (Why::Disk, "the disk reports errors; look at the kernel's log"),
-            _ => (Why::Unknown, "racerd tries again by itself"),
+            Some(ErrorCode::SystemIoFailure) => (Why::Disk, "the disk reports errors; check the kernel log"),
+            _ => (Why::Unknown, "racerd keeps retrying"),
         };
         Outage { why, detail: format!("cannot write to {path}: {error}; {advice}") }
     }
 
-    /// Commits what could not be parked yet, and marks the end as clean.
+    /// Parks the remaining sessions, and records a clean shutdown.
     pub fn finish(mut self) -> Result<(), String> {
         if let Health::Gone(reason) = &self.health {
             return Err(reason.clone());
         }
-        // Once more, however recent the last look is.
+        // Always checked here, however recent the last check is.
         self.parts.identity.check(&self.parts.files)?;
         if !self.late.is_empty() {
             self.write_batch();
@@ -451,12 +457,12 @@ impl WriterLoop {
         }
         let conn = &self.parts.conn;
         roll_back(conn);
-        // The mark of a clean end is synced, and with it all that a `normal` run has left unsynced before it.
+        // The record of a clean shutdown is synced, and with it everything that a `normal` run has left unsynced.
         let clean = !self.parts.damaged.load(Ordering::Relaxed);
         conn.execute_batch("PRAGMA synchronous = FULL")
             .and_then(|()| schema::end_run(conn, self.running(), clean))
             .map_err(|error| self.explain(&error, false).detail)?;
-        // If a reader of another process is in the way, the next start finds the WAL.
+        // If a reader in another process prevents it, the next start finds the WAL.
         self.untidy = !self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
         Ok(())

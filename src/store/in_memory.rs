@@ -1,9 +1,9 @@
-//! The log in memory behind [`Store`]: it answers at once, and is gone with the process.
+//! The in-memory log behind [`Store`]: it answers immediately, and ends with the process.
 
 use super::{Bounds, MemoryLog, Store, StoreEvent, StoreRequest, new_epoch};
 use crate::types::Epoch;
 
-/// A log in memory, with the answers that wait to be taken.
+/// An in-memory log, with the answers that were not taken yet.
 pub struct InMemory {
     log: MemoryLog,
     bounds: Bounds,
@@ -12,10 +12,10 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// Makes an empty log. `epoch` and `token_key` are random.
+    /// Creates an empty log. `epoch` and `token_key` are random.
     pub fn new(bounds: Bounds, epoch: &[u8; 8], token_key: [u8; 32]) -> InMemory {
         let mut log = MemoryLog::new(new_epoch(epoch), bounds.memory_room_bytes, bounds.memory_total_bytes);
-        log.keep_parked(bounds.parked_max);
+        log.set_parked_max(bounds.parked_max);
         InMemory { log, bounds, token_key, events: Vec::new() }
     }
 }
@@ -38,8 +38,8 @@ impl Store for InMemory {
     }
 
     fn set_bounds(&mut self, bounds: Bounds) {
-        self.log.keep_within(bounds.memory_room_bytes, bounds.memory_total_bytes);
-        self.log.keep_parked(bounds.parked_max);
+        self.log.set_limits(bounds.memory_room_bytes, bounds.memory_total_bytes);
+        self.log.set_parked_max(bounds.parked_max);
         self.bounds = bounds;
     }
 

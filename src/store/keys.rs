@@ -1,15 +1,15 @@
-//! What a sender has sent: the last keys of one sender in one room, and what they say about the next one. Pure; both
-//! implementations of the log decide with it. It knows neither rooms nor where it is kept.
+//! Idempotency keys: remembers the last keys of one sender in one room, and recognizes repeated ones. Pure; both
+//! implementations of the log use it. It knows neither rooms nor where the keys are stored.
 
 use crate::types::{Digest, Seq, WallMillis};
 
-/// Keys kept per room and session. A client has at most `in_flight` (32) sends open and repeats those first.
+/// Keys kept for each session in each room. A client has at most `in_flight` (32) sends open and repeats those first.
 pub const WINDOW: usize = 64;
 
-/// Keys kept per room for all POSTs without an identity.
+/// Keys kept in each room for all POSTs without an identity.
 pub const COMMON: usize = 100_000;
 
-/// One key that was used, and where its message went.
+/// A used key, with the position of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: Digest,
@@ -18,17 +18,18 @@ pub struct Entry {
     pub at: WallMillis,
 }
 
-/// What a known key says about a message that carries it.
+/// The result of comparing a message with the one first sent under its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Same { seq: Seq, at: WallMillis },
     OtherBody,
 }
 
-/// An entry as it is stored: key, body, seq, at.
+/// Size of a stored entry in bytes: key, body, seq, at.
 const ENTRY_BYTES: usize = 16 + 16 + 8 + 8;
 
 impl Entry {
+    /// Compares a message that repeats this entry's key with the one first sent under it.
     pub fn compare(&self, body: Digest) -> Seen {
         if self.body == body { Seen::Same { seq: self.seq, at: self.at } } else { Seen::OtherBody }
     }
@@ -58,16 +59,16 @@ impl Entry {
     }
 }
 
-/// The last [`WINDOW`] keys of one sender in one room, oldest first, as the bytes that are stored: it is loaded and
-/// written far more often than an entry is needed by itself.
+/// The last [`WINDOW`] keys of one sender in one room, oldest first. It holds the stored bytes as they are, since it is
+/// loaded and written far more often than a single entry is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     bytes: Vec<u8>,
 }
 
 impl Window {
-    /// Reads stored bytes. Of damaged ones it takes the whole entries: a lost key may let one repeat through, but an
-    /// error here would refuse this sender, and everyone in a batch with it, for ever.
+    /// Reads stored bytes. Damaged bytes yield only their whole entries: a lost key may let one repeat through, but an
+    /// error here would refuse this sender, and everyone in the same batch, forever.
     pub fn from_bytes(bytes: &[u8]) -> Window {
         let (entries, _rest) = bytes.as_chunks::<ENTRY_BYTES>();
         let late = entries.len().saturating_sub(WINDOW);
@@ -75,51 +76,53 @@ impl Window {
         Window { bytes: entries[late..].as_flattened().to_vec() }
     }
 
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What is known of this key; `None` where it is new.
-    pub fn look(&self, key: Digest, body: Digest) -> Option<Seen> {
+    /// Looks a key up; `None` if it is new.
+    pub fn lookup(&self, key: Digest, body: Digest) -> Option<Seen> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
-        // Repeats are of late sends: from the newest back.
+        // Repeats are usually of recent sends: search from the newest back.
         let found = entries.iter().rev().find(|entry| entry.starts_with(&key.0))?;
         Some(Entry::decode(found).compare(body))
     }
 
-    /// The keys among them that make sense.
-    pub fn sensible(&self, is_sensible: impl Fn(&Entry) -> bool) -> Window {
+    /// Returns the window without the entries that are implausible.
+    pub fn plausible(&self, is_plausible: impl Fn(&Entry) -> bool) -> Window {
         let mut window = Window::default();
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
-        entries.iter().map(Entry::decode).filter(is_sensible).for_each(|entry| window.push(entry));
+        entries.iter().map(Entry::decode).filter(is_plausible).for_each(|entry| window.push(entry));
         window
     }
 
-    /// The newest seq and time that its keys know of.
+    /// Returns the highest seq and time among its entries.
     pub fn newest(&self) -> Option<(Seq, WallMillis)> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
         let entries = entries.iter().map(Entry::decode);
         entries.map(|entry| (entry.seq, entry.at)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
     }
 
-    /// The seqs that its keys stand for, oldest key first.
+    /// Returns the seqs of its entries, oldest first.
     pub fn seqs(&self) -> impl Iterator<Item = Seq> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
         entries.iter().map(|entry| Entry::decode(entry).seq)
     }
 
-    /// The same keys for messages that have other seqs now; without those whose message is lost.
-    pub fn renumbered(&self, place: impl Fn(Seq) -> Option<Seq>) -> Window {
+    /// Returns the window for messages that were renumbered; `new_seq` returns `None` for a lost message, whose key is
+    /// dropped.
+    pub fn renumbered(&self, new_seq: impl Fn(Seq) -> Option<Seq>) -> Window {
         let mut window = Window::default();
         for entry in self.bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(Entry::decode) {
-            if let Some(seq) = place(entry.seq) {
+            if let Some(seq) = new_seq(entry.seq) {
                 window.push(Entry { seq, ..entry });
             }
         }
         window
     }
 
-    /// Takes a new key in; the oldest one goes when there are too many.
+    /// Adds a new key; drops the oldest if there are too many.
     pub fn push(&mut self, entry: Entry) {
         if self.bytes.len() >= WINDOW * ENTRY_BYTES {
             self.bytes.drain(..ENTRY_BYTES);
@@ -149,23 +152,23 @@ mod tests {
         }
         let back = Window::from_bytes(window.as_bytes());
         assert_eq!(back, window);
-        assert_eq!(back.look(entry(35).key, entry(35).body), None);
+        assert_eq!(back.lookup(entry(35).key, entry(35).body), None);
         assert_eq!(
-            back.look(entry(36).key, entry(36).body),
+            back.lookup(entry(36).key, entry(36).body),
             Some(Seen::Same { seq: Seq(36), at: WallMillis(u64::MAX - 36) })
         );
-        assert_eq!(back.look(entry(99).key, Digest::of(b"other")), Some(Seen::OtherBody));
+        assert_eq!(back.lookup(entry(99).key, Digest::of(b"other")), Some(Seen::OtherBody));
     }
 
     #[test]
-    fn damaged_bytes_give_what_is_whole() {
+    fn damaged_bytes_yield_their_whole_entries() {
         let mut window = Window::default();
         window.push(entry(1));
         window.push(entry(2));
         let bytes = window.as_bytes();
         let cut = Window::from_bytes(&bytes[..bytes.len() - 1]);
-        assert!(cut.look(entry(1).key, entry(1).body).is_some());
-        assert!(cut.look(entry(2).key, entry(2).body).is_none());
+        assert!(cut.lookup(entry(1).key, entry(1).body).is_some());
+        assert!(cut.lookup(entry(2).key, entry(2).body).is_none());
         assert_eq!(Window::from_bytes(&[]), Window::default());
     }
 }

@@ -1,5 +1,5 @@
-//! The log in memory, for `durability = "memory"`, the simulator and the tests. Pure: what goes in decides what comes
-//! out; it knows no thread, clock, file or randomness. Every step costs O(1), spread over many; a read costs its page.
+//! The in-memory log, for `durability = "memory"`, the simulator and the tests. Pure: its input alone decides its
+//! output; it knows no thread, clock, file or randomness. Each step costs amortized O(1); a read costs its page.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -11,45 +11,45 @@ use super::request::{
 };
 use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
 
-/// Rooms in all, unless told otherwise. A room's head is kept for ever, so that no seq is given twice: past this many, a
-/// new room's appends are refused. About 150 bytes each.
+/// Default maximum number of rooms. A room's head is kept forever, so that no seq is assigned twice; appends to a
+/// further room are refused. About 150 bytes each.
 const ROOMS: usize = 100_000;
 
-/// Key windows that are certainly kept, in all; at most twice as many are.
+/// Number of key windows that are kept for certain; up to twice as many may be.
 const WINDOWS: usize = 4_096;
 
-/// Parked sessions that are kept, unless told otherwise.
+/// Default maximum number of parked sessions.
 const PARKED: usize = 100_000;
 
-/// What a message costs beside its body's bytes.
+/// Overhead of a message beside its body, in bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
 
-/// What an encrypted message costs on top: its digest, twice.
+/// Further overhead of an encrypted message, in bytes: its digest, twice.
 const SEALED_BYTES: usize = size_of::<(Seq, Digest)>() + 2 * size_of::<Digest>();
 
-/// What rooms and keys may take beside the messages, in bytes.
+/// Maximum memory of rooms and keys beside the messages, in bytes.
 pub const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
     + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
     + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
 
-/// A whole log in memory. Its bounds are in bytes: past them the oldest messages go, first those of the room that is
-/// too large, then the oldest of all rooms. The newest message of the last append always stays.
+/// A whole log in memory. Its limits are in bytes: above them the oldest messages are dropped, first those of a room
+/// that is too large, then the oldest of all rooms. The message appended last always stays.
 #[derive(Clone, Debug)]
 pub struct MemoryLog {
     epoch: Epoch,
     room_bytes_max: usize,
     total_bytes_max: usize,
-    /// Where a room is in `rooms`.
+    /// Indexes into `rooms`.
     index: HashMap<RoomId, u32>,
     rooms: Vec<Room>,
     rooms_max: usize,
-    /// An append to a room too many was noted already.
+    /// Whether the operator was told that no further room is accepted.
     has_noted_bound: bool,
-    /// Bytes of all messages that are kept.
+    /// Size of all messages, in bytes.
     bytes: usize,
-    /// Messages that are kept.
+    /// Number of messages.
     kept: usize,
-    /// Every message that is kept, oldest first, by room and seq; and some that are not any more.
+    /// Every message, oldest first, by room and seq; may include some that were dropped.
     order: VecDeque<(u32, Seq)>,
     windows: Recent<(u32, SessionId), Window>,
     common: Recent<(u32, Digest), Entry>,
@@ -62,11 +62,11 @@ struct Room {
     head: Seq,
     at: WallMillis,
     bytes: usize,
-    /// `None` until it has an encrypted message.
+    /// `None` until the room has an encrypted message.
     sealed: Option<Box<SealedBodies>>,
 }
 
-/// The digests of the encrypted messages that a room keeps.
+/// The digests of a room's encrypted messages.
 #[derive(Clone, Debug, Default)]
 struct SealedBodies {
     /// Oldest message first.
@@ -75,12 +75,12 @@ struct SealedBodies {
 }
 
 impl SealedBodies {
-    fn take_in(&mut self, seq: Seq, digest: Digest) {
+    fn add(&mut self, seq: Seq, digest: Digest) {
         self.order.push_back((seq, digest));
         self.digests.insert(digest);
     }
 
-    /// Forgets the message with this seq, if it was encrypted; whether it was.
+    /// Forgets the message with this seq, if it was encrypted. Returns whether it was.
     fn forget(&mut self, seq: Seq) -> bool {
         let Some((_, digest)) = self.order.front().filter(|(front, _)| *front == seq) else { return false };
         self.digests.remove(digest);
@@ -90,18 +90,18 @@ impl SealedBodies {
 }
 
 impl Room {
-    /// The oldest seq that is kept; the head's successor where none is.
+    /// Returns the oldest stored seq; the head's successor if none is.
     fn oldest(&self) -> Seq {
         self.messages.front().map_or(self.head.next(), |message| message.seq)
     }
 
-    /// How many of the kept messages have a seq below this one. Seqs are contiguous.
+    /// Returns how many stored messages have a seq below this one. Seqs are contiguous.
     fn count_below(&self, seq: Seq) -> usize {
         let below = seq.0.saturating_sub(self.oldest().0);
         usize::try_from(below).map_or(self.messages.len(), |below| below.min(self.messages.len()))
     }
 
-    /// Drops the oldest message; its bytes.
+    /// Drops the oldest message. Returns its size in bytes.
     fn drop_oldest(&mut self) -> usize {
         let Some(message) = self.messages.pop_front() else { return 0 };
         let is_sealed = self.sealed.as_mut().is_some_and(|sealed| sealed.forget(message.seq));
@@ -116,7 +116,7 @@ fn cost(message: &Message, is_sealed: bool) -> usize {
 }
 
 impl MemoryLog {
-    /// An empty log that keeps at most so many bytes of messages per room and in all.
+    /// Creates an empty log that keeps at most `room_bytes` of messages in each room and `total_bytes` in all.
     pub fn new(epoch: Epoch, room_bytes: usize, total_bytes: usize) -> MemoryLog {
         MemoryLog {
             epoch,
@@ -131,22 +131,22 @@ impl MemoryLog {
             order: VecDeque::new(),
             windows: Recent::new(WINDOWS),
             common: Recent::new(COMMON),
-            parking: Parking { most: PARKED, ..Parking::default() },
+            parking: Parking { max: PARKED, ..Parking::default() },
         }
     }
 
-    /// Takes messages in at most this many rooms from now on, instead of 100,000.
+    /// Sets the maximum number of rooms, instead of 100,000.
     #[cfg(any(test, fuzzing))]
     pub fn set_rooms_max(&mut self, rooms_max: usize) {
         self.rooms_max = rooms_max;
     }
 
-    /// Keeps at most so many parked sessions from now on, instead of 100,000; what is over goes when one more is parked.
-    pub fn keep_parked(&mut self, most: u64) {
-        self.parking.most = usize::try_from(most).unwrap_or(usize::MAX);
+    /// Sets the maximum number of parked sessions, instead of 100,000. Excess ones are dropped when the next is parked.
+    pub fn set_parked_max(&mut self, max: u64) {
+        self.parking.max = usize::try_from(max).unwrap_or(usize::MAX);
     }
 
-    /// The same log as a later server finds it, where something has kept it: under this epoch.
+    /// Returns the same log under another epoch, as a later server would find it.
     pub fn reopened(self, epoch: Epoch) -> MemoryLog {
         MemoryLog { epoch, ..self }
     }
@@ -155,8 +155,8 @@ impl MemoryLog {
         &self.epoch
     }
 
-    /// Other bounds; what is over them goes at once.
-    pub fn keep_within(&mut self, room_bytes: usize, total_bytes: usize) {
+    /// Replaces the limits, in bytes. What exceeds them is dropped immediately.
+    pub fn set_limits(&mut self, room_bytes: usize, total_bytes: usize) {
         self.room_bytes_max = room_bytes;
         self.total_bytes_max = total_bytes;
         for index in 0..self.rooms.len() {
@@ -164,7 +164,7 @@ impl MemoryLog {
         }
     }
 
-    /// Answers all requests in their order. Appends that follow each other are answered by one event.
+    /// Answers all requests in order. Consecutive appends are answered by one event.
     pub fn answer(&mut self, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
         let mut appended = Vec::new();
         for request in requests.drain(..) {
@@ -206,7 +206,7 @@ impl MemoryLog {
         }
     }
 
-    /// Stores one message, unless its key says that it is here already.
+    /// Stores one message, unless its key shows that it is a repeat.
     pub fn append(&mut self, append: Append) -> Appended {
         let Append { ticket, room, author, key, body, sealed, at } = append;
         let bytes = body.len();
@@ -215,7 +215,7 @@ impl MemoryLog {
             return Appended { ticket, room, bytes, outcome };
         };
         let key = key.map(|key| (key, Digest::of(body.as_str().as_bytes())));
-        match key.and_then(|(key, body)| self.look(index, key, body)) {
+        match key.and_then(|(key, body)| self.lookup(index, key, body)) {
             Some(Seen::Same { seq, at }) => {
                 return Appended { ticket, room, bytes, outcome: Outcome::Duplicate { seq, at } };
             }
@@ -232,7 +232,7 @@ impl MemoryLog {
         entry.head = seq;
         entry.at = at;
         if let Some(sealed) = sealed {
-            entry.sealed.get_or_insert_default().take_in(seq, sealed);
+            entry.sealed.get_or_insert_default().add(seq, sealed);
         }
         let cost = cost(&message, sealed.is_some());
         entry.bytes += cost;
@@ -247,22 +247,22 @@ impl MemoryLog {
         Appended { ticket, room, bytes, outcome: Outcome::Stored(message) }
     }
 
-    /// Returns the note for the operator that no further room is taken; once, since no room ever goes.
+    /// Returns the note for the operator that no further room is accepted. Only once, since rooms are never removed.
     fn note_bound(&mut self, limit: usize) -> Option<StoreEvent> {
         let is_first = !std::mem::replace(&mut self.has_noted_bound, true);
         let text = format!(
-            "the log in memory has {limit} rooms, as many as it takes: messages to further rooms are refused until a restart"
+            "the in-memory log has {limit} rooms, its maximum: messages to further rooms are refused until a restart"
         );
         is_first.then_some(StoreEvent::Note { about: About::Rooms, text: Some(text) })
     }
 
-    /// Reports whether a message that the room keeps has this sealed body.
+    /// Returns whether a stored message of the room has this sealed body.
     fn keeps(&self, index: u32, sealed: Digest) -> bool {
         let room = self.rooms.get(index as usize);
         room.and_then(|room| room.sealed.as_ref()).is_some_and(|bodies| bodies.digests.contains(&sealed))
     }
 
-    /// One page of a room's log.
+    /// Reads one page of a room's log.
     pub fn read(&self, read: Read) -> Page {
         let Read { ticket, room, span, limit, bytes, upto: _ } = read;
         let Some(entry) = self.index.get(&room).and_then(|index| self.rooms.get(*index as usize)) else {
@@ -289,7 +289,7 @@ impl MemoryLog {
         Page { ticket, room, span, messages, oldest: entry.oldest(), head: entry.head, more }
     }
 
-    /// The room's place, made where there is none; `None` where there are too many.
+    /// Returns the room's index, adding the room if it is new; `None` if there are too many.
     fn room(&mut self, room: &RoomId) -> Option<u32> {
         if let Some(index) = self.index.get(room) {
             return Some(*index);
@@ -303,9 +303,9 @@ impl MemoryLog {
         Some(index)
     }
 
-    fn look(&mut self, room: u32, key: ScopedKey, body: Digest) -> Option<Seen> {
+    fn lookup(&mut self, room: u32, key: ScopedKey, body: Digest) -> Option<Seen> {
         match key.scope {
-            Scope::Session(session) => self.windows.get((room, session))?.look(key.key, body),
+            Scope::Session(session) => self.windows.get((room, session))?.lookup(key.key, body),
             Scope::Common => Some(self.common.get((room, key.key))?.compare(body)),
         }
     }
@@ -325,7 +325,7 @@ impl MemoryLog {
         }
     }
 
-    /// Drops the oldest messages until both bounds hold again, after an append to this room.
+    /// Drops the oldest messages until both limits hold, after an append to this room.
     fn make_room(&mut self, index: u32) {
         let room = &mut self.rooms[index as usize];
         while room.bytes > self.room_bytes_max && room.messages.len() > 1 {
@@ -335,13 +335,13 @@ impl MemoryLog {
         while self.bytes > self.total_bytes_max && self.kept > 1 {
             let Some((index, seq)) = self.order.pop_front() else { break };
             let room = &mut self.rooms[index as usize];
-            // Else the room's own bound has dropped it before.
+            // Otherwise the room's own limit has already dropped it.
             if room.oldest() == seq {
                 self.bytes -= room.drop_oldest();
                 self.kept -= 1;
             }
         }
-        // What was dropped by a room's own bound stays in `order` until half of it is such: O(1) over many appends.
+        // Messages dropped by a room's own limit stay in `order` until they make up half of it: amortized O(1).
         if self.order.len() > 2 * self.kept + 64 {
             let rooms = &self.rooms;
             self.order.retain(|(index, seq)| *seq >= rooms[*index as usize].oldest());
@@ -349,7 +349,8 @@ impl MemoryLog {
     }
 }
 
-/// At most so many messages and bytes of bodies, but always one where there is one (and one is asked for).
+/// Collects at most `limit` messages and `bytes` of bodies, but always at least one if there is one and `limit` is not
+/// 0.
 fn page_of<'a>(messages: impl Iterator<Item = &'a Message>, limit: usize, bytes: usize) -> Vec<Message> {
     let mut page: Vec<Message> = Vec::new();
     let mut left = bytes;
@@ -363,13 +364,13 @@ fn page_of<'a>(messages: impl Iterator<Item = &'a Message>, limit: usize, bytes:
     page
 }
 
-/// Parked sessions. They have no age here: the log in memory knows no clock, and ends with the server.
+/// Parked sessions. They do not expire: the in-memory log knows no clock, and ends with the server.
 #[derive(Clone, Debug, Default)]
 struct Parking {
-    most: usize,
-    /// Each with its place in `order`.
+    max: usize,
+    /// Each with its position in `order`.
     sessions: HashMap<SessionId, (u64, Parked)>,
-    /// Oldest first; and some that are not parked any more, or were parked anew since.
+    /// Oldest first; may include sessions that were claimed or parked again since.
     order: VecDeque<(u64, SessionId)>,
     next: u64,
 }
@@ -380,13 +381,13 @@ impl Parking {
         self.next += 1;
         self.order.push_back((place, session));
         self.sessions.insert(session, (place, parked));
-        while self.sessions.len() > self.most {
+        while self.sessions.len() > self.max {
             let Some((place, session)) = self.order.pop_front() else { break };
             if self.is_at(place, session) {
                 self.sessions.remove(&session);
             }
         }
-        // Once half of it is stale: O(1) over many.
+        // Once half of it is stale: amortized O(1).
         if self.order.len() > 2 * self.sessions.len() + 64 {
             let sessions = &self.sessions;
             self.order.retain(|(place, session)| sessions.get(session).is_some_and(|(at, _)| at == place));
@@ -402,8 +403,8 @@ impl Parking {
     }
 }
 
-/// A map that keeps the last `limit` entries that were looked up or put in, and at most twice as many: when the young
-/// half is full, it becomes the old one, and what was old and untouched goes.
+/// A map that keeps the last `limit` entries that were looked up or inserted, and at most twice as many. When the young
+/// half is full, it becomes the old half, and the previous old half is dropped.
 #[derive(Clone, Debug)]
 struct Recent<K, V> {
     limit: usize,
@@ -487,7 +488,7 @@ mod tests {
         assert_eq!(
             stored(&log.append(encrypted("a", ALICE, "k", "c0")).outcome).seq,
             Seq(11),
-            "the log knows no more of it"
+            "the log has forgotten it"
         );
     }
 
@@ -501,9 +502,9 @@ mod tests {
         }
         let kept =
             |log: &MemoryLog| ["a", "b"].map(|room| log.read(read(room, Span::Newest, 100, 60_000)).messages.len());
-        log.keep_within(10 * (MESSAGE_BYTES + 100), usize::MAX);
+        log.set_limits(10 * (MESSAGE_BYTES + 100), usize::MAX);
         assert_eq!((kept(&log), log.kept), ([10, 10], 20));
-        log.keep_within(usize::MAX, 15 * (MESSAGE_BYTES + 100));
+        log.set_limits(usize::MAX, 15 * (MESSAGE_BYTES + 100));
         assert_eq!((kept(&log), log.bytes), ([5, 10], 15 * (MESSAGE_BYTES + 100)));
         assert_eq!(stored(&log.append(append("a", "1", 1)).outcome).seq, Seq(21));
     }
@@ -530,7 +531,7 @@ mod tests {
         let refused = Outcome::RoomsFull { limit: ROOMS };
         assert_eq!(log.append(append("one-more", "1", 1)).outcome, refused);
         assert_eq!(stored(&log.append(append("r0", "1", 1)).outcome).seq, Seq(2));
-        // The operator is told once.
+        // The operator is told only once.
         let mut ask = || {
             let mut events = Vec::new();
             log.answer(&mut vec![StoreRequest::Append(append("one-more", "1", 1))], &mut events);

@@ -1,5 +1,5 @@
-//! The log as everyone sees it: appends, reads and heads, and parked sessions beside it. Requests go in, events come out.
-//! Pure, but for what keeps it: the log in memory is here, others stand behind [`Store`].
+//! The log as everyone sees it: appends, reads and heads, and parked sessions beside it. Requests go in, events come
+//! out. The in-memory log is here, too; other implementations stand behind [`Store`].
 
 mod in_memory;
 pub mod keys;
@@ -14,74 +14,79 @@ pub use request::*;
 
 use crate::types::Epoch;
 
-/// What a log may take and keeps: the part of its options that may change while running.
+/// Limits on what a log stores and keeps: the part of its options that may change at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes that the database file may grow to; 0 is what the file had at the start and 80 % of the free
-    /// space, which follows what others take of the disk.
-    /// The WAL beside it comes on top: some 4 MiB, more while another program reads the database.
+    /// Maximum size of the database file in bytes. 0 means its size at the start plus 80 % of the free space, adjusted
+    /// as other programs use or free disk space. The WAL is not included: about 4 MiB, more while another program reads
+    /// the database.
     pub max_database_size: u64,
-    /// Bytes of messages per room ...
+    /// Bytes of messages that [`Durability::Memory`](crate::types::Durability::Memory) keeps in each room ...
     pub memory_room_bytes: usize,
-    /// ... and in all that [`Durability::Memory`](crate::types::Durability::Memory) keeps.
+    /// ... and in all rooms together.
     pub memory_total_bytes: usize,
-    /// Messages kept in each room; 0: all.
+    /// Maximum number of messages kept in each room; 0 keeps all.
     pub keep_messages: u64,
-    /// Milliseconds for which a message is kept, by the wall clock; 0: for ever.
+    /// How long a message is kept, in milliseconds of the wall clock; 0 means forever.
     pub keep_for: u64,
-    /// Parked sessions.
+    /// Maximum number of parked sessions.
     pub parked_max: u64,
-    /// Seconds that racerd runs for which a parked session is kept, and the keys of a sender after their last use.
+    /// How long a parked session is kept, and a sender's idempotency keys after their last use, in seconds of racerd's
+    /// own running time.
     pub park_for: u64,
 }
 
-/// A log, as the event loop holds it: hand requests over with [`submit`](Store::submit); when the log has called its
-/// owner's `wake`, collect answers with [`take`](Store::take). Neither blocks. How much may be waiting is bounded by the
-/// caller.
+/// A log as the event loop uses it: [`submit`](Store::submit) hands requests over, and once the log has called its
+/// owner's `wake`, [`take`](Store::take) collects the answers. Neither blocks. The caller bounds how many requests are
+/// pending.
 pub trait Store {
-    /// Returns the log's epoch: another one means that it is another log.
+    /// Returns the log's epoch. A different epoch means a different log.
     fn epoch(&self) -> &Epoch;
 
-    /// Returns the key that session tokens are sealed with. It lives as long as the log, or is made from the data key.
+    /// Returns the key that seals session tokens. It lives as long as the log, or is derived from the data key.
     fn token_key(&self) -> [u8; 32];
 
-    /// Returns the seconds that racerd had run on this log in all when it was opened: the clock of stored ages. After a
-    /// crash it may lag by a minute.
+    /// Returns how many seconds racerd had run on this log in total when it was opened. Stored ages use this clock.
+    /// After a crash it may be a minute behind.
     fn running_seconds(&self) -> u64;
 
-    /// Returns what the opening has found that somebody should read, a line each.
+    /// Returns what the operator should know about the opening, one line each.
     fn remarks(&self) -> &[String] {
         &[]
     }
 
-    /// Returns what a health check should say though the log is well: a damaged database lies beside the one in use.
+    /// Returns the note that a health check shows although the log works: a damaged database lies beside the one in
+    /// use.
     fn note(&self) -> Option<&str> {
         None
     }
 
-    /// Returns the bounds that hold.
+    /// Returns the limits in effect.
     fn bounds(&self) -> Bounds;
 
-    /// Sets other bounds. What a database has over them goes a little at a time; what memory has, at once.
+    /// Replaces the limits. A database drops what exceeds them a little at a time, the in-memory log at once.
     fn set_bounds(&mut self, bounds: Bounds);
 
-    /// Hands over all requests. Appends, parkings and claims are decided in the order in which they were submitted.
+    /// Submits all requests. Appends, parkings and claims are decided in the order of submission.
     fn submit(&mut self, requests: &mut Vec<StoreRequest>);
 
-    /// Adds the answers that are there to `events`.
+    /// Moves the answers that are ready to `events`.
     fn take(&mut self, events: &mut Vec<StoreEvent>);
 
-    /// Returns whether answers are there as soon as `submit` returns, without a wake.
+    /// Returns whether answers are ready as soon as `submit` returns, without a wake-up.
     fn is_inline(&self) -> bool;
 
-    /// Returns the bytes of SQLite's write-ahead log as last measured, 0 without one. Usually below 8 MiB; more means that
-    /// another program holds a read of the database open.
+    /// Returns the size of SQLite's write-ahead log in bytes as last measured, 0 without one. It is usually below 8
+    /// MiB; more means that another program has a read transaction open.
     fn wal_bytes(&self) -> u64 {
         0
     }
 
-    /// Commits everything that was submitted, marks the end as clean and releases what the log holds; takes as long as
-    /// that takes. Answers that were not taken are dropped. The error says why the log may not be complete on disk.
+    /// Commits everything submitted, records a clean shutdown and releases the log's resources. Blocks until done.
+    /// Answers that were not taken are dropped.
+    ///
+    /// # Errors
+    /// Says why the log may not be complete on disk.
     fn finish(self: Box<Self>) -> Result<(), String>;
 }
 

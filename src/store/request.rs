@@ -1,25 +1,25 @@
-//! What one asks of the store and what it answers. Plain values: the pure parts use them, too.
+//! Requests to the store and its answers. Plain values, so that the pure modules can use them, too.
 
 use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
 
-/// Where an answer belongs. The store hands it back untouched; late and repeated answers are legal, so whoever takes
-/// one compares the connection's generation and the tag before acting on it.
+/// Identifies who asked. The store returns it unchanged. Answers may come late or twice, so the receiver compares the
+/// connection's generation and the tag before acting on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub conn: ConnId,
     pub purpose: Purpose,
-    /// The asker's own number: a request id, a visit to a room.
+    /// The caller's own number: a request id, or a visit to a room.
     pub tag: u64,
 }
 
-/// What the asker wanted the answer for.
+/// What the caller needs the answer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// A `send` over a socket; the tag is the request's id, [`NO_ID`] where it had none.
+    /// A `send` over a socket; the tag is the request's id, [`NO_ID`] without one.
     Send,
     /// A POST.
     Publish,
-    /// A member joins or catches up; the tag is its visit.
+    /// A member joins or catches up; the tag is the number of its visit.
     Deliver,
     /// A `history` request; the tag is the request's id.
     History,
@@ -38,29 +38,30 @@ pub const NO_ID: u64 = u64::MAX;
 pub enum StoreRequest {
     Append(Append),
     Read(Read),
-    /// Keep this session, instead of what is kept of it. No answer: it is committed in order with the appends before it,
-    /// and lost as in a crash where the store fails for longer than the server runs.
+    /// Stores a session, replacing an earlier record of it. Not answered: it is committed in order with the appends
+    /// before it. If the store fails until the server stops, it is lost as in a crash.
     Park(Parked),
     Claim(Claim),
     Seek(Seek),
 }
 
-/// Store this message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
+/// Stores a message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Append {
     pub ticket: Ticket,
     pub room: RoomId,
     pub author: Author,
-    /// The idempotency key, if the sender gave one.
+    /// The idempotency key, if the sender sent one.
     pub key: Option<ScopedKey>,
     pub body: Body,
-    /// The digest of an encrypted body: it is refused if another kept message of the room has the same, whoever sent it.
+    /// The digest of an encrypted body. The message is refused if a stored message of the room has the same, whoever
+    /// sent it.
     pub sealed: Option<Digest>,
-    /// The wall clock now. The stored stamp is [`WallMillis::stamp_after`] the room's last.
+    /// The current wall clock. The stored timestamp is [`WallMillis::stamp_after`] the room's last.
     pub at: WallMillis,
 }
 
-/// A key counts per room and scope, so that nobody can take another's.
+/// An idempotency key with its scope. Keys are separate for each room and scope, so that nobody can use up another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopedKey {
     pub scope: Scope,
@@ -69,42 +70,42 @@ pub struct ScopedKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// A session's own: its last 64 keys in the room are kept.
+    /// One session's keys: its last 64 in the room are kept.
     Session(SessionId),
-    /// Shared by all POSTs without an identity: the last 100,000 in the room are kept.
+    /// The keys of all POSTs without an identity: the last 100,000 in the room are kept.
     Common,
 }
 
-/// What is kept of a session that nobody is attached to: for `park_for`, in the server's own running seconds, and at
-/// most `parked_max` of them, of which the oldest go first.
+/// A session that no connection is attached to. It is kept for `park_for`, in the server's own running seconds; beyond
+/// `parked_max` sessions the oldest are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parked {
     pub session: SessionId,
     pub member: MemberId,
     pub name: Name,
-    /// The highest generation of its token that was presented.
+    /// The highest generation of its token that a client has presented.
     pub generation: u32,
-    /// The rooms that it is in, each with the last seq queued to it there.
+    /// Its rooms, each with the last seq queued to it there.
     pub rooms: Vec<(RoomId, Seq)>,
 }
 
-/// Take a session out of what is parked. Answered by exactly one [`Claimed`], which knows every [`Parked`] submitted
-/// before, or by [`StoreEvent::ClaimFailed`].
+/// Removes a parked session and returns it. Answered by exactly one [`Claimed`], which reflects every [`Parked`]
+/// submitted before, or by [`StoreEvent::ClaimFailed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub ticket: Ticket,
     pub session: SessionId,
 }
 
-/// Ask whether a kept message of the room has this sealed body. Answered by exactly one [`Sought`], which knows every
-/// append submitted before.
+/// Asks whether a stored message of the room has this sealed body. Answered by exactly one [`Sought`], which reflects
+/// every append submitted before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seek {
     pub ticket: Ticket,
     pub room: RoomId,
     /// The digest of the body.
     pub sealed: Digest,
-    /// What the asker does with the answer's help; handed back untouched.
+    /// The body, returned unchanged for the caller to use.
     pub body: Body,
 }
 
@@ -119,84 +120,86 @@ pub enum Span {
     Newest,
 }
 
-/// Read one page. Answered by exactly one [`Page`] or [`ReadFailed`]; answers to reads and appends may overtake each
+/// Reads one page. Answered by exactly one [`Page`] or [`ReadFailed`]. Answers to reads and appends may overtake each
 /// other. A limit of 0 asks for head and oldest only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Read {
     pub ticket: Ticket,
     pub room: RoomId,
     pub span: Span,
-    /// At most this many messages ...
+    /// Maximum number of messages ...
     pub limit: u32,
-    /// ... and at most this many bytes of bodies, though always one message where there is one.
+    /// ... and of bytes of bodies. A page that can have a message always has at least one.
     pub bytes: u32,
-    /// The head that the asker knew.
+    /// The head that the caller knew.
     pub upto: Seq,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// A batch was decided: in the order of the appends.
+    /// A batch was decided; the answers are in the order of the appends.
     Appended(Vec<Appended>),
     Page(Page),
     ReadFailed(ReadFailed),
-    /// Why a read failed, for the log: the answer itself is a [`ReadFailed`]. Appends go on.
+    /// Why a read failed, for the log; the answer itself is a [`ReadFailed`]. Appends still work.
     Unreadable(String),
-    /// The database is damaged, or a read of it failed; an [`Unreadable`](StoreEvent::Unreadable) says where. Appends go on.
+    /// The database is damaged, or a read of it failed; an [`Unreadable`](StoreEvent::Unreadable) says where. Appends
+    /// still work.
     Damaged,
     Claimed(Claimed),
-    /// The store could not look or could not write, so the row, if there is one, is still parked. The client may ask
-    /// again, or the server go on with what the token says.
+    /// The store could not read or write, so the session is still parked if it was. The client may ask again, or the
+    /// server may go on with what the token says.
     ClaimFailed {
         ticket: Ticket,
         session: SessionId,
     },
     Sought(Sought),
-    /// Something that an operator should read, once, in the log.
+    /// A line for the operator, written to the log once.
     Remark(String),
-    /// Something that stays so for a while, for the log and `/readyz`, though appends are taken; `None`: not any more.
+    /// A lasting condition that does not stop appends, for the log and `/readyz`. Without a text it is over.
     Note {
         about: About,
         text: Option<String>,
     },
-    /// Appends succeed again, or fail and why. Sent on each change, before the appends that failed are answered.
+    /// Appends succeed again, or fail, with the reason. Sent at each change, before the failed appends are answered.
     Available(Result<(), Outage>),
     /// The store's thread ended and will answer nothing more.
     Died(String),
 }
 
-/// Why the store does not do what it was asked, for everybody: without paths and names.
+/// Why the store refuses or fails, for everybody: without paths and names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// It did not say.
+    /// The reason is not known.
     #[default]
     Unknown,
     DiskFull,
-    /// The system lets the database's files grow no further.
+    /// The system's file size limit is reached.
     FileSize,
-    /// The database has reached the size that it may have.
+    /// The database has reached its maximum size.
     AtBound,
     NotWritable,
-    /// Another program holds the database.
+    /// Another program has the database locked.
     Busy,
     Damaged,
     /// The disk reports errors.
     Disk,
     /// The database's file was deleted or replaced.
     Gone,
-    /// The store's thread ended.
+    /// The store's thread has ended.
     Ended,
 }
 
 impl Why {
+    /// Returns the sentence that clients are shown.
     pub fn text(self) -> &'static str {
         match self {
             Why::Unknown => "the store does not answer",
             Why::DiskFull => "the server's disk is full",
-            Why::FileSize => "the server's database has met the system's limit of file sizes",
+            Why::FileSize => "the server's database has reached the system's file size limit",
             Why::AtBound => "the server's database has reached max_database_size",
             Why::NotWritable => "the server's database cannot be written to",
-            Why::Busy => "another program on the server holds the database",
+            Why::Busy => "another program on the server has the database locked",
             Why::Damaged => "the server's database is damaged",
             Why::Disk => "the server's disk reports errors",
             Why::Gone => "the server's database file was deleted or replaced",
@@ -205,7 +208,7 @@ impl Why {
     }
 }
 
-/// Appends fail.
+/// A period in which appends fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     pub why: Why,
@@ -213,16 +216,16 @@ pub struct Outage {
     pub detail: String,
 }
 
-/// What a note of the store is about; there is one about each at a time.
+/// The subject of a note; there is at most one note about each at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum About {
     /// A damaged database lies beside the one in use.
     Damaged,
-    /// Something stored cannot be read.
+    /// Some stored data cannot be read.
     Unreadable,
-    /// The wall clock is not believed.
+    /// The wall clock is not trusted.
     Clock,
-    /// A log in memory takes no further room.
+    /// The in-memory log accepts no further room.
     Rooms,
 }
 
@@ -230,7 +233,7 @@ pub enum About {
 pub struct Appended {
     pub ticket: Ticket,
     pub room: RoomId,
-    /// Bytes of the body, given back for the account of what is waiting.
+    /// Size of the body in bytes, for the caller's count of pending bytes.
     pub bytes: usize,
     pub outcome: Outcome,
 }
@@ -238,22 +241,22 @@ pub struct Appended {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Stored(Message),
-    /// The key was seen before, with the same body: this is where the first one went.
+    /// The key was used before, with the same body; this is the position of the first message.
     Duplicate {
         seq: Seq,
         at: WallMillis,
     },
-    /// The key was seen before, with another body.
+    /// The key was used before, with another body.
     KeyReused,
-    /// A kept message of the room has the same sealed body. Nothing was stored.
+    /// A stored message of the room has the same sealed body. Nothing was stored.
     BodyReused,
-    /// The database has reached the size that it may have, and nothing may go to make room. Nothing was stored.
+    /// The database has reached its maximum size, and no message may be deleted to make room. Nothing was stored.
     Full,
-    /// The log in memory has as many rooms as it takes, and this would be one more. Nothing was stored.
+    /// The in-memory log has its maximum number of rooms, and this would be one more. Nothing was stored.
     RoomsFull {
         limit: usize,
     },
-    /// Not acknowledged; perhaps stored. Sending it again with the same key is harmless.
+    /// Not acknowledged, but perhaps stored. Sending it again with the same key is safe.
     Unavailable,
 }
 
@@ -263,13 +266,13 @@ pub struct Page {
     pub ticket: Ticket,
     pub room: RoomId,
     pub span: Span,
-    /// In rising order of seq, without a gap.
+    /// In ascending order of seq, without gaps.
     pub messages: Vec<Message>,
-    /// The oldest seq that is still kept; the head's successor where none is.
+    /// The oldest seq still stored; the head's successor if none is.
     pub oldest: Seq,
-    /// The room's last seq when the page was read; 0 for a room that never had a message.
+    /// The room's last seq when the page was read; 0 for a room without any message yet.
     pub head: Seq,
-    /// More messages lie beyond this page, in the direction of the reading.
+    /// Whether there are more messages beyond this page, in the direction of reading.
     pub more: bool,
 }
 
@@ -288,13 +291,13 @@ pub struct Sought {
     pub outcome: Found,
 }
 
-/// Whether a sealed body is in the room's log.
+/// Tells whether a sealed body is in the room's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Nowhere,
-    /// A kept message has it.
+    /// A stored message has it.
     Kept,
-    /// The store could not look.
+    /// The store could not read.
     Unknown,
 }
 
@@ -302,6 +305,6 @@ pub enum Found {
 pub struct Claimed {
     pub ticket: Ticket,
     pub session: SessionId,
-    /// `None` where nothing is parked under this id, or not any more.
+    /// The session; `None` if none is parked under this id, or no longer.
     pub parked: Option<Parked>,
 }

@@ -1,4 +1,4 @@
-//! Requests as the tests of every log write them.
+//! Sample requests for the tests of every log.
 
 use super::{Append, Outcome, Purpose, Read, Scope, ScopedKey, Span, Ticket};
 use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
@@ -45,12 +45,12 @@ pub fn stored(outcome: &Outcome) -> &Message {
     }
 }
 
-/// Takes a body apart as the tests write encrypted ones: `{"e2e":1,"c":...}`, whatever is in it.
+/// Returns the digest of a body if it is encrypted, as the tests write it: `{"e2e":1,"c":...}`, whatever follows.
 pub fn sealed_body_of(body: &str) -> Option<Digest> {
     body.starts_with("{\"e2e\":").then(|| Digest::of(body.as_bytes()))
 }
 
-/// An encrypted message, as [`sealed_body_of`] knows them; sent by this sender under this key.
+/// Builds an encrypted message that [`sealed_body_of`] recognizes, from this sender and under this key.
 pub fn encrypted(to: &str, scope: Scope, key: &str, ciphertext: &str) -> Append {
     let body = format!("{{\"e2e\":1,\"c\":\"{ciphertext}\"}}");
     Append { sealed: sealed_body_of(&body), ..keyed(to, &body, scope, key) }

@@ -246,7 +246,7 @@ fn a_rekey_that_is_killed_goes_on() {
         });
         assert!(is_cut_short, "no kill came in its midst");
         assert!(fs::read(&data).unwrap() != before || fs::metadata(&wal).unwrap().len() > 0);
-        refused(&started(&key), "goes on");
+        refused(&started(&key), "to finish it");
         let output = racerd(&arguments);
         assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
         let text = text_of(&output);

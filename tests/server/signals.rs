@@ -133,8 +133,10 @@ fn a_limit_of_file_lengths_is_a_full_disk() {
     limit("4096");
     let answer = server.post("/rooms/r/messages", "2");
     assert_eq!(answer.status, 503);
-    assert!(answer.json()["detail"].as_str().is_some_and(|why| why.contains("limit of file sizes")), "{answer:?}");
-    eventually("what to do", || server.log().contains("raise the limit of file sizes (ulimit -f, LimitFSIZE=)"));
+    assert!(answer.json()["detail"].as_str().is_some_and(|why| why.contains("file size limit")), "{answer:?}");
+    eventually("what to do", || {
+        server.log().contains("the file size limit is reached; raise it (ulimit -f, LimitFSIZE=)")
+    });
     limit("unlimited");
     eventually("it takes messages again", || server.post("/rooms/r/messages", "3").status == 201);
     let bodies: Vec<u64> = server.history("r").iter().filter_map(|message| message["body"].as_u64()).collect();

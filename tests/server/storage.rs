@@ -338,7 +338,7 @@ fn an_error_of_the_disk_refuses_and_recovers() {
     }
     heard_exactly(&mut observer, 1, 1);
     let ready = server.get("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("limit of file sizes"), "{ready:?}");
+    assert!(ready.status == 503 && ready.body.contains("file size limit"), "{ready:?}");
     assert_eq!(server.history("full").len(), 1);
     limit(None);
     within(LOOK, "readiness", || server.get("/readyz").status == 200);
@@ -550,7 +550,7 @@ fn a_start_says_which_limit_or_program_is_in_the_way() {
     let path = folder.path().join("racerd.db");
     let conn = rusqlite::Connection::open(&path).unwrap();
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    ended(&start(""), 1, "another program holds it locked; end that program");
+    ended(&start(""), 1, "another program has it locked; end that program");
     drop(conn);
     // With fewer, not even the event queue is there.
     let few: Vec<String> = (8..14)

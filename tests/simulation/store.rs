@@ -71,7 +71,7 @@ pub struct Store {
 
 fn new_log(limits: &Limits, epoch: &str) -> Log {
     let mut log = MemoryLog::new(Epoch(epoch.into()), limits.room_bytes, limits.total_bytes);
-    log.keep_parked(limits.parked_max as u64);
+    log.set_parked_max(limits.parked_max as u64);
     Log::Memory(Box::new(log))
 }
 

@@ -142,7 +142,7 @@ impl Store {
     pub fn set_bounds(&mut self, scene: &mut Scene) {
         let bounds = scene.mix.keeping.bounds(&scene.mix.limits);
         match &mut self.disk.log {
-            Log::Memory(log) => log.keep_parked(bounds.parked_max),
+            Log::Memory(log) => log.set_parked_max(bounds.parked_max),
             Log::Database(database) => {
                 // What went by a shorter time does not come back with a longer one.
                 scene.model.key_life = scene.model.key_life.min(bounds.park_for);

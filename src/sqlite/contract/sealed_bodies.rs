@@ -34,7 +34,8 @@ fn a_sealed_body_is_taken_once_whoever_sends_it() {
         }
         assert_eq!((sought(bench, "a", "x"), sought(bench, "a", "y")), (Found::Kept, Found::Nowhere));
         assert_eq!(sought(bench, "b", "x"), Found::Nowhere);
-        // Another room's key makes another ciphertext of the same words; this one was copied there, where it opens for nobody.
+        // Another room's key makes another ciphertext of the same words; this one was copied there, where it opens for
+        // nobody.
         assert_eq!(stored(&bench.append(encrypted("b", BOB, "k1", "x"))).seq, Seq(1));
         assert_eq!(bench.everything("a").len(), 1, "what was refused took no seq");
     });

@@ -53,8 +53,8 @@ impl Checked {
         self.faults.is_empty()
     }
 
-    /// Adds a fault, of which the first few of its kind are told. It may quote a damaged file: its text is escaped, and cut
-    /// where it is long.
+    /// Adds a fault, of which the first few of its kind are told. It may quote a damaged file: its text is escaped, and
+    /// cut where it is long.
     fn fault(&mut self, text: String) {
         let text = harmless_start(&text, LONGEST_TOLD);
         let key = kind(&text);
@@ -172,8 +172,8 @@ impl Room {
     }
 }
 
-/// Looks at all that the database holds, in one moment. Sealed rows are opened where `key` is theirs; else only their heads
-/// are looked at.
+/// Looks at all that the database holds, in one moment. Sealed rows are opened where `key` is theirs; else only their
+/// heads are looked at.
 pub(in crate::sqlite) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
     let mut checked = Checked::default();
     look_at(conn, key, &mut checked)?;

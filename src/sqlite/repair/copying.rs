@@ -28,9 +28,9 @@ pub type Progress = Box<dyn FnMut(u64, u64) + Send>;
 /// How often another may come just while the file of a copy is made.
 const TRIES: u32 = 10;
 
-/// Makes an empty file for the owner only, instead of what a copy that was cut short has left there. Two at the same file
-/// are one too many: it stays locked as long as the result is held. What is no such leftover stays as it is: a link, through
-/// which another file would be written, and a database that was served under this name.
+/// Makes an empty file for the owner only, instead of what a copy that was cut short has left there. Two at the same
+/// file are one too many: it stays locked as long as the result is held. What is no such leftover stays as it is: a
+/// link, through which another file would be written, and a database that was served under this name.
 pub(super) fn begin(path: &Path) -> io::Result<File> {
     for _ in 0..TRIES {
         match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
@@ -137,8 +137,8 @@ pub(super) fn open(files: &Files) -> Result<Reading, OpenError> {
     }
 }
 
-/// Opens a database beside which nothing can be written, where SQLite has failed so: without its own locks, which is safe
-/// while nobody writes, and without a WAL, which must hold nothing.
+/// Opens a database beside which nothing can be written, where SQLite has failed so: without its own locks, which is
+/// safe while nobody writes, and without a WAL, which must hold nothing.
 fn open_unwritable(files: &Files, failed: OpenError) -> Result<Reading, OpenError> {
     if let Some(log) = files.unapplied() {
         return Err(OpenError::Unwritable { path: files.database.clone(), log });

@@ -1,5 +1,5 @@
-//! Whether a database is damaged, as far as a start looks; and what to do about it by itself. Damage is a fact about bytes
-//! that were written by racerd and are not what it wrote any more; a disk that does not answer is another matter.
+//! Whether a database is damaged, as far as a start looks; and what to do about it by itself. Damage is a fact about
+//! bytes that were written by racerd and are not what it wrote any more; a disk that does not answer is another matter.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -38,7 +38,8 @@ pub(in crate::sqlite) enum Found {
     Damage(String),
 }
 
-/// Whether a plain body is all there: nothing but the sender's JSON tells. (serde_json passes over strings that are no UTF-8.)
+/// Whether a plain body is all there: nothing but the sender's JSON tells. (serde_json passes over strings that are no
+/// UTF-8.)
 pub(in crate::sqlite) fn is_whole(body: &[u8]) -> bool {
     str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
@@ -56,8 +57,8 @@ pub(in crate::sqlite) fn is_damage(error: &Error) -> bool {
 }
 
 /// Looks at the tables, and through the whole database if the last run did not end in order, but not for longer than
-/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it ended
-/// well.
+/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it
+/// ended well.
 pub(in crate::sqlite) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration) -> rusqlite::Result<Found> {
     if let Some(wrong) = schema::wrong_tables(conn)? {
         return Ok(Found::Damage(wrong));

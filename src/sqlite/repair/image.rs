@@ -1,6 +1,6 @@
-//! A database as its pages, read without SQLite: what a damaged one can still be read by. Of each page that holds rows, the
-//! rows that are whole (<https://www.sqlite.org/fileformat2.html>, sections 1.6, 1.7, 1.8 and 2.1). It trusts no number that
-//! it reads, and knows nothing of what the rows mean.
+//! A database as its pages, read without SQLite: what a damaged one can still be read by. Of each page that holds rows,
+//! the rows that are whole (<https://www.sqlite.org/fileformat2.html>, sections 1.6, 1.7, 1.8 and 2.1). It trusts no
+//! number that it reads, and knows nothing of what the rows mean.
 
 use std::fs::File;
 use std::io;

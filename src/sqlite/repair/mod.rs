@@ -1,5 +1,5 @@
-//! What runs on a database that is stopped, damaged, or copied while it is in use: looking through it, copying it, saving
-//! what can be read, changing its key.
+//! What runs on a database that is stopped, damaged, or copied while it is in use: looking through it, copying it,
+//! saving what can be read, changing its key.
 
 pub(super) mod check;
 mod copying;

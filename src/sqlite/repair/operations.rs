@@ -25,7 +25,7 @@ pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result
     let target = Target::at(to, &from, force)?;
     let draft = target.draft();
     let reading = reading(&from)?;
-    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error));
+    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, error));
     let bytes = finish(&draft, copy)?;
     target.put(&draft)?;
     Ok(bytes)
@@ -42,8 +42,8 @@ pub struct Restored {
     pub remarks: Vec<String>,
 }
 
-/// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a new
-/// epoch then.
+/// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a
+/// new epoch then.
 ///
 /// # Errors
 /// A racerd uses the database; the backup is none, or is damaged; it cannot be written.
@@ -51,7 +51,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     let from = database(from)?;
     let files = Files::at(data)?;
     if files.database == from.database {
-        return Err(OperationError::Asked(format!("{} is the database itself", from.database.display())));
+        return Err(OperationError::Usage(format!("{} is the database itself", from.database.display())));
     }
     refuse_side_file(&files)?;
     let _lock = Lock::take(&files)?;
@@ -60,9 +60,9 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     let reading = reading(&from)?;
     let mut checked = Checked::default();
     finish(&draft, |_| {
-        copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &error))?;
+        copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, error))?;
         let copied = copying::open(&Files::at(&draft)?)?;
-        checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, &error))?;
+        checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, error))?;
         drop(copied);
         match checked.faults.first() {
             Some(fault) => Err(OperationError::Failed(format!(
@@ -70,7 +70,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
                 from.database.display()
             ))),
             // What is noted of where it came from is not so of this one.
-            None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, &error)),
+            None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, error)),
         }
     })?;
     let kept = files.replace(Aside::Replaced)?;
@@ -86,7 +86,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
     let files = Files::at(data)?;
     match files.is_database() {
         Err(OpenError::Foreign { what: NO_SQLITE, .. }) if salvage::recognises(&files) => {
-            return Ok(Checked::of("its head is overwritten"));
+            return Ok(Checked::of("its header is overwritten"));
         }
         Ok(true) => {}
         _ => drop(database(data)?),
@@ -99,16 +99,19 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
     match looked {
         Ok(checked) => Ok(checked),
         Err(error) if is_damage(&error) => Ok(Checked::of(&error.to_string())),
-        Err(error) => Err(OperationError::Failed(format!("cannot read {}: {error}", files.database.display()))),
+        Err(error) => {
+            let text = format!("cannot read {}: {error}", files.database.display());
+            Err(OperationError::Sqlite { text, error })
+        }
     }
 }
 
-/// Copies what can be read of the damaged database `from` to a new file `to`. Sealed rows need no key as long as each stays
-/// where it was; with `key`, only those that open are copied.
+/// Copies what can be read of the damaged database `from` to a new file `to`. Sealed rows need no key as long as each
+/// stays where it was; with `key`, only those that open are copied.
 ///
 /// # Errors
-/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move and there is no key, or another
-/// one; it cannot be written.
+/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move and there is no key, or
+/// another one; it cannot be written.
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
     if !files.database.exists() {
@@ -136,14 +139,17 @@ fn database(path: &Path) -> Result<Files, OperationError> {
 /// Opens a database to copy it.
 fn reading(from: &Files) -> Result<Reading, OperationError> {
     copying::open(from).map_err(|error| match error {
-        OpenError::Sqlite { error, .. } => copy_failed(from, &error),
+        OpenError::Sqlite { error, .. } => copy_failed(from, error),
         other => other.into(),
     })
 }
 
 /// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
 fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) -> Result<u64, OperationError> {
-    let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", draft.display()));
+    let failed = |error: io::Error| OperationError::File {
+        text: format!("cannot write to {}: {error}", draft.display()),
+        error,
+    };
     let file = copying::begin(draft).map_err(failed)?;
     let made = make(&file).and_then(|()| {
         // SQLite may have written by another descriptor; the data is the file's.
@@ -156,11 +162,12 @@ fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) 
     made
 }
 
-fn copy_failed(from: &Files, error: &rusqlite::Error) -> OperationError {
+fn copy_failed(from: &Files, error: rusqlite::Error) -> OperationError {
     let path = from.database.display();
-    OperationError::Failed(if is_damage(error) {
+    let text = if is_damage(&error) {
         format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read")
     } else {
         format!("cannot copy {path}: {error}")
-    })
+    };
+    OperationError::Sqlite { text, error }
 }

@@ -1,14 +1,15 @@
 //! Gives a stopped database another key: from plain to sealed, from one key to another, or back to plain. Row by row in
-//! bounded transactions; each row says by its key id whether it is done, so that a run that was killed goes on where it was.
-//! Until all is done the log says that a rekey is under way, and no server opens it.
+//! bounded transactions; each row says by its key id whether it is done, so that a run that was killed goes on where it
+//! was. Until all is done the log says that a rekey is under way, and no server opens it.
 //!
-//! What belongs to sessions ends with it: tokens are made from the key, so that nobody could come back for a parked session
-//! or repeat a send under its own keys. The windows of keys go, too, since their hashes are made with the old key.
+//! What belongs to sessions ends with it: tokens are made from the key, so that nobody could come back for a parked
+//! session or repeat a send under its own keys. The windows of keys go, too, since their hashes are made with the old
+//! key.
 //!
-//! No old content stays: `secure_delete` zeroes what rows leave in their pages, and a VACUUM at the end writes all pages
-//! anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be. A reader of another
-//! process keeps SQLite from moving the new pages into the file, where the old text still is: the rekey ends only once a
-//! checkpoint says that nothing was in its way.
+//! No old content stays: `secure_delete` zeroes what rows leave in their pages, and a VACUUM at the end writes all
+//! pages anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be. A reader
+//! of another process keeps SQLite from moving the new pages into the file, where the old text still is: the rekey ends
+//! only once a checkpoint says that nothing was in its way.
 
 use std::path::{Path, PathBuf};
 
@@ -57,12 +58,12 @@ pub struct Rekeyed {
     pub remarks: Vec<String>,
 }
 
-/// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is not
-/// looked at.
+/// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is
+/// not looked at.
 ///
 /// # Errors
-/// A racerd uses the database; there is none; the key that it has was not given; a rekey to another key is under way; it
-/// cannot be read or written, or another program reads it, and then the same call goes on from there.
+/// A racerd uses the database; there is none; the key that it has was not given; a rekey to another key is under way;
+/// it cannot be read or written, or another program reads it, and then the same call goes on from there.
 pub fn rekey(
     data: &Path,
     present: Option<&DataKey>,
@@ -81,10 +82,13 @@ pub fn rekey(
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |error: rusqlite::Error| match is_damage(&error) {
         true => OperationError::from(damaged(error.to_string())),
-        false => OperationError::Failed(format!(
-            "cannot change the key of {path}: {error}; free some space or mend the disk, then run the same command again, \
-             which goes on"
-        )),
+        false => OperationError::Sqlite {
+            text: format!(
+                "cannot change the key of {path}: {error}; free some space or repair the disk, then run the same command \
+                 again to continue"
+            ),
+            error,
+        },
     };
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
@@ -96,12 +100,12 @@ pub fn rekey(
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
         .map_err(failed)?;
     let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
-        return Err(OperationError::Asked(format!("{path} was never served; a server makes it as it is to be")));
+        return Err(OperationError::Usage(format!("{path} was never served; a server makes it as it is to be")));
     };
     let rekey = Rekey::plan(&files, sealed, present, to)?;
     let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
     if is_done && files.wal_bytes() == 0 {
-        return Err(OperationError::Asked(match sealed.with {
+        return Err(OperationError::Usage(match sealed.with {
             Some(id) => format!("{path} is sealed with the key {id} already; name another with --new-key"),
             None => format!("{path} is plain already"),
         }));
@@ -109,11 +113,13 @@ pub fn rekey(
     let bytes: i64 = conn
         .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))
         .map_err(failed)?;
-    let free =
-        files.free_space().map_err(|error| OperationError::Failed(format!("cannot measure the disk: {error}")))?;
+    let free = files.free_space().map_err(|error| OperationError::File {
+        text: format!("cannot measure the free space beside {path}: {error}"),
+        error,
+    })?;
     let needed = if is_done { 0 } else { number(bytes).saturating_mul(FREE) };
     if free < needed {
-        return Err(OperationError::Asked(format!(
+        return Err(OperationError::Usage(format!(
             "{path} was not touched: changing its key needs {} MiB of free space, and there are {}",
             needed.div_ceil(1 << 20),
             free >> 20
@@ -193,7 +199,7 @@ impl Rekey {
         let to_id = to.map(DataKey::id);
         if let Some(begun) = sealed.rekey.filter(|begun| *begun != to_id) {
             let words = begun.map_or("to plain (--plain)".to_owned(), |id| format!("to the key {id}"));
-            return Err(OperationError::Asked(format!(
+            return Err(OperationError::Usage(format!(
                 "{} is in the middle of a change {words}; it was not touched; end that first",
                 path.display()
             )));

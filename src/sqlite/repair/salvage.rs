@@ -1,7 +1,7 @@
 //! Copies what can be read of a damaged database into a new one, row by row, from its pages. Nothing is changed in the
-//! damaged one. Heads never go back. Messages that were lost leave no hole: those before them move up to the ones behind,
-//! so that each room is contiguous up to its head again, and what was lost counts as pruned. That gives seqs a second
-//! meaning, so the new database has a new epoch.
+//! damaged one. Heads never go back. Messages that were lost leave no hole: those before them move up to the ones
+//! behind, so that each room is contiguous up to its head again, and what was lost counts as pruned. That gives seqs a
+//! second meaning, so the new database has a new epoch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -96,8 +96,8 @@ impl fmt::Display for Salvaged {
     }
 }
 
-/// Copies what can be read of the database with these files to an empty database. Of sealed rows, with a key those that open;
-/// without, all that look like some.
+/// Copies what can be read of the database with these files to an empty database. Of sealed rows, with a key those that
+/// open; without, all that look like some.
 pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
     let mut image = Image::open(from).map_err(Failed::Read)?;
     let mut copy = Copy {
@@ -209,7 +209,7 @@ impl Copy<'_> {
             }
             (Some(_), [Null, Integer(room), Blob(session), Integer(used), Blob(entries)]) => {
                 let window = Window::from_bytes(entries)
-                    .sensible(|entry| is_given(integer(entry.seq.0)) && is_time(integer(entry.at.0)));
+                    .plausible(|entry| is_given(integer(entry.seq.0)) && is_time(integer(entry.at.0)));
                 let Some((seq, at)) = window.newest() else { return Ok(()) };
                 if session.len() != 16 || !is_room(*room) || !is_time(*used) {
                     return Ok(());

@@ -1,5 +1,5 @@
-//! What a salvage does with sealed rows. One that stays where it was needs no key; one that has to move is sealed anew for its
-//! new place. With the key, rows that do not open count as lost.
+//! What a salvage does with sealed rows. One that stays where it was needs no key; one that has to move is sealed anew
+//! for its new place. With the key, rows that do not open count as lost.
 
 use std::collections::{BTreeMap, HashMap};
 

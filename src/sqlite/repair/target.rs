@@ -1,4 +1,5 @@
-//! Where a command may write a file: never over a database in use, nor under the name of a file that belongs to a database.
+//! Where a command may write a file: never over a database in use, nor under the name of a file that belongs to a
+//! database.
 
 use std::fs::{self, File};
 use std::io;
@@ -55,14 +56,14 @@ struct Replaced {
 }
 
 impl Target {
-    /// Looks at the place for a copy of `from`. What lies there is replaced only by `force`, and only if it is a database of
-    /// racerd's or empty, and nobody has it open.
+    /// Looks at the place for a copy of `from`. What lies there is replaced only by `force`, and only if it is a
+    /// database of racerd's or empty, and nobody has it open.
     pub fn at(to: &Path, from: &Files, force: bool) -> Result<Target, OperationError> {
         let files = Files::at(to)?;
         let path = files.database.display();
         let id = id(&files.database);
         if files.database == from.database || id.is_some() && id == self::id(&from.database) {
-            return Err(OperationError::Asked(format!("{path} is the database itself")));
+            return Err(OperationError::Usage(format!("{path} is the database itself")));
         }
         refuse_side_file(&files)?;
         let replaced = match id {
@@ -89,7 +90,7 @@ impl Target {
         let found = APPLIED.map(|suffix| beside(&self.files.database, suffix));
         let applied = found.iter().find(|file| fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0));
         applied.map_or(Ok(()), |file| {
-            Err(OperationError::Asked(format!(
+            Err(OperationError::Usage(format!(
                 "{} lies beside {}, and would change what is put there: it belongs to a database that is in use, or was not \
                  closed in order; give another name, or move both away",
                 file.display(),
@@ -109,7 +110,10 @@ impl Target {
 
     fn rename(&self, draft: &Path) -> Result<(), OperationError> {
         let to = &self.files.database;
-        let failed = |error: io::Error| OperationError::Failed(format!("cannot write to {}: {error}", to.display()));
+        let failed = |error: io::Error| OperationError::File {
+            text: format!("cannot write to {}: {error}", to.display()),
+            error,
+        };
         self.refuse_applied()?;
         let flags = match &self.replaced {
             // Another file that came meanwhile is not the one that was locked.
@@ -142,5 +146,5 @@ fn id(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn exists(path: &Path) -> OperationError {
-    OperationError::Asked(format!("{} exists; give another name, or move it away", path.display()))
+    OperationError::Usage(format!("{} exists; give another name, or move it away", path.display()))
 }

@@ -1,4 +1,5 @@
-//! What opening refuses and what it creates: foreign and newer files, a database in use, bad paths, and the settings of SQLite.
+//! What opening refuses and what it creates: foreign and newer files, a database in use, bad paths, and the settings of
+//! SQLite.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

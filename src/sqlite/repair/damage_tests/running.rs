@@ -65,13 +65,13 @@ fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() 
     let mut bench = open_quick(&options);
     spoil(&path);
     let StoreEvent::Unreadable(why) = bench.next() else { panic!("why?") };
-    assert!(why.contains("look through the database") && why.contains("salvage"), "{why}");
+    assert!(why.contains("background check") && why.contains("salvage"), "{why}");
     assert!(matches!(bench.append(append("new-room", "1", 1)), Outcome::Stored(_)), "appends go on");
     assert!(bench.damaged);
     bench.store.finish().unwrap();
 
     let line = refusal(options.clone());
-    assert!(line.contains("is damaged") && line.contains("found while it was served"), "{line}");
+    assert!(line.contains("is damaged") && line.contains("found while it was in use"), "{line}");
     let mut bench = Bench::open(StoreOptions { on_damage: OnDamage::Salvage, ..options.clone() });
     assert!(bench.store.remarks()[0].contains("was damaged"), "{:?}", bench.store.remarks());
     assert_eq!(bench.page(read("new-room", Span::Newest, 9, 999)).messages.len(), 1);
