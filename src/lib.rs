@@ -14,6 +14,7 @@ pub mod engine;
 pub mod fuzzing;
 pub mod http;
 pub mod hub;
+mod json;
 mod key_file;
 pub mod limits;
 pub mod protocol;

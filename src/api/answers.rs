@@ -6,7 +6,7 @@ use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
 use crate::hub::Roster;
-use crate::protocol::json::{write_number, write_string};
+use crate::json::Object;
 use crate::protocol::reasons::{self, Reason};
 use crate::protocol::{ErrorCode, server};
 use crate::store::{About, Page};
@@ -14,43 +14,40 @@ use crate::types::{Epoch, RoomId, Seq, WallMillis};
 
 const JSON: &str = "application/json";
 
-/// The page of a room's messages that was asked for.
+/// Makes an answer of the API of one JSON object.
+fn json(status: Status, write: impl FnOnce(&mut Vec<u8>)) -> Response {
+    let mut out = Vec::new();
+    write(&mut out);
+    Response::of_api(status, JSON, out)
+}
+
+/// Answers with the page of a room's messages that was asked for.
 pub fn messages(page: &Page, epoch: &Epoch) -> Response {
-    let mut out = Vec::new();
-    begin_room(&mut out, &page.room);
-    out.extend_from_slice(b",\"epoch\":");
-    write_string(&mut out, &epoch.0);
-    out.extend_from_slice(b",\"head\":");
-    write_number(&mut out, page.head.0);
-    out.extend_from_slice(b",\"oldest\":");
-    write_number(&mut out, page.oldest.0);
-    out.extend_from_slice(if page.more { b",\"more\":true" } else { b",\"more\":false" });
-    server::messages(&mut out, &page.messages);
-    out.push(b'}');
-    Response::of_api(Status::Ok, JSON, out)
+    json(Status::Ok, |out| {
+        let object = Object::new(out)
+            .plain("room", page.room.as_str())
+            .string("epoch", &epoch.0)
+            .number("head", page.head.0)
+            .number("oldest", page.oldest.0)
+            .flag("more", page.more);
+        server::messages(object, &page.messages).end();
+    })
 }
 
-fn begin_room(out: &mut Vec<u8>, room: &RoomId) {
-    out.extend_from_slice(b"{\"room\":");
-    write_string(out, room.as_str());
-}
-
+/// Answers with the members of a room.
 pub fn members(room: &RoomId, roster: &Roster<'_>) -> Response {
-    let mut out = Vec::new();
-    begin_room(&mut out, room);
-    server::roster(&mut out, roster);
-    out.push(b'}');
-    Response::of_api(Status::Ok, JSON, out)
+    json(Status::Ok, |out| server::roster(Object::new(out).plain("room", room.as_str()), roster).end())
 }
 
-/// A message was stored: 201; or had been before, under the same key: 200.
+/// Answers that a message was stored: 201; or had been before, under the same key: 200.
 pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
-    let mut out = b"{\"seq\":".to_vec();
-    write_number(&mut out, seq.0);
-    out.extend_from_slice(b",\"at\":");
-    write_number(&mut out, at.0);
-    out.extend_from_slice(if duplicate { b",\"duplicate\":true}" } else { b"}" });
-    Response::of_api(if duplicate { Status::Ok } else { Status::Created }, JSON, out)
+    json(if duplicate { Status::Ok } else { Status::Created }, |out| {
+        let object = Object::new(out).number("seq", seq.0).number("at", at.0);
+        match duplicate {
+            true => object.flag("duplicate", true).end(),
+            false => object.end(),
+        }
+    })
 }
 
 /// Returns the refusal as an HTTP status, in the same words as on a socket.
@@ -89,19 +86,19 @@ pub fn too_fast(retry_after_ms: u64) -> Problem {
 }
 
 pub fn health() -> Response {
-    Response::of_api(Status::Ok, JSON, &b"{\"alive\":true}"[..])
+    json(Status::Ok, |out| Object::new(out).flag("alive", true).end())
 }
 
-/// `notes`: what is to be known all the same.
+/// Answers that the server is ready. `notes` is what the operator should know all the same.
 pub fn ready(notes: &BTreeMap<About, String>) -> Response {
-    if notes.is_empty() {
-        return Response::of_api(Status::Ok, JSON, &b"{\"ready\":true}"[..]);
-    }
-    let mut out = b"{\"ready\":true,\"note\":".to_vec();
     let notes: Vec<&str> = notes.values().map(String::as_str).collect();
-    write_string(&mut out, &notes.join("; "));
-    out.push(b'}');
-    Response::of_api(Status::Ok, JSON, out)
+    json(Status::Ok, |out| {
+        let object = Object::new(out).flag("ready", true);
+        match notes.is_empty() {
+            true => object.end(),
+            false => object.string("note", &notes.join("; ")).end(),
+        }
+    })
 }
 
 /// The resource is at another URL, relative to the one that was asked for; by the same method.

@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::hub::Start;
-use crate::protocol::json::write_number;
+use crate::json::write_number;
 use crate::types::{Epoch, MAX_NUMBER, Seq};
 
 /// Where the stream that a request asks for begins: after its `Last-Event-ID`, else as its query says.

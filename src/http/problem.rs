@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::response::Response;
 use super::status::Status;
+use crate::json::Object;
 
 /// Why a request is refused, in words for the person who made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Problem {
     /// Returns the answer with a body in this form.
     pub fn shown_as(self, shown: Shown) -> Response {
         let response = match shown {
-            Shown::Json => Response::of_api(self.status, "application/problem+json", self.to_json().into_bytes()),
+            Shown::Json => Response::of_api(self.status, "application/problem+json", self.to_json()),
             Shown::Page { up } => {
                 Response::of_api(self.status, "text/html; charset=utf-8", self.to_html(up).into_bytes())
                     .header("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
@@ -100,19 +101,15 @@ impl Problem {
         html
     }
 
-    fn to_json(&self) -> String {
-        let mut json = String::from(r#"{"type":"about:blank","title":"#);
-        push_json_string(&mut json, self.status.reason());
-        json.push_str(&format!(r#","status":{},"detail":"#, self.status.code()));
-        push_json_string(&mut json, &self.detail);
-        for (name, value) in &self.members {
-            json.push(',');
-            push_json_string(&mut json, name);
-            json.push(':');
-            push_json_string(&mut json, value);
-        }
-        json.push('}');
-        json
+    fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let object = Object::new(&mut out)
+            .plain("type", "about:blank")
+            .plain("title", self.status.reason())
+            .number("status", self.status.code().into())
+            .string("detail", &self.detail);
+        self.members.iter().fold(object, |object, (name, value)| object.string(name, value)).end();
+        out
     }
 }
 
@@ -172,20 +169,6 @@ fn push_html(html: &mut String, text: impl Iterator<Item = char>) {
     }
 }
 
-/// Appends text as a JSON string (RFC 8259 §7).
-fn push_json_string(json: &mut String, text: &str) {
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            c if c < ' ' => json.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +179,7 @@ mod tests {
         #[test]
         fn json_carries_any_words(detail: String, field: String) {
             let problem = Problem::new(Status::NotFound, detail.clone()).member("field", field.clone());
-            let read: serde_json::Value = serde_json::from_str(&problem.to_json()).unwrap();
+            let read: serde_json::Value = serde_json::from_slice(&problem.to_json()).unwrap();
             prop_assert_eq!(
                 read,
                 serde_json::json!({
@@ -253,7 +236,7 @@ mod tests {
     fn json_as_it_is_sent() {
         assert_eq!(
             Problem::new(Status::BadRequest, "a \"b\" \\ \n é").to_json(),
-            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"a \"b\" \\ \u000a é"}"#
+            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"a \"b\" \\ \n é"}"#.as_bytes()
         );
     }
 }

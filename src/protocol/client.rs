@@ -7,11 +7,11 @@ use std::fmt;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
+use super::body::check_body;
 use super::cursors;
 use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
 use super::field_name::FieldName;
-use super::json::check_body;
 use crate::hub::{Cursor, Presence, Start};
 use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
 

@@ -18,7 +18,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::field_name::FieldName;
-use super::json::write_string;
+use crate::json::Object;
 use crate::types::{Digest, MAX_KEY, RoomId};
 
 /// How the body of an encrypted message begins.
@@ -86,13 +86,13 @@ impl<'a> Encrypted<'a> {
 
     /// The body's text.
     pub fn to_body(&self) -> String {
-        let mut out = format!("{BEGINNING}1,\"k\":").into_bytes();
-        write_string(&mut out, &self.key);
-        out.extend_from_slice(b",\"n\":");
-        write_string(&mut out, &self.nonce);
-        out.extend_from_slice(b",\"c\":");
-        write_string(&mut out, &self.ciphertext);
-        out.push(b'}');
+        let mut out = Vec::new();
+        Object::new(&mut out)
+            .number("e2e", 1)
+            .string("k", &self.key)
+            .string("n", &self.nonce)
+            .string("c", &self.ciphertext)
+            .end();
         String::from_utf8_lossy(&out).into_owned()
     }
 }

@@ -1,8 +1,8 @@
 //! What racerd says: the hub's values to JSON, appended to a buffer. Framing is the caller's.
 
 use super::errors::Refusal;
-use super::json::{write_number, write_string};
 use crate::hub::{Live, PresenceEvent, PresenceKind, Roster};
+use crate::json::Object;
 use crate::types::{Author, Durability, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// What `welcome` tells a client of the server's bounds.
@@ -19,46 +19,34 @@ pub struct Limits {
     pub durability: Durability,
 }
 
-fn text(out: &mut Vec<u8>, literal: &str) {
-    out.extend_from_slice(literal.as_bytes());
-}
-
-fn field_number(out: &mut Vec<u8>, name: &str, value: u64) {
-    text(out, name);
-    write_number(out, value);
-}
-
-/// `"id":7,` where the request had one.
-fn id_field(out: &mut Vec<u8>, id: Option<u64>) {
-    if let Some(id) = id {
-        field_number(out, ",\"id\":", id);
-    }
-}
-
-/// A room id needs no escaping: its characters are none of JSON's.
-fn room_field(out: &mut Vec<u8>, room: &RoomId) {
-    text(out, ",\"room\":\"");
-    text(out, room.as_str());
-    out.push(b'"');
-}
-
+/// Appends a member's id as a JSON string.
 fn member_id(out: &mut Vec<u8>, member: MemberId) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    text(out, "\"m-");
+    out.extend_from_slice(b"\"m-");
     out.extend((0..12).rev().map(|i| DIGITS[(member.as_u64() >> (4 * i)) as usize & 15]));
     out.push(b'"');
 }
 
 fn author(out: &mut Vec<u8>, author: &Author) {
-    out.push(b'{');
-    if let Some(member) = author.member {
-        text(out, "\"member\":");
-        member_id(out, member);
-        out.push(b',');
-    }
-    text(out, "\"name\":");
-    write_string(out, author.name.as_str());
-    out.push(b'}');
+    Object::new(out)
+        .optional(author.member, |object, member| object.value("member", |out| member_id(out, member)))
+        .string("name", author.name.as_str())
+        .end();
+}
+
+/// Begins an answer, with the request's id where it had one.
+fn answer<'a>(out: &'a mut Vec<u8>, kind: &'static str, id: Option<u64>) -> Object<'a> {
+    Object::of_type(out, kind).optional(id, |object, id| object.number("id", id))
+}
+
+/// Begins an answer about a room. A room id needs no escaping.
+fn room_answer<'a>(out: &'a mut Vec<u8>, kind: &'static str, id: Option<u64>, room: &RoomId) -> Object<'a> {
+    answer(out, kind, id).plain("room", room.as_str())
+}
+
+/// Begins what a room tells unasked.
+fn of_room<'a>(out: &'a mut Vec<u8>, kind: &'static str, room: &RoomId) -> Object<'a> {
+    Object::of_type(out, kind).plain("room", room.as_str())
 }
 
 /// Who a client is now, and what it comes back with.
@@ -73,24 +61,27 @@ pub struct Welcome<'a> {
 }
 
 pub fn welcome(out: &mut Vec<u8>, id: Option<u64>, welcome: &Welcome<'_>, limits: &Limits) {
-    text(out, "{\"type\":\"welcome\"");
-    id_field(out, id);
-    text(out, ",\"session\":");
-    write_string(out, welcome.session);
-    text(out, ",\"member\":");
-    member_id(out, welcome.member);
-    text(out, ",\"name\":");
-    write_string(out, welcome.name.as_str());
-    field_number(out, ",\"resume_within\":", welcome.resume_within.div_ceil(1000));
-    field_number(out, ",\"limits\":{\"max_message_size\":", limits.max_message_size as u64);
-    field_number(out, ",\"in_flight\":", limits.in_flight as u64);
-    field_number(out, ",\"rooms\":", limits.rooms_per_session as u64);
-    field_number(out, ",\"page_bytes\":", limits.page_bytes as u64);
-    field_number(out, ",\"request_rate\":", u64::from(limits.request_rate));
-    field_number(out, ",\"ping_period_ms\":", limits.ping_period);
-    text(out, ",\"durability\":\"");
-    text(out, limits.durability.as_str());
-    text(out, "\"}}");
+    answer(out, "welcome", id)
+        .plain("session", welcome.session)
+        .value("member", |out| member_id(out, welcome.member))
+        .string("name", welcome.name.as_str())
+        .number("resume_within", welcome.resume_within.div_ceil(1000))
+        .value("limits", |out| limits.write(out))
+        .end();
+}
+
+impl Limits {
+    fn write(&self, out: &mut Vec<u8>) {
+        Object::new(out)
+            .number("max_message_size", self.max_message_size as u64)
+            .number("in_flight", self.in_flight as u64)
+            .number("rooms", self.rooms_per_session as u64)
+            .number("page_bytes", self.page_bytes as u64)
+            .number("request_rate", u64::from(self.request_rate))
+            .number("ping_period_ms", self.ping_period)
+            .plain("durability", self.durability.as_str())
+            .end();
+    }
 }
 
 /// What `joined` says beside id and room.
@@ -104,202 +95,134 @@ pub struct Joined<'a> {
 }
 
 pub fn joined(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, joined: &Joined<'_>) {
-    text(out, "{\"type\":\"joined\"");
-    id_field(out, id);
-    room_field(out, room);
-    text(out, ",\"epoch\":");
-    write_string(out, &joined.epoch.0);
-    field_number(out, ",\"head\":", joined.head.0);
-    field_number(out, ",\"from\":", joined.from.0);
-    text(out, if joined.recovered { ",\"recovered\":true" } else { ",\"recovered\":false" });
-    field_number(out, ",\"members\":", joined.members as u64);
-    out.push(b'}');
+    room_answer(out, "joined", id, room)
+        .string("epoch", &joined.epoch.0)
+        .number("head", joined.head.0)
+        .number("from", joined.from.0)
+        .flag("recovered", joined.recovered)
+        .number("members", joined.members as u64)
+        .end();
 }
 
-/// One message, the same live and in every list.
+/// Writes one message, the same live and in every list.
 pub fn message(out: &mut Vec<u8>, message: &Message) {
-    text(out, "{\"type\":\"message\"");
-    room_field(out, &message.room);
-    field_number(out, ",\"seq\":", message.seq.0);
-    field_number(out, ",\"at\":", message.at.0);
-    text(out, ",\"from\":");
-    author(out, &message.author);
-    text(out, ",\"body\":");
-    text(out, message.body.as_str());
-    if message.body.is_unreadable() {
-        text(out, ",\"unreadable\":true");
+    let object = of_room(out, "message", &message.room)
+        .number("seq", message.seq.0)
+        .number("at", message.at.0)
+        .value("from", |out| author(out, &message.author))
+        .json("body", message.body.as_str());
+    match message.body.is_unreadable() {
+        true => object.flag("unreadable", true).end(),
+        false => object.end(),
     }
-    out.push(b'}');
 }
 
 pub fn live(out: &mut Vec<u8>, room: &RoomId, live: &Live) {
     match live {
         Live::Message(m) => message(out, m),
         Live::Signal { from, body, .. } => {
-            text(out, "{\"type\":\"signal\"");
-            room_field(out, room);
-            text(out, ",\"from\":");
-            author(out, from);
-            text(out, ",\"body\":");
-            text(out, body.as_str());
-            out.push(b'}');
+            of_room(out, "signal", room).value("from", |out| author(out, from)).json("body", body.as_str()).end();
         }
     }
 }
 
 pub fn ack(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, seq: Seq, at: WallMillis, duplicate: bool) {
-    text(out, "{\"type\":\"ack\"");
-    id_field(out, id);
-    room_field(out, room);
-    field_number(out, ",\"seq\":", seq.0);
-    field_number(out, ",\"at\":", at.0);
-    text(out, if duplicate { ",\"duplicate\":true}" } else { "}" });
-}
-
-pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId) {
-    text(out, "{\"type\":\"left\"");
-    id_field(out, id);
-    room_field(out, room);
-    out.push(b'}');
-}
-
-fn separated<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut each: impl FnMut(&mut Vec<u8>, T)) {
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        each(out, item);
+    let object = room_answer(out, "ack", id, room).number("seq", seq.0).number("at", at.0);
+    match duplicate {
+        true => object.flag("duplicate", true).end(),
+        false => object.end(),
     }
 }
 
-/// `"messages":[...]` of a history, by socket or by HTTP.
-pub fn messages(out: &mut Vec<u8>, list: &[Message]) {
-    text(out, ",\"messages\":[");
-    separated(out, list, message);
-    out.push(b']');
+pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId) {
+    room_answer(out, "left", id, room).end();
+}
+
+/// Adds the messages of a page of history, by socket or by HTTP.
+pub fn messages<'a>(object: Object<'a>, list: &[Message]) -> Object<'a> {
+    object.array("messages", list, message)
 }
 
 pub fn history(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &[Message], oldest: Seq, more: bool) {
-    text(out, "{\"type\":\"history\"");
-    id_field(out, id);
-    room_field(out, room);
-    messages(out, list);
-    field_number(out, ",\"oldest\":", oldest.0);
-    text(out, if more { ",\"more\":true}" } else { ",\"more\":false}" });
+    messages(room_answer(out, "history", id, room), list).number("oldest", oldest.0).flag("more", more).end();
 }
 
-/// `"count":3,"members":[...]`, by socket or by HTTP.
-pub fn roster(out: &mut Vec<u8>, roster: &Roster<'_>) {
-    field_number(out, ",\"count\":", roster.count as u64);
-    text(out, ",\"members\":[");
-    separated(out, roster.members, |out, present| {
-        text(out, "{\"member\":");
-        member_id(out, present.member);
-        text(out, ",\"name\":");
-        write_string(out, present.name.as_str());
-        text(out, if present.away { ",\"away\":true}" } else { "}" });
+/// Adds a room's members, by socket or by HTTP.
+pub fn roster<'a>(object: Object<'a>, roster: &Roster<'_>) -> Object<'a> {
+    let object = object.number("count", roster.count as u64).array("members", roster.members, |out, present| {
+        let object = Object::new(out)
+            .value("member", |out| member_id(out, present.member))
+            .string("name", present.name.as_str());
+        match present.away {
+            true => object.flag("away", true).end(),
+            false => object.end(),
+        }
     });
-    text(out, if roster.more { "],\"more\":true" } else { "]" });
+    if roster.more { object.flag("more", true) } else { object }
 }
 
 pub fn members(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &Roster<'_>) {
-    text(out, "{\"type\":\"members\"");
-    id_field(out, id);
-    room_field(out, room);
-    roster(out, list);
-    out.push(b'}');
+    roster(room_answer(out, "members", id, room), list).end();
 }
 
 pub fn presence(out: &mut Vec<u8>, room: &RoomId, count: usize, events: &[PresenceEvent]) {
-    text(out, "{\"type\":\"presence\"");
-    room_field(out, room);
-    field_number(out, ",\"count\":", count as u64);
-    text(out, ",\"events\":[");
-    separated(out, events, |out, event| {
-        text(
-            out,
-            match event.kind {
-                PresenceKind::Join => "{\"event\":\"join\",\"member\":",
-                PresenceKind::Leave => "{\"event\":\"leave\",\"member\":",
-                PresenceKind::Away => "{\"event\":\"away\",\"member\":",
-                PresenceKind::Back => "{\"event\":\"back\",\"member\":",
-            },
-        );
-        member_id(out, event.member);
-        text(out, ",\"name\":");
-        write_string(out, event.name.as_str());
-        out.push(b'}');
-    });
-    text(out, "]}");
+    of_room(out, "presence", room)
+        .number("count", count as u64)
+        .array("events", events, |out, event| {
+            let kind = match event.kind {
+                PresenceKind::Join => "join",
+                PresenceKind::Leave => "leave",
+                PresenceKind::Away => "away",
+                PresenceKind::Back => "back",
+            };
+            Object::new(out)
+                .plain("event", kind)
+                .value("member", |out| member_id(out, event.member))
+                .string("name", event.name.as_str())
+                .end();
+        })
+        .end();
 }
 
-/// `session` is a fresh token, where the client's is getting old.
+/// Writes a `pong`. `session` is a fresh token, where the client's is getting old.
 pub fn pong<'a>(
     out: &mut Vec<u8>,
     id: Option<u64>,
     session: Option<&str>,
     heads: impl Iterator<Item = (&'a RoomId, Seq)>,
 ) {
-    text(out, "{\"type\":\"pong\"");
-    id_field(out, id);
-    if let Some(session) = session {
-        text(out, ",\"session\":");
-        write_string(out, session);
-    }
-    text(out, ",\"heads\":{");
-    separated(out, heads, |out, (room, seq)| {
-        write_string(out, room.as_str());
-        field_number(out, ":", seq.0);
-    });
-    text(out, "}}");
+    answer(out, "pong", id)
+        .optional(session, |object, session| object.plain("session", session))
+        .value("heads", |out| {
+            heads.fold(Object::new(out), |object, (room, seq)| object.entry(room.as_str(), seq.0)).end();
+        })
+        .end();
 }
 
 pub fn lagging(out: &mut Vec<u8>, room: &RoomId, behind: u64) {
-    text(out, "{\"type\":\"lagging\"");
-    room_field(out, room);
-    field_number(out, ",\"behind\":", behind);
-    out.push(b'}');
+    of_room(out, "lagging", room).number("behind", behind).end();
 }
 
 pub fn gap(out: &mut Vec<u8>, room: &RoomId, after: Seq, from: Seq) {
-    text(out, "{\"type\":\"gap\"");
-    room_field(out, room);
-    field_number(out, ",\"after\":", after.0);
-    field_number(out, ",\"from\":", from.0);
-    out.push(b'}');
+    of_room(out, "gap", room).number("after", after.0).number("from", from.0).end();
 }
 
 pub fn error(out: &mut Vec<u8>, refusal: &Refusal) {
-    text(out, "{\"type\":\"error\"");
-    id_field(out, refusal.id);
-    text(out, ",\"code\":\"");
-    text(out, refusal.code.as_str());
-    out.push(b'"');
-    if let Some(field) = refusal.field {
-        text(out, ",\"field\":\"");
-        text(out, field);
-        out.push(b'"');
-    }
-    text(out, ",\"message\":");
-    write_string(out, &refusal.message);
-    if let Some(ms) = refusal.retry_after_ms {
-        field_number(out, ",\"retry_after_ms\":", ms);
-    }
-    out.push(b'}');
+    answer(out, "error", refusal.id)
+        .plain("code", refusal.code.as_str())
+        .optional(refusal.field, |object, field| object.plain("field", field))
+        .string("message", &refusal.message)
+        .optional(refusal.retry_after_ms, |object, ms| object.number("retry_after_ms", ms))
+        .end();
 }
 
-/// The last words before a close frame.
+/// Writes the last words before a close frame.
 pub fn bye(out: &mut Vec<u8>, reason: &str, message: Option<&str>, reconnect_after_ms: Option<u64>) {
-    text(out, "{\"type\":\"bye\",\"reason\":");
-    write_string(out, reason);
-    if let Some(message) = message {
-        text(out, ",\"message\":");
-        write_string(out, message);
-    }
-    if let Some(ms) = reconnect_after_ms {
-        field_number(out, ",\"reconnect_after_ms\":", ms);
-    }
-    out.push(b'}');
+    Object::of_type(out, "bye")
+        .string("reason", reason)
+        .optional(message, |object, message| object.string("message", message))
+        .optional(reconnect_after_ms, |object, ms| object.number("reconnect_after_ms", ms))
+        .end();
 }
 
 #[cfg(test)]

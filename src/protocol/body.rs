@@ -71,29 +71,6 @@ fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// Appends `text` as a JSON string.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing a string to memory cannot fail.
-    let written = serde_json::to_writer(out, text);
-    debug_assert!(written.is_ok());
-}
-
-/// Appends a number in decimal.
-pub fn write_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,15 +99,6 @@ mod tests {
             r#""\ud83d\n""#,
         ] {
             assert_eq!(check_body(bad, 64), Err(BodyFault::LoneSurrogate), "{bad}");
-        }
-    }
-
-    #[test]
-    fn numbers() {
-        for n in [0, 7, 10, 1_790_000_000_123, u64::MAX] {
-            let mut out = Vec::new();
-            write_number(&mut out, n);
-            assert_eq!(String::from_utf8(out).unwrap(), n.to_string());
         }
     }
 }
