@@ -36,7 +36,7 @@ impl App for Echo {
             Ok(upgrade) => {
                 let now = net.now().mono;
                 if let Some(connection) = net.get_mut(conn) {
-                    connection.upgrade(&upgrade, 0, None, now);
+                    connection.upgrade(&upgrade, 0, now);
                 }
             }
         }

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["types"]),
     ("json", &[]),
     ("http", &["types", "json"]),
-    ("ws", &["types", "http"]),
+    ("ws", &["http"]),
     ("crypto", &["types"]),
     ("store", &["types"]),
     ("sqlite", &["types", "crypto", "store"]),
@@ -47,6 +47,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// What a module may not name although it may use the module or crate that has it: only `chat` joins connections and rooms.
+const MAY_NOT_NAME: &[(&str, &[&str])] = &[("conn", &ROOMS_AND_JSON), ("engine", &ROOMS_AND_JSON)];
+const ROOMS_AND_JSON: [&str; 5] = ["RoomId", "Seq", "MemberId", "SessionId", "serde_json"];
 
 /// Folders, and files of the others, that know no socket, file, thread, clock, process or log.
 const PURE: &[&str] = &[
@@ -310,6 +314,10 @@ fn check_paths(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
             if let Some(name) = NOT_PURE.iter().find(|name| named(name)) {
                 fault(line, format!("a pure module names `{name}`"));
             }
+        }
+        let unknown = MAY_NOT_NAME.iter().find(|(name, _)| name == own).map_or(&[] as &[&str], |(_, names)| names);
+        if let Some(name) = path.iter().find(|name| unknown.contains(&name.as_str())) {
+            fault(line, format!("`{own}` may not name `{name}`"));
         }
         let Some(target) = from_root(&path, &module) else { continue };
         let Some(other) = target.first().filter(|other| *other != own) else { continue };
@@ -587,6 +595,7 @@ fn samples_of_modules() {
     bad("src/store/mod.rs", "use crate::sqlite::Sqlite;", "`store` may not name `sqlite`");
     bad("src/types.rs", "use crate::http::Head;", "`types` may not name `http`");
     bad("src/cmd/serve.rs", "use crate::hub::Hub;", "`cmd` may not name `hub`");
+    bad("src/engine/slot.rs", "use crate::types::{ConnId, RoomId};", "`engine` may not name `RoomId`");
     bad("src/other/mod.rs", "", "not in this test's table");
 }
 

@@ -1,13 +1,14 @@
-//! The chat itself: its state, the application that the engine drives, and the answers of the store.
+//! The chat's state, and the application that the engine drives: it hands events to the hub, and answers back.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::encoding::{named, object};
+use super::first_rooms::FirstRooms;
 use super::outbox::Outbox;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
 use crate::api::Access;
-use crate::conn::{Connection, Ending, Form, Rate};
+use crate::conn::{Connection, Encoding, Ending, Rate};
 use crate::crypto::TokenSealer;
 use crate::engine::{App, Connections, Fact};
 use crate::http::headers::Headers;
@@ -22,27 +23,28 @@ use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
 use crate::types::{ConnId, Epoch, Millis, RoomId};
 use crate::ws::code;
 
-/// What the chat keeps within, beside the connections' and the hub's own limits.
+/// The chat's own limits, beside those of connections and hub.
 #[derive(Clone, Debug)]
 pub struct ChatLimits {
-    /// Bytes of bodies that may wait for the store in all.
+    /// Bytes of message bodies that may wait for the store. Above them nothing more is read.
     pub append_bytes: usize,
+    /// The deepest nesting of a message body.
     pub body_depth: usize,
-    /// Those that take only encrypted messages.
+    /// The rooms that accept only encrypted messages.
     pub encrypted_rooms: EncryptedRooms,
-    /// Requests of one connection.
+    /// The request rate of one connection.
     pub requests: Rate,
-    /// Faulty ones.
+    /// The rate of faulty requests of one connection: its error budget.
     pub errors: Rate,
-    /// What `welcome` says.
+    /// The limits that `welcome` tells.
     pub welcome: protocol::server::Limits,
-    /// Milliseconds; said in `welcome`, too.
+    /// Milliseconds for which a dropped session waits for its client. `welcome` tells them.
     pub resume_within: u64,
-    /// Seconds for which a token is good, counted as the server runs.
+    /// Seconds for which a token is valid, counted while servers run.
     pub park_for: u64,
 }
 
-/// The limits of the chat and of the hub behind it, and who may ask.
+/// The limits of the chat and of the hub behind it, and the hosts and origins that are accepted.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub hub: HubLimits,
@@ -50,21 +52,22 @@ pub struct Limits {
     pub access: Access,
 }
 
-/// What sessions are made of: random numbers, and the key that the database keeps.
+/// The secrets of sessions and tokens: random numbers, and the key that the database keeps.
 #[derive(Clone)]
 pub struct Secrets {
     pub token_key: [u8; 32],
     /// Random, new at each start.
     pub salt: [u8; 16],
-    /// Random, new at each start: for ids and names.
+    /// Random, new at each start: the seed of ids and guest names.
     pub seed: u64,
-    /// Seconds that servers have run on this database until now.
+    /// Seconds that servers have run on this database so far.
     pub running: u64,
 }
 
-/// The note of `/readyz` after a read of the store has failed.
-const DAMAGED: &str = "some of what is stored cannot be read; new messages are taken; the server's log says more";
+/// The note that `/readyz` adds after a read of the store has failed.
+const DAMAGED: &str = "some stored data cannot be read; new messages are accepted; see the server's log";
 
+/// The chat: sessions and rooms behind the connections.
 pub struct Chat {
     pub hub: Hub,
     pub(super) epoch: Epoch,
@@ -72,28 +75,29 @@ pub struct Chat {
     pub(super) access: Access,
     pub(super) random: Random,
     pub(super) tokens: TokenSealer,
-    /// The store's running seconds when the monotonic clock stood at 0.
+    /// The running seconds of the database at monotonic time 0.
     pub(super) running: u64,
-    /// Who waits to hear from the store what it kept of a session.
+    pub(super) first_rooms: FirstRooms,
+    /// Clients that wait to hear what the store kept of the session that they resume.
     pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
-    /// What is asked of the store for sessions.
+    /// Requests to the store about sessions and signals.
     pub(super) requests: Vec<StoreRequest>,
-    /// Appends that the store has not decided, and the bytes of their bodies.
+    /// Appends and signals that the store has not decided, and the bytes of their bodies.
     undecided: usize,
     undecided_bytes: usize,
-    /// Why the store takes nothing, if it does not.
+    /// Why the store accepts no messages, while it does not.
     pub(super) unavailable: Option<Why>,
     pub(super) is_stopping: bool,
-    /// What sealed sockets need; none, and there are none.
+    /// The state of sealed sockets; `None` if they are off.
     pub(super) sealed: Option<Sealed>,
-    /// Nothing of what is said may go out in the clear.
+    /// Messages may go out only encrypted: over sealed sockets or TLS.
     pub sealed_only: bool,
-    /// Notes that `/readyz` adds to saying that the server is ready.
+    /// The notes that `/readyz` adds while the server is ready.
     pub(super) notes: BTreeMap<About, String>,
 }
 
 impl Chat {
-    /// Makes a chat with no session. `secrets` come from the system in production and from the test in tests.
+    /// Returns a chat without sessions. `secrets` come from the system in production, and from the test in tests.
     pub fn new(Limits { hub, chat, access }: Limits, epoch: Epoch, secrets: &Secrets) -> Chat {
         Chat {
             hub: Hub::new(hub, epoch.clone()),
@@ -103,6 +107,7 @@ impl Chat {
             random: Random(secrets.seed),
             tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
             running: secrets.running,
+            first_rooms: FirstRooms::default(),
             resuming: HashMap::new(),
             requests: Vec::new(),
             undecided: 0,
@@ -115,17 +120,17 @@ impl Chat {
         }
     }
 
-    /// Appends that were taken and are not decided, and the bytes of their bodies.
+    /// Returns the number of appends and signals that the store has not decided, and the bytes of their bodies.
     pub fn undecided(&self) -> (usize, usize) {
         (self.undecided, self.undecided_bytes)
     }
 
-    /// What it keeps within beside the hub's limits, and who may ask.
+    /// Returns the chat's own limits, and which hosts and origins are accepted.
     pub fn limits(&self) -> (&ChatLimits, &Access) {
         (&self.limits, &self.access)
     }
 
-    /// Adds a note to what `/readyz` says while the server is ready, in place of another about the same; `None` takes it away.
+    /// Sets the note about one matter that `/readyz` adds while the server is ready; `None` removes it.
     pub fn note(&mut self, about: About, text: Option<String>) {
         match text {
             Some(text) => drop(self.notes.insert(about, text)),
@@ -133,22 +138,22 @@ impl Chat {
         }
     }
 
-    /// Why `/readyz` says 503, if it does.
+    /// Returns why `/readyz` answers 503, if it does.
     pub(super) fn not_ready(&self) -> Option<Problem> {
         if self.is_stopping {
             return Some(Problem::stopping());
         }
-        // The path and what to do about it are in the log: whoever asks here may be a stranger.
-        Some(Problem::unavailable(format!("the store takes no messages: {}", self.unavailable?.text()), 5))
+        // The path and the remedy are in the log only: anybody may ask here.
+        Some(Problem::unavailable(format!("store unavailable: {}", self.unavailable?.text()), 5))
     }
 
-    /// One more append, or signal that is looked for, is on its way to the store.
+    /// Records that one more append or signal waits for the store.
     pub(super) fn expect(&mut self, bytes: usize) {
         self.undecided += 1;
         self.undecided_bytes += bytes;
     }
 
-    /// The store has answered one of them.
+    /// Records that the store has answered one of them.
     pub(super) fn decided(&mut self, bytes: usize) {
         self.undecided = self.undecided.saturating_sub(1);
         self.undecided_bytes = self.undecided_bytes.saturating_sub(bytes);
@@ -159,7 +164,7 @@ impl App for Chat {
     type Limits = Limits;
 
     fn set_limits(&mut self, Limits { hub, chat, access }: Limits) {
-        self.hub.keep_within(hub);
+        self.hub.set_limits(hub);
         self.limits = chat;
         // The machine's own names are no setting.
         self.access = Access { own: std::mem::take(&mut self.access.own), ..access };
@@ -186,14 +191,15 @@ impl App for Chat {
         if net.get(conn).is_some_and(Connection::is_sealed) {
             return self.sealed_handshake(net, conn, payload);
         }
-        // The codec refuses these at their header; should one come all the same, the answer is the same.
-        net.doom(conn, code::UNSUPPORTED, "binary message where text is spoken");
+        // The codec refuses these at their header. Should one arrive here, the answer is the same.
+        net.schedule_close(conn, code::UNSUPPORTED, "binary message where text is spoken");
     }
 
     fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending) {
         self.resuming.remove(&conn);
+        self.first_rooms.remove(conn);
         match ending {
-            // It said that it is done (RFC 6455 §7.4.1), or closed without a word of why, as `close()` in a browser does.
+            // The client is done (RFC 6455 §7.4.1), or closed without a code, as `close()` in a browser does.
             Ending::PeerClosed(Some(code::NORMAL) | None) => self.hub.handle_gone(session, conn),
             _ => self.hub.handle_dropped(session, conn, net.now().mono),
         }
@@ -211,7 +217,7 @@ impl App for Chat {
                     let ticket = appended.ticket;
                     self.decided(appended.bytes);
                     self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
-                    // Behind the acknowledgement: where the client has closed, the last one lets the close go.
+                    // After the acknowledgement: the last one lets the answer to a client's close go out.
                     answered(net, &ticket);
                 }
             }
@@ -224,11 +230,11 @@ impl App for Chat {
                 let (now, outage) = (net.now().mono, StoreFault::Read(failed.why));
                 self.hub.handle_read_failed(failed, now, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
             }
-            StoreEvent::Unreadable(reason) => net.tell(Fact::StoreUnreadable { reason }),
-            StoreEvent::Remark(line) => net.tell(Fact::StoreRemark { line }),
+            StoreEvent::Unreadable(reason) => net.log(Fact::StoreUnreadable { reason }),
+            StoreEvent::Remark(line) => net.log(Fact::StoreRemark { line }),
             StoreEvent::Note { about, text } => {
                 self.note(about, text.clone());
-                net.tell(Fact::StoreNote { about, text });
+                net.log(Fact::StoreNote { about, text });
             }
             StoreEvent::Damaged => self.note(About::Unreadable, Some(DAMAGED.to_owned())),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
@@ -236,16 +242,16 @@ impl App for Chat {
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
-                net.tell(Fact::StoreRecovered);
+                net.log(Fact::StoreRecovered);
             }
             StoreEvent::Available(Err(outage)) => {
-                net.tell(Fact::StoreFailed { reason: outage.detail });
+                net.log(Fact::StoreFailed { reason: outage.detail });
                 self.unavailable = Some(outage.why);
             }
             StoreEvent::Died(reason) => {
-                net.tell(Fact::StoreFailed { reason });
+                net.log(Fact::StoreFailed { reason });
                 self.unavailable = Some(Why::Ended);
-                // Nothing of what is undecided will be answered.
+                // Nothing that waits will be answered any more.
                 self.undecided = 0;
                 self.undecided_bytes = 0;
             }
@@ -294,40 +300,40 @@ impl App for Chat {
     }
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
-        // Spread over a time that lets in everyone who is here, so that their return is no stampede, and over a second
-        // in any case. Nobody comes before the next server may be there.
+        // Jitter, so that the clients' return is no stampede: over the time in which the handshake rate admits all of
+        // them, and over a second in any case. No client returns before the next server may be there.
         let reconnect = 250 + self.random.next() % (1000 + net.return_time());
-        if net.get(conn).and_then(Connection::form) == Some(Form::Events) {
+        if net.get(conn).and_then(Connection::encoding) == Some(Encoding::Events) {
             super::streams::retry_after(net, conn, reconnect);
         }
-        self.tell(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", None, Some(reconnect)));
+        self.send_object(net, conn, "bye", |out| protocol::server::bye(out, "shutdown", None, Some(reconnect)));
     }
 }
 
 impl Chat {
     /// Queues one JSON object of this type for one client.
-    pub(super) fn tell(
+    pub(super) fn send_object(
         &self,
         net: &mut Connections,
         conn: ConnId,
         kind: &'static str,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        net.push_own(conn, |form, out| object(form, named(kind), out, write));
+        net.push_own(conn, |encoding, out| object(encoding, named(kind), out, write));
     }
 
-    /// The room that a request means: the one it names, or the one that the socket was opened on.
-    pub(super) fn room_of(&self, net: &Connections, conn: ConnId, room: Option<RoomId>) -> Option<RoomId> {
-        room.or_else(|| net.get(conn)?.open()?.room.clone())
+    /// Returns the room that a request means: the one that it names, or the one on which its socket was opened.
+    pub(super) fn room_of(&self, conn: ConnId, room: Option<RoomId>) -> Option<RoomId> {
+        room.or_else(|| self.first_rooms.get(conn).cloned())
     }
 }
 
-/// Returns why an append is refused, as far as the store has said it.
+/// Returns why appends are refused, as far as the store has said.
 pub(super) fn outage(unavailable: Option<Why>) -> StoreFault {
     StoreFault::Append(unavailable.unwrap_or_default())
 }
 
-/// What a socket waited for came: it may be read again, if that held it.
+/// Records that the store has answered a socket's request, and has it read again if that held it.
 pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
     match ticket.purpose {
         Purpose::Send | Purpose::Signal => net.answered(ticket.conn),
@@ -341,7 +347,7 @@ pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
     net.release(ticket.conn);
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): for names and ids that need not be secret.
+/// A SplitMix64 generator (Steele, Lea, Flood 2014), for names and ids that need not be secret.
 pub(super) struct Random(u64);
 
 impl Random {

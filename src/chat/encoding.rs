@@ -1,19 +1,19 @@
-//! What a room says, as bytes: frames for sockets, lines for sealed ones, events for event streams, all with the same JSON. Each form is
-//! encoded when the first who takes it is served, once for all of them, and not at all where nobody does.
+//! Broadcasts of a room as bytes: frames for WebSockets, lines for sealed ones, events for event streams, all with the
+//! same JSON. Each encoding is made once, when the first member that takes it is served, and not at all if none does.
 
 use core::cell::OnceCell;
 use core::ops::Range;
 use std::rc::Rc;
 
 use crate::api::events::Event;
-use crate::conn::{Form, Shared};
+use crate::conn::{Encoding, Shared};
 use crate::hub::{Broadcast, Live};
 use crate::protocol::server;
 use crate::types::{Epoch, Message, RoomId};
 use crate::ws::{begin_text, end_text};
 
-/// Something that a whole room hears, to be encoded for those who are there.
-pub struct Encoding<'a> {
+/// One broadcast to a room, encoded on demand and shared by all members.
+pub struct SharedFrames<'a> {
     room: &'a RoomId,
     broadcast: Broadcast<'a>,
     frames: OnceCell<Encoded>,
@@ -23,25 +23,26 @@ pub struct Encoding<'a> {
 
 struct Encoded {
     bytes: Shared,
-    /// Where each item ends.
+    /// The end of each item in `bytes`.
     ends: Vec<u32>,
 }
 
-/// Appends one object in this form. Of what `event` says, a frame needs nothing: the object has it, too.
-pub fn object(form: Form, event: Event<'_>, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    match form {
-        Form::Frames => {
+/// Appends one object in this encoding. `event` names it in an event stream; in frames and lines, the object itself
+/// does.
+pub fn object(encoding: Encoding, event: Event<'_>, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    match encoding {
+        Encoding::Frames => {
             let mark = begin_text(out);
             write(out);
             end_text(out, mark);
         }
-        Form::Lines => line(out, write),
-        Form::Events => event.write(out, write),
+        Encoding::Lines => line(out, write),
+        Encoding::Events => event.write(out, write),
     }
 }
 
-/// Appends one object as a line. A line break in it becomes a blank: between the tokens of JSON, the only place where JSON
-/// has any (RFC 8259 §2, §7), that changes nothing.
+/// Appends one object as a line. Line breaks in it become spaces, which changes nothing: JSON allows line breaks only
+/// between tokens (RFC 8259 §2, §7).
 fn line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write(out);
@@ -51,33 +52,34 @@ fn line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'\n');
 }
 
-/// Appends a message in this form.
-pub fn message(form: Form, epoch: &Epoch, out: &mut Vec<u8>, message: &Message) {
+/// Appends a message in this encoding.
+pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &Message) {
     let event = Event { name: None, cursor: Some((epoch, message.seq)) };
-    object(form, event, out, |out| server::message(out, message));
+    object(encoding, event, out, |out| server::message(out, message));
 }
 
-/// About what a message takes on the wire beside its body, for the size of the buffer.
+/// Bytes that a message takes on the wire beside its body, roughly, to size the buffer.
 const ENVELOPE: usize = 160;
 
-impl<'a> Encoding<'a> {
-    pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> Encoding<'a> {
-        Encoding { room, broadcast, frames: OnceCell::new(), lines: OnceCell::new(), events: OnceCell::new() }
+impl<'a> SharedFrames<'a> {
+    /// Returns a broadcast of which nothing is encoded yet.
+    pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
+        SharedFrames { room, broadcast, frames: OnceCell::new(), lines: OnceCell::new(), events: OnceCell::new() }
     }
 
-    /// These items in this form: which part of which bytes.
-    pub fn part(&self, form: Form, epoch: &Epoch, items: Range<usize>) -> (&Shared, u32, u32) {
-        let cell = match form {
-            Form::Frames => &self.frames,
-            Form::Lines => &self.lines,
-            Form::Events => &self.events,
+    /// Returns the part of the shared bytes that holds these items in this encoding.
+    pub fn part(&self, encoding: Encoding, epoch: &Epoch, items: Range<usize>) -> (&Shared, u32, u32) {
+        let cell = match encoding {
+            Encoding::Frames => &self.frames,
+            Encoding::Lines => &self.lines,
+            Encoding::Events => &self.events,
         };
-        let encoded = cell.get_or_init(|| self.encode(form, epoch));
+        let encoded = cell.get_or_init(|| self.encode(encoding, epoch));
         let end = |items: usize| if items == 0 { 0 } else { encoded.ends.get(items - 1).copied().unwrap_or(0) };
         (&encoded.bytes, end(items.start), end(items.end))
     }
 
-    fn encode(&self, form: Form, epoch: &Epoch) -> Encoded {
+    fn encode(&self, encoding: Encoding, epoch: &Epoch) -> Encoded {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
         let room = self.room;
@@ -88,20 +90,20 @@ impl<'a> Encoding<'a> {
                 ends.reserve(list.len());
                 for live in list {
                     match live {
-                        Live::Message(live) => message(form, epoch, &mut bytes, live),
+                        Live::Message(live) => message(encoding, epoch, &mut bytes, live),
                         Live::Signal { .. } => {
-                            object(form, named("signal"), &mut bytes, |out| server::live(out, room, live));
+                            object(encoding, named("signal"), &mut bytes, |out| server::live(out, room, live));
                         }
                     }
                     ends.push(bytes.len() as u32);
                 }
             }
             Broadcast::Presence { count, events } => {
-                object(form, named("presence"), &mut bytes, |out| server::presence(out, room, count, events));
+                object(encoding, named("presence"), &mut bytes, |out| server::presence(out, room, count, events));
                 ends.push(bytes.len() as u32);
             }
             Broadcast::Members(roster) => {
-                object(form, named("members"), &mut bytes, |out| server::members(out, None, room, &roster));
+                object(encoding, named("members"), &mut bytes, |out| server::members(out, None, room, &roster));
                 ends.push(bytes.len() as u32);
             }
         }
@@ -109,7 +111,7 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// An event that moves no cursor.
+/// Returns an event with this name that moves no cursor.
 pub fn named(name: &'static str) -> Event<'static> {
     Event { name: Some(name), cursor: None }
 }
@@ -119,9 +121,9 @@ mod tests {
     use super::*;
     use crate::types::{Author, Body, Name, Seq, WallMillis};
 
-    /// Each form once, however many take it; and none that nobody takes.
+    /// Each encoding is made once, however many take it, and none that nobody takes.
     #[test]
-    fn a_form_is_encoded_when_somebody_takes_it() {
+    fn an_encoding_is_made_when_somebody_takes_it() {
         let room = RoomId::parse("r").unwrap();
         let author = Author { member: None, name: Name::parse("a").unwrap() };
         let live = |seq| {
@@ -129,19 +131,19 @@ mod tests {
             Live::Message(Message { room, seq: Seq(seq), at: WallMillis(5), author, body })
         };
         let list = [live(7), live(8)];
-        let encoding = Encoding::new(&room, Broadcast::Live(&list));
+        let shared = SharedFrames::new(&room, Broadcast::Live(&list));
         let epoch = Epoch("k3f9".into());
-        assert!(encoding.frames.get().is_none() && encoding.events.get().is_none());
-        let (all, start, end) = encoding.part(Form::Events, &epoch, 0..2);
+        assert!(shared.frames.get().is_none() && shared.events.get().is_none());
+        let (all, start, end) = shared.part(Encoding::Events, &epoch, 0..2);
         assert_eq!((start, end as usize), (0, all.len()));
-        let (again, start, end) = encoding.part(Form::Events, &epoch, 1..2);
+        let (again, start, end) = shared.part(Encoding::Events, &epoch, 1..2);
         assert!(Rc::ptr_eq(all, again));
         let text = String::from_utf8(again[start as usize..end as usize].to_vec()).unwrap();
         assert!(text.starts_with("id: k3f9:8\ndata: {\"type\":\"message\",") && text.ends_with("}\n\n"), "{text}");
-        assert!(encoding.frames.get().is_none(), "no socket is there");
-        let (frames, _, end) = encoding.part(Form::Frames, &epoch, 0..2);
+        assert!(shared.frames.get().is_none(), "no socket takes it");
+        let (frames, _, end) = shared.part(Encoding::Frames, &epoch, 0..2);
         assert_eq!((frames[0], end as usize), (0x81, frames.len()));
-        let (lines, start, end) = encoding.part(Form::Lines, &epoch, 1..2);
+        let (lines, start, end) = shared.part(Encoding::Lines, &epoch, 1..2);
         let text = String::from_utf8(lines[start as usize..end as usize].to_vec()).unwrap();
         assert!(text.starts_with("{\"type\":\"message\",") && text.ends_with("\"body\":{ \"a\": 1 }}\n"), "{text}");
         assert_eq!(text.matches('\n').count(), 1, "{text}");

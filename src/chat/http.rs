@@ -1,4 +1,4 @@
-//! What clients ask by HTTP, carried out with the hub; and the step from HTTP to a WebSocket.
+//! Requests by HTTP, carried out with the hub, and the upgrade to a WebSocket.
 
 use super::Chat;
 use super::chat::outage;
@@ -18,6 +18,7 @@ use crate::types::{Author, ConnId, Digest, Identity, MemberId, Name, RoomId, Ses
 use crate::ws::handshake::{self, Spoken};
 
 impl Chat {
+    /// Carries out one HTTP request, or refuses it.
     pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &Request, body: &[u8]) {
         let cross_origin = self.allow_reading(net, conn, &request.headers);
         if let Err(problem) = self.carry_out_http(net, conn, request, body, cross_origin) {
@@ -39,7 +40,7 @@ impl Chat {
             return Err(Problem::full());
         }
         let action = match action {
-            // The connection ends with it, so there is nothing to count.
+            // The connection ends with this refusal, so there is nothing to count.
             Err(problem) if problem.close => return Err(problem),
             Ok(action) if !action.is_rated() => action,
             counted => {
@@ -66,7 +67,7 @@ impl Chat {
             Action::Moved { location } => net.respond(conn, answers::moved(&location), false),
             Action::Health => net.respond(conn, answers::health(), false),
             Action::Ready => {
-                // No refusal: nothing of it is worth a line in the log each time.
+                // Not `refuse`: a health check every second must not log a line each time.
                 let response = match self.not_ready() {
                     None => answers::ready(&self.notes),
                     Some(problem) => problem.shown_as(net.get(conn).map(|c| c.shown()).unwrap_or_default()),
@@ -112,18 +113,18 @@ impl Chat {
         Ok(())
     }
 
-    /// Has the answer, whatever it will be, say that a page of an allowed origin may read it: also refusals, since a
-    /// page learns only so why.
+    /// Lets pages of an allowed origin read the answer, whatever it will be: a page must be able to read why it is
+    /// refused.
     pub(super) fn allow_reading(&self, net: &mut Connections, conn: ConnId, headers: &Headers) -> Option<CrossOrigin> {
         let origin = CrossOrigin::of(headers, &self.access.origins)?;
         net.get_mut(conn)?.reply_mut()?.cross_origin = Some(Box::new(origin.clone()));
         Some(origin)
     }
 
-    /// Upgrades, greets, and joins the room that the URL names.
+    /// Upgrades the connection, greets its client, and joins the room in the URL.
     ///
-    /// A browser's script cannot see why an upgrade failed, so it asks again by a plain GET. Each refusal but those of
-    /// the upgrade's own headers therefore comes before these are looked at, in the same order for both.
+    /// A browser's script cannot see why an upgrade failed, so it asks again with a plain GET. Therefore every refusal
+    /// is decided in the same order for both, and the upgrade's own headers are checked last.
     fn open_socket(
         &mut self,
         net: &mut Connections,
@@ -146,9 +147,10 @@ impl Chat {
         let private = sealed || net.get(conn).is_some_and(|c| c.secure);
         let identity = self.new_identity(opening.name, private);
         let session = self.hub.handle_session(identity, conn);
-        net.upgrade(conn, &opening.upgrade, session, room.clone());
+        self.first_rooms.set(conn, room.clone());
+        net.upgrade(conn, &opening.upgrade, session);
         if sealed {
-            // What is sealed follows the client's first message.
+            // Everything else follows the client's handshake message.
             return Ok(());
         }
         self.greet(net, conn, session, None);
@@ -167,7 +169,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Who a session is that nobody was before.
+    /// Returns the identity of a new session.
     pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
         let member = MemberId::from_random(self.random.next());
         let mut session_id = [0; 16];
@@ -177,12 +179,12 @@ impl Chat {
         Identity { session: SessionId(session_id), member, name, generation: 0, private }
     }
 
-    /// A name for who gave none.
+    /// Returns a random name for a client that gave none.
     fn guest(&mut self) -> Name {
         const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         let random = self.random.next();
         let tail: String = (0..4).map(|i| char::from(LETTERS[(random >> (5 * i)) as usize & 31])).collect();
-        // proof: ten letters and digits are a name.
+        // proof: ten letters, digits and a hyphen are a valid name.
         Name::parse(&format!("guest-{tail}")).expect("letters and digits")
     }
 }

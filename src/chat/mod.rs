@@ -1,9 +1,10 @@
-//! The chat behind the connections: requests to the hub and the store, and their answers back. The order of things is
-//! here and in the hub, once: committed, then acknowledged, then fanned out.
+//! The chat behind the connections: it takes requests to the hub and the store, and their answers back. Only here and
+//! in the hub is the order decided: a message is committed, then acknowledged, then delivered.
 
 #[allow(clippy::module_inception)]
 mod chat;
 mod encoding;
+mod first_rooms;
 mod http;
 mod outbox;
 mod requests;
@@ -14,3 +15,4 @@ mod streams;
 mod tests;
 
 pub use chat::{Chat, ChatLimits, Limits, Secrets};
+pub use first_rooms::FIRST_ROOM_BYTES;

@@ -1,12 +1,12 @@
-//! The hub's view of the connections: its values rendered as frames, as events or as HTTP answers, and queued.
+//! The hub's view of the connections: renders its notices as frames, events or HTTP answers, and queues them.
 
 use core::ops::Range;
 
 use super::ChatLimits;
-use super::encoding::{Encoding, message, named, object};
+use super::encoding::{SharedFrames, message, named, object};
 use crate::api::answers;
 use crate::api::events::Event;
-use crate::conn::{Form, Rate};
+use crate::conn::{Encoding, Rate};
 use crate::engine::Connections;
 use crate::hub::{Broadcast, Clients, Delivery, HubError, Notice};
 use crate::protocol::reasons::{Reason, StoreFault};
@@ -15,24 +15,25 @@ use crate::store::NO_ID;
 use crate::types::{ConnId, Epoch, RoomId, Seq};
 use crate::ws::code;
 
+/// The way out for one call of the hub.
 pub struct Outbox<'a> {
     net: &'a mut Connections,
     epoch: &'a Epoch,
-    /// Faulty requests that a client may make.
+    /// The error budget of one client.
     errors: Rate,
-    /// What an unavailable store means here.
+    /// Why the store refuses, for clients that are refused because of it.
     outage: StoreFault,
 }
 
 impl Clients for Outbox<'_> {
-    type Frames<'a> = Encoding<'a>;
+    type Frames<'a> = SharedFrames<'a>;
 
-    fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> Encoding<'a> {
-        Encoding::new(room, broadcast)
+    fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
+        SharedFrames::new(room, broadcast)
     }
 
-    fn deliver(&mut self, client: ConnId, frames: &Encoding<'_>, part: Range<usize>) -> Delivery {
-        match self.net.push_shared(client, |form| frames.part(form, self.epoch, part)) {
+    fn deliver(&mut self, client: ConnId, frames: &SharedFrames<'_>, part: Range<usize>) -> Delivery {
+        match self.net.push_shared(client, |encoding| frames.part(encoding, self.epoch, part)) {
             true => Delivery::Taken,
             false => Delivery::Full,
         }
@@ -40,8 +41,8 @@ impl Clients for Outbox<'_> {
 
     fn tell(&mut self, client: ConnId, notice: Notice<'_>) {
         let Some(connection) = self.net.get(client) else { return };
-        match connection.form() {
-            Some(form) => self.say(client, form, notice),
+        match connection.encoding() {
+            Some(encoding) => self.push_notice(client, encoding, notice),
             None if connection.is_http() => self.answer(client, notice),
             None => {}
         }
@@ -59,30 +60,30 @@ pub fn charge(net: &mut Connections, client: ConnId, refused: ErrorCode, errors:
         && let Some(open) = net.get_mut(client).and_then(|c| c.open_mut())
         && open.errors.take(errors, now).is_err()
     {
-        net.doom(client, code::POLICY, "too many faulty requests");
+        net.schedule_close(client, code::POLICY, "too many faulty requests");
     }
 }
 
 impl<'a> Outbox<'a> {
-    /// Makes the way out for one call of the hub.
+    /// Returns the way out for one call of the hub.
     pub fn new(net: &'a mut Connections, epoch: &'a Epoch, limits: &ChatLimits, outage: StoreFault) -> Outbox<'a> {
         Outbox { net, epoch, errors: limits.errors, outage }
     }
 
-    /// Tells a client that hears frames or events.
-    fn say(&mut self, client: ConnId, form: Form, notice: Notice<'_>) {
+    /// Queues a notice for a client with a WebSocket or an event stream.
+    fn push_notice(&mut self, client: ConnId, encoding: Encoding, notice: Notice<'_>) {
         let epoch = self.epoch;
         let mut object_of = |event: Event<'_>, write: &mut dyn FnMut(&mut Vec<u8>)| {
-            self.net.push_own(client, |form, out| object(form, event, out, |out| write(out)));
+            self.net.push_own(client, |encoding, out| object(encoding, event, out, |out| write(out)));
         };
         match notice {
             Notice::Joined { id, room, epoch, head, from, recovered, after, members } => {
                 let joined = server::Joined { epoch, head, from, recovered, members };
-                // Who drops before the first message begins here again.
+                // A client that drops before the first message starts here again.
                 let cursor = Seq(from.0.saturating_sub(1));
                 let event = Event { name: Some("joined"), cursor: Some((epoch, cursor)) };
                 object_of(event, &mut |out| server::joined(out, id, room, &joined));
-                if form == Form::Events && !recovered {
+                if encoding == Encoding::Events && !recovered {
                     let after = after.map_or(Seq::ZERO, |after| after.min(cursor));
                     object_of(named("gap"), &mut |out| server::gap(out, room, after, from));
                 }
@@ -91,9 +92,9 @@ impl<'a> Outbox<'a> {
             Notice::Ack { id, room, seq, at, duplicate } => {
                 object_of(named("ack"), &mut |out| server::ack(out, id, room, seq, at, duplicate));
             }
-            Notice::CatchUp { messages } => self.net.push_own(client, |form, out| {
+            Notice::CatchUp { messages } => self.net.push_own(client, |encoding, out| {
                 for one in messages {
-                    message(form, epoch, out, one);
+                    message(encoding, epoch, out, one);
                 }
             }),
             Notice::Page { page } => {
@@ -112,7 +113,7 @@ impl<'a> Outbox<'a> {
                 let event = Event { name: Some("gap"), cursor: Some((epoch, Seq(from.0.saturating_sub(1)))) };
                 object_of(event, &mut |out| server::gap(out, room, after, from));
             }
-            Notice::Refused { error, .. } if form == Form::Events => self.end_stream(client, error),
+            Notice::Refused { error, .. } if encoding == Encoding::Events => self.end_stream(client, error),
             Notice::Refused { id, error } => {
                 let refusal = Reason::of(error, self.outage).refusal(id);
                 object_of(named("error"), &mut |out| server::error(out, &refusal));
@@ -121,16 +122,16 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// A stream whose join came to nothing would be silent for ever: it ends, and its client comes again.
+    /// Ends an event stream whose join failed, so that its client reconnects: it would be silent for ever.
     fn end_stream(&mut self, client: ConnId, error: HubError) {
         let Reason { code, text, .. } = Reason::of(error, self.outage);
-        self.net.push_own(client, |form, out| {
-            object(form, named("bye"), out, |out| server::bye(out, code.as_str(), Some(&text), None));
+        self.net.push_own(client, |encoding, out| {
+            object(encoding, named("bye"), out, |out| server::bye(out, code.as_str(), Some(&text), None));
         });
-        self.net.doom(client, code::OVERLOADED, "the stream could not begin");
+        self.net.schedule_close(client, code::OVERLOADED, "the stream could not start");
     }
 
-    /// The same for a client that asked by HTTP: its one answer.
+    /// Answers a client that asked by HTTP.
     fn answer(&mut self, client: ConnId, notice: Notice<'_>) {
         match notice {
             Notice::Ack { seq, at, duplicate, .. } => {
@@ -140,7 +141,7 @@ impl<'a> Outbox<'a> {
             Notice::Refused { error, .. } => {
                 self.net.refuse(client, answers::refusal(Reason::of(error, self.outage)), None)
             }
-            // Only members hear these, and members have sockets or streams.
+            // Only members get the others, and members have WebSockets or event streams.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What clients ask over a socket, carried out with the hub.
+//! Requests over a WebSocket, carried out with the hub.
 
 use super::Chat;
 use super::chat::outage;
@@ -15,7 +15,7 @@ use crate::store::{Found, NO_ID, Purpose, Seek, Sought, StoreRequest, Ticket};
 use crate::types::{ConnId, RoomId};
 
 impl Chat {
-    /// One text frame: at most one request a frame, answered or refused by its id.
+    /// Carries out the one request of a text frame, or refuses it.
     pub(super) fn socket_request(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
         let now = net.now().mono;
         let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) else { return };
@@ -34,8 +34,9 @@ impl Chat {
         }
     }
 
+    /// Refuses a request, and counts that against the client's error budget.
     pub(super) fn refuse(&mut self, net: &mut Connections, conn: ConnId, refusal: &Refusal) {
-        self.tell(net, conn, "error", |out| server::error(out, refusal));
+        self.send_object(net, conn, "error", |out| server::error(out, refusal));
         charge(net, conn, refusal.code, self.limits.errors);
     }
 
@@ -43,8 +44,10 @@ impl Chat {
         let id = request.id;
         let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
         let room = |room| {
-            let room = self.room_of(net, conn, room);
-            room.ok_or_else(|| Refusal::field(id, "room", "'room' is missing: this socket was opened on no room"))
+            let room = self.room_of(conn, room);
+            room.ok_or_else(|| {
+                Refusal::field(id, "room", "'room' is missing, and this socket was not opened on a room")
+            })
         };
         let outage = outage(self.unavailable);
         let hub_error = |error| Reason::of(error, outage).refusal(id);
@@ -120,20 +123,22 @@ impl Chat {
                 }
                 let (count, members, more) = self.hub.roster(&room);
                 let roster = Roster { count, members: &members, more };
-                self.tell(net, conn, "members", |out| server::members(out, id, &room, &roster));
+                self.send_object(net, conn, "members", |out| server::members(out, id, &room, &roster));
                 Ok(())
             }
             Command::Resume { session, cursors } => self.resume(net, conn, id, &session, cursors),
             Command::Ping => {
                 let token = self.fresh_token(session, net.now().mono);
-                self.tell(net, conn, "pong", |out| server::pong(out, id, token.as_deref(), self.hub.heads(session)));
+                self.send_object(net, conn, "pong", |out| {
+                    server::pong(out, id, token.as_deref(), self.hub.heads(session))
+                });
                 Ok(())
             }
         }
     }
 
-    /// Asks the store whether a signal repeats what a message of the room said: whoever has no key could otherwise say it
-    /// again. It waits, and counts, like a send.
+    /// Asks the store whether a signal repeats the ciphertext of a message in the room: otherwise somebody without the
+    /// room's key could replay it. The signal waits and counts like a send.
     fn seek(&mut self, net: &mut Connections, seek: Seek) {
         self.expect(seek.body.len());
         if let Some(open) = net.get_mut(seek.ticket.conn).and_then(|c| c.open_mut()) {
@@ -142,7 +147,7 @@ impl Chat {
         self.requests.push(StoreRequest::Seek(seek));
     }
 
-    /// The store has looked for a signal's body: the room hears it if no message of the room has it.
+    /// Delivers a signal to its room, if the store has found its body in no message there.
     pub(super) fn sought(&mut self, net: &mut Connections, sought: Sought) {
         let Sought { ticket, room, body, outcome } = sought;
         self.decided(body.len());
@@ -159,7 +164,10 @@ impl Chat {
         }
     }
 
-    /// A room that takes only encrypted messages is given no other.
+    /// Refuses a plain body in a room that accepts only encrypted messages.
+    ///
+    /// # Errors
+    /// The refusal of this request.
     fn keep_encrypted(&self, id: Option<u64>, room: &RoomId, encrypted: bool) -> Result<(), Refusal> {
         if encrypted || !self.limits.encrypted_rooms.contains(room) {
             return Ok(());

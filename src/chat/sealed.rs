@@ -1,4 +1,4 @@
-//! Sealed sockets: their handshake, what only they may, and what is refused where nothing may be said in the clear.
+//! Sealed sockets: their handshake, the name that a client gives over one, and the refusal of unencrypted connections.
 
 use super::Chat;
 use crate::crypto::sealed::{Responder, SealedKey};
@@ -7,42 +7,47 @@ use crate::protocol::Refusal;
 use crate::types::{ConnId, Name};
 use crate::ws::code;
 
-/// What sealed sockets need.
+/// The server's key for sealed sockets, and its source of randomness.
 pub struct Sealed {
     responder: Responder,
     random: Box<dyn FnMut() -> Option<[u8; 32]>>,
 }
 
 impl Chat {
-    /// From now on there are sealed sockets, with this key. `random` gives 32 random bytes that nobody can guess, new each
-    /// time, for the key of one handshake; `None` where there are none to be had.
+    /// Enables sealed sockets with this key. `random` returns 32 new random bytes that nobody can guess, for the
+    /// ephemeral key of one handshake; `None` if the system has none.
     pub fn seal(&mut self, key: SealedKey, random: impl FnMut() -> Option<[u8; 32]> + 'static) {
         self.sealed = Some(Sealed { responder: Responder::new(key), random: Box::new(random) });
     }
 
-    /// The first message on a sealed socket. Whoever made it for this server's key is greeted.
+    /// Answers the first message on a sealed socket, and greets its client if the message was made for this server's
+    /// key.
     pub(super) fn sealed_handshake(&mut self, net: &mut Connections, conn: ConnId, first: &[u8]) {
         let Some(session) = net.get(conn).and_then(|c| c.session()) else { return };
         let Some(sealed) = &mut self.sealed else { return };
         let Some(random) = (sealed.random)() else {
-            return net.doom(conn, code::OVERLOADED, "the system has no randomness");
+            return net.schedule_close(conn, code::OVERLOADED, "no randomness available");
         };
         match sealed.responder.answer(first, random) {
             Ok((answer, transport)) => {
                 net.begin_sealed(conn, &answer, transport);
                 self.greet(net, conn, session, None);
             }
-            Err(_) => net.doom(conn, code::POLICY, "the sealed handshake was not made for this key"),
+            Err(_) => net.schedule_close(conn, code::POLICY, "the sealed handshake was not made for this key"),
         }
     }
 
-    /// Would what is told to this connection go out in the clear, where that must not be?
+    /// Returns whether this connection is unencrypted although only encrypted ones may be told anything.
     pub(super) fn is_too_open(&self, net: &Connections, conn: ConnId) -> bool {
         self.sealed_only && net.get(conn).is_some_and(|c| !c.is_private())
     }
 
-    /// Who joins a first room by a sealed socket says its name with it, since nothing may stand in the URL. It is greeted
-    /// anew: the token that it was given names a guest. Elsewhere the URL has the name, and this field means nothing.
+    /// Takes the name that a client gives with its first join over a sealed socket, whose URL must not reveal it. The
+    /// client is greeted again, since its first token names a guest. On other sockets the URL has the name, and this
+    /// field means nothing.
+    ///
+    /// # Errors
+    /// The session has joined a room already.
     pub(super) fn take_name(
         &mut self,
         net: &mut Connections,
@@ -56,7 +61,7 @@ impl Chat {
             return Ok(());
         }
         if !self.hub.handle_name(session, name) {
-            return Err(Refusal::field(id, "name", "'name' is for the first room that is joined"));
+            return Err(Refusal::field(id, "name", "'name' is accepted only with the first join"));
         }
         self.greet(net, conn, session, None);
         Ok(())

@@ -1,4 +1,4 @@
-//! Sessions over their connections: the token that each client gets, and coming back with it.
+//! Sessions and their tokens: the token that each client gets, and how a client resumes its session with it.
 
 use super::Chat;
 use super::chat::outage;
@@ -12,7 +12,7 @@ use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket}
 use crate::types::{ConnId, Identity, Millis, SessionId};
 use crate::ws::code;
 
-/// A client waits to hear what the store kept of the session that it wants back.
+/// A client that waits to hear what the store kept of the session that it resumes.
 pub struct Resuming {
     id: Option<u64>,
     token: Token,
@@ -20,21 +20,21 @@ pub struct Resuming {
 }
 
 impl Chat {
-    /// Seconds that servers have run on this database.
+    /// Returns the seconds that servers have run on this database.
     fn running_seconds(&self, now: Millis) -> u64 {
         self.running + now.0 / 1000
     }
 
-    /// Tells a client who it is, and gives it the token to come back with.
+    /// Tells a client who it is, and gives it the token with which it can resume.
     pub(super) fn greet(&mut self, net: &mut Connections, conn: ConnId, key: SessionKey, id: Option<u64>) {
         let Some(token) = self.token(key, net.now().mono) else { return };
         let Some(Session { member, name, .. }) = self.hub.session(key) else { return };
         let welcome =
             server::Welcome { session: &token, member: *member, name, resume_within: self.limits.resume_within };
-        self.tell(net, conn, "welcome", |out| server::welcome(out, id, &welcome, &self.limits.welcome));
+        self.send_object(net, conn, "welcome", |out| server::welcome(out, id, &welcome, &self.limits.welcome));
     }
 
-    /// The session's next token.
+    /// Issues the session's next token.
     fn token(&mut self, key: SessionKey, now: Millis) -> Option<String> {
         let issued = self.running_seconds(now);
         let session = self.hub.session(key)?;
@@ -49,13 +49,17 @@ impl Chat {
         Some(self.tokens.seal(&Token { identity, issued }))
     }
 
-    /// A new token for who has had the last one for half its life: else a crash would lose who stayed for long.
+    /// Returns a new token if the session has had its last one for half its life: otherwise a crash would lose sessions
+    /// that have stayed for long.
     pub(super) fn fresh_token(&mut self, key: SessionKey, now: Millis) -> Option<String> {
         let age = self.running_seconds(now).saturating_sub(self.hub.session(key)?.token_issued);
         if age > self.limits.park_for / 2 { self.token(key, now) } else { None }
     }
 
-    /// A client wants its session back.
+    /// Resumes a session: at once if it is here, otherwise once the store has said what it kept.
+    ///
+    /// # Errors
+    /// The refusal of this request.
     pub(super) fn resume(
         &mut self,
         net: &mut Connections,
@@ -69,13 +73,13 @@ impl Chat {
         let is_private = connection.is_private();
         let Some(provisional) = connection.open().map(|open| open.session) else { return Ok(()) };
         if self.hub.session(provisional).is_none_or(|s| !s.is_idle()) {
-            return Err(refused("this socket is in a room already; resume on a new one, before any join"));
+            return Err(refused("this socket has already joined a room; resume on a new one, before any join"));
         }
         let Some(token) = self.tokens.open(token) else {
-            return Err(refused("no session of this server has this token; join anew"));
+            return Err(refused("unknown session token; join again"));
         };
         if token.identity.private && !is_private {
-            return Err(refused("this session began sealed: resume it over a sealed socket or TLS, or join anew"));
+            return Err(refused("this session began encrypted: resume it over a sealed socket or TLS, or join again"));
         }
         if self.hub.find_session(token.identity.session).is_some() {
             return self.take_over(net, conn, Resuming { id, token, cursors }, None);
@@ -90,26 +94,27 @@ impl Chat {
         Ok(())
     }
 
-    /// The store said what it kept of a session.
+    /// Goes on with a resume: the store has handed out what it kept of the session.
     pub(super) fn claimed(&mut self, net: &mut Connections, claimed: Claimed) {
         let Claimed { ticket, session, parked } = claimed;
         super::chat::answered(net, &ticket);
         let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
         let Some(asked) = asked else {
-            // Whoever asked is gone. It may come again.
+            // The client is gone, and may try again.
             return self.park_again(parked);
         };
         let id = asked.id;
         let age = self.running_seconds(net.now().mono).saturating_sub(asked.token.issued);
         let done = if parked.is_none() && self.hub.find_session(session).is_none() && age > self.limits.park_for {
-            Err(Refusal::new(id, ErrorCode::NotResumable, "the session is no longer kept; join anew"))
+            Err(Refusal::new(id, ErrorCode::NotResumable, "the session has expired; join again"))
         } else {
             self.take_over(net, ticket.conn, *asked, parked)
         };
         self.settle_resume(net, ticket.conn, done);
     }
 
-    /// The store cannot say what it kept. The token alone tells who it is and, with the cursors, where it goes on.
+    /// Goes on with a resume although the store cannot say what it kept: the token says who the client is, and the
+    /// cursors where it goes on.
     pub(super) fn claim_failed(&mut self, net: &mut Connections, ticket: &Ticket, session: SessionId) {
         super::chat::answered(net, ticket);
         let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
@@ -119,17 +124,19 @@ impl Chat {
         }
     }
 
+    /// Refuses a resume that failed.
     fn settle_resume(&mut self, net: &mut Connections, conn: ConnId, done: Result<(), Refusal>) {
         if let Err(refusal) = done {
             self.refuse(net, conn, &refusal);
         }
     }
 
+    /// Gives what the store had kept of a session back to it.
     fn park_again(&mut self, parked: Option<Parked>) {
         self.requests.extend(parked.map(StoreRequest::Park));
     }
 
-    /// The session goes on at this connection, whoever had it until now.
+    /// Moves a session to this connection, and closes the one that had it.
     fn take_over(
         &mut self,
         net: &mut Connections,
@@ -150,7 +157,7 @@ impl Chat {
             }
         };
         if let Some(old) = resumed.superseded {
-            net.doom(old, code::RESUMED_ELSEWHERE, "resumed elsewhere");
+            net.schedule_close(old, code::RESUMED_ELSEWHERE, "resumed elsewhere");
         }
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
             open.session = resumed.key;

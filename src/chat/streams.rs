@@ -1,5 +1,5 @@
-//! Event streams: a session that only listens, from the request to its last words. Everything between goes the way of
-//! every member, by the hub and the outbox.
+//! Event streams: how a session that only listens begins and ends. Everything between goes the way of every member,
+//! through the hub and the outbox.
 
 use super::Chat;
 use super::chat::outage;
@@ -13,12 +13,11 @@ use crate::http::request::Request;
 use crate::hub::Presence;
 use crate::types::{ConnId, RoomId};
 
-/// A client whose stream broke comes again after so many milliseconds, and up to as many more: it is told a number of
-/// its own, so that many do not come at the same moment.
+/// Milliseconds after which a client whose stream broke reconnects. Each client is told up to as many more, as jitter.
 const RETRY: u64 = 1000;
 
 impl Chat {
-    /// Answers with a room's stream, from where the request says. By HEAD, with its head alone.
+    /// Answers with a room's event stream, from where the request says; to HEAD, with the response head alone.
     pub(super) fn open_events(
         &mut self,
         net: &mut Connections,
@@ -35,7 +34,7 @@ impl Chat {
             return Ok(());
         }
         net.admit_handshake(conn, true)?;
-        // Nobody is told who it is, and nobody can come back as it: the cursor is all that it needs.
+        // A listener has no name and no token: its cursor is all that it needs to reconnect.
         let identity = self.new_identity(None, false);
         let session = self.hub.handle_follower(identity, conn);
         let early = self.random.next() as u8;
@@ -49,7 +48,7 @@ impl Chat {
     }
 }
 
-/// Sets when a client whose stream ends with the next event comes again (milliseconds).
+/// Tells a client to reconnect this many milliseconds after its stream, which ends with the next event.
 pub fn retry_after(net: &mut Connections, conn: ConnId, milliseconds: u64) {
     net.push_own(conn, |_, out| event_stream::retry(out, milliseconds));
 }

@@ -1,5 +1,5 @@
-//! The whole pure machine, bytes in and bytes out, in the world that the fuzzer turns it in, too: named scenes, and steps
-//! in any order.
+//! The whole pure machine, bytes in and bytes out, in the world that the fuzzer turns it in, too: named scenes, and
+//! steps in any order.
 
 mod events;
 mod promises;
@@ -16,7 +16,7 @@ use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis, WallMillis};
 
 impl World {
-    /// The JSON objects that a peer got over its WebSocket or event stream.
+    /// Returns the JSON objects that a peer got over its WebSocket or event stream.
     fn heard(&self, index: u32) -> Vec<serde_json::Value> {
         self.peers.get(&index).map(|peer| objects(&peer.got)).unwrap_or_default()
     }
@@ -26,7 +26,7 @@ impl World {
     }
 }
 
-/// A store that does not answer keeps no close from being answered for more than a second.
+/// A store that does not answer delays the answer to a close by a second at most.
 #[test]
 fn the_answer_to_a_close_waits_a_second_for_acknowledgements() {
     let mut world = World::new(Sizes::USUAL);
@@ -47,7 +47,7 @@ fn the_answer_to_a_close_waits_a_second_for_acknowledgements() {
     world.pass(1);
     assert!(closed(&world));
     assert!(!types(&world.heard(0)).contains(&"ack"));
-    // One answer of two is not enough; the second lets the close go at once.
+    // The first acknowledgement of two is not enough; the second one lets the close go out at once.
     world.answers_at_once = true;
     world.settle();
     world.comes(1);
@@ -74,7 +74,7 @@ fn objects(bytes: &[u8]) -> Vec<serde_json::Value> {
     }
     let text = String::from_utf8_lossy(bytes);
     if let Some((_, stream)) = text.split_once("Content-Type: text/event-stream\r\n") {
-        // What does not end in an empty line is not an event yet.
+        // An event without its empty line is not complete yet.
         let whole = stream.rfind("\n\n").map_or("", |end| &stream[..end]);
         return whole
             .lines()
@@ -101,7 +101,7 @@ fn types(list: &[serde_json::Value]) -> Vec<&str> {
 }
 
 #[test]
-fn committed_then_acknowledged_then_fanned_out() {
+fn a_message_is_committed_then_acknowledged_then_delivered() {
     let mut world = World::new(Sizes::USUAL);
     world.comes(0);
     world.upgrade(0, "/rooms/r/ws?name=a");
@@ -109,14 +109,14 @@ fn committed_then_acknowledged_then_fanned_out() {
     world.answers_at_once = false;
     world.say(0, r#"{"type":"send","id":1,"body":1}"#);
     world.turn();
-    assert_eq!(types(&world.heard(0)), ["welcome", "joined", "members"], "nothing is said before the commit");
+    assert_eq!(types(&world.heard(0)), ["welcome", "joined", "members"], "nothing goes out before the commit");
     world.answers_at_once = true;
     world.turn();
     assert_eq!(types(&world.heard(0)), ["welcome", "joined", "members", "ack", "message"]);
 }
 
 #[test]
-fn an_answer_for_one_that_is_gone_reaches_nobody() {
+fn an_answer_for_a_gone_connection_reaches_nobody() {
     let mut world = World::new(Sizes::USUAL);
     world.comes(0);
     world.upgrade(0, "/rooms/r/ws?name=a");
@@ -127,14 +127,14 @@ fn an_answer_for_one_that_is_gone_reaches_nobody() {
     world.turn();
     let gone = world.peers[&0].id;
     world.reset(0);
-    // The next one gets the same slot, before the answers come.
+    // The next connection gets the same slot before the answers come.
     world.comes(0);
     world.upgrade(0, "/rooms/other/ws?name=b");
     world.turn();
     world.answers_at_once = true;
     world.settle();
     assert_eq!(types(&world.heard(0)), ["welcome", "joined", "members"]);
-    // Late events of the old one, too.
+    // Late events of the old connection reach nobody, either.
     world.engine.handle(Input::Bytes { conn: gone, bytes: &mut [0x88, 0x80, 0, 0, 0, 0] });
     world.engine.handle(Input::Ended { conn: gone });
     world.engine.handle(Input::Wrote { conn: gone, taken: 9 });
@@ -143,7 +143,7 @@ fn an_answer_for_one_that_is_gone_reaches_nobody() {
 }
 
 #[test]
-fn a_sender_past_its_share_is_not_read_and_loses_nothing() {
+fn a_sender_at_its_in_flight_limit_is_not_read_and_loses_nothing() {
     let mut world = World::new(Sizes::USUAL);
     world.comes(0);
     world.upgrade(0, "/rooms/r/ws?name=a&presence=off");
@@ -153,7 +153,7 @@ fn a_sender_past_its_share_is_not_read_and_loses_nothing() {
         world.say(0, &format!(r#"{{"type":"send","id":{id},"body":{id}}}"#));
     }
     world.turn();
-    assert!(!world.engine.may_read(world.peers[&0].id), "four sends are open");
+    assert!(!world.engine.may_read(world.peers[&0].id), "four sends await the store");
     world.answers_at_once = true;
     world.settle();
     let acks: Vec<u64> =
@@ -186,7 +186,7 @@ fn a_slow_member_lags_and_reads_everything_in_the_end() {
     let gaps = heard.iter().filter(|o| o["type"] == "gap").count();
     assert!(seqs.windows(2).all(|w| w[0] < w[1]), "{seqs:?}");
     assert_eq!(*seqs.last().unwrap(), 30);
-    // The log of this world is small: what it no longer holds is told as a gap, never left out in silence.
+    // The log of this world is small: what it no longer holds is reported as a gap, never omitted in silence.
     assert!(seqs.windows(2).filter(|w| w[1] != w[0] + 1).count() <= gaps, "{seqs:?}");
 }
 
@@ -200,18 +200,18 @@ fn pings_and_their_deadline() {
     assert!(!world.peers[&0].got.ends_with(&[0x89, 0]));
     world.pass(1_001);
     assert!(world.peers[&0].got.ends_with(&[0x89, 0]), "a silent connection is pinged");
-    // Any byte is life: half a frame will do.
+    // Any byte is a sign of life, even half a frame.
     world.pass(50_000);
     world.send(0, &[0x81]);
     world.turn();
     world.pass(20_000);
     assert_eq!(world.engine.net.count(), 1);
     world.pass(90_000);
-    assert_eq!(world.engine.net.count(), 0, "and silence is its end");
+    assert_eq!(world.engine.net.count(), 0, "a silent connection is dropped in the end");
 }
 
 #[test]
-fn a_stop_tells_everyone_and_ends() {
+fn a_graceful_shutdown_tells_everyone_and_ends() {
     let mut world = World::new(Sizes::USUAL);
     for index in 0..3 {
         world.comes(index);
@@ -225,21 +225,21 @@ fn a_stop_tells_everyone_and_ends() {
     world.turn();
     world.engine.handle(Input::Stop);
     world.turn();
-    assert!(!types(&world.heard(0)).contains(&"bye"), "what was accepted is committed first");
+    assert!(!types(&world.heard(0)).contains(&"bye"), "accepted messages are committed first");
     world.answers_at_once = true;
     world.settle();
     let heard = world.heard(0);
     assert_eq!(types(&heard)[heard.len() - 3..], ["ack", "message", "bye"]);
     assert!(world.peers[&0].got.ends_with(b"shutting down"));
-    assert!(!world.engine.is_finished(), "one does not read");
+    assert!(!world.engine.is_finished(), "one client does not read");
     world.pass(10_000);
     assert!(world.engine.is_finished());
 }
 
-/// Everyone has bytes that wait here for an answer. When all answers come at once, not everyone goes on at once: what
-/// waits for the store stays within its bound, and one connection's share beyond it.
+/// Five connections have bytes that wait here for acknowledgements. When all of these come at once, the connections do
+/// not all go on at once: what waits for the store exceeds its bound by one connection's share at most.
 #[test]
-fn those_who_go_on_together_keep_the_bound_of_what_waits() {
+fn resumed_connections_keep_the_bound_on_waiting_appends() {
     let sizes = Sizes::USUAL;
     let mut world = World::new(sizes);
     for index in 0..5 {
@@ -255,32 +255,32 @@ fn those_who_go_on_together_keep_the_bound_of_what_waits() {
         }
     }
     world.turn();
-    let most = sizes.append_bytes + usize::from(sizes.in_flight) * (large + 2);
+    let max_bytes = sizes.append_bytes + usize::from(sizes.in_flight) * (large + 2);
     while world.engine.app.undecided().0 > 0 {
         world.store.decide(usize::MAX);
         while let Some(event) = world.store.next_decided() {
             world.tell(Some(event));
             let (_, bytes) = world.engine.app.undecided();
-            assert!(bytes <= most, "{bytes} bytes wait for the store");
+            assert!(bytes <= max_bytes, "{bytes} bytes wait for the store");
         }
         world.turn();
     }
     world.answers_at_once = true;
     world.settle();
     let seqs = world.heard(0).iter().filter_map(|o| o["seq"].as_u64()).max();
-    assert_eq!(seqs, Some(5 * 8), "everything was said in the end");
+    assert_eq!(seqs, Some(5 * 8), "everything is delivered in the end");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
-    /// The fuzzer's steps, from chance alone.
+    /// The fuzzer's steps, chosen at random.
     #[test]
     fn whatever_happens_nothing_is_left_over(steps in prop::collection::vec(any::<u8>(), 0..400)) {
         crate::fuzzing::engine(&steps);
     }
 
-    /// The same bytes, in any pieces, give the same answers.
+    /// The same bytes give the same answers, however they are split.
     #[test]
     fn any_split_of_the_bytes_gives_the_same(cuts in prop::collection::vec(0usize..2000, 0..30)) {
         let mut whole = World::new(Sizes::USUAL);
@@ -289,7 +289,7 @@ proptest! {
         for world in [&mut whole, &mut split] {
             world.comes(0);
             world.upgrade(0, "/rooms/r/ws?name=a");
-            // All kinds but leaving: what one still hears of a room that one leaves depends on the turn.
+            // Every request but `leave`: which messages of a room still arrive after it depends on the turn.
             for (kind, fields) in [
                 ("send", r#","body":"first""#),
                 ("send", r#","room":"s","body":"too early""#),
@@ -317,20 +317,20 @@ proptest! {
             start = end;
             split.settle();
         }
-        // Answers of different kinds, and rooms, may overtake each other; those of one kind and room keep their order.
+        // Answers of different types and rooms may overtake each other; those of one type and room keep their order.
         for kind in ["joined", "ack", "message", "error", "history", "members", "pong"] {
             for room in ["r", "s"] {
                 let of_kind = |world: &World| -> Vec<serde_json::Value> {
                     let is_it = |o: &serde_json::Value| o["type"] == kind && o["room"].as_str().is_none_or(|r| r == room);
                     let mut list: Vec<_> = world.heard(0).into_iter().filter(is_it).collect();
                     if kind == "error" {
-                        // Some are said at once, others with the store's answer.
+                        // Some errors come at once, others with the store's answer.
                         list.sort_by_key(|o| o.to_string());
                     }
                     list
                 };
                 prop_assert_eq!(of_kind(&whole).len(), of_kind(&split).len());
-                // What these say depends on the moment.
+                // The content of these depends on the moment.
                 if !["history", "pong"].contains(&kind) {
                     prop_assert_eq!(of_kind(&whole), of_kind(&split));
                 }

@@ -1,41 +1,45 @@
-//! A rate with a burst, in eight bytes (the generic cell rate algorithm: one remembers when the bucket will be full
-//! again); and when those who were refused may come again.
+//! A rate limit with a burst in eight bytes (the generic cell rate algorithm, which stores when the bucket will be full
+//! again), and the times at which refused clients may retry.
 
 use crate::types::Millis;
 
-/// So many a period, and so many at once.
+/// How many actions are allowed per period, and how many of them at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Microseconds between two; 0 for no limit.
+    /// Microseconds between two actions; 0 for no limit.
     interval: u64,
     burst: u64,
 }
 
 impl Rate {
-    /// `count` in `period` milliseconds, of which `burst` may come at once. A count of 0 is no limit.
+    /// Returns a rate of `count` per `period` milliseconds, `burst` of which may come at once. A count of 0 is no
+    /// limit.
     pub fn new(count: u32, period: u64, burst: u32) -> Rate {
         let interval = if count == 0 { 0 } else { (period * 1000 / u64::from(count)).max(1) };
         Rate { interval, burst: u64::from(burst.max(1)) }
     }
 
-    /// Milliseconds in which so many pass.
+    /// Returns the milliseconds that `count` actions take at this rate.
     pub fn time_for(self, count: usize) -> u64 {
         self.interval.saturating_mul(count as u64) / 1000
     }
 }
 
-/// Ordered by how much was taken.
+/// What was taken from a rate. Ordered by how much that is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket {
-    /// When it will be full, in microseconds.
+    /// When the bucket will be full again, in microseconds.
     full_at: u64,
 }
 
 impl Bucket {
-    /// Takes one. If none is left: the milliseconds until one is.
+    /// Takes one action.
+    ///
+    /// # Errors
+    /// None is left: the milliseconds until one is.
     pub fn take(&mut self, rate: Rate, now: Millis) -> Result<(), u64> {
         let now = now.0.saturating_mul(1000);
-        // The rate may be another than before: a bucket is never emptier than empty.
+        // The rate may have changed since: a bucket is never emptier than empty.
         let full_at = self.full_at.clamp(now, now.saturating_add(rate.interval * rate.burst));
         self.full_at = full_at;
         let over = (full_at - now).saturating_sub(rate.interval * (rate.burst - 1));
@@ -46,30 +50,31 @@ impl Bucket {
         Ok(())
     }
 
-    /// Is it as if nothing had been taken? Then it need not be kept.
+    /// Returns whether everything that was taken has been refilled. Such a bucket need not be kept.
     pub fn is_full(&self, now: Millis) -> bool {
         self.full_at <= now.0.saturating_mul(1000)
     }
 }
 
-/// The turns that those whom a rate refuses are told to wait for: each one of its own. Told the same time, they would all
-/// come at once, and all but a few in vain. Nobody is held to it, and nobody's turn is kept free.
+/// Gives each client that a rate refuses a time of its own to retry. Told the same time, they would all retry at once,
+/// and most of them in vain. The times are advice: nobody is held to them, and none is reserved.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Turns {
-    /// The last one that somebody was told, in microseconds.
+pub struct RetrySlots {
+    /// The last time that was given, in microseconds.
     last: u64,
 }
 
-/// Nobody is told to wait for longer, in milliseconds; past it, turns begin again from the front.
-const LONGEST: u64 = 60_000;
+/// The longest wait that is given, in milliseconds. After it the times begin again at the front.
+const MAX_WAIT: u64 = 60_000;
 
-impl Turns {
-    /// The milliseconds until the next free turn. `wait`: until the rate has something at all.
+impl RetrySlots {
+    /// Returns the milliseconds until the next time that nobody was given. `wait`: until the rate allows anything at
+    /// all.
     pub fn next(&mut self, rate: Rate, wait: u64, now: Millis) -> u64 {
         let now = now.0.saturating_mul(1000);
         let first = now + wait * 1000;
-        let turn = first.max(self.last + rate.interval);
-        self.last = if turn - now > LONGEST * 1000 { first } else { turn };
+        let next = first.max(self.last + rate.interval);
+        self.last = if next - now > MAX_WAIT * 1000 { first } else { next };
         (self.last - now).div_ceil(1000)
     }
 }
@@ -79,27 +84,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_are_one_apart() {
+    fn retry_slots_are_one_interval_apart() {
         let rate = Rate::new(1000, 1000, 2000);
-        let (mut bucket, mut turns) = (Bucket::default(), Turns::default());
+        let (mut bucket, mut slots) = (Bucket::default(), RetrySlots::default());
         let now = Millis(7_000);
         let mut waits = Vec::new();
         for _ in 0..10_000 {
             if let Err(wait) = bucket.take(rate, now) {
-                waits.push(turns.next(rate, wait, now));
+                waits.push(slots.next(rate, wait, now));
             }
         }
         assert_eq!(waits, (1..=8000).collect::<Vec<u64>>());
-        // Those who come when they were told are let in, all of them.
+        // Everyone who retries at the given time is admitted.
         for wait in waits {
             assert_eq!(bucket.take(rate, now.after(wait)), Ok(()), "{wait}");
         }
-        // Who comes later begins at the front.
-        assert_eq!(turns.next(rate, 3, Millis(60_000)), 3);
-        // Nobody waits for long, however many there are.
+        // A later refusal begins at the front.
+        assert_eq!(slots.next(rate, 3, Millis(60_000)), 3);
+        // No wait is long, however many clients there are.
         let slow = Rate::new(1, 1000, 1);
-        let mut turns = Turns::default();
-        let waits: Vec<u64> = (0..150).map(|_| turns.next(slow, 1000, now)).collect();
+        let mut slots = RetrySlots::default();
+        let waits: Vec<u64> = (0..150).map(|_| slots.next(slow, 1000, now)).collect();
         assert_eq!((waits[0], waits[59], waits[60], waits.iter().max()), (1000, 60_000, 1000, Some(&60_000)));
     }
 
@@ -120,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_from_now_on() {
+    fn a_rate_may_change() {
         let (slow, fast, none) = (Rate::new(1, 1000, 10), Rate::new(1000, 1000, 10), Rate::new(0, 1000, 1));
         let at = Millis(5_000);
         let mut empty = Bucket::default();
         while empty.take(slow, at).is_ok() {}
         assert_eq!({ empty }.take(none, at), Ok(()));
-        assert_eq!(empty.take(fast, at), Err(1), "the next comes at the new rate");
+        assert_eq!(empty.take(fast, at), Err(1), "the next one comes at the new rate");
         assert_eq!(empty.take(fast, at.after(1)), Ok(()));
         let mut used = Bucket::default();
         while used.take(fast, at).is_ok() {}

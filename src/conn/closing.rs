@@ -1,35 +1,38 @@
-//! The ways in which a connection ends: closed by the peer or by us, ended, drained. What is queued goes out first, then our
-//! half is shut, then what still comes is thrown away.
+//! How a connection ends: closed by its peer or by the server, at the end of the peer's stream, or drained. The queue
+//! goes out first, then the sending side is shut, then whatever still comes is discarded.
 
 use super::connection::State;
-use super::{ConnLimits, Connection, Ending, Kind};
+use super::{ConnLimits, Connection, Ending, Protocol};
 use crate::types::Millis;
 use crate::ws;
 
-/// How long the peer's bytes are still taken after our last one (milliseconds), and how many, so that the kernel has no
-/// cause for a reset that would eat that last one (RFC 9112 §9.6).
+/// Milliseconds for which the peer's bytes are still read after the server's last one. If they were not, the kernel
+/// would send a reset, which may destroy that last byte on its way (RFC 9112 §9.6).
 pub(super) const DRAIN_TIME: u64 = 1000;
+/// Bytes that are read in this time.
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
-/// The same for HTTP: a body may be on its way that is far too long and was refused for just that, and many clients read
-/// no answer before they have sent all of it. There, the time is one of silence, within `header_timeout`.
+/// Bytes that are read after an HTTP answer: the body may have been refused for its size while it is still coming, and
+/// many clients read no answer before they have sent all of it. For HTTP, each byte restarts the time, within
+/// `header_timeout`.
 const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// Milliseconds for which the answer to a close waits for the acknowledgements of what was sent before it. Then it goes
-/// without them: the client may send those messages again, and their keys make that harmless.
+/// Milliseconds for which the answer to a close waits for the acknowledgements of earlier sends. After that it goes out
+/// without them: the client may send those messages again, and their idempotency keys make that harmless.
 const ACKS_FIRST: u64 = 1000;
 
-/// A WebSocket whose peer has closed it, and has sends that the store has not decided: their acknowledgements come before
-/// the answering close frame (RFC 6455 §5.5.1 lets it wait). The session is over.
+/// A WebSocket that its peer has closed while sends await the store: their acknowledgements go out before the answering
+/// close frame (RFC 6455 §5.5.1 lets it wait). The session is over.
 pub struct Parting {
-    /// The peer's code, which goes back.
+    /// The peer's close code, which the answer repeats.
     code: Option<u16>,
     /// Sends that the store has not answered.
     in_flight: u16,
+    /// When the answer goes out in any case.
     pub until: Millis,
 }
 
 impl Connection {
-    /// The peer has closed the WebSocket: the same code goes back, behind what is queued and, for a moment, behind
+    /// Answers the peer's close with the same code, behind what is queued and, for [`ACKS_FIRST`], behind
     /// acknowledgements that are still to come.
     pub(super) fn close_answering(&mut self, code: Option<u16>, now: Millis) -> Ending {
         let in_flight = self.open().map_or(0, |open| open.in_flight);
@@ -46,7 +49,7 @@ impl Connection {
         self.state = State::Flushing { ending: Ending::PeerClosed(code) };
     }
 
-    /// One more send was answered. True if the peer had closed, and only waited for this.
+    /// Records that one more send was answered. Returns true if the answer to the peer's close waited for this.
     pub fn answered(&mut self, now: Millis) -> bool {
         match &mut self.state {
             State::Open(open) => open.in_flight = open.in_flight.saturating_sub(1),
@@ -63,9 +66,9 @@ impl Connection {
         false
     }
 
-    /// Closes the WebSocket for a fault, with the close frame as the last. It does not wait behind a pile that the peer
-    /// does not take: of that, frames not begun are dropped. Answers of this turn go out before it. An event stream has
-    /// no such last word: it ends behind what is queued.
+    /// Closes the WebSocket for a fault. The close frame does not wait behind a backlog that the peer does not take:
+    /// queued frames of which nothing is written are dropped. Without a backlog, this turn's answers go out before it.
+    /// An event stream has no close frame, and ends behind what is queued.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         if self.backed_up && matches!(self.state, State::Open(_)) {
             self.queue.drop_unbegun();
@@ -95,11 +98,12 @@ impl Connection {
         }
     }
 
-    /// The peer's stream ended. What to do: `Some` if the session is over, with true if the connection is, too.
+    /// Handles the end of the peer's stream. Returns `Some` if the session is over, with true if the connection is,
+    /// too.
     pub fn ended(&mut self) -> Option<(Ending, bool)> {
         self.eof = true;
         match &self.state {
-            // Its half is shut; ours may have something to say yet (RFC 9112 §9.6).
+            // Only the peer's side is shut: it may still read its answer (RFC 9112 §9.6).
             State::Http(http) if http.is_waiting() => None,
             State::Http(http) => {
                 let ending = if http.is_idle() { Ending::Done } else { Ending::Eof };
@@ -107,17 +111,17 @@ impl Connection {
                 self.state = State::Flushing { ending };
                 Some((ending, drop))
             }
-            // Without a close frame that is the end (RFC 6455 §7.1.5: 1006).
+            // An end without a close frame is abnormal (RFC 6455 §7.1.5: 1006).
             State::Open(_) => {
                 self.state = State::Flushing { ending: Ending::Eof };
                 Some((Ending::Eof, true))
             }
-            // A stream without an end has nobody to hear it any more.
+            // Nobody reads this stream any more.
             State::Events(_) => {
                 self.state = State::Flushing { ending: Ending::Done };
                 Some((Ending::Done, true))
             }
-            // It has closed, and still hears what it is owed.
+            // It has closed properly, and still gets its acknowledgements.
             State::Parting(_) => None,
             State::Flushing { ending } => {
                 let ending = *ending;
@@ -127,28 +131,28 @@ impl Connection {
         }
     }
 
-    /// After a flush of a closing connection: has its last byte been taken? Then the sending side is to be shut, and
-    /// where the peer has ended, too, the connection is over: `Some(true)`.
+    /// Returns `Some` after the flush that wrote a closing connection's last byte: its sending side is to be shut now.
+    /// With true, the peer has shut its own side, too, and the connection is over.
     pub fn flushed(&mut self, now: Millis, limits: &ConnLimits) -> Option<bool> {
         let State::Flushing { ending } = &self.state else { return None };
         if self.waiting() > 0 {
             return None;
         }
         let until = now.after(DRAIN_TIME);
-        let (at_most, left) = match self.kind {
-            Kind::WebSocket | Kind::Excess => (until, DRAIN_BYTES),
-            Kind::Http | Kind::Events => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
+        let (latest, left) = match self.protocol {
+            Protocol::WebSocket | Protocol::ExcessHttp => (until, DRAIN_BYTES),
+            Protocol::Http | Protocol::EventStream => (until.max(now.after(limits.header_timeout)), DRAIN_BODY_BYTES),
         };
-        self.state = State::Draining { ending: *ending, until, at_most, left };
+        self.state = State::Draining { ending: *ending, until, latest, left };
         Some(self.eof)
     }
 
-    /// Has a peer that was told to go away sent too much all the same?
+    /// Returns whether a peer has sent all that is discarded after the server's last byte, so that it is to be dropped.
     pub fn is_drained(&self) -> bool {
         matches!(self.state, State::Draining { left: 0, .. })
     }
 
-    /// Why a closing connection closes.
+    /// Returns why a closing connection closes.
     pub fn ending(&self) -> Ending {
         match &self.state {
             State::Flushing { ending } | State::Draining { ending, .. } => *ending,

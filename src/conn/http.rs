@@ -15,7 +15,7 @@ pub struct Http {
     phase: Phase,
     /// When the current request began, or the last one was answered.
     since: Millis,
-    /// Requests answered before this one.
+    /// The number of requests answered before this one.
     answered: u32,
     /// The rate of requests.
     pub requests: Bucket,
@@ -31,11 +31,11 @@ enum Phase {
         body: Vec<u8>,
         length: usize,
     },
-    /// A request was handed out and its answer is awaited; nothing is read meanwhile.
+    /// A request awaits its answer. Nothing is read meanwhile.
     Waiting(Reply),
 }
 
-/// What an answer has to know of its request.
+/// What an answer has to know about its request.
 #[derive(Debug, Default)]
 pub struct Reply {
     pub keep_alive: bool,
@@ -45,29 +45,32 @@ pub struct Reply {
     pub cross_origin: Option<Box<CrossOrigin>>,
 }
 
-/// What a deadline means here.
+/// What an expired deadline means.
 pub enum Expired {
-    /// Nothing was asked: close without a word.
+    /// No request began: close without an answer.
     Silent,
-    /// A request did not come whole.
+    /// A request did not arrive whole.
     Late(Problem, Headers),
 }
 
 impl Http {
+    /// Returns the state of a connection that was accepted now.
     pub fn new(now: Millis) -> Http {
         Http { phase: Phase::head(), since: now, answered: 0, requests: Bucket::default() }
     }
 
+    /// Returns whether a request awaits its answer.
     pub fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
     }
 
-    /// Has the peer begun a request that is not whole?
+    /// Returns whether no byte of a request has come.
     pub fn is_idle(&self) -> bool {
         matches!(&self.phase, Phase::Head { buffer, .. } if buffer.is_empty())
     }
 
-    /// Takes bytes from the front of `input`; what to write at once (100 Continue) goes to `out`.
+    /// Parses bytes from the front of `input`. Returns how many it used and what they amounted to. Appends to `out`
+    /// what is to be written at once (100 Continue).
     pub fn next(
         &mut self,
         input: &[u8],
@@ -82,8 +85,8 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                // One byte more at least, so that the scan sees the excess; also where the bound was lowered under what is
-                // here already.
+                // At least one byte more, so that the scan sees the excess, also where the bound was lowered below what
+                // is already here.
                 let more = input.len().min(HeadScan::most(&limits.head).max(before + 1) - before);
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
@@ -133,7 +136,7 @@ impl Http {
         Step::Request(Box::new(request), body)
     }
 
-    /// What the answer being awaited has to know.
+    /// Returns what the awaited answer has to know.
     pub fn reply_mut(&mut self) -> Option<&mut Reply> {
         match &mut self.phase {
             Phase::Waiting(reply) => Some(reply),
@@ -141,7 +144,7 @@ impl Http {
         }
     }
 
-    /// How a refusal of that request is to be shown.
+    /// Returns how a refusal of the awaited request is to be shown.
     pub fn shown(&self) -> Shown {
         match &self.phase {
             Phase::Waiting(reply) => reply.shown,
@@ -149,7 +152,8 @@ impl Http {
         }
     }
 
-    /// The answer is on its way: ready for the next request.
+    /// Records that the awaited request was answered, and prepares for the next one. Returns `None` if none was
+    /// awaited.
     pub fn answered(&mut self, now: Millis) -> Option<Reply> {
         if !self.is_waiting() {
             return None;
@@ -162,9 +166,9 @@ impl Http {
         }
     }
 
-    /// Returns when this connection times out, if it waits for its peer. `written` is when the peer last took bytes of an
-    /// answer: a peer that has taken all of it and asks nothing more is idle. `keep_alive` and `header_timeout` are
-    /// milliseconds.
+    /// Returns when this connection times out, if it waits for its peer. `written` is when the peer last took bytes of
+    /// an answer: a connection is idle from when its peer has taken the whole answer. `keep_alive` and `header_timeout`
+    /// are milliseconds.
     pub fn deadline(&self, written: Millis, keep_alive: u64, header_timeout: u64) -> Option<Millis> {
         match &self.phase {
             Phase::Waiting(_) => None,
@@ -175,6 +179,7 @@ impl Http {
         }
     }
 
+    /// Returns what the expired deadline means. A request that was begun awaits its refusal then.
     pub fn expire(&mut self) -> Expired {
         if self.is_idle() {
             return Expired::Silent;
@@ -187,7 +192,7 @@ impl Http {
             }
             _ => ("head", Headers::default()),
         };
-        let detail = format!("the request's {what} did not arrive whole in time");
+        let detail = format!("the request's {what} did not arrive in time");
         Expired::Late(Problem::new(Status::RequestTimeout, detail).closing(), headers)
     }
 }

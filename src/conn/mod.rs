@@ -1,20 +1,24 @@
-//! One connection from accept to close: HTTP, then perhaps WebSocket or an event stream, then closing; its deadlines and its write queue.
-//! Bytes in, [`Step`]s out; bytes to write into the queue. It knows no room and no JSON, and what a request means is
-//! decided by who takes the steps.
+//! One connection from accept to close: HTTP, then perhaps a WebSocket or an event stream, then closing; its deadlines
+//! and its write queue. Bytes go in and [`Step`]s come out; bytes to write go into the queue. It knows no room and no
+//! JSON: what a request means is decided by the caller, who takes the steps.
 
+mod answering;
 mod bucket;
 mod closing;
 mod connection;
+mod deadlines;
 mod http;
+mod parsing;
 mod peer;
 mod queue;
 mod sealing;
+mod values;
 mod writing;
 
-pub use bucket::{Bucket, Rate, Turns};
-pub use connection::{
-    ConnLimits, Connection, Counted, EXCESS_TIME, Ending, Form, IDLE_BYTES, Kind, Open, Step, Timeout,
-};
+pub use bucket::{Bucket, Rate, RetrySlots};
+pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol};
+pub use deadlines::EXCESS_TIME;
 pub use http::Reply;
 pub use peer::Peer;
 pub use queue::{Shared, WriteQueue};
+pub use values::{ConnLimits, Ending, Step, Timeout};

@@ -1,45 +1,46 @@
-//! Who is at the other end: the socket's peer, and where that is a proxy, for whom it asks. Knows addresses only; whom to
-//! believe is decided elsewhere.
+//! The peer of a connection, and the client for whom it asks where it is a proxy. Knows addresses only: which proxies
+//! are trusted is decided elsewhere.
 
 use core::net::{IpAddr, SocketAddr};
 
-/// As small as the peer's address alone: only a proxy's connection pays for its client.
+/// The addresses at the other end. As small as the peer's alone: only a proxied connection pays for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer(Kind);
+pub struct Peer(Route);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Itself(SocketAddr),
-    For(Box<(SocketAddr, IpAddr)>),
+enum Route {
+    Direct(SocketAddr),
+    Proxied(Box<(SocketAddr, IpAddr)>),
 }
 
 impl Peer {
+    /// Returns a peer that asks for itself.
     pub fn new(address: SocketAddr) -> Peer {
-        Peer(Kind::Itself(address))
+        Peer(Route::Direct(address))
     }
 
-    /// The socket's peer.
+    /// Returns the address of the socket's peer.
     pub fn address(&self) -> SocketAddr {
         match &self.0 {
-            Kind::Itself(address) => *address,
-            Kind::For(both) => both.0,
+            Route::Direct(address) => *address,
+            Route::Proxied(both) => both.0,
         }
     }
 
-    /// Whose request it is, or was last, if it is another than the peer.
+    /// Returns the client of the current or last request, if it is not the peer itself.
     pub fn client(&self) -> Option<IpAddr> {
         match &self.0 {
-            Kind::Itself(_) => None,
-            Kind::For(both) => Some(both.1),
+            Route::Direct(_) => None,
+            Route::Proxied(both) => Some(both.1),
         }
     }
 
-    /// From now on it asks for this one, which may be itself.
+    /// Records for which client the peer asks from now on; that may be itself.
     pub fn asks_for(&mut self, client: IpAddr) {
         let address = self.address();
         self.0 = match client == address.ip().to_canonical() {
-            true => Kind::Itself(address),
-            false => Kind::For(Box::new((address, client))),
+            true => Route::Direct(address),
+            false => Route::Proxied(Box::new((address, client))),
         };
     }
 }
@@ -49,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_pays_for_what_only_proxies_have() {
+    fn a_direct_connection_pays_nothing_for_proxies() {
         assert_eq!(size_of::<Peer>(), size_of::<SocketAddr>());
     }
 
     #[test]
-    fn one_connection_asks_for_many() {
+    fn one_connection_may_ask_for_many_clients() {
         let mut peer = Peer::new("[::ffff:127.0.0.1]:9".parse().unwrap());
         let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
         for (client, expected) in [("1.2.3.4", Some("1.2.3.4")), ("::1", Some("::1")), ("127.0.0.1", None)] {

@@ -1,8 +1,8 @@
-//! What waits to be written to one socket: references to shared bytes and own ones, with an offset into the first. It
-//! knows how many bytes there are, not who takes them.
+//! What waits to be written to one socket: references to shared bytes and the connection's own bytes, with an offset
+//! into the first chunk.
 //!
 //! The common case, one shared buffer for a whole turn that the socket takes at once, allocates nothing: the first
-//! chunk lies in the queue itself.
+//! chunk is stored in the queue itself.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,11 +14,11 @@ pub type Shared = Rc<Vec<u8>>;
 
 #[derive(Debug)]
 enum Chunk {
-    /// Whole frames, or events, that others queue, too: the part from `start` to `end`.
+    /// Whole frames or events, from `start` to `end` of a buffer that other queues share.
     Shared { bytes: Shared, start: u32, end: u32 },
-    /// Whole frames, or events, for this connection only.
+    /// Whole frames or events for this connection only.
     Own(Vec<u8>),
-    /// Part of HTTP: no frame boundaries in it.
+    /// Part of an HTTP answer, without frame boundaries.
     Http(Vec<u8>),
     /// The body of the HTTP answer before it.
     Body(&'static [u8]),
@@ -38,20 +38,20 @@ impl Chunk {
     }
 }
 
-/// Invariants: `rest` is empty while `first` is; `offset` lies within `first`; `length` is what is left to write.
+/// Invariants: `rest` is empty while `first` is; `offset` lies within `first`; `length` counts the bytes left to write.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     first: Option<Chunk>,
-    /// Boxed, since few connections ever have it, and all of them have a queue.
+    /// Boxed, since every connection has a queue but few ever need this.
     #[allow(clippy::box_collection)]
     rest: Option<Box<VecDeque<Chunk>>>,
-    /// So much of `first` is written.
+    /// The bytes of `first` that are written.
     offset: u32,
     length: u32,
 }
 
 impl WriteQueue {
-    /// Bytes that wait.
+    /// Returns the bytes that wait.
     pub fn len(&self) -> usize {
         self.length as usize
     }
@@ -60,14 +60,15 @@ impl WriteQueue {
         self.length == 0
     }
 
-    /// Queues part of a shared buffer: whole frames, or whole events. No copy, and no allocation if nothing else waits.
+    /// Queues part of a shared buffer: whole frames or whole events. Copies nothing, and allocates nothing if the queue
+    /// is empty.
     pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32) {
         if start < end {
             self.push(Chunk::Shared { bytes: Rc::clone(bytes), start, end }, end - start);
         }
     }
 
-    /// Queues frames or events of this connection's own: `write` appends them to what waits already.
+    /// Queues frames or events for this connection only; `write` appends them, if possible to the last chunk.
     pub fn push_own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(Chunk::Own(bytes)) = self.last_mut() {
             let before = bytes.len();
@@ -91,7 +92,7 @@ impl WriteQueue {
         }
     }
 
-    /// Queues the body of the answer just queued, which is part of the program: no copy.
+    /// Queues the body of the answer just queued, without a copy: it is part of the program.
     pub fn push_body(&mut self, bytes: &'static [u8]) {
         if !bytes.is_empty() {
             self.push(Chunk::Body(bytes), bytes.len() as u32);
@@ -114,13 +115,13 @@ impl WriteQueue {
         }
     }
 
-    /// What waits, in order, piece by piece.
+    /// Returns what waits, in order, piece by piece.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let first = self.first.as_ref().map(|chunk| &chunk.bytes()[self.offset as usize..]);
         first.into_iter().chain(self.rest.iter().flat_map(|rest| rest.iter()).map(Chunk::bytes))
     }
 
-    /// So many bytes were taken. More than wait empties the queue.
+    /// Removes the bytes that the socket took. More than wait empties the queue.
     pub fn advance(&mut self, mut taken: usize) {
         self.length -= taken.min(self.length as usize) as u32;
         if self.length == 0 {
@@ -139,8 +140,8 @@ impl WriteQueue {
         }
     }
 
-    /// Of a WebSocket's queue, drops every frame of which nothing is written yet; one that is half written stays whole,
-    /// since a cut one would make garbage of whatever follows. HTTP answers stay: frames mean something behind them only.
+    /// Drops every WebSocket frame of which nothing is written yet. A partly written one stays whole, since a truncated
+    /// frame would corrupt whatever follows. HTTP answers stay, too: without them, no frame has a meaning.
     pub fn drop_unbegun(&mut self) {
         if self.first.as_ref().is_some_and(Chunk::is_http) {
             if let Some(rest) = &mut self.rest {
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_close_cuts_no_frame() {
+    fn dropping_frames_truncates_none() {
         for written in 0..=12 {
             let mut queue = WriteQueue::default();
             // Frames of 4, 5 and 3 bytes.
@@ -243,9 +244,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is queued comes out once, in order, however it is taken.
+        /// Whatever is queued comes out once and in order, however it is taken.
         #[test]
-        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..5, 0usize..40), 0..60)) {
+        fn nothing_is_lost_or_duplicated(steps in prop::collection::vec((0u8..5, 0usize..40), 0..60)) {
             let mut queue = WriteQueue::default();
             let mut model: Vec<u8> = Vec::new();
             let mut next = 0u8;

@@ -1,82 +1,80 @@
-//! A sealed WebSocket's own state: what is said in plaintext and waits to be sealed, and what was opened and waits to be
-//! looked at. Knows messages of lines, not what they say, and no socket: sealed frames go into the connection's queue.
+//! The state of a sealed WebSocket: plaintext that waits to be sealed, and opened lines that wait to be parsed. It
+//! knows messages made of lines, but not what they mean. Sealed frames go into the connection's queue.
 //!
-//! Plaintext is queued like any other form, by reference where many hear it, and sealed when it is flushed: all that waits
-//! then goes into one frame, but never much more than the socket is about to take. A slow peer has no pile of ciphertext.
+//! Plaintext is queued like any other encoding, by reference where it is shared, and sealed when it is flushed.
+//! Everything that waits then goes into one frame, but never much more than the socket is about to take, so that a slow
+//! peer has no backlog of ciphertext.
 
 use super::WriteQueue;
 use crate::crypto::sealed::{HANDSHAKE_BYTES, MAX_PLAINTEXT, MAX_SEALED, TAG_BYTES, Transport};
 use crate::ws::{self, Violation, code};
 
-/// With so many sealed bytes in the queue nothing more is sealed.
+/// High-water mark of sealed bytes in the queue: above it nothing more is sealed.
 const AHEAD: usize = 16 * 1024;
-/// About so much plaintext goes into one frame, in bytes. A longer line has a frame for itself.
+/// Bytes of plaintext that go into one frame, roughly. A longer line gets a frame of its own.
 const FRAME: usize = 16 * 1024;
 
 const DOES_NOT_VERIFY: Violation = Violation { code: code::POLICY, reason: "a sealed message does not verify" };
-const EMPTY: Violation = Violation { code: code::POLICY, reason: "a sealed message that says nothing" };
-const NO_LINE: Violation = Violation { code: code::POLICY, reason: "a sealed message that does not end with its line" };
+const EMPTY: Violation = Violation { code: code::POLICY, reason: "empty sealed message" };
+const NO_LINE: Violation = Violation { code: code::POLICY, reason: "a sealed message must end with a newline" };
 const NOT_UTF8: Violation = Violation { code: code::INVALID_DATA, reason: "text that is not UTF-8" };
 const TOO_BIG: Violation = Violation { code: code::TOO_BIG, reason: "message too big" };
 
-/// Why a text frame on a sealed socket ends it.
-pub const TEXT: Violation = Violation { code: code::POLICY, reason: "text message where sealed ones are spoken" };
+/// The violation of a text message on a sealed socket.
+pub const TEXT: Violation = Violation { code: code::POLICY, reason: "text message on a sealed socket" };
 
 #[derive(Debug, Default)]
 pub struct Sealing {
-    /// None before the handshake.
+    /// `None` before the handshake.
     transport: Option<Transport>,
-    /// The client's handshake message came; there is one.
-    asked: bool,
+    /// The client's one handshake message has come.
+    has_handshake: bool,
     /// Lines that wait to be sealed.
     pub plain: WriteQueue,
-    /// The close frame, behind all of them.
+    /// The close frame, which follows all of them.
     last: Vec<u8>,
-    /// What a sealed message said, and how much of it was looked at.
+    /// The lines of the last sealed message, and how many of their bytes were parsed.
     opened: Vec<u8>,
     at: usize,
 }
 
 impl Sealing {
-    // Looking.
-
-    /// Bytes that wait here.
+    /// Returns the bytes that wait here.
     pub fn len(&self) -> usize {
         self.plain.len() + self.last.len()
     }
 
-    /// Is the handshake still to come?
+    /// Returns whether the handshake is still to come.
     pub fn is_new(&self) -> bool {
         self.transport.is_none()
     }
 
-    /// Is this message the client's part of the handshake? The first one is; who gets it wrong has no second try, since each
-    /// costs the server two operations on the curve.
+    /// Returns whether this message is the client's part of the handshake. Only the first one is: a second try is not
+    /// granted, since each costs the server two operations on the curve.
     pub fn is_handshake(&mut self) -> bool {
-        !std::mem::replace(&mut self.asked, true)
+        !std::mem::replace(&mut self.has_handshake, true)
     }
 
-    /// Was something opened that was not looked at?
+    /// Returns whether opened lines wait to be parsed.
     pub fn has_lines(&self) -> bool {
         self.at < self.opened.len()
     }
 
-    /// Would [`Sealing::seal`] add something to this queue?
+    /// Returns whether [`Sealing::seal`] would add something to this queue.
     pub fn may_seal(&self, queue: &WriteQueue) -> bool {
         self.len() > 0 && queue.len() < AHEAD && (!self.is_new() || !self.last.is_empty())
     }
 
-    /// What the codec accepts here: the longest sealed message, in as many fragments as elsewhere.
+    /// Returns the codec's limits on a sealed socket: the longest sealed message, in as many fragments as elsewhere.
     pub fn ws_limits(limits: &ws::Limits) -> ws::Limits {
         ws::Limits { max_message: MAX_SEALED, binary: true, ..*limits }
     }
 
-    // In.
-
-    /// Opens a sealed message; its lines come from [`Sealing::next_line`], which has to have given all before.
+    /// Opens a sealed message, whose lines [`Sealing::next_line`] returns. All lines of the one before must have been
+    /// taken.
     ///
     /// # Errors
-    /// It does not verify, says nothing, or is no sequence of lines.
+    /// The message does not verify, is empty, or does not consist of whole lines.
     pub fn open(&mut self, sealed: &[u8]) -> Result<(), Violation> {
         debug_assert!(!self.has_lines());
         let Some(transport) = &mut self.transport else { return Err(DOES_NOT_VERIFY) };
@@ -87,22 +85,22 @@ impl Sealing {
             Some(b'\n') => Ok(()),
             last => {
                 let violation = if last.is_some() { NO_LINE } else { EMPTY };
-                // Nothing of it is obeyed.
+                // No line of it is obeyed.
                 self.opened = Vec::new();
                 Err(violation)
             }
         }
     }
 
-    /// The next line of what was opened, without its end; `None` where there is none. `longest` in bytes.
+    /// Returns the next opened line without its newline; `None` if there is none.
     ///
     /// # Errors
-    /// The line is longer, or no UTF-8.
-    pub fn next_line(&mut self, longest: usize) -> Option<Result<String, Violation>> {
+    /// The line is longer than `max_bytes`, or not UTF-8.
+    pub fn next_line(&mut self, max_bytes: usize) -> Option<Result<String, Violation>> {
         let rest = self.opened.get(self.at..).filter(|rest| !rest.is_empty())?;
         let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
         let line = if self.at == 0 && length + 1 == rest.len() {
-            // The usual case, one request: no copy.
+            // The usual case of a single request needs no copy.
             let mut line = std::mem::take(&mut self.opened);
             line.truncate(length);
             line
@@ -115,35 +113,33 @@ impl Sealing {
             }
             line
         };
-        if line.len() > longest {
+        if line.len() > max_bytes {
             return Some(Err(TOO_BIG));
         }
         Some(String::from_utf8(line).map_err(|_| NOT_UTF8))
     }
 
-    // Out.
-
-    /// The handshake is done: its answer goes out, and what follows is sealed.
+    /// Completes the handshake: queues its answer, and seals everything that follows.
     pub fn begin(&mut self, answer: &[u8; HANDSHAKE_BYTES], transport: Transport, queue: &mut WriteQueue) {
         queue.push_own(|out| ws::data_frame(out, false, answer));
         self.transport = Some(transport);
     }
 
-    /// Queues the close frame: the last, behind all that waits.
+    /// Queues the close frame, behind everything that waits.
     pub fn push_last(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.last);
     }
 
-    /// Forgets the lines that are not sealed yet.
+    /// Drops the lines that are not sealed yet.
     pub fn drop_plain(&mut self) {
         self.plain = WriteQueue::default();
     }
 
-    /// Seals what waits into the queue, as far as the socket may take it soon. `scratch` is a buffer that all share, to put
-    /// together what lies in pieces.
+    /// Seals what waits into the queue, as far as the socket may take it soon. `scratch` is a buffer shared by all
+    /// connections, in which scattered pieces are put together.
     ///
     /// # Errors
-    /// After 2^64 messages.
+    /// 2^64 messages have been sealed.
     pub fn seal(&mut self, queue: &mut WriteQueue, scratch: &mut Vec<u8>) -> Result<(), Violation> {
         match &mut self.transport {
             Some(transport) => {
@@ -161,7 +157,7 @@ impl Sealing {
                     self.plain.advance(taken);
                 }
             }
-            // Nobody is there who could read it.
+            // Without a handshake nobody could read it.
             None if !self.last.is_empty() => self.drop_plain(),
             None => {}
         }
@@ -173,13 +169,13 @@ impl Sealing {
     }
 }
 
-/// How many bytes of what waits the next frame takes: as many whole lines as fit into [`FRAME`], or one that is longer. A
-/// line longer than any frame goes on in the next. What does not lie in one piece is put together in `scratch`.
+/// Returns how many bytes of plaintext the next frame takes: as many whole lines as fit into [`FRAME`], or one longer
+/// line. A line longer than any frame continues in the next. Scattered pieces are put together in `scratch`.
 fn next_frame(plain: &WriteQueue, scratch: &mut Vec<u8>) -> usize {
     let mut pieces = plain.pieces();
     let Some(first) = pieces.next() else { return 0 };
     if first.len() == plain.len() && first.len() <= FRAME {
-        // Whatever is queued ends with a line.
+        // Everything that is queued ends with a whole line.
         return first.len();
     }
     if first.len() >= MAX_PLAINTEXT {
@@ -196,7 +192,7 @@ fn next_frame(plain: &WriteQueue, scratch: &mut Vec<u8>) -> usize {
     cut(scratch)
 }
 
-/// How much of these bytes one frame takes; they are all that there is, or more than one frame takes.
+/// Returns how many of these bytes one frame takes. They are all that wait, or more than one frame takes.
 fn cut(bytes: &[u8]) -> usize {
     let after = |at: usize| at + 1;
     if bytes.len() <= FRAME {

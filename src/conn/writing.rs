@@ -1,11 +1,13 @@
-//! What a connection queues to be written: where each piece goes, and how what is said on a sealed socket becomes frames.
+//! What a connection queues to be written: where each piece goes, and how lines on a sealed socket become frames.
 
+use super::connection::{Ping, State};
 use super::{Connection, Shared, WriteQueue};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::types::Millis;
 
 impl Connection {
-    /// The client's handshake message was good: this answers it, and this seals what follows. Only once, on a sealed socket.
+    /// Answers the client's handshake message with `answer`, and seals everything after it with `transport`. Works
+    /// once, on a sealed socket.
     pub fn begin_sealed(&mut self, answer: &[u8; HANDSHAKE_BYTES], transport: Transport, now: Millis) {
         self.started_writing(now);
         if let Some(sealing) = self.sealing.as_mut().filter(|sealing| sealing.is_new()) {
@@ -13,7 +15,23 @@ impl Connection {
         }
     }
 
-    /// Seals what waits, as far as the socket may take it soon; `scratch` is a buffer for what is being sealed. Before each flush.
+    /// Removes the bytes that the socket took from the queue.
+    pub fn wrote(&mut self, taken: usize, now: Millis) {
+        self.queue.advance(taken);
+        self.backed_up = self.waiting() > 0;
+        if taken > 0 {
+            self.progress = now;
+        }
+        if self.queue.is_empty()
+            && let State::Open(open) = &mut self.state
+            && open.ping == Ping::Queued
+        {
+            open.ping = Ping::Sent(now);
+        }
+    }
+
+    /// Seals what waits, as far as the socket may take it soon. Must be called before each flush. `scratch` is a
+    /// buffer for what is being sealed.
     pub fn seal(&mut self, now: Millis, scratch: &mut Vec<u8>) {
         let Some(sealing) = self.sealing.as_mut().filter(|sealing| sealing.may_seal(&self.queue)) else { return };
         if let Err(violation) = sealing.seal(&mut self.queue, scratch) {
@@ -22,38 +40,38 @@ impl Connection {
         }
     }
 
-    /// Is there more to seal than was sealed, and room for it?
+    /// Returns whether something waits to be sealed and the queue has room for it.
     pub fn wants_sealing(&self) -> bool {
         self.sealing.as_ref().is_some_and(|sealing| sealing.may_seal(&self.queue))
     }
 
-    /// Queues objects, in the form that it takes, for this connection only.
+    /// Queues objects for this connection only; `write` appends them in the connection's encoding.
     pub fn push_own(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
         self.started_writing(now);
-        self.said().push_own(write);
+        self.object_queue().push_own(write);
     }
 
-    /// Queues part of a shared buffer, likewise.
+    /// Queues part of a shared buffer, which is in the connection's encoding.
     pub fn push_shared(&mut self, bytes: &Shared, start: u32, end: u32, now: Millis) {
         self.started_writing(now);
-        self.said().push_shared(bytes, start, end);
+        self.object_queue().push_shared(bytes, start, end);
     }
 
-    /// Where that goes which is said.
-    fn said(&mut self) -> &mut WriteQueue {
+    /// Returns the queue for the session's objects: plaintext first, on a sealed socket.
+    fn object_queue(&mut self) -> &mut WriteQueue {
         match &mut self.sealing {
             None => &mut self.queue,
             Some(sealing) => &mut sealing.plain,
         }
     }
 
-    /// Queues a frame that is never sealed: control frames.
+    /// Queues a control frame, which is never sealed.
     pub(super) fn push_frame(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
         self.started_writing(now);
         self.queue.push_own(write);
     }
 
-    /// Queues the close frame, behind all that waits.
+    /// Queues the close frame, behind everything that waits.
     pub(super) fn push_last(&mut self, now: Millis, write: impl FnOnce(&mut Vec<u8>)) {
         self.started_writing(now);
         match &mut self.sealing {
@@ -62,6 +80,7 @@ impl Connection {
         }
     }
 
+    /// Starts the write timeout, if the queue was empty until now.
     pub(super) fn started_writing(&mut self, now: Millis) {
         if self.queue.is_empty() {
             self.progress = now;

@@ -1,4 +1,4 @@
-//! What stands behind the connections: the chat in racerd, an echo in the conformance example.
+//! The application behind the connections: the chat in racerd, an echo in the conformance example.
 
 use super::Connections;
 use crate::conn::Ending;
@@ -8,65 +8,70 @@ use crate::http::request::Request;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis};
 
+/// Decides what requests and messages mean. The engine calls it with the connections, over which it answers.
 pub trait App {
-    /// Its limits, as the settings give them.
+    /// The app's limits, as the settings give them.
     type Limits;
 
     /// Applies new limits, also to what is open.
     fn set_limits(&mut self, limits: Self::Limits);
 
-    /// The machine and the loaded certificates have these names, beside which the settings may give others.
+    /// Sets the names of the machine and of the loaded certificates. The settings may add others.
     fn known_by(&mut self, _names: &[String]) {}
 
-    /// A whole request. It is answered with [`Connections::respond`], now or later, or by an upgrade.
+    /// Handles a whole request. It must be answered with [`Connections::respond`], now or later, or by an upgrade.
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>);
 
-    /// What came is no request, or no whole one: it is refused and the connection closes. The header fields, where they
-    /// could be read, say who may read the refusal.
+    /// Refuses bytes that are not a whole request, and closes. The header fields, where they could be read, say which
+    /// origins may read the refusal.
     fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem);
 
+    /// Handles a text message of an open WebSocket.
     fn text(&mut self, net: &mut Connections, conn: ConnId, text: &str);
 
+    /// Handles a binary message of an open WebSocket, or the handshake message of a sealed one.
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]);
 
-    /// The connection of this session is gone or closing, for this reason.
+    /// Ends a session's use of its connection, which is gone or closing for this reason.
     fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending);
 
-    /// A queue that had no room has some again.
+    /// Goes on with a session whose queue had no room and has drained.
     fn drained(&mut self, net: &mut Connections, session: u32);
 
+    /// Handles an answer or a report of the store.
     fn store(&mut self, net: &mut Connections, event: StoreEvent);
 
-    /// Time passed: fires what is due.
+    /// Does what is due at the time of this turn.
     fn time(&mut self, net: &mut Connections);
 
+    /// Returns when [`App::time`] has something to do.
     fn deadline(&self) -> Option<Millis>;
 
-    /// Ends the turn, as far as one turn goes: [`App::is_unfinished`] says whether something is left.
+    /// Ends the turn: delivers what it brought, within a bound. [`App::is_unfinished`] says whether something is left.
     fn end_turn(&mut self, net: &mut Connections);
 
-    /// Returns whether the end of the next turn has something to tell. That can come up after a turn has ended: a write that
-    /// fails makes a member leave.
+    /// Returns whether the end of the next turn has something to deliver. That can come up after a turn has ended: a
+    /// failed write makes a member leave.
     fn is_unfinished(&self) -> bool {
         false
     }
 
-    /// Moves out what the store is to do, in order.
+    /// Moves out the requests to the store, in order.
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>);
 
-    /// Waits so much for the store that nothing more may be read?
+    /// Returns whether so much waits for the store that nothing more may be read.
     fn is_congested(&self) -> bool;
 
-    /// The server is about to stop.
+    /// Prepares for a graceful shutdown, which begins now.
     fn stopping(&mut self);
 
-    /// Everything that was accepted is decided, or time is up: what has to be kept of those who are here is handed over
-    /// now. Then each hears [`App::farewell`].
+    /// Hands over what has to be kept of the present sessions: every accepted message is decided, or time is up. Then
+    /// each connection gets its [`App::farewell`].
     fn leaving(&mut self);
 
-    /// Is everything that was accepted decided?
+    /// Returns whether the store has decided every accepted message.
     fn is_settled(&self) -> bool;
 
-    /// The last words to a WebSocket before it is closed for the stop.
+    /// Queues the last object for a session before its connection is closed for the shutdown.
     fn farewell(&mut self, net: &mut Connections, conn: ConnId);
 }

@@ -1,18 +1,18 @@
-//! How fast the clients of trusted proxies may ask by HTTP. They share the proxies' connections, so each has a rate of its
-//! own here; a client that comes by itself has it with its connection.
+//! The request rates of clients behind trusted proxies. They share the proxies' connections, so each has a rate of its
+//! own here; a direct client's rate is stored with its connection.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
 
-use super::admission::key;
+use super::admission::network_of;
 use crate::conn::{Bucket, Rate};
 use crate::types::Millis;
 
-/// Clients that are remembered at once. One is remembered only until its rate has given back what it took. Should more ask
-/// at the same time, the half that took least is forgotten and begins anew: the server pays with requests over the rate,
-/// and no client is refused for what others ask.
-pub const MOST: usize = 8192;
-/// Bytes that one of them takes, with the map's share.
+/// The most clients that are remembered at once. Each is remembered only until its bucket is full again. If more
+/// clients ask at the same time, the half that took least is forgotten and starts afresh: the server then serves
+/// requests over the rate, but no client is refused because of what others ask.
+pub const MAX_CLIENTS: usize = 8192;
+/// Bytes that one client takes, with its share of the map.
 pub const CLIENT_BYTES: usize = 2 * size_of::<(IpAddr, Bucket)>();
 
 #[derive(Debug, Default)]
@@ -21,12 +21,12 @@ pub struct ClientRates {
 }
 
 impl ClientRates {
-    /// Takes one request of this client (IPv6: of its /64).
+    /// Takes one request from the rate of this client (IPv6: of its /64).
     ///
     /// # Errors
-    /// It asks too fast: the milliseconds until one more is free.
+    /// The rate is spent: the milliseconds until one more is free.
     pub fn take(&mut self, client: IpAddr, rate: Rate, now: Millis) -> Result<(), u64> {
-        let client = key(client);
+        let client = network_of(client);
         if let Some(bucket) = self.clients.get_mut(&client) {
             return bucket.take(rate, now);
         }
@@ -39,16 +39,16 @@ impl ClientRates {
         Ok(())
     }
 
-    /// Forgets those whose rate has given all back, and where all places are taken still, the half that took least.
-    /// Nothing depends on the order of the map.
+    /// Forgets clients whose buckets are full, and if more than half of the places are still taken, the half that took
+    /// least. The outcome does not depend on the order of the map.
     fn make_room(&mut self, now: Millis) {
-        if self.clients.len() < MOST {
+        if self.clients.len() < MAX_CLIENTS {
             return;
         }
         self.clients.retain(|_, bucket| !bucket.is_full(now));
-        if self.clients.len() > MOST / 2 {
+        if self.clients.len() > MAX_CLIENTS / 2 {
             let mut spent: Vec<Bucket> = self.clients.values().copied().collect();
-            let (_, median, _) = spent.select_nth_unstable(MOST / 2);
+            let (_, median, _) = spent.select_nth_unstable(MAX_CLIENTS / 2);
             let median = *median;
             self.clients.retain(|_, bucket| *bucket > median);
         }
@@ -80,22 +80,22 @@ mod tests {
         assert!(!rates.clients.contains_key(&client(9)), "nothing to remember without a rate");
     }
 
-    /// However many ask: the table is bounded, nobody is refused for others, and a client that asked far too much is not
-    /// let off by them.
+    /// However many clients ask, the table is bounded, none is refused because of others, and a greedy client is not
+    /// forgotten because of them.
     #[test]
-    fn a_flood_of_clients_is_bounded_and_frees_no_glutton() {
+    fn a_flood_of_clients_is_bounded_and_does_not_free_a_greedy_one() {
         let (mut rates, rate) = (ClientRates::default(), Rate::new(1, 1000, 100));
-        let glutton = client(1_000_000);
-        while rates.take(glutton, rate, Millis(1)).is_ok() {}
+        let greedy = client(1_000_000);
+        while rates.take(greedy, rate, Millis(1)).is_ok() {}
         for n in 0..100_000 {
             assert_eq!(rates.take(client(n), rate, Millis(1)), Ok(()));
-            assert!(rates.clients.len() <= MOST, "{}", rates.clients.len());
+            assert!(rates.clients.len() <= MAX_CLIENTS, "{}", rates.clients.len());
         }
-        assert!(rates.take(glutton, rate, Millis(1)).is_err());
-        // All have it back.
+        assert!(rates.take(greedy, rate, Millis(1)).is_err());
+        // Every bucket is full again.
         for n in 0..10_000 {
             assert_eq!(rates.take(client(n), rate, Millis(200_000)), Ok(()));
         }
-        assert_eq!(rates.take(glutton, rate, Millis(200_000)), Ok(()));
+        assert_eq!(rates.take(greedy, rate, Millis(200_000)), Ok(()));
     }
 }

@@ -1,185 +1,72 @@
-//! The engine: what it is fed ([`Input`]), what it asks for ([`Output`]), and how a stop proceeds.
+//! The engine: it hands each [`Input`] to the connection that it concerns, what connections make of it to the app, and
+//! carries out a graceful shutdown.
 
-use core::net::{IpAddr, SocketAddr};
-
-use super::admission::Admission;
 use super::app::App;
 use super::connections::Connections;
-use crate::conn::{ConnLimits, Connection, Ending, Kind, Step, Timeout, WriteQueue};
+use super::slot::Reading;
+use super::values::{Input, Limits, Now, Output};
+use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
-use crate::store::{About, StoreEvent, StoreRequest};
-use crate::types::{ConnId, Millis, WallMillis};
+use crate::store::StoreRequest;
+use crate::types::{ConnId, Millis};
 use crate::ws::code;
-
-/// The two clocks: durations come from the first alone, what people read from the second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    pub mono: Millis,
-    pub wall: WallMillis,
-}
-
-/// What happens to the engine. Events of connections that are gone are legal, and ignored.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A turn begins, and this is the time for all of it.
-    Time(Now),
-    Opened {
-        conn: ConnId,
-        peer: SocketAddr,
-        /// Its bytes are encrypted on their way, below this.
-        secure: bool,
-    },
-    /// A connection beyond those that there may be: it is answered once, and closed. All but health hears that the server
-    /// is full.
-    Excess {
-        conn: ConnId,
-        peer: SocketAddr,
-        secure: bool,
-    },
-    /// Bytes from the peer. They are spent: unmasked where they lie.
-    Bytes {
-        conn: ConnId,
-        bytes: &'a mut [u8],
-    },
-    /// What came is of another protocol than the one that is spoken here; what to do instead. Nothing else came before.
-    WrongProtocol {
-        conn: ConnId,
-        detail: &'static str,
-    },
-    /// The peer sends nothing more.
-    Ended {
-        conn: ConnId,
-    },
-    /// The socket failed.
-    Lost {
-        conn: ConnId,
-    },
-    /// The socket took so many bytes of the queue.
-    Wrote {
-        conn: ConnId,
-        taken: usize,
-    },
-    Store(StoreEvent),
-    /// Stop in order, within the drain timeout.
-    Stop,
-}
-
-/// What the engine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Shut the socket's sending side; go on reading.
-    Shutdown(ConnId),
-    /// Close the socket; its id may be used again after the turn.
-    Close(ConnId),
-    /// Reading was refused by [`Engine::may_read`], and is allowed again.
-    Resume(ConnId),
-    Log(Fact),
-}
-
-/// Something worth a line in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// `client` is whose WebSocket or event stream it was, where a trusted proxy named another than the peer.
-    Closed {
-        conn: ConnId,
-        peer: SocketAddr,
-        client: Option<IpAddr>,
-        ending: Ending,
-        kind: Kind,
-    },
-    /// `client` is whose request it was, likewise.
-    Refused {
-        conn: ConnId,
-        peer: SocketAddr,
-        client: Option<IpAddr>,
-        status: u16,
-        detail: String,
-        /// Method and path, where they could be read. Without the query, in which names stand.
-        asked: Option<String>,
-    },
-    StoreFailed {
-        reason: String,
-    },
-    StoreRecovered,
-    /// Something about the store that an operator should read.
-    StoreRemark {
-        line: String,
-    },
-    /// The store is well, but for this; `None`: this is over.
-    StoreNote {
-        about: About,
-        text: Option<String>,
-    },
-    /// A page of the log cannot be read.
-    StoreUnreadable {
-        reason: String,
-    },
-}
 
 pub struct Engine<A> {
     pub net: Connections,
     pub app: A,
     stop: Stop,
+    /// Milliseconds.
     drain_timeout: u64,
-    /// The turn's end left something for the next turn.
+    /// The end of the last turn left something for the next one.
     unfinished: bool,
 }
 
-/// The limits of everything that an engine runs; `L` are those of the app.
-#[derive(Debug)]
-pub struct Limits<L> {
-    pub connections: ConnLimits,
-    pub admission: Admission,
-    /// How long a stop may take, in milliseconds.
-    pub drain_timeout: u64,
-    pub app: L,
-}
-
+/// How far a graceful shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     No,
-    /// What was accepted is being committed.
+    /// Accepted messages are being committed, until this time at the latest.
     Settling {
         until: Millis,
-        dead: Millis,
+        deadline: Millis,
     },
-    /// Everyone was told.
+    /// Every client was told and is being closed. Whoever is left at the deadline is dropped.
     Leaving {
-        dead: Millis,
+        deadline: Millis,
     },
 }
 
 impl<A: App> Engine<A> {
-    /// An engine with no connection; `drain_timeout` in milliseconds.
+    /// Returns an engine without connections; `drain_timeout` is in milliseconds.
     pub fn new(net: Connections, app: A, drain_timeout: u64) -> Engine<A> {
         Engine { net, app, stop: Stop::No, drain_timeout, unfinished: false }
     }
 
-    // Looking.
-
-    /// How long a stop may take, in milliseconds.
+    /// Returns how long a graceful shutdown may take, in milliseconds.
     pub fn drain_timeout(&self) -> u64 {
         self.drain_timeout
     }
 
-    /// May the socket be read? If not, an [`Output::Resume`] follows when it may.
+    /// Returns whether the socket may be read. If it may not, an [`Output::Resume`] follows once it may.
     pub fn may_read(&mut self, conn: ConnId) -> bool {
         self.net.may_read(conn)
     }
 
+    /// Returns what waits to be written to a socket.
     pub fn queue(&self, conn: ConnId) -> Option<&WriteQueue> {
         self.net.get(conn).map(|c| &c.queue)
     }
 
-    /// Does a connection have something to write, or is something left over from this turn, or come up since?
+    /// Returns whether a connection has something to write, or something is left over from this turn or has come up
+    /// since.
     pub fn has_dirty(&self) -> bool {
         self.app.is_unfinished() || self.net.has_dirty()
     }
 
-    /// When the next [`Input::Time`] is due. Now, if something is left over from this turn.
+    /// Returns when the next [`Input::Time`] is due: now, if something is left over from this turn.
     pub fn deadline(&self) -> Option<Millis> {
         if self.app.is_unfinished() {
             return Some(self.net.now().mono);
@@ -187,8 +74,8 @@ impl<A: App> Engine<A> {
         let stop = match self.stop {
             Stop::No => None,
             Stop::Settling { until, .. } => Some(until),
-            // At that time nobody is left.
-            Stop::Leaving { dead } => (self.net.count() > 0).then_some(dead),
+            // Without connections there is nothing to wait for.
+            Stop::Leaving { deadline } => (self.net.count() > 0).then_some(deadline),
         };
         [self.net.deadline(), self.app.deadline(), stop].into_iter().flatten().min()
     }
@@ -197,13 +84,12 @@ impl<A: App> Engine<A> {
         self.stop != Stop::No
     }
 
-    /// After [`Input::Stop`]: is everything said and everyone gone?
+    /// Returns whether the shutdown that [`Input::Stop`] began is complete: every client was told and is gone.
     pub fn is_finished(&self) -> bool {
         matches!(self.stop, Stop::Leaving { .. }) && self.net.count() == 0
     }
 
-    // Feeding.
-
+    /// Handles one input, and everything that it makes possible.
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
             Input::Time(now) => self.time(now),
@@ -226,11 +112,11 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
-    /// Applies new limits, also to what is open. A stop that has begun keeps the drain timeout with which it began.
+    /// Applies new limits, also to open connections. A shutdown in progress keeps the drain timeout with which it began.
     pub fn set_limits(&mut self, limits: Limits<A::Limits>) {
         self.app.set_limits(limits.app);
         self.drain_timeout = limits.drain_timeout;
-        self.net.keep_within(limits.connections, limits.admission);
+        self.net.set_limits(limits.connections, limits.admission);
         self.settle();
     }
 
@@ -250,7 +136,7 @@ impl<A: App> Engine<A> {
                     self.net.drop(conn, ending);
                 }
             }
-            self.net.touch(conn);
+            self.net.mark_dirty(conn);
             self.net.arm_after(conn, now.mono);
         }
         self.app.time(&mut self.net);
@@ -262,11 +148,11 @@ impl<A: App> Engine<A> {
         if connection.input.is_empty() {
             return self.run(conn, bytes);
         }
-        // More came although reading was refused: it waits behind the rest.
+        // Bytes that came although reading is paused wait behind the earlier ones.
         connection.input.extend_from_slice(bytes);
     }
 
-    /// Lets a connection look at bytes until it needs more, or may not go on.
+    /// Has a connection parse bytes until it needs more or may not go on.
     fn run(&mut self, conn: ConnId, bytes: &mut [u8]) {
         let mut at = 0;
         loop {
@@ -297,7 +183,7 @@ impl<A: App> Engine<A> {
                 Some(Step::Binary(payload)) => self.app.binary(&mut self.net, conn, &payload),
                 Some(Step::Ended(ending)) => self.session_over(conn, session, ending),
             }
-            self.net.touch(conn);
+            self.net.mark_dirty(conn);
             if self.net.get(conn).is_some_and(Connection::is_drained) {
                 let ending = self.net.get(conn).map_or(Ending::Reset, Connection::ending);
                 return self.net.drop(conn, ending);
@@ -319,7 +205,7 @@ impl<A: App> Engine<A> {
         if over {
             self.net.drop(conn, ending);
         } else {
-            self.net.touch(conn);
+            self.net.mark_dirty(conn);
             self.net.arm(conn);
         }
     }
@@ -341,7 +227,7 @@ impl<A: App> Engine<A> {
     fn wrote(&mut self, conn: ConnId, taken: usize) {
         let (now, limits) = self.net.clock_and_limits();
         let Some(connection) = self.net.get_mut(conn) else { return };
-        let drained = connection.wrote(taken, now.mono, &limits);
+        connection.wrote(taken, now.mono);
         if let Some(peer_ended) = connection.flushed(now.mono, &limits) {
             let ending = connection.ending();
             if peer_ended {
@@ -349,23 +235,22 @@ impl<A: App> Engine<A> {
             }
             self.net.push_output(Output::Shutdown(conn));
         }
-        let session = self.net.get(conn).and_then(Connection::session);
-        if let (true, Some(session)) = (drained, session) {
+        if let Some(session) = self.net.take_drained(conn) {
             self.app.drained(&mut self.net, session);
         }
         if self.net.get(conn).is_some_and(Connection::wants_sealing) {
-            self.net.touch(conn);
+            self.net.mark_dirty(conn);
         }
         self.net.release(conn);
         self.net.arm(conn);
     }
 
-    /// Carries out what came up while something else was borrowed: closes for cause, and goes on with whoever was held.
+    /// Carries out what came up while something else was borrowed: scheduled closes, and reading that may resume.
     fn settle(&mut self) {
         loop {
-            // Each time anew: what one of them said may be as much as may wait.
+            // Checked each time: one resumed connection alone may fill what may wait for the store.
             self.net.set_congested(self.app.is_congested() || self.is_stopping() || self.unfinished);
-            if let Some((conn, code, reason)) = self.net.pop_doomed() {
+            if let Some((conn, code, reason)) = self.net.pop_scheduled_close() {
                 self.close(conn, code, reason, false);
             } else if let Some(conn) = self.net.pop_released() {
                 self.go_on(conn);
@@ -375,19 +260,20 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// What held a connection is gone: looks at the bytes that wait here, then has the socket read again.
+    /// Goes on with a connection whose reading was paused: parses the bytes that wait here, then has the socket read
+    /// again.
     fn go_on(&mut self, conn: ConnId) {
         if !self.net.may_go_on(conn) {
             return;
         }
-        let Some(connection) = self.net.get_mut(conn) else { return };
-        connection.stalled = false;
-        let has_input = connection.has_input();
-        let mut input = std::mem::take(&mut connection.input);
+        let Some(slot) = self.net.slot_mut(conn) else { return };
+        slot.reading = Reading::Allowed;
+        let has_input = slot.connection.has_input();
+        let mut input = std::mem::take(&mut slot.connection.input);
         if has_input {
             self.run(conn, &mut input);
         }
-        if self.net.get(conn).is_some_and(|c| !c.stalled) {
+        if self.net.is_reading(conn) {
             self.net.push_output(Output::Resume(conn));
         }
     }
@@ -402,11 +288,9 @@ impl<A: App> Engine<A> {
             connection.close(code, reason, now);
         }
         self.app.gone(&mut self.net, conn, session, Ending::Closed(code, reason));
-        self.net.touch(conn);
+        self.net.mark_dirty(conn);
         self.net.arm(conn);
     }
-
-    // Stopping.
 
     fn begin_stop(&mut self) {
         if self.is_stopping() {
@@ -414,27 +298,28 @@ impl<A: App> Engine<A> {
         }
         let now = self.net.now().mono;
         let until = now.after(self.drain_timeout / 2);
-        self.stop = Stop::Settling { until, dead: now.after(self.drain_timeout) };
+        self.stop = Stop::Settling { until, deadline: now.after(self.drain_timeout) };
         self.app.stopping();
         self.advance_stop();
     }
 
-    /// What was accepted is committed and told first; then everyone hears `bye` and is closed; who does not go is cut.
+    /// Advances the shutdown: accepted messages are committed and delivered first, then every client hears `bye` and is
+    /// closed, and those that are left at the deadline are dropped.
     fn advance_stop(&mut self) {
         let now = self.net.now().mono;
         match self.stop {
             Stop::No => {}
-            Stop::Settling { until, dead } => {
+            Stop::Settling { until, deadline } => {
                 if (self.app.is_settled() && !self.unfinished) || now >= until {
-                    self.stop = Stop::Leaving { dead };
+                    self.stop = Stop::Leaving { deadline };
                     self.app.leaving();
                     for conn in self.net.ids() {
                         self.dismiss(conn);
                     }
                 }
             }
-            Stop::Leaving { dead } => {
-                if now >= dead {
+            Stop::Leaving { deadline } => {
+                if now >= deadline {
                     for conn in self.net.ids() {
                         self.end(conn, Ending::Stopped);
                     }
@@ -443,6 +328,7 @@ impl<A: App> Engine<A> {
         }
     }
 
+    /// Says goodbye to a connection in the way of its protocol, and closes it.
     fn dismiss(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
         if connection.session().is_some() {
@@ -454,13 +340,11 @@ impl<A: App> Engine<A> {
         } else if connection.is_http() {
             connection.finish(Ending::Stopped);
         }
-        self.net.touch(conn);
+        self.net.mark_dirty(conn);
         self.net.arm(conn);
     }
 
-    // Draining.
-
-    /// Ends the turn: fans out what it brought.
+    /// Ends the turn: delivers what it brought to the rooms.
     pub fn end_turn(&mut self) {
         self.app.end_turn(&mut self.net);
         self.unfinished = self.app.is_unfinished();
@@ -468,16 +352,17 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
-    /// Moves the turn's requests for the store out, in order.
+    /// Moves out the turn's requests to the store, in order.
     pub fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
         self.app.take_requests(requests);
     }
 
-    /// Moves out the connections that have something to write. `list` must be empty.
+    /// Moves the connections that have something to write into `list`, which must be empty.
     pub fn take_dirty(&mut self, list: &mut Vec<ConnId>) {
         self.net.take_dirty(list);
     }
 
+    /// Returns the next output of this turn.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.net.poll_output()
     }

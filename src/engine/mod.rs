@@ -1,6 +1,6 @@
-//! The wiring: connections, the application behind them, and the store's answers, as one pure machine. It is fed
-//! [`Input`]s and drained of [`Output`]s, store requests and bytes to write; it has no socket, thread, file or clock.
-//! The same code runs under the loop, in tests and under fuzzers.
+//! The connections and the application behind them, as one pure machine. It is fed [`Input`]s, and drained of
+//! [`Output`]s, store requests and bytes to write. It has no socket, thread, file or clock, and knows no room and no
+//! JSON. The same code runs under the server's loop, in tests and under fuzzers.
 //!
 //! [`Turn::run`] is the order in which a loop does so.
 
@@ -10,11 +10,19 @@ mod client_rates;
 mod connections;
 #[allow(clippy::module_inception)]
 mod engine;
+mod lifecycle;
+mod reading;
+mod slot;
+mod timers;
 mod turn;
+mod values;
+mod writing;
 
 pub use admission::Admission;
 pub use app::App;
-pub use client_rates::{CLIENT_BYTES, MOST as MOST_CLIENTS};
+pub use client_rates::{CLIENT_BYTES, MAX_CLIENTS};
 pub use connections::Connections;
-pub use engine::{Engine, Fact, Input, Limits, Now, Output};
+pub use engine::Engine;
+pub use slot::SLOT_BYTES;
 pub use turn::{Edge, Turn, Written};
+pub use values::{Fact, Input, Limits, Now, Output};

@@ -1,5 +1,5 @@
-//! The order of a turn, for every loop around an engine: the server's and the simulator's run this same function, so that
-//! what holds in one of them holds in the other.
+//! The order of a turn, for every loop around an engine. The server and the simulator run this same function, so what
+//! holds in one holds in the other.
 
 use super::{App, Engine, Fact, Input, Now, Output};
 use crate::store::{StoreEvent, StoreRequest};
@@ -13,21 +13,21 @@ pub trait Edge {
 
     fn engine(&mut self) -> &mut Engine<Self::App>;
 
-    /// Applies new settings, if somebody asked for that. It comes before the reading, so that what is read in this turn is
-    /// read within the new limits.
+    /// Applies new settings, if a reload was asked for. It comes before the reading, so that this turn already reads
+    /// within the new limits.
     fn reload_if_asked(&mut self);
 
-    /// Accepts connections, within a bound, and tells the engine of each.
+    /// Accepts connections, within a bound, and tells the engine about each.
     fn accept(&mut self);
 
-    /// Reads once from each socket that has something and that the engine lets it read, and feeds the engine.
+    /// Reads once from each socket that has data and that the engine allows to be read, and feeds the engine.
     fn read(&mut self);
 
-    /// Closes the listeners and tells the engine to stop, if somebody asked for that. It comes after the reading: what
-    /// clients had sent before is still taken.
+    /// Closes the listeners and tells the engine to shut down, if that was asked for. It comes after the reading, so
+    /// that what clients had sent before is still accepted.
     fn stop_if_asked(&mut self);
 
-    /// Hands requests to the store, and leaves the list empty.
+    /// Hands the requests to the store, and leaves the list empty.
     ///
     /// # Errors
     /// The loop cannot go on.
@@ -36,15 +36,15 @@ pub trait Edge {
     /// Returns true if the store's answers are there as soon as [`Edge::submit`] returns, without an event.
     fn is_inline(&self) -> bool;
 
-    /// Adds the answers of the store that have come.
+    /// Adds the store's answers that have arrived to the list.
     fn take_answers(&mut self, answers: &mut Vec<StoreEvent>);
 
-    /// Hands one of them to the engine.
+    /// Hands one answer to the engine.
     fn answer(&mut self, answer: StoreEvent) {
         self.engine().handle(Input::Store(answer));
     }
 
-    /// Adds the sockets that can be written again.
+    /// Adds the sockets that have become writable to the list.
     fn take_writable(&mut self, list: &mut Vec<ConnId>);
 
     /// Writes what is queued for a connection, once. Returns `None` where there is no such socket.
@@ -53,24 +53,25 @@ pub trait Edge {
     /// Shuts the sending side of a socket.
     fn shut_down(&mut self, conn: ConnId);
 
-    /// Reads from this socket again in the next turn, if it has something.
+    /// Reads from this socket again in the next turn, if it has data.
     fn resume(&mut self, conn: ConnId);
 
+    /// Writes this fact to the log.
     fn log(&mut self, fact: Fact);
 
-    /// Closes these sockets, and leaves the list empty. Their places may be used again from now on.
+    /// Closes these sockets, and leaves the list empty. Their ids may be used again from now on.
     fn free(&mut self, closed: &mut Vec<ConnId>);
 }
 
 /// What a write to a socket did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Bytes that the kernel took; 0 where it is full.
+    /// The bytes that the kernel took; 0 if its buffer is full.
     Some(usize),
     Failed,
 }
 
-/// Runs turns. It holds nothing between two of them but the capacity of its lists.
+/// Runs turns. Between turns it keeps only the capacity of its lists.
 #[derive(Debug, Default)]
 pub struct Turn {
     requests: Vec<StoreRequest>,
@@ -80,12 +81,12 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Takes what came, decides, stores, answers, flushes, frees. The order is the point: nothing is freed before the whole
-    /// batch of events is dealt with, and nothing is told that is not stored. Returns true if something is left over that
-    /// no event will announce, so that the next turn must not wait.
+    /// Runs one turn: reads, decides, stores, answers, flushes, frees. The order is the point: no socket is freed
+    /// before the whole batch of events is handled, and no message is delivered before it is stored. Returns true if
+    /// something is left over that no event will announce, so that the next turn must not wait.
     ///
     /// # Errors
-    /// The edge cannot go on.
+    /// The loop cannot go on.
     pub fn run<E: Edge>(&mut self, edge: &mut E, now: Now) -> Result<bool, E::Failure> {
         edge.engine().handle(Input::Time(now));
         edge.reload_if_asked();
@@ -100,7 +101,7 @@ impl Turn {
         self.hand_over(edge)
     }
 
-    /// Hands over what is to be stored, and takes the answers that are there: those of the memory log at once.
+    /// Submits the requests to the store, and handles the answers that are there; the memory log answers at once.
     fn consult_store<E: Edge>(&mut self, edge: &mut E) -> Result<(), E::Failure> {
         edge.engine().take_requests(&mut self.requests);
         edge.submit(&mut self.requests)?;
@@ -111,7 +112,7 @@ impl Turn {
         Ok(())
     }
 
-    /// Writes once to each connection with something to say.
+    /// Writes once to each connection that has something to write.
     fn flush<E: Edge>(&mut self, edge: &mut E) {
         self.dirty.clear();
         edge.engine().take_dirty(&mut self.dirty);
@@ -136,7 +137,7 @@ impl Turn {
         }
     }
 
-    /// Hands over the requests that came up since: they go to the store now, not with the next event.
+    /// Submits the requests that came up since: they go to the store now, not with the next event.
     fn hand_over<E: Edge>(&mut self, edge: &mut E) -> Result<bool, E::Failure> {
         let mut more = false;
         edge.engine().take_requests(&mut self.requests);

@@ -97,7 +97,7 @@ fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
                 }
             }
             let out: Vec<u8> = connection.queue.pieces().flatten().copied().collect();
-            connection.wrote(out.len(), now, &limits);
+            connection.wrote(out.len(), now);
             if out != CONTINUE {
                 seen.written.extend_from_slice(&out);
             }

@@ -274,7 +274,7 @@ impl Hub {
     // Feeding.
 
     /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
-    pub fn keep_within(&mut self, limits: HubLimits) {
+    pub fn set_limits(&mut self, limits: HubLimits) {
         self.limits = limits;
     }
 

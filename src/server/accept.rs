@@ -153,7 +153,7 @@ impl Listeners {
     }
 
     /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
-    pub fn keep_within(&mut self, max_connections: usize, wanted: u32) {
+    pub fn set_limits(&mut self, max_connections: usize, wanted: u32) {
         self.wanted = Some(wanted);
         self.max_connections = max_connections.min(MOST);
         // Whether accepting must rest is found out anew.

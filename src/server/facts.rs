@@ -1,7 +1,7 @@
 //! The engine's facts as lines of the log.
 
 use super::log::{Log, Throttle};
-use crate::conn::{Ending, Kind};
+use crate::conn::{Ending, Protocol};
 use crate::engine::Fact;
 use crate::store::About;
 use crate::types::{ConnId, Millis};
@@ -74,11 +74,11 @@ impl Facts {
 
     pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
-            Fact::Closed { conn, peer, client, ending, kind } => {
-                let kind = match kind {
-                    Kind::Http | Kind::Excess => "http",
-                    Kind::WebSocket => "websocket",
-                    Kind::Events => "events",
+            Fact::Closed { conn, peer, client, ending, protocol } => {
+                let kind = match protocol {
+                    Protocol::Http | Protocol::ExcessHttp => "http",
+                    Protocol::WebSocket => "websocket",
+                    Protocol::EventStream => "events",
                 };
                 let reason = words(ending);
                 with_client(log, "connection closed", (conn, peer, client), &[("kind", &kind), ("reason", &reason)]);

@@ -5,7 +5,7 @@ use super::accept::EXCESS;
 use super::tls::WORST_BYTES;
 use crate::config::{ENVELOPE, Settings};
 use crate::types::{Durability, RoomId, Seq};
-use crate::{conn, engine, hub, store};
+use crate::{chat, conn, engine, hub, store};
 use std::mem::size_of;
 
 /// One part of the sum.
@@ -31,6 +31,9 @@ pub const KERNEL_BYTES: u64 = 141 << 10;
 /// What a server takes before the first connection, beside its log, in bytes: as measured.
 const BASE: u64 = 7 << 19;
 
+/// A connection with nothing in its buffers.
+const IDLE_BYTES: usize = conn::IDLE_BYTES + engine::SLOT_BYTES + chat::FIRST_ROOM_BYTES;
+
 /// What the server keeps for one connection beside connection and session: its socket, its deadline, its
 /// address and, through a proxy, its client.
 const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64 + 64;
@@ -46,10 +49,10 @@ impl Worst {
         // message is collected. What is collected grows by doubling.
         let head = limits.max_head_size.saturating_mul(3);
         let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
-        // `engine/connections.rs`, `push_frames`: past the two, the next reply closes the connection; that one is whole.
+        // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that one is whole.
         let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(ENVELOPE);
         let mut per_connection = vec![
-            term("idle", "connection, socket, session", conn::IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
+            term("idle", "connection, socket, session", IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
             term(
                 "memberships",
                 "rooms_per_session, each in a room of its own",
@@ -59,7 +62,7 @@ impl Worst {
             // `engine/engine.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
             // instead that one turn took from it.
             term("read and not yet looked at", "read_budget", limits.read_budget),
-            // `engine/connections.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
+            // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
             // half a queue and a message at most (`chat/limits.rs`, `batch_bytes`).
             term(
                 "room messages waiting",
@@ -114,7 +117,7 @@ impl Worst {
             shared.push(term("parked sessions", "parked_max, rooms_per_session", parked));
         }
         if !settings.listening.trusted_proxy.is_empty() {
-            let bytes = engine::MOST_CLIENTS * engine::CLIENT_BYTES;
+            let bytes = engine::MAX_CLIENTS * engine::CLIENT_BYTES;
             shared.push(term("rates of clients behind proxies", "their number", bytes));
         }
         let from = match settings.storage.durability {

@@ -76,7 +76,7 @@ impl<A: App> Parts<'_, A> {
         self.engine.set_limits(limits);
         self.log.set(settings.log.log_level, settings.log.log_format);
         let wanted = settings.limits.max_connections;
-        self.listeners.keep_within(connections_for(open_files, wanted), wanted);
+        self.listeners.set_limits(connections_for(open_files, wanted), wanted);
         if let Some(tls) = &mut self.tls {
             tls.set_hosts(&settings.listening.host);
         }

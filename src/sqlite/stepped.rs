@@ -98,7 +98,7 @@ impl SteppedLog {
     }
 
     /// Other bounds hold from now on.
-    pub fn keep_within(&mut self, bounds: Bounds, events: &mut Vec<StoreEvent>) {
+    pub fn set_limits(&mut self, bounds: Bounds, events: &mut Vec<StoreEvent>) {
         self.writer.accept(Command::Bound(bounds));
         events.extend(self.events.try_iter());
     }

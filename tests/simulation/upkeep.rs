@@ -147,7 +147,7 @@ impl Store {
                 // What went by a shorter time does not come back with a longer one.
                 scene.model.key_life = scene.model.key_life.min(bounds.park_for);
                 let mut events = Vec::new();
-                database.keep_within(scene.clock.read(scene.now), bounds, &mut events);
+                database.set_limits(scene.clock.read(scene.now), bounds, &mut events);
                 self.note_health(&events);
                 events.into_iter().for_each(|event| self.answer_write(event, scene));
             }

@@ -282,7 +282,7 @@ impl State {
             Act::Crash => self.crash(),
             Act::Scarce => {
                 self.left.scarce -= 1;
-                self.hub.keep_within(HubLimits { tail_bytes_total: 0, ..LIMITS });
+                self.hub.set_limits(HubLimits { tail_bytes_total: 0, ..LIMITS });
             }
             Act::Turn => {
                 self.hub.end_turn(self.now, &mut self.judge);

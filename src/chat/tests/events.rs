@@ -1,4 +1,4 @@
-//! Event streams through the whole machine: they hear what sockets hear, and end as they should.
+//! Event streams through the whole machine: they hear what WebSockets hear, and end as they should.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,15 +41,15 @@ fn sockets_and_streams_hear_the_same() {
         assert_eq!(heard.len(), expected.len());
         assert!(text(&world, stream).contains("\nid: e:3\n"));
     }
-    assert!(world.heard(0).iter().all(|object| object["type"] != "presence"), "who only listens is not told of");
-    // It is neither waited for nor parked.
+    assert!(world.heard(0).iter().all(|object| object["type"] != "presence"), "a listener is not announced");
+    // A listener that drops is neither waited for nor parked.
     let conn = world.peers[&1].id;
     world.engine.handle(Input::Lost { conn });
     world.settle();
     assert_eq!((world.engine.app.hub.session_count(), world.engine.app.hub.detached_count()), (2, 0));
 }
 
-/// With a read that fails the stream would be silent for ever; its client has to hear that it is to come again.
+/// A stream whose first read fails would be silent for ever; its client has to learn that it must reconnect.
 #[test]
 fn a_stream_that_cannot_begin_ends() {
     let mut world = World::new(Sizes::USUAL);
@@ -76,9 +76,9 @@ fn a_stream_that_cannot_begin_ends() {
     assert_eq!(world.engine.net.count(), 0);
 }
 
-/// What all hear at the same moment does not make their comments due at the same moment.
+/// A broadcast to many streams does not make all their comments due at the same moment.
 #[test]
-fn comments_are_spread() {
+fn comments_have_jitter() {
     let mut world = World::new(Sizes::USUAL);
     for index in 0..40 {
         follow(&mut world, index, "/rooms/r/events", "");
@@ -104,9 +104,9 @@ fn comments_are_spread() {
     assert!(BTreeSet::from_iter(times.values()).len() > 15, "{times:?}");
 }
 
-/// Everyone is told another time, and the more there are, the longer they take.
+/// Each client is told a time of its own to return, and more clients are spread over a longer time.
 #[test]
-fn returns_are_spread_over_the_rate_of_handshakes() {
+fn returns_are_spread_over_the_handshake_rate() {
     let spread = |count: u32| {
         let mut world = World::new(Sizes::USUAL);
         let limits = world.engine.net.limits().clone();

@@ -1,17 +1,17 @@
-//! Promises of the settings and of the protocol, each by itself: sessions and their tokens, what counts against a budget,
-//! times that count from the right moment, and what a reconnect may rely on.
+//! Promises of the settings and of the protocol, one by one: sessions and their tokens, what counts against a budget,
+//! when timeouts begin, and what a reconnect may rely on.
 
 use super::*;
 use crate::fuzzing::late_store::Failure;
 
-/// A socket on this path, after its handshake.
+/// Opens a WebSocket on this path.
 fn open(world: &mut World, index: u32, path: &str) {
     world.comes(index);
     world.upgrade(index, path);
     world.settle();
 }
 
-/// The token of the newest `welcome`.
+/// Returns the token of the last `welcome`.
 fn token(world: &World, index: u32) -> String {
     let heard = world.heard(index);
     let welcome = heard.iter().rev().find(|object| object["type"] == "welcome").expect("a welcome");
@@ -25,14 +25,14 @@ fn resume(world: &mut World, index: u32, token: &str) {
 /// Resumes with these cursors.
 fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
     open(world, index, "/ws");
-    // The world's own listener knows of one `welcome` only.
+    // The world's own judge of what peers hear expects a single `welcome`.
     if let Some(peer) = world.peers.get_mut(&index) {
         peer.is_sealed = true;
     }
     world.say(index, &format!(r#"{{"type":"resume","id":77,"session":"{token}","cursors":{{{cursors}}}}}"#));
 }
 
-/// The codes of the errors that a peer got.
+/// Returns the codes of the errors that a peer got.
 fn errors(world: &World, index: u32) -> Vec<String> {
     let heard = world.heard(index);
     let errors = heard.iter().filter(|object| object["type"] == "error");
@@ -47,7 +47,7 @@ fn a_parked_session_outlives_one_who_asks_for_it_and_goes() {
     world.reset(0);
     world.pass(31_000);
     assert_eq!(world.engine.app.hub.session_count(), 0, "it is parked");
-    // One asks, and is gone when the store has given the session out.
+    // A client asks for it, and is gone by the time the store has handed the session out.
     resume(&mut world, 1, &token);
     world.answers_at_once = false;
     world.turn();
@@ -67,7 +67,7 @@ fn a_parked_session_outlives_one_who_asks_for_it_and_goes() {
 fn a_token_is_good_for_park_for_and_no_longer() {
     for (seconds, is_good) in [(604_700, true), (604_900, false)] {
         let mut world = World::new(Sizes::USUAL);
-        // In no room: nothing of it is kept, and the token alone says who it was.
+        // A session in no room is not kept: the token alone says who it was.
         open(&mut world, 0, "/ws?name=ann");
         let token = token(&world, 0);
         world.reset(0);
@@ -126,12 +126,12 @@ fn who_stays_gets_a_fresh_token_at_half_the_life_of_the_last() {
         let pong = world.heard(0).into_iter().rfind(|object| object["type"] == "pong").unwrap();
         pong["session"].as_str().map(str::to_owned)
     };
-    assert_eq!(ask(&mut world, 19_000), None, "the first is young");
-    let second = ask(&mut world, 3_000).expect("a fresh one");
-    assert_eq!(ask(&mut world, 1_000), None, "one is enough");
-    assert!(ask(&mut world, 21_000).is_some(), "the fresh one ages, too");
+    assert_eq!(ask(&mut world, 19_000), None, "the first token is young");
+    let second = ask(&mut world, 3_000).expect("a fresh token");
+    assert_eq!(ask(&mut world, 1_000), None, "one fresh token is enough");
+    assert!(ask(&mut world, 21_000).is_some(), "the fresh token ages, too");
     assert_ne!(first, second);
-    // A crash now: the first is past its life, the second is not.
+    // After a crash now, the first token has expired, and the second has not.
     world.reset(0);
     resume(&mut world, 1, &second);
     world.settle();
@@ -143,7 +143,7 @@ fn a_close_without_a_code_is_a_leave_and_no_drop() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/rooms/r/ws?name=ann");
     open(&mut world, 1, "/rooms/r/ws?name=bob");
-    // As `close()` in a browser says it.
+    // The frame that `close()` in a browser sends.
     world.send(1, &masked(0x88, b"", [1, 2, 3, 4]));
     world.settle();
     let heard = world.heard(0);
@@ -163,10 +163,10 @@ fn what_the_store_cannot_do_is_no_fault_of_the_client() {
         world.settle();
     }
     assert_eq!(errors(&world, 0), ["storage_unavailable"; 60]);
-    // An encrypted signal is looked for in the log, which cannot answer either.
+    // An encrypted signal is looked up in the log, which cannot answer either.
     let (nonce, said) = ("n".repeat(32), "w".repeat(22));
     let body = format!(r#","body":{{"e2e":1,"k":"k","n":"{nonce}","c":"{said}"}}"#);
-    // As often as ends a socket that errs, and within the rate.
+    // More often than the error budget allows, and within the request rate.
     for _ in 0..30 {
         world.ask(0, "signal", &body);
         world.settle();
@@ -175,10 +175,10 @@ fn what_the_store_cannot_do_is_no_fault_of_the_client() {
     world.store.failure = Failure::No;
     world.ask(0, "send", r#","body":1"#);
     world.settle();
-    assert_eq!(world.heard(0).last().unwrap()["type"], "message", "it is still there, and goes on");
+    assert_eq!(world.heard(0).last().unwrap()["type"], "message", "the socket is still open, and works");
 }
 
-/// The same words by socket and by HTTP, and not those of a store that fails.
+/// The reason is the same by WebSocket and by HTTP, and not that of a failing store.
 #[test]
 fn a_room_too_many_is_named_as_such() {
     let mut world = World::new(Sizes::USUAL);
@@ -201,15 +201,15 @@ fn a_room_too_many_is_named_as_such() {
     let answer = String::from_utf8_lossy(&world.peers[&2].got).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 10\r\n"), "{answer}");
     assert!(answer.contains(&format!("\"detail\":\"{reason}\"")), "{answer}");
-    // A refused message does not count as one on its way.
+    // A refused message does not count as one that waits for the store.
     world.ask(0, "send", r#","body":2"#);
     world.settle();
     assert_eq!(world.heard(0).last().unwrap()["seq"], 2);
 }
 
-/// To be told to slow down and not to do it is a fault: it ends with 1008.
+/// A client that is told to slow down and does not is at fault: it is closed with 1008.
 #[test]
-fn who_keeps_on_past_the_rate_spends_the_error_budget() {
+fn requests_past_the_rate_spend_the_error_budget() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/ws?name=ann");
     for _ in 0..200 {
@@ -223,9 +223,9 @@ fn who_keeps_on_past_the_rate_spends_the_error_budget() {
     assert_eq!(world.engine.app.hub.session_count(), 0);
 }
 
-/// Also a refusal that only the store can give counts.
+/// A refusal that only the store can decide counts, too.
 #[test]
-fn whoever_keeps_using_a_key_for_other_bodies_spends_the_error_budget() {
+fn reusing_a_key_for_other_bodies_spends_the_error_budget() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/rooms/r/ws?name=ann&presence=off");
     for body in 0..30 {
@@ -259,7 +259,7 @@ fn a_later_request_has_as_long_for_its_head_as_the_first() {
     world.send(0, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     world.settle();
     let answers = |world: &World| world.peers[&0].got.windows(13).filter(|w| w == b"HTTP/1.1 200 ").count();
-    // Idle for longer than a head may take, and not for as long as a connection is kept.
+    // The connection is idle for longer than `header_timeout`, but not for `keep_alive`.
     world.pass(60_000);
     world.send(0, b"GET /healthz HTTP/1.1\r\n");
     world.turn();
@@ -267,7 +267,7 @@ fn a_later_request_has_as_long_for_its_head_as_the_first() {
     world.send(0, b"Host: localhost\r\n\r\n");
     world.settle();
     assert_eq!(answers(&world), 2);
-    // And no longer than that.
+    // It has no longer than that.
     world.pass(60_000);
     world.send(0, b"GET /healthz HTTP/1.1\r\n");
     world.turn();
@@ -278,7 +278,7 @@ fn a_later_request_has_as_long_for_its_head_as_the_first() {
     assert!(world.peers[&0].got.windows(13).any(|w| w == b"HTTP/1.1 408 "));
 }
 
-/// A stream that is told of a gap and then breaks goes on with what lies behind the gap, and not one message later.
+/// A stream that is told of a gap and then breaks resumes with the first message after the gap, not the second.
 #[test]
 fn a_gap_in_a_stream_is_a_place_to_come_back_to() {
     let mut world = World::new(Sizes::USUAL);
@@ -318,7 +318,7 @@ fn a_gap_in_a_stream_is_a_place_to_come_back_to() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_store_that_died() {
+fn a_shutdown_does_not_wait_for_a_store_that_died() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/rooms/r/ws?name=ann");
     world.answers_at_once = false;
@@ -328,12 +328,13 @@ fn a_stop_does_not_wait_for_a_store_that_died() {
     world.tell(Some(StoreEvent::Died("the disk is gone".to_owned())));
     world.engine.handle(Input::Stop);
     world.settle();
-    assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "what will never be answered holds nothing up");
+    assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "appends that will never be answered delay nothing");
 }
 
-/// A write that fails is noticed when the turn's talk is over: what it leaves to tell makes the next turn, not the next event.
+/// A failed write is noticed after the turn's deliveries. What it leaves to deliver starts another turn at once,
+/// instead of waiting for the next event.
 #[test]
-fn who_is_found_gone_at_the_flush_is_told_of_without_a_further_event() {
+fn a_member_found_gone_at_the_flush_is_announced_at_once() {
     let mut world = World::new(Sizes::USUAL);
     let mut limits = Sizes::USUAL.limits();
     (limits.app.chat.resume_within, limits.app.hub.resume_within) = (0, 0);

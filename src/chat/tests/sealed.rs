@@ -38,7 +38,7 @@ fn answer(world: &World, index: u32) -> String {
     world.peers.get(&index).map(|peer| String::from_utf8_lossy(&peer.got).into_owned()).unwrap_or_default()
 }
 
-/// A peer that comes back, which the world's listener does not expect.
+/// Connects a peer that resumes, which the world's own judge of what peers hear does not expect.
 fn comes_unheard(world: &mut World, index: u32) {
     world.comes(index);
     world.peers.get_mut(&index).unwrap().is_sealed = true;
@@ -48,7 +48,7 @@ fn comes_unheard(world: &mut World, index: u32) {
 struct Client {
     index: u32,
     transport: Transport,
-    /// So much of what came is read.
+    /// The bytes of what came that are read.
     at: usize,
     heard: Vec<serde_json::Value>,
     close: Option<u16>,
@@ -171,7 +171,7 @@ fn only_the_bare_url_is_opened_sealed() {
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("--sealed-key"), "{text}");
 }
 
-/// Closed with 1008, and nothing of it obeyed, nor of what follows.
+/// The socket is closed with 1008, and neither this message nor a later one is obeyed.
 #[test]
 fn what_does_not_verify_ends_the_connection() {
     let send = "{\"type\":\"send\",\"id\":2,\"body\":\"good\"}\n";
@@ -254,7 +254,7 @@ fn a_session_that_began_sealed_goes_on_only_so() {
     assert_eq!(again.types(), ["welcome", "welcome", "joined"]);
     assert_eq!(again.heard[1]["name"], "sue");
     assert_eq!(again.heard[1]["member"], client.heard[0]["member"]);
-    // And over a connection that is encrypted below.
+    // TLS is as good as a sealed socket.
     let request = resume(&again);
     world.reset(2);
     comes_unheard(&mut world, 3);
@@ -293,7 +293,7 @@ fn where_sealed_is_required_nothing_is_told_in_the_clear() {
     assert!(answer(&world, 11).starts_with("HTTP/1.1 403 "));
     let client = Client::open(&mut world, &pin, 12);
     assert_eq!(client.types(), ["welcome"]);
-    // Below TLS the open subprotocol is no more open than that.
+    // Over TLS, the plain subprotocol is encrypted, too.
     world.comes(13);
     let conn = world.peers[&13].id;
     world.engine.net.get_mut(conn).unwrap().secure = true;
@@ -355,7 +355,7 @@ fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
     assert_eq!(client.bodies().len(), 20);
 }
 
-/// Past its share of open sends a socket is not read; what was opened already waits, and goes on.
+/// At its in-flight limit a socket is not read. Lines that were opened already wait, and go on later.
 #[test]
 fn what_was_opened_waits_for_its_turn() {
     let (mut world, pin) = sealing();
@@ -370,7 +370,7 @@ fn what_was_opened_waits_for_its_turn() {
         world.send(0, &frame);
     }
     world.turn();
-    assert!(!world.engine.may_read(world.peers[&0].id), "four sends are open");
+    assert!(!world.engine.may_read(world.peers[&0].id), "four sends await the store");
     world.answers_at_once = true;
     world.settle();
     client.listen(&world);
@@ -381,7 +381,7 @@ fn what_was_opened_waits_for_its_turn() {
 }
 
 #[test]
-fn the_stop_is_told_sealed_and_the_close_comes_behind() {
+fn a_shutdown_is_told_sealed_and_the_close_follows() {
     let (mut world, pin) = sealing();
     let mut client = Client::open(&mut world, &pin, 0);
     ask(&mut world, 1, "/ws", OFFER);
@@ -392,8 +392,8 @@ fn the_stop_is_told_sealed_and_the_close_comes_behind() {
     client.listen(&world);
     assert_eq!(client.types(), ["welcome", "bye"]);
     assert_eq!(client.close, Some(code::GOING_AWAY));
-    assert_eq!(world.peers[&1].got[before], 0x88, "who had no handshake hears the close only");
-    // A peer that closes gets its code back, behind what waits.
+    assert_eq!(world.peers[&1].got[before], 0x88, "a socket without its handshake gets the close only");
+    // A peer that closes gets its code back, after everything that waits.
     let (mut world, pin) = sealing();
     let mut client = Client::open(&mut world, &pin, 0);
     let frames = [client.frame("{\"type\":\"ping\",\"id\":1}\n"), masked(0x88, &[3, 0xe8], [0; 4])].concat();
@@ -405,9 +405,9 @@ fn the_stop_is_told_sealed_and_the_close_comes_behind() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// However the bytes are cut on their way, and however the answers are taken.
+    /// The outcome does not depend on how the bytes are split, nor on how the answers are taken.
     #[test]
-    fn cuts_do_not_matter(cuts in prop::collection::vec(1usize..80, 1..60), takes in 1usize..200) {
+    fn splits_do_not_matter(cuts in prop::collection::vec(1usize..80, 1..60), takes in 1usize..200) {
         let (mut world, pin) = sealing();
         let mut client = Client::open(&mut world, &pin, 0);
         client.say(&mut world, JOIN);

@@ -1,4 +1,4 @@
-//! The shares of one address: connections and handshakes, whether it comes by itself or through a proxy.
+//! Limits of one address: its connections and handshakes, whether it connects directly or through a proxy.
 
 use proptest::prelude::*;
 
@@ -9,14 +9,14 @@ use crate::types::Network;
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
-/// Addresses that come to an engine.
+/// An engine to which addresses connect.
 struct Door {
     engine: Engine<Chat>,
     last: u32,
 }
 
 impl Door {
-    /// Two connections of one address, two handshakes at once and then one a second; these proxies.
+    /// Allows two connections per address, and two handshakes at once and then one a second. Trusts these proxies.
     fn new(trusted: &[&str]) -> Door {
         let mut engine = Sizes::USUAL.engine();
         let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
@@ -38,13 +38,13 @@ impl Door {
         conn
     }
 
-    /// What is queued for it: the status of the first answer, or nothing.
+    /// Returns the status of the first answer in the queue, or nothing.
     fn status(&self, conn: ConnId) -> String {
         let bytes: Vec<u8> = self.engine.queue(conn).unwrap().pieces().flatten().copied().collect();
         String::from_utf8_lossy(bytes.get(9..12).unwrap_or_default()).into_owned()
     }
 
-    /// A handshake for this client: the connection, and what is answered.
+    /// Makes a handshake for this client. Returns the connection and the status of the answer.
     fn open(&mut self, peer: &str, forwarded_for: &str) -> (ConnId, String) {
         let conn = self.come(peer);
         let request = format!("{HANDSHAKE}X-Forwarded-For: {forwarded_for}\r\n\r\n");
@@ -58,7 +58,7 @@ impl Door {
         assert_eq!(self.engine.net.check(), Ok(()));
     }
 
-    /// The facts so far, as (is it a refusal, its client).
+    /// Returns the facts so far: whether each is a refusal, and its client.
     fn clients(&mut self) -> Vec<(bool, Option<String>)> {
         let outputs = std::iter::from_fn(|| self.engine.poll_output());
         let facts = outputs.filter_map(|output| match output {
@@ -70,7 +70,7 @@ impl Door {
     }
 }
 
-/// Addresses are counted, IPv6 by /64, loopback not at all (docs/settings.md, "Limits").
+/// Connections count per address, IPv6 per /64, loopback not at all (docs/settings.md, "Limits").
 #[test]
 fn one_address_gets_its_share() {
     let mut door = Door::new(&[]);
@@ -83,12 +83,12 @@ fn one_address_gets_its_share() {
         let local = door.come("[::ffff:127.0.0.1]:1");
         assert_eq!(door.status(local), "");
     }
-    // Who goes makes room; so does who was turned away.
+    // A connection that is gone makes room, also one that was refused.
     door.lose(first);
     door.lose(third);
     let next = door.come("[2001:db8::4]:1");
     assert_eq!(door.status(next), "");
-    // Handshakes: two at once, then one a second.
+    // Two handshakes at once are admitted, then one a second.
     let mut got = Vec::new();
     for at in [1, 1, 1, 2001] {
         door.at(at);
@@ -99,7 +99,7 @@ fn one_address_gets_its_share() {
     assert_eq!(got, ["101", "101", "429", "101"]);
 }
 
-/// A header made by the client changes nothing, nor does one through a proxy that nobody trusts.
+/// A header that the client made up changes nothing, nor does one from an untrusted proxy.
 #[test]
 fn without_a_trusted_proxy_all_requests_share_one_bucket() {
     for trusted in [&[] as &[&str], &["10.0.0.1"]] {
@@ -117,13 +117,14 @@ fn without_a_trusted_proxy_all_requests_share_one_bucket() {
     }
 }
 
-/// A WebSocket through a proxy is one of its client's from its handshake to its end; the proxy's own are not counted.
+/// A proxied WebSocket counts against its client from its handshake to its end. The proxy's other connections do not
+/// count.
 #[test]
 fn a_socket_counts_for_the_client_of_its_handshake() {
     let mut door = Door::new(&["10.0.0.0/8", "fd00::1"]);
     let connections: Vec<ConnId> = (0..10).map(|_| door.come("10.0.0.1:1")).collect();
     assert!(connections.iter().all(|conn| door.status(*conn).is_empty()));
-    // One comes by itself, one through a chain of proxies: that is two.
+    // One direct connection and one through a chain of proxies make two.
     let own = door.come("1.2.3.4:5");
     let (through, status) = door.open("[fd00::1]:1", "6.6.6.6, 1.2.3.4, 10.9.9.9");
     assert_eq!((door.status(own).as_str(), status.as_str()), ("", "101"));
@@ -131,10 +132,10 @@ fn a_socket_counts_for_the_client_of_its_handshake() {
     let refused = door.come("1.2.3.4:5");
     assert_eq!(door.status(refused), "429");
     door.lose(refused);
-    // Another client is another, and so is nobody.
+    // Another client has a limit of its own, and so has an unnamed one.
     assert_eq!(door.open("10.0.0.1:1", "1.2.3.5").1, "101");
     assert_eq!(door.open("10.0.0.1:1", "").1, "101");
-    // The socket's end makes room for one, however it comes.
+    // The end of the socket makes room for one more, direct or proxied.
     door.clients();
     door.lose(through);
     assert_eq!(door.clients(), [(false, Some("1.2.3.4".to_string()))]);
@@ -145,7 +146,7 @@ fn a_socket_counts_for_the_client_of_its_handshake() {
 }
 
 proptest! {
-    /// Whoever comes in whichever way, and whatever it asks: what counts is what is open, and in the end nothing.
+    /// However clients connect and whatever they ask, exactly the open connections count, and in the end none.
     #[test]
     fn what_counts_is_what_is_open(steps in prop::collection::vec((0usize..4, 0usize..6, any::<bool>()), 0..60)) {
         let mut door = Door::new(&["10.0.0.0/8"]);
@@ -168,7 +169,7 @@ proptest! {
     }
 }
 
-/// One connection too many has a time to ask, one answer, and a time to take it.
+/// A connection in excess has a time to ask, gets one answer, and has a time to take it.
 #[test]
 fn a_connection_in_excess_is_soon_gone() {
     let mut door = Door::new(&["127.0.0.1"]);
@@ -195,7 +196,7 @@ fn a_connection_in_excess_is_soon_gone() {
     assert_eq!([silent, begun].map(|conn| door.status(conn)), ["", ""]);
     door.at(EXCESS_TIME + 1);
     assert_eq!([silent, begun].map(|conn| door.status(conn)), ["503", "503"]);
-    // One takes the answer and goes on sending; the other takes nothing.
+    // One takes the answer and keeps sending; the other takes nothing.
     let taken = door.engine.queue(silent).unwrap().len();
     door.engine.handle(Input::Wrote { conn: silent, taken });
     for ms in 1..=1000 {
@@ -207,9 +208,9 @@ fn a_connection_in_excess_is_soon_gone() {
     assert_eq!(door.engine.net.count(), 0);
 }
 
-/// The plain GET by which a page asks why its WebSocket failed comes over a connection that is there already.
+/// A page asks why its WebSocket failed with a plain GET, over a connection that is open already.
 #[test]
-fn a_full_server_is_told_of_to_a_plain_get() {
+fn a_plain_get_learns_that_the_server_is_full() {
     let mut door = Door::new(&[]);
     let ask = |door: &mut Door| {
         let conn = door.come("127.0.0.1:9");
@@ -220,7 +221,7 @@ fn a_full_server_is_told_of_to_a_plain_get() {
     assert_eq!(ask(&mut door), "426");
     door.engine.net.set_full(true);
     assert_eq!(ask(&mut door), "503");
-    assert_eq!(door.open("127.0.0.1:9", "127.0.0.1").1, "101", "a connection that is here may become a WebSocket");
+    assert_eq!(door.open("127.0.0.1:9", "127.0.0.1").1, "101", "an open connection may become a WebSocket");
     door.engine.net.set_full(false);
     assert_eq!(ask(&mut door), "426");
 }

@@ -1,11 +1,11 @@
-//! What is queued comes out once, in order, in frames that hold whole lines, however a peer takes it.
+//! Queued lines come out once and in order, in frames of whole lines, however the peer takes them.
 
 use super::*;
 use crate::crypto::sealed::{Initiator, Responder, SealedKey};
 use proptest::prelude::*;
 use std::rc::Rc;
 
-/// A sealed socket after its handshake, and its client.
+/// Returns a sealed socket after its handshake, and its client.
 fn pair() -> (Sealing, WriteQueue, Client) {
     let server = Responder::new(SealedKey::new([7; 32]));
     let (initiator, first) = Initiator::begin(&server.pin(), [1; 32]).unwrap();
@@ -20,13 +20,13 @@ fn pair() -> (Sealing, WriteQueue, Client) {
 struct Client {
     transport: Transport,
     bytes: Vec<u8>,
-    /// What each frame said.
+    /// The plaintext of each frame.
     frames: Vec<Vec<u8>>,
     close: Option<Vec<u8>>,
 }
 
 impl Client {
-    /// Takes so many bytes from the queue.
+    /// Takes up to `count` bytes from the queue.
     fn take(&mut self, queue: &mut WriteQueue, count: usize) {
         let count = count.min(queue.len());
         self.bytes.extend(queue.pieces().flatten().take(count));
@@ -76,7 +76,7 @@ fn line(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_one_flush_takes_is_one_frame() {
+fn one_flush_makes_one_frame() {
     let (mut sealing, mut queue, mut client) = pair();
     let shared = Rc::new(line(200));
     for _ in 0..3 {
@@ -96,7 +96,7 @@ fn frames_end_with_lines() {
     let lengths = [10_000, 10_000, 20_000, 65_519, 65_520, 140_000, 5, 16_384, 16_385];
     for length in lengths {
         sealing.plain.push_own(|out| out.extend_from_slice(&line(length)));
-        // Each a piece of its own.
+        // A shared line is a piece of its own.
         sealing.plain.push_shared(&Rc::new(line(7)), 0, 7);
     }
     seal_all(&mut sealing, &mut queue, &mut client);
@@ -109,9 +109,9 @@ fn frames_end_with_lines() {
     assert!(client.frames.len() <= 2 * lengths.len() + 3, "{}", client.frames.len());
 }
 
-/// The ciphertext of a peer that takes nothing is bounded, whatever waits.
+/// The ciphertext that waits for a slow peer is bounded, however much plaintext waits.
 #[test]
-fn no_pile_of_ciphertext() {
+fn a_slow_peer_has_no_backlog_of_ciphertext() {
     let (mut sealing, mut queue, mut client) = pair();
     for _ in 0..1000 {
         sealing.plain.push_own(|out| out.extend_from_slice(&line(300)));
@@ -125,7 +125,7 @@ fn no_pile_of_ciphertext() {
     client.take(&mut queue, usize::MAX);
     seal_all(&mut sealing, &mut queue, &mut client);
     assert_eq!(client.frames.concat().len(), 300_000);
-    assert!(client.close.is_some(), "behind all of it");
+    assert!(client.close.is_some(), "after everything else");
     assert_eq!(sealing.len(), 0);
 }
 
@@ -178,7 +178,7 @@ fn it_is_small() {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0u8..3, 1usize..40_000), 1..40)) {
+    fn nothing_is_lost_or_duplicated(steps in prop::collection::vec((0u8..3, 1usize..40_000), 1..40)) {
         let (mut sealing, mut queue, mut client) = pair();
         let mut expected = Vec::new();
         let mut scratch = Vec::new();
@@ -207,7 +207,7 @@ proptest! {
     }
 }
 
-/// Ten thousand idle sockets must not keep what each once heard.
+/// Ten thousand idle sockets must not keep the buffers of what they once heard.
 #[test]
 fn an_idle_socket_keeps_no_buffer_of_what_it_heard() {
     let (mut sealing, _queue, mut client) = pair();

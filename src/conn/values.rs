@@ -1,0 +1,76 @@
+//! What a connection keeps within, and what its bytes and deadlines amount to.
+
+use std::borrow::Cow;
+
+use crate::http::headers::Headers;
+use crate::http::limits::HeadLimits;
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::ws;
+
+/// The limits of every connection. Durations are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct ConnLimits {
+    pub head: HeadLimits,
+    pub ws: ws::Limits,
+    /// High-water mark, in bytes: above it, broadcasts are not queued and no more requests are read.
+    pub queue_bytes: usize,
+    /// Bytes that may wait beyond `queue_bytes`, for replies. A reply past them closes the connection.
+    pub reply_bytes: usize,
+    /// Sends that may await their acknowledgement. At this number the socket is not read.
+    pub in_flight: u16,
+    pub header_timeout: u64,
+    pub keep_alive: u64,
+    pub write_wait: u64,
+    pub pong_wait: u64,
+    pub ping_period: u64,
+}
+
+/// What some bytes amounted to.
+pub enum Step<'a> {
+    /// A request with its whole body. It must be answered before anything more is read.
+    Request(Box<Request>, Vec<u8>),
+    /// Bytes that are not a request, to be refused and closed. With the header fields, where those could be read.
+    Malformed(Problem, Headers),
+    Text(Cow<'a, str>),
+    Binary(Cow<'a, [u8]>),
+    /// Something that the connection handled itself. The bytes may hold more.
+    Again,
+    /// The connection began to close. The session is over.
+    Ended(Ending),
+}
+
+/// Why a connection ended, for the log and for the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The last answer was given, or no further request came.
+    Done,
+    /// The peer closed its WebSocket, with this code.
+    PeerClosed(Option<u16>),
+    /// The server closed the WebSocket, with this code and reason.
+    Closed(u16, &'static str),
+    /// The peer's stream ended without a close, or within a request.
+    Eof,
+    /// The socket failed.
+    Reset,
+    /// No request came in time.
+    Idle,
+    /// The peer took no byte for the write timeout.
+    TooSlow,
+    /// The server shut down and waited no longer.
+    Stopped,
+}
+
+/// What an expired deadline amounted to.
+pub enum Timeout {
+    /// Nothing that concerns the caller: the deadline has moved, or a ping was queued.
+    Nothing,
+    /// A request did not arrive whole: refuse it with this and close. With its header fields, where those had come.
+    Late(Problem, Headers),
+    /// No request came, and the server is full: say so and close.
+    Full,
+    /// The connection began to close. The session is over.
+    Ended(Ending),
+    /// The connection is to be dropped at once.
+    Drop(Ending),
+}

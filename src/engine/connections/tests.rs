@@ -1,0 +1,70 @@
+//! New limits reach open connections.
+
+use super::*;
+use crate::conn::Rate;
+use crate::http::limits::HeadLimits;
+use crate::types::WallMillis;
+use crate::ws;
+
+fn limits(header_timeout: u64) -> ConnLimits {
+    ConnLimits {
+        head: HeadLimits::default(),
+        ws: ws::Limits { max_message: 1000, max_fragments: 10, binary: false },
+        queue_bytes: 10_000,
+        reply_bytes: 5_000,
+        in_flight: 1,
+        header_timeout,
+        keep_alive: 1000,
+        write_wait: 1000,
+        pong_wait: 1000,
+        ping_period: 1000,
+    }
+}
+
+fn unlimited() -> Admission {
+    Admission::new(0, Rate::new(0, 1, 1), Rate::new(0, 1, 1))
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: Millis(ms), wall: WallMillis(ms) }
+}
+
+#[test]
+fn shorter_timeouts_are_armed_with_jitter() {
+    let mut net = Connections::new(limits(3_600_000), unlimited());
+    for index in 0..5000 {
+        let connection = Connection::new("127.0.0.1:1".parse().unwrap(), Millis(0));
+        net.open(ConnId { index, generation: 1 }, connection, false);
+    }
+    net.set_now(at(600_000));
+    assert_eq!(net.pop_due(), None);
+    net.set_limits(limits(1000), unlimited());
+    net.check().unwrap();
+    let mut due = |ms: u64| {
+        net.set_now(at(600_000 + ms));
+        std::iter::from_fn(|| net.pop_due()).count()
+    };
+    assert_eq!(due(0), 0);
+    assert_eq!((1..=SPREAD).map(due).collect::<Vec<_>>(), [5; SPREAD as usize]);
+}
+
+#[test]
+fn a_lowered_bound_holds_after_write_wait_and_a_raised_one_at_once() {
+    let mut net = Connections::new(limits(1000), unlimited());
+    let small = ConnLimits { queue_bytes: 2000, write_wait: 10, ..limits(1000) };
+    assert_eq!(net.max_waiting(), 15_000);
+    net.set_limits(small.clone(), unlimited());
+    assert_eq!(net.max_waiting(), 15_000);
+    net.set_now(at(500));
+    net.set_limits(ConnLimits { queue_bytes: 1000, ..small }, unlimited());
+    net.set_now(at(509));
+    assert_eq!(net.max_waiting(), 15_000, "lowered twice, the first bound still holds");
+    net.set_now(at(995));
+    net.set_limits(ConnLimits { queue_bytes: 500, write_wait: 10, ..limits(1000) }, unlimited());
+    net.set_now(at(1004));
+    assert_eq!(net.max_waiting(), 15_000, "connections within the second bound have their time, too");
+    net.set_now(at(1500));
+    assert_eq!(net.max_waiting(), 5500);
+    net.set_limits(limits(1000), unlimited());
+    assert_eq!(net.max_waiting(), 15_000);
+}

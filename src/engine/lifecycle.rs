@@ -1,0 +1,146 @@
+//! How connections come, become WebSockets or event streams, and go; and against which address each counts meanwhile.
+
+use super::slot::{Counted, Slot};
+use super::{Connections, Fact, Output};
+use crate::conn::{Connection, Ending, Protocol, Rate};
+use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
+use crate::http::forwarded;
+use crate::http::headers::Headers;
+use crate::http::problem::Problem;
+use crate::http::response::Response;
+use crate::types::ConnId;
+use crate::ws::handshake::Upgrade;
+
+impl Connections {
+    /// Sets whether the server has as many connections as it may have, for those who ask whether a WebSocket would
+    /// open.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
+    /// Adds a new connection. One that its address may not have is answered with 429 and closed.
+    pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
+        connection.secure = secure;
+        let peer = connection.peer.address();
+        let index = id.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        let admitted = self.admission.may_connect(peer.ip());
+        // A refused connection counts, too, until it is gone.
+        let is_counted = self.admission.count(peer.ip(), self.now.mono);
+        if let Err(problem) = admitted {
+            let date = self.date().to_owned();
+            connection.turn_away(problem.into_response(), &date, self.now.mono);
+        }
+        let counted = if is_counted { Counted::Peer } else { Counted::Not };
+        self.slots[index] = Some(Slot { counted, ..Slot::new(id.generation, connection) });
+        self.count += 1;
+        self.mark_dirty(id);
+        self.arm(id);
+    }
+
+    /// Records for which client a request came, if its peer is a trusted proxy. A proxy's connection carries requests
+    /// of many clients, so this holds until the next request; for a WebSocket it is the client of the handshake.
+    pub(super) fn note_client(&mut self, id: ConnId, headers: &Headers) {
+        let Some(peer) = self.get(id).map(|c| c.peer.address().ip()) else { return };
+        let client = forwarded::client(peer, headers, &self.admission.trusted);
+        if let Some(connection) = self.get_mut(id) {
+            connection.peer.asks_for(client);
+        }
+    }
+
+    /// Drops a connection: its socket is to be closed, and its slot is free for the next one.
+    pub(super) fn drop(&mut self, id: ConnId, ending: Ending) {
+        let Some(slot) = self.slot(id) else { return };
+        let (armed, counted) = (slot.armed, slot.counted_address());
+        let (peer, protocol) = (slot.connection.peer.address(), slot.connection.protocol());
+        // An HTTP connection may have carried requests of several clients.
+        let client =
+            slot.connection.peer.client().filter(|_| !matches!(protocol, Protocol::Http | Protocol::ExcessHttp));
+        self.deadlines.remove(&(armed, id));
+        self.slots[id.index as usize] = None;
+        self.count -= 1;
+        if let Some(address) = counted {
+            self.admission.uncount(address, self.now.mono);
+        }
+        self.push_output(Output::Close(id));
+        self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, protocol }));
+    }
+
+    /// Takes one handshake from the rates, if this connection may open one more WebSocket or event stream. `becomes` is
+    /// false where the request only asks whether another connection could.
+    ///
+    /// # Errors
+    /// 429 if its client has enough of them or asks too often, 503 if all clients together ask too often or the server
+    /// is full.
+    pub fn admit_handshake(&mut self, id: ConnId, becomes: bool) -> Result<(), Problem> {
+        if !becomes && self.is_full {
+            return Err(Problem::full());
+        }
+        let Some(connection) = self.get(id) else { return Ok(()) };
+        // A direct connection has counted since it came; a proxied one counts against its client only from now on.
+        let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
+        if client.is_some() || !becomes {
+            self.admission.may_connect(client.unwrap_or(peer))?;
+        }
+        self.admission.handshake(client.unwrap_or(peer), self.now.mono)
+    }
+
+    /// Takes one HTTP request from the connection's rate, or from its client's where a trusted proxy names one.
+    ///
+    /// # Errors
+    /// The rate is spent: the milliseconds until one more is free.
+    pub fn take_request(&mut self, id: ConnId, rate: Rate) -> Result<(), u64> {
+        let now = self.now.mono;
+        match self.get(id).and_then(|connection| connection.peer.client()) {
+            Some(client) => self.client_rates.take(client, rate, now),
+            None => self.get_mut(id).map_or(Ok(()), |connection| connection.take_request(rate, now)),
+        }
+    }
+
+    /// Answers a request for an upgrade. The connection is a WebSocket from now on, and counts against its client.
+    pub fn upgrade(&mut self, id: ConnId, upgrade: &Upgrade, session: u32) {
+        let now = self.now.mono;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.upgrade(upgrade, session, now);
+        self.count_against_client(id);
+    }
+
+    /// Answers the handshake of a sealed socket; see [`Connection::begin_sealed`].
+    pub fn begin_sealed(&mut self, id: ConnId, answer: &[u8; HANDSHAKE_BYTES], transport: Transport) {
+        let now = self.now.mono;
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_sealed(answer, transport, now);
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Answers the awaited request with the head of an event stream for this session. The connection counts against its
+    /// client from now on. `early`: see [`Connection::begin_events`].
+    pub fn begin_events(&mut self, id: ConnId, head: Response, session: u32, early: u8) {
+        let now = self.now.mono;
+        let date = self.date().to_owned();
+        if let Some(connection) = self.get_mut(id) {
+            connection.begin_events(head, session, early, &date, now);
+            self.count_against_client(id);
+            self.mark_dirty(id);
+            self.release(id);
+            self.arm(id);
+        }
+    }
+
+    /// Counts a proxied connection against its client instead of the proxy.
+    fn count_against_client(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(slot) = self.slot(id) else { return };
+        let Some(client) = slot.connection.peer.client() else { return };
+        if let Some(peer) = slot.counted_address() {
+            self.admission.uncount(peer, now);
+        }
+        let counted = if self.admission.count(client, now) { Counted::Client } else { Counted::Not };
+        if let Some(slot) = self.slot_mut(id) {
+            slot.counted = counted;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! When a connection's bytes may be read: reading pauses while the connection owes or awaits something, and for all
+//! connections while too much waits for the store.
+
+use std::rc::Rc;
+
+use super::Connections;
+use super::slot::Reading;
+use crate::types::ConnId;
+
+impl Connections {
+    /// Returns whether the socket may be read: nothing pauses it, and no bytes that were read wait here.
+    pub(super) fn may_read(&mut self, id: ConnId) -> bool {
+        let Some(connection) = self.get(id) else { return true };
+        let waits = connection.has_input();
+        self.may_go_on(id) && !waits
+    }
+
+    /// Returns whether the connection may parse more bytes. If it may not, the slot records what pauses it.
+    pub(super) fn may_go_on(&mut self, id: ConnId) -> bool {
+        let limits = Rc::clone(&self.limits);
+        let is_congested = self.is_congested;
+        let Some(slot) = self.slot_mut(id) else { return true };
+        if slot.connection.is_closing() {
+            return true;
+        }
+        match (slot.connection.is_held(&limits), slot.reading) {
+            // A held connection that stands in the list of congested ones stays there.
+            (true, Reading::Allowed) => slot.reading = Reading::Held,
+            (true, Reading::Held | Reading::Congested) => {}
+            (false, _) if !is_congested => return true,
+            (false, Reading::Congested) => {}
+            (false, Reading::Allowed | Reading::Held) => {
+                slot.reading = Reading::Congested;
+                self.congested.push(id);
+            }
+        }
+        false
+    }
+
+    pub(super) fn is_reading(&self, id: ConnId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.reading == Reading::Allowed)
+    }
+
+    /// Records that one send of this connection was answered, after its client was told.
+    pub fn answered(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        if self.get_mut(id).is_some_and(|connection| connection.answered(now)) {
+            self.mark_dirty(id);
+            self.arm(id);
+        }
+    }
+
+    /// Has a connection whose reading is paused checked again, since what paused it may be over.
+    pub fn release(&mut self, id: ConnId) {
+        if self.slot(id).is_some_and(|slot| slot.reading != Reading::Allowed) {
+            self.released.push(id);
+        }
+    }
+
+    pub(super) fn pop_released(&mut self) -> Option<ConnId> {
+        self.released.pop()
+    }
+
+    /// Sets whether too much waits for the store. When that ends, all connections that it paused are released.
+    pub(super) fn set_congested(&mut self, is_congested: bool) {
+        if self.is_congested && !is_congested {
+            for id in std::mem::take(&mut self.congested) {
+                if let Some(slot) = self.slot_mut(id).filter(|slot| slot.reading == Reading::Congested) {
+                    slot.reading = Reading::Held;
+                    self.released.push(id);
+                }
+            }
+        }
+        self.is_congested = is_congested;
+    }
+}

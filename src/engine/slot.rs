@@ -1,0 +1,84 @@
+//! One connection's slot: the connection, and what the engine keeps about it. `conn/` knows none of this.
+
+use core::net::IpAddr;
+
+use crate::conn::Connection;
+use crate::types::Millis;
+
+/// Holds a connection, and says in which of the engine's lists it stands.
+pub(super) struct Slot {
+    /// Tells this connection from the earlier ones that had the same index.
+    pub generation: u32,
+    pub counted: Counted,
+    pub reading: Reading,
+    /// The connection stands in the list of those to flush.
+    pub is_dirty: bool,
+    /// The app waits for the queue to drain to its low-water mark.
+    pub wants_drained: bool,
+    /// The connection's entry in the set of deadlines; [`UNARMED`] if it has none.
+    pub armed: Millis,
+    pub connection: Connection,
+}
+
+/// Bytes of a connection's slot beside the connection.
+pub const SLOT_BYTES: usize = size_of::<Option<Slot>>() - size_of::<Connection>();
+
+/// The value of [`Slot::armed`] without a deadline.
+pub(super) const UNARMED: Millis = Millis(u64::MAX);
+
+/// Whether the engine lets the connection's bytes be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    Allowed,
+    /// Paused until the connection's own answer, acknowledgement or flush: whoever completes it calls
+    /// [`super::Connections::release`].
+    Held,
+    /// Paused because too much waits for the store. The connection stands in the list of congested ones.
+    Congested,
+}
+
+/// The address against whose limit a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Not,
+    /// The socket's peer.
+    Peer,
+    /// The client for whom a trusted proxy asks.
+    Client,
+}
+
+impl Slot {
+    /// Returns a slot for a new connection, which counts against no address yet.
+    pub fn new(generation: u32, connection: Connection) -> Slot {
+        Slot {
+            generation,
+            counted: Counted::Not,
+            reading: Reading::Allowed,
+            is_dirty: false,
+            wants_drained: false,
+            armed: UNARMED,
+            connection,
+        }
+    }
+
+    /// Returns the address against whose limit the connection counts.
+    pub fn counted_address(&self) -> Option<IpAddr> {
+        match self.counted {
+            Counted::Not => None,
+            Counted::Peer => Some(self.connection.peer.address().ip()),
+            Counted::Client => self.connection.peer.client(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every connection pays for its slot, also the ten thousand that are idle.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 208, "{}", size_of::<Option<Slot>>());
+    }
+}

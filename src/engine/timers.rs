@@ -1,0 +1,57 @@
+//! The time of a turn, and the connections' deadlines in order.
+
+use std::rc::Rc;
+
+use super::slot::UNARMED;
+use super::{Connections, Now};
+use crate::types::{ConnId, Millis};
+
+impl Connections {
+    /// Sets the time of this turn. The monotonic time never steps back: if the caller's does, this one stands still.
+    pub(super) fn set_now(&mut self, now: Now) {
+        self.now = Now { mono: now.mono.max(self.now.mono), wall: now.wall };
+    }
+
+    /// Returns the earliest armed deadline.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the milliseconds in which the handshake rate admits as many connections as are open now.
+    pub fn return_time(&self) -> u64 {
+        self.admission.handshakes.time_for(self.count)
+    }
+
+    /// Arms the connection's deadline, if it is earlier than the armed one. A later one is found when the armed one
+    /// fires, so that a busy connection does not change the set at each byte.
+    pub(super) fn arm(&mut self, id: ConnId) {
+        self.arm_after(id, Millis(0));
+    }
+
+    /// Arms the deadline of a connection whose last one just fired: strictly after `fired`, so that the loop cannot
+    /// spin.
+    pub(super) fn arm_after(&mut self, id: ConnId, fired: Millis) {
+        let limits = Rc::clone(&self.limits);
+        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(due) = slot.connection.deadline(&limits) else { return };
+        let due = due.max(fired.after(1));
+        if due < slot.armed {
+            let before = std::mem::replace(&mut slot.armed, due);
+            self.deadlines.remove(&(before, id));
+            self.deadlines.insert((due, id));
+        }
+    }
+
+    /// Returns the next connection whose deadline has come, and disarms it.
+    pub(super) fn pop_due(&mut self) -> Option<ConnId> {
+        let now = self.now.mono;
+        if self.deadline()? > now {
+            return None;
+        }
+        let (_, id) = self.deadlines.pop_first()?;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.armed = UNARMED;
+        }
+        Some(id)
+    }
+}
