@@ -145,6 +145,21 @@ impl fmt::Display for MemberId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
+/// One session's place in the hub, for as long as the session lives. The generation tells it from later sessions in the
+/// same place: a stale slot finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionSlot {
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// Hashes the index alone: the fingerprint of a hub must not change with a number that only rises.
+impl std::hash::Hash for SessionSlot {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.index.hash(state);
+    }
+}
+
 /// Who a client says it was, by its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

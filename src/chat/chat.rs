@@ -20,7 +20,7 @@ use crate::protocol;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::StoreFault;
 use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
-use crate::types::{ConnId, Epoch, Millis, RoomId};
+use crate::types::{ConnId, Epoch, Millis, RoomId, SessionSlot};
 use crate::ws::code;
 
 /// The chat's own limits, beside those of connections and hub.
@@ -195,7 +195,7 @@ impl App for Chat {
         net.schedule_close(conn, code::UNSUPPORTED, "binary message where text is spoken");
     }
 
-    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending) {
+    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: SessionSlot, ending: Ending) {
         self.resuming.remove(&conn);
         self.first_rooms.remove(conn);
         match ending {
@@ -205,7 +205,7 @@ impl App for Chat {
         }
     }
 
-    fn drained(&mut self, net: &mut Connections, session: u32) {
+    fn drained(&mut self, net: &mut Connections, session: SessionSlot) {
         self.hub.handle_drained(session, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
 

@@ -5,11 +5,11 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::crypto::Token;
 use crate::engine::Connections;
-use crate::hub::{Cursor, Session, SessionKey};
+use crate::hub::{Cursor, Session};
 use crate::protocol::reasons::Reason;
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket};
-use crate::types::{ConnId, Identity, Millis, SessionId};
+use crate::types::{ConnId, Identity, Millis, SessionId, SessionSlot};
 use crate::ws::code;
 
 /// A client that waits to hear what the store kept of the session that it resumes.
@@ -26,18 +26,18 @@ impl Chat {
     }
 
     /// Tells a client who it is, and gives it the token with which it can resume.
-    pub(super) fn greet(&mut self, net: &mut Connections, conn: ConnId, key: SessionKey, id: Option<u64>) {
-        let Some(token) = self.token(key, net.now().mono) else { return };
-        let Some(Session { member, name, .. }) = self.hub.session(key) else { return };
+    pub(super) fn greet(&mut self, net: &mut Connections, conn: ConnId, slot: SessionSlot, id: Option<u64>) {
+        let Some(token) = self.token(slot, net.now().mono) else { return };
+        let Some(Session { member, name, .. }) = self.hub.session(slot) else { return };
         let welcome =
             server::Welcome { session: &token, member: *member, name, resume_within: self.limits.resume_within };
         self.send_object(net, conn, "welcome", |out| server::welcome(out, id, &welcome, &self.limits.welcome));
     }
 
     /// Issues the session's next token.
-    fn token(&mut self, key: SessionKey, now: Millis) -> Option<String> {
+    fn token(&mut self, slot: SessionSlot, now: Millis) -> Option<String> {
         let issued = self.running_seconds(now);
-        let session = self.hub.session(key)?;
+        let session = self.hub.session(slot)?;
         let identity = Identity {
             session: session.id,
             member: session.member,
@@ -45,15 +45,15 @@ impl Chat {
             generation: session.generation.saturating_add(1),
             private: session.private,
         };
-        self.hub.handle_token(key, issued);
+        self.hub.handle_token(slot, issued);
         Some(self.tokens.seal(&Token { identity, issued }))
     }
 
     /// Returns a new token if the session has had its last one for half its life: otherwise a crash would lose sessions
     /// that have stayed for long.
-    pub(super) fn fresh_token(&mut self, key: SessionKey, now: Millis) -> Option<String> {
-        let age = self.running_seconds(now).saturating_sub(self.hub.session(key)?.token_issued);
-        if age > self.limits.park_for / 2 { self.token(key, now) } else { None }
+    pub(super) fn fresh_token(&mut self, slot: SessionSlot, now: Millis) -> Option<String> {
+        let age = self.running_seconds(now).saturating_sub(self.hub.session(slot)?.token_issued);
+        if age > self.limits.park_for / 2 { self.token(slot, now) } else { None }
     }
 
     /// Resumes a session: at once if it is here, otherwise once the store has said what it kept.
@@ -160,11 +160,11 @@ impl Chat {
             net.schedule_close(old, code::RESUMED_ELSEWHERE, "resumed elsewhere");
         }
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
-            open.session = resumed.key;
+            open.session = resumed.slot;
         }
-        self.greet(net, conn, resumed.key, id);
+        self.greet(net, conn, resumed.slot, id);
         self.hub.handle_return(
-            resumed.key,
+            resumed.slot,
             id,
             cursors,
             parked,

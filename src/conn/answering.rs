@@ -6,7 +6,7 @@ use super::http::Reply;
 use super::{Connection, Ending, Protocol};
 use crate::http::problem::Shown;
 use crate::http::response::{Response, Sending};
-use crate::types::Millis;
+use crate::types::{Millis, SessionSlot};
 use crate::ws;
 
 impl Connection {
@@ -51,7 +51,7 @@ impl Connection {
     /// Answers the awaited request with the head of an event stream for this session. `early` is the jitter of its
     /// comments, in 1/256 of `ping_period / 8`: streams that share a broadcast must not all be pinged at once. Does
     /// nothing if no request awaits its answer.
-    pub fn begin_events(&mut self, mut head: Response, session: u32, early: u8, date: &str, now: Millis) {
+    pub fn begin_events(&mut self, mut head: Response, session: SessionSlot, early: u8, date: &str, now: Millis) {
         if self.write_answer(&mut head, true, date, now).is_some() {
             self.protocol = Protocol::EventStream;
             self.state = State::Events(EventStream { session, early });
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     /// Answers a request for an upgrade. WebSocket frames follow.
-    pub fn upgrade(&mut self, upgrade: &ws::handshake::Upgrade, session: u32, now: Millis) {
+    pub fn upgrade(&mut self, upgrade: &ws::handshake::Upgrade, session: SessionSlot, now: Millis) {
         let mut out = Vec::new();
         upgrade.write(&mut out);
         self.started_writing(now);

@@ -10,7 +10,7 @@ use super::peer::Peer;
 use super::queue::WriteQueue;
 use super::sealing::Sealing;
 use super::{ConnLimits, Ending};
-use crate::types::Millis;
+use crate::types::{Millis, SessionSlot};
 use crate::ws;
 
 pub struct Connection {
@@ -84,7 +84,7 @@ pub(super) enum State {
 pub struct Open {
     pub(super) decoder: ws::Decoder,
     /// The session's slot in the hub.
-    pub session: u32,
+    pub session: SessionSlot,
     /// Sends that the store has not answered.
     pub in_flight: u16,
     /// A read of the log is in progress for this socket.
@@ -97,7 +97,7 @@ pub struct Open {
 /// An answer without an end.
 pub(super) struct EventStream {
     /// The session's slot in the hub.
-    pub session: u32,
+    pub session: SessionSlot,
     /// The jitter of its comments: see [`Connection::begin_events`].
     pub early: u8,
 }
@@ -184,7 +184,7 @@ impl Connection {
     }
 
     /// Returns the connection's session; `None` before there is one, and when it is over.
-    pub fn session(&self) -> Option<u32> {
+    pub fn session(&self) -> Option<SessionSlot> {
         match &self.state {
             State::Open(open) => Some(open.session),
             State::Events(stream) => Some(stream.session),

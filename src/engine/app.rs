@@ -6,7 +6,7 @@ use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::store::{StoreEvent, StoreRequest};
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, SessionSlot};
 
 /// Decides what requests and messages mean. The engine calls it with the connections, over which it answers.
 pub trait App {
@@ -33,10 +33,10 @@ pub trait App {
     fn binary(&mut self, net: &mut Connections, conn: ConnId, payload: &[u8]);
 
     /// Ends a session's use of its connection, which is gone or closing for this reason.
-    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: u32, ending: Ending);
+    fn gone(&mut self, net: &mut Connections, conn: ConnId, session: SessionSlot, ending: Ending);
 
     /// Goes on with a session whose queue had no room and has drained.
-    fn drained(&mut self, net: &mut Connections, session: u32);
+    fn drained(&mut self, net: &mut Connections, session: SessionSlot);
 
     /// Handles an answer or a report of the store.
     fn store(&mut self, net: &mut Connections, event: StoreEvent);

@@ -11,7 +11,7 @@ use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::http::status::Status;
 use crate::store::StoreRequest;
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, SessionSlot};
 use crate::ws::code;
 
 pub struct Engine<A> {
@@ -218,7 +218,7 @@ impl<A: App> Engine<A> {
         self.net.drop(conn, ending);
     }
 
-    fn session_over(&mut self, conn: ConnId, session: Option<u32>, ending: Ending) {
+    fn session_over(&mut self, conn: ConnId, session: Option<SessionSlot>, ending: Ending) {
         if let Some(session) = session {
             self.app.gone(&mut self.net, conn, session, ending);
         }

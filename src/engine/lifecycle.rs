@@ -8,7 +8,7 @@ use crate::http::forwarded;
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
-use crate::types::ConnId;
+use crate::types::{ConnId, SessionSlot};
 use crate::ws::handshake::Upgrade;
 
 impl Connections {
@@ -100,7 +100,7 @@ impl Connections {
     }
 
     /// Answers a request for an upgrade. The connection is a WebSocket from now on, and counts against its client.
-    pub fn upgrade(&mut self, id: ConnId, upgrade: &Upgrade, session: u32) {
+    pub fn upgrade(&mut self, id: ConnId, upgrade: &Upgrade, session: SessionSlot) {
         let now = self.now.mono;
         let Some(connection) = self.get_mut(id) else { return };
         connection.upgrade(upgrade, session, now);
@@ -118,7 +118,7 @@ impl Connections {
 
     /// Answers the awaited request with the head of an event stream for this session. The connection counts against its
     /// client from now on. `early`: see [`Connection::begin_events`].
-    pub fn begin_events(&mut self, id: ConnId, head: Response, session: u32, early: u8) {
+    pub fn begin_events(&mut self, id: ConnId, head: Response, session: SessionSlot, early: u8) {
         let now = self.now.mono;
         let date = self.date().to_owned();
         if let Some(connection) = self.get_mut(id) {

@@ -5,7 +5,7 @@ use crate::conn::{Encoding, Shared};
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::{Response, imf_fixdate};
-use crate::types::ConnId;
+use crate::types::{ConnId, SessionSlot};
 use crate::ws::code;
 
 impl Connections {
@@ -98,7 +98,7 @@ impl Connections {
     }
 
     /// Returns the session whose queue has drained, if the app waits for that. It is returned once.
-    pub(super) fn take_drained(&mut self, id: ConnId) -> Option<u32> {
+    pub(super) fn take_drained(&mut self, id: ConnId) -> Option<SessionSlot> {
         let low_water = self.low_water();
         let slot = self.slot_mut(id)?;
         let is_drained = slot.wants_drained && slot.connection.waiting() <= low_water;

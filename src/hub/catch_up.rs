@@ -4,9 +4,9 @@
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, Notice};
 use super::room::{Joining, Member, Room, State};
-use super::{Hub, Presence, SessionKey, Start};
+use super::{Hub, Presence, Start};
 use crate::store::{Page, Purpose, Read, ReadFailed, Span};
-use crate::types::{Millis, RoomId, Seq};
+use crate::types::{Millis, RoomId, Seq, SessionSlot};
 
 /// Milliseconds until a failed read of the log is tried again.
 const RETRY: u64 = 1000;
@@ -18,20 +18,20 @@ fn before(seq: Seq) -> Seq {
 
 impl Hub {
     /// Lets a member go on, wherever it stands: to its `joined`, to the next page, to live.
-    pub(super) fn proceed(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+    pub(super) fn proceed(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
-        match room.members.get(slot) {
+        match room.members.get(seat) {
             Some(member) if member.waiting => {}
             Some(member) if member.state == State::Joining => {
                 let Some(joining) = member.joining.as_deref() else { return };
                 if self.knows_where(room, &joining.start) {
-                    self.begin(room_id, slot, clients);
-                    self.advance(room_id, slot, clients);
+                    self.begin(room_id, seat, clients);
+                    self.advance(room_id, seat, clients);
                 } else {
-                    self.ask(room_id, slot);
+                    self.ask(room_id, seat);
                 }
             }
-            Some(member) if member.state == State::Lagging => self.advance(room_id, slot, clients),
+            Some(member) if member.state == State::Lagging => self.advance(room_id, seat, clients),
             _ => {}
         }
     }
@@ -47,9 +47,9 @@ impl Hub {
     }
 
     /// A joining member of a room whose ends are known: where does it begin?
-    fn begin(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+    fn begin(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
-        let Some(joining) = room.members.get(slot).and_then(|m| m.joining.as_deref()) else { return };
+        let Some(joining) = room.members.get(seat).and_then(|m| m.joining.as_deref()) else { return };
         let head = room.head;
         // What is still in memory may be gone from the log.
         let pruned = room.oldest.map_or(Seq::ZERO, before).min(head);
@@ -62,21 +62,21 @@ impl Hub {
             Start::After { seq, .. } if reaches(*seq) => (*seq, true),
             Start::After { .. } => (pruned, false),
         };
-        self.complete_join(room_id, slot, cursor, recovered, clients);
+        self.complete_join(room_id, seat, cursor, recovered, clients);
     }
 
     /// Tells a member `joined`, and lets go what it said meanwhile.
     fn complete_join(
         &mut self,
         room_id: &RoomId,
-        slot: usize,
+        seat: usize,
         cursor: Seq,
         recovered: bool,
         clients: &mut impl Clients,
     ) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let (members, head) = (room.count(), room.head);
-        let Some(member) = room.members.get_mut(slot) else { return };
+        let Some(member) = room.members.get_mut(seat) else { return };
         let Some(joining) = member.joining.take() else { return };
         let Joining { id, sends, resumes, start } = *joining;
         let after = match start {
@@ -101,12 +101,12 @@ impl Hub {
 
     /// Makes a member live if its cursor allows; else gives it pages for as long as its client has room, from memory,
     /// and asks for the one that is not there.
-    fn advance(&mut self, room_id: &RoomId, slot: usize, clients: &mut impl Clients) {
+    fn advance(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let (most, bytes) = (self.limits.page_messages as usize, self.limits.page_bytes);
         loop {
             let Some(room) = self.rooms.get_mut(room_id) else { return };
             let live_from = room.live_from();
-            let Some(member) = room.members.get_mut(slot) else { return };
+            let Some(member) = room.members.get_mut(seat) else { return };
             if member.cursor >= live_from {
                 member.state = State::Live;
                 if member.owed_roster {
@@ -134,17 +134,17 @@ impl Hub {
                     clients.tell(client, Notice::Gap { room: room_id, after: cursor, from });
                     before(from)
                 }
-                (None, None) => return self.ask(room_id, slot),
+                (None, None) => return self.ask(room_id, seat),
             };
-            if let Some(member) = room.members.get_mut(slot) {
+            if let Some(member) = room.members.get_mut(seat) {
                 member.cursor = reached;
             }
         }
     }
 
     /// A member waits for the room's next read; if none is on its way, for the one that is asked for now.
-    fn ask(&mut self, room_id: &RoomId, slot: usize) {
-        if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(slot)) {
+    fn ask(&mut self, room_id: &RoomId, seat: usize) {
+        if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(seat)) {
             member.waiting = true;
             self.read_room(room_id);
         }
@@ -156,8 +156,8 @@ impl Hub {
         let is_free = |room: &&mut Room| !room.reading && room.undecided == 0;
         let Some(room) = self.rooms.get_mut(room_id).filter(is_free) else { return };
         let count = room.members.len();
-        let waiting = |slot: usize| room.members.get(slot % count).filter(|m| m.waiting).map(|m| (slot % count, m));
-        let Some((slot, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
+        let waiting = |seat: usize| room.members.get(seat % count).filter(|m| m.waiting).map(|m| (seat % count, m));
+        let Some((seat, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
         let wish = |member: &Member| match member.joining.as_deref().map(|joining| &joining.start) {
             None => (Span::After(member.cursor), most),
             Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
@@ -177,7 +177,7 @@ impl Hub {
             span = Span::After(others.min().unwrap_or(cursor));
         }
         room.reading = true;
-        room.next_reader = slot + 1;
+        room.next_reader = seat + 1;
         let (ticket, upto) = (room.ticket(), room.head);
         let bytes = self.limits.page_bytes as u32;
         self.reads.push(Read { ticket, room: room_id.clone(), span, limit, bytes, upto });
@@ -209,14 +209,14 @@ impl Hub {
             _ => None,
         };
         room.keep_page(page.messages, self.limits.tail_bytes.max(self.limits.page_bytes));
-        self.wake(&room_id, clients, |hub, slot, clients| {
-            let member = hub.rooms.get(&room_id).and_then(|room| room.members.get(slot));
+        self.wake(&room_id, clients, |hub, seat, clients| {
+            let member = hub.rooms.get(&room_id).and_then(|room| room.members.get(seat));
             match member {
                 Some(m) if m.state != State::Joining && missing == Some(m.cursor) => {
-                    let key = m.session;
-                    hub.stall(key, room_id.clone());
+                    let slot = m.session;
+                    hub.stall(slot, room_id.clone());
                 }
-                _ => hub.proceed(&room_id, slot, clients),
+                _ => hub.proceed(&room_id, seat, clients),
             }
         });
         let (tail, total) = (self.limits.tail_bytes, self.limits.tail_bytes_total);
@@ -237,14 +237,14 @@ impl Hub {
             member.waiting = false;
             waiting.push((member.session, member.client, member.joining.as_deref().map(|j| (j.id, j.resumes))));
         }
-        for (key, client, joining) in waiting {
+        for (slot, client, joining) in waiting {
             match joining {
                 // Who comes back has a place here already, and keeps it.
                 Some((id, false)) => {
                     clients.tell(client, Notice::Refused { id, error: HubError::StorageUnavailable });
-                    self.remove_member(key, &room_id);
+                    self.remove_member(slot, &room_id);
                 }
-                _ => self.stall(key, room_id.clone()),
+                _ => self.stall(slot, room_id.clone()),
             }
         }
     }
@@ -258,10 +258,10 @@ impl Hub {
         let was_reading = std::mem::replace(&mut room.reading, true);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
-            .filter(|slot| room.members.get_mut(*slot).is_some_and(|m| std::mem::take(&mut m.waiting)))
+            .filter(|seat| room.members.get_mut(*seat).is_some_and(|m| std::mem::take(&mut m.waiting)))
             .collect();
-        for slot in woken {
-            each(self, slot, clients);
+        for seat in woken {
+            each(self, seat, clients);
         }
         if let Some(room) = self.rooms.get_mut(room_id) {
             room.reading = was_reading;
@@ -271,36 +271,36 @@ impl Hub {
 
     /// The head of a room whose first page was held back is known now: those who wait go on.
     pub(super) fn head_found(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
-        self.wake(room_id, clients, |hub, slot, clients| hub.proceed(room_id, slot, clients));
+        self.wake(room_id, clients, |hub, seat, clients| hub.proceed(room_id, seat, clients));
     }
 
     /// Lets a member go on if it may.
-    pub(super) fn read_on(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
-        if let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) {
-            self.proceed(room_id, slot, clients);
+    pub(super) fn read_on(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
+        if let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) {
+            self.proceed(room_id, seat, clients);
         }
     }
 
     /// A member could not take what the turn brought: it hears so, and the log is read for it as soon as its client has
     /// room, which may be now (a large turn does not fit where a page does).
-    pub(super) fn left_behind(&mut self, key: SessionKey, room_id: &RoomId, clients: &mut impl Clients) {
-        let Some(slot) = self.session(key).and_then(|s| s.slot(room_id)) else { return };
+    pub(super) fn left_behind(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
+        let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) else { return };
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let Some(member) = room.members.get(slot) else { return };
+        let Some(member) = room.members.get(seat) else { return };
         let (client, cursor) = (member.client, member.cursor);
         let behind = room.head.0.saturating_sub(cursor.0);
         clients.tell(client, Notice::Lagging { room: room_id, behind });
         if cursor < room.live_from() {
-            self.advance(room_id, slot, clients);
+            self.advance(room_id, seat, clients);
         } else if clients.has_room(client) {
             // Only word of who is here was not taken. Time decides, not the next turn: no client makes the hub spin.
-            self.stall(key, room_id.clone());
+            self.stall(slot, room_id.clone());
         }
     }
 
     /// Tries a member again in a while.
-    fn stall(&mut self, key: SessionKey, room: RoomId) {
-        self.stalled.push((key, room));
+    fn stall(&mut self, slot: SessionSlot, room: RoomId) {
+        self.stalled.push((slot, room));
         self.retry_at.get_or_insert(self.now.after(RETRY));
     }
 
@@ -308,8 +308,8 @@ impl Hub {
     pub(super) fn retry(&mut self, now: Millis, clients: &mut impl Clients) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            for (key, room) in std::mem::take(&mut self.stalled) {
-                self.read_on(key, &room, clients);
+            for (slot, room) in std::mem::take(&mut self.stalled) {
+                self.read_on(slot, &room, clients);
             }
         }
     }

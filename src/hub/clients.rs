@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use crate::store::Page;
-use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// Those who listen. One value stands for all of them, so that a member costs no pointer of its own.
 pub trait Clients {
@@ -47,7 +47,6 @@ pub enum Live {
     /// Not stored, no seq, and not for the one who sent it.
     Signal {
         from: Author,
-        session: SessionId,
         body: Body,
     },
 }

@@ -2,17 +2,17 @@
 //! right before it. Whoever cannot take it, or stands elsewhere, lags.
 
 use super::clients::{Clients, Delivery, Live};
-use super::presence::Names;
 use super::room::{Member, Room, State};
-use super::{Broadcast, HubLimits, SessionKey};
-use crate::types::{Millis, Seq, SessionId};
+use super::session::Sessions;
+use super::{Broadcast, HubLimits};
+use crate::types::{MemberId, Millis, Seq, SessionSlot};
 
 /// What telling a room took, and whom it left behind.
 #[derive(Default)]
 pub struct FannedOut {
     pub deliveries: usize,
     /// Live before, lagging now.
-    pub lagging: Vec<SessionKey>,
+    pub lagging: Vec<SessionSlot>,
     /// The room has more to say than one turn takes.
     pub more: bool,
 }
@@ -30,7 +30,7 @@ impl Room {
         &mut self,
         now: Millis,
         limits: &HubLimits,
-        names: Names<'_>,
+        sessions: &Sessions,
         clients: &mut impl Clients,
     ) -> FannedOut {
         let mut done = FannedOut::default();
@@ -50,7 +50,7 @@ impl Room {
             }
         }
         self.tell_presence(now, limits, &mut done, clients);
-        self.tell_roster(limits, names, &mut done, clients);
+        self.tell_roster(limits, sessions, &mut done, clients);
         done
     }
 
@@ -70,7 +70,7 @@ impl Room {
             }
             done.deliveries += 1;
             let in_step = is_whole && ends.is_none_or(|(first, _)| member.cursor.next() == first);
-            let own_signals = has_signals && live.iter().any(|l| is_own_signal(l, member.session_id));
+            let own_signals = has_signals && live.iter().any(|l| is_own_signal(l, member.member));
             if !in_step || own_signals {
                 if deliver_piecewise(member, live, &frames, clients) == Delivery::Full {
                     done.lag(member);
@@ -100,8 +100,8 @@ fn fitting(live: &[Live], batch_bytes: usize) -> usize {
     live.iter().take_while(within).count().max(1).min(live.len())
 }
 
-fn is_own_signal(live: &Live, session: SessionId) -> bool {
-    matches!(live, Live::Signal { session: from, .. } if *from == session)
+fn is_own_signal(live: &Live, member: MemberId) -> bool {
+    matches!(live, Live::Signal { from, .. } if from.member == Some(member))
 }
 
 /// The way for a member that is not to hear all of this turn (its own signals, what a page brought already), or not yet:
@@ -113,7 +113,7 @@ fn deliver_piecewise<C: Clients>(
     clients: &mut C,
 ) -> Delivery {
     let wants = |cursor: Seq, item: &Live| match item {
-        Live::Signal { session, .. } => *session != member.session_id,
+        Live::Signal { .. } => !is_own_signal(item, member.member),
         Live::Message(message) => message.seq == cursor.next(),
     };
     let mut from = 0;

@@ -5,7 +5,7 @@
 use std::hash::{Hash as _, Hasher};
 
 use super::room::Room;
-use super::sessions::Absence;
+use super::session::Absence;
 use super::{Hub, Session};
 use crate::types::{Millis, RoomId};
 
@@ -38,11 +38,14 @@ impl Hub {
         for room in ids.into_iter().filter_map(|id| rooms.get(id)) {
             hash_room(room, *now, to);
         }
-        for (key, session) in sessions {
-            key.hash(to);
+        for (slot, session) in sessions.iter() {
+            slot.hash(to);
             hash_session(session, *now, to);
         }
-        (parks, reads, appends, dirty, stalled, next_stay).hash(to);
+        (parks, reads, appends, dirty, next_stay).hash(to);
+        for (slot, room) in stalled {
+            (slot, sessions.get(*slot).is_some(), room).hash(to);
+        }
         let mut undecided: Vec<(&RoomId, &u32)> = appending.iter().collect();
         undecided.sort_unstable();
         undecided.hash(to);
@@ -86,7 +89,19 @@ fn hash_room(room: &Room, now: Millis, to: &mut impl Hasher) {
 }
 
 fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {
-    let Session { id, member, name, client, generation, token_issued, private, follows, rooms, absence } = session;
+    let Session {
+        id,
+        member,
+        name,
+        client,
+        generation,
+        token_issued,
+        private,
+        follows,
+        slot_generation: _,
+        rooms,
+        absence,
+    } = session;
     (id, member, name, client, generation, token_issued, private, follows, rooms).hash(to);
     if let Some(absence) = absence {
         let Absence { away_at, until } = **absence;

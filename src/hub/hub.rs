@@ -3,73 +3,14 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
+use super::limits::HubLimits;
 use super::reads::Reads;
+use super::requests::{Presence, Said, Start};
 use super::room::{Joining, Member, Room, State};
-use super::sessions::{Absences, Membership, Session};
+use super::session::{Absences, Membership, Session, Sessions};
 use super::tail::Tails;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
-use crate::types::{Body, Digest, Epoch, Millis, RoomId, Seq, SessionId, WallMillis};
-
-/// A session's place in the hub, for as long as it lives.
-pub type SessionKey = u32;
-
-/// What the hub keeps within (docs/settings.md, "Limits").
-#[derive(Clone, Copy, Debug)]
-pub struct HubLimits {
-    pub rooms_per_session: usize,
-    /// A room of more members sends only counts.
-    pub presence_max: usize,
-    /// A page of history or members is cut here, in bytes.
-    pub page_bytes: usize,
-    /// Messages of a page.
-    pub page_messages: u32,
-    pub reads_in_flight: usize,
-    /// Bytes of messages that a room keeps in memory, beside what the store has: the newest, and as many that were read
-    /// from the log lately ...
-    pub tail_bytes: usize,
-    /// ... and that all rooms keep together.
-    pub tail_bytes_total: usize,
-    /// Deliveries of one turn; the rest waits for the next.
-    pub delivery_budget: usize,
-    /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
-    /// nobody lag who could keep up.
-    pub batch_bytes: usize,
-    /// Milliseconds that a dropped client is waited for; 0: not at all.
-    pub resume_within: u64,
-    /// Sessions waited for at the same time; past it, the one that waits longest is parked.
-    pub detached_max: usize,
-}
-
-/// Where in a room's log a member begins.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Start {
-    /// From now on.
-    Now,
-    /// After this seq of this epoch (of the current one, if none is named).
-    After { seq: Seq, epoch: Option<Box<str>> },
-    /// With the newest so many.
-    Last(u32),
-}
-
-/// A message on its way to the store.
-#[derive(Clone, Debug)]
-pub struct Said {
-    /// The digest of its idempotency key.
-    pub key: Option<Digest>,
-    pub body: Body,
-    /// The digest of an encrypted body.
-    pub sealed: Option<Digest>,
-    /// The wall clock.
-    pub at: WallMillis,
-}
-
-/// What a member wants to hear of others coming and going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Presence {
-    Full,
-    Count,
-    Off,
-}
+use crate::types::{Body, Epoch, Millis, RoomId, Seq, SessionId, SessionSlot};
 
 /// Bytes of one membership, with a room of its own and a read that waits for its turn.
 pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
@@ -85,8 +26,8 @@ pub struct Hub {
     pub(super) limits: HubLimits,
     pub(super) epoch: Epoch,
     pub(super) rooms: HashMap<RoomId, Room>,
-    pub(super) sessions: slab::Slab<Session>,
-    pub(super) by_id: HashMap<SessionId, SessionKey>,
+    pub(super) sessions: Sessions,
+    pub(super) by_id: HashMap<SessionId, SessionSlot>,
     pub(super) absences: Absences,
     /// What the store is to keep of sessions that did not come back.
     pub(super) parks: Vec<Parked>,
@@ -100,7 +41,7 @@ pub struct Hub {
     pub(super) counts: BTreeSet<(Millis, RoomId)>,
     /// Members to be tried again at `retry_at`: their read failed or came to nothing, or they took no word of
     /// who is here.
-    pub(super) stalled: Vec<(SessionKey, RoomId)>,
+    pub(super) stalled: Vec<(SessionSlot, RoomId)>,
     pub(super) retry_at: Option<Millis>,
     pub(super) next_stay: u32,
     pub(super) tails: Tails,
@@ -114,7 +55,7 @@ impl Hub {
             limits,
             epoch,
             rooms: HashMap::new(),
-            sessions: slab::Slab::new(),
+            sessions: Sessions::default(),
             by_id: HashMap::new(),
             absences: Absences::default(),
             parks: Vec::new(),
@@ -151,34 +92,34 @@ impl Hub {
     }
 
     /// All sessions, attached and detached.
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
-        self.sessions.iter().map(|(key, session)| (key as SessionKey, session))
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionSlot, &Session)> {
+        self.sessions.iter()
     }
 
     /// Appends that are not with the store yet, and the bytes of their bodies: those of members who wait for `joined`,
     /// and those of this turn.
     pub fn held(&self) -> (usize, usize) {
-        let joining = |(key, session): (SessionKey, &Session)| -> Vec<&Joining> {
-            let members = session.rooms.iter().filter_map(move |m| self.member(key, &m.room));
+        let joining = |(slot, session): (SessionSlot, &Session)| -> Vec<&Joining> {
+            let members = session.rooms.iter().filter_map(move |m| self.member(slot, &m.room));
             members.filter_map(|member| member.joining.as_deref()).collect()
         };
         let sends = self.sessions().flat_map(joining).flat_map(|joining| &joining.sends).chain(&self.appends);
         sends.fold((0, 0), |(count, bytes), append| (count + 1, bytes + append.body.len()))
     }
 
-    pub fn session(&self, key: SessionKey) -> Option<&Session> {
-        self.sessions.get(key as usize)
+    pub fn session(&self, slot: SessionSlot) -> Option<&Session> {
+        self.sessions.get(slot)
     }
 
     /// A session's place in a room.
-    pub(super) fn member(&self, key: SessionKey, room: &RoomId) -> Option<&Member> {
-        let slot = self.session(key)?.slot(room)?;
-        self.rooms.get(room)?.members.get(slot)
+    pub(super) fn member(&self, slot: SessionSlot, room: &RoomId) -> Option<&Member> {
+        let seat = self.session(slot)?.seat(room)?;
+        self.rooms.get(room)?.members.get(seat)
     }
 
     /// Is the session in this room?
-    pub fn is_member(&self, key: SessionKey, room: &RoomId) -> bool {
-        self.session(key).is_some_and(|s| s.membership(room).is_some())
+    pub fn is_member(&self, slot: SessionSlot, room: &RoomId) -> bool {
+        self.session(slot).is_some_and(|s| s.membership(room).is_some())
     }
 
     /// A room's members: how many, as many of them as a page holds, and whether that is not all.
@@ -189,10 +130,10 @@ impl Hub {
     }
 
     /// The last seq queued to the session in each of its rooms that it has joined.
-    pub fn heads(&self, key: SessionKey) -> impl Iterator<Item = (&RoomId, Seq)> {
-        let rooms = self.session(key).map(|s| s.rooms.as_slice()).unwrap_or_default();
+    pub fn heads(&self, slot: SessionSlot) -> impl Iterator<Item = (&RoomId, Seq)> {
+        let rooms = self.session(slot).map(|s| s.rooms.as_slice()).unwrap_or_default();
         rooms.iter().filter_map(|m| {
-            let member = self.rooms.get(&m.room)?.members.get(m.slot as usize)?;
+            let member = self.rooms.get(&m.room)?.members.get(m.seat as usize)?;
             (member.state != State::Joining).then_some((&m.room, member.cursor))
         })
     }
@@ -216,13 +157,13 @@ impl Hub {
     /// The invariants that hold between any two calls, for tests: a description of the first that does not.
     pub fn check(&self) -> Result<(), String> {
         let mut memberships = 0usize;
-        for (key, session) in &self.sessions {
+        for (slot, session) in self.sessions.iter() {
             for membership in &session.rooms {
                 memberships += 1;
                 let room = self.rooms.get(&membership.room).ok_or_else(|| format!("{} is gone", membership.room))?;
-                let member = room.members.get(membership.slot as usize).ok_or("a slot beyond the members")?;
-                if member.session as usize != key || member.client != session.client {
-                    return Err(format!("slot {} of {} is another's", membership.slot, room.id));
+                let member = room.members.get(membership.seat as usize).ok_or("a seat beyond the members")?;
+                if member.session != slot || member.client != session.client {
+                    return Err(format!("seat {} of {} is another's", membership.seat, room.id));
                 }
                 if (member.state == State::Away) != session.is_detached() {
                     return Err(format!(
@@ -233,7 +174,7 @@ impl Hub {
                 if (member.state == State::Joining) != member.joining.is_some() {
                     return Err(format!("a member of {} is half joined", room.id));
                 }
-                let retries = self.stalled.iter().any(|(k, r)| *k as usize == key && *r == room.id);
+                let retries = self.stalled.iter().any(|(s, r)| *s == slot && *r == room.id);
                 if member.state == State::Joining && !member.waiting && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
@@ -285,7 +226,7 @@ impl Hub {
     /// [`HubError::AlreadyJoined`], [`HubError::TooManyRooms`].
     pub fn handle_join(
         &mut self,
-        key: SessionKey,
+        slot: SessionSlot,
         id: Option<u64>,
         room_id: RoomId,
         start: Start,
@@ -293,7 +234,7 @@ impl Hub {
         clients: &mut impl Clients,
     ) -> Result<(), HubError> {
         let limit = self.limits.rooms_per_session;
-        let Some(session) = self.sessions.get_mut(key as usize) else { return Err(HubError::NotJoined) };
+        let Some(session) = self.sessions.get_mut(slot) else { return Err(HubError::NotJoined) };
         if session.membership(&room_id).is_some() {
             return Err(HubError::AlreadyJoined);
         }
@@ -305,10 +246,10 @@ impl Hub {
             *stay = stay.wrapping_add(1);
             Room::new(room_id.clone(), *stay)
         });
-        let slot = room.members.len();
+        let seat = room.members.len();
         room.members.push(Member {
-            session: key,
-            session_id: session.id,
+            session: slot,
+            member: session.member,
             client: session.client,
             cursor: Seq::ZERO,
             state: State::Joining,
@@ -318,14 +259,14 @@ impl Hub {
             joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
         });
         session.rooms.reserve_exact(1);
-        session.rooms.push(Membership { room: room_id.clone(), slot: slot as u32 });
+        session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32 });
         if session.follows {
             room.followers += 1;
         } else {
             let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
             room.presence_changed(event, &mut self.dirty);
         }
-        self.proceed(&room_id, slot, clients);
+        self.proceed(&room_id, seat, clients);
         Ok(())
     }
 
@@ -335,13 +276,13 @@ impl Hub {
     /// [`HubError::NotJoined`].
     pub fn handle_leave(
         &mut self,
-        key: SessionKey,
+        slot: SessionSlot,
         id: Option<u64>,
         room: &RoomId,
         clients: &mut impl Clients,
     ) -> Result<(), HubError> {
-        let client = self.session(key).map(|s| s.client).ok_or(HubError::NotJoined)?;
-        let member = self.remove_member(key, room).ok_or(HubError::NotJoined)?;
+        let client = self.session(slot).map(|s| s.client).ok_or(HubError::NotJoined)?;
+        let member = self.remove_member(slot, room).ok_or(HubError::NotJoined)?;
         if let Some(Joining { id: Some(join), .. }) = member.joining.as_deref() {
             // Every request has its answer, also a join that came to nothing.
             clients.tell(client, Notice::Refused { id: Some(*join), error: HubError::NotJoined });
@@ -355,10 +296,16 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
-    pub fn handle_send(&mut self, key: SessionKey, id: Option<u64>, room: RoomId, said: Said) -> Result<(), HubError> {
+    pub fn handle_send(
+        &mut self,
+        slot: SessionSlot,
+        id: Option<u64>,
+        room: RoomId,
+        said: Said,
+    ) -> Result<(), HubError> {
         let Said { key: idempotency, body, sealed, at } = said;
-        let session = self.sessions.get(key as usize).ok_or(HubError::NotJoined)?;
-        let slot = session.slot(&room).ok_or(HubError::NotJoined)?;
+        let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
+        let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
         let append = Append {
             ticket: Ticket { conn: session.client, purpose: Purpose::Send, tag: id.unwrap_or(NO_ID) },
             room,
@@ -368,7 +315,7 @@ impl Hub {
             sealed,
             at,
         };
-        let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(slot));
+        let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(seat));
         match member.and_then(|m| m.joining.as_mut()) {
             Some(joining) => joining.sends.push(append),
             None => self.append(append),
@@ -385,11 +332,11 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
-    pub fn handle_signal(&mut self, key: SessionKey, room: &RoomId, body: Body) -> Result<(), HubError> {
-        let session = self.sessions.get(key as usize).ok_or(HubError::NotJoined)?;
+    pub fn handle_signal(&mut self, slot: SessionSlot, room: &RoomId, body: Body) -> Result<(), HubError> {
+        let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         session.membership(room).ok_or(HubError::NotJoined)?;
         let room = self.rooms.get_mut(room).ok_or(HubError::NotJoined)?;
-        room.live.push(Live::Signal { from: session.author(), session: session.id, body });
+        room.live.push(Live::Signal { from: session.author(), body });
         room.mark_dirty(&mut self.dirty);
         Ok(())
     }
@@ -401,11 +348,13 @@ impl Hub {
     }
 
     /// The client's queue has room again: whoever lags reads on.
-    pub fn handle_drained(&mut self, key: SessionKey, clients: &mut impl Clients) {
-        let count = self.session(key).map_or(0, |s| s.rooms.len());
+    pub fn handle_drained(&mut self, slot: SessionSlot, clients: &mut impl Clients) {
+        let count = self.session(slot).map_or(0, |s| s.rooms.len());
         for index in 0..count {
-            let Some(room) = self.session(key).and_then(|s| s.rooms.get(index)).map(|m| m.room.clone()) else { return };
-            self.read_on(key, &room, clients);
+            let Some(room) = self.session(slot).and_then(|s| s.rooms.get(index)).map(|m| m.room.clone()) else {
+                return;
+            };
+            self.read_on(slot, &room, clients);
         }
     }
 
@@ -456,14 +405,14 @@ impl Hub {
             }
             deliveries += done.deliveries;
             self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
-            lagging.extend(done.lagging.into_iter().map(|key| (key, id.clone())));
+            lagging.extend(done.lagging.into_iter().map(|slot| (slot, id.clone())));
             if done.more {
                 unfinished.push(id);
             }
         }
         // After all rooms: who catches up from memory at once may be owed something, and a room speaks once in a turn.
-        for (key, id) in lagging {
-            self.left_behind(key, &id, clients);
+        for (slot, id) in lagging {
+            self.left_behind(slot, &id, clients);
         }
         for id in unfinished {
             if let Some(room) = self.rooms.get_mut(&id) {
@@ -482,19 +431,19 @@ impl Hub {
 
     /// Takes a session out of a room, and the room out of the map if that was the last. What it said while it was
     /// joining is taken all the same.
-    pub(super) fn remove_member(&mut self, key: SessionKey, room_id: &RoomId) -> Option<Member> {
-        let session = self.sessions.get_mut(key as usize)?;
-        let slot = session.rooms.swap_remove(session.membership(room_id)?).slot as usize;
+    pub(super) fn remove_member(&mut self, slot: SessionSlot, room_id: &RoomId) -> Option<Member> {
+        let session = self.sessions.get_mut(slot)?;
+        let seat = session.rooms.swap_remove(session.membership(room_id)?).seat as usize;
         let event = PresenceEvent { kind: PresenceKind::Leave, member: session.member, name: session.name.clone() };
         let follows = session.follows;
         let room = self.rooms.get_mut(room_id)?;
         room.followers -= usize::from(follows);
-        let mut member = room.members.swap_remove(slot);
-        if let Some(moved) = room.members.get(slot)
-            && let Some(session) = self.sessions.get_mut(moved.session as usize)
+        let mut member = room.members.swap_remove(seat);
+        if let Some(moved) = room.members.get(seat)
+            && let Some(session) = self.sessions.get_mut(moved.session)
             && let Some(membership) = session.rooms.iter_mut().find(|m| m.room == *room_id)
         {
-            membership.slot = slot as u32;
+            membership.seat = seat as u32;
         }
         if room.members.is_empty() {
             if room.count_armed {

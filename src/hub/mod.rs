@@ -12,14 +12,21 @@ mod fan_out;
 mod fingerprint;
 #[allow(clippy::module_inception)]
 mod hub;
+mod limits;
 mod presence;
 mod reads;
+mod requests;
 mod room;
+mod run;
+mod session;
 mod sessions;
 mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster};
-pub use hub::{Hub, HubLimits, MEMBERSHIP_BYTES, Presence, Said, SessionKey, Start};
-pub use sessions::{Cursor, Resumed, SESSION_BYTES, Session};
+pub use hub::{Hub, MEMBERSHIP_BYTES};
+pub use limits::HubLimits;
+pub use requests::{Cursor, Presence, Said, Start};
+pub use session::{SESSION_BYTES, Session};
+pub use sessions::Resumed;

@@ -4,16 +4,14 @@
 use super::clients::{Broadcast, Clients, Delivery, Present, Roster};
 use super::fan_out::FannedOut;
 use super::room::{Member, Room, State};
-use super::{HubLimits, Presence, Session};
+use super::session::Sessions;
+use super::{HubLimits, Presence};
 use crate::types::Millis;
 
 /// Milliseconds between two counts of a large room.
 const COUNT_INTERVAL: u64 = 1000;
 /// About what one entry of a `members` takes beside the name, in bytes.
 const ROSTER_ENTRY: usize = 48;
-
-/// The hub's sessions, for their names.
-pub type Names<'a> = &'a slab::Slab<Session>;
 
 impl Room {
     /// Tells the turn's comings and goings, or how many are here.
@@ -71,7 +69,7 @@ impl Room {
     pub fn tell_roster(
         &mut self,
         limits: &HubLimits,
-        names: Names<'_>,
+        sessions: &Sessions,
         done: &mut FannedOut,
         clients: &mut impl Clients,
     ) {
@@ -81,7 +79,7 @@ impl Room {
         let count = self.count();
         let by_name = |m: &Member| m.presence == Presence::Full && !self.is_large;
         let due = |m: &Member| m.owed_roster && m.state == State::Live;
-        let named = self.members.iter().any(|m| due(m) && by_name(m)).then(|| self.roster(limits, names));
+        let named = self.members.iter().any(|m| due(m) && by_name(m)).then(|| self.roster(limits, sessions));
         let list = named.as_ref().map(|(members, more)| {
             clients.encode(&self.id, Broadcast::Members(Roster { count, members, more: *more }))
         });
@@ -100,11 +98,11 @@ impl Room {
     }
 
     /// The members by name, as many as fit a page; and whether there are more.
-    pub fn roster(&self, limits: &HubLimits, names: Names<'_>) -> (Vec<Present>, bool) {
+    pub fn roster(&self, limits: &HubLimits, sessions: &Sessions) -> (Vec<Present>, bool) {
         let mut bytes = 0;
         let mut list = Vec::new();
         for member in &self.members {
-            let Some(session) = names.get(member.session as usize).filter(|s| !s.follows) else { continue };
+            let Some(session) = sessions.get(member.session).filter(|s| !s.follows) else { continue };
             bytes += session.name.as_str().len() + ROSTER_ENTRY;
             if bytes > limits.page_bytes {
                 return (list, true);

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use super::clients::{Live, PresenceEvent};
-use super::tail::Run;
-use super::{Presence, SessionKey, Start};
+use super::run::Run;
+use super::{Presence, Start};
 use crate::store::{Append, Purpose, Ticket};
-use crate::types::{ConnId, Millis, RoomId, Seq, SessionId};
+use crate::types::{ConnId, MemberId, Millis, RoomId, Seq, SessionSlot};
 
 /// A room that somebody is in.
 #[derive(Clone)]
@@ -60,8 +60,9 @@ pub struct Room {
 /// One session's presence in the room.
 #[derive(Clone, Hash)]
 pub struct Member {
-    pub session: SessionKey,
-    pub session_id: SessionId,
+    pub session: SessionSlot,
+    /// Its session's, for what it is not to hear of itself.
+    pub member: MemberId,
     pub client: ConnId,
     /// The last seq queued to the client.
     pub cursor: Seq,

@@ -2,92 +2,11 @@
 //! Whoever comes next reads them here, so that a thousand members who come back at once do not ask the store a thousand
 //! times for the same page.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use super::room::Room;
+use super::run::cost;
 use crate::types::{Message, RoomId, Seq};
-
-/// About what a message takes in memory beside its body and name, in bytes.
-const OVERHEAD: usize = 120;
-
-/// Messages of one room without a hole.
-#[derive(Clone, Hash, Default)]
-pub struct Run {
-    messages: VecDeque<Message>,
-    bytes: usize,
-}
-
-fn cost(message: &Message) -> usize {
-    message.body.len() + message.author.name.as_str().len() + OVERHEAD
-}
-
-impl Run {
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn first(&self) -> Option<Seq> {
-        self.messages.front().map(|m| m.seq)
-    }
-
-    fn last(&self) -> Option<Seq> {
-        self.messages.back().map(|m| m.seq)
-    }
-
-    /// The messages after a cursor, as many as fit a page; in two pieces, since the run is a ring. `None` if the run does
-    /// not go on from there. One message fits always.
-    pub fn page(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
-        let (first, last) = (self.first()?, self.last()?);
-        if cursor.next() < first || cursor >= last {
-            return None;
-        }
-        let from = (cursor.next().0 - first.0) as usize;
-        let mut used = 0;
-        let fits = |m: &&Message| {
-            used += cost(m);
-            used <= bytes
-        };
-        let count = self.messages.range(from..).take(most).take_while(fits).count().max(1);
-        let (front, back) = self.messages.as_slices();
-        let cut = front.len();
-        let upto = from + count;
-        let piece = |slice: &[Message], from: usize, upto: usize| from.min(slice.len())..upto.min(slice.len());
-        let (in_front, in_back) =
-            (piece(front, from, upto), piece(back, from.saturating_sub(cut), upto.saturating_sub(cut)));
-        Some((&front[in_front], &back[in_back]))
-    }
-
-    /// Adds a message at the end. If it does not go on where the run ended, the run begins anew with it.
-    fn push(&mut self, message: Message) {
-        if self.last().is_some_and(|last| message.seq != last.next()) {
-            self.clear();
-        }
-        self.bytes += cost(&message);
-        self.messages.push_back(message);
-    }
-
-    /// Lets go of the oldest until so many bytes are left.
-    fn shrink(&mut self, most: usize) {
-        while self.bytes > most {
-            let Some(message) = self.messages.pop_front() else { break };
-            self.bytes -= cost(&message);
-        }
-    }
-
-    pub fn clear(&mut self) {
-        *self = Run::default();
-    }
-
-    /// Puts messages before the run that end where it begins, or overlap with it.
-    fn extend_front(&mut self, messages: Vec<Message>) {
-        for message in messages.into_iter().rev() {
-            if self.first().is_some_and(|first| message.seq.next() == first) {
-                self.bytes += cost(&message);
-                self.messages.push_front(message);
-            }
-        }
-    }
-}
 
 impl Room {
     /// What the room has in memory after a cursor.
@@ -127,7 +46,7 @@ impl Room {
                 messages.into_iter().for_each(|message| self.keep(message, most));
             }
             // It goes up to the tail, and there is room before it.
-            Some((begin, _)) if first < begin && last.next() >= begin && self.tail.bytes + missing(begin) <= most => {
+            Some((begin, _)) if first < begin && last.next() >= begin && self.tail.bytes() + missing(begin) <= most => {
                 self.tail.extend_front(messages);
             }
             // It is what a tail would be.
@@ -209,46 +128,8 @@ impl Tails {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::tests::{EACH, messages, seqs};
     use super::*;
-    use crate::types::{Author, Body, Name, WallMillis};
-
-    fn messages(seqs: std::ops::Range<u64>) -> Vec<Message> {
-        let room = RoomId::parse("r").unwrap();
-        let author = Author { member: None, name: Name::parse("a").unwrap() };
-        let body = |seq: u64| Body::checked(format!("{seq:0>9}").into());
-        seqs.map(|seq| Message {
-            room: room.clone(),
-            seq: Seq(seq),
-            at: WallMillis(0),
-            author: author.clone(),
-            body: body(seq),
-        })
-        .collect()
-    }
-
-    fn seqs(page: Option<(&[Message], &[Message])>) -> Option<Vec<u64>> {
-        page.map(|(a, b)| a.iter().chain(b).map(|m| m.seq.0).collect())
-    }
-
-    const EACH: usize = 9 + 1 + OVERHEAD;
-
-    #[test]
-    fn a_run_goes_on_without_a_hole_and_forgets_its_oldest() {
-        let mut run = Run::default();
-        messages(3..40).into_iter().for_each(|message| {
-            run.push(message);
-            run.shrink(10 * EACH);
-        });
-        assert_eq!(run.bytes(), 10 * EACH);
-        assert_eq!(seqs(run.page(Seq(29), 4, usize::MAX)), Some(vec![30, 31, 32, 33]));
-        assert_eq!(seqs(run.page(Seq(29), 99, usize::MAX)), Some((30..40).collect()));
-        assert_eq!(seqs(run.page(Seq(36), 99, 1)), Some(vec![37]), "one fits always");
-        assert_eq!(run.page(Seq(28), 99, usize::MAX), None);
-        assert_eq!(run.page(Seq(39), 99, usize::MAX), None);
-        run.push(messages(50..51).remove(0));
-        assert_eq!(seqs(run.page(Seq(49), 9, usize::MAX)), Some(vec![50]), "a hole begins it anew");
-        assert_eq!(run.bytes(), EACH);
-    }
 
     #[test]
     fn pages_from_the_log_go_before_the_tail_or_stand_for_themselves() {

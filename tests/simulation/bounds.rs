@@ -90,14 +90,14 @@ impl Bounds {
         }
         let mut rooms: Vec<&RoomId> = Vec::new();
         let mut seen = Vec::new();
-        for (key, session) in hub.sessions() {
+        for (slot, session) in hub.sessions() {
             for room in session.rooms() {
                 if !rooms.contains(&room) {
                     rooms.push(room);
                 }
             }
-            let (key, count) = (key as usize, session.rooms().count());
-            let before = self.sessions.get(key).copied().flatten().filter(|(id, ..)| *id == session.id);
+            let (index, count) = (slot.index as usize, session.rooms().count());
+            let before = self.sessions.get(index).copied().flatten().filter(|(id, ..)| *id == session.id);
             let (_, generation, count_before) = before.unwrap_or((session.id, 0, 0));
             if count > limits.rooms_per_session.max(count_before) {
                 return violation(ROOMS, format!("{} is in {count} rooms", session.member));
@@ -105,8 +105,8 @@ impl Bounds {
             if generation > session.generation {
                 return violation(ROOMS, format!("{} came back with an older token", session.member));
             }
-            seen.resize(seen.len().max(key + 1), None);
-            seen[key] = Some((session.id, session.generation, count));
+            seen.resize(seen.len().max(index + 1), None);
+            seen[index] = Some((session.id, session.generation, count));
         }
         self.sessions = seen;
         if rooms.len() != hub.room_count() {

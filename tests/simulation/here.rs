@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use racerd::chat::Chat;
 use racerd::engine::Engine;
 use racerd::hub::Session;
-use racerd::types::{ConnId, MemberId, SessionId};
+use racerd::types::{ConnId, MemberId, SessionId, SessionSlot};
 
 use super::limits::Limits;
 use super::model::Model;
@@ -24,7 +24,7 @@ const COUNT_INTERVAL: u64 = 1000;
 pub struct Here {
     rooms: Vec<RoomHere>,
     /// The session in each slot that has no client.
-    absent: BTreeMap<u32, Absent>,
+    absent: BTreeMap<SessionSlot, Absent>,
     /// Sessions that got a client back since the last look. Within a turn, one may have been too many before another came.
     returned: usize,
 }
@@ -67,8 +67,8 @@ impl Here {
         self.rooms.resize_with(model.rooms.len(), RoomHere::default);
         self.returned = 0;
         let (mut digests, mut sets) = ([0u64; 8], [0u64; 8]);
-        for (key, session) in hub.sessions().filter(|(_, session)| !session.follows) {
-            let absent = self.absent(key, session, limits, mono)?;
+        for (slot, session) in hub.sessions().filter(|(_, session)| !session.follows) {
+            let absent = self.absent(slot, session, limits, mono)?;
             let weight = session.member.as_u64().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             for room in session.rooms().filter_map(|room| model.room(room.as_str())) {
                 digests[room] = digests[room].wrapping_add(weight.rotate_left(u32::from(absent)));
@@ -81,11 +81,12 @@ impl Here {
                 room.digest = digests[index];
                 room.changed = mono;
                 let id = &model.rooms[index].id;
-                let is_here =
-                    |id: &SessionId, key: u32| !self.absent.get(&key).is_some_and(|a| a.id == *id && a.is_away(mono));
+                let is_here = |id: &SessionId, slot: SessionSlot| {
+                    !self.absent.get(&slot).is_some_and(|a| a.id == *id && a.is_away(mono))
+                };
                 let here =
                     hub.sessions().filter(|(_, session)| !session.follows && session.rooms().any(|room| room == id));
-                let here = here.map(|(key, session)| (member_name(session.member), !is_here(&session.id, key)));
+                let here = here.map(|(slot, session)| (member_name(session.member), !is_here(&session.id, slot)));
                 room.members = here.collect();
                 room.known.extend(room.members.keys().cloned());
             }
@@ -100,16 +101,16 @@ impl Here {
     }
 
     /// Is this session to be seen as away?
-    fn absent(&mut self, key: u32, session: &Session, limits: &Limits, mono: u64) -> Checked<bool> {
+    fn absent(&mut self, slot: SessionSlot, session: &Session, limits: &Limits, mono: u64) -> Checked<bool> {
         if session.client != ConnId::NOBODY {
-            if !self.absent.is_empty() && self.absent.remove(&key).is_some() {
+            if !self.absent.is_empty() && self.absent.remove(&slot).is_some() {
                 self.returned += 1;
             }
             return Ok(false);
         }
         let (id, token, until) = (session.id, (session.generation, session.token_issued), mono + limits.resume_within);
         let new = Absent { id, token, since: mono, until };
-        let absent = self.absent.entry(key).or_insert(new);
+        let absent = self.absent.entry(slot).or_insert(new);
         if (absent.id, absent.token) != (id, token) {
             *absent = new;
         }
@@ -128,11 +129,11 @@ impl Here {
             return Ok(());
         }
         let hub = &engine.app.hub;
-        let is_there = |key: u32, id: SessionId| hub.session(key).is_some_and(|session| session.id == id);
-        let gone: Vec<u32> =
-            self.absent.iter().filter(|(key, a)| !is_there(**key, a.id)).map(|(key, _)| *key).collect();
-        for key in gone {
-            let Some(absent) = self.absent.remove(&key) else { continue };
+        let is_there = |slot: SessionSlot, id: SessionId| hub.session(slot).is_some_and(|session| session.id == id);
+        let gone: Vec<SessionSlot> =
+            self.absent.iter().filter(|(slot, a)| !is_there(**slot, a.id)).map(|(slot, _)| *slot).collect();
+        for slot in gone {
+            let Some(absent) = self.absent.remove(&slot) else { continue };
             let mono = engine.net.now().mono.0;
             if mono < absent.until && hub.detached_count() + self.returned < limits.detached_max {
                 let text = format!("a session is gone at {mono} that was to be waited for until {}", absent.until);

@@ -3,9 +3,11 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, SessionKey, Start};
+use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, Start};
 use racerd::store::{Append, Outcome, Purpose, Scope, ScopedKey, StoreRequest, Ticket};
-use racerd::types::{Author, Body, ConnId, Digest, Epoch, Identity, Millis, Name, RoomId, Seq, SessionId, WallMillis};
+use racerd::types::{
+    Author, Body, ConnId, Digest, Epoch, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot, WallMillis,
+};
 
 use crate::judge::{Client, From, Judge, Place, Said, Told, conn, member};
 use crate::store::{Answer, Fate, Store};
@@ -115,7 +117,7 @@ pub struct State {
     store: Store,
     left: Bounds,
     repeated: Vec<u8>,
-    keys: [Option<SessionKey>; 2],
+    slots: [Option<SessionSlot>; 2],
     /// Clients that lost their connection in the room and may come back to their session.
     lost: [bool; 2],
     now: Millis,
@@ -146,7 +148,7 @@ impl State {
             store: Store::default(),
             left: bounds.clone(),
             repeated: Vec::new(),
-            keys: [None; 2],
+            slots: [None; 2],
             lost: [false; 2],
             now: Millis(1000),
         };
@@ -156,10 +158,10 @@ impl State {
 
     /// All that decides what may follow, as one number.
     pub fn digest(&self) -> u64 {
-        let State { hub, judge, store, left, repeated, keys, lost, now: _ } = self;
+        let State { hub, judge, store, left, repeated, slots, lost, now: _ } = self;
         let mut to = DefaultHasher::new();
         hub.fingerprint(&mut to);
-        (judge, store, left, repeated, keys, lost).hash(&mut to);
+        (judge, store, left, repeated, slots, lost).hash(&mut to);
         to.finish()
     }
 
@@ -252,13 +254,13 @@ impl State {
                     From::After(seq) => Start::After { seq: Seq(seq), epoch: Some("e".into()) },
                     From::Newest(n) => Start::Last(n as u32),
                 };
-                let key = self.keys[client].ok_or("a session")?;
-                let joined = self.hub.handle_join(key, Some(JOIN), room(), start, Presence::Off, &mut self.judge);
+                let slot = self.slots[client].ok_or("a session")?;
+                let joined = self.hub.handle_join(slot, Some(JOIN), room(), start, Presence::Off, &mut self.judge);
                 joined.map_err(|error| format!("a join is refused: {error:?}"))?;
             }
             Act::Leave(client) => {
-                let key = self.keys[usize::from(client)].ok_or("a session")?;
-                let left = self.hub.handle_leave(key, Some(JOIN), &room(), &mut self.judge);
+                let slot = self.slots[usize::from(client)].ok_or("a session")?;
+                let left = self.hub.handle_leave(slot, Some(JOIN), &room(), &mut self.judge);
                 left.map_err(|error| format!("to leave is refused: {error:?}"))?;
             }
             Act::Send(client) => {
@@ -311,8 +313,8 @@ impl State {
             Act::Drain(client) => {
                 let it = &mut self.judge.clients[usize::from(client)];
                 (it.queued, it.wants_drained) = (0, false);
-                if let Some(key) = self.keys[usize::from(client)] {
-                    self.hub.handle_drained(key, &mut self.judge);
+                if let Some(slot) = self.slots[usize::from(client)] {
+                    self.hub.handle_drained(slot, &mut self.judge);
                 }
             }
             Act::Wait => self.wait(),
@@ -348,7 +350,8 @@ impl State {
         it.generation += 1;
         (it.connected, it.queued, it.wants_drained) = (true, 0, false);
         let generation = it.generation;
-        self.keys[client] = Some(self.hub.handle_session(identity(client, generation, true), conn(client, generation)));
+        self.slots[client] =
+            Some(self.hub.handle_session(identity(client, generation, true), conn(client, generation)));
     }
 
     fn say(&mut self, index: usize) -> Result<(), String> {
@@ -356,7 +359,7 @@ impl State {
         let key = Digest::of(&[index as u8]);
         match self.judge.said[index].by {
             Some((client, _)) => {
-                let session = self.keys[client].ok_or("a session")?;
+                let session = self.slots[client].ok_or("a session")?;
                 let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0) };
                 let sent = self.hub.handle_send(session, Some(index as u64), room(), said);
                 sent.map_err(|error| format!("a send is refused: {error:?}"))
@@ -403,8 +406,8 @@ impl State {
         let old = conn(client, it.generation);
         self.forget_open(Some(client));
         self.lost[client] = true;
-        if let Some(key) = self.keys[client].take() {
-            self.hub.handle_dropped(key, old, self.now);
+        if let Some(slot) = self.slots[client].take() {
+            self.hub.handle_dropped(slot, old, self.now);
         }
     }
 
@@ -413,7 +416,7 @@ impl State {
         self.lost[client] = false;
         self.connect(client);
         let generation = self.judge.clients[client].generation;
-        let provisional = self.keys[client].ok_or("a session")?;
+        let provisional = self.slots[client].ok_or("a session")?;
         let first = identity(client, generation, true);
         // The session that it had is the one of an earlier generation.
         let had = (1..generation).rev().find_map(|generation| {
@@ -423,12 +426,12 @@ impl State {
         let Some(session) = had else { return Ok(()) };
         let identity = Identity { session, ..first };
         let resumed = self.hub.handle_resume(provisional, conn(client, generation), identity, None);
-        let key = resumed.map_err(|error| format!("its newest token: {error:?}"))?.key;
-        self.keys[client] = Some(key);
+        let slot = resumed.map_err(|error| format!("its newest token: {error:?}"))?.slot;
+        self.slots[client] = Some(slot);
         let known = self.judge.clients[client].known;
         self.judge.clients[client].place = Place::Joining(From::After(known));
         let cursor = Cursor { room: room(), epoch: Some("e".into()), seq: Seq(known), presence: Some(Presence::Off) };
-        self.hub.handle_return(key, None, vec![cursor], None, &mut self.judge);
+        self.hub.handle_return(slot, None, vec![cursor], None, &mut self.judge);
         Ok(())
     }
 

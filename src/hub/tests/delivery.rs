@@ -170,7 +170,7 @@ fn signals_reach_everyone_but_the_sender_and_move_no_cursor() {
     world.signal(all[0], &room("r")).unwrap();
     world.settle();
     for who in all {
-        assert_eq!(world.hub.heads(who.key).collect::<Vec<_>>(), [(&room("r"), Seq(1))]);
+        assert_eq!(world.hub.heads(who.slot).collect::<Vec<_>>(), [(&room("r"), Seq(1))]);
         assert_eq!(world.seqs(who, &room("r")), [1]);
     }
 }

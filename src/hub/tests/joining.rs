@@ -75,7 +75,7 @@ fn two_concurrent_requests_for_one_room_id_make_one_entry() {
     world.end_turn();
     assert_eq!(world.hub.roster(&room("r")).0, 50);
     for who in &all {
-        assert!(world.hub.is_member(who.key, &room("r")));
+        assert!(world.hub.is_member(who.slot, &room("r")));
         assert_eq!(world.heard(*who), []);
     }
     world.settle();
@@ -281,7 +281,7 @@ fn join_of_an_empty_room_has_a_cursor() {
         world.join(a, &room("r"), start);
         world.settle();
         assert_eq!(joined(&world.heard(a)), Some((0, 1, true)));
-        assert_eq!(world.hub.heads(a.key).collect::<Vec<_>>(), [(&room("r"), Seq(0))]);
+        assert_eq!(world.hub.heads(a.slot).collect::<Vec<_>>(), [(&room("r"), Seq(0))]);
     }
 }
 
@@ -392,7 +392,7 @@ fn a_join_is_refused_where_the_log_cannot_be_read() {
     world.arrive(0);
     assert_eq!(world.heard(a), [Heard::Refused { id: Some(id), error: HubError::StorageUnavailable }]);
     assert_eq!(world.hub.room_count(), 0);
-    assert!(!world.hub.is_member(a.key, &room("r")));
+    assert!(!world.hub.is_member(a.slot, &room("r")));
     world.end_turn();
     assert_eq!(world.hub.deadline(), None);
     // The next one is not harmed.
@@ -429,7 +429,7 @@ fn a_late_page_for_a_slot_that_another_session_has_is_ignored() {
     world.read(0);
     world.gone(a);
     let b = world.open_in(1, 1);
-    assert_eq!(a.key, b.key, "the same place in the hub");
+    assert_eq!(a.slot.index, b.slot.index, "the same place in the hub");
     world.join(b, &room("r"), Start::Now);
     world.arrive(0);
     assert_eq!(world.heard(b), []);
@@ -450,7 +450,7 @@ fn a_late_failure_for_a_visit_that_ended_is_ignored() {
     world.news(a);
     world.arrive(0);
     assert_eq!(world.news(a), []);
-    assert!(world.hub.is_member(a.key, &room("r")));
+    assert!(world.hub.is_member(a.slot, &room("r")));
     world.settle();
     world.judge_at_rest();
 }

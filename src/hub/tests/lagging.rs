@@ -175,7 +175,7 @@ fn a_failed_read_is_tried_again_after_a_second() {
     }
     world.settle();
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
-    assert_eq!(world.hub.heads(slow.key).collect::<Vec<_>>(), [(&room("r"), Seq(3))]);
+    assert_eq!(world.hub.heads(slow.slot).collect::<Vec<_>>(), [(&room("r"), Seq(3))]);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn whoever_goes_while_its_read_waits_for_a_retry_leaves_nothing() {
     world.arrive(0);
     world.gone(slow);
     let next = world.open_in(90, 0);
-    assert_eq!(next.key, slow.key);
+    assert_eq!(next.slot.index, slow.slot.index);
     world.join(next, &room("r"), Start::Now);
     world.settle();
     assert_eq!(world.seqs(next, &room("r")), [0u64; 0]);

@@ -1,7 +1,8 @@
 //! What rooms keep in memory, they keep within one bound together.
 
 use super::world::{LIMITS, World, room};
-use crate::hub::{HubLimits, Start};
+use crate::hub::room::Member;
+use crate::hub::{HubLimits, Session, Start};
 use crate::types::{Body, Seq};
 
 const TOTAL: usize = 10_000;
@@ -11,6 +12,13 @@ fn kept(world: &World) -> usize {
     // Only a sum comes out of this walk, so its order shows nowhere.
     #[allow(clippy::iter_over_hash_type)]
     world.hub.rooms.values().map(|room| room.tail.bytes() + room.past.bytes()).sum()
+}
+
+/// What is taken for each member and each session, however many there are, grows only on purpose.
+#[test]
+fn a_member_and_a_session_stay_small() {
+    assert!(size_of::<Member>() <= 48, "{} bytes", size_of::<Member>());
+    assert!(size_of::<Session>() <= 112, "{} bytes", size_of::<Session>());
 }
 
 #[test]

@@ -279,8 +279,8 @@ fn a_follower_is_not_there() {
     };
     let before = told(&mut world);
     assert!(matches!(&before[..], [Heard::Members { count: 1, members, .. }] if members.len() == 1), "{before:?}");
-    world.hub.handle_dropped(all[0].key, all[0].conn(), world.now);
-    world.hub.handle_gone(all[1].key, all[1].conn());
+    world.hub.handle_dropped(all[0].slot, all[0].conn(), world.now);
+    world.hub.handle_gone(all[1].slot, all[1].conn());
     world.settle();
     assert_eq!(told(&mut world), before, "a small room, in which nobody came or went");
     assert_eq!((world.hub.session_count(), world.hub.detached_count()), (4, 0));

@@ -123,12 +123,12 @@ impl Story {
                     _ => Start::After { seq: Seq(1), epoch: Some("old".into()) },
                 };
                 let presence = [Presence::Full, Presence::Full, Presence::Count, Presence::Off][presence as usize];
-                let joined = world.hub.is_member(who.key, room);
+                let joined = world.hub.is_member(who.slot, room);
                 assert_eq!(world.try_join(who, room, start, presence).is_err(), joined);
             }
             Step::Leave { client, room } => {
                 let Some(who) = self.clients[client] else { return };
-                let joined = world.hub.is_member(who.key, &rooms[room]);
+                let joined = world.hub.is_member(who.slot, &rooms[room]);
                 assert_eq!(world.leave(who, &rooms[room]).is_ok(), joined);
             }
             Step::Gone { client } => {
@@ -154,7 +154,7 @@ impl Story {
             Step::Send { client, room, key } => {
                 let Some(who) = self.clients[client] else { return };
                 let (index, generation) = (who.conn().index, who.conn().generation);
-                let joined = world.hub.is_member(who.key, &rooms[room]);
+                let joined = world.hub.is_member(who.slot, &rooms[room]);
                 let sent = match key {
                     0 => world.send(who, &rooms[room]),
                     key => {
@@ -166,7 +166,7 @@ impl Story {
             }
             Step::Signal { client, room } => {
                 let Some(who) = self.clients[client] else { return };
-                let joined = world.hub.is_member(who.key, &rooms[room]);
+                let joined = world.hub.is_member(who.slot, &rooms[room]);
                 assert_eq!(world.signal(who, &rooms[room]).is_ok(), joined);
             }
             Step::Publish { room, key } => match key {

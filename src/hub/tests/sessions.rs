@@ -109,7 +109,7 @@ fn a_client_that_lost_its_own_state_gets_its_rooms_back() {
         let b = world.resume_in(&lost, 77, 0, 0).unwrap();
         world.settle_turn();
         assert_eq!(world.seqs(b, &room("r")), [3], "from the last that was queued to it");
-        assert!(world.hub.is_member(b.key, &room("s")));
+        assert!(world.hub.is_member(b.slot, &room("s")));
     }
 }
 
@@ -118,8 +118,8 @@ fn a_name_that_came_with_the_join_is_kept_though_its_client_did_not_hear_so() {
     for parked in [false, true] {
         let mut world = World::new(LIMITS);
         let b = world.open();
-        let before = world.hub.session(b.key).unwrap().name.clone();
-        assert!(world.hub.handle_name(b.key, name("bob")));
+        let before = world.hub.session(b.slot).unwrap().name.clone();
+        assert!(world.hub.handle_name(b.slot, name("bob")));
         world.join_with(b, &room("r"), Start::Now, Presence::Full);
         world.settle_turn();
         let mut lost = world.drop(b, 0);
@@ -130,8 +130,8 @@ fn a_name_that_came_with_the_join_is_kept_though_its_client_did_not_hear_so() {
             world.settle_turn();
         }
         let b = world.resume_in(&lost, 77, 0, 0).unwrap();
-        assert_eq!(world.hub.session(b.key).unwrap().name, name("bob"), "parked: {parked}");
-        assert!(world.hub.is_member(b.key, &room("r")));
+        assert_eq!(world.hub.session(b.slot).unwrap().name, name("bob"), "parked: {parked}");
+        assert!(world.hub.is_member(b.slot, &room("r")));
     }
 }
 
@@ -167,7 +167,7 @@ fn an_older_token_is_refused_once_a_later_one_was_presented() {
     let second = world.drop(b, 0);
     let b = world.resume(&second).unwrap();
     assert_eq!(world.resume(&first), Err(HubError::NotResumable));
-    assert!(world.hub.is_member(b.key, &room("r")), "whoever presented the highest has it");
+    assert!(world.hub.is_member(b.slot, &room("r")), "whoever presented the highest has it");
     // Nor when it is parked.
     world.drop(b, 0);
     world.pass(LIMITS.resume_within);
@@ -254,10 +254,10 @@ fn the_end_of_a_superseded_socket_changes_nothing() {
     let lost = world.lost(a, 0);
     let old = a.conn();
     let a = world.resume(&lost).unwrap();
-    world.hub.handle_dropped(a.key, old, world.now);
-    world.hub.handle_gone(a.key, old);
-    world.hub.handle_dropped(a.key, ConnId { index: 9, generation: 9 }, world.now);
-    assert!(world.hub.is_member(a.key, &room("r")));
+    world.hub.handle_dropped(a.slot, old, world.now);
+    world.hub.handle_gone(a.slot, old);
+    world.hub.handle_dropped(a.slot, ConnId { index: 9, generation: 9 }, world.now);
+    assert!(world.hub.is_member(a.slot, &room("r")));
     assert_eq!(world.hub.detached_count(), 0);
 }
 
@@ -290,5 +290,26 @@ fn a_thousand_who_come_back_after_a_restart_read_each_page_once() {
     }
     let reads = world.store.reads_taken - before;
     assert!(reads <= 8, "{reads} reads for a thousand members");
+    world.judge_at_rest();
+}
+
+#[test]
+fn a_slot_finds_nothing_once_its_session_is_over() {
+    let mut world = World::new(LIMITS);
+    let a = world.open();
+    world.join(a, &room("r"), Start::Now);
+    world.settle();
+    world.gone(a);
+    let b = world.open();
+    assert_eq!(a.slot.index, b.slot.index, "the place is used again");
+    world.join(b, &room("r"), Start::Now);
+    world.settle();
+    assert!(world.hub.session(a.slot).is_none());
+    assert!(!world.hub.is_member(a.slot, &room("r")));
+    assert_eq!(world.signal(a, &room("r")), Err(HubError::NotJoined));
+    assert_eq!(world.leave(a, &room("r")), Err(HubError::NotJoined));
+    world.hub.handle_drained(a.slot, &mut world.clients);
+    world.hub.handle_gone(a.slot, b.conn());
+    assert!(world.hub.is_member(b.slot, &room("r")), "a stale slot ends nobody else's session");
     world.judge_at_rest();
 }

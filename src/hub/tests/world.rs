@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
 use super::store::{Fate, Store};
-use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, SessionKey, Start};
+use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, Start};
 use crate::store::{Append, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
-use crate::types::{Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{
+    Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot, WallMillis,
+};
 
 pub const LIMITS: HubLimits = HubLimits {
     rooms_per_session: 8,
@@ -35,7 +37,7 @@ pub fn name(text: &str) -> Name {
 /// A client with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Who {
-    pub key: SessionKey,
+    pub slot: SessionSlot,
     pub member: MemberId,
     index: u32,
     generation: u32,
@@ -102,16 +104,16 @@ impl World {
     /// A client in a slot that another one may have had.
     pub fn open_in(&mut self, index: u32, generation: u32) -> Who {
         let (identity, conn) = self.come(index, generation);
-        let (member, key) = (identity.member, self.hub.handle_session(identity, conn));
-        Who { key, member, index, generation }
+        let (member, slot) = (identity.member, self.hub.handle_session(identity, conn));
+        Who { slot, member, index, generation }
     }
 
     /// A client that only listens.
     pub fn follow(&mut self) -> Who {
         self.next_conn += 1;
         let (identity, conn) = self.come(self.next_conn, 0);
-        let (member, key) = (identity.member, self.hub.handle_follower(identity, conn));
-        Who { key, member, index: conn.index, generation: 0 }
+        let (member, slot) = (identity.member, self.hub.handle_follower(identity, conn));
+        Who { slot, member, index: conn.index, generation: 0 }
     }
 
     fn come(&mut self, index: u32, generation: u32) -> (Identity, ConnId) {
@@ -136,14 +138,14 @@ impl World {
         let lost = self.lost(who, unread);
         self.clients.close(who.conn());
         self.judges.remove(&(who.index, who.generation));
-        self.hub.handle_dropped(who.key, who.conn(), self.now);
+        self.hub.handle_dropped(who.slot, who.conn(), self.now);
         lost
     }
 
     /// What a client knows, as for [`World::drop`], while its socket still looks alive.
     pub fn lost(&mut self, who: Who, unread: u64) -> Lost {
         self.judge();
-        let session = self.hub.session(who.key).expect("open");
+        let session = self.hub.session(who.slot).expect("open");
         let identity = Identity {
             session: session.id,
             member: session.member,
@@ -176,7 +178,7 @@ impl World {
             Some(_) => None,
             None => self.parked.remove(&id),
         };
-        let resumed = self.hub.handle_resume(provisional.key, conn, lost.identity.clone(), parked.as_ref());
+        let resumed = self.hub.handle_resume(provisional.slot, conn, lost.identity.clone(), parked.as_ref());
         let resumed = match resumed {
             Ok(resumed) => resumed,
             Err(error) => {
@@ -189,7 +191,7 @@ impl World {
             self.clients.close(old);
             self.judges.remove(&(old.index, old.generation));
             // Its end comes late, and changes nothing.
-            self.hub.handle_dropped(resumed.key, old, self.now);
+            self.hub.handle_dropped(resumed.slot, old, self.now);
         }
         let mut judge = Judge::new(lost.identity.member);
         let mut cursors = Vec::new();
@@ -203,8 +205,8 @@ impl World {
             judge.kept = lost.wishes.clone();
         }
         self.judges.insert((index, generation), judge);
-        self.hub.handle_return(resumed.key, None, cursors, parked, &mut self.clients);
-        Ok(Who { key: resumed.key, member: lost.identity.member, index, generation })
+        self.hub.handle_return(resumed.slot, None, cursors, parked, &mut self.clients);
+        Ok(Who { slot: resumed.slot, member: lost.identity.member, index, generation })
     }
 
     /// The same in a slot of its own, with all places.
@@ -218,14 +220,14 @@ impl World {
         self.judge();
         self.clients.close(who.conn());
         self.judges.remove(&(who.index, who.generation));
-        self.hub.handle_gone(who.key, who.conn());
+        self.hub.handle_gone(who.slot, who.conn());
     }
 
     /// Joins, or says why not. The answer carries the id that is returned.
     pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
-        self.hub.handle_join(who.key, Some(id), room.clone(), start.clone(), presence, &mut self.clients)?;
+        self.hub.handle_join(who.slot, Some(id), room.clone(), start.clone(), presence, &mut self.clients)?;
         let judge = self.judge_of(who);
         judge.open.insert(id);
         judge.joins.insert(id, (start, presence));
@@ -243,7 +245,7 @@ impl World {
     pub fn leave(&mut self, who: Who, room: &RoomId) -> Result<(), HubError> {
         self.next_id += 1;
         let id = self.next_id;
-        self.hub.handle_leave(who.key, Some(id), room, &mut self.clients)?;
+        self.hub.handle_leave(who.slot, Some(id), room, &mut self.clients)?;
         self.judge_of(who).open.insert(id);
         Ok(())
     }
@@ -260,14 +262,14 @@ impl World {
         let id = self.next_id;
         let key = key.map(|key| Digest::of(key.as_bytes()));
         let said = Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) };
-        self.hub.handle_send(who.key, Some(id), room.clone(), said)?;
+        self.hub.handle_send(who.slot, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));
         self.judge_of(who).open.insert(id);
         Ok(id)
     }
 
     pub fn signal(&mut self, who: Who, room: &RoomId) -> Result<(), HubError> {
-        self.hub.handle_signal(who.key, room, Body::checked("\"typing\"".into()))
+        self.hub.handle_signal(who.slot, room, Body::checked("\"typing\"".into()))
     }
 
     /// Asks for a page of a room's log; the answer carries an id of its own.
@@ -285,7 +287,7 @@ impl World {
 
     pub fn drain(&mut self, who: Who) {
         if self.clients.drain(who.conn()) {
-            self.hub.handle_drained(who.key, &mut self.clients);
+            self.hub.handle_drained(who.slot, &mut self.clients);
         }
     }
 
@@ -399,8 +401,8 @@ impl World {
                 let conn = ConnId { index, generation };
                 if self.clients.drain(conn) {
                     moved = true;
-                    let key = self.hub.sessions.iter().find(|(_, s)| s.client == conn).map(|(key, _)| key);
-                    self.hub.handle_drained(key.expect("open") as SessionKey, &mut self.clients);
+                    let slot = self.hub.sessions.iter().find(|(_, s)| s.client == conn).map(|(slot, _)| slot);
+                    self.hub.handle_drained(slot.expect("open"), &mut self.clients);
                 }
             }
             if let Some(due) = self.hub.deadline() {

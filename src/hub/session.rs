@@ -1,0 +1,151 @@
+//! One session, and all of them by their slots.
+
+use std::collections::BTreeSet;
+
+use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, SessionId, SessionSlot};
+
+/// What outlives a connection: who one is, and the rooms one is in.
+#[derive(Clone)]
+pub struct Session {
+    pub id: SessionId,
+    pub member: MemberId,
+    pub name: Name,
+    /// [`ConnId::NOBODY`] while it is detached.
+    pub client: ConnId,
+    /// The highest generation of its token that was presented.
+    pub generation: u32,
+    /// When its last token was made, in the server's running seconds; for who makes them.
+    pub token_issued: u64,
+    /// It began where nobody on the way could read.
+    pub private: bool,
+    /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
+    pub follows: bool,
+    /// Tells it from another session that had its slot before.
+    pub(super) slot_generation: u32,
+    pub(super) rooms: Vec<Membership>,
+    pub(super) absence: Option<Box<Absence>>,
+}
+
+/// Bytes of one session that is in no room, with its name, its place among the ids, and what its absence takes.
+pub const SESSION_BYTES: usize = size_of::<Session>()
+    + Name::MAX * 4
+    + 2 * (size_of::<SessionId>() + size_of::<SessionSlot>())
+    + size_of::<Absence>()
+    + 4 * size_of::<(Millis, SessionSlot)>();
+
+#[derive(Clone, Hash)]
+pub(super) struct Membership {
+    pub room: RoomId,
+    /// The index of the member in the room's list.
+    pub seat: u32,
+}
+
+/// A session without a client.
+#[derive(Clone)]
+pub(super) struct Absence {
+    /// When its rooms are told; `None` once they were.
+    pub away_at: Option<Millis>,
+    /// When it is waited for no longer.
+    pub until: Millis,
+}
+
+/// Which sessions are detached, by time.
+#[derive(Clone, Default)]
+pub struct Absences {
+    pub away: BTreeSet<(Millis, SessionSlot)>,
+    pub until: BTreeSet<(Millis, SessionSlot)>,
+}
+
+impl Absences {
+    pub fn deadline(&self) -> Option<Millis> {
+        [self.away.first(), self.until.first()].into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    pub fn len(&self) -> usize {
+        self.until.len()
+    }
+
+    pub fn forget(&mut self, slot: SessionSlot, absence: &Absence) {
+        self.until.remove(&(absence.until, slot));
+        if let Some(at) = absence.away_at {
+            self.away.remove(&(at, slot));
+        }
+    }
+}
+
+/// All sessions, attached and detached.
+#[derive(Clone, Default)]
+pub struct Sessions {
+    slab: slab::Slab<Session>,
+    /// Given to the next session. A stale slot could find another session after 2^32 of them at the earliest.
+    next_generation: u32,
+}
+
+impl Sessions {
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Adds a session, and returns the slot that finds it from now on.
+    pub fn insert(&mut self, mut session: Session) -> SessionSlot {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        session.slot_generation = generation;
+        SessionSlot { index: self.slab.insert(session) as u32, generation }
+    }
+
+    /// Returns the session in a slot; `None` if that one is gone, also where its place has another by now.
+    pub fn get(&self, slot: SessionSlot) -> Option<&Session> {
+        self.slab.get(slot.index as usize).filter(|session| session.slot_generation == slot.generation)
+    }
+
+    /// As [`Sessions::get`].
+    pub fn get_mut(&mut self, slot: SessionSlot) -> Option<&mut Session> {
+        self.slab.get_mut(slot.index as usize).filter(|session| session.slot_generation == slot.generation)
+    }
+
+    /// Takes the session out of its slot.
+    pub fn remove(&mut self, slot: SessionSlot) -> Option<Session> {
+        self.get(slot)?;
+        self.slab.try_remove(slot.index as usize)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (SessionSlot, &Session)> {
+        self.slab
+            .iter()
+            .map(|(index, session)| (SessionSlot { index: index as u32, generation: session.slot_generation }, session))
+    }
+}
+
+impl Session {
+    pub(super) fn membership(&self, room: &RoomId) -> Option<usize> {
+        self.rooms.iter().position(|m| m.room == *room)
+    }
+
+    pub(super) fn seat(&self, room: &RoomId) -> Option<usize> {
+        self.rooms.iter().find(|m| m.room == *room).map(|m| m.seat as usize)
+    }
+
+    pub(super) fn author(&self) -> Author {
+        Author { member: Some(self.member), name: self.name.clone() }
+    }
+
+    pub(super) fn is_detached(&self) -> bool {
+        self.absence.is_some()
+    }
+
+    /// Its rooms were told that it is away.
+    pub(super) fn is_shown_away(&self) -> bool {
+        self.absence.as_ref().is_some_and(|absence| absence.away_at.is_none())
+    }
+
+    /// The rooms that it is in, also where its client has not heard `joined` yet.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.iter().map(|m| &m.room)
+    }
+
+    /// Is it in no room?
+    pub fn is_idle(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
