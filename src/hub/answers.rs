@@ -4,6 +4,7 @@
 
 use super::Hub;
 use super::clients::{Clients, HubError, Live, Notice};
+use super::log::Knowledge;
 use crate::store::{Append, Appended, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
 use crate::types::{Epoch, Message, Millis, RoomId};
 
@@ -31,31 +32,28 @@ impl Hub {
         }
         let room_id = room;
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
-        let was_held = room.undecided > 0;
+        let was_held = room.log.is_held();
         match outcome {
             // Of a seq that was here before, the store repeated itself.
-            Outcome::Stored(message) if !room.head_known || message.seq > room.head => {
-                room.head = message.seq;
-                (room.head_known, room.undecided) = (true, 0);
-                room.live.push(Live::Message(message));
-                room.mark_dirty(&mut self.dirty);
+            Outcome::Stored(message) if !room.log.is_known() || message.seq > room.log.head => {
+                room.log.head = message.seq;
+                room.log.knowledge = Knowledge::Known;
+                room.say(Live::Message(message), &mut self.dirty);
             }
             // The first try was called unavailable, and stored after all: nobody has heard it yet. Where a page is still to
             // tell the head, that page may be older than this.
-            Outcome::Duplicate { seq, .. } if seq > room.head => {
-                room.head = seq;
-                if room.head_known {
-                    room.unheard = true;
-                    room.mark_dirty(&mut self.dirty);
+            Outcome::Duplicate { seq, .. } if seq > room.log.head => {
+                room.log.head = seq;
+                if room.log.is_known() {
+                    room.agenda.miss_commits(&room.id, &mut self.dirty);
                 }
             }
             _ => {}
         }
-        if is_send && room.undecided > 0 {
-            room.undecided -= 1;
-            room.head_known = room.undecided == 0;
+        if is_send {
+            room.log.settle();
         }
-        if was_held && room.head_known {
+        if was_held && room.log.is_known() {
             self.head_found(&room_id, clients);
         }
     }

@@ -3,7 +3,9 @@
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, Notice};
-use super::room::{Joining, Member, Room, State};
+use super::log::ReadState;
+use super::member::{Joining, Member, RosterState, State, Wait};
+use super::room::Room;
 use super::{Hub, Presence, Start};
 use crate::store::{Page, Purpose, Read, ReadFailed, Span};
 use crate::types::{Millis, RoomId, Seq, SessionSlot};
@@ -20,10 +22,8 @@ impl Hub {
     /// Lets a member go on, wherever it stands: to its `joined`, to the next page, to live.
     pub(super) fn proceed(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
-        match room.members.get(seat) {
-            Some(member) if member.waiting => {}
-            Some(member) if member.state == State::Joining => {
-                let Some(joining) = member.joining.as_deref() else { return };
+        match room.members.get(seat).map(|member| &member.state) {
+            Some(State::Joining(joining)) if joining.wait == Wait::Nothing => {
                 if self.knows_where(room, &joining.start) {
                     self.begin(room_id, seat, clients);
                     self.advance(room_id, seat, clients);
@@ -31,28 +31,28 @@ impl Hub {
                     self.ask(room_id, seat);
                 }
             }
-            Some(member) if member.state == State::Lagging => self.advance(room_id, seat, clients),
+            Some(State::Lagging { wait: Wait::Nothing, .. }) => self.advance(room_id, seat, clients),
             _ => {}
         }
     }
 
     /// Is enough known of a room's log to say where a member begins that joins like this?
     fn knows_where(&self, room: &Room, start: &Start) -> bool {
-        room.head_known
+        room.log.is_known()
             && match start {
                 Start::Now => true,
-                Start::After { seq, epoch } if *seq == room.head && same_epoch(&self.epoch, epoch) => true,
-                Start::After { .. } | Start::Last(_) => room.oldest.is_some(),
+                Start::After { seq, epoch } if *seq == room.log.head && same_epoch(&self.epoch, epoch) => true,
+                Start::After { .. } | Start::Last(_) => room.log.oldest.is_some(),
             }
     }
 
     /// A joining member of a room whose ends are known: where does it begin?
     fn begin(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
-        let Some(joining) = room.members.get(seat).and_then(|m| m.joining.as_deref()) else { return };
-        let head = room.head;
+        let Some(joining) = room.members.get(seat).and_then(Member::joining) else { return };
+        let head = room.log.head;
         // What is still in memory may be gone from the log.
-        let pruned = room.oldest.map_or(Seq::ZERO, before).min(head);
+        let pruned = room.log.oldest.map_or(Seq::ZERO, before).min(head);
         let reaches = |seq: Seq| seq >= pruned || room.recent(seq, 1, usize::MAX).is_some();
         let (cursor, recovered) = match &joining.start {
             Start::Now => (head, true),
@@ -75,21 +75,24 @@ impl Hub {
         clients: &mut impl Clients,
     ) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let (members, head) = (room.count(), room.head);
+        let (members, head) = (room.count(), room.log.head);
         let Some(member) = room.members.get_mut(seat) else { return };
-        let Some(joining) = member.joining.take() else { return };
-        let Joining { id, sends, resumes, start } = *joining;
+        if member.joining().is_none() {
+            return;
+        }
+        let owed = |is_owed| if is_owed { RosterState::Owed } else { RosterState::Current };
+        let roster = owed(match member.presence {
+            Presence::Full => true,
+            // It heard a number before, which may be another by now.
+            Presence::Count => member.cursor().is_some(),
+            Presence::Off => false,
+        });
+        let lagging = State::Lagging { cursor, wait: Wait::Nothing, roster };
+        let State::Joining(joining) = std::mem::replace(&mut member.state, lagging) else { return };
+        let Joining { id, sends, start, .. } = *joining;
         let after = match start {
             Start::After { seq, epoch } if same_epoch(&self.epoch, &epoch) => Some(seq),
             _ => None,
-        };
-        member.cursor = cursor;
-        member.state = State::Lagging;
-        member.owed_roster = match member.presence {
-            Presence::Full => true,
-            // It heard a number before, which may be another by now.
-            Presence::Count => resumes,
-            Presence::Off => false,
         };
         let from = cursor.next();
         let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, after, members };
@@ -107,17 +110,16 @@ impl Hub {
             let Some(room) = self.rooms.get_mut(room_id) else { return };
             let live_from = room.live_from();
             let Some(member) = room.members.get_mut(seat) else { return };
-            if member.cursor >= live_from {
-                member.state = State::Live;
-                if member.owed_roster {
-                    room.roster_owed = true;
-                    room.mark_dirty(&mut self.dirty);
+            let State::Lagging { cursor, wait, roster } = member.state else { return };
+            if cursor >= live_from {
+                member.state = State::Live { cursor, roster };
+                if roster == RosterState::Owed {
+                    room.agenda.owe_roster(&room.id, &mut self.dirty);
                 }
                 return;
             }
-            member.state = State::Lagging;
-            let (client, cursor) = (member.client, member.cursor);
-            if member.waiting || !clients.has_room(client) {
+            let client = member.client;
+            if wait == Wait::Page || !clients.has_room(client) {
                 return;
             }
             let told = room.recent(cursor, most, bytes).and_then(|(front, back)| {
@@ -127,7 +129,8 @@ impl Hub {
                 back.last().or(front.last()).map(|m| m.seq)
             });
             // Up to the head that is known here, whatever else was stored and is gone: that, the next commit shows.
-            let gap = room.oldest.map(|oldest| oldest.min(room.head.next())).filter(|from| *from > cursor.next());
+            let gap =
+                room.log.oldest.map(|oldest| oldest.min(room.log.head.next())).filter(|from| *from > cursor.next());
             let reached = match (told, gap) {
                 (Some(last), _) => last,
                 (None, Some(from)) => {
@@ -136,8 +139,8 @@ impl Hub {
                 }
                 (None, None) => return self.ask(room_id, seat),
             };
-            if let Some(member) = room.members.get_mut(seat) {
-                member.cursor = reached;
+            if let Some(State::Lagging { cursor, .. }) = room.members.get_mut(seat).map(|member| &mut member.state) {
+                *cursor = reached;
             }
         }
     }
@@ -145,7 +148,7 @@ impl Hub {
     /// A member waits for the room's next read; if none is on its way, for the one that is asked for now.
     fn ask(&mut self, room_id: &RoomId, seat: usize) {
         if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(seat)) {
-            member.waiting = true;
+            member.set_wait(Wait::Page);
             self.read_room(room_id);
         }
     }
@@ -153,13 +156,14 @@ impl Hub {
     /// Asks the store for what the next of those who wait wants, from where it serves others, too.
     fn read_room(&mut self, room_id: &RoomId) {
         let most = self.limits.page_messages;
-        let is_free = |room: &&mut Room| !room.reading && room.undecided == 0;
-        let Some(room) = self.rooms.get_mut(room_id).filter(is_free) else { return };
+        let Some(room) = self.rooms.get_mut(room_id).filter(|room| room.log.may_read()) else { return };
         let count = room.members.len();
-        let waiting = |seat: usize| room.members.get(seat % count).filter(|m| m.waiting).map(|m| (seat % count, m));
-        let Some((seat, member)) = (room.next_reader..room.next_reader + count).find_map(waiting) else { return };
-        let wish = |member: &Member| match member.joining.as_deref().map(|joining| &joining.start) {
-            None => (Span::After(member.cursor), most),
+        let waiting = |seat: usize| room.members.get(seat % count).filter(|m| m.waits()).map(|m| (seat % count, m));
+        let Some((seat, member)) = (room.log.next_reader..room.log.next_reader + count).find_map(waiting) else {
+            return;
+        };
+        let wish = |member: &Member| match member.joining().map(|joining| &joining.start) {
+            None => (Span::After(member.cursor().unwrap_or(Seq::ZERO)), most),
             Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
             // Of another log: all that is kept of this one is new to it.
             Some(Start::After { .. }) => (Span::After(Seq::ZERO), most),
@@ -170,15 +174,15 @@ impl Hub {
         if let Span::After(cursor) = span {
             // Who stands a little further back is served by the same page.
             let near = |seq: Seq| seq < cursor && cursor.0 - seq.0 <= u64::from(most / 2);
-            let others = room.members.iter().filter(|m| m.waiting).filter_map(|m| match wish(m).0 {
+            let others = room.members.iter().filter(|m| m.waits()).filter_map(|m| match wish(m).0 {
                 Span::After(seq) if near(seq) => Some(seq),
                 _ => None,
             });
             span = Span::After(others.min().unwrap_or(cursor));
         }
-        room.reading = true;
-        room.next_reader = seat + 1;
-        let (ticket, upto) = (room.ticket(), room.head);
+        room.log.read = ReadState::InFlight;
+        room.log.next_reader = seat + 1;
+        let (ticket, upto) = (room.ticket(), room.log.head);
         let bytes = self.limits.page_bytes as u32;
         self.reads.push(Read { ticket, room: room_id.clone(), span, limit, bytes, upto });
     }
@@ -187,33 +191,31 @@ impl Hub {
     pub(super) fn handle_room_page(&mut self, page: Page, clients: &mut impl Clients) {
         let room_id = page.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
-        room.reading = false;
-        room.oldest = Some(page.oldest);
+        room.log.read = ReadState::Idle;
+        room.log.oldest = Some(page.oldest);
         // Only a read that was asked since the room is here tells its head: no commit before that is missing in it. One
         // after it may be, of which a repeat has told meanwhile.
-        if !room.head_known {
-            room.head = room.head.max(page.head);
+        if !room.log.is_known() {
             // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender hears
             // of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
-            room.undecided = self.appending.get(&room_id).copied().unwrap_or(0);
-            if room.undecided > 0 {
+            room.log.hold(page.head, self.appending.get(&room_id).copied().unwrap_or(0));
+            if room.log.is_held() {
                 return;
             }
-            room.head_known = true;
         }
         // The log lacks what was committed. That is the store's trouble; it must not become a spin of reads.
         let missing = match page.span {
-            Span::After(cursor) if page.oldest <= cursor.next() && cursor < room.head => {
+            Span::After(cursor) if page.oldest <= cursor.next() && cursor < room.log.head => {
                 page.messages.first().is_none_or(|m| m.seq != cursor.next()).then_some(cursor)
             }
             _ => None,
         };
         room.keep_page(page.messages, self.limits.tail_bytes.max(self.limits.page_bytes));
         self.wake(&room_id, clients, |hub, seat, clients| {
-            let member = hub.rooms.get(&room_id).and_then(|room| room.members.get(seat));
-            match member {
-                Some(m) if m.state != State::Joining && missing == Some(m.cursor) => {
-                    let slot = m.session;
+            let Some(member) = hub.rooms.get(&room_id).and_then(|room| room.members.get(seat)) else { return };
+            match member.state {
+                State::Lagging { cursor, .. } if missing == Some(cursor) => {
+                    let slot = member.session;
                     hub.stall(slot, room_id.clone());
                 }
                 _ => hub.proceed(&room_id, seat, clients),
@@ -231,11 +233,13 @@ impl Hub {
     pub(super) fn handle_room_read_failed(&mut self, failed: ReadFailed, clients: &mut impl Clients) {
         let room_id = failed.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == failed.ticket) else { return };
-        room.reading = false;
+        room.log.read = ReadState::Idle;
         let mut waiting = Vec::new();
-        for member in room.members.iter_mut().filter(|m| m.waiting) {
-            member.waiting = false;
-            waiting.push((member.session, member.client, member.joining.as_deref().map(|j| (j.id, j.resumes))));
+        for member in &mut room.members {
+            if member.set_wait(Wait::Nothing) {
+                let joining = member.joining().map(|joining| (joining.id, joining.kept.is_some()));
+                waiting.push((member.session, member.client, joining));
+            }
         }
         for (slot, client, joining) in waiting {
             match joining {
@@ -253,18 +257,18 @@ impl Hub {
     fn wake<C: Clients>(&mut self, room_id: &RoomId, clients: &mut C, mut each: impl FnMut(&mut Hub, usize, &mut C)) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let count = room.members.len();
-        let from = room.next_reader;
+        let from = room.log.next_reader;
         // What is wanted next is known when all have gone on.
-        let was_reading = std::mem::replace(&mut room.reading, true);
+        let was_reading = std::mem::replace(&mut room.log.read, ReadState::InFlight);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
-            .filter(|seat| room.members.get_mut(*seat).is_some_and(|m| std::mem::take(&mut m.waiting)))
+            .filter(|seat| room.members.get_mut(*seat).is_some_and(|m| m.set_wait(Wait::Nothing)))
             .collect();
         for seat in woken {
             each(self, seat, clients);
         }
         if let Some(room) = self.rooms.get_mut(room_id) {
-            room.reading = was_reading;
+            room.log.read = was_reading;
             self.read_room(room_id);
         }
     }
@@ -287,8 +291,9 @@ impl Hub {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) else { return };
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let Some(member) = room.members.get(seat) else { return };
-        let (client, cursor) = (member.client, member.cursor);
-        let behind = room.head.0.saturating_sub(cursor.0);
+        let State::Lagging { cursor, .. } = member.state else { return };
+        let client = member.client;
+        let behind = room.log.head.0.saturating_sub(cursor.0);
         clients.tell(client, Notice::Lagging { room: room_id, behind });
         if cursor < room.live_from() {
             self.advance(room_id, seat, clients);

@@ -2,10 +2,11 @@
 //! right before it. Whoever cannot take it, or stands elsewhere, lags.
 
 use super::clients::{Clients, Delivery, Live};
-use super::room::{Member, Room, State};
+use super::member::{Member, State};
+use super::room::Room;
 use super::session::Sessions;
 use super::{Broadcast, HubLimits};
-use crate::types::{MemberId, Millis, Seq, SessionSlot};
+use crate::types::{ConnId, MemberId, Millis, Seq, SessionSlot};
 
 /// What telling a room took, and whom it left behind.
 #[derive(Default)]
@@ -34,17 +35,17 @@ impl Room {
         clients: &mut impl Clients,
     ) -> FannedOut {
         let mut done = FannedOut::default();
-        let later = self.live.split_off(fitting(&self.live, limits.batch_bytes));
+        let later = self.agenda.split_live(fitting(self.agenda.live(), limits.batch_bytes));
         self.tell_live(&mut done, clients);
-        for live in std::mem::replace(&mut self.live, later) {
+        for live in self.agenda.take_live(later) {
             if let Live::Message(message) = live {
                 self.keep(message, limits.tail_bytes);
             }
         }
-        done.more = !self.live.is_empty();
-        if self.live.is_empty() && std::mem::take(&mut self.unheard) {
+        done.more = !self.agenda.live().is_empty();
+        if self.agenda.take_missing() {
             for member in &mut self.members {
-                if member.state == State::Live && member.cursor < self.head {
+                if member.is_live() && member.cursor().is_some_and(|cursor| cursor < self.log.head) {
                     done.lag(member);
                 }
             }
@@ -55,30 +56,28 @@ impl Room {
     }
 
     fn tell_live(&mut self, done: &mut FannedOut, clients: &mut impl Clients) {
-        if self.live.is_empty() || self.members.iter().all(|m| m.state != State::Live) {
+        let live = self.agenda.live();
+        if live.is_empty() || !self.members.iter().any(Member::is_live) {
             return;
         }
-        let live = &self.live;
         let frames = clients.encode(&self.id, Broadcast::Live(live));
         let seqs = || live.iter().filter_map(|l| if let Live::Message(m) = l { Some(m.seq) } else { None });
         let ends = seqs().next().zip(seqs().next_back());
         let is_whole = ends.is_none_or(|(first, last)| last.0 - first.0 + 1 == seqs().count() as u64);
         let has_signals = live.iter().any(|l| matches!(l, Live::Signal { .. }));
         for member in &mut self.members {
-            if member.state != State::Live {
-                continue;
-            }
+            let State::Live { cursor, .. } = &mut member.state else { continue };
             done.deliveries += 1;
-            let in_step = is_whole && ends.is_none_or(|(first, _)| member.cursor.next() == first);
+            let in_step = is_whole && ends.is_none_or(|(first, _)| cursor.next() == first);
             let own_signals = has_signals && live.iter().any(|l| is_own_signal(l, member.member));
             if !in_step || own_signals {
-                if deliver_piecewise(member, live, &frames, clients) == Delivery::Full {
+                if deliver_piecewise((member.member, member.client), cursor, live, &frames, clients) == Delivery::Full {
                     done.lag(member);
                 }
                 continue;
             }
             match (clients.deliver(member.client, &frames, 0..live.len()), ends) {
-                (Delivery::Taken, Some((_, last))) => member.cursor = last,
+                (Delivery::Taken, Some((_, last))) => *cursor = last,
                 (Delivery::Full, Some(_)) => done.lag(member),
                 // Signals alone may be dropped for a slow member; a message may not.
                 (_, None) => {}
@@ -107,35 +106,36 @@ fn is_own_signal(live: &Live, member: MemberId) -> bool {
 /// The way for a member that is not to hear all of this turn (its own signals, what a page brought already), or not yet:
 /// run by run, the cursor moving with each. Full where a message was not taken, or a hole lies before one.
 fn deliver_piecewise<C: Clients>(
-    member: &mut Member,
+    (member, client): (MemberId, ConnId),
+    position: &mut Seq,
     live: &[Live],
     frames: &C::Frames<'_>,
     clients: &mut C,
 ) -> Delivery {
     let wants = |cursor: Seq, item: &Live| match item {
-        Live::Signal { .. } => !is_own_signal(item, member.member),
+        Live::Signal { .. } => !is_own_signal(item, member),
         Live::Message(message) => message.seq == cursor.next(),
     };
     let mut from = 0;
     while let Some(first) = live.get(from) {
-        if !wants(member.cursor, first) {
+        if !wants(*position, first) {
             // A hole before this one: the log has what is missing.
-            if matches!(first, Live::Message(message) if message.seq > member.cursor) {
+            if matches!(first, Live::Message(message) if message.seq > *position) {
                 return Delivery::Full;
             }
             from += 1;
             continue;
         }
-        let (mut end, mut last) = (from, member.cursor);
+        let (mut end, mut last) = (from, *position);
         while let Some(item) = live.get(end).filter(|item| wants(last, item)) {
             if let Live::Message(message) = item {
                 last = message.seq;
             }
             end += 1;
         }
-        match clients.deliver(member.client, frames, from..end) {
-            Delivery::Taken => member.cursor = last,
-            Delivery::Full if last > member.cursor => return Delivery::Full,
+        match clients.deliver(client, frames, from..end) {
+            Delivery::Taken => *position = last,
+            Delivery::Full if last > *position => return Delivery::Full,
             Delivery::Full => {}
         }
         from = end;

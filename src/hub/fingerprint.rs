@@ -4,6 +4,7 @@
 
 use std::hash::{Hash as _, Hasher};
 
+use super::headcount::Headcount;
 use super::room::Room;
 use super::session::Absence;
 use super::{Hub, Session};
@@ -58,34 +59,10 @@ impl Hub {
 }
 
 fn hash_room(room: &Room, now: Millis, to: &mut impl Hasher) {
-    let Room {
-        id,
-        stay,
-        head,
-        head_known,
-        oldest,
-        reading,
-        next_reader,
-        tail,
-        past,
-        touched,
-        members,
-        followers,
-        live,
-        unheard,
-        undecided,
-        events,
-        count_changed,
-        is_large,
-        next_count,
-        count_armed,
-        roster_owed,
-        dirty,
-    } = room;
-    (id, stay, head, head_known, oldest, reading, next_reader).hash(to);
-    (tail, past, touched.map(|(_, bytes)| bytes), members, followers, live).hash(to);
-    (unheard, undecided, events, count_changed, is_large).hash(to);
-    (next_count.since(now), count_armed, roster_owed, dirty).hash(to);
+    let Room { id, stay, members, log, agenda, headcount, touched } = room;
+    let Headcount { followers, events, change, size, next_count, timer } = headcount;
+    (id, stay, members, log, agenda, touched.map(|(_, bytes)| bytes)).hash(to);
+    (followers, events, change, size, next_count.since(now), timer).hash(to);
 }
 
 fn hash_session(session: &Session, now: Millis, to: &mut impl Hasher) {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
+use super::headcount::Timer;
 use super::limits::HubLimits;
+use super::member::{Joining, Member, State, Wait};
 use super::reads::Reads;
 use super::requests::{Presence, Said, Start};
-use super::room::{Joining, Member, Room, State};
+use super::room::Room;
 use super::session::{Absences, Membership, Session, Sessions};
 use super::tail::Tails;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
@@ -101,7 +103,7 @@ impl Hub {
     pub fn held(&self) -> (usize, usize) {
         let joining = |(slot, session): (SessionSlot, &Session)| -> Vec<&Joining> {
             let members = session.rooms.iter().filter_map(move |m| self.member(slot, &m.room));
-            members.filter_map(|member| member.joining.as_deref()).collect()
+            members.filter_map(Member::joining).collect()
         };
         let sends = self.sessions().flat_map(joining).flat_map(|joining| &joining.sends).chain(&self.appends);
         sends.fold((0, 0), |(count, bytes), append| (count + 1, bytes + append.body.len()))
@@ -134,13 +136,13 @@ impl Hub {
         let rooms = self.session(slot).map(|s| s.rooms.as_slice()).unwrap_or_default();
         rooms.iter().filter_map(|m| {
             let member = self.rooms.get(&m.room)?.members.get(m.seat as usize)?;
-            (member.state != State::Joining).then_some((&m.room, member.cursor))
+            if member.joining().is_some() { None } else { Some((&m.room, member.cursor()?)) }
         })
     }
 
     /// Bytes of messages that each room keeps in memory: of the newest, and of those read from the log lately; for tests.
     pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize)> {
-        self.rooms.values().map(|room| (&room.id, room.tail.bytes(), room.past.bytes()))
+        self.rooms.values().map(|room| (&room.id, room.log.tail.bytes(), room.log.past.bytes()))
     }
 
     /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
@@ -165,24 +167,21 @@ impl Hub {
                 if member.session != slot || member.client != session.client {
                     return Err(format!("seat {} of {} is another's", membership.seat, room.id));
                 }
-                if (member.state == State::Away) != session.is_detached() {
+                if matches!(member.state, State::Away { .. }) != session.is_detached() {
                     return Err(format!(
                         "a member of {} is away, and its session is not, or the other way round",
                         room.id
                     ));
                 }
-                if (member.state == State::Joining) != member.joining.is_some() {
-                    return Err(format!("a member of {} is half joined", room.id));
-                }
                 let retries = self.stalled.iter().any(|(s, r)| *s == slot && *r == room.id);
-                if member.state == State::Joining && !member.waiting && !retries {
+                if member.joining().is_some() && !member.waits() && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
-                if member.waiting && !room.reading && room.undecided == 0 {
+                if member.waits() && room.log.may_read() {
                     return Err(format!("a member of {} waits for nothing", room.id));
                 }
-                if member.state == State::Live && (member.waiting || member.owed_roster && !room.roster_owed) {
-                    return Err(format!("a live member of {} waits for something", room.id));
+                if member.roster_due() && !room.agenda.owes_roster() {
+                    return Err(format!("a live member of {} waits for the roster", room.id));
                 }
             }
         }
@@ -192,14 +191,9 @@ impl Hub {
             if room.members.is_empty() {
                 return Err(format!("{} has no member", room.id));
             }
-            if room.head_known && room.undecided > 0 {
-                return Err(format!("{} waits for what it knows", room.id));
-            }
-            if (!room.live.is_empty() || room.roster_owed || room.unheard) && !room.dirty {
-                return Err(format!("{} has something to tell, and nobody will ask", room.id));
-            }
+            room.agenda.check().map_err(|fault| format!("{}: {fault}", room.id))?;
             let follows = |m: &&Member| self.session(m.session).is_some_and(|s| s.follows);
-            if room.members.iter().filter(follows).count() != room.followers {
+            if room.members.iter().filter(follows).count() != room.headcount.followers {
                 return Err(format!("{} does not know who only listens", room.id));
             }
             memberships = memberships.checked_sub(room.members.len()).ok_or("a member without a session")?;
@@ -251,17 +245,13 @@ impl Hub {
             session: slot,
             member: session.member,
             client: session.client,
-            cursor: Seq::ZERO,
-            state: State::Joining,
             presence,
-            owed_roster: false,
-            waiting: false,
-            joining: Some(Box::new(Joining { id, start, sends: Vec::new(), resumes: false })),
+            state: State::Joining(Box::new(Joining { id, start, sends: Vec::new(), kept: None, wait: Wait::Nothing })),
         });
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32 });
         if session.follows {
-            room.followers += 1;
+            room.headcount.followers += 1;
         } else {
             let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
             room.presence_changed(event, &mut self.dirty);
@@ -283,7 +273,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let client = self.session(slot).map(|s| s.client).ok_or(HubError::NotJoined)?;
         let member = self.remove_member(slot, room).ok_or(HubError::NotJoined)?;
-        if let Some(Joining { id: Some(join), .. }) = member.joining.as_deref() {
+        if let Some(Joining { id: Some(join), .. }) = member.joining() {
             // Every request has its answer, also a join that came to nothing.
             clients.tell(client, Notice::Refused { id: Some(*join), error: HubError::NotJoined });
         }
@@ -316,9 +306,9 @@ impl Hub {
             at,
         };
         let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(seat));
-        match member.and_then(|m| m.joining.as_mut()) {
-            Some(joining) => joining.sends.push(append),
-            None => self.append(append),
+        match member.map(|m| &mut m.state) {
+            Some(State::Joining(joining)) => joining.sends.push(append),
+            _ => self.append(append),
         }
         Ok(())
     }
@@ -336,14 +326,13 @@ impl Hub {
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         session.membership(room).ok_or(HubError::NotJoined)?;
         let room = self.rooms.get_mut(room).ok_or(HubError::NotJoined)?;
-        room.live.push(Live::Signal { from: session.author(), body });
-        room.mark_dirty(&mut self.dirty);
+        room.say(Live::Signal { from: session.author(), body }, &mut self.dirty);
         Ok(())
     }
 
     /// Asks the store for a page of a room's log.
     pub fn handle_read(&mut self, ticket: Ticket, room: RoomId, span: Span, limit: u32) {
-        let upto = self.rooms.get(&room).map_or(Seq::ZERO, |r| r.head);
+        let upto = self.rooms.get(&room).map_or(Seq::ZERO, |r| r.log.head);
         self.reads.push(Read { ticket, room, span, limit, bytes: self.limits.page_bytes as u32, upto });
     }
 
@@ -364,7 +353,7 @@ impl Hub {
         while self.counts.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.counts.pop_first() else { break };
             if let Some(room) = self.rooms.get_mut(&id) {
-                room.count_armed = false;
+                room.headcount.timer = Timer::Idle;
                 room.mark_dirty(&mut self.dirty);
             }
         }
@@ -396,12 +385,13 @@ impl Hub {
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
             // A room that went and came anew meanwhile stands in the line twice.
-            let Some(room) = self.rooms.get_mut(&id).filter(|room| room.dirty) else { continue };
-            room.dirty = false;
+            let Some(room) = self.rooms.get_mut(&id) else { continue };
+            if !room.agenda.leave_line() {
+                continue;
+            }
             let done = room.fan_out(now, &self.limits, &self.sessions, clients);
-            if room.count_changed && !room.count_armed {
-                room.count_armed = true;
-                self.counts.insert((room.next_count, id.clone()));
+            if let Some(at) = room.headcount.arm() {
+                self.counts.insert((at, id.clone()));
             }
             deliveries += done.deliveries;
             self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
@@ -437,7 +427,7 @@ impl Hub {
         let event = PresenceEvent { kind: PresenceKind::Leave, member: session.member, name: session.name.clone() };
         let follows = session.follows;
         let room = self.rooms.get_mut(room_id)?;
-        room.followers -= usize::from(follows);
+        room.headcount.followers -= usize::from(follows);
         let mut member = room.members.swap_remove(seat);
         if let Some(moved) = room.members.get(seat)
             && let Some(session) = self.sessions.get_mut(moved.session)
@@ -446,7 +436,7 @@ impl Hub {
             membership.seat = seat as u32;
         }
         if room.members.is_empty() {
-            if room.count_armed {
+            if room.headcount.timer == Timer::Armed {
                 self.counts.retain(|(_, id)| id != room_id);
             }
             self.tails.forget(room);
@@ -454,8 +444,10 @@ impl Hub {
         } else if !follows {
             room.presence_changed(event, &mut self.dirty);
         }
-        for append in member.joining.as_mut().map(|j| std::mem::take(&mut j.sends)).unwrap_or_default() {
-            self.append(append);
+        if let State::Joining(joining) = &mut member.state {
+            for append in std::mem::take(&mut joining.sends) {
+                self.append(append);
+            }
         }
         Some(member)
     }

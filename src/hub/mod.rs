@@ -5,14 +5,18 @@
 //! so that two requests for one id can only meet one entry. Every member has a cursor, the last seq queued to it; fan-out
 //! gives seq n to cursor n-1 only, and whoever stands further back reads the log until it is live.
 
+mod agenda;
 mod answers;
 mod catch_up;
 mod clients;
 mod fan_out;
 mod fingerprint;
+mod headcount;
 #[allow(clippy::module_inception)]
 mod hub;
 mod limits;
+mod log;
+mod member;
 mod presence;
 mod reads;
 mod requests;

@@ -3,7 +3,9 @@
 
 use super::clients::{Broadcast, Clients, Delivery, Present, Roster};
 use super::fan_out::FannedOut;
-use super::room::{Member, Room, State};
+use super::headcount::{Change, Size};
+use super::member::Member;
+use super::room::Room;
 use super::session::Sessions;
 use super::{HubLimits, Presence};
 use crate::types::Millis;
@@ -16,30 +18,35 @@ const ROSTER_ENTRY: usize = 48;
 impl Room {
     /// Tells the turn's comings and goings, or how many are here.
     pub fn tell_presence(&mut self, now: Millis, limits: &HubLimits, done: &mut FannedOut, clients: &mut impl Clients) {
-        if !self.count_changed {
+        if self.headcount.change == Change::Told {
             return;
         }
         let count = self.count();
-        let was_large = self.is_large;
+        let was_large = self.headcount.is_large();
         // Small again at the earliest when the next count is due, so that a room at the edge sends no list a turn.
-        self.is_large = count > limits.presence_max || (was_large && now < self.next_count);
-        if self.is_large || was_large {
-            self.events.clear();
-            if now < self.next_count {
+        let is_large = count > limits.presence_max || (was_large && now < self.headcount.next_count);
+        self.headcount.size = if is_large { Size::Large } else { Size::Small };
+        if is_large || was_large {
+            self.headcount.events.clear();
+            if now < self.headcount.next_count {
                 return;
             }
-            self.next_count = now.after(COUNT_INTERVAL);
+            self.headcount.next_count = now.after(COUNT_INTERVAL);
         }
-        if was_large && !self.is_large {
+        if was_large && !is_large {
             // Nobody knows by name who came and went meanwhile.
             for member in &mut self.members {
-                member.owed_roster |= member.presence == Presence::Full;
-                self.roster_owed |= member.owed_roster;
+                if member.presence == Presence::Full {
+                    member.owe_roster();
+                }
+                if member.roster_due() {
+                    self.agenda.owe_roster_now();
+                }
             }
         }
-        self.count_changed = false;
-        let events = std::mem::take(&mut self.events);
-        let hears = |m: &Member, what| m.presence == what && m.state == State::Live && !m.owed_roster;
+        self.headcount.change = Change::Told;
+        let events = std::mem::take(&mut self.headcount.events);
+        let hears = |m: &Member, what| m.presence == what && m.is_live() && !m.roster_due();
         let wanted = |what| self.members.iter().any(|m| hears(m, what));
         let (by_name, by_number) = match events.is_empty() {
             true => (false, wanted(Presence::Full) || wanted(Presence::Count)),
@@ -54,13 +61,13 @@ impl Room {
             let frames = if member.presence == Presence::Full { named.as_ref() } else { None };
             let Some(frames) = frames.or(numbered.as_ref()).filter(|_| hears(member, member.presence)) else {
                 // Whoever cannot hear it now is told all of it later.
-                member.owed_roster = true;
+                member.owe_roster();
                 continue;
             };
             done.deliveries += 1;
             if clients.deliver(member.client, frames, 0..1) == Delivery::Full {
                 done.lag(member);
-                member.owed_roster = true;
+                member.owe_roster();
             }
         }
     }
@@ -73,25 +80,25 @@ impl Room {
         done: &mut FannedOut,
         clients: &mut impl Clients,
     ) {
-        if !std::mem::take(&mut self.roster_owed) {
+        if !self.agenda.take_roster() {
             return;
         }
         let count = self.count();
-        let by_name = |m: &Member| m.presence == Presence::Full && !self.is_large;
-        let due = |m: &Member| m.owed_roster && m.state == State::Live;
+        let is_large = self.headcount.is_large();
+        let by_name = |m: &Member| m.presence == Presence::Full && !is_large;
+        let due = Member::roster_due;
         let named = self.members.iter().any(|m| due(m) && by_name(m)).then(|| self.roster(limits, sessions));
         let list = named.as_ref().map(|(members, more)| {
             clients.encode(&self.id, Broadcast::Members(Roster { count, members, more: *more }))
         });
         let number = self.members.iter().any(|m| due(m) && !by_name(m));
         let number = number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
-        let is_large = self.is_large;
         for member in self.members.iter_mut().filter(|m| due(m)) {
             let is_named = member.presence == Presence::Full && !is_large;
             let Some(frames) = (if is_named { &list } else { &number }) else { continue };
             done.deliveries += 1;
             match clients.deliver(member.client, frames, 0..1) {
-                Delivery::Taken => member.owed_roster = false,
+                Delivery::Taken => member.roster_told(),
                 Delivery::Full => done.lag(member),
             }
         }

@@ -4,10 +4,10 @@
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
-use super::room::{Joining, State};
+use super::member::{Joining, Member, State, Wait};
 use super::session::{Absence, Membership, Session};
 use super::{Cursor, Hub, Presence, Start};
-use crate::store::{Append, Parked};
+use crate::store::Parked;
 use crate::types::{ConnId, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot};
 
 /// Milliseconds after which a dropped member is shown as away. A shorter drop is not shown at all.
@@ -104,7 +104,7 @@ impl Hub {
             return self.end_session(slot);
         }
         for room in self.rooms_of(slot) {
-            self.unseat(slot, &room, ConnId::NOBODY, State::Away);
+            self.unseat(slot, &room, ConnId::NOBODY, |cursor| State::Away { cursor });
         }
         let (away, until) = (now.after(AWAY_AFTER), now.after(self.limits.resume_within));
         if let Some(session) = self.sessions.get_mut(slot) {
@@ -181,7 +181,7 @@ impl Hub {
         let mut seats = cursors;
         let parked = parked.map(|p| p.rooms).unwrap_or_default();
         let kept = self.rooms_of(slot).into_iter().filter_map(|room| {
-            let cursor = self.member(slot, &room)?.cursor;
+            let cursor = self.member(slot, &room)?.cursor()?;
             Some((room, cursor))
         });
         for (room, seq) in kept.collect::<Vec<_>>().into_iter().chain(parked) {
@@ -213,11 +213,8 @@ impl Hub {
     fn keep_place(&mut self, slot: SessionSlot, room: &RoomId, cursor: Seq) {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room)) else { return };
         let member = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(seat));
-        if let Some(member) = member
-            && let Some(joining) = member.joining.as_mut()
-        {
-            joining.resumes = true;
-            member.cursor = cursor;
+        if let Some(State::Joining(joining)) = member.map(|member| &mut member.state) {
+            joining.kept = Some(cursor);
         }
     }
 
@@ -261,8 +258,8 @@ impl Hub {
     /// is there.
     fn give_up_joins(&mut self, slot: SessionSlot) {
         for room in self.rooms_of(slot) {
-            let joining = self.member(slot, &room).and_then(|m| m.joining.as_deref());
-            if joining.is_some_and(|joining| !joining.resumes) {
+            let joining = self.member(slot, &room).and_then(Member::joining);
+            if joining.is_some_and(|joining| joining.kept.is_none()) {
                 self.remove_member(slot, &room);
             }
         }
@@ -273,8 +270,7 @@ impl Hub {
         let session = self.session(slot).filter(|s| !s.follows)?;
         let place = |m: &Membership| {
             let member = self.rooms.get(&m.room)?.members.get(m.seat as usize)?;
-            let knows = member.joining.as_deref().is_none_or(|joining| joining.resumes);
-            knows.then(|| (m.room.clone(), member.cursor))
+            Some((m.room.clone(), member.cursor()?))
         };
         let rooms: Vec<(RoomId, Seq)> = session.rooms.iter().filter_map(place).collect();
         (!rooms.is_empty()).then(|| Parked {
@@ -311,7 +307,7 @@ impl Hub {
         let Some(session) = self.sessions.get(slot) else { return };
         for membership in &session.rooms {
             // A large room tells numbers only, and this changes none.
-            if let Some(room) = self.rooms.get_mut(&membership.room).filter(|room| !room.is_large) {
+            if let Some(room) = self.rooms.get_mut(&membership.room).filter(|room| !room.headcount.is_large()) {
                 let event = PresenceEvent { kind, member: session.member, name: session.name.clone() };
                 room.presence_changed(event, &mut self.dirty);
             }
@@ -320,15 +316,15 @@ impl Hub {
 
     /// Takes a member's client from it, and gives it another or none. What was asked for the old one is its no more;
     /// what it said while it was joining is taken.
-    fn unseat(&mut self, slot: SessionSlot, room: &RoomId, client: ConnId, state: State) {
+    fn unseat(&mut self, slot: SessionSlot, room: &RoomId, client: ConnId, state: impl FnOnce(Seq) -> State) {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room)) else { return };
         let Some(member) = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(seat)) else { return };
         member.client = client;
-        member.state = state;
-        member.waiting = false;
-        let sends: Vec<Append> = member.joining.take().map(|joining| joining.sends).unwrap_or_default();
-        for append in sends {
-            self.append(append);
+        let state = state(member.cursor().unwrap_or(Seq::ZERO));
+        if let State::Joining(joining) = std::mem::replace(&mut member.state, state) {
+            for append in joining.sends {
+                self.append(append);
+            }
         }
     }
 
@@ -342,11 +338,13 @@ impl Hub {
         clients: &mut impl Clients,
     ) {
         let Some((client, seat)) = self.session(slot).and_then(|s| Some((s.client, s.seat(room_id)?))) else { return };
-        self.unseat(slot, room_id, client, State::Joining);
+        self.unseat(slot, room_id, client, |cursor| {
+            let joining = Joining { id: None, start, sends: Vec::new(), kept: Some(cursor), wait: Wait::Nothing };
+            State::Joining(Box::new(joining))
+        });
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let Some(member) = room.members.get_mut(seat) else { return };
         member.presence = presence.unwrap_or(member.presence);
-        member.joining = Some(Box::new(Joining { id: None, start, sends: Vec::new(), resumes: true }));
         self.proceed(room_id, seat, clients);
     }
 }

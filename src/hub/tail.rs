@@ -11,27 +11,27 @@ use crate::types::{Message, RoomId, Seq};
 impl Room {
     /// What the room has in memory after a cursor.
     pub fn recent(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
-        self.tail.page(cursor, most, bytes).or_else(|| self.past.page(cursor, most, bytes))
+        self.log.tail.page(cursor, most, bytes).or_else(|| self.log.past.page(cursor, most, bytes))
     }
 
     /// Keeps what the room just said.
     pub fn keep(&mut self, message: Message, most: usize) {
         if most > 0 {
-            self.tail.push(message);
-            self.tail.shrink(most);
+            self.log.tail.push(message);
+            self.log.tail.shrink(most);
         }
     }
 
     /// Lets go of what is more than there may be.
     pub fn trim(&mut self, most: usize) {
-        self.tail.shrink(most);
-        self.past.shrink(most);
+        self.log.tail.shrink(most);
+        self.log.past.shrink(most);
     }
 
     /// Keeps what was read from the log, for the next who wants it. No more than the head, whatever a page holds; and for
     /// now more than there may be, if the page itself is: those who asked for it have not read it yet.
     pub fn keep_page(&mut self, mut messages: Vec<Message>, most: usize) {
-        let known = messages.partition_point(|m| m.seq <= self.head);
+        let known = messages.partition_point(|m| m.seq <= self.log.head);
         messages.truncate(known);
         let (Some(first), Some(last)) = (messages.first().map(|m| m.seq), messages.last().map(|m| m.seq)) else {
             return;
@@ -40,14 +40,16 @@ impl Room {
         // What lies after this, the turn's end brings.
         let live_from = self.live_from();
         let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(cost).sum::<usize>();
-        match self.tail.first().zip(self.tail.last()) {
+        match self.log.tail.first().zip(self.log.tail.last()) {
             Some((begin, end)) if first >= begin && first <= end.next() => {
                 messages.retain(|m| m.seq > end && m.seq <= live_from);
                 messages.into_iter().for_each(|message| self.keep(message, most));
             }
             // It goes up to the tail, and there is room before it.
-            Some((begin, _)) if first < begin && last.next() >= begin && self.tail.bytes() + missing(begin) <= most => {
-                self.tail.extend_front(messages);
+            Some((begin, _))
+                if first < begin && last.next() >= begin && self.log.tail.bytes() + missing(begin) <= most =>
+            {
+                self.log.tail.extend_front(messages);
             }
             // It is what a tail would be.
             None if last >= live_from => {
@@ -55,16 +57,16 @@ impl Room {
                 messages.into_iter().for_each(|message| self.keep(message, most));
             }
             _ => {
-                let goes_on = self.past.first().is_some_and(|begin| first >= begin)
-                    && self.past.last().is_some_and(|end| first <= end.next());
+                let goes_on = self.log.past.first().is_some_and(|begin| first >= begin)
+                    && self.log.past.last().is_some_and(|end| first <= end.next());
                 if !goes_on {
-                    self.past.clear();
+                    self.log.past.clear();
                 }
-                let end = self.past.last();
+                let end = self.log.past.last();
                 for message in messages.into_iter().filter(|m| end.is_none_or(|end| m.seq > end)) {
-                    self.past.push(message);
+                    self.log.past.push(message);
                 }
-                self.past.shrink(most);
+                self.log.past.shrink(most);
             }
         }
     }
@@ -83,7 +85,7 @@ impl Tails {
     pub fn touch(&mut self, id: &RoomId, rooms: &mut HashMap<RoomId, Room>, most: usize) {
         let Some(room) = rooms.get_mut(id) else { return };
         self.forget(room);
-        let bytes = room.tail.bytes() + room.past.bytes();
+        let bytes = room.log.bytes();
         if bytes == 0 {
             return;
         }
@@ -95,8 +97,8 @@ impl Tails {
             let Some((_, oldest)) = self.by_age.pop_first() else { break };
             let Some(room) = rooms.get_mut(&oldest) else { break };
             self.bytes -= room.touched.take().map_or(0, |(_, bytes)| bytes);
-            room.tail.clear();
-            room.past.clear();
+            room.log.tail.clear();
+            room.log.past.clear();
         }
     }
 
@@ -117,7 +119,7 @@ impl Tails {
     pub fn check(&self, rooms: &HashMap<RoomId, Room>) -> Result<(), String> {
         // Only sums come out of these walks, so their order shows nowhere.
         #[allow(clippy::iter_over_hash_type)]
-        let held: usize = rooms.values().map(|room| room.tail.bytes() + room.past.bytes()).sum();
+        let held: usize = rooms.values().map(|room| room.log.bytes()).sum();
         let counted: usize = rooms.values().filter_map(|room| room.touched).map(|(_, bytes)| bytes).sum();
         match held == self.bytes && counted == held {
             true => Ok(()),
@@ -128,13 +130,14 @@ impl Tails {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::Knowledge;
     use super::super::run::tests::{EACH, messages, seqs};
     use super::*;
 
     #[test]
     fn pages_from_the_log_go_before_the_tail_or_stand_for_themselves() {
         let mut room = Room::new(RoomId::parse("r").unwrap(), 1);
-        (room.head, room.head_known) = (Seq(100), true);
+        (room.log.head, room.log.knowledge) = (Seq(100), Knowledge::Known);
         let most = 30 * EACH;
         room.keep_page(messages(91..101), most);
         assert_eq!(seqs(room.recent(Seq(95), 9, usize::MAX)), Some((96..101).collect()));

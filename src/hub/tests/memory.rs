@@ -1,7 +1,7 @@
 //! What rooms keep in memory, they keep within one bound together.
 
 use super::world::{LIMITS, World, room};
-use crate::hub::room::Member;
+use crate::hub::member::Member;
 use crate::hub::{HubLimits, Session, Start};
 use crate::types::{Body, Seq};
 
@@ -11,7 +11,7 @@ const TOTAL: usize = 10_000;
 fn kept(world: &World) -> usize {
     // Only a sum comes out of this walk, so its order shows nowhere.
     #[allow(clippy::iter_over_hash_type)]
-    world.hub.rooms.values().map(|room| room.tail.bytes() + room.past.bytes()).sum()
+    world.hub.rooms.values().map(|room| room.log.bytes()).sum()
 }
 
 /// What is taken for each member and each session, however many there are, grows only on purpose.

@@ -1,0 +1,94 @@
+//! What a room knows of its log, and what it has of it in memory.
+
+use std::num::NonZeroU32;
+
+use super::run::Run;
+use crate::types::Seq;
+
+/// The reading part of a room.
+#[derive(Clone, Hash)]
+pub struct RoomLog {
+    /// The last seq that a commit told of, or the log's when the first page was read. The log reaches at least this far.
+    pub head: Seq,
+    pub knowledge: Knowledge,
+    /// The oldest seq that the log still had when it was last read.
+    pub oldest: Option<Seq>,
+    pub read: ReadState,
+    /// The index of the member whose turn it is to choose what is read next.
+    pub next_reader: usize,
+    /// The newest messages, up to the last that was told.
+    pub tail: Run,
+    /// Older ones that were read from the log lately.
+    pub past: Run,
+}
+
+/// Whether `head` is where the log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Knowledge {
+    /// No page has come, and no commit.
+    Unread,
+    /// The first page came, and may show messages that are not acknowledged yet: its head counts when the store has
+    /// decided this many more appends.
+    Held {
+        undecided: NonZeroU32,
+    },
+    Known,
+}
+
+/// Whether a read of the log is on its way, for all who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadState {
+    Idle,
+    InFlight,
+}
+
+impl RoomLog {
+    pub fn new() -> RoomLog {
+        RoomLog {
+            head: Seq::ZERO,
+            knowledge: Knowledge::Unread,
+            oldest: None,
+            read: ReadState::Idle,
+            next_reader: 0,
+            tail: Run::default(),
+            past: Run::default(),
+        }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.knowledge == Knowledge::Known
+    }
+
+    pub fn is_held(&self) -> bool {
+        matches!(self.knowledge, Knowledge::Held { .. })
+    }
+
+    /// Returns whether a read may be asked for: none is on its way, and what the last one showed may be told.
+    pub fn may_read(&self) -> bool {
+        self.read == ReadState::Idle && !self.is_held()
+    }
+
+    /// Takes over the head of the first page, which counts once the store has decided `undecided` appends.
+    pub fn hold(&mut self, head: Seq, undecided: u32) {
+        self.head = self.head.max(head);
+        self.knowledge = match NonZeroU32::new(undecided) {
+            Some(undecided) => Knowledge::Held { undecided },
+            None => Knowledge::Known,
+        };
+    }
+
+    /// Counts an append that the store decided.
+    pub fn settle(&mut self) {
+        if let Knowledge::Held { undecided } = self.knowledge {
+            self.knowledge = match NonZeroU32::new(undecided.get() - 1) {
+                Some(undecided) => Knowledge::Held { undecided },
+                None => Knowledge::Known,
+            };
+        }
+    }
+
+    /// Returns the bytes of messages in memory.
+    pub fn bytes(&self) -> usize {
+        self.tail.bytes() + self.past.bytes()
+    }
+}

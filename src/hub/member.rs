@@ -1,0 +1,128 @@
+//! One member of a room. Its state owns what belongs to it, so that a live member cannot wait for a page, and only a
+//! joining one can hold back what it said.
+
+use super::{Presence, Start};
+use crate::store::Append;
+use crate::types::{ConnId, MemberId, Seq, SessionSlot};
+
+/// One session's presence in a room.
+#[derive(Clone, Hash)]
+pub struct Member {
+    pub session: SessionSlot,
+    /// The session's member id, by which its own signals are kept from it.
+    pub member: MemberId,
+    pub client: ConnId,
+    pub presence: Presence,
+    pub state: State,
+}
+
+/// How far a member is. Each `cursor` is the last seq queued to the client.
+#[derive(Clone, Hash)]
+pub enum State {
+    /// `joined` is not sent yet: nothing of the room may precede it.
+    Joining(Box<Joining>),
+    /// The log is read for it, after its cursor.
+    Lagging { cursor: Seq, wait: Wait, roster: RosterState },
+    /// Its cursor stands at the end of what was fanned out.
+    Live { cursor: Seq, roster: RosterState },
+    /// Its client dropped and may come back: nothing is queued.
+    Away { cursor: Seq },
+}
+
+/// What a member needs before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Nothing of the store: room in its client's queue at most, or the next retry.
+    Nothing,
+    /// The answer to the room's next read.
+    Page,
+}
+
+/// Whether a member knows who is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RosterState {
+    Current,
+    /// It missed something, and is owed the list of members (or their number, if that is all it hears).
+    Owed,
+}
+
+#[derive(Clone, Hash)]
+pub struct Joining {
+    pub id: Option<u64>,
+    pub start: Start,
+    /// What the member said meanwhile. It goes to the store after `joined`, so that no ack precedes that and the
+    /// member hears its own message.
+    pub sends: Vec<Append>,
+    /// The cursor of one that was a member before, where only the client is new.
+    pub kept: Option<Seq>,
+    pub wait: Wait,
+}
+
+impl Member {
+    /// Returns the last seq queued to the client; `None` before the first `joined` of all.
+    pub fn cursor(&self) -> Option<Seq> {
+        match &self.state {
+            State::Joining(joining) => joining.kept,
+            State::Lagging { cursor, .. } | State::Live { cursor, .. } | State::Away { cursor } => Some(*cursor),
+        }
+    }
+
+    /// Returns the join that is not finished, if there is one.
+    pub fn joining(&self) -> Option<&Joining> {
+        match &self.state {
+            State::Joining(joining) => Some(joining),
+            _ => None,
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
+    /// Returns whether the member goes on when the room's next page comes.
+    pub fn waits(&self) -> bool {
+        match &self.state {
+            State::Joining(joining) => joining.wait == Wait::Page,
+            State::Lagging { wait, .. } => *wait == Wait::Page,
+            State::Live { .. } | State::Away { .. } => false,
+        }
+    }
+
+    /// Sets what a joining or lagging member waits for; the others wait for nothing. Returns whether it waited for a page.
+    pub fn set_wait(&mut self, new: Wait) -> bool {
+        let wait = match &mut self.state {
+            State::Joining(joining) => &mut joining.wait,
+            State::Lagging { wait, .. } => wait,
+            State::Live { .. } | State::Away { .. } => return false,
+        };
+        std::mem::replace(wait, new) == Wait::Page
+    }
+
+    /// Makes a live member lag: its client took no more, and the log is read for it when it can. It misses who comes and
+    /// goes meanwhile.
+    pub fn lag(&mut self) {
+        if let State::Live { cursor, roster } = self.state {
+            let roster = if self.presence == Presence::Full { RosterState::Owed } else { roster };
+            self.state = State::Lagging { cursor, wait: Wait::Nothing, roster };
+        }
+    }
+
+    /// Notes that the member missed something of who is here. One that joins or comes back is told all of it anyway.
+    pub fn owe_roster(&mut self) {
+        if let State::Lagging { roster, .. } | State::Live { roster, .. } = &mut self.state {
+            *roster = RosterState::Owed;
+        }
+    }
+
+    /// Notes that the member was sent who is here.
+    pub fn roster_told(&mut self) {
+        if let State::Lagging { roster, .. } | State::Live { roster, .. } = &mut self.state {
+            *roster = RosterState::Current;
+        }
+    }
+
+    /// Returns whether a roster that is owed can be sent now.
+    pub fn roster_due(&self) -> bool {
+        matches!(self.state, State::Live { roster: RosterState::Owed, .. })
+    }
+}
