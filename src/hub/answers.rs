@@ -1,6 +1,6 @@
-//! What the store answered, and who goes on because of it. Answers to reads and appends overtake each other, come late
-//! and come twice: a commit alone moves a room's head once that is known, and a page is taken as far as the head goes.
-//! So no message is seen before the ack that precedes it, whichever answer is first.
+//! The store's answers. Answers to reads and appends overtake each other, come late and come twice. Once a room's head
+//! is known, only a commit moves it, and a page is used up to the head. Therefore no message precedes its ack,
+//! whichever answer comes first.
 
 use super::Hub;
 use super::clients::{Clients, HubError, Live, Notice};
@@ -8,11 +8,11 @@ use super::log::Knowledge;
 use crate::store::{Append, Appended, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
 use crate::types::{Epoch, Message, Millis, RoomId};
 
-/// About what a message takes on the wire beside body and name, in bytes.
+/// Approximate bytes of a message on the wire beside body and name.
 const ENVELOPE: usize = 140;
 
 impl Hub {
-    /// The store decided an append: it is acknowledged to its sender, and fanned out at the end of the turn.
+    /// Takes the store's decision on an append: acknowledges it to its sender, and fans it out at the end of the turn.
     pub fn handle_appended(&mut self, appended: Appended, clients: &mut impl Clients) {
         let Appended { ticket, room, outcome, .. } = appended;
         let id = (ticket.tag != NO_ID).then_some(ticket.tag);
@@ -34,14 +34,14 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
         let was_held = room.log.is_held();
         match outcome {
-            // Of a seq that was here before, the store repeated itself.
+            // A seq that is not new is a repeated answer.
             Outcome::Stored(message) if !room.log.is_known() || message.seq > room.log.head => {
                 room.log.head = message.seq;
                 room.log.knowledge = Knowledge::Known;
                 room.say(Live::Message(message), &mut self.dirty);
             }
-            // The first try was called unavailable, and stored after all: nobody has heard it yet. Where a page is still to
-            // tell the head, that page may be older than this.
+            // The first try was answered as unavailable, but stored: no member has received it yet. If the head is
+            // still to come with a page, that page may be older than this.
             Outcome::Duplicate { seq, .. } if seq > room.log.head => {
                 room.log.head = seq;
                 if room.log.is_known() {
@@ -58,7 +58,7 @@ impl Hub {
         }
     }
 
-    /// The store read a page.
+    /// Takes a page that the store read.
     pub fn handle_page(&mut self, mut page: Page, clients: &mut impl Clients) {
         if !self.reads.answered(&page.ticket, &page.room, Some(page.span)) {
             return;
@@ -70,7 +70,7 @@ impl Hub {
         self.handle_room_page(page, clients);
     }
 
-    /// The store could not read.
+    /// Handles a read that failed.
     pub fn handle_read_failed(&mut self, failed: ReadFailed, now: Millis, clients: &mut impl Clients) {
         self.now = now;
         if !self.reads.answered(&failed.ticket, &failed.room, None) {
@@ -83,7 +83,7 @@ impl Hub {
         clients.tell(failed.ticket.conn, Notice::Refused { id, error: HubError::StorageUnavailable });
     }
 
-    /// An append is on its way to the store.
+    /// Queues an append for the store.
     pub(super) fn append(&mut self, append: Append) {
         if append.ticket.purpose == Purpose::Send {
             *self.appending.entry(append.room.clone()).or_default() += 1;
@@ -91,7 +91,7 @@ impl Hub {
         self.appends.push(append);
     }
 
-    /// An append of a session was decided.
+    /// Counts an append of a session as decided.
     fn settle_append(&mut self, room: &RoomId) {
         let Some(count) = self.appending.get_mut(room) else { return };
         *count -= 1;
@@ -105,7 +105,8 @@ pub(super) fn same_epoch(epoch: &Epoch, named: &Option<Box<str>>) -> bool {
     named.as_deref().is_none_or(|named| *named == *epoch.0)
 }
 
-/// Cuts a page at so many bytes as it will be sent: at its far end, seen from where the reading began. One message stays.
+/// Cuts a page to `page_bytes` as sent, at the end that is farther from where the read began. At least one message
+/// stays.
 fn trim(page: &mut Page, page_bytes: usize) {
     let cost = |m: &Message| m.body.len() + m.author.name.as_str().len() + ENVELOPE;
     let mut bytes = 0;

@@ -1,5 +1,6 @@
-//! Joining, coming back and having been slow are one thing: reading the log after a cursor until live. From memory where
-//! the room has it, else from the store: one read at a time for each room, whose answer serves everyone who waits.
+//! Joining, resuming and catching up are the same process: reading the log after a cursor until live, from memory where
+//! the room has the messages, otherwise from the store. A room has one read in flight, and its answer serves every
+//! waiting member.
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, Notice};
@@ -10,7 +11,7 @@ use super::{Hub, Presence, Start};
 use crate::store::{Page, Purpose, Read, ReadFailed, Span};
 use crate::types::{Millis, RoomId, Seq, SessionSlot};
 
-/// Milliseconds until a failed read of the log is tried again.
+/// Milliseconds until a failed read of the log is retried.
 const RETRY: u64 = 1000;
 
 /// The seq before this one.
@@ -19,7 +20,7 @@ fn before(seq: Seq) -> Seq {
 }
 
 impl Hub {
-    /// Lets a member go on, wherever it stands: to its `joined`, to the next page, to live.
+    /// Advances a member from its current state: to its `joined`, to the next page, or to live.
     pub(super) fn proceed(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
         match room.members.get(seat).map(|member| &member.state) {
@@ -36,7 +37,7 @@ impl Hub {
         }
     }
 
-    /// Is enough known of a room's log to say where a member begins that joins like this?
+    /// Returns whether the room knows enough of its log to place a member that joins with `start`.
     fn knows_where(&self, room: &Room, start: &Start) -> bool {
         room.log.is_known()
             && match start {
@@ -46,7 +47,7 @@ impl Hub {
             }
     }
 
-    /// A joining member of a room whose ends are known: where does it begin?
+    /// Determines the cursor of a joining member, in a room that knows both ends of its log, and completes the join.
     fn begin(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
         let Some(joining) = room.members.get(seat).and_then(Member::joining) else { return };
@@ -65,7 +66,7 @@ impl Hub {
         self.complete_join(room_id, seat, cursor, recovered, clients);
     }
 
-    /// Tells a member `joined`, and lets go what it said meanwhile.
+    /// Sends a member its `joined`, and releases the messages that it sent meanwhile.
     fn complete_join(
         &mut self,
         room_id: &RoomId,
@@ -102,8 +103,8 @@ impl Hub {
         }
     }
 
-    /// Makes a member live if its cursor allows; else gives it pages for as long as its client has room, from memory,
-    /// and asks for the one that is not there.
+    /// Makes a lagging member live if its cursor allows. Otherwise sends it pages from memory while its client's queue
+    /// has room, and requests the first page that is not in memory.
     fn advance(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
         let (most, bytes) = (self.limits.page_messages as usize, self.limits.page_bytes);
         loop {
@@ -128,7 +129,7 @@ impl Hub {
                 }
                 back.last().or(front.last()).map(|m| m.seq)
             });
-            // Up to the head that is known here, whatever else was stored and is gone: that, the next commit shows.
+            // Never report a gap past the known head; the next commit reveals anything newer.
             let gap =
                 room.log.oldest.map(|oldest| oldest.min(room.log.head.next())).filter(|from| *from > cursor.next());
             let reached = match (told, gap) {
@@ -145,7 +146,7 @@ impl Hub {
         }
     }
 
-    /// A member waits for the room's next read; if none is on its way, for the one that is asked for now.
+    /// Makes a member wait for the room's next read, and requests one if none is in flight.
     fn ask(&mut self, room_id: &RoomId, seat: usize) {
         if let Some(member) = self.rooms.get_mut(room_id).and_then(|room| room.members.get_mut(seat)) {
             member.set_wait(Wait::Page);
@@ -153,7 +154,7 @@ impl Hub {
         }
     }
 
-    /// Asks the store for what the next of those who wait wants, from where it serves others, too.
+    /// Requests the page that the next waiting member needs, from a position that serves members near it, too.
     fn read_room(&mut self, room_id: &RoomId) {
         let most = self.limits.page_messages;
         let Some(room) = self.rooms.get_mut(room_id).filter(|room| room.log.may_read()) else { return };
@@ -172,7 +173,7 @@ impl Hub {
         };
         let (mut span, limit) = wish(member);
         if let Span::After(cursor) = span {
-            // Who stands a little further back is served by the same page.
+            // The same page serves members a little further back.
             let near = |seq: Seq| seq < cursor && cursor.0 - seq.0 <= u64::from(most / 2);
             let others = room.members.iter().filter(|m| m.waits()).filter_map(|m| match wish(m).0 {
                 Span::After(seq) if near(seq) => Some(seq),
@@ -187,7 +188,7 @@ impl Hub {
         self.reads.push(Read { ticket, room: room_id.clone(), span, limit, bytes, upto });
     }
 
-    /// A read of the room's own was answered: it is kept for whoever wants it, and everyone who waited goes on.
+    /// Takes the answer to the room's read: caches it, and wakes every waiting member.
     pub(super) fn handle_room_page(&mut self, page: Page, clients: &mut impl Clients) {
         let room_id = page.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
@@ -196,8 +197,8 @@ impl Hub {
         // Only a read that was asked since the room is here tells its head: no commit before that is missing in it. One
         // after it may be, of which a repeat has told meanwhile.
         if !room.log.is_known() {
-            // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender hears
-            // of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
+            // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender
+            // hears of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
             room.log.hold(page.head, self.appending.get(&room_id).copied().unwrap_or(0));
             if room.log.is_held() {
                 return;
@@ -228,8 +229,7 @@ impl Hub {
         self.tails.touch(&room_id, &mut self.rooms, total);
     }
 
-    /// The store could not read. A join is refused; whoever was catching up or comes back is served when the store is
-    /// well again.
+    /// Handles a failed read. New joins are refused; members that catch up or resume are retried.
     pub(super) fn handle_room_read_failed(&mut self, failed: ReadFailed, clients: &mut impl Clients) {
         let room_id = failed.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == failed.ticket) else { return };
@@ -243,7 +243,7 @@ impl Hub {
         }
         for (slot, client, joining) in waiting {
             match joining {
-                // Who comes back has a place here already, and keeps it.
+                // A resuming member has a place already, and keeps it.
                 Some((id, false)) => {
                     clients.tell(client, Notice::Refused { id, error: HubError::StorageUnavailable });
                     self.remove_member(slot, &room_id);
@@ -253,12 +253,12 @@ impl Hub {
         }
     }
 
-    /// Wakes all who wait for something of the room, from the one whose turn it is.
+    /// Wakes all waiting members of the room, beginning with the one at `next_reader`.
     fn wake<C: Clients>(&mut self, room_id: &RoomId, clients: &mut C, mut each: impl FnMut(&mut Hub, usize, &mut C)) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let count = room.members.len();
         let from = room.log.next_reader;
-        // What is wanted next is known when all have gone on.
+        // The next read is chosen when all of them have gone on.
         let was_reading = std::mem::replace(&mut room.log.read, ReadState::InFlight);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
@@ -273,20 +273,20 @@ impl Hub {
         }
     }
 
-    /// The head of a room whose first page was held back is known now: those who wait go on.
+    /// Wakes the members of a room whose first page was held back: its head is known now.
     pub(super) fn head_found(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
         self.wake(room_id, clients, |hub, seat, clients| hub.proceed(room_id, seat, clients));
     }
 
-    /// Lets a member go on if it may.
+    /// Advances a session's member in a room.
     pub(super) fn read_on(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
         if let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) {
             self.proceed(room_id, seat, clients);
         }
     }
 
-    /// A member could not take what the turn brought: it hears so, and the log is read for it as soon as its client has
-    /// room, which may be now (a large turn does not fit where a page does).
+    /// Notifies a member that it lags. The log is read for it as soon as its client's queue has room, which may be now:
+    /// a page may fit where a large turn does not.
     pub(super) fn left_behind(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) else { return };
         let Some(room) = self.rooms.get_mut(room_id) else { return };
@@ -298,18 +298,19 @@ impl Hub {
         if cursor < room.live_from() {
             self.advance(room_id, seat, clients);
         } else if clients.has_room(client) {
-            // Only word of who is here was not taken. Time decides, not the next turn: no client makes the hub spin.
+            // Only the roster was not taken. Retry after a while, not in the next turn, so that no client makes the hub
+            // spin.
             self.stall(slot, room_id.clone());
         }
     }
 
-    /// Tries a member again in a while.
+    /// Schedules a retry of a member.
     fn stall(&mut self, slot: SessionSlot, room: RoomId) {
         self.stalled.push((slot, room));
         self.retry_at.get_or_insert(self.now.after(RETRY));
     }
 
-    /// Tries those again whose time has come.
+    /// Retries the stalled members if their time has come.
     pub(super) fn retry(&mut self, now: Millis, clients: &mut impl Clients) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -319,7 +320,7 @@ impl Hub {
         }
     }
 
-    /// Is a read for its room still wanted?
+    /// Returns whether a read is still wanted: its room is still the one that asked.
     pub(super) fn is_wanted(rooms: &std::collections::HashMap<RoomId, Room>, read: &Read) -> bool {
         read.ticket.purpose != Purpose::Deliver
             || rooms.get(&read.room).is_some_and(|room| room.ticket() == read.ticket)

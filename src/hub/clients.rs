@@ -1,28 +1,27 @@
-//! The seam between brokers and clients: what a room sees of those who listen to it. A room never learns whether a
-//! WebSocket, an event stream or a test stands behind it.
+//! The interface between rooms and clients. A room never learns whether a client is a WebSocket, an event stream or a
+//! test.
 
 use core::ops::Range;
 
 use crate::store::Page;
 use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
-/// Those who listen. One value stands for all of them, so that a member costs no pointer of its own.
+/// All clients. One value stands for all of them, so that a member needs no pointer.
 pub trait Clients {
-    /// What [`Clients::encode`] makes: bytes that every recipient shares.
+    /// The result of [`Clients::encode`]: bytes that all recipients share.
     type Frames<'a>;
 
-    /// Renders something that many will hear: once in each form that somebody takes it in, however many they are.
+    /// Encodes a broadcast once for each encoding in use, however many recipients there are.
     fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> Self::Frames<'a>;
 
-    /// Queues items `part` of what [`Clients::encode`] made (presence and members are one item). Nothing is queued
-    /// where the answer is [`Delivery::Full`]. A client that is gone takes everything.
+    /// Queues items `part` of encoded frames (presence and members are one item). Queues nothing if it returns
+    /// [`Delivery::Full`]. A client that is gone takes everything.
     fn deliver(&mut self, client: ConnId, frames: &Self::Frames<'_>, part: Range<usize>) -> Delivery;
 
-    /// Queues something that only this client hears.
+    /// Queues a notice for this client only.
     fn tell(&mut self, client: ConnId, notice: Notice<'_>);
 
-    /// Is there room for one more page in the client's queue? If not, the hub hears of it by `Hub::handle_drained`
-    /// when there is.
+    /// Returns whether the client's queue has room for one more page. If not, call `Hub::handle_drained` once it has.
     fn has_room(&mut self, client: ConnId) -> bool;
 }
 
@@ -32,7 +31,7 @@ pub enum Delivery {
     Full,
 }
 
-/// Something that a whole room hears.
+/// What is sent to a whole room.
 #[derive(Clone, Copy, Debug)]
 pub enum Broadcast<'a> {
     Live(&'a [Live]),
@@ -40,11 +39,11 @@ pub enum Broadcast<'a> {
     Members(Roster<'a>),
 }
 
-/// One thing said in a room, in its place in the room's order.
+/// A message or signal, in its place in the room's order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Live {
     Message(Message),
-    /// Not stored, no seq, and not for the one who sent it.
+    /// Not stored, without a seq, and not delivered to its sender.
     Signal {
         from: Author,
         body: Body,
@@ -71,7 +70,7 @@ pub struct PresenceEvent {
 pub enum PresenceKind {
     Join,
     Leave,
-    /// Its client dropped, and may come back.
+    /// Its client dropped and may resume.
     Away,
     Back,
 }
@@ -84,7 +83,7 @@ pub struct Present {
     pub away: bool,
 }
 
-/// A room's members: how many, and as many of them by name as a page holds.
+/// A room's members: their count, and as many of them by name as fit a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Roster<'a> {
     pub count: usize,
@@ -92,7 +91,7 @@ pub struct Roster<'a> {
     pub more: bool,
 }
 
-/// Something that one client hears. `id` is the request's, repeated.
+/// What is sent to one client. `id` repeats the request's.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
     Joined {
@@ -100,7 +99,7 @@ pub enum Notice<'a> {
         room: &'a RoomId,
         epoch: &'a Epoch,
         head: Seq,
-        /// The seq that the member's stream begins with.
+        /// The first seq of the member's stream.
         from: Seq,
         /// The log reaches back to the cursor that the join named.
         recovered: bool,
@@ -119,11 +118,11 @@ pub enum Notice<'a> {
         at: WallMillis,
         duplicate: bool,
     },
-    /// What the log holds after a member's cursor.
+    /// Messages of the log after a member's cursor.
     CatchUp {
         messages: &'a [Message],
     },
-    /// The page that a `history` or a GET asked for; its ticket says which.
+    /// The page that a `history` or GET requested; its ticket says which.
     Page {
         page: &'a Page,
     },
@@ -147,20 +146,20 @@ pub enum Notice<'a> {
     },
 }
 
-/// Why the hub does not do what was asked.
+/// Why the hub refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubError {
     AlreadyJoined,
     NotJoined,
-    /// The session is in as many rooms as it may be.
+    /// The session is in `limit` rooms already.
     TooManyRooms {
         limit: usize,
     },
     /// The store failed; nothing is acknowledged.
     StorageUnavailable,
-    /// The database has reached its bound; nothing is stored.
+    /// The database has reached its limit; nothing is stored.
     StorageFull,
-    /// The log in memory takes no further room; nothing is stored.
+    /// The log in memory has reached its limit of rooms; nothing is stored.
     RoomsFull {
         limit: usize,
     },

@@ -1,5 +1,5 @@
-//! The end of a turn in one room: what the turn said is encoded once and queued once to each member whose cursor stands
-//! right before it. Whoever cannot take it, or stands elsewhere, lags.
+//! The end of a turn in one room: the turn's messages are encoded once, and queued once to each member whose cursor is
+//! directly before them. A member that cannot take them, or has another cursor, lags.
 
 use super::clients::{Clients, Delivery, Live};
 use super::member::{Member, State};
@@ -8,13 +8,13 @@ use super::session::Sessions;
 use super::{Broadcast, HubLimits};
 use crate::types::{ConnId, MemberId, Millis, Seq, SessionSlot};
 
-/// What telling a room took, and whom it left behind.
+/// The result of fanning out one room.
 #[derive(Default)]
 pub struct FannedOut {
     pub deliveries: usize,
-    /// Live before, lagging now.
+    /// Members that were live and lag now.
     pub lagging: Vec<SessionSlot>,
-    /// The room has more to say than one turn takes.
+    /// Whether the room has more than one turn takes.
     pub more: bool,
 }
 
@@ -26,7 +26,7 @@ impl FannedOut {
 }
 
 impl Room {
-    /// Tells the members what this turn brought.
+    /// Fans out what this turn brought: messages and signals, then presence, then rosters.
     pub fn fan_out(
         &mut self,
         now: Millis,
@@ -36,7 +36,7 @@ impl Room {
     ) -> FannedOut {
         let mut done = FannedOut::default();
         let later = self.agenda.split_live(fitting(self.agenda.live(), limits.batch_bytes));
-        self.tell_live(&mut done, clients);
+        self.fan_out_live(&mut done, clients);
         for live in self.agenda.take_live(later) {
             if let Live::Message(message) = live {
                 self.keep(message, limits.tail_bytes);
@@ -50,12 +50,12 @@ impl Room {
                 }
             }
         }
-        self.tell_presence(now, limits, &mut done, clients);
-        self.tell_roster(limits, sessions, &mut done, clients);
+        self.announce_presence(now, limits, &mut done, clients);
+        self.send_rosters(limits, sessions, &mut done, clients);
         done
     }
 
-    fn tell_live(&mut self, done: &mut FannedOut, clients: &mut impl Clients) {
+    fn fan_out_live(&mut self, done: &mut FannedOut, clients: &mut impl Clients) {
         let live = self.agenda.live();
         if live.is_empty() || !self.members.iter().any(Member::is_live) {
             return;
@@ -86,10 +86,10 @@ impl Room {
     }
 }
 
-/// About what a message takes on the wire beside its body, in bytes.
+/// Approximate bytes of a message on the wire beside its body.
 const ENVELOPE: usize = 160;
 
-/// How many of these one turn may say: at least one.
+/// Returns how many of these one turn may fan out: at least one.
 fn fitting(live: &[Live], batch_bytes: usize) -> usize {
     let mut bytes = 0;
     let within = |item: &&Live| {
@@ -103,8 +103,9 @@ fn is_own_signal(live: &Live, member: MemberId) -> bool {
     matches!(live, Live::Signal { from, .. } if from.member == Some(member))
 }
 
-/// The way for a member that is not to hear all of this turn (its own signals, what a page brought already), or not yet:
-/// run by run, the cursor moving with each. Full where a message was not taken, or a hole lies before one.
+/// Delivers to a member that must not get everything of this turn: its own signals, or messages that a page brought
+/// already. Queues run by run, and moves the cursor with each. Returns `Full` if a message was not taken, or one before
+/// it is missing.
 fn deliver_piecewise<C: Clients>(
     (member, client): (MemberId, ConnId),
     position: &mut Seq,
@@ -119,7 +120,7 @@ fn deliver_piecewise<C: Clients>(
     let mut from = 0;
     while let Some(first) = live.get(from) {
         if !wants(*position, first) {
-            // A hole before this one: the log has what is missing.
+            // The log has the messages that are missing before this one.
             if matches!(first, Live::Message(message) if message.seq > *position) {
                 return Delivery::Full;
             }

@@ -1,6 +1,6 @@
-//! A hub's state as a hash, for the test that walks through all of them: two hubs with one fingerprint do the same
-//! whatever follows. Times count from now, and numbers that only rise count by their order, else no state would ever come
-//! again. Each struct is taken apart in full, so that a new field cannot be forgotten here.
+//! A hub's state as a hash, for the test that walks through all states: two hubs with the same fingerprint behave the
+//! same from then on. Times are hashed relative to now, and numbers that only rise by their order; otherwise no state
+//! would ever repeat. Each struct is destructured in full, so that a new field cannot be forgotten here.
 
 use std::hash::{Hash as _, Hasher};
 
@@ -11,7 +11,8 @@ use super::{Hub, Session};
 use crate::types::{Millis, RoomId};
 
 impl Hub {
-    /// Adds everything that decides what the hub does next. The limits are left out: whoever changes them tells them apart.
+    /// Hashes everything that decides what the hub does next, except the limits: a caller that changes them hashes
+    /// them.
     pub fn fingerprint(&self, to: &mut impl Hasher) {
         let Hub {
             limits: _,

@@ -14,7 +14,7 @@ use super::tail::Tails;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Epoch, Millis, RoomId, Seq, SessionId, SessionSlot};
 
-/// Bytes of one membership, with a room of its own and a read that waits for its turn.
+/// Bytes of one membership, including a room of its own and one queued read.
 pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
     + size_of::<Member>()
     + size_of::<Joining>()
@@ -31,23 +31,22 @@ pub struct Hub {
     pub(super) sessions: Sessions,
     pub(super) by_id: HashMap<SessionId, SessionSlot>,
     pub(super) absences: Absences,
-    /// What the store is to keep of sessions that did not come back.
+    /// Sessions that did not come back, for the store to keep.
     pub(super) parks: Vec<Parked>,
     pub(super) reads: Reads,
     pub(super) appends: Vec<Append>,
-    /// How many appends of sessions the store has not decided, by room; somebody need not be in it any more.
+    /// Undecided appends of sessions, by room. The room may have no member any more.
     pub(super) appending: HashMap<RoomId, u32>,
-    /// Rooms with something to tell, in the order in which they got it.
+    /// Rooms with something to tell, in the order in which they were marked.
     pub(super) dirty: VecDeque<RoomId>,
-    /// When large rooms tell their count.
+    /// The times at which large rooms tell their count.
     pub(super) counts: BTreeSet<(Millis, RoomId)>,
-    /// Members to be tried again at `retry_at`: their read failed or came to nothing, or they took no word of
-    /// who is here.
+    /// Members to retry at `retry_at`: their read failed or brought nothing, or their client took no roster.
     pub(super) stalled: Vec<(SessionSlot, RoomId)>,
     pub(super) retry_at: Option<Millis>,
     pub(super) next_stay: u32,
     pub(super) tails: Tails,
-    /// The last time the hub was told.
+    /// The latest time that a caller passed in.
     pub(super) now: Millis,
 }
 
@@ -84,7 +83,7 @@ impl Hub {
         &self.epoch
     }
 
-    /// How many rooms somebody is in.
+    /// Returns the number of rooms that have a member.
     pub fn room_count(&self) -> usize {
         self.rooms.len()
     }
@@ -93,13 +92,13 @@ impl Hub {
         self.sessions.len()
     }
 
-    /// All sessions, attached and detached.
+    /// Returns all sessions, attached and detached.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionSlot, &Session)> {
         self.sessions.iter()
     }
 
-    /// Appends that are not with the store yet, and the bytes of their bodies: those of members who wait for `joined`,
-    /// and those of this turn.
+    /// Returns the number of appends that are not with the store yet, and the bytes of their bodies: those held back
+    /// until `joined`, and those of this turn.
     pub fn held(&self) -> (usize, usize) {
         let joining = |(slot, session): (SessionSlot, &Session)| -> Vec<&Joining> {
             let members = session.rooms.iter().filter_map(move |m| self.member(slot, &m.room));
@@ -113,25 +112,25 @@ impl Hub {
         self.sessions.get(slot)
     }
 
-    /// A session's place in a room.
+    /// Returns the session's member in a room.
     pub(super) fn member(&self, slot: SessionSlot, room: &RoomId) -> Option<&Member> {
         let seat = self.session(slot)?.seat(room)?;
         self.rooms.get(room)?.members.get(seat)
     }
 
-    /// Is the session in this room?
+    /// Returns whether the session is in this room.
     pub fn is_member(&self, slot: SessionSlot, room: &RoomId) -> bool {
         self.session(slot).is_some_and(|s| s.membership(room).is_some())
     }
 
-    /// A room's members: how many, as many of them as a page holds, and whether that is not all.
+    /// Returns the number of a room's members, as many of them as fit a page, and whether there are more.
     pub fn roster(&self, room: &RoomId) -> (usize, Vec<Present>, bool) {
         let Some(room) = self.rooms.get(room) else { return (0, Vec::new(), false) };
         let (members, more) = room.roster(&self.limits, &self.sessions);
         (room.count(), members, more)
     }
 
-    /// The last seq queued to the session in each of its rooms that it has joined.
+    /// Returns the last seq queued to the session, for each room whose `joined` it has.
     pub fn heads(&self, slot: SessionSlot) -> impl Iterator<Item = (&RoomId, Seq)> {
         let rooms = self.session(slot).map(|s| s.rooms.as_slice()).unwrap_or_default();
         rooms.iter().filter_map(|m| {
@@ -140,23 +139,27 @@ impl Hub {
         })
     }
 
-    /// Bytes of messages that each room keeps in memory: of the newest, and of those read from the log lately; for tests.
+    /// Returns the bytes of messages that each room keeps in memory: the newest, and those read from the log lately.
+    /// For tests.
     pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize)> {
         self.rooms.values().map(|room| (&room.id, room.log.tail.bytes(), room.log.past.bytes()))
     }
 
-    /// Reads and appends that have no answer yet, and members that are to be tried again, for tests.
+    /// Returns the number of reads and appends without an answer, and of members to retry. For tests.
     pub fn pending(&self) -> usize {
         self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
     }
 
-    /// When [`Hub::handle_time`] wants to be called.
+    /// Returns when to call [`Hub::handle_time`] next.
     pub fn deadline(&self) -> Option<Millis> {
         let count = self.counts.first().map(|(at, _)| *at);
         [count, self.retry_at, self.absences.deadline()].into_iter().flatten().min()
     }
 
-    /// The invariants that hold between any two calls, for tests: a description of the first that does not.
+    /// Checks the invariants that hold between any two calls, for tests.
+    ///
+    /// # Errors
+    /// Describes the first that does not hold.
     pub fn check(&self) -> Result<(), String> {
         let mut memberships = 0usize;
         for (slot, session) in self.sessions.iter() {
@@ -208,13 +211,13 @@ impl Hub {
 
     // Feeding.
 
-    /// Other limits hold from the next decision on. A room learns whether it is large by them when somebody comes or goes.
+    /// Applies new limits from the next decision on. A room applies `presence_max` when a member next comes or goes.
     pub fn set_limits(&mut self, limits: HubLimits) {
         self.limits = limits;
     }
 
-    /// Joins a room; the room appears here if it is the first to. `joined` follows at once where the room's head is
-    /// known and nothing has to be read, else with the store's answer.
+    /// Joins a room, and creates it for its first member. `joined` follows at once if the room's head is known and
+    /// nothing has to be read, otherwise with the store's answer.
     ///
     /// # Errors
     /// [`HubError::AlreadyJoined`], [`HubError::TooManyRooms`].
@@ -260,7 +263,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Leaves a room, which goes from the map with its last member.
+    /// Leaves a room, which is removed with its last member.
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
@@ -281,8 +284,8 @@ impl Hub {
         Ok(())
     }
 
-    /// A member says something: it goes to the store, and to the room when that has committed it. Before `joined` it
-    /// waits for that. Every send that is taken goes to the store in the end, and is answered.
+    /// Sends a member's message to the store; the room gets it once it is committed. Before `joined` the message is
+    /// held back. Every accepted send reaches the store and is answered.
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
@@ -313,12 +316,12 @@ impl Hub {
         Ok(())
     }
 
-    /// Something is published from outside any session.
+    /// Publishes a message from outside any session.
     pub fn handle_publish(&mut self, append: Append) {
         self.append(append);
     }
 
-    /// Tells the other members something that is not kept.
+    /// Relays a signal to the other members; it is not stored.
     ///
     /// # Errors
     /// [`HubError::NotJoined`].
@@ -336,7 +339,7 @@ impl Hub {
         self.reads.push(Read { ticket, room, span, limit, bytes: self.limits.page_bytes as u32, upto });
     }
 
-    /// The client's queue has room again: whoever lags reads on.
+    /// Resumes a session's lagging members: its client's queue has room again.
     pub fn handle_drained(&mut self, slot: SessionSlot, clients: &mut impl Clients) {
         let count = self.session(slot).map_or(0, |s| s.rooms.len());
         for index in 0..count {
@@ -347,7 +350,7 @@ impl Hub {
         }
     }
 
-    /// Time passed: fires what is due.
+    /// Fires the timers that are due at `now`.
     pub fn handle_time(&mut self, now: Millis, clients: &mut impl Clients) {
         self.now = now;
         while self.counts.first().is_some_and(|(at, _)| *at <= now) {
@@ -363,20 +366,22 @@ impl Hub {
 
     // Draining.
 
-    /// The next request for the store. Any call may have made one possible, so the turn asks at its end.
+    /// Returns the next request for the store. Any call may have made one possible, so call this at the end of each
+    /// turn.
     pub fn poll_request(&mut self) -> Option<StoreRequest> {
         let rooms = &self.rooms;
         let is_wanted = |read: &Read| Hub::is_wanted(rooms, read);
         self.reads.poll(self.limits.reads_in_flight, is_wanted).map(StoreRequest::Read)
     }
 
-    /// Moves out the appends of this turn, in order. Pages and departures let some go, too, so the turn asks at its end.
+    /// Drains the appends of this turn, in order. Pages and departures release some, too, so call this at the end of
+    /// each turn.
     pub fn poll_appends(&mut self) -> impl Iterator<Item = Append> {
         self.appends.drain(..)
     }
 
-    /// Ends the turn: every room with something to tell tells it. True if some had to wait for the next turn, since the
-    /// budget was spent; a room is told whole, so the last one may go beyond it.
+    /// Ends the turn: fans out every room with something to tell. Returns true if some rooms wait for the next turn
+    /// because `delivery_budget` is spent. A room is not interrupted, so the last one may exceed the budget.
     pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
         self.now = now;
         let mut deliveries = 0;
@@ -384,7 +389,7 @@ impl Hub {
         let mut lagging = Vec::new();
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
-            // A room that went and came anew meanwhile stands in the line twice.
+            // A room that was removed and created again meanwhile stands in the line twice.
             let Some(room) = self.rooms.get_mut(&id) else { continue };
             if !room.agenda.leave_line() {
                 continue;
@@ -400,7 +405,8 @@ impl Hub {
                 unfinished.push(id);
             }
         }
-        // After all rooms: who catches up from memory at once may be owed something, and a room speaks once in a turn.
+        // After all rooms: a member that catches up from memory at once may be owed a roster, and a room speaks once a
+        // turn.
         for (slot, id) in lagging {
             self.left_behind(slot, &id, clients);
         }
@@ -419,8 +425,8 @@ impl Hub {
 
     // Helpers.
 
-    /// Takes a session out of a room, and the room out of the map if that was the last. What it said while it was
-    /// joining is taken all the same.
+    /// Removes a session from a room, and the room with its last member. Messages that the member sent while joining
+    /// still go to the store.
     pub(super) fn remove_member(&mut self, slot: SessionSlot, room_id: &RoomId) -> Option<Member> {
         let session = self.sessions.get_mut(slot)?;
         let seat = session.rooms.swap_remove(session.membership(room_id)?).seat as usize;

@@ -1,28 +1,28 @@
 //! The bounds that the hub keeps.
 
-/// What the hub keeps within (docs/settings.md, "Limits").
+/// The limits of the hub (docs/settings.md, "Limits").
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
     pub rooms_per_session: usize,
-    /// A room of more members sends only counts.
+    /// Members of a room above which it sends only counts.
     pub presence_max: usize,
-    /// A page of history or members is cut here, in bytes.
+    /// Maximum bytes of a page of history or members; a page is cut there.
     pub page_bytes: usize,
-    /// Messages of a page.
+    /// Maximum messages of a page.
     pub page_messages: u32,
     pub reads_in_flight: usize,
-    /// Bytes of messages that a room keeps in memory, beside what the store has: the newest, and as many that were read
-    /// from the log lately ...
+    /// Bytes of messages that a room keeps in memory, beside what the store has: once for the newest, and once for
+    /// those read from the log lately.
     pub tail_bytes: usize,
-    /// ... and that all rooms keep together.
+    /// Bytes of messages that all rooms keep in memory together.
     pub tail_bytes_total: usize,
-    /// Deliveries of one turn; the rest waits for the next.
+    /// Maximum deliveries of one turn; the rest waits for the next.
     pub delivery_budget: usize,
-    /// Bytes of what one room says in one turn; the rest waits for the next, behind a flush. So a large commit makes
-    /// nobody lag who could keep up.
+    /// Maximum bytes that one room fans out in one turn; the rest waits for the next turn, after a flush. A large
+    /// commit therefore does not make a member lag that could keep up.
     pub batch_bytes: usize,
-    /// Milliseconds that a dropped client is waited for; 0: not at all.
+    /// Milliseconds for which a session waits for its dropped client; 0: it ends at once.
     pub resume_within: u64,
-    /// Sessions waited for at the same time; past it, the one that waits longest is parked.
+    /// Maximum detached sessions; above it, the one that has been detached longest is parked.
     pub detached_max: usize,
 }

@@ -8,7 +8,8 @@ use crate::types::Seq;
 /// The reading part of a room.
 #[derive(Clone, Hash)]
 pub struct RoomLog {
-    /// The last seq that a commit told of, or the log's when the first page was read. The log reaches at least this far.
+    /// The last seq that a commit told of, or the log's when the first page was read. The log reaches at least this
+    /// far.
     pub head: Seq,
     pub knowledge: Knowledge,
     /// The oldest seq that the log still had when it was last read.

@@ -88,7 +88,8 @@ impl Member {
         }
     }
 
-    /// Sets what a joining or lagging member waits for; the others wait for nothing. Returns whether it waited for a page.
+    /// Sets what a joining or lagging member waits for; the others wait for nothing. Returns whether it waited for a
+    /// page.
     pub fn set_wait(&mut self, new: Wait) -> bool {
         let wait = match &mut self.state {
             State::Joining(joining) => &mut joining.wait,
@@ -98,8 +99,8 @@ impl Member {
         std::mem::replace(wait, new) == Wait::Page
     }
 
-    /// Makes a live member lag: its client took no more, and the log is read for it when it can. It misses who comes and
-    /// goes meanwhile.
+    /// Makes a live member lag: its client took no more, and the log is read for it when it can. It misses who comes
+    /// and goes meanwhile.
     pub fn lag(&mut self) {
         if let State::Live { cursor, roster } = self.state {
             let roster = if self.presence == Presence::Full { RosterState::Owed } else { roster };

@@ -1,9 +1,9 @@
 //! The hub: rooms, members, sessions, and delivery by cursor. Pure: it is fed (`handle_*`) and drained (`poll_*`,
 //! `end_turn`), and knows clients through [`Clients`] only: no socket, no JSON, no clock, no file.
 //!
-//! A room is in the map from the first join to the last leave and no longer; the map's entry is made in the join itself,
-//! so that two requests for one id can only meet one entry. Every member has a cursor, the last seq queued to it; fan-out
-//! gives seq n to cursor n-1 only, and whoever stands further back reads the log until it is live.
+//! A room is in the map from the first join to the last leave and no longer. The join itself makes the map's entry, so
+//! that two requests for one id meet the same entry. Every member has a cursor, the last seq queued to it. Fan-out
+//! gives seq n to cursor n-1 only; a member further back reads the log until it is live.
 
 mod agenda;
 mod answers;

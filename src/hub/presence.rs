@@ -1,5 +1,5 @@
-//! Who is here, as the members are told: in a small room by name, each coming and going; in a large one by number, at
-//! most once a second, since a thousand members who come back at once must not make a million frames.
+//! Presence: a small room announces each join and leave by name; a large one announces its count, at most once a
+//! second, so that a thousand members that resume at once do not cause a million frames.
 
 use super::clients::{Broadcast, Clients, Delivery, Present, Roster};
 use super::fan_out::FannedOut;
@@ -12,18 +12,25 @@ use crate::types::Millis;
 
 /// Milliseconds between two counts of a large room.
 const COUNT_INTERVAL: u64 = 1000;
-/// About what one entry of a `members` takes beside the name, in bytes.
+/// Approximate bytes of one entry of a `members` frame beside the name.
 const ROSTER_ENTRY: usize = 48;
 
 impl Room {
-    /// Tells the turn's comings and goings, or how many are here.
-    pub fn tell_presence(&mut self, now: Millis, limits: &HubLimits, done: &mut FannedOut, clients: &mut impl Clients) {
+    /// Announces the turn's joins and leaves, or the count.
+    pub fn announce_presence(
+        &mut self,
+        now: Millis,
+        limits: &HubLimits,
+        done: &mut FannedOut,
+        clients: &mut impl Clients,
+    ) {
         if self.headcount.change == Change::Told {
             return;
         }
         let count = self.count();
         let was_large = self.headcount.is_large();
-        // Small again at the earliest when the next count is due, so that a room at the edge sends no list a turn.
+        // Small again at the earliest when the next count is due, so that a room at the edge does not send a list each
+        // turn.
         let is_large = count > limits.presence_max || (was_large && now < self.headcount.next_count);
         self.headcount.size = if is_large { Size::Large } else { Size::Small };
         if is_large || was_large {
@@ -34,7 +41,7 @@ impl Room {
             self.headcount.next_count = now.after(COUNT_INTERVAL);
         }
         if was_large && !is_large {
-            // Nobody knows by name who came and went meanwhile.
+            // No member knows the names of those that came and went meanwhile.
             for member in &mut self.members {
                 if member.presence == Presence::Full {
                     member.owe_roster();
@@ -60,7 +67,7 @@ impl Room {
             }
             let frames = if member.presence == Presence::Full { named.as_ref() } else { None };
             let Some(frames) = frames.or(numbered.as_ref()).filter(|_| hears(member, member.presence)) else {
-                // Whoever cannot hear it now is told all of it later.
+                // A member that cannot take it now gets the whole roster later.
                 member.owe_roster();
                 continue;
             };
@@ -72,8 +79,8 @@ impl Room {
         }
     }
 
-    /// Tells those who missed something who is here, or how many.
-    pub fn tell_roster(
+    /// Sends the roster, or the count, to the members that are owed it.
+    pub fn send_rosters(
         &mut self,
         limits: &HubLimits,
         sessions: &Sessions,
@@ -104,7 +111,7 @@ impl Room {
         }
     }
 
-    /// The members by name, as many as fit a page; and whether there are more.
+    /// Returns the members by name, as many as fit a page, and whether there are more.
     pub fn roster(&self, limits: &HubLimits, sessions: &Sessions) -> (Vec<Present>, bool) {
         let mut bytes = 0;
         let mut list = Vec::new();

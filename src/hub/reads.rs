@@ -1,5 +1,5 @@
-//! A bound on reads: so many are with the store at once, the others wait in line, so that a hundred members who catch up
-//! cannot keep the disk from commits.
+//! Limits the reads in flight, so that a hundred members catching up cannot keep the disk from commits. Further reads
+//! wait in line.
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use crate::types::RoomId;
 #[derive(Clone, Hash, Default)]
 pub struct Reads {
     waiting: VecDeque<Read>,
-    /// At most as many as the bound.
+    /// At most `reads_in_flight`.
     in_flight: Vec<Asked>,
 }
 
-/// What an answer has to match, so that a repeated one opens no place that is taken.
+/// What an answer has to match, so that a repeated answer does not free another read's place.
 #[derive(Clone, Hash)]
 struct Asked {
     ticket: Ticket,
@@ -22,7 +22,7 @@ struct Asked {
 }
 
 impl Reads {
-    /// Those that wait and those that are under way.
+    /// Returns the number of waiting reads and reads in flight.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len()
     }
@@ -31,7 +31,7 @@ impl Reads {
         self.waiting.push_back(read);
     }
 
-    /// The next read that may go to the store. Those that nobody wants any more are left out.
+    /// Returns the next read that may go to the store, skipping those that are not wanted any more.
     pub fn poll(&mut self, limit: usize, mut is_wanted: impl FnMut(&Read) -> bool) -> Option<Read> {
         if self.in_flight.len() >= limit {
             return None;
@@ -45,8 +45,8 @@ impl Reads {
         None
     }
 
-    /// An answer came; a failure names no span. False if nothing like it was asked, or it was answered already: the
-    /// store may repeat itself.
+    /// Matches an answer with its read; a failure names no span. Returns false if there is no such read, or it was
+    /// answered already: the store may repeat an answer.
     pub fn answered(&mut self, ticket: &Ticket, room: &RoomId, span: Option<Span>) -> bool {
         let is_it =
             |asked: &Asked| asked.ticket == *ticket && asked.room == *room && span.is_none_or(|s| s == asked.span);

@@ -2,18 +2,18 @@
 
 use crate::types::{Body, Digest, RoomId, Seq, WallMillis};
 
-/// Where in a room's log a member begins.
+/// The position in a room's log at which a member begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
-    /// From now on.
+    /// At the end of the log.
     Now,
     /// After this seq of this epoch (of the current one, if none is named).
     After { seq: Seq, epoch: Option<Box<str>> },
-    /// With the newest so many.
+    /// With the newest messages, this many.
     Last(u32),
 }
 
-/// A message on its way to the store.
+/// A message that a member sends to the store.
 #[derive(Clone, Debug)]
 pub struct Said {
     /// The digest of its idempotency key.
@@ -21,11 +21,11 @@ pub struct Said {
     pub body: Body,
     /// The digest of an encrypted body.
     pub sealed: Option<Digest>,
-    /// The wall clock.
+    /// The time of the request, by the wall clock.
     pub at: WallMillis,
 }
 
-/// What a member wants to hear of others coming and going.
+/// How much a member wants to hear about others coming and going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Presence {
     Full,
@@ -33,12 +33,12 @@ pub enum Presence {
     Off,
 }
 
-/// Where a client says it was in a room.
+/// A resuming client's claim of how far it was in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub room: RoomId,
     pub epoch: Option<Box<str>>,
     pub seq: Seq,
-    /// `None`: as before.
+    /// `None` keeps the session's setting.
     pub presence: Option<Presence>,
 }

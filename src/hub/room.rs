@@ -1,5 +1,5 @@
-//! One room: its members, and three parts with a job each. `log` is what was read of its log, `agenda` what is to be told
-//! at the end of the turn, `headcount` who came and went.
+//! One room: its members, and three parts with a job each. `log` is what was read of its log, `agenda` what is to be
+//! told at the end of the turn, `headcount` who came and went.
 
 use std::collections::VecDeque;
 

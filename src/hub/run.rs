@@ -1,13 +1,13 @@
-//! Messages of one room without a hole, in memory.
+//! Consecutive messages of one room, in memory.
 
 use std::collections::VecDeque;
 
 use crate::types::{Message, Seq};
 
-/// About what a message takes in memory beside its body and name, in bytes.
+/// Approximate bytes of a message in memory beside its body and name.
 const OVERHEAD: usize = 120;
 
-/// Messages of one room without a hole.
+/// Consecutive messages of one room.
 #[derive(Clone, Hash, Default)]
 pub struct Run {
     messages: VecDeque<Message>,
@@ -31,8 +31,8 @@ impl Run {
         self.messages.back().map(|m| m.seq)
     }
 
-    /// The messages after a cursor, as many as fit a page; in two pieces, since the run is a ring. `None` if the run does
-    /// not go on from there. One message fits always.
+    /// Returns the messages after a cursor, as many as fit a page and at least one; in two pieces, since the run is a
+    /// ring. `None` if the run does not hold the message after the cursor.
     pub fn page(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
         let (first, last) = (self.first()?, self.last()?);
         if cursor.next() < first || cursor >= last {
@@ -54,7 +54,7 @@ impl Run {
         Some((&front[in_front], &back[in_back]))
     }
 
-    /// Adds a message at the end. If it does not go on where the run ended, the run begins anew with it.
+    /// Appends a message. If it does not follow the last one, the run starts over with it.
     pub fn push(&mut self, message: Message) {
         if self.last().is_some_and(|last| message.seq != last.next()) {
             self.clear();
@@ -63,7 +63,7 @@ impl Run {
         self.messages.push_back(message);
     }
 
-    /// Lets go of the oldest until so many bytes are left.
+    /// Drops the oldest messages until at most this many bytes are left.
     pub fn shrink(&mut self, most: usize) {
         while self.bytes > most {
             let Some(message) = self.messages.pop_front() else { break };
@@ -75,7 +75,7 @@ impl Run {
         *self = Run::default();
     }
 
-    /// Puts messages before the run that end where it begins, or overlap with it.
+    /// Prepends messages that end where the run begins, or overlap with it.
     pub fn extend_front(&mut self, messages: Vec<Message>) {
         for message in messages.into_iter().rev() {
             if self.first().is_some_and(|first| message.seq.next() == first) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, SessionId, SessionSlot};
 
-/// What outlives a connection: who one is, and the rooms one is in.
+/// What outlives a connection: an identity, and the rooms it is in.
 #[derive(Clone)]
 pub struct Session {
     pub id: SessionId,
@@ -14,19 +14,19 @@ pub struct Session {
     pub client: ConnId,
     /// The highest generation of its token that was presented.
     pub generation: u32,
-    /// When its last token was made, in the server's running seconds; for who makes them.
+    /// When its last token was issued, in the server's running seconds.
     pub token_issued: u64,
-    /// It began where nobody on the way could read.
+    /// Whether it began over a connection that nobody on the way could read (TLS or sealed).
     pub private: bool,
-    /// It only listens: nobody is told that it is there, and it is neither waited for nor parked.
+    /// Whether it only listens: it is not announced, and neither kept after a drop nor parked.
     pub follows: bool,
-    /// Tells it from another session that had its slot before.
+    /// Distinguishes it from earlier sessions with the same index.
     pub(super) slot_generation: u32,
     pub(super) rooms: Vec<Membership>,
     pub(super) absence: Option<Box<Absence>>,
 }
 
-/// Bytes of one session that is in no room, with its name, its place among the ids, and what its absence takes.
+/// Bytes of one session that is in no room, with its name, its entry by id, and its absence.
 pub const SESSION_BYTES: usize = size_of::<Session>()
     + Name::MAX * 4
     + 2 * (size_of::<SessionId>() + size_of::<SessionSlot>())
@@ -43,13 +43,13 @@ pub(super) struct Membership {
 /// A session without a client.
 #[derive(Clone)]
 pub(super) struct Absence {
-    /// When its rooms are told; `None` once they were.
+    /// When its rooms are told that it is away; `None` once they were.
     pub away_at: Option<Millis>,
-    /// When it is waited for no longer.
+    /// When it is parked.
     pub until: Millis,
 }
 
-/// Which sessions are detached, by time.
+/// The detached sessions, by time.
 #[derive(Clone, Default)]
 pub struct Absences {
     pub away: BTreeSet<(Millis, SessionSlot)>,
@@ -77,7 +77,7 @@ impl Absences {
 #[derive(Clone, Default)]
 pub struct Sessions {
     slab: slab::Slab<Session>,
-    /// Given to the next session. A stale slot could find another session after 2^32 of them at the earliest.
+    /// The generation of the next session. A stale slot can find another session after 2^32 sessions at the earliest.
     next_generation: u32,
 }
 
@@ -86,7 +86,7 @@ impl Sessions {
         self.slab.len()
     }
 
-    /// Adds a session, and returns the slot that finds it from now on.
+    /// Adds a session and returns its slot.
     pub fn insert(&mut self, mut session: Session) -> SessionSlot {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
@@ -94,17 +94,17 @@ impl Sessions {
         SessionSlot { index: self.slab.insert(session) as u32, generation }
     }
 
-    /// Returns the session in a slot; `None` if that one is gone, also where its place has another by now.
+    /// Returns the session in a slot; `None` if it is gone, even if another session has the index by now.
     pub fn get(&self, slot: SessionSlot) -> Option<&Session> {
         self.slab.get(slot.index as usize).filter(|session| session.slot_generation == slot.generation)
     }
 
-    /// As [`Sessions::get`].
+    /// Like [`Sessions::get`].
     pub fn get_mut(&mut self, slot: SessionSlot) -> Option<&mut Session> {
         self.slab.get_mut(slot.index as usize).filter(|session| session.slot_generation == slot.generation)
     }
 
-    /// Takes the session out of its slot.
+    /// Removes the session from its slot.
     pub fn remove(&mut self, slot: SessionSlot) -> Option<Session> {
         self.get(slot)?;
         self.slab.try_remove(slot.index as usize)
@@ -134,17 +134,17 @@ impl Session {
         self.absence.is_some()
     }
 
-    /// Its rooms were told that it is away.
+    /// Returns whether its rooms were told that it is away.
     pub(super) fn is_shown_away(&self) -> bool {
         self.absence.as_ref().is_some_and(|absence| absence.away_at.is_none())
     }
 
-    /// The rooms that it is in, also where its client has not heard `joined` yet.
+    /// Returns the rooms that it is in, including those whose `joined` its client has not received.
     pub fn rooms(&self) -> impl Iterator<Item = &RoomId> {
         self.rooms.iter().map(|m| &m.room)
     }
 
-    /// Is it in no room?
+    /// Returns whether it is in no room.
     pub fn is_idle(&self) -> bool {
         self.rooms.is_empty()
     }

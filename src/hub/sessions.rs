@@ -1,6 +1,6 @@
-//! Sessions: what outlives a connection. Attached to a client; detached when that drops, with its places in its rooms
-//! kept; parked with the store when it does not come back in time. Knows no token: who a client says it was is checked
-//! before it comes here.
+//! Sessions outlive connections. A session is attached to a client; detached when the client drops, with its places in
+//! its rooms kept; parked with the store if the client does not come back in time. Tokens are checked before they come
+//! here.
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
@@ -13,30 +13,30 @@ use crate::types::{ConnId, Identity, Millis, Name, RoomId, Seq, SessionId, Sessi
 /// Milliseconds after which a dropped member is shown as away. A shorter drop is not shown at all.
 pub const AWAY_AFTER: u64 = 2000;
 
-/// A session has a client again.
+/// The result of a resumption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resumed {
     pub slot: SessionSlot,
-    /// The client that it had until now: its connection is to be closed.
+    /// The client that the session had until now, whose connection is to be closed.
     pub superseded: Option<ConnId>,
 }
 
 impl Hub {
     // Looking.
 
-    /// The session with this id, attached or detached.
+    /// Returns the session with this id, attached or detached.
     pub fn find_session(&self, id: SessionId) -> Option<SessionSlot> {
         self.by_id.get(&id).copied()
     }
 
-    /// How many sessions wait for their clients.
+    /// Returns the number of detached sessions.
     pub fn detached_count(&self) -> usize {
         self.absences.len()
     }
 
     // Feeding.
 
-    /// A client came: its session begins, in no room.
+    /// Starts a session for a new client, in no room.
     pub fn handle_session(&mut self, identity: Identity, client: ConnId) -> SessionSlot {
         let Identity { session: id, member, name, generation, private } = identity;
         let session = Session {
@@ -57,7 +57,7 @@ impl Hub {
         slot
     }
 
-    /// A client says its name after its session began. False if the session is in a room: there it has one.
+    /// Sets the name of a session that is in no room. Returns false if it is in one: its members know its name.
     pub fn handle_name(&mut self, slot: SessionSlot, name: Name) -> bool {
         match self.sessions.get_mut(slot) {
             Some(session) if session.is_idle() => {
@@ -68,7 +68,7 @@ impl Hub {
         }
     }
 
-    /// A client came that only listens, and keeps its own cursor: its session begins, in no room.
+    /// Starts a session for a client that only listens and keeps its own cursor, in no room.
     pub fn handle_follower(&mut self, identity: Identity, client: ConnId) -> SessionSlot {
         let slot = self.handle_session(identity, client);
         if let Some(session) = self.sessions.get_mut(slot) {
@@ -77,23 +77,22 @@ impl Hub {
         slot
     }
 
-    /// A token was made for the session.
+    /// Notes when the session's last token was issued.
     pub fn handle_token(&mut self, slot: SessionSlot, issued: u64) {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.token_issued = issued;
         }
     }
 
-    /// The client left for good: its session leaves every room and ends. Nothing happens if the session has another
-    /// client by now.
+    /// Ends the session of a client that left for good. Does nothing if the session has another client by now.
     pub fn handle_gone(&mut self, slot: SessionSlot, client: ConnId) {
         if self.session(slot).is_some_and(|s| s.client == client) {
             self.end_session(slot);
         }
     }
 
-    /// The client dropped: its session keeps its place in every room for `resume_within`. One that is in no room ends;
-    /// nothing happens if the session has another client by now.
+    /// Detaches the session of a client that dropped: it keeps its place in every room for `resume_within`. A session
+    /// in no room ends. Does nothing if the session has another client by now.
     pub fn handle_dropped(&mut self, slot: SessionSlot, client: ConnId, now: Millis) {
         self.now = now;
         if self.session(slot).is_none_or(|s| s.client != client) {
@@ -161,7 +160,7 @@ impl Hub {
         }
         self.give_up_joins(slot);
         if was_shown_away {
-            self.tell_rooms(slot, PresenceKind::Back);
+            self.announce(slot, PresenceKind::Back);
         }
         let superseded = (before != ConnId::NOBODY && before != client).then_some(before);
         Ok(Resumed { slot, superseded })
@@ -209,7 +208,7 @@ impl Hub {
         }
     }
 
-    /// A join that has not come to `joined` goes on as of one who was here before, up to `cursor`.
+    /// Marks an unfinished join as that of an earlier member, whose place is `cursor`.
     fn keep_place(&mut self, slot: SessionSlot, room: &RoomId, cursor: Seq) {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room)) else { return };
         let member = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(seat));
@@ -218,7 +217,7 @@ impl Hub {
         }
     }
 
-    /// The server stops: every session that is in a room is parked, so that it may resume after.
+    /// Parks every session that is in a room, so that it may resume after the server has restarted.
     pub fn handle_stop(&mut self) {
         let slots: Vec<SessionSlot> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -228,14 +227,14 @@ impl Hub {
         }
     }
 
-    /// Fires what is due: who is shown as away, who is parked.
+    /// Fires the absence timers: announces sessions as away, and parks those whose time is over.
     pub(super) fn absences_time(&mut self, now: Millis) {
         while let Some((_, slot)) = self.absences.away.first().copied().filter(|(at, _)| *at <= now) {
             self.absences.away.pop_first();
             if let Some(absence) = self.sessions.get_mut(slot).and_then(|s| s.absence.as_mut()) {
                 absence.away_at = None;
             }
-            self.tell_rooms(slot, PresenceKind::Away);
+            self.announce(slot, PresenceKind::Away);
         }
         while let Some((_, slot)) = self.absences.until.first().copied().filter(|(until, _)| *until <= now) {
             self.absences.until.pop_first();
@@ -243,7 +242,7 @@ impl Hub {
         }
     }
 
-    /// Moves out what the store is to keep of sessions that did not come back.
+    /// Drains the sessions that the store is to keep.
     pub fn poll_parks(&mut self) -> impl Iterator<Item = Parked> {
         self.parks.drain(..)
     }
@@ -254,8 +253,7 @@ impl Hub {
         self.session(slot).map(|s| s.rooms.iter().map(|m| m.room.clone()).collect()).unwrap_or_default()
     }
 
-    /// Takes a session whose client is gone out of the rooms whose `joined` that has not heard: it does not know that it
-    /// is there.
+    /// Removes the session from rooms whose `joined` its client never received; the client doesn't know it is a member.
     fn give_up_joins(&mut self, slot: SessionSlot) {
         for room in self.rooms_of(slot) {
             let joining = self.member(slot, &room).and_then(Member::joining);
@@ -265,7 +263,7 @@ impl Hub {
         }
     }
 
-    /// What is to be kept of a session that is in a room.
+    /// Returns what the store keeps of a session; `None` if it is in no room.
     fn parked(&self, slot: SessionSlot) -> Option<Parked> {
         let session = self.session(slot).filter(|s| !s.follows)?;
         let place = |m: &Membership| {
@@ -282,13 +280,14 @@ impl Hub {
         })
     }
 
-    /// A detached session did not come back: members see it leave, the store keeps what it needs to return later.
+    /// Parks a detached session that did not come back: members see it leave, and the store keeps what it needs to
+    /// return.
     fn park(&mut self, slot: SessionSlot) {
         self.parks.extend(self.parked(slot));
         self.end_session(slot);
     }
 
-    /// The session leaves every room, and is no more.
+    /// Ends a session: it leaves every room.
     pub(super) fn end_session(&mut self, slot: SessionSlot) {
         for room in self.rooms_of(slot) {
             self.remove_member(slot, &room);
@@ -303,7 +302,7 @@ impl Hub {
         }
     }
 
-    fn tell_rooms(&mut self, slot: SessionSlot, kind: PresenceKind) {
+    fn announce(&mut self, slot: SessionSlot, kind: PresenceKind) {
         let Some(session) = self.sessions.get(slot) else { return };
         for membership in &session.rooms {
             // A large room tells numbers only, and this changes none.
@@ -314,8 +313,8 @@ impl Hub {
         }
     }
 
-    /// Takes a member's client from it, and gives it another or none. What was asked for the old one is its no more;
-    /// what it said while it was joining is taken.
+    /// Gives a member another client or none. Requests made by the old client are no longer answered, except that
+    /// messages which it sent while joining go to the store.
     fn unseat(&mut self, slot: SessionSlot, room: &RoomId, client: ConnId, state: impl FnOnce(Seq) -> State) {
         let Some(seat) = self.session(slot).and_then(|s| s.seat(room)) else { return };
         let Some(member) = self.rooms.get_mut(room).and_then(|room| room.members.get_mut(seat)) else { return };
@@ -328,7 +327,7 @@ impl Hub {
         }
     }
 
-    /// Lets a member begin anew at `start`, for its new client, without coming or going in the eyes of the others.
+    /// Restarts a member at `start` for its new client. Others see neither a leave nor a join.
     fn reseat(
         &mut self,
         slot: SessionSlot,

@@ -1,6 +1,5 @@
-//! Runs of a room's messages in memory: those said lately, and those that somebody who was behind had read from the log.
-//! Whoever comes next reads them here, so that a thousand members who come back at once do not ask the store a thousand
-//! times for the same page.
+//! A room's messages in memory: the newest, and pages that a member behind had read from the log. The next member reads
+//! them here, so that a thousand members that resume at once do not request the same page a thousand times.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,12 +8,12 @@ use super::run::cost;
 use crate::types::{Message, RoomId, Seq};
 
 impl Room {
-    /// What the room has in memory after a cursor.
+    /// Returns what the room has in memory after a cursor.
     pub fn recent(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
         self.log.tail.page(cursor, most, bytes).or_else(|| self.log.past.page(cursor, most, bytes))
     }
 
-    /// Keeps what the room just said.
+    /// Caches a message that was just fanned out.
     pub fn keep(&mut self, message: Message, most: usize) {
         if most > 0 {
             self.log.tail.push(message);
@@ -22,14 +21,14 @@ impl Room {
         }
     }
 
-    /// Lets go of what is more than there may be.
+    /// Drops the oldest messages above the limit.
     pub fn trim(&mut self, most: usize) {
         self.log.tail.shrink(most);
         self.log.past.shrink(most);
     }
 
-    /// Keeps what was read from the log, for the next who wants it. No more than the head, whatever a page holds; and for
-    /// now more than there may be, if the page itself is: those who asked for it have not read it yet.
+    /// Caches a page read from the log. Messages past `head` are dropped. The cache may exceed the limit by the page
+    /// until the waiting members have read it.
     pub fn keep_page(&mut self, mut messages: Vec<Message>, most: usize) {
         let known = messages.partition_point(|m| m.seq <= self.log.head);
         messages.truncate(known);
@@ -37,7 +36,7 @@ impl Room {
             return;
         };
         let most = most.max(messages.iter().map(cost).sum());
-        // What lies after this, the turn's end brings.
+        // Fan-out brings the messages after this.
         let live_from = self.live_from();
         let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(cost).sum::<usize>();
         match self.log.tail.first().zip(self.log.tail.last()) {
@@ -45,13 +44,13 @@ impl Room {
                 messages.retain(|m| m.seq > end && m.seq <= live_from);
                 messages.into_iter().for_each(|message| self.keep(message, most));
             }
-            // It goes up to the tail, and there is room before it.
+            // The page reaches up to the tail, and fits before it.
             Some((begin, _))
                 if first < begin && last.next() >= begin && self.log.tail.bytes() + missing(begin) <= most =>
             {
                 self.log.tail.extend_front(messages);
             }
-            // It is what a tail would be.
+            // There is no tail, and the page ends where one would.
             None if last >= live_from => {
                 messages.retain(|m| m.seq <= live_from);
                 messages.into_iter().for_each(|message| self.keep(message, most));
@@ -72,7 +71,7 @@ impl Room {
     }
 }
 
-/// What all rooms have in memory together, and which of them was touched longest ago.
+/// The bytes that all rooms have in memory together, and the order in which the rooms were last used.
 #[derive(Clone, Default)]
 pub struct Tails {
     bytes: usize,
@@ -81,7 +80,8 @@ pub struct Tails {
 }
 
 impl Tails {
-    /// A room's runs were touched: counts them anew, and takes from the rooms touched longest ago what is too much.
+    /// Notes that a room's messages in memory were used or changed, recounts them, and evicts the rooms used longest
+    /// ago while the total is above the limit.
     pub fn touch(&mut self, id: &RoomId, rooms: &mut HashMap<RoomId, Room>, most: usize) {
         let Some(room) = rooms.get_mut(id) else { return };
         self.forget(room);
@@ -102,7 +102,7 @@ impl Tails {
         }
     }
 
-    /// The room goes, and its runs with it.
+    /// Stops counting a room.
     pub fn forget(&mut self, room: &mut Room) {
         if let Some((stamp, bytes)) = room.touched.take() {
             self.by_age.remove(&stamp);
@@ -110,12 +110,12 @@ impl Tails {
         }
     }
 
-    /// The rooms with messages in memory, the one touched longest ago first.
+    /// Returns the rooms with messages in memory, the one used longest ago first.
     pub fn rooms_by_age(&self) -> impl Iterator<Item = &RoomId> {
         self.by_age.values()
     }
 
-    /// For tests: what the rooms have is what is counted.
+    /// Checks the counts against the rooms, for tests.
     pub fn check(&self, rooms: &HashMap<RoomId, Room>) -> Result<(), String> {
         // Only sums come out of these walks, so their order shows nowhere.
         #[allow(clippy::iter_over_hash_type)]
