@@ -16,7 +16,7 @@ use racerd::limits;
 use racerd::server::log::Log;
 use racerd::server::{Listeners, Loop, ServeError, connections_for, raise_open_files};
 use racerd::store::{InMemory, StoreEvent, StoreRequest};
-use racerd::types::{Cause, ConnId, Millis};
+use racerd::types::{Cause, ConnId, Millis, SessionSlot};
 use racerd::ws;
 
 /// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
@@ -36,7 +36,7 @@ impl App for Echo {
             Ok(upgrade) => {
                 let now = net.now().mono;
                 if let Some(connection) = net.get_mut(conn) {
-                    connection.upgrade(&upgrade, 0, now);
+                    connection.upgrade(&upgrade, SessionSlot { index: 0, generation: 0 }, now);
                 }
             }
         }
@@ -54,10 +54,10 @@ impl App for Echo {
         net.push_own(conn, |_, out| ws::data_frame(out, false, payload));
     }
 
-    fn gone(&mut self, _: &mut Connections, _: ConnId, _: u32, _: Ending) {}
+    fn gone(&mut self, _: &mut Connections, _: ConnId, _: SessionSlot, _: Ending) {}
 
     fn leaving(&mut self) {}
-    fn drained(&mut self, _: &mut Connections, _: u32) {}
+    fn drained(&mut self, _: &mut Connections, _: SessionSlot) {}
     fn store(&mut self, _: &mut Connections, _: StoreEvent) {}
     fn time(&mut self, _: &mut Connections) {}
     fn deadline(&self) -> Option<Millis> {
