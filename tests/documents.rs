@@ -264,7 +264,10 @@ fn frame_types() -> (BTreeSet<String>, BTreeSet<String>) {
     let requests: BTreeSet<String> = arms.collect();
     assert!(requests.len() > 7, "{requests:?}");
     let frames = read("src/protocol/server.rs");
-    let frames: BTreeSet<String> = after(&frames, "{\\\"type\\\":\\\"").into_iter().map(str::to_string).collect();
+    // Each begins with one of these, which take the buffer and then the type.
+    let starts = ["of_type(out, \"", "answer(out, \"", "of_room(out, \""];
+    let frames: BTreeSet<String> =
+        starts.iter().flat_map(|start| after(&frames, start)).map(str::to_string).collect();
     assert!(frames.len() > 13, "{frames:?}");
     (requests, frames)
 }
