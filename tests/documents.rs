@@ -266,8 +266,7 @@ fn frame_types() -> (BTreeSet<String>, BTreeSet<String>) {
     let frames = read("src/protocol/server.rs");
     // Each begins with one of these, which take the buffer and then the type.
     let starts = ["of_type(out, \"", "answer(out, \"", "of_room(out, \""];
-    let frames: BTreeSet<String> =
-        starts.iter().flat_map(|start| after(&frames, start)).map(str::to_string).collect();
+    let frames: BTreeSet<String> = starts.iter().flat_map(|start| after(&frames, start)).map(str::to_string).collect();
     assert!(frames.len() > 13, "{frames:?}");
     (requests, frames)
 }
