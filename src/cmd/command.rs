@@ -82,7 +82,7 @@ pub enum OptValue {
 pub enum Completion {
     None,
     Files,
-    /// The commands, the settings, and [`SETTINGS_TOPIC`].
+    /// The commands, the settings, and `SETTINGS_TOPIC`.
     Topics,
 }
 
