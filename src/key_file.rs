@@ -24,8 +24,8 @@ struct Kind {
     name: &'static str,
     /// The command that makes one, before the file's name.
     made_by: &'static str,
-    /// Whether a file that the system refuses may come yet. A data key that is not to be had is as bad as a wrong one: it
-    /// must never come to a start without it.
+    /// Whether a file that the system refuses may come yet. A data key that is not to be had is as bad as a wrong one:
+    /// it must never come to a start without it.
     may_come: bool,
 }
 
@@ -38,8 +38,8 @@ const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "race
 /// Longest file, in bytes: some times what a key's line takes.
 const LONGEST: u64 = 1024;
 
-/// The data key that the settings name, or else the one among systemd's credentials; `None` where there is neither, or where
-/// nothing comes to a disk.
+/// The data key that the settings name, or else the one among systemd's credentials; `None` where there is neither, or
+/// where nothing comes to a disk.
 ///
 /// # Errors
 /// What is wrong with its file, in one line.
@@ -80,7 +80,8 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Refused> {
     if !path.exists() {
         return Ok(None);
     }
-    // There systemd lets the service in by an ACL, whose mask shows in the group's bits; the directory is the service's own.
+    // There systemd lets the service in by an ACL, whose mask shows in the group's bits; the directory is the service's
+    // own.
     parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
 }
 

@@ -91,11 +91,12 @@ impl Millis {
 /// Longest idempotency key, in bytes.
 pub const MAX_KEY: usize = 200;
 
-/// The largest number of the protocol (RFC 7493 §2.2): many readers of JSON, JavaScript's among them, would round a larger one.
+/// The largest number of the protocol (RFC 7493 §2.2): many readers of JSON, JavaScript's among them, would round a
+/// larger one.
 pub const MAX_NUMBER: u64 = 1 << 53;
 
-/// Milliseconds since 1970 by the wall clock: dates that people read, and ages of what is older than a process. It may be
-/// wrong by decades, step either way and stand still.
+/// Milliseconds since 1970 by the wall clock: dates that people read, and ages of what is older than a process. It may
+/// be wrong by decades, step either way and stand still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallMillis(pub u64);
 
@@ -107,14 +108,14 @@ impl WallMillis {
     /// every day makes no message look older than the one before it.
     pub const HOLDS: u64 = 60_000;
 
-    /// Returns whether this can be a date at all. A clock of which it is not true was never set: nothing is to be decided,
-    /// dropped or made by it.
+    /// Returns whether this can be a date at all. A clock of which it is not true was never set: nothing is to be
+    /// decided, dropped or made by it.
     pub fn is_date(self) -> bool {
         self >= WallMillis::EARLIEST
     }
 
-    /// Returns the stamp of a room's next message, now, after one of `last`: the same again where that is ahead by no more
-    /// than [`WallMillis::HOLDS`], else the clock's. Order is the seq's; stamps may go back.
+    /// Returns the stamp of a room's next message, now, after one of `last`: the same again where that is ahead by no
+    /// more than [`WallMillis::HOLDS`], else the clock's. Order is the seq's; stamps may go back.
     pub fn stamp_after(self, last: WallMillis) -> WallMillis {
         if last.0.saturating_sub(self.0) <= WallMillis::HOLDS { self.max(last) } else { self }
     }

@@ -1,7 +1,7 @@
-//! The documents tell the truth about names: every setting, command, frame type, error code, close code, file, link and log
-//! line that they name is there, and whatever the code has of these is named in the document that is for it. That the exchanges
-//! in docs/protocol.md are real is tested in tests/server/transcripts.rs, the tables of settings and of exit statuses in
-//! src/config and src/cmd.
+//! The documents tell the truth about names: every setting, command, frame type, error code, close code, file, link and
+//! log line that they name is there, and whatever the code has of these is named in the document that is for it. That
+//! the exchanges in docs/protocol.md are real is tested in tests/server/transcripts.rs, the tables of settings and of
+//! exit statuses in src/config and src/cmd.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -486,7 +486,8 @@ fn every_link_leads_somewhere() {
     none(faults);
 }
 
-/// The lines of the log that docs/operate.md explains are written by the code, and each that the server writes is explained.
+/// The lines of the log that docs/operate.md explains are written by the code, and each that the server writes is
+/// explained.
 #[test]
 fn the_log_is_explained() {
     let document = read("docs/operate.md");
@@ -534,4 +535,48 @@ fn lines_of_text_are_not_too_wide() {
         }
     }
     none(faults);
+}
+
+/// Comments are read beside code, in editors that show two files at once. Tables, code and URLs may be wider.
+#[test]
+fn comments_fit_into_120_columns() {
+    let mut folders: Vec<PathBuf> =
+        ["src", "tests", "fuzz", "examples", "benches"].map(|name| root().join(name)).into();
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                seen += 1;
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let wide = text.lines().enumerate().filter(|(_, line)| is_wide_comment(line));
+                faults.extend(wide.map(|(index, line)| format!("{}:{}: {line}", path.display(), index + 1)));
+            }
+        }
+    }
+    assert!(seen > 200, "{seen} sources");
+    none(faults);
+}
+
+fn is_wide_comment(line: &str) -> bool {
+    let Some(comment) = line.trim_start().strip_prefix("//") else { return false };
+    let comment = comment.trim_start_matches(['/', '!']);
+    let may_be_wide = comment.starts_with(" |") || comment.starts_with("     ") || !comment.trim().contains(' ');
+    line.chars().count() > 120 && !may_be_wide
+}
+
+#[test]
+fn samples_of_wide_comments() {
+    let wide = "word ".repeat(30);
+    for line in [format!("/// {wide}"), format!("    // {wide}"), format!("//! {wide}")] {
+        assert!(is_wide_comment(&line), "{line}");
+    }
+    let url = format!("/// https://example.org/{}", "x".repeat(120));
+    for line in [format!("/// | {wide} |"), format!("///     {wide}"), url, format!("let text = \"{wide}\";")] {
+        assert!(!is_wide_comment(&line), "{line}");
+    }
+    assert!(!is_wide_comment(&format!("// {}", "ä ".repeat(58))), "columns are counted, not bytes");
 }

@@ -48,7 +48,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a module may not name although it may use the module or crate that has it: only `chat` joins connections and rooms.
+/// What a module may not name although it may use the module or crate that has it: only `chat` joins connections and
+/// rooms.
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[("conn", &ROOMS_AND_JSON), ("engine", &ROOMS_AND_JSON)];
 const ROOMS_AND_JSON: [&str; 5] = ["RoomId", "Seq", "MemberId", "SessionId", "serde_json"];
 

@@ -1,5 +1,5 @@
-//! The HTTP API: which request means what, and the answers' JSON. Pure: a request becomes an [`Action`], which the engine
-//! carries out with the hub and the store; neither sockets nor rooms are known here.
+//! The HTTP API: which request means what, and the answers' JSON. Pure: a request becomes an [`Action`], which the
+//! engine carries out with the hub and the store; neither sockets nor rooms are known here.
 
 pub mod answers;
 pub mod events;
@@ -151,8 +151,8 @@ impl Resource {
     }
 }
 
-/// Finds out what a request asks for, and whether its sender may ask. Health is told under any name: those who look after
-/// many servers ask by names of their own.
+/// Finds out what a request asks for, and whether its sender may ask. Health is told under any name: those who look
+/// after many servers ask by names of their own.
 ///
 /// # Errors
 /// 400, 403, 404, 405, 415 or 421, each saying what to do.
@@ -173,8 +173,8 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
         origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
     }
-    // A page that asks by a plain GET how an upgrade would fare: to its own host, its browser sends Origin with the upgrade
-    // only (Fetch standard, §3.1), and a script cannot. So it may stand in the query.
+    // A page that asks by a plain GET how an upgrade would fare: to its own host, its browser sends Origin with the
+    // upgrade only (Fetch standard, §3.1), and a script cannot. So it may stand in the query.
     if matches!(resource, Resource::Socket(_))
         && !handshake::wants_upgrade(request)
         && let Some(origin) = request.target.query.one("origin")?
@@ -202,8 +202,8 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     }
 }
 
-/// Where a path leads that people and proxies write with a slash too many, or cut short; `None` where nothing is near. The
-/// way is relative, so that it holds under a path that a proxy has put before ours (RFC 3986 §5.2).
+/// Where a path leads that people and proxies write with a slash too many, or cut short; `None` where nothing is near.
+/// The way is relative, so that it holds under a path that a proxy has put before ours (RFC 3986 §5.2).
 fn moved(segments: &[&str]) -> Option<String> {
     match *segments {
         ["rooms"] => Some("./".to_string()),
@@ -220,8 +220,8 @@ fn moved(segments: &[&str]) -> Option<String> {
 /// Checks what the query of a WebSocket's URL says, then its handshake, which agrees on `spoken`.
 ///
 /// # Errors
-/// 400, 405 or 426. What is wrong with the URL comes before what is wrong with the handshake: a plain GET of the same URL
-/// is to tell it.
+/// 400, 405 or 426. What is wrong with the URL comes before what is wrong with the handshake: a plain GET of the same
+/// URL is to tell it.
 pub fn socket(request: &Request, spoken: Spoken) -> Result<Opening, Problem> {
     let query = &request.target.query;
     // Whatever stands in the request goes over the wire in the clear.
@@ -301,7 +301,8 @@ pub struct BodyRules {
     pub encrypted_only: bool,
 }
 
-/// Checks the body of a POST: one JSON value, encrypted where it has to be. With it comes the digest of an encrypted one.
+/// Checks the body of a POST: one JSON value, encrypted where it has to be. With it comes the digest of an encrypted
+/// one.
 ///
 /// # Errors
 /// 400; 422 for one that is not encrypted, or under another key, and the code in `code`.

@@ -1,5 +1,5 @@
-//! What another reading of the settings changes for a server that runs: which values it takes at once, and which wait for
-//! a restart. Knows nothing of the parts that keep within them.
+//! What another reading of the settings changes for a server that runs: which values it takes at once, and which wait
+//! for a restart. Knows nothing of the parts that keep within them.
 
 use super::{Settings, all};
 

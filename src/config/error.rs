@@ -28,7 +28,8 @@ pub(super) fn unknown(near: Option<String>, all: &str) -> String {
     format!("unknown setting; {hint}")
 }
 
-/// Returns a value as it is put into a message: without control characters, and not longer than a line when they are escaped.
+/// Returns a value as it is put into a message: without control characters, and not longer than a line when they are
+/// escaped.
 pub fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
     let mut out = String::new();

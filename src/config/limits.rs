@@ -28,12 +28,13 @@ settings! {
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
         /// Sessions whose clients dropped and are waited for; past it, the one that waits longest is parked.
         detached_max: usize = "10000", Kind::Count { min: 0, max: 10_000_000 }, live true;
-        /// Messages of a room that are kept in memory, in bytes: the newest, and as many again that were read from the log
-        /// lately. With --durability memory there are no others.
+        /// Messages of a room that are kept in memory, in bytes: the newest, and as many again that were read from the
+        /// log lately. With --durability memory there are no others.
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
-        /// Connections in all; all that further ones ask but health is answered 503. 0: as many as the limit of open files (NOFILE) allows.
+        /// Connections in all; all that further ones ask but health is answered 503. 0: as many as the limit of open
+        /// files (NOFILE) allows.
         max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Connections from one address (IPv6: one /64); loopback and trusted proxies are left out. 0: no limit.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
@@ -47,8 +48,8 @@ settings! {
         delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
         /// Reads of the log under way at the same time.
         reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
-        /// Requests of one connection, by socket or by HTTP; by HTTP through a trusted proxy, of one client. Static files and
-        /// health are not counted. Past it a socket hears rate_limited, HTTP 429.
+        /// Requests of one connection, by socket or by HTTP; by HTTP through a trusted proxy, of one client. Static
+        /// files and health are not counted. Past it a socket hears rate_limited, HTTP 429.
         request_rate: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Requests that may come at once before request-rate counts.
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;

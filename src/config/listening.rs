@@ -7,9 +7,9 @@ use crate::types::{Network, Place, RoomId};
 settings! {
     /// Where to listen and who may ask.
     Listening in listening {
-        /// Addresses and ports to listen on: IP:PORT, a link-local address with its interface as [fe80::1%eth0]:PORT, or
-        /// localhost:PORT for both loopback addresses. [::] takes IPv4, too, unless another listener takes it at that port.
-        /// Port 0 lets the system choose one, which is printed at start.
+        /// Addresses and ports to listen on: IP:PORT, a link-local address with its interface as [fe80::1%eth0]:PORT,
+        /// or localhost:PORT for both loopback addresses. [::] takes IPv4, too, unless another listener takes it at
+        /// that port. Port 0 lets the system choose one, which is printed at start.
         listen: Vec<Place> = "127.0.0.1:7077",
             Kind::List { item: "IP:PORT", one_at_least: true, read: address }, live false;
         /// Let everyone who can reach a listener that is not loopback read and write every room. Such a listener is
@@ -21,8 +21,8 @@ settings! {
         host: Vec<String> = "", Kind::List { item: "NAME", one_at_least: false, read: host_name }, live true;
         /// Origins of other sites whose pages may connect and post: scheme://host[:port], or null.
         allow_origin: Vec<String> = "", Kind::List { item: "ORIGIN", one_at_least: false, read: origin }, live true;
-        /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that it
-        /// names. The proxies themselves, like loopback addresses, have no limits per address.
+        /// Proxies, by address or network, whose X-Forwarded-For is believed: limits and log then mean the client that
+        /// it names. The proxies themselves, like loopback addresses, have no limits per address.
         trusted_proxy: Vec<Network> = "", Kind::List { item: "IP[/BITS]", one_at_least: false, read: network }, live true;
         /// Rooms that take only encrypted messages, which the server cannot read, beside those whose id begins with
         /// e2e.; an entry that ends with * stands for all ids that begin so.

@@ -15,7 +15,8 @@ const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
 /// Flags that are no settings.
 const OTHERS: [&str; 5] = [CONFIG.0, "check-config", "print-config", "help", "version"];
 
-/// Which file `--config` or else `RACERD_CONFIG` names, to be read and given to [`parse`]. Of several flags the last holds.
+/// Which file `--config` or else `RACERD_CONFIG` names, to be read and given to [`parse`]. Of several flags the last
+/// holds.
 ///
 /// # Errors
 /// The flag has no value, or it is not UTF-8.

@@ -8,7 +8,8 @@ pub(super) fn nearest_name(typed: &str, others: &[&str]) -> Option<String> {
     nearest(typed, flags.iter().map(String::as_str).chain(others.iter().copied())).map(str::to_string)
 }
 
-/// Returns the known name, in lower case and with dashes, that `typed` was likely meant to be; `None` where none is near.
+/// Returns the known name, in lower case and with dashes, that `typed` was likely meant to be; `None` where none is
+/// near.
 pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody mistypes a name into something much longer; this also bounds the work.
     if typed.len() > 64 {

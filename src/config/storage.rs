@@ -12,22 +12,24 @@ settings! {
         /// What an acknowledgement promises. full: on disk and synced, survives a power cut. normal: survives the
         /// process being killed. memory: nothing is kept over a restart.
         durability: Durability = "full", Kind::Choice(&["full", "normal", "memory"]), live false;
-        /// What a start does with a damaged database. stop: it says so and ends. salvage: it copies what can be read into
-        /// a new one and keeps the damaged one beside it, as NAME.damaged-1.
+        /// What a start does with a damaged database. stop: it says so and ends. salvage: it copies what can be read
+        /// into a new one and keeps the damaged one beside it, as NAME.damaged-1.
         on_damage: OnDamage = "stop", Kind::Choice(&["stop", "salvage"]), live false;
-        /// How many bytes per second are read while a background pass looks through the whole database for damage, once in a
-        /// week of running. What it finds is logged, told by /readyz, and noted for the next start. 0: no pass.
+        /// How many bytes per second are read while a background pass looks through the whole database for damage, once
+        /// in a week of running. What it finds is logged, told by /readyz, and noted for the next start. 0: no pass.
         scrub_rate: u64 = "1MiB", Kind::Size { min: 0, max: 1 << 30 }, live false;
-        /// Seals messages, names and parked sessions in the database with the key in this file, which racerd keygen --data
-        /// makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is there.
+        /// Seals messages, names and parked sessions in the database with the key in this file, which racerd
+        /// keygen --data makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is
+        /// there.
         data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;
-        /// Largest size of the database. Near it the oldest messages go, if keep-messages or keep-for say that messages may
-        /// go at all; else sends are refused until there is room. 0: what is there at start, and 80 % of the free space.
+        /// Largest size of the database. Near it the oldest messages go, if keep-messages or keep-for say that messages
+        /// may go at all; else sends are refused until there is room. 0: what is there at start, and 80 % of the free
+        /// space.
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;
         /// Newest messages that are kept of each room; older ones go, a little at a time. 0: all.
         keep_messages: u64 = "0", Kind::Count { min: 0, max: 1 << 39 }, live true;
-        /// How long a message is kept, by the wall clock. A clock that leaps ahead is believed once it has held for a quarter of
-        /// that, and at most for a day, of the time in which the server runs. 0: for ever.
+        /// How long a message is kept, by the wall clock. A clock that leaps ahead is believed once it has held for a
+        /// quarter of that, and at most for a day, of the time in which the server runs. 0: for ever.
         keep_for: u64 = "0s", Kind::Duration { min: 0, max: 36_500 * 86_400_000 }, live true;
         /// Sessions that are kept after their grace period; past it, the oldest go.
         parked_max: u32 = "100000", Kind::Count { min: 0, max: 10_000_000 }, live true;

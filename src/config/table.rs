@@ -1,5 +1,5 @@
-//! The tables of docs/settings.md, from the declaration. A test compares; `WRITE_SETTINGS=1 cargo test --lib settings_md`
-//! writes them anew.
+//! The tables of docs/settings.md, from the declaration. A test compares; `WRITE_SETTINGS=1 cargo test --lib
+//! settings_md` writes them anew.
 
 use super::{GROUPS, Kind, Setting};
 use std::fmt::Write;

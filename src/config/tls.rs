@@ -8,18 +8,18 @@ use std::path::PathBuf;
 settings! {
     /// Encryption between clients and a server without a proxy in front.
     Tls in tls {
-        /// PEM files, each with a certificate and those that vouch for it. With them, all listeners speak TLS (https, wss) but
-        /// those of plain-listen. A client gets the first that fits the name it asks for, else the first. Changed files are
-        /// taken over at SIGHUP, and within a minute.
+        /// PEM files, each with a certificate and those that vouch for it. With them, all listeners speak TLS (https,
+        /// wss) but those of plain-listen. A client gets the first that fits the name it asks for, else the first.
+        /// Changed files are taken over at SIGHUP, and within a minute.
         tls_cert: Vec<String> = "", Kind::List { item: "FILE", one_at_least: false, read: file }, live false;
         /// PEM files with the private keys: one for each tls-cert, in the same order, or one for all.
         tls_key: Vec<String> = "", Kind::List { item: "FILE", one_at_least: false, read: file }, live false;
-        /// Folder of a certificate that racerd makes for itself, for a network without an authority: cert.pem and key.pem. Made
-        /// anew, with the same key, before it ends and when it lacks a name that is asked for. Its fingerprints are printed at
-        /// start.
+        /// Folder of a certificate that racerd makes for itself, for a network without an authority: cert.pem and
+        /// key.pem. Made anew, with the same key, before it ends and when it lacks a name that is asked for. Its
+        /// fingerprints are printed at start.
         tls_self_signed: Option<PathBuf> = "", Kind::PathOrNone, live false;
-        /// Addresses to listen on, beside listen, that never speak TLS where the others do: for health checks on 127.0.0.1,
-        /// say. Given listeners with these addresses speak none either.
+        /// Addresses to listen on, beside listen, that never speak TLS where the others do: for health checks
+        /// on 127.0.0.1, say. Given listeners with these addresses speak none either.
         plain_listen: Vec<Place> = "", Kind::List { item: "IP:PORT", one_at_least: false, read: address }, live false;
     }
 }

@@ -190,8 +190,8 @@ impl RecordKey {
         self.id
     }
 
-    /// Puts the record of these parts, one after the other, into `out` instead of what is there. `nonce` is random: none
-    /// may come twice with the same key.
+    /// Puts the record of these parts, one after the other, into `out` instead of what is there. `nonce` is random:
+    /// none may come twice with the same key.
     pub fn seal(&self, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
         out.clear();
         out.push(FORMAT);
@@ -227,8 +227,8 @@ impl RecordKey {
     }
 }
 
-/// Hashes what the windows of idempotency keys keep, so that nothing of keys or bodies can be guessed from them. SipHash
-/// is a keyed function made for this (SipHash-2-4, 128 bits).
+/// Hashes what the windows of idempotency keys keep, so that nothing of keys or bodies can be guessed from them.
+/// SipHash is a keyed function made for this (SipHash-2-4, 128 bits).
 #[derive(Clone)]
 pub struct WindowKey {
     key: Zeroizing<[u8; 16]>,
@@ -248,8 +248,8 @@ impl WindowKey {
         Digest(SipHasher24::new_with_key(&self.key).hash(&bytes).as_bytes())
     }
 
-    /// Stands for the body that was sent with a key, given as [`WindowKey::key`] made it: the same body with another key has
-    /// another hash.
+    /// Stands for the body that was sent with a key, given as [`WindowKey::key`] made it: the same body with another
+    /// key has another hash.
     pub fn body(&self, key: Digest, body: &[u8]) -> Digest {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&key.0);
@@ -276,8 +276,8 @@ mod tests {
         out
     }
 
-    /// What is on disks must open for ever: a change here is a new format. The values are those of other programs: libsodium,
-    /// and Python's hmac.
+    /// What is on disks must open for ever: a change here is a new format. The values are those of other programs:
+    /// libsodium, and Python's hmac.
     #[test]
     fn keys_and_records_never_change() {
         let key = key(1);

@@ -1,5 +1,6 @@
-//! What is sealed and how, on well-known libraries: session tokens, what lies on the disk, sealed sockets, and messages in
-//! rooms that the server cannot read, TLS. Pure: keys and randomness are passed in (but for TLS, whose library draws its own).
+//! What is sealed and how, on well-known libraries: session tokens, what lies on the disk, sealed sockets, and messages
+//! in rooms that the server cannot read, TLS. Pure: keys and randomness are passed in (but for TLS, whose library draws
+//! its own).
 
 pub mod at_rest;
 pub mod room_key;

@@ -1,7 +1,7 @@
 //! Room keys: what people share so that the server cannot read what they say in a room. From the key and the room's id
 //! comes the room's message key (HKDF-SHA256); each message is sealed with XChaCha20-Poly1305, bound to the room and to
-//! the idempotency key that it is sent under. Knows no JSON: `protocol::encrypted` has the shape on the wire. Nonces are
-//! passed in.
+//! the idempotency key that it is sent under. Knows no JSON: `protocol::encrypted` has the shape on the wire. Nonces
+//! are passed in.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -68,8 +68,8 @@ pub struct RoomCipher {
 }
 
 impl RoomCipher {
-    /// The ciphertext of a message body, base64url without padding. `key` is the idempotency key of the send; `nonce` is
-    /// random, and new for each message.
+    /// The ciphertext of a message body, base64url without padding. `key` is the idempotency key of the send; `nonce`
+    /// is random, and new for each message.
     pub fn seal(&self, key: &str, nonce: [u8; NONCE], body: &str) -> String {
         let aad = self.associated(key);
         let payload = Payload { msg: body.as_bytes(), aad: &aad };

@@ -1,6 +1,6 @@
-//! Sealed sockets: `Noise_NK_25519_ChaChaPoly_SHA256` by crate `snow`. The server's static key is what a client pins; the
-//! handshake takes one message each way, and after it each direction is a sequence of sealed messages. Knows no frame, no
-//! JSON and no socket; the randomness of each handshake is passed in.
+//! Sealed sockets: `Noise_NK_25519_ChaChaPoly_SHA256` by crate `snow`. The server's static key is what a client pins;
+//! the handshake takes one message each way, and after it each direction is a sequence of sealed messages. Knows no
+//! frame, no JSON and no socket; the randomness of each handshake is passed in.
 //!
 //! A message that does not verify changes nothing here: the next genuine one still opens (RUSTSEC-2024-0011). Both
 //! directions change their key by Noise's REKEY() (§4.2, §11.3 of the Noise specification, revision 34) after every
@@ -139,8 +139,8 @@ impl Responder {
         self.key.pin()
     }
 
-    /// Answers a client's first message: what to send back, and what seals from then on. `random` are 32 random bytes, new
-    /// for each call.
+    /// Answers a client's first message: what to send back, and what seals from then on. `random` are 32 random bytes,
+    /// new for each call.
     ///
     /// # Errors
     /// [`Fault::Handshake`]: not 48 bytes, or made for another key.

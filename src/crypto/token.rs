@@ -1,5 +1,6 @@
-//! Session tokens: who a session is, sealed with XChaCha20-Poly1305 under a key of the database. The server keeps nothing
-//! for a token, so connecting writes nothing and a crash loses nobody; a client can read none of it and change none.
+//! Session tokens: who a session is, sealed with XChaCha20-Poly1305 under a key of the database. The server keeps
+//! nothing for a token, so connecting writes nothing and a crash loses nobody; a client can read none of it and change
+//! none.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};

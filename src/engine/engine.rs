@@ -112,7 +112,8 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
-    /// Applies new limits, also to open connections. A shutdown in progress keeps the drain timeout with which it began.
+    /// Applies new limits, also to open connections. A shutdown in progress keeps the drain timeout with which it
+    /// began.
     pub fn set_limits(&mut self, limits: Limits<A::Limits>) {
         self.app.set_limits(limits.app);
         self.drain_timeout = limits.drain_timeout;

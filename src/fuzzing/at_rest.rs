@@ -1,5 +1,5 @@
-//! What lies sealed on the disk, by anyone who can write to it: no bytes panic, a record opens in its own place only and only
-//! as it was sealed, and a key file is read in one way.
+//! What lies sealed on the disk, by anyone who can write to it: no bytes panic, a record opens in its own place only
+//! and only as it was sealed, and a key file is read in one way.
 
 use super::input::Input;
 use crate::crypto::at_rest::{DataKey, NONCE, Place, RecordKey, sealed_with};

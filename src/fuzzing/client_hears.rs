@@ -1,5 +1,6 @@
-//! What the command line's client makes of a server's words: whatever bytes come, nothing panics, no message is shown twice or
-//! out of order, nothing that was to be sent is forgotten, and no character that steers a terminal reaches `tail`'s output.
+//! What the command line's client makes of a server's words: whatever bytes come, nothing panics, no message is shown
+//! twice or out of order, nothing that was to be sent is forgotten, and no character that steers a terminal reaches
+//! `tail`'s output.
 
 use serde_json::Value;
 
@@ -13,8 +14,8 @@ use crate::types::{Name, RoomId, is_unsafe};
 /// Steps that are taken of one input.
 const STEPS: usize = 200;
 
-/// The first byte says how one talks; each step is one byte and what it needs: a text or a sealed message from the server, the
-/// client's next words, time that passes, a loss.
+/// The first byte says how one talks; each step is one byte and what it needs: a text or a sealed message from the
+/// server, the client's next words, time that passes, a loss.
 pub fn client_hears(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();

@@ -20,7 +20,8 @@ const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
 const PER_BYTE: u64 = 5;
 
 /// Bytes that an object may cost on top, since each may be a cursor of a `resume`: the list of them grows by doubling,
-/// which is less than four times the last size in all; the room's name has a head of its own, and is compared by reference.
+/// which is less than four times the last size in all; the room's name has a head of its own, and is compared by
+/// reference.
 const PER_OBJECT: u64 = 4 * size_of::<Cursor>() as u64 + 64;
 
 /// And so many whatever its length: a refusal's message, the first size of a scratch buffer.

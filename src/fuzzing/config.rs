@@ -1,5 +1,6 @@
 //! The settings, from a file, variables and flags that anyone may have written: nothing panics, a refusal is one line
-//! fit for a terminal, and what is accepted keeps within its bounds, can be written down and read again, and can be used.
+//! fit for a terminal, and what is accepted keeps within its bounds, can be written down and read again, and can be
+//! used.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -11,8 +12,8 @@ use crate::limits;
 /// Characters that a refusal may have: a few lines of a terminal.
 const LONGEST: usize = 600;
 
-/// The input: parts with a byte 0xff between them. The first is the file's text, and if it is empty there is none; of the
-/// others those that begin with `RACERD_` are variables, all else are arguments.
+/// The input: parts with a byte 0xff between them. The first is the file's text, and if it is empty there is none; of
+/// the others those that begin with `RACERD_` are variables, all else are arguments.
 pub fn config(data: &[u8]) {
     let mut parts = data.split(|&byte| byte == 0xff);
     let text = parts.next().and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();

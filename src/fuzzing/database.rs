@@ -1,7 +1,8 @@
-//! Any bytes as a database: files of racerd's with damage of the input's choice, or the input itself, with a write-ahead log
-//! beside them. They are checked, salvaged, backed up, opened and served: nothing panics, hangs or takes memory without a
-//! bound; only a server changes them; what is salvaged is sound; and of damage that is not noticed, no message is lost
-//! without a word. The only target that touches a disk, which is in memory where the system has /dev/shm.
+//! Any bytes as a database: files of racerd's with damage of the input's choice, or the input itself, with a
+//! write-ahead log beside them. They are checked, salvaged, backed up, opened and served: nothing panics, hangs or
+//! takes memory without a bound; only a server changes them; what is salvaged is sound; and of damage that is not
+//! noticed, no message is lost without a word. The only target that touches a disk, which is in memory where the system
+//! has /dev/shm.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,8 +32,8 @@ struct Files {
 static FIXTURES: LazyLock<[Files; 3]> =
     LazyLock::new(|| [fixture(false, true), fixture(false, false), fixture(true, false)]);
 
-/// The first byte says which files, and what is done at their opening; then what is damaged, or for the fourth kind, what
-/// they are: the length of the WAL, the WAL, the database.
+/// The first byte says which files, and what is done at their opening; then what is damaged, or for the fourth kind,
+/// what they are: the length of the WAL, the WAL, the database.
 pub fn database(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();

@@ -181,8 +181,8 @@ impl LateStore {
     }
 }
 
-/// The rule of docs/guarantees.md for `at`, once more: a room's last stamp holds while it is ahead of the clock by at most a minute,
-/// else the clock does, and `at` goes back.
+/// The rule of docs/guarantees.md for `at`, once more: a room's last stamp holds while it is ahead of the clock by at
+/// most a minute, else the clock does, and `at` goes back.
 fn stamp(clock: WallMillis, last: Option<WallMillis>) -> WallMillis {
     match last {
         Some(last) if last > clock && last.0 - clock.0 <= 60_000 => last,

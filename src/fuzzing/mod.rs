@@ -1,6 +1,7 @@
-//! The bodies of the fuzz targets, one file each: bytes in, a panic where something that must hold does not. The program
-//! of `fuzz/targets.rs` runs them; `cargo test` replays every file of `fuzz/corpus` through the same bodies. Compiled for
-//! tests and fuzzers only; they may name every pure part, and know no socket, file or clock either, but for `database`, which is for files.
+//! The bodies of the fuzz targets, one file each: bytes in, a panic where something that must hold does not. The
+//! program of `fuzz/targets.rs` runs them; `cargo test` replays every file of `fuzz/corpus` through the same bodies.
+//! Compiled for tests and fuzzers only; they may name every pure part, and know no socket, file or clock either, but
+//! for `database`, which is for files.
 
 mod at_rest;
 mod canary;

@@ -1,5 +1,5 @@
-//! Sealed sockets' handshake and messages, by anyone who can write to them: no bytes panic, nothing opens that the other side
-//! did not seal just so and just then, and what does not open moves nothing.
+//! Sealed sockets' handshake and messages, by anyone who can write to them: no bytes panic, nothing opens that the
+//! other side did not seal just so and just then, and what does not open moves nothing.
 
 use super::input::Input;
 use crate::crypto::sealed::{Fault, HANDSHAKE_BYTES, Initiator, MAX_PLAINTEXT, Pin, Responder, SealedKey, Transport};
@@ -7,8 +7,8 @@ use crate::crypto::sealed::{Fault, HANDSHAKE_BYTES, Initiator, MAX_PLAINTEXT, Pi
 /// Steps that are taken of one input.
 const STEPS: usize = 24;
 
-/// The first byte says what the others are: a client's first message, a server's answer, what to spoil of either, a talk,
-/// or a key's text.
+/// The first byte says what the others are: a client's first message, a server's answer, what to spoil of either, a
+/// talk, or a key's text.
 pub fn sealed(data: &[u8]) {
     let mut input = Input::new(data);
     match input.byte() % 5 {

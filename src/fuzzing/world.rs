@@ -1,5 +1,5 @@
-//! The world around an engine: a network, a store and a clock of the test's own, turned as the loop turns the real ones.
-//! Also the engine's tests live in it. After each turn the invariants are checked, and every client listens.
+//! The world around an engine: a network, a store and a clock of the test's own, turned as the loop turns the real
+//! ones. Also the engine's tests live in it. After each turn the invariants are checked, and every client listens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -289,8 +289,8 @@ impl World {
         self.send(index, request.as_bytes());
     }
 
-    /// Asks for a sealed socket and begins its handshake; once the answer is here, what the peer says is sealed. Only its first word
-    /// may be this.
+    /// Asks for a sealed socket and begins its handshake; once the answer is here, what the peer says is sealed. Only
+    /// its first word may be this.
     pub fn upgrade_sealed(&mut self, index: u32) {
         let Some(peer) = self.peers.get_mut(&index).filter(|peer| peer.is_new) else { return };
         // proof: it is the pin of a key.
@@ -305,8 +305,8 @@ impl World {
         self.send(index, &super::ws_stream::masked(0x82, &first, [0; 4]));
     }
 
-    /// Asks to be the member that `whose` was when it last heard a token, here or on a connection that is gone. With `tells`
-    /// it says where that one was in its rooms, so that the rest is owed from there.
+    /// Asks to be the member that `whose` was when it last heard a token, here or on a connection that is gone. With
+    /// `tells` it says where that one was in its rooms, so that the rest is owed from there.
     pub fn resume(&mut self, index: u32, whose: u32, tells: bool) {
         if let Some(peer) = self.peers.get(&whose) {
             self.remember(whose, peer.id);

@@ -1,5 +1,5 @@
-//! The frame codec: any split of the same bytes gives the same messages and the same close code, and a plain tungstenite
-//! socket reads the same messages or refuses, too, but for the differences that [`Difference`] lists.
+//! The frame codec: any split of the same bytes gives the same messages and the same close code, and a plain
+//! tungstenite socket reads the same messages or refuses, too, but for the differences that [`Difference`] lists.
 
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 

@@ -1,5 +1,5 @@
-//! Who may ask: the rule for Origin. A page of the web that somebody happens to have open must not write in a chat through
-//! that person's browser. The rule for Host, against names that are rebound, is in [`hosts`](super::hosts).
+//! Who may ask: the rule for Origin. A page of the web that somebody happens to have open must not write in a chat
+//! through that person's browser. The rule for Host, against names that are rebound, is in [`hosts`](super::hosts).
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -66,8 +66,8 @@ enum Place {
 }
 
 impl HeadScan {
-    /// Bytes that a buffer must be able to hold for the scan to come to a verdict in any case: the longest head, the empty
-    /// lines that may stand before it, and one byte more, the excess.
+    /// Bytes that a buffer must be able to hold for the scan to come to a verdict in any case: the longest head, the
+    /// empty lines that may stand before it, and one byte more, the excess.
     pub fn most(limits: &HeadLimits) -> usize {
         limits.max_head + 2 * usize::from(MAX_EMPTY_LINES) + 1
     }

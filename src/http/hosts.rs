@@ -1,5 +1,6 @@
-//! The names by which the server may be asked: the rule for Host. A page that rebinds its own name to the server's address
-//! (DNS rebinding) is of the same origin as the server for the browser, so Origin does not stop it; its name does.
+//! The names by which the server may be asked: the rule for Host. A page that rebinds its own name to the server's
+//! address (DNS rebinding) is of the same origin as the server for the browser, so Origin does not stop it; its name
+//! does.
 
 use super::authority::{Authority, Host};
 use super::problem::Problem;

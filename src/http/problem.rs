@@ -123,8 +123,8 @@ pub enum Shown {
 }
 
 impl Shown {
-    /// Chooses by the items of `Accept` (RFC 9110 §12.5.1): a page for clients that name HTML and weigh it above JSON, as
-    /// browsers do for what they show; JSON for everybody else. `*/*` is what programs send.
+    /// Chooses by the items of `Accept` (RFC 9110 §12.5.1): a page for clients that name HTML and weigh it above JSON,
+    /// as browsers do for what they show; JSON for everybody else. `*/*` is what programs send.
     pub fn of<'a>(accept: impl Iterator<Item = &'a str>, up: Option<u8>) -> Shown {
         let (mut html, mut json) = (0, 0);
         for item in accept {

@@ -142,8 +142,8 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.extend_from_slice(text.to_string().as_bytes());
 }
 
-/// Formats seconds since 1970 as HTTP writes dates (RFC 9110 §5.6.7). A later date than the last of the year 9999, the last
-/// year with four digits, is written as that one.
+/// Formats seconds since 1970 as HTTP writes dates (RFC 9110 §5.6.7). A later date than the last of the year 9999, the
+/// last year with four digits, is written as that one.
 pub fn imf_fixdate(unix_seconds: u64) -> String {
     const LAST: u64 = 253_402_300_799;
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST)))

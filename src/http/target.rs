@@ -53,7 +53,8 @@ impl Target {
         Ok((Target { segments, query: Query::parse(query)?, query_text: query.into() }, authority))
     }
 
-    /// Returns how many folders the path lies below the root: 0 for `/` and `/ws`, 1 for `/rooms/lobby`. `None` for `*`.
+    /// Returns how many folders the path lies below the root: 0 for `/` and `/ws`, 1 for `/rooms/lobby`. `None` for
+    /// `*`.
     pub fn depth(&self) -> Option<u8> {
         u8::try_from(self.segments.len()).ok()?.checked_sub(1)
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! with exactly these fields. KEY is the idempotency key of the send, NONCE 24 bytes and CIPHERTEXT 16 bytes or more,
-//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): the same bytes have one text only, so that
-//! a repeat can be told by comparing texts.
+//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): the same bytes have one text only, so
+//! that a repeat can be told by comparing texts.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -151,10 +151,11 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 /// Why a body that has the shape of an encrypted one is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It says that it is sealed under another idempotency key than the one that it is sent with: it may have been taken
-    /// from somebody else's message.
+    /// It says that it is sealed under another idempotency key than the one that it is sent with: it may have been
+    /// taken from somebody else's message.
     OtherKey,
-    /// The ciphertext is written in another way than the canonical one, so that the same message would look like another.
+    /// The ciphertext is written in another way than the canonical one, so that the same message would look like
+    /// another.
     NotCanonical,
 }
 

@@ -1,5 +1,5 @@
-//! Why something was not done, in one table for sockets, event streams and HTTP: one code for programs, one sentence for
-//! people, when to ask again. None of it names a path of the server's.
+//! Why something was not done, in one table for sockets, event streams and HTTP: one code for programs, one sentence
+//! for people, when to ask again. None of it names a path of the server's.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! The listeners: accepting in batches, turning away those for whom there is no room, and not accepting when there is none
-//! for that either. Which connection is one too many is decided here alone.
+//! The listeners: accepting in batches, turning away those for whom there is no room, and not accepting when there is
+//! none for that either. Which connection is one too many is decided here alone.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -166,8 +166,8 @@ impl Listeners {
         self.max_connections
     }
 
-    /// The addresses as bound (where port 0 was asked for, with the one that the system chose), and which of them speak no
-    /// TLS in any case.
+    /// The addresses as bound (where port 0 was asked for, with the one that the system chose), and which of them speak
+    /// no TLS in any case.
     pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
         self.list.iter().map(|listener| (listener.address, listener.is_plain))
     }

@@ -15,8 +15,8 @@ const BACKLOG: i32 = 1024;
 /// Tries to find a port that is free on both loopback addresses.
 const TRIES: usize = 16;
 
-/// Sockets that listen on the place: two for `localhost` where the machine has both addresses. `others` are all places that
-/// are listened on.
+/// Sockets that listen on the place: two for `localhost` where the machine has both addresses. `others` are all places
+/// that are listened on.
 ///
 /// # Errors
 /// The address that cannot be had, and why.

@@ -31,8 +31,8 @@ pub enum ServeError {
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// Steps of TLS handshakes in one turn: the dearest takes some milliseconds (a signature with a long RSA key), and everyone
-/// waits for it.
+/// Steps of TLS handshakes in one turn: the dearest takes some milliseconds (a signature with a long RSA key), and
+/// everyone waits for it.
 const HANDSHAKES: usize = 16;
 
 /// To a client that speaks HTTP without TLS where TLS is spoken.

@@ -1,6 +1,6 @@
 //! Log lines on stderr: `TIME LEVEL message key=value`, or one JSON object each; one line each, whatever is in the
-//! values. A line that cannot be written is dropped and counted: a closed, full or stalled stderr neither ends nor holds
-//! up the loop.
+//! values. A line that cannot be written is dropped and counted: a closed, full or stalled stderr neither ends nor
+//! holds up the loop.
 
 mod json;
 

@@ -45,8 +45,8 @@ impl Worst {
         let message = limits.max_message_size;
         let term = |what, from: &str, bytes: usize| Term { what, from: from.to_string(), bytes: bytes as u64 };
 
-        // `conn/http.rs`: a head is kept and copied once when it is whole, then its body is collected. `ws/decoder.rs`: a
-        // message is collected. What is collected grows by doubling.
+        // `conn/http.rs`: a head is kept and copied once when it is whole, then its body is collected. `ws/decoder.rs`:
+        // a message is collected. What is collected grows by doubling.
         let head = limits.max_head_size.saturating_mul(3);
         let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
         // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that one is whole.
@@ -59,8 +59,8 @@ impl Worst {
                 hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
             ),
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
-            // `engine/engine.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the signals
-            // instead that one turn took from it.
+            // `engine/engine.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the
+            // signals instead that one turn took from it.
             term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
             // half a queue and a message at most (`chat/limits.rs`, `batch_bytes`).

@@ -40,8 +40,8 @@ impl<L> Reload<L> {
         Reload { running, read, limits }
     }
 
-    /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop waits
-    /// for the file.
+    /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop
+    /// waits for the file.
     pub fn run<A: App<Limits = L>>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
             Ok(parsed) if parsed.file.is_none() => {

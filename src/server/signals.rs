@@ -10,8 +10,9 @@
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
 //! | SIGSEGV, SIGABRT and others of a fault | end the process | the same |
 //!
-//! The kernel does not end a process with the id 1 by a signal that it has no handler for (signal(7), pid_namespaces(7)):
-//! there, "at once" is a handler of ours, with the status that a shell shows, 128 and the signal's number.
+//! The kernel does not end a process with the id 1 by a signal that it has no handler for (signal(7),
+//! pid_namespaces(7)): there, "at once" is a handler of ours, with the status that a shell shows, 128 and the signal's
+//! number.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -30,8 +31,8 @@ use super::tokens::SIGNALS;
 
 /// Signals that ask a server to stop.
 const STOP: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, Signal::POWER.as_raw()];
-/// Signals that mean nothing to a server, and would end it. The C library keeps the real-time signals 32 and 33 for itself
-/// (nptl(7)), musl also 34.
+/// Signals that mean nothing to a server, and would end it. The C library keeps the real-time signals 32 and 33 for
+/// itself (nptl(7)), musl also 34.
 const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
 const REAL_TIME: RangeInclusive<i32> = 35..=64;
 /// Of no use to anybody, and not there on every processor (signal(7)).
@@ -80,7 +81,8 @@ impl Signals {
         let all = STOP.iter().chain(&MEANINGLESS).chain(&[SIGHUP]);
         let mut signals = signal_hook_mio::v1_0::Signals::new(all)?;
         for signal in REAL_TIME.chain(UNUSED.map(Signal::as_raw)) {
-            // Where one is kept by somebody else (valgrind takes 64), a server without an answer to it is better than none.
+            // Where one is kept by somebody else (valgrind takes 64), a server without an answer to it is better than
+            // none.
             let _ = signals.add_signal(signal);
         }
         registry.register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
@@ -124,7 +126,8 @@ impl Early {
         Ok(early)
     }
 
-    /// For a server that is starting: a start may look through a database for minutes. SIGHUP is remembered, not obeyed.
+    /// For a server that is starting: a start may look through a database for minutes. SIGHUP is remembered, not
+    /// obeyed.
     ///
     /// # Errors
     /// The system takes no handler.
@@ -160,8 +163,8 @@ impl Early {
     }
 }
 
-/// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is told like a full disk. Without a handler the
-/// signal would end the process.
+/// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is told like a full disk. Without a handler
+/// the signal would end the process.
 fn write_errors_only() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }

@@ -4,8 +4,8 @@ use std::io;
 
 use socket2::Socket;
 
-/// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds kilobytes
-/// of the kernel's memory, not megabytes. Accepted sockets inherit it.
+/// Bytes in the kernel that are not sent yet, past which a socket takes no more: a peer that stalls then holds
+/// kilobytes of the kernel's memory, not megabytes. Accepted sockets inherit it.
 pub const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 /// What every socket has. A listener's accepted sockets inherit it.

@@ -1,5 +1,5 @@
-//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one. Some speak TLS, which
-//! ends here: nobody behind it knows.
+//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one. Some speak TLS,
+//! which ends here: nobody behind it knows.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;

@@ -1,5 +1,5 @@
-//! Why something was refused, sorted by what ends the trouble: a person, or time. The table of exit statuses is made from
-//! it, and so is the difference between a start that is tried again and one that is not.
+//! Why something was refused, sorted by what ends the trouble: a person, or time. The table of exit statuses is made
+//! from it, and so is the difference between a start that is tried again and one that is not.
 
 use std::io::{self, ErrorKind};
 
@@ -29,8 +29,8 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Returns what stands behind the refusal of a file that settings or arguments name. A folder in place of a file stays
-    /// one; everything else may heal: a file that is not there yet, a disk that is full or fails.
+    /// Returns what stands behind the refusal of a file that settings or arguments name. A folder in place of a file
+    /// stays one; everything else may heal: a file that is not there yet, a disk that is full or fails.
     pub fn of_file(error: &io::Error) -> Cause {
         match error.kind() {
             ErrorKind::IsADirectory => Cause::Settings,

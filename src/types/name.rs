@@ -1,6 +1,6 @@
-//! What a member is called. One rule for the server, the page (`src/web/page/names.js`) and the command line, held together
-//! by `tests/vectors/names.json`: after RFC 8264 §9 (which code points) and RFC 8266 §2.1 (spaces), and UTS #39 §3.1.1
-//! (joiners only where a script or an emoji needs them).
+//! What a member is called. One rule for the server, the page (`src/web/page/names.js`) and the command line, held
+//! together by `tests/vectors/names.json`: after RFC 8264 §9 (which code points) and RFC 8266 §2.1 (spaces), and
+//! UTS #39 §3.1.1 (joiners only where a script or an emoji needs them).
 
 use std::fmt;
 use std::sync::Arc;
@@ -87,7 +87,8 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The characters with each run of spaces as one blank, and none at the ends. Of a text that is too long no more is kept.
+/// The characters with each run of spaces as one blank, and none at the ends. Of a text that is too long no more is
+/// kept.
 fn form(text: &str) -> Result<Vec<char>, NameFault> {
     let mut form = Vec::with_capacity(Name::MAX.min(text.len()));
     for c in text.chars() {
@@ -124,7 +125,8 @@ fn is_noncharacter(c: char) -> bool {
     matches!(c, '\u{fdd0}'..='\u{fdef}') || c as u32 & 0xfffe == 0xfffe
 }
 
-/// Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and what is drawn as nothing: Braille's and music's blanks.
+/// Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and what is drawn as nothing: Braille's and music's
+/// blanks.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -155,8 +157,8 @@ fn is_needed(form: &[char], at: usize) -> bool {
         || c == '\u{fe0f}' && is(before(1), keycap) && next == Some('\u{20e3}')
 }
 
-/// Scripts in which joiners are letters' business: from Arabic to Myanmar, from Tagalog to Vedic, and their likes behind.
-/// In Latin, Greek or Cyrillic they only make doubles.
+/// Scripts in which joiners are letters' business: from Arabic to Myanmar, from Tagalog to Vedic, and their likes
+/// behind. In Latin, Greek or Cyrillic they only make doubles.
 fn is_joining_script(c: char) -> bool {
     matches!(c,
         '\u{600}'..='\u{109f}' | '\u{1700}'..='\u{1cff}' | '\u{a800}'..='\u{aaff}' | '\u{abc0}'..='\u{abff}'

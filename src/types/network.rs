@@ -23,7 +23,8 @@ impl Network {
             None => (text, None),
         };
         if let Some((address, _)) = address.split_once('%').filter(|(ip, _)| ip.parse::<Ipv6Addr>().is_ok()) {
-            // Peers are known without their zones: believing one link more than was written would be worse than saying so.
+            // Peers are known without their zones: believing one link more than was written would be worse than saying
+            // so.
             return Err(format!(
                 "{text:?} has a zone, which is not compared; write {address}, which then holds on every link"
             ));

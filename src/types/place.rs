@@ -50,8 +50,8 @@ pub fn is_zone(text: &str) -> bool {
     (1..=LONGEST_ZONE).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Reports whether the name can only mean this machine: `localhost` and every name below it, in any case, with a final dot
-/// or without (RFC 6761 §6.3).
+/// Reports whether the name can only mean this machine: `localhost` and every name below it, in any case, with a final
+/// dot or without (RFC 6761 §6.3).
 pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
@@ -100,8 +100,8 @@ impl Place {
         self.port() == address.port() && self.ips().contains(&address.ip())
     }
 
-    /// Whether nobody can listen on both: one port, and an address in common. IPv4 and IPv6 have none in common, since a
-    /// listener for all of IPv6 leaves IPv4 to one that is there for it (RFC 3493 §5.3).
+    /// Whether nobody can listen on both: one port, and an address in common. IPv4 and IPv6 have none in common, since
+    /// a listener for all of IPv6 leaves IPv4 to one that is there for it (RFC 3493 §5.3).
     pub fn overlaps(&self, other: &Place) -> bool {
         let zone = |place: &Place| match place {
             Place::Zoned { zone, .. } => Some(zone.clone()),

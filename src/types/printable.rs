@@ -1,4 +1,5 @@
-//! Text from others, made fit for one line of a log or a terminal: the one list of characters that must not reach either.
+//! Text from others, made fit for one line of a log or a terminal: the one list of characters that must not reach
+//! either.
 
 /// Whether a character ends a line, steers a terminal, reorders or hides text.
 pub fn is_unsafe(c: char) -> bool {

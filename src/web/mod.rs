@@ -1,10 +1,10 @@
-//! Serves the web page's files out of the binary: maps a path to an [`Asset`], and an asset and a request's headers to an
-//! answer. It is pure, and knows neither rooms nor sockets.
+//! Serves the web page's files out of the binary: maps a path to an [`Asset`], and an asset and a request's headers to
+//! an answer. It is pure, and knows neither rooms nor sockets.
 //!
-//! The files are served as they are in this folder, without a build step. (`bundle/make.sh` makes two that are committed:
-//! `racerd/noble.js` from third-party code, and `racerd.mjs`, the client library in one file, which no page loads.) They name
-//! each other by relative paths, so that the page works behind a proxy under any path. Only the HTML depends on its own depth
-//! and is served in two versions.
+//! The files are served as they are in this folder, without a build step. (`bundle/make.sh` makes two that are
+//! committed: `racerd/noble.js` from third-party code, and `racerd.mjs`, the client library in one file, which no page
+//! loads.) They name each other by relative paths, so that the page works behind a proxy under any path. Only the HTML
+//! depends on its own depth and is served in two versions.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,8 @@ use crate::http::response::Response;
 use crate::http::status::Status;
 use crate::types::Digest;
 
-/// Lets only this server's files run, no inline scripts or styles, and connections only to this server (CSP3 §6.7.2.8: `'self'` covers WebSockets of the same host and port).
+/// Lets only this server's files run, no inline scripts or styles, and connections only to this server (CSP3 §6.7.2.8:
+/// `'self'` covers WebSockets of the same host and port).
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -113,9 +114,9 @@ impl Asset {
         FILES.iter().position(|file| file.path.split('/').eq(segments.iter().copied())).map(Asset)
     }
 
-    /// Answers a GET or HEAD with the file, or with 304 if the browser has it (RFC 9110 §13.1.2). The bytes are shared, not
-    /// copied. Browsers revalidate each time, because another version of the server has other files under the same paths; the
-    /// tag makes that cheap.
+    /// Answers a GET or HEAD with the file, or with 304 if the browser has it (RFC 9110 §13.1.2). The bytes are shared,
+    /// not copied. Browsers revalidate each time, because another version of the server has other files under the same
+    /// paths; the tag makes that cheap.
     pub fn answer(self, headers: &Headers) -> Response {
         let Some(sent) = SENT.get(self.0) else { return Response::empty(Status::NotFound) };
         let response = if is_known(headers, &sent.tag) {
@@ -130,8 +131,8 @@ impl Asset {
     }
 }
 
-/// Tells whether `If-None-Match` names this tag, by weak comparison: `W/"x"` names `"x"`. Our tags have no comma, so the pieces
-/// of a foreign tag that has one never match.
+/// Tells whether `If-None-Match` names this tag, by weak comparison: `W/"x"` names `"x"`. Our tags have no comma, so
+/// the pieces of a foreign tag that has one never match.
 fn is_known(headers: &Headers, tag: &str) -> bool {
     headers.tokens("If-None-Match").any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

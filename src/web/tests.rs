@@ -95,8 +95,9 @@ fn nothing_is_inline() {
     }
 }
 
-/// Bounds the bytes, uncompressed, that every visitor loads, and those that only a pin or a room's key needs: the lock's dialog,
-/// and curve, cipher and hash of the noble libraries with their licences, since pages served over plain http have no WebCrypto.
+/// Bounds the bytes, uncompressed, that every visitor loads, and those that only a pin or a room's key needs: the
+/// lock's dialog, and curve, cipher and hash of the noble libraries with their licences, since pages served over plain
+/// http have no WebCrypto.
 #[test]
 fn they_are_small() {
     let is_encryption = |file: &&File| ENCRYPTION.contains(&file.path);

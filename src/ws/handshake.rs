@@ -39,7 +39,8 @@ pub fn wants_upgrade(request: &Request) -> bool {
         && request.headers.has_token("Upgrade", "websocket")
 }
 
-/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade, which agrees on what [`spoken`] gave.
+/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade, which agrees on what [`spoken`]
+/// gave.
 ///
 /// # Errors
 /// 405, 426 or 400; all of them close the connection, since a proxy that saw the wish to upgrade may pass what follows

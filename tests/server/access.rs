@@ -20,7 +20,8 @@ fn post(headers: &str) -> String {
     )
 }
 
-/// The three requests that an Origin decides: a socket, its URL without an upgrade, a post; what each answers if allowed.
+/// The three requests that an Origin decides: a socket, its URL without an upgrade, a post; what each answers if
+/// allowed.
 fn guarded(headers: &str) -> [(String, u16); 3] {
     [(upgrade(headers), 101), (get("/rooms/r1/ws", headers), 426), (post(headers), 201)]
 }

@@ -1,4 +1,5 @@
-//! A database that is sealed at rest, under the real binary: its key file, what lies in its files, and changes of the key.
+//! A database that is sealed at rest, under the real binary: its key file, what lies in its files, and changes of the
+//! key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -225,8 +226,8 @@ fn a_rekey_that_is_killed_goes_on() {
         let arguments = [&["rekey", path.as_str()][..], change].concat();
         let before = fs::read(&data).unwrap();
         let wal = data.with_file_name("racerd.db-wal");
-        // Some of it is in the database itself, or in the WAL. On a busy machine it may be done before anybody has looked,
-        // or before the kill arrives: then the same again, from what was there before.
+        // Some of it is in the database itself, or in the WAL. On a busy machine it may be done before anybody has
+        // looked, or before the kill arrives: then the same again, from what was there before.
         let is_cut_short = (0..20).any(|_| {
             let mut rekey = Server::program();
             let mut child = rekey.args(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,5 +1,5 @@
-//! `racerd send` and `racerd tail` against the real server, also one that is killed under them; and against servers that
-//! are not who they should be.
+//! `racerd send` and `racerd tail` against the real server, also one that is killed under them; and against servers
+//! that are not who they should be.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

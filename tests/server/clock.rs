@@ -1,5 +1,5 @@
-//! A server under a clock that is wrong: Debian's faketime gives it one, by a file that a test writes. Monotonic clocks go
-//! on as they are, as they do where the real one is set.
+//! A server under a clock that is wrong: Debian's faketime gives it one, by a file that a test writes. Monotonic clocks
+//! go on as they are, as they do where the real one is set.
 
 use std::path::PathBuf;
 use std::process::Command;

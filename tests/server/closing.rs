@@ -1,5 +1,5 @@
-//! How a WebSocket ends, on the real binary: the code reaches the peer, nothing follows it, nothing that comes is obeyed
-//! any more, and nobody is waited for for ever.
+//! How a WebSocket ends, on the real binary: the code reaches the peer, nothing follows it, nothing that comes is
+//! obeyed any more, and nobody is waited for for ever.
 
 use std::time::{Duration, Instant};
 

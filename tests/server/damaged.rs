@@ -1,5 +1,5 @@
-//! A room with damage in its history, on a real database file: everybody comes in by every door, hears what can be read,
-//! whole and in order, and is told what cannot.
+//! A room with damage in its history, on a real database file: everybody comes in by every door, hears what can be
+//! read, whole and in order, and is told what cannot.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,8 @@ use crate::support::*;
 const MANY: u64 = 300;
 const PAGE: u64 = 4096;
 
-/// Overwrites the page of a database in which this text stands: the last, since pages keep what they held before a split.
+/// Overwrites the page of a database in which this text stands: the last, since pages keep what they held before a
+/// split.
 fn damage(data: &Path, text: &str) {
     let bytes = std::fs::read(data).unwrap();
     let at = bytes.windows(text.len()).rposition(|window| window == text.as_bytes()).unwrap() as u64;
@@ -40,8 +41,8 @@ fn damaged(numbers: &[u64]) -> Server {
     server
 }
 
-/// Checks messages that follow each other from this seq on: each is what was said, or says that it cannot be read. Returns
-/// the seqs of those that cannot.
+/// Checks messages that follow each other from this seq on: each is what was said, or says that it cannot be read.
+/// Returns the seqs of those that cannot.
 fn lost(messages: &[Value], from: u64) -> Vec<u64> {
     let mut lost = Vec::new();
     for (seq, message) in (from..).zip(messages) {

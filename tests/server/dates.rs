@@ -1,5 +1,5 @@
-//! Cases 94 and 95: a clock that was never set, is years ahead, or steps while the server runs, with messages that go by age.
-//! What docs/operate.md promises of `at`, `--keep-for`, `/readyz` and the log, on the real binary.
+//! Cases 94 and 95: a clock that was never set, is years ahead, or steps while the server runs, with messages that go
+//! by age. What docs/operate.md promises of `at`, `--keep-for`, `/readyz` and the log, on the real binary.
 
 use serde_json::Value;
 
@@ -66,8 +66,8 @@ impl Dated {
 /// 2099 and 1970 in seconds since 1970, roughly.
 const YEAR: u64 = 31_556_952;
 
-/// The other way: in 1970 nothing goes by age, however short messages are kept; once the clock is set and has held, they
-/// go again, those of 1970 among them.
+/// The other way: in 1970 nothing goes by age, however short messages are kept; once the clock is set and has held,
+/// they go again, those of 1970 among them.
 #[test]
 fn a_start_in_1970_drops_nothing_until_the_clock_is_set() {
     let mut dated = Dated::start("+0", &["--keep-for", "4s"]);
@@ -129,8 +129,8 @@ fn a_start_that_is_years_ahead_drops_nothing() {
     assert!(!dated.log_from(before).contains(LEAPT));
 }
 
-/// Steps while somebody talks: the order is the seq's, `at` holds over a step back of up to a minute and follows a longer
-/// one, and durations notice nothing.
+/// Steps while somebody talks: the order is the seq's, `at` holds over a step back of up to a minute and follows a
+/// longer one, and durations notice nothing.
 #[test]
 fn steps_while_serving_move_dates_and_nothing_else() {
     let dated = Dated::start("@2030-06-01 12:00:00", &["--keep-for", "30d"]);

@@ -1,5 +1,5 @@
-//! A client of event streams by hand, over a raw socket: it reads the stream as the HTML standard says (§9.2.6), line by
-//! line, and knows nothing of how racerd writes it.
+//! A client of event streams by hand, over a raw socket: it reads the stream as the HTML standard says (§9.2.6), line
+//! by line, and knows nothing of how racerd writes it.
 
 use serde_json::Value;
 

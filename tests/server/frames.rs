@@ -1,5 +1,6 @@
-//! WebSocket frames byte for byte, on the real binary: what breaks RFC 6455 is answered with the right code as soon as it
-//! shows and obeyed in no part; what is allowed works, however it is cut. The codes of close frames are in `closing`.
+//! WebSocket frames byte for byte, on the real binary: what breaks RFC 6455 is answered with the right code as soon as
+//! it shows and obeyed in no part; what is allowed works, however it is cut. The codes of close frames are in
+//! `closing`.
 
 use std::time::Duration;
 

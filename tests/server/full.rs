@@ -75,7 +75,8 @@ fn a_full_server_answers_503_to_everything_but_health() {
     eventually("a free place", || asks(&server, &handshake("/rooms/in/ws", "")).1.status == 101);
 }
 
-/// A browser does not say why an upgrade failed; the same URL fetched does, also over a connection that is here already.
+/// A browser does not say why an upgrade failed; the same URL fetched does, also over a connection that is here
+/// already.
 #[test]
 fn a_plain_get_says_what_an_upgrade_would_be_told() {
     let server = Server::without_grace(&["--max-connections", "2"]);

@@ -149,7 +149,8 @@ fn bodies_are_any_json_within_bounds() {
     assert_eq!(server.history("r").len(), 8);
 }
 
-/// An error repeats the request's id and names field or type; the connection stays until the budget is spent, then 1008.
+/// An error repeats the request's id and names field or type; the connection stays until the budget is spent,
+/// then 1008.
 #[test]
 fn faults_are_answered_until_the_budget_is_spent() {
     let server = Server::start(&["--error-budget", "5"]);

@@ -1,5 +1,5 @@
-//! Files that settings and arguments name: one rule for the exit status of each kind. What the system refuses ends with 1,
-//! what a person has to change with 2, and a data key or a configuration that is not to be had is among the latter.
+//! Files that settings and arguments name: one rule for the exit status of each kind. What the system refuses ends with
+//! 1, what a person has to change with 2, and a data key or a configuration that is not to be had is among the latter.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
@@ -66,7 +66,8 @@ fn each_kind_of_file_has_one_rule() {
             assert!(!told.contains("no answer"), "it is the file's fault: {arguments:?}: {told}");
         }
     }
-    // A database that is not there is made, so only its folder can be missing; and so it is with a certificate's folder.
+    // A database that is not there is made, so only its folder can be missing; and so it is with a certificate's
+    // folder.
     for (line, status) in [
         (format!("{serve}/x"), 1),
         ("serve --listen 127.0.0.1:0 --data no-folder/x".to_string(), 1),

@@ -1,5 +1,5 @@
-//! The certificate that racerd makes for itself, on the real binary: what is in it, when it is made anew, and what clients
-//! of others think of that.
+//! The certificate that racerd makes for itself, on the real binary: what is in it, when it is made anew, and what
+//! clients of others think of that.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -148,8 +148,8 @@ fn its_keys_fingerprint_is_printed() {
 }
 
 /// A name or address that the settings ask for and the certificate lacks has it made anew, with the same key and
-/// another serial number. Who trusts the key goes on; who trusts the old file goes on with racerd's own commands, and with
-/// OpenSSL's clients needs the new one.
+/// another serial number. Who trusts the key goes on; who trusts the old file goes on with racerd's own commands, and
+/// with OpenSSL's clients needs the new one.
 #[test]
 fn a_name_that_it_lacks_has_it_made_anew() {
     let folder = Folder::new();
@@ -291,8 +291,8 @@ fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {
     }
 }
 
-/// A server that runs for years says so 30 days before it makes its certificate anew, and does it 30 days before the end,
-/// without a restart. A clock that was never set changes nothing.
+/// A server that runs for years says so 30 days before it makes its certificate anew, and does it 30 days before the
+/// end, without a restart. A clock that was never set changes nothing.
 #[test]
 fn a_running_server_crosses_the_dates() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! What packaging/ says about racerd holds: docs/operate.md shows the very files that were tried, and the systemd unit forbids
-//! nothing that the binary does. That the unit itself is well-formed is a step of tests/run.
+//! What packaging/ says about racerd holds: docs/operate.md shows the very files that were tried, and the systemd unit
+//! forbids nothing that the binary does. That the unit itself is well-formed is a step of tests/run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixDatagram;

@@ -1,4 +1,5 @@
-//! The web page as it is served: where it is, its headers, 304, and that a browser's several requests share a connection.
+//! The web page as it is served: where it is, its headers, 304, and that a browser's several requests share a
+//! connection.
 
 use crate::support::*;
 

@@ -1,4 +1,5 @@
-//! How fast may be asked by HTTP: each connection, and each client behind a trusted proxy, has the rate of the settings.
+//! How fast may be asked by HTTP: each connection, and each client behind a trusted proxy, has the rate of the
+//! settings.
 
 use crate::support::*;
 

@@ -1,5 +1,5 @@
-//! What the server refuses, and that it says why over every door: an upgrade and a plain GET of the same URL, programs and
-//! browsers, sockets and HTTP, `/readyz`, the command line, the log.
+//! What the server refuses, and that it says why over every door: an upgrade and a plain GET of the same URL, programs
+//! and browsers, sockets and HTTP, `/readyz`, the command line, the log.
 
 use std::process::Stdio;
 
@@ -14,8 +14,8 @@ fn plain(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// Checks that an upgrade of this URL and a plain GET, each on a connection of its own, are refused with this status and
-/// for the same reason, in which `words` stand.
+/// Checks that an upgrade of this URL and a plain GET, each on a connection of its own, are refused with this status
+/// and for the same reason, in which `words` stand.
 fn both_say(server: &Server, path: &str, headers: &str, (status, words): (u16, &str)) {
     let named = |request: String| match headers.contains("Host:") {
         true => request.replacen("Host: localhost\r\n", "", 1),

@@ -1,4 +1,5 @@
-//! Signals and limits of the system that could end a process: each has an answer. The table is in src/server/signals.rs.
+//! Signals and limits of the system that could end a process: each has an answer. The table is in
+//! src/server/signals.rs.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -7,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::*;
 
-/// The binary as the first process of a namespace of its own, as in a container: the kernel delivers it no signal that it has
-/// no handler for.
+/// The binary as the first process of a namespace of its own, as in a container: the kernel delivers it no signal that
+/// it has no handler for.
 struct First {
     /// unshare(1), which ends as its child does.
     outer: Child,

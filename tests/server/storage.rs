@@ -448,7 +448,8 @@ fn what_is_not_ours_is_left_as_it_is() {
     assert!(!data.exists() && fs::read(&wal).unwrap() == b"not empty");
 }
 
-/// Between the last write of a commit and its acknowledgement lies an fdatasync of the WAL, at `full`; none at `normal`.
+/// Between the last write of a commit and its acknowledgement lies an fdatasync of the WAL, at `full`; none at
+/// `normal`.
 #[test]
 fn acknowledged_is_synced() {
     for (durability, synced) in [("full", true), ("normal", false)] {

@@ -1,5 +1,5 @@
-//! Starting the binary, and two clients: raw bytes over a socket, and JSON over tungstenite's client, which is not ours.
-//! Waits are for events with a deadline, never for a time to pass by itself.
+//! Starting the binary, and two clients: raw bytes over a socket, and JSON over tungstenite's client, which is not
+//! ours. Waits are for events with a deadline, never for a time to pass by itself.
 
 #![allow(dead_code)]
 

@@ -129,7 +129,8 @@ pub fn narrow(server: &Server, bytes: usize) -> Raw {
     Raw { stream, buffer: Vec::new() }
 }
 
-/// History goes to one who reads slowly and answers pings where it reads them: it stays. One who reads nothing does not.
+/// History goes to one who reads slowly and answers pings where it reads them: it stays. One who reads nothing does
+/// not.
 #[test]
 fn slow_is_not_dead() {
     let server = Server::without_grace(&[

@@ -1,5 +1,5 @@
-//! TLS on the real binary: clients of others, what no client says, how streams end. The clients here are rustls's own, by
-//! hand, and openssl, curl and Python's websockets.
+//! TLS on the real binary: clients of others, what no client says, how streams end. The clients here are rustls's own,
+//! by hand, and openssl, curl and Python's websockets.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -377,8 +377,8 @@ impl Secure {
     }
 }
 
-/// What is decrypted is never left waiting for an edge that does not come: a burst of one record after another, more than
-/// is looked at in one turn and more than may be under way at once.
+/// What is decrypted is never left waiting for an edge that does not come: a burst of one record after another, more
+/// than is looked at in one turn and more than may be under way at once.
 #[test]
 fn a_burst_is_answered_whole() {
     let secure = Secure::start(&["--request-rate", "0", "--in-flight", "2", "--read-budget", "4k"]);
@@ -431,8 +431,8 @@ fn idle_connections_are_small() {
     assert!(each < 10 << 10, "{each} bytes for an idle connection");
 }
 
-/// A session that began over TLS is private: its token is worth nothing where others could read it. And TLS is as good as
-/// a sealed socket where the open is refused.
+/// A session that began over TLS is private: its token is worth nothing where others could read it. And TLS is as good
+/// as a sealed socket where the open is refused.
 #[test]
 fn what_began_over_tls_does_not_go_on_in_the_open() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

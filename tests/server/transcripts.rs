@@ -1,5 +1,6 @@
-//! The exchanges that docs/protocol.md shows, played against the binary: what the document has clients say is said, and what
-//! it has the server say must come. `WRITE_TRANSCRIPTS=1 cargo test --test server transcripts` writes down what comes.
+//! The exchanges that docs/protocol.md shows, played against the binary: what the document has clients say is said, and
+//! what it has the server say must come. `WRITE_TRANSCRIPTS=1 cargo test --test server transcripts` writes down what
+//! comes.
 //!
 //! A block of the document that begins with "```transcript" is played line by line. With arguments behind that word it
 //! begins on a new server that has them (`fresh`: without any); with none it goes on where the last block ended.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::encryption::{About, Sealed};
 use super::random::Random;
 
-/// Draws the text of a body with this number, of at most so many bytes (and at least 120). With `breaks` it may hold line
-/// ends between its tokens.
+/// Draws the text of a body with this number, of at most so many bytes (and at least 120). With `breaks` it may hold
+/// line ends between its tokens.
 pub fn draw(number: u64, index: usize, most: usize, breaks: bool, random: &mut Random) -> String {
     let begin = format!("{number}:{index}");
     let fixed = begin.len() + 110;

@@ -1,6 +1,6 @@
 //! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
-//! (5) queues keep within their bounds and the account of memory is what is held. A bound that is lowered while the server
-//! runs may find more there than it allows: that need not go at once, but it does not grow.
+//! (5) queues keep within their bounds and the account of memory is what is held. A bound that is lowered while the
+//! server runs may find more there than it allows: that need not go at once, but it does not grow.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ use super::store::Store;
 const ROOMS: &str = "4: a room has a member, a session a client or a place";
 const MEMORY: &str = "5: queues keep within their bounds";
 
-/// A sealed socket's frames are made when less than this waits for it in frames, each of about so much at most, or of one
-/// line that is longer; in bytes.
+/// A sealed socket's frames are made when less than this waits for it in frames, each of about so much at most, or of
+/// one line that is longer; in bytes.
 const SEALED_AHEAD: usize = 16 * 1024;
 
 /// What was there after the last turn.
@@ -161,8 +161,8 @@ impl Bounds {
             };
             let Held { queued, sealed: length, input, in_flight } = has;
             self.saw_sealed |= connection.is_sealed();
-            // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what is
-            // sealed ahead of the socket is short.
+            // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what
+            // is sealed ahead of the socket is short.
             let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
             if queued > most.max(had.queued) {
                 return violation(MEMORY, format!("{conn} has {queued} bytes queued, of at most {most}"));
@@ -196,8 +196,8 @@ impl Bounds {
             return violation(MEMORY, text);
         }
         let Some(limits) = history.last() else { return Ok(()) };
-        // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at once.
-        // A sealed message is looked at when it is whole, and may hold many requests.
+        // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at
+        // once. A sealed message is looked at when it is whole, and may hold many requests.
         let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
         let most = limits.append_bytes + history.most(0, |limits| limits.read_budget) + begun;
         let had = std::mem::replace(&mut self.waiting, bytes);

@@ -1,5 +1,5 @@
-//! The server's two clocks, made of virtual time. The monotonic one runs fast or slow and jumps ahead. The wall clock is
-//! independent of it: it may be wrong by decades, be set and step both ways, run fast or slow, and stand still.
+//! The server's two clocks, made of virtual time. The monotonic one runs fast or slow and jumps ahead. The wall clock
+//! is independent of it: it may be wrong by decades, be set and step both ways, run fast or slow, and stand still.
 
 use racerd::engine::Now;
 use racerd::types::{Millis, WallMillis};

@@ -1,11 +1,11 @@
-//! SQLite as the log of a run: the server's own writer and reader, stepped on the simulator's thread and by its clocks, over
-//! real files in memory (tmpfs where there is one). A kill leaves the files as they are; a power cut under `normal` brings
-//! back an earlier state of them, and another boot.
+//! SQLite as the log of a run: the server's own writer and reader, stepped on the simulator's thread and by its clocks,
+//! over real files in memory (tmpfs where there is one). A kill leaves the files as they are; a power cut under
+//! `normal` brings back an earlier state of them, and another boot.
 //!
 //! Faults are injected where racerd hands a batch to the writer and takes its answer, so this does not show what a disk
-//! does below SQLite: torn pages, a sync that lies, a write that fails inside a transaction, a WAL with holes. Nor does it
-//! show the two threads meeting: a page is read between two commits, never during one. `tests/server` and the tests of the
-//! store have full and failing disks, and `kill -9` at random moments.
+//! does below SQLite: torn pages, a sync that lies, a write that fails inside a transaction, a WAL with holes. Nor does
+//! it show the two threads meeting: a page is read between two commits, never during one. `tests/server` and the tests
+//! of the store have full and failing disks, and `kill -9` at random moments.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -134,8 +134,8 @@ impl Database {
         self.log.as_mut().expect("a log, while a server is up").read(read, events);
     }
 
-    /// Makes a message's row another than was written: a bit of a sealed one is turned over, and of a plain one name or body
-    /// are such as nobody can have said.
+    /// Makes a message's row another than was written: a bit of a sealed one is turned over, and of a plain one name or
+    /// body are such as nobody can have said.
     pub fn damage(&mut self, room: &str, seq: u64, random: &mut Random) -> rusqlite::Result<()> {
         const SEQ_BITS: u32 = 39;
         let conn = rusqlite::Connection::open(&self.options.path)?;
@@ -159,8 +159,8 @@ impl Database {
         conn.execute("UPDATE messages SET body = ?2 WHERE id = ?1", params![id, body]).map(drop)
     }
 
-    /// Plain rows are as they were written again, and what the server noted of them is forgotten. `in_order`: the last one
-    /// ended so, and left no WAL; else what it left stays there.
+    /// Plain rows are as they were written again, and what the server noted of them is forgotten. `in_order`: the last
+    /// one ended so, and left no WAL; else what it left stays there.
     fn mend(&mut self, in_order: bool) -> rusqlite::Result<()> {
         let rows = std::mem::take(&mut self.written);
         if rows.is_empty() {

@@ -1,5 +1,5 @@
-//! By which doors clients come: a listener with TLS or one without, and what the server tells by which of them. Drawn by a
-//! source of chance of its own, so that the rest of a seed's run is what it is without.
+//! By which doors clients come: a listener with TLS or one without, and what the server tells by which of them. Drawn
+//! by a source of chance of its own, so that the rest of a seed's run is what it is without.
 
 use super::random::{Ppm, Random};
 use super::scene::{Checked, Scene, violation};

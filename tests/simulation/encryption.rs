@@ -1,21 +1,21 @@
-//! Encrypted messages, as the server sees them: bodies of the right shape whose content nobody here reads. The number of a
-//! message stands in its nonce, since a `k` is anybody's to take.
+//! Encrypted messages, as the server sees them: bodies of the right shape whose content nobody here reads. The number
+//! of a message stands in its nonce, since a `k` is anybody's to take.
 
 use racerd::protocol::encrypted::EncryptedRooms;
 use serde_json::Value;
 
 use super::random::{Ppm, Random};
 
-/// Which runs have them, and what clients do with those of others. Drawn by a source of chance of its own, so that the rest
-/// of a seed's run is what it is without.
+/// Which runs have them, and what clients do with those of others. Drawn by a source of chance of its own, so that the
+/// rest of a seed's run is what it is without.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encryption {
     /// The first room takes no other messages.
     pub only: bool,
     /// Of each message and signal in the other rooms: it is encrypted.
     pub share: Ppm,
-    /// Weights against 1000 of a send, 0 for never: what somebody else said is said again, as it was sealed; a `k` is taken
-    /// that is, or will be, somebody else's; a body is sent that is not to be taken.
+    /// Weights against 1000 of a send, 0 for never: what somebody else said is said again, as it was sealed; a `k` is
+    /// taken that is, or will be, somebody else's; a body is sent that is not to be taken.
     pub replay: usize,
     pub squat: usize,
     pub faulty: usize,

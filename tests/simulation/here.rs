@@ -1,6 +1,6 @@
-//! Who is in each room, as the others have to see it, seen from outside after each turn: the sessions that the server has,
-//! away where no client has had one for two seconds. That each is of a socket that is open, or was open a moment ago, is
-//! checked beside it (`bounds`), and that each client is in the rooms that it was told of, by the clients.
+//! Who is in each room, as the others have to see it, seen from outside after each turn: the sessions that the server
+//! has, away where no client has had one for two seconds. That each is of a socket that is open, or was open a moment
+//! ago, is checked beside it (`bounds`), and that each client is in the rooms that it was told of, by the clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,8 @@ pub struct Here {
     rooms: Vec<RoomHere>,
     /// The session in each slot that has no client.
     absent: BTreeMap<SessionSlot, Absent>,
-    /// Sessions that got a client back since the last look. Within a turn, one may have been too many before another came.
+    /// Sessions that got a client back since the last look. Within a turn, one may have been too many before another
+    /// came.
     returned: usize,
 }
 

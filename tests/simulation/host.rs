@@ -1,5 +1,5 @@
-//! The edge of the simulated server: the real engine, and around it what `server/` is in a process. The order of a turn is
-//! the server's own.
+//! The edge of the simulated server: the real engine, and around it what `server/` is in a process. The order of a turn
+//! is the server's own.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What a run's log is kept in, and for how long: in memory, or in a database with retention by age, by count and by size.
-//! Drawn by a source of chance of its own, so that the rest of a seed's run is what it is without.
+//! What a run's log is kept in, and for how long: in memory, or in a database with retention by age, by count and by
+//! size. Drawn by a source of chance of its own, so that the rest of a seed's run is what it is without.
 
 use racerd::crypto::at_rest::DataKey;
 use racerd::protocol::encrypted;
@@ -26,8 +26,8 @@ pub struct Keeping {
     pub bytes: u64,
     /// What its rows are sealed with, if they are.
     pub key: Option<[u8; 32]>,
-    /// The time between two rows that go bad, about; 0 for never. Plain ones are as they were before the next start, as from
-    /// a backup: what a start makes of a damaged database, the tests of the store and of the server have.
+    /// The time between two rows that go bad, about; 0 for never. Plain ones are as they were before the next start, as
+    /// from a backup: what a start makes of a damaged database, the tests of the store and of the server have.
     pub damage: Micros,
 }
 

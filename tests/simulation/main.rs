@@ -53,7 +53,8 @@ use scene::Violation;
 use tally::Tally;
 use world::{Outcome, Plan, run};
 
-/// Runs that were red once, whether the server or the judge was wrong: seed, actions, and whether each log is in a database.
+/// Runs that were red once, whether the server or the judge was wrong: seed, actions, and whether each log is in a
+/// database.
 const WERE_RED: [(u64, u64, bool); 10] = [
     (2, 1, true),
     (49, 418, true),

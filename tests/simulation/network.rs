@@ -34,8 +34,8 @@ pub struct Link {
     broken: bool,
     /// The server's last write was not taken whole.
     blocked: bool,
-    /// By the server's clock, in milliseconds: when it was accepted, when something was read of it last, and since when it
-    /// takes nothing more.
+    /// By the server's clock, in milliseconds: when it was accepted, when something was read of it last, and since when
+    /// it takes nothing more.
     accepted: u64,
     heard: u64,
     full_since: Option<u64>,

@@ -1,6 +1,6 @@
-//! The judge of what goes by age, by count and by size. It has the promise in a form of its own: messages are old by the
-//! lowest time that the wall clock has shown within the last `min(24 h, keep-for / 4)` of running time, carried on by
-//! running time. Nothing goes before it may, and what is due is gone within a bounded time.
+//! The judge of what goes by age, by count and by size. It has the promise in a form of its own: messages are old by
+//! the lowest time that the wall clock has shown within the last `min(24 h, keep-for / 4)` of running time, carried on
+//! by running time. Nothing goes before it may, and what is due is gone within a bounded time.
 
 use super::agenda::Micros;
 use super::keeping::Keeping;
@@ -74,7 +74,8 @@ impl Retention {
         (keeping.keep_for / 4).min(DAY as u64)
     }
 
-    /// A server begins on the log, which knows of so many running milliseconds; `newest` is the stamp of its newest message.
+    /// A server begins on the log, which knows of so many running milliseconds; `newest` is the stamp of its newest
+    /// message.
     pub fn begin(&mut self, running: u64, newest: Option<u64>) {
         self.seen.iter_mut().for_each(|(since, _)| *since = running.min(*since));
         if let (true, Some(newest)) = (self.seen.is_empty(), newest) {
@@ -122,8 +123,8 @@ impl Retention {
         Some(Ages { low: time(surely) - JITTER, high: time(lowest), keep_for: keeping.keep_for as i64 })
     }
 
-    /// The room's oldest messages are gone up to the one before `oldest`. Was that right? `is_large`: the database may be
-    /// near its bound. Returns the first of them that went for the database's size alone; `oldest` if none did.
+    /// The room's oldest messages are gone up to the one before `oldest`. Was that right? `is_large`: the database may
+    /// be near its bound. Returns the first of them that went for the database's size alone; `oldest` if none did.
     pub fn judge_gone(
         &self,
         room: &Room,
@@ -154,8 +155,8 @@ impl Retention {
         violation(EARLY, text)
     }
 
-    /// So many bytes of messages went at once for the database's size alone: as much as makes room for one batch, which is
-    /// one sixteenth of its bound or 64 KiB, and at most one share of each room more.
+    /// So many bytes of messages went at once for the database's size alone: as much as makes room for one batch, which
+    /// is one sixteenth of its bound or 64 KiB, and at most one share of each room more.
     pub fn judge_squeezed(bytes: u64, keeping: &Keeping) -> Checked {
         let batch = (keeping.bytes / 16).max(64 << 10);
         let most = 2 * batch + keeping.bytes / 8;

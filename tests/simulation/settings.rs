@@ -1,6 +1,6 @@
-//! The settings of a server change while it runs: it reads them again, in mid-run, and which limits held when is kept, so
-//! that a refusal and a close are judged by those that held at that moment. Whether a run has this is drawn by a source of
-//! chance of its own, so that the rest of a seed's run is what it is without.
+//! The settings of a server change while it runs: it reads them again, in mid-run, and which limits held when is kept,
+//! so that a refusal and a close are judged by those that held at that moment. Whether a run has this is drawn by a
+//! source of chance of its own, so that the rest of a seed's run is what it is without.
 
 use racerd::config::Settings;
 
@@ -18,8 +18,8 @@ pub fn draw_interval(random: &mut Random) -> Micros {
 }
 
 impl Limits {
-    /// Draws other limits, as a running server may be given them. Some groups of them stay. So do those that need a restart,
-    /// and the longest message: clients would have to give up what they have written.
+    /// Draws other limits, as a running server may be given them. Some groups of them stay. So do those that need a
+    /// restart, and the longest message: clients would have to give up what they have written.
     pub fn redraw(&self, random: &mut Random) -> Limits {
         let new = Limits::draw(random);
         let mut one = |old: Limits| if random.below(3) == 0 { old } else { new };

@@ -21,8 +21,8 @@ pub struct Signals {
     next: u64,
     /// Those that the server has obeyed, as their senders know, and since when.
     obeyed: VecDeque<(Micros, u64)>,
-    /// Messages whose encrypted bodies were said as signals: of each the lowest seq that the room kept then, 0 if one was
-    /// not there. What is kept is not heard.
+    /// Messages whose encrypted bodies were said as signals: of each the lowest seq that the room kept then, 0 if one
+    /// was not there. What is kept is not heard.
     again: BTreeMap<(usize, u64), u64>,
 }
 

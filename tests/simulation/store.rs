@@ -1,5 +1,6 @@
-//! The simulated store: the real log in memory, or the real database, behind a disk that is slow, full, failing or unsure,
-//! whose commits and reads overtake each other, and of which a crash leaves exactly what the durability promises.
+//! The simulated store: the real log in memory, or the real database, behind a disk that is slow, full, failing or
+//! unsure, whose commits and reads overtake each other, and of which a crash leaves exactly what the durability
+//! promises.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,5 +1,5 @@
-//! What a run did: lines for people, where they are wanted, and a hash of everything that shows whether two runs were the
-//! same.
+//! What a run did: lines for people, where they are wanted, and a hash of everything that shows whether two runs were
+//! the same.
 
 use std::collections::VecDeque;
 use std::fmt::Display;

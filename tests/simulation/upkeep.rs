@@ -1,5 +1,5 @@
-//! The store's side that only a database has: it is opened by each server, its writer uses the pauses, and what goes of it
-//! is judged.
+//! The store's side that only a database has: it is opened by each server, its writer uses the pauses, and what goes of
+//! it is judged.
 
 use racerd::store::StoreEvent;
 use racerd::types::{Millis, WallMillis};

@@ -30,7 +30,8 @@ pub struct Witness {
     unread_mono: BTreeMap<RoomId, u64>,
     /// What the store has not answered.
     asked: AtStore,
-    /// Reads that may be with the store, as of its last answer to one: only then others follow, even if more may by now.
+    /// Reads that may be with the store, as of its last answer to one: only then others follow, even if more may by
+    /// now.
     reads_allowed: usize,
     /// Those that were accepted in excess.
     excess: BTreeSet<usize>,
@@ -49,7 +50,8 @@ pub struct Witness {
     sealer: Option<TokenSealer>,
     /// The tokens that were sent to this server.
     sent: BTreeMap<SessionId, Vec<Sent>>,
-    /// Links whose queue was full when the server closed them as too slow, and those that it looked at after the last turn.
+    /// Links whose queue was full when the server closed them as too slow, and those that it looked at after the last
+    /// turn.
     too_slow: BTreeSet<usize>,
     backed_up: BTreeSet<usize>,
     /// The highest one that the present server has answered.

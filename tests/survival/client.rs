@@ -222,8 +222,8 @@ impl Survivor {
                 if !std::mem::replace(&mut self.is_silent, true) {
                     end.silent.fetch_add(1, Ordering::SeqCst);
                 }
-                // Until the others have said all, there may be more. What they had acknowledged is in the log that is read after
-                // it. (A pong tells what was queued for this socket, which may be reading the log yet.)
+                // Until the others have said all, there may be more. What they had acknowledged is in the log that is
+                // read after it. (A pong tells what was queued for this socket, which may be reading the log yet.)
                 std::thread::sleep(Duration::from_millis(5 + random.below(20)));
                 self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
                 asked_head = true;

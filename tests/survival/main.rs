@@ -1,8 +1,9 @@
-//! Nothing acknowledged is lost, nothing comes twice, nothing out of order, every session resumes: on real processes that
-//! are killed, and over connections that break at any byte, with clients that do what the protocol asks of a good one.
+//! Nothing acknowledged is lost, nothing comes twice, nothing out of order, every session resumes: on real processes
+//! that are killed, and over connections that break at any byte, with clients that do what the protocol asks of a good
+//! one.
 //!
-//! RACERD_SEED=N repeats a run's draws (threads and the kernel still take their own turns); RACERD_ROUNDS=N sets how often
-//! the server is killed (20; `tests/run --long`: 200).
+//! RACERD_SEED=N repeats a run's draws (threads and the kernel still take their own turns); RACERD_ROUNDS=N sets how
+//! often the server is killed (20; `tests/run --long`: 200).
 
 mod client;
 #[path = "../server/clock.rs"]

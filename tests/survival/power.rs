@@ -1,6 +1,7 @@
-//! The power goes at any moment: every write and sync of a server under load is recorded (by strace, which is not ours),
-//! and the files are made anew as a disk may hold them at many moments of that record: what was synced, and of the rest
-//! nothing, all, or any part, cut at sectors. A server started on each must have every message acknowledged until then.
+//! The power goes at any moment: every write and sync of a server under load is recorded (by strace, which is not
+//! ours), and the files are made anew as a disk may hold them at many moments of that record: what was synced, and of
+//! the rest nothing, all, or any part, cut at sectors. A server started on each must have every message acknowledged
+//! until then.
 
 use std::collections::BTreeMap;
 use std::path::Path;

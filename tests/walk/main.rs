@@ -1,14 +1,14 @@
-//! The hub, walked exhaustively in the small: one room, two clients, a few messages, and every order in which they can be
-//! said, committed, read, answered, told and taken, with an outside sender, a commit that nobody is sure of, a crash, a lost
-//! connection and memory that runs short. Random runs (src/hub/tests/properties.rs) go deeper; this one leaves out nothing
-//! within its bounds.
+//! The hub, walked exhaustively in the small: one room, two clients, a few messages, and every order in which they can
+//! be said, committed, read, answered, told and taken, with an outside sender, a commit that nobody is sure of, a
+//! crash, a lost connection and memory that runs short. Random runs (src/hub/tests/properties.rs) go deeper; this one
+//! leaves out nothing within its bounds.
 //!
 //!     cargo test --test walk                 its share of `cargo test`: small bounds
 //!     cargo test --test walk -- --full       its share of `tests/run`, which has it optimised
 //!     cargo test --test walk -- --long       wider bounds
 //!
-//! Breadth first, so the first fault that is found has the shortest story, which is printed. A state is remembered by 64 bits
-//! of a hash of all of it: among ten million states one is taken for another with a chance of 1 in 300,000.
+//! Breadth first, so the first fault that is found has the shortest story, which is printed. A state is remembered by
+//! 64 bits of a hash of all of it: among ten million states one is taken for another with a chance of 1 in 300,000.
 
 mod judge;
 mod state;

@@ -330,8 +330,8 @@ fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
     assert_eq!(seqs, (1..=50).collect::<Vec<_>>());
 }
 
-/// Sealing stays a little ahead of the socket. What waits behind that goes out when the socket has taken it, without another
-/// event.
+/// Sealing stays a little ahead of the socket. What waits behind that goes out when the socket has taken it, without
+/// another event.
 #[test]
 fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
     let (mut world, pin) = sealing_with(Sizes { queue_bytes: 100_000, ..Sizes::USUAL });

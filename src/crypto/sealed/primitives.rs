@@ -1,4 +1,5 @@
-//! What snow builds on: ring's ChaCha20-Poly1305 and SHA-256, x25519-dalek's X25519, and the randomness of one handshake.
+//! What snow builds on: ring's ChaCha20-Poly1305 and SHA-256, x25519-dalek's X25519, and the randomness of one
+//! handshake.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256};

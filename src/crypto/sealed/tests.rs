@@ -235,7 +235,8 @@ fn the_longest_message_fits_and_no_longer_one() {
     assert_eq!(open(&mut server, &next).unwrap(), b"", "what was too long has used no number");
 }
 
-/// Handshake and changes of keys as another implementation has them: PyPI noiseprotocol 0.3.1, with the keys of [`pair`].
+/// Handshake and changes of keys as another implementation has them: PyPI noiseprotocol 0.3.1, with the keys of
+/// [`pair`].
 #[test]
 fn another_implementation_says_the_same() {
     let (client, first) = Initiator::begin(&key().pin(), [1; 32]).unwrap();

@@ -33,7 +33,8 @@ pub struct Certificate {
     pub validity: Option<Validity>,
     /// The names for which it holds, in which a `*.` in front stands for one label (RFC 6125 §6.4.3).
     pub names: Vec<String>,
-    /// Whether it has a subjectAltName. Clients look for the server's name nowhere else (RFC 9110 §4.3.4, RFC 9525 §6.3).
+    /// Whether it has a subjectAltName. Clients look for the server's name nowhere else (RFC 9110 §4.3.4, RFC 9525
+    /// §6.3).
     pub has_alt_names: bool,
 }
 
@@ -93,9 +94,9 @@ pub enum PairError {
 }
 
 impl Pair {
-    /// From the text of a PEM file with the certificate and those that vouch for it, the server's own first, and the text
-    /// of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one file; so
-    /// is a byte order mark.
+    /// From the text of a PEM file with the certificate and those that vouch for it, the server's own first, and the
+    /// text of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one
+    /// file; so is a byte order mark.
     ///
     /// # Errors
     /// What is wrong, and in which of the two.

@@ -60,7 +60,8 @@ impl fmt::Display for Why {
     }
 }
 
-/// Decides what is to be done now about a certificate that lacks these names. One that racerd did not make is left alone.
+/// Decides what is to be done now about a certificate that lacks these names. One that racerd did not make is left
+/// alone.
 pub fn due(certificate: &Certificate, lacks: Vec<String>, now: WallMillis) -> Due {
     let Some(Validity { begin, end }) = certificate.validity.filter(|_| certificate.is_own) else {
         return Due::Nothing;
@@ -120,7 +121,8 @@ fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8
     let mut wanted = CertificateParams::new(subjects).map_err(|error| error.to_string())?;
     let hash = KeyHash::of(&pair.subject_public_key_info());
     wanted.distinguished_name.push(DnType::CommonName, format!("{NAME} {}", hash.short()));
-    // rcgen's own serial comes from the key: Firefox refuses a second certificate with the issuer and serial of another.
+    // rcgen's own serial comes from the key: Firefox refuses a second certificate with the issuer and serial of
+    // another.
     wanted.serial_number = Some(positive(serial).to_vec().into());
     let date = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
     (wanted.not_before, wanted.not_after) = (date(validity.begin), date(validity.end));

@@ -86,16 +86,16 @@ impl Session {
         self.ended
     }
 
-    /// Puts what has not come whole at the front of `buffer`, which has room for [`UNFINISHED`] bytes; how many they are.
-    /// The bytes for [`Session::receive`] begin with them.
+    /// Puts what has not come whole at the front of `buffer`, which has room for [`UNFINISHED`] bytes; how many they
+    /// are. The bytes for [`Session::receive`] begin with them.
     pub fn put_unfinished(&self, buffer: &mut [u8]) -> usize {
         let length = self.unfinished.len().min(buffer.len());
         buffer.iter_mut().zip(&self.unfinished).for_each(|(to, from)| *to = *from);
         length
     }
 
-    /// Takes ciphertext: what was unfinished, and `new` bytes behind it. Adds the plaintext to `plain`, and to `out` what
-    /// is to be sent for the protocol's own sake.
+    /// Takes ciphertext: what was unfinished, and `new` bytes behind it. Adds the plaintext to `plain`, and to `out`
+    /// what is to be sent for the protocol's own sake.
     ///
     /// # Errors
     /// The session is over. `plain` has what was in order before, `out` what is still to be told to the peer.

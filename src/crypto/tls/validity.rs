@@ -1,5 +1,5 @@
-//! When a certificate is valid, and who issued it to whom, which rustls does not say. Reads the first fields of it, and no
-//! more.
+//! When a certificate is valid, and who issued it to whom, which rustls does not say. Reads the first fields of it, and
+//! no more.
 
 use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
 use der::{Decode as _, Reader, SliceReader, Tag, TagNumber, Tagged as _};

@@ -1,5 +1,5 @@
-//! TLS at the edge: the certificates' files, read at start, at SIGHUP and when they have changed, and what is to be said
-//! about them. Sessions that are open stay as they began.
+//! TLS at the edge: the certificates' files, read at start, at SIGHUP and when they have changed, and what is to be
+//! said about them. Sessions that are open stay as they began.
 
 mod self_signed;
 mod stream;
@@ -73,8 +73,8 @@ struct Stamp {
 }
 
 impl Tls {
-    /// What the settings ask for; `None` where they ask for no TLS. A certificate of racerd's own is made if there is none
-    /// yet, for `addresses`, which are those that will speak TLS, and made anew where that is due by the clock.
+    /// What the settings ask for; `None` where they ask for no TLS. A certificate of racerd's own is made if there is
+    /// none yet, for `addresses`, which are those that will speak TLS, and made anew where that is due by the clock.
     ///
     /// # Errors
     /// Which file is wrong, and what to do.
@@ -135,13 +135,14 @@ impl Tls {
         self.look_at.min(self.warn_at)
     }
 
-    /// The names for which the certificates hold. Their addresses are not among them: a server answers to every address.
+    /// The names for which the certificates hold. Their addresses are not among them: a server answers to every
+    /// address.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.pairs.iter().flat_map(|pair| pair.certificate().names)
     }
 
-    /// Takes the names of `--host` as they are now: racerd's own certificate is to hold for them. The next look sees to it,
-    /// which is due at once.
+    /// Takes the names of `--host` as they are now: racerd's own certificate is to hold for them. The next look sees to
+    /// it, which is due at once.
     pub fn set_hosts(&mut self, hosts: &[String]) {
         if let Some(own) = &mut self.own {
             own.set_names(hosts);
@@ -149,8 +150,8 @@ impl Tls {
         }
     }
 
-    /// Reads the files again if they have changed, makes racerd's own certificate anew if that is due, and once a day says
-    /// which certificates end soon. True if they were read.
+    /// Reads the files again if they have changed, makes racerd's own certificate anew if that is due, and once a day
+    /// says which certificates end soon. True if they were read.
     pub fn look(&mut self, now: Now, log: &Log) -> bool {
         let mut read = false;
         if self.look_at <= now.mono {
@@ -179,8 +180,8 @@ impl Tls {
         is_made
     }
 
-    /// Reads the files again because that was asked for, and has the next look, which is due at once, see to racerd's own
-    /// certificate.
+    /// Reads the files again because that was asked for, and has the next look, which is due at once, see to racerd's
+    /// own certificate.
     pub fn reload(&mut self, now: Now, log: &Log) {
         if let Some(own) = &mut self.own {
             own.look_again();
@@ -189,8 +190,8 @@ impl Tls {
         self.read(now, log);
     }
 
-    /// Reads the files again. Connections that come from now on get what is in them; if that cannot be used, all stays as
-    /// it was.
+    /// Reads the files again. Connections that come from now on get what is in them; if that cannot be used, all stays
+    /// as it was.
     fn read(&mut self, now: Now, log: &Log) {
         // Before the reading: what changes meanwhile is seen by the next look.
         self.seen = stamps(&self.files);

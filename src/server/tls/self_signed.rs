@@ -1,5 +1,5 @@
-//! The folder of a certificate of racerd's own, for a network that no authority signs for: made there, made anew before it
-//! ends or when it lacks a name, and trusted by those who have compared its fingerprint.
+//! The folder of a certificate of racerd's own, for a network that no authority signs for: made there, made anew before
+//! it ends or when it lacks a name, and trusted by those who have compared its fingerprint.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -52,7 +52,8 @@ impl Own {
         }
     }
 
-    /// Returns the certificate's file and its key's. Makes the certificate if there is none, with the key that is there.
+    /// Returns the certificate's file and its key's. Makes the certificate if there is none, with the key that is
+    /// there.
     ///
     /// # Errors
     /// What cannot be read or written, and what to do.
@@ -154,8 +155,8 @@ impl Own {
     fn subjects(&self) -> Vec<String> {
         let mut subjects = vec!["localhost".to_string(), "127.0.0.1".to_string(), "::1".to_string()];
         subjects.extend(self.wanted());
-        // Where all of the machine's addresses are listened on: others reach it by that of the way out, most likely, or by
-        // its name.
+        // Where all of the machine's addresses are listened on: others reach it by that of the way out, most likely, or
+        // by its name.
         let any = self.addresses.iter().map(SocketAddr::ip).filter(IpAddr::is_unspecified);
         subjects.extend(any.filter_map(way_out).map(|address| address.to_string()));
         subjects.extend(host_name().into_iter().flat_map(|name| [format!("{name}.local"), name]));

@@ -1,6 +1,6 @@
-//! TLS between a socket and the engine, which sees plaintext only: what is read is decrypted at once and whole, what waits
-//! in the queue is encrypted only as far as the socket takes it. The buffers belong to the loop; an idle connection has
-//! none.
+//! TLS between a socket and the engine, which sees plaintext only: what is read is decrypted at once and whole, what
+//! waits in the queue is encrypted only as far as the socket takes it. The buffers belong to the loop; an idle
+//! connection has none.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::server::received::Received;
 /// answers, and takes none.
 const WAITING: usize = 64 * 1024;
 
-/// Bytes of memory that TLS may take at worst for one connection: its keys (3.4 KiB as measured, an idle one's all), what
-/// has come in part, and what waits.
+/// Bytes of memory that TLS may take at worst for one connection: its keys (3.4 KiB as measured, an idle one's all),
+/// what has come in part, and what waits.
 pub const WORST_BYTES: Option<usize> = Some(4096 + UNFINISHED + WAITING + RECORD);
 
 /// A socket's TLS.
@@ -121,8 +121,8 @@ impl TlsStream {
         Received::Some { bytes: plain, more: more || self.session.has_ended() }
     }
 
-    /// Writes what waits, and then as much of the queue as the socket takes; how many bytes of the queue are dealt with.
-    /// Sets `blocked` where the socket took less than there was.
+    /// Writes what waits, and then as much of the queue as the socket takes; how many bytes of the queue are dealt
+    /// with. Sets `blocked` where the socket took less than there was.
     pub fn write(
         &mut self,
         socket: &mut impl Write,

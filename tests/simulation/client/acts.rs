@@ -161,7 +161,8 @@ impl Client {
         }
     }
 
-    /// Does its next socket come by TLS? It does where the session began in private and is not to be shown in the clear.
+    /// Does its next socket come by TLS? It does where the session began in private and is not to be shown in the
+    /// clear.
     fn is_to_be_secure(&self, is_sealed: bool, scene: &mut Scene) -> bool {
         let shows = scene.mix.habits.shows;
         match &self.identity {

@@ -68,8 +68,8 @@ impl Client {
                 return Ok(());
             };
             if !identity.is_named && self.rooms.values().any(|view| view.next > 0) {
-                // This token is a guest's, who would be seated in the rooms before the name is said. Nothing of it is to
-                // be kept: no `joined` came.
+                // This token is a guest's, who would be seated in the rooms before the name is said. Nothing of it is
+                // to be kept: no `joined` came.
                 self.provisional = Some(new);
                 self.begin_anew(scene);
                 return Ok(());

@@ -1,5 +1,5 @@
-//! What a client does over HTTP, each time on a link of its own: it publishes, and repeats that under the same key until
-//! it knows; it reads pages of history.
+//! What a client does over HTTP, each time on a link of its own: it publishes, and repeats that under the same key
+//! until it knows; it reads pages of history.
 
 use serde_json::Value;
 

@@ -250,8 +250,8 @@ impl Client {
     }
 }
 
-/// A list of members that was asked for when the server's clock stood at `mono`: if nobody has come or gone since, it is of
-/// those who are here.
+/// A list of members that was asked for when the server's clock stood at `mono`: if nobody has come or gone since, it
+/// is of those who are here.
 pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scene: &mut Scene) -> Checked {
     let (names, count) = listed(told)?;
     let is_same_run = scene.links.get(link).run == scene.run;

@@ -1,5 +1,6 @@
-//! What a client has of one socket: what it read there, and, where it speaks sealed, what seals and opens. Whether what is
-//! said makes sense is not decided here. Frames come from `wire`; for the Noise protocol racerd's own client side is used.
+//! What a client has of one socket: what it read there, and, where it speaks sealed, what seals and opens. Whether what
+//! is said makes sense is not decided here. Frames come from `wire`; for the Noise protocol racerd's own client side is
+//! used.
 
 use std::collections::VecDeque;
 
@@ -124,8 +125,8 @@ impl Line {
         self.sealed.as_mut().map(|sealed| sealed.seal_what_waits(false, random)).unwrap_or_default()
     }
 
-    /// Frames in a sealed sequence that break it in one of the ways in which that can be. The server may obey `harmless`
-    /// and must not obey `never`, which also comes once more, in order. `None` where nothing is sealed yet.
+    /// Frames in a sealed sequence that break it in one of the ways in which that can be. The server may obey
+    /// `harmless` and must not obey `never`, which also comes once more, in order. `None` where nothing is sealed yet.
     pub fn say_damaged(&mut self, harmless: &str, never: &str, random: &mut Random) -> Option<Vec<u8>> {
         let sealed = self.sealed.as_mut()?;
         let State::Ready(transport) = &mut sealed.state else { return None };

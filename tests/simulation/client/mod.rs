@@ -1,7 +1,7 @@
 //! A client that uses the real protocol: it comes by a new link, gets its session back with its token and its cursors,
 //! repeats what was not acknowledged under the same key, backs off. What it does next, `acts` says; what it makes of
-//! what it hears, `hears`, with `coming` for how it gets in and `refusals` for what it is refused; what it does over HTTP,
-//! `errands`.
+//! what it hears, `hears`, with `coming` for how it gets in and `refusals` for what it is refused; what it does over
+//! HTTP, `errands`.
 
 mod acts;
 mod coming;
@@ -92,7 +92,8 @@ pub struct Client {
     is_leaving: bool,
     /// A ping that was said right behind a signal, and the signal.
     signalled: Option<(u64, u64)>,
-    /// The last rest, and the bytes that had come by then; and since when there was no more between two than a queue takes.
+    /// The last rest, and the bytes that had come by then; and since when there was no more between two than a queue
+    /// takes.
     rested: (Micros, u64),
     roomy: Micros,
 }

@@ -19,8 +19,8 @@ fn unless(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(what()) }
 }
 
-/// Is a bucket empty for the last of so many, of which each took `cost` microseconds at most? Now it fills with one each
-/// `interval`, and holds `burst`.
+/// Is a bucket empty for the last of so many, of which each took `cost` microseconds at most? Now it fills with one
+/// each `interval`, and holds `burst`.
 fn is_spent(count: u64, cost: u64, interval: u64, burst: u32) -> bool {
     interval > 0 && count.saturating_sub(1) * cost > interval * u64::from(burst.saturating_sub(1))
 }
@@ -71,8 +71,8 @@ impl Client {
         })
     }
 
-    /// It may be in no more rooms, by limits that held since then: those that it knows of, and those that it lost count of
-    /// with a link.
+    /// It may be in no more rooms, by limits that held since then: those that it knows of, and those that it lost count
+    /// of with a link.
     pub(super) fn may_be_too_many(&self, since: Micros, scene: &Scene) -> Result<(), String> {
         let most = scene.limits.least(since, |limits| limits.rooms_per_session);
         let known = self.rooms.len() + self.unsure_rooms;

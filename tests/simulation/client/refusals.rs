@@ -1,5 +1,5 @@
-//! What a client is refused, and how its sockets end: each refusal fits what was asked, and what was refused for a while is
-//! asked again.
+//! What a client is refused, and how its sockets end: each refusal fits what was asked, and what was refused for a
+//! while is asked again.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
-//! Nothing is owed at rest. Where nothing is on its way between a client and the server, the store has nothing to answer
-//! and no turn is due, whatever was asked must be answered and whatever was said must be heard: no later event may be
-//! needed for it. So the bound for a pong, an acknowledgement, a page and being live is the time of what is under way,
-//! and nothing beyond it; only a read that failed may wait for the hub's next try.
+//! Nothing is owed at rest. Where nothing is on its way between a client and the server, the store has nothing to
+//! answer and no turn is due, whatever was asked must be answered and whatever was said must be heard: no later event
+//! may be needed for it. So the bound for a pong, an acknowledgement, a page and being live is the time of what is
+//! under way, and nothing beyond it; only a read that failed may wait for the hub's next try.
 
 use super::super::scene::{Checked, Scene, violation};
 use super::{Asked, Client, Phase, Request};

@@ -1,5 +1,5 @@
-//! What a client says encrypted, and what it does to others who do: it says again what they have sealed, takes their `k`,
-//! and sends bodies that no server takes. Each of these has one outcome that is right, and that is demanded.
+//! What a client says encrypted, and what it does to others who do: it says again what they have sealed, takes their
+//! `k`, and sends bodies that no server takes. Each of these has one outcome that is right, and that is demanded.
 
 use serde_json::Value;
 
@@ -44,8 +44,8 @@ impl Replay {
         self.kept.is_some() || scene.model.last(self.room, self.body).is_some_and(|seq| seq > self.head)
     }
 
-    /// It was refused, for the field that is named. Was that right? `text`: of a body that was sent over HTTP, where all
-    /// share one scope of keys, so that the same text is a repeat, and another one a key that was used.
+    /// It was refused, for the field that is named. Was that right? `text`: of a body that was sent over HTTP, where
+    /// all share one scope of keys, so that the same text is a repeat, and another one a key that was used.
     pub fn judge_refusal(&self, link: usize, field: &Value, text: Option<&str>, scene: &mut Scene) -> Checked {
         let model = &scene.model;
         let seq = self.kept.map_or(0, |kept| kept.seq);
@@ -123,8 +123,8 @@ impl Client {
         !key.starts_with(&format!("{}-", self.name())) && self.taken.insert((room, key.to_owned()))
     }
 
-    /// Says again what somebody else has sealed: as a message of its own, over HTTP, or as a signal; in that room, or in
-    /// another one.
+    /// Says again what somebody else has sealed: as a message of its own, over HTTP, or as a signal; in that room, or
+    /// in another one.
     pub(super) fn replay(&mut self, room: Option<usize>, scene: &mut Scene) {
         let Some((of, sealed)) = self.an_overheard(scene) else { return };
         let room = if scene.random.below(4) == 0 { room.unwrap_or(of) } else { of };
@@ -214,8 +214,8 @@ impl Client {
         Ok(())
     }
 
-    /// What it wanted said was refused, since its room has the very same. It may be that the log lost the first of it, and
-    /// that somebody else had heard that, and was quicker.
+    /// What it wanted said was refused, since its room has the very same. It may be that the log lost the first of it,
+    /// and that somebody else had heard that, and was quicker.
     pub(super) fn forestalled(&mut self, body: u64, told: &Value, scene: &mut Scene) -> Checked {
         let Some(index) = self.outbox.iter().position(|draft| draft.body == body) else { return Ok(()) };
         let draft = self.outbox.remove(index);

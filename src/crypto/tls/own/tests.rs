@@ -62,7 +62,8 @@ fn a_name_or_address_that_it_lacks_has_it_made_anew() {
     assert_eq!(due(5), Due::NoClock(Why::Lacks(missing.clone())));
 }
 
-/// Earlier versions made certificates for ten years, which are replaced. Certificates of others are not ours to replace.
+/// Earlier versions made certificates for ten years, which are replaced. Certificates of others are not ours to
+/// replace.
 #[test]
 fn a_certificate_of_more_than_825_days_goes_and_one_of_others_stays() {
     let of = |subject: &str, days: u64| {
