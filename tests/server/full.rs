@@ -95,18 +95,19 @@ fn a_plain_get_says_what_an_upgrade_would_be_told() {
 fn the_command_line_says_that_a_server_is_full() {
     let (server, members) = full(1, &[]);
     let url = format!("http://{}/rooms/in", server.address);
-    let send = || {
-        let command = ["send", &url, "hello", "--timeout", "2s"];
+    let send = |timeout: &str| {
+        let command = ["send", &url, "hello", "--timeout", timeout];
         Server::program().args(command).stdin(Stdio::null()).output().expect("the binary")
     };
-    let output = send();
+    let output = send("2s");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3) && told.contains(FULL), "{:?} {told}", output.status);
     let health = Server::program().args(["health", &format!("http://{}", server.address)]).output().expect("it");
     assert_eq!(health.status.code(), Some(0), "{health:?}");
     drop(members);
     eventually("a free place", || server.get("/rooms/in/members").status == 200);
-    assert_eq!(send().status.code(), Some(0));
+    let output = send("60s");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 /// Whatever number of strangers come: a few at a time are answered, the others wait in the kernel.

@@ -12,8 +12,8 @@ fn names(path: &str, html: &str) -> Vec<String> {
         for rest in html.split(mark).skip(1) {
             let name = rest.split('"').next().unwrap();
             let base = if path == "/" { "/" } else { "/rooms/" };
-            if name.ends_with("/.") || name == "." {
-                // The way back to the start view.
+            // The way back to the start view, or a part of the page itself.
+            if name.ends_with("/.") || name == "." || name.starts_with('#') {
                 continue;
             }
             names.push(match name.strip_prefix("../") {

@@ -337,7 +337,7 @@ fn a_sealed_session_goes_on_sealed_only() {
     open.send(resume.clone());
     let refusal = open.next_of("error");
     assert_eq!(refusal["code"], "not_resumable");
-    assert!(refusal["message"].as_str().unwrap().contains("began sealed"), "{refusal}");
+    assert!(refusal["message"].as_str().unwrap().contains("began encrypted"), "{refusal}");
     let mut again = Sealed::connect(server.address, &key.pin);
     again.next_of("welcome");
     again.send(resume);
