@@ -1,5 +1,5 @@
-//! The frame codec beside tungstenite's own context: time per message, and memory of idle ones. `cargo bench --bench
-//! codec`. Times are medians of interleaved runs; compare them with each other, not with another day's.
+//! The frame codec beside tungstenite's own context: time per message, and memory of idle connections. `cargo bench
+//! --bench codec`. Times are medians of interleaved runs; compare them only within one run.
 
 use std::hint::black_box;
 use std::io::{Cursor, Read, Write};
@@ -12,7 +12,7 @@ const MESSAGES: usize = 2000;
 const RUNS: usize = 31;
 const IDLE: usize = 2000;
 
-/// Memory as a stream: reads what is there, then would block.
+/// Memory as a stream: reads return the content, then would block.
 struct Memory(Cursor<Vec<u8>>);
 
 impl Read for Memory {
@@ -77,7 +77,7 @@ fn theirs(bytes: Vec<u8>) -> f64 {
     start.elapsed().as_nanos() as f64 / MESSAGES as f64
 }
 
-/// tungstenite with buffers as small as it allows them to be useful.
+/// Configures tungstenite with the smallest buffers that it can use well.
 fn small() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0)
 }

@@ -1,5 +1,5 @@
-//! The same loop, sockets, HTTP and codec as the server's, with an echo in the place of the hub, so that a foreign
-//! conformance suite can judge them: `cargo run --release --example ws_echo -- --listen 127.0.0.1:9001`.
+//! The server's own loop, sockets, HTTP and codec, with an echo in place of the hub, so that a third-party conformance
+//! suite can test them: `cargo run --release --example ws_echo -- --listen 127.0.0.1:9001`.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use racerd::ws;
 /// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// Sends back what it hears.
+/// Sends back each message that it receives.
 struct Echo;
 
 impl App for Echo {

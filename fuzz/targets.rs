@@ -1,5 +1,5 @@
 //! All fuzz targets as one program, so that racerd, SQLite and libFuzzer are compiled and linked once: the name under
-//! which it is started says which target it is. tests/fuzz makes a link for each.
+//! which it is started selects the target. tests/fuzz makes a link for each.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Writing JSON (RFC 8259) to the end of a buffer, member by member, without a tree of values in between.
+//! Writes JSON (RFC 8259) to the end of a buffer, member by member, without a tree of values in between.
 
 /// An object that is being written. [`Object::end`] closes it.
 #[must_use = "the object is closed by `end`"]
@@ -43,28 +43,28 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a truth value.
+    /// Adds a boolean.
     pub fn flag(mut self, name: &'static str, value: bool) -> Object<'a> {
         self.name(name);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
         self
     }
 
-    /// Adds a value that is JSON already.
+    /// Adds a value that is already JSON.
     pub fn json(mut self, name: &'static str, value: &str) -> Object<'a> {
         self.name(name);
         self.out.extend_from_slice(value.as_bytes());
         self
     }
 
-    /// Adds what `write` appends, which is one JSON value.
+    /// Adds the one JSON value that `write` appends.
     pub fn value(mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) -> Object<'a> {
         self.name(name);
         write(self.out);
         self
     }
 
-    /// Adds an array; `write` appends each item, which is one JSON value.
+    /// Adds an array; `write` appends each item as one JSON value.
     pub fn array<T>(
         mut self,
         name: &'static str,
@@ -83,7 +83,7 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a number under a name that is known only now, and may hold any character.
+    /// Adds a number under a name that is known only at run time, and may contain any character.
     pub fn entry(mut self, name: &str, value: u64) -> Object<'a> {
         self.separate();
         write_string(self.out, name);
@@ -92,7 +92,7 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds what `add` adds if there is a value.
+    /// Calls `add` with the value, if there is one.
     pub fn optional<T>(self, value: Option<T>, add: impl FnOnce(Object<'a>, T) -> Object<'a>) -> Object<'a> {
         match value {
             Some(value) => add(self, value),
@@ -121,7 +121,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Returns whether text stands in a JSON string as it is.
+/// Returns whether text needs no escaping in a JSON string.
 fn is_plain(text: &str) -> bool {
     !text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
 }

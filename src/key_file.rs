@@ -1,5 +1,5 @@
-//! Files of keys: one line that nobody but their owner may read. Read at the start and by the commands that need a key.
-//! Never says what is in one.
+//! Key files: one line that only its owner may read. Read at the start and by the commands that need a key. No message
+//! shows the content of one.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -19,30 +19,30 @@ use crate::types::{Cause, Durability};
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
 
-/// A file of keys, as people are told of it.
+/// A kind of key file, as messages describe it.
 struct Kind {
     name: &'static str,
-    /// The command that makes one, before the file's name.
+    /// The command that makes one, without the file's name.
     made_by: &'static str,
-    /// Whether a file that the system refuses may come yet. A data key that is not to be had is as bad as a wrong one:
-    /// it must never come to a start without it.
+    /// Whether a file that the system refuses may become readable later. An unavailable data key is as bad as a wrong
+    /// one: the server must never start without it.
     may_come: bool,
 }
 
-/// Why a file is refused: the cause, which decides the exit status, and the line for the person who named it.
+/// The refusal of a file: the cause, which decides the exit status, and the line for the person who named the file.
 pub type Refused = (Cause, String);
 
 const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
 const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
 
-/// Longest file, in bytes: some times what a key's line takes.
+/// Longest file, in bytes: several times the length of a key's line.
 const LONGEST: u64 = 1024;
 
-/// The data key that the settings name, or else the one among systemd's credentials; `None` where there is neither, or
-/// where nothing comes to a disk.
+/// Returns the data key that the settings name, or else the one among systemd's credentials; `None` if there is
+/// neither, or if nothing is written to a disk.
 ///
 /// # Errors
-/// What is wrong with its file, in one line.
+/// The fault of its file, in one line.
 pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Refused> {
     if settings.storage.durability == Durability::Memory {
         return Ok(None);
@@ -53,18 +53,18 @@ pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Refused> {
     }
 }
 
-/// The data key in this file.
+/// Reads the data key in this file.
 ///
 /// # Errors
-/// What is wrong with it, in one line.
+/// The fault of the file, in one line.
 pub fn read_data_key(path: &Path) -> Result<DataKey, Refused> {
     parse(path, &read(path, &DATA, 0o077)?)
 }
 
-/// The key of sealed sockets in this file.
+/// Reads the key of sealed sockets in this file.
 ///
 /// # Errors
-/// What is wrong with it, in one line.
+/// The fault of the file, in one line.
 pub fn read_sealed_key(path: &Path) -> Result<SealedKey, Refused> {
     let text = read(path, &SEALED, 0o077)?;
     let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
@@ -80,8 +80,8 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Refused> {
     if !path.exists() {
         return Ok(None);
     }
-    // There systemd lets the service in by an ACL, whose mask shows in the group's bits; the directory is the service's
-    // own.
+    // systemd gives the service access by an ACL, whose mask shows in the group's bits of the mode; the directory is
+    // the service's own.
     parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
 }
 
@@ -90,7 +90,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Refused> {
     DataKey::parse(text).ok_or_else(|| (Cause::Key, line()))
 }
 
-/// The file's bytes; refused where its mode has one of the bits `closed`.
+/// Reads the file's bytes; refuses the file if its mode has one of the bits `closed`.
 fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Refused> {
     let Kind { name, made_by, may_come } = kind;
     let shown = path.display();
@@ -103,7 +103,7 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Ref
         let cause = if *may_come { Cause::of_file(&error) } else { Cause::Key };
         (cause, format!("{name} {shown}: {error}{advice}"))
     };
-    // Nobody may be at the other end of a FIFO; opening it must not wait.
+    // A FIFO may have no writer; opening it must not block.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -115,7 +115,7 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Ref
         let line = format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'");
         return Err((Cause::Key, line));
     }
-    // Room for all of it at once: a vector that grows leaves copies behind.
+    // Allocated in full at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
@@ -124,7 +124,7 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Ref
 /// Writes a new file that only its owner may read, and syncs it.
 ///
 /// # Errors
-/// It exists, or cannot be written; in one line.
+/// The file exists, or cannot be written; in one line.
 pub fn write(path: &Path, text: &str) -> Result<(), Refused> {
     let shown = path.display();
     if let Some(owner) = sqlite::side_file_of(path) {

@@ -1,5 +1,5 @@
-//! From the settings to the limits of every part, at the start and at each reload. Durations are milliseconds, sizes
-//! bytes, unless a name says otherwise.
+//! Converts the settings into the limits of every part, at the start and at each reload. Durations are in milliseconds
+//! and sizes in bytes, unless a name says otherwise.
 
 use crate::api::{self, Access};
 use crate::chat::{self, ChatLimits};
@@ -44,7 +44,7 @@ pub fn connections(settings: &Settings) -> ConnLimits {
         ws: ws::Limits { max_message: limits.max_message_size, max_fragments: limits.max_fragments, binary: false },
         queue_bytes: limits.queue_bytes,
         reply_bytes: limits.reply_bytes,
-        // Bounded by the setting's own bound.
+        // The setting's own bound is far below the type's.
         in_flight: u16::try_from(limits.in_flight).unwrap_or(u16::MAX),
         header_timeout: time.header_timeout,
         keep_alive: time.keep_alive,
@@ -54,7 +54,7 @@ pub fn connections(settings: &Settings) -> ConnLimits {
     }
 }
 
-/// Returns how many connections and handshakes are admitted.
+/// Returns the limits of connections and handshakes.
 pub fn admission(settings: &Settings) -> Admission {
     let limits = &settings.limits;
     let rate = |count: u32| Rate::new(count, 1000, count.max(1).saturating_mul(2));
@@ -82,11 +82,11 @@ fn hub(settings: &Settings) -> HubLimits {
         page_bytes: limits.page_bytes,
         page_messages: api::PAGE_MAX,
         reads_in_flight: limits.reads_in_flight as usize,
-        // The memory log has all that there is in memory.
+        // The memory log already has everything in memory.
         tail_bytes: if settings.storage.durability == Durability::Memory { 0 } else { limits.tail_bytes },
         tail_bytes_total: limits.tail_bytes_total,
         delivery_budget: limits.delivery_budget as usize,
-        // Two of them fit into a queue.
+        // Two batches fit into a queue.
         batch_bytes: limits.queue_bytes / 2,
         resume_within: settings.time.resume_within,
         detached_max: limits.detached_max,
@@ -124,7 +124,7 @@ fn access(settings: &Settings) -> Result<Access, String> {
     Ok(Access { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
 }
 
-/// Returns what the store may take up and keeps.
+/// Returns the store's limits of size and retention.
 pub fn store(settings: &Settings) -> Bounds {
     let storage = &settings.storage;
     Bounds {

@@ -1,4 +1,4 @@
-//! The words of racerd as types: what every part shares. Names no other module of the crate, and no socket, file,
+//! The vocabulary of racerd: the types that every part shares. Uses no other module of the crate, and no socket, file,
 //! thread or clock: times are plain numbers that the edge passes in.
 
 mod cause;
@@ -28,10 +28,10 @@ impl RoomId {
     /// Longest id, in characters (all of them ASCII).
     pub const MAX: usize = 64;
 
-    /// What is wrong with an id that [`RoomId::parse`] refused, in words for the person who sent it.
+    /// The error text for an id that [`RoomId::parse`] refused, for the person who sent it.
     pub const RULE: &'static str = "a room id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ - and not '.' or '..'";
 
-    /// The room with this id, or `None` where it breaks [`RoomId::RULE`].
+    /// Returns the room id, or `None` if the text breaks [`RoomId::RULE`].
     pub fn parse(text: &str) -> Option<RoomId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
         let fits = (1..=RoomId::MAX).contains(&text.len()) && text.bytes().all(allowed);
@@ -55,14 +55,14 @@ impl fmt::Display for RoomId {
     }
 }
 
-/// A room's contiguous sequence number, from 1, given by the commit. 0 is "before the first".
+/// A message's sequence number in its room: contiguous, from 1, assigned by the commit. 0 is "before the first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
 impl Seq {
     pub const ZERO: Seq = Seq(0);
 
-    /// The seq after this one.
+    /// Returns the seq after this one.
     pub fn next(self) -> Seq {
         Seq(self.0.saturating_add(1))
     }
@@ -72,17 +72,17 @@ impl Seq {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Epoch(pub Arc<str>);
 
-/// Monotonic milliseconds since some start: for deadlines and durations only.
+/// Monotonic milliseconds since an arbitrary start: for deadlines and durations only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// This time plus a duration in milliseconds.
+    /// Returns this time plus a duration in milliseconds.
     pub fn after(self, milliseconds: u64) -> Millis {
         Millis(self.0.saturating_add(milliseconds))
     }
 
-    /// Milliseconds from `earlier` to this; 0 if `earlier` is later.
+    /// Returns the milliseconds from `earlier` to this time; 0 if `earlier` is later.
     pub fn since(self, earlier: Millis) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -91,24 +91,24 @@ impl Millis {
 /// Longest idempotency key, in bytes.
 pub const MAX_KEY: usize = 200;
 
-/// The largest number of the protocol (RFC 7493 §2.2): many readers of JSON, JavaScript's among them, would round a
-/// larger one.
+/// The largest number of the protocol (RFC 7493 §2.2): many JSON parsers, JavaScript's among them, would round a larger
+/// one.
 pub const MAX_NUMBER: u64 = 1 << 53;
 
-/// Milliseconds since 1970 by the wall clock: dates that people read, and ages of what is older than a process. It may
-/// be wrong by decades, step either way and stand still.
+/// Milliseconds since 1970 by the wall clock: for dates that people read, and for ages that outlast a process. It may
+/// be wrong by decades, step in either direction, and stand still.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallMillis(pub u64);
 
 impl WallMillis {
-    /// 2026-01-01T00:00:00Z: racerd is younger, so a clock or a stamp that shows less was never set.
+    /// 2026-01-01T00:00:00Z: racerd is younger, so a clock or a stamp with an earlier time was never set.
     pub const EARLIEST: WallMillis = WallMillis(1_767_225_600_000);
 
-    /// Milliseconds for which a room's last stamp holds against a clock that stepped back: what clocks are set right by
-    /// every day makes no message look older than the one before it.
+    /// Milliseconds by which the clock may step back while a room's last stamp still holds: everyday corrections of the
+    /// clock make no message look older than the one before it.
     pub const HOLDS: u64 = 60_000;
 
-    /// Returns whether this can be a date at all. A clock of which it is not true was never set: nothing is to be
+    /// Returns whether this can be a date at all. A clock for which this is false was never set: nothing may be
     /// decided, dropped or made by it.
     pub fn is_date(self) -> bool {
         self >= WallMillis::EARLIEST
@@ -121,12 +121,12 @@ impl WallMillis {
     }
 }
 
-/// Who a session is to others, for as long as the session lives. Shown as `m-` and 12 hexadecimal digits.
+/// The id by which others know a session, for as long as it lives. Shown as `m-` and 12 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId(u64);
 
 impl MemberId {
-    /// A member id of the low 48 bits of a random number.
+    /// Makes a member id from the low 48 bits of a random number.
     pub fn from_random(random: u64) -> MemberId {
         MemberId(random & 0xffff_ffff_ffff)
     }
@@ -142,12 +142,12 @@ impl fmt::Display for MemberId {
     }
 }
 
-/// The secret-free number of a session: the scope of its idempotency keys.
+/// A session's number, which is no secret: the scope of its idempotency keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
-/// One session's place in the hub, for as long as the session lives. The generation tells it from later sessions in the
-/// same place: a stale slot finds nothing.
+/// A session's place in the hub, for as long as the session lives. The generation distinguishes it from later sessions
+/// in the same place: a stale slot finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionSlot {
     pub index: u32,
@@ -161,20 +161,20 @@ impl std::hash::Hash for SessionSlot {
     }
 }
 
-/// Who a client says it was, by its token.
+/// The identity that a client claims with its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub session: SessionId,
     pub member: MemberId,
     pub name: Name,
     pub generation: u32,
-    /// It began where nobody on the way could read, and goes on only so.
+    /// Whether the session began on a connection that nobody on the way can read, and continues only on such ones.
     pub private: bool,
 }
 
-/// 16 bytes that stand for an idempotency key or a body: what the store compares instead of the text. SipHash-1-3 with
-/// 128 bits and no secret (it is stored, so it must not change): whoever makes two texts collide deceives only himself,
-/// since each sender's keys are compared with his own, and the keys of the one shared scope are random.
+/// A 16-byte digest of an idempotency key or a body, which the store compares instead of the text. SipHash-1-3 with 128
+/// bits and no secret (it is stored, so it must not change): a sender that makes two texts collide deceives only
+/// itself, since each sender's keys are compared with its own, and the keys of the one shared scope are random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 16]);
 
@@ -189,7 +189,7 @@ impl Digest {
 }
 
 /// One JSON value as the sender wrote it: checked once (syntax, depth, surrogates), never parsed or printed again.
-/// No text at all stands for a body that the store can't read any more.
+/// An empty text stands for a body that the store can no longer read.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Body(Box<str>);
 
@@ -199,7 +199,7 @@ impl Body {
         Body(json)
     }
 
-    /// The body of a message whose stored row is damaged: the message keeps its place, so that none is missing.
+    /// Returns the body of a message whose stored row is damaged: the message keeps its place, so that none is missing.
     pub fn unreadable() -> Body {
         Body(Box::default())
     }
@@ -208,7 +208,7 @@ impl Body {
         self.0.is_empty()
     }
 
-    /// The JSON; `null` where it can't be read.
+    /// Returns the JSON; `null` if the body can't be read.
     pub fn as_str(&self) -> &str {
         if self.is_unreadable() { "null" } else { &self.0 }
     }
@@ -217,27 +217,27 @@ impl Body {
         self.as_str().len()
     }
 
-    /// Never, since no JSON is.
+    /// Always returns false, since no JSON value is empty.
     pub fn is_empty(&self) -> bool {
         self.as_str().is_empty()
     }
 }
 
 impl fmt::Debug for Body {
-    /// Bodies are private to their room: not even a debug print shows one.
+    /// Prints the length only: bodies are private to their room, even in debug output.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body({} bytes)", self.0.len())
     }
 }
 
-/// Who said something, as it is stored with the message and shown to others. A POST without an identity has no member.
+/// A message's author, as stored with it and shown to others. A POST without an identity has no member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Author {
     pub member: Option<MemberId>,
     pub name: Name,
 }
 
-/// A committed message: it exists since the store said so.
+/// A committed message, as confirmed by the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     pub room: RoomId,
@@ -247,8 +247,8 @@ pub struct Message {
     pub body: Body,
 }
 
-/// One connection, from accept to close. The generation tells a slot's owners apart, so that a late event, timer or
-/// store answer cannot reach the next one.
+/// One connection, from accept to close. The generation distinguishes the owners of a slot, so that a late event, timer
+/// or store answer cannot reach the next owner.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub index: u32,
@@ -256,7 +256,7 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// No connection: of a session that is detached, say. No slot has this index.
+    /// No connection, for a detached session, say. No slot has this index.
     pub const NOBODY: ConnId = ConnId { index: u32::MAX, generation: u32::MAX };
 }
 
@@ -272,14 +272,14 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// What an acknowledgement promises.
+/// The guarantee that an acknowledgement gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// On disk and fsynced: survives a power cut.
     Full,
     /// Written, not synced at each commit: survives the process being killed.
     Normal,
-    /// Kept in memory only: a restart starts anew.
+    /// Kept in memory only: a restart loses it.
     Memory,
 }
 
@@ -293,12 +293,12 @@ impl Durability {
     }
 }
 
-/// What a start does with a damaged database.
+/// The action of a start that finds a damaged database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDamage {
-    /// It ends, and says so.
+    /// Reports the damage and exits.
     Stop,
-    /// It copies what can be read into a new one, and keeps the damaged one beside it.
+    /// Copies the readable data into a new database, and keeps the damaged one beside it.
     Salvage,
 }
 
@@ -311,7 +311,7 @@ impl OnDamage {
     }
 }
 
-/// Returns a number of things in words for people: `1 message`, `2 messages`.
+/// Returns a count with its noun: `1 message`, `2 messages`.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,7 +1,7 @@
-//! The documents tell the truth about names: every setting, command, frame type, error code, close code, file, link and
-//! log line that they name is there, and whatever the code has of these is named in the document that is for it. That
-//! the exchanges in docs/protocol.md are real is tested in tests/server/transcripts.rs, the tables of settings and of
-//! exit statuses in src/config and src/cmd.
+//! Checks the names in the documents: every setting, command, frame type, error code, close code, file, link and log
+//! line that they name exists, and everything of these kinds in the code is named in the document for it.
+//! tests/server/transcripts.rs tests that the exchanges in docs/protocol.md are real; src/config and src/cmd test the
+//! tables of settings and of exit statuses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use racerd::config;
 
-/// Widest line of text; tables, code blocks and addresses may be wider.
+/// The widest line of text; tables, code blocks and URLs may be wider.
 const WIDEST: usize = 120;
 
-/// Flags that are no settings: options of commands, and of other programs that documents call.
+/// Flags that are not settings: options of commands, and of other programs that the documents call.
 const OTHER_FLAGS: &[&str] = &[
     "ca",
     "check-config",
@@ -62,7 +62,7 @@ const OTHER_FLAGS: &[&str] = &[
     "listen",
 ];
 
-/// Names in the shape of ours that other programs have.
+/// Names of other programs that have the shape of our names.
 const OTHER_NAMES: &[&str] = &["auth_basic"];
 
 struct Document {
@@ -78,7 +78,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every document that is read by people: those at the root, and docs/.
+/// Returns every document that is meant for people: those at the root, and docs/.
 fn documents() -> Vec<Document> {
     let markdown = |folder: &str| -> Vec<String> {
         let entries = fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.unwrap().file_name());
@@ -91,13 +91,13 @@ fn documents() -> Vec<Document> {
     paths.into_iter().map(|path| Document { text: read(&path), path }).collect()
 }
 
-/// The documents that speak of the present; the change log also names what is gone.
+/// Returns the documents that describe the present; the change log also names things that are gone.
 fn present() -> Vec<Document> {
     documents().into_iter().filter(|document| document.path != "CHANGELOG.md").collect()
 }
 
 impl Document {
-    /// Its lines, from 1, with what they are.
+    /// Returns its lines, numbered from 1, with their kinds.
     fn lines(&self) -> Vec<(usize, Kind, &str)> {
         let mut fenced = false;
         let mut kind = |line: &str| {
@@ -114,7 +114,7 @@ impl Document {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, kind(line), line)).collect()
     }
 
-    /// What stands between backticks, outside of code blocks, with its line.
+    /// Returns the texts between backticks, outside of code blocks, with their lines.
     fn spans(&self) -> Vec<(usize, &str)> {
         let prose = self.lines().into_iter().filter(|(_, kind, _)| *kind != Kind::Code);
         prose.flat_map(|(number, _, line)| line.split('`').skip(1).step_by(2).map(move |span| (number, span))).collect()
@@ -138,7 +138,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// The words that follow `mark` in a text.
+/// Returns the words that follow `mark` in a text.
 fn after<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
     let word = |(start, _): (usize, &str)| {
         let rest = &text[start + mark.len()..];
@@ -179,7 +179,7 @@ fn every_setting_is_named() {
     none(missing.map(|flag| format!("docs/settings.md does not name --{flag}")).collect());
 }
 
-/// The commands, as they are declared.
+/// Returns the commands, as they are declared.
 fn commands() -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     for path in sources().into_iter().filter(|path| path.starts_with(root().join("src/cmd"))) {
@@ -204,7 +204,7 @@ fn every_command_that_is_named_is_there() {
     let mut faults = Vec::new();
     for document in present() {
         for (number, kind, line) in document.lines() {
-            // In prose, what racerd does is no command; in a block, behind `#` stands prose.
+            // In prose, a verb after `racerd` is no command; in a code block, prose stands behind `#`.
             let places: Vec<&str> = match kind {
                 Kind::Code => line.split('#').take(1).collect(),
                 _ => line.split('`').skip(1).step_by(2).collect(),
@@ -228,8 +228,8 @@ fn every_command_that_is_named_is_there() {
     none(faults);
 }
 
-/// The text literals that stand before `=>` or behind it in a part of a source file, from `begin` to the next line that
-/// begins as `end` does.
+/// Returns the string literals before or after `=>` in a part of a source file, from `begin` to the next line that
+/// starts with `end`.
 fn literals(path: &str, begin: &str, end: &str) -> BTreeSet<String> {
     let text = read(path);
     let start = text.find(begin).unwrap_or_else(|| panic!("{path} has no {begin:?}: this test has to look elsewhere"));
@@ -238,7 +238,7 @@ fn literals(path: &str, begin: &str, end: &str) -> BTreeSet<String> {
     part.split('"').skip(1).step_by(2).map(str::to_string).collect()
 }
 
-/// The `code` of every error, by socket and by HTTP.
+/// Returns the `code` of every error, by socket and by HTTP.
 fn error_codes() -> BTreeSet<String> {
     let mut codes = literals("src/protocol/errors.rs", "pub fn as_str(self)", "\n    }\n");
     assert!(codes.len() > 10, "{codes:?}");
@@ -254,7 +254,7 @@ fn close_codes() -> BTreeSet<String> {
     codes
 }
 
-/// The types of requests, and those of the server's frames.
+/// Returns the types of requests, and those of the server's frames.
 fn frame_types() -> (BTreeSet<String>, BTreeSet<String>) {
     let requests = read("src/protocol/client.rs");
     let start = requests.find("Ok(match kind {").expect("the choice of a request by its type");
@@ -264,14 +264,14 @@ fn frame_types() -> (BTreeSet<String>, BTreeSet<String>) {
     let requests: BTreeSet<String> = arms.collect();
     assert!(requests.len() > 7, "{requests:?}");
     let frames = read("src/protocol/server.rs");
-    // Each begins with one of these, which take the buffer and then the type.
+    // Each frame begins with one of these, which take the buffer and then the type.
     let starts = ["of_type(out, \"", "answer(out, \"", "of_room(out, \""];
     let frames: BTreeSet<String> = starts.iter().flat_map(|start| after(&frames, start)).map(str::to_string).collect();
     assert!(frames.len() > 13, "{frames:?}");
     (requests, frames)
 }
 
-/// The first cells of the rows below a heading.
+/// Returns the first cells of the rows below a heading.
 fn rows(text: &str, heading: &str) -> BTreeSet<String> {
     let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("there is no {heading:?}"));
     let part = &text[start + heading.len() + 2..];
@@ -280,7 +280,7 @@ fn rows(text: &str, heading: &str) -> BTreeSet<String> {
     cells.skip(1).map(|cell| cell.trim_matches('`').to_string()).collect()
 }
 
-/// The reference of docs/protocol.md has a row for each of what the code has, and no other.
+/// The reference of docs/protocol.md has exactly one row for each of these names in the code, and no other row.
 #[test]
 fn the_reference_is_whole() {
     let text = read("docs/protocol.md");
@@ -295,12 +295,12 @@ fn the_reference_is_whole() {
         assert!(text.contains(&format!("`{code}`")), "docs/protocol.md does not name {code}");
     }
     let mut codes = close_codes();
-    // Reserved: clients stop at them, and no server sends them.
+    // Reserved: clients stop reconnecting on them, and no server sends them.
     codes.extend(["4003", "4005"].map(str::to_string));
     assert_eq!(rows(&text, "## Close codes"), codes);
 }
 
-/// Every type of frame is seen in an exchange, and every error code.
+/// Every frame type and every error code occurs in an exchange.
 #[test]
 fn every_frame_and_every_error_has_an_example() {
     let text = read("docs/protocol.md");
@@ -312,7 +312,7 @@ fn every_frame_and_every_error_has_an_example() {
     };
     faults.extend(requests.iter().filter(|kind| !said('>', "type", kind)).map(|kind| format!("no client says {kind}")));
     faults.extend(frames.iter().filter(|kind| !said('<', "type", kind)).map(|kind| format!("no server says {kind}")));
-    // A store that fails is no matter of a client's.
+    // A failing store is nothing that a client can bring about.
     let elsewhere = ["storage_unavailable", "sealed_only", "full"];
     let codes = error_codes();
     let codes = codes.iter().filter(|code| !elsewhere.contains(&code.as_str()) && !said('<', "code", code));
@@ -320,11 +320,11 @@ fn every_frame_and_every_error_has_an_example() {
     none(faults);
 }
 
-/// What is named with the shape of an error code, or as a close code, is one.
+/// Everything that is named in the shape of an error code, or as a close code, is one.
 #[test]
 fn every_code_that_is_named_is_there() {
     let (codes, mut closes) = (error_codes(), close_codes());
-    // 1006 is what a browser shows.
+    // 1006 is the code that a browser shows.
     closes.extend(["1006", "4003", "4005"].map(str::to_string));
     let sources: String = sources().into_iter().map(|path| fs::read_to_string(path).expect("a source")).collect();
     let settings: BTreeSet<String> = config::all().map(|setting| setting.field.to_string()).collect();
@@ -345,7 +345,7 @@ fn every_code_that_is_named_is_there() {
             let words = line.split(|c: char| !c.is_ascii_alphanumeric());
             let is_close = |word: &&str| word.len() == 4 && (word.starts_with("100") || word.starts_with("400"));
             let closings = words.filter(|word| is_close(word) && word.bytes().all(|byte| byte.is_ascii_digit()));
-            // A room of 1000, 1,000 runs: numbers.
+            // "A room of 1000" and "1,000 runs" are numbers.
             for word in closings.filter(|word| kind != Kind::Code && *word != "1000" && !closes.contains(*word)) {
                 faults.push(format!("{}:{number}: there is no close code {word}", document.path));
             }
@@ -354,7 +354,7 @@ fn every_code_that_is_named_is_there() {
     none(faults);
 }
 
-/// Every source file of the crate, of its tests and of its page.
+/// Returns every source file of the crate, of its tests and of its page.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("src"), root().join("tests"), root().join("packaging")];
@@ -374,14 +374,14 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// Paths that documents name and that are not files of this tree: what a running racerd writes, or another program has.
+/// Returns whether a path in a document is no file of this tree: a running racerd writes it, or another program has it.
 fn is_elsewhere(path: &str) -> bool {
     ["/etc/", "/var/", "/usr/", "/dev/", "/rooms/", "./racerd.db", "target/"]
         .iter()
         .any(|start| path.starts_with(start))
 }
 
-/// Files and folders of the tree that are named, with their folder or, in ARCHITECTURE.md, from src/.
+/// Files and folders that documents name exist. They are named with their folder or, in ARCHITECTURE.md, from src/.
 #[test]
 fn every_file_that_is_named_is_there() {
     let mut faults = Vec::new();
@@ -406,7 +406,7 @@ fn every_file_that_is_named_is_there() {
     none(faults);
 }
 
-/// A message's way names functions that exist, in the files that it names.
+/// The section on one message's way names functions that exist, in the files that it names.
 #[test]
 fn a_messages_way_is_that_of_the_code() {
     let text = read("ARCHITECTURE.md");
@@ -433,7 +433,7 @@ fn a_messages_way_is_that_of_the_code() {
     none(faults);
 }
 
-/// The table of parts has a row for each folder and file of src/, but for the two that put them together.
+/// The table of parts has a row for each folder and file of src/, except for the two that put them together.
 #[test]
 fn the_parts_are_those_of_the_tree() {
     let text = read("ARCHITECTURE.md");
@@ -447,7 +447,7 @@ fn the_parts_are_those_of_the_tree() {
     assert_eq!(told, names);
 }
 
-/// An anchor as GitHub makes it from a heading.
+/// Returns the anchor that GitHub makes from a heading.
 fn anchor(heading: &str) -> String {
     let plain = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = plain.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -486,8 +486,7 @@ fn every_link_leads_somewhere() {
     none(faults);
 }
 
-/// The lines of the log that docs/operate.md explains are written by the code, and each that the server writes is
-/// explained.
+/// The code writes every log line that docs/operate.md explains, and every line that the server writes is explained.
 #[test]
 fn the_log_is_explained() {
     let document = read("docs/operate.md");
@@ -498,7 +497,7 @@ fn the_log_is_explained() {
     let mut code = String::new();
     let mut written: BTreeSet<String> = BTreeSet::new();
     for path in sources().into_iter().filter(|path| path.starts_with(root().join("src"))) {
-        // A literal that goes on in the next line is one.
+        // A literal that continues on the next line is one literal.
         let text = fs::read_to_string(&path).expect("a source");
         let lines: Vec<&str> = text.split("\\\n").collect();
         let joined: Vec<&str> =
@@ -522,7 +521,7 @@ fn the_log_is_explained() {
     none(faults);
 }
 
-/// Not of the change log, which everybody adds to.
+/// Holds for all documents but the change log, which everybody adds to.
 #[test]
 fn lines_of_text_are_not_too_wide() {
     let mut faults = Vec::new();

@@ -1,17 +1,17 @@
-//! The structure of the sources: which module may name which, what the pure ones may not name, and a few rules for
-//! every file. The tables below are the rules; edit them there.
+//! The structure of the sources: which modules each module may name, what the pure ones may not name, and a few rules
+//! for every file. The tables below are the rules; edit them there.
 //!
 //! A call that could panic (`unwrap`, `expect`, `unreachable!`, `panic!`) outside tests needs a comment that begins
 //! with `// proof:` directly above its statement, or at the end of its line, and says why it cannot.
 //!
-//! Sources are read as text: comments and literals are blanked, then names and paths are looked for. Renaming
-//! imports (`use std as s`) would get round it; it is there for the mistakes that one makes, not against malice.
+//! Sources are read as text: comments and literals are blanked, then names and paths are searched. Renamed imports
+//! (`use std as s`) would evade the check; it guards against mistakes, not against malice.
 
 use std::fs;
 use std::path::Path;
 
-/// Which module may `use crate::` which, from the bottom up: a module names only ones above it in this table.
-/// `lib.rs` and `main.rs` may name all.
+/// The modules that each module may `use crate::`, from the bottom up: a module names only modules above it in this
+/// table. `lib.rs` and `main.rs` may name all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("config", &["types"]),
@@ -48,12 +48,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a module may not name although it may use the module or crate that has it: only `chat` joins connections and
-/// rooms.
+/// Names that a module may not use although it may use the module or crate that has them: only `chat` connects
+/// connections and rooms.
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[("conn", &ROOMS_AND_JSON), ("engine", &ROOMS_AND_JSON)];
 const ROOMS_AND_JSON: [&str; 5] = ["RoomId", "Seq", "MemberId", "SessionId", "serde_json"];
 
-/// Folders, and files of the others, that know no socket, file, thread, clock, process or log.
+/// Folders, and files of other folders, that know no socket, file, thread, clock, process or log.
 const PURE: &[&str] = &[
     "types",
     "config",
@@ -87,12 +87,12 @@ const PURE: &[&str] = &[
     "fuzzing/ws_stream",
 ];
 
-/// What the pure ones may not name outside their tests.
+/// Names that pure modules may not use outside their tests.
 const NOT_PURE: &[&str] = &[
     "std::net",
     "std::fs",
     "std::thread",
-    // Not `UNIX_EPOCH`, which is no clock.
+    // `UNIX_EPOCH` is allowed: it is no clock.
     "std::time::Instant",
     "std::time::SystemTime",
     "std::env",
@@ -112,13 +112,13 @@ const NOT_PURE: &[&str] = &[
     "libc",
 ];
 
-/// What the pure ones may not name in their tests either: time is passed in.
+/// Names that pure modules may not use in their tests either: time is passed in.
 const CLOCKS: &[&str] = &["Instant", "SystemTime", "sleep"];
 
-/// Macros that no source uses: unfinished work, and output that panics where nobody takes it.
+/// Macros that no source may use: unfinished work, and output that panics when its reader is gone.
 const BANNED_MACROS: &[&str] = &["todo", "unimplemented", "dbg", "print", "println", "eprint", "eprintln"];
 
-/// Longest file, in lines.
+/// The most lines of a file.
 const LONGEST: usize = 700;
 
 #[test]
@@ -132,7 +132,7 @@ fn the_sources_keep_their_structure() {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// No unsafe code, and no number that overflows in silence, in what is shipped and in what is fuzzed.
+/// Shipped and fuzzed code has no unsafe code, and no number that overflows silently.
 #[test]
 fn the_compiler_keeps_watch() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -152,7 +152,8 @@ fn the_compiler_keeps_watch() {
     }
 }
 
-/// proptest looks for the seeds of red runs below the path of their source; where that was moved, it finds none.
+/// proptest looks for the seeds of earlier failures below the path of their source; if the source was moved, it finds
+/// none.
 #[test]
 fn kept_seeds_have_their_source() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -193,7 +194,7 @@ fn the_table_points_down() {
 }
 
 struct File {
-    /// From the crate's root, with slashes.
+    /// Relative to the crate's root, with slashes.
     path: String,
     text: String,
 }
@@ -213,7 +214,7 @@ fn collect(root: &Path, folder: &str, files: &mut Vec<File>) {
     }
 }
 
-/// Every fault of these files, as `path:line: what`.
+/// Returns every fault of these files, as `path:line: what`.
 fn check(files: &[File]) -> Vec<String> {
     let test_modules: Vec<String> = files.iter().flat_map(test_modules).collect();
     let mut faults = Vec::new();
@@ -257,7 +258,7 @@ fn check_file(file: &File, is_test: bool, faults: &mut Vec<String>) {
     }
 }
 
-/// Unfinished work, panicking output, and calls that could panic and do not say why they cannot.
+/// Finds unfinished work, output that could panic, and calls that could panic without a proof that they cannot.
 fn check_calls(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
     let lines: Vec<&str> = file.text.lines().collect();
     let tokens = tokens(code);
@@ -268,7 +269,7 @@ fn check_calls(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
             fault(token.line, format!("`{}!`", token.text));
         }
         let earlier = index.checked_sub(2).map_or("", |earlier| tokens[earlier].text);
-        // `self.expect(...)` is a method of one's own.
+        // `self.expect(...)` is a method of the type's own.
         let method = [".", "::"].contains(&before)
             && earlier != "self"
             && ["unwrap", "expect", "unwrap_err", "expect_err", "unwrap_unchecked"].contains(&token.text);
@@ -279,7 +280,7 @@ fn check_calls(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
     }
 }
 
-/// Whether the statement at this line (from 1) has its proof, above it or at a line's end.
+/// Returns whether the statement at this line (from 1) has its proof, above it or at the end of a line.
 fn is_proven(lines: &[&str], line: usize) -> bool {
     let is_proof = |text: &str| text.contains("// proof:");
     let mut at = line - 1;
@@ -300,7 +301,7 @@ fn is_proven(lines: &[&str], line: usize) -> bool {
     false
 }
 
-/// Which modules and crates are named.
+/// Checks the modules and crates that are named.
 fn check_paths(file: &File, code: &str, fault: &mut impl FnMut(usize, String)) {
     let module = module_of(&file.path);
     let Some(own) = module.first() else { return };
@@ -333,7 +334,7 @@ fn is_pure(file: &File) -> bool {
     PURE.iter().any(|entry| path.strip_suffix(".rs") == Some(*entry) || path.starts_with(&format!("{entry}/")))
 }
 
-/// `src/hub/room.rs` is `hub::room`; `lib.rs` and `main.rs` are the root.
+/// Maps a path to its module: `src/hub/room.rs` is `hub::room`; `lib.rs` and `main.rs` are the root.
 fn module_of(path: &str) -> Vec<String> {
     let path = path.trim_start_matches("src/").trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -343,8 +344,7 @@ fn module_of(path: &str) -> Vec<String> {
     path.split('/').map(str::to_string).collect()
 }
 
-/// A path that begins at the crate's root, without `crate`; `None` for one that stays in its module or leaves the
-/// crate.
+/// Returns a path from the crate's root, without `crate`; `None` for one that stays in its module or leaves the crate.
 fn from_root(path: &[String], module: &[String]) -> Option<Vec<String>> {
     if path[0] == "crate" {
         return Some(path[1..].to_vec());
@@ -354,7 +354,7 @@ fn from_root(path: &[String], module: &[String]) -> Option<Vec<String>> {
     (up > 0 && up >= module.len()).then(|| path[up..].to_vec())
 }
 
-/// The modules with a file of their own that are compiled for tests only, as paths without `.rs`.
+/// Returns the modules that have a file of their own and are compiled for tests only, as paths without `.rs`.
 fn test_modules(file: &File) -> Vec<String> {
     let code = strip(&file.text);
     let own = file.path.trim_end_matches(".rs");
@@ -374,7 +374,7 @@ fn test_modules(file: &File) -> Vec<String> {
     found
 }
 
-/// The code with every item under `#[cfg(test)]` blanked.
+/// Returns the code with every item under `#[cfg(test)]` blanked.
 fn without_tests(code: &str) -> String {
     let mut out = code.as_bytes().to_vec();
     for mark in ["#[cfg(test)]", "#[cfg(all(test"] {
@@ -401,7 +401,7 @@ fn without_tests(code: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The text with comments and literals blanked, byte for byte; newlines stay. What is not ASCII is blanked, too.
+/// Blanks comments and literals, byte for byte; newlines stay. Non-ASCII characters are blanked, too.
 fn strip(text: &str) -> String {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
@@ -432,7 +432,7 @@ fn strip(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Whether an `r` stands at the beginning of a word, or after the `b` or `c` of `br"..."` and `cr"..."`.
+/// Returns whether an `r` stands at the beginning of a word, or after the `b` or `c` of `br"..."` and `cr"..."`.
 fn begins_literal(bytes: &[u8], index: usize) -> bool {
     let is_name = |back: usize| {
         let byte = index.checked_sub(back).map_or(b' ', |index| bytes[index]);
@@ -465,7 +465,7 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     index + 1
 }
 
-/// The end of `r#"..."#`; one byte on for `r#name`.
+/// Returns the end of `r#"..."#`, or the next byte for `r#name`.
 fn raw_string_end(text: &str, start: usize) -> usize {
     let hashes = text[start + 1..].bytes().take_while(|byte| *byte == b'#').count();
     let open = start + 1 + hashes;
@@ -482,7 +482,7 @@ struct Token<'a> {
     line: usize,
 }
 
-/// Names, `::`, and every other character alone.
+/// Splits the code into names, `::`, and every other character alone.
 fn tokens(code: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut line = 1;
@@ -502,7 +502,8 @@ fn tokens(code: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Every path of two names or more, and every name that is used, with its line; the trees of `use` are spread out.
+/// Returns every path of two or more names, and every name that is used, with its line; the trees of `use` are
+/// expanded.
 fn paths(code: &str) -> Vec<(usize, Vec<String>)> {
     let tokens = tokens(code);
     let mut found = Vec::new();
@@ -520,13 +521,13 @@ fn paths(code: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// A name that a path may have; not a keyword that `::std` may follow.
+/// Returns whether a name may be part of a path, and is no keyword that `::std` may follow.
 fn is_word(text: &str) -> bool {
     let before = ["use", "as", "mut", "dyn", "impl", "in", "return", "else", "match", "if", "while", "where", "const"];
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !before.contains(&text)
 }
 
-/// Reads one path or tree from `index`; gives the index behind it.
+/// Reads one path or tree from `index`; returns the index after it.
 fn spread(tokens: &[Token<'_>], mut index: usize, prefix: &[String], found: &mut Vec<(usize, Vec<String>)>) -> usize {
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text);
     let mut path = prefix.to_vec();
@@ -561,7 +562,7 @@ fn spread(tokens: &[Token<'_>], mut index: usize, prefix: &[String], found: &mut
     }
 }
 
-/// The faults of one file.
+/// Returns the faults of one file.
 fn faults_of(path: &str, text: &str) -> Vec<String> {
     check(&[File { path: path.to_string(), text: format!("//! What it is for.\n{text}") }])
 }

@@ -14,14 +14,14 @@ use crate::types::{Epoch, RoomId, Seq, WallMillis};
 
 const JSON: &str = "application/json";
 
-/// Makes an answer of the API of one JSON object.
+/// Makes an API answer whose body is one JSON object.
 fn json(status: Status, write: impl FnOnce(&mut Vec<u8>)) -> Response {
     let mut out = Vec::new();
     write(&mut out);
     Response::of_api(status, JSON, out)
 }
 
-/// Answers with the page of a room's messages that was asked for.
+/// Answers with one page of a room's messages.
 pub fn messages(page: &Page, epoch: &Epoch) -> Response {
     json(Status::Ok, |out| {
         let object = Object::new(out)
@@ -39,7 +39,7 @@ pub fn members(room: &RoomId, roster: &Roster<'_>) -> Response {
     json(Status::Ok, |out| server::roster(Object::new(out).plain("room", room.as_str()), roster).end())
 }
 
-/// Answers that a message was stored: 201; or had been before, under the same key: 200.
+/// Answers that a message was stored (201), or had been stored before under the same key (200).
 pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
     json(if duplicate { Status::Ok } else { Status::Created }, |out| {
         let object = Object::new(out).number("seq", seq.0).number("at", at.0);
@@ -50,7 +50,7 @@ pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
     })
 }
 
-/// Returns the refusal as an HTTP status, in the same words as on a socket.
+/// Returns the refusal as an HTTP problem, worded as on a socket.
 pub fn refusal(reason: Reason) -> Problem {
     let Reason { code, field, text, retry_after_ms } = reason;
     let status = match code {
@@ -58,7 +58,7 @@ pub fn refusal(reason: Reason) -> Problem {
         ErrorCode::RateLimited => Status::TooManyRequests,
         ErrorCode::KeyReused | ErrorCode::NotEncrypted => Status::UnprocessableContent,
         ErrorCode::BadJson | ErrorCode::UnknownType | ErrorCode::BadField => Status::BadRequest,
-        // Only members of a room are told these.
+        // Only members of a room get these codes.
         ErrorCode::AlreadyJoined | ErrorCode::NotJoined | ErrorCode::NotResumable | ErrorCode::TooManyRooms => {
             Status::Conflict
         }
@@ -73,14 +73,15 @@ pub fn refusal(reason: Reason) -> Problem {
     }
 }
 
-/// 403: what was asked for would go over the wire in the clear. The page knows it by its `code`.
+/// Refuses with 403 a request whose content would go over the wire in the clear. The page recognizes it by its `code`.
 pub fn sealed_only() -> Problem {
     let detail = "this server tells nothing in the clear: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
                   or come over TLS";
     Problem::new(Status::Forbidden, detail).member("code", "sealed_only")
 }
 
-/// 429 for a request over the rate, with the milliseconds until one more is free. The connection stays.
+/// Refuses with 429 a request over the rate limit, with the milliseconds until the next one is allowed. The connection
+/// stays open.
 pub fn too_fast(retry_after_ms: u64) -> Problem {
     Problem::too_many(reasons::TOO_FAST, retry_after_ms).member("code", ErrorCode::RateLimited.as_str())
 }
@@ -89,7 +90,7 @@ pub fn health() -> Response {
     json(Status::Ok, |out| Object::new(out).flag("alive", true).end())
 }
 
-/// Answers that the server is ready. `notes` is what the operator should know all the same.
+/// Answers that the server is ready. `notes` are warnings that the operator should see nevertheless.
 pub fn ready(notes: &BTreeMap<About, String>) -> Response {
     let notes: Vec<&str> = notes.values().map(String::as_str).collect();
     json(Status::Ok, |out| {
@@ -101,7 +102,7 @@ pub fn ready(notes: &BTreeMap<About, String>) -> Response {
     })
 }
 
-/// The resource is at another URL, relative to the one that was asked for; by the same method.
+/// Redirects to another URL, relative to the requested one; the method stays the same.
 pub fn moved(location: &str) -> Response {
     Response::empty(Status::PermanentRedirect).header("Location", location).header("Cache-Control", "no-cache")
 }

@@ -1,6 +1,6 @@
-//! A room's stream as Server-Sent Events: where it begins, and what its events are. The data is the JSON that a socket
-//! hears; an event's type is that object's `type`, `message` being the one that needs no name. The id is the cursor:
-//! epoch and seq, since a seq of another epoch is another message's.
+//! A room's stream as Server-Sent Events: its starting point and its events. The data is the JSON that a socket
+//! receives; an event's type is that object's `type`, except that `message` is the default and goes unnamed. The id is
+//! the cursor, epoch and seq, because the same seq in another epoch is a different message.
 
 use super::{bad, start};
 use crate::http::event_stream;
@@ -11,10 +11,11 @@ use crate::hub::Start;
 use crate::json::write_number;
 use crate::types::{Epoch, MAX_NUMBER, Seq};
 
-/// Where the stream that a request asks for begins: after its `Last-Event-ID`, else as its query says.
+/// Returns the starting point of the requested stream: after its `Last-Event-ID` if there is one, else as its query
+/// says.
 ///
 /// # Errors
-/// 400. Also for an id that is none of ours: to begin anywhere else in silence would lose messages.
+/// 400, also for a malformed id: starting anywhere else silently would lose messages.
 pub fn opening(request: &Request) -> Result<Start, Problem> {
     let asked = start(request)?;
     match request.headers.one("Last-Event-ID")? {
@@ -26,21 +27,21 @@ pub fn opening(request: &Request) -> Result<Start, Problem> {
     }
 }
 
-/// The head of the answer.
+/// Returns the head of the answer.
 pub fn head() -> Response {
     Response::stream(event_stream::MEDIA_TYPE)
 }
 
-/// Appends what a stream begins with: when its client is to come again if it breaks (milliseconds).
+/// Appends the beginning of a stream: the time after which its client reconnects if it breaks (milliseconds).
 pub fn begin(out: &mut Vec<u8>, retry: u64) {
     event_stream::retry(out, retry);
     event_stream::end(out);
 }
 
-/// One event's type and the cursor that a client has with it.
+/// An event's type, and the cursor that a client has with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// `None`: a message.
+    /// `None` for a message.
     pub name: Option<&'static str>,
     pub cursor: Option<(&'a Epoch, Seq)>,
 }
@@ -62,7 +63,7 @@ impl Event<'_> {
     }
 }
 
-/// What an event's id says.
+/// Reads the cursor from an event's id.
 fn cursor(id: &str) -> Option<Start> {
     let (epoch, digits) = id.rsplit_once(':')?;
     let seq = digits.parse::<u64>().ok().filter(|seq| *seq <= MAX_NUMBER)?;

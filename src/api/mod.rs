@@ -1,5 +1,5 @@
-//! The HTTP API: which request means what, and the answers' JSON. Pure: a request becomes an [`Action`], which the
-//! engine carries out with the hub and the store; neither sockets nor rooms are known here.
+//! The HTTP API: the meaning of each request, and the JSON of the answers. Pure: a request becomes an [`Action`], which
+//! the engine carries out with the hub and the store; this module knows neither sockets nor rooms.
 
 pub mod answers;
 pub mod events;
@@ -19,25 +19,25 @@ use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 
-/// Who may ask (docs/protocol.md, "Who may ask").
+/// Access rules (docs/protocol.md, "Who may ask").
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The names of the settings by which the server may be asked.
+    /// Host names from the settings.
     pub hosts: Hosts,
-    /// Those of the machine and of the loaded certificates.
+    /// Host names of the machine and of the loaded certificates.
     pub own: Hosts,
-    /// Origins that may ask, beside the host itself.
+    /// Allowed origins, in addition to the host itself.
     pub origins: Vec<Origin>,
 }
 
-/// What a request asks for.
+/// The action that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The URL of a WebSocket, to be looked at by [`socket`] once it is clear that one more is admitted.
+    /// The URL of a WebSocket; [`socket`] checks the request once it is clear that one more is admitted.
     Socket {
         room: Option<RoomId>,
     },
-    /// A room's event stream, to be looked at by [`events::opening`] once it is clear that one more is admitted.
+    /// A room's event stream; [`events::opening`] checks the request once it is clear that one more is admitted.
     Events {
         room: RoomId,
     },
@@ -56,20 +56,20 @@ pub enum Action {
     },
     /// A file of the web page.
     Page(Asset),
-    /// Nothing is here, but something is at this URL, which is relative to the one that was asked for.
+    /// No resource is at this URL, but one is at `location`, relative to the requested URL.
     Moved {
         location: String,
     },
     Health,
     Ready,
-    /// OPTIONS: what may be done here.
+    /// OPTIONS: the methods allowed here.
     Options {
         allow: &'static str,
     },
 }
 
 impl Action {
-    /// Does the answer, or the request, carry what is said in rooms or who is there? A WebSocket's handshake does not.
+    /// Returns whether the request or its answer reveals messages or members. A WebSocket's handshake does not.
     pub fn tells(&self) -> bool {
         match self {
             Action::Events { .. } | Action::Browse { .. } | Action::Publish { .. } | Action::Members { .. } => true,
@@ -80,8 +80,9 @@ impl Action {
 }
 
 impl Action {
-    /// Does it count against the rate of requests? Static files and health do not, so that a page loads in one go and a
-    /// server that is asked too much does not look dead; what opens a WebSocket or event stream has a rate of its own.
+    /// Returns whether the action counts against the request rate limit. Static files and health checks do not, so that
+    /// a page loads in one go and a flooded server does not look dead; opening a WebSocket or event stream has its own
+    /// limit.
     pub fn is_rated(&self) -> bool {
         match self {
             Action::Page(_) | Action::Health | Action::Ready | Action::Socket { .. } | Action::Events { .. } => false,
@@ -91,7 +92,7 @@ impl Action {
     }
 }
 
-/// How a WebSocket wants to begin.
+/// The parameters with which a WebSocket opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     pub upgrade: crate::ws::handshake::Upgrade,
@@ -100,7 +101,7 @@ pub struct Opening {
     pub presence: Presence,
 }
 
-/// Shortest idempotency key of a POST, in bytes: all who post share one scope, so keys must not be guessable.
+/// Shortest idempotency key of a POST, in bytes: all POSTs share one scope, so keys must not be guessable.
 const MIN_COMMON_KEY: usize = 22;
 
 enum Resource {
@@ -151,8 +152,8 @@ impl Resource {
     }
 }
 
-/// Finds out what a request asks for, and whether its sender may ask. Health is told under any name: those who look
-/// after many servers ask by names of their own.
+/// Determines the action that a request asks for, and whether its sender may ask for it. Health checks are answered
+/// under any host name, because monitors of many servers use names of their own.
 ///
 /// # Errors
 /// 400, 403, 404, 405, 415 or 421, each saying what to do.
@@ -173,8 +174,8 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     if changes || matches!(resource, Resource::Socket(_)) && request.method != Method::Options {
         origin_allowed(&request.headers, request.authority.as_ref(), &access.origins)?;
     }
-    // A page that asks by a plain GET how an upgrade would fare: to its own host, its browser sends Origin with the
-    // upgrade only (Fetch standard, §3.1), and a script cannot. So it may stand in the query.
+    // A page may ask by a plain GET how an upgrade would fare. To the page's own host, its browser sends Origin only
+    // with the upgrade (Fetch standard, §3.1), and a script cannot set it; so the query may carry the origin.
     if matches!(resource, Resource::Socket(_))
         && !handshake::wants_upgrade(request)
         && let Some(origin) = request.target.query.one("origin")?
@@ -187,7 +188,7 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     }
     let reads = matches!(request.method, Method::Get | Method::Head);
     match resource {
-        // What it lacks, `socket` says.
+        // `socket` refuses a request that is not a correct handshake.
         Resource::Socket(room) if reads => Ok(Action::Socket { room }),
         Resource::Messages(room) if reads => browse(request, room),
         Resource::Messages(room) if request.method == Method::Post => publish(request, room),
@@ -202,8 +203,9 @@ pub fn action(request: &Request, access: &Access) -> Result<Action, Problem> {
     }
 }
 
-/// Where a path leads that people and proxies write with a slash too many, or cut short; `None` where nothing is near.
-/// The way is relative, so that it holds under a path that a proxy has put before ours (RFC 3986 §5.2).
+/// Returns the location of the resource that a path with one slash too many, or cut short, stands for; `None` if there
+/// is none. The location is relative, so that it also holds if a proxy serves us under a path of its own (RFC 3986
+/// §5.2).
 fn moved(segments: &[&str]) -> Option<String> {
     match *segments {
         ["rooms"] => Some("./".to_string()),
@@ -217,14 +219,14 @@ fn moved(segments: &[&str]) -> Option<String> {
     }
 }
 
-/// Checks what the query of a WebSocket's URL says, then its handshake, which agrees on `spoken`.
+/// Checks the query of a WebSocket's URL, then its handshake; `spoken` is the agreed protocol.
 ///
 /// # Errors
-/// 400, 405 or 426. What is wrong with the URL comes before what is wrong with the handshake: a plain GET of the same
-/// URL is to tell it.
+/// 400, 405 or 426. Faults of the URL come before faults of the handshake, so that a plain GET of the same URL reveals
+/// them.
 pub fn socket(request: &Request, spoken: Spoken) -> Result<Opening, Problem> {
     let query = &request.target.query;
-    // Whatever stands in the request goes over the wire in the clear.
+    // A request's URL and headers go over the wire in the clear.
     let is_bare = *request.target.segments() == ["ws"] && query.is_empty();
     if spoken == Spoken::Sealed && handshake::wants_upgrade(request) && !is_bare {
         let detail = "a sealed socket is opened at /ws without a query: room and name go inside, with 'join'";
@@ -241,7 +243,7 @@ pub fn socket(request: &Request, spoken: Spoken) -> Result<Opening, Problem> {
     Ok(Opening { upgrade: handshake::check(request, spoken)?, name, start, presence })
 }
 
-/// Where the query says that a stream begins.
+/// Returns the starting point of a stream, as the query gives it.
 fn start(request: &Request) -> Result<Start, Problem> {
     Ok(match (number(request, "after")?, number(request, "last")?) {
         (Some(_), Some(_)) => return Err(bad("last", "'after' and 'last' exclude each other")),
@@ -290,22 +292,22 @@ fn publish(request: &Request, room: RoomId) -> Result<Action, Problem> {
     Ok(Action::Publish { room, name: name(request)?, key })
 }
 
-/// What the body of a POST is checked against.
+/// The rules for the body of a POST.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyRules {
     /// Deepest nesting.
     pub depth: usize,
-    /// The key that it is sent with.
+    /// The idempotency key sent with it.
     pub key: Option<Digest>,
-    /// The room takes only encrypted messages.
+    /// Whether the room takes only encrypted messages.
     pub encrypted_only: bool,
 }
 
-/// Checks the body of a POST: one JSON value, encrypted where it has to be. With it comes the digest of an encrypted
-/// one.
+/// Checks the body of a POST: one JSON value, encrypted where the room requires it. Returns it with its digest if it is
+/// encrypted.
 ///
 /// # Errors
-/// 400; 422 for one that is not encrypted, or under another key, and the code in `code`.
+/// 400; 422, with the reason in `code`, for a body that is not encrypted or is sealed under another key.
 pub fn published_body(bytes: &[u8], rules: BodyRules) -> Result<(Body, Option<Digest>), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("body", "the body is not UTF-8"))?;
     let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(|error| {

@@ -1,4 +1,4 @@
-//! Tests of what a request is taken to ask for, and of what it is refused with.
+//! Tests of the action that each request maps to, and of the refusals.
 
 use super::*;
 use crate::http::head::{Head, HeadScan};
@@ -24,7 +24,7 @@ fn asked(first: &str, lines: &str) -> Result<Action, (u16, String)> {
     action(&request(first, lines), &access()).map_err(|problem| (problem.status.code(), text(problem)))
 }
 
-/// A refusal as it is sent.
+/// Returns a refusal as it is sent.
 fn text(problem: Problem) -> String {
     let mut out = Vec::new();
     let sending = crate::http::response::Sending { date: None, keep_alive: true, to_head: false };
@@ -72,7 +72,7 @@ fn routes() {
         ("HEAD /rooms/r1/messages?limit=1", "", browse(Span::Newest, 1)),
         ("GET /rooms/r1/messages?after=0", "", browse(Span::After(Seq(0)), DEFAULT_PAGE)),
         ("GET /rooms/r1/messages?before=7&limit=200", "", browse(Span::Before(Seq(7)), 200)),
-        // A larger wish is served with as much as there may be.
+        // A larger limit is cut to the maximum.
         ("GET /rooms/r1/messages?limit=201", "", browse(Span::Newest, PAGE_MAX)),
         ("GET /rooms/r1/messages?limit=9007199254740992", "", browse(Span::Newest, PAGE_MAX)),
         ("POST /rooms/r1/messages", JSON, publish("", None)),
@@ -126,7 +126,7 @@ fn what_is_not_there_is_404() {
     assert!(text.contains(RoomId::RULE), "{text}");
 }
 
-/// A slash too many, at every resource. The way is relative, and the query goes with it.
+/// A slash too many, at every resource. The location is relative and keeps the query.
 #[test]
 fn a_slash_too_many_leads_to_the_resource() {
     for (target, location) in [
@@ -167,7 +167,7 @@ fn other_methods_are_405_with_those_that_are_allowed() {
         let (status, text) = asked(first, "").unwrap_err();
         assert_eq!(status, 405, "{first}");
         assert!(text.contains(&format!("\r\nAllow: {allow}\r\n")), "{text}");
-        // The same as OPTIONS says.
+        // OPTIONS lists the same methods.
         let path = first.split_once(' ').unwrap().1;
         assert_eq!(asked(&format!("OPTIONS {path}"), ""), Ok(Action::Options { allow }));
     }
@@ -182,10 +182,10 @@ fn who_may_ask() {
         ("POST /rooms/r1/messages", "Origin: https://evil.example\r\nContent-Type: application/json\r\n", 403),
         ("POST /rooms/r1/messages", "Origin: http://localhost\r\nContent-Type: application/json\r\n", 200),
         ("POST /rooms/r1/messages", "Origin: https://page.example\r\nContent-Type: application/json\r\n", 200),
-        // Who may not ask does not learn what is there.
+        // A refused origin does not learn which methods exist.
         ("DELETE /healthz", evil, 403),
         ("GET /rooms/r1/messages", evil, 200),
-        // What it may read, the browser decides by the answer's headers.
+        // The browser decides by the answer's headers what the page may read.
         ("GET /rooms/r1/events", evil, 200),
         ("OPTIONS /rooms/r1/messages", evil, 200),
     ] {
@@ -280,7 +280,7 @@ fn how_a_socket_begins() {
         let text = text(problem);
         assert!(text.contains(&format!(r#""field":"{field}""#)), "{query}: {text}");
     }
-    // A plain GET learns what is wrong with the URL, and only then that it is no upgrade.
+    // A plain GET learns of faults in the URL first, and only then that it is no upgrade.
     let plain = |first| socket(&request(first, ""), Spoken::Open).unwrap_err().status;
     assert_eq!(plain("GET /ws?name="), Status::BadRequest);
     assert_eq!(plain("GET /ws?name=a"), Status::UpgradeRequired);
@@ -294,7 +294,7 @@ fn where_an_event_stream_begins() {
         ("", "", Start::Now),
         ("last=5", "", Start::Last(5)),
         ("after=41&epoch=k3f9", "", after(41, Some("k3f9"))),
-        // A browser that comes again repeats the query; what it heard since says more.
+        // A reconnecting browser repeats the query; its `Last-Event-ID` is more recent.
         ("last=5", "Last-Event-ID: k3f9:41\r\n", after(41, Some("k3f9"))),
         ("after=7&epoch=old", "last-event-id: k3f9:0\r\n", after(0, Some("k3f9"))),
         ("last=5", "Last-Event-ID:\r\n", Start::Last(5)),

@@ -1,20 +1,20 @@
-//! What another reading of the settings changes for a server that runs: which values it takes at once, and which wait
-//! for a restart. Knows nothing of the parts that keep within them.
+//! Compares newly read settings with those of a running server: which values take effect at once, and which wait for a
+//! restart. Knows nothing of the parts that apply them.
 
 use super::{Settings, all};
 
-/// The difference between what holds and what was read.
+/// The difference between the settings in effect and those that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// What is to hold from now on: what was read, but for the settings that cannot change while running.
+    /// The settings in effect from now on: those that were read, except the ones that cannot change while running.
     pub settings: Settings,
     /// Settings that take their new value now, in the order of the declaration.
     pub taken: Vec<Changed>,
-    /// Settings that were read otherwise than they hold, and need a restart.
+    /// Settings whose new value differs from the one in effect, and needs a restart.
     pub waiting: Vec<Changed>,
 }
 
-/// One setting, with its values as one would write them.
+/// One setting, with its values as a user would write them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
     pub field: &'static str,
@@ -23,7 +23,7 @@ pub struct Changed {
 }
 
 impl Change {
-    /// From what holds and what was read.
+    /// Computes the change from the running settings to those that were read.
     pub fn between(running: &Settings, read: &Settings) -> Change {
         let mut change = Change { settings: read.clone(), ..Change::default() };
         for setting in all() {
@@ -35,7 +35,7 @@ impl Change {
             if setting.live {
                 change.taken.push(changed);
             } else {
-                // What a setting gave, it takes.
+                // Cannot fail: a setting takes back a value that it gave.
                 let _ = (setting.write)(&mut change.settings, old);
                 change.waiting.push(changed);
             }
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(change.waiting, [changed("data", "racerd.db", "other.db")]);
         assert_eq!(change.settings.time.ping_period, 5_000);
         assert_eq!(change.settings.storage, running.storage);
-        // Taken once; what waits goes on waiting.
+        // A live value is taken once; the others keep waiting.
         let again = Change::between(&change.settings, &read);
         assert_eq!((again.taken.len(), again.waiting.len()), (0, 1));
         assert_eq!(Change::between(&running, &running), Change { settings: running.clone(), ..Change::default() });

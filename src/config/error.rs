@@ -1,14 +1,14 @@
-//! What a bad setting is told with, and how values stand in messages.
+//! The error of a bad setting, and how messages quote values.
 
 use std::fmt;
 
-/// One line for the person who started racerd: which flag, variable or line, its value, what is allowed.
+/// One line for the user: the flag, variable or line of the file, its value, and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
     pub(super) fn new(text: &str) -> ConfigError {
-        // A value may hold anything; the line stays one line.
+        // A value may contain any character; the message must stay one line.
         let line = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
         ConfigError(line.collect())
     }
@@ -22,14 +22,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What follows the name of what is no setting: the nearest, as it is written in that source, or where all are shown.
+/// Returns the text after an unknown name: the nearest one, spelled as in that source, or where all are shown.
 pub(super) fn unknown(near: Option<String>, all: &str) -> String {
     let hint = near.map_or(all.to_string(), |near| format!("did you mean {near}?"));
     format!("unknown setting; {hint}")
 }
 
-/// Returns a value as it is put into a message: without control characters, and not longer than a line when they are
-/// escaped.
+/// Returns a value for use in a message: control characters escaped, and cut to the length of a line after that.
 pub fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
     let mut out = String::new();

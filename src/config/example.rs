@@ -1,5 +1,5 @@
-//! The text of `--print-config`: a configuration file with every setting in it, from the declaration. Each value stands
-//! behind a `#`, so that the file as it is means the defaults, also those of a later racerd; texts stand behind `# `.
+//! The text of `--print-config`: a configuration file with every setting, from the declaration. Each value is commented
+//! out with `#`, so that the unchanged file means the defaults, also those of a later racerd; texts begin with `# `.
 
 use super::text::wrap;
 use super::{GROUPS, Kind, Setting};
@@ -16,7 +16,7 @@ const HEAD: &str = "\
 # send SIGHUP to the running racerd.
 ";
 
-/// The whole file.
+/// Returns the whole file.
 pub fn example() -> String {
     let mut out = HEAD.to_string();
     for group in &GROUPS {

@@ -1,5 +1,4 @@
-//! The configuration file: TOML, one flat list of the settings' names. Knows the text only; who reads it from a disk is
-//! elsewhere.
+//! The configuration file: TOML, a flat list of settings by name. Works on the text only; the file is read elsewhere.
 
 use super::error::{ConfigError, shown, unknown};
 use super::{Kind, Setting, all, spelling};
@@ -9,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 /// A configuration file as it was read.
 #[derive(Clone, Copy, Debug)]
 pub struct File<'a> {
-    /// As the person who started racerd wrote it.
+    /// The path as the user wrote it.
     pub name: &'a str,
     pub text: &'a str,
 }
@@ -19,20 +18,20 @@ pub(super) struct Entry {
     pub setting: &'static Setting,
     /// Counted from 1.
     pub line: u32,
-    /// What [`Setting::parse`] takes.
+    /// The argument of [`Setting::parse`].
     pub texts: Vec<String>,
 }
 
 impl File<'_> {
-    /// The entries in the order in which they stand.
+    /// Returns the entries in the order of the file.
     ///
     /// # Errors
-    /// The first place that is no TOML, no setting, or of a type that the setting does not take.
+    /// The first place that is malformed TOML, an unknown setting, or a value of the wrong type for its setting.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, ConfigError> {
         let table = DeTable::parse(self.text).map_err(|error| self.syntax(&error))?.into_inner();
         let mut entries = Vec::new();
         let mut first_fault: Option<(usize, ConfigError)> = None;
-        // The table is sorted by name; people read from the top.
+        // The table is sorted by name, but people read from the top, so the topmost fault is reported.
         for (key, value) in &table {
             let start = key.span().start;
             match self.entry(key.get_ref(), start, value) {
@@ -48,7 +47,7 @@ impl File<'_> {
         Ok(entries.into_iter().map(|(_, entry)| entry).collect())
     }
 
-    /// `racerd.toml:12`
+    /// Returns a place in the file as `racerd.toml:12`.
     pub(super) fn place(&self, line: u32) -> String {
         format!("{}:{line}", self.name)
     }
@@ -80,7 +79,7 @@ impl File<'_> {
         ConfigError::new(&format!("{}: {}{there}", self.place(self.line_at(span.start)), error.message()))
     }
 
-    /// The line, from 1, of a byte of the text.
+    /// Returns the line, counted from 1, of a byte offset in the text.
     fn line_at(&self, at: usize) -> u32 {
         let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
         let breaks = before.iter().filter(|byte| **byte == b'\n').count();
@@ -88,7 +87,7 @@ impl File<'_> {
     }
 }
 
-/// A value as the texts that a flag would have given.
+/// Returns a value as the texts that flags would have given.
 fn texts(kind: &Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let takes_numbers =
         matches!(kind, Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } | Kind::Rate { .. });
@@ -172,7 +171,7 @@ mod tests {
         refused("\n\nping_perod = 1", "racerd.toml:3: ping_perod: unknown setting; did you mean ping_period?");
         refused("ping-period = '1s'", "racerd.toml:1: ping-period: unknown setting; did you mean ping_period?");
         refused("colour = 1", "racerd.toml:1: colour: unknown setting; racerd print-config shows all");
-        // The first in the file, not in the alphabet.
+        // The first in the file, not in alphabetical order.
         refused("zzz = 1\naaa = 2", "racerd.toml:1: zzz");
         refused("in_flight = 3\nin_flight = 4", "racerd.toml:2: duplicate key: in_flight");
         refused("\n[limits]\nin_flight = 3", "racerd.toml:2: limits: the file has no tables");

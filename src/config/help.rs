@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// Widest line, in columns.
 const WIDTH: usize = 80;
 
-/// Every setting with its default, its bounds and its text, by group.
+/// Returns every setting with its default, bounds and text, by group.
 pub fn help() -> String {
     let mut out = String::new();
     for group in &GROUPS {
@@ -20,10 +20,10 @@ pub fn help() -> String {
     out
 }
 
-/// One setting with all of its spellings. The name may be written as flag, variable or key of the file.
+/// Returns one setting with all of its spellings. The name may be written as a flag, a variable or a key of the file.
 ///
 /// # Errors
-/// There is no such setting: its line for the person who asked.
+/// One line for the user, if there is no such setting.
 pub fn help_on(name: &str) -> Result<String, String> {
     let lower = name.to_ascii_lowercase().replace('_', "-");
     let plain = lower.trim_start_matches("--");
@@ -59,7 +59,7 @@ fn describe(out: &mut String, setting: &Setting) {
     }
 }
 
-/// What is allowed, short.
+/// Returns the allowed values in short form.
 fn bounds(setting: &Setting) -> String {
     match setting.kind {
         Kind::List { .. } => "repeatable, or with commas".to_string(),

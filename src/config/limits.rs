@@ -1,4 +1,4 @@
-//! Settings: the bounds. Everything that could grow has one of these.
+//! Settings: the limits. Everything that could grow has one.
 
 use super::setting::{Kind, settings};
 

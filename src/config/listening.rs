@@ -1,4 +1,4 @@
-//! Settings: where to listen and who may ask.
+//! Settings: listeners and access.
 
 use super::error::shown;
 use super::setting::{Kind, settings};
@@ -38,7 +38,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     place.map(|place| place.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
 }
 
-/// In the one form in which requests are compared with it: lower case, without the final dot.
+/// Returns a host name in the form that requests are compared with: lower case, without the final dot.
 fn host_name(text: &str) -> Result<String, String> {
     if text == "*" {
         return Ok(text.to_string());
@@ -59,7 +59,7 @@ fn network(text: &str) -> Result<String, String> {
     Network::parse(text).map(|network| network.to_string())
 }
 
-/// A room's id, or the beginning of some with `*` behind it.
+/// Accepts a room id, or a prefix of room ids followed by `*`.
 fn room_or_prefix(text: &str) -> Result<String, String> {
     let id = text.strip_suffix('*').unwrap_or(text);
     let fits = RoomId::parse(id).is_some() || text.ends_with('*') && ["", ".", ".."].contains(&id);
@@ -68,7 +68,7 @@ fn room_or_prefix(text: &str) -> Result<String, String> {
     })
 }
 
-/// An origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port where it is the scheme's own.
+/// Returns an origin as browsers write it (RFC 6454 section 6.2): lower case, no path, no port if it is the default.
 fn origin(text: &str) -> Result<String, String> {
     if text == "null" {
         return Ok(text.to_string());

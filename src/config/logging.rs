@@ -1,4 +1,4 @@
-//! Settings: what is written to stderr.
+//! Settings: the log on stderr.
 
 use super::setting::{Field, Kind, Value, settings};
 

@@ -74,7 +74,7 @@ pub static GROUPS: [Group; 7] = [
     Group { title: "Log", settings: logging::SETTINGS },
 ];
 
-/// Every setting, in the order of the declaration.
+/// Returns every setting, in the order of the declaration.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     GROUPS.iter().flat_map(|group| group.settings)
 }

@@ -1,5 +1,5 @@
-//! File, environment and flags to `Settings`. A flag is stronger than a variable, a variable than the file, the file
-//! than the default; where a value came from is kept.
+//! Reads file, environment and flags into `Settings`. A flag overrides a variable, a variable the file, and the file
+//! the default; the source of each value is kept.
 
 use super::error::{ConfigError, shown, unknown};
 use super::file::File;
@@ -9,17 +9,17 @@ use lexopt::{Arg, Parser};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-/// The flag and the variable that name the file. No setting, since the file cannot name itself.
+/// The flag and the variable that name the file. Not a setting, since the file cannot name itself.
 const CONFIG: (&str, &str) = ("config", "RACERD_CONFIG");
 
-/// Flags that are no settings.
+/// Flags that are not settings.
 const OTHERS: [&str; 5] = [CONFIG.0, "check-config", "print-config", "help", "version"];
 
-/// Which file `--config` or else `RACERD_CONFIG` names, to be read and given to [`parse`]. Of several flags the last
-/// holds.
+/// Returns the file name from `--config`, or else from `RACERD_CONFIG`; the caller reads the file and passes it to
+/// [`parse`]. The last of several flags wins.
 ///
 /// # Errors
-/// The flag has no value, or it is not UTF-8.
+/// The flag has no value, or the value is not UTF-8.
 pub fn file_name(args: &[OsString], environment: &[(OsString, OsString)]) -> Result<Option<String>, ConfigError> {
     let mut found = None;
     for (name, value) in environment {
@@ -30,7 +30,7 @@ pub fn file_name(args: &[OsString], environment: &[(OsString, OsString)]) -> Res
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(unexpected)? {
         let is_config = matches!(arg, Arg::Long(name) if name == CONFIG.0);
-        // The values of other flags are passed over: none of them begins with two dashes.
+        // The values of other flags are skipped: none of them begins with two dashes.
         let value = parser.optional_value();
         if is_config {
             let value = value.or_else(|| separate_value(&mut parser)).filter(|value| !value.is_empty());
@@ -43,11 +43,11 @@ pub fn file_name(args: &[OsString], environment: &[(OsString, OsString)]) -> Res
 /// Reads the file, if there is one, variables (`RACERD_NAME=VALUE`) and flags (`--name VALUE`, `--name=VALUE`, `--name`
 /// alone for yes).
 ///
-/// A list's flag may be repeated, and each value may hold several items with commas between; the flags replace the
-/// variable's list. Of any other flag given twice the last holds. An empty variable counts as not set.
+/// A list's flag may be repeated, and each value may hold several items separated by commas; the flags replace the
+/// variable's list. If any other flag is given twice, the last one wins. An empty variable counts as not set.
 ///
 /// # Errors
-/// The first value that cannot be read, name that is not known, or relation that does not hold.
+/// The first malformed value, unknown name, or relation that does not hold.
 pub fn parse<A, E>(file: Option<File<'_>>, args: A, environment: E) -> Result<Parsed, ConfigError>
 where
     A: IntoIterator<Item = OsString>,
@@ -78,7 +78,7 @@ fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), ConfigError> {
     for (name, value) in environment {
-        // What is not Unicode cannot be one of ours, and must not disturb.
+        // A name that is not Unicode cannot be one of ours, and must not cause an error.
         let Some(name) = name.to_str().filter(|name| name.starts_with("RACERD_")) else { continue };
         let value = unicode(name, value)?;
         if name == CONFIG.1 {
@@ -111,7 +111,7 @@ fn flags(parsed: &mut Parsed, args: impl IntoIterator<Item = OsString>) -> Resul
         };
         let joined = parser.optional_value();
         if name == CONFIG.0 {
-            // `file_name` has read it.
+            // Already read by `file_name`.
             joined.or_else(|| separate_value(&mut parser)).ok_or_else(|| needs_value(&name, "a path"))?;
             continue;
         }
@@ -153,13 +153,13 @@ fn set(
     Ok(())
 }
 
-/// Variables that are not settings, and that whoever starts racerd did not write for it.
+/// Returns whether a variable was set for another purpose, and not as a setting by the user.
 fn is_foreign(name: &str, value: &str) -> bool {
-    // What the tests and benches beside the server hand to themselves, and it inherits.
+    // The tests and benches set these for themselves, and the server inherits them.
     if matches!(name, "RACERD_ARGS" | "RACERD_PYTHON" | "RACERD_NODE_PATH") {
         return true;
     }
-    // Kubernetes sets these in every pod beside a service of the name `racerd`.
+    // Kubernetes sets these in every pod in the namespace of a service named `racerd`.
     let is_port = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     name == "RACERD_SERVICE_HOST"
         || name == "RACERD_SERVICE_PORT"
@@ -174,13 +174,13 @@ fn needs_value(name: &str, allowed: &str) -> ConfigError {
     ConfigError::new(&format!("--{name} needs a value ({allowed})"))
 }
 
-/// Returns whether a word behind a setting's flag is its value: one that looks like the next flag is not, and has to be
-/// written as `--name=--value`.
+/// Returns whether a word after a setting's flag is its value. A word that looks like the next flag is not; such a
+/// value has to be written as `--name=--value`.
 pub fn is_value(word: &OsStr) -> bool {
     !word.as_encoded_bytes().starts_with(b"--")
 }
 
-/// Returns whether the flag of this name, without its dashes, takes a value; `None` where there is no such flag.
+/// Returns whether the flag of this name, without its dashes, takes a value; `None` if there is no such flag.
 pub fn flag_takes_value(name: &str) -> Option<bool> {
     if name == CONFIG.0 {
         return Some(true);
@@ -188,7 +188,7 @@ pub fn flag_takes_value(name: &str) -> Option<bool> {
     all().find(|setting| setting.flag() == name).map(|setting| !matches!(setting.kind, Kind::Flag))
 }
 
-/// Returns the name of every flag that [`parse`] takes, without its dashes.
+/// Returns the name of every flag that [`parse`] accepts, without its dashes.
 pub fn flag_names() -> Vec<String> {
     all().map(Setting::flag).chain([CONFIG.0.to_string()]).collect()
 }

@@ -1,14 +1,14 @@
-//! The settings that were read, and where each value came from.
+//! The settings that were read, and the source of each value.
 
 use super::error::shown;
 use super::{Setting, Settings};
 use std::collections::BTreeMap;
 
-/// What [`parse`](super::parse()) found.
+/// The result of [`parse`](super::parse()).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     pub settings: Settings,
-    /// Variables that begin with `RACERD_`, are no setting, and are known to mean something else.
+    /// Variables that begin with `RACERD_`, are not settings, and are known to mean something else.
     pub ignored: Vec<String>,
     /// The file's name, if there is one.
     pub file: Option<String>,
@@ -16,12 +16,12 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Where the setting with this field name got its value from.
+    /// Returns the source of the value of the setting with this field name.
     pub fn source(&self, field: &str) -> Source {
         self.sources.get(field).copied().unwrap_or(Source::Default)
     }
 
-    /// The same for a person: `default`, `racerd.toml:12`, `RACERD_PING_PERIOD`, `--ping-period`.
+    /// Returns the same as text for the user: `default`, `racerd.toml:12`, `RACERD_PING_PERIOD`, `--ping-period`.
     pub fn origin(&self, setting: &Setting) -> String {
         match self.source(setting.field) {
             Source::Default => "default".to_string(),
@@ -31,7 +31,7 @@ impl Parsed {
         }
     }
 
-    /// Setting and value as they were written where the value came from.
+    /// Returns setting and value in the notation of the value's source.
     pub(super) fn spelled(&self, setting: &Setting) -> String {
         let value = match shown(&setting.show(&self.settings)) {
             none if none.is_empty() => "none".to_string(),
@@ -46,7 +46,7 @@ impl Parsed {
     }
 }
 
-/// Where a value comes from, the weakest first.
+/// The source of a value; the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Default,

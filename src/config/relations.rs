@@ -1,15 +1,15 @@
-//! What must hold between settings, in words. Each setting's own bounds are in its declaration.
+//! Relations that must hold between settings, and their error texts. Each setting's own bounds are in its declaration.
 
 use super::{Parsed, Settings, all, text};
 
-/// The most that racerd's own JSON adds to a message's body, in bytes: type, room (64), member, name (32 characters of
-/// up to 12 bytes where JSON escapes them), numbers, and the frame's header.
+/// Upper bound, in bytes, on what racerd's own JSON adds to a message's body: type, room (64), member, name (32
+/// characters of up to 12 bytes where JSON escapes them), numbers, and the frame's header.
 pub const ENVELOPE: usize = 1024;
 
-/// Listeners at most: a few for each network that a machine is on.
+/// Maximum number of listeners: a few for each network of a machine.
 pub const MAX_LISTENERS: usize = 64;
 
-/// The first relation that does not hold, for the person who set the values.
+/// Checks all relations; the error names the first one that does not hold, in words for the user.
 pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
     for Relation { holds, fields, words } in relations(&parsed.settings) {
         if !holds {
@@ -21,11 +21,11 @@ pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
     Ok(())
 }
 
-/// Something that must hold between settings.
+/// A relation that must hold between settings.
 struct Relation {
     holds: bool,
     fields: &'static [&'static str],
-    /// What must hold, behind the settings and their values.
+    /// The rule in words, printed after the settings and their values.
     words: String,
 }
 
@@ -42,7 +42,7 @@ fn relations(settings: &Settings) -> Vec<Relation> {
 
     vec![
         Relation {
-            // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could come too late.
+            // gorilla/websocket: pingPeriod is at most 9/10 of pongWait, or a pong could arrive too late.
             holds: time.ping_period.saturating_mul(10) <= time.pong_wait.saturating_mul(9),
             fields: &["ping_period", "pong_wait"],
             words: "the first must be at most 9/10 of the second, so that a pong can come in time".to_string(),
@@ -123,7 +123,7 @@ fn relations(settings: &Settings) -> Vec<Relation> {
     ]
 }
 
-/// Refuses a listener that others can reach, unless `open` says that this is meant.
+/// Refuses a listener that other machines can reach, unless `open` allows it.
 ///
 /// # Errors
 /// One line that names the address and the option.
@@ -149,8 +149,8 @@ pub fn exposed(parsed: &Parsed) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// While running, only live settings change. If all of a relation are live, or none is, whatever a running
-    /// server takes over from a file that was in order is in order, too.
+    /// Only live settings change while running. If a relation's settings are either all live or all not live, the
+    /// settings that a running server takes over from a valid file are valid, too.
     #[test]
     fn each_names_settings_that_change_together() {
         for relation in relations(&Settings::default()) {

@@ -1,4 +1,4 @@
-//! Settings: sealed sockets, encryption where there are no certificates.
+//! Settings: sealed sockets, encryption without certificates.
 
 use super::setting::{Kind, settings};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! What a setting is: its name, kind, default and text, and where its value lives in `Settings`. The `settings!` macro
-//! makes a group's struct and its table from one list, so that nothing is said twice.
+//! The declaration of a setting: its name, kind, default and text, and where its value lives in `Settings`. The
+//! `settings!` macro makes a group's struct and its table from one list, so that nothing is stated twice.
 
 use super::{Settings, text};
 use crate::types::{Durability, Network, OnDamage, Place};
@@ -7,20 +7,20 @@ use std::path::PathBuf;
 
 /// One setting, as declared.
 pub struct Setting {
-    /// The field's name, with underscores. [`Setting::flag`] and [`Setting::variable`] are made from it.
+    /// The field's name, with underscores. [`Setting::flag`] and [`Setting::variable`] are derived from it.
     pub field: &'static str,
-    /// What it is, in a sentence or two.
+    /// The help text, a sentence or two.
     pub doc: &'static str,
     pub kind: Kind,
-    /// The default as one would write it; empty for an empty list.
+    /// The default as a user would write it; empty for an empty list.
     pub default: &'static str,
-    /// A running server can take a new value.
+    /// Whether a running server can take a new value.
     pub live: bool,
     pub(super) read: fn(&Settings) -> Value,
     pub(super) write: fn(&mut Settings, Value) -> Option<()>,
 }
 
-/// What a value looks like, with its bounds (both ends allowed).
+/// The syntax of a value, with its bounds (inclusive).
 #[derive(Clone, Copy)]
 pub enum Kind {
     /// Bytes: `60000`, `64k`, `32KiB`, `8MiB`, `1GiB`; all units are powers of 1024.
@@ -45,9 +45,9 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     Flag,
     Path,
-    /// A path, or none where it is empty.
+    /// A path, or none if empty.
     PathOrNone,
-    /// A list; several flags, or commas. The function reads one item and gives it in its normal form.
+    /// A list, given by several flags or with commas. The function reads one item and returns it in its normal form.
     List {
         item: &'static str,
         one_at_least: bool,
@@ -65,33 +65,33 @@ pub enum Value {
 }
 
 impl Setting {
-    /// `max-message-size`, without the dashes in front.
+    /// Returns the flag's name without the leading dashes: `max-message-size`.
     pub fn flag(&self) -> String {
         self.field.replace('_', "-")
     }
 
-    /// `RACERD_MAX_MESSAGE_SIZE`
+    /// Returns the variable's name: `RACERD_MAX_MESSAGE_SIZE`.
     pub fn variable(&self) -> String {
         format!("RACERD_{}", self.field.to_ascii_uppercase())
     }
 
-    /// Reads a value. `texts` is one text, or for a list any number.
+    /// Reads a value. `texts` is one text, or any number of them for a list.
     ///
     /// # Errors
-    /// What is wrong with it and what is allowed, in words, without the setting's name.
+    /// The fault and the allowed values, in words, without the setting's name.
     pub fn parse(&self, texts: &[&str]) -> Result<Value, String> {
         self.kind.parse(texts)
     }
 
-    /// Puts a value that [`Setting::parse`] gave into its field.
+    /// Stores a value from [`Setting::parse`] in its field.
     ///
     /// # Errors
-    /// Where the number is too large for this machine.
+    /// The number is too large for this machine.
     pub fn apply(&self, settings: &mut Settings, value: Value) -> Result<(), String> {
         (self.write)(settings, value).ok_or_else(|| "too large for this machine".to_string())
     }
 
-    /// The default for a person to read: also `off` and `none`.
+    /// Returns the default for display: `off` for a flag that is false, `none` for an empty value.
     pub fn shown_default(&self) -> &'static str {
         match (self.kind, self.default) {
             (Kind::Flag, "false") => "off",
@@ -100,7 +100,7 @@ impl Setting {
         }
     }
 
-    /// The value that holds in `settings`, as one would write it.
+    /// Returns the value in `settings`, as a user would write it.
     pub fn show(&self, settings: &Settings) -> String {
         self.kind.show(&(self.read)(settings))
     }
@@ -108,7 +108,7 @@ impl Setting {
 
 impl Kind {
     fn parse(&self, texts: &[&str]) -> Result<Value, String> {
-        // Of a single-valued setting that was given twice, the last holds.
+        // If a single-valued setting is given twice, the last value wins.
         let last = texts.last().copied().unwrap_or("");
         match *self {
             Kind::Size { min, max } => text::size(last).and_then(|n| within(n, min, max, self)),
@@ -154,7 +154,7 @@ impl Kind {
         }
     }
 
-    /// The value as the configuration file has it: numbers and yes or no bare, all else in quotes.
+    /// Returns the value as written in the configuration file: counts, rates and flags bare, everything else in quotes.
     pub(super) fn toml(&self, value: &Value) -> String {
         match value {
             Value::Number(number) if matches!(self, Kind::Count { .. } | Kind::Rate { .. }) => number.to_string(),
@@ -167,7 +167,7 @@ impl Kind {
         }
     }
 
-    /// What is allowed, for a person.
+    /// Returns the allowed values, in words for the user.
     pub fn allowed(&self) -> String {
         match self {
             Kind::Size { min, max } | Kind::Duration { min, max } | Kind::Count { min, max } => {
@@ -182,7 +182,7 @@ impl Kind {
         }
     }
 
-    /// The word that stands for the value in `--help`; none for a flag.
+    /// Returns the placeholder of the value in `--help`; empty for a flag.
     pub fn placeholder(&self) -> &'static str {
         match self {
             Kind::Size { .. } => "SIZE",
@@ -204,9 +204,9 @@ fn within(number: u64, min: u64, max: u64, kind: &Kind) -> Result<Value, String>
     }
 }
 
-/// A type that a setting's value can be kept as.
+/// A type that can store a setting's value.
 pub(super) trait Field: Sized {
-    /// `None` where the value does not fit, or (a mistake in the declaration that a test finds) is of another kind.
+    /// Converts a value; `None` if it does not fit, or has the wrong kind (a declaration mistake that a test finds).
     fn take(value: Value) -> Option<Self>;
     fn give(&self) -> Value;
 }
@@ -329,14 +329,14 @@ impl Field for OnDamage {
 
 /// Declares a group: a struct with one public field per setting, its defaults, and the table `SETTINGS`.
 ///
-/// A setting is its text, then `field: type = default, kind, live;` with `live` one of `true` and `false`. The group's
-/// struct is kept in the named field of `Settings`.
+/// A setting is its text, then `field: type = default, kind, live;`, where `live` is `true` or `false`. The group's
+/// struct is stored in the named field of `Settings`.
 macro_rules! settings {
     ($(#[doc = $about:literal])+ $group:ident in $place:ident {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:literal, $kind:expr, live $live:literal;)+
     }) => {
         $(#[doc = $about])+
-        // The texts are for people who read the help: `[::]` is an address there, no link.
+        // The texts are help for users: `[::]` is an address there, not a link.
         #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $group {
@@ -369,7 +369,7 @@ macro_rules! settings {
 }
 pub(super) use settings;
 
-/// The value of a setting's declared default.
+/// Returns the value of a setting's declared default.
 pub(super) fn default_of<T: Field>(setting: Option<&Setting>) -> T {
     let value = setting.and_then(|setting| setting.parse(&[setting.default]).ok()).and_then(T::take);
     // proof: depends on nothing but the declaration, and every run of any test or command goes through it.

@@ -1,15 +1,14 @@
-//! "Did you mean": the nearest of some known names to one that was mistyped.
+//! "Did you mean": finds the known name that is nearest to a mistyped one.
 
 use super::{Setting, all};
 
-/// The name, with dashes, that is nearest to what was typed: a setting's, or one of `others`.
+/// Returns the name, with dashes, that is nearest to the typed one: a setting's, or one of `others`.
 pub(super) fn nearest_name(typed: &str, others: &[&str]) -> Option<String> {
     let flags: Vec<String> = all().map(Setting::flag).collect();
     nearest(typed, flags.iter().map(String::as_str).chain(others.iter().copied())).map(str::to_string)
 }
 
-/// Returns the known name, in lower case and with dashes, that `typed` was likely meant to be; `None` where none is
-/// near.
+/// Returns the known name, in lower case and with dashes, that `typed` was likely meant to be; `None` if none is near.
 pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody mistypes a name into something much longer; this also bounds the work.
     if typed.len() > 64 {
@@ -19,14 +18,14 @@ pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<
     let judged = known.filter_map(|name| {
         let letters: Vec<char> = name.chars().collect();
         let distance = distance(&typed, &letters);
-        // A third of the letters wrong is another word; the first half of a name is the name, cut off.
+        // With over a third of its letters wrong it is another word; a prefix of at least half the name is that name.
         let cut_off = typed.len() >= 4 && typed.len() * 2 >= letters.len() && letters.starts_with(&typed);
         (distance <= (letters.len() / 3).max(1) || cut_off).then_some((distance, name))
     });
     judged.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// Letters to insert, delete, replace, or swap with their neighbour (optimal string alignment).
+/// Counts the letters to insert, delete, replace, or swap with their neighbour (optimal string alignment).
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

@@ -1,10 +1,10 @@
-//! The tables of docs/settings.md, from the declaration. A test compares; `WRITE_SETTINGS=1 cargo test --lib
-//! settings_md` writes them anew.
+//! Generates the tables of docs/settings.md from the declaration. A test compares them with the file; `WRITE_SETTINGS=1
+//! cargo test --lib settings_md` rewrites them.
 
 use super::{GROUPS, Kind, Setting};
 use std::fmt::Write;
 
-/// One table for each group, in Markdown.
+/// Returns one table per group, in Markdown.
 pub fn table() -> String {
     let mut out = String::new();
     for group in &GROUPS {

@@ -1,4 +1,4 @@
-//! Tests over the declaration, and of flags and variables together.
+//! Tests of the declaration, and of flags and variables together.
 
 use super::*;
 use crate::types::{Durability, OnDamage};
@@ -24,7 +24,7 @@ fn refused(args: &[&str], words: &[&str]) {
     assert!(!error.chars().any(char::is_control), "{error:?}");
 }
 
-/// A value of each kind that differs from the default and may stand alone.
+/// Returns a value that differs from the default and is valid without a change to any other setting.
 fn other_value(setting: &Setting) -> String {
     match setting.kind {
         Kind::Size { max, .. } | Kind::Count { max, .. } | Kind::Rate { max, .. } => max.to_string(),
@@ -47,7 +47,7 @@ fn the_declaration_is_sound() {
         assert!(names.insert(name), "{name} twice");
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         assert!(setting.doc.trim().ends_with('.') && setting.doc.trim().len() > 15, "{name}: {}", setting.doc);
-        // The default reads, lies within its bounds, and is written in the form that is shown.
+        // The default parses, lies within its bounds, and is written in the form in which it is shown.
         let value = setting.parse(&[setting.default]).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut settings = Settings::default();
         setting.apply(&mut settings, value).unwrap();
@@ -71,7 +71,7 @@ fn each_setting_has_a_place_of_its_own() {
             let changed = other.show(&settings) != other.show(&Settings::default());
             assert_eq!(changed, other.field == setting.field, "{} changed {}", setting.field, other.field);
         }
-        // What is shown reads back as the same value.
+        // The shown text parses back to the same value.
         assert_eq!(setting.parse(&[&setting.show(&settings)]), Ok(value), "{}", setting.field);
     }
 }

@@ -1,11 +1,11 @@
-//! How values are written: sizes, durations, counts, rates, yes and no. Text to numbers and back.
+//! Parses and formats values: sizes, durations, counts, rates, yes and no.
 
 const KIB: u64 = 1024;
 const UNITS: [(&str, u64); 4] =
     [("TiB", KIB * KIB * KIB * KIB), ("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB), ("KiB", KIB)];
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Bytes: a whole number, alone or with `k`, `m`, `g` (or `KiB`, `MiB`, `GiB`; case does not matter).
+/// Reads a size in bytes: a whole number, alone or with `k`, `m`, `g` (or `KiB`, `MiB`, `GiB`; case does not matter).
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "not a size; write bytes, or a number with a unit: 60000, 64k, 32KiB, 8MiB, 1GiB".to_string();
     let (number, unit) = split(text).ok_or_else(wrong)?;
@@ -23,7 +23,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
-/// Milliseconds: a whole number with `ms`, `s`, `m`, `h` or `d`; `0` needs no unit.
+/// Reads a duration in milliseconds: a whole number with `ms`, `s`, `m`, `h` or `d`; `0` needs no unit.
 pub fn duration(text: &str) -> Result<u64, String> {
     let wrong = || "not a duration; write a number with a unit: 250ms, 10s, 2m, 1h, 7d".to_string();
     let (number, unit) = split(text).ok_or_else(wrong)?;
@@ -41,7 +41,7 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Events per unit of time: `20`, or `20/s` where the setting counts per `s`.
+/// Reads a rate in events per unit of time: `20`, or `20/s` where the setting counts per `s`.
 pub(super) fn rate(text: &str, per: &str) -> Result<u64, String> {
     match split(text) {
         Some((number, "")) => Ok(number),
@@ -58,7 +58,7 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The largest unit that leaves a whole number.
+/// Formats a size in the largest unit that leaves a whole number.
 pub(super) fn show_size(bytes: u64) -> String {
     match UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", bytes / factor),
@@ -66,7 +66,7 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The largest unit that leaves a whole number above 1: `60s` stays, `120s` is `2m`. A second is `1s`.
+/// Formats a duration in the largest unit with a whole number above 1: `60s` stays, `120s` is `2m`. One second is `1s`.
 pub(super) fn show_duration(milliseconds: u64) -> String {
     if milliseconds == 0 {
         return "0s".to_string();
@@ -80,7 +80,7 @@ pub(super) fn show_duration(milliseconds: u64) -> String {
     }
 }
 
-/// A string of TOML in its quotes.
+/// Returns the text as a quoted TOML string.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -94,7 +94,7 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// Breaks at spaces into lines of at most `width` characters; a longer word stands alone.
+/// Breaks text at spaces into lines of at most `width` characters; a longer word gets a line of its own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -109,7 +109,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `32 KiB` as 32 and `KiB`.
+/// Splits `32 KiB` into 32 and `KiB`.
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

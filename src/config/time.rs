@@ -1,4 +1,4 @@
-//! Settings: how long things may take. The first three carry gorilla/websocket's names.
+//! Settings: timeouts and periods. The first three have the names that gorilla/websocket uses.
 
 use super::setting::{Kind, settings};
 

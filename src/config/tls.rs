@@ -1,4 +1,4 @@
-//! Settings: TLS, for a server that no proxy stands before.
+//! Settings: TLS, for a server without a proxy in front.
 
 use super::listening::address;
 use super::setting::{Kind, settings};
@@ -25,12 +25,12 @@ settings! {
 }
 
 impl Tls {
-    /// Do listeners speak TLS?
+    /// Returns whether listeners speak TLS.
     pub fn is_on(&self) -> bool {
         !self.tls_cert.is_empty() || self.tls_self_signed.is_some()
     }
 
-    /// The files of each certificate and its key.
+    /// Returns the files of each certificate and its key.
     pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
         let keys = |at: usize| self.tls_key.get(at).or(self.tls_key.first());
         let pairs = self.tls_cert.iter().enumerate();

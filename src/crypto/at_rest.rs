@@ -1,8 +1,9 @@
-//! What lies sealed on the disk: a key for each purpose out of one data key, records of rows sealed with
-//! XChaCha20-Poly1305, and keyed hashes. It knows no table and no file; nonces are passed in.
+//! Encryption at rest: derives a key for each purpose from one data key, seals rows as records with XChaCha20-Poly1305,
+//! and computes keyed hashes. Knows no table and no file; nonces are passed in.
 //!
-//! A record is: format 1, key id (8 bytes), nonce (24), ciphertext and tag (16). Its associated data are format, key id
-//! and the place of the row (kind, room, seq, time, sender), so that a row that was moved or swapped does not open.
+//! A record is: format 1, key id (8 bytes), nonce (24), ciphertext and tag (16). Its associated data are the format,
+//! the key id and the row's place (kind, room, seq, time, sender), so that a row that was moved or swapped does not
+//! open.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
@@ -15,34 +16,34 @@ use zeroize::Zeroizing;
 
 use crate::types::{Digest, Seq, SessionId, WallMillis};
 
-/// What the line of a key file begins with.
+/// First part of the line in a key file.
 const PREFIX: &str = "racerd-data-1 ";
 /// Format of a record.
 const FORMAT: u8 = 1;
 /// Binds a record to its use.
 const CONTEXT: &[u8] = b"racerd at rest 1\0";
-/// Bytes of a record's nonce (draft-irtf-cfrg-xchacha §2.3): so many that random ones do not meet.
+/// Bytes of a record's nonce (draft-irtf-cfrg-xchacha §2.3): enough that random nonces do not collide.
 pub const NONCE: usize = 24;
 const HEAD: usize = 1 + KeyId::BYTES;
 const TAG: usize = 16;
-/// Bytes that a record is longer than what is sealed in it.
+/// Bytes by which a record is longer than its plaintext.
 pub const OVERHEAD: usize = HEAD + NONCE + TAG;
 
-/// The secret that all keys of a sealed database are made from. Wiped when it is dropped, and never shown.
+/// The secret from which all keys of a sealed database are derived. Wiped when dropped, and never shown.
 #[derive(Clone)]
 pub struct DataKey(Zeroizing<[u8; 32]>);
 
 impl DataKey {
-    /// What is wrong with a key file that [`DataKey::parse`] refused.
+    /// Error text for a key file that [`DataKey::parse`] refused.
     pub const RULE: &'static str =
         "it is not one line of 'racerd-data-1 ' and 43 characters, as 'racerd keygen --data FILE' writes it";
 
-    /// `secret` is random.
+    /// Makes a data key from a random `secret`.
     pub fn new(secret: [u8; 32]) -> DataKey {
         DataKey(Zeroizing::new(secret))
     }
 
-    /// The key of a key file's text: one line; `None` where it breaks [`DataKey::RULE`].
+    /// Reads the key from the text of a key file, which is one line; `None` where it breaks [`DataKey::RULE`].
     pub fn parse(text: &[u8]) -> Option<DataKey> {
         let line = text.strip_suffix(b"\n").unwrap_or(text);
         let encoded = line.strip_prefix(PREFIX.as_bytes())?;
@@ -54,7 +55,7 @@ impl DataKey {
         Some(DataKey(secret))
     }
 
-    /// The text of its key file.
+    /// Returns the text of the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 44));
         text.push_str(PREFIX);
@@ -63,32 +64,32 @@ impl DataKey {
         text
     }
 
-    /// What names this key without giving anything of it away.
+    /// Returns an id that names this key and reveals nothing about it.
     pub fn id(&self) -> KeyId {
         KeyId(*self.derive(b"key id"))
     }
 
-    /// The key that rows are sealed with.
+    /// Derives the key that seals rows.
     pub fn records(&self) -> RecordKey {
         let key: Zeroizing<[u8; 32]> = self.derive(b"records");
         RecordKey { id: self.id(), cipher: XChaCha20Poly1305::new((&*key).into()) }
     }
 
-    /// The key that idempotency keys and bodies are hashed with.
+    /// Derives the key for the hashes of idempotency keys and bodies.
     pub fn windows(&self) -> WindowKey {
         WindowKey { key: self.derive(b"key windows: keys"), body: self.derive(b"key windows: bodies") }
     }
 
-    /// The key that session tokens are sealed with.
+    /// Derives the key that seals session tokens.
     pub fn tokens(&self) -> Zeroizing<[u8; 32]> {
         self.derive(b"session tokens")
     }
 
-    /// A key for one purpose: HKDF-SHA256 without a salt, since the secret is random already (RFC 5869 §3.1).
+    /// Derives the key for one purpose: HKDF-SHA256 without a salt, since the secret is random already (RFC 5869 §3.1).
     fn derive<const N: usize>(&self, purpose: &[u8]) -> Zeroizing<[u8; N]> {
         let mut key = Zeroizing::new([0; N]);
         let hkdf = Hkdf::<Sha256>::new(None, self.0.as_slice());
-        // proof: only more than 255 times 32 bytes are refused (RFC 5869 §2.3).
+        // proof: only outputs above 255 times 32 bytes are refused (RFC 5869 §2.3).
         hkdf.expand_multi_info(&[b"racerd data 1 ", purpose], key.as_mut_slice()).expect("a short key");
         key
     }
@@ -114,18 +115,18 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Where a row belongs: what a record is bound to.
+/// The place of a row, to which its record is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<'a> {
-    /// A message of this room.
+    /// A message in this room.
     Message { room: &'a str, seq: Seq, at: WallMillis, member: Option<u64> },
-    /// A parked session; the time in running seconds.
+    /// A parked session; `at` is in running seconds.
     Parked { session: SessionId, at: u64 },
 }
 
 impl Place<'_> {
-    /// The associated data of a record with this head. Each field has its length or is the last, so no two places
-    /// give the same bytes.
+    /// Returns the associated data of a record with this head. Each field has its length in front or is the last, so no
+    /// two places give the same bytes.
     fn bind(&self, head: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(CONTEXT);
@@ -152,11 +153,11 @@ impl Place<'_> {
 /// Why a record does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It is no record.
+    /// Not a record.
     NoRecord,
-    /// It was sealed with another key.
+    /// Sealed with another key.
     OtherKey(KeyId),
-    /// It was changed, or it belongs to another place.
+    /// Altered, or moved from another place.
     Altered,
 }
 
@@ -170,8 +171,8 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// The id of the key that a record says it was sealed with; `None` if these bytes can be no record. The beginning is
-/// enough: [`KeyId::BYTES`] + 1 bytes.
+/// Returns the id of the key with which a record says it was sealed; `None` if these bytes cannot be a record. The
+/// first [`KeyId::BYTES`] + 1 bytes are enough.
 pub fn sealed_with(record: &[u8]) -> Option<KeyId> {
     let (format, rest) = record.split_first()?;
     let id = rest.first_chunk()?;
@@ -190,8 +191,8 @@ impl RecordKey {
         self.id
     }
 
-    /// Puts the record of these parts, one after the other, into `out` instead of what is there. `nonce` is random:
-    /// none may come twice with the same key.
+    /// Replaces the content of `out` with the record of these parts, which are joined in order. `nonce` must be random:
+    /// no nonce may be used twice with the same key.
     pub fn seal(&self, place: &Place, nonce: &[u8; NONCE], parts: &[&[u8]], out: &mut Vec<u8>) {
         out.clear();
         out.push(FORMAT);
@@ -203,15 +204,15 @@ impl RecordKey {
         }
         let (_, plain) = out.split_at_mut(HEAD + NONCE);
         let sealed = self.cipher.encrypt_inout_detached(&XNonce::from(*nonce), &bound, plain.into());
-        // proof: the cipher refuses only what is longer than 256 GiB.
+        // proof: the cipher refuses only texts longer than 256 GiB.
         let tag = sealed.expect("short enough");
         out.extend_from_slice(&tag);
     }
 
-    /// What was sealed for this place.
+    /// Returns the plaintext of a record that was sealed for this place.
     ///
     /// # Errors
-    /// Why it does not open.
+    /// The reason why the record does not open.
     pub fn open(&self, place: &Place, record: &[u8]) -> Result<Vec<u8>, Unreadable> {
         let id = sealed_with(record).ok_or(Unreadable::NoRecord)?;
         let (head, rest) = record.split_at_checked(HEAD).ok_or(Unreadable::NoRecord)?;
@@ -227,8 +228,8 @@ impl RecordKey {
     }
 }
 
-/// Hashes what the windows of idempotency keys keep, so that nothing of keys or bodies can be guessed from them.
-/// SipHash is a keyed function made for this (SipHash-2-4, 128 bits).
+/// Hashes the content of idempotency-key windows, so that neither keys nor bodies can be guessed from it. SipHash is a
+/// keyed function made for this (SipHash-2-4, 128 bits).
 #[derive(Clone)]
 pub struct WindowKey {
     key: Zeroizing<[u8; 16]>,
@@ -236,7 +237,7 @@ pub struct WindowKey {
 }
 
 impl WindowKey {
-    /// Stands for a key of this sender in this room: the same key elsewhere has another hash.
+    /// Hashes a key of this sender in this room: the same key elsewhere has another hash.
     pub fn key(&self, room: i64, sender: Option<SessionId>, key: Digest) -> Digest {
         let mut bytes = [0; 8 + 1 + 16 + 16];
         bytes[..8].copy_from_slice(&room.to_be_bytes());
@@ -248,7 +249,7 @@ impl WindowKey {
         Digest(SipHasher24::new_with_key(&self.key).hash(&bytes).as_bytes())
     }
 
-    /// Stands for the body that was sent with a key, given as [`WindowKey::key`] made it: the same body with another
+    /// Hashes the body that was sent with a key; `key` is the hash from [`WindowKey::key`]. The same body with another
     /// key has another hash.
     pub fn body(&self, key: Digest, body: &[u8]) -> Digest {
         let mut bytes = [0; 32];
@@ -276,8 +277,8 @@ mod tests {
         out
     }
 
-    /// What is on disks must open for ever: a change here is a new format. The values are those of other programs:
-    /// libsodium, and Python's hmac.
+    /// Records on disk must open for ever, so a change here is a new format. The expected values come from other
+    /// programs: libsodium, and Python's hmac.
     #[test]
     fn keys_and_records_never_change() {
         let key = key(1);

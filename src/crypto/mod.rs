@@ -1,6 +1,6 @@
-//! What is sealed and how, on well-known libraries: session tokens, what lies on the disk, sealed sockets, and messages
-//! in rooms that the server cannot read, TLS. Pure: keys and randomness are passed in (but for TLS, whose library draws
-//! its own).
+//! Cryptography on well-known libraries: session tokens, encryption at rest, sealed sockets, end-to-end encrypted
+//! messages that the server cannot read, and TLS. Pure: keys and randomness are passed in (except for TLS, whose
+//! library draws its own).
 
 pub mod at_rest;
 pub mod room_key;

@@ -1,7 +1,7 @@
-//! Room keys: what people share so that the server cannot read what they say in a room. From the key and the room's id
-//! comes the room's message key (HKDF-SHA256); each message is sealed with XChaCha20-Poly1305, bound to the room and to
-//! the idempotency key that it is sent under. Knows no JSON: `protocol::encrypted` has the shape on the wire. Nonces
-//! are passed in.
+//! Room keys, which people share so that the server cannot read their messages in a room. The room's message key is
+//! derived from the key and the room's id (HKDF-SHA256); each message is sealed with XChaCha20-Poly1305, bound to the
+//! room and to the idempotency key of its send. Knows no JSON: `protocol::encrypted` has the wire format. Nonces are
+//! passed in.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -15,24 +15,24 @@ use crate::types::RoomId;
 
 /// Bytes of a nonce (draft-irtf-cfrg-xchacha §2.3).
 pub const NONCE: usize = 24;
-/// What the message key is for; the room's id follows (HKDF's `info`, RFC 5869 §3.2).
+/// Purpose of the message key; the room's id follows (HKDF's `info`, RFC 5869 §3.2).
 const INFO: &[u8] = b"racerd e2e 1 ";
-/// The associated data begin with this; then a zero byte, the room's id, a zero byte, and the idempotency key.
+/// Start of the associated data; then a zero byte, the room's id, a zero byte, and the idempotency key.
 const CONTEXT: &[u8] = b"racerd e2e 1";
 
-/// 32 random bytes that all who may read share. Overwritten when dropped, never shown.
+/// 32 random bytes, shared by all readers of a room. Overwritten when dropped, never shown.
 pub struct RoomKey(Zeroizing<[u8; 32]>);
 
 impl RoomKey {
-    /// What is wrong with a text that [`RoomKey::parse`] refused. The text itself is not to be repeated.
+    /// Error text for a key that [`RoomKey::parse`] refused. The key itself must not be repeated.
     pub const RULE: &'static str = "a room key is 32 bytes in base64url: 43 characters of A-Z a-z 0-9 - _";
 
-    /// A key of 32 bytes from the system's source of randomness.
+    /// Makes a key from 32 bytes of the system's random source.
     pub fn new(random: [u8; 32]) -> RoomKey {
         RoomKey(Zeroizing::new(random))
     }
 
-    /// The key from its text, base64url without padding; `None` where it breaks [`RoomKey::RULE`].
+    /// Reads the key from its text, base64url without padding; `None` where it breaks [`RoomKey::RULE`].
     pub fn parse(text: &str) -> Option<RoomKey> {
         let mut decoded = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let key = <[u8; 32]>::try_from(decoded.as_slice()).ok().map(RoomKey::new);
@@ -40,12 +40,12 @@ impl RoomKey {
         key
     }
 
-    /// The text that [`RoomKey::parse`] reads: a secret.
+    /// Returns the text that [`RoomKey::parse`] reads: a secret.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64URL_NOPAD.encode(&*self.0))
     }
 
-    /// What seals and opens the messages of one room.
+    /// Returns the cipher for the messages of one room.
     pub fn cipher(&self, room: &RoomId) -> RoomCipher {
         let info = [INFO, room.as_str().as_bytes()].concat();
         let mut key = Zeroizing::new([0; 32]);
@@ -61,25 +61,25 @@ impl fmt::Debug for RoomKey {
     }
 }
 
-/// Seals and opens what is said in one room. Its key is overwritten when dropped.
+/// Seals and opens the messages of one room. Its key is overwritten when dropped.
 pub struct RoomCipher {
     key: Zeroizing<[u8; 32]>,
     room: RoomId,
 }
 
 impl RoomCipher {
-    /// The ciphertext of a message body, base64url without padding. `key` is the idempotency key of the send; `nonce`
-    /// is random, and new for each message.
+    /// Seals a message body and returns the ciphertext, base64url without padding. `key` is the idempotency key of the
+    /// send; `nonce` must be random, and new for each message.
     pub fn seal(&self, key: &str, nonce: [u8; NONCE], body: &str) -> String {
         let aad = self.associated(key);
         let payload = Payload { msg: body.as_bytes(), aad: &aad };
         let sealed = XChaCha20Poly1305::new((&*self.key).into()).encrypt(&XNonce::from(nonce), payload);
-        // proof: the cipher refuses only what is longer than 256 GiB.
+        // proof: the cipher refuses only texts longer than 256 GiB.
         BASE64URL_NOPAD.encode(&sealed.expect("short enough"))
     }
 
-    /// The body that was sealed under this idempotency key, from nonce and ciphertext as texts; `None` if it was not
-    /// sealed with this room key, in this room and under this `key`.
+    /// Opens a body from nonce and ciphertext as texts; `None` if it was not sealed with this room key, in this room
+    /// and under this idempotency `key`.
     pub fn open(&self, key: &str, nonce: &str, ciphertext: &str) -> Option<String> {
         let nonce = <[u8; NONCE]>::try_from(BASE64URL_NOPAD.decode(nonce.as_bytes()).ok()?).ok()?;
         let sealed = BASE64URL_NOPAD.decode(ciphertext.as_bytes()).ok()?;
@@ -89,7 +89,7 @@ impl RoomCipher {
         String::from_utf8(plain).ok()
     }
 
-    /// A room id has no zero byte in it, so that no two pairs give the same bytes.
+    /// Returns the associated data. A room id contains no zero byte, so no two pairs give the same bytes.
     fn associated(&self, key: &str) -> Vec<u8> {
         [CONTEXT, self.room.as_str().as_bytes(), key.as_bytes()].join(&0)
     }
@@ -101,7 +101,7 @@ impl fmt::Debug for RoomCipher {
     }
 }
 
-/// The nonce as it goes over the wire.
+/// Returns the nonce as it is sent over the wire.
 pub fn nonce_text(nonce: &[u8; NONCE]) -> String {
     BASE64URL_NOPAD.encode(nonce)
 }
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(text.len(), 43);
         assert_eq!(*RoomKey::parse(&text).unwrap().0, [7; 32]);
         assert_eq!(format!("{:?} {:?}", RoomKey::parse(&text), cipher(7, "a")), "Some(RoomKey) RoomCipher(a)");
-        // The last of 43 characters has two bits that stand for nothing.
+        // The last of 43 characters has two unused bits.
         let mut odd = text.to_string();
         odd.replace_range(42.., "d");
         for bad in ["", "A", &text[..42], &format!("{}A", *text), &format!("{}=", *text), &odd, &"+".repeat(43)] {

@@ -1,6 +1,6 @@
-//! Sealed sockets: `Noise_NK_25519_ChaChaPoly_SHA256` by crate `snow`. The server's static key is what a client pins;
-//! the handshake takes one message each way, and after it each direction is a sequence of sealed messages. Knows no
-//! frame, no JSON and no socket; the randomness of each handshake is passed in.
+//! Sealed sockets: `Noise_NK_25519_ChaChaPoly_SHA256` by crate `snow`. Clients pin the server's static key; the
+//! handshake takes one message each way, and after it each direction is a sequence of sealed messages. Knows no frame,
+//! no JSON and no socket; the randomness of each handshake is passed in.
 //!
 //! A message that does not verify changes nothing here: the next genuine one still opens (RUSTSEC-2024-0011). Both
 //! directions change their key by Noise's REKEY() (§4.2, §11.3 of the Noise specification, revision 34) after every
@@ -19,7 +19,7 @@ use snow::{Builder, HandshakeState, TransportState};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Mixed into each handshake, so that none is good for another protocol.
+/// Mixed into each handshake, so that none is valid for another protocol.
 pub const PROLOGUE: &[u8] = b"racerd.v1.sealed";
 /// Bytes of each of the two handshake messages: an ephemeral key and the tag of an empty payload.
 pub const HANDSHAKE_BYTES: usize = 32 + TAG_BYTES;
@@ -27,24 +27,24 @@ pub const HANDSHAKE_BYTES: usize = 32 + TAG_BYTES;
 pub const MAX_SEALED: usize = 65_535;
 /// Longest plaintext of one message, in bytes.
 pub const MAX_PLAINTEXT: usize = MAX_SEALED - TAG_BYTES;
-/// So many messages of a direction are sealed under one key.
+/// Number of messages of a direction that are sealed under one key.
 pub const REKEY_AFTER: u64 = 65_536;
 
 const PATTERN: &str = "Noise_NK_25519_ChaChaPoly_SHA256";
-/// What the line of a key file begins with.
+/// First part of the line in a key file.
 const KEY_FILE: &str = "racerd-sealed-1 ";
 
-/// Why something was not opened or not sealed. The connection is of no use afterwards, except after a
-/// [`Fault::Message`], which changed nothing.
+/// Why sealing or opening failed. The connection cannot be used afterwards, except after a [`Fault::Message`], which
+/// changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A handshake message of the wrong length, or one that was not made for this key.
     Handshake,
-    /// A message that does not verify: altered, cut, repeated, out of order, or sealed under another key.
+    /// A message that does not verify: altered, truncated, repeated, out of order, or sealed under another key.
     Message,
     /// More than [`MAX_PLAINTEXT`] bytes in one message.
     TooLong,
-    /// A direction has sealed all the messages that it may (2^64 - 1).
+    /// A direction has sealed as many messages as Noise allows (2^64 - 1).
     Exhausted,
 }
 
@@ -61,12 +61,12 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The server's static public key: what a client has to know of it beforehand.
+/// The server's static public key, which a client must know beforehand.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pin([u8; 32]);
 
 impl Pin {
-    /// From its text: 43 characters of base64url without padding.
+    /// Reads the pin from its text: 43 characters of base64url without padding.
     pub fn parse(text: &str) -> Option<Pin> {
         BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok().map(Pin)
     }
@@ -84,26 +84,26 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// The server's static private key. It is wiped when dropped, and says nothing of itself.
+/// The server's static private key. Wiped when dropped, and never shown.
 #[derive(Clone)]
 pub struct SealedKey(StaticSecret);
 
 impl SealedKey {
-    /// From 32 random bytes.
+    /// Makes the key from 32 random bytes.
     pub fn new(mut random: [u8; 32]) -> SealedKey {
         let key = SealedKey(StaticSecret::from(random));
         random.zeroize();
         key
     }
 
-    /// From the text of a key file: `racerd-sealed-1 `, 43 characters of base64url, LF.
+    /// Reads the key from the text of a key file: `racerd-sealed-1 `, 43 characters of base64url, LF.
     pub fn parse(text: &str) -> Option<SealedKey> {
         let digits = text.strip_prefix(KEY_FILE)?.strip_suffix('\n')?;
         let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(digits.as_bytes()).ok()?);
         <[u8; 32]>::try_from(bytes.as_slice()).ok().map(SealedKey::new)
     }
 
-    /// The text of its key file.
+    /// Returns the text of the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(self.0.to_bytes());
         let mut text = Zeroizing::new(String::with_capacity(KEY_FILE.len() + 43 + 1));
@@ -139,8 +139,8 @@ impl Responder {
         self.key.pin()
     }
 
-    /// Answers a client's first message: what to send back, and what seals from then on. `random` are 32 random bytes,
-    /// new for each call.
+    /// Answers a client's first message: returns the reply, and the transport for all later messages. `random` is 32
+    /// random bytes, new for each call.
     ///
     /// # Errors
     /// [`Fault::Handshake`]: not 48 bytes, or made for another key.
@@ -162,11 +162,11 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Begins a handshake with the server that has this pin: the state, and the first message. `random` are 32 random
-    /// bytes, new for each call.
+    /// Begins a handshake with the server that has this pin: returns the state and the first message. `random` is 32
+    /// random bytes, new for each call.
     ///
     /// # Errors
-    /// [`Fault::Handshake`]: a pin that is no public key of any server.
+    /// [`Fault::Handshake`]: the pin is not a valid public key.
     pub fn begin(pin: &Pin, random: [u8; 32]) -> Result<(Initiator, [u8; HANDSHAKE_BYTES]), Fault> {
         let mut handshake = Box::new(initiator(PROLOGUE, pin, random)?);
         let mut first = [0; HANDSHAKE_BYTES];
@@ -174,10 +174,10 @@ impl Initiator {
         Ok((Initiator { handshake }, first))
     }
 
-    /// Takes the server's answer: what seals from then on.
+    /// Takes the server's answer and returns the transport for all later messages.
     ///
     /// # Errors
-    /// [`Fault::Handshake`]: the answer comes from one who has not the key that was pinned.
+    /// [`Fault::Handshake`]: the peer that answered does not have the pinned key.
     pub fn finish(mut self, answer: &[u8]) -> Result<Transport, Fault> {
         if answer.len() != HANDSHAKE_BYTES {
             return Err(Fault::Handshake);
@@ -187,7 +187,7 @@ impl Initiator {
     }
 }
 
-/// Both directions after the handshake. One pointer, since most connections have none.
+/// Both directions after the handshake. Boxed to one pointer, since most connections are not sealed.
 pub struct Transport(Box<TransportState>);
 
 impl Transport {
@@ -210,14 +210,14 @@ impl Transport {
             out.truncate(start);
             return Err(Fault::Exhausted);
         }
-        // At once, so that the state is the same whatever is done next.
+        // At once, so that the state does not depend on the next call.
         if self.0.sending_nonce().is_multiple_of(REKEY_AFTER) {
             self.0.rekey_outgoing();
         }
         Ok(())
     }
 
-    /// Appends what the sealed message `sealed` says to `out`. (Not in place: snow copies.)
+    /// Appends the plaintext of the message `sealed` to `out`. (Not in place: snow copies.)
     ///
     /// # Errors
     /// [`Fault::Message`], and [`Fault::Exhausted`]; then nothing has changed, `out` included.

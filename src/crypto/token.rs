@@ -1,6 +1,6 @@
-//! Session tokens: who a session is, sealed with XChaCha20-Poly1305 under a key of the database. The server keeps
-//! nothing for a token, so connecting writes nothing and a crash loses nobody; a client can read none of it and change
-//! none.
+//! Session tokens: the identity of a session, sealed with XChaCha20-Poly1305 under a key of the database. The server
+//! stores nothing for a token, so connecting writes nothing and no session is lost in a crash; clients can neither read
+//! nor alter a token.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -8,11 +8,11 @@ use data_encoding::BASE64URL_NOPAD;
 
 use crate::types::{Identity, MemberId, Name, SessionId};
 
-/// What a token says.
+/// The content of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub identity: Identity,
-    /// When it was made, in the server's own running seconds.
+    /// Time of issue, in the server's own running seconds.
     pub issued: u64,
 }
 
@@ -20,9 +20,9 @@ pub struct Token {
 const NONCE: usize = 24;
 /// session, member, generation, issued.
 const FIXED: usize = 16 + 8 + 4 + 8;
-/// Longest text that is looked at: a name has 32 characters of at most 4 bytes.
+/// Longest text that is examined: a name has 32 characters of at most 4 bytes.
 const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + 16).div_ceil(3) * 4;
-/// Binds a token to its use and form, and says of which kind its session is.
+/// Binds a token to its use and format, and states the kind of its session.
 const OPEN: &[u8] = b"racerd session token 1";
 const PRIVATE: &[u8] = b"racerd session token 1 private";
 
@@ -34,13 +34,13 @@ pub struct TokenSealer {
 }
 
 impl TokenSealer {
-    /// `salt` is random, and new for each sealer of the same key: with the count of what was sealed it makes the nonce,
-    /// so that no nonce comes twice.
+    /// `salt` must be random, and new for each sealer of the same key: together with the count of sealed tokens it
+    /// makes the nonce, so that no nonce is used twice.
     pub fn new(key: &[u8; 32], salt: [u8; 16]) -> TokenSealer {
         TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), salt, sealed: 0 }
     }
 
-    /// The token as text: letters, digits, `-` and `_`.
+    /// Seals a token and returns its text: letters, digits, `-` and `_`.
     pub fn seal(&mut self, token: &Token) -> String {
         let Token { identity, issued } = token;
         let mut nonce = [0; NONCE];
@@ -54,14 +54,14 @@ impl TokenSealer {
         plain.extend_from_slice(&issued.to_be_bytes());
         plain.extend_from_slice(identity.name.as_str().as_bytes());
         let payload = Payload { msg: &plain, aad: context(identity.private) };
-        // proof: the cipher refuses only what is longer than 256 GiB.
+        // proof: the cipher refuses only texts longer than 256 GiB.
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("short enough");
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&sealed);
         BASE64URL_NOPAD.encode(&bytes)
     }
 
-    /// What a token says; `None` if this key did not make it.
+    /// Returns the content of a token; `None` if it was not made with this key.
     pub fn open(&self, text: &str) -> Option<Token> {
         if text.len() > LONGEST {
             return None;

@@ -1,14 +1,14 @@
-//! What lies sealed on the disk, by anyone who can write to it: no bytes panic, a record opens in its own place only
-//! and only as it was sealed, and a key file is read in one way.
+//! Sealed rows and key files, as altered by anyone who can write to the disk: no bytes panic, a record opens only in
+//! its own place and only as it was sealed, and a key file has one reading.
 
 use super::input::Input;
 use crate::crypto::at_rest::{DataKey, NONCE, Place, RecordKey, sealed_with};
 use crate::types::{Seq, SessionId, WallMillis};
 
-/// The room that the places of records from outside name.
+/// The room in the places of records from outside.
 const ROOM: &str = "lobby";
 
-/// The input twice: as bytes that lie on a disk, and as what to seal, where, and what to spoil of it.
+/// Uses the input twice: as bytes found on a disk, and as a plan: what to seal, where, and what to corrupt.
 pub fn at_rest(data: &[u8]) {
     let records = DataKey::new([1; 32]).records();
     check_bytes(&records, data);
@@ -20,7 +20,7 @@ pub fn at_rest(data: &[u8]) {
     }
 }
 
-/// Whatever opens is what this key would seal with that nonce.
+/// Checks that bytes which open equal those that this key would seal with that nonce.
 fn check_bytes(records: &RecordKey, bytes: &[u8]) {
     let (seq, at) = (Seq(42), WallMillis(1_790_000_000_123));
     for place in [
@@ -31,7 +31,7 @@ fn check_bytes(records: &RecordKey, bytes: &[u8]) {
         let Ok(plain) = records.open(&place, bytes) else { continue };
         assert_eq!(sealed_with(bytes), Some(records.id()));
         let Some(nonce) = bytes.get(9..).and_then(|rest| rest.first_chunk::<NONCE>()) else {
-            // proof: this must not happen, and the fuzzer is here to see it.
+            // proof: this must not happen; the fuzzer looks for it.
             panic!("a record without a nonce opens")
         };
         let mut again = Vec::new();

@@ -1,7 +1,7 @@
-//! A failure that is planted: blind chance meets it once in some 10^16 inputs, a fuzzer that sees the coverage within
-//! seconds. `tests/fuzz` fails if it is not found, so that it is known that failures are seen.
+//! A planted failure: blind chance meets it once in some 10^16 inputs, a fuzzer guided by coverage within seconds.
+//! `tests/fuzz` fails if it is not found, which proves that failures are noticed.
 
-/// Panics for inputs that begin with `canary` and then two bytes of which one is the other's complement.
+/// Panics for inputs that begin with `canary` followed by two bytes, the one the complement of the other.
 pub fn canary(data: &[u8]) {
     let begins = is(data.first(), b'c')
         && is(data.get(1), b'a')
@@ -13,12 +13,12 @@ pub fn canary(data: &[u8]) {
         && let Some([a, b, ..]) = data.get(6..)
         && *a == !*b
     {
-        // proof: this is the failure that must be seen.
+        // proof: the fuzzer must find this failure.
         panic!("the canary sings");
     }
 }
 
-/// A branch of its own for each letter, which the compiler cannot make one comparison of.
+/// Compares one letter in a branch of its own, so that the compiler cannot merge them into one comparison.
 #[inline(always)]
 fn is(byte: Option<&u8>, wanted: u8) -> bool {
     std::hint::black_box(byte) == Some(&wanted)

@@ -1,6 +1,5 @@
-//! What the command line's client makes of a server's words: whatever bytes come, nothing panics, no message is shown
-//! twice or out of order, nothing that was to be sent is forgotten, and no character that steers a terminal reaches
-//! `tail`'s output.
+//! The command-line client, reading a server's messages: whatever bytes arrive, nothing panics, no message is shown
+//! twice or out of order, no outgoing message is forgotten, and no terminal control character reaches `tail`'s output.
 
 use serde_json::Value;
 
@@ -11,11 +10,11 @@ use crate::crypto::room_key::{NONCE, RoomKey, nonce_text};
 use crate::protocol::encrypted::Encrypted;
 use crate::types::{Name, RoomId, is_unsafe};
 
-/// Steps that are taken of one input.
+/// Most steps of one input.
 const STEPS: usize = 200;
 
-/// The first byte says how one talks; each step is one byte and what it needs: a text or a sealed message from the
-/// server, the client's next words, time that passes, a loss.
+/// Selects the kind of session by the first byte; each step is one byte and its arguments: a text or a sealed message
+/// from the server, the client's next lines, the passage of time, a lost connection.
 pub fn client_hears(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
@@ -40,7 +39,7 @@ struct Client {
     sent: usize,
     settled: usize,
     last: Option<u64>,
-    /// Ids of requests that are under way, the last few.
+    /// Ids of the most recent pending requests.
     asked: Vec<u64>,
 }
 
@@ -106,7 +105,7 @@ impl Client {
     fn say(&mut self, events: &mut Vec<Event>) {
         for _ in 0..20 {
             let Some(text) = self.session.next_text(self.now, events) else { break };
-            // proof: this must be, and the fuzzer is here to see it.
+            // proof: this must hold; the fuzzer looks for cases where it does not.
             let value: Value = serde_json::from_str(&text).expect("one JSON object");
             assert!(!text.contains('\n'), "two lines: {text}");
             if let Some(id) = value["id"].as_u64() {
@@ -117,7 +116,8 @@ impl Client {
         assert!(deadline <= self.now + 3_700_000, "the next look is at {deadline}, it is {}", self.now);
     }
 
-    /// One sealed message's bytes: each whole line of them is heard, and what is kept of an unfinished one has a bound.
+    /// Receives the bytes of one sealed message: each complete line in them is processed, and the buffer for an
+    /// incomplete one is bounded.
     fn unseal(&mut self, input: &mut Input<'_>, events: &mut Vec<Event>) {
         let (length, times) = (usize::from(input.short()) % 2000, usize::from(input.byte()) + 1);
         let plain = input.take(length).repeat(times);
@@ -135,7 +135,7 @@ impl Client {
             }
             Err(fault) => {
                 assert_eq!(fault == SealedLineError::Empty, plain.is_empty());
-                // The connection is of no use any more.
+                // The connection cannot be used any more.
                 (self.lines, self.unfinished) = (SealedLines::new(), 0);
                 self.session.disconnected();
                 self.session.connected(self.now, usize::MAX);
@@ -147,12 +147,12 @@ impl Client {
         }
     }
 
-    /// What whoever runs the client is told, and what `tail` prints of it.
+    /// Checks the events that the client reports, and the output of `tail` for them.
     fn look(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
                 Event::Message(text) => {
-                    // proof: this must be, and the fuzzer is here to see it.
+                    // proof: this must hold; the fuzzer looks for cases where it does not.
                     let heard = ServerMessage::parse(&text).expect("an object");
                     let seq = heard.number("seq");
                     assert!(seq.is_some() && self.last < seq, "{seq:?} comes after {:?}", self.last);
@@ -179,9 +179,9 @@ impl Client {
     fn print(&mut self, text: &str) {
         for (index, reader) in self.readers.iter_mut().enumerate() {
             let line = reader.line(text);
-            // proof: this must be, and the fuzzer is here to see it.
+            // proof: this must hold; the fuzzer looks for cases where it does not.
             let shown = line.strip_suffix('\n').expect("a line");
-            // The two joiners, which scripts and emoji need, hide nothing.
+            // The two joiners, which scripts and emoji need, cannot hide text.
             let unsafe_in = |c: char| is_unsafe(c) && (index >= 2 || !matches!(c, '\u{200c}' | '\u{200d}'));
             assert!(!shown.chars().any(unsafe_in), "{shown:?} steers a terminal");
             if index >= 2 {
@@ -190,7 +190,7 @@ impl Client {
         }
     }
 
-    /// Nothing is waited for without an end: after a long silence the connection is given up.
+    /// Checks that no wait is endless: after a long silence the client gives up the connection.
     fn settle(&mut self) {
         self.session.connected(self.now, usize::MAX);
         let mut events = Vec::new();
@@ -208,12 +208,12 @@ fn room() -> RoomId {
     RoomId::parse("r").expect("a room id")
 }
 
-/// Is it an object that a JSON value can hold, too? `Heard` hands numbers on that overflow one.
+/// Returns whether the text is an object that a JSON value can hold, too. `Heard` passes on numbers that overflow one.
 fn is_exact(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok()
 }
 
-/// A message of the protocol with numbers and texts of the input.
+/// Makes a message of the protocol with numbers and texts from the input.
 fn said(kind: u8, asked: &[u64], input: &mut Input<'_>) -> String {
     let id = |input: &mut Input<'_>| {
         let back = usize::from(input.byte() % 4);
@@ -264,7 +264,7 @@ fn said(kind: u8, asked: &[u64], input: &mut Input<'_>) -> String {
     }
 }
 
-/// A number: small ones, and those at which something may overflow.
+/// Makes a number: a small one, or one at which something may overflow.
 fn number(input: &mut Input<'_>) -> String {
     match input.byte() {
         255 => u64::MAX.to_string(),
@@ -276,13 +276,13 @@ fn number(input: &mut Input<'_>) -> String {
     }
 }
 
-/// A JSON string of the input's bytes, with what stands for steering characters as it is.
+/// Makes a JSON string from the input's bytes, control characters included.
 fn words(input: &mut Input<'_>) -> String {
     let length = usize::from(input.byte() % 32);
     serde_json::json!(String::from_utf8_lossy(input.take(length))).to_string()
 }
 
-/// A body: a text, any JSON, or one encrypted under the key that two of the readers have.
+/// Makes a body: a text, any JSON, or a ciphertext under the key that two of the readers have.
 fn body(input: &mut Input<'_>) -> String {
     match input.byte() % 4 {
         0 => format!(r#"{{"text":{}}}"#, words(input)),

@@ -1,6 +1,6 @@
-//! Requests as JSON: what is read, written out again and read again is the same, whatever the spelling; an independent
-//! look at the fields agrees; refusals are fit to be sent; and no input makes the parser allocate much more than its
-//! own length.
+//! Requests as JSON: a request that was read, written out and read again is the same, whatever the spelling; an
+//! independent parse of the fields agrees; refusals can be sent as they are; and no input makes the parser allocate
+//! much more than its own length.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ use crate::types::{Author, Body, Digest, Message, Name, RoomId, Seq, WallMillis}
 
 const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
 
-/// Bytes that reading one request may allocate for each byte of it, in all. A body is copied once. A text with escapes
-/// costs most: serde_json collects it in a scratch buffer that grows by doubling, which is less than twice its last
-/// size in all, and that is less than twice the text; and it hands out a copy.
+/// Bytes that reading one request may allocate for each byte of it, in total. A body is copied once. A text with
+/// escapes costs most: serde_json collects it in a scratch buffer that grows by doubling, which is less than twice its
+/// last size in total, and that is less than twice the text; and it returns a copy.
 const PER_BYTE: u64 = 5;
 
-/// Bytes that an object may cost on top, since each may be a cursor of a `resume`: the list of them grows by doubling,
-/// which is less than four times the last size in all; the room's name has a head of its own, and is compared by
+/// Bytes that an object may cost in addition, since each may be a cursor of a `resume`: their list grows by doubling,
+/// which is less than four times the last size in total; the room's name has its own header, and is compared by
 /// reference.
 const PER_OBJECT: u64 = 4 * size_of::<Cursor>() as u64 + 64;
 
-/// And so many whatever its length: a refusal's message, the first size of a scratch buffer.
+/// Bytes that are allowed whatever the length: a refusal's message, the first size of a scratch buffer.
 const AT_LEAST: u64 = 512;
 
-/// The input is the text of one frame. `allocated` runs what it is given and returns the bytes that were allocated
-/// meanwhile, by this thread and in all.
+/// Reads the input as the text of one frame. `allocated` runs the function that it is given and returns the total bytes
+/// that this thread allocated meanwhile.
 pub fn client_json(data: &[u8], allocated: impl Fn(&mut dyn FnMut()) -> u64) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut result = None;
@@ -45,9 +45,9 @@ pub fn client_json(data: &[u8], allocated: impl Fn(&mut dyn FnMut()) -> u64) {
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// The object's fields, read without the code under test.
+/// Returns the object's fields, read without the code under test.
 fn fields(text: &str) -> Fields<'_> {
-    // proof: this must not fail where the request was read, and the fuzzer is here to see it.
+    // proof: this must not fail where the request was read; the fuzzer looks for it.
     serde_json::from_str(text).expect("an object for one reader only")
 }
 
@@ -68,14 +68,14 @@ fn check_request(text: &str, request: &Request) {
     }
 }
 
-/// A body must be readable by others: alone, and where it is sent on.
+/// Checks that others can read a body: alone, and in a message that carries it.
 fn check_body(body: &Body) {
     if let Err(error) = serde_json::from_str::<serde_json::Value>(body.as_str()) {
-        // Numbers of any size pass as they are; this reader has only so many digits.
+        // Numbers of any size pass unchanged; this parser's range is limited.
         assert!(error.to_string().contains("number out of range"), "{error}");
     }
     let message = Message {
-        // proof: letters are a room's id and a name.
+        // proof: single letters are valid as a room's id and as a name.
         room: RoomId::parse("r").expect("a room id"),
         seq: Seq(1),
         at: WallMillis(1),
@@ -103,7 +103,7 @@ fn check_refusal(refusal: &Refusal) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spelling {
     Plain,
-    /// Every letter as an escape, the fields in another order, blanks between, and a field that nobody knows.
+    /// Every letter as an escape, the fields in another order, blanks between, and an unknown field.
     Escaped,
 }
 
@@ -186,7 +186,7 @@ fn presence_word(presence: Presence) -> &'static str {
     }
 }
 
-/// What a `resume` says of one room.
+/// Returns the cursor of one room in a `resume`.
 fn place(cursor: &Cursor, text: impl Fn(&str) -> String) -> String {
     let mut fields = vec![format!("{}:{}", text("seq"), cursor.seq.0)];
     fields.extend(cursor.epoch.as_ref().map(|epoch| format!("{}:{}", text("epoch"), text(epoch))));

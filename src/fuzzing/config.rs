@@ -1,6 +1,5 @@
-//! The settings, from a file, variables and flags that anyone may have written: nothing panics, a refusal is one line
-//! fit for a terminal, and what is accepted keeps within its bounds, can be written down and read again, and can be
-//! used.
+//! Settings from a file, variables and flags that anyone may have written: nothing panics, a refusal is one line fit
+//! for a terminal, and accepted settings keep within their bounds, can be written out and read again, and can be used.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,11 +8,11 @@ use crate::config::{Change, ConfigError, File, Parsed, Settings, all, exposed, f
 use crate::http::authority::Host;
 use crate::limits;
 
-/// Characters that a refusal may have: a few lines of a terminal.
+/// Most characters of a refusal: a few lines of a terminal.
 const LONGEST: usize = 600;
 
-/// The input: parts with a byte 0xff between them. The first is the file's text, and if it is empty there is none; of
-/// the others those that begin with `RACERD_` are variables, all else are arguments.
+/// Splits the input at bytes 0xff. The first part is the file's text; an empty part means no file. Of the others, parts
+/// that begin with `RACERD_` are variables, all else are arguments.
 pub fn config(data: &[u8]) {
     let mut parts = data.split(|&byte| byte == 0xff);
     let text = parts.next().and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
@@ -49,10 +48,10 @@ fn check_settings(parsed: &Parsed) {
         let shown = setting.show(settings);
         let origin = parsed.origin(setting);
         assert!(!origin.contains(char::is_control), "{origin:?}");
-        // The kind's own reader holds the bounds.
+        // The type's own parser enforces the bounds.
         let value = setting.parse(&[&shown]);
         let mut again = settings.clone();
-        // proof: this must not fail, and the fuzzer is here to see it.
+        // proof: this must not fail; the fuzzer looks for it.
         setting.apply(&mut again, value.expect("what is shown can be read")).expect("what was a value is one");
         assert_eq!(again, *settings, "{} is shown as {shown}", setting.field);
     }
@@ -66,7 +65,7 @@ fn check_settings(parsed: &Parsed) {
         let read = Host::parse(host);
         assert_eq!(read.map(|read| read.to_string()).as_ref(), Some(host), "a host that no request can name");
     }
-    // Read while running: what then holds must itself be good.
+    // Read while running: the resulting settings must be valid as well.
     let running = Settings::default();
     let change = Change::between(&running, settings);
     check_relations(&change.settings);
@@ -74,7 +73,7 @@ fn check_settings(parsed: &Parsed) {
     assert!(again.taken.is_empty() && again.waiting == change.waiting, "taken in part");
 }
 
-/// What must hold between settings.
+/// Checks the relations between settings.
 fn check_relations(settings: &Settings) {
     let Settings { listening, storage, limits, time, .. } = settings;
     let envelope = crate::config::ENVELOPE;
@@ -93,12 +92,12 @@ fn check_relations(settings: &Settings) {
     assert!(storage.max_database_size == 0 || storage.max_database_size >= 1 << 20);
 }
 
-/// Written as flags, as variables and as a file, they are the same settings.
+/// Checks that the settings are the same after writing them as flags, as variables and as a file.
 fn check_round_trips(settings: &Settings) {
     let shown = || all().map(|setting| (setting, setting.show(settings)));
     let flags = shown().map(|(setting, text)| OsString::from(format!("--{}={text}", setting.flag())));
     let variables = shown().map(|(setting, text)| (OsString::from(setting.variable()), OsString::from(text)));
-    // Every character as an escape, since that is the hardest.
+    // Every character as an escape, since that is the hardest to read.
     let quoted = |text: String| text.chars().map(|c| format!("\\U{:08X}", u32::from(c))).collect::<String>();
     let text: String = shown().map(|(setting, text)| format!("{} = \"{}\"\n", setting.field, quoted(text))).collect();
     let file = File { name: "racerd.toml", text: &text };

@@ -1,8 +1,7 @@
-//! Any bytes as a database: files of racerd's with damage of the input's choice, or the input itself, with a
+//! Arbitrary bytes as a database: racerd's own files with damage chosen by the input, or the input itself, with a
 //! write-ahead log beside them. They are checked, salvaged, backed up, opened and served: nothing panics, hangs or
-//! takes memory without a bound; only a server changes them; what is salvaged is sound; and of damage that is not
-//! noticed, no message is lost without a word. The only target that touches a disk, which is in memory where the system
-//! has /dev/shm.
+//! takes memory without a bound; only a server changes them; salvaged files are sound; and if damage goes unnoticed, no
+//! message is lost silently. The only target that touches a disk, which is in memory where the system has /dev/shm.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +16,10 @@ use crate::types::{
     Author, Body, ConnId, Digest, Durability, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
 };
 
-/// Damages of one input.
+/// Most damages of one input.
 const DAMAGES: usize = 40;
 
-/// The two files as they lie on the disk; `key`: its rows are sealed.
+/// The two files on the disk; with `key`, the rows are sealed.
 #[derive(Clone)]
 struct Files {
     database: Vec<u8>,
@@ -28,12 +27,12 @@ struct Files {
     has_key: bool,
 }
 
-/// As they are after a backup, after a kill, and after a kill with sealed rows.
+/// The files after a backup, after a kill, and after a kill with sealed rows.
 static FIXTURES: LazyLock<[Files; 3]> =
     LazyLock::new(|| [fixture(false, true), fixture(false, false), fixture(true, false)]);
 
-/// The first byte says which files, and what is done at their opening; then what is damaged, or for the fourth kind,
-/// what they are: the length of the WAL, the WAL, the database.
+/// Selects the files by the first byte, and the steps at their opening; then follows the damage, or for the fourth
+/// kind, the content of the files: the length of the WAL, the WAL, the database.
 pub fn database(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
@@ -73,11 +72,11 @@ pub fn database(data: &[u8]) {
     serve(&path, key, on_damage);
 }
 
-/// One change to one of the files.
+/// Makes one change to one of the files.
 fn damage(files: &mut Files, input: &mut Input<'_>) {
     let what = input.byte();
     let file = if what & 1 == 0 { &mut files.database } else { &mut files.wal };
-    // In steps of 4 bytes, so that two bytes reach everything.
+    // In steps of 4 bytes, so that two bytes reach the whole file.
     let at = usize::from(input.short()) * 4;
     let at = at % file.len().max(1);
     let page = at / 4096 * 4096;
@@ -91,7 +90,7 @@ fn damage(files: &mut Files, input: &mut Input<'_>) {
         4 => file.truncate(at),
         5 => file.iter_mut().skip(page).take(4096).for_each(|byte| *byte = if what & 0x80 == 0 { 0 } else { 0xa5 }),
         6 => {
-            // One page stands in the place of another.
+            // One page replaces another.
             let from = usize::from(input.byte()) * 4096;
             let bytes: Vec<u8> = file.iter().skip(from).take(4096).copied().collect();
             file.iter_mut().skip(page).zip(&bytes).for_each(|(byte, new)| *byte = *new);
@@ -100,7 +99,7 @@ fn damage(files: &mut Files, input: &mut Input<'_>) {
     }
 }
 
-/// Whether it is well. What is told of it is for a person, and has a bound.
+/// Returns whether the check finds no damage. Its messages are for the operator, and their length is bounded.
 fn look(path: &Path, key: Option<&DataKey>) -> bool {
     let Ok(checked) = check(path, key) else { return false };
     assert!(checked.faults.len() <= 20 && (checked.is_well() || !checked.faults.is_empty()));
@@ -110,7 +109,7 @@ fn look(path: &Path, key: Option<&DataKey>) -> bool {
     checked.is_well()
 }
 
-/// What is salvaged is sound, and has what the report says.
+/// Checks that the salvaged file is sound, and has the content that the report states.
 fn save(folder: &Folder, path: &Path, key: Option<&DataKey>) {
     let to = folder.0.join("salvaged.db");
     let Ok(report) = salvage(path, &to, key) else {
@@ -122,12 +121,12 @@ fn save(folder: &Folder, path: &Path, key: Option<&DataKey>) {
             assert!(checked.is_well(), "what was salvaged is damaged: {:?}", checked.faults);
             assert_eq!(checked.messages, report.messages, "messages in what was salvaged");
         }
-        // proof: this must not be, and the fuzzer is here to see it.
+        // proof: this must not happen; the fuzzer looks for it.
         Err(error) => panic!("what was salvaged cannot be read: {error:?}"),
     }
 }
 
-/// A copy of what is well is well.
+/// Checks that the copy of a sound file is sound.
 fn copy(folder: &Folder, path: &Path, key: Option<&DataKey>, is_well: bool) {
     let to = folder.0.join("copy.db");
     let done = backup(path, &to, false, Box::new(|_, _| {}));
@@ -138,7 +137,7 @@ fn copy(folder: &Folder, path: &Path, key: Option<&DataKey>, is_well: bool) {
     assert_eq!(done.is_ok(), to.exists(), "all of a copy, or nothing");
 }
 
-/// A server on it: it opens or says why not, reads what there is and takes what comes.
+/// Runs a server on the file: it opens or gives the reason why not, reads the rows and takes new ones.
 fn serve(path: &Path, key: Option<DataKey>, on_damage: OnDamage) {
     let options = StoreOptions { on_damage, data_key: key, ..options(path) };
     let clock = SetClock::default();
@@ -166,7 +165,7 @@ fn serve(path: &Path, key: Option<DataKey>, on_damage: OnDamage) {
 }
 
 fn unchanged(path: &Path, files: &Files, by: &str) {
-    // proof: this must be, and the fuzzer is here to see it.
+    // proof: this must hold; the fuzzer looks for cases where it does not.
     let now = fs::read(path).expect("the file is there");
     assert!(now == files.database, "{by} changed the database");
 }
@@ -246,7 +245,7 @@ fn ticket(purpose: Purpose) -> Ticket {
 }
 
 fn append(to: &str, n: u64, key: Option<ScopedKey>) -> Append {
-    // Long ones fill pages of their own.
+    // Long bodies fill pages of their own.
     let body = format!("\"{}\"", "x".repeat(if n % 5 == 4 { 6_000 } else { 20 + n as usize }));
     Append {
         ticket: ticket(Purpose::Send),
@@ -270,7 +269,7 @@ fn read(of: &str) -> Read {
     }
 }
 
-/// A folder of its own, gone in the end.
+/// A folder of its own, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {

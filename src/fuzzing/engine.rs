@@ -1,6 +1,6 @@
-//! The whole pure machine, bytes in and bytes out, through a list of steps: clients come, talk, stall and go, time
-//! passes, the store answers late, twice, in another order or not at all, and the server stops; in any order. At the
-//! end faults cease and everyone must get live; then time passes, and nothing may be left.
+//! The whole pure engine, bytes in and bytes out, through a list of steps: clients connect, send, stall and leave, time
+//! passes, the store answers late, twice, out of order or not at all, and the server stops; in any order. At the end
+//! the faults cease and every client must become live; then time passes, and nothing may be left.
 
 use super::input::Input as Decisions;
 use super::late_store::Failure;
@@ -12,10 +12,10 @@ use crate::types::WallMillis;
 /// Clients at the same time.
 const PEERS: u32 = 5;
 
-/// Steps of one input: what costs much is done once, at the end.
+/// Most steps of one input; the expensive checks are made once, at the end.
 const STEPS: usize = 300;
 
-/// The input: the sizes, then steps of one byte (what, by whom) and what each needs.
+/// Reads the sizes, then steps of one byte (action and client) and their arguments.
 pub fn engine(data: &[u8]) {
     let mut input = Decisions::new(data);
     let mut world = World::with_sealed(if input.byte() & 1 == 0 { Sizes::TIGHT } else { Sizes::USUAL });
@@ -84,7 +84,7 @@ fn step(world: &mut World, what: u8, who: u32, input: &mut Decisions<'_>) {
             world.tell(event);
         }
         24 => {
-            // Against the contract, and no reason to fall over.
+            // Violates the contract, but must not crash the engine.
             if let Some(event) = world.store.next_decided() {
                 world.store.repeated_itself = true;
                 world.tell(Some(event.clone()));
@@ -115,7 +115,7 @@ fn step(world: &mut World, what: u8, who: u32, input: &mut Decisions<'_>) {
             0xfe => world.configure(Sizes::USUAL),
             0xfd => world.configure(Sizes::TIGHT),
             0xfc => world.connect_in_excess(who, "127.0.0.1:9"),
-            // Years either way; and around the minute within which stamps stay.
+            // Years either way; and around the minute up to which a stamp ahead of the clock stays.
             byte @ 0..0x80 => world.now.wall = WallMillis(u64::from(byte) << 34),
             byte => {
                 let step = i64::from(byte) * 1_500 - 285_000;
@@ -131,7 +131,7 @@ fn takes(world: &mut World, who: u32, most: usize) {
     }
 }
 
-/// A request over the socket, of the kind that the step says.
+/// Sends a request over the socket, of the kind that the step selects.
 fn talk(world: &mut World, what: u8, who: u32, x: u8) {
     let room = ["r", "s", "t", "u"][usize::from(x) % 4];
     let named = format!(",\"room\":\"{room}\"");
@@ -162,14 +162,14 @@ fn talk(world: &mut World, what: u8, who: u32, x: u8) {
             2 => world.ask(who, "send", ",\"room\":\"a/b\",\"body\":1"),
             // A close frame, with a code.
             _ if x & 0x80 == 0 => world.send(who, &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]),
-            // Back as oneself or another, who may still be here, with or without a word of where one was.
+            // Resumes its own or another session, which may still be connected, with or without cursors.
             _ if x & 0x40 == 0 => world.resume(who, u32::from(x >> 2) % PEERS, x & 0x20 == 0),
             _ => world.upgrade_sealed(who),
         },
     }
 }
 
-/// A request over HTTP.
+/// Sends a request over HTTP.
 fn browse(world: &mut World, who: u32, x: u8) {
     let requests = [
         "GET /rooms/r/messages?limit=3 HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -189,7 +189,7 @@ fn browse(world: &mut World, who: u32, x: u8) {
     world.send(who, requests[usize::from(x) % requests.len()].as_bytes());
 }
 
-/// The store fails, or is well again.
+/// Makes the store fail, or recover.
 fn fail(world: &mut World, x: u8) {
     let available = match x % 8 {
         0 => Failure::No,
@@ -200,7 +200,7 @@ fn fail(world: &mut World, x: u8) {
             return;
         }
         6 if x == 0xfe => {
-            // The loop stops then.
+            // The store's loop has stopped then.
             world.store.is_dead = true;
             world.tell(Some(StoreEvent::Died("the disk is gone".to_owned())));
             world.engine.handle(Input::Stop);
@@ -217,7 +217,7 @@ fn fail(world: &mut World, x: u8) {
     world.tell(Some(StoreEvent::Available(said)));
 }
 
-/// Word of connections that are gone.
+/// Feeds events of connections that are already gone.
 fn late_events(world: &mut World, x: u8) {
     let Some(conn) = world.gone.last().copied() else { return };
     match x % 4 {

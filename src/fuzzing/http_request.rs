@@ -1,5 +1,5 @@
-//! HTTP, as a connection reads it: the same bytes in any pieces are the same requests and the same refusal, and what is
-//! accepted a second, strict reading accepts, too, and reads the same.
+//! HTTP as a connection reads it: the same bytes, however split, give the same requests and the same refusal, and a
+//! second, strict parser accepts every accepted request and reads it the same way.
 
 use super::input::{Cuts, Input};
 use super::strict_http;
@@ -16,7 +16,7 @@ use crate::types::Millis;
 /// Small, so that short inputs reach them.
 const LIMITS: HeadLimits = HeadLimits { max_head: 512, max_target: 128, max_body: 64 };
 
-/// The input: cuts, then the stream of one connection.
+/// Reads the cuts from the input, then the stream of one connection.
 pub fn http_request(data: &[u8]) {
     let mut input = Input::new(data);
     let cuts = input.cuts();
@@ -33,20 +33,20 @@ pub fn http_request(data: &[u8]) {
     }
 }
 
-/// Everything that a client and a server's other parts see of one connection.
+/// All effects of one connection that a client and the other parts of a server can observe.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     events: Vec<Event>,
-    /// What was written, without interim answers: whether a client waits for one depends on what came when.
+    /// The written bytes, without interim answers: whether a client waits for one depends on the arrival of its bytes.
     written: Vec<u8>,
     is_closing: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
-    /// A request, and where in the stream its bytes are, empty lines before it included.
+    /// A request, and the range of its bytes in the stream, empty lines before it included.
     Request { request: Box<Request>, body: Vec<u8>, from: usize, to: usize },
-    /// A refusal. The connection ends with it, so where it stands in the stream is nobody's concern.
+    /// A refusal. The connection ends with it, so its place in the stream does not matter.
     Malformed { problem: Problem, headers: Headers },
 }
 
@@ -92,7 +92,7 @@ fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
                     connection.respond(response, true, "now", now);
                 }
                 Some(Step::Text(_) | Step::Binary(_) | Step::Ended(_)) => {
-                    // proof: this must not happen, and the fuzzer is here to see it.
+                    // proof: this must not happen; the fuzzer looks for it.
                     panic!("HTTP became something else");
                 }
             }
@@ -115,7 +115,8 @@ fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
     seen
 }
 
-/// A refusal closes, says why, and has a status that some request can earn before anyone looks at its path.
+/// Checks that a refusal closes, gives the reason, and has a status that some request can get before its path is
+/// examined.
 fn check_refusal(problem: &Problem) {
     assert!(problem.close, "the connection outlives a refusal: {problem:?}");
     let status = problem.status.code();
@@ -123,11 +124,11 @@ fn check_refusal(problem: &Problem) {
     assert!(!problem.detail.is_empty() && !problem.detail.contains(char::is_control), "{problem:?}");
 }
 
-/// The strict reading of an accepted request must succeed, and mean the same.
+/// Checks that the strict parser accepts an accepted request and reads it the same way.
 fn compare(bytes: &[u8], request: &Request, body: &[u8]) {
     let strict = match strict_http::read(bytes) {
         Ok(strict) => strict,
-        // proof: this must not happen, and the fuzzer is here to see it.
+        // proof: this must not happen; the fuzzer looks for it.
         Err(rule) => panic!("accepted against {rule}: {}", String::from_utf8_lossy(bytes)),
     };
     let method = match request.method {
@@ -154,12 +155,12 @@ fn compare(bytes: &[u8], request: &Request, body: &[u8]) {
             let same = strict_http::normal_host(host) == format!("{}{port}", authority.host);
             assert!(same, "another host: {:?} for {}", authority, text(host));
         }
-        // proof: this must not happen, and the fuzzer is here to see it.
+        // proof: this must not happen; the fuzzer looks for it.
         (strict, ours) => panic!("a host for one reader only: {strict:?}, {ours:?}"),
     }
 }
 
-/// As headers are read: UTF-8, else ISO-8859-1.
+/// Decodes a text as headers are decoded: UTF-8, else ISO-8859-1.
 fn text(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

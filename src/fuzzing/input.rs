@@ -1,4 +1,5 @@
-//! The fuzzer's bytes as a line of decisions. At its end every further one is 0, so that any bytes are a whole input.
+//! The fuzzer's bytes as a sequence of decisions. After the end every further byte is 0, so that any bytes are a
+//! complete input.
 
 pub struct Input<'a> {
     rest: &'a [u8],
@@ -19,38 +20,39 @@ impl<'a> Input<'a> {
         *first
     }
 
-    /// Two bytes, the high one first.
+    /// Reads two bytes, the high one first.
     pub fn short(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// So many bytes, or what is left.
+    /// Takes `count` bytes, or the rest if there are fewer.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(count.min(self.rest.len()));
         self.rest = rest;
         taken
     }
 
-    /// All that is left.
+    /// Returns the rest.
     pub fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// Where a stream is to be cut: a count (at most 15), then the length of each piece but the last.
+    /// Reads the places at which a stream is to be cut: a count (at most 15), then the length of each piece but the
+    /// last.
     pub fn cuts(&mut self) -> Cuts<'a> {
         let count = self.byte() & 15;
         Cuts { lengths: self.take(usize::from(count)) }
     }
 }
 
-/// The lengths of a stream's pieces; what they leave is the last one.
+/// The lengths of a stream's pieces; the remainder is the last piece.
 #[derive(Clone, Copy, Debug)]
 pub struct Cuts<'a> {
     lengths: &'a [u8],
 }
 
 impl<'a> Cuts<'a> {
-    /// The stream in its pieces; some may be empty.
+    /// Returns the stream in pieces, some of which may be empty.
     pub fn of<'s>(self, stream: &'s [u8]) -> impl Iterator<Item = &'s [u8]> + use<'a, 's> {
         let mut lengths = self.lengths.iter();
         let mut rest = Some(stream);
@@ -63,7 +65,7 @@ impl<'a> Cuts<'a> {
         })
     }
 
-    /// No cut at all.
+    /// Returns no cuts at all.
     pub fn none() -> Cuts<'static> {
         Cuts { lengths: &[] }
     }

@@ -1,6 +1,6 @@
-//! The memory log as a store that takes its time: appends wait to be decided, reads to be made, and answers to be told,
-//! each at its own pace, as with the two threads of the real one. Appends keep their order, and so do reads; the two
-//! overtake each other. It can fail, and remembers everything that it ever stored and said.
+//! The memory log as a slow store: appends wait for their commit, reads for their turn, and answers for delivery, each
+//! at its own pace, as with the two threads of the real store. Appends keep their order, and so do reads; reads and
+//! appends overtake each other. It can fail, and remembers every message that it ever stored and every positive answer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -9,13 +9,13 @@ use crate::store::{
 };
 use crate::types::{ConnId, Epoch, Message, RoomId, Seq, WallMillis};
 
-/// How appends go wrong.
+/// Ways in which appends fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     No,
     /// Nothing is stored.
     Refused,
-    /// It is stored, and said not to be: the answer of a disk that fails behind the commit.
+    /// The message is stored, but reported as failed: the answer of a disk that fails after the commit.
     StoredAll,
 }
 
@@ -27,22 +27,22 @@ pub struct LateStore {
     pages: VecDeque<StoreEvent>,
     pub failure: Failure,
     pub reads_fail: bool,
-    /// It answers nothing more.
+    /// It no longer answers.
     pub is_dead: bool,
-    /// An answer to an append was given twice, against the contract: what was said of acks no longer holds.
+    /// An answer to an append was given twice, against the contract: the promises about acks no longer hold.
     pub repeated_itself: bool,
     stored: HashMap<(RoomId, Seq), Message>,
     heads: HashMap<RoomId, Seq>,
     /// The last stamp in each room.
     stamps: HashMap<RoomId, WallMillis>,
-    /// Stored, and nobody was told so.
+    /// Messages that were stored but reported as failed.
     denied: HashSet<(RoomId, Seq)>,
-    /// Positive answers that the engine was given: to whom, with which tag, for what.
+    /// Positive answers that the engine was given: connection, tag, room and seq.
     told: HashSet<(ConnId, u64, RoomId, Seq)>,
 }
 
 impl LateStore {
-    /// A store that keeps so many bytes of messages per room and in all.
+    /// Makes a store that keeps this many bytes of messages per room and in total.
     pub fn new(room_bytes: usize, total_bytes: usize) -> LateStore {
         LateStore {
             log: MemoryLog::new(Epoch("e".into()), room_bytes, total_bytes),
@@ -62,7 +62,7 @@ impl LateStore {
         }
     }
 
-    /// Takes messages in at most this many rooms.
+    /// Sets the number of rooms in which it takes messages.
     pub fn set_rooms_max(&mut self, rooms_max: usize) {
         self.log.set_rooms_max(rooms_max);
     }
@@ -73,7 +73,7 @@ impl LateStore {
         self.stored.get(&(room.clone(), seq))
     }
 
-    /// The last seq that was given in a room.
+    /// Returns the last seq that was assigned in a room.
     pub fn head(&self, room: &RoomId) -> Seq {
         self.heads.get(room).copied().unwrap_or(Seq::ZERO)
     }
@@ -98,7 +98,7 @@ impl LateStore {
         }
     }
 
-    /// Parks, or looks for what is parked; the answer to that waits among the decisions.
+    /// Parks a session, or looks one up; the answer to a look-up waits among the decisions.
     fn answer_at_once(&mut self, request: StoreRequest) {
         if self.is_dead {
             return;
@@ -116,7 +116,7 @@ impl LateStore {
         self.decided.extend(events);
     }
 
-    /// Decides so many appends as one batch.
+    /// Decides `count` appends as one batch.
     pub fn decide(&mut self, count: usize) {
         let count = count.min(self.appends.len());
         if count == 0 || self.is_dead {
@@ -148,7 +148,7 @@ impl LateStore {
         appended
     }
 
-    /// Makes the next read, of the log as it is now.
+    /// Carries out the next read, on the log as it is now.
     pub fn read_next(&mut self) {
         if self.is_dead {
             return;
@@ -162,7 +162,7 @@ impl LateStore {
 
     // Draining.
 
-    /// The next answer to a batch of appends, to be given to the engine.
+    /// Returns the next answer to a batch of appends, to be given to the engine.
     pub fn next_decided(&mut self) -> Option<StoreEvent> {
         let event = self.decided.pop_front()?;
         if let StoreEvent::Appended(batch) = &event {
@@ -175,14 +175,14 @@ impl LateStore {
         Some(event)
     }
 
-    /// The next answer to a read, to be given to the engine.
+    /// Returns the next answer to a read, to be given to the engine.
     pub fn next_page(&mut self) -> Option<StoreEvent> {
         self.pages.pop_front()
     }
 }
 
-/// The rule of docs/guarantees.md for `at`, once more: a room's last stamp holds while it is ahead of the clock by at
-/// most a minute, else the clock does, and `at` goes back.
+/// Computes `at` independently by the rule of docs/guarantees.md: a room's last stamp stays while it is ahead of the
+/// clock by at most a minute, otherwise the clock is used, and `at` goes back.
 fn stamp(clock: WallMillis, last: Option<WallMillis>) -> WallMillis {
     match last {
         Some(last) if last > clock && last.0 - clock.0 <= 60_000 => last,

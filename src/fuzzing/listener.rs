@@ -1,5 +1,5 @@
-//! One client's ear: reads what the engine wrote to its connection, byte for byte, and holds it against what was
-//! promised. It keeps what it must remember for that, and nothing of how the engine works.
+//! One client's view: reads the bytes that the engine wrote to its connection, and checks them against the guarantees.
+//! It remembers only the state needed for that, and knows nothing of how the engine works.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,26 +14,26 @@ pub struct Listener {
     conn: ConnId,
     stage: Stage,
     sealing: Sealing,
-    /// So much of what came was understood.
+    /// Bytes of the input that are parsed already.
     read: usize,
-    /// The requests that have no answer yet.
+    /// Requests without an answer.
     pub unanswered: BTreeSet<u64>,
-    /// The client said things of which nobody knows what they meant: which answers it has to expect is not known.
+    /// The client sent requests of unknown meaning, so the answers to expect are not known.
     pub is_vague: bool,
-    /// Our own member id, as `welcome` said it.
+    /// The member id from `welcome`.
     member: Option<String>,
-    /// The newest token, with which somebody may come back.
+    /// The newest token, with which the session can be resumed.
     pub token: Option<String>,
-    /// Requests that would resume a session: the answer is another `welcome`, and who one was is no longer who one is.
+    /// Requests that would resume a session: the answer is another `welcome`, and the member may change.
     pub resuming: BTreeSet<u64>,
-    /// The seq that follows in each room, as the resume that is under way says it: what is behind it is owed.
+    /// The next seq in each room, from the cursors of the pending resume: all messages from there on are owed.
     pub owed: BTreeMap<String, u64>,
-    /// One came back: what was stored before is one's own, too, though its acks were another socket's.
+    /// The session was resumed: earlier messages are its own, too, though their acks went to another socket.
     has_resumed: bool,
-    /// The rooms that were joined, and the seq that follows in each.
+    /// The joined rooms, and the next seq in each.
     pub rooms: BTreeMap<String, u64>,
     acked: BTreeSet<(String, u64)>,
-    /// It came beyond the connections that there may be: it gets one answer, and nothing is opened for it.
+    /// The connection exceeds the connection limit: it gets one answer, and nothing is opened for it.
     pub is_excess: bool,
     answers: usize,
 }
@@ -46,14 +46,14 @@ enum Stage {
     Events,
     /// After a close frame.
     Closed,
-    /// What follows cannot be told apart: a client that sent anything may have sent HEAD.
+    /// Later output cannot be parsed: a client that sent arbitrary bytes may have sent HEAD.
     Deaf,
 }
 
-/// Its end of a sealed socket, where it asked for one.
+/// The client's end of a sealed socket, if it asked for one.
 enum Sealing {
     Open,
-    /// The first message of the handshake is on its way.
+    /// The first message of the handshake was sent.
     Begun(Box<Initiator>),
     Ready(Box<Transport>),
 }
@@ -81,17 +81,17 @@ impl Listener {
         }
     }
 
-    /// A sealed socket is asked for, and its handshake begun.
+    /// Notes that the client has asked for a sealed socket and begun its handshake.
     pub fn begin_sealed(&mut self, initiator: Initiator) {
         self.sealing = Sealing::Begun(Box::new(initiator));
     }
 
-    /// There is no handshake whose answer is awaited.
+    /// Returns whether no answer to a handshake is pending.
     pub fn may_speak(&self) -> bool {
         !matches!(self.sealing, Sealing::Begun(_))
     }
 
-    /// The first byte and the payload of the frame that says this; `None` while nothing may be said.
+    /// Returns the first byte and the payload of the frame for this text; `None` while the client may not send.
     pub fn frame_of(&mut self, json: &str) -> Option<(u8, Vec<u8>)> {
         match &mut self.sealing {
             Sealing::Open => Some((0x81, json.as_bytes().to_vec())),
@@ -104,12 +104,12 @@ impl Listener {
         }
     }
 
-    /// It listens to a room, as an event stream.
+    /// Returns whether the client listens to a room, as an event stream.
     pub fn is_stream(&self) -> bool {
         self.stage == Stage::Events
     }
 
-    /// The client sends bytes whose meaning is not known.
+    /// Notes that the client sends bytes of unknown meaning.
     pub fn said_anything(&mut self) {
         self.is_vague = true;
         if self.stage == Stage::Http {
@@ -117,7 +117,7 @@ impl Listener {
         }
     }
 
-    /// Reads on in `got`, which holds everything that ever came.
+    /// Reads on in `got`, which holds everything received so far.
     pub fn listen(&mut self, got: &[u8], store: &LateStore) {
         loop {
             let rest = &got[self.read..];
@@ -138,7 +138,7 @@ impl Listener {
         }
     }
 
-    /// One HTTP answer: its length, or 0 if it is not whole.
+    /// Reads one HTTP answer and returns its length, or 0 if it is incomplete.
     fn answer(&mut self, bytes: &[u8]) -> usize {
         let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return 0 };
         let head = String::from_utf8_lossy(&bytes[..end]);
@@ -148,7 +148,7 @@ impl Listener {
         }
         if head.contains("Content-Type: text/event-stream") {
             self.stage = Stage::Events;
-            // It has no name here, and what the client says is not heard.
+            // An event stream has no name here, and the client's input is ignored.
             self.member = Some(String::new());
             self.is_vague = true;
         }
@@ -164,14 +164,15 @@ impl Listener {
         whole
     }
 
-    /// One frame: its length, or 0 if it is not whole. The server's frames are whole messages without a mask.
+    /// Reads one frame and returns its length, or 0 if it is incomplete. The server's frames are whole messages without
+    /// a mask.
     fn frame(&mut self, bytes: &[u8], store: &LateStore) -> usize {
         let [first, second, ..] = *bytes else { return 0 };
         let (header, length) = match (second, bytes) {
             (0..126, _) => (2, usize::from(second)),
             (126, [_, _, high, low, ..]) => (4, usize::from(u16::from_be_bytes([*high, *low]))),
             (126, _) => return 0,
-            // proof: nothing here is so long, and the fuzzer is here to see it.
+            // proof: nothing here is that long; the fuzzer looks for it.
             _ => panic!("a frame with a mask, or of more than 64 KiB"),
         };
         let Some(payload) = bytes.get(header..header + length) else { return 0 };
@@ -179,25 +180,25 @@ impl Listener {
             0x82 => self.open(payload, store),
             0x81 => {
                 assert!(matches!(self.sealing, Sealing::Open), "said in the open on a sealed socket");
-                // proof: this must be, and the fuzzer is here to see it.
+                // proof: this must hold; the fuzzer looks for cases where it does not.
                 let object = serde_json::from_slice(payload).expect("JSON objects");
                 self.hear(&object, store);
             }
             0x88 => self.stage = Stage::Closed,
             0x89 | 0x8a => {}
-            // proof: this must not be, and the fuzzer is here to see it.
+            // proof: this must not happen; the fuzzer looks for it.
             _ => panic!("a frame that begins with {first:02x}"),
         }
         header + length
     }
 
-    /// A sealed message: the answer to the handshake, or whole lines.
+    /// Opens a sealed message: the answer to the handshake, or whole lines.
     fn open(&mut self, payload: &[u8], store: &LateStore) {
         match std::mem::replace(&mut self.sealing, Sealing::Open) {
-            // proof: this must not be, and the fuzzer is here to see it.
+            // proof: this must not happen; the fuzzer looks for it.
             Sealing::Open => panic!("a binary frame on an open socket"),
             Sealing::Begun(initiator) => {
-                // proof: this must be, and the fuzzer is here to see it.
+                // proof: this must hold; the fuzzer looks for cases where it does not.
                 self.sealing = Sealing::Ready(Box::new(initiator.finish(payload).expect("a genuine answer")));
             }
             Sealing::Ready(mut transport) => {
@@ -208,21 +209,21 @@ impl Listener {
                 let text = String::from_utf8_lossy(&plain);
                 assert!(text.ends_with('\n'), "a line without its end: {text}");
                 for line in text.lines() {
-                    // proof: this must be, and the fuzzer is here to see it.
+                    // proof: this must hold; the fuzzer looks for cases where it does not.
                     self.hear(&serde_json::from_str(line).expect("a JSON object on each line"), store);
                 }
             }
         }
     }
 
-    /// One block of an event stream: its length, or 0 if it is not whole.
+    /// Reads one block of an event stream and returns its length, or 0 if it is incomplete.
     fn event(&mut self, bytes: &[u8], store: &LateStore) -> usize {
         let Some(end) = bytes.windows(2).position(|w| w == b"\n\n") else { return 0 };
         let block = String::from_utf8_lossy(&bytes[..end]);
         let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
         assert!(block.lines().all(|line| line == ":" || line.contains(": ")), "a line that is no field: {block}");
         if let Some(data) = field("data: ") {
-            // proof: this must be, and the fuzzer is here to see it.
+            // proof: this must hold; the fuzzer looks for cases where it does not.
             let object: Object<'_> = serde_json::from_str(data).expect("a JSON object on one line");
             self.hear(&object, store);
             let kind = text(&object, "type");
@@ -277,7 +278,7 @@ impl Listener {
                 let is_stream = self.stage == Stage::Events;
                 let next = self.next(room, kind);
                 if is_stream && number(object, "from") == *next {
-                    // What `recovered` tells a socket.
+                    // The counterpart of `recovered` on a socket.
                     return assert!(number(object, "after") < *next);
                 }
                 assert_eq!(number(object, "after") + 1, *next, "a gap elsewhere than at the cursor");
@@ -305,16 +306,16 @@ impl Listener {
                 assert_eq!(heads, ours, "a pong knows the last seq queued before it");
             }
             "members" | "error" | "bye" => drop(id.map(|id| self.resuming.remove(&id))),
-            // proof: the protocol has no more, and the fuzzer is here to see it.
+            // proof: the protocol has no other types; the fuzzer looks for them.
             _ => panic!("a message of type {kind}"),
         }
     }
 
-    /// The next seq in a room. Nothing of a room precedes its `joined`.
+    /// Returns the next seq in a room. No message of a room may precede its `joined`.
     fn next(&mut self, room: &str, kind: &str) -> &mut u64 {
         match self.rooms.get_mut(room) {
             Some(next) => next,
-            // proof: this must not be, and the fuzzer is here to see it.
+            // proof: this must not happen; the fuzzer looks for it.
             None => panic!("{kind} of {room}, which is not joined"),
         }
     }
@@ -339,10 +340,10 @@ impl Listener {
         }
     }
 
-    /// What is heard was stored, as it was said. True for one's own.
+    /// Checks that a received message was stored with the same content. Returns whether it is the client's own.
     fn check_stored(&self, room: &str, message: &Object<'_>, store: &LateStore) -> bool {
         let seq = number(message, "seq");
-        // proof: this must be, and the fuzzer is here to see it.
+        // proof: this must hold; the fuzzer looks for cases where it does not.
         let stored = store.stored(&room_id(room), Seq(seq)).expect("what is heard was stored");
         assert_eq!(message.get("body").map(|raw| raw.get()), Some(stored.body.as_str()), "another body");
         assert_eq!(number(message, "at"), stored.at.0, "another time");
@@ -354,7 +355,7 @@ impl Listener {
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(object: &Object<'a>, field: &str) -> T {
-    // proof: the server's own words; the fuzzer is here to see if not.
+    // proof: the server wrote it; the fuzzer looks for cases where it is not valid.
     serde_json::from_str(raw(object, field)).expect("a field of its kind")
 }
 
@@ -367,12 +368,12 @@ fn number(object: &Object<'_>, field: &str) -> u64 {
     parse(object, field)
 }
 
-/// A text that needs no escapes.
+/// Returns a text that needs no escapes.
 fn text<'a>(object: &Object<'a>, field: &str) -> &'a str {
     raw(object, field).trim_matches('"')
 }
 
 fn room_id(room: &str) -> RoomId {
-    // proof: the server's own words; the fuzzer is here to see if not.
+    // proof: the server wrote it; the fuzzer looks for cases where it is not valid.
     RoomId::parse(room).expect("a room id")
 }

@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets, one file each: bytes in, a panic where something that must hold does not. The
+//! The bodies of the fuzz targets, one file each: bytes in, and a panic where a required property does not hold. The
 //! program of `fuzz/targets.rs` runs them; `cargo test` replays every file of `fuzz/corpus` through the same bodies.
-//! Compiled for tests and fuzzers only; they may name every pure part, and know no socket, file or clock either, but
-//! for `database`, which is for files.
+//! Compiled for tests and fuzzers only; they may name every pure part, and likewise know no socket, file or clock,
+//! except for `database`, which exists for files.
 
 mod at_rest;
 mod canary;
@@ -30,10 +30,10 @@ pub use http_request::http_request;
 pub use sealed::sealed;
 pub use ws_stream::ws_stream;
 
-/// What a target does with one input.
+/// Runs a target on one input.
 pub type Body = fn(&[u8]);
 
-/// The targets by their names; beside them [`client_json`], which is handed a measure of what it allocates.
+/// The targets by their names. [`client_json`] is separate, since it takes a function that measures allocations.
 pub const TARGETS: &[(&str, Body)] = &[
     ("at_rest", at_rest),
     ("client_hears", client_hears),

@@ -1,5 +1,5 @@
-//! Every file of the corpora through the body that it is for: what a fuzzer found once stays found, on stable Rust and
-//! without a fuzzer.
+//! Replays every file of the corpora through its target: an input that a fuzzer once found stays covered, on stable
+//! Rust and without a fuzzer.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
-/// All of them, by name.
+/// Returns all targets, by name.
 fn targets() -> Vec<(&'static str, Body)> {
     let measured: Body = |data| client_json(data, |work| allocation_counter::measure(work).bytes_total);
     TARGETS.iter().copied().chain([("client_json", measured)]).collect()
@@ -17,7 +17,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
 }
 
-/// The files of a folder, by name; none where there is no such folder.
+/// Returns the files of a folder, by name; none if the folder does not exist.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -41,7 +41,7 @@ fn the_corpora_hold() {
     assert!(failed.is_empty(), "these fail, see above: {failed:#?}");
 }
 
-/// A target that is not replayed, a corpus without a target, a file that says nothing about itself: none of these.
+/// No target is without a replay, no corpus without a target, and no file without a telling name.
 #[test]
 fn every_target_has_its_body_its_corpus_and_telling_names() {
     let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -65,7 +65,7 @@ fn every_target_has_its_body_its_corpus_and_telling_names() {
     }
 }
 
-/// The planted failure fails, and by itself alone.
+/// The planted failure is found, and nothing else triggers it.
 #[test]
 fn the_canary_sings_when_found() {
     let sings = |data: &[u8]| catch_unwind(AssertUnwindSafe(|| canary(data))).is_err();

@@ -1,14 +1,15 @@
-//! Sealed sockets' handshake and messages, by anyone who can write to them: no bytes panic, nothing opens that the
-//! other side did not seal just so and just then, and what does not open moves nothing.
+//! Handshake and messages of sealed sockets, as sent by anyone who can write to them: no bytes panic, no message opens
+//! that the other side did not seal in just that form and at just that point, and a message that does not open changes
+//! no state.
 
 use super::input::Input;
 use crate::crypto::sealed::{Fault, HANDSHAKE_BYTES, Initiator, MAX_PLAINTEXT, Pin, Responder, SealedKey, Transport};
 
-/// Steps that are taken of one input.
+/// Most steps of one input.
 const STEPS: usize = 24;
 
-/// The first byte says what the others are: a client's first message, a server's answer, what to spoil of either, a
-/// talk, or a key's text.
+/// Selects the meaning of the other bytes by the first one: a client's first message, a server's answer, a corruption
+/// of either, a conversation, or a key's text.
 pub fn sealed(data: &[u8]) {
     let mut input = Input::new(data);
     match input.byte() % 5 {
@@ -24,9 +25,9 @@ fn key() -> SealedKey {
     SealedKey::new([7; 32])
 }
 
-/// A client's state and its first message, always the same.
+/// Returns a client's state and its first message, always the same.
 fn begin() -> (Initiator, [u8; HANDSHAKE_BYTES]) {
-    // proof: it is the pin of a key, and each input that comes here shows it.
+    // proof: it is the pin of a key, and every input that gets here shows it.
     Initiator::begin(&key().pin(), [1; 32]).expect("a pin")
 }
 
@@ -36,13 +37,13 @@ fn answer(first: &[u8]) -> Result<([u8; HANDSHAKE_BYTES], Transport), Fault> {
 
 fn pair() -> (Transport, Transport) {
     let (client, first) = begin();
-    // proof: it was made for this key; likewise.
+    // proof: it was made for this key; again, every input that gets here shows it.
     let (answer, server) = answer(&first).expect("a genuine first message");
     // proof: it answers that message.
     (client.finish(&answer).expect("a genuine answer"), server)
 }
 
-/// What is taken for a first message has its length, and is answered so that something can be sealed.
+/// Checks that an accepted first message has the right length, and that the answer leads to a usable transport.
 fn check_first(first: &[u8]) {
     match answer(first) {
         Ok((_, mut server)) => {
@@ -53,7 +54,7 @@ fn check_first(first: &[u8]) {
     }
 }
 
-/// Only who has the key can answer: what is taken for an answer leads to the same keys on both sides.
+/// Checks that only the holder of the key can answer: an accepted answer leads to the same keys on both sides.
 fn check_answer(bytes: &[u8]) {
     let (client, first) = begin();
     match client.finish(bytes) {
@@ -79,7 +80,7 @@ fn check_spoilt_handshake(mut input: Input) {
     }
 }
 
-/// Both sides stay in step, whatever comes between what is genuine.
+/// Checks that both sides stay in step, whatever bytes arrive between genuine messages.
 fn check_talk(mut input: Input) {
     let (mut client, mut server) = pair();
     for _ in 0..STEPS {
@@ -121,7 +122,7 @@ fn check_genuine(from: &mut Transport, to: &mut Transport, plaintext: &[u8]) {
     assert_eq!(open(to, &sealed).as_deref(), Some(plaintext));
 }
 
-/// What opens is what the other side would have sealed next.
+/// Checks that bytes which open are the other side's next message.
 fn check_bytes(from: &mut Transport, to: &mut Transport, bytes: &[u8]) {
     let Some(plaintext) = open(to, bytes) else { return };
     assert_eq!(seal(from, &plaintext).as_deref(), Some(bytes), "two messages of one text");
@@ -137,7 +138,7 @@ fn check_damaged(from: &mut Transport, to: &mut Transport, plaintext: &[u8], inp
     assert_eq!(open(to, &sealed).as_deref(), Some(plaintext), "what was damaged moved something");
 }
 
-/// A message opens once, on the other side, and not behind a later one.
+/// Checks that a message opens once, on the other side, and not after a later one.
 fn check_repeated(from: &mut Transport, to: &mut Transport, plaintext: &[u8]) {
     let (Some(first), Some(second)) = (seal(from, plaintext), seal(from, plaintext)) else { return };
     assert_eq!(open(from, &first), None, "thrown back");
@@ -158,7 +159,7 @@ fn seal(transport: &mut Transport, plaintext: &[u8]) -> Option<Vec<u8>> {
     done.is_ok().then_some(sealed)
 }
 
-/// What it says; `None` where it does not verify, and then nothing was added to what was there.
+/// Returns the plaintext; `None` where the message does not verify, and then nothing was appended.
 fn open(transport: &mut Transport, sealed: &[u8]) -> Option<Vec<u8>> {
     let mut out = b"before".to_vec();
     let done = transport.open_into(&mut out, sealed);
@@ -173,7 +174,7 @@ fn open(transport: &mut Transport, sealed: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Changes one bit, and says in which byte.
+/// Flips one bit, and returns the index of its byte.
 fn spoil(bytes: &mut [u8], input: &mut Input) -> usize {
     let (at, bit) = (usize::from(input.short()) % bytes.len().max(1), input.byte() % 8);
     if let Some(byte) = bytes.get_mut(at) {
@@ -182,7 +183,7 @@ fn spoil(bytes: &mut [u8], input: &mut Input) -> usize {
     at
 }
 
-/// A key has one text, and so has a pin.
+/// Checks that a key has exactly one text, and so has a pin.
 fn check_text(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(key) = SealedKey::parse(text) {

@@ -1,14 +1,14 @@
 //! A second reading of HTTP/1.1 requests, straight from the grammar of RFC 9112 and RFC 3986, for one purpose: to
-//! disagree with the parser under test. It shares no code with it, and repairs nothing. It reads one request that is
-//! whole, and says which rule is broken where one is.
+//! disagree with the parser under test. It shares no code with it, and repairs nothing. It reads one complete request,
+//! or names the rule that the request breaks.
 //!
-//! Where it is wider than the grammar, since browsers are: a target may hold the visible characters `[ ] ^ | \ { }` and
-//! the backtick as they are (URL standard, query percent-encode set).
+//! It is wider than the grammar in one point, since browsers are: a target may contain the visible characters
+//! `[ ] ^ | \ { }` and the backtick unescaped (URL standard, query percent-encode set).
 
 pub struct Strict<'a> {
     pub method: &'a [u8],
     pub target: &'a [u8],
-    /// The digit behind `HTTP/1.`.
+    /// The digit after `HTTP/1.`.
     pub minor: u8,
     pub fields: Vec<(&'a [u8], &'a [u8])>,
     pub body: &'a [u8],
@@ -60,7 +60,7 @@ pub fn read(bytes: &[u8]) -> Result<Strict<'_>, Rule> {
     Ok(strict)
 }
 
-/// One line without its end, which must be CR LF; no CR or LF stands in it (RFC 9112 §2.2).
+/// Returns one line without its end, which must be CR LF, and the rest; no CR or LF stands in the line (RFC 9112 §2.2).
 fn line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Rule> {
     let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).ok_or("lines end (RFC 9112 §2.1)")?;
     let rest = bytes[end..].strip_prefix(b"\r\n").ok_or("lines end in CR LF (RFC 9112 §2.2)")?;
@@ -122,7 +122,7 @@ impl<'a> Strict<'a> {
         Ok(())
     }
 
-    /// The target's authority, if it is an absolute one, and its path and query; `None` for `*`.
+    /// Returns the target's authority, if the target is in absolute-form, and its path and query; `None` for `*`.
     fn parts(&self) -> Option<(Option<&'a [u8]>, &'a [u8])> {
         if self.target == b"*" {
             return None;
@@ -138,7 +138,7 @@ impl<'a> Strict<'a> {
         Some((None, self.target))
     }
 
-    /// No body, or one whose length is told once and in digits (RFC 9112 §6).
+    /// Checks that there is no body, or one whose length is given once and in digits (RFC 9112 §6).
     fn check_framing(&self) -> Result<(), Rule> {
         ensure(self.all("transfer-encoding").is_empty(), "no coding was agreed on (RFC 9112 §6.1)")?;
         let length = match *self.all("content-length") {
@@ -153,12 +153,12 @@ impl<'a> Strict<'a> {
         ensure(length == self.body.len(), "the body is as long as its Content-Length (RFC 9112 §6.3)")
     }
 
-    /// Whom the request is for.
+    /// Returns the host that the request addresses.
     pub fn host(&self) -> Option<&'a [u8]> {
         self.parts().and_then(|(authority, _)| authority).or_else(|| self.all("host").first().copied())
     }
 
-    /// The path's segments, decoded.
+    /// Returns the path's segments, decoded.
     pub fn segments(&self) -> Vec<String> {
         let Some((_, rest)) = self.parts() else { return Vec::new() };
         let path = rest.split(|&byte| byte == b'?').next().unwrap_or_default();
@@ -166,8 +166,8 @@ impl<'a> Strict<'a> {
         path.split(|&byte| byte == b'/').map(decoded).collect()
     }
 
-    /// Does the connection end with this request's answer (RFC 9112 §9.3)? Also after a wish to upgrade, which a proxy
-    /// may have granted without us.
+    /// Returns whether the connection ends with this request's answer (RFC 9112 §9.3). True for a request to upgrade as
+    /// well, which a proxy may have granted on its own.
     pub fn closes(&self) -> bool {
         let lines = self.all("connection");
         let says = |wanted: &[u8]| {
@@ -190,7 +190,8 @@ fn decoded(segment: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// `uri-host [ ":" port ]` (RFC 3986 §3.2.2), not empty, and without the escapes that no host of ours has.
+/// Returns whether the text is `uri-host [ ":" port ]` (RFC 3986 §3.2.2), not empty, and free of escapes, which our
+/// hosts never contain.
 fn is_host(text: &[u8]) -> bool {
     let (host, port) = split_port(text);
     let port_holds = port.is_none_or(|port| port.iter().all(u8::is_ascii_digit));
@@ -209,8 +210,8 @@ fn split_port(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// A host in the one spelling that equal hosts share: lower case, no final dot, addresses as the standard library
-/// writes them, the port without leading zeros and left out where it is empty.
+/// Normalizes a host, so that equal hosts have one spelling: lower case, no final dot, addresses as the standard
+/// library writes them, the port without leading zeros and omitted where it is empty.
 pub fn normal_host(text: &[u8]) -> String {
     let (host, port) = split_port(text);
     let host = String::from_utf8_lossy(host).to_ascii_lowercase();

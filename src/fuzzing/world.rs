@@ -1,5 +1,5 @@
-//! The world around an engine: a network, a store and a clock of the test's own, turned as the loop turns the real
-//! ones. Also the engine's tests live in it. After each turn the invariants are checked, and every client listens.
+//! The world around an engine: a simulated network, store and clock, driven as the loop drives the real ones. The
+//! engine's tests use it, too. After each turn the invariants are checked, and every client reads its output.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
 
-/// The key of a server that takes sealed sockets.
+/// The key of a server that accepts sealed sockets.
 const SEALED_KEY: [u8; 32] = [7; 32];
 
-/// How large everything may be.
+/// Sizes of everything that is bounded.
 #[derive(Clone, Copy)]
 pub struct Sizes {
     pub max_message: usize,
@@ -40,7 +40,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Room for a talk of some length.
+    /// Room for a conversation of some length.
     pub const USUAL: Sizes = Sizes {
         max_message: 4096,
         queue_bytes: 8192,
@@ -85,7 +85,7 @@ impl Sizes {
         Engine::new(net, Chat::new(limits.app, Epoch("e".into()), &secrets), limits.drain_timeout)
     }
 
-    /// Returns the limits that these sizes mean.
+    /// Returns the limits for these sizes.
     pub fn limits(self) -> engine::Limits<chat::Limits> {
         let app = chat::Limits { hub: self.hub(), chat: self.chat(), access: Access::default() };
         engine::Limits { connections: self.connections(), admission: self.admission(), drain_timeout: 10_000, app }
@@ -149,7 +149,7 @@ impl Sizes {
         }
     }
 
-    /// What one connection's queue may hold: its share, and one reply that went over it.
+    /// Returns the most bytes that one connection's queue may hold: its share, and one reply that exceeded it.
     fn most_queued(self) -> usize {
         self.queue_bytes + self.reply_bytes + self.page_bytes + 2048
     }
@@ -166,11 +166,12 @@ pub struct World {
     pub answers_at_once: bool,
     /// Ids of connections that are gone.
     pub gone: Vec<ConnId>,
-    /// The newest token that each peer heard, over whatever connection, and what followed then in each of its rooms.
+    /// The newest token that each peer received, over any connection, and the next seq in each of its rooms at that
+    /// time.
     remembered: BTreeMap<u32, (String, BTreeMap<String, u64>)>,
     most_queued: usize,
     generation: u32,
-    /// Counts all that happens, to see when nothing does.
+    /// Counts all activity, to detect when there is none.
     activity: usize,
 }
 
@@ -180,16 +181,16 @@ pub struct Peer {
     pub listener: Listener,
     /// All that it received.
     pub got: Vec<u8>,
-    /// Bytes that it takes of each flush.
+    /// Bytes that it reads from each flush.
     pub takes: usize,
-    /// What it sent and the engine has not looked at.
+    /// Bytes that it sent and the engine has not read.
     pub unread: Vec<u8>,
     pub ended: bool,
-    /// What it receives is sealed: the listener can make nothing of it.
+    /// Its input is sealed, so the listener cannot parse it.
     pub is_sealed: bool,
-    /// It has said nothing yet.
+    /// It has not sent anything yet.
     is_new: bool,
-    /// The engine refused to read; nothing is, until it says so, as the loop does.
+    /// The engine refused to read; nothing more is read until it allows that, as in the loop.
     refused: bool,
     next_id: u64,
 }
@@ -209,12 +210,12 @@ impl World {
             generation: 0,
             activity: 0,
         };
-        // No loop feeds the engine before it has read its clocks.
+        // The loop reads its clocks before it feeds the engine.
         world.read_clocks();
         world
     }
 
-    /// One whose server takes sealed sockets, too.
+    /// Makes a world whose server accepts sealed sockets, too.
     pub fn with_sealed(sizes: Sizes) -> World {
         let mut world = World::new(sizes);
         let mut count = 0;
@@ -225,7 +226,7 @@ impl World {
         world
     }
 
-    /// The server reads its settings again, and others hold.
+    /// Has the server read its settings again; the new limits apply.
     pub fn configure(&mut self, sizes: Sizes) {
         self.engine.set_limits(sizes.limits());
         self.most_queued = self.most_queued.max(sizes.most_queued());
@@ -238,7 +239,7 @@ impl World {
         self.arrive(index, address, false);
     }
 
-    /// Comes beyond the connections that there may be.
+    /// Connects beyond the connection limit.
     pub fn connect_in_excess(&mut self, index: u32, address: &str) {
         self.arrive(index, address, true);
     }
@@ -272,7 +273,7 @@ impl World {
         });
     }
 
-    /// The peer sends bytes; a turn looks at them.
+    /// Has the peer send bytes, which the next turn reads.
     pub fn send(&mut self, index: u32, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         if !peer.ended {
@@ -289,8 +290,8 @@ impl World {
         self.send(index, request.as_bytes());
     }
 
-    /// Asks for a sealed socket and begins its handshake; once the answer is here, what the peer says is sealed. Only
-    /// its first word may be this.
+    /// Asks for a sealed socket and begins its handshake; after the answer, the peer's messages are sealed. Only
+    /// allowed as its first request.
     pub fn upgrade_sealed(&mut self, index: u32) {
         let Some(peer) = self.peers.get_mut(&index).filter(|peer| peer.is_new) else { return };
         // proof: it is the pin of a key.
@@ -305,8 +306,8 @@ impl World {
         self.send(index, &super::ws_stream::masked(0x82, &first, [0; 4]));
     }
 
-    /// Asks to be the member that `whose` was when it last heard a token, here or on a connection that is gone. With
-    /// `tells` it says where that one was in its rooms, so that the rest is owed from there.
+    /// Asks to resume the session of `whose`, by the last token that it received, here or on a connection that is gone.
+    /// With `tells` the request has its cursors, so that the messages after them are owed.
     pub fn resume(&mut self, index: u32, whose: u32, tells: bool) {
         if let Some(peer) = self.peers.get(&whose) {
             self.remember(whose, peer.id);
@@ -333,7 +334,7 @@ impl World {
         }
     }
 
-    /// A text frame with this; what has to follow is not known here.
+    /// Sends a text frame; the expected answers are not known here.
     pub fn say(&mut self, index: u32, json: &str) {
         if let Some(peer) = self.peers.get_mut(&index) {
             peer.listener.is_vague = true;
@@ -341,14 +342,14 @@ impl World {
         self.say_plainly(index, json);
     }
 
-    /// A text frame with this, which has no answer or a refusal without an id.
+    /// Sends a text frame that has no answer, or a refusal without an id.
     pub fn say_plainly(&mut self, index: u32, json: &str) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         let Some((first, payload)) = peer.listener.frame_of(json) else { return };
         self.send(index, &super::ws_stream::masked(first, &payload, [0; 4]));
     }
 
-    /// A request with an id of its own, which has to be answered; `fields` follow the id.
+    /// Sends a request with an id of its own, which has to be answered; `fields` follow the id.
     pub fn ask(&mut self, index: u32, kind: &str, fields: &str) {
         let Some(peer) = self.peers.get_mut(&index).filter(|peer| peer.listener.may_speak()) else { return };
         let id = peer.next_id;
@@ -359,7 +360,7 @@ impl World {
         self.say_plainly(index, &format!("{{\"type\":\"{kind}\",\"id\":{id}{fields}}}"));
     }
 
-    /// The peer sends nothing more. The loop sees that behind all that was sent before, and only while it may read.
+    /// Ends the peer's stream. The loop sees the end after all bytes sent before, and only while it may read.
     pub fn end(&mut self, index: u32) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         if peer.unread.is_empty() && !peer.ended && !peer.refused && self.engine.may_read(peer.id) {
@@ -376,7 +377,7 @@ impl World {
         self.flush();
     }
 
-    /// The peer takes so many bytes of what waits for it.
+    /// Has the peer read at most `most` bytes of the output that waits for it.
     pub fn take(&mut self, index: u32, most: usize) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         let (conn, taken) = (peer.id, Self::taken(&self.engine, peer, most));
@@ -397,7 +398,7 @@ impl World {
 
     // What the loop does.
 
-    /// Hands over at most so many bytes that a peer sent.
+    /// Hands over at most `most` of the bytes that a peer sent.
     pub fn feed(&mut self, index: u32, most: usize) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         if peer.unread.is_empty() || peer.refused {
@@ -413,7 +414,7 @@ impl World {
         self.engine.handle(Input::Bytes { conn: peer.id, bytes: &mut bytes });
     }
 
-    /// Gives the engine an answer of the store.
+    /// Gives the engine an answer from the store.
     pub fn tell(&mut self, event: Option<StoreEvent>) {
         let Some(event) = event else { return };
         self.activity += 1;
@@ -425,7 +426,7 @@ impl World {
         self.engine.handle(Input::Time(self.now));
     }
 
-    /// One turn, as the loop does it.
+    /// Runs one turn, as the loop does.
     pub fn turn(&mut self) {
         self.read_clocks();
         let indices: Vec<u32> = self.peers.keys().copied().collect();
@@ -467,7 +468,8 @@ impl World {
         }
     }
 
-    /// Writes what is queued and carries out what the engine wants; then all listen, and everything must be in order.
+    /// Writes the queued output and carries out the engine's requests; then all clients read, and the invariants are
+    /// checked.
     pub fn flush(&mut self) {
         let mut dirty = Vec::new();
         self.engine.take_dirty(&mut dirty);
@@ -520,7 +522,7 @@ impl World {
         }
     }
 
-    /// Turns until nothing happens any more.
+    /// Runs turns until nothing happens any more.
     pub fn settle(&mut self) {
         for _ in 0..2000 {
             let before = self.activity;
@@ -529,13 +531,13 @@ impl World {
                 return;
             }
         }
-        // proof: this must not be, and the fuzzer is here to see it.
+        // proof: this must not happen; the fuzzer looks for it.
         panic!("it does not come to rest");
     }
 
-    /// Time passes as the loop lets it pass: from deadline to deadline, each strictly later than the one before.
+    /// Lets time pass as the loop does: from deadline to deadline, each strictly later than the one before.
     pub fn pass(&mut self, milliseconds: u64) {
-        // No loop lets time go by over bytes that it may read, or that it has for somebody.
+        // The loop does not let time pass while there are bytes that it may read or deliver.
         let waits = |peer: &Peer| !peer.unread.is_empty() && !peer.refused;
         if self.engine.has_dirty() || self.peers.values().any(waits) {
             self.turn();
@@ -556,14 +558,14 @@ impl World {
                 }
             }
         }
-        // proof: this must not be, and the fuzzer is here to see it.
+        // proof: this must not happen; the fuzzer looks for it.
         panic!("the loop spins");
     }
 
     // The end of all.
 
-    /// Faults end: everyone takes what there is, the store is well and answers. Then everyone must get live, and every
-    /// request must have its answer.
+    /// Ends all faults: every client reads its output, the store works and answers. Then every client must become live,
+    /// and every request must have its answer.
     pub fn heal(&mut self) {
         self.store.failure = Failure::No;
         self.store.reads_fail = false;
@@ -580,10 +582,10 @@ impl World {
         if self.engine.is_stopping() || self.store.is_dead {
             return;
         }
-        // A failed read is tried again after a second.
+        // A failed read is retried after a second.
         self.pass(1_100);
         self.settle();
-        // One more message in each room tells of those that were stored and denied.
+        // One more message in each room reveals messages that were stored but reported as failed.
         let rooms: BTreeSet<String> =
             self.peers.values().flat_map(|peer| peer.listener.rooms.keys().cloned()).collect();
         for room in rooms {
@@ -602,7 +604,7 @@ impl World {
             }
             assert!(peer.unread.is_empty(), "{index} is not read any more");
             for (room, next) in &peer.listener.rooms {
-                // proof: a room that was joined has an id.
+                // proof: a joined room has an id.
                 let head = self.store.head(&crate::types::RoomId::parse(room).expect("a room id"));
                 assert_eq!(*next, head.0 + 1, "{index} is not live in {room}");
             }
@@ -611,7 +613,7 @@ impl World {
         }
     }
 
-    /// Nobody takes anything any more, and much time passes: nothing may be left over.
+    /// Lets much time pass with no client reading: nothing may be left over.
     pub fn outlast(&mut self) {
         for peer in self.peers.values_mut() {
             peer.takes = 0;

@@ -1,4 +1,4 @@
-//! The frame codec: any split of the same bytes gives the same messages and the same close code, and a plain
+//! The frame codec: the same bytes, however split, give the same messages and the same close code, and a plain
 //! tungstenite socket reads the same messages or refuses, too, but for the differences that [`Difference`] lists.
 
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -6,7 +6,7 @@ use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use super::input::{Cuts, Input};
 use crate::ws::{Decoder, Limits, Message, Violation};
 
-/// One thing that a decoder handed out.
+/// One item that a decoder returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     Text(String),
@@ -19,7 +19,7 @@ pub enum Seen {
 /// Small, so that short inputs reach them.
 const LIMITS: Limits = Limits { max_message: 300, max_fragments: 6, binary: true };
 
-/// The input: flags, cuts, then the stream as it is or, by a flag, as a list of frames to be built.
+/// Reads flags and cuts, then the stream as it is or, by a flag, as a list of frames to be built.
 pub fn ws_stream(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.byte();
@@ -29,7 +29,8 @@ pub fn ws_stream(data: &[u8]) {
     judge(&stream, cuts.of(&stream), &limits);
 }
 
-/// Feeds the stream whole, in these pieces and byte by byte, and compares with each other and with tungstenite.
+/// Feeds the stream whole, in these pieces and byte by byte, and compares the results with each other and with
+/// tungstenite.
 pub fn judge<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) {
     let whole = decode(Cuts::none().of(stream), limits);
     assert_eq!(whole, decode(pieces, limits), "the pieces make a difference");
@@ -37,7 +38,7 @@ pub fn judge<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>, limits: 
     compare(&whole, &reference(stream, limits));
 }
 
-/// Frames that are mostly right: first byte, length, payload.
+/// Builds frames that are mostly valid: first byte, length, payload.
 fn frames(mut input: Input<'_>) -> Vec<u8> {
     let mut stream = Vec::new();
     while !input.is_empty() {
@@ -49,7 +50,7 @@ fn frames(mut input: Input<'_>) -> Vec<u8> {
     stream
 }
 
-/// A client's frame; its length in the shortest form.
+/// Builds a client's frame, with the length in its shortest form.
 pub fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {
@@ -68,7 +69,7 @@ pub fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     out
 }
 
-/// Feeds the pieces; what came out until the end, a close or a violation.
+/// Feeds the pieces and returns the items until the end, a close or a violation.
 pub fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> (Vec<Seen>, Option<Violation>) {
     let mut decoder = Decoder::default();
     let mut seen = Vec::new();
@@ -103,25 +104,25 @@ pub fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> (V
     (seen, None)
 }
 
-/// Where our codec refuses and tungstenite does not, or later.
+/// Where our codec refuses and tungstenite does not, or does so later.
 enum Difference {
-    /// Both refuse here; or ours did at a frame's header or in the middle of its payload, and tungstenite judges only
-    /// whole frames and, of UTF-8, whole messages. So it may be waiting, or hand out control frames that stand between
-    /// a bad fragment and the next, but no further message.
+    /// Both refuse here; or ours did at a frame's header or in the middle of its payload, while tungstenite checks only
+    /// whole frames and, for UTF-8, whole messages. So tungstenite may still wait, or return control frames that stand
+    /// between a bad fragment and the next, but no further message.
     Earlier,
-    /// tungstenite lets it pass: it says nothing about what follows.
+    /// tungstenite accepts it, so its further output proves nothing.
     Stricter,
 }
 
 fn difference(violation: &Violation) -> Difference {
     match (violation.code, violation.reason) {
-        // RFC 6455 §5.2: the minimal number of bytes must be used for the length. tungstenite takes any.
+        // RFC 6455 §5.2: the minimal number of bytes must be used for the length. tungstenite accepts any.
         (_, "length not in its shortest form")
-        // A bound of ours on the work that one message may cost; tungstenite has none.
+        // Our own bound on the work that one message may cost; tungstenite has none.
         | (_, "message in too many fragments")
-        // The subprotocol speaks text; tungstenite knows of none.
+        // The subprotocol is text only; tungstenite does not know of it.
         | (_, "binary message where text is spoken")
-        // RFC 6455 §7.4: tungstenite hands such a close frame out and answers with 1002 in place of the code.
+        // RFC 6455 §7.4: tungstenite returns such a close frame and answers with 1002 in place of the code.
         | (_, "close code that may not be sent") => Difference::Stricter,
         _ => Difference::Earlier,
     }
@@ -146,12 +147,13 @@ fn compare((ours, violation): &(Vec<Seen>, Option<Violation>), (theirs, refused)
     }
 }
 
-/// 1014 came to the registry of close codes after RFC 6455; tungstenite takes it for one that may not be sent.
+/// Compares two items. 1014 was added to the registry of close codes after RFC 6455; tungstenite treats it as one that
+/// may not be sent.
 fn is_same(ours: &Seen, theirs: &Seen) -> bool {
     ours == theirs || (ours, theirs) == (&Seen::Close(Some(1014)), &Seen::Close(Some(1002)))
 }
 
-/// What a plain tungstenite socket makes of the same bytes, and whether it refused them in the end.
+/// Returns the items that a plain tungstenite socket reads from the same bytes, and whether it refused them in the end.
 fn reference(bytes: &[u8], limits: &Limits) -> (Vec<Seen>, bool) {
     let config =
         WebSocketConfig::default().max_message_size(Some(limits.max_message)).max_frame_size(Some(limits.max_message));
@@ -179,7 +181,7 @@ fn reference(bytes: &[u8], limits: &Limits) -> (Vec<Seen>, bool) {
     }
 }
 
-/// Memory as a stream: reads what is there, then would block.
+/// Memory as a stream: reads return the content, then would block.
 struct Memory(std::io::Cursor<Vec<u8>>);
 
 impl std::io::Read for Memory {

@@ -1,5 +1,5 @@
-//! Who may ask: the rule for Origin. A page of the web that somebody happens to have open must not write in a chat
-//! through that person's browser. The rule for Host, against names that are rebound, is in [`hosts`](super::hosts).
+//! The rule for Origin: a web page that somebody happens to have open must not write in a chat through that person's
+//! browser. The rule for Host, against DNS rebinding, is in [`hosts`](super::hosts).
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads `host[:port]`. No user name, no escapes, no empty host (RFC 9110 §4.2.1, §4.2.4).
+    /// Reads `host[:port]`. Refuses user names, escapes and empty hosts (RFC 9110 §4.2.1, §4.2.4).
     pub fn parse(text: &str) -> Option<Authority> {
         // The colons of an IPv6 address stand in brackets.
         let host_end = match text.find(']') {
@@ -27,7 +27,7 @@ impl Authority {
         let (host, port) = text.split_at_checked(host_end)?;
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
-            // An empty port is none (RFC 3986 §3.2.3).
+            // An empty port counts as no port (RFC 3986 §3.2.3).
             Some("") => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             _ => return None,
@@ -36,7 +36,7 @@ impl Authority {
     }
 }
 
-/// A name or address, in one spelling, so that equal hosts are equal.
+/// A name or address in one spelling, so that equal hosts compare equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     Ip(IpAddr),
@@ -45,16 +45,16 @@ pub enum Host {
 }
 
 impl Host {
-    /// What is wrong with a text that [`Host::parse`] refused.
+    /// Explains why [`Host::parse`] refused a text.
     pub const RULE: &'static str =
         "a host is a name of letters, digits, '-', '_' and '.', an IPv4 address, or an IPv6 address in brackets";
 
-    /// Reads a name, an IPv4 address, or an IPv6 address in brackets. Narrower than RFC 3986, whose names may hold
-    /// nearly anything: no host that can be reached by DNS or a hosts file is missing.
+    /// Reads a name, an IPv4 address, or an IPv6 address in brackets. Narrower than RFC 3986, which allows nearly any
+    /// character in names; every host that DNS or a hosts file can resolve still fits.
     pub fn parse(text: &str) -> Option<Host> {
         if let Some(address) = text.strip_prefix('[') {
             let inside = address.strip_suffix(']')?;
-            // A zone means something to its sender only, who should have left it out (RFC 6874 §4); not all do.
+            // A zone is meaningful only to its sender, which should have omitted it (RFC 6874 §4); not all do.
             let (address, zone) = inside.split_once('%').map_or((inside, None), |(ip, zone)| (ip, Some(zone)));
             let address: Ipv6Addr = address.parse().ok()?;
             let fits = |zone| address.is_unicast_link_local() && is_zone(zone);
@@ -80,22 +80,22 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a page comes from (RFC 6454 §4): scheme, host and port as a whole, or the opaque `null`.
+/// The origin of a page (RFC 6454 §4): scheme, host and port as a whole, or the opaque `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A file, a sandboxed frame: anybody.
+    /// A file or a sandboxed frame: it could be anybody's.
     Null,
     Page {
         /// In lower case.
         scheme: Box<str>,
         host: Host,
-        /// The scheme's own where none is given; `None` where the scheme has none.
+        /// The scheme's default port if none is given; `None` if the scheme has no default.
         port: Option<u16>,
     },
 }
 
 impl Origin {
-    /// What is wrong with a text that [`Origin::parse`] refused.
+    /// Explains why [`Origin::parse`] refused a text.
     pub const RULE: &'static str =
         "an origin is scheme://host or scheme://host:port, with nothing behind it (also no '/'), or null";
 
@@ -114,8 +114,8 @@ impl Origin {
         Some(Origin::Page { port: port.or(default_port(&scheme)), scheme: scheme.into(), host })
     }
 
-    /// Whether a page of this origin came from the very host that it now asks. Schemes don't count, since TLS may end
-    /// at a proxy; so a Host without a port may stand for the port of either.
+    /// Returns whether a page of this origin came from the same host that it now sends a request to. Schemes are not
+    /// compared, because TLS may end at a proxy; so a Host without a port may stand for either scheme's default port.
     fn is_of(&self, asked: &Authority) -> bool {
         let Origin::Page { scheme, host, port } = self else { return false };
         let Some(own_default) = default_port(scheme) else { return false };
@@ -144,8 +144,8 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether a request that changes something or opens a socket may be obeyed: no browser sent it (no Origin, RFC 6455
-/// §10.2), or its page came from the host that it asks, or from an origin in `allow`.
+/// Checks that a request that changes something or opens a socket is allowed: no browser sent it (no Origin, RFC 6455
+/// §10.2), or its page came from the requested host or from an origin in `allow`.
 ///
 /// # Errors
 /// 403 that closes the connection and names the option to add.
@@ -156,7 +156,7 @@ pub fn origin_allowed(headers: &Headers, host: Option<&Authority>, allow: &[Orig
     named_origin_allowed(origin, host, allow)
 }
 
-/// The same for an origin that a page names by itself, where its browser sends none.
+/// Checks in the same way an origin that a page names itself because its browser sends none.
 ///
 /// # Errors
 /// As those of [`origin_allowed`].
@@ -173,36 +173,36 @@ pub fn named_origin_allowed(origin: &str, host: Option<&Authority>, allow: &[Ori
     )))
 }
 
-/// An origin that is allowed by the list and so may read answers, also refusals (CORS, as the Fetch standard says).
+/// An origin in the allow list; its pages may read answers, including refusals (CORS, as the Fetch standard says).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrossOrigin(String);
 
 impl CrossOrigin {
-    /// The request's origin, if it is one and in the list.
+    /// Returns the request's origin, if it is exactly one and in the list.
     pub fn of(headers: &Headers, allow: &[Origin]) -> Option<CrossOrigin> {
         let mut lines = headers.all("Origin");
         let (line, None) = (lines.next()?, lines.next()) else { return None };
-        // Browsers compare with their own spelling, so this goes back as it came.
+        // Browsers compare with their own spelling, so this is returned exactly as received.
         allow.contains(&Origin::parse(line)?).then(|| CrossOrigin(line.to_owned()))
     }
 
-    /// Headers for every answer to this origin.
+    /// Returns the headers for every answer to this origin.
     pub fn headers(&self) -> [(&'static str, &str); 3] {
         [
             ("Access-Control-Allow-Origin", &self.0),
             ("Access-Control-Expose-Headers", "Retry-After"),
-            // The next one to ask may be another.
+            // The next request may come from another origin.
             ("Vary", "Origin"),
         ]
     }
 
-    /// Further headers for the answer to a preflight: an OPTIONS request with Access-Control-Request-Method.
+    /// Returns further headers for the answer to a preflight: an OPTIONS request with Access-Control-Request-Method.
     /// `methods` is the resource's list, as in Allow.
     pub fn preflight<'a>(&self, methods: &'a str) -> [(&'static str, &'a str); 3] {
         [
             ("Access-Control-Allow-Methods", methods),
             ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"),
-            // Seconds. Firefox and Chrome keep it for a day and for two hours at most.
+            // In seconds. Firefox caps it at a day, Chrome at two hours.
             ("Access-Control-Max-Age", "7200"),
         ]
     }

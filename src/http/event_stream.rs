@@ -1,36 +1,36 @@
-//! The text of an event stream (HTML standard §9.2): events, comments, the client's reconnection time. It knows neither
-//! JSON nor rooms; data is any text in which a line break is as good as a blank.
+//! The text of an event stream (HTML standard §9.2): events, comments and the client's reconnection time. It knows
+//! neither JSON nor rooms; data is any text in which a line break may become a space.
 
 /// The media type of a stream.
 pub const MEDIA_TYPE: &str = "text/event-stream";
 
-/// A comment: no event, only a sign of life, so that proxies do not forget the flow.
+/// A comment: not an event, only a sign of life, so that proxies keep the connection open.
 pub const COMMENT: &[u8] = b":\n\n";
 
-/// Appends the time after which a client whose stream broke comes again (milliseconds).
+/// Appends the time after which a client reconnects if its stream breaks (milliseconds).
 pub fn retry(out: &mut Vec<u8>, milliseconds: u64) {
     field(out, "retry", |out| out.extend_from_slice(milliseconds.to_string().as_bytes()));
 }
 
-/// Appends the id of the event that [`data`] ends: what a client sends back as `Last-Event-ID`.
+/// Appends the id of the event that [`data`] ends; a client sends it back as `Last-Event-ID`.
 pub fn id(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     field(out, "id", write);
 }
 
-/// Appends the type of the event that [`data`] ends; without it, it is a `message`.
+/// Appends the type of the event that [`data`] ends; an event without one is a `message`.
 pub fn event(out: &mut Vec<u8>, name: &str) {
     field(out, "event", |out| out.extend_from_slice(name.as_bytes()));
 }
 
-/// Appends an event's data and its end. A line break in what `write` appends would end the field, or the event, and
-/// what follows it be taken for fields of its choice; it becomes a blank. Between the tokens of JSON, the only place
-/// where JSON has any (RFC 8259 §2, §7), that changes nothing.
+/// Appends an event's data and ends the event. A line break in what `write` appends would end the field or the event,
+/// and the text behind it could forge fields; each one becomes a space. JSON has line breaks only between tokens (RFC
+/// 8259 §2, §7), where a space means the same.
 pub fn data(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     field(out, "data", write);
     out.push(b'\n');
 }
 
-/// Ends a block that is no event: what its fields set holds from now on.
+/// Ends a block that is not an event; the fields it sets take effect from now on.
 pub fn end(out: &mut Vec<u8>) {
     out.push(b'\n');
 }
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a client makes of a stream: type, data, last id, reconnection time (HTML standard §9.2.6, word for word).
+    /// Parses a stream as a client does: type, data, last id, reconnection time (HTML standard §9.2.6, word for word).
     fn interpret(text: &str) -> (Vec<(String, String, String)>, Option<u64>) {
         let (mut events, mut retry) = (Vec::new(), None);
         let (mut data, mut kind, mut last_id) = (String::new(), String::new(), String::new());
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        // What follows the last line break is no line.
+        // The text behind the last line break is not a complete line.
         let mut lines: Vec<&str> = text.split('\n').collect();
         lines.pop();
         for line in lines {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the data holds, it stays one event, and the next one is whole.
+        /// Any data stays within one event, and the next event is intact.
         #[test]
         fn nothing_gets_out_of_its_event(first in "[\r\n:a-c \u{2028}\u{85}]{0,20}", second in "[ -~]{1,9}") {
             let mut out = Vec::new();

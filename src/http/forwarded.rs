@@ -1,23 +1,23 @@
-//! Whose request it is that came through proxies: `X-Forwarded-For`, believed as far as those who wrote it are trusted.
-//! `Forwarded` (RFC 7239) is not read: a proxy that sets only one of the two passes on whatever the client wrote into
-//! the other. Knows no limits and no log.
+//! Finds the client behind proxies: `X-Forwarded-For`, believed only as far as its writers are trusted. `Forwarded`
+//! (RFC 7239) is not read: a proxy that sets only one of the two headers passes on the other as the client wrote it.
+//! Knows no limits and no log.
 
 use core::net::{IpAddr, SocketAddr};
 
 use super::headers::Headers;
 use crate::types::Network;
 
-/// The client's address: the peer's own, unless the peer is a trusted proxy; then the rightmost one in the header that
-/// is not itself trusted.
+/// Returns the client's address: the peer's own, unless the peer is a trusted proxy; then the rightmost address in the
+/// header that is not itself trusted.
 ///
-/// Each proxy appends the address that it was asked from, so the list is read from its end, and for as long as the one
-/// who wrote an entry is trusted. An entry that is no address says that its writer did not know better: what is left of
-/// it was written by nobody who is trusted, and the writer's own address counts. Where all are trusted the first one
-/// does. The work is bounded by the header's length; nothing is allocated.
+/// Each proxy appends the address of its peer, so the list is read from its end, for as long as the writer of an entry
+/// is trusted. An entry that is not an address means that its writer knew no better: no trusted proxy vouches for the
+/// entries to its left, so the writer's own address counts. If all are trusted, the first one counts. The work is
+/// bounded by the header's length; nothing is allocated.
 pub fn client(peer: IpAddr, headers: &Headers, trusted: &[Network]) -> IpAddr {
     let mut client = peer.to_canonical();
     let is_trusted = |address| trusted.iter().any(|network: &Network| network.contains(address));
-    // Several lines are one list (RFC 9110 §5.3). Empty items count: the last may be all that a proxy had to say.
+    // Several lines form one list (RFC 9110 §5.3). Empty items count: a proxy that knew no address may append one.
     let mut entries = headers.all("X-Forwarded-For").flat_map(|line| line.split(',')).rev();
     while is_trusted(client) {
         let Some(address) = entries.next().and_then(address) else { break };
@@ -26,7 +26,7 @@ pub fn client(peer: IpAddr, headers: &Headers, trusted: &[Network]) -> IpAddr {
     client
 }
 
-/// `1.2.3.4`, `1.2.3.4:99`, `::1`, `[::1]`, `[::1]:99`; IPv4 written as IPv6 is IPv4.
+/// Reads `1.2.3.4`, `1.2.3.4:99`, `::1`, `[::1]`, `[::1]:99`; an IPv4-mapped IPv6 address becomes IPv4.
 fn address(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim_matches([' ', '\t']);
     let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
@@ -65,10 +65,10 @@ mod tests {
             (&["6.6.6.6,1.2.3.4 ,\t10.0.0.9"], "1.2.3.4"),
             (&["6.6.6.6", "1.2.3.4"], "1.2.3.4"),
             (&["1.2.3.4", "10.0.0.9, fd00::9", "127.0.0.1"], "1.2.3.4"),
-            // A network that is trusted asks for itself.
+            // A host in a trusted network can itself be the client.
             (&["10.0.0.8"], "10.0.0.8"),
             (&["10.0.0.8, 10.0.0.9"], "10.0.0.8"),
-            // Loopback is trusted where it is listed only.
+            // A loopback address is trusted only if it is listed.
             (&["1.2.3.4, ::1"], "::1"),
             (&["1.2.3.4:99"], "1.2.3.4"),
             (&["2001:db8::7"], "2001:db8::7"),
@@ -108,7 +108,7 @@ mod tests {
             "chat.example",
             "é",
         ] {
-            // To its left stands what the client may have chosen.
+            // The client may have chosen the entries to its left.
             for lines in [&[garbage] as &[&str], &["6.6.6.6", garbage], &[&format!("6.6.6.6,{garbage}")]] {
                 assert_eq!(client_of("127.0.0.1", lines, PROXIES), "127.0.0.1", "{lines:?}");
                 let behind: Vec<&str> = lines.iter().copied().chain(["10.0.0.9"]).collect();
@@ -139,7 +139,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the client sends, however it is split into lines: what a trusted proxy appends decides.
+        /// The entry that a trusted proxy appends decides, whatever the client sends and however it is split into
+        /// lines.
         #[test]
         fn the_client_chooses_nothing(lines in prop::collection::vec("[ -~\t]{0,40}|[0-9a-f:.,\\[\\] ]{0,40}", 0..5)) {
             let mut seen: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -151,7 +152,7 @@ mod tests {
             prop_assert_eq!(client_of("198.51.100.1", &all, PROXIES), "198.51.100.1");
         }
 
-        /// Through any chain of trusted proxies, in any spelling, the client is found.
+        /// The client is found through any chain of trusted proxies, in any spelling.
         #[test]
         fn a_chain_is_walked_to_its_end(address: [u16; 8], hops in prop::collection::vec(0u8..4, 0..8), split: u8) {
             let mut address = address;

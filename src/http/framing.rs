@@ -1,5 +1,5 @@
-//! Where a request's body ends and whether the connection stays open after it (RFC 9112 §6, §9.3; RFC 9110 §10.1.1).
-//! Each of these is exactly right or refused: a proxy and a server that read a length differently see different
+//! The end of a request's body, and whether the connection stays open after it (RFC 9112 §6, §9.3; RFC 9110 §10.1.1).
+//! Each header is either exactly right or refused: a proxy and a server that read a length differently see different
 //! requests.
 
 use super::headers::Headers;
@@ -7,12 +7,12 @@ use super::method::Version;
 use super::problem::Problem;
 use super::status::Status;
 
-/// How many bytes of body follow the head.
+/// Length of the body that follows the head, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// None: none announced, or a length of 0.
+    /// No body: no length was announced, or a length of 0.
     None,
-    /// Exactly this many, at least 1 and at most the limit.
+    /// Exactly this many bytes, at least 1 and at most the limit.
     Length(usize),
 }
 
@@ -25,7 +25,7 @@ impl BodyLength {
     }
 }
 
-/// The length of the body. racerd takes no chunked bodies, so it is known as soon as the head is.
+/// Returns the length of the body. racerd takes no chunked bodies, so the head alone determines it.
 pub(super) fn body_length(headers: &Headers, version: Version, max_body: usize) -> Result<BodyLength, Problem> {
     if headers.contains("Transfer-Encoding") {
         return Err(transfer_encoding(headers, version));
@@ -48,7 +48,7 @@ pub(super) fn body_length(headers: &Headers, version: Version, max_body: usize) 
     }
 }
 
-/// Why a request with a Transfer-Encoding is refused: all of them are (RFC 9112 §6.1, §6.3).
+/// Returns why a request with a Transfer-Encoding is refused, as every such request is (RFC 9112 §6.1, §6.3).
 fn transfer_encoding(headers: &Headers, version: Version) -> Problem {
     let bad = |detail: &'static str| Problem::new(Status::BadRequest, detail);
     if version == Version::Http10 {
@@ -78,7 +78,7 @@ fn transfer_encoding(headers: &Headers, version: Version) -> Problem {
     }
 }
 
-/// Whether the client waits for `100 Continue`. HTTP/1.0 knows no expectations (RFC 9110 §10.1.1).
+/// Returns whether the client waits for `100 Continue`. HTTP/1.0 knows no expectations (RFC 9110 §10.1.1).
 pub(super) fn expects_continue(headers: &Headers, version: Version) -> Result<bool, Problem> {
     if version == Version::Http10 {
         return Ok(false);
@@ -96,7 +96,7 @@ pub(super) fn expects_continue(headers: &Headers, version: Version) -> Result<bo
     Ok(expects)
 }
 
-/// Whether the client wants the connection to stay (RFC 9112 §9.3).
+/// Returns whether the client wants the connection to stay open (RFC 9112 §9.3).
 pub(super) fn keep_alive(headers: &Headers, version: Version) -> bool {
     !headers.has_token("Connection", "close")
         && (version == Version::Http11 || headers.has_token("Connection", "keep-alive"))

@@ -1,8 +1,8 @@
-//! Finding the end of a request's head while it comes in, in work proportional to its bytes: each byte is looked at
-//! once here, in whatever pieces it came, and the whole head is parsed once, by [`request::parse`](super::request).
+//! Finds the end of a request's head while it arrives, in work proportional to its bytes: the scan looks at each byte
+//! once, however the input is split, and [`request::parse`](super::request) parses the whole head once.
 //!
-//! What can only be refused is refused at its first wrong byte, so that nobody waits for a deadline to learn it. The
-//! verdict depends on the bytes alone, never on how they were cut.
+//! A head that can only be refused is refused at its first wrong byte, so that no client waits for a deadline to learn
+//! it. The verdict depends on the bytes alone, never on how they were split.
 
 use super::headers::Headers;
 use super::limits::{HeadLimits, MAX_FIELDS};
@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::request::{self, Request};
 use super::status::Status;
 
-/// Longest method, in bytes: longer than any that there is (RFC 9112 §3 then asks for 501).
+/// Longest method, in bytes: longer than any existing one (RFC 9112 §3 then asks for 501).
 const MAX_METHOD: usize = 32;
 /// Most empty lines before a request line. Old clients sent one after a POST's body (RFC 9112 §2.2).
 const MAX_EMPTY_LINES: u8 = 4;
@@ -19,9 +19,10 @@ const MAX_EMPTY_LINES: u8 = 4;
 pub enum Head {
     /// More bytes are needed.
     Incomplete,
-    /// A request; `used` bytes of the buffer were its head, what follows is its body.
+    /// A request; its head took `used` bytes of the buffer, and its body follows.
     Complete { request: Request, used: usize },
-    /// No request. The connection must end with the answer: where a next request would begin is not known.
+    /// Not a request. The connection must close with the answer, because it is unknown where a next request would
+    /// begin.
     Refused(Fault),
 }
 
@@ -29,32 +30,32 @@ pub enum Head {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
     pub problem: Problem,
-    /// It came with the method HEAD: the answer has no body.
+    /// The method was HEAD, so the answer has no body.
     pub to_head: bool,
-    /// The header fields, where they could be read: who may read the answer depends on them. Else empty.
+    /// The header fields if they could be read, else empty; they decide which origins may read the answer.
     pub headers: Headers,
 }
 
-/// Where the reading of one head stands.
+/// State of the scan of one head.
 #[derive(Clone, Debug, Default)]
 pub struct HeadScan {
-    /// All bytes before it have been looked at.
+    /// All bytes before this index have been scanned.
     scanned: usize,
-    /// Where the request line begins, after empty lines.
+    /// Start of the request line, behind any empty lines.
     start: usize,
-    /// Where the current line begins.
+    /// Start of the current line.
     line: usize,
-    /// Lines that are whole: the request line, then fields.
+    /// Complete lines: the request line, then fields.
     lines: usize,
     empty_lines: u8,
     after_cr: bool,
     place: Place,
-    /// How many bytes were looked at, for the tests.
+    /// Number of bytes looked at, for the tests.
     #[cfg(test)]
     looked_at: usize,
 }
 
-/// Where in the request line.
+/// Position within the request line.
 #[derive(Clone, Copy, Debug, Default)]
 enum Place {
     #[default]
@@ -66,14 +67,15 @@ enum Place {
 }
 
 impl HeadScan {
-    /// Bytes that a buffer must be able to hold for the scan to come to a verdict in any case: the longest head, the
-    /// empty lines that may stand before it, and one byte more, the excess.
+    /// Returns the buffer size, in bytes, with which the scan always reaches a verdict: the longest head, the empty
+    /// lines that may come before it, and one excess byte.
     pub fn most(limits: &HeadLimits) -> usize {
         limits.max_head + 2 * usize::from(MAX_EMPTY_LINES) + 1
     }
 
-    /// Looks at what is new in `buffer`, which holds all bytes since the request before ended. After `Complete` the
-    /// scan is ready for the next request, whose bytes begin behind the body; after `Refused` it says the same again.
+    /// Scans the new bytes of `buffer`, which holds all bytes since the end of the previous request. After `Complete`
+    /// the scan is ready for the next request, whose bytes begin behind the body; after `Refused` it repeats the
+    /// refusal.
     pub fn advance(&mut self, buffer: &[u8], limits: &HeadLimits) -> Head {
         while let Some(&byte) = buffer.get(self.scanned) {
             #[cfg(test)]
@@ -105,7 +107,7 @@ impl HeadScan {
         Head::Refused(Fault { problem: problem.closing(), to_head, headers })
     }
 
-    /// Takes the byte at `scanned`; true where it is the head's last. Changes nothing where it refuses.
+    /// Takes the byte at `scanned`; returns true if it is the head's last. Changes nothing if it refuses.
     fn step(&mut self, byte: u8, limits: &HeadLimits) -> Result<bool, Problem> {
         let at = self.scanned;
         if at - self.start >= limits.max_head {
@@ -116,8 +118,8 @@ impl HeadScan {
         }
         match byte {
             b'\n' if self.after_cr => self.end_line(at),
-            // Refused, though RFC 9112 §2.2 allows to take it for a line end: a proxy before us may have read it
-            // otherwise.
+            // Refused, though RFC 9112 §2.2 allows treating it as a line end: a proxy before us may have read it
+            // differently.
             b'\n' => Err(malformed("a line ends in a bare line feed; lines must end in CR LF")),
             _ if self.after_cr => Err(malformed("a carriage return stands without a line feed behind it")),
             b'\r' => {
@@ -135,7 +137,7 @@ impl HeadScan {
         }
     }
 
-    /// The line feed at `at` ends a line. Its carriage return stands before it, so `at` is not 0.
+    /// Ends the current line at the line feed at `at`. A carriage return comes before it, so `at` is not 0.
     fn end_line(&mut self, at: usize) -> Result<bool, Problem> {
         let empty = at - 1 == self.line;
         if empty && self.lines > 0 {

@@ -1,20 +1,21 @@
-//! A request's header fields. Kept in two allocations while the request is handled; an idle connection has none.
+//! A request's header fields, in two allocations while the request is handled; an idle connection holds none.
 
 use std::fmt;
 
 use super::problem::Problem;
 use super::status::Status;
 
-/// Header fields in the order in which they came. Names compare without case (RFC 9110 §5.1). Values have lost the
-/// blanks around them; one that is not UTF-8 is read as ISO-8859-1, so that two different values stay different.
+/// Header fields in order of arrival. Names compare case-insensitively (RFC 9110 §5.1). Values are trimmed; one that is
+/// not UTF-8 is read as ISO-8859-1, so that two different values stay different.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    /// Name, value, name, value ... without anything in between.
+    /// Name, value, name, value, ... without separators.
     text: String,
     fields: Vec<Field>,
 }
 
-/// Where a field ends in `text`. Its name begins where the field before it ends, its value where its name ends.
+/// The ends of a name and its value in `text`. A name begins where the field before it ends, a value where its name
+/// ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Field {
     name_end: usize,
@@ -22,7 +23,7 @@ struct Field {
 }
 
 impl Headers {
-    /// Takes fields whose names and values have been checked for their characters.
+    /// Collects fields whose characters have been checked already.
     pub(super) fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
         let mut headers = Headers::default();
         for (name, value) in fields {
@@ -37,7 +38,7 @@ impl Headers {
         headers
     }
 
-    /// All fields as (name, value).
+    /// Returns all fields as (name, value).
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         self.fields.iter().enumerate().map(|(index, field)| {
             let start = index.checked_sub(1).and_then(|before| self.fields.get(before)).map_or(0, |f| f.value_end);
@@ -47,7 +48,7 @@ impl Headers {
         })
     }
 
-    /// The values of all lines with this name.
+    /// Returns the values of all lines with this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
@@ -56,7 +57,7 @@ impl Headers {
         self.all(name).next().is_some()
     }
 
-    /// The value of a field that may stand in a request once at most; twice is a 400 that names it.
+    /// Returns the value of a field that may occur at most once; a second one is refused with a 400 that names it.
     pub fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, Problem> {
         let mut values = self.all(name);
         let first = values.next();
@@ -68,8 +69,8 @@ impl Headers {
         }
     }
 
-    /// The items of a comma list over all its lines, without blanks around them and without the empty ones
-    /// (RFC 9110 §5.6.1.2).
+    /// Returns the items of a comma-separated list over all its lines, trimmed and without the empty ones (RFC 9110
+    /// §5.6.1.2).
     pub fn tokens<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.all(name)
             .flat_map(|value| value.split(','))
@@ -77,14 +78,14 @@ impl Headers {
             .filter(|item| !item.is_empty())
     }
 
-    /// Whether a comma list has this item, compared without case.
+    /// Returns whether a comma-separated list has this item, compared case-insensitively.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.tokens(name).any(|item| item.eq_ignore_ascii_case(token))
     }
 }
 
 impl fmt::Debug for Headers {
-    /// The names only: values may be secret.
+    /// Shows only the names: values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
     }

@@ -1,5 +1,5 @@
-//! The names by which the server may be asked: the rule for Host. A page that rebinds its own name to the server's
-//! address (DNS rebinding) is of the same origin as the server for the browser, so Origin does not stop it; its name
+//! The rule for Host: the names under which the server may be addressed. To a browser, a page that rebinds its own name
+//! to the server's address (DNS rebinding) has the same origin as the server, so Origin does not stop it; its host name
 //! does.
 
 use super::authority::{Authority, Host};
@@ -7,10 +7,10 @@ use super::problem::Problem;
 use super::status::Status;
 use crate::types::is_localhost;
 
-/// Stands for every name.
+/// The wildcard for every name.
 const ANY: &str = "*";
 
-/// Names that are this server's, beside those that always are.
+/// Names of this server, in addition to those that are always allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
     any: bool,
@@ -19,7 +19,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Takes names, without case and final dot; `*` stands for all, `*.chat.example` for `a.chat.example`.
+    /// Takes names, ignoring case and a final dot; `*` stands for all, `*.chat.example` for names like
+    /// `a.chat.example`.
     pub fn new(names: impl IntoIterator<Item = impl AsRef<str>>) -> Hosts {
         let mut hosts = Hosts::default();
         for name in names {
@@ -30,7 +31,7 @@ impl Hosts {
         hosts
     }
 
-    /// Is this name, in lower case and without a final dot, one of them?
+    /// Returns whether this name, in lower case and without a final dot, is one of them.
     fn have(&self, name: &str) -> bool {
         let parent = name.split_once('.').map(|(_, parent)| parent);
         self.any
@@ -42,8 +43,8 @@ impl Hosts {
 }
 
 /// Decides whether a request may be answered: its host must be an address, a name without a dot (no page of the web has
-/// such a name, so none can rebind it), a name of this machine (`a.localhost`), or one of `known`. Without a Host
-/// (HTTP/1.0) no browser asks.
+/// such a name, so none can rebind it), a name of this machine (`a.localhost`), or one of `known`. A request without a
+/// Host (HTTP/1.0) is allowed, because no browser sends one.
 ///
 /// # Errors
 /// 421 that closes the connection and names the option to add.
@@ -52,7 +53,7 @@ pub fn host_allowed(host: Option<&Authority>, known: &[&Hosts]) -> Result<(), Pr
     if !name.contains('.') || is_localhost(name) || known.iter().any(|hosts| hosts.have(name)) {
         return Ok(());
     }
-    // The option first: a log cuts what is too long.
+    // The option comes first, because a log truncates long text.
     let detail = format!(
         "start racerd with --host {name} if that is a name of this server, at a proxy before it, say; else it answers to IP \
          addresses, names without a dot, the machine's own names and those of its certificates"

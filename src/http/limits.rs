@@ -1,9 +1,9 @@
-//! How much of a request is taken.
+//! Limits on the size of a request.
 
 /// Most header fields of one request.
 pub const MAX_FIELDS: usize = 100;
 
-/// How much of a request is taken.
+/// Limits on the size of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Bytes from the request line to the empty line, both included. Past it: 431.

@@ -1,7 +1,6 @@
 //! Method and version of a request line.
 
-/// The methods that some resource could have. All others are refused with 501 before a route is looked for (RFC 9110
-/// §9.1).
+/// The methods that a resource could have. All others are refused with 501 before a route is looked up (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -26,7 +25,7 @@ impl Method {
         }
     }
 
-    /// Methods are case-sensitive (RFC 9110 §9.1).
+    /// Reads a method; methods are case-sensitive (RFC 9110 §9.1).
     pub(super) fn parse(token: &str) -> Option<Method> {
         Some(match token {
             "GET" => Method::Get,

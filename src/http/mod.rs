@@ -1,11 +1,11 @@
-//! HTTP/1.1, the server's side: bytes <-> values. Knows no socket, clock or route: what a path means is for `api`, when
-//! to read and close is for `conn`.
+//! HTTP/1.1, the server's side: bytes <-> values. Knows no socket, clock or route: `api` interprets paths, and `conn`
+//! decides when to read and close.
 //!
 //! In: [`head::HeadScan`] finds the end of a request's head, [`request`] reads it, with [`headers`], [`target`] and
-//! [`framing`] (where the body ends, whether the connection stays). [`hosts`] and [`authority`] say who may ask,
-//! [`forwarded`] for whom a proxy asks. Out: [`response`] and, for every refusal, [`problem`]; [`event_stream`] for a
-//! body without an end. What is not plainly right is refused, never repaired: two readers of one request who disagree
-//! about it are how requests are smuggled (RFC 9112 §11.2).
+//! [`framing`] (where the body ends, whether the connection stays). [`hosts`] and [`authority`] decide who may ask,
+//! [`forwarded`] finds the client behind a proxy. Out: [`response`] and, for every refusal, [`problem`];
+//! [`event_stream`] for a body without an end. Input that is not plainly right is refused, never repaired: requests are
+//! smuggled where two readers of one request disagree about it (RFC 9112 §11.2).
 
 pub mod authority;
 pub mod event_stream;

@@ -1,4 +1,4 @@
-//! Refusals: as `application/problem+json` (RFC 9457) for programs, as a page for people who ask with a browser.
+//! Refusals: `application/problem+json` (RFC 9457) for programs, a page for people who use a browser.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use super::response::Response;
 use super::status::Status;
 use crate::json::Object;
 
-/// Why a request is refused, in words for the person who made it.
+/// The reason for a refusal, in words for the sender of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub status: Status,
     /// What happened and what to do about it.
     pub detail: Cow<'static, str>,
-    /// Nothing that follows on this connection may be read as HTTP: where the next request begins is not known, or a
-    /// proxy may by now pass everything on unseen (a refused upgrade).
+    /// Nothing after this request may be read as HTTP: it is unknown where the next request begins, or a proxy may by
+    /// now pass everything on unseen (a refused upgrade).
     pub close: bool,
     headers: Vec<(&'static str, Cow<'static, str>)>,
     members: Vec<(&'static str, Cow<'static, str>)>,
@@ -24,40 +24,40 @@ impl Problem {
         Problem { status, detail: detail.into(), close: false, headers: Vec::new(), members: Vec::new() }
     }
 
-    /// 503, with the seconds until another attempt makes sense.
+    /// Refuses with 503 and the seconds until another attempt makes sense.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: u64) -> Problem {
         Problem::new(Status::ServiceUnavailable, detail).header("Retry-After", retry_after.to_string())
     }
 
-    /// 503: the server is about to be gone, and another may be there in a moment.
+    /// Refuses with 503: the server is stopping, and another may take its place in a moment.
     pub fn stopping() -> Problem {
         Problem::unavailable("the server is shutting down", 2)
     }
 
-    /// 503, and the connection ends with it: the server has as many connections as it may have.
+    /// Refuses with 503 and closes the connection: the server has reached its connection limit.
     pub fn full() -> Problem {
         let detail = "the server is full: it has as many connections as it may have; try again later";
         Problem::unavailable(detail, 5).member("code", "full").closing()
     }
 
-    /// 429, with the milliseconds until another attempt makes sense, given in whole seconds.
+    /// Refuses with 429 and the milliseconds until another attempt makes sense, sent as whole seconds.
     pub fn too_many(detail: &'static str, retry_after_ms: u64) -> Problem {
         Problem::new(Status::TooManyRequests, detail)
             .header("Retry-After", retry_after_ms.div_ceil(1000).max(1).to_string())
     }
 
-    /// The same, and the connection ends with it.
+    /// Makes the refusal close the connection.
     pub fn closing(self) -> Problem {
         Problem { close: true, ..self }
     }
 
-    /// The same with one more header of the answer.
+    /// Adds a header to the answer.
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Problem {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same with one more member of the JSON object (RFC 9457 §3.2), such as the `field` at fault.
+    /// Adds a member to the JSON object (RFC 9457 §3.2), such as the `field` at fault.
     pub fn member(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Problem {
         self.members.push((name, value.into()));
         self
@@ -68,7 +68,7 @@ impl Problem {
         self.shown_as(Shown::Json)
     }
 
-    /// Returns the answer with a body in this form.
+    /// Returns the answer with its body in this form.
     pub fn shown_as(self, shown: Shown) -> Response {
         let response = match shown {
             Shown::Json => Response::of_api(self.status, "application/problem+json", self.to_json()),
@@ -94,7 +94,7 @@ impl Problem {
         }
         html.push_str(".</p>\n");
         if let Some(up) = up {
-            // Relative: a proxy may have the server under a path of its own.
+            // Relative, because a proxy may serve us under a path of its own.
             let way = if up == 0 { "./".to_string() } else { "../".repeat(usize::from(up)) };
             html.push_str(&format!("<p><a href=\"{way}\">All rooms</a></p>\n"));
         }
@@ -113,18 +113,18 @@ impl Problem {
     }
 }
 
-/// The form in which the sender of a request reads a refusal.
+/// The form of a refusal's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shown {
     #[default]
     Json,
-    /// A page, with a link to the page at the root, which lies `up` folders above; `None` where that is not known.
+    /// A page with a link to the page at the root, which lies `up` folders above; `None` if the depth is unknown.
     Page { up: Option<u8> },
 }
 
 impl Shown {
     /// Chooses by the items of `Accept` (RFC 9110 §12.5.1): a page for clients that name HTML and weigh it above JSON,
-    /// as browsers do for what they show; JSON for everybody else. `*/*` is what programs send.
+    /// as browsers do for pages; JSON for all others. Programs send `*/*`.
     pub fn of<'a>(accept: impl Iterator<Item = &'a str>, up: Option<u8>) -> Shown {
         let (mut html, mut json) = (0, 0);
         for item in accept {
@@ -140,7 +140,7 @@ impl Shown {
     }
 }
 
-/// Returns `q` in thousandths (RFC 9110 §12.4.2); 1000 where there is none, 0 for one that cannot be read.
+/// Returns `q` in thousandths (RFC 9110 §12.4.2); 1000 if absent, 0 if malformed.
 fn weight(parameters: &str) -> u32 {
     let q = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -156,7 +156,7 @@ fn weight(parameters: &str) -> u32 {
     }
 }
 
-/// Appends text to HTML, so that none of it is markup.
+/// Appends text to HTML, escaped so that none of it is markup.
 fn push_html(html: &mut String, text: impl Iterator<Item = char>) {
     for c in text {
         match c {

@@ -1,4 +1,4 @@
-//! Reading one whole request head (RFC 9112 §3): httparse takes it apart, what its parts mean is checked here.
+//! Reads one whole request head (RFC 9112 §3): httparse splits it, and this module checks the meaning of its parts.
 
 use super::authority::Authority;
 use super::framing::{self, BodyLength};
@@ -14,22 +14,22 @@ use super::target::Target;
 pub struct Request {
     pub method: Method,
     pub target: Target,
-    /// Whom the request is for: the authority of an absolute target, else the Host header. `None` where an HTTP/1.0
-    /// client named nobody.
+    /// The host that the request addresses: the authority of an absolute target, else the Host header. `None` if an
+    /// HTTP/1.0 client named none.
     pub authority: Option<Authority>,
     pub version: Version,
     pub headers: Headers,
     pub body: BodyLength,
-    /// Whether the client expects to send more requests on this connection (RFC 9112 §9.3). Never where it asks for an
-    /// upgrade: a proxy that saw the wish may pass later bytes on unseen, so they are not read as HTTP if it isn't
-    /// granted.
+    /// Whether the client expects to send more requests on this connection (RFC 9112 §9.3). Never if it asks for an
+    /// upgrade: a proxy that saw the request may pass later bytes on unseen, so they are not read as HTTP if the
+    /// upgrade isn't granted.
     pub keep_alive: bool,
     /// The client waits for `100 Continue`, or for a final answer, before it sends the body.
     pub expects_continue: bool,
 }
 
-/// Reads a head that ends in its empty line. Every refusal must close the connection; then `fields` has what could be
-/// read of the header fields all the same.
+/// Reads a head that ends in its empty line. Every refusal must close the connection; `fields` then still holds the
+/// header fields that could be read.
 pub(super) fn parse(head: &[u8], limits: &HeadLimits, fields: &mut Headers) -> Result<Request, Problem> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut parts = httparse::Request::new(&mut lines);
@@ -67,7 +67,7 @@ fn malformed(detail: &'static str) -> Problem {
     Problem::new(Status::BadRequest, detail)
 }
 
-/// The Host header: exactly one in HTTP/1.1, one or none before, and valid (RFC 9112 §3.2).
+/// Reads the Host header: exactly one in HTTP/1.1, at most one in HTTP/1.0, and valid (RFC 9112 §3.2).
 fn host(headers: &Headers, version: Version) -> Result<Option<Authority>, Problem> {
     match headers.one("Host")? {
         Some(text) => match Authority::parse(text) {
@@ -79,7 +79,7 @@ fn host(headers: &Headers, version: Version) -> Result<Option<Authority>, Proble
     }
 }
 
-/// What httparse did not like, for people.
+/// Explains an error of httparse to people.
 fn explain(error: httparse::Error, head: &[u8]) -> Problem {
     match error {
         httparse::Error::HeaderName => malformed(
@@ -98,7 +98,7 @@ fn explain(error: httparse::Error, head: &[u8]) -> Problem {
     }
 }
 
-/// Whether the request line ends in some version of HTTP, `HTTP/2.0` say (RFC 9112 §2.3).
+/// Returns whether the request line ends in some version of HTTP, such as `HTTP/2.0` (RFC 9112 §2.3).
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let version = line.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Writing answers: status line, headers, body. The date comes in as text, there is no clock here.
+//! Writes answers: status line, headers, body. The date comes in as text; there is no clock here.
 
 use core::time::Duration;
 use std::borrow::Cow;
@@ -30,10 +30,10 @@ enum Content {
     },
 }
 
-/// What an answer depends on beside itself.
+/// The circumstances in which an answer is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Sending<'a> {
-    /// An IMF-fixdate ([`imf_fixdate`]); `None` where the clock is not to be trusted (RFC 9110 §6.6.1).
+    /// An IMF-fixdate ([`imf_fixdate`]); `None` if the clock cannot be trusted (RFC 9110 §6.6.1).
     pub date: Option<&'a str>,
     /// Whether another request may follow on the connection. A stream ends it in any case.
     pub keep_alive: bool,
@@ -42,34 +42,34 @@ pub struct Sending<'a> {
 }
 
 impl Response {
-    /// An answer without a body.
+    /// Makes an answer without a body.
     pub fn empty(status: Status) -> Response {
         Response { status, headers: Vec::new(), content: Content::Empty }
     }
 
-    /// An answer with a body.
+    /// Makes an answer with a body.
     pub fn whole(status: Status, media_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
         Response { status, headers: Vec::new(), content: Content::Whole { media_type, bytes: bytes.into() } }
     }
 
-    /// An answer that is true now only: no cache keeps it, no browser guesses at its type.
+    /// Makes an answer that is true only now: no cache keeps it, and no browser guesses its type.
     pub fn of_api(status: Status, media_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Response {
         Response::whole(status, media_type, bytes)
             .header("Cache-Control", "no-store")
             .header("X-Content-Type-Options", "nosniff")
     }
 
-    /// The head of an answer whose body is written later, piece by piece, and ends with the connection.
+    /// Makes the head of an answer whose body is written later, piece by piece, and ends with the connection.
     pub fn stream(media_type: &'static str) -> Response {
         Response { status: Status::Ok, headers: Vec::new(), content: Content::Stream { media_type } }
             .header("Cache-Control", "no-store")
             .header("X-Content-Type-Options", "nosniff")
-            // nginx would collect it.
+            // Otherwise nginx would buffer the stream.
             .header("X-Accel-Buffering", "no")
     }
 
-    /// The same with one more header. What may not stand in a value (RFC 9110 §5.5) becomes a blank, so that no value
-    /// can end its line, whoever wrote it. `Connection`, `Content-Length`, `Content-Type` and `Date` are not for here.
+    /// Adds one more header. Characters not allowed in a value (RFC 9110 §5.5) become spaces, so that no value can end
+    /// its line, whoever wrote it. Not for `Connection`, `Content-Length`, `Content-Type` or `Date`.
     pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Response {
         self.add_header(name, value);
         self
@@ -87,8 +87,7 @@ impl Response {
         out.extend_from_slice(body);
     }
 
-    /// Appends the answer to `out`, but for a body that the program holds anyway: that one is handed back, to be sent
-    /// from where it lies.
+    /// Appends the answer to `out`, except for a static body: that one is returned, to be sent without a copy.
     pub fn write_uncopied(&self, out: &mut Vec<u8>, sending: Sending<'_>) -> &'static [u8] {
         let body = self.begin(out, sending);
         match &self.content {
@@ -100,7 +99,7 @@ impl Response {
         }
     }
 
-    /// Appends the head to `out`: what follows it.
+    /// Appends the head to `out` and returns the body that follows.
     fn begin(&self, out: &mut Vec<u8>, sending: Sending<'_>) -> &[u8] {
         put(out, format_args!("HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason()));
         if let Some(date) = sending.date {
@@ -115,9 +114,9 @@ impl Response {
             }
             Content::Stream { media_type } => put(out, format_args!("Content-Type: {media_type}\r\n")),
         }
-        // Said in any case: an HTTP/1.0 client takes silence for close, an HTTP/1.1 client for keep-alive.
+        // Always sent: an HTTP/1.0 client takes its absence for close, an HTTP/1.1 client for keep-alive.
         let stays = sending.keep_alive && !matches!(self.content, Content::Stream { .. });
-        // Who sends Upgrade names it in Connection, so that no proxy passes it on (RFC 9110 §7.8).
+        // A sender of Upgrade names it in Connection, so that no proxy passes it on (RFC 9110 §7.8).
         let upgrade = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
         put(
             out,
@@ -142,8 +141,8 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.extend_from_slice(text.to_string().as_bytes());
 }
 
-/// Formats seconds since 1970 as HTTP writes dates (RFC 9110 §5.6.7). A later date than the last of the year 9999, the
-/// last year with four digits, is written as that one.
+/// Formats seconds since 1970 as an HTTP date (RFC 9110 §5.6.7). A date after the year 9999, the last with four digits,
+/// becomes that year's last second.
 pub fn imf_fixdate(unix_seconds: u64) -> String {
     const LAST: u64 = 253_402_300_799;
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds.min(LAST)))
@@ -224,7 +223,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a value is made of, it stays on its line.
+        /// A value stays on its line, whatever characters it has.
         #[test]
         fn no_value_ends_its_line(value in "[\\x00-\\x20a:\\u{7f}-\\u{9f}\\u{2028}\\r\\n]{0,20}") {
             let text = written(&Response::empty(Status::Ok).header("X", &value), true, false);

@@ -37,7 +37,7 @@ impl Status {
         self as u16
     }
 
-    /// The phrase of the status line, also the `title` of a problem (RFC 9457 §4.2.1).
+    /// Returns the phrase of the status line, also the `title` of a problem (RFC 9457 §4.2.1).
     pub fn reason(self) -> &'static str {
         match self {
             Status::Ok => "OK",
@@ -70,7 +70,7 @@ impl Status {
         }
     }
 
-    /// Whether an answer with this status has no body, whatever the request was (RFC 9110 §15.3.5, §15.4.5).
+    /// Returns whether an answer with this status has no body, whatever the request was (RFC 9110 §15.3.5, §15.4.5).
     pub fn is_bodiless(self) -> bool {
         matches!(self, Status::NoContent | Status::NotModified)
     }

@@ -1,5 +1,5 @@
-//! The request target: path and query (RFC 9112 §3.2, RFC 3986 §2.4). Taken apart first, then each part is decoded,
-//! exactly once: so no check sees another spelling than the use does, and `%2F` never separates anything.
+//! The request target: path and query (RFC 9112 §3.2, RFC 3986 §2.4). It is split first, and then each part is decoded
+//! exactly once: every check sees the spelling that is used, and `%2F` never separates anything.
 
 use super::authority::Authority;
 use super::method::Method;
@@ -11,23 +11,24 @@ const MAX_SEGMENTS: usize = 32;
 /// Most parameters of a query.
 const MAX_PARAMETERS: usize = 32;
 
-/// What a request asks for.
+/// The resource that a request names, with its query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     segments: Vec<String>,
     pub query: Query,
-    /// The query as it came, for where it is passed on.
+    /// The query as received, for passing it on.
     query_text: Box<str>,
 }
 
 impl Target {
-    /// The path's segments, decoded: `/rooms/lobby` has `rooms` and `lobby`, `/rooms/` has `rooms` and an empty one,
-    /// `/` one that is empty. The target `*` (OPTIONS only) has none. They may hold any character, also `/` and NUL.
+    /// Returns the path's segments, decoded: `/rooms/lobby` has `rooms` and `lobby`, `/rooms/` has `rooms` and an empty
+    /// one, `/` has one empty segment. The target `*` (OPTIONS only) has none. Segments may hold any character,
+    /// including `/` and NUL.
     pub fn segments(&self) -> Vec<&str> {
         self.segments.iter().map(String::as_str).collect()
     }
 
-    /// Reads a target, and the authority that it names if it is an absolute one.
+    /// Reads a target, and its authority if it is in absolute form.
     pub(super) fn parse(text: &str, method: Method) -> Result<(Target, Option<Authority>), Problem> {
         if text == "*" {
             return match method {
@@ -37,8 +38,8 @@ impl Target {
                 _ => Err(bad("the target * is for OPTIONS only")),
             };
         }
-        // Blanks and control characters have been refused by the parser of the head. Of the visible characters that RFC
-        // 3986 leaves out, those pass that browsers do not encode in a query: `[ ] ^ | \ { }` and the backtick (URL
+        // The parser of the head has refused blanks and control characters. Of the visible characters that RFC 3986
+        // excludes, those that browsers leave unencoded in a query are accepted: `[ ] ^ | \ { }` and the backtick (URL
         // standard, query percent-encode set).
         if !text.is_ascii() || text.contains(['"', '<', '>']) {
             return Err(bad("the path or query contains a character that must be percent-encoded"));
@@ -53,13 +54,13 @@ impl Target {
         Ok((Target { segments, query: Query::parse(query)?, query_text: query.into() }, authority))
     }
 
-    /// Returns how many folders the path lies below the root: 0 for `/` and `/ws`, 1 for `/rooms/lobby`. `None` for
-    /// `*`.
+    /// Returns the number of folders between the path and the root: 0 for `/` and `/ws`, 1 for `/rooms/lobby`. `None`
+    /// for `*`.
     pub fn depth(&self) -> Option<u8> {
         u8::try_from(self.segments.len()).ok()?.checked_sub(1)
     }
 
-    /// Returns the path, percent-encoded, without the query, which may hold what a log must not: a name, say.
+    /// Returns the path, percent-encoded, without the query, which may hold data that a log must not, such as a name.
     pub fn path(&self) -> String {
         if self.segments.is_empty() {
             return "*".to_string();
@@ -80,24 +81,24 @@ impl Target {
         path
     }
 
-    /// Returns the query as it came, with its `?`; empty where there is none.
+    /// Returns the query as received, with its `?`; empty if there is none.
     pub fn query_text(&self) -> String {
         if self.query_text.is_empty() { String::new() } else { format!("?{}", self.query_text) }
     }
 }
 
-/// The parameters of a query, decoded as a form's are (`+` is a blank), in their order.
+/// The parameters of a query in their order, decoded like those of a form (`+` is a space).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Has it no parameters?
+    /// Returns whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The value of a parameter that may be given once at most; twice is a 400 that names it. Without `=` the value is
-    /// empty. Names are case-sensitive.
+    /// Returns the value of a parameter that may occur at most once; a second one is refused with a 400 that names it.
+    /// Without `=` the value is empty. Names are case-sensitive.
     pub fn one(&self, name: &'static str) -> Result<Option<&str>, Problem> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let first = values.next();
@@ -120,8 +121,8 @@ impl Query {
     }
 }
 
-/// Authority and the rest of a target in absolute form (RFC 9112 §3.2.2). Whether it is a host of ours is for
-/// [`authority`](super::authority).
+/// Splits a target in absolute form into its authority and the rest (RFC 9112 §3.2.2). Whether the host is ours is for
+/// [`host_allowed`](super::hosts::host_allowed) to decide.
 fn absolute(text: &str) -> Result<(Authority, &str), Problem> {
     let refusal = || bad("the request target must begin with '/', or be a whole http or https URL");
     let (scheme, rest) = text.split_once("://").ok_or_else(refusal)?;
@@ -133,7 +134,7 @@ fn absolute(text: &str) -> Result<(Authority, &str), Problem> {
 }
 
 fn segments(path: &str) -> Result<Vec<String>, Problem> {
-    // One more than allowed is enough to know.
+    // One more than allowed is enough to refuse.
     let segments: Vec<&str> = path.split('/').take(MAX_SEGMENTS + 1).collect();
     if segments.len() > MAX_SEGMENTS {
         return Err(Problem::new(Status::NotFound, format!("no path here has more than {MAX_SEGMENTS} segments")));
@@ -141,7 +142,7 @@ fn segments(path: &str) -> Result<Vec<String>, Problem> {
     segments.into_iter().map(|segment| decode(segment, Plus::Plus)).collect()
 }
 
-/// What `+` stands for: itself in a path, a blank in a query.
+/// The meaning of `+`: itself in a path, a space in a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plus {
     Plus,
@@ -169,7 +170,7 @@ fn decode(text: &str, plus: Plus) -> Result<String, Problem> {
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    // Below 16, so it fits.
+    // A hexadecimal digit is below 16, so it fits.
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
@@ -283,7 +284,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is encoded by the book comes back, and nothing is decoded twice.
+        /// Percent-encoded text decodes to itself, and nothing is decoded twice.
         #[test]
         fn decoding_undoes_encoding(
             segments in proptest::collection::vec(".{0,8}", 1..8),

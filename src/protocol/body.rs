@@ -1,14 +1,14 @@
-//! JSON values that pass through as the text they came in: one look over the bytes, for what serde_json's `RawValue`
-//! lets through but others choke on.
+//! JSON values that pass through as the text they arrived in: one pass over the bytes finds what serde_json's
+//! `RawValue` accepts but other parsers choke on.
 
 use std::fmt;
 
-/// Why a body is not accepted although it is JSON.
+/// The reason to refuse a body although it is JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFault {
-    /// Nested deeper than the limit; a reader that recurses might run out of stack.
+    /// Nested deeper than the limit; a recursive reader might run out of stack.
     TooDeep,
-    /// `\ud800` without its other half is no character; strict readers refuse the whole message (RFC 7493 §2.1).
+    /// `\ud800` without its other half is not a character; strict readers refuse the whole message (RFC 7493 §2.1).
     LoneSurrogate,
 }
 
@@ -21,8 +21,8 @@ impl fmt::Display for BodyFault {
     }
 }
 
-/// Checks a JSON value that a parser has accepted already: at most `max_depth` arrays and objects within each other,
-/// and every `\u` surrogate in a pair. One pass, no allocation.
+/// Checks a JSON value that a parser has already accepted: at most `max_depth` nested arrays and objects, and every
+/// `\u` surrogate in a pair. One pass, no allocation.
 pub fn check_body(json: &str, max_depth: usize) -> Result<(), BodyFault> {
     let bytes = json.as_bytes();
     let mut depth = 0usize;
@@ -62,7 +62,7 @@ pub fn check_body(json: &str, max_depth: usize) -> Result<(), BodyFault> {
     Ok(())
 }
 
-/// The 16-bit unit of `uXXXX` at this place, behind a backslash.
+/// Returns the 16-bit unit of `uXXXX` at this place, behind a backslash.
 fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     if bytes.get(at) != Some(&b'u') {
         return None;

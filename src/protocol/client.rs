@@ -1,5 +1,5 @@
-//! What a client asks: one JSON object to a [`Command`]. serde's `tag = "type"` buffers what it reads and cannot keep a
-//! raw body, so the fields are collected by hand: each once, unknown ones ignored, `null` told from absent.
+//! Client requests: one JSON object becomes a [`Command`]. serde's `tag = "type"` buffers its input and cannot keep a
+//! raw body, so the fields are collected by hand: each at most once, unknown ones ignored, `null` distinct from absent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,16 +15,16 @@ use super::field_name::FieldName;
 use crate::hub::{Cursor, Presence, Start};
 use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
 
-/// What a request may hold.
+/// Limits on a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Depth of a body.
+    /// Deepest nesting of a body.
     pub body_depth: usize,
-    /// Messages of one `history` page or `last`, at most.
+    /// Most messages of one `history` page or `last`.
     pub page_messages: u32,
 }
 
-/// Messages of a page that did not say how many.
+/// Messages of a page if the request sets no limit.
 pub const DEFAULT_PAGE: u32 = 50;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `name`: who the client wants to be; taken on a sealed socket that has joined nothing.
+    /// `name`: the name that the client wants; accepted on a sealed socket that has joined nothing.
     Join {
         room: Option<RoomId>,
         start: Start,
@@ -73,7 +73,7 @@ pub enum Command {
     Ping,
 }
 
-/// The fields of all commands, as text.
+/// The fields of all commands, as raw text.
 #[derive(Default)]
 struct Fields<'a> {
     kind: Option<&'a RawValue>,
@@ -102,15 +102,15 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         f.write_str("a JSON object")
     }
 
-    /// serde's own refusal (also that of `deserialize_map`) quotes the whole text, escaped, only for it to be thrown
-    /// away.
+    /// Avoids serde's own refusal (also that of `deserialize_map`), which quotes the whole text, escaped, only for it
+    /// to be discarded.
     fn visit_str<E: Error>(self, _: &str) -> Result<Fields<'de>, E> {
         Err(E::invalid_type(Unexpected::Other("a string"), &self))
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields<'de>, M::Error> {
         let mut fields = Fields::default();
-        // A key with an escape in it is no borrowed text; ours are compared after unescaping all the same.
+        // A key with an escape cannot be borrowed; keys are compared after unescaping all the same.
         while let Some(FieldName(key)) = map.next_key::<FieldName<'de>>()? {
             let (name, slot) = match &*key {
                 "type" => ("type", &mut fields.kind),
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                     continue;
                 }
             };
-            // Not `Option<&RawValue>`: that reads `null` as nothing.
+            // Not `Option<&RawValue>`, which reads `null` as absent.
             let value = map.next_value::<&RawValue>()?;
             if slot.replace(value).is_some() {
                 fields.doubled = fields.doubled.or(Some(name));
@@ -157,7 +157,7 @@ pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
         Some(raw) => Some(number(None, "id", raw)?),
     };
     if let Some(field) = fields.doubled {
-        // Of two ids neither is the request's.
+        // With two ids, neither is the request's.
         let id = id.filter(|_| field != "id");
         return Err(Refusal::field(id, field, format!("'{field}' stands there twice")));
     }
@@ -168,7 +168,7 @@ pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
     Ok(Request { id, command })
 }
 
-/// What serde says of the place, in our words and without the text itself.
+/// Describes an error of serde and its position in our words, without quoting the text.
 fn not_an_object(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Data => "not a JSON object",
@@ -190,7 +190,7 @@ impl Fields<'_> {
         };
         let limited = |field, raw: Option<&RawValue>| match raw {
             None => Ok(None),
-            // A larger wish is served with as much as there may be.
+            // A larger limit is cut to the maximum.
             Some(raw) => number(id, field, raw).map(|n| Some(n.min(u64::from(bounds.page_messages)) as u32)),
         };
         let fault = |fault: encrypted::Fault| Refusal::field(id, fault.field(), fault.text());
@@ -290,7 +290,7 @@ impl Fields<'_> {
     }
 }
 
-/// A whole number from 0 to 2^53, written as such: `1.0` and `1e2` are refused rather than turned into a neighbour.
+/// Reads a whole number from 0 to 2^53 in plain digits: `1.0` and `1e2` are refused rather than changed to a neighbour.
 fn number(id: Option<u64>, field: &'static str, raw: &RawValue) -> Result<u64, Refusal> {
     let text = raw.get();
     let digits = text.bytes().all(|b| b.is_ascii_digit());

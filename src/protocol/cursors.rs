@@ -1,4 +1,4 @@
-//! The `cursors` of a `resume`: an object of rooms, each with where the client was in it.
+//! The `cursors` of a `resume`: an object that maps each room to the client's position in it.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use super::field_name::FieldName;
 use crate::hub::{Cursor, Presence};
 use crate::types::{MAX_NUMBER, RoomId, Seq};
 
-/// Reads `{"lobby":{"epoch":"k3f9","seq":41,"presence":"count"}}`. `seq` is required; of a room named twice it is
-/// refused which of the two holds.
+/// Reads `{"lobby":{"epoch":"k3f9","seq":41,"presence":"count"}}`. `seq` is required; a room named twice is refused,
+/// because either entry could be the right one.
 ///
 /// # Errors
-/// What is wrong, in words for the client.
+/// The fault, in words for the client.
 pub fn parse(raw: &RawValue) -> Result<Vec<Cursor>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(raw.get());
     deserializer.deserialize_map(RoomsVisitor).map_err(|error| {
-        // serde adds the place, which is one inside this field.
+        // serde appends a position, which is relative to this field.
         let text = error.to_string();
         let text = text.split(" at line ").next().unwrap_or_default();
         format!("'cursors' is an object of rooms, each with 'epoch' and 'seq': {text}")

@@ -1,15 +1,15 @@
-//! Encrypted bodies: the shape that a message has which the server cannot read, and the rooms that take no other.
-//! Knows no keys and opens nothing (`crypto::room_key` does).
+//! Encrypted bodies: the form of a message that the server cannot read, and the rooms that accept no other. Knows no
+//! keys and opens nothing (`crypto::room_key` does).
 //!
-//! A body is encrypted if it begins with `{"e2e":` and has this shape; the server looks no further at any other:
+//! A body is encrypted if it begins with `{"e2e":` and has this form; the server does not inspect any other body:
 //!
 //! ```json
 //! {"e2e":1,"k":KEY,"n":NONCE,"c":CIPHERTEXT}
 //! ```
 //!
 //! with exactly these fields. KEY is the idempotency key of the send, NONCE 24 bytes and CIPHERTEXT 16 bytes or more,
-//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): the same bytes have one text only, so
-//! that a repeat can be told by comparing texts.
+//! both base64url without padding, in the canonical spelling (RFC 4648 §3.5): equal bytes have equal texts, so that a
+//! repeat can be recognized by comparing texts.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,25 +23,25 @@ use crate::types::{Digest, MAX_KEY, RoomId};
 
 /// How the body of an encrypted message begins.
 const BEGINNING: &str = "{\"e2e\":";
-/// Characters of 24 bytes.
+/// Base64url characters of 24 bytes.
 const NONCE_CHARS: usize = 32;
-/// Characters of a tag, 16 bytes, with nothing before it.
+/// Base64url characters of a tag alone, 16 bytes.
 const CIPHERTEXT_CHARS: usize = 22;
-/// Rooms whose id begins so take only encrypted messages, whatever the settings say.
+/// Prefix of the ids of rooms that take only encrypted messages, whatever the settings say.
 pub const PREFIX: &str = "e2e.";
 
-/// An encrypted body, taken apart.
+/// An encrypted body, split into its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encrypted<'a> {
-    /// The idempotency key under which it was sent, as its sender says.
+    /// The idempotency key under which it was sent, according to its sender.
     pub key: Cow<'a, str>,
     pub nonce: Cow<'a, str>,
     pub ciphertext: Cow<'a, str>,
 }
 
 impl<'a> Encrypted<'a> {
-    /// Takes a body apart; `None` if it has not the shape of an encrypted one. Costs a comparison of seven bytes where
-    /// it does not begin like one.
+    /// Splits a body into its fields; `None` if it does not have the form of an encrypted one. Costs a comparison of
+    /// seven bytes if it does not begin like one.
     pub fn parse(body: &'a str) -> Option<Encrypted<'a>> {
         if !body.starts_with(BEGINNING) {
             return None;
@@ -54,7 +54,7 @@ impl<'a> Encrypted<'a> {
             && found.nonce.len() == NONCE_CHARS
             && is_base64url(&found.nonce)
             && found.ciphertext.len() >= CIPHERTEXT_CHARS
-            // One character alone stands for no byte.
+            // A single leftover character encodes no byte.
             && found.ciphertext.len() % 4 != 1
             && is_base64url(&found.ciphertext);
         fits.then_some(found)
@@ -84,7 +84,7 @@ impl<'a> Encrypted<'a> {
         self.ciphertext.bytes().last().and_then(base64url_value).is_some_and(|value| value & unused == 0)
     }
 
-    /// The body's text.
+    /// Returns the body's text.
     pub fn to_body(&self) -> String {
         let mut out = Vec::new();
         Object::new(&mut out)
@@ -97,7 +97,7 @@ impl<'a> Encrypted<'a> {
     }
 }
 
-/// The six bits that a character of base64url stands for (RFC 4648 §5).
+/// Returns the six bits that a base64url character stands for (RFC 4648 §5).
 fn base64url_value(character: u8) -> Option<u8> {
     Some(match character {
         b'A'..=b'Z' => character - b'A',
@@ -132,10 +132,10 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                 "k" => &mut key,
                 "n" => &mut nonce,
                 "c" => &mut ciphertext,
-                // What else stands there would be readable.
+                // Any other field would be readable.
                 _ => return Err(wrong()),
             };
-            // A key of an object and a text are read alike: borrowed where they can be.
+            // `FieldName` reads any string, and borrows it where it can.
             let FieldName(text) = map.next_value::<FieldName<'de>>()?;
             if slot.replace(text).is_some() {
                 return Err(wrong());
@@ -148,19 +148,18 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 }
 
-/// Why a body that has the shape of an encrypted one is refused.
+/// The reason to refuse a body in the form of an encrypted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It says that it is sealed under another idempotency key than the one that it is sent with: it may have been
-    /// taken from somebody else's message.
+    /// The body names another idempotency key than the one it is sent with: it may have been taken from someone else's
+    /// message.
     OtherKey,
-    /// The ciphertext is written in another way than the canonical one, so that the same message would look like
-    /// another.
+    /// The ciphertext is not in the canonical spelling, so that the same message would look like another.
     NotCanonical,
 }
 
 impl Fault {
-    /// The field at fault, as a path from the request.
+    /// Returns the field at fault, as a path from the request.
     pub fn field(self) -> &'static str {
         match self {
             Fault::OtherKey => "body.k",
@@ -168,7 +167,7 @@ impl Fault {
         }
     }
 
-    /// What is wrong, for people.
+    /// Explains the fault to people.
     pub fn text(self) -> &'static str {
         match self {
             Fault::OtherKey => "'body.k' of an encrypted body is the key that it is sent with",
@@ -179,10 +178,10 @@ impl Fault {
     }
 }
 
-/// Returns the digest of a body that is to be stored, if it is encrypted; `key` is the one that it is sent with.
+/// Returns the digest of a body to be stored, if it is encrypted; `key` is the idempotency key sent with it.
 ///
 /// # Errors
-/// [`Fault`] where it is, and names another key or is not canonical.
+/// [`Fault`] if it is encrypted and names another key or is not canonical.
 pub fn of_send(body: &str, key: Option<Digest>) -> Result<Option<Digest>, Fault> {
     let Some(found) = Encrypted::parse(body) else { return Ok(None) };
     if key != Some(Digest::of(found.key.as_bytes())) {
@@ -199,7 +198,7 @@ pub fn of_signal(body: &str) -> Result<Option<Digest>, Fault> {
     Encrypted::parse(body).map(|found| canonical_digest(&found)).transpose()
 }
 
-/// Returns the digest of a body that was stored; `None` if it is not encrypted.
+/// Returns the digest of a stored body; `None` if it is not encrypted.
 pub fn of_stored(body: &str) -> Option<Digest> {
     Encrypted::parse(body).map(|found| found.digest())
 }
@@ -208,7 +207,7 @@ fn canonical_digest(found: &Encrypted) -> Result<Digest, Fault> {
     if found.is_canonical() { Ok(found.digest()) } else { Err(Fault::NotCanonical) }
 }
 
-/// The rooms that take only encrypted messages: those whose id begins with [`PREFIX`], and those of the setting.
+/// The rooms that take only encrypted messages: those whose id begins with [`PREFIX`], and those from the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncryptedRooms {
     ids: BTreeSet<String>,
@@ -216,10 +215,10 @@ pub struct EncryptedRooms {
 }
 
 impl EncryptedRooms {
-    /// What a room is told that takes only encrypted messages and got another.
+    /// The refusal of an unencrypted message in such a room.
     pub const REFUSAL: &'static str = "this room takes only encrypted messages; one needs its room key to talk here";
 
-    /// From a list of ids; an entry that ends with `*` stands for all that begin so.
+    /// Takes a list of ids; an entry that ends with `*` stands for all ids with that prefix.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a str>) -> EncryptedRooms {
         let mut rooms = EncryptedRooms::default();
         for entry in entries {
@@ -231,7 +230,7 @@ impl EncryptedRooms {
         rooms
     }
 
-    /// Does this room take only encrypted messages?
+    /// Returns whether this room takes only encrypted messages.
     pub fn contains(&self, room: &RoomId) -> bool {
         let id = room.as_str();
         id.starts_with(PREFIX)

@@ -1,4 +1,4 @@
-//! What can be wrong with a request, and how the answer says so: one code for programs, one sentence for people.
+//! The faults of a request, and their form in the answer: one code for programs, one sentence for people.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ pub enum ErrorCode {
     BadJson,
     /// No such `type`.
     UnknownType,
-    /// A field is missing, doubled, of the wrong kind or out of bounds.
+    /// A field is missing, duplicated, of the wrong kind or out of bounds.
     BadField,
     AlreadyJoined,
     NotJoined,
@@ -46,7 +46,7 @@ impl ErrorCode {
     }
 }
 
-/// Why a request was not carried out. The reply repeats the request's `id`, where it had a readable one.
+/// The reason why a request was not carried out. The reply repeats the request's `id` if it had a readable one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub id: Option<u64>,

@@ -1,11 +1,11 @@
-//! The name of a field in a JSON object, borrowed from the frame where it holds no escape.
+//! The name of a field in a JSON object, borrowed from the frame if it contains no escape.
 
 use serde::Deserializer;
 use serde::de::Visitor;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Reads as any string, and compares after unescaping.
+/// Any JSON string; compares after unescaping.
 pub(super) struct FieldName<'a>(pub Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for FieldName<'de> {

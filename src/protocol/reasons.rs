@@ -1,5 +1,5 @@
-//! Why something was not done, in one table for sockets, event streams and HTTP: one code for programs, one sentence
-//! for people, when to ask again. None of it names a path of the server's.
+//! Refusals in one table for sockets, event streams and HTTP: one code for programs, one sentence for people, and when
+//! to retry. None of them names a path on the server.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use super::errors::{ErrorCode, Refusal};
 use crate::hub::HubError;
 use crate::store::Why;
 
-/// Over the rate of requests.
+/// The refusal of a request over the rate limit.
 pub const TOO_FAST: &str = "too many requests in a short time";
 
-/// What the store was to do when it failed, and why it did.
+/// The operation in which the store failed, with the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreFault {
     Append(Why),
@@ -28,7 +28,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Returns why the hub refuses; `outage` says what an unavailable store was asked for, and why it failed.
+    /// Returns the reason why the hub refuses; `outage` gives the operation and the cause if the store is unavailable.
     pub fn of(error: HubError, outage: StoreFault) -> Reason {
         let (code, text): (ErrorCode, Cow<'static, str>) = match error {
             HubError::AlreadyJoined => (ErrorCode::AlreadyJoined, "this session is in that room already".into()),

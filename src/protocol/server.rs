@@ -1,18 +1,18 @@
-//! What racerd says: the hub's values to JSON, appended to a buffer. Framing is the caller's.
+//! Server messages: the hub's values as JSON, appended to a buffer. Framing is the caller's.
 
 use super::errors::Refusal;
 use crate::hub::{Live, PresenceEvent, PresenceKind, Roster};
 use crate::json::Object;
 use crate::types::{Author, Durability, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
-/// What `welcome` tells a client of the server's bounds.
+/// The server's limits, as `welcome` announces them.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub max_message_size: usize,
     pub in_flight: usize,
     pub rooms_per_session: usize,
     pub page_bytes: usize,
-    /// Requests a second, 0 for no limit.
+    /// Requests per second; 0 for no limit.
     pub request_rate: u32,
     /// Milliseconds.
     pub ping_period: u64,
@@ -34,7 +34,7 @@ fn author(out: &mut Vec<u8>, author: &Author) {
         .end();
 }
 
-/// Begins an answer, with the request's id where it had one.
+/// Begins an answer, with the request's id if it had one.
 fn answer<'a>(out: &'a mut Vec<u8>, kind: &'static str, id: Option<u64>) -> Object<'a> {
     Object::of_type(out, kind).optional(id, |object, id| object.number("id", id))
 }
@@ -44,12 +44,12 @@ fn room_answer<'a>(out: &'a mut Vec<u8>, kind: &'static str, id: Option<u64>, ro
     answer(out, kind, id).plain("room", room.as_str())
 }
 
-/// Begins what a room tells unasked.
+/// Begins an unsolicited message from a room.
 fn of_room<'a>(out: &'a mut Vec<u8>, kind: &'static str, room: &RoomId) -> Object<'a> {
     Object::of_type(out, kind).plain("room", room.as_str())
 }
 
-/// Who a client is now, and what it comes back with.
+/// A client's identity, and the token with which it resumes.
 #[derive(Clone, Copy, Debug)]
 pub struct Welcome<'a> {
     /// The token; its characters need no escaping.
@@ -84,7 +84,7 @@ impl Limits {
     }
 }
 
-/// What `joined` says beside id and room.
+/// The fields of `joined` besides id and room.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined<'a> {
     pub epoch: &'a Epoch,
@@ -104,7 +104,7 @@ pub fn joined(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, joined: &Joined
         .end();
 }
 
-/// Writes one message, the same live and in every list.
+/// Writes one message, in the same form live and in every list.
 pub fn message(out: &mut Vec<u8>, message: &Message) {
     let object = of_room(out, "message", &message.room)
         .number("seq", message.seq.0)
@@ -138,7 +138,7 @@ pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId) {
     room_answer(out, "left", id, room).end();
 }
 
-/// Adds the messages of a page of history, by socket or by HTTP.
+/// Adds the messages of a page of history, on a socket or over HTTP.
 pub fn messages<'a>(object: Object<'a>, list: &[Message]) -> Object<'a> {
     object.array("messages", list, message)
 }
@@ -147,7 +147,7 @@ pub fn history(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &[Messag
     messages(room_answer(out, "history", id, room), list).number("oldest", oldest.0).flag("more", more).end();
 }
 
-/// Adds a room's members, by socket or by HTTP.
+/// Adds a room's members, on a socket or over HTTP.
 pub fn roster<'a>(object: Object<'a>, roster: &Roster<'_>) -> Object<'a> {
     let object = object.number("count", roster.count as u64).array("members", roster.members, |out, present| {
         let object = Object::new(out)
@@ -184,7 +184,7 @@ pub fn presence(out: &mut Vec<u8>, room: &RoomId, count: usize, events: &[Presen
         .end();
 }
 
-/// Writes a `pong`. `session` is a fresh token, where the client's is getting old.
+/// Writes a `pong`. `session` is a fresh token, if the client's is getting old.
 pub fn pong<'a>(
     out: &mut Vec<u8>,
     id: Option<u64>,
@@ -216,7 +216,7 @@ pub fn error(out: &mut Vec<u8>, refusal: &Refusal) {
         .end();
 }
 
-/// Writes the last words before a close frame.
+/// Writes the last message before a close frame.
 pub fn bye(out: &mut Vec<u8>, reason: &str, message: Option<&str>, reconnect_after_ms: Option<u64>) {
     Object::of_type(out, "bye")
         .string("reason", reason)

@@ -1,5 +1,5 @@
-//! The listeners: accepting in batches, turning away those for whom there is no room, and not accepting when there is
-//! none for that either. Which connection is one too many is decided here alone.
+//! The listeners: they accept in batches, turn away connections over the limit, and pause accepting when there is no
+//! room even for that. The connection limit is enforced here alone.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -20,25 +20,25 @@ use crate::types::{Cause, Millis, Place};
 
 /// Connections accepted from one listener in one turn.
 const BATCH: usize = 64;
-/// Connections beyond those that there may be, to be told so: that many at a time, each for some seconds at most. Their
-/// descriptors are among those that [`RESERVED`](super::open_files::RESERVED) sets aside.
+/// Excess connections held at once, beyond the limit: each only gets an answer that the server is full, and lasts some
+/// seconds at most. Their descriptors are among those that [`RESERVED`](super::open_files::RESERVED) sets aside.
 pub const EXCESS: usize = 16;
-/// Milliseconds until accepting is tried again after the system had no descriptor left.
+/// Milliseconds before accepting is retried after the system ran out of descriptors.
 const RETRY: u64 = 1000;
-/// One line about it in so many milliseconds.
+/// Milliseconds between two log lines about the same condition.
 const SILENCE: u64 = 60_000;
-/// Connections at most, beside those in excess.
+/// Hard maximum of connections, besides those in excess.
 const MOST: usize = tokens::MAX_SOCKETS - EXCESS;
 
 pub struct Listeners {
     list: Vec<Listener>,
     max_connections: usize,
-    /// The connections that the settings ask for, 0 for what the limit of open files allows; looked at again where
-    /// `max_connections` is reached, since that limit can be raised while a process runs (prlimit(1)).
+    /// Connection limit of the settings (0: what the limit of open files allows). It is evaluated again when
+    /// `max_connections` is reached, since the limit of open files can be raised while a process runs (prlimit(1)).
     wanted: Option<u32>,
-    /// Accepting rests until there are only so many connections, those in excess included.
+    /// Accepting is paused until at most this number of connections is left, those in excess included.
     resume_at: Option<usize>,
-    /// Or until this time, where the system's descriptors ran out.
+    /// Or until this time, if the system ran out of descriptors.
     retry_at: Option<Millis>,
     resting: Throttle,
     full: Throttle,
@@ -48,18 +48,18 @@ struct Listener {
     inner: TcpListener,
     address: SocketAddr,
     ready: bool,
-    /// Whoever started the server holds it: connections came to it that nobody accepted yet.
+    /// Passed in by the service manager, so connections may have queued on it before this process started.
     is_given: bool,
-    /// It speaks no TLS, whatever the others do.
+    /// Speaks no TLS, even if the other listeners do.
     is_plain: bool,
 }
 
 impl Listeners {
-    /// Binds the places, and those that speak no TLS in any case, and has the poll watch them. Connections beyond
-    /// `max_connections` are turned away.
+    /// Binds the places, and those of `plain`, which never speak TLS, and registers them with the poll. Connections
+    /// beyond `max_connections` are turned away.
     ///
     /// # Errors
-    /// Which address cannot be had, why, and what to do; and the cause.
+    /// The address that cannot be bound, why, and what to do; and the cause.
     pub fn bind(
         places: &[Place],
         plain: &[Place],
@@ -78,11 +78,12 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Has the poll watch listeners that whoever started the server holds. One that others can reach is refused unless
-    /// `open`; one with an address of `plain` speaks no TLS. Connections beyond `max_connections` are turned away.
+    /// Registers listeners passed in by the service manager with the poll. A listener that other machines can reach is
+    /// refused unless `open`; one with an address of `plain` speaks no TLS. Connections beyond `max_connections` are
+    /// turned away.
     ///
     /// # Errors
-    /// Which listener cannot be used, why, and what to do; and the cause.
+    /// The listener that cannot be used, why, and what to do; and the cause.
     pub fn given(
         given: Vec<net::TcpListener>,
         open: bool,
@@ -131,13 +132,14 @@ impl Listeners {
         }
     }
 
-    /// Has the limit of open files looked at again where so many connections are wanted (0: as many as it allows).
+    /// Evaluates the limit of open files again when the connection limit is reached; `connections` is the limit in the
+    /// settings (0: what the open files allow).
     pub fn wanting(mut self, connections: u32) -> Listeners {
         self.wanted = Some(connections);
         self
     }
 
-    /// Whether there may be more connections than at the last look.
+    /// Raises `max_connections` if the limit of open files has grown; true if it has.
     fn may_grow(&mut self) -> bool {
         let Some(wanted) = self.wanted else { return false };
         let now = connections_for(raise_open_files(), wanted).min(MOST);
@@ -152,22 +154,22 @@ impl Listeners {
         Ok(())
     }
 
-    /// Another limit holds from now on. Connections beyond it stay; no new ones come while there are so many.
+    /// Applies a new limit. Connections beyond it stay open; no new ones are accepted until there is room.
     pub fn set_limits(&mut self, max_connections: usize, wanted: u32) {
         self.wanted = Some(wanted);
         self.max_connections = max_connections.min(MOST);
-        // Whether accepting must rest is found out anew.
+        // The next accept decides anew whether to pause.
         self.resume_at = None;
         self.retry_at = None;
     }
 
-    /// Connections beyond which further ones are turned away.
+    /// Returns the connection limit; further connections are turned away.
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// The addresses as bound (where port 0 was asked for, with the one that the system chose), and which of them speak
-    /// no TLS in any case.
+    /// Returns the addresses as bound (for port 0, with the port that the system chose), and whether each never speaks
+    /// TLS.
     pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
         self.list.iter().map(|listener| (listener.address, listener.is_plain))
     }
@@ -178,7 +180,7 @@ impl Listeners {
         }
     }
 
-    /// Are there connections to accept that no further edge will announce?
+    /// Reports whether connections wait to be accepted that no further edge will announce.
     pub fn has_more(&self) -> bool {
         self.resume_at.is_none() && self.list.iter().any(|listener| listener.ready)
     }
@@ -187,7 +189,7 @@ impl Listeners {
         self.retry_at
     }
 
-    /// Connections were closed: so many are left.
+    /// Resumes accepting if enough connections were closed; `count` are left.
     pub fn freed(&mut self, count: usize) {
         if self.resume_at.is_some_and(|at| count <= at) {
             self.resume_at = None;
@@ -195,20 +197,19 @@ impl Listeners {
         }
     }
 
-    /// No new connections from now on. To a listener that was given they may come all the same: they wait for the next
-    /// server.
+    /// Stops accepting. A listener that was passed in can still receive connections: they wait for the next server.
     pub fn close(&mut self, registry: &Registry) {
         for mut listener in self.list.drain(..) {
-            // While somebody else holds it, closing it does not take it out of the poll.
+            // While another process holds the listener, closing it here does not remove it from the poll.
             let _ = registry.deregister(&mut listener.inner);
         }
         self.retry_at = None;
     }
 
-    /// Accepts a batch from each listener that has some; with `tls`, they speak it.
+    /// Accepts a batch from each ready listener; with `tls`, the new connections speak it.
     ///
     /// # Errors
-    /// A listener is broken.
+    /// A listener is broken beyond recovery.
     pub fn accept(
         &mut self,
         registry: &Registry,
@@ -237,8 +238,8 @@ impl Listeners {
                 match listener.inner.accept() {
                     Ok((stream, peer)) => {
                         if listener.is_given {
-                            // One that came before the listener had its options has inherited none. Where the peer is
-                            // gone already, reading will show it.
+                            // A connection older than the options of its listener has not inherited them. If the peer
+                            // is already gone, the next read will show it.
                             let _ = set_options(&SockRef::from(&stream));
                         }
                         let tls = tls.filter(|_| !listener.is_plain).map(Tls::open).transpose();
@@ -266,11 +267,11 @@ impl Listeners {
                             let (count, reason) = (sockets.count(), "no file descriptor is left");
                             self.rest(count, count * 9 / 10, Some(retry), now.mono, reason, log);
                         }
-                        // EBADF, EINVAL, ENOTSOCK: it will never be well again.
+                        // EBADF, EINVAL, ENOTSOCK: the listener cannot recover.
                         _ if matches!(error.raw_os_error(), Some(9 | 22 | 88)) => {
                             return Err(format!("the listener {} is broken: {error}", listener.address));
                         }
-                        // That one connection is gone (reset during the handshake, say); the next may be well.
+                        // Only this connection failed (reset during the handshake, say); the next may succeed.
                         _ => {}
                     },
                 }
@@ -279,7 +280,7 @@ impl Listeners {
         Ok(opened)
     }
 
-    /// Reports whether one more connection would be one too many, as far as the last look at the limits tells.
+    /// Reports whether the connection limit, as last evaluated, is reached.
     pub fn is_full(&self, sockets: &Sockets) -> bool {
         sockets.lasting() >= self.max_connections
     }
@@ -292,7 +293,7 @@ impl Listeners {
         }
     }
 
-    /// Accepts nothing until there are at most `until` connections, or until `retry`.
+    /// Pauses accepting until there are at most `until` connections, or until `retry`.
     fn rest(&mut self, count: usize, until: usize, retry: Option<Millis>, now: Millis, why: &str, log: &Log) {
         self.resume_at = Some(until);
         self.retry_at = retry;
@@ -304,12 +305,12 @@ impl Listeners {
     }
 }
 
-/// Does it reach this machine only?
+/// Reports whether only this machine can reach the address.
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// EMFILE or ENFILE.
+/// Matches EMFILE and ENFILE.
 fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23))
 }

@@ -1,6 +1,6 @@
-//! Listeners that whoever started the server holds for it (sd_listen_fds(3), a systemd socket unit): connections wait
-//! there while no server runs. Which they are is read from the environment, once, before there are threads; what is no
-//! TCP listener is refused, not worked around.
+//! Listeners passed in by the service manager (sd_listen_fds(3), a systemd socket unit): connections queue on them
+//! while no server runs. The list is read from the environment, once, before there are threads; any descriptor that is
+//! no TCP listener is refused, not worked around.
 
 use std::env;
 use std::net::TcpListener;
@@ -10,13 +10,13 @@ use socket2::SockRef;
 
 use super::tokens::LISTENERS;
 
-/// Takes the listeners that are meant for this process; none where nobody gave any, or gave them to another process.
-/// They do not block, and no child inherits them. The variables are gone afterwards.
+/// Takes the listeners that are meant for this process; none if none were passed, or if they were passed to another
+/// process. They do not block, and no child inherits them. The variables are removed from the environment.
 ///
-/// To be called while there is one thread only: it writes to the environment.
+/// Must be called while there is one thread only, since it writes to the environment.
 ///
 /// # Errors
-/// One line that says what was given, and what can be served.
+/// One line that says which descriptor was passed, and what can be served.
 pub fn given_listeners() -> Result<Vec<TcpListener>, String> {
     let is_ours = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     let Some(count) = env::var_os("LISTEN_FDS").filter(|_| is_ours) else { return Ok(Vec::new()) };

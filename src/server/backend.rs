@@ -1,11 +1,11 @@
-//! What keeps the log, by the settings.
+//! Chooses and opens the log that the settings ask for.
 
 use crate::sqlite::{OpenError, Sqlite, StoreOptions};
 use crate::store::{self, InMemory, Store};
 use crate::types::Durability;
 
-/// Opens the log, or makes a new one. Threads of its own call `wake` after each batch of events; the log in memory does
-/// not. Takes a while where a disk is slow: call it before serving.
+/// Opens the log, or creates one. Its own threads call `wake` after each batch of events; the in-memory log has none.
+/// Can take a while on a slow disk: call it before serving.
 pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Box<dyn Store>, OpenError> {
     Ok(match options.durability {
         Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_key)),
@@ -13,7 +13,7 @@ pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> 
     })
 }
 
-/// Returns the bytes of memory that the log may take beside the messages that it was told to keep.
+/// Returns the bytes of memory that the log may use besides the messages it is told to keep.
 pub fn fixed_bytes(durability: Durability) -> usize {
     match durability {
         Durability::Memory => store::FIXED_BYTES,

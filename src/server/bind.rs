@@ -1,4 +1,5 @@
-//! From the places in the settings to sockets that listen, and back to text for a person: zones become interfaces here.
+//! Turns the places in the settings into listening sockets, and addresses back into text for people, with IPv6 zones as
+//! interface names.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -10,16 +11,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::socket_options::set_options;
 use crate::types::Place;
 
-/// Connections that may wait in the kernel to be accepted.
+/// Connections that may wait in the kernel to be accepted (the backlog).
 const BACKLOG: i32 = 1024;
-/// Tries to find a port that is free on both loopback addresses.
+/// Attempts to find a port that is free on both loopback addresses.
 const TRIES: usize = 16;
 
-/// Sockets that listen on the place: two for `localhost` where the machine has both addresses. `others` are all places
-/// that are listened on.
+/// Binds listening sockets for the place: two for `localhost` if the machine has both addresses. `others` are all
+/// places that are listened on.
 ///
 /// # Errors
-/// The address that cannot be had, and why.
+/// The address that cannot be bound, and why.
 pub fn bind(place: &Place, others: &[&Place]) -> Result<Vec<TcpListener>, (String, io::Error)> {
     let one = |address: SocketAddr| {
         listener(address, shares_its_port(address, others)).map_err(|error| (place.to_string(), error))
@@ -34,13 +35,14 @@ pub fn bind(place: &Place, others: &[&Place]) -> Result<Vec<TcpListener>, (Strin
     }
 }
 
-/// Whether another listener takes IPv4 at this port, so that one for all of IPv6 has to leave it (RFC 3493 §5.3).
+/// Reports whether another listener takes IPv4 at this port, so that the one for all of IPv6 must be IPv6-only (RFC
+/// 3493 §5.3).
 fn shares_its_port(address: SocketAddr, others: &[&Place]) -> bool {
     let takes_v4 = |place: &&Place| place.port() == address.port() && place.ips().iter().any(IpAddr::is_ipv4);
     address.port() != 0 && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && others.iter().any(takes_v4)
 }
 
-/// Both loopback addresses at one port; one of them where the machine has no other.
+/// Binds both loopback addresses at one port, or only one of them if the machine lacks the other.
 fn localhost(port: u16) -> io::Result<Vec<TcpListener>> {
     let addresses =
         |port| [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
@@ -60,7 +62,7 @@ fn localhost(port: u16) -> io::Result<Vec<TcpListener>> {
             }
         }
         match taken {
-            // The system chose a port that is taken at the other address.
+            // The port that the system chose is taken at the other address.
             Some(error) if port == 0 && error.kind() == ErrorKind::AddrInUse => last = Some(error),
             Some(error) => return Err(error),
             None if found.is_empty() => break,
@@ -70,7 +72,7 @@ fn localhost(port: u16) -> io::Result<Vec<TcpListener>> {
     Err(last.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
 }
 
-/// EADDRNOTAVAIL or EAFNOSUPPORT: the machine does without this family.
+/// Matches EADDRNOTAVAIL and EAFNOSUPPORT: the machine lacks this address family.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
 }
@@ -87,14 +89,14 @@ fn listener(address: SocketAddr, leaves_ipv4: bool) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// The index of an interface. Any socket may be asked.
+/// Returns the index of an interface. Any socket will do for the query.
 fn interface(zone: &str) -> io::Result<u32> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
     name_to_index(&socket, zone)
         .map_err(|error| io::Error::new(ErrorKind::AddrNotAvailable, format!("no interface {zone}: {error}")))
 }
 
-/// Host and port as a URL has them, with the interface's name where a link-local address needs it.
+/// Formats host and port as in a URL, with the interface's name if a link-local address needs it.
 pub fn authority(address: SocketAddr) -> String {
     let SocketAddr::V6(v6) = address else { return address.to_string() };
     if v6.scope_id() == 0 {
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
     use socket2::SockRef;
 
-    /// Both options are set once, on the listener: an accepted socket must have them, too.
+    /// Both options are set once, on the listener: an accepted socket must have inherited them.
     #[test]
     fn accepted_sockets_inherit_their_options() {
         let listener = listener("127.0.0.1:0".parse().unwrap(), false).unwrap();

@@ -1,4 +1,4 @@
-//! The two clocks, read once a turn.
+//! The two clocks, read once per turn.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,14 +17,14 @@ impl Clock {
         clock
     }
 
-    /// Reads both.
+    /// Reads both clocks.
     pub fn now(&mut self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         self.last = Now { mono: Millis(self.start.elapsed().as_millis() as u64), wall: WallMillis(wall) };
         self.last
     }
 
-    /// What was read last.
+    /// Returns the times of the last reading.
     pub fn last(&self) -> Now {
         self.last
     }

@@ -1,4 +1,5 @@
-//! The event loop: owns the sockets, the clock and the store, feeds the engine and carries out what it asks for.
+//! The event loop: it owns the sockets, the clock and the store, feeds the engine and carries out the engine's
+//! requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,22 +21,22 @@ use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
 use crate::types::{Cause, ConnId};
 
-/// Why the server ended other than by a wish to stop.
+/// Why the server ended, other than on request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServeError {
-    /// It could not start. What stands behind it decides the exit status.
+    /// It could not start. The cause decides the exit status.
     Start(Cause, String),
-    /// It stopped by itself.
+    /// It stopped by itself, because of a failure.
     Failed(String),
 }
 
-/// Events taken from the kernel at once.
+/// Maximum of events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// Steps of TLS handshakes in one turn: the dearest takes some milliseconds (a signature with a long RSA key), and
-/// everyone waits for it.
+/// TLS handshake steps per turn: the most expensive takes some milliseconds (a signature with a long RSA key), and all
+/// connections wait for it.
 const HANDSHAKES: usize = 16;
 
-/// To a client that speaks HTTP without TLS where TLS is spoken.
+/// Answer to a client that speaks plain HTTP where TLS is expected.
 const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
 
 /// Everything the server owns.
@@ -54,22 +55,22 @@ pub struct Loop<A: App> {
     reload: Option<Reload<A::Limits>>,
     pub(super) tls: Option<Tls>,
     scratch: Scratch,
-    /// The one read buffer: as long as a connection's share of a turn.
+    /// The one read buffer: as long as the read budget of one connection per turn.
     buffer: Vec<u8>,
     /// Sockets with bytes that no further edge will announce.
     ready: Vec<ConnId>,
     /// Sockets that can be written again.
     writable: Vec<ConnId>,
     turn: Turn,
-    /// What signals asked for, in this turn.
+    /// Requests made by signals in this turn.
     asked: Asked,
-    /// Something is left over that no event will announce: the next turn does not wait.
+    /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
     failure: Option<String>,
 }
 
 impl<A: App> Loop<A> {
-    /// A loop that is ready to turn. `read_budget` is in bytes.
+    /// Creates a loop that is ready to run. `read_budget` is in bytes.
     ///
     /// # Errors
     /// The poll cannot watch signals.
@@ -107,28 +108,29 @@ impl<A: App> Loop<A> {
         })
     }
 
-    /// Has this supervisor told what comes.
+    /// Notifies this supervisor of the server's state.
     pub(super) fn supervised(mut self, supervisor: Supervisor) -> Loop<A> {
         self.supervisor = supervisor;
         self
     }
 
-    /// Has listeners speak TLS, but for those that are plain in any case.
+    /// Makes the listeners speak TLS, except those that are always plain.
     pub(super) fn encrypting(mut self, tls: Option<Tls>) -> Loop<A> {
         self.tls = tls;
         self
     }
 
-    /// Has SIGHUP read the settings again. Without this, there are none to read.
+    /// Enables reload on SIGHUP.
     pub fn reloading(mut self, reload: Reload<A::Limits>) -> Loop<A> {
         self.reload = Some(reload);
         self
     }
 
-    /// Turns until the server is told to stop, or cannot go on; either way in order, with the log on disk.
+    /// Runs until the server is told to stop or cannot go on; either way the shutdown is graceful, and leaves the log
+    /// on disk.
     ///
     /// # Errors
-    /// Why it stopped by itself, or why the log may not be complete.
+    /// Why it stopped by itself, or why the log may be incomplete.
     pub fn run(mut self) -> Result<(), ServeError> {
         while !self.engine.is_finished() {
             match self.turn() {
@@ -148,7 +150,7 @@ impl<A: App> Loop<A> {
         }
     }
 
-    /// Waits for events, and deals with them in one turn.
+    /// Waits for events, and handles them in one turn.
     fn turn(&mut self) -> io::Result<Wish> {
         self.wait()?;
         let now = self.clock.now();
@@ -178,7 +180,7 @@ impl<A: App> Loop<A> {
         };
         self.more = false;
         match self.poll.poll(&mut self.events, timeout) {
-            // Whatever interrupted it comes as an event of its own.
+            // The cause of the interruption arrives as an event of its own.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
                 Ok(())
@@ -187,7 +189,7 @@ impl<A: App> Loop<A> {
         }
     }
 
-    /// Puts each event where it belongs. Flags are hints: a read or a write decides.
+    /// Dispatches each event to its source. The flags are hints: only a read or a write shows the actual state.
     fn sort_events(&mut self) -> Asked {
         let mut asked = Asked::NOTHING;
         for event in &self.events {
@@ -212,7 +214,7 @@ impl<A: App> Loop<A> {
         asked
     }
 
-    /// Tells the engine by which names it may be asked, beside those of the settings.
+    /// Tells the engine the server's own host names, in addition to those of the settings.
     fn name(&mut self) {
         self.engine.app.known_by(&super::names::own(self.tls.iter().flat_map(Tls::names)));
     }
@@ -246,7 +248,7 @@ impl<A: App> Loop<A> {
         self.engine.handle(Input::Stop);
     }
 
-    /// The server cannot go on: the same orderly stop, and another exit status.
+    /// Starts the same graceful shutdown after a fatal error, but with another exit status.
     fn fail(&mut self, reason: String) {
         if self.failure.is_none() {
             self.log.error("cannot go on", &[("reason", &reason)]);
@@ -280,7 +282,7 @@ impl<A: App> Edge for Loop<A> {
     fn accept(&mut self) {
         let now = self.clock.last();
         let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, self.tls.as_ref(), now, &self.log);
-        // Before what they ask is read.
+        // Set before the requests of these connections are read.
         self.engine.net.set_full(self.listeners.is_full(&self.sockets));
         match opened {
             Ok(list) => {
@@ -292,12 +294,12 @@ impl<A: App> Edge for Loop<A> {
         }
     }
 
-    /// One read for each socket that has something, at most a buffer full; who has more is first in line next turn.
+    /// Reads once from each ready socket, at most a buffer full; a socket with more to read is first in line next turn.
     fn read(&mut self) {
         let mut handshakes = HANDSHAKES;
         for conn in std::mem::take(&mut self.ready) {
             if !self.engine.may_read(conn) {
-                // Its bytes wait in the kernel until the engine says so.
+                // The bytes wait in the kernel until the engine resumes this connection.
                 continue;
             }
             let Some(socket) = self.sockets.get(conn) else { continue };
@@ -317,7 +319,7 @@ impl<A: App> Edge for Loop<A> {
                     if more {
                         self.ready.push(conn);
                     }
-                    // With TLS, there may have been no whole record.
+                    // With TLS, a read may have brought no whole record.
                     if !bytes.is_empty() {
                         self.engine.handle(Input::Bytes { conn, bytes });
                     }
@@ -374,7 +376,7 @@ impl<A: App> Edge for Loop<A> {
         list.append(&mut self.writable);
     }
 
-    /// One vectored write, unless the socket is known to be full.
+    /// Makes one vectored write, unless the socket is known to be full.
     fn write(&mut self, conn: ConnId) -> Option<Written> {
         let socket = self.sockets.get(conn)?;
         let queue = self.engine.queue(conn)?;

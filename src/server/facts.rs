@@ -1,4 +1,4 @@
-//! The engine's facts as lines of the log.
+//! Writes the engine's facts to the log, as lines.
 
 use super::log::{Log, Throttle};
 use crate::conn::{Ending, Protocol};
@@ -9,28 +9,29 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
-/// Milliseconds in which a failing store gets one line.
+/// Milliseconds between two log lines about a failing store.
 const SILENCE: u64 = 60_000;
 
-/// Bytes of the store's write-ahead log past which somebody should know: some times what it has in peace.
+/// Bytes of the store's write-ahead log above which there is a warning: several times its normal size.
 const LONG_WAL: u64 = 16 << 20;
 
 pub struct Facts {
     store: Throttle,
     reads: Throttle,
     wal: Throttle,
-    /// Refusals of requests for a name that is none of ours, and those that are told no more.
+    /// Foreign host names whose refusals were logged, and the throttle for any further ones.
     strangers: BTreeSet<String>,
     more_strangers: Throttle,
-    /// Requests over a rate.
+    /// Throttle for requests over the rate limit.
     fast: Throttle,
-    /// Requests that cannot be served now.
+    /// Throttle for requests that cannot be served now.
     unavailable: Throttle,
 }
 
-/// Names of others that are told; each once.
+/// Distinct foreign host names that are logged, each once.
 const STRANGERS: usize = 64;
-/// Milliseconds in which requests over a rate get one line, and those that cannot be served now another.
+/// Milliseconds between two lines about requests over the rate limit, and between two about requests that cannot be
+/// served now.
 const FAST: u64 = 1_000;
 
 impl Default for Facts {
@@ -48,7 +49,7 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// The write-ahead log has so many bytes. It cannot start over while another program reads the database.
+    /// Warns of a write-ahead log that is too long: it cannot start over while another program reads the database.
     pub fn watch_wal(&mut self, log: &Log, bytes: u64, now: Millis) {
         if bytes > LONG_WAL && self.wal.pass(now).is_some() {
             let message = "the database's -wal file grows: another program holds a read of the database open; end it";
@@ -56,8 +57,9 @@ impl Facts {
         }
     }
 
-    /// Whether a refusal is told: one for a name of others once for each name, one over a rate and one that cannot be
-    /// served now once a second each, all others each time. How many lines were left out before it.
+    /// Decides whether a refusal is logged: for a foreign host name once per name; over the rate limit, and for a
+    /// request that cannot be served now, once a second each; any other each time. Returns the number of lines left out
+    /// before it.
     fn refusal_passes(&mut self, status: u16, detail: &str, now: Millis) -> Option<u64> {
         match status {
             421 if self.strangers.contains(detail) => None,
@@ -113,7 +115,7 @@ impl Facts {
     }
 }
 
-/// One line about a connection: `client` stands beside `peer` where a proxy stands between.
+/// Logs one line about a connection: `client` is given beside `peer` if the connection came through a proxy.
 fn with_client(
     log: &Log,
     message: &str,
@@ -128,7 +130,7 @@ fn with_client(
     log.info(message, &fields);
 }
 
-/// The line for the end of a note.
+/// Returns the log line for the end of a note.
 fn over(about: About) -> &'static str {
     match about {
         About::Damaged => "the database is well again",

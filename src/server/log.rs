@@ -1,6 +1,6 @@
-//! Log lines on stderr: `TIME LEVEL message key=value`, or one JSON object each; one line each, whatever is in the
-//! values. A line that cannot be written is dropped and counted: a closed, full or stalled stderr neither ends nor
-//! holds up the loop.
+//! Log lines on stderr: `TIME LEVEL message key=value`, or one JSON object each; always a single line, whatever the
+//! values hold. A line that cannot be written is dropped and counted: a closed, full or stalled stderr neither ends nor
+//! blocks the loop.
 
 mod json;
 
@@ -14,45 +14,45 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Longest line in bytes, with its newline. A pipe that polls as writable takes that much (PIPE_BUF) without blocking.
+/// Longest line in bytes, with its newline. A pipe that polls as writable takes this many (PIPE_BUF) without blocking.
 const LONGEST_LINE: usize = 4096;
 
 /// Longest value in characters; the rest is cut off and shown as `...`.
 const LONGEST_VALUE: usize = 300;
 
-/// Where log lines go. Shared by reference; each thread may also have its own.
+/// Destination of log lines. Shared by reference; each thread may also have its own.
 pub struct Log {
     level: LogLevel,
     format: LogFormat,
     out: Option<File>,
-    /// Lines that could not be written since the last that could.
+    /// Lines lost since the last successful write.
     lost: AtomicU64,
 }
 
 impl Log {
-    /// To standard error, lines of this level and more important ones.
+    /// Writes lines of this level and more important ones to standard error.
     pub fn stderr(level: LogLevel, format: LogFormat) -> Log {
         let out = io::stderr().as_fd().try_clone_to_owned().map(File::from).ok();
         Log { level, format, out, lost: AtomicU64::new(0) }
     }
 
-    /// To a file, pipe or terminal.
+    /// Writes to a file, pipe or terminal.
     pub fn to(level: LogLevel, format: LogFormat, out: File) -> Log {
         Log { level, format, out: Some(out), lost: AtomicU64::new(0) }
     }
 
-    /// Lines from now on are written so.
+    /// Sets the level and format of further lines.
     pub fn set(&mut self, level: LogLevel, format: LogFormat) {
         self.level = level;
         self.format = format;
     }
 
-    /// Which lines are written, and how.
+    /// Returns the level and the format in use.
     pub fn kind(&self) -> (LogLevel, LogFormat) {
         (self.level, self.format)
     }
 
-    /// Lines of this level are written. For a line whose values are costly to make.
+    /// Reports whether lines of this level are written. For callers whose values are costly to make.
     pub fn wants(&self, level: LogLevel) -> bool {
         level <= self.level
     }
@@ -73,7 +73,7 @@ impl Log {
         self.write(LogLevel::Debug, message, fields);
     }
 
-    /// Writes one line, or drops it where nobody takes it now.
+    /// Writes one line, or drops it if it cannot be written now.
     pub fn write(&self, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) {
         if !self.wants(level) {
             return;
@@ -97,13 +97,13 @@ impl Log {
     }
 }
 
-/// The line of JSON, with its newline, that a log in that format would have.
+/// Returns the line, with its newline, as a log in JSON format would have it.
 pub fn json_line(level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
     json::line(SystemTime::now(), level, message, fields)
 }
 
-/// Whether the line was written. Asks first whether it would block: stderr may be shared with others, so it cannot be
-/// made non-blocking.
+/// Writes the line, if that would not block; true if it was written. It polls first, since stderr may be shared with
+/// other processes and so cannot be made non-blocking.
 fn put(out: &File, line: &str) -> bool {
     let mut ready = [PollFd::new(out, PollFlags::OUT)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -111,12 +111,12 @@ fn put(out: &File, line: &str) -> bool {
         Ok(1) if ready[0].revents().contains(PollFlags::OUT) => {}
         _ => return false,
     }
-    // One write: lines of several threads do not mix.
+    // A single write, so that lines of several threads do not mix.
     let mut out: &File = out;
     out.write(line.as_bytes()).is_ok()
 }
 
-/// The line, with its newline.
+/// Returns the line, with its newline.
 fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
     let level = match level {
         LogLevel::Error => "ERROR",
@@ -128,7 +128,7 @@ fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Di
     let mut value = String::new();
     for (key, field) in fields {
         value.clear();
-        // A Display that fails shows what it wrote until then.
+        // If a `Display` fails, the text that it wrote until then is shown.
         let _ = write!(Bounded { out: &mut value, left: LONGEST_VALUE }, "{field}");
         let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && !is_unsafe(c);
         let quote = if !value.is_empty() && value.chars().all(plain) { "" } else { "\"" };
@@ -143,7 +143,7 @@ fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Di
     line
 }
 
-/// Takes the first characters, then dots, then nothing.
+/// Accepts the first `left` characters, then writes dots and refuses the rest.
 struct Bounded<'a> {
     out: &'a mut String,
     left: usize,
@@ -163,7 +163,7 @@ impl fmt::Write for Bounded<'_> {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.
+/// Formats a time as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.
 pub fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -172,9 +172,10 @@ pub fn timestamp(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
 }
 
-/// Year, month and day of the Gregorian calendar, from days since 1970-01-01.
+/// Returns year, month and day of the Gregorian calendar for a number of days since 1970-01-01.
 fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Count from 0000-03-01: with the year beginning in March the leap day is its last, and 400 years are a cycle.
+    // Days count from 0000-03-01: with the year beginning in March the leap day is its last, and the cycle is 400
+    // years.
     let days = days + 719_468;
     let (cycle, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -186,7 +187,7 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     (cycle * 400 + year + next_year, month, day)
 }
 
-/// At most one line in a while, with the number of those left out. For what can happen thousands of times a second.
+/// Rate limit for log lines, with a count of those left out. For events that can happen thousands of times a second.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     period: u64,
@@ -195,17 +196,17 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// At most one in `period` milliseconds.
+    /// Allows at most one line in `period` milliseconds.
     pub fn new(period: u64) -> Throttle {
         Throttle { period, next: None, left_out: 0 }
     }
 
-    /// At most one a minute.
+    /// Allows at most one line a minute.
     pub fn minute() -> Throttle {
         Throttle::new(60_000)
     }
 
-    /// `Some` if a line may be written now: how many were left out since the last.
+    /// Returns, if a line may be written now, the number of lines left out since the last one.
     pub fn pass(&mut self, now: Millis) -> Option<u64> {
         if self.next.is_some_and(|next| now < next) {
             self.left_out = self.left_out.saturating_add(1);

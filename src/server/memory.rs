@@ -1,5 +1,6 @@
-//! How much memory a server may take at worst, from its limits: every bound reached by every connection at once. The
-//! figures are those that the code keeps to; beside each stands where. Not in it: the kernel's buffers of each socket.
+//! Worst-case memory of a server, from its limits: every bound reached by every connection at once. The figures are
+//! those that the code enforces; a comment beside each names the place. Not included: the kernel's buffers of each
+//! socket.
 
 use super::accept::EXCESS;
 use super::tls::WORST_BYTES;
@@ -12,7 +13,7 @@ use std::mem::size_of;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term {
     pub what: &'static str,
-    /// The settings and constants that it comes from.
+    /// The settings and constants from which it is computed.
     pub from: String,
     pub bytes: u64,
 }
@@ -25,31 +26,32 @@ pub struct Worst {
     pub shared: Vec<Term>,
 }
 
-/// Bytes in the kernel for a peer that takes nothing, as measured with TCP_NOTSENT_LOWAT as `socket_options` sets it.
+/// Bytes in the kernel for a peer that reads nothing, as measured with TCP_NOTSENT_LOWAT as `socket_options` sets it.
 pub const KERNEL_BYTES: u64 = 141 << 10;
 
-/// What a server takes before the first connection, beside its log, in bytes: as measured.
+/// Bytes that a server takes before the first connection, besides its log: as measured.
 const BASE: u64 = 7 << 19;
 
-/// A connection with nothing in its buffers.
+/// Bytes of a connection with empty buffers.
 const IDLE_BYTES: usize = conn::IDLE_BYTES + engine::SLOT_BYTES + chat::FIRST_ROOM_BYTES;
 
-/// What the server keeps for one connection beside connection and session: its socket, its deadline, its
-/// address and, through a proxy, its client.
+/// Bytes that the server keeps for a connection besides connection and session: its socket, its deadline, its address
+/// and, through a proxy, its client.
 const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64 + 64;
 
 impl Worst {
-    /// Of a server with these settings and so many connections.
+    /// Computes the sum for these settings and this number of connections.
     pub fn of(settings: &Settings, connections: usize) -> Worst {
         let limits = &settings.limits;
         let message = limits.max_message_size;
         let term = |what, from: &str, bytes: usize| Term { what, from: from.to_string(), bytes: bytes as u64 };
 
-        // `conn/http.rs`: a head is kept and copied once when it is whole, then its body is collected. `ws/decoder.rs`:
-        // a message is collected. What is collected grows by doubling.
+        // `conn/http.rs`: a head is kept, copied once when it is complete, and then its body is collected.
+        // `ws/decoder.rs`: a message is collected. Collecting buffers grow by doubling.
         let head = limits.max_head_size.saturating_mul(3);
         let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
-        // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that one is whole.
+        // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that reply counts in
+        // full.
         let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(ENVELOPE);
         let mut per_connection = vec![
             term("idle", "connection, socket, session", IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
@@ -59,11 +61,11 @@ impl Worst {
                 hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
             ),
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
-            // `engine/engine.rs`, `bytes`: reading stops while something waits here. If nothing does, there are the
-            // signals instead that one turn took from it.
+            // `engine/engine.rs`, `bytes`: reading stops while bytes wait here. If none do, the signals taken from one
+            // turn's read use the space instead.
             term("read and not yet looked at", "read_budget", limits.read_budget),
-            // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, and that is
-            // half a queue and a message at most (`chat/limits.rs`, `batch_bytes`).
+            // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, at most half a
+            // queue and a message (`chat/limits.rs`, `batch_bytes`).
             term(
                 "room messages waiting",
                 "queue_bytes",
@@ -74,22 +76,22 @@ impl Worst {
             term("sends under way", "in_flight", size_of::<store::Append>().saturating_mul(limits.in_flight as usize)),
         ];
 
-        // `tls/stream.rs`: what has come in part, and what waits encrypted.
+        // `tls/stream.rs`: incomplete records, and ciphertext that waits.
         if let Some(bytes) = WORST_BYTES.filter(|_| settings.tls.is_on()) {
             per_connection.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
         }
 
-        // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have passed.
+        // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have exceeded.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
-        // `hub/reads.rs`: so many pages at once, each of a page and at least one message.
+        // `hub/reads.rs`: `reads_in_flight` pages at once, each of a page and at least one message.
         let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);
-        // `accept.rs`: these become no members.
+        // `accept.rs`: excess connections never become members.
         let members = ["memberships", "room messages waiting", "replies waiting", "sends under way"];
         let brief = per_connection.iter().filter(|term| !members.contains(&term.what));
         let brief = brief.fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
         let mut shared = vec![
             term("sends waiting for the store", "append_bytes", appends),
-            // `chat/outbox.rs`, `encode`: what the store has answered, once more, as frames.
+            // `chat/outbox.rs`, `encode`: the store's answers, a second time, as frames.
             term("the same as frames for the rooms", "append_bytes", appends),
             term(
                 "pages read from the log",
@@ -129,12 +131,12 @@ impl Worst {
         Worst { per_connection, connections: connections as u64, shared }
     }
 
-    /// Bytes of one connection.
+    /// Returns the bytes of one connection.
     pub fn connection(&self) -> u64 {
         sum(&self.per_connection)
     }
 
-    /// Bytes in all.
+    /// Returns the total bytes.
     pub fn total(&self) -> u64 {
         self.connection().saturating_mul(self.connections).saturating_add(sum(&self.shared))
     }

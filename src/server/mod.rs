@@ -1,5 +1,5 @@
-//! The edge: one mio loop that owns the listeners, every socket and the clock, feeds the engine with what came, and
-//! carries out what it wants. It decides nothing about protocols; the order of a turn is
+//! The edge: one mio loop that owns the listeners, every socket and the clock, feeds input to the engine, and carries
+//! out the engine's requests. It makes no decisions about protocols; the order of a turn is
 //! [`Turn::run`](crate::engine::Turn::run).
 
 mod accept;

@@ -1,20 +1,20 @@
-//! The names that the server has without being told: the machine's, and those of the certificates.
+//! Host names that the server knows without configuration: the machine's, and those of the certificates.
 
 use std::fs;
 
-/// Returns the machine's names, as of now, and those of the certificates.
+/// Returns the machine's current names, and those of the certificates.
 pub fn own(certificates: impl Iterator<Item = String>) -> Vec<String> {
     let machine = host_name().map(|name| of_machine(&name)).unwrap_or_default();
     machine.into_iter().chain(certificates).collect()
 }
 
-/// The machine's name, and the one by which multicast DNS knows it (RFC 6762 §3): of the first label alone.
+/// Returns the machine's name, and its multicast DNS name (RFC 6762 §3), built from the first label alone.
 fn of_machine(name: &str) -> Vec<String> {
     let label = name.split('.').next().unwrap_or(name);
     vec![name.to_string(), format!("{label}.local")]
 }
 
-/// The machine's name, if it can stand in a URL and in a certificate.
+/// Returns the machine's name, if it is valid in a URL and in a certificate.
 pub fn host_name() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim().to_ascii_lowercase();

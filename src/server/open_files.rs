@@ -2,19 +2,20 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are not for connections: the database, the log, the loop's own, connections that are only told that
-/// the server is full, and some to spare.
+/// Descriptors set aside for other uses than connections: the database, the log, the loop's own, excess connections
+/// that are only told that the server is full, and some spare ones.
 pub const RESERVED: u64 = 64;
 
-/// Fewer connections than this, without being asked for, are warned of: a limit of open files that low is an oversight.
+/// A connection limit below this that the settings did not ask for is warned of: such a low limit of open files is an
+/// oversight.
 pub const FEW: usize = 256;
 
-/// The limit of open files that a server will have; `None` where there is none.
+/// Returns the limit of open files that a server will have; `None` if there is none.
 pub fn open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// Raises the soft limit of open files to the hard one. The limit that holds now; `None` where there is none.
+/// Raises the soft limit of open files to the hard one. Returns the limit in effect; `None` if there is none.
 pub fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -24,7 +25,7 @@ pub fn raise_open_files() -> Option<u64> {
     limit.maximum
 }
 
-/// How many connections so many open files allow, if the setting does not say (0).
+/// Returns the number of connections for this limit of open files: the setting, or for 0 as many as fit.
 pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
     let allowed = open_files.map_or(usize::MAX, |files| files.saturating_sub(RESERVED).max(1) as usize);
     match setting {

@@ -1,8 +1,8 @@
-//! What one read of a socket brought, with TLS or without.
+//! The result of one read of a socket, with TLS or without.
 
 use super::tls::Fault;
 
-/// What one read of a socket brought.
+/// Result of one read of a socket.
 pub enum Received<'a> {
     Some {
         bytes: &'a mut [u8],
@@ -11,8 +11,8 @@ pub enum Received<'a> {
     Nothing,
     End,
     Failed,
-    /// Its TLS cannot go on.
+    /// The TLS session cannot go on.
     Broken(Fault),
-    /// It was to speak TLS, and speaks HTTP without.
+    /// TLS was expected, but the peer speaks plain HTTP.
     PlainHttp,
 }

@@ -1,5 +1,5 @@
-//! SIGHUP: the settings are read again, and what may change while running changes at once, everywhere or nowhere. What
-//! a changed setting reaches is written down in [`Parts::apply`], once.
+//! Reload on SIGHUP: the settings are read again, and those that may change in a running server change at once,
+//! everywhere or nowhere. [`Parts::apply`] is the only place that lists the parts which a changed setting reaches.
 
 use super::accept::Listeners;
 use super::log::Log;
@@ -10,38 +10,38 @@ use crate::engine::{self, App, Engine};
 use crate::limits;
 use crate::store::Store;
 
-/// Reads file, environment and flags again: what they say, or in one line why not.
+/// Reads file, environment and flags again; the error says in one line why they cannot be used.
 pub type Read = Box<dyn Fn() -> Result<Parsed, String>>;
 
-/// Makes the engine's limits of the settings: what came of it, or in one line why a value cannot be used.
+/// Computes the engine's limits from the settings; the error says in one line why a value cannot be used.
 pub type LimitsOf<L> = fn(&Settings) -> Result<engine::Limits<L>, String>;
 
-/// What a running server needs to change its settings; `L` are the limits of the app behind its engine.
+/// State for changing the settings of a running server; `L` are the limits of the app behind its engine.
 pub struct Reload<L> {
     running: Settings,
     read: Read,
     limits: LimitsOf<L>,
 }
 
-/// The parts of a running server that hold something of the settings.
+/// The parts of a running server that depend on settings.
 pub struct Parts<'a, A> {
     pub engine: &'a mut Engine<A>,
     pub store: &'a mut dyn Store,
     pub listeners: &'a mut Listeners,
     pub log: &'a mut Log,
     pub tls: Option<&'a mut Tls>,
-    /// As long as a connection's share of a turn.
+    /// The read buffer: as long as the read budget of one connection per turn.
     pub buffer: &'a mut Vec<u8>,
 }
 
 impl<L> Reload<L> {
-    /// `running` are the settings with which the server was started.
+    /// Creates the reload state; `running` are the settings with which the server was started.
     pub fn new(running: Settings, read: Read, limits: LimitsOf<L>) -> Reload<L> {
         Reload { running, read, limits }
     }
 
-    /// Reads and checks all, then changes all that may change, or nothing; says in the log what came of it. The loop
-    /// waits for the file.
+    /// Reads and checks all settings, then changes all that may change, or nothing; logs the outcome. The loop waits
+    /// for the file.
     pub fn run<A: App<Limits = L>>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
             Ok(parsed) if parsed.file.is_none() => {
@@ -51,7 +51,7 @@ impl<L> Reload<L> {
             Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
         };
         let change = Change::between(&self.running, &read.settings);
-        // Everything that may refuse comes before the first change.
+        // All steps that can fail come before the first change.
         let limits = match (self.limits)(&change.settings) {
             Ok(limits) => limits,
             Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
@@ -71,7 +71,7 @@ impl<L> Reload<L> {
 }
 
 impl<A: App> Parts<'_, A> {
-    /// Hands the settings to every part that holds something of them.
+    /// Passes the settings to every part that depends on them.
     fn apply(&mut self, settings: &Settings, limits: engine::Limits<A::Limits>, open_files: Option<u64>) {
         self.engine.set_limits(limits);
         self.log.set(settings.log.log_level, settings.log.log_format);

@@ -1,4 +1,4 @@
-//! From settings to a running loop: limits of the system, store, listeners, engine.
+//! From settings to a running loop: system limits, store, listeners, engine.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -27,11 +27,11 @@ use crate::sqlite::StoreOptions;
 use crate::store::About;
 use crate::types::Cause;
 
-/// Serves until a signal says stop: on the listeners that were given, or where there are none on those of the settings.
-/// At SIGHUP, `read` gives the settings that are to hold then. `signals` answers them until the loop does.
+/// Serves until a signal stops it: on the listeners that were passed in, or else on those of the settings. On SIGHUP,
+/// `read` gives the new settings. `signals` handles signals until the loop does.
 ///
 /// # Errors
-/// What was wrong at the start, or why it stopped by itself.
+/// Why it could not start, or why it stopped by itself.
 pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, signals: Early) -> Result<(), ServeError> {
     let log = Log::stderr(settings.log.log_level, settings.log.log_format);
     let open_files = raise_open_files();
@@ -43,7 +43,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("cannot make a waker"))?);
     let new_epoch = random()?;
 
-    // Bound first: a second server on the same address should say so, and not wait for the database.
+    // Bound first: a second server on the same address should report that, and not wait for the database.
     let plain = settings.tls.plain_listen.as_slice();
     let listeners = match given.is_empty() {
         true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
@@ -68,7 +68,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
     };
-    // A wake that fails finds a loop that is awake: the event queue is full.
+    // A wake can only fail if the event queue is full, and then the loop is awake anyway.
     let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(|error| ServeError::Start(error.cause(), error.to_string()))?;
 
@@ -97,7 +97,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         .reloading(Reload::new(settings.clone(), read, limits::engine))
         .encrypting(tls);
     signals.over();
-    // Not before signals are watched: whoever reads it may already send one.
+    // Announced only once signals are watched: a reader of the line may send one at once.
     let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);
     announce(&settings, &addresses, fingerprints, max_connections, open_files, &server.log);
     if let Some(tls) = &mut server.tls {
@@ -114,12 +114,12 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     server.supervised(supervisor).run()
 }
 
-/// Makes the start's error of a file that is refused.
+/// Makes the start error for a refused file.
 fn refused((cause, line): (Cause, String)) -> ServeError {
     ServeError::Start(cause, line)
 }
 
-/// Makes the start's error of a line.
+/// Makes the start error for a line.
 fn because(cause: Cause) -> impl Fn(String) -> ServeError {
     move |line| ServeError::Start(cause, line)
 }
@@ -131,16 +131,16 @@ fn random<const N: usize>() -> Result<[u8; N], ServeError> {
     Ok(bytes)
 }
 
-/// The kernel's id of this boot; empty where it does not say.
+/// Returns the kernel's id of this boot; empty if it is unknown.
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }
 
-/// Whether a server can use these settings, as far as that shows without opening a socket or a database.
+/// Checks whether a server can use these settings, as far as possible without opening a socket or a database.
 ///
 /// # Errors
-/// What the start of the server would fail with.
+/// The error with which the server would fail to start.
 pub fn check(settings: &Settings) -> Result<(), ServeError> {
     limits::engine(settings).map_err(because(Cause::Settings))?;
     Tls::check(settings).map_err(refused)?;
@@ -148,7 +148,7 @@ pub fn check(settings: &Settings) -> Result<(), ServeError> {
     sealed_key(settings).map(drop).map_err(refused)
 }
 
-/// The key of sealed sockets, if there are to be any.
+/// Reads the key of sealed sockets, if there is one.
 fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, key_file::Refused> {
     let sealed = &settings.sealed;
     if sealed.require_sealed && sealed.sealed_key.is_none() && !settings.tls.is_on() {
@@ -159,7 +159,8 @@ fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, key_file::Refuse
     sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
 }
 
-/// `tls` is `Some` where listeners speak TLS, with the fingerprints of a certificate of racerd's own making.
+/// Prints and logs that the server runs. `tls` is `Some` if listeners speak TLS, and then holds the fingerprints of
+/// racerd's own certificate, if it made one.
 fn announce(
     settings: &Settings,
     addresses: &[(SocketAddr, bool)],
@@ -194,7 +195,7 @@ fn announce(
             }
         }
     }
-    // A closed stdout is no reason not to serve.
+    // Serving goes on even if stdout is closed.
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     let files: &dyn Display = open_files.as_ref().map_or(&"unlimited", |files| files);

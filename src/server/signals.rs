@@ -1,18 +1,17 @@
-//! Every signal that could end a server or a command, and the answer to each.
+//! Every signal that could end a server or a command, and the response to each.
 //!
 //! | signal | a running server | a command, and a server that is starting |
 //! |---|---|---|
-//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | stops in order; the second time at once | end at once |
-//! | SIGXCPU (`RLIMIT_CPU`, the soft limit) | stops in order | ends at once |
+//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | shuts down gracefully; the second time at once | end at once |
+//! | SIGXCPU (`RLIMIT_CPU`, the soft limit) | shuts down gracefully | ends at once |
 //! | SIGHUP | reads the settings again | a command ends at once; a start remembers it |
-//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | says in the log that it means nothing | end at once |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | logs that it has no meaning | end at once |
 //! | SIGPIPE (ignored by Rust's runtime), SIGXFSZ (`RLIMIT_FSIZE`) | an error of the write | an error of the write |
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
 //! | SIGSEGV, SIGABRT and others of a fault | end the process | the same |
 //!
-//! The kernel does not end a process with the id 1 by a signal that it has no handler for (signal(7),
-//! pid_namespaces(7)): there, "at once" is a handler of ours, with the status that a shell shows, 128 and the signal's
-//! number.
+//! The kernel does not end a process with the id 1 by a signal without a handler (signal(7), pid_namespaces(7)): there,
+//! "at once" is implemented by a handler of ours, with the status that a shell shows, 128 and the signal's number.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -31,17 +30,17 @@ use super::tokens::SIGNALS;
 
 /// Signals that ask a server to stop.
 const STOP: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, Signal::POWER.as_raw()];
-/// Signals that mean nothing to a server, and would end it. The C library keeps the real-time signals 32 and 33 for
-/// itself (nptl(7)), musl also 34.
+/// Signals that have no meaning for a server, but would end it. The C library reserves the real-time signals 32 and 33
+/// (nptl(7)), musl also 34.
 const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
 const REAL_TIME: RangeInclusive<i32> = 35..=64;
-/// Of no use to anybody, and not there on every processor (signal(7)).
+/// Unused in practice, and not available on every processor (signal(7)).
 #[cfg(not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64")))]
 const UNUSED: Option<Signal> = Some(Signal::STKFLT);
 #[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64"))]
 const UNUSED: Option<Signal> = None;
 
-/// What to call a signal that means nothing; `None` for one that means something.
+/// Returns the name of a signal without a meaning; `None` for one that has a meaning.
 fn meaningless(signal: i32) -> Option<&'static str> {
     match signal {
         _ if MEANINGLESS.contains(&signal) => Some(low_level::signal_name(signal).unwrap_or("another")),
@@ -50,23 +49,23 @@ fn meaningless(signal: i32) -> Option<&'static str> {
     }
 }
 
-/// What the signals so far ask for.
+/// Strongest request of the signals so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     Go,
-    /// Stop in order.
+    /// Shut down gracefully.
     Stop,
-    /// Stop at once: the second signal.
+    /// Stop at once: this was the second signal.
     Now,
 }
 
-/// What the signals since the last look ask for.
+/// Requests of the signals since the last check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     pub wish: Wish,
-    /// Read the settings again. However many signals have asked for it, once.
+    /// Read the settings again, once, however many signals have asked for it.
     pub reload: bool,
-    /// One that means nothing came.
+    /// Name of a signal without a meaning that arrived.
     pub meaningless: Option<&'static str>,
 }
 
@@ -81,8 +80,8 @@ impl Signals {
         let all = STOP.iter().chain(&MEANINGLESS).chain(&[SIGHUP]);
         let mut signals = signal_hook_mio::v1_0::Signals::new(all)?;
         for signal in REAL_TIME.chain(UNUSED.map(Signal::as_raw)) {
-            // Where one is kept by somebody else (valgrind takes 64), a server without an answer to it is better than
-            // none.
+            // If another component holds one of them (valgrind takes 64), a server without a handler for it is better
+            // than none.
             let _ = signals.add_signal(signal);
         }
         registry.register(&mut signals, SIGNALS, mio::Interest::READABLE)?;
@@ -91,7 +90,7 @@ impl Signals {
 
     pub fn take(&mut self, is_stopping: bool) -> Asked {
         let mut asked = Asked::NOTHING;
-        // Each signal comes once, however often it was sent.
+        // Each signal is listed once, however often it was sent.
         for signal in self.0.pending() {
             match (signal, meaningless(signal)) {
                 (SIGHUP, _) => asked.reload = true,
@@ -104,20 +103,20 @@ impl Signals {
     }
 }
 
-/// Answers to signals from the first moment of a process on, as the table above says them of commands.
+/// Handles signals from the start of the process, as the table above says of commands.
 #[must_use]
 pub struct Early {
-    /// Those that are not needed once a loop watches the signals.
+    /// Handlers that are removed once a loop watches the signals.
     until_watched: Vec<SigId>,
-    /// SIGHUP came meanwhile.
+    /// Set if SIGHUP arrived meanwhile.
     hung_up: Option<Arc<AtomicBool>>,
 }
 
 impl Early {
-    /// For a command: signals end it, also where it is the first process of a container.
+    /// Prepares a command: signals end it, even if it is the first process of a container.
     ///
     /// # Errors
-    /// The system takes no handler.
+    /// The system refuses a handler.
     pub fn for_command() -> io::Result<Early> {
         write_errors_only()?;
         let mut early = Early { until_watched: Vec::new(), hung_up: None };
@@ -126,11 +125,11 @@ impl Early {
         Ok(early)
     }
 
-    /// For a server that is starting: a start may look through a database for minutes. SIGHUP is remembered, not
+    /// Prepares a server that is starting, which may scan a database for minutes. SIGHUP is remembered for later, not
     /// obeyed.
     ///
     /// # Errors
-    /// The system takes no handler.
+    /// The system refuses a handler.
     pub fn for_server() -> io::Result<Early> {
         write_errors_only()?;
         let mut early = Early { until_watched: Vec::new(), hung_up: None };
@@ -141,7 +140,7 @@ impl Early {
         Ok(early)
     }
 
-    /// Ends the process with one of these signals where the kernel would not.
+    /// Makes these signals end the process in the case in which the kernel would not.
     fn ending_with(&mut self, signals: &[i32]) -> io::Result<()> {
         if std::process::id() == 1 {
             for signal in signals {
@@ -152,7 +151,7 @@ impl Early {
         Ok(())
     }
 
-    /// From now on a loop watches the signals; it gets a SIGHUP that came before.
+    /// Hands over to the loop, which watches the signals from now on; it also gets a SIGHUP that arrived earlier.
     pub fn over(self) {
         for id in self.until_watched {
             low_level::unregister(id);
@@ -163,8 +162,8 @@ impl Early {
     }
 }
 
-/// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is told like a full disk. Without a handler
-/// the signal would end the process.
+/// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is reported like a full disk. Without a
+/// handler the signal would end the process.
 fn write_errors_only() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }

@@ -1,5 +1,5 @@
-//! The sockets, in a slab. Reads and writes that never block, and what they say about the next one. Some speak TLS,
-//! which ends here: nobody behind it knows.
+//! The sockets, in a slab. Reads and writes never block, and tell whether there is more to do. TLS, if used, ends here:
+//! the layers above see plaintext only.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -17,22 +17,22 @@ use crate::types::ConnId;
 pub struct Socket {
     stream: TcpStream,
     generation: u32,
-    /// It is beyond those that there may be.
+    /// Exceeds the connection limit.
     is_excess: bool,
     tls: Option<Box<TlsStream>>,
-    /// There may be bytes that no further edge will announce.
+    /// Set if there may be bytes that no further edge will announce.
     pub readable: bool,
-    /// The peer has ended or the socket failed: it is read until that shows.
+    /// The peer has ended or the socket failed: it must be read until that shows.
     pub hung_up: bool,
-    /// The last write was not taken whole: an edge will say when to go on.
+    /// The last write was partial: an edge will announce when to continue.
     pub blocked: bool,
 }
 
-/// Pieces of one vectored write.
+/// Maximum pieces of one vectored write.
 const PIECES: usize = 64;
 
 impl Socket {
-    /// Reads once. With edge-triggered events a read that does not fill the buffer has emptied the socket.
+    /// Reads once. With edge-triggered events, a read that does not fill the buffer has emptied the socket.
     pub fn read<'a>(&mut self, buffer: &'a mut [u8], scratch: &'a mut Scratch) -> Received<'a> {
         if let Some(tls) = &mut self.tls {
             let read = tls.read(&mut self.stream, scratch, buffer.len(), self.hung_up);
@@ -63,7 +63,7 @@ impl Socket {
         }
     }
 
-    /// Writes what the queue holds, as far as the socket takes it.
+    /// Writes from the queue until the socket accepts no more.
     pub fn write(&mut self, queue: &WriteQueue, scratch: &mut Scratch) -> Written {
         if self.tls.is_some() {
             return self.write_encrypted(queue, scratch);
@@ -73,8 +73,8 @@ impl Socket {
         }
         let mut waiting = queue.pieces();
         let mut total = 0;
-        // Once around for nearly all. A queue of more pieces than one write takes must not be left behind with a socket
-        // that would take them: no edge would follow.
+        // Nearly always a single pass. If the queue has more pieces than one write takes, and the socket would accept
+        // them, the loop must go on: no edge would follow.
         loop {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
@@ -114,13 +114,13 @@ impl Socket {
         let Some(tls) = self.tls.as_mut().filter(|_| !self.blocked) else { return Written::Some(0) };
         let written = tls.write(&mut self.stream, queue, scratch, &mut self.blocked);
         if tls.is_closed() {
-            // It was to be shut before, and had something left to say.
+            // The shutdown was requested earlier, and only waited for the last bytes.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         written
     }
 
-    /// Shuts the sending side, with TLS behind its last word. A peer that is gone already is no news.
+    /// Shuts down the sending side; with TLS, after the close_notify. A peer that is already gone is not an error.
     pub fn shut_down(&mut self) {
         if let Some(tls) = &mut self.tls
             && !tls.close(&mut self.stream)
@@ -131,17 +131,17 @@ impl Socket {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Is a TLS handshake going on?
+    /// Reports whether a TLS handshake is in progress.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Is there something to write that no queue knows of, and nothing that would announce when?
+    /// Reports whether TLS has bytes to write that no queue contains, and that no event would announce.
     pub fn wants_write(&self) -> bool {
         !self.blocked && self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// No TLS from here on: nothing of it was ever said.
+    /// Drops TLS for this socket. Nothing of TLS was sent before.
     pub fn speak_plainly(&mut self) {
         self.tls = None;
     }
@@ -151,7 +151,7 @@ impl Socket {
 pub struct Sockets {
     slab: Slab<Socket>,
     next_generation: u32,
-    /// Sockets beyond those that there may be.
+    /// Sockets beyond the connection limit.
     excess: usize,
 }
 
@@ -160,12 +160,12 @@ impl Sockets {
         self.slab.len()
     }
 
-    /// How many sockets there are beside those in excess.
+    /// Returns the number of sockets, without those in excess.
     pub fn lasting(&self) -> usize {
         self.slab.len() - self.excess
     }
 
-    /// Takes a socket in and has the poll watch it. Both directions, edge-triggered, once and for all.
+    /// Adds a socket and registers it with the poll: both directions, edge-triggered, once and for all.
     pub fn insert(
         &mut self,
         registry: &mio::Registry,
@@ -188,17 +188,17 @@ impl Sockets {
         self.slab.get_mut(id.index as usize).filter(|socket| socket.generation == id.generation)
     }
 
-    /// The socket that a token names, if it is still that one.
+    /// Returns the socket that a token names, unless it has been replaced.
     pub fn find(&mut self, index: usize, generation: u32) -> Option<(ConnId, &mut Socket)> {
         let id = ConnId { index: u32::try_from(index).ok()?, generation };
         self.get(id).map(|socket| (id, socket))
     }
 
-    /// Closes the socket; the kernel takes it out of the poll.
+    /// Closes the socket, which also removes it from the poll.
     pub fn remove(&mut self, id: ConnId) {
         if let Some(socket) = self.get(id) {
             if let Some(tls) = &mut socket.tls {
-                // Where it cannot be said at once, nobody listens.
+                // If the close_notify cannot be sent at once, the peer has stopped reading.
                 tls.close(&mut socket.stream);
             }
             self.excess -= usize::from(socket.is_excess);

@@ -1,5 +1,5 @@
-//! What whoever supervises the server is told (sd_notify(3)): that it is ready, that it stops, and, at half of the time
-//! in which its watchdog wants to hear it, that the loop turns. Only a turn says so: a loop that hangs says nothing.
+//! Notifies the service manager (sd_notify(3)): that the server is ready, that it stops, and, at half of the watchdog's
+//! time limit, that the loop turns. Only a turn sends this sign of life: a loop that hangs stays silent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,22 +9,22 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::types::Millis;
 
-/// Says nothing where nobody asked.
+/// Notifier of the service manager; silent if none has asked.
 #[derive(Default)]
 pub struct Supervisor {
     listens: Option<(UnixDatagram, SocketAddr)>,
     /// Milliseconds between two signs of life.
     period: Option<u64>,
-    /// When the next one is due.
+    /// Time at which the next sign of life is due.
     next: Millis,
 }
 
 impl Supervisor {
-    /// Whoever listens at `notify_socket` (NOTIFY_SOCKET: a path, or an abstract name behind `@`). `watchdog`:
-    /// microseconds within which it wants a sign of life.
+    /// Creates a notifier for `notify_socket` (NOTIFY_SOCKET: a path, or an abstract name after `@`). `watchdog`:
+    /// microseconds within which the service manager wants a sign of life.
     ///
     /// # Errors
-    /// The address is none, or the system gives no socket.
+    /// The address is invalid, or the system gives no socket.
     pub fn new(notify_socket: &OsStr, watchdog: Option<u64>) -> io::Result<Supervisor> {
         let address = match notify_socket.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -38,7 +38,7 @@ impl Supervisor {
         Ok(Supervisor { listens: Some((socket, address)), period, next: Millis(0) })
     }
 
-    /// What the environment says, and why that cannot be followed, if so.
+    /// Reads the environment; the second value says why it cannot be followed, if so.
     pub fn from_environment() -> (Supervisor, Option<String>) {
         let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
             return (Supervisor::default(), None);
@@ -51,31 +51,31 @@ impl Supervisor {
         }
     }
 
-    /// The store is open, and connections are accepted.
+    /// Reports that the store is open and connections are accepted.
     pub fn ready(&self) {
         self.tell("READY=1");
     }
 
-    /// The orderly stop has begun.
+    /// Reports that the graceful shutdown has begun.
     pub fn stopping(&self) {
         self.tell("STOPPING=1");
     }
 
-    /// The loop turned.
+    /// Reports that the loop turned, if a sign of life is due.
     pub fn turned(&mut self, now: Millis) {
         let Some(period) = self.period.filter(|_| now >= self.next) else { return };
         self.next = now.after(period);
         self.tell("WATCHDOG=1");
     }
 
-    /// When the loop has to turn at the latest.
+    /// Returns the latest time at which the loop has to turn.
     pub fn deadline(&self) -> Option<Millis> {
         self.period.map(|_| self.next)
     }
 
     fn tell(&self, state: &str) {
         if let Some((socket, address)) = &self.listens {
-            // A supervisor that is gone or busy is no reason not to serve; what it misses, it notices.
+            // Serving goes on if the service manager is gone or busy; it will notice a missing message itself.
             let _ = socket.send_to_addr(state.as_bytes(), address);
         }
     }
@@ -114,13 +114,13 @@ mod tests {
         silent.ready();
         silent.turned(Millis(1));
         assert_eq!(silent.deadline(), None);
-        // No watchdog; and one that nobody waits for.
+        // Without a watchdog, or with a limit of 0, no sign of life is due.
         for watchdog in [None, Some(0)] {
             let supervisor = Supervisor::new(OsStr::new("/nowhere/at/all"), watchdog).unwrap();
             supervisor.ready();
             assert_eq!(supervisor.deadline(), None);
         }
-        // However short the time, the loop does not spin.
+        // However short the limit, the loop does not spin.
         assert_eq!(Supervisor::new(OsStr::new("@x"), Some(1)).unwrap().period, Some(1));
         for bad in ["relative", "vsock:2:1234", ""] {
             assert!(Supervisor::new(OsStr::new(bad), None).is_err(), "{bad}");

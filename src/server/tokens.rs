@@ -1,15 +1,15 @@
-//! mio's tokens: which source an event is from. A socket's token carries its slot and a generation, so that an event
-//! for one that is gone cannot reach its successor. A token has 32 bits on 32-bit machines: 20 for the slot and 12 for
-//! the generation there, 32 and 32 elsewhere.
+//! mio's tokens: each identifies the source of an event. A socket's token carries its slot and a generation, so that an
+//! event for a closed socket cannot reach its successor. A token has 32 bits on 32-bit machines: 20 for the slot and 12
+//! for the generation there, 32 and 32 elsewhere.
 
 use mio::Token;
 
 const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 const GENERATION_BITS: u32 = usize::BITS - INDEX_BITS;
 
-/// Slots that a token can name; the last few are not sockets'.
+/// Slots that a token can name; the last few are reserved for other sources than sockets.
 pub const MAX_SOCKETS: usize = (1usize << (INDEX_BITS - 1)) + ((1usize << (INDEX_BITS - 1)) - 1 - LISTENERS - 2);
-/// Listeners at most.
+/// Maximum number of listeners.
 pub const LISTENERS: usize = crate::config::MAX_LISTENERS;
 
 pub const WAKER: Token = Token(usize::MAX);
@@ -26,12 +26,12 @@ pub fn listener(number: usize) -> Token {
     Token(usize::MAX - 2 - number)
 }
 
-/// The token of a socket; of the generation, as many low bits as fit.
+/// Returns the token of a socket, with as many low bits of the generation as fit.
 pub fn socket(index: usize, generation: u32) -> Token {
     Token(index | (cut(generation) as usize) << INDEX_BITS)
 }
 
-/// A generation as a token holds it.
+/// Truncates a generation to the bits that a token holds.
 pub fn cut(generation: u32) -> u32 {
     if GENERATION_BITS >= 32 { generation } else { generation & ((1 << GENERATION_BITS) - 1) }
 }

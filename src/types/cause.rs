@@ -1,14 +1,14 @@
-//! Why something was refused, sorted by what ends the trouble: a person, or time. The table of exit statuses is made
-//! from it, and so is the difference between a start that is tried again and one that is not.
+//! The causes of refusals, sorted by what resolves them: a person, or time. The table of exit statuses is derived from
+//! them, and so is the decision whether a failed start is retried.
 
 use std::io::{self, ErrorKind};
 
-/// What stands behind a refusal.
+/// The cause of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Settings that contradict each other, or cannot be read.
     Settings,
-    /// A data key that is missing, or a file that holds no key or the wrong one, or that others may read.
+    /// A missing data key, or a key file that holds no key or the wrong one, or that others may read.
     Key,
     /// A damaged database.
     Damaged,
@@ -18,19 +18,19 @@ pub enum Cause {
     Unfinished,
     /// An address that cannot be listened on.
     Address,
-    /// A folder or file that is not there, or not to be read or written.
+    /// A folder or file that does not exist, or cannot be read or written.
     Folder,
-    /// Another racerd has the database.
+    /// Another racerd holds the database.
     Held,
     /// The disk is full, or fails.
     Disk,
-    /// The system has too little of something: threads, descriptors, random numbers.
+    /// The system is short of something: threads, descriptors, random numbers.
     System,
 }
 
 impl Cause {
-    /// Returns what stands behind the refusal of a file that settings or arguments name. A folder in place of a file
-    /// stays one; everything else may heal: a file that is not there yet, a disk that is full or fails.
+    /// Returns the cause for the refusal of a file that settings or arguments name. A folder in place of a file stays a
+    /// folder; everything else may resolve itself: a file that does not exist yet, a disk that is full or fails.
     pub fn of_file(error: &io::Error) -> Cause {
         match error.kind() {
             ErrorKind::IsADirectory => Cause::Settings,
@@ -39,7 +39,7 @@ impl Cause {
         }
     }
 
-    /// All of them, those that need a person first.
+    /// All causes; those that need a person come first.
     pub const ALL: [Cause; 10] = [
         Cause::Settings,
         Cause::Key,
@@ -53,8 +53,8 @@ impl Cause {
         Cause::System,
     ];
 
-    /// Whether the same start fails again until a person has changed something. Everything else may heal by itself: a
-    /// network that comes up late, a folder that is mounted later, an old server that is about to end.
+    /// Returns whether the same start fails again until a person has changed something. Every other cause may resolve
+    /// itself: a network that comes up late, a folder that is mounted later, an old server that is about to exit.
     pub fn needs_a_person(self) -> bool {
         match self {
             Cause::Settings | Cause::Key | Cause::Damaged | Cause::Foreign | Cause::Unfinished => true,
@@ -62,7 +62,7 @@ impl Cause {
         }
     }
 
-    /// What it is called in the documentation.
+    /// Returns the cause's description in the documentation.
     pub fn words(self) -> &'static str {
         match self {
             Cause::Settings => "settings that contradict each other or cannot be read",

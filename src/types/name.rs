@@ -1,32 +1,32 @@
-//! What a member is called. One rule for the server, the page (`src/web/page/names.js`) and the command line, held
-//! together by `tests/vectors/names.json`: after RFC 8264 §9 (which code points) and RFC 8266 §2.1 (spaces), and
-//! UTS #39 §3.1.1 (joiners only where a script or an emoji needs them).
+//! Member names. One rule for the server, the page (`src/web/page/names.js`) and the command line, kept in agreement by
+//! `tests/vectors/names.json`: after RFC 8264 §9 (which code points) and RFC 8266 §2.1 (spaces), and UTS #39 §3.1.1
+//! (joiners only where a script or an emoji needs them).
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What a member is called: 1 to 32 characters of Unicode, of which none is invisible. Cheap to clone.
+/// A member's name: 1 to 32 characters of Unicode, none of them invisible. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Arc<str>);
 
-/// Why a text is no name.
+/// The reason why a text is not a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameFault {
-    /// Nothing is left without the blanks.
+    /// Nothing but blanks.
     Empty,
     TooLong,
-    /// Control characters, line ends, marks of annotations.
+    /// Control characters, line ends, annotation marks.
     Control,
-    /// Marks that turn the reading direction, and with it what stands around the name.
+    /// Marks that change the reading direction, also that of the text around the name.
     Direction,
     /// Code points that Unicode will never assign.
     Noncharacter,
-    /// Characters that are drawn as nothing: they make one name look like another.
+    /// Characters that are not visible, and make one name look like another.
     Invisible,
 }
 
 impl NameFault {
-    /// What is wrong, for the person who chose the name.
+    /// Returns the error text for the person who chose the name.
     pub fn text(self) -> &'static str {
         match self {
             NameFault::Empty => "a name has 1 to 32 characters, not all of them blank",
@@ -43,7 +43,7 @@ impl Name {
     /// Longest name, in characters.
     pub const MAX: usize = 32;
 
-    /// Returns the name in its one form: a run of spaces is one blank, and none stands at the ends.
+    /// Returns the name in its normal form: each run of spaces is one blank, and there are none at the ends.
     ///
     /// # Errors
     /// [`NameFault`].
@@ -68,8 +68,8 @@ impl Name {
         Ok(Name(form.into_iter().collect::<String>().into()))
     }
 
-    /// Returns a name that a log or a token has kept: also one that was taken before the rule was as strict as it is.
-    /// `None` where it is none by any rule, which damage makes.
+    /// Returns a name that was kept in a log or a token, also one that was accepted under an earlier, less strict rule.
+    /// `None` if no rule ever allowed the text, which means damage.
     pub fn kept(text: &str) -> Option<Name> {
         let length = text.chars().take(Name::MAX + 1).count();
         let fits = (1..=Name::MAX).contains(&length) && !text.chars().any(|c| is_control(c) || is_direction(c));
@@ -87,8 +87,8 @@ impl fmt::Debug for Name {
     }
 }
 
-/// The characters with each run of spaces as one blank, and none at the ends. Of a text that is too long no more is
-/// kept.
+/// Returns the characters with each run of spaces as one blank, and none at the ends. A text that is too long is not
+/// read to its end.
 fn form(text: &str) -> Result<Vec<char>, NameFault> {
     let mut form = Vec::with_capacity(Name::MAX.min(text.len()));
     for c in text.chars() {
@@ -96,7 +96,7 @@ fn form(text: &str) -> Result<Vec<char>, NameFault> {
         if c == ' ' && matches!(form.last(), None | Some(' ')) {
             continue;
         }
-        // A blank too many may be one at the end.
+        // One blank too many may be at the end, and is then removed.
         if form.len() > Name::MAX || form.len() == Name::MAX && c != ' ' {
             return Err(NameFault::TooLong);
         }
@@ -108,7 +108,7 @@ fn form(text: &str) -> Result<Vec<char>, NameFault> {
     Ok(form)
 }
 
-/// Space separators (Zs).
+/// Returns whether the character is a space separator (Zs).
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
 }
@@ -125,8 +125,8 @@ fn is_noncharacter(c: char) -> bool {
     matches!(c, '\u{fdd0}'..='\u{fdef}') || c as u32 & 0xfffe == 0xfffe
 }
 
-/// Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and what is drawn as nothing: Braille's and music's
-/// blanks.
+/// Returns whether the character is a Default_Ignorable_Code_Point (DerivedCoreProperties.txt), or drawn as nothing:
+/// the blanks of Braille and of musical notation.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -136,10 +136,10 @@ fn is_invisible(c: char) -> bool {
 }
 
 const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
-/// Has the character before it drawn as text, or as an emoji.
+/// Variation selectors: the character before one is drawn as text, or as an emoji.
 const SELECTORS: [char; 2] = ['\u{fe0e}', '\u{fe0f}'];
 
-/// Whether the invisible character at this place makes something that is seen: a joiner between two letters of a script
+/// Returns whether the invisible character at this place has a visible effect: a joiner between two letters of a script
 /// that joins, an emoji's joiner, its selector, a keycap's selector.
 fn is_needed(form: &[char], at: usize) -> bool {
     let before = |back: usize| at.checked_sub(back).and_then(|at| form.get(at)).copied();
@@ -157,8 +157,8 @@ fn is_needed(form: &[char], at: usize) -> bool {
         || c == '\u{fe0f}' && is(before(1), keycap) && next == Some('\u{20e3}')
 }
 
-/// Scripts in which joiners are letters' business: from Arabic to Myanmar, from Tagalog to Vedic, and their likes
-/// behind. In Latin, Greek or Cyrillic they only make doubles.
+/// Returns whether the character's script needs joiners: from Arabic to Myanmar, from Tagalog to Vedic, and similar
+/// scripts in later blocks. In Latin, Greek or Cyrillic, joiners only make look-alike names.
 fn is_joining_script(c: char) -> bool {
     matches!(c,
         '\u{600}'..='\u{109f}' | '\u{1700}'..='\u{1cff}' | '\u{a800}'..='\u{aaff}' | '\u{abc0}'..='\u{abff}'

@@ -1,13 +1,13 @@
-//! An IP address or network, as a list of proxies names it. Knows no list and no header.
+//! An IP address or network, as used in a list of proxies. Knows neither the list nor any header.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// All addresses that begin with the same bits; a single address is one with all its bits. IPv4 is IPv4 also where it
-/// is written as IPv6 (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2): so a dual-stack listener sees no other peer.
+/// All addresses with the same leading bits; a single address is a prefix of all its bits. IPv4 written as IPv6
+/// (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2) counts as IPv4, so that a dual-stack listener sees the same peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// Canonical; the bits behind the prefix are zero.
+    /// Canonical; the bits after the prefix are zero.
     address: IpAddr,
     prefix: u8,
 }
@@ -16,15 +16,14 @@ impl Network {
     /// Reads an address, or an address and the length of its prefix: `10.0.0.0/8`, `fd00::/8`, `::1`.
     ///
     /// # Errors
-    /// What is wrong with the text and what to write instead, in words.
+    /// The fault of the text, and what to write instead, in words.
     pub fn parse(text: &str) -> Result<Network, String> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
         if let Some((address, _)) = address.split_once('%').filter(|(ip, _)| ip.parse::<Ipv6Addr>().is_ok()) {
-            // Peers are known without their zones: believing one link more than was written would be worse than saying
-            // so.
+            // Peers are known without their zones. An error is better than trusting more links than the text names.
             return Err(format!(
                 "{text:?} has a zone, which is not compared; write {address}, which then holds on every link"
             ));
@@ -43,7 +42,7 @@ impl Network {
             Some(None) => return Err(format!("{text:?}: the length of a prefix is 0 to {bits} bits here")),
         };
         let address = written.to_canonical();
-        // The prefix of IPv4 written as IPv6 counts the 96 bits in front.
+        // The prefix of IPv4 written as IPv6 includes the 96 bits in front.
         let Some(prefix) = prefix.checked_sub(bits - self::bits(address)) else {
             return Err(format!("{text:?} holds more than IPv4; write the IPv4 network and the IPv6 network apart"));
         };
@@ -73,9 +72,9 @@ fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with all bits behind the first `prefix` zero.
+/// Returns the address with all bits after the first `prefix` set to zero.
 fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    // A shift by all bits, which leaves none, is no shift to Rust.
+    // A shift by the full width should leave no bits, but Rust treats it as an overflow.
     match address {
         IpAddr::V4(ip) => {
             let mask = u32::MAX.checked_shl(u32::from(32u8.saturating_sub(prefix))).unwrap_or(0);
@@ -158,7 +157,7 @@ mod tests {
             ("192.0.2.128/25", "192.0.2.128", "192.0.2.127"),
             ("fd00::/8", "fdff::1", "fe00::"),
             ("::/0", "2001:db8::1", "0.0.0.0"),
-            // Not the IPv4 network of the same leading bits.
+            // Not the IPv4 network with the same leading bits.
             ("::/0", "::1", "::ffff:1.2.3.4"),
         ] {
             assert!(network(text).contains(inside.parse().unwrap()), "{text} {inside}");
@@ -170,7 +169,7 @@ mod tests {
         #[test]
         fn a_prefix_holds_what_agrees_in_its_bits(a: u128, b: u128, v6: bool, prefix in 0u8..=128) {
             let address = |n: u128| match v6 {
-                // Clear of the block that stands for IPv4.
+                // Outside the block of IPv4-mapped addresses.
                 true => IpAddr::from(Ipv6Addr::from(n | 1 << 127)),
                 false => IpAddr::from(Ipv4Addr::from(n as u32)),
             };

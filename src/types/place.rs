@@ -1,14 +1,14 @@
-//! A place to listen on, as a person writes it: an address, a link-local address with its zone, or `localhost`. Which
-//! interface a zone is, and which addresses this machine has, is for the edge to find out.
+//! A place to listen on, as a user writes it: an address, a link-local address with its zone, or `localhost`. The edge
+//! finds out which interface a zone is, and which addresses this machine has.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 
-/// Where to listen.
+/// A place to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// An address and a port. A zone that was written as a number is the address's scope.
+    /// An address and a port. A zone written as a number is the address's scope id.
     Address(SocketAddr),
     /// A link-local address on the interface of this name (RFC 4007 §11).
     Zoned { ip: Ipv6Addr, zone: Box<str>, port: u16 },
@@ -16,7 +16,7 @@ pub enum Place {
     Localhost { port: u16 },
 }
 
-/// The text is no place.
+/// The error for a text that is not a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPlace;
 
@@ -44,7 +44,8 @@ impl FromStr for Place {
     }
 }
 
-/// Whether it can be an interface's name in a URL: what a kernel allows, without what ends a host there.
+/// Returns whether the text can be an interface's name in a URL: the characters that a kernel allows, without those
+/// that end a host in a URL.
 pub fn is_zone(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b'@');
     (1..=LONGEST_ZONE).contains(&text.len()) && text.bytes().all(allowed)
@@ -72,7 +73,7 @@ impl Place {
         }
     }
 
-    /// Whether it reaches this machine only.
+    /// Returns whether only this machine can reach the place.
     pub fn is_loopback(&self) -> bool {
         match self {
             Place::Address(address) => address.ip().to_canonical().is_loopback(),
@@ -81,12 +82,12 @@ impl Place {
         }
     }
 
-    /// Whether it stands for all addresses of its family.
+    /// Returns whether the place stands for all addresses of its family.
     pub fn is_unspecified(&self) -> bool {
         matches!(self, Place::Address(address) if address.ip().is_unspecified())
     }
 
-    /// The addresses that it names, without their zones.
+    /// Returns the addresses of this place, without their zones.
     pub fn ips(&self) -> Vec<IpAddr> {
         match self {
             Place::Address(address) => vec![address.ip()],
@@ -95,13 +96,13 @@ impl Place {
         }
     }
 
-    /// Whether a listener that is bound to this address is one of this place's. An interface is not compared.
+    /// Returns whether a listener bound to this address belongs to this place. Interfaces are not compared.
     pub fn names(&self, address: SocketAddr) -> bool {
         self.port() == address.port() && self.ips().contains(&address.ip())
     }
 
-    /// Whether nobody can listen on both: one port, and an address in common. IPv4 and IPv6 have none in common, since
-    /// a listener for all of IPv6 leaves IPv4 to one that is there for it (RFC 3493 §5.3).
+    /// Returns whether listening on both places is impossible: one port, and an address in common. IPv4 and IPv6 have
+    /// none in common, since a listener for all of IPv6 leaves IPv4 to a listener for IPv4 (RFC 3493 §5.3).
     pub fn overlaps(&self, other: &Place) -> bool {
         let zone = |place: &Place| match place {
             Place::Zoned { zone, .. } => Some(zone.clone()),
@@ -121,7 +122,7 @@ impl Place {
             && (all || zone(self) == zone(other))
     }
 
-    /// Host and port as a URL has them: a zone's `%` is escaped there (RFC 6874 §2).
+    /// Returns host and port as written in a URL, with a zone's `%` escaped (RFC 6874 §2).
     pub fn authority(&self) -> String {
         self.to_string().replace('%', "%25")
     }

@@ -1,7 +1,7 @@
-//! Text from others, made fit for one line of a log or a terminal: the one list of characters that must not reach
+//! Makes untrusted text safe for one line of a log or a terminal. Has the only list of characters that must not reach
 //! either.
 
-/// Whether a character ends a line, steers a terminal, reorders or hides text.
+/// Returns whether a character ends a line, controls a terminal, or reorders or hides text.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -9,7 +9,7 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Escapes unsafe characters, quotes and backslashes, so that the original can be told from what was escaped.
+/// Escapes unsafe characters, quotes and backslashes, so that original text and escapes can be told apart.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

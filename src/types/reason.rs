@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-/// Why something failed. The sentence is complete in itself: to print the source behind it would say it twice.
+/// The reason for a failure. The sentence is complete in itself: printing the source after it would repeat it.
 #[derive(Debug)]
 pub struct Reason {
     text: String,
@@ -30,7 +30,7 @@ impl Reason {
         &self.text
     }
 
-    /// Returns the error behind the sentence, where there is one.
+    /// Returns the error behind the sentence, if there is one.
     pub fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }

@@ -23,7 +23,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const ICON: &str = "image/svg+xml";
 
-/// The placeholder before each path in the HTML: the relative way to the files.
+/// The placeholder before each path in the HTML, for the relative path to the files.
 const BASE: &str = "{base}";
 
 /// A file of the page.
@@ -79,7 +79,7 @@ static FILES: [File; 35] = [
     file("racerd/unsent.js", SCRIPT, include_str!("racerd/unsent.js")),
 ];
 
-/// What is sent for an asset; made at the first request.
+/// An asset in the form in which it is sent; made at the first request.
 struct Sent {
     media_type: &'static str,
     bytes: &'static [u8],
@@ -88,7 +88,7 @@ struct Sent {
 
 static SENT: LazyLock<Vec<Sent>> = LazyLock::new(|| {
     let mut all: Vec<Sent> = FILES.iter().map(|file| Sent::new(file.media_type, file.bytes)).collect();
-    // Leaked on purpose: the process needs them as long as it lives.
+    // Leaked on purpose: the process needs them until it ends.
     all.extend(
         ["", "../"].map(|base| Sent::new(HTML, include_str!("index.html").replace(BASE, base).leak().as_bytes())),
     );
@@ -109,7 +109,7 @@ impl Asset {
     /// The page at `/rooms/{room}`, one level below its files.
     pub const ROOM: Asset = Asset(FILES.len() + 1);
 
-    /// Returns the file at this path, given as its decoded segments; the HTML has none.
+    /// Returns the file at this path, given as its decoded segments; the HTML is not among them.
     pub fn at(segments: &[&str]) -> Option<Asset> {
         FILES.iter().position(|file| file.path.split('/').eq(segments.iter().copied())).map(Asset)
     }
@@ -131,7 +131,7 @@ impl Asset {
     }
 }
 
-/// Tells whether `If-None-Match` names this tag, by weak comparison: `W/"x"` names `"x"`. Our tags have no comma, so
+/// Returns whether `If-None-Match` names this tag, by weak comparison: `W/"x"` names `"x"`. Our tags have no comma, so
 /// the pieces of a foreign tag that has one never match.
 fn is_known(headers: &Headers, tag: &str) -> bool {
     headers.tokens("If-None-Match").any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)

@@ -1,4 +1,4 @@
-//! Tests of the assets: their paths, that none needs what the policy forbids, their sizes, and 304.
+//! Tests of the assets: their paths, their sizes, 304, and that none needs anything that the policy forbids.
 
 use super::*;
 use crate::http::head::{Head, HeadScan};
@@ -40,7 +40,7 @@ fn paths() {
     }
 }
 
-/// Each file that a file names exists, relative to that file; and each file is named.
+/// Every reference in a file leads to a file, relative to the one that contains it; and every file is referred to.
 #[test]
 fn the_files_find_each_other() {
     let mut named: Vec<String> = Vec::new();

@@ -1,10 +1,10 @@
-//! Bytes from a client to messages (RFC 6455 §5). One header at a time is parsed with tungstenite's
-//! `FrameHeader::parse` and judged at once, before a byte of payload is awaited or reserved; payload is unmasked where
-//! it lies. A message that is whole within the input is handed out in place. Only an unfinished one is copied, into
-//! a state that exists for just as long: between messages a decoder is one null pointer.
+//! Decodes a client's bytes into messages (RFC 6455 §5). One header at a time is parsed with tungstenite's
+//! `FrameHeader::parse` and judged at once, before any payload is awaited or memory is reserved for it; payload is
+//! unmasked in place. A message that lies whole within the input is returned in place. Only an unfinished one is
+//! copied, into a state that exists for just that time: between messages a decoder is one null pointer.
 //!
-//! Why not tungstenite's `WebSocketContext`: it reserves the announced length from the header alone, keeps 128 KiB of
-//! buffer for each connection, and sees mask, RSV and length faults only when the frame is whole.
+//! tungstenite's `WebSocketContext` is not used: it reserves the announced length from the header alone, keeps 128 KiB
+//! of buffer for each connection, and detects mask, RSV and length faults only when the frame is whole.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -14,29 +14,30 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::code;
 
-/// What a decoder accepts.
+/// Limits of a decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest message, in bytes, over all its fragments; longer ones end in 1009.
+    /// Longest message, in bytes, over all its fragments; a longer one ends in 1009.
     pub max_message: usize,
     /// Most frames of one message; more end in 1008, since each costs work and an empty one costs its sender nothing.
     pub max_fragments: u32,
-    /// Binary messages are refused with 1003 at their header where this is off.
+    /// Whether binary messages are accepted; otherwise they are refused with 1003 at their header.
     pub binary: bool,
 }
 
-/// One message or control frame. Borrows the input where it came whole.
+/// One message or control frame. Borrows the input if it arrived whole.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Text(Cow<'a, str>),
     Binary(Cow<'a, [u8]>),
     Ping(Cow<'a, [u8]>),
     Pong,
-    /// The peer's close frame: its code if it gave one, checked to be one that may be sent.
+    /// The peer's close frame: its code, if it gave one, checked to be one that may be sent.
     Close(Option<u16>),
 }
 
-/// The peer broke the protocol or a limit: the close code that says which, and why. Nothing may be fed afterwards.
+/// A violation of the protocol or of a limit by the peer, with its close code and the reason. No bytes may be fed
+/// afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub code: u16,
@@ -49,7 +50,7 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
 
 /// The longest header a client can send: 2 bytes, 8 of length, 4 of mask.
 const MAX_HEADER: usize = 14;
-/// RFC 6455 §5.5.
+/// Longest payload of a control frame, in bytes (RFC 6455 §5.5).
 const MAX_CONTROL: u64 = 125;
 
 /// Reads one client's frames.
@@ -61,17 +62,17 @@ pub struct Decoder {
 
 #[derive(Debug, Default)]
 struct Unfinished {
-    /// A header that has not arrived whole.
+    /// A header that has arrived in part.
     header: [u8; MAX_HEADER],
     header_length: u8,
     /// The frame whose payload is arriving.
     frame: Option<Frame>,
-    /// Payload so far of a control frame; they may stand between the fragments of a message.
+    /// Payload so far of a control frame, which may stand between the fragments of a message.
     control: Vec<u8>,
     message: Option<Assembly>,
 }
 
-/// A header that was accepted, and what of its payload is still to come.
+/// An accepted header; `remaining` bytes of its payload are still to come.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     kind: Kind,
@@ -96,18 +97,18 @@ impl Kind {
     }
 }
 
-/// A data message that is not whole yet.
+/// A data message that is not complete yet.
 #[derive(Debug)]
 struct Assembly {
     text: bool,
     data: Vec<u8>,
-    /// So much of `data` is known to be UTF-8; at most three bytes behind it may be the beginning of a character.
+    /// Bytes of `data` known to be UTF-8; at most three bytes behind them may be the beginning of a character.
     valid: usize,
     frames: u32,
 }
 
 impl Assembly {
-    /// Unmasks `payload` and appends it; a text is judged as it arrives (RFC 6455 §8.1).
+    /// Unmasks `payload` and appends it; text is validated as it arrives (RFC 6455 §8.1).
     fn extend(&mut self, payload: &[u8], mask: [u8; 4]) -> Result<(), Violation> {
         let start = self.data.len();
         self.data.extend_from_slice(payload);
@@ -134,11 +135,12 @@ impl Assembly {
 const NOT_UTF8: Violation = violation(code::INVALID_DATA, "text that is not UTF-8");
 
 impl Decoder {
-    /// Takes bytes from the front of `input` until a message is complete: how many, and the message. `None` means that
-    /// all of the input was taken and more is needed. The input is unmasked in place, so what was taken is spent.
+    /// Consumes bytes from the front of `input` until a message is complete; returns their number and the message.
+    /// `None` means that all of the input was consumed and more is needed. The input is unmasked in place, so consumed
+    /// bytes are spent.
     ///
     /// # Errors
-    /// The first violation, as soon as the bytes that show it are there.
+    /// The first violation, as soon as the bytes that show it have arrived.
     pub fn next<'a>(
         &mut self,
         input: &'a mut [u8],
@@ -159,7 +161,7 @@ impl Decoder {
             let here = frame.remaining.min(input.len() - taken);
             let whole = here == frame.remaining;
             if whole && self.unfinished.is_none() && (frame.kind.is_control() || frame.fin) {
-                // The common case: nothing is kept, nothing copied.
+                // The common case: nothing is kept or copied.
                 let payload = &mut input[taken..taken + here];
                 unmask(payload, frame.mask);
                 return Ok((taken + here, Some(in_place(frame.kind, payload)?)));
@@ -175,19 +177,19 @@ impl Decoder {
         }
     }
 
-    /// Does nothing wait here: no half frame, no fragment?
+    /// Returns whether nothing is pending: no partial frame, no fragment.
     pub fn is_idle(&self) -> bool {
         self.unfinished.is_none()
     }
 
-    /// Bytes held for an unfinished message.
+    /// Returns the number of bytes held for an unfinished message.
     pub fn held_bytes(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |u| {
             size_of::<Unfinished>() + u.control.capacity() + u.message.as_ref().map_or(0, |m| m.data.capacity())
         })
     }
 
-    /// Reads a header from what is kept of it and the input: the bytes of the input that were used, and the frame.
+    /// Reads a header from its kept part and the input; returns the number of input bytes used, and the frame.
     fn header(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<Frame>), Violation> {
         let kept = self.unfinished.as_ref().map_or(0, |u| usize::from(u.header_length));
         let fragmented = self.unfinished.as_ref().and_then(|u| u.message.as_ref());
@@ -221,7 +223,7 @@ impl Decoder {
         }
     }
 
-    /// Adds payload to the unfinished frame; the message, if this completed one.
+    /// Adds payload to the unfinished frame; returns the message if this completed one.
     fn collect<'a>(&mut self, frame: Frame, payload: &[u8], whole: bool) -> Result<Option<Message<'a>>, Violation> {
         let state = self.unfinished.get_or_insert_default();
         let mut rest = frame;
@@ -266,7 +268,7 @@ impl Decoder {
     }
 }
 
-/// Parses and judges one header: its length in bytes and the frame, or `None` where bytes are missing.
+/// Parses and judges one header; returns its length in bytes and the frame, or `None` if bytes are missing.
 fn parse(bytes: &[u8], message: Option<&Assembly>, limits: &Limits) -> Result<Option<(usize, Frame)>, Violation> {
     let mut cursor = Cursor::new(bytes);
     let (header, length) = match FrameHeader::parse(&mut cursor) {
@@ -328,7 +330,7 @@ fn parse(bytes: &[u8], message: Option<&Assembly>, limits: &Limits) -> Result<Op
     Ok(Some((used, Frame { kind, fin: header.is_final, mask, remaining: length as usize })))
 }
 
-/// A frame that is its own message, unmasked where it lies.
+/// Makes a message of one whole frame, whose payload is already unmasked in place.
 fn in_place(kind: Kind, payload: &[u8]) -> Result<Message<'_>, Violation> {
     match kind {
         Kind::Text => std::str::from_utf8(payload).map(|text| Message::Text(Cow::Borrowed(text))).map_err(|_| NOT_UTF8),
@@ -344,7 +346,7 @@ fn control_frame(kind: Kind, payload: Cow<'_, [u8]>) -> Result<Message<'_>, Viol
         Kind::Close => {}
         _ => return Ok(Message::Pong),
     }
-    // RFC 6455 §5.5.1: nothing, or a code and perhaps a reason.
+    // RFC 6455 §5.5.1: either nothing, or a code and perhaps a reason.
     match *payload {
         [] => Ok(Message::Close(None)),
         [_] => Err(violation(code::PROTOCOL, "close frame of one byte")),

@@ -1,20 +1,20 @@
-//! Messages to frames for a client. Server frames carry no mask, so the bytes can be shared by all who get them.
+//! Encodes messages into frames for clients. Server frames carry no mask, so all recipients can share the bytes.
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// A text frame's payload is written straight behind this many bytes, which most messages' headers need.
+/// Bytes left free for a text frame's header, as many as most messages' headers need.
 const USUAL_HEADER: usize = 4;
 
 /// Makes room for a text frame's header at the end of `out`. Write the payload behind it, then call [`end_text`] with
-/// the mark that this returned.
+/// the returned mark.
 pub fn begin_text(out: &mut Vec<u8>) -> usize {
     let mark = out.len();
     out.extend_from_slice(&[0; USUAL_HEADER]);
     mark
 }
 
-/// Writes the header of the frame that was begun at `mark`; its payload is all that stands behind the room made there.
+/// Writes the header of the frame begun at `mark`; its payload is everything behind the room made there.
 pub fn end_text(out: &mut Vec<u8>, mark: usize) {
     end(out, mark, OpCode::Data(Data::Text));
 }
@@ -49,7 +49,7 @@ pub fn pong_frame(out: &mut Vec<u8>, payload: &[u8]) {
     control(out, Control::Pong, payload);
 }
 
-/// Appends a close frame; a reason is cut at 123 bytes, at a character's end (RFC 6455 §5.5.1).
+/// Appends a close frame; a reason is truncated to 123 bytes, at a character boundary (RFC 6455 §5.5.1).
 pub fn close_frame(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
     let mut payload = Vec::with_capacity(125);
     if let Some(code) = code {
@@ -67,7 +67,7 @@ pub fn data_frame(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
     end(out, mark, OpCode::Data(if text { Data::Text } else { Data::Binary }));
 }
 
-/// Appends the header of a binary frame whose payload of so many bytes follows.
+/// Appends the header of a binary frame; `length` bytes of payload follow.
 pub fn binary_header(out: &mut Vec<u8>, length: usize) {
     let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
     // Writing to memory that grows cannot fail.
@@ -75,8 +75,8 @@ pub fn binary_header(out: &mut Vec<u8>, length: usize) {
     debug_assert!(written.is_ok());
 }
 
-/// Where the server frame that begins at the front of `frames` ends, in bytes; the rest's length if it is cut short.
-/// For finding the boundary of a frame that is half written.
+/// Returns the end of the server frame at the front of `frames`, in bytes; the length of `frames` if it is truncated.
+/// Serves to find the boundary of a half-written frame.
 pub fn frame_end(frames: &[u8]) -> usize {
     let mut cursor = std::io::Cursor::new(frames);
     match FrameHeader::parse(&mut cursor) {

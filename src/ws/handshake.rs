@@ -1,5 +1,5 @@
 //! The opening handshake, the server's side (RFC 6455 §4.2): an upgrade request in, 101 or a refusal out. Agrees to no
-//! extension, so what is offered of them is not even read.
+//! extension, so offers of them are not even read.
 
 use data_encoding::BASE64;
 
@@ -9,12 +9,12 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::status::Status;
 
-/// JSON in text frames: what is spoken, too, where no subprotocol is offered.
+/// JSON in text frames; also spoken if no subprotocol is offered.
 pub const SUBPROTOCOL: &str = "racerd.v1";
-/// The same JSON, sealed, in binary frames; spoken where the server has a key.
+/// The same JSON, sealed, in binary frames; spoken if the server has a key.
 pub const SEALED: &str = "racerd.v1.sealed";
 
-/// What is spoken over a WebSocket.
+/// The protocol spoken over a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Open,
@@ -24,32 +24,32 @@ pub enum Spoken {
 /// The GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A handshake that is accepted: what its answer says.
+/// An accepted handshake, with the contents of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
-    /// The subprotocol that was offered and is spoken.
+    /// The agreed subprotocol; `None` if none was offered.
     subprotocol: Option<Spoken>,
 }
 
-/// Whether a request asks to become a WebSocket, rightly or wrongly. HTTP/1.0 cannot ask (RFC 9110 §7.8).
+/// Returns whether a request asks to become a WebSocket, correctly or not. HTTP/1.0 cannot ask (RFC 9110 §7.8).
 pub fn wants_upgrade(request: &Request) -> bool {
     request.version == Version::Http11
         && request.headers.has_token("Connection", "upgrade")
         && request.headers.has_token("Upgrade", "websocket")
 }
 
-/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade, which agrees on what [`spoken`]
-/// gave.
+/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade; the argument is the result of
+/// [`spoken`].
 ///
 /// # Errors
-/// 405, 426 or 400; all of them close the connection, since a proxy that saw the wish to upgrade may pass what follows
-/// on unseen.
+/// 405, 426 or 400; all of them close the connection, because a proxy that saw the request to upgrade may pass later
+/// bytes on unseen.
 pub fn check(request: &Request, spoken: Spoken) -> Result<Upgrade, Problem> {
     let wanted = wants_upgrade(request);
     let method_fits = match request.method {
         Method::Get => true,
-        // As GET, without the body (RFC 9110 §9.3.2).
+        // Answered like GET, without the body (RFC 9110 §9.3.2).
         Method::Head => !wanted,
         _ => false,
     };
@@ -79,12 +79,12 @@ pub fn check(request: &Request, spoken: Spoken) -> Result<Upgrade, Problem> {
 }
 
 impl Upgrade {
-    /// Returns what the two will speak.
+    /// Returns the agreed protocol.
     pub fn spoken(&self) -> Spoken {
         self.subprotocol.unwrap_or(Spoken::Open)
     }
 
-    /// Appends the answer 101 (RFC 6455 §4.2.2). What follows it on the connection are frames.
+    /// Appends the answer 101 (RFC 6455 §4.2.2). Frames follow it on the connection.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
@@ -102,7 +102,7 @@ impl Upgrade {
     }
 }
 
-/// The value of a header that is there exactly once.
+/// Returns the value of a header that occurs exactly once.
 fn only<'a>(request: &'a Request, name: &'a str) -> Option<&'a str> {
     request.headers.one(name).ok().flatten()
 }
@@ -122,14 +122,14 @@ pub fn accept(key: &str) -> String {
     BASE64.encode(&hash.digest().bytes())
 }
 
-/// Returns what the first of the offered subprotocols that is known here stands for; where none is offered, the open
-/// protocol, which is then spoken all the same and not named. `seals`: are sealed sockets spoken here?
+/// Returns the protocol of the first offered subprotocol that is known here; if none is offered, the open protocol,
+/// which the answer then does not name. `seals` says whether sealed sockets are spoken here.
 ///
-/// A plain GET that asks how an upgrade would fare cannot name subprotocols where a script in a browser sends it
-/// (`Sec-` headers are not for scripts), so it may name one in its query: `?subprotocol=racerd.v1.sealed`.
+/// A script in a browser cannot set `Sec-` headers, so a plain GET that asks how an upgrade would fare may name a
+/// subprotocol in its query: `?subprotocol=racerd.v1.sealed`.
 ///
 /// # Errors
-/// 400: none of them is spoken here.
+/// 400 if none of the offered subprotocols is spoken here.
 pub fn spoken(request: &Request, seals: bool) -> Result<Spoken, Problem> {
     let asked = if wants_upgrade(request) { None } else { request.target.query.one("subprotocol")? };
     let offers = || request.headers.tokens("Sec-WebSocket-Protocol").chain(asked);
@@ -153,7 +153,7 @@ fn bad(detail: &'static str) -> Problem {
     Problem::new(Status::BadRequest, detail).closing()
 }
 
-/// 426 with what to upgrade to (RFC 9110 §15.5.22, RFC 6455 §4.4).
+/// Refuses with 426 and the protocol to upgrade to (RFC 9110 §15.5.22, RFC 6455 §4.4).
 fn upgrade_required(detail: &'static str) -> Problem {
     Problem::new(Status::UpgradeRequired, detail)
         .header("Upgrade", "websocket")

@@ -22,7 +22,8 @@ pub mod code {
     pub const NO_PONG: u16 = 4002;
     pub const TOO_SLOW: u16 = 4004;
 
-    /// May a peer put this code into a close frame (RFC 6455 §7.4.1, §7.4.2, and the IANA registry up to 1014)?
+    /// Returns whether a peer may send this code in a close frame (RFC 6455 §7.4.1, §7.4.2, and the IANA registry up to
+    /// 1014).
     pub fn may_be_sent(code: u16) -> bool {
         matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }

@@ -1,4 +1,4 @@
-//! The codec against the rules, against any split of the same bytes, and against a plain tungstenite socket.
+//! Tests of the codec against the rules, against any split of the same bytes, and against a plain tungstenite socket.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::fuzzing::ws_stream::{Seen, decode as decode_pieces, judge, masked};
 
 const LIMITS: Limits = Limits { max_message: 32 * 1024, max_fragments: 1000, binary: true };
 
-/// Feeds the bytes cut at these places; what came out until the end, a close or a violation.
+/// Feeds the bytes cut at these places; returns the output up to the end, a close or a violation.
 fn decode(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<Seen>, Option<Violation>) {
     decode_pieces(pieces(bytes, cuts).into_iter(), limits)
 }
@@ -144,7 +144,7 @@ fn close_reasons_are_cut_at_a_character() {
     assert_eq!(out, [0x88, 0]);
 }
 
-/// A stream of frames that is mostly valid, with a fault here and there.
+/// Generates a stream of frames that is mostly valid, with occasional faults.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![
         "[a-zé😀]{0,40}".prop_map(String::into_bytes),
@@ -162,7 +162,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Any split gives the same; and a plain tungstenite socket says the same.
+    /// Any split gives the same result, and a plain tungstenite socket agrees.
     #[test]
     fn streams_of_frames(bytes in stream(), cuts in prop::collection::vec(any::<usize>(), 0..20)) {
         judge(&bytes, pieces(&bytes, &cuts).into_iter(), &LIMITS);

@@ -1,4 +1,4 @@
-//! Who may ask: Host, Origin, CORS and `--open`, on the real binary.
+//! Access control on the real binary: Host, Origin, CORS and `--open`.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// An upgrade request with these lines for Host and Origin.
+/// Returns an upgrade request with these Host and Origin lines.
 fn upgrade(headers: &str) -> String {
     handshake("/rooms/r1/ws", headers).replacen("Host: localhost\r\n", "", 1)
 }
@@ -20,8 +20,8 @@ fn post(headers: &str) -> String {
     )
 }
 
-/// The three requests that an Origin decides: a socket, its URL without an upgrade, a post; what each answers if
-/// allowed.
+/// Returns the three requests that the Origin check guards (an upgrade, a plain GET of its URL, a POST), each with the
+/// status that an allowed one gets.
 fn guarded(headers: &str) -> [(String, u16); 3] {
     [(upgrade(headers), 101), (get("/rooms/r1/ws", headers), 426), (post(headers), 201)]
 }
@@ -32,14 +32,14 @@ fn status(server: &Server, request: &str) -> u16 {
     raw.answer_head().status
 }
 
-/// Without a list: the page's host and port are those that it asks.
+/// Without a list, a page is allowed if its host and port are those of the request's Host.
 #[test]
 fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
     let server = Server::start(&[]);
     let port = server.address.port();
     for (host, origin, allowed) in [
         (format!("localhost:{port}"), format!("http://localhost:{port}"), true),
-        // TLS may have ended at a proxy.
+        // TLS may have been terminated at a proxy.
         (format!("localhost:{port}"), format!("https://localhost:{port}"), true),
         (format!("localhost:{port}"), format!("http://LOCALHOST:{port}"), true),
         (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"), true),
@@ -65,7 +65,7 @@ fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
             let expected = if allowed { answer } else { 403 };
             assert_eq!(status(&server, &request), expected, "{request}");
         }
-        // Reading changes nothing, and without CORS no page sees the answer.
+        // Reads change nothing, and without CORS headers no page sees the answer.
         let read = get("/rooms/r1/messages", &format!("Host: {host}\r\nOrigin: {origin}\r\n"));
         let answer = server.request(&read);
         assert_eq!(answer.status, 200, "{read}");
@@ -76,7 +76,7 @@ fn a_page_of_the_same_host_and_port_may_ask_and_no_other() {
     }
 }
 
-/// With a list: scheme, host and port as a whole.
+/// With a list, scheme, host and port are compared as a whole.
 #[test]
 fn an_allowed_origin_is_compared_as_a_whole() {
     let server = Server::start(&["--allow-origin", "https://chat.example"]);
@@ -105,7 +105,7 @@ fn an_allowed_origin_is_compared_as_a_whole() {
     assert_eq!(status(&open, &upgrade("Host: localhost\r\nOrigin: null\r\n")), 101);
 }
 
-/// What stands behind a refused request is not read, and answer and log say what to do.
+/// The bytes behind a refused request are not read; the answer and the log name the remedy.
 #[test]
 fn a_refused_origin_ends_the_connection_and_names_the_option() {
     let server = Server::start(&[]);
@@ -119,7 +119,7 @@ fn a_refused_origin_ends_the_connection_and_names_the_option() {
         assert!(raw.ended(), "{request}");
     }
     eventually("a line in the log", || server.log().contains("--allow-origin https://chat.example:8443"));
-    // Done as it says, it works.
+    // Following that advice works.
     let server = Server::start(&["--allow-origin", "https://chat.example:8443"]);
     assert_eq!(status(&server, &upgrade(headers)), 101);
 }
@@ -174,7 +174,7 @@ fn a_preflight_tells_an_allowed_origin_what_it_may_send() {
     assert_eq!(answer.header("access-control-allow-methods"), None);
 }
 
-/// On every listener, whoever can reach it.
+/// Every listener checks the name, no matter which peers can reach it.
 #[test]
 fn a_listener_answers_to_addresses_names_without_a_dot_and_known_names_only() {
     answers_to_its_names(&Server::start(&["--host", "chat.example"]));
@@ -185,7 +185,7 @@ fn a_listener_answers_to_addresses_names_without_a_dot_and_known_names_only() {
     }
 }
 
-/// The machine's own names, as the network knows it.
+/// A server answers to the machine's own names on the network.
 #[test]
 fn a_machine_answers_to_its_own_names() {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_ascii_lowercase();
@@ -196,7 +196,7 @@ fn a_machine_answers_to_its_own_names() {
     }
 }
 
-/// Health is asked for by whoever looks after many servers, by names of their own.
+/// Monitoring asks many servers for their health, by names of its own.
 #[test]
 fn health_is_told_under_any_name() {
     let server = Server::start(&[]);
@@ -206,7 +206,7 @@ fn health_is_told_under_any_name() {
     assert_eq!(status(&server, &get("/healthz/", "Host: checks.example\r\n")), 421);
 }
 
-/// A name that many ask by is told once, with the option to add.
+/// A foreign name is logged once, however often it is used, with the option that would allow it.
 #[test]
 fn a_name_of_others_is_told_once() {
     let server = Server::start(&[]);
@@ -252,9 +252,9 @@ fn answers_to_its_names(server: &Server) {
     assert!(answer.json()["detail"].as_str().unwrap().contains("--host evil.example"), "{answer:?}");
     assert!(raw.ended());
     eventually("a line in the log", || server.log().contains("--host evil.example"));
-    // An absolute target names the host, whatever Host says (RFC 9112 §3.2.2).
+    // The host of an absolute target overrides Host (RFC 9112 §3.2.2).
     assert_eq!(status(server, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 421);
-    // Nobody is named: no browser.
+    // A request without Host does not come from a browser.
     assert_eq!(status(server, "GET / HTTP/1.0\r\n\r\n"), 200);
 }
 
@@ -282,7 +282,8 @@ fn a_listener_that_others_reach_needs_open() {
         assert!(!folder.path().join("racerd.db").exists(), "nothing was begun");
     }
     let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open"]);
-    // Whoever reaches it may ask, by an address; pages of other origins still may not.
+    // With `--open`, any client that reaches the server by address is allowed; pages of other origins are still
+    // refused.
     assert_eq!(status(&server, &get("/rooms/r1/messages", "Host: 192.0.2.1\r\n")), 200);
     for (request, answer) in guarded("Host: 192.0.2.1\r\nOrigin: http://192.0.2.1\r\n") {
         assert_eq!(status(&server, &request), answer);
@@ -292,7 +293,7 @@ fn a_listener_that_others_reach_needs_open() {
     }
 }
 
-/// However long the name is: what to add is in the line whole.
+/// The log line shows the whole value to add, however long the name is.
 #[test]
 fn the_log_names_a_long_name_whole() {
     let server = Server::start(&[]);

@@ -1,5 +1,5 @@
-//! Listeners that whoever starts the server holds for it, and what it tells whoever supervises it. What is given is the
-//! test's own; a shell puts it where the convention wants it (descriptor 3, LISTEN_FDS, LISTEN_PID).
+//! Listeners inherited from the process that starts the server, and notifications to its supervisor. The test creates
+//! the listeners; a shell moves them to where the convention expects them (descriptor 3, LISTEN_FDS, LISTEN_PID).
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// The shell's part: descriptor 0 becomes 3, and the process that follows is the one that the variables name.
+/// Shell code that moves descriptor 0 to 3 and replaces itself with the process that the variables name.
 const PASS: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS="$FDS" LISTEN_PID="${PID:-$$}" exec "$0" "$@""#;
 
-/// A command that takes its standard input for its first listener. `fds`: what LISTEN_FDS says.
+/// Returns a command that takes its standard input as its first listener. `fds` is the value of LISTEN_FDS.
 fn with_given(folder: &Folder, fds: &str, arguments: &[&str]) -> Command {
     let mut command = Server::clean(Command::new("sh"));
     command.args(["-c", PASS, env!("CARGO_BIN_EXE_racerd"), "serve", "--data"]).arg(folder.path().join("racerd.db"));
@@ -22,7 +22,7 @@ fn with_given(folder: &Folder, fds: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A listener that outlives the servers on it.
+/// Creates a listener that outlives the servers on it.
 pub fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -33,17 +33,17 @@ fn share(listener: &TcpListener) -> OwnedFd {
     listener.try_clone().expect("a descriptor").into()
 }
 
-/// A server on a listener that the test holds.
+/// Starts a server on a listener that the test holds.
 pub fn start_on(folder: Folder, listener: &TcpListener, arguments: &[&str]) -> Server {
     let command = with_given(&folder, "1", arguments);
     Server::start_given(folder, command, share(listener))
 }
 
-/// Connections that come while no server runs wait for the next one; none is refused.
+/// Connections that arrive while no server runs wait for the next one; none is refused.
 #[test]
 fn a_restart_refuses_nobody() {
     let (listener, address) = listener();
-    // Before the first server, too.
+    // The same holds before the first server starts.
     let early = TcpStream::connect(address).expect("the test listens");
     let mut server = start_on(Folder::new(), &listener, &[]);
     assert_eq!(server.address, address);
@@ -54,7 +54,7 @@ fn a_restart_refuses_nobody() {
     assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
     assert_eq!(server.stop().code(), Some(0));
     assert_eq!(early.closed_with(), 1001);
-    // Nobody runs now.
+    // No server runs now.
     let waiting: Vec<Raw> = (0..20)
         .map(|_| {
             let mut raw = Raw::connect(address);
@@ -70,7 +70,7 @@ fn a_restart_refuses_nobody() {
         assert!(raw.head().starts_with("HTTP/1.1 101 "));
         assert_eq!(raw.next_of("message")["body"], 1);
     }
-    // What is given is not blocking, whatever it was before, and has the options of racerd's own.
+    // An inherited listener becomes non-blocking, whatever it was before, and gets the same options as racerd's own.
     assert!(server.cpu_over(Duration::from_millis(500)) < Duration::from_millis(250));
     let socket = socket2::SockRef::from(&listener);
     assert!(socket.tcp_nodelay().unwrap() && socket.nonblocking().unwrap());
@@ -90,7 +90,8 @@ fn what_is_given_is_used_instead_of_listen() {
     drop(taken);
 }
 
-/// Nor does it make the loop wait for who has gone away meanwhile.
+/// The listener is also non-blocking, so the loop cannot hang in `accept` on a connection that has gone away
+/// meanwhile.
 #[test]
 fn no_child_inherits_what_is_given() {
     let (listener, _) = listener();
@@ -103,7 +104,7 @@ fn no_child_inherits_what_is_given() {
     assert_eq!(flags & 0o2_004_000, 0o2_004_000, "close-on-exec and non-blocking: {info}");
 }
 
-/// Whose variables name another process, that is not meant: it listens where it is told to.
+/// If the variables name another process, the server ignores them and listens where its settings say.
 #[test]
 fn what_is_anothers_is_left_alone() {
     let (listener, address) = listener();
@@ -133,7 +134,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         (share(&tcp), "65", "from 1 to 64"),
         (share(&tcp), "one", "LISTEN_FDS=one"),
         (share(&tcp), "", "LISTEN_FDS="),
-        // The second is not there.
+        // The second listener is missing.
         (share(&tcp), "2", "given listener 2 of 2"),
         (file.into(), "1", "not a socket"),
         (udp.into(), "1", "not a valid tcp socket"),
@@ -148,13 +149,13 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with("racerd: ") && text.contains(words), "{words}: {text}");
     }
-    // The last one with the option that it names.
+    // The last case again, with the option that its message names.
     let command = with_given(&folder, "1", &["--open"]);
     let server = Server::start_given(folder, command, share(&open));
     assert_eq!(server.address.port(), open.local_addr().expect("an address").port());
 }
 
-/// The tool that systemd has for trying it out, which waits for the first connection and keeps it.
+/// Tests with systemd's own try-out tool, which waits for the first connection and keeps it.
 #[test]
 fn systemd_activates_it() {
     let folder = Folder::new();
@@ -175,19 +176,19 @@ fn systemd_activates_it() {
     let mut raw = Raw { stream, buffer: Vec::new() };
     raw.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(raw.answer().status, 200, "the first connection is not lost");
-    // It has become the server, in the same process.
+    // The tool has become the server, in the same process.
     let pid = rustix::process::Pid::from_child(activator);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the server is there");
     assert_eq!(activator.wait().expect("a child").code(), Some(0));
 }
 
-// What whoever supervises it is told.
+// Notifications to the supervisor.
 
 fn heard(socket: &UnixDatagram) -> String {
     datagram(socket).expect("a datagram in time")
 }
 
-/// The next datagram; `None` where none comes within the socket's timeout.
+/// Returns the next datagram; `None` if none arrives within the socket's timeout.
 fn datagram(socket: &UnixDatagram) -> Option<String> {
     let mut buffer = [0; 200];
     loop {
@@ -214,7 +215,7 @@ fn supervised(watchdog: &[(&str, &str)]) -> (Server, UnixDatagram) {
 
 #[test]
 fn readiness_and_the_stop_are_told() {
-    // The watchdog of another process is not ours to feed.
+    // The watchdog of another process is not fed.
     let (mut server, socket) = supervised(&[("WATCHDOG_USEC", "20000"), ("WATCHDOG_PID", "1")]);
     assert_eq!(server.get("/readyz").status, 200);
     let mut client = server.member("r", "ann");
@@ -225,7 +226,7 @@ fn readiness_and_the_stop_are_told() {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// An idle loop turns often enough; one that does not turn says nothing.
+/// An idle loop turns often enough to feed the watchdog; a stopped one sends nothing.
 #[test]
 fn the_watchdog_hears_the_loop() {
     let (server, socket) = supervised(&[("WATCHDOG_USEC", "200000")]);
@@ -237,7 +238,7 @@ fn the_watchdog_hears_the_loop() {
         socket.set_read_timeout(Some(Duration::from_millis(600))).expect("a socket");
         datagram(&socket).is_none()
     };
-    // Some may be on their way.
+    // Some datagrams may still be on their way.
     assert!((0..10).any(|_| silence()));
     server.signal(rustix::process::Signal::CONT);
     socket.set_read_timeout(Some(SOON)).expect("a socket");

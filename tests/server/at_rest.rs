@@ -1,5 +1,4 @@
-//! A database that is sealed at rest, under the real binary: its key file, what lies in its files, and changes of the
-//! key.
+//! Encryption at rest on the real binary: the key file, the contents of the database's files, and key changes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +18,7 @@ fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A key file in the folder, and what `keygen` said.
+/// Creates a key file in the folder. Returns its path and the output of `keygen`.
 fn keygen(folder: &Folder, name: &str) -> (String, String) {
     let path = folder.path().join(name);
     let path = path.to_str().unwrap();
@@ -35,7 +34,7 @@ fn sealed() -> (Server, String) {
     (server, key)
 }
 
-/// The files of a database in which this text can be read.
+/// Returns the files of a database in which this text is readable.
 fn readable(data: &Path, text: &str) -> Vec<PathBuf> {
     let folder = fs::read_dir(data.parent().unwrap()).unwrap();
     let mut found: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
@@ -88,7 +87,7 @@ fn nothing_that_is_said_lies_readable_on_the_disk() {
     }
     assert!(readable(&data, "racerd.db").len() + readable(&data, "CREATE TABLE").len() > 0, "looked into the files");
 
-    // Killed, and with others' history in the WAL; then in order, with somebody parked.
+    // First after a kill, with other members' history in the WAL; then after an orderly stop, with a parked session.
     server.kill();
     server.restart();
     assert_eq!(server.history("r")[0]["body"], "the-secret-of-the-day");
@@ -98,14 +97,14 @@ fn nothing_that_is_said_lies_readable_on_the_disk() {
     for secret in secrets.iter().chain(&["Christopher"]) {
         assert_eq!(readable(&data, secret), Vec::<PathBuf>::new(), "{secret} at the end");
     }
-    // The backup goes into the place of another database, with the same key.
+    // The backup replaces another database that has the same key.
     let output = racerd(&["restore", copy.to_str().unwrap(), "--data", data.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
     server.restart();
     assert_eq!(server.history("r")[1]["from"]["name"], "Bartholomew");
     let output = racerd(&["check", "--data", data.to_str().unwrap(), "--data-key-file", &key]);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
-    // A plain server leaves it all readable, so that the search means something.
+    // A server without encryption leaves all of it readable, which shows that the search works.
     let plain = Server::start(&[]);
     plain.member("r", "Annabella").say(1, json!("the-secret-of-the-day"));
     assert!(!readable(&plain.data(), "the-secret-of-the-day").is_empty());
@@ -141,7 +140,7 @@ fn the_wrong_key_ends_the_start_and_touches_nothing() {
     refused(&start(&[]), "--data-key-file");
     refused(&start(&["--data-key-file", &other]), &id);
     assert!(fs::read(server.data()).unwrap() == before, "not touched");
-    // From systemd's credentials, whose files its group may read.
+    // The key comes from systemd's credentials, whose files the group may read.
     let credentials = server.folder.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     fs::copy(&key, credentials.join("racerd-data-key")).unwrap();
@@ -153,7 +152,7 @@ fn the_wrong_key_ends_the_start_and_touches_nothing() {
     assert!(output.status.success() && !text_of(&output).contains("not given"), "{}", text_of(&output));
     server.restart();
     assert_eq!(server.history("r").len(), 1);
-    // In memory there is nothing to seal.
+    // An in-memory database has nothing to encrypt.
     let memory = Server::start(&["--durability", "memory", "--data-key-file", &key]);
     assert_eq!(memory.member("r", "a").say(1, json!("1"))["seq"], 1);
 }
@@ -226,8 +225,9 @@ fn a_rekey_that_is_killed_goes_on() {
         let arguments = [&["rekey", path.as_str()][..], change].concat();
         let before = fs::read(&data).unwrap();
         let wal = data.with_file_name("racerd.db-wal");
-        // Some of it is in the database itself, or in the WAL. On a busy machine it may be done before anybody has
-        // looked, or before the kill arrives: then the same again, from what was there before.
+        // The kill should come while part of the work is in the database itself or in the WAL. On a busy machine the
+        // command may finish before the test has looked or before the kill arrives; the attempt is then repeated from
+        // the same starting point.
         let is_cut_short = (0..20).any(|_| {
             let mut rekey = Server::program();
             let mut child = rekey.args(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,5 +1,5 @@
-//! `racerd send` and `racerd tail` against the real server, also one that is killed under them; and against servers
-//! that are not who they should be.
+//! `racerd send` and `racerd tail` against the real server, also one that is killed while they run, and against
+//! impostors.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -28,7 +28,7 @@ fn racerd(arguments: &[&str]) -> Command {
     command
 }
 
-/// Waits for its end, for a while.
+/// Waits for the child's end, up to a deadline.
 fn finish(mut child: Child) -> Output {
     let mut stdout = child.stdout.take();
     let reader = thread::spawn(move || {
@@ -44,7 +44,7 @@ fn finish(mut child: Child) -> Output {
     output
 }
 
-/// Exit code, standard output and standard error.
+/// Runs the command. Returns exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     told(finish(racerd(arguments).spawn().unwrap()))
 }
@@ -54,7 +54,7 @@ fn told(output: Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// The same with this as standard input.
+/// Runs the command with this standard input.
 fn run_with(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut child = racerd(arguments).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
@@ -136,7 +136,7 @@ fn mistakes_have_their_exit_codes() {
     assert_eq!(server.history("lobby").len(), 2, "what came before the mistake, and behind it");
 }
 
-/// However the lines come through the pipe, all that can be sent is.
+/// However the input is split in the pipe, every line that can be sent is sent.
 #[test]
 fn a_line_that_is_too_long_holds_up_none_behind_it() {
     let folder = Folder::new();
@@ -167,7 +167,7 @@ fn a_line_that_is_too_long_holds_up_none_behind_it() {
     }
 }
 
-/// A line that never ends is told of while it comes, and takes no memory for it.
+/// An endless line is reported while it is still arriving, and is not held in memory.
 #[test]
 fn a_line_without_an_end_is_told_and_the_next_one_sent() {
     let server = Server::start(&[]);
@@ -190,7 +190,7 @@ fn a_line_without_an_end_is_told_and_the_next_one_sent() {
     assert_eq!(texts, ["one", "two"]);
 }
 
-/// A relay to the server that swallows the first connection's acknowledgements and then ends it without a close frame.
+/// Relays to the server, swallows the first connection's acknowledgements and then ends it without a close frame.
 fn swallows_acknowledgements(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -224,7 +224,8 @@ fn relay(mut far: std::net::TcpStream, mut near: std::net::TcpStream, swallows: 
     }
 }
 
-/// What was stored and not acknowledged is sent again by the same session under the same key: stored once.
+/// A message that was stored but not acknowledged is sent again by the same session under the same key: it is stored
+/// once.
 #[test]
 fn acknowledgements_that_are_lost_double_nothing() {
     let server = Server::start(&[]);
@@ -234,7 +235,7 @@ fn acknowledgements_that_are_lost_double_nothing() {
     assert_eq!(texts, ["one", "two", "three"]);
 }
 
-/// The same from the server's side: a client's FIN without a close frame ends the socket, though not the session.
+/// The same from the server's side: a client's FIN without a close frame ends the socket, but not the session.
 #[test]
 fn what_was_sent_before_a_bare_fin_is_stored_once() {
     let server = Server::start(&[]);
@@ -280,7 +281,7 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
     assert_eq!((code, out.as_str()), (5, &*"ann: (can't be read with this key)\n".repeat(2)), "{err}");
     assert!(!err.contains(&key(2)), "{err}");
     assert_eq!(run(&["tail", &garden]).0, 0);
-    // A ciphertext that somebody moves to another room, where no server would look at it.
+    // A ciphertext is moved to another room, where the server does not check it.
     let moved = server.history("e2e.garden").remove(0)["body"].clone();
     let moved = format!(r#"{{"e2e":1,"k":{},"n":{},"c":{}}}"#, moved["k"], moved["n"], moved["c"]);
     let mut eve = server.member("lobby", "eve");
@@ -320,7 +321,7 @@ fn sealed_talk_over_a_server_that_is_killed() {
     assert_eq!(code, 1, "{err}");
 }
 
-/// A child that does not outlive its test.
+/// A child process that does not outlive its test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -378,9 +379,9 @@ fn nobody_reads_any_more() {
     assert_eq!(told(finish(tail)), (0, String::new(), String::new()));
 }
 
-// Servers of this file.
+// Test servers.
 
-/// Serves one connection: a room with one message in it, sealed where there is a key. Gives what it was asked.
+/// Serves one connection: a room with one message in it, sealed if a key is given. Returns the requests received.
 fn serve_once<S: Read + Write>(stream: S, responder: Option<&Responder>) -> Vec<Value> {
     #[allow(clippy::result_large_err)]
     let name = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
@@ -389,7 +390,7 @@ fn serve_once<S: Read + Write>(stream: S, responder: Option<&Responder>) -> Vec<
         Ok(response)
     };
     let mut asked = Vec::new();
-    // A client that does not trust the certificate goes away in the middle.
+    // A client that does not trust the certificate leaves in the middle of the handshake.
     let Ok(socket) = tungstenite::accept_hdr(stream, name) else { return asked };
     let mut peer = Peer { socket, sealed: None };
     if let Some(responder) = responder {
@@ -440,7 +441,7 @@ impl<S: Read + Write> Peer<S> {
         self.socket.send(message).unwrap();
     }
 
-    /// The next request; nothing at the end.
+    /// Returns the next request; `None` at the end.
     fn hear(&mut self) -> Option<Value> {
         loop {
             match (self.socket.read(), &mut self.sealed) {
@@ -459,7 +460,7 @@ impl<S: Read + Write> Peer<S> {
     }
 }
 
-/// A listener that serves one connection in a thread.
+/// Listens for one connection and serves it in a thread.
 fn one(serve: impl FnOnce(std::net::TcpStream) -> Vec<Value> + Send + 'static) -> (SocketAddr, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -488,7 +489,7 @@ fn sealed_to_the_server_with_the_pin_and_to_no_other() {
     assert_eq!((code, out.as_str()), (4, ""), "{err}");
     assert_eq!(server.join().unwrap(), Vec::<Value>::new(), "nothing was said to it");
 
-    // One in between that answers with a handshake of its own, and one that answers in the clear.
+    // Two impostors: one answers with a handshake of its own, one in the clear.
     for answer in [Message::binary(vec![7; 48]), Message::text(r#"{"type":"welcome"}"#)] {
         let (address, server) = one(move |stream| {
             #[allow(clippy::result_large_err)]
@@ -517,7 +518,7 @@ fn sealed_to_the_server_with_the_pin_and_to_no_other() {
 fn tls_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
     let folder = Folder::new();
     let names = || rcgen::CertificateParams::new(vec!["localhost".to_string()]).unwrap();
-    // As `openssl req -x509` makes it: it calls itself an authority.
+    // Like a certificate from `openssl req -x509`, it marks itself as an authority.
     let mut authority = names();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let mut old = authority.clone();
@@ -555,7 +556,7 @@ fn tls_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
         let (got, out, err) = run(&["tail", &lobby, "--ca", path(file).to_str().unwrap(), "--timeout", "5s"]);
         assert_eq!((got, out.as_str()), (code, if code == 0 { "sam: hi\n" } else { "" }), "{file}: {err}");
         if code == 2 {
-            // Nobody asked it anything.
+            // The command never connected; this connection lets the server thread end.
             drop(std::net::TcpStream::connect(address));
         }
         server.join().unwrap();

@@ -1,5 +1,5 @@
-//! A server under a clock that is wrong: Debian's faketime gives it one, by a file that a test writes. Monotonic clocks
-//! go on as they are, as they do where the real one is set.
+//! Servers under a wrong clock, provided by Debian's faketime through a file that the test writes. Monotonic clocks
+//! stay unchanged, as they do when the real clock is set.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,21 +10,21 @@ use crate::support::Folder;
 pub struct FakeClock(PathBuf);
 
 impl FakeClock {
-    /// One that shows this date and goes on from there, as faketime writes it: `@2099-01-01 00:00:00`, in UTC.
+    /// Starts a clock at this date, in faketime's form: `@2099-01-01 00:00:00`, in UTC.
     pub fn showing(folder: &Folder, date: &str) -> FakeClock {
         let clock = FakeClock(folder.path().join("clock"));
         clock.set(date);
         clock
     }
 
-    /// Has it show this date from now on; `+0` is the real one.
+    /// Sets the clock to this date; `+0` is the real time.
     pub fn set(&self, date: &str) {
         let new = self.0.with_extension("new");
         std::fs::write(&new, format!("{date}\n")).unwrap();
         std::fs::rename(new, &self.0).unwrap();
     }
 
-    /// Puts the server that this command starts under it.
+    /// Has the server that this command starts use this clock.
     pub fn over(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", &self.0).env("TZ", "UTC");
         for name in ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
@@ -35,7 +35,7 @@ impl FakeClock {
 }
 
 impl Drop for FakeClock {
-    /// Removes the shared memory that faketime leaves of processes that were killed.
+    /// Removes the shared memory that faketime leaves behind for killed processes.
     fn drop(&mut self) {
         for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

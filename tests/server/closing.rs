@@ -1,5 +1,5 @@
-//! How a WebSocket ends, on the real binary: the code reaches the peer, nothing follows it, nothing that comes is
-//! obeyed any more, and nobody is waited for for ever.
+//! WebSocket closing on the real binary: the code reaches the peer, nothing is sent after it, nothing received after
+//! it is obeyed, and every wait is bounded.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ fn joined(server: &Server) -> Raw {
 
 const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
 
-/// What may not be in a close frame is answered with 1002, a reason that is not UTF-8 with 1007.
+/// An invalid close frame is answered with 1002; a reason that is not UTF-8, with 1007.
 #[test]
 fn bad_close_frames_are_not_echoed() {
     let server = Server::without_grace(&[]);
     let with = |bytes: Vec<u8>| {
         let mut raw = joined(&server);
-        // What stands behind it is not obeyed.
+        // Bytes behind the close frame are not obeyed.
         raw.send([bytes, text(SEND)].concat());
         raw.closed_with()
     };
@@ -38,7 +38,7 @@ fn bad_close_frames_are_not_echoed() {
     assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0);
 }
 
-/// Those that may be sent come back.
+/// Valid codes are echoed.
 #[test]
 fn a_close_is_answered_with_its_code() {
     let server = Server::without_grace(&[]);
@@ -50,7 +50,7 @@ fn a_close_is_answered_with_its_code() {
     let mut raw = joined(&server);
     raw.send(close(1000, &[b'a'; 123]));
     assert_eq!(raw.closed_with(), 1000);
-    // None is answered with none.
+    // A close without a code is answered without one.
     let mut raw = joined(&server);
     raw.send(frame(0x88, b""));
     let last = loop {
@@ -61,14 +61,14 @@ fn a_close_is_answered_with_its_code() {
     };
     assert_eq!(last.payload, b"");
     assert!(raw.ended());
-    // Between the fragments of a message.
+    // A close may come between the fragments of a message.
     let mut raw = joined(&server);
     raw.send([frame(0x01, &SEND.as_bytes()[..9]), close(1000, b""), frame(0x80, &SEND.as_bytes()[9..])].concat());
     assert_eq!(raw.closed_with(), 1000);
     assert_eq!(server.get("/rooms/r1/messages").json()["head"], 0, "nothing behind a close is obeyed");
 }
 
-/// Nothing else need happen for the answer to go out.
+/// The answer goes out without waiting for any other event.
 #[test]
 fn the_answer_to_a_close_is_sent_at_once() {
     let server = Server::without_grace(&[]);
@@ -78,18 +78,18 @@ fn the_answer_to_a_close_is_sent_at_once() {
     let begun = Instant::now();
     raw.send(close(1000, b""));
     assert_eq!(raw.closed_with(), 1000);
-    // Split behind its first byte.
+    // The close frame is split behind its first byte.
     let mut raw = joined(&server);
     let bytes = close(1000, b"");
     raw.send(&bytes[..1]);
     quiet.sync();
     raw.send(&bytes[1..]);
     assert_eq!(raw.closed_with(), 1000);
-    // The timers that could have done it instead are of 10 seconds and more.
+    // Any timer that could have sent it instead takes 10 seconds or more.
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-/// Fills the sockets of members that do not read until the server holds back some of it.
+/// Fills the sockets of members that do not read until the server has to queue part of it.
 fn fill(server: &Server, kilobytes: u64) {
     let mut publisher = server.member("r1", "publisher");
     let body = "x".repeat(8000);
@@ -98,7 +98,8 @@ fn fill(server: &Server, kilobytes: u64) {
     }
 }
 
-/// Reads to the end: whole frames, one close frame, and that the last. Its code, and the frames before it.
+/// Reads to the end, checking that frames are whole and that the only close frame is the last. Returns its code and
+/// the frames before it.
 fn read_to_the_end(raw: &mut Raw) -> (u16, Vec<Frame>) {
     let mut frames = Vec::new();
     while let Some(frame) = raw.frame() {
@@ -115,7 +116,7 @@ fn read_to_the_end(raw: &mut Raw) -> (u16, Vec<Frame>) {
     (code, frames)
 }
 
-/// A close that a peer asks for goes behind what is queued, and none of that is cut.
+/// The answer to a peer's close goes behind the queued frames, and none of them is cut.
 #[test]
 fn a_close_behind_a_full_queue_comes_after_whole_frames() {
     let server = Server::without_grace(&["--request-rate", "0"]);
@@ -137,7 +138,7 @@ fn a_close_behind_a_full_queue_comes_after_whole_frames() {
     assert_eq!(seqs, wanted, "what was queued comes whole and in order");
 }
 
-/// A close for cause waits behind no pile, cuts no frame, and is the last.
+/// A close for an error does not wait for the queue, cuts no frame, and is the last frame.
 #[test]
 fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
     let server = Server::without_grace(&["--request-rate", "0"]);
@@ -147,24 +148,24 @@ fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
         raw.next_of("joined");
         fill(&server, 800);
         raw.send(bytes);
-        // Obeyed although nothing is read, so it waits behind nothing.
+        // The fault is noticed although the peer reads nothing, so handling it does not wait for the queue.
         eventually("the end of its session", || server.members("r1") == 0);
         let (code, frames) = read_to_the_end(&mut raw);
         assert_eq!(code, wanted);
         let taken: usize = frames.iter().map(|frame| frame.payload.len()).sum();
-        // What the kernels held, not the 256 KiB of the queue.
+        // The peer gets the bytes that the kernels held, not the 256 KiB of the queue.
         assert!(taken < 200_000, "{taken} bytes");
     }
 }
 
-/// Whatever the peer does after our close frame, the connection ends within the named bound.
+/// The connection ends within the named bound after our close frame, whatever the peer does.
 #[test]
 fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
     let server = Server::without_grace(&["--request-rate", "0"]);
     let mut observer = server.member("r1", "observer");
     let before = server.descriptors();
     let cause = frame(0x82, b"x");
-    // (a) answers nothing, twenty of them; (c) sends half a frame and stops.
+    // (a) Twenty peers answer nothing; (c) one sends half a frame and stops.
     let mut silent: Vec<Raw> = (0..20).map(|_| joined(&server)).collect();
     let mut half = joined(&server);
     let mut busy = joined(&server);
@@ -177,7 +178,7 @@ fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
     for raw in silent.iter_mut().chain([&mut half]) {
         assert_eq!(raw.closed_with(), 1003);
     }
-    // (d) answers properly, after a while.
+    // (d) One answers properly, after a while.
     proper.send(&cause);
     let answered = loop {
         let frame = proper.frame().expect("a close frame");
@@ -189,13 +190,13 @@ fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
     (0..3).for_each(|_| drop(observer.sync()));
     proper.send(close(1003, b""));
     assert!(proper.ended(), "the code, then FIN, no reset");
-    // (b) goes on sending: none of it is obeyed, and it is cut off in the end.
+    // (b) One goes on sending: none of it is obeyed, and in the end it is cut off.
     busy.send(&cause);
     assert_eq!(busy.closed_with(), 1003);
     let message = text(SEND);
     while busy.try_send(&message) {
         assert!(begun.elapsed() < SOON, "it may send for ever");
-        // Meanwhile others are served.
+        // Other clients are served meanwhile.
         observer.sync();
     }
     eventually("all slots free", || server.descriptors() <= before);
@@ -204,7 +205,7 @@ fn a_peer_that_does_not_answer_a_close_is_not_waited_for_for_ever() {
     assert_eq!(server.get("/rooms/r1/members").json()["count"], 1);
 }
 
-/// A peer that takes no byte: its close frame stays unheard, and after `write_wait` it is gone.
+/// A peer that reads nothing never sees its close frame, and is dropped after `write_wait`.
 #[test]
 fn a_peer_that_takes_nothing_is_gone_after_write_wait() {
     let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "500ms"]);
@@ -220,7 +221,7 @@ fn a_peer_that_takes_nothing_is_gone_after_write_wait() {
 #[test]
 fn a_client_that_reads_late_still_reads_the_code() {
     let server = Server::without_grace(&[]);
-    // It sends a megabyte behind the fault before it looks.
+    // The peer sends a megabyte behind the fault before it reads.
     let mut raw = joined(&server);
     raw.send([frame(0x82, b"x"), text(SEND).repeat(25_000)].concat());
     eventually("the end of its session", || server.members("r1") == 0);
@@ -240,15 +241,14 @@ fn a_client_that_reads_late_still_reads_the_code() {
     assert!(matches!(end, Err(tungstenite::Error::ConnectionClosed)), "{end:?}");
 }
 
-/// What is said and the close come in one read; `bye` is whole and before it.
-/// What was sent before the close is acknowledged before the close is answered.
+/// Messages that arrive in one read with a close are all acknowledged before the close is answered.
 #[test]
 fn acknowledgements_come_before_the_answer_to_a_close() {
     let server = Server::without_grace(&[]);
     for code in [Some(1000), None, Some(1001), Some(4321)] {
         let before = server.get("/rooms/r1/messages").json()["head"].as_u64().unwrap();
         let mut raw = joined(&server);
-        // More than may be under way at once, in one segment with the close.
+        // More messages than may be in flight at once, in one segment with the close.
         let sends = (1..=40).flat_map(|id| text(&format!(r#"{{"type":"send","id":{id},"body":{id}}}"#)));
         let last = code.map_or_else(|| frame(0x88, b""), |code| close(code, b""));
         raw.send(sends.chain(last).collect::<Vec<u8>>());
@@ -269,7 +269,7 @@ fn acknowledgements_come_before_the_answer_to_a_close() {
     assert_eq!(server.members("r1"), 0);
 }
 
-/// The same for HTTP: requests in one segment with the end of the client's stream are all answered.
+/// The same for HTTP: requests that arrive in one segment with the end of the client's stream are all answered.
 #[test]
 fn requests_before_the_end_of_a_stream_are_answered() {
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! The command: what it says where it cannot start, whom it survives, and `health`.
+//! The command line: messages when it cannot start, an output that is closed or stuck, and `health`.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ fn racerd(arguments: &[&str]) -> Output {
     Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 
-/// It ended with status 2, which needs a person, and one line on stderr that holds this.
+/// Checks for exit status 2 (the user has to change something) and one line on stderr that contains this.
 pub fn refused(output: &Output, expected: &str) {
     ended(output, 2, expected);
 }
 
-/// It ended with this status and one line on stderr that holds this.
+/// Checks for this exit status and one line on stderr that contains this.
 pub fn ended(output: &Output, status: i32, expected: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{text}");
@@ -50,7 +50,7 @@ fn what_cannot_start_says_why_in_one_line() {
     }
 }
 
-/// A service manager is to try these again: nobody has to change a setting.
+/// A service manager should retry these: they may succeed without a change of settings.
 #[test]
 fn what_may_heal_by_itself_ends_with_1() {
     let server = Server::start(&[]);
@@ -62,14 +62,14 @@ fn what_may_heal_by_itself_ends_with_1() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data"];
     for (arguments, expected) in [
         (vec!["serve", "--listen", &taken, "--data", data], taken.as_str()),
-        // RFC 5737: an address that this machine does not have, yet.
+        // This machine does not have this address yet (RFC 5737).
         (vec!["serve", "--open", "--listen", "192.0.2.1:7077", "--data", data], "does not have that address"),
         ([&serve[..], &["/nowhere/at/all/racerd.db"]].concat(), "/nowhere/at/all"),
         ([&serve[..], &[held]].concat(), "in use by another racerd"),
     ] {
         ended(&racerd(&arguments), 1, expected);
     }
-    // A disk without room for an empty database: the limit of a file's length stands for it.
+    // A file size limit stands in for a disk without room for an empty database.
     let mut full = Command::new("sh");
     full.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program()).args(serve).arg(data);
     let output = Server::clean(full).stdin(Stdio::null()).output().expect("a shell");
@@ -86,7 +86,7 @@ fn health() {
     assert_eq!(code(server.address), (Some(0), 0));
     let url = format!("http://{}", server.address);
     assert_eq!(racerd(&["health", &url]).status.code(), Some(0));
-    // Stopping: someone still holds it up.
+    // The server is stopping; one client delays it.
     let mut stuck = crate::timers::narrow(&server, 4096);
     stuck.upgrade("/rooms/r/ws");
     let mut writer = server.member("r", "writer");
@@ -99,7 +99,7 @@ fn health() {
     drop((writer, stuck));
     assert_eq!(server.wait(SOON).code(), Some(0));
     assert_eq!(code(server.address), (Some(1), 1));
-    // Serving, but not to be relied on.
+    // The server serves, but is not ready.
     let full = Server::start(&["--max-database-size", "1MiB"]);
     let body = json!("x".repeat(30_000)).to_string();
     eventually("a full store", || full.post("/rooms/r/messages", &body).status == 503);
@@ -108,7 +108,7 @@ fn health() {
     refused(&racerd(&["health", "ftp://localhost"]), "ftp://localhost");
 }
 
-/// Someone to talk to, with its output going where the test says.
+/// A server whose standard streams are what the test chooses.
 struct Odd {
     child: std::process::Child,
     address: SocketAddr,
@@ -116,7 +116,7 @@ struct Odd {
 }
 
 impl Odd {
-    /// Without its first line nobody tells the address: a free one is chosen here.
+    /// Starts it on a free address chosen here, since its first line cannot be read.
     fn start(spawn: impl FnOnce(&Folder, &str) -> std::process::Child) -> Odd {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = Folder::new();
@@ -125,7 +125,7 @@ impl Odd {
         Odd { child, address, folder }
     }
 
-    /// Talks, provokes a few lines of log, and stops it.
+    /// Exchanges messages, provokes a few log lines, and stops it.
     fn serves_to_the_end(mut self) {
         for round in 0..3 {
             let mut raw = Raw::connect(self.address);
@@ -135,7 +135,7 @@ impl Odd {
             assert_eq!(client.next_of("joined")["head"], round);
             client.say(round, json!("hello"));
         }
-        // A client sees frames and nothing else, whatever number its socket has.
+        // A client sees only frames, whatever descriptor number its socket has.
         let mut raw = Raw::connect(self.address);
         raw.upgrade("/rooms/odd/ws");
         raw.send(text("not JSON"));
@@ -174,7 +174,7 @@ fn nobody_reads_its_output() {
     .serves_to_the_end();
 }
 
-/// Nobody reads the pipe, nor closes it: it fills.
+/// The pipe is neither read nor closed: it fills.
 #[test]
 fn its_output_is_stuck() {
     let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -1,10 +1,10 @@
-//! The completion for bash, in a real bash.
+//! The bash completion, in a real bash.
 
 use std::process::Command;
 
 use crate::support::*;
 
-/// Returns what bash offers behind these words, of which the last is being typed.
+/// Returns bash's completions for these words, the last of which is still being typed.
 fn offers(folder: &Folder, words: &[&str]) -> Vec<String> {
     const SCRIPT: &str = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _racerd
         printf '%s\n' "${COMPREPLY[@]}""#;

@@ -1,4 +1,5 @@
-//! Commands beside a database: none harms one in use, whatever it is told; read-only places; modes; streams.
+//! Commands that work beside a live database: none damages it, whatever the arguments; read-only media; file modes;
+//! streams.
 
 use std::fs;
 use std::io::Write as _;
@@ -28,7 +29,7 @@ fn done(output: &Output) -> String {
     text_of(output)
 }
 
-/// A server with three messages in a room, and its database's inode.
+/// Starts a server with three messages in a room. Returns it with the path and inode of its database.
 fn talking() -> (Server, PathBuf, u64) {
     let server = Server::start(&[]);
     let mut member = server.member("r", "ann");
@@ -40,7 +41,7 @@ fn talking() -> (Server, PathBuf, u64) {
     (server, data, inode)
 }
 
-/// It takes messages, and has all after a crash.
+/// Checks that the server takes messages, and still has all of them after a crash.
 fn lives(server: &mut Server, inode: u64, messages: usize) {
     assert_eq!(fs::metadata(server.data()).unwrap().ino(), inode, "it is another file");
     server.member("r", "ann").say(9, json!("still there"));
@@ -89,7 +90,7 @@ fn no_command_harms_a_database_in_use() {
             &["rekey", target, "--plain"],
             &["serve", "--listen", "127.0.0.1:0", "--data", target],
         ] {
-            // What a hard link to a side file names is moved away by a restore; the side file has its own name.
+            // A restore only moves a hard link to a side file away; the side file keeps its own name.
             if arguments[0] == "restore" && target.contains("hard") && !target.ends_with("hard0") {
                 continue;
             }
@@ -121,7 +122,7 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
         racerd(&arguments)
     };
     ended(&backup(others.to_str().unwrap(), true), 1, "in use by another racerd");
-    // Also without the file that says so at first sight.
+    // The lock file is only the quick check: without it, the answer is the same.
     fs::remove_file(beside(&others, ".lock")).unwrap();
     ended(&backup(others.to_str().unwrap(), true), 1, "in use by another racerd");
     lives(&mut other, other_inode, 3);
@@ -132,7 +133,7 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
     let first = fs::metadata(&copy).unwrap().ino();
     done(&backup(&copy, true));
     assert_ne!(fs::metadata(&copy).unwrap().ino(), first, "it was replaced as a whole");
-    // Something that would be applied to what comes.
+    // A stale WAL or journal would be applied to the new file.
     for suffix in ["-wal", "-journal"] {
         fs::write(at(&format!("copy{suffix}")), "its last messages").unwrap();
         refused(&backup(&copy, true), suffix);
@@ -143,7 +144,7 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
         done(&backup(&copy, true));
         assert!(!Path::new(&at(&format!("copy{suffix}"))).exists());
     }
-    // What is no copy of a database.
+    // The target is not a copy of a database.
     fs::write(at("letter"), "Dear Ann").unwrap();
     refused(&backup(&at("letter"), true), "not a racerd database");
     assert_eq!(fs::read_to_string(at("letter")).unwrap(), "Dear Ann");
@@ -175,14 +176,14 @@ fn the_file_of_a_copy_is_made_anew() {
     fs::write(&partial, "half a copy").unwrap();
     done(&backup());
     assert!(done(&racerd(&["check", copy.to_str().unwrap()])).contains("3 messages in 1 room\n"));
-    // A database that was served under such a name.
+    // This database was served under such a name.
     fs::copy(&copy, &partial).unwrap();
     fs::write(beside(&partial, ".lock"), "").unwrap();
     ended(&backup(), 1, "move it away");
     lives(&mut server, inode, 3);
 }
 
-/// A command that sees the folder as a medium that nobody can write to.
+/// Runs a command that sees the folder as a read-only medium.
 fn read_only(folder: &Path, arguments: &[&str]) -> Output {
     let script = r#"mount --bind -o ro "$0" "$0" && exec "$@""#;
     let mut command = Command::new("unshare");
@@ -190,7 +191,7 @@ fn read_only(folder: &Path, arguments: &[&str]) -> Output {
     Server::clean(command).stdin(Stdio::null()).output().expect("unshare")
 }
 
-/// A command of a user who may not write in the folder: root without its privileges is one, too.
+/// Runs a command as a user without write permission in the folder; root without its privileges counts as one.
 fn without_privileges(arguments: &[&str]) -> Output {
     let mut command = Command::new("setpriv");
     if rustix::process::geteuid().is_root() {
@@ -226,7 +227,7 @@ fn a_database_is_read_where_nobody_can_write() {
     modes(0o500);
     reads(&data, 3, without_privileges);
     modes(0o700);
-    // After a crash: its last messages are in the WAL.
+    // After a crash, the last messages are in the WAL.
     server.restart();
     server.member("r", "ann").say(4, json!("the last one"));
     server.kill();
@@ -235,7 +236,7 @@ fn a_database_is_read_where_nobody_can_write() {
     modes(0o500);
     reads(&data, 4, without_privileges);
     modes(0o700);
-    // SQLite reads no WAL without a file of shared memory.
+    // SQLite cannot read a WAL without its shared memory file.
     fs::remove_file(beside(&data, "-shm")).unwrap();
     let name = data.to_str().unwrap();
     let copy = Folder::new();
@@ -268,7 +269,7 @@ fn nobody_but_the_owner_reads_what_belongs_to_a_database() {
     backup.args(["backup".as_ref(), copy.as_os_str(), "--data".as_ref(), data.as_os_str()]);
     done(&Server::clean(backup).output().unwrap());
     assert_eq!(mode(&copy), 0o600);
-    // Copied by somebody, with other modes.
+    // The files are as if copied by hand, with other modes.
     server.kill();
     let older = beside(&data, ".damaged-1");
     fs::copy(&data, &older).unwrap();
@@ -284,7 +285,7 @@ fn nobody_but_the_owner_reads_what_belongs_to_a_database() {
     }
     assert_eq!(mode(&copy), 0o644, "it belongs to nobody here");
     assert_eq!(server.history("r").len(), 1);
-    // Strangers hear that there is one, not where.
+    // Anonymous clients learn that a damaged copy exists, not where.
     let ready = server.get("/readyz");
     assert!(ready.status == 200 && ready.body.contains("damaged once"), "{ready:?}");
     assert!(!ready.body.contains('/') && !ready.body.contains("racerd.db"), "{ready:?}");
@@ -348,7 +349,7 @@ fn many_holes_are_one_line() {
     assert!(text.lines().count() <= 6, "{text}");
 }
 
-/// Two commands of racerd's in a pipe: what the second says.
+/// Pipes one racerd command into another. Returns the second one's output.
 fn piped(first: &[&str], second: &[&str]) -> Output {
     let mut one = Server::program().args(first).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let output = Server::program().args(second).stdin(one.stdout.take().unwrap()).output().unwrap();
@@ -401,7 +402,7 @@ fn a_stream_that_fails_is_told_and_leaves_nothing() {
     missing.args(backup).env("TMPDIR", "/nowhere/at/all");
     ended(&missing.output().unwrap(), 1, "TMPDIR");
     assert_eq!(left(), 0);
-    // script(1) gives it a terminal.
+    // script(1) provides a terminal.
     let program = Server::program().get_program().to_str().unwrap().to_owned();
     let mut script = Command::new("script");
     script.args(["-qec", &format!("{program} backup - --data {data}"), "/dev/null"]).stdin(Stdio::null());

@@ -1,5 +1,5 @@
-//! A room with damage in its history, on a real database file: everybody comes in by every door, hears what can be
-//! read, whole and in order, and is told what cannot.
+//! A room with damage in its history, in a real database file: clients get in by every door, receive every readable
+//! message, whole and in order, and are told which ones are lost.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,7 @@ use crate::support::*;
 const MANY: u64 = 300;
 const PAGE: u64 = 4096;
 
-/// Overwrites the page of a database in which this text stands: the last, since pages keep what they held before a
+/// Overwrites the database page that contains this text: the last such page, since a page keeps its old bytes after a
 /// split.
 fn damage(data: &Path, text: &str) {
     let bytes = std::fs::read(data).unwrap();
@@ -24,7 +24,7 @@ fn damage(data: &Path, text: &str) {
     file.write_all_at(&garbage, at / PAGE * PAGE).unwrap();
 }
 
-/// A server with a room of `MANY` messages, of which those around these are damaged while it runs.
+/// Starts a server with a room of `MANY` messages and damages those around these seqs while it runs.
 fn damaged(numbers: &[u64]) -> Server {
     let mut server = Server::start(&["--request-rate", "0"]);
     let mut member = server.member("r", "ann");
@@ -32,7 +32,7 @@ fn damaged(numbers: &[u64]) -> Server {
         member.say(n, json!(format!("{n} {}", "x".repeat(200))));
     }
     drop(member);
-    // From now on it reads the file, and not what it knows.
+    // After a restart it reads the file instead of its cache.
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
     for number in numbers {
@@ -41,8 +41,8 @@ fn damaged(numbers: &[u64]) -> Server {
     server
 }
 
-/// Checks messages that follow each other from this seq on: each is what was said, or says that it cannot be read.
-/// Returns the seqs of those that cannot.
+/// Checks consecutive messages from this seq on: each is either the original or marked as unreadable. Returns the seqs
+/// of the unreadable ones.
 fn lost(messages: &[Value], from: u64) -> Vec<u64> {
     let mut lost = Vec::new();
     for (seq, message) in (from..).zip(messages) {
@@ -65,7 +65,7 @@ fn heard(client: &mut Client, count: u64) -> Vec<Value> {
 #[test]
 fn a_room_with_a_damaged_page_is_entered_by_every_door() {
     let server = damaged(&[100, 260]);
-    // From the beginning, and what is lost is one stretch around each.
+    // From the beginning: the loss is one contiguous stretch around each.
     let mut client = server.client("/rooms/r/ws?name=bob&after=0");
     let joined = client.next_of("joined");
     assert_eq!((&joined["head"], &joined["from"], &joined["recovered"]), (&json!(MANY), &json!(1), &json!(true)));
@@ -76,7 +76,7 @@ fn a_room_with_a_damaged_page_is_entered_by_every_door() {
     assert_eq!(stretches, 2, "{lost_seqs:?}");
     assert_eq!(client.say(1, json!("on"))["seq"], MANY + 1, "it goes on");
 
-    // The newest, from within, by history.
+    // The newest messages, then a history page from within the room.
     let mut late = server.client("/rooms/r/ws?name=cat&last=60");
     late.next_of("joined");
     assert!(lost(&heard(&mut late, 59), MANY - 58).contains(&260));
@@ -84,7 +84,7 @@ fn a_room_with_a_damaged_page_is_entered_by_every_door() {
     let page = late.next_of("history");
     assert_eq!((&page["id"], &page["more"], &page["oldest"]), (&json!(7), &json!(true), &json!(1)));
     assert!(lost(page["messages"].as_array().unwrap(), 70).contains(&100));
-    // Into the middle of it.
+    // A cursor in the middle of the lost stretch.
     let mut middle = server.client("/rooms/r/ws?name=dan&after=100");
     middle.next_of("joined");
     assert_eq!(
@@ -131,7 +131,7 @@ fn a_session_comes_back_over_a_damaged_stretch_and_misses_nothing_else() {
     assert!(again.sync()["heads"]["r"] == MANY);
 }
 
-/// A damaged table of rooms says nothing of a room: that is told, and no message is made up.
+/// Damage in the table of rooms is reported as such, and no message is made up.
 #[test]
 fn a_room_whose_place_is_damaged_is_refused_with_the_reason() {
     let mut server = Server::start(&["--request-rate", "0"]);

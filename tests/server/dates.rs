@@ -1,5 +1,6 @@
-//! Cases 94 and 95: a clock that was never set, is years ahead, or steps while the server runs, with messages that go
-//! by age. What docs/operate.md promises of `at`, `--keep-for`, `/readyz` and the log, on the real binary.
+//! Cases 94 and 95: a clock that was never set, is years ahead, or steps while the server runs, with messages that
+//! expire by age. Checks the promises of docs/operate.md about `at`, `--keep-for`, `/readyz` and the log, on the real
+//! binary.
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ const LEAPT: &str = "years ahead of what racerd's own running explains";
 const BELIEVED: &str = "the clock is believed again";
 const MISDATED: &str = "a clock was wrong when some messages were stored";
 
-/// A server under a clock of its own.
+/// A server with its own clock.
 struct Dated {
     server: Server,
     clock: FakeClock,
@@ -27,7 +28,7 @@ impl Dated {
         Dated { server, clock, arguments: arguments.iter().map(|argument| argument.to_string()).collect() }
     }
 
-    /// Ends the server, and starts it under this date.
+    /// Stops the server and starts it at this date.
     fn restart(&mut self, date: &str) {
         assert!(self.server.stop().success());
         self.clock.set(date);
@@ -36,14 +37,14 @@ impl Dated {
         self.server.restart_as(self.clock.over(command));
     }
 
-    /// Publishes a message: its date, in seconds since 1970.
+    /// Publishes a message. Returns its date, in seconds since 1970.
     fn post(&self, room: &str) -> u64 {
         let answer = self.server.post(&format!("/rooms/{room}/messages"), "1");
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.json()["at"].as_u64().expect("a date") / 1000
     }
 
-    /// The oldest seq that the room keeps, and its head.
+    /// Returns the oldest seq that the room keeps, and its head.
     fn kept(&self, room: &str) -> (u64, u64) {
         let page = self.server.get(&format!("/rooms/{room}/messages?limit=1000")).json();
         let messages = page["messages"].as_array().expect("messages");
@@ -51,7 +52,7 @@ impl Dated {
         (messages.first().map_or(head + 1, |message| message["seq"].as_u64().expect("a seq")), head)
     }
 
-    /// What the log says from here on.
+    /// Returns the log from this offset on.
     fn log_from(&self, before: usize) -> String {
         self.server.log().split_off(before)
     }
@@ -63,11 +64,11 @@ impl Dated {
     }
 }
 
-/// 2099 and 1970 in seconds since 1970, roughly.
+/// Length of a year in seconds, for rough comparisons with 1970 and 2099.
 const YEAR: u64 = 31_556_952;
 
-/// The other way: in 1970 nothing goes by age, however short messages are kept; once the clock is set and has held,
-/// they go again, those of 1970 among them.
+/// The opposite case: in 1970 no message expires, however short `--keep-for` is. Once the clock is set and has held,
+/// messages expire again, those of 1970 among them.
 #[test]
 fn a_start_in_1970_drops_nothing_until_the_clock_is_set() {
     let mut dated = Dated::start("+0", &["--keep-for", "4s"]);
@@ -83,12 +84,12 @@ fn a_start_in_1970_drops_nothing_until_the_clock_is_set() {
     dated.clock.set("+0");
     assert!(dated.post("r") > 55 * YEAR);
     eventually("the end of the note", || dated.log_from(before).contains(BELIEVED));
-    // By today's clock, the first is old; those of 1970 are as old as the one behind them.
+    // By today's clock the first message is old; those of 1970 are treated as being as old as the one behind them.
     within(SOON * 3, "they go", || dated.kept("r") == (6, 5));
     assert!(dated.note().is_null(), "{}", dated.note());
 }
 
-/// One message that was stamped by a clock years ahead holds up nobody, in its room and in others.
+/// One message stamped by a clock years ahead does not stop pruning, neither in its room nor in others.
 #[test]
 fn one_message_of_the_future_does_not_end_retention() {
     let mut dated = Dated::start("@2099-01-01 00:00:00", &["--keep-for", "4s"]);
@@ -105,7 +106,8 @@ fn one_message_of_the_future_does_not_end_retention() {
     assert!(!dated.server.log().contains(LEAPT), "a clock that was put back is believed at once");
 }
 
-/// A start years ahead drops nothing, says so in the log and in `/readyz`, and is over when the clock is right.
+/// A start years ahead drops nothing and is reported in the log and in `/readyz`; the report ends when the clock is
+/// right.
 #[test]
 fn a_start_that_is_years_ahead_drops_nothing() {
     let mut dated = Dated::start("+0", &["--keep-for", "30d"]);
@@ -115,7 +117,7 @@ fn a_start_that_is_years_ahead_drops_nothing() {
     dated.restart("@2099-01-01 00:00:00");
     eventually("the log", || dated.server.log().contains(LEAPT));
     assert!(dated.note().as_str().is_some_and(|note| note.contains(LEAPT)), "{}", dated.note());
-    // Each has the writer look for what is old.
+    // Each message makes the writer look for expired ones.
     for seq in 6..=9 {
         assert!(dated.post("r") > 128 * YEAR);
         assert_eq!(dated.kept("r"), (1, seq));
@@ -129,8 +131,8 @@ fn a_start_that_is_years_ahead_drops_nothing() {
     assert!(!dated.log_from(before).contains(LEAPT));
 }
 
-/// Steps while somebody talks: the order is the seq's, `at` holds over a step back of up to a minute and follows a
-/// longer one, and durations notice nothing.
+/// Clock steps during a conversation: order follows seq, `at` holds over a step back of up to a minute and follows a
+/// longer one, and durations are unaffected.
 #[test]
 fn steps_while_serving_move_dates_and_nothing_else() {
     let dated = Dated::start("@2030-06-01 12:00:00", &["--keep-for", "30d"]);
@@ -139,9 +141,9 @@ fn steps_while_serving_move_dates_and_nothing_else() {
     let mut heard: Vec<u64> = vec![member.next_of("message")["at"].as_u64().unwrap() / 1000];
     let mut told = Vec::new();
     for (date, least, most, words) in [
-        // Back by half a minute: the last stamp holds.
+        // Back by half a minute: the last stamp is kept.
         ("@2030-06-01 11:59:30", 0, 30, ""),
-        // By two hours: it follows.
+        // Back by two hours: the stamp follows the clock.
         ("@2030-06-01 10:00:00", -7_200, -7_000, ""),
         ("@2030-06-04 12:00:00", 259_200, 259_400, "days ahead of what racerd's own running explains"),
         ("@2099-01-01 00:00:00", 68 * 31_536_000, 70 * 31_556_952, LEAPT),
@@ -158,7 +160,7 @@ fn steps_while_serving_move_dates_and_nothing_else() {
         heard.push(message["at"].as_u64().unwrap() / 1000);
         assert_eq!(heard.last(), Some(&at));
         member.sync();
-        // What the writer finds when it looks again, behind a write.
+        // The writer notices at its next check, after a write.
         eventually(words, || dated.log_from(before).contains(words));
         told.push(dated.kept("r"));
     }

@@ -1,4 +1,4 @@
-//! Rooms that take only encrypted messages, by their id and by the setting; and encrypted messages in any room.
+//! Rooms that take only encrypted messages, because of their id or by setting; encrypted messages in any room.
 
 use crate::support::{Server, eventually};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn sealed(key: &str) -> Value {
     json!({"e2e": 1, "k": key, "n": "n".repeat(32), "c": "w".repeat(22)})
 }
 
-/// As text, with `e2e` first.
+/// Returns an encrypted body as text, with `e2e` first.
 fn sealed_text(key: &str) -> String {
     format!(r#"{{"e2e":1,"k":"{key}","n":"{}","c":"{}"}}"#, "n".repeat(32), "w".repeat(22))
 }
@@ -33,7 +33,7 @@ fn a_plain_body_is_refused_by_socket_and_by_post() {
             let error = ann.next_of("error");
             assert_eq!((&error["code"], &error["field"]), (&json!("not_encrypted"), &json!(field)), "{error}");
         }
-        // serde_json's own order of fields is another one.
+        // serde_json would order the fields differently.
         ann.send_text(format!(r#"{{"type":"send","id":3,"key":"a","body":{}}}"#, sealed_text("a")));
         assert_eq!(ann.next_of("ack")["seq"], 1);
         ann.send_text(format!(r#"{{"type":"signal","body":{}}}"#, sealed_text("s")));
@@ -82,12 +82,12 @@ fn the_setting_changes_while_the_server_runs() {
     );
 }
 
-/// The same for another nonce: a body of its own.
+/// Returns the same body with another nonce, which makes it a different body.
 fn with_nonce(key: &str, nonce: &str) -> String {
     sealed_text(key).replace(&"n".repeat(32), &format!("{nonce:n<32}"))
 }
 
-/// Somebody without the room key takes what a member said, and says it again: by socket, by POST, as a signal.
+/// An attacker without the room key replays a member's message: by socket, by POST, as a signal.
 #[test]
 fn what_was_said_encrypted_is_not_taken_again() {
     let mut server = Server::start(&[]);
@@ -95,7 +95,7 @@ fn what_was_said_encrypted_is_not_taken_again() {
     let mut eve = server.member("e2e.replay", "eve");
     ann.send_text(format!(r#"{{"type":"send","id":1,"key":"{KEY}","body":{}}}"#, sealed_text(KEY)));
     assert_eq!(ann.next_of("ack")["seq"], 1);
-    // Its sender may repeat it, if the answer was lost.
+    // The original sender may repeat it, in case the answer was lost.
     ann.send_text(format!(r#"{{"type":"send","id":2,"key":"{KEY}","body":{}}}"#, sealed_text(KEY)));
     assert_eq!(ann.next_of("ack")["duplicate"], true);
     for request in [
@@ -125,7 +125,7 @@ fn what_was_said_encrypted_is_not_taken_again() {
     assert_eq!(server.history("e2e.replay").len(), 1);
 }
 
-/// Keys can be guessed or taken; whoever has used 50 of them before silences nobody.
+/// Keys can be guessed or stolen; an attacker who uses 50 of them first still silences no member.
 #[test]
 fn fifty_squatted_keys_silence_nobody() {
     let server = Server::start(&["--request-rate", "0"]);

@@ -1,17 +1,17 @@
-//! A client of event streams by hand, over a raw socket: it reads the stream as the HTML standard says (§9.2.6), line
-//! by line, and knows nothing of how racerd writes it.
+//! A hand-written event stream client over a raw socket: it parses the stream line by line as the HTML standard says
+//! (§9.2.6), and knows nothing of how racerd writes it.
 
 use serde_json::Value;
 
 use crate::support::*;
 
-/// One event as a browser's EventSource would hand it out.
+/// One event as a browser's EventSource would deliver it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `message` where the stream names none.
+    /// Event type; `message` if the stream names none.
     pub kind: String,
     pub data: String,
-    /// The last id that the stream has given until then.
+    /// The last id that the stream had set by then.
     pub id: String,
 }
 
@@ -24,9 +24,9 @@ impl Event {
 pub struct EventStream {
     pub raw: Raw,
     pub head: Answer,
-    /// The reconnection time, once the stream has set one.
+    /// The reconnection time, if the stream has set one.
     pub retry: Option<u64>,
-    /// Comments so far.
+    /// Comments received so far.
     pub comments: u32,
     pub id: String,
     kind: String,
@@ -38,12 +38,12 @@ impl EventStream {
         EventStream::open_with(server.raw(), path, "")
     }
 
-    /// Comes again as a browser does: the same URL, and the last id that it heard.
+    /// Reconnects as a browser does: the same URL, with the last id received.
     pub fn open_after(server: &Server, path: &str, id: &str) -> EventStream {
         EventStream::open_with(server.raw(), path, &format!("Last-Event-ID: {id}\r\n"))
     }
 
-    /// `headers`: further lines, each with its end.
+    /// Opens a stream. `headers` holds further lines, each with its line end.
     pub fn open_with(mut raw: Raw, path: &str, headers: &str) -> EventStream {
         raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{headers}\r\n"));
         let head = raw.answer_head();
@@ -52,7 +52,7 @@ impl EventStream {
         EventStream { raw, head, retry: None, comments: 0, id, kind, data }
     }
 
-    /// The next event; `None` at the end of the stream. An event that was not finished is none.
+    /// Returns the next event; `None` at the end of the stream. An unfinished event is dropped.
     pub fn next(&mut self) -> Option<Event> {
         loop {
             let line = self.line()?;
@@ -62,7 +62,7 @@ impl EventStream {
         }
     }
 
-    /// The next event of this type; messages, if they are not asked for, must not be skipped unseen.
+    /// Returns the next event of this type. Skipping a message on the way to another type is an error.
     pub fn next_of(&mut self, kind: &str) -> Event {
         loop {
             let event = self.next().unwrap_or_else(|| panic!("the stream ended before {kind}"));
@@ -73,12 +73,12 @@ impl EventStream {
         }
     }
 
-    /// The next message, as JSON. `lagging` may come before it.
+    /// Returns the next message, as JSON. `lagging` may come before it.
     pub fn message(&mut self) -> Value {
         self.next_of("message").json()
     }
 
-    /// Waits until so many comments have come in all.
+    /// Waits until this many comments have arrived in all.
     pub fn until_comments(&mut self, count: u32) {
         while self.comments < count {
             let line = self.line().expect("the stream goes on");
@@ -106,7 +106,7 @@ impl EventStream {
         if line.is_empty() {
             let kind = std::mem::take(&mut self.kind);
             let mut data = std::mem::take(&mut self.data);
-            // Without data it is none.
+            // An event without data is dropped.
             data.pop()?;
             let kind = if kind.is_empty() { "message".to_string() } else { kind };
             return Some(Event { kind, data, id: self.id.clone() });

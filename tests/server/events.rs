@@ -1,5 +1,5 @@
-//! Event streams: the room's messages, each once and in order, from wherever a client says it was; the same bounds, the
-//! same ends as for sockets.
+//! Event streams: the room's messages, each once and in order, from the client's cursor on; with the same bounds and
+//! the same endings as sockets.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -44,13 +44,13 @@ fn a_stream_tells_what_a_socket_hears() {
         let event: Value = serde_json::from_str(&event.data).expect("JSON");
         assert_eq!(event, heard);
         let signal = stream.next().expect("a signal");
-        // A signal moves no cursor.
+        // A signal does not move the cursor.
         assert_eq!((signal.kind.as_str(), &signal.id), ("signal", &format!("{epoch}:{id}")));
         assert_eq!(signal.json()["body"]["typing"], id);
     }
 }
 
-/// Who only listens is not told of, counted, or shown, and hears nothing of who is.
+/// A client that only listens is not announced, counted or listed, and is not told of the members' presence.
 #[test]
 fn a_stream_is_no_presence() {
     let server = Server::start(&[]);
@@ -106,7 +106,7 @@ fn line_breaks_stay_in_their_event() {
             assert_eq!((&event.json()["body"], &event.json()["seq"]), (expected, &json!(seq)));
         }
     }
-    // The same where the log is read for it.
+    // The same holds for messages read from the log.
     let mut late = EventStream::open(&server, "/rooms/r/events?after=0");
     late.next_of("joined");
     for seq in 1..=6 {
@@ -130,7 +130,7 @@ fn a_stream_goes_on_where_it_broke_also_after_a_restart() {
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
     publish(&server, "r", "9");
-    // The query is repeated, as browsers do; the id wins.
+    // Browsers repeat the query; the id takes precedence.
     let mut stream = EventStream::open_after(&server, "/rooms/r/events?last=2", &id);
     let joined = stream.next_of("joined");
     assert_eq!((&joined.json()["from"], &joined.json()["recovered"], joined.id), (&json!(6), &json!(true), id));
@@ -139,7 +139,7 @@ fn a_stream_goes_on_where_it_broke_also_after_a_restart() {
     }
     publish(&server, "r", "10");
     assert_eq!(stream.message()["body"], 10);
-    // A cursor in the query does the same for who cannot send the header.
+    // A cursor in the query does the same for clients that cannot send the header.
     let epoch = joined_epoch(&server);
     let mut stream = EventStream::open(&server, &format!("/rooms/r/events?after=9&epoch={epoch}"));
     assert_eq!(stream.next_of("joined").json()["recovered"], true);
@@ -170,7 +170,7 @@ fn what_is_no_longer_kept_is_a_gap() {
         assert_eq!(stream.message()["seq"], seq);
     }
     let id = stream.id.clone();
-    // Another log under the same address: everything of it is new.
+    // Another log under the same address: all of it is new to the client.
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
     publish(&server, "r", "\"new\"");
@@ -180,7 +180,7 @@ fn what_is_no_longer_kept_is_a_gap() {
     assert_ne!(joined["epoch"], epoch);
     assert_eq!(stream.next_of("gap").json()["after"], 0);
     assert_eq!(stream.message()["body"], "new");
-    // A cursor beyond the end.
+    // A cursor past the head.
     let beyond = format!("{}:99", joined_epoch(&server));
     let mut stream = EventStream::open_after(&server, "/rooms/r/events", &beyond);
     assert_eq!(stream.next_of("joined").json()["from"], 2);
@@ -205,14 +205,14 @@ fn requests_are_refused_by_name() {
     }
     assert_eq!(server.post("/rooms/r/events", "1").status, 405);
     assert_eq!(server.get("/rooms/./events").status, 404);
-    // Pages of the origin may read the stream, those of others may not.
+    // Pages of the allowed origin may read the stream, those of others may not.
     for (origin, allowed) in [("https://page.example", Some("https://page.example")), ("https://evil.example", None)] {
         let stream = EventStream::open_with(server.raw(), "/rooms/r/events", &format!("Origin: {origin}\r\n"));
         assert_eq!(stream.head.header("Access-Control-Allow-Origin"), allowed);
     }
 }
 
-/// HTTP/1.0 has no chunks, and HEAD no body; the connection ends with either.
+/// HTTP/1.0 has no chunked encoding, and a HEAD answer has no body; in both cases the connection ends.
 #[test]
 fn old_clients_and_head() {
     let server = Server::start(&[]);
@@ -229,7 +229,7 @@ fn old_clients_and_head() {
             assert!(raw.fill(), "{:?}", String::from_utf8_lossy(&raw.buffer));
         }
     };
-    // The head comes before the place where the stream begins is known.
+    // The response head is sent before the start position of the stream is known.
     until("event: joined\n");
     publish(&server, "r", "1");
     until("\"body\":1}\n\n");
@@ -240,7 +240,7 @@ fn silence_is_broken_by_comments() {
     let server = Server::start(&["--ping-period", "300ms", "--pong-wait", "1s"]);
     let mut stream = EventStream::open(&server, "/rooms/r/events");
     stream.next_of("joined");
-    // More of them than fit into any time in which an answer could be awaited: nobody waits for one.
+    // Six comments take longer than `pong_wait`: the server waits for no answer to them.
     stream.until_comments(6);
     publish(&server, "r", "1");
     assert_eq!(stream.message()["seq"], 1);
@@ -268,7 +268,7 @@ fn a_stream_is_admitted_like_a_socket() {
     assert!(streams.len() >= 2, "twice as many at once");
 }
 
-/// Whatever comes behind the request is no second one, and the end of the client's stream ends ours.
+/// Bytes behind the request are not a second request, and the end of the client's stream ends the server's.
 #[test]
 fn streams_end_with_their_clients() {
     let server = Server::start(&[]);
@@ -300,7 +300,7 @@ fn the_stop_is_told_and_spread() {
     for stream in &mut streams {
         let bye = stream.next_of("bye").json();
         assert_eq!(bye["reason"], "shutdown");
-        // What the page reads is what the browser does.
+        // The value in `bye` equals the one that the browser obeys.
         assert_eq!(bye["reconnect_after_ms"].as_u64(), stream.retry);
         times.extend(stream.retry);
         assert_eq!(stream.next(), None, "a clean end");
@@ -311,7 +311,7 @@ fn the_stop_is_told_and_spread() {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// Clients that drop at random moments, also while they catch up, and come again with the last id that they heard.
+/// Clients drop at random moments, also while they catch up, and reconnect with the last id received.
 #[test]
 fn a_thousand_messages_once_and_in_order() {
     const MESSAGES: u64 = 1000;
@@ -361,7 +361,7 @@ fn a_thousand_messages_once_and_in_order() {
     });
 }
 
-/// Streams that nobody reads cost no more than their queues; when they are read, nothing is missing.
+/// Streams that are not read cost no more than their queues; once read, they miss nothing.
 #[test]
 fn a_slow_stream_lags_and_catches_up() {
     const STREAMS: u64 = 10;
@@ -382,7 +382,7 @@ fn a_slow_stream_lags_and_catches_up() {
         }
         peak = peak.max(server.rss().saturating_sub(before));
     }
-    // 10 MB were said to each. The queues are shared bytes at first; this is the bound if none were.
+    // 10 MB were sent to each. The queues hold shared bytes at first; this is the bound if they shared none.
     let bound = STREAMS * ((256 + 64) << 10) + (3 << 20);
     assert!(peak < bound, "grew by {peak} bytes, {bound} are allowed");
     for stream in &mut deaf {
@@ -419,7 +419,7 @@ fn a_stream_that_takes_nothing_is_cut() {
     }
     eventually("the stream is cut", || server.log().contains("took nothing for the write timeout"));
     eventually("its descriptor is closed", || server.descriptors() <= before + 1);
-    // What was begun ends with the connection: no event is made of the piece.
+    // A half-sent event ends with the connection; the client makes no event of it.
     deaf.next_of("joined");
     let mut next = 1;
     let _ = std::io::Read::read_to_end(&mut deaf.raw.stream, &mut deaf.raw.buffer);

@@ -1,4 +1,4 @@
-//! Much at once from one client: nothing stays in a buffer because no further edge came, nothing is lost or reordered.
+//! Bursts from one client: nothing is stuck in a buffer for lack of another edge, nothing is lost or reordered.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// Writes everything from a thread of its own, as fast as it is taken.
+/// Writes everything from its own thread, as fast as the server takes it.
 fn pour(raw: &Raw, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     let mut writer = Raw { stream: raw.stream.try_clone().expect("a socket"), buffer: Vec::new() };
     thread::spawn(move || writer.send(bytes))
@@ -48,7 +48,7 @@ fn megabytes_of_signals_are_all_dealt_with() {
     bytes.extend(text(r#"{"type":"ping","id":5}"#));
     bytes.extend(text(r#"{"type":"send","id":6,"body":"the end"}"#));
     let writer = pour(&raw, bytes);
-    // A slow member may miss some; never their order, nor the message behind them.
+    // A slow member may miss some messages, but sees them in order, including the one that follows.
     let mut last = None;
     let mut heard = 0;
     loop {
@@ -70,7 +70,7 @@ fn megabytes_of_signals_are_all_dealt_with() {
     assert_eq!(raw.next_of("ack")["id"], 6);
 }
 
-/// Ten thousand sends before anything is read: the bound on open sends holds the client back, and loses nothing.
+/// Ten thousand sends before the first read: the in-flight limit slows the client down and loses nothing.
 #[test]
 fn sends_far_beyond_in_flight_are_all_acknowledged_in_order() {
     const COUNT: u64 = 10_000;
@@ -79,7 +79,7 @@ fn sends_far_beyond_in_flight_are_all_acknowledged_in_order() {
     let bytes: Vec<u8> =
         (1..=COUNT).flat_map(|id| text(&json!({"type": "send", "id": id, "body": id}).to_string())).collect();
     let writer = pour(&raw, bytes);
-    // Until what it is told fills the kernel's buffer, and then its queue.
+    // Waits until the answers fill the kernel's buffer, and then the connection's queue.
     let mut seen = vec![0; 60_000];
     eventually("answers that nobody reads", || raw.stream.peek(&mut seen).is_ok_and(|count| count == seen.len()));
     let (mut acked, mut heard) = (0, 0);

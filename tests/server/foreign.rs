@@ -1,4 +1,4 @@
-//! Clients that others have written: Python's websockets and Node's ws, in one room; Node's eventsource.
+//! Third-party clients: Python's websockets and Node's ws, in one room; Node's eventsource.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -44,14 +44,14 @@ fn python_and_node_talk_to_each_other() {
     let seqs: Vec<&Value> = heard[0].as_array().unwrap().iter().map(|message| &message[0]).collect();
     assert_eq!(json!(seqs), json!((1..=12).collect::<Vec<_>>()));
     assert!(heard.iter().all(|other| *other == heard[0]), "the same, in the same order");
-    // They closed in order, with a code of theirs.
+    // The clients closed cleanly, with a code of their own.
     eventually("four closed in order", || server.log().matches("closed by the peer with 4321").count() == 4);
     let kept: Vec<Value> = server.history("foreign").iter().map(|m| m["body"].clone()).collect();
     assert!(kept.iter().eq(heard[0].as_array().unwrap().iter().map(|message| &message[2])));
 }
 
-/// A client of event streams that mends its connection by itself, as browsers do: over a restart it misses nothing, and
-/// hears nothing twice.
+/// An event stream client that reconnects by itself, as browsers do, misses nothing over a restart and gets nothing
+/// twice.
 #[test]
 fn an_event_source_goes_on_by_itself() {
     let mut server = Server::start(&[]);

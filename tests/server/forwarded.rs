@@ -1,16 +1,16 @@
-//! Requests that come through a proxy: whom X-Forwarded-For speaks for, in the limits and in the log. The tests are the
+//! Requests through a proxy: the client named in X-Forwarded-For, in the limits and in the log. The tests act as the
 //! proxy; nginx and Caddy are in `proxies`.
 
 use std::time::Instant;
 
 use crate::support::*;
 
-/// The header as a proxy sends it.
+/// Returns the header as a proxy sends it.
 fn forwarded_for(list: &str) -> String {
     format!("X-Forwarded-For: {list}\r\n")
 }
 
-/// Asks for a socket for this client: the connection and the status.
+/// Asks for a socket for this client. Returns the connection and the status.
 fn open(server: &Server, headers: &str) -> (Raw, u16) {
     let mut raw = server.raw();
     raw.send(handshake("/rooms/r1/ws?presence=off", headers));
@@ -23,45 +23,45 @@ fn line_with(server: &Server, words: &[&str]) {
     eventually(&format!("a line with {words:?}"), found);
 }
 
-/// A client has as many connections as it may, whichever way it comes; the proxy itself, as many as it likes.
+/// A client's connection limit holds however it connects; the proxy itself has none.
 #[test]
 fn a_client_behind_a_proxy_gets_its_share_of_connections() {
     let server = Server::start(&["--trusted-proxy", "127.0.0.1", "--max-connections-per-address", "2"]);
     let from = |list: &str| open(&server, &forwarded_for(list));
     let (first, status) = from("1.2.3.4");
     assert_eq!(status, 101);
-    // What the client wrote is to the left, and is not read.
+    // The address written by the client is to the left and is ignored.
     let (_second, status) = from("6.6.6.6, ::ffff:1.2.3.4");
     assert_eq!(status, 101);
     assert_eq!(from("9.9.9.9, [::1], 1.2.3.4:99").1, 429);
     line_with(&server, &["refused", "peer=127.0.0.1:", "client=1.2.3.4 ", "status=429"]);
-    // The same URL without an upgrade says why (a browser cannot see it otherwise).
+    // A plain GET of the same URL tells the reason, which a browser cannot see otherwise.
     let plain = format!("GET /rooms/r1/ws HTTP/1.1\r\nHost: localhost\r\n{}\r\n", forwarded_for("1.2.3.4"));
     let answer = server.request(&plain);
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    // Reading is no connection of the client's.
+    // A plain read does not count as a connection of the client.
     assert_eq!(server.request(plain.replace("/ws", "/members")).status, 200);
 
     let others = ["1.2.3.5", "6.6.6.6", "2001:db8::1", "[2001:db8::ffff:2]:7", "2001:db8:0:1::1"];
     let open_now: Vec<(Raw, u16)> = others.iter().map(|list| from(list)).collect();
     assert_eq!(open_now.iter().map(|(_, status)| *status).collect::<Vec<_>>(), [101; 5]);
-    // IPv6 counts by /64.
+    // IPv6 addresses count per /64.
     assert_eq!(from("2001:db8::3").1, 429);
     assert_eq!(from("2001:db8:0:1:ffff::1").1, 101);
-    // Nobody, one that cannot be read, and the machine itself: the proxy asks.
+    // With no address, a malformed one or a loopback one, the request counts as the proxy's own.
     let free = ["", "X-Forwarded-For:\r\n", "X-Forwarded-For: 1.2.3.4, unknown\r\n", "X-Forwarded-For: 127.0.0.1\r\n"];
     let own: Vec<(Raw, u16)> = free.iter().chain(&free).map(|headers| open(&server, headers)).collect();
     assert_eq!(own.iter().map(|(_, status)| *status).collect::<Vec<_>>(), [101; 8]);
     assert_eq!(open(&server, "Forwarded: for=1.2.3.4\r\n").1, 101);
 
-    // Who goes makes room.
+    // A connection that ends frees its place.
     drop(first);
     eventually("room for one more", || from("1.2.3.4").1 == 101);
     line_with(&server, &["connection closed", "peer=127.0.0.1:", "client=1.2.3.4 ", "kind=websocket"]);
 }
 
-/// What the client writes chooses no bucket.
+/// The client cannot choose its bucket by what it writes into the header.
 #[test]
 fn a_client_behind_a_proxy_gets_its_rate_of_handshakes() {
     let server =
@@ -83,19 +83,19 @@ fn a_client_behind_a_proxy_gets_its_rate_of_handshakes() {
         let (admitted, most) = statuses(list);
         assert!(admitted <= most, "{admitted} of 100 were let in");
     }
-    // Clients of their own have buckets of their own, and the proxy has none.
+    // Other clients have their own buckets, and the proxy has none.
     assert_eq!(statuses(&|n| forwarded_for(&format!("1.2.4.{n}"))).0, 100);
     assert_eq!(statuses(&|_| String::new()).0, 100);
 }
 
-/// Off by default.
+/// The header is ignored by default.
 #[test]
 fn without_a_trusted_proxy_nobody_is_believed() {
     for trusted in [&[] as &[&str], &["--trusted-proxy", "10.0.0.1,127.0.0.2,::1"]] {
         let arguments = [trusted, &["--max-connections-per-address", "1"]].concat();
         let server = Server::start(&arguments);
         let sockets: Vec<(Raw, u16)> = (0..5).map(|_| open(&server, &forwarded_for("1.2.3.4"))).collect();
-        // They count for the peer, and that is loopback.
+        // The requests count for the peer, which is loopback.
         assert!(sockets.iter().all(|(_, status)| *status == 101));
         drop(sockets);
         let request = format!("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n{}\r\n", forwarded_for("1.2.3.4"));
@@ -105,7 +105,7 @@ fn without_a_trusted_proxy_nobody_is_believed() {
     }
 }
 
-/// A proxy keeps its connection and sends requests of many over it: each is its own client's.
+/// A proxy reuses one connection for many clients' requests; each counts for its own client.
 #[test]
 fn one_connection_brings_requests_of_many_clients() {
     let server = Server::start(&["--trusted-proxy", "127.0.0.1", "--max-message-size", "4KiB"]);
@@ -114,7 +114,7 @@ fn one_connection_brings_requests_of_many_clients() {
         raw.send(format!("GET /nowhere{n} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
         assert_eq!(raw.answer().status, 404);
     }
-    // Also one that is refused before its body has come.
+    // This also holds for a request that is refused before its body arrives.
     raw.send("POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
     raw.send(format!("Content-Length: 9999\r\n{}\r\n", forwarded_for("1.2.3.5")));
     assert_eq!(raw.answer().status, 413);
@@ -127,12 +127,13 @@ fn one_connection_brings_requests_of_many_clients() {
         .map(|line| line.split(" client=").nth(1).map_or("", |rest| rest.split(' ').next().unwrap_or_default()))
         .collect();
     assert_eq!(clients, ["1.2.3.4", "", "2001:db8::7", "1.2.3.5"], "{log}");
-    // The connection itself is the proxy's.
+    // The connection itself belongs to the proxy.
     let closed = log.lines().find(|line| line.contains("connection closed")).unwrap();
     assert!(closed.contains("kind=http") && !closed.contains("client="), "{closed}");
 }
 
-/// SIGHUP: whom to believe changes for the next request; what was counted stays counted until it is gone.
+/// After SIGHUP, the new list of trusted proxies applies to the next request; a connection stays counted until it
+/// ends.
 #[test]
 fn the_list_may_change_while_clients_are_there() {
     let folder = Folder::new();
@@ -152,7 +153,7 @@ fn the_list_may_change_while_clients_are_there() {
     assert_eq!(from("1.2.3.4").1, 101, "it is loopback that asks");
     reads(&format!("{rest}trusted_proxy = [\"10.0.0.0/8\", \"127.0.0.0/8\"]\n"), 2);
     assert_eq!(from("1.2.3.4").1, 429);
-    // Its address is a proxy's by the time that it goes.
+    // By the time this connection ends, its address belongs to a trusted proxy.
     reads(&format!("{rest}trusted_proxy = [\"1.2.3.4\", \"127.0.0.1\"]\n"), 3);
     drop(first);
     line_with(&server, &["connection closed", "client=1.2.3.4 "]);

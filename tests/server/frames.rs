@@ -1,6 +1,5 @@
-//! WebSocket frames byte for byte, on the real binary: what breaks RFC 6455 is answered with the right code as soon as
-//! it shows and obeyed in no part; what is allowed works, however it is cut. The codes of close frames are in
-//! `closing`.
+//! WebSocket frames byte for byte, on the real binary: violations of RFC 6455 get the right close code as soon as they
+//! show, and no part of them is obeyed; valid input works however it is split. Codes of close frames are in `closing`.
 
 use std::time::Duration;
 
@@ -8,19 +7,19 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// A socket in the room `r1` that has heard `joined`.
+/// Opens a socket in the room `r1` and reads up to `joined`.
 fn joined(server: &Server) -> Raw {
     let mut raw = server.socket("/rooms/r1/ws?name=ann");
     raw.next_of("joined");
     raw
 }
 
-/// A member of the same room, who must hear nothing that is not allowed.
+/// Joins a member to the same room that must receive nothing invalid.
 fn observer(server: &Server) -> Client {
     server.client("/rooms/r1/ws?name=observer&presence=off")
 }
 
-/// Sends this on a new socket: the server closes with this code, and says no more.
+/// Sends this on a new socket, which the server must close with this code and nothing else.
 fn closes_with(server: &Server, bytes: impl AsRef<[u8]>, code: u16) {
     let mut raw = joined(server);
     raw.send(bytes.as_ref());
@@ -28,7 +27,7 @@ fn closes_with(server: &Server, bytes: impl AsRef<[u8]>, code: u16) {
     assert_eq!(raw.closed_with(), code, "{shown:x?}");
 }
 
-/// The observer heard nothing, and is well.
+/// Checks that the observer received nothing and still works.
 fn heard_nothing(mut observer: Client) {
     observer.send(json!({"type": "ping", "id": 1}));
     loop {
@@ -43,7 +42,7 @@ fn heard_nothing(mut observer: Client) {
 
 const SEND: &str = r#"{"type":"send","id":1,"body":"x"}"#;
 
-/// Judged by the header alone, and nothing is taken for what was only announced.
+/// A length is judged by the header alone, and no memory is reserved for announced bytes.
 #[test]
 fn lengths_are_judged_before_anything_of_them_comes() {
     let server = Server::start(&[]);
@@ -66,12 +65,12 @@ fn lengths_are_judged_before_anything_of_them_comes() {
         closes_with(&server, header(0x81, &length.to_be_bytes()), code);
     }
     closes_with(&server, header(0x81, &(32 * 1024 + 1u16).to_be_bytes()), 1009);
-    // More bytes than the length needs (RFC 6455 §5.2).
+    // The length uses more bytes than needed (RFC 6455 §5.2).
     closes_with(&server, [header(0x81, &5u16.to_be_bytes()), b"{\"a\":".to_vec()].concat(), 1002);
     closes_with(&server, header(0x81, &125u16.to_be_bytes()), 1002);
     closes_with(&server, header(0x81, &0u64.to_be_bytes()), 1002);
     closes_with(&server, header(0x81, &65_535u64.to_be_bytes()), 1002);
-    // Many that announce as much as they may and send nothing: nothing is reserved for them.
+    // Many sockets announce the maximum and send nothing: no memory is reserved for them.
     let mut waiting: Vec<Raw> = (0..100).map(|_| joined(&server)).collect();
     for raw in &mut waiting {
         raw.send(header(0x81, &(32 * 1024u16).to_be_bytes()));
@@ -94,7 +93,7 @@ fn a_message_may_be_as_long_as_the_limit_says_and_no_byte_longer() {
     let mut raw = joined(&server);
     raw.send(text(&message(1000)));
     raw.next_of("ack");
-    // Over all its fragments.
+    // The limit applies to the sum of all fragments.
     let whole = message(1000);
     raw.send([frame(0x01, &whole.as_bytes()[..999]), frame(0x80, &whole.as_bytes()[999..])].concat());
     raw.next_of("ack");
@@ -119,11 +118,11 @@ fn frames_without_a_mask_are_refused_and_obeyed_in_no_part() {
         unmasked(0x8a, ""),
         unmasked(0x88, ""),
         vec![0x88, 2, 3, 0xe8],
-        // Not a byte more than the header is needed to know.
+        // The header alone shows the fault: no byte after it is needed.
         vec![0x81, 0x02],
         vec![0x81, 0x7e, 0x01, 0x00],
         [frame(0x01, &SEND.as_bytes()[..9]), unmasked(0x80, &SEND[9..])].concat(),
-        // What follows is not obeyed either.
+        // Later frames are not obeyed either.
         [unmasked(0x89, ""), text(SEND)].concat(),
     ] {
         closes_with(&server, &bytes, 1002);
@@ -139,7 +138,7 @@ fn any_mask_is_taken_off() {
         let payload = format!(r#"{{"type":"ping","id":{n}}}"#);
         let masked = payload.bytes().zip(mask.into_iter().cycle()).map(|(byte, key)| byte ^ key);
         let bytes: Vec<u8> = [0x81, 0x80 | payload.len() as u8].into_iter().chain(mask).chain(masked).collect();
-        // Also where the pieces do not meet the mask's four bytes.
+        // The split also falls inside the mask's four-byte period.
         let (head, tail) = bytes.split_at(7 + n);
         raw.send(head);
         raw.send(tail);
@@ -147,14 +146,14 @@ fn any_mask_is_taken_off() {
     }
 }
 
-/// Characters may be cut anywhere.
+/// Characters may be split anywhere.
 #[test]
 fn a_character_may_be_cut_between_fragments() {
     let server = Server::start(&["--request-rate", "0"]);
     let mut observer = server.member("r1", "observer");
     let mut raw = joined(&server);
     let said = "{\"type\":\"send\",\"id\":1,\"body\":\"κ😀é\"}".as_bytes();
-    // One byte for each fragment, in one send; then with a ping between all of them, byte by byte.
+    // One byte per fragment, in one send; then with a ping between all of them, byte by byte.
     let last = said.len() - 1;
     let piece = |at: usize| {
         let opcode = if at == 0 { 1 } else { 0 };
@@ -185,7 +184,7 @@ fn a_character_may_be_cut_between_fragments() {
     assert_eq!(raw.next_of("pong")["id"], 7);
 }
 
-/// Nobody else gets what their browser would refuse.
+/// Other members never receive text that their browser would reject.
 #[test]
 fn text_that_is_not_utf_8_ends_in_1007_and_reaches_nobody() {
     let server = Server::start(&[]);
@@ -207,11 +206,11 @@ fn text_that_is_not_utf_8_ends_in_1007_and_reaches_nobody() {
         closes_with(&server, [frame(0x01, &message[..30]), frame(0x80, &message[30..])].concat(), 1007);
         closes_with(&server, frame(0x81, bytes), 1007);
     }
-    // Seen before the message is whole, and before the frame is.
+    // The fault is detected before the message is complete, and even before the frame is.
     closes_with(&server, frame(0x01, b"\xce\xba\xed\xa0\x80"), 1007);
     closes_with(&server, &frame(0x01, b"\xce\xba\xed\xa0\x80 and more")[..11], 1007);
     closes_with(&server, [frame(0x01, b"\xf0"), frame(0x00, b"\x9f"), frame(0x00, b"x")].concat(), 1007);
-    // A message may not end within a character, a fragment may.
+    // A message may not end within a character, but a fragment may.
     closes_with(&server, [frame(0x01, b"\xf0\x9f"), frame(0x80, b"")].concat(), 1007);
     heard_nothing(observer);
 }
@@ -223,7 +222,7 @@ fn control_frames_are_short_and_whole() {
     let long = |first: u8| frame(first, &[b'a'; 126]);
     for bytes in [
         long(0x89),
-        // At the header, before the payload came.
+        // The header alone shows the fault, before the payload arrives.
         long(0x89)[..8].to_vec(),
         long(0x8a)[..8].to_vec(),
         long(0x88)[..8].to_vec(),
@@ -231,7 +230,7 @@ fn control_frames_are_short_and_whole() {
         frame(0x09, b""),
         frame(0x0a, b""),
         frame(0x08, b""),
-        // Opcodes that are nobody's.
+        // Reserved opcodes.
         frame(0x83, b""),
         frame(0x84, b""),
         frame(0x87, b""),
@@ -255,12 +254,12 @@ fn control_frames_are_short_and_whole() {
         };
         assert_eq!(pong.payload, payload, "the same bytes go back (RFC 6455 §5.5.3)");
     }
-    // Pongs that nobody asked for are allowed.
+    // Unsolicited pongs are allowed.
     raw.send([frame(0x8a, b""), frame(0x8a, b"hello"), text(r#"{"type":"ping","id":1}"#)].concat());
     assert_eq!(raw.next_of("pong")["id"], 1);
 }
 
-/// No extension was agreed to, so none of its bits may be set.
+/// No extension was negotiated, so none of the reserved bits may be set.
 #[test]
 fn reserved_bits_are_refused() {
     let server = Server::start(&[]);
@@ -286,7 +285,7 @@ fn fragments_come_in_order_or_not_at_all() {
     ] {
         closes_with(&server, &bytes, 1002);
     }
-    // Each costs work, and an empty one costs its sender nothing.
+    // Each fragment costs the server work, while an empty one costs its sender nothing.
     let many = |count: usize| [frame(0x01, b"{"), frame(0x00, b"").repeat(count), frame(0x80, b"}")].concat();
     closes_with(&server, many(1000), 1008);
     heard_nothing(observer);
@@ -305,7 +304,7 @@ fn binary_is_refused_with_1003_at_its_header() {
         frame(0x02, b"x"),
         frame(0x82, &[0; 1000])[..8].to_vec(),
         frame(0x82, &[0; 40_000])[..8].to_vec(),
-        // The client sends on as if nothing were: it reads the code all the same, not a reset.
+        // The client keeps sending: it still reads the close code, not a reset.
         [frame(0x82, b"x"), text(SEND).repeat(1000)].concat(),
     ] {
         closes_with(&server, &bytes, 1003);
@@ -313,7 +312,7 @@ fn binary_is_refused_with_1003_at_its_header() {
     heard_nothing(observer);
 }
 
-/// Many small pieces of one large message cost work in proportion.
+/// The work for one large message in many small pieces is proportional to its size.
 #[test]
 fn a_large_message_in_small_pieces_costs_work_in_proportion() {
     let server = Server::start(&[
@@ -337,7 +336,7 @@ fn a_large_message_in_small_pieces_costs_work_in_proportion() {
         .flat_map(|(at, piece)| frame(if at == last { 0x80 } else { 0 } | u8::from(at == 0), piece))
         .collect();
     let before = server.cpu();
-    // 32,000 fragments, in segments that cut them anywhere.
+    // 32,000 fragments, in segments with arbitrary boundaries.
     for segment in bytes.chunks(997) {
         raw.send(segment);
     }

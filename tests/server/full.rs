@@ -1,4 +1,4 @@
-//! A server with as many connections as it may have: whoever comes beyond them is told so, and health is answered.
+//! A server at its connection limit: each further client is told why, and health checks are answered.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use crate::support::*;
 
 const FULL: &str = "the server is full";
 
-/// A server that takes this many connections, with all of them taken by members of the room `in`.
+/// Starts a server with this connection limit, all of it taken by members of the room `in`.
 fn full(most: usize, arguments: &[&str]) -> (Server, Vec<Client>) {
     let most_text = most.to_string();
     let server = Server::without_grace(&[&["--max-connections", &most_text], arguments].concat());
@@ -56,9 +56,9 @@ fn a_full_server_answers_503_to_everything_but_health() {
         assert_eq!(answer.status, 200, "{path}");
         assert!(raw.ended(), "its place is for the next");
     }
-    // A head that is refused keeps its own reason.
+    // A malformed head keeps its own reason.
     assert_eq!(asks(&server, "GET / HTTP/1.1\r\n\r\n").1.status, 400);
-    // Who asks nothing is told all the same, and does not stay.
+    // A client that sends no request is told, too, and is disconnected.
     let mut silent = server.raw();
     let mut begun = server.raw();
     begun.send("GET /healthz HTT");
@@ -69,14 +69,13 @@ fn a_full_server_answers_503_to_everything_but_health() {
     }
     let log = server.log();
     assert_eq!(log.matches("WARN  as many connections").count(), 1, "one line, however many come: {log}");
-    // Those who are here are served, and a place that is free is taken.
+    // Existing clients are served, and a free place is taken again.
     members[0].say(1, json!("served"));
     drop(members.pop());
     eventually("a free place", || asks(&server, &handshake("/rooms/in/ws", "")).1.status == 101);
 }
 
-/// A browser does not say why an upgrade failed; the same URL fetched does, also over a connection that is here
-/// already.
+/// A browser does not show why an upgrade failed; a plain GET of the same URL tells, also over an existing connection.
 #[test]
 fn a_plain_get_says_what_an_upgrade_would_be_told() {
     let server = Server::without_grace(&["--max-connections", "2"]);
@@ -110,7 +109,7 @@ fn the_command_line_says_that_a_server_is_full() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
-/// Whatever number of strangers come: a few at a time are answered, the others wait in the kernel.
+/// Beyond the limit, only a few clients at a time get their answer; the others wait in the kernel's backlog.
 #[test]
 fn what_strangers_take_of_a_full_server_is_bounded() {
     const ANSWERED_AT_ONCE: usize = 16;

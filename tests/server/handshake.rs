@@ -1,5 +1,5 @@
-//! The way from HTTP into a WebSocket, on the real binary: what is an upgrade and what is not, what a URL may say, and
-//! that no byte is lost or read twice on the way.
+//! The upgrade from HTTP to a WebSocket, on the real binary: which requests count as an upgrade, which URLs are valid,
+//! and that no byte is lost or read twice on the way.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::*;
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A request for a socket of these lines beside Host.
+/// Returns an upgrade request with this first line, Host, and these header lines.
 fn request(first: &str, lines: &str) -> String {
     format!("{first}\r\nHost: localhost\r\n{lines}\r\n")
 }
@@ -28,7 +28,7 @@ fn a_correct_request_gets_101_and_a_welcome() {
     let answer = raw.answer_head();
     assert_eq!(answer.status, 101);
     assert!(answer.head.starts_with("HTTP/1.1 101 "));
-    // RFC 6455 §1.3.
+    // Example of RFC 6455 §1.3.
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(answer.header("upgrade"), Some("websocket"));
     assert_eq!(answer.header("connection"), Some("Upgrade"));
@@ -114,7 +114,7 @@ fn a_refused_upgrade_says_which_version_and_nothing_behind_it_is_read() {
         (handshake("/ws", "").replacen("GET", "BREW", 1), 501),
         (handshake("/ws", "").replacen("Host: localhost", "Host: evil.example", 1), 421),
         (handshake("/ws", "Origin: https://evil.example\r\n"), 403),
-        // Asked where no socket is.
+        // An upgrade of a URL without a socket.
         (handshake("/healthz", ""), 200),
     ] {
         let mut raw = server.raw();
@@ -142,14 +142,14 @@ fn a_sockets_url_fetched_without_upgrade_explains_itself() {
     }
 }
 
-/// A browser cannot see why an upgrade was refused; the URL without Upgrade tells.
+/// A browser cannot see why an upgrade was refused; a plain GET of the same URL tells.
 #[test]
 fn a_sockets_url_fetched_without_upgrade_answers_the_same_refusal() {
     let server = Server::start(&["--handshake-rate", "1"]);
     let origin = "Origin: https://evil.example\r\n";
     assert_eq!(answer(&server, handshake("/ws", origin)).status, 403);
     assert_eq!(answer(&server, request("GET /ws HTTP/1.1", origin)).status, 403);
-    // One a second and one more at once; both ways count, since both are asked in the same place.
+    // The rate is one a second with a burst of one; both kinds of request count, since they share a bucket.
     let end = Instant::now() + SOON;
     while answer(&server, handshake("/ws", "")).status == 101 {
         assert!(Instant::now() < end, "handshakes are not counted");
@@ -189,7 +189,7 @@ fn a_subprotocol_is_ours_or_none() {
     }
 }
 
-/// No extension is agreed to, and no list of them is worth work.
+/// No extension is negotiated, and a long list of them costs no work.
 #[test]
 fn extensions_are_offered_in_vain() {
     let server = Server::start(&[]);
@@ -239,7 +239,7 @@ fn frames_in_the_segment_of_the_handshake_are_not_lost() {
     assert!(kinds.contains(&json!("pong")), "{kinds:?}");
     assert!(frames.iter().any(|f| f.first == 0x8a && f.payload == b"are you there"), "{frames:?}");
     assert_eq!(frames.last().unwrap().close_code(), Some(1000));
-    // What it said was said, although it did not stay to hear so.
+    // The message is stored although its sender did not wait for the acknowledgement.
     eventually("the message", || server.get("/rooms/r1/messages").json()["head"] == 1);
 }
 
@@ -279,7 +279,7 @@ fn handshake_and_frames_may_come_in_any_pieces() {
     }
 }
 
-// What a URL may say.
+// Valid and invalid URLs.
 
 #[test]
 fn a_name_in_the_url_follows_the_rule() {

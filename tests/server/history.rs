@@ -1,4 +1,4 @@
-//! What was said, read again: pages, keys, and following a room over lost connections.
+//! Reading the log again: pages, idempotency keys, and following a room over lost connections.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,8 @@ fn seqs(page: &Value) -> Vec<u64> {
     page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect()
 }
 
-/// Walks a room's log with `page`, which is given a query and its value, and checks that nothing is missing or double.
+/// Walks a room's log with `page`, which is given a query parameter and its value, and checks that no message is
+/// missing or duplicated.
 fn walk(count: u64, mut page: impl FnMut(&str, u64) -> Value) {
     let (mut newest_first, mut before): (Vec<u64>, u64) = (Vec::new(), count + 1);
     loop {
@@ -51,7 +52,7 @@ fn pages_have_no_gap_and_no_repeat() {
     let server = Server::without_grace(&["--request-rate", "0"]);
     let mut writer = server.member("long", "writer");
     for id in 1..=COUNT {
-        // Every seventh is so long that pages are cut by bytes before they are full.
+        // Every seventh message is long enough that the byte limit cuts pages before they are full.
         let body = if id % 7 == 0 { "x".repeat(20_000) } else { format!("{id}") };
         writer.say(id, json!(body));
     }
@@ -92,7 +93,7 @@ fn joining_with_history() {
         (format!("?after=290&epoch={epoch}"), 291, true),
         (format!("?after=300&epoch={epoch}"), 301, true),
         (String::new(), 301, true),
-        // Another world, and a cursor beyond the head.
+        // An unknown epoch, and a cursor past the head.
         ("?after=290&epoch=elsewhere".to_owned(), 1, false),
         (format!("?after=999&epoch={epoch}"), 301, false),
     ];
@@ -118,7 +119,7 @@ fn sent_twice_stored_once() {
     let mut raw = server.socket("/rooms/keys/ws?name=a");
     let send =
         |id: u64, key: &str, body: &str| text(&json!({"type": "send", "id": id, "key": key, "body": body}).to_string());
-    // Both in one segment, so in one batch of the store.
+    // Both sends are in one segment, so in one batch of the store.
     raw.send([send(1, "k1", "one"), send(2, "k1", "one")].concat());
     let (first, second) = (raw.next_of("ack"), raw.next_of("ack"));
     assert_eq!((&first["id"], &first["seq"], first.get("duplicate")), (&json!(1), &json!(1), None));
@@ -126,7 +127,7 @@ fn sent_twice_stored_once() {
     assert_eq!(second["at"], first["at"]);
     raw.send(send(3, "k1", "another"));
     assert_eq!(raw.next_of("error")["code"], "key_reused");
-    // Another member's key, and the same one in another room, are others.
+    // The same key of another member, or in another room, is a different key.
     let mut other = server.member("keys", "b");
     other.send(json!({"type": "send", "id": 1, "key": "k1", "body": "one"}));
     assert_eq!(other.next_of("ack")["seq"], 2);
@@ -135,12 +136,12 @@ fn sent_twice_stored_once() {
     other.send(json!({"type": "send", "id": 3, "room": "more", "key": "k1", "body": "one"}));
     let ack = other.next_of("ack");
     assert_eq!((&ack["seq"], ack.get("duplicate")), (&json!(1), None));
-    // Keys are compared whole.
+    // Keys are compared in full.
     raw.send([send(4, "k\u{0}x", "nul"), send(5, "k", "no nul")].concat());
     assert_eq!((raw.next_of("ack")["seq"].clone(), raw.next_of("ack")["seq"].clone()), (json!(3), json!(4)));
     assert_eq!(server.history("keys").len(), 4);
 
-    // By POST: many at the same time, and again after a restart.
+    // The same by POST: many at a time, and again after a restart.
     let key = "Idempotency-Key: 0123456789abcdef0123456789\r\n";
     let answers = at_once(vec![(); 12], |_, ()| server.post_with("/rooms/posts/messages", "\"same\"", key));
     let mut statuses: Vec<u16> = answers.iter().map(|a| a.status).collect();
@@ -156,7 +157,8 @@ fn sent_twice_stored_once() {
     assert_eq!(server.history("posts").len(), 1);
 }
 
-/// Clients join with their cursor, are cut off at random moments, and join again: contiguous, each once, in order.
+/// Clients join with their cursor, are cut off at random moments, and join again: they get a contiguous log, each
+/// message once, in order.
 #[test]
 fn following_a_room_over_lost_connections() {
     const COUNT: u64 = 2000;
@@ -186,7 +188,7 @@ fn following_a_room_over_lost_connections() {
                     let joined = raw.next_of("joined");
                     assert_eq!((&joined["from"], &joined["recovered"]), (&json!(cursor + 1), &json!(true)));
                     assert!(joined["head"].as_u64().unwrap() >= cursor);
-                    // To the end in one go once the writer is done, so that the test has an end, too.
+                    // Once the writer is done, the client reads to the end in one go, so that the test ends, too.
                     let most = if writing.load(Ordering::Relaxed) { dice.roll(120) } else { COUNT };
                     for _ in 0..most.min(COUNT - cursor) {
                         let message = raw.next_of("message");

@@ -1,5 +1,5 @@
-//! What people call themselves, their rooms and anything else is refused where it could deceive, and whatever
-//! of it reaches the log is one line of plain text.
+//! Deceptive names of members, rooms and other things are refused, and any part of them that reaches the log is one
+//! line of plain text.
 
 use serde_json::json;
 
@@ -22,12 +22,13 @@ const HOSTILE: &[&str] = &[
     "   ",
 ];
 
-/// Every byte escaped.
+/// Percent-encodes every byte.
 fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Each line begins as racerd's do, and no character in it ends a line, steers a terminal or turns text round.
+/// Checks that each log line begins as racerd's do and holds no character that ends a line, controls a terminal or
+/// reverses text direction.
 fn assert_plain(server: &Server) {
     let log = server.log();
     for line in log.lines() {
@@ -57,7 +58,7 @@ fn names_and_rooms_that_deceive_are_refused() {
         let statuses = if text.len() > 8000 { [414, 431, 431] } else { [400, 404, 404] };
         for target in [format!("/ws?name={text}"), format!("/rooms/lobby/ws?name={text}")] {
             let mut raw = server.raw();
-            // What is refused before it has come may meet a closed door.
+            // The server may have closed the connection before a refused request is fully sent.
             raw.try_send(handshake(&target, ""));
             let answer = raw.answer();
             assert!(statuses.contains(&answer.status) && answer.status != 404, "{shown:?}: {answer:?}");
@@ -72,7 +73,7 @@ fn names_and_rooms_that_deceive_are_refused() {
             let mut raw = server.raw();
             raw.try_send(handshake(&target, ""));
             let answer = raw.answer();
-            // `/` and blanks alone are the page itself.
+            // `/` and blanks alone lead to the page itself.
             let is_page = target == "/" && answer.status == 200;
             assert!(is_page || statuses.contains(&answer.status), "{shown:?}: {answer:?}");
         }
@@ -81,7 +82,7 @@ fn names_and_rooms_that_deceive_are_refused() {
         client.send(json!({"type": "join", "id": 1, "room": text}));
         let error = client.next_of("error");
         assert_eq!((&error["code"], &error["field"]), (&json!("bad_field"), &json!("room")), "{text:?}");
-        // A type, a presence and a key are somebody's words, too.
+        // A type, a presence and a key are untrusted text, too.
         client.send(json!({"type": text, "id": 2}));
         assert_eq!(client.next_of("error")["code"], "unknown_type", "{text:?}");
         client.send(json!({"type": "join", "id": 3, "room": "r", "presence": text}));
@@ -91,7 +92,7 @@ fn names_and_rooms_that_deceive_are_refused() {
     assert_plain(&server);
 }
 
-/// Bodies are anybody's, and come back as they were; they and the reasons of closes stand in no line.
+/// Bodies are arbitrary and come back unchanged; neither they nor close reasons appear in the log.
 #[test]
 fn bodies_and_reasons_are_nobodys_business() {
     let server = Server::start(&["--log-level", "debug"]);
@@ -108,7 +109,7 @@ fn bodies_and_reasons_are_nobodys_business() {
     assert_plain(&server);
 }
 
-/// Headers that the log does show.
+/// These headers do appear in the log.
 #[test]
 fn headers_forge_no_line() {
     let server = Server::start(&["--log-level", "debug", "--trusted-proxy", "127.0.0.1"]);
@@ -120,7 +121,7 @@ fn headers_forge_no_line() {
             let _ = raw.answer_head();
         }
     }
-    // What is in the log of these is a name that can be one.
+    // The log shows only valid values of these headers.
     let mut raw = server.raw();
     raw.send("GET / HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n");
     assert_eq!(raw.answer().status, 421);

@@ -1,5 +1,5 @@
-//! HTTP over real sockets: routes and methods, connections that stay, requests in any pieces, faults and their answers,
-//! posting. Who may ask is in `access`, the way into a WebSocket in `handshake`.
+//! HTTP over real sockets: routes and methods, persistent connections, requests split anywhere, faults and their
+//! answers, posting. Access control is in `access`, the upgrade to a WebSocket in `handshake`.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::*;
 
 const GET_HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A request with a body of JSON, on a connection that stays.
+/// Returns a POST with a JSON body, for a persistent connection.
 fn post(path: &str, headers: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -19,7 +19,7 @@ fn post(path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Checks that an answer is a refusal as RFC 9457 says, with this status.
+/// Checks that an answer is an RFC 9457 problem document with this status.
 fn problem(answer: &Answer, status: u16) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
@@ -29,7 +29,8 @@ fn problem(answer: &Answer, status: u16) {
     assert!(body["title"].is_string() && body["type"] == "about:blank", "{answer:?}");
 }
 
-/// Checks that these bytes get this one refusal, and then the stream ends: what follows them is not read as HTTP.
+/// Checks that these bytes get exactly this refusal and then the end of the stream: the bytes behind are not read as
+/// HTTP.
 fn refused_once(server: &Server, bytes: impl AsRef<[u8]>, status: u16) -> Answer {
     let shown = String::from_utf8_lossy(bytes.as_ref()).into_owned();
     let mut raw = server.raw();
@@ -69,7 +70,7 @@ fn each_route_answers_its_methods_and_405_says_which() {
             match method {
                 "GET" => {}
                 "HEAD" => {
-                    // The same as to GET, without the body (RFC 9110 §9.3.2).
+                    // The same headers as for GET, without the body (RFC 9110 §9.3.2).
                     let answer = raw.answer_head();
                     assert_eq!(without_date(&answer.head), got.head, "{path}");
                     assert!(raw.ended(), "HEAD {path} has a body");
@@ -110,7 +111,7 @@ fn an_answer_says_that_it_is_true_now_only_and_how_long_it_is() {
     assert_eq!(server.get("/readyz").json(), json!({"ready": true}));
 }
 
-/// Decoded once, after the path is taken apart, and only then judged.
+/// A path is split first, decoded once, and only then validated.
 #[test]
 fn paths_are_decoded_once_and_judged_afterwards() {
     let server = Server::start(&[]);
@@ -157,7 +158,7 @@ fn paths_are_decoded_once_and_judged_afterwards() {
     }
 }
 
-// Connections that stay, and bytes in any pieces.
+// Persistent connections, and requests split anywhere.
 
 #[test]
 fn a_connection_stays_and_pipelined_requests_are_answered_in_order() {
@@ -197,7 +198,7 @@ fn many_pipelined_requests_in_one_send_are_all_answered() {
     sending.join().unwrap().unwrap();
 }
 
-/// Waits for as long as the server keeps a connection on which nothing is asked any more.
+/// Waits for as long as the server keeps an idle connection.
 fn idle(server: &Server) {
     let mut raw = server.raw();
     raw.send(GET_HEALTH);
@@ -205,7 +206,7 @@ fn idle(server: &Server) {
     assert!(raw.ended());
 }
 
-/// Who reads slowly is not idle: the time between two requests begins when the last answer is taken.
+/// A slow reader is not idle: the idle time begins when it has read the last answer.
 #[test]
 fn slow_reading_of_many_answers_is_not_idleness() {
     let server = Server::start(&["--keep-alive", "300ms", "--request-rate", "0"]);
@@ -216,9 +217,9 @@ fn slow_reading_of_many_answers_is_not_idleness() {
     }
     let mut writer = raw.stream.try_clone().unwrap();
     let request = "GET /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // 12 MB of answers: more than the kernel holds.
+    // 12 MB of answers: more than the kernel buffers.
     let sending = std::thread::spawn(move || writer.write_all(request.repeat(200).as_bytes()));
-    // Three times as long as one may be idle.
+    // Three times the idle timeout.
     (0..3).for_each(|_| idle(&server));
     for _ in 0..200 {
         assert!(raw.answer().body.len() > 58_000);
@@ -252,13 +253,13 @@ fn a_client_that_shuts_its_sending_side_gets_its_answers_whole() {
 fn a_request_is_the_same_in_any_pieces() {
     let server = Server::start(&["--request-rate", "0"]);
     let request = post("/rooms/r1/messages", "", "\"hello\"");
-    // Byte by byte.
+    // Split into single bytes.
     let mut raw = server.raw();
     for byte in request.bytes() {
         raw.send([byte]);
     }
     assert_eq!(raw.answer().json()["seq"], 1);
-    // In two pieces, the second of them with the next request's first half behind it.
+    // Split in two, the second piece with the first half of the next request behind it.
     for at in 1..request.len() {
         raw.send(&request.as_bytes()[..at]);
         raw.send(format!("{}{}", &request[at..], &GET_HEALTH[..20]));
@@ -270,7 +271,7 @@ fn a_request_is_the_same_in_any_pieces() {
 
 // Faults.
 
-/// What is not exactly one valid length is refused, and nothing behind it is read as a second request.
+/// Only exactly one valid length is accepted; bytes behind a refused request are not read as a second one.
 #[test]
 fn a_length_that_could_be_read_two_ways_is_refused() {
     let server = Server::start(&[]);
@@ -312,7 +313,7 @@ fn a_length_that_could_be_read_two_ways_is_refused() {
             refused_once(&server, format!("{head}\"abc\"{GET_HEALTH}"), status);
         }
     }
-    // No chunked body is taken, so no way of writing its sizes can be misread.
+    // No chunked body is accepted, so chunk sizes cannot be misread.
     for size in ["5;ext", "-1", "fffffffffffffffff", "5\n"] {
         let head = "POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
         refused_once(&server, format!("{head}{size}\r\n\"abc\"\r\n0\r\n\r\n{GET_HEALTH}"), 411);
@@ -349,14 +350,14 @@ fn a_head_that_is_not_one_is_refused() {
     refused_once(&server, format!("GET /{} HTTP/1.1\r\n", "a".repeat(9000)), 414);
     let many: String = (0..200).map(|n| format!("X-{n}: a\r\n")).collect();
     refused_once(&server, format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), 431);
-    // A refusal of a HEAD has no body either.
+    // The refusal of a HEAD has no body either.
     let mut raw = server.raw();
     raw.send("HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n");
     assert_eq!(raw.answer_head().status, 400);
     assert!(raw.ended());
 }
 
-/// Work in proportion to the bytes, however they come, and no more of them than a head may have.
+/// Parsing costs work proportional to the bytes, however they are split, and stops at the head limit.
 #[test]
 fn a_long_header_costs_work_in_proportion_and_then_431() {
     let server = Server::start(&["--max-head-size", "64KiB"]);
@@ -369,14 +370,14 @@ fn a_long_header_costs_work_in_proportion_and_then_431() {
     raw.send("\r\n\r\n");
     assert_eq!(raw.answer().status, 426, "64,000 bytes are a head within the limit");
     let used = server.cpu() - before;
-    // Begun again at each piece, this is half a billion steps: several seconds here.
+    // Restarting at each piece would take half a billion steps: several seconds here.
     assert!(used < Duration::from_millis(1500), "{used:?}");
 }
 
 #[test]
 fn a_header_without_end_gets_431_at_the_limit_and_takes_no_memory() {
     let server = Server::start(&[]);
-    // Byte by byte: it comes when the limit is passed, not at some end.
+    // Sent byte by byte: the refusal comes when the limit is passed, not at the end of the head.
     let mut raw = server.raw();
     let head = "GET /ws HTTP/1.1\r\nHost: localhost\r\nA: ";
     raw.send(head);
@@ -385,7 +386,7 @@ fn a_header_without_end_gets_431_at_the_limit_and_takes_no_memory() {
     }
     problem(&raw.answer(), 431);
     assert!(raw.ended());
-    // 20 MB as fast as they go.
+    // 20 MB as fast as possible.
     let before = server.rss();
     let mut raw = server.raw();
     let mut writer = raw.stream.try_clone().unwrap();
@@ -399,7 +400,7 @@ fn a_header_without_end_gets_431_at_the_limit_and_takes_no_memory() {
     assert!(grown < 2 << 20, "{grown} bytes");
 }
 
-/// The answer arrives whole, then the end of the stream, also when the sender reads only after all is sent.
+/// The answer arrives whole, then the end of the stream, even if the client reads only after sending everything.
 #[test]
 fn an_early_refusal_arrives_whole_although_the_body_is_still_coming() {
     let server = Server::start(&[]);
@@ -424,7 +425,7 @@ fn an_early_refusal_arrives_whole_also_on_a_slow_line() {
     let server = Server::start(&["--keep-alive", "300ms"]);
     let mut raw = server.raw();
     raw.send("POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
-    // 2.7 seconds: longer than a peer may be silent after the last answer.
+    // 2.7 seconds: longer than a peer may stay silent after the last answer.
     for _ in 0..9 {
         raw.send([b'a'; 11_000]);
         idle(&server);
@@ -449,13 +450,13 @@ fn an_expectation_is_met_at_once_or_answered_finally() {
         raw.send("\"hello\"");
         assert_eq!(raw.answer().status, 201);
     }
-    // The body came with it: nobody waits.
+    // The body is already there: no 100 is needed.
     raw.send(head(7, "100-continue", "1.1") + "\"hello\"");
     assert_eq!(raw.answer().status, 201);
-    // No body: nothing to wait for.
+    // There is no body to wait for.
     raw.send(head(0, "100-continue", "1.1"));
     assert_eq!(raw.answer().status, 400);
-    // Known to be too long already: no body is asked for.
+    // The announced length is too large: no body is requested.
     refused_once(&server, head(40_000, "100-continue", "1.1"), 413);
     refused_once(&server, head(7, "tea", "1.1"), 417);
     refused_once(&server, head(7, "100-continue, tea", "1.1"), 417);
@@ -482,7 +483,7 @@ fn a_request_that_is_not_whole_in_time_gets_408_however_slowly_it_drips() {
         let mut writer = raw.stream.try_clone().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Until it is cut off, or long past the time: one each 100 ms.
+                // Until the server cuts it off, or long past that time: one byte each 100 ms.
                 for _ in 0..50 {
                     if writer.write_all(b"a").is_err() {
                         break;

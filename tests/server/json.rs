@@ -1,10 +1,10 @@
-//! JSON as it comes in and goes out: bodies unchanged, numbers and keys taken exactly, faults named by their field.
+//! JSON in and out: bodies unchanged, numbers and keys taken exactly, faults named by their field.
 
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// What a room's history says of bodies, as text, by HTTP.
+/// Returns a room's history by HTTP, as text.
 fn browse(server: &Server, room: &str) -> String {
     server.get(&format!("/rooms/{room}/messages")).body
 }
@@ -14,14 +14,14 @@ fn ask(client: &mut Client, text: &str) -> Value {
     client.send_text(text);
     loop {
         let value = client.next().expect("an answer");
-        // The list of members that follows `joined` was not asked for.
+        // The member list that follows `joined` is not the answer.
         if matches!(value["type"].as_str(), Some("ack" | "error" | "history" | "left" | "pong")) {
             return value;
         }
     }
 }
 
-/// The digits that came in go out, live, by history, by HTTP and after a restart.
+/// Digits are preserved live, in history, over HTTP and after a restart.
 #[test]
 fn numbers_in_bodies_keep_their_digits() {
     let mut server = Server::start(&[]);
@@ -58,7 +58,7 @@ fn numbers_in_bodies_keep_their_digits() {
     assert_eq!(browse(&server, "r").matches(&wanted).count(), 2);
 }
 
-/// The protocol's own numbers are whole, from 0 to 2^53; never a neighbour.
+/// The protocol's own numbers are integers from 0 to 2^53, never rounded to a neighbour.
 #[test]
 fn the_protocols_numbers_are_exact_or_refused() {
     let server = Server::start(&[]);
@@ -84,7 +84,7 @@ fn the_protocols_numbers_are_exact_or_refused() {
     }
 }
 
-/// U+0000 in bodies, keys and names.
+/// U+0000 is kept in bodies and keys, and refused in names.
 #[test]
 fn nothing_is_cut_at_a_nul() {
     let mut server = Server::start(&[]);
@@ -103,7 +103,7 @@ fn nothing_is_cut_at_a_nul() {
     assert!(browse(&server, "r").contains(r#""body":"a\u0000b""#));
 }
 
-/// The same key twice is an error that names it, wherever it is ours; inside a body it passes.
+/// A duplicate protocol field is an error that names it; inside a body, duplicates pass.
 #[test]
 fn a_field_that_stands_there_twice_is_refused() {
     let server = Server::start(&[]);
@@ -125,7 +125,8 @@ fn a_field_that_stands_there_twice_is_refused() {
     assert_eq!(server.get("/rooms/r1/messages?limit=1&limit=2").status, 400);
 }
 
-/// Bodies: any JSON value; `null` is one. Too deep, or with half a character, is refused before it is stored.
+/// A body is any JSON value, also `null`. One that is nested too deep or holds half a surrogate pair is refused before
+/// it is stored.
 #[test]
 fn bodies_are_any_json_within_bounds() {
     let server = Server::start(&["--request-rate", "0", "--error-budget", "0"]);
@@ -149,8 +150,8 @@ fn bodies_are_any_json_within_bounds() {
     assert_eq!(server.history("r").len(), 8);
 }
 
-/// An error repeats the request's id and names field or type; the connection stays until the budget is spent,
-/// then 1008.
+/// An error repeats the request's id and names field or type; the connection stays open until the error budget is
+/// spent, then it is closed with 1008.
 #[test]
 fn faults_are_answered_until_the_budget_is_spent() {
     let server = Server::start(&["--error-budget", "5"]);
@@ -177,7 +178,7 @@ fn requests_past_the_rate_are_told_when_to_come_again() {
     assert_eq!(server.history("r").len(), 0);
 }
 
-/// One fault, one `error`: it says which field of which request, and the connection stays.
+/// One fault gets one `error`, which names the field and the request; the connection stays open.
 #[test]
 fn an_error_names_the_field_and_repeats_the_id() {
     let server = Server::start(&["--request-rate", "0", "--error-budget", "0"]);
@@ -214,12 +215,12 @@ fn an_error_names_the_field_and_repeats_the_id() {
         assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()));
     }
     assert_eq!(ask(&mut ann, r#"{"type":"join","id":8,"room":"r"}"#)["code"], "already_joined");
-    // A signal has no id to repeat, and an id that cannot be read is not guessed at.
+    // A signal has no id to repeat, and an unreadable id is not guessed.
     assert_eq!(ask(&mut ann, r#"{"type":"send","id":4,"id":5,"body":1}"#).get("id"), None);
     assert_eq!(ask(&mut ann, r#"{"type":"signal"}"#).get("id"), None);
-    // Unknown fields are ignored, and ours are known however their names are escaped.
+    // Unknown fields are ignored, and known ones are recognised however their names are escaped.
     assert_eq!(ask(&mut ann, r#"{"new":[{"type":"x"}],"t\u0079pe":"ping","id":9}"#)["id"], 9);
-    // A socket that was opened on no room has to say which.
+    // A socket that was opened without a room has to name one.
     let mut free = server.client("/ws?name=bob");
     for text in [r#"{"type":"send","id":1,"body":1}"#, r#"{"type":"join","id":1}"#, r#"{"type":"members","id":1}"#] {
         let answer = ask(&mut free, text);

@@ -1,4 +1,4 @@
-//! The log over its life: epochs, damage, retention, its bound, and the commands for backups.
+//! The log over its lifetime: epochs, damage, retention, its size limit, and the backup commands.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -32,7 +32,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     format!("{}{suffix}", path.display()).into()
 }
 
-/// Joins behind a message of an epoch: `joined`.
+/// Joins with a cursor of this epoch. Returns `joined`.
 fn rejoin(server: &Server, after: u64, epoch: &Value) -> Value {
     let path = format!("/rooms/r/ws?name=a&after={after}&epoch={}", epoch.as_str().unwrap());
     server.client(&path).next_of("joined")
@@ -46,13 +46,13 @@ fn the_epoch_holds_where_no_seq_can_be_given_twice_and_changes_where_one_could()
         for id in 1..=5 {
             server.member("r", "a").say(id, json!(id));
         }
-        // Killed in the same boot: nothing is lost.
+        // A kill within the same boot loses nothing.
         server.kill();
         server.restart();
         assert_eq!(epoch(&server), first, "{durability}");
         assert_eq!(server.history("r").len(), 5);
         server.kill();
-        // As if the machine had been started anew since.
+        // This simulates a reboot since.
         let conn = outside(&server.data());
         conn.execute("UPDATE meta SET boot = 'the boot before'", []).unwrap();
         drop(conn);
@@ -61,12 +61,12 @@ fn the_epoch_holds_where_no_seq_can_be_given_twice_and_changes_where_one_could()
         assert_eq!(second == first, keeps, "{durability}");
         let joined = rejoin(&server, 5, &first);
         assert_eq!((&joined["recovered"], &joined["epoch"]), (&json!(keeps), &second));
-        // An orderly end is remembered over a boot.
+        // An orderly stop is remembered across a reboot.
         assert_eq!(server.stop().code(), Some(0));
         outside(&server.data()).execute("UPDATE meta SET boot = 'the boot before'", []).unwrap();
         server.restart();
         assert_eq!(epoch(&server), second, "{durability}");
-        // The database is lost.
+        // The database file is deleted.
         assert_eq!(server.stop().code(), Some(0));
         fs::remove_file(server.data()).unwrap();
         server.restart();
@@ -75,7 +75,7 @@ fn the_epoch_holds_where_no_seq_can_be_given_twice_and_changes_where_one_could()
     }
 }
 
-/// Fills a room and ends without order, so that the next start looks through all of it.
+/// Fills a room and kills the server, so that the next start checks the whole database.
 fn killed(arguments: &[&str], messages: u64) -> Server {
     let mut server = Server::start(arguments);
     let mut client = server.member("r", "a");
@@ -145,7 +145,7 @@ fn a_gateway_salvages_by_itself() {
     server.kill();
     let data = server.data();
     outside(&data).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    // The head of the file is among what is lost.
+    // The lost pages include the file's first.
     spoil(&data, [0, 30]);
     assert_eq!(racerd(&["check", "--data", data.to_str().unwrap()]).status.code(), Some(1));
     let damaged = fs::read(&data).unwrap();
@@ -181,7 +181,7 @@ fn damage_that_is_met_is_told_and_the_next_start_acts_on_it() {
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
     assert_eq!(server.get("/readyz").body, "{\"ready\":true}");
-    // While it runs, on pages that it has not read yet.
+    // The damage happens while the server runs, on pages that it has not read yet.
     let data = server.data();
     let bytes = fs::read(&data).unwrap();
     let page = bytes.windows(6).position(|window| window == b"\"100 x").unwrap() / 4096;
@@ -198,7 +198,7 @@ fn damage_that_is_met_is_told_and_the_next_start_acts_on_it() {
     eventually("it is logged", || server.log().contains("of room r cannot be read"));
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
-    // Remarks on what was opened follow the line that the server has started.
+    // Notes about the opened database are logged after the line that the server has started.
     eventually("the next start salvages", || {
         let log = server.log();
         log.contains("racerd.db was damaged") && log.contains("racerd.db.damaged-1")
@@ -223,7 +223,7 @@ fn rooms_keep_their_newest_messages() {
     let page = || server.get("/rooms/r/messages?limit=200").json();
     eventually("the older ones go", || page()["oldest"] == 151);
     assert_eq!((&page()["head"], page()["messages"].as_array().unwrap().len()), (&json!(200), 50));
-    // A cursor within what is kept is served without a gap, one before it is told.
+    // A cursor within the kept messages is served without a gap; an older one is reported as not recovered.
     let joined = rejoin(&server, 180, &first);
     assert_eq!((&joined["recovered"], &joined["from"]), (&json!(true), &json!(181)));
     let joined = rejoin(&server, 100, &first);
@@ -257,7 +257,7 @@ fn a_database_at_its_bound_says_which_setting_it_is() {
     assert!(ready.status == 503 && ready.body.contains("max_database_size"), "{ready:?}");
     assert!(server.log().contains("keep_messages"), "what could be done is for the operator: {}", server.log());
 
-    // Where messages may go, nobody is refused.
+    // With retention, old messages make room and no send is refused.
     let server = Server::start(&["--max-database-size", "1MiB", "--keep-for", "365d", "--request-rate", "0"]);
     let mut client = server.member("r", "a");
     for id in 1..=200 {
@@ -268,9 +268,9 @@ fn a_database_at_its_bound_says_which_setting_it_is() {
     assert_eq!(server.get("/readyz").status, 200);
 }
 
-/// What a backup must hold: everything acknowledged before the command began.
+/// Checks that a backup holds everything acknowledged before the command began. Returns its message count.
 fn holds(backup: &Path, acked: u64) -> u64 {
-    // Alone, elsewhere: nothing beside it belongs to it.
+    // The copy is alone in a folder, so that it depends on no side file.
     let elsewhere = Folder::new();
     let copy = elsewhere.path().join("copy.db");
     fs::copy(backup, &copy).unwrap();
@@ -330,7 +330,7 @@ fn a_backup_of_a_running_server_is_whole_and_can_be_restored() {
     crate::command::ended(&racerd(&["restore", path, "--data", data_path]), 1, "in use");
     let head = server.history("r").len() as u64;
 
-    // Killed: its WAL holds what the restored one must not get.
+    // The server is killed: its WAL holds messages that must not get into the restored database.
     server.kill();
     let output = racerd(&["restore", path, "--data", data_path]);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
@@ -346,14 +346,14 @@ fn a_backup_of_a_running_server_is_whole_and_can_be_restored() {
     assert_eq!(server.member("r", "a").say(1, json!("on"))["seq"], heads[2] + 1);
     assert_eq!(server.stop().code(), Some(0));
 
-    // What was there before is kept whole, and can come back.
+    // The replaced database is kept whole and can be restored.
     let kept = beside(&data, ".replaced-1");
     let output = racerd(&["restore", kept.to_str().unwrap(), "--data", data_path]);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output));
     server.restart();
     assert_eq!(server.history("r").len() as u64, head);
     assert_ne!(epoch(&server), second);
-    // A copy that was put there by hand has another epoch as well.
+    // A copy put in place by hand gets a new epoch as well.
     assert_eq!(server.stop().code(), Some(0));
     fs::copy(&backup, &data).unwrap();
     server.restart();
@@ -377,7 +377,7 @@ fn commands_say_what_they_lack() {
     ] {
         refused(&racerd(&arguments), expected);
     }
-    // It may come yet.
+    // The file may appear later.
     for (arguments, expected) in [
         (vec!["backup", &name("b.db"), "--data", &none], "no database"),
         (vec!["restore", &none, "--data", &name("a.db")], "no database"),
@@ -418,7 +418,7 @@ fn a_restore_that_cannot_be_trusted_changes_nothing() {
     assert_eq!(server.get("/rooms/r/messages").json()["head"], 200);
 }
 
-/// Commits go on while a large room is pruned: none waits for more than one step.
+/// Commits continue while a large room is pruned: none waits for more than one pruning step.
 #[test]
 fn pruning_does_not_hold_up_who_speaks() {
     let mut server = Server::start(&["--request-rate", "0", "--durability", "normal"]);

@@ -1,5 +1,5 @@
-//! Connections that come and go in every way, and what must not stay behind: slots, descriptors, CPU time, a frame for
-//! somebody else.
+//! Connections that come and go in every way, and leaks that must not happen: slots, descriptors, CPU time, a frame
+//! delivered to the wrong client.
 
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// Nothing runs any more: under 5 % of one second.
+/// Checks that the server is idle: under 5 % of one second of CPU time.
 fn assert_quiet(server: &Server) {
     let used = server.cpu_over(Duration::from_secs(1));
     assert!(used <= Duration::from_millis(50), "{used:?} of CPU in a second without work\n{}", server.log());
 }
 
-/// A reset in every state that a connection can be in.
+/// A reset in every state of a connection.
 #[test]
 fn a_port_scan_leaves_nothing_behind() {
     let states: [fn(&Server) -> Raw; 11] = [
@@ -98,16 +98,16 @@ fn half_closed_sockets_end() {
     let mut watcher = server.member("half", "watcher");
     let shut = |raw: &Raw| raw.stream.shutdown(Shutdown::Write).expect("a socket");
 
-    // At once.
+    // Half-closed right after connecting.
     let mut silent = server.raw();
     shut(&silent);
     assert!(silent.ended());
-    // In the middle of a head.
+    // Half-closed in the middle of a head.
     let mut cut = server.raw();
     cut.send("GET /healthz HTTP/1.1\r\nHo");
     shut(&cut);
     while cut.fill() {}
-    // Behind a whole request: its answer comes whole (RFC 9112 §9.6), also where the store is asked.
+    // Half-closed behind a whole request: the whole answer arrives (RFC 9112 §9.6), also if the store is involved.
     for path in ["/healthz", "/rooms/half/messages", "/rooms/half/members"] {
         let mut raw = server.raw();
         raw.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -124,14 +124,14 @@ fn half_closed_sockets_end() {
     assert_eq!(raw.answer().status, 201);
     assert!(raw.ended());
     assert_eq!(watcher.next_of("message")["body"], 7);
-    // A WebSocket: that is its end, and the others see it.
+    // On a WebSocket, a half-close ends the connection, and the other members see it.
     let mut socket = server.socket("/rooms/half/ws?name=half");
     assert_eq!(watcher.next_of("presence")["events"][0]["event"], "join");
     shut(&socket);
     assert_eq!(watcher.next_of("presence")["events"][0]["event"], "leave");
     while socket.frame().is_some() {}
 
-    // Nobody of them closes its side, and yet none is left.
+    // None of these clients closes its socket, and yet the server keeps none of them.
     eventually("all descriptors closed", || server.descriptors() <= before + 1);
     assert_quiet(&server);
     drop((silent, cut, raw, socket));
@@ -159,13 +159,13 @@ fn an_idle_server_sleeps() {
     let _silent = server.raw();
     let before = server.sleeps();
     assert!(server.cpu_over(Duration::from_secs(2)) <= Duration::from_millis(20));
-    // One wake of the store's writer, ten seconds after the last message, is legal; a tick is not.
+    // One wake of the store's writer, ten seconds after the last message, is allowed; a periodic tick is not.
     let woken = server.sleeps() - before;
     assert!(woken <= 5, "woken {woken} times in two seconds");
     drop(members);
 }
 
-/// Whoever takes the slot of one that is gone gets nothing that was meant for it.
+/// A connection that reuses a slot gets nothing that was meant for its predecessor.
 #[test]
 fn the_next_in_a_slot_gets_nothing_of_the_one_before() {
     let server = Server::without_grace(&["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"]);
@@ -186,7 +186,7 @@ fn the_next_in_a_slot_gets_nothing_of_the_one_before() {
                 let mut dice = Dice(half);
                 for round in 0..100 {
                     let mut old = server.socket("/rooms/old/ws?last=20");
-                    // Answers of the store to all of these are on their way when it goes.
+                    // The store's answers to all of these are under way when the connection ends.
                     for request in [r#"{"type":"send","id":777,"body":"late"}"#, r#"{"type":"history","id":778}"#] {
                         old.send(text(request));
                     }
@@ -217,7 +217,8 @@ fn the_next_in_a_slot_gets_nothing_of_the_one_before() {
     });
 }
 
-/// All connections that there may be, and more that wait outside: who is in is served, and nothing spins.
+/// Opens as many connections as the limit allows, and more that wait outside: existing clients are served, and nothing
+/// spins.
 fn beyond_the_limit(server: &Server, most: usize, reason: &str) {
     let mut member = server.member("in", "member");
     let crowd: Vec<Raw> = (0..most + 30).map(|_| server.raw()).collect();
@@ -257,7 +258,7 @@ fn the_limit_of_connections() {
     beyond_the_limit(&server, 10, "the connection limit is reached");
 }
 
-/// EMFILE although there should be room: somebody took descriptors away.
+/// EMFILE below the connection limit: the process has fewer descriptors than it counted on.
 #[test]
 fn no_descriptor_left() {
     let server = Server::without_grace(&[]);
@@ -268,7 +269,7 @@ fn no_descriptor_left() {
     beyond_the_limit(&server, 5, "no file descriptor is left");
 }
 
-/// Two who never stop writing; the others are served, and timers fire.
+/// Two clients never stop writing; the others are served, and timers fire.
 #[test]
 fn busy_sockets_leave_time_for_the_others() {
     let server = Server::without_grace(&["--request-rate", "0", "--header-timeout", "1s"]);
@@ -306,14 +307,14 @@ fn busy_sockets_leave_time_for_the_others() {
     });
 }
 
-/// Nothing of a long message stays with the connection that it came by.
+/// A connection keeps no memory from a long message that it received.
 #[test]
 fn an_idle_connection_costs_little_memory() {
     const COUNT: u64 = 1000;
-    // The test has ends of its own.
+    // The test needs descriptors for its own ends, too.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("as many as may be");
-    // What rooms keep in memory for who comes back has a bound of its own, and is none of this.
+    // The rooms' in-memory tail for reconnecting clients has its own bound and is kept small here.
     let server =
         Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn", "--tail-bytes-total", "256KiB"]);
     let warm: Vec<Client> = (0..20).map(|_| server.member("warm", "x")).collect();
@@ -322,19 +323,19 @@ fn an_idle_connection_costs_little_memory() {
     let mut sockets: Vec<Client> = (0..COUNT).map(|i| server.member(&format!("r{i}"), "m")).collect();
     let each = server.rss().saturating_sub(before) / COUNT;
     assert!(each < 4096, "{each} bytes for each idle connection");
-    // One long message each; then all of them are idle again.
+    // Each connection gets one long message; then all of them are idle again.
     let idle = server.rss();
     let long = "x".repeat(32_000);
     for client in &mut sockets {
         client.say(1, json!(long));
         client.next_of("message");
     }
-    // What SQLite's caches and the allocator keep is not by connection.
+    // SQLite's caches and the allocator keep some memory, but not per connection.
     let kept = server.rss().saturating_sub(idle);
     assert!(kept < 2 << 20, "{kept} bytes stay after {COUNT} messages of 32 KB");
 }
 
-/// What is kept of a read is copied out of it, so that a short message keeps no long buffer alive.
+/// Kept bytes are copied out of the read buffer, so that a short message does not keep a long buffer alive.
 #[test]
 fn a_short_message_that_came_with_a_long_one_costs_little_memory() {
     const COUNT: usize = 2000;
@@ -350,12 +351,12 @@ fn a_short_message_that_came_with_a_long_one_costs_little_memory() {
     let before = server.rss();
     (1..COUNT).for_each(both);
     let kept = server.rss().saturating_sub(before) as usize;
-    // The messages with all about them: some 300 bytes each. The reads that they came with: 64 MB.
+    // A message with its bookkeeping takes some 300 bytes. The reads that they came with: 64 MB.
     assert!(kept < COUNT * 2048, "{kept} bytes for {COUNT} messages of 100 bytes");
     assert_eq!(server.history("r").len(), COUNT);
 }
 
-/// The end of one connection in the middle of everything is told to the others once.
+/// The end of one connection amid other traffic is announced to the others once.
 #[test]
 fn a_reset_is_seen_by_the_others() {
     let server = Server::without_grace(&[]);
@@ -366,7 +367,7 @@ fn a_reset_is_seen_by_the_others() {
     let presence = watcher.next_of("presence");
     assert_eq!((&presence["count"], &presence["events"][0]["name"]), (&json!(1), &json!("victim")));
     eventually("a line with the reason", || server.log().contains("connection closed"));
-    // To a peer that is gone, reading says so at once.
+    // Once the peer is gone, a read returns at once.
     let mut raw = server.socket("/ws");
     raw.send(close(1000, b""));
     while raw.frame().is_some() {}

@@ -1,4 +1,4 @@
-//! Where it listens: places that name several addresses, and addresses that need a zone.
+//! Listen addresses: names with several addresses, and addresses that need a zone.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::command::ended;
 use crate::support::*;
 
-/// A port that nobody listens on just now.
+/// Returns a port that is free at the moment.
 fn free_port() -> u16 {
     TcpListener::bind("[::]:0").expect("a port").local_addr().expect("an address").port()
 }
@@ -21,7 +21,7 @@ fn racerd(arguments: &[&str]) -> std::process::Output {
     Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 
-/// RFC 3493 §5.3: the listener for all of IPv6 leaves IPv4 to the one that is there for it.
+/// The listener on all of IPv6 leaves IPv4 to the one that exists for it (RFC 3493 §5.3).
 #[test]
 fn all_of_ipv4_and_all_of_ipv6_at_one_port() {
     for order in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["127.0.0.1", "[::]"]] {
@@ -31,7 +31,7 @@ fn all_of_ipv4_and_all_of_ipv6_at_one_port() {
         assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
         assert_eq!(server.stop().code(), Some(0));
     }
-    // Alone, it takes both.
+    // Alone, it takes both families.
     let port = free_port();
     let _server = Server::start_in(Folder::new(), &format!("[::]:{port}"), &["--open"]);
     assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
@@ -44,7 +44,7 @@ fn localhost_is_both_loopback_addresses() {
     assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
     assert_eq!(racerd(&["health", "--listen", &format!("localhost:{port}")]).status.code(), Some(0));
     assert_eq!(racerd(&["health", &format!("http://localhost:{port}")]).status.code(), Some(0));
-    // And what lies below it, for the command and for the server's own check of names (RFC 6761 §6.3).
+    // Subdomains of localhost count, too, for the commands and for the server's own check of names (RFC 6761 §6.3).
     let url = format!("http://A.localhost.:{port}/rooms/r");
     assert_eq!(racerd(&["send", &url, "hello", "--timeout", "5s"]).status.code(), Some(0));
     assert_eq!(server.get("/rooms/r/messages").json()["messages"][0]["body"]["text"], "hello");
@@ -68,13 +68,13 @@ fn places_that_contradict_each_other_are_named() {
         let output = Server::program().arg("serve").args(&arguments).arg("--data").arg(data).output().expect("it");
         crate::command::refused(&output, words);
     }
-    // The interface may come yet.
+    // The interface may appear later.
     let data = folder.path().join("racerd.db");
     let arguments = ["serve", "--open", "--listen", "[fe80::1%nowhere0]:7077", "--data", data.to_str().unwrap()];
     ended(&racerd(&arguments), 1, "no interface nowhere0");
 }
 
-/// A network of its own whose only link-local address is on its loopback interface (RFC 4007, RFC 6874).
+/// A network namespace whose only link-local address is on its loopback interface (RFC 4007, RFC 6874).
 #[test]
 fn link_local_addresses_have_zones() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! Files that settings and arguments name: one rule for the exit status of each kind. What the system refuses ends with
-//! 1, what a person has to change with 2, and a data key or a configuration that is not to be had is among the latter.
+//! Files named by settings and arguments: one rule per kind for the exit status. An error from the system ends with 1,
+//! one that the user has to fix with 2; a data key or a configuration that cannot be read is among the latter.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
@@ -7,11 +7,11 @@ use std::process::Stdio;
 use crate::support::*;
 use crate::tls::made;
 
-/// What can be wrong with a file, by its name here.
+/// Faults that a file can have, by its name here.
 const FAULTS: [&str; 5] = ["missing", "no-folder/missing", "loop", "folder", "junk"];
-/// Nothing of it is ever tried again.
+/// Statuses of a file whose faults all need the user: no retry.
 const SETTING: [i32; 5] = [2, 2, 2, 2, 2];
-/// The file may come yet; what is no such file stays none.
+/// Statuses of a file that may appear later; one of the wrong kind stays wrong.
 const FILE: [i32; 5] = [1, 1, 1, 2, 2];
 
 #[test]
@@ -66,8 +66,7 @@ fn each_kind_of_file_has_one_rule() {
             assert!(!told.contains("no answer"), "it is the file's fault: {arguments:?}: {told}");
         }
     }
-    // A database that is not there is made, so only its folder can be missing; and so it is with a certificate's
-    // folder.
+    // A missing database is created, so only its folder can be missing; the same holds for a certificate's folder.
     for (line, status) in [
         (format!("{serve}/x"), 1),
         ("serve --listen 127.0.0.1:0 --data no-folder/x".to_string(), 1),

@@ -1,5 +1,5 @@
-//! The certificate that racerd makes for itself, on the real binary: what is in it, when it is made anew, and what
-//! clients of others think of that.
+//! The self-made certificate, on the real binary: its contents, when it is replaced, and how third-party clients react
+//! to that.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ use crate::support::*;
 
 const DAY: u64 = 86_400;
 
-/// The folder of a certificate.
+/// Folder of a certificate.
 struct Own(PathBuf);
 
 impl Own {
@@ -49,7 +49,7 @@ impl Own {
         self.asks(&["-fingerprint", "-sha256"]).trim().split('=').nth(1).unwrap().to_string()
     }
 
-    /// First and last second of its validity.
+    /// Returns the first and last second of its validity.
     fn validity(&self) -> (u64, u64) {
         let text = self.asks(&["-dates", "-dateopt", "iso_8601"]);
         let seconds = |line: &str| {
@@ -60,7 +60,7 @@ impl Own {
         (seconds("notBefore="), seconds("notAfter="))
     }
 
-    /// Keeps a copy of the certificate under this name.
+    /// Copies the certificate to this name in the folder. Returns the path.
     fn copy(&self, name: &str) -> String {
         let copy = format!("{}/{name}", self.path());
         std::fs::copy(self.certificate(), &copy).unwrap();
@@ -78,7 +78,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Asks a server for its health; whether curl trusts it.
+/// Asks a server for its health. Returns whether curl trusts it.
 fn curl(server: &Server, arguments: &[&str]) -> bool {
     let url = format!("https://localhost:{}/healthz", server.address.port());
     let mut command = Command::new("curl");
@@ -86,7 +86,7 @@ fn curl(server: &Server, arguments: &[&str]) -> bool {
     command.output().unwrap().status.success()
 }
 
-/// The fingerprint of the certificate that the server gives.
+/// Returns the fingerprint of the certificate that the server presents.
 fn served(server: &Server) -> String {
     let address = server.address.to_string();
     let mut command = Command::new("openssl");
@@ -114,7 +114,7 @@ fn it_is_made_once() {
     }
     let (begin, end) = own.validity();
     assert!(end + 1 - begin <= 825 * DAY && (begin..end).contains(&now()), "{begin} {end}");
-    // Who accepted it once is asked no more.
+    // A client that accepted it once is not asked again.
     let key = own.key();
     assert_eq!(server.stop().code(), Some(0));
     server.restart();
@@ -123,7 +123,7 @@ fn it_is_made_once() {
     assert!(!server.log().contains("WARN"), "{}", server.log());
 }
 
-/// The key's fingerprint is printed in both forms, and is in the certificate's name.
+/// The key's fingerprint is printed in both forms, and is part of the certificate's name.
 #[test]
 fn its_keys_fingerprint_is_printed() {
     let folder = Folder::new();
@@ -134,7 +134,7 @@ fn its_keys_fingerprint_is_printed() {
     let said: Vec<String> = lines.map(Result::unwrap).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    // As docs/operate.md says it.
+    // The command is the one of docs/operate.md.
     let script =
         "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -hex -c";
     let output = Command::new("sh").args(["-c", script, &own.certificate()]).output().unwrap();
@@ -147,9 +147,9 @@ fn its_keys_fingerprint_is_printed() {
     assert_eq!(own.asks(&["-subject"]).trim(), format!("subject=CN = racerd {short}"));
 }
 
-/// A name or address that the settings ask for and the certificate lacks has it made anew, with the same key and
-/// another serial number. Who trusts the key goes on; who trusts the old file goes on with racerd's own commands, and
-/// with OpenSSL's clients needs the new one.
+/// A name or address in the settings that the certificate lacks causes a new one, with the same key and another serial
+/// number. Clients that trust the key are unaffected; a copy of the old file still works for racerd's own commands,
+/// while OpenSSL's clients need the new one.
 #[test]
 fn a_name_that_it_lacks_has_it_made_anew() {
     let folder = Folder::new();
@@ -185,7 +185,7 @@ fn a_name_that_it_lacks_has_it_made_anew() {
         let output = Server::program().args(["health", &url, "--ca", trusted]).output().unwrap();
         assert_eq!(output.status.success(), is_fine, "{trusted}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    // It is made anew once.
+    // It is replaced only once.
     let fingerprint = own.fingerprint();
     server.stop();
     server.restart();
@@ -193,7 +193,7 @@ fn a_name_that_it_lacks_has_it_made_anew() {
     assert_eq!(server.log().matches(MADE_ANEW).count(), 1);
 }
 
-/// A certificate file that is gone comes back with the key that is there.
+/// A deleted certificate file is made again with the existing key.
 #[test]
 fn without_its_certificate_the_key_is_kept() {
     let folder = Folder::new();
@@ -206,7 +206,7 @@ fn without_its_certificate_the_key_is_kept() {
     assert_eq!(own.key(), key);
     assert_ne!(own.serial(), serial);
     server.stop();
-    // A key that cannot be used is never written over.
+    // An unusable key is never overwritten.
     std::fs::remove_file(own.certificate()).unwrap();
     std::fs::write(own.0.join("key.pem"), "garbage").unwrap();
     let output = Server::command(&server.folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]).output().unwrap();
@@ -215,7 +215,7 @@ fn without_its_certificate_the_key_is_kept() {
     assert_eq!(own.key(), b"garbage");
 }
 
-/// Where the folder takes no new file, the old certificate serves on, and the log says so once.
+/// If the folder takes no new file, the old certificate stays in use, and the log says so once.
 #[test]
 fn one_that_cannot_be_made_anew_stays() {
     let folder = Folder::new();
@@ -232,14 +232,14 @@ fn one_that_cannot_be_made_anew_stays() {
     eventually("a reading", || server.log().contains("no settings to read again"));
     assert_eq!((served(&server), own.fingerprint(), own.key()), (fingerprint.clone(), fingerprint, key));
     assert_eq!(server.log().matches(words).count(), 1);
-    // It is made once that can be.
+    // It is replaced as soon as that is possible.
     std::fs::remove_dir(own.0.join("cert.new")).unwrap();
     server.signal(Signal::HUP);
     eventually("the change", || server.log().contains(MADE_ANEW));
     assert!(own.asks(&["-ext", "subjectAltName"]).contains("DNS:chat.lan"));
 }
 
-/// A running server takes a new name at SIGHUP; who talks goes on talking.
+/// A running server adopts a new name at SIGHUP; existing connections continue.
 #[test]
 fn a_name_that_is_added_while_serving_is_taken_over() {
     let folder = Folder::new();
@@ -259,8 +259,8 @@ fn a_name_that_is_added_while_serving_is_taken_over() {
     assert!(own.asks(&["-ext", "subjectAltName"]).contains("DNS:chat.lan"));
 }
 
-/// What earlier versions made for ten years goes, with its name, and the key stays. A certificate that somebody
-/// else made is left alone.
+/// The ten-year certificates of earlier versions are replaced, name included, and the key stays. A certificate from
+/// elsewhere is left alone.
 #[test]
 fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {
     for (subject, goes) in [("racerd", true), ("gateway", false)] {
@@ -291,8 +291,8 @@ fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {
     }
 }
 
-/// A server that runs for years says so 30 days before it makes its certificate anew, and does it 30 days before the
-/// end, without a restart. A clock that was never set changes nothing.
+/// A long-running server replaces its certificate 30 days before the end, without a restart, and says so 30 days
+/// earlier. A clock that was never set changes nothing.
 #[test]
 fn a_running_server_crosses_the_dates() {
     let folder = Folder::new();
@@ -304,7 +304,7 @@ fn a_running_server_crosses_the_dates() {
     let (first, key) = (own.fingerprint(), own.key());
     let soon = "own certificate will be made anew, with the same key: browsers will ask again";
     let mut readings = 0;
-    // At SIGHUP, a server looks at once, else within a minute.
+    // The server checks the dates at once after SIGHUP, otherwise within a minute.
     let mut at = |seconds: u64, words: &str| {
         let output = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+@%F %T"]).output().unwrap();
         clock.set(String::from_utf8(output.stdout).unwrap().trim());
@@ -312,7 +312,7 @@ fn a_running_server_crosses_the_dates() {
         server.signal(Signal::HUP);
         eventually("a reading", || server.log().matches("no settings to read again").count() == readings);
         match words {
-            // Two turns later the look has been, too.
+            // Two loop turns later, the check is done as well.
             "" => (0..2).for_each(|_| drop(served(&server))),
             words => eventually(words, || server.log().contains(words)),
         }
@@ -322,7 +322,7 @@ fn a_running_server_crosses_the_dates() {
     assert!(!server.log().contains(soon), "{}", server.log());
     at(end - 60 * DAY + 60, soon);
     at(end - 31 * DAY, "");
-    // Set back to 1970: nothing is made, and that is said.
+    // Set back to 1970: no certificate is made, and the log says so.
     at(1000, "stays as it is until this machine's clock is set");
     assert_eq!((own.fingerprint(), own.key()), (first.clone(), key.clone()));
     at(end - 30 * DAY + 60, MADE_ANEW);
@@ -331,14 +331,15 @@ fn a_running_server_crosses_the_dates() {
     assert_eq!((served(&server), own.key()), (second.clone(), key.clone()));
     let (begin, later) = own.validity();
     assert!(begin < end && later > end + 700 * DAY, "{begin} {later}");
-    // A clock that was ahead when it was made: clients would refuse a certificate of the future.
+    // If the clock was ahead when the certificate was made, clients would refuse it as not yet valid.
     at(begin - 2 * DAY, "it began in the future");
     assert_ne!(own.fingerprint(), second);
     assert_eq!((served(&server), own.key()), (own.fingerprint(), key));
     assert!((own.validity().0..own.validity().1).contains(&(begin - 2 * DAY)));
 }
 
-/// A machine without a clock of its own starts in 1970, or years ahead: it serves, and is put right once its clock is.
+/// A machine without a real-time clock starts in 1970, or years ahead: it serves, and its certificate is fixed once
+/// the clock is.
 #[test]
 fn a_start_under_a_wrong_clock_is_put_right_later() {
     for start in ["@1970-01-01 00:00:05", "@2099-01-01 00:00:00"] {

@@ -1,5 +1,5 @@
-//! What packaging/ says about racerd holds: docs/operate.md shows the very files that were tried, and the systemd unit
-//! forbids nothing that the binary does. That the unit itself is well-formed is a step of tests/run.
+//! The statements of packaging/ about racerd hold: docs/operate.md shows the very files that were tested, and the
+//! systemd unit forbids nothing that the binary does. Another step of tests/run checks that the unit is well-formed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixDatagram;
@@ -24,13 +24,13 @@ fn operate_md_shows_the_files_as_they_are() {
     }
 }
 
-/// The unit's lines of this name, their values joined.
+/// Returns the values of the unit's lines with this name.
 fn values(name: &str) -> Vec<&'static str> {
     let lines = UNIT.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     lines.flat_map(str::split_whitespace).collect()
 }
 
-/// Sets of system calls by name, as this machine's systemd has them.
+/// Returns the named sets of system calls of this machine's systemd.
 fn sets() -> BTreeMap<String, Vec<String>> {
     let output = Command::new("systemd-analyze").arg("syscall-filter").output();
     let output = output.unwrap_or_else(|error| panic!("systemd-analyze: {error}; tests/run installs it"));
@@ -55,7 +55,7 @@ fn expand(sets: &BTreeMap<String, Vec<String>>, name: &str, calls: &mut BTreeSet
     }
 }
 
-/// Whatever the filter refuses would be an error that no other run of racerd sees.
+/// A call that the filter refuses would fail only under systemd, unseen by every other test.
 #[test]
 fn the_unit_allows_every_system_call_that_is_made() {
     let sets = sets();
@@ -68,7 +68,7 @@ fn the_unit_allows_every_system_call_that_is_made() {
 
     let folder = Folder::new();
     let trace = folder.path().join("trace");
-    // As root SQLite calls fchown; the unit's user is nobody in particular, as one is in a user namespace of its own.
+    // SQLite calls fchown as root; a user namespace gives the test an ordinary user, like the unit's.
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-user=1000", "strace", "-D", "-f", "-qq", "-o"]).arg(&trace);
     let possible =
@@ -83,7 +83,7 @@ fn the_unit_allows_every_system_call_that_is_made() {
     let supervisor = UnixDatagram::bind(&notified).expect("a socket");
     command.env("NOTIFY_SOCKET", &notified).env("WATCHDOG_USEC", "30000000");
     let mut server = Server::start_as(folder, command);
-    // A bit of everything: a talk, its history, pages, a refusal, a stop.
+    // A sample of everything: messages, history, pages, a refusal, a stop.
     let mut client = server.member("r", "a");
     for id in 0..50 {
         client.say(id, json!("x".repeat(3000)));
@@ -99,7 +99,7 @@ fn the_unit_allows_every_system_call_that_is_made() {
     assert_eq!(supervisor.recv(&mut [0; 20]).ok(), Some("READY=1".len()));
 
     let text = String::from_utf8_lossy(&std::fs::read(&trace).expect("a trace")).into_owned();
-    // `123 name(arguments) = 0`; signals and ends begin otherwise.
+    // Lines look like `123 name(arguments) = 0`; signals and exits begin differently.
     let calls: BTreeSet<&str> = text
         .lines()
         .filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('))
@@ -110,10 +110,10 @@ fn the_unit_allows_every_system_call_that_is_made() {
     let wrong: Vec<&&str> =
         calls.iter().filter(|name| !allowed.contains(**name) || forbidden.contains(**name)).collect();
     assert!(wrong.is_empty(), "the unit's SystemCallFilter forbids {wrong:?}");
-    // MemoryDenyWriteExecute: nothing is both, nor becomes code later.
+    // MemoryDenyWriteExecute: no memory is writable and executable, or becomes executable later.
     let code = |line: &&str| line.contains("PROT_EXEC") && (line.contains("PROT_WRITE") || line.contains(" mprotect("));
     assert_eq!(text.lines().find(code), None);
-    // And sockets of those families only.
+    // RestrictAddressFamilies: sockets of these families only.
     let families = values("RestrictAddressFamilies");
     for line in text.lines().filter(|line| line.contains(" socket(")) {
         assert!(families.iter().any(|family| line.contains(&format!("socket({family},"))), "{line}");

@@ -1,18 +1,17 @@
-//! The web page as it is served: where it is, its headers, 304, and that a browser's several requests share a
-//! connection.
+//! The web page as served: its paths, its headers, 304, and several requests of a browser over one connection.
 
 use crate::support::*;
 
 const FILES: [&str; 2] = ["/", "/rooms/lobby"];
 
-/// What the page names, seen from where it is.
+/// Returns the URLs that the page refers to, resolved against its path.
 fn names(path: &str, html: &str) -> Vec<String> {
     let mut names = Vec::new();
     for mark in [" src=\"", " href=\""] {
         for rest in html.split(mark).skip(1) {
             let name = rest.split('"').next().unwrap();
             let base = if path == "/" { "/" } else { "/rooms/" };
-            // The way back to the start view, or a part of the page itself.
+            // The link back to the start view, or a part of the page itself.
             if name.ends_with("/.") || name == "." || name.starts_with('#') {
                 continue;
             }
@@ -66,7 +65,7 @@ fn what_a_browser_has_is_not_sent_again() {
     let mut ask = |method: &str, path: &str, lines: &str| {
         raw.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"));
     };
-    // One connection for all: each answer has to end where it says.
+    // One connection serves all requests: each answer has to end where it says.
     let mut tags = Vec::new();
     for path in ["/", "/rooms/lobby", "/page.js", "/racerd.js", "/page.css"] {
         ask("GET", path, "");
@@ -100,7 +99,7 @@ fn what_a_browser_has_is_not_sent_again() {
     }
 }
 
-/// A peer that takes a file byte by byte gets all of it, and the next answer behind it.
+/// A peer that reads a file byte by byte gets all of it, and the next answer behind it.
 #[test]
 fn a_slow_reader_gets_the_whole_file() {
     let server = Server::start(&[]);

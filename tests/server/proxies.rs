@@ -1,5 +1,5 @@
-//! racerd behind nginx and Caddy, the real ones, with the files of packaging/ as they are: only addresses and ports are
-//! put in, and the one time that a test must not wait for.
+//! racerd behind the real nginx and Caddy, with the unchanged files of packaging/: only addresses, ports and the one
+//! timeout that is too long for a test are replaced.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ enum Kind {
 
 const BOTH: [Kind; 2] = [Kind::Nginx, Kind::Caddy];
 
-/// A running proxy before a racerd.
+/// A running proxy in front of a racerd.
 struct Proxy {
     kind: Kind,
     child: Child,
@@ -33,10 +33,10 @@ impl Proxy {
         Proxy::start_with(kind, racerd, &[])
     }
 
-    /// With these words of the file replaced.
+    /// Starts one with these words of its file replaced.
     fn start_with(kind: Kind, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Proxy {
         let mut folder = Folder::new();
-        // Neither takes port 0. Should another program take the one that was free, another is tried.
+        // Neither proxy can listen on port 0. If another program takes the free port first, the next one is tried.
         for _ in 0..3 {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
             let spawned = kind.command(&folder, free, racerd, replaced).spawn();
@@ -59,7 +59,7 @@ impl Proxy {
         format!("chat.example:{}", self.address.port())
     }
 
-    /// The bytes of a request as a client of the proxy sends them.
+    /// Returns a request with the Host that a client of the proxy sends.
     fn for_host(&self, request: &str) -> String {
         request.replacen("Host: localhost", &format!("Host: {}", self.host()), 1)
     }
@@ -82,7 +82,7 @@ impl Proxy {
         ))
     }
 
-    /// A handshake, and its status.
+    /// Sends a handshake. Returns the connection and the status.
     fn handshake(&self, path: &str, headers: &str) -> (Raw, u16) {
         self.handshake_on(Raw::connect(self.address), path, headers)
     }
@@ -93,7 +93,7 @@ impl Proxy {
         (raw, status)
     }
 
-    /// A WebSocket that has joined.
+    /// Opens a WebSocket that has joined.
     fn member(&self, path: &str) -> Raw {
         let (mut raw, status) = self.handshake(path, "");
         assert_eq!(status, 101, "{:?} {path}", self.kind);
@@ -113,7 +113,7 @@ impl Drop for Proxy {
 }
 
 impl Kind {
-    /// The proxy in the foreground, as one process, with all its files in the folder.
+    /// Returns the command for the proxy in the foreground, as one process, with all its files in the folder.
     fn command(self, folder: &Folder, own: SocketAddr, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Command {
         let (path, log) = (folder.path(), folder.path().join("log"));
         let put = |text: String, (from, to): (&str, &str)| {
@@ -127,7 +127,7 @@ impl Kind {
                 let listen = format!("listen {own};");
                 let file = [("127.0.0.1:7077", &*racerd), ("listen 80;", &listen)].into_iter().fold(NGINX.into(), put);
                 let file = replaced.iter().copied().fold(file, put);
-                // One process, so that none is left behind, whatever becomes of the test.
+                // A single process cannot leave another one behind, whatever happens to the test.
                 let mut whole =
                     String::from("daemon off;\nmaster_process off;\npid pid;\nevents {}\nhttp {\naccess_log off;\n");
                 for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
@@ -136,7 +136,7 @@ impl Kind {
                 std::fs::write(path.join("nginx.conf"), format!("{whole}{file}}}\n")).expect("a file");
                 command = Command::new("nginx");
                 command.arg("-p").arg(path).arg("-c").arg(path.join("nginx.conf")).arg("-e").arg(&log);
-                // Debian's place, which is not in everyone's PATH.
+                // Debian's path, which is not in every user's PATH.
                 command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
             }
             Kind::Caddy => {
@@ -161,7 +161,7 @@ fn log(folder: &Folder) -> String {
     std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
 }
 
-/// A racerd as both files say that it is to be started.
+/// Starts racerd with the options that both files require.
 fn racerd(arguments: &[&str]) -> Server {
     Server::start(&[&["--host", "chat.example", "--trusted-proxy", "127.0.0.1"], arguments].concat())
 }
@@ -171,7 +171,7 @@ fn say(raw: &mut Raw, id: u64, body: &str) {
     assert_eq!(raw.next_of("ack")["id"], id);
 }
 
-/// A connection from another address of this machine.
+/// Connects from another address of this machine.
 fn connect_from(local: Ipv4Addr, address: SocketAddr) -> Raw {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((local, 0)).into()).expect("an address of 127.0.0.0/8");
@@ -188,12 +188,12 @@ fn people_talk_through_it() {
         let room = format!("r-{kind:?}-{}", prefix.len());
         let proxy = Proxy::start(kind, server.address);
         let mut ann = proxy.member(&format!("{prefix}/rooms/{room}/ws?name=ann"));
-        // The same room, also where its name is written otherwise.
+        // The same room, also when its name is spelled differently.
         let mut bob = proxy.member(&format!("{prefix}/rooms/%72-{kind:?}-{}/ws?name=bob&last=5", prefix.len()));
         say(&mut ann, 1, "through the proxy");
         let heard = bob.next_of("message");
         assert_eq!((&heard["body"], &heard["from"]["name"]), (&json!("through the proxy"), &json!("ann")));
-        // A message as long as may be, both ways, and one by HTTP.
+        // A message of nearly the maximum size in both directions, and one by HTTP.
         let long = "x".repeat(30_000);
         say(&mut bob, 2, &long);
         assert_eq!(ann.next_of("message")["body"], "through the proxy");
@@ -203,20 +203,20 @@ fn people_talk_through_it() {
         assert_eq!(ann.next_of("message")["body"], "posted");
         let page = proxy.get(&format!("{prefix}/rooms/{room}/messages?limit=2"));
         assert_eq!(page.status, 200);
-        // Caddy may send a body of unknown length in chunks; what was said is in it either way.
+        // Caddy may send a body of unknown length in chunks; the message is in it either way.
         assert!(page.body.contains("\"posted\""), "{page:?}");
         for path in ["/", "/healthz", "/readyz"] {
             assert_eq!(proxy.get(&format!("{prefix}{path}")).status, 200, "{kind:?} {prefix}{path}");
         }
-        // Relative, so that it leads back under the path.
+        // The redirect is relative, so it stays under the prefix.
         let moved = proxy.get(&format!("{prefix}/rooms/{room}/?name=a%20b"));
         let location = format!("../{room}?name=a%20b");
         assert_eq!((moved.status, moved.header("location")), (308, Some(location.as_str())), "{kind:?} {moved:?}");
-        // The close handshake, begun by the client.
+        // A close handshake started by the client.
         ann.send(close(1000, b""));
         assert_eq!(ann.closed_with(), 1000, "{kind:?}");
     }
-    // Where a page's relative links must begin.
+    // The page's relative links need the trailing slash.
     for kind in BOTH {
         let answer = Proxy::start(kind, server.address).get("/chat");
         assert!(matches!(answer.status, 301 | 302), "{answer:?}");
@@ -230,7 +230,7 @@ fn the_clients_address_is_in_the_log() {
         let server = racerd(&[]);
         let proxy = Proxy::start(kind, server.address);
         let client = || connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address);
-        // What the client writes itself is not believed.
+        // An address that the client writes itself is ignored.
         let (socket, status) = proxy.handshake_on(client(), "/ws", "X-Forwarded-For: 6.6.6.6\r\n");
         assert_eq!(status, 101);
         drop(socket);
@@ -246,7 +246,7 @@ fn the_clients_address_is_in_the_log() {
     }
 }
 
-/// With another trusted proxy, the test, before this one: so that the clients are not all loopback.
+/// The test acts as another trusted proxy in front of this one, so that not all clients are loopback.
 #[test]
 fn the_clients_address_is_what_limits_count() {
     let server = racerd(&["--max-connections-per-address", "2"]);
@@ -269,12 +269,12 @@ fn the_clients_address_is_what_limits_count() {
         drop(sockets);
         eventually("room again", || from("203.0.113.7").1 == 101);
         eventually("nobody's sockets", || server.log().matches("kind=websocket").count() >= 7);
-        // The next proxy's clients are the same ones.
+        // The next proxy's clients have the same addresses, so these must be gone.
         eventually("an empty house", || from("203.0.113.7").1 == 101);
     }
 }
 
-/// All clients share the proxy's few connections, and each has the rate of requests for itself.
+/// All clients share the proxy's few connections, and each has its own request rate.
 #[test]
 fn each_client_has_its_rate_of_requests() {
     let server = racerd(&["--request-rate", "1", "--request-burst", "3"]);
@@ -317,7 +317,7 @@ fn a_page_of_the_proxys_host_may_connect_and_no_other() {
             assert_eq!(status(&host, foreign), 403, "{kind:?} {foreign}");
         }
     }
-    // Host is passed on, and racerd says which option it needs.
+    // Host is passed on, and racerd names the option that it needs.
     let server = Server::start(&[]);
     for kind in BOTH {
         let proxy = Proxy::start(kind, server.address);
@@ -328,7 +328,7 @@ fn a_page_of_the_proxys_host_may_connect_and_no_other() {
     }
 }
 
-/// Through both, with a proxy that gives up after 30 s of silence.
+/// Starts both proxies, with a timeout of 30 s without traffic.
 fn impatient(racerd: SocketAddr) -> [Proxy; 2] {
     let direct = format!("reverse_proxy {racerd}");
     let times = format!("{direct} {{\n\ttransport http {{\n\t\tread_timeout 30s\n\t}}\n}}");
@@ -338,7 +338,7 @@ fn impatient(racerd: SocketAddr) -> [Proxy; 2] {
     ]
 }
 
-/// With ping-period at its default of 25 s. A racerd that pings later shows that the proxies mean it.
+/// Uses the default ping-period of 25 s. A racerd with a longer one shows that the proxies do enforce their timeout.
 #[test]
 fn an_idle_socket_outlives_the_proxys_timeout() {
     let server = racerd(&[]);
@@ -353,7 +353,7 @@ fn an_idle_socket_outlives_the_proxys_timeout() {
         assert!(socket.ended());
     }
     assert!(begun.elapsed() > Duration::from_secs(25), "the proxies' timeout is not what was asked for");
-    // Each was pinged once meanwhile, and answers, as a browser does.
+    // Each socket was pinged once meanwhile, and answers as a browser does.
     for socket in &mut sockets {
         let ping = std::iter::from_fn(|| socket.frame()).find(|frame| frame.first & 0x0f != 1);
         assert_eq!(ping, Some(Frame { first: 0x89, payload: Vec::new() }));
@@ -386,7 +386,8 @@ fn refusals_arrive_as_they_are() {
             let detail = answer.json()["detail"].to_string();
             assert!(detail.contains(words), "{kind:?} {status}: {detail}");
         }
-        // Neither opens a tunnel for a refused upgrade; through one, this would be the client's word alone.
+        // Neither proxy opens a tunnel for a refused upgrade; in a tunnel, this header would come unchecked from the
+        // client.
         let mut raw = connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address);
         let behind =
             "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n";
@@ -399,7 +400,7 @@ fn refusals_arrive_as_they_are() {
     assert!(log.contains("client=127.0.0.2 status=403") && !log.contains("6.6.6.6"), "{log}");
 }
 
-/// 502 while racerd is down, and all is well when it is back; a stop in order is told through the proxy.
+/// The proxies answer 502 while racerd is down and recover with it; a graceful stop is visible through them.
 #[test]
 fn racerd_goes_and_comes_back() {
     let mut server = racerd(&[]);
@@ -423,7 +424,7 @@ fn racerd_goes_and_comes_back() {
         assert!(page.body.contains("before"), "{page:?}");
         say(&mut proxy.member("/rooms/r1/ws"), 2, "after");
     }
-    // Without a word, a socket's end is told by its end.
+    // After a kill, the only sign is the end of the connection.
     let mut sockets = proxies.each_ref().map(|proxy| proxy.member("/rooms/r2/ws?presence=off"));
     server.kill();
     assert!(sockets.iter_mut().all(Raw::ended));

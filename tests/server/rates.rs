@@ -1,5 +1,4 @@
-//! How fast may be asked by HTTP: each connection, and each client behind a trusted proxy, has the rate of the
-//! settings.
+//! HTTP rate limits: each connection, and each client behind a trusted proxy, has the rate of the settings.
 
 use crate::support::*;
 
@@ -41,14 +40,14 @@ fn requests_over_the_rate_are_refused_and_the_connection_stays() {
     for free in ["/healthz", "/readyz", "/", "/rooms/r", "/racerd.js"] {
         assert_eq!(ask(&mut raw, &get(free, "")), 200, "{free}");
     }
-    // Another connection has a rate of its own; none is without one.
+    // Another connection has its own rate; every connection has one.
     assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
     eventually("one more is free", || ask(&mut raw, &post("")) == 201);
     let log = server.log();
     assert!(log.matches("status=429").count() < 30, "no line for each of them: {log}");
 }
 
-/// Behind a proxy each client has its rate, over whichever of the proxy's connections it comes; the proxy has none.
+/// Behind a proxy each client has its own rate, over any of the proxy's connections; the proxy has none.
 #[test]
 fn clients_of_a_proxy_have_rates_of_their_own() {
     let server = Server::start(&["--request-rate", "1", "--request-burst", "3", "--trusted-proxy", "127.0.0.1"]);
@@ -59,7 +58,7 @@ fn clients_of_a_proxy_have_rates_of_their_own() {
         assert_eq!(statuses[..3], [201; 3], "{client}");
         assert!(statuses.iter().filter(|status| **status == 429).count() >= 6, "{client}: {statuses:?}");
     }
-    // Without a header it is the proxy itself that asks, over this connection.
+    // A request without the header counts as the proxy's own, on this connection.
     assert_eq!((0..3).map(|_| ask(&mut connections[0], &post(""))).collect::<Vec<_>>(), [201; 3]);
 }
 

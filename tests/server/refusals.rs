@@ -1,5 +1,5 @@
-//! What the server refuses, and that it says why over every door: an upgrade and a plain GET of the same URL, programs
-//! and browsers, sockets and HTTP, `/readyz`, the command line, the log.
+//! Refusals and their reasons on every path: upgrade and plain GET of the same URL, programs and browsers, sockets and
+//! HTTP, `/readyz`, the command line, the log.
 
 use std::process::Stdio;
 
@@ -14,8 +14,8 @@ fn plain(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
 
-/// Checks that an upgrade of this URL and a plain GET, each on a connection of its own, are refused with this status
-/// and for the same reason, in which `words` stand.
+/// Checks that an upgrade of this URL and a plain GET, each on its own connection, are refused with this status and
+/// for the same reason, which contains `words`.
 fn both_say(server: &Server, path: &str, headers: &str, (status, words): (u16, &str)) {
     let named = |request: String| match headers.contains("Host:") {
         true => request.replacen("Host: localhost\r\n", "", 1),
@@ -32,7 +32,7 @@ fn both_say(server: &Server, path: &str, headers: &str, (status, words): (u16, &
     assert_eq!(wait(&upgrade).is_some(), wait(&asked).is_some(), "{path} {headers}");
 }
 
-/// A browser's script learns of a refused upgrade only that it failed, and asks why by a plain GET.
+/// A browser's script only learns that an upgrade failed, and asks for the reason with a plain GET.
 #[test]
 fn a_plain_get_says_why_an_upgrade_is_refused() {
     let server = Server::start(&["--trusted-proxy", "127.0.0.1", "--max-connections-per-address", "1"]);
@@ -46,7 +46,7 @@ fn a_plain_get_says_why_an_upgrade_is_refused() {
     both_say(&server, "/ws", "Sec-WebSocket-Protocol: racerd.v1.sealed\r\n", (400, "--sealed-key"));
     let asked = server.get("/ws?subprotocol=racerd.v1.sealed");
     assert!(asked.status == 400 && asked.body.contains("--sealed-key"), "{asked:?}");
-    // To its own host, a page's plain GET carries no Origin: it names it in the query.
+    // A page's plain GET to its own host carries no Origin header, so the page sends the origin in the query.
     let origin = "Origin: https://evil.example\r\n";
     let upgrade = server.request(handshake(room, origin));
     let asked = server.get("/rooms/r/ws?origin=https%3A%2F%2Fevil.example");
@@ -54,17 +54,17 @@ fn a_plain_get_says_why_an_upgrade_is_refused() {
     for own in ["http%3A%2F%2Flocalhost", "https://localhost"] {
         assert_eq!(server.get(&format!("/ws?origin={own}")).status, 426, "{own}");
     }
-    // An upgrade says it in its header alone.
+    // For an upgrade, only the header counts.
     let mut raw = server.raw();
     raw.send(handshake("/rooms/r/ws?origin=https://evil.example", ""));
     assert!(raw.head().starts_with("HTTP/1.1 101 "));
-    // Full, for this client.
+    // This client's connection limit is reached.
     let from = "X-Forwarded-For: 192.0.2.7\r\n";
     let mut held = server.raw();
     held.send(handshake(room, from));
     assert!(held.head().starts_with("HTTP/1.1 101 "));
     both_say(&server, room, from, (429, "too many connections"));
-    // What is in order but for the upgrade itself.
+    // A request that is valid except for the missing upgrade.
     let answer = server.get(room);
     assert!(answer.status == 426 && answer.header("Upgrade") == Some("websocket"), "{answer:?}");
 
@@ -77,13 +77,13 @@ fn a_plain_get_says_why_an_upgrade_is_refused() {
         open.push(raw);
     }
     both_say(&server, room, from, (429, "too many handshakes"));
-    // The same for all together: two plain GETs have taken what there was.
+    // The same for the global rate: two plain GETs have used it up.
     let server = Server::start(&["--handshake-rate", "1"]);
     assert_eq!([server.get(room).status, server.get(room).status], [426, 426]);
     both_say(&server, room, "", (503, "too many handshakes"));
 }
 
-/// A server that is only reached sealed says so before anything else about the upgrade, and names the reason by a code.
+/// A server that requires sealed sockets says so before any other fault of the upgrade, with a code for the reason.
 #[test]
 fn only_sealed_is_told_to_a_plain_get() {
     let key = Key::new();
@@ -92,7 +92,7 @@ fn only_sealed_is_told_to_a_plain_get() {
         both_say(&server, path, "", (403, "racerd.v1.sealed"));
         assert_eq!(server.get(path).json()["code"], "sealed_only");
     }
-    // Had they counted, this would be refused.
+    // If the refusals above had counted against the rate, this would be refused.
     assert_eq!(server.get("/ws?subprotocol=racerd.v1.sealed").status, 426);
     for path in ["/rooms/r/messages", "/rooms/r/members", "/rooms/r/events"] {
         let answer = server.get(path);
@@ -110,7 +110,7 @@ fn a_browser_gets_a_page_and_a_program_json() {
         ("/", "Host: evil.example\r\n", 421, Some("./")),
         ("/rooms/r/ws", "", 426, Some("../../")),
         ("/rooms/r/messages?limit=x", "", 400, Some("../../")),
-        // Where the head cannot be read, the way home is not known, nor is the wish for a page.
+        // If the head cannot be read, neither the way home nor the wish for a page is known.
         ("/%zz", "", 400, None),
     ];
     for (path, headers, status, home) in cases {
@@ -138,7 +138,7 @@ fn a_browser_gets_a_page_and_a_program_json() {
     }
 }
 
-/// Method and path stand in the log, and nothing of the query, in which names and cursors stand.
+/// The log names method and path, without the query, which holds names and cursors.
 #[test]
 fn the_log_names_what_was_asked_for() {
     let server = Server::start(&[]);
@@ -155,7 +155,7 @@ fn the_log_names_what_was_asked_for() {
     assert!(!log.contains("secret"), "{log}");
 }
 
-/// One reason over every door, and no path in any of them but the log.
+/// The reason is the same on every path, and only the log contains a file path.
 #[test]
 fn a_store_that_fails_says_why_everywhere() {
     let server = Server::start(&[]);
@@ -191,7 +191,7 @@ fn a_store_that_fails_says_why_everywhere() {
     assert!(server.log().contains(server.data().to_str().unwrap()), "the operator is told where");
 }
 
-/// The way back is relative and keeps the query.
+/// The redirect is relative and keeps the query.
 #[test]
 fn a_slash_too_many_leads_to_the_room() {
     let server = Server::start(&[]);

@@ -1,5 +1,6 @@
-//! A restart in order, under load, on a listener that somebody holds: everyone is told when to come back, and goes on
-//! where it was. Clients keep their token, their cursor and what is not acknowledged, as the client library does.
+//! A graceful restart under load, on a listener that is held open: every client is told when to reconnect, and
+//! continues where it was. Clients keep their token, their cursor and their unacknowledged messages, as the client
+//! library does.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,24 +13,24 @@ use crate::activation::{listener, start_on};
 use crate::support::*;
 
 const CLIENTS: usize = 200;
-/// Of them, so many talk.
+/// Number of clients that send.
 const SENDERS: usize = 8;
-/// Members of the small room, which hear of each other by name.
+/// Members of the small room, whose presence events carry names.
 const FEW: usize = 5;
 
-/// One client over all its connections.
+/// One client across all its connections.
 struct Member {
     number: usize,
     token: String,
     epoch: String,
-    /// The last seq that it heard of the large room, and of the small one, where it is in it.
+    /// Last seq received in the large room, and in the small one if it is a member.
     seqs: [Option<u64>; 2],
     messages: usize,
-    /// Sent and not acknowledged.
+    /// Messages sent but not acknowledged.
     open: Vec<(u64, String)>,
     next_key: u64,
     acknowledged: usize,
-    /// When it was told to come back, in milliseconds.
+    /// Delay in milliseconds after which it was told to reconnect.
     told: Option<u64>,
     presence: Vec<Value>,
     ended: [bool; 2],
@@ -86,7 +87,7 @@ impl Member {
         socket
     }
 
-    /// One more message to the large room, or those again that nobody acknowledged.
+    /// Sends one more message to the large room. Returns false if the connection has ended.
     fn say(&mut self, socket: &mut Socket) -> bool {
         self.next_key += 1;
         let (id, key) = (100 + self.next_key, format!("k-{}-{}", self.number, self.next_key));
@@ -100,14 +101,14 @@ impl Member {
         }
     }
 
-    /// Reads until `is_enough`, or until the connection ends: false.
+    /// Reads until `is_enough`. Returns false if the connection ends first.
     fn hear(&mut self, socket: &mut Socket, mut is_enough: impl FnMut(&Member, &Value) -> bool) -> bool {
         loop {
             let text = match socket.read() {
                 Ok(tungstenite::Message::Text(text)) => text,
                 Ok(_) => continue,
                 Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed) => return false,
-                // The server need not wait for the end of one whose close has crossed its own.
+                // The server need not wait for a client whose close frame has crossed its own.
                 Err(_) if self.told.is_some() => return false,
                 Err(error) => panic!("client {}: {error}", self.number),
             };
@@ -165,7 +166,7 @@ fn everyone_goes_on_after_a_restart_under_load() {
         joined.fetch_add(1, Ordering::Relaxed);
         if number < SENDERS {
             within(3 * SOON, "all have joined", || may_talk.load(Ordering::Relaxed));
-            // As long as the server takes them: some are on their way when it is told to stop.
+            // The client sends as long as the server accepts it: some messages are under way when the stop comes.
             while member.open.len() >= 8 || member.say(&mut socket) {
                 if member.open.len() >= 8 && !member.hear(&mut socket, |member, _| member.open.len() < 8) {
                     break;
@@ -203,7 +204,7 @@ fn everyone_goes_on_after_a_restart_under_load() {
         let folder = std::mem::replace(&mut server.folder, Folder::new());
         server = start_on(folder, &listener, &["--request-rate", "0"]);
         within(3 * SOON, "all have resumed", || resumed.load(Ordering::Relaxed) == CLIENTS);
-        // Nobody is shown twice, and nobody is missing.
+        // No member is listed twice, and none is missing.
         assert_eq!((server.members("large"), server.members("small")), (CLIENTS as u64, FEW as u64));
         for room in ROOMS {
             let posted = server.post(&format!("/rooms/{room}/messages"), "\"end\"");
@@ -224,7 +225,7 @@ fn everyone_goes_on_after_a_restart_under_load() {
     for (member, heard_before, _) in &members {
         assert_eq!(member.seqs[0], Some(history.len() as u64), "client {}", member.number);
         assert!(heard_before.iter().all(|event| event["event"] == "join"), "nobody is seen leaving: {heard_before:?}");
-        // In the new life, those who come after are seen coming; who was there before nobody sees leaving.
+        // After the restart, members see newcomers join, and see none of the earlier members leave.
         assert!(member.presence.iter().all(|event| event["event"] != "away"), "{:?}", member.presence);
         told.extend(member.told);
     }

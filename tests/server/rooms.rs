@@ -1,4 +1,4 @@
-//! Rooms over real sockets: who is in, who hears what, in which order.
+//! Rooms over real sockets: membership, delivery and order.
 
 use std::thread;
 
@@ -32,7 +32,7 @@ fn two_requests_for_one_room_id_make_one_entry() {
     let server = Server::without_grace(&[]);
     let mut first = server.client("/rooms/one/ws?name=first");
     assert_eq!(first.next_of("joined")["members"], 1);
-    // The second by another way: a socket that is in no room yet, and an escaped spelling of the id.
+    // The others come by other ways: a socket that is in no room yet, and an escaped spelling of the id.
     let mut second = server.client("/ws?name=second");
     second.send(json!({"type": "join", "id": 1, "room": "one"}));
     assert_eq!(second.next_of("joined")["members"], 2);
@@ -45,7 +45,7 @@ fn two_requests_for_one_room_id_make_one_entry() {
     }
 }
 
-/// What the clients of one room hear when each says one thing at the same moment: the same, in the same order.
+/// Has each client send one message at the same moment, and checks that all receive the same ones in the same order.
 fn all_say_and_hear_the_same(clients: Vec<Client>, room: &str) {
     let count = clients.len();
     let heard = at_once(clients, |index, mut client| {
@@ -67,7 +67,7 @@ fn all_say_and_hear_the_same(clients: Vec<Client>, room: &str) {
 fn concurrent_requests_for_one_room_id_make_one_entry() {
     let server = Server::without_grace(&[]);
     for round in 0..3 {
-        // `last` makes each join wait for an answer of the store, so that they meet there, too.
+        // `last` makes each join wait for the store, so that the joins are concurrent there, too.
         let room = format!("joined-{round}");
         let clients: Vec<Client> = (0..50).map(|_| server.client("/ws")).collect();
         let clients = at_once(clients, |_, mut client| {
@@ -101,7 +101,7 @@ fn concurrent_exits_leave_no_room_behind() {
         eventually("all in", || server.members(&room) == 40);
         let kept = at_once(sockets, |index, mut raw| {
             if index % 2 == 0 {
-                // The store's answer comes when its sender is gone.
+                // The store's answer arrives when the sender is gone.
                 raw.send(text(&json!({"type": "send", "id": 1, "body": index}).to_string()));
             }
             match (index / 2) % 4 {
@@ -120,10 +120,10 @@ fn concurrent_exits_leave_no_room_behind() {
         let mut newcomer = server.client(&path);
         let joined = newcomer.next_of("joined");
         assert_eq!(joined["members"], 1);
-        // The room goes on where it was: every message that was stored has its own seq.
+        // The room continues its numbering: every stored message has its own seq.
         let ack = newcomer.say(1, json!("alone"));
         assert_eq!(ack["seq"], server.history(&room).len());
-        // Who only left is still served, and is told that it is not in.
+        // A client that only left is still served, and is told that it is not a member.
         for mut raw in kept.into_iter().flatten() {
             raw.send(text(r#"{"type":"leave","id":3}"#));
             assert_eq!(raw.next_of("error")["code"], "not_joined");
@@ -154,7 +154,7 @@ fn everyone_hears_the_same_order_under_several_writers() {
                     acked += 1;
                 }
                 "message" => {
-                    // One's own message comes behind its acknowledgement.
+                    // A client's own message comes after its acknowledgement.
                     assert!(value["body"][0] != index as u64 || value["body"][1].as_u64().unwrap() < acked, "{value}");
                     heard.push((value["seq"].as_u64().unwrap(), value["body"].to_string()));
                 }
@@ -205,7 +205,7 @@ fn signals_reach_the_others_and_nobody_else() {
             }
         }
     }
-    // They are not kept.
+    // Signals are not stored.
     assert_eq!(server.history("hall").len(), 0);
 }
 
@@ -244,7 +244,7 @@ fn one_socket_in_many_rooms() {
     }
 }
 
-/// A leaves, B makes the room anew, A's socket ends: B's room stays.
+/// A leaves, B creates the room anew, A's socket ends: B's room stays.
 #[test]
 fn the_late_end_of_one_member_leaves_the_room_of_others_alone() {
     let server = Server::without_grace(&[]);
@@ -299,7 +299,8 @@ fn leaving_and_joining_in_the_same_turn() {
     }
 }
 
-/// Whatever fails before the join, and whoever is gone before it is answered, leaves no room and no member.
+/// A request that fails before the join, or whose client is gone before the answer, leaves neither a room nor a member
+/// behind.
 #[test]
 fn requests_that_come_to_nothing_make_no_room() {
     let server = Server::without_grace(&["--handshake-rate", "0", "--log-level", "warn"]);

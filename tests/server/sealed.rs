@@ -1,4 +1,4 @@
-//! Sealed sockets: a foreign client and our own beside open ones; what lies on the wire; what is refused, and how.
+//! Sealed sockets: a third-party client and our own beside open ones; the bytes on the wire; refusals.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ fn racerd(arguments: &[&str]) -> Output {
     Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 
-/// A key file of its own, as `racerd keygen` makes it.
+/// A new key file, as `racerd keygen` makes it.
 pub struct Key {
     folder: Folder,
     pub pin: Pin,
@@ -44,11 +44,11 @@ impl Key {
 
 const OFFER: &str = "Sec-WebSocket-Protocol: racerd.v1.sealed\r\n";
 
-/// A sealed socket by hand.
+/// A hand-written client of a sealed socket.
 pub struct Sealed {
     pub raw: Raw,
     transport: Transport,
-    /// Lines that were heard and not taken, the next one last.
+    /// Lines received and not yet taken, the next one last.
     waiting: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Sealed {
         Sealed { raw, transport: initiator.finish(&answer.payload).expect("the pinned key"), waiting: Vec::new() }
     }
 
-    /// Its first message is sent.
+    /// Connects and sends the first handshake message.
     fn begin(address: SocketAddr, pin: &Pin) -> (Raw, Initiator) {
         let mut raw = Raw::connect(address);
         raw.send(handshake("/ws", OFFER));
@@ -84,12 +84,12 @@ impl Sealed {
         self.raw.send(frame(0x82, &sealed));
     }
 
-    /// The next object; `None` at a close.
+    /// Returns the next object; `None` at a close.
     fn next(&mut self) -> Option<Value> {
         self.next_line().map(|line| serde_json::from_str(&line).unwrap())
     }
 
-    /// The next object's text; `None` at a close.
+    /// Returns the next object's text; `None` at a close.
     pub fn next_line(&mut self) -> Option<String> {
         while self.waiting.is_empty() {
             let frame = self.raw.frame()?;
@@ -129,7 +129,7 @@ impl Sealed {
     }
 }
 
-/// Sealed: what was sent before the close is acknowledged before the close is answered.
+/// On a sealed socket, messages sent before a close are acknowledged before the close is answered.
 #[test]
 fn sealed_acknowledgements_come_before_the_answer_to_a_close() {
     let key = Key::new();
@@ -148,14 +148,14 @@ fn sealed_acknowledgements_come_before_the_answer_to_a_close() {
     assert!(client.raw.ended());
 }
 
-/// A number that no other call gives.
+/// Returns a number that no other call returns.
 fn rand_seed() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Passes bytes on in both directions and keeps them.
+/// Relays bytes in both directions and records them.
 fn recording_proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, record) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
@@ -203,7 +203,7 @@ fn a_foreign_client_talks_sealed_and_nothing_lies_open_on_the_wire() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("python");
-    // The foreign one counts what is said from its joining on, so nobody speaks before.
+    // The third-party client counts messages from its own join on, so the others wait for it.
     open.next_of("presence");
     while server.members("secret-room") < 3 {
         open.next_of("presence");
@@ -223,7 +223,8 @@ fn a_foreign_client_talks_sealed_and_nothing_lies_open_on_the_wire() {
     let of = |next: &mut dyn FnMut() -> Value| -> Vec<Value> {
         (0..9).map(|_| next()).map(|m| json!([m["seq"], m["from"]["name"], m["body"]])).collect()
     };
-    // Both heard some of them before their acks.
+    // Two of the clients received some of these messages before their acknowledgements, so two late clients read them
+    // all.
     let mut late_sealed = Sealed::connect(proxy, &key.pin);
     late_sealed.send(json!({"type": "join", "id": 1, "room": "secret-room", "last": 50}));
     let mut late_open = server.client("/rooms/secret-room/ws?last=50");
@@ -237,7 +238,7 @@ fn a_foreign_client_talks_sealed_and_nothing_lies_open_on_the_wire() {
     }
 }
 
-/// Over more messages than one key seals, one after the other and in heaps.
+/// Sends more messages than one key seals, in batches.
 #[test]
 fn the_clients_key_changes_by_count() {
     let key = Key::new();
@@ -263,7 +264,7 @@ fn another_key_is_refused_on_both_sides() {
     let (mut raw, _) = Sealed::begin(server.address, &other.pin);
     assert_eq!(raw.closed_with(), 1008);
     eventually("one line", || server.log().matches("closed with 1008: the sealed handshake was not made").count() == 1);
-    // One who sits between with a key of his own can answer, but not for the pinned one.
+    // A man in the middle with a key of its own can answer, but cannot prove the pinned key.
     let man = Key::new().serve(&[]);
     let (mut raw, _) = Sealed::begin(man.address, &key.pin);
     assert_eq!(raw.closed_with(), 1008);
@@ -276,7 +277,7 @@ fn another_key_is_refused_on_both_sides() {
     assert!(initiator.finish(&answer).is_err());
 }
 
-/// Each ends in 1008 and one line in the log, and nothing of it is obeyed. Another connection does not notice.
+/// Each ends in 1008 and one log line, and no part of it is obeyed. Another connection is unaffected.
 #[test]
 fn bad_sealed_frames_end_the_connection() {
     let key = Key::new();
@@ -330,7 +331,7 @@ fn a_sealed_session_goes_on_sealed_only() {
     let token = client.next_of("welcome")["session"].clone();
     client.next_of("joined");
     let resume = json!({"type": "resume", "id": 5, "session": token});
-    // Over a restart, too: who one is comes from the token then.
+    // The same holds after a restart, when the session is known only by its token.
     server.kill();
     server.restart();
     let mut open = server.client("/ws");
@@ -402,7 +403,7 @@ fn the_key_file() {
         assert!(!String::from_utf8_lossy(&output.stderr).contains(&text[16..59]), "the key is in no message");
     }
     std::fs::remove_file(&path).unwrap();
-    // It may come yet.
+    // The key file may appear later.
     ended(&serve(&[]), 1, "racerd keygen");
     refused(&racerd(&["serve", "--listen", "127.0.0.1:0", "--require-sealed"]), "--sealed-key");
 }

@@ -1,4 +1,4 @@
-//! The configuration file, what `--check-config` and `--print-config` say, and SIGHUP on a server that talks.
+//! The configuration file, the output of `--check-config` and `--print-config`, and SIGHUP on a running server.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::command::refused;
 use crate::support::*;
 
-/// A server with a file to read again.
+/// A server with a configuration file to reload.
 struct Configured {
     server: Server,
     file: PathBuf,
@@ -22,12 +22,12 @@ impl Configured {
         let file = folder.path().join("racerd.toml");
         fs::write(&file, text).unwrap();
         let server = Server::start_in(folder, "127.0.0.1:0", &["--config", file.to_str().unwrap()]);
-        // It comes behind the line that tells the address.
+        // This line follows the one that shows the address.
         eventually("a line", || server.log().contains(" started "));
         Configured { server, file }
     }
 
-    /// Writes the file, sends SIGHUP, and waits for this word on it; what was logged since.
+    /// Writes the file, sends SIGHUP, and waits for this word in the log. Returns the log since then.
     fn reads(&self, text: &str, word: &str) -> String {
         let before = self.server.log().len();
         fs::write(&self.file, text).unwrap();
@@ -37,7 +37,7 @@ impl Configured {
         since()
     }
 
-    /// The same for a file that is in order.
+    /// Does the same with a valid file.
     fn takes(&self, text: &str) -> String {
         self.reads(text, "settings read again")
     }
@@ -74,7 +74,7 @@ fn longer_and_shorter_messages_on_an_open_socket() {
 
 #[test]
 fn a_shorter_ping_period_reaches_a_connection_that_is_idle_already() {
-    // All times: when any deadline comes, the others are looked at again.
+    // All times are long: an earlier deadline of any kind would make the server recompute the others, too.
     const LONG: &str =
         "ping_period = '1h'\npong_wait = '2h'\nkeep_alive = '1h'\nheader_timeout = '1h'\nwrite_wait = '1h'\n";
     let racer = Configured::start(LONG);
@@ -101,7 +101,7 @@ fn origins_come_and_go() {
     assert_eq!(status(), 403);
 }
 
-/// The names by which it may be asked are those of the file as it is now.
+/// The allowed host names are those of the current file.
 #[test]
 fn hosts_come_and_go() {
     let racer = Configured::start("");
@@ -130,7 +130,7 @@ fn the_log_grows_silent_and_changes_its_form() {
         assert!(value["time"].is_string() && value["level"].is_string(), "{line}");
         assert!(value["message"] != "refused" || value["status"] == 400, "numbers are numbers: {line}");
     }
-    // Nothing is to be seen of this change, nor of what follows; of the next fault is.
+    // At level `error`, neither this change nor the refusal after it is logged; the next fault is.
     fs::write(&racer.file, "log_level = \"error\"\nlog_format = \"json\"\nrequest_rate = 0\n").unwrap();
     racer.server.signal(Signal::HUP);
     eventually("the change", || racer.server.member("r", "ann").welcome["limits"]["request_rate"] == 0);
@@ -169,7 +169,7 @@ fn a_file_that_is_not_in_order_changes_nothing() {
 fn what_needs_a_restart_is_named() {
     let racer = Configured::start("rooms_per_session = 7\n");
     let logged = racer.takes("rooms_per_session = 8\nlisten = [\"127.0.0.1:1\"]\ndurability = \"normal\"\n");
-    // The command line says where to listen, and is stronger.
+    // The command line sets the listen address and takes precedence.
     assert!(!logged.contains("name=listen"), "{logged}");
     assert!(logged.contains("setting needs a restart name=durability running=full read=normal"), "{logged}");
     assert!(logged.contains("changed=1 need_restart=1"), "{logged}");
@@ -235,7 +235,7 @@ fn more_connections_are_accepted_once_they_may() {
     first.say(1, json!("those beyond a lowered limit stay"));
 }
 
-/// What waits by the old limits is still delivered, and nothing is missing behind it.
+/// Messages queued under the old limit are still delivered, and none is missing after them.
 #[test]
 fn a_queue_smaller_than_what_waits_loses_nothing() {
     let racer = Configured::start("queue_bytes = \"4MiB\"\n");
@@ -270,7 +270,7 @@ fn strong_and_weak_sources() {
     assert!(line("ping-period").contains("1s ") && line("ping-period").ends_with("mine.toml:2"), "{text}");
     assert!(line("pong-wait").contains("20s ") && line("pong-wait").ends_with("RACERD_PONG_WAIT"), "{text}");
     assert!(line("write-wait").contains("40s ") && line("write-wait").ends_with("--write-wait"), "{text}");
-    // The last of several.
+    // The last `--config` wins.
     assert_eq!(racerd(&["--config", "/nowhere", "--config", file, "--check-config"], &[]).status.code(), Some(0));
     assert_eq!(racerd(&["check-config", "--config", file], &[]).status.code(), Some(0));
 }
@@ -298,7 +298,7 @@ fn the_printed_file_starts_a_server() {
     refused(&racerd(&["--print-config", "--open"], &[]), "racerd check-config");
 }
 
-/// Start and check say the same, in one line, and end with status 2; whatever the file is.
+/// Start and check report the same fault of a file in one line and end with status 2.
 #[test]
 fn files_that_cannot_be_read_say_why() {
     let folder = Folder::new();
@@ -333,7 +333,7 @@ fn files_that_cannot_be_read_say_why() {
     }
     refused(&racerd(&["--config"], &[]), "--config needs a value");
     refused(&racerd(&["--config="], &[]), "--config needs a value");
-    // Found by the parts, not by the declaration.
+    // The component that uses the setting finds this fault, not the setting's declaration.
     refused(&racerd(&["--check-config", "--allow-origin", "https://a..b"], &[]), "https://a..b");
 }
 
@@ -357,6 +357,6 @@ fn json_from_the_first_line_to_the_last() {
         assert!(messages.iter().any(|message| message == word), "{word}: {log}");
     }
     assert!(!log.contains("not to be seen"));
-    // Why it cannot start is for a person.
+    // The reason for a failed start is plain text, for a human reader.
     refused(&racerd(&["--log-format", "json", "--data"], &[]), "racerd: --data needs a value");
 }

@@ -1,4 +1,4 @@
-//! Signals and limits of the system that could end a process: each has an answer. The table is in
+//! Signals and resource limits that could end a process: each has a defined response. The table is in
 //! src/server/signals.rs.
 
 use std::net::TcpListener;
@@ -8,10 +8,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::*;
 
-/// The binary as the first process of a namespace of its own, as in a container: the kernel delivers it no signal that
-/// it has no handler for.
+/// The binary as the first process of its own PID namespace, as in a container: the kernel delivers no signal to it
+/// without a handler.
 struct First {
-    /// unshare(1), which ends as its child does.
+    /// unshare(1), which exits with its child's status.
     outer: Child,
 }
 
@@ -30,7 +30,7 @@ impl First {
         Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
     }
 
-    /// Sends the signal, and waits for the end: its status.
+    /// Sends the signal and waits for the end. Returns the exit status.
     fn ends_with(mut self, signal: Signal) -> Option<i32> {
         kill_process(self.pid().expect("it runs"), signal).expect("a process of ours");
         let mut status = None;
@@ -61,7 +61,7 @@ fn the_first_process_of_a_container_can_be_stopped() {
             eventually("it left", || server.members("r") == 0);
         }
     }
-    // One that waits for an answer.
+    // A command that waits for an answer.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", mute.local_addr().unwrap());
     let first = First::start(&["health", &url]);
@@ -69,7 +69,7 @@ fn the_first_process_of_a_container_can_be_stopped() {
     assert_eq!(first.ends_with(Signal::TERM), Some(143));
 }
 
-/// A server stops in order there, too.
+/// A server that is the first process stops gracefully, too.
 #[test]
 fn a_server_that_is_the_first_process_stops_in_order() {
     for signal in [Signal::TERM, Signal::POWER] {
@@ -113,7 +113,7 @@ fn signals_without_a_meaning_end_no_server() {
     assert_eq!(server.wait(SOON).code(), Some(0), "SIGQUIT stops it in order");
 }
 
-/// The time limit of the processor says so before it ends a process (setrlimit(2)).
+/// The CPU time limit sends a signal before it kills the process (setrlimit(2)).
 #[test]
 fn a_limit_of_processor_time_stops_in_order() {
     let mut server = Server::start(&[]);
@@ -121,7 +121,7 @@ fn a_limit_of_processor_time_stops_in_order() {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// Past the limit of a file's length a write fails, as on a full disk; it does not end the process.
+/// A write past the file size limit fails as on a full disk and does not end the process.
 #[test]
 fn a_limit_of_file_lengths_is_a_full_disk() {
     let mut server = Server::start(&[]);
@@ -145,7 +145,7 @@ fn a_limit_of_file_lengths_is_a_full_disk() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// A command fails with a line.
+/// A command past the limit fails with an error line.
 #[test]
 fn a_backup_past_the_limit_says_so() {
     let server = Server::start(&[]);
@@ -156,7 +156,7 @@ fn a_backup_past_the_limit_says_so() {
     crate::command::ended(&Server::clean(command).output().expect("a shell"), 1, "cannot copy");
 }
 
-/// Descriptors 0 to 2 that are closed at the start are not what the database or a socket gets.
+/// Standard descriptors 0 to 2 that are closed at the start are not reused for the database or a socket.
 #[test]
 fn closed_standard_streams_are_nobody_elses() {
     let folder = Folder::new();
@@ -167,7 +167,7 @@ fn closed_standard_streams_are_nobody_elses() {
     command.args(["-c", r#"exec "$0" "$@" <&- >&- 2>&-"#]).arg(Server::program().get_program());
     command.arg("serve").args(["--listen", &address.to_string(), "--data"]).arg(folder.path().join("racerd.db"));
     let mut child = Server::clean(command).spawn().expect("a shell");
-    // It answers once its loop turns, and watches signals.
+    // An answer shows that the loop runs and handles signals.
     eventually("it listens", || std::net::TcpStream::connect(address).is_ok());
     let mut raw = Raw::connect(address);
     raw.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Members that do not read: bounded memory, nobody else affected, and nothing lost for them when they do.
+//! Members that do not read: memory is bounded, other members are unaffected, and nothing is lost once they read.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use serde_json::json;
 use crate::support::*;
 use crate::timers::narrow;
 
-/// What may wait for one connection: `queue_bytes` and `reply_bytes`.
+/// Bytes that may wait for one connection: `queue_bytes` plus `reply_bytes`.
 const QUEUE: u64 = (256 + 64) << 10;
 
-/// Publishes so many messages of 8 KB while one member listens properly and these do not. The server's growth.
+/// Publishes `count` messages of 8 KB while one member reads at once and the others do not. Returns the server's
+/// growth.
 fn publish_to_the_deaf(server: &Server, count: u64) -> u64 {
     let mut listener = server.member("slow", "listener");
     let mut publisher = server.member("slow", "publisher");
@@ -24,7 +25,7 @@ fn publish_to_the_deaf(server: &Server, count: u64) -> u64 {
         for _ in 0..20 {
             publisher.next_of("ack");
         }
-        // Whoever reads is served as if the others were not there.
+        // The reading member is served as if the others were absent.
         for seq in burst * 20 + 1..=burst * 20 + 20 {
             assert_eq!(listener.next_of("message")["seq"], seq);
         }
@@ -48,12 +49,12 @@ fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
         .collect();
     eventually("all in", || server.members("slow") == DEAF);
     let grown = publish_to_the_deaf(&server, COUNT);
-    // 16 MB were said to each of twenty. SQLite's caches and the pages on their way take a few megabytes, too.
+    // 16 MB were sent to each of twenty members. SQLite's caches and pages in flight take a few megabytes, too.
     assert!(grown < DEAF * QUEUE + (6 << 20), "grew by {grown} bytes");
 
     deaf.truncate(6);
     at_once(deaf, |_, mut raw| {
-        // Now it is in a hurry.
+        // Now the client reads fast.
         socket2::SockRef::from(&raw.stream).set_recv_buffer_size(1 << 20).expect("a socket");
         let (mut seq, mut lagged) = (0, 0);
         while seq < COUNT {
@@ -72,13 +73,13 @@ fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
             }
         }
         assert!(lagged > 0, "it was told why there was a pause");
-        // And it is live again.
+        // The client is live again.
         raw.send(text(r#"{"type":"send","id":1,"body":"back"}"#));
         while raw.next_of("message")["body"] != "back" {}
     });
 }
 
-/// One who takes nothing for the write timeout is closed: with 4004 where there is still a way to say so.
+/// A client that reads nothing for the write timeout is closed: with 4004 if the code can still be sent.
 #[test]
 fn those_who_never_read_are_closed() {
     let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "1s"]);
@@ -94,7 +95,7 @@ fn those_who_never_read_are_closed() {
     eventually("an empty room", || server.members("slow") == 0);
     eventually("all descriptors closed", || server.descriptors() <= before);
     assert_eq!(server.log().matches("took nothing for the write timeout").count(), 10, "{}", server.log());
-    // What they find is whole frames, in order, and then the end, in whatever way the kernel tells it.
+    // Each finds whole frames, in order, and then the end, however the kernel reports it.
     for raw in &mut deaf {
         let mut last = 0;
         let mut rest = Vec::new();
@@ -109,7 +110,7 @@ fn those_who_never_read_are_closed() {
     }
 }
 
-/// Requests of one who does not read their answers: it is not read from, and nobody else notices.
+/// The server stops reading from a client that does not read its answers, and other clients are unaffected.
 #[test]
 fn answers_that_are_not_read_hold_their_asker_back() {
     let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
@@ -128,13 +129,13 @@ fn answers_that_are_not_read_hold_their_asker_back() {
     }
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 4 << 20, "grew by {grown} bytes");
-    // It is let go on as far as it reads.
+    // The server reads more requests as the client reads answers.
     for _ in 0..50 {
         assert_eq!(deaf.next_of("history")["id"], 1);
     }
 }
 
-/// One of a room stops reading while 100 MB are said: that costs its queue, and no more; then it hears all of it.
+/// One member stops reading while 100 MB are sent: this costs its queue and nothing else; later it receives all of it.
 #[test]
 fn one_who_stops_reading_costs_its_queue_and_misses_nothing() {
     const BODY: usize = 25_000;
@@ -149,7 +150,7 @@ fn one_who_stops_reading_costs_its_queue_and_misses_nothing() {
             let mut raw = server.raw();
             raw.upgrade("/rooms/slow/ws?presence=off");
             std::thread::spawn(move || {
-                // Only the bytes are counted: the others are to be quick.
+                // Only bytes are counted, to keep the other members fast.
                 let (mut heard, mut buffer) = (0, vec![0; 1 << 16]);
                 while heard < COUNT as usize * BODY {
                     heard += std::io::Read::read(&mut raw.stream, &mut buffer).expect("it stays open");
@@ -178,7 +179,7 @@ fn one_who_stops_reading_costs_its_queue_and_misses_nothing() {
             _ => {}
         }
     };
-    // What the log and everyone's queues take at such a pace, while all read.
+    // Warm-up: allocates the log's and the queues' memory for this pace, while all members read.
     std::thread::scope(|scope| {
         scope.spawn(|| (1..=WARM).for_each(|seq| assert_eq!(next(&mut deaf), seq)));
         publish(0, WARM);

@@ -1,4 +1,4 @@
-//! The orderly stop: what was accepted is answered, everyone is told, nothing acknowledged is lost.
+//! Graceful shutdown: accepted requests are answered, every client is told, nothing acknowledged is lost.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 use crate::timers::narrow;
 
-/// Reads until the close frame and the end of the stream: everything that was said before, and the code.
+/// Reads until the close frame and the end of the stream. Returns the messages before it and the code.
 fn last_words(raw: &mut Raw) -> (Vec<Value>, u16) {
     let mut values = Vec::new();
     loop {
@@ -70,7 +70,7 @@ fn what_was_accepted_is_answered_before_the_end() {
     assert!(known > 0, "what was sent before the signal was not taken");
 }
 
-/// A keep-alive connection between requests, one in the middle of a request, and a POST at the store.
+/// Tests a keep-alive connection between requests, one in the middle of a request, and a POST at the store.
 #[test]
 fn http_connections_end_as_well() {
     let mut server = Server::start(&["--header-timeout", "1h", "--drain-timeout", "5s"]);
@@ -84,7 +84,7 @@ fn http_connections_end_as_well() {
         "POST /rooms/r/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: 1\r\n\r\n7",
     );
-    // The other two were accepted before, so the bytes of all are there when this is answered.
+    // The other two were accepted before, so their bytes have arrived by the time this one is answered.
     assert_eq!(post.answer().status, 201);
     server.signal(Signal::TERM);
     while idle.fill() {}
@@ -102,7 +102,7 @@ fn a_client_that_does_not_answer_does_not_hold_it_up() {
     assert_eq!(server.wait(SOON).code(), Some(0));
 }
 
-/// A room in which one member reads nothing, with megabytes on their way to it.
+/// Creates a room in which one member reads nothing, with megabytes queued for it.
 fn clogged(server: &Server) -> (Client, Raw) {
     let mut stuck = narrow(server, 4096);
     stuck.upgrade("/rooms/clogged/ws?name=stuck");
@@ -126,7 +126,7 @@ fn a_client_that_does_not_read_is_cut_off_in_time() {
     let (mut writer, _stuck) = clogged(&server);
     server.signal(Signal::TERM);
     writer.next_of("bye");
-    // Nobody new is let in meanwhile.
+    // No new client is let in meanwhile.
     eventually("a closed listener", || lets_nobody_in(&server));
     drop(writer);
     assert_eq!(server.wait(SOON).code(), Some(0));

@@ -1,4 +1,4 @@
-//! What an acknowledgement promises, when the process is killed and when the disk does not do.
+//! Guarantees of an acknowledgement when the process is killed or the disk fails.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use crate::command::{ended, refused};
 use crate::support::*;
 
-/// Longer than the writer goes on without looking whether its files are still there.
+/// Longer than the interval at which the writer checks that its files still exist.
 const LOOK: Duration = Duration::from_secs(20);
 
-/// One POST, and what came of it; `None` if the server went away before it answered.
+/// Sends one POST. Returns the status and answer; `None` if the server went away before it answered.
 fn try_post(address: SocketAddr, key: &str, body: &Value) -> Option<(u16, Value)> {
     let body = body.to_string();
     let mut stream = TcpStream::connect(address).ok()?;
@@ -34,7 +34,7 @@ fn try_post(address: SocketAddr, key: &str, body: &Value) -> Option<(u16, Value)
     Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).ok()?))
 }
 
-/// What one writer had acknowledged, and what it had asked for and not heard of.
+/// A writer's acknowledged messages, and those without an answer.
 #[derive(Default)]
 struct Told {
     acked: Vec<(u64, Value)>,
@@ -65,7 +65,7 @@ fn write_by_socket(address: SocketAddr, name: &str, acks: &AtomicUsize) -> Told 
     told
 }
 
-/// Posts with a key each, until the server is gone.
+/// Posts, each with its own key, until the server is gone.
 fn write_by_post(address: SocketAddr, name: &str, acks: &AtomicUsize) -> Told {
     let mut told = Told::default();
     for id in 0u64.. {
@@ -87,7 +87,7 @@ fn post_key(body: &Value) -> String {
     format!("a-key-that-is-long-enough-{}-{}", body[0].as_str().unwrap(), body[1])
 }
 
-/// kill -9 in the middle of writing, several times: everything acknowledged is there under its seq, nothing twice.
+/// After several kill -9 during writes, each acknowledged message is there under its seq, and none is there twice.
 fn survives_kills(durability: &str) {
     let mut server = Server::start(&["--durability", durability, "--request-rate", "0", "--log-level", "warn"]);
     let epoch = server.get("/rooms/kept/messages").json()["epoch"].clone();
@@ -118,7 +118,7 @@ fn survives_kills(durability: &str) {
             acked.extend(told.acked);
             again.extend(told.open.into_iter().filter(|body| body[0].as_str().unwrap() >= "w2"));
         }
-        // What was not acknowledged is sent again, and so is some of what was.
+        // The unacknowledged messages are sent again, and some of the acknowledged ones, too.
         for body in &again {
             let (status, answer) = try_post(address, &post_key(body), body).expect("an answer");
             assert!(matches!(status, 200 | 201), "{status} {answer}");
@@ -165,7 +165,7 @@ fn memory_begins_anew() {
     assert_ne!(server.get("/rooms/m/messages").json()["epoch"], epoch);
 }
 
-/// Sends until the store refuses: how many it took.
+/// Sends until the store refuses. Returns the number of accepted messages.
 fn fill(client: &mut Client, size: usize) -> u64 {
     for id in 0..10_000 {
         client.send(json!({"type": "send", "id": id, "body": "x".repeat(size)}));
@@ -184,7 +184,7 @@ fn fill(client: &mut Client, size: usize) -> u64 {
     panic!("it was never full");
 }
 
-/// The observer hears so many messages and then nothing more.
+/// Checks that the observer receives exactly these messages and no more.
 fn heard_exactly(observer: &mut Client, first: u64, last: u64) {
     for seq in first..=last {
         assert_eq!(observer.next_of("message")["seq"], seq);
@@ -225,7 +225,7 @@ fn a_full_database_refuses_and_lives() {
     let mut sender = server.member("full", "sender");
     let stored = fill(&mut sender, 20_000);
     assert!(stored > 10);
-    // So many that the smallest does not fit either.
+    // This many messages fill the database until even the smallest does not fit.
     for id in 0..100 {
         sender.send(json!({"type": "send", "id": id, "body": "x".repeat(2000)}));
     }
@@ -239,11 +239,11 @@ fn a_full_database_refuses_and_lives() {
         };
         more += u64::from(value["type"] == "ack");
     }
-    // What came as one batch may have been refused as one, and the last few have fitted: one by one to the end.
+    // A batch may have been refused as a whole, and its last messages would have fitted: fill up one by one.
     more += fill(&mut sender, 2000);
     refuses_and_lives(&server, &mut sender, &mut observer, stored + more);
     assert_eq!(server.stop().code(), Some(0));
-    // Given more, it goes on where it was.
+    // With a higher limit, it continues where it stopped.
     let folder = std::mem::replace(&mut server.folder, Folder::new());
     let server = Server::start_in(folder, "127.0.0.1:0", &["--max-database-size", "4MiB"]);
     let kept = server.history("full").len() as u64;
@@ -252,8 +252,8 @@ fn a_full_database_refuses_and_lives() {
     assert_eq!(server.get("/readyz").status, 200);
 }
 
-/// A file system of 4 MiB that a filler takes away and gives back. The mount is in a namespace of the server's own, so
-/// that it is gone with it; from outside it is seen through /proc.
+/// A file system of 4 MiB that a filler file fills and frees. It is mounted in the server's own namespace, so that it
+/// disappears with the server; the test sees it through /proc.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let folder = Folder::new();
@@ -266,7 +266,7 @@ fn a_full_disk_refuses_and_recovers() {
     };
     let mount = "mount -t tmpfs -o size=4m tmpfs \"$1\"";
     let possible = unshare(mount).stderr(Stdio::null()).status();
-    // Never green because it was left out.
+    // The test must not pass because it was skipped.
     assert!(
         possible.is_ok_and(|status| status.success()),
         "this test needs unshare, and a kernel that lets one mount a tmpfs in a namespace of one's own"
@@ -292,7 +292,8 @@ fn a_full_disk_refuses_and_recovers() {
 
     fs::remove_file(&filler).unwrap();
     within(LOOK, "readiness", || server.get("/readyz").status == 200);
-    // A refusal says: perhaps stored. Whatever it was, seqs go on without a gap, and everyone hears the same.
+    // A refused message may still have been stored. In either case seqs stay contiguous, and all members receive the
+    // same.
     let ack = sender.say(1, json!("space again"));
     assert!(ack["seq"].as_u64().unwrap() > known.max(stored));
     loop {
@@ -307,13 +308,13 @@ fn a_full_disk_refuses_and_recovers() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// The disk fails with another error than being full: a limit on the size of files, which the test sets and lifts.
+/// The disk fails with an error other than a full disk: a file size limit that the test sets and lifts.
 #[test]
 fn an_error_of_the_disk_refuses_and_recovers() {
     let folder = Folder::new();
     let serve = Server::command(&folder, "127.0.0.1:0", &["--request-rate", "0"]);
     let mut command = Command::new("sh");
-    // Else the signal that comes with the error ends it.
+    // Otherwise the signal that accompanies the error would end it.
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(serve.get_program()).args(serve.get_args());
     let mut server = Server::start_as(folder, command);
     let limit = |bytes: Option<u64>| {
@@ -354,7 +355,7 @@ fn files(data: &Path) -> [std::path::PathBuf; 3] {
     ["", "-wal", "-shm"].map(|suffix| format!("{}{suffix}", data.display()).into())
 }
 
-/// The files go from under it in one way or another: soon nothing is acknowledged any more, and the reason is said.
+/// The files are removed in one way or another: soon nothing is acknowledged any more, and the reason is given.
 fn loses_its_files(take_away: impl Fn(&Path)) {
     let mut server = Server::start(&["--request-rate", "0"]);
     let mut client = server.member("r", "a");
@@ -379,7 +380,7 @@ fn loses_its_files(take_away: impl Fn(&Path)) {
     let ready = server.get("/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("deleted or replaced") && !ready.body.contains("racerd.db"), "{ready:?}");
-    // It did not end in order, and says so.
+    // The stop was not clean, and the server says so.
     assert_eq!(server.stop().code(), Some(1));
     let log = server.log();
     let told = log.lines().find(|line| line.contains("the store takes no messages")).expect("a line");
@@ -392,7 +393,7 @@ fn no_acknowledgement_into_files_that_are_gone() {
         |data| files(data).iter().for_each(|file| fs::remove_file(file).unwrap()),
         |data| fs::rename(data, data.with_extension("moved")).unwrap(),
         |data| {
-            // Another database in its place.
+            // Another database takes its place.
             let other = data.with_extension("other");
             fs::copy(data, &other).unwrap();
             fs::rename(&other, data).unwrap();
@@ -440,7 +441,7 @@ fn what_is_not_ours_is_left_as_it_is() {
     drop(conn);
     untouched(&server.folder, "newer racerd");
 
-    // A WAL without its database may hold somebody's last messages.
+    // A WAL without its database may hold some client's last messages.
     let stray = Folder::new();
     let [data, wal, _] = files(&stray.path().join("racerd.db"));
     fs::write(&wal, "not empty").unwrap();
@@ -448,15 +449,15 @@ fn what_is_not_ours_is_left_as_it_is() {
     assert!(!data.exists() && fs::read(&wal).unwrap() == b"not empty");
 }
 
-/// Between the last write of a commit and its acknowledgement lies an fdatasync of the WAL, at `full`; none at
-/// `normal`.
+/// At `full`, an fdatasync of the WAL lies between the last write of a commit and its acknowledgement; at `normal`,
+/// none does.
 #[test]
 fn acknowledged_is_synced() {
     for (durability, synced) in [("full", true), ("normal", false)] {
         let folder = Folder::new();
         let trace = folder.path().join("trace");
         let mut command = Command::new("strace");
-        // -D: the server stays the child, and strace is a bystander.
+        // With -D, the server stays the test's child and strace is a detached process.
         command
             .args(["-D", "-f", "-y", "-s", "60", "-e", "trace=fdatasync,fsync,pwrite64,write,writev", "-o"])
             .arg(&trace);
@@ -492,7 +493,7 @@ fn acknowledged_is_synced() {
     }
 }
 
-/// The WAL stays bounded while members page slowly; another program that reads holds it up, and only so long.
+/// The WAL stays bounded while members page slowly; a reader in another program holds it up only for a limited time.
 #[test]
 fn the_wal_stays_bounded() {
     let server = Server::start(&["--request-rate", "0"]);
@@ -509,7 +510,7 @@ fn the_wal_stays_bounded() {
             }
         }
     };
-    // One asks for pages now and then; another asks and never reads.
+    // One client asks for pages now and then; another asks and never reads.
     let mut slow = server.member("wal", "slow");
     let mut deaf = server.socket("/rooms/wal/ws");
     let mut longest = 0;
@@ -536,7 +537,7 @@ fn the_wal_stays_bounded() {
     within(LOOK, "an empty WAL when nobody writes any more", || size() == 0);
 }
 
-/// What the system refuses at a start is named, and is no reason to restore a backup.
+/// A system limit or lock that prevents a start is named, and is not taken for damage that needs a backup.
 #[test]
 fn a_start_says_which_limit_or_program_is_in_the_way() {
     let mut server = Server::start(&[]);
@@ -553,7 +554,7 @@ fn a_start_says_which_limit_or_program_is_in_the_way() {
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
     ended(&start(""), 1, "another program has it locked; end that program");
     drop(conn);
-    // With fewer, not even the event queue is there.
+    // With fewer descriptors, not even the event queue can be created.
     let few: Vec<String> = (8..14)
         .map(|files| {
             let output = start(&format!("ulimit -n {files};"));

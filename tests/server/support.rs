@@ -1,5 +1,5 @@
-//! Starting the binary, and two clients: raw bytes over a socket, and JSON over tungstenite's client, which is not
-//! ours. Waits are for events with a deadline, never for a time to pass by itself.
+//! Starts the binary, and provides two clients: raw bytes over a socket, and JSON over tungstenite's independent
+//! client. Tests wait for events with a deadline, never for a fixed time.
 
 #![allow(dead_code)]
 
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tungstenite::protocol::WebSocket;
 
-/// How long anything may take that should happen at once, on a busy machine.
+/// Upper bound for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// A folder of the test's own, gone with it.
+/// A temporary folder of the test, removed with this value.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -50,12 +50,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one with these arguments beside an address and a database of its own.
+    /// Starts a server with these arguments, a free address and a new database.
     pub fn start(arguments: &[&str]) -> Server {
         Server::start_in(Folder::new(), "127.0.0.1:0", arguments)
     }
 
-    /// The same, where a client that drops leaves at once: for tests of what its end leaves behind.
+    /// Does the same, but a dropped client leaves at once: for tests of how its end affects other members.
     pub fn without_grace(arguments: &[&str]) -> Server {
         Server::start(&[&["--resume-within", "0s"], arguments].concat())
     }
@@ -65,31 +65,31 @@ impl Server {
         Server { child, address, folder, arguments: arguments.iter().map(|a| a.to_string()).collect() }
     }
 
-    /// Runs this command, which must become a racerd (`exec`) with its database in the folder.
+    /// Runs this command, which must `exec` a racerd whose database is in the folder.
     pub fn start_as(folder: Folder, command: Command) -> Server {
         let (child, address) = spawn_as(&folder, command);
         Server { child, address, folder, arguments: Vec::new() }
     }
 
-    /// The same with this descriptor as its standard input.
+    /// Does the same with this descriptor as standard input.
     pub fn start_given(folder: Folder, command: Command, given: OwnedFd) -> Server {
         let (child, address) = spawn_with(&folder, command, Stdio::from(given));
         Server { child, address, folder, arguments: Vec::new() }
     }
 
-    /// The command line for one, not started.
+    /// Returns the command line of a server without starting it.
     pub fn command(folder: &Folder, listen: &str, arguments: &[&str]) -> Command {
         let mut command = Server::program();
         command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("racerd.db")).args(arguments);
         command
     }
 
-    /// The binary, in an environment that sets nothing for it.
+    /// Returns the binary with a clean environment.
     pub fn program() -> Command {
         Server::clean(Command::new(env!("CARGO_BIN_EXE_racerd")))
     }
 
-    /// A command in an environment that sets nothing for racerd.
+    /// Removes racerd's variables from a command's environment.
     pub fn clean(mut command: Command) -> Command {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
             command.env_remove(name);
@@ -101,7 +101,7 @@ impl Server {
         self.folder.path().join("racerd.db")
     }
 
-    /// What it logged so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -115,7 +115,7 @@ impl Server {
         rustix::process::kill_process(pid, signal).expect("the server is there");
     }
 
-    /// Waits for its end.
+    /// Waits for its end, at most this long.
     pub fn wait(&mut self, most: Duration) -> ExitStatus {
         let end = Instant::now() + most;
         loop {
@@ -127,19 +127,19 @@ impl Server {
         }
     }
 
-    /// SIGTERM, and its exit status.
+    /// Sends SIGTERM. Returns the exit status.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.wait(Duration::from_secs(20))
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("the server is there");
         self.child.wait().expect("a child");
     }
 
-    /// Starts it again on the same address and database; it must have ended.
+    /// Restarts it on the same address and database; it must have ended.
     pub fn restart(&mut self) {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let (child, address) = spawn(&self.folder, &self.address.to_string(), &arguments);
@@ -147,19 +147,19 @@ impl Server {
         self.address = address;
     }
 
-    /// Starts it again with other arguments on the same database; it must have ended.
+    /// Restarts it with other arguments on the same database; it must have ended.
     pub fn restart_with(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(|argument| argument.to_string()).collect();
         self.restart();
     }
 
-    /// Starts it again by this command; it must have ended.
+    /// Restarts it with this command; it must have ended.
     pub fn restart_as(&mut self, command: Command) {
         let (child, address) = spawn_as(&self.folder, command);
         (self.child, self.address) = (child, address);
     }
 
-    /// CPU time used so far.
+    /// Returns the CPU time used so far.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a process");
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
@@ -167,14 +167,14 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub fn rss(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).expect("a process");
         let line = text.lines().find(|line| line.starts_with("Rss:")).expect("a line");
         line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
     }
 
-    /// How often its threads went to sleep so far.
+    /// Returns how often its threads have gone to sleep so far.
     pub fn sleeps(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process");
         let count = |status: String| -> u64 {
@@ -184,19 +184,19 @@ impl Server {
         tasks.map(|task| count(std::fs::read_to_string(task.expect("a task").path().join("status")).expect("it"))).sum()
     }
 
-    /// CPU time used over a while in which nothing is asked of it.
+    /// Returns the CPU time used during an idle pause.
     pub fn cpu_over(&self, pause: Duration) -> Duration {
         let before = self.cpu();
         std::thread::sleep(pause);
         self.cpu() - before
     }
 
-    /// Members of a room.
+    /// Returns the number of members in a room.
     pub fn members(&self, room: &str) -> u64 {
         self.get(&format!("/rooms/{room}/members")).json()["count"].as_u64().expect("a count")
     }
 
-    /// A room's whole log, page by page: it must be contiguous from 1.
+    /// Returns a room's whole log, read page by page; it must be contiguous from 1.
     pub fn history(&self, room: &str) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
         loop {
@@ -212,7 +212,7 @@ impl Server {
         }
     }
 
-    /// Open descriptors.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process").count()
     }
@@ -221,26 +221,26 @@ impl Server {
         Raw::connect(self.address)
     }
 
-    /// A WebSocket by hand, its handshake done.
+    /// Opens a raw WebSocket and completes its handshake.
     pub fn socket(&self, path: &str) -> Raw {
         let mut raw = self.raw();
         raw.upgrade(path);
         raw
     }
 
-    /// A client that speaks JSON; `welcome` is taken.
+    /// Connects a JSON client and reads `welcome`.
     pub fn client(&self, path: &str) -> Client {
         Client::connect(self.address, path)
     }
 
-    /// A client that joined this room; `welcome` and `joined` are taken.
+    /// Connects a client to this room and reads `welcome` and `joined`.
     pub fn member(&self, room: &str, name: &str) -> Client {
         let mut client = self.client(&format!("/rooms/{room}/ws?name={name}"));
         client.next_of("joined");
         client
     }
 
-    /// One request by HTTP over a connection of its own.
+    /// Sends one HTTP request over a new connection.
     pub fn get(&self, path: &str) -> Answer {
         self.request(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
@@ -249,7 +249,7 @@ impl Server {
         self.post_with(path, body, "")
     }
 
-    /// `headers`: further lines, each with its end.
+    /// Posts a body. `headers` holds further lines, each with its line end.
     pub fn post_with(&self, path: &str, body: &str, headers: &str) -> Answer {
         self.request(format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -306,7 +306,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, compared without case.
+    /// Returns a header's value; the name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -322,7 +322,7 @@ impl Answer {
 /// A frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The first byte: FIN, RSV and opcode.
+    /// First byte: FIN, RSV and opcode.
     pub first: u8,
     pub payload: Vec<u8>,
 }
@@ -337,7 +337,7 @@ impl Frame {
     }
 }
 
-/// A frame of a client, masked with zeros: the payload stays legible.
+/// Returns a client's frame, masked with zeros so that the payload stays legible.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {
@@ -364,7 +364,7 @@ pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason].concat())
 }
 
-/// A correct upgrade request for this path, with further header lines (each with its end).
+/// Returns a valid upgrade request for this path, with further header lines (each with its line end).
 pub fn handshake(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -372,10 +372,10 @@ pub fn handshake(path: &str, headers: &str) -> String {
     )
 }
 
-/// A socket spoken to by hand.
+/// A raw socket for hand-written bytes.
 pub struct Raw {
     pub stream: TcpStream,
-    /// Bytes read and not yet taken.
+    /// Bytes received and not yet taken.
     pub buffer: Vec<u8>,
 }
 
@@ -391,7 +391,7 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).expect("the server takes bytes");
     }
 
-    /// Sends, and lets it pass if the server has gone away already.
+    /// Sends the bytes; false if the server has closed the connection.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
@@ -402,7 +402,7 @@ impl Raw {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
-    /// Reads more; false at the end of the stream. A reset is an error of the test.
+    /// Reads more; false at the end of the stream. A reset fails the test.
     pub fn fill(&mut self) -> bool {
         let mut chunk = [0; 65536];
         loop {
@@ -418,7 +418,7 @@ impl Raw {
         }
     }
 
-    /// An answer's status line and headers.
+    /// Reads an answer's status line and headers.
     pub fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -429,7 +429,7 @@ impl Raw {
         }
     }
 
-    /// A whole answer.
+    /// Reads a whole answer.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_head();
         let length = answer.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
@@ -440,21 +440,21 @@ impl Raw {
         answer
     }
 
-    /// An answer without its body, as to HEAD.
+    /// Reads an answer without a body, as to HEAD.
     pub fn answer_head(&mut self) -> Answer {
         let head = self.head();
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         Answer { status, head, body: String::new() }
     }
 
-    /// The next frame, if it is in the buffer already.
+    /// Returns the next frame if it is already in the buffer.
     pub fn whole_frame(&mut self) -> Option<Frame> {
         let (frame, used) = split_frame(&self.buffer)?;
         self.buffer.drain(..used);
         Some(frame)
     }
 
-    /// The next frame; `None` at the end of the stream.
+    /// Reads the next frame; `None` at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.whole_frame() {
@@ -467,7 +467,7 @@ impl Raw {
         }
     }
 
-    /// Skips to the close frame: its code. Then the stream must end, with nothing behind it.
+    /// Skips to the close frame and returns its code. The stream must end right after it.
     pub fn closed_with(&mut self) -> u16 {
         loop {
             let frame = self.frame().expect("a close frame before the end");
@@ -478,7 +478,7 @@ impl Raw {
         }
     }
 
-    /// The next text frame with this `type`.
+    /// Reads up to the next text frame of this `type`.
     pub fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.frame().unwrap_or_else(|| panic!("the stream ended before {kind}"));
@@ -491,13 +491,13 @@ impl Raw {
         }
     }
 
-    /// Nothing more comes, in order.
+    /// Checks that the stream ends cleanly with nothing more.
     pub fn ended(&mut self) -> bool {
         while self.fill() {}
         self.buffer.is_empty()
     }
 
-    /// Ends with a reset instead of a FIN.
+    /// Closes the connection with a reset instead of a FIN.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).expect("a socket");
@@ -516,7 +516,7 @@ fn split_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     Some((Frame { first, payload }, header + length))
 }
 
-/// A client over tungstenite.
+/// A JSON client over tungstenite.
 pub struct Client {
     pub socket: WebSocket<TcpStream>,
     pub welcome: Value,
@@ -541,7 +541,7 @@ impl Client {
         self.socket.send(tungstenite::Message::text(text.into())).expect("the server takes bytes");
     }
 
-    /// The next object; `None` at a close.
+    /// Reads the next object; `None` at a close.
     pub fn next(&mut self) -> Option<Value> {
         loop {
             match self.socket.read() {
@@ -550,14 +550,14 @@ impl Client {
                 }
                 Ok(tungstenite::Message::Close(_)) => return None,
                 Ok(_) => {}
-                // A machine that was halted for a moment interrupts reads that have a time limit.
+                // Reads with a timeout are interrupted if the machine was suspended for a moment.
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("reading failed: {error}"),
             }
         }
     }
 
-    /// The next object of this `type`; others are skipped.
+    /// Reads up to the next object of this `type`; others are skipped.
     pub fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let value = self.next().unwrap_or_else(|| panic!("closed before {kind}"));
@@ -576,19 +576,19 @@ impl Client {
         ack
     }
 
-    /// Waits until the server has dealt with all that was sent before.
+    /// Waits until the server has processed everything sent before.
     pub fn sync(&mut self) -> Value {
         self.send(serde_json::json!({"type": "ping", "id": 9_000_000}));
         self.next_of("pong")
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     within(SOON, what, is_so);
 }
 
-/// Waits so long at most until it is so.
+/// Waits until the condition holds, at most this long.
 pub fn within(most: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + most;
     while !is_so() {
@@ -597,7 +597,7 @@ pub fn within(most: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A thread for each, all released at the same moment.
+/// Runs a thread for each, all released at the same moment.
 pub fn at_once<P: Send, T: Send>(prepared: Vec<P>, act: impl Fn(usize, P) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(prepared.len());
     let (barrier, act) = (&barrier, &act);
@@ -613,11 +613,11 @@ pub fn at_once<P: Send, T: Send>(prepared: Vec<P>, act: impl Fn(usize, P) -> T +
     })
 }
 
-/// Numbers that look random and are the same each time.
+/// A reproducible sequence of pseudo-random numbers.
 pub struct Dice(pub u64);
 
 impl Dice {
-    /// One below `sides`.
+    /// Returns a number below `sides`.
     pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides

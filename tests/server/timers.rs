@@ -1,4 +1,4 @@
-//! Silence and slowness: who is pinged, who is closed, who is left alone.
+//! Silent and slow clients: pings, timeouts, and clients that must be left alone.
 
 use std::net::TcpStream;
 use std::thread;
@@ -18,7 +18,7 @@ fn a_silent_client_is_pinged_and_a_pong_keeps_it() {
     let mut raw = server.socket("/ws");
     let begun = Instant::now();
     let mut pings = 0;
-    // For longer than the pong may take.
+    // For longer than `pong_wait`.
     while begun.elapsed() < Duration::from_secs(4) {
         let frame = raw.frame().expect("it stays open");
         if frame.first == PING {
@@ -31,13 +31,13 @@ fn a_silent_client_is_pinged_and_a_pong_keeps_it() {
     assert_eq!(raw.next_of("pong")["id"], 1);
 }
 
-/// It still answers TCP, and never pongs; a mute one (a pulled cable) looks the same from here.
+/// The client still answers TCP but sends no pong; a mute one (a pulled cable) looks the same from here.
 #[test]
 fn a_client_without_pongs_is_closed() {
     let server = Server::start(&["--ping-period", "200ms", "--pong-wait", "2s"]);
     let mut watcher = server.socket("/rooms/wake/ws");
     let mut raw = server.socket("/rooms/wake/ws?name=mute");
-    // The watcher answers, from a thread of its own, and reports who left.
+    // The watcher sends pongs from its own thread, and reports the member that left.
     let watching = thread::spawn(move || {
         loop {
             let frame = watcher.frame().expect("the one who answers stays");
@@ -61,15 +61,15 @@ fn any_byte_counts_as_life() {
         let mut raw = server.socket("/ws");
         for byte in bytes {
             raw.send([byte]);
-            // It comes after 100 ms of silence.
+            // A ping comes after 100 ms of silence.
             while raw.frame().expect("it stays open").first != PING {}
         }
         raw.send(text(r#"{"type":"ping","id":2}"#));
         while raw.next_of("pong")["id"] != 2 {}
-        // And when nothing more comes, it is over.
+        // When no more bytes come, the connection is closed.
         assert_eq!(raw.closed_with(), 4002);
     };
-    // One message that takes twice as long to upload as a pong may; and many short ones. No pong is ever sent.
+    // One message whose upload takes twice `pong_wait`, and many short ones. No pong is ever sent.
     let long = text(&json!({"type": "ping", "id": 1, "x": "uploaded slowly"}).to_string());
     let short = text(r#"{"type":"ping"}"#).repeat(2);
     assert!(long.len() > 40 && short.len() > 40, "slower than a pong may be");
@@ -91,13 +91,13 @@ fn between_requests_only_so_long() {
 fn a_request_has_to_come_whole() {
     let server = Server::start(&["--header-timeout", "500ms"]);
     let before = server.descriptors();
-    // A connection on which nothing was ever said.
+    // A connection that never sends anything.
     let mut silent = server.raw();
     let mut bytes = Vec::new();
     while silent.fill() {}
     bytes.append(&mut silent.buffer);
     assert!(bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408 "));
-    // One that drips, however steadily.
+    // A head that arrives byte by byte, however steadily.
     let mut dripping = server.raw();
     dripping.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket");
     for byte in "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaa".bytes() {
@@ -108,7 +108,7 @@ fn a_request_has_to_come_whole() {
     }
     dripping.stream.set_read_timeout(Some(SOON)).expect("a socket");
     assert_eq!(dripping.answer().status, 408);
-    // A body that does not come.
+    // A body that never arrives.
     let mut body = server.raw();
     body.send(
         "POST /rooms/r/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -118,7 +118,7 @@ fn a_request_has_to_come_whole() {
     eventually("all descriptors closed", || server.descriptors() <= before);
 }
 
-/// A socket whose receive buffer holds only so many bytes.
+/// Connects a socket with this receive buffer size.
 pub fn narrow(server: &Server, bytes: usize) -> Raw {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(bytes).expect("a socket");
@@ -129,8 +129,8 @@ pub fn narrow(server: &Server, bytes: usize) -> Raw {
     Raw { stream, buffer: Vec::new() }
 }
 
-/// History goes to one who reads slowly and answers pings where it reads them: it stays. One who reads nothing does
-/// not.
+/// A client that reads history slowly and answers pings as it reads them stays connected. A client that reads nothing
+/// does not.
 #[test]
 fn slow_is_not_dead() {
     let server = Server::without_grace(&[
@@ -152,7 +152,7 @@ fn slow_is_not_dead() {
     dead.send(handshake("/rooms/slow/ws?last=100&name=dead", ""));
     let mut slow = narrow(&server, 4096);
     slow.upgrade("/rooms/slow/ws?last=100&name=slow");
-    // The server's pings to one who answers are the clock: one each 300 ms.
+    // The server's pings to a client that answers serve as the clock: one each 300 ms.
     let mut clock = server.socket("/ws");
     let mut tick = || {
         loop {

@@ -1,4 +1,4 @@
-//! TLS on the real binary: clients of others, what no client says, how streams end. The clients here are rustls's own,
+//! TLS on the real binary: third-party clients, malformed input, how streams end. The clients here are rustls's own,
 //! by hand, and openssl, curl and Python's websockets.
 
 use std::io::{ErrorKind, Read, Write};
@@ -26,7 +26,7 @@ pub fn made(folder: &Path, name: &str, names: &[&str], change: impl FnOnce(&mut 
     let mut wanted = rcgen::CertificateParams::new(names).unwrap();
     change(&mut wanted);
     let certificate = wanted.self_signed(&key).unwrap();
-    // Put in place at once: a server may look at any moment.
+    // Each file is replaced atomically: a server may read it at any moment.
     for (end, label, der) in
         [("pem", "CERTIFICATE", certificate.der().as_ref()), ("key", "PRIVATE KEY", key.serialized_der())]
     {
@@ -56,7 +56,7 @@ impl Secure {
         self.server.folder.path().join(name)
     }
 
-    /// A client that trusts this certificate alone.
+    /// Returns a client configuration that trusts only this certificate.
     pub fn config(&self, name: &str) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.file(name)).unwrap()).unwrap();
@@ -80,7 +80,7 @@ impl Secure {
         member
     }
 
-    /// One request over a connection of its own; everything until close_notify.
+    /// Sends one request over a new connection. Returns everything until close_notify.
     pub fn request(&self, text: &str) -> String {
         let mut stream = self.open();
         stream.write_all(text.as_bytes()).unwrap();
@@ -100,7 +100,7 @@ impl Secure {
     }
 }
 
-/// A WebSocket over TLS, by tungstenite.
+/// A WebSocket over TLS, with tungstenite.
 pub struct Member {
     pub socket: WebSocket<Stream>,
 }
@@ -150,12 +150,12 @@ fn openssl_speaks_1_2_and_1_3_and_nothing_older() {
         }
     }
     for version in ["-tls1", "-tls1_1"] {
-        // Only with this does openssl itself still offer them.
+        // Without this, openssl itself does not offer them any more.
         let said = s_client(&secure, &[version, "-cipher", "DEFAULT@SECLEVEL=0"]);
         let alert = said.contains("alert protocol version") || said.contains("alert handshake failure");
         assert!(alert && said.contains("Cipher is (NONE)"), "{said}");
     }
-    // Ciphers that are broken.
+    // Broken ciphers.
     for cipher in ["AES128-SHA", "ECDHE-RSA-AES128-SHA", "NULL-SHA256"] {
         let said = s_client(&secure, &["-tls1_2", "-cipher", &format!("{cipher}:@SECLEVEL=0")]);
         assert!(said.contains("Cipher is (NONE)"), "{cipher}: {said}");
@@ -181,7 +181,7 @@ fn curl_and_python_talk_over_it() {
         let json = "Content-Type: application/json";
         curl(&["-H", json, "-H", &format!("Origin: {origin}"), "-d", "1", "-w", "%{http_code}", &room])
     };
-    // Origin: as in Host, whose port is the server's.
+    // The origin must match Host, whose port is the server's.
     assert!(post(&format!("https://localhost:{port}")).ends_with("201"));
     assert!(post("https://localhost").ends_with("403") && post("https://elsewhere.example").ends_with("403"));
     let longer = "x".repeat(20_000);
@@ -212,7 +212,7 @@ fn the_other_protocol_on_a_port_is_told_so() {
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("use https:// or wss://"), "{}", answer.body);
     eventually("a line", || secure.server.log().contains("use https:// or wss://"));
-    // A peer that sends much more gets its answer all the same.
+    // A peer that sends much more still gets its answer.
     let long = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n{}", "x".repeat(3_000_000));
     assert_eq!(secure.server.request(long).status, 400);
     assert!(secure.get("/healthz").starts_with("HTTP/1.1 200 "));
@@ -234,7 +234,7 @@ fn plain_listeners_stay_plain() {
     assert!(secure.get("/healthz").starts_with("HTTP/1.1 200 "));
 }
 
-/// Somebody else is served all the while.
+/// Another client is served all the while.
 #[test]
 fn crafted_input_stops_nobody() {
     let secure = Secure::start(&["--header-timeout", "1s", "--request-rate", "0"]);
@@ -261,7 +261,7 @@ fn crafted_input_stops_nobody() {
         id += 1;
         other.send(json!({"type": "send", "id": id, "body": id}));
         assert_eq!(other.next_of("ack")["id"], id);
-        // Each ends by itself: with an error, or by header_timeout.
+        // Each connection ends by itself: with an error, or by header_timeout.
         loop {
             match raw.stream.read(&mut [0; 4096]) {
                 Ok(0) => break,
@@ -271,7 +271,7 @@ fn crafted_input_stops_nobody() {
             }
         }
     }
-    // After the handshake: empty records, of TLS 1.2, where they are not encrypted as something else.
+    // After the handshake, empty records in TLS 1.2's form, where records are not disguised by encryption.
     let mut stream = secure.open();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
@@ -284,7 +284,8 @@ fn crafted_input_stops_nobody() {
     assert_eq!(secure.server.log().matches("panicked").count(), 0);
 }
 
-/// Many that stop in the middle at once: who is well is served meanwhile, and afterwards nothing is left of them.
+/// Many clients stop in the middle of a handshake: others are served meanwhile, and nothing is left of them
+/// afterwards.
 #[test]
 fn a_crowd_of_half_handshakes_is_ended_by_the_header_timeout() {
     let secure = Secure::start(&["--header-timeout", "2s"]);
@@ -300,7 +301,7 @@ fn a_crowd_of_half_handshakes_is_ended_by_the_header_timeout() {
     other.send(json!({"type": "send", "id": 1, "body": "x"}));
     assert_eq!(other.next_of("ack")["id"], 1);
     for raw in &mut crowd {
-        // The server's flight, and then its end.
+        // The server's flight, and then the end of the stream.
         while raw.fill() {}
         assert!(raw.buffer.len() > 500);
     }
@@ -308,7 +309,7 @@ fn a_crowd_of_half_handshakes_is_ended_by_the_header_timeout() {
     eventually("all of them gone", || secure.server.descriptors() == before);
 }
 
-/// Behind close_notify comes FIN, and no reset.
+/// Checks that FIN, not a reset, follows close_notify.
 fn ends_well(mut stream: Stream) {
     assert_eq!(stream.read(&mut [0; 16]).expect("close_notify"), 0);
     assert_eq!(stream.sock.read(&mut [0; 16]).expect("FIN, and no reset"), 0);
@@ -331,7 +332,7 @@ fn an_end_is_said_and_a_cut_is_none() {
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.trim_end().ends_with("</html>"), "{answer}");
         assert_eq!(stream.sock.read(&mut [0; 16]).expect("FIN, and no reset"), 0);
     }
-    // A message that is cut: not stored, and said in the log.
+    // A truncated message is not stored, and is reported in the log.
     for end in ["", "\"unfini"] {
         let mut stream = secure.open();
         let length = if end.is_empty() { "" } else { "Content-Length: 20\r\n" };
@@ -344,7 +345,7 @@ fn an_end_is_said_and_a_cut_is_none() {
     assert_eq!(secure.head_of("cut"), 0);
     eventually("a line", || secure.server.log().contains("it ended without close_notify"));
 
-    // A WebSocket: close frame, close_notify, FIN.
+    // A WebSocket ends with close frame, close_notify and FIN.
     let mut stream = secure.open();
     stream.write_all(handshake("/rooms/r/ws?name=ann", "").as_bytes()).unwrap();
     stream.write_all(&close(1000, b"")).unwrap();
@@ -354,7 +355,7 @@ fn an_end_is_said_and_a_cut_is_none() {
     ends_well(stream);
 }
 
-/// The server's own stop ends as well as a client's close.
+/// A server's own stop ends connections as cleanly as a client's close.
 #[test]
 fn a_stop_says_bye_and_the_end() {
     let mut secure = Secure::start(&[]);
@@ -368,7 +369,7 @@ fn a_stop_says_bye_and_the_end() {
 }
 
 impl Secure {
-    /// A stream that leads nowhere, to stand where another was.
+    /// Opens a stream without a peer, as a placeholder for one that is taken out.
     fn open_nowhere(&self) -> Stream {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -377,8 +378,8 @@ impl Secure {
     }
 }
 
-/// What is decrypted is never left waiting for an edge that does not come: a burst of one record after another, more
-/// than is looked at in one turn and more than may be under way at once.
+/// Decrypted data never waits for an edge that does not come: a burst of records, more than one turn reads and more
+/// than may be in flight at once.
 #[test]
 fn a_burst_is_answered_whole() {
     let secure = Secure::start(&["--request-rate", "0", "--in-flight", "2", "--read-budget", "4k"]);
@@ -397,7 +398,7 @@ fn a_burst_is_answered_whole() {
     assert_eq!(secure.head_of("r"), 300);
 }
 
-/// A reader that takes little gets all, in order; the server keeps no pile of ciphertext for it.
+/// A slow reader gets everything in order, and the server does not pile up ciphertext for it.
 #[test]
 fn a_slow_reader_hears_all_in_order() {
     let secure = Secure::start(&["--request-rate", "0", "--durability", "normal"]);
@@ -431,8 +432,8 @@ fn idle_connections_are_small() {
     assert!(each < 10 << 10, "{each} bytes for an idle connection");
 }
 
-/// A session that began over TLS is private: its token is worth nothing where others could read it. And TLS is as good
-/// as a sealed socket where the open is refused.
+/// A session that began over TLS is private: its token is useless on a connection that others could read. TLS also
+/// counts as a sealed socket where open ones are refused.
 #[test]
 fn what_began_over_tls_does_not_go_on_in_the_open() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -457,7 +458,7 @@ fn what_began_over_tls_does_not_go_on_in_the_open() {
     assert_eq!(raw.answer().status, 403);
 }
 
-/// By the settings, whatever name the certificate is for; by a URL, only one that is trusted.
+/// By its settings, `health` accepts its own server's certificate for any name; by URL, only a trusted one.
 #[test]
 fn health_asks_over_tls() {
     let secure = Secure::start(&[]);
@@ -481,7 +482,7 @@ fn health_asks_over_tls() {
     assert!(status == Some(1) && said.contains("400"), "{said}");
 }
 
-/// One connection too many gets its handshake and its answer; one that never begins TLS has a time.
+/// A connection beyond the limit gets its handshake and its answer; one that never starts TLS times out.
 #[test]
 fn a_full_server_says_so_behind_tls() {
     let secure = Secure::start(&["--max-connections", "1", "--resume-within", "0s"]);

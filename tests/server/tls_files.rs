@@ -1,4 +1,4 @@
-//! The certificates' files on the real binary: changed while people talk, wrong, near their end.
+//! Certificate files on the real binary: changed during conversations, faulty, near expiry.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ fn hang_up(secure: &Secure) {
     secure.server.signal(rustix::process::Signal::HUP);
 }
 
-/// Everybody who talks goes on; who comes afterwards gets the new certificate.
+/// Existing connections continue; new ones get the new certificate.
 #[test]
 fn a_renewed_certificate_drops_nobody() {
     let secure = Secure::start(&["--request-rate", "0"]);
@@ -22,7 +22,7 @@ fn a_renewed_certificate_drops_nobody() {
     let mut members: Vec<Member> = (0..20).map(|number| secure.member("r", &format!("n{number}"))).collect();
     let folder = secure.server.folder.path();
     for round in 1..=5 {
-        // Under load: something is under way on each while the files change.
+        // Each member has a message in flight while the files change.
         for member in &mut members {
             member.send(json!({"type": "send", "id": round, "body": "x".repeat(3000)}));
         }
@@ -47,7 +47,7 @@ fn a_renewed_certificate_drops_nobody() {
     }
 }
 
-/// The names of the certificates are the server's, read as TLS reads them; those of renewed ones, too.
+/// The names in the certificates are the server's own, matched as TLS matches them; the same for renewed ones.
 #[test]
 fn a_server_answers_to_the_names_of_its_certificates() {
     let secure = Secure::start(&[]);
@@ -92,7 +92,7 @@ fn files_that_are_no_pair_change_nothing() {
     std::fs::write(&certificate, kept).unwrap();
     std::fs::write(&key, &kept_key[..60]).unwrap();
     stays(4, "there is no PRIVATE KEY section");
-    // No word of a key is in the log.
+    // The log contains no part of a key.
     let text = String::from_utf8(kept_key.clone()).unwrap();
     assert!(!secure.server.log().contains(text.lines().nth(1).unwrap()));
     std::fs::write(&key, kept_key).unwrap();
@@ -121,7 +121,7 @@ fn an_end_that_is_near_is_said_at_start_and_at_reload() {
         let warnings = secure.server.log().matches("WARN").count();
         made(folder, "a", &[], |wanted| (wanted.not_before, wanted.not_after) = (day(begin), day(end)));
         hang_up(&secure);
-        // The last line about it.
+        // This is the last line about a reload.
         eventually("the new file", || secure.server.log().matches("no settings to read again").count() == round + 1);
         let said = || secure.server.log().matches("WARN").count() - warnings;
         match words {
@@ -131,7 +131,7 @@ fn an_end_that_is_near_is_said_at_start_and_at_reload() {
     }
 }
 
-/// What is wrong with the files ends the start with one line.
+/// A fault in the files ends the start with one line.
 #[test]
 fn wrong_files_end_the_start() {
     let folder = Folder::new();
@@ -160,12 +160,12 @@ fn wrong_files_end_the_start() {
     ] {
         let output = Server::command(&folder, "127.0.0.1:0", &arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        // A file that is not there may come later; what is wrong in one needs a person.
+        // A missing file may appear later; a fault in a file has to be fixed by the user.
         let is_absent = ["nowhere", "can be made there", "restore it"].iter().any(|word| words.contains(word));
         assert_eq!(output.status.code(), Some(if is_absent { 1 } else { 2 }), "{arguments:?}: {said}");
         assert!(said.lines().count() == 1 && said.contains(words), "{arguments:?}: {said}");
     }
-    // --check-config finds what a start would.
+    // --check-config finds the same faults as a start.
     let check = |arguments: &[&str]| {
         let output = Server::command(&folder, "127.0.0.1:0", arguments).arg("--check-config").output().unwrap();
         output.status.code()
@@ -179,7 +179,7 @@ fn openssl(folder: &Folder, arguments: &str) {
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A key that cannot be used says why: encrypted (in both forms), or of a curve that rustls does not know.
+/// An unusable key is reported with the reason: encrypted (in both forms), or on a curve that rustls does not support.
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
     let folder = Folder::new();
@@ -202,7 +202,7 @@ fn a_key_that_cannot_be_used_says_why() {
     }
 }
 
-/// A byte order mark before either file is passed over.
+/// A byte order mark at the start of either file is ignored.
 #[test]
 fn a_byte_order_mark_is_passed_over() {
     let secure = Secure::start(&[]);
@@ -215,7 +215,7 @@ fn a_byte_order_mark_is_passed_over() {
     eventually("the marked files", || secure.server.log().contains("certificates read again"));
 }
 
-/// What works, and surprises later, is said: no subjectAltName, a key that others may read.
+/// Working but surprising files are reported: no subjectAltName, a key that others may read.
 #[test]
 fn an_open_key_and_a_certificate_without_names_are_warned_of() {
     let secure = Secure::start(&[]);
@@ -227,7 +227,7 @@ fn an_open_key_and_a_certificate_without_names_are_warned_of() {
         let before = secure.server.log().len();
         hang_up(&secure);
         readings += 1;
-        // The last line about it.
+        // This is the last line about a reload.
         eventually("a reading", || secure.server.log().matches("no settings to read again").count() == readings);
         let log = secure.server.log().split_off(before);
         [log.contains(nameless), log.contains(open)]

@@ -1,9 +1,9 @@
-//! The exchanges that docs/protocol.md shows, played against the binary: what the document has clients say is said, and
-//! what it has the server say must come. `WRITE_TRANSCRIPTS=1 cargo test --test server transcripts` writes down what
-//! comes.
+//! Plays the exchanges shown in docs/protocol.md against the binary: sends what the clients send there, and expects
+//! the server output shown. `WRITE_TRANSCRIPTS=1 cargo test --test server transcripts` writes the actual output into
+//! the document.
 //!
-//! A block of the document that begins with "```transcript" is played line by line. With arguments behind that word it
-//! begins on a new server that has them (`fresh`: without any); with none it goes on where the last block ended.
+//! Each block that begins with "```transcript" is played line by line. With arguments behind that word it starts a new
+//! server with them (`fresh`: with none); without, it continues from the last block.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::sealed::{Key, Sealed};
 use crate::support::*;
 use crate::timers::narrow;
 
-/// Fields whose values differ from run to run. Where a value comes again in the document, it has to come again.
+/// Fields whose values differ from run to run. A value that is repeated in the document has to be repeated in the run.
 const VOLATILE: [&str; 8] =
     ["session", "member", "epoch", "at", "after", "behind", "reconnect_after_ms", "retry_after_ms"];
 
@@ -58,17 +58,17 @@ fn the_documented_exchanges_are_real() {
     }
 }
 
-/// One server and those who speak to it.
+/// A server and the clients that speak to it.
 struct Play {
     server: Server,
     speakers: BTreeMap<String, Speaker>,
-    /// What stands in the document for what came instead.
+    /// Values in the document, with the actual values of this run.
     known: BTreeMap<String, String>,
-    /// Of those, what is written anew.
+    /// The subset that is rewritten in the document.
     renewed: BTreeMap<String, String>,
-    /// What the last command said and the document has not shown yet.
+    /// Output of the last command that the document has not shown yet.
     output: VecDeque<String>,
-    /// The line of the document, from 1.
+    /// Line number in the document, from 1.
     place: usize,
     key: Option<Key>,
 }
@@ -88,9 +88,9 @@ impl Play {
     /// Plays one line.
     ///
     /// # Errors
-    /// Why it is not what came, and the lines that should stand in its place.
+    /// Fails with a reason and the lines that should stand in its place.
     fn play(&mut self, place: usize, line: &str) -> Result<(), (&'static str, Vec<String>)> {
-        // Shown where the test fails.
+        // Shown when the test fails.
         println!("line {place}: {line}");
         self.place = place;
         let is_output = line.is_empty()
@@ -119,7 +119,7 @@ impl Play {
         Err(("this is not what came", vec![real]))
     }
 
-    /// Does what a line says that is not output. Returns the line with what came.
+    /// Executes a line that is not output. Returns the line with its actual values.
     fn directive(&mut self, line: &str) -> String {
         let kept = line.to_string();
         if line == "```" {
@@ -140,7 +140,7 @@ impl Play {
             ["<", ..] => return format!("{name} < {}", self.speaker(name).next()),
             ["opens", path] => self.enter(name, Way::Open(self.server.socket(path))),
             ["opens", path, "and", "reads", "nothing"] => {
-                // Little of what is said to it fits into the kernel.
+                // The kernel buffers little for this socket.
                 let mut raw = narrow(&self.server, 4096);
                 raw.upgrade(path);
                 self.enter(name, Way::Open(raw));
@@ -176,7 +176,7 @@ impl Play {
         kept
     }
 
-    /// Whether what came is what the document shows, up to what differs from run to run.
+    /// Returns whether the actual line matches the document, apart from values that differ from run to run.
     fn is_same(&mut self, shown: &str, real: &str) -> bool {
         if shown == real || shown.starts_with("retry: ") && real.starts_with("retry: ") {
             return true;
@@ -190,7 +190,7 @@ impl Play {
         self.real(before) == real_before && rest == real_rest && self.agree(&shown, &real)
     }
 
-    /// Where a value stands for another that came, what follows in the document means that.
+    /// Maps values in the document to the actual ones, for the lines that follow.
     fn learn(&mut self, shown: &str, real: &str) {
         let value = |text: &str| text.find('{').and_then(|start| first_value(&text[start..])).map(|(value, _)| value);
         let (Some(shown), Some(real)) = (value(shown), value(real)) else { return };
@@ -222,7 +222,7 @@ impl Play {
         }
     }
 
-    /// One value stands in the document for the other, from now on. Numbers differ freely: times.
+    /// Binds a value in the document to the actual one from now on. Numbers (times) may differ freely.
     fn bind(&mut self, shown: &Value, real: &Value) -> bool {
         match (shown, real) {
             (Value::Number(_), Value::Number(_)) => true,
@@ -233,7 +233,7 @@ impl Play {
         }
     }
 
-    /// The document's text with what came for what it shows.
+    /// Returns the document's text with the actual values.
     fn real(&self, shown: &str) -> String {
         let text = shown.replace("localhost:7077", &self.server.address.to_string());
         self.known.iter().fold(text, |text, (shown, real)| text.replace(shown, real))
@@ -263,14 +263,14 @@ impl Play {
     }
 }
 
-/// One JSON value at the beginning of a text, and the rest.
+/// Splits off one JSON value at the beginning of a text.
 fn first_value(text: &str) -> Option<(Value, &str)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter();
     let value = values.next()?.ok()?;
     Some((value, &text[values.byte_offset()..]))
 }
 
-/// A name that the server made up.
+/// Returns whether the server made up this name.
 fn is_guest(name: &Value) -> bool {
     name.as_str().is_some_and(|name| name.starts_with("guest-"))
 }
@@ -279,10 +279,10 @@ fn is_message(text: &str) -> bool {
     text.starts_with("{\"type\":\"message\"")
 }
 
-/// Someone in the document who speaks to the server.
+/// A client in the document.
 struct Speaker {
     way: Way,
-    /// What was heard and is not shown yet.
+    /// A line received and not yet shown.
     waiting: Option<String>,
 }
 
@@ -306,7 +306,7 @@ impl Speaker {
         }
     }
 
-    /// The next object's text.
+    /// Returns the next object's text.
     fn next(&mut self) -> String {
         if let Some(text) = self.waiting.take() {
             return text;
@@ -330,7 +330,7 @@ impl Speaker {
         }
     }
 
-    /// Says much, a little at a time, and hears all of it.
+    /// Sends many messages, a few at a time, and reads all of them.
     fn flood(&mut self, count: u64, bytes: usize) {
         for id in 0..count {
             self.say(&json!({"type": "send", "id": id, "body": "x".repeat(bytes)}).to_string());

@@ -1,4 +1,5 @@
-//! What is to happen, by time. Two things at the same time happen in the order in which they were put down.
+//! The agenda: future events in order of time. Events due at the same time happen in the order in which they were
+//! added.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,7 +12,7 @@ pub const SECOND: Micros = 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// A client does the next thing.
+    /// A client takes its next action.
     Act {
         client: usize,
     },
@@ -22,21 +23,21 @@ pub enum Event {
     Down {
         link: usize,
     },
-    /// A link breaks: both ends are told.
+    /// A link breaks, and both ends are told.
     Break {
         link: usize,
     },
-    /// The server's loop turns.
+    /// The server's loop makes a turn.
     Turn,
-    /// The store decides what waits to be written.
+    /// The store decides the writes that wait.
     Commit,
-    /// The database's writer has waited for long enough, and does some upkeep.
+    /// The database's writer has waited long enough and does some upkeep.
     Upkeep,
-    /// It reads a page.
+    /// The store reads a page.
     Read {
         number: u64,
     },
-    /// An answer of the store arrives at the loop.
+    /// An answer of the store reaches the loop.
     Answer {
         number: u64,
     },
@@ -45,25 +46,25 @@ pub enum Event {
     Start,
 }
 
-/// What befalls the server.
+/// A fault or a command that hits the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mishap {
     /// The process is killed.
     Kill,
-    /// The machine loses its power.
+    /// The machine loses power.
     PowerCut,
     /// The process is told to stop.
     Stop,
     /// The monotonic clock jumps ahead.
     Suspend,
-    /// Its settings have changed, and it is told to read them again.
+    /// The settings have changed, and the process is told to reload them.
     Reload,
     /// The wall clock is set.
     SetClock,
-    /// The disk is full, and has room again.
+    /// The disk is full, or has room again.
     DiskFull,
     DiskFree,
-    /// A row of the database is not as it was written.
+    /// A row of the database is damaged.
     Damage,
 }
 

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The command line's options.
 
 pub struct Arguments {
     pub seed: Option<u64>,
@@ -6,16 +6,16 @@ pub struct Arguments {
     pub seeds: u64,
     pub actions: u64,
     pub trace: bool,
-    /// Whatever outlives the server is kept in a database.
+    /// Every log that outlives the server is kept in a database.
     pub databases: bool,
-    /// So many that each kind of fault has to have happened in one of them.
+    /// The run is large enough that each kind of fault has to occur in at least one seed.
     pub must_see_all: bool,
 }
 
 const USAGE: &str = "usage: cargo test --test simulation -- [--full | --seed N | --from N --seeds N] [--actions N] [--databases] [--trace]";
 
 impl Arguments {
-    /// `None` where the tests that were asked for are others.
+    /// Reads the arguments. Returns `None` if the filter asks for other tests.
     pub fn read() -> Result<Option<Arguments>, String> {
         let mut read = Arguments {
             seed: None,
@@ -40,7 +40,7 @@ impl Arguments {
                 "--actions" => read.actions = number()?,
                 "--trace" => read.trace = true,
                 "--databases" => read.databases = true,
-                // What cargo hands to all tests: a filter by name, or how to show output.
+                // Options that cargo passes to all tests: a filter by name, or how to show output.
                 "--nocapture" | "--show-output" | "--quiet" | "-q" => continue,
                 "--test-threads" | "--skip" | "--color" | "--format" => {
                     list.next();

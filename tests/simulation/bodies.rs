@@ -1,11 +1,11 @@
-//! Bodies of messages: each has a number of its own, by which it is known again, in JSON of many kinds.
+//! Bodies of messages: JSON of many kinds, each with a unique number by which it is recognised.
 
 use serde_json::Value;
 
 use super::encryption::{About, Sealed};
 use super::random::Random;
 
-/// Draws the text of a body with this number, of at most so many bytes (and at least 120). With `breaks` it may hold
+/// Draws the text of a body with this number, of at most `most` bytes (and at least 120). With `breaks` it may contain
 /// line ends between its tokens.
 pub fn draw(number: u64, index: usize, most: usize, breaks: bool, random: &mut Random) -> String {
     let begin = format!("{number}:{index}");
@@ -21,7 +21,7 @@ pub fn draw(number: u64, index: usize, most: usize, breaks: bool, random: &mut R
     }
 }
 
-/// The number of a body, wherever it stands in it: no two have the same.
+/// Returns the number of a body, wherever it stands in it. No two bodies have the same.
 pub fn number(body: &Value) -> u64 {
     let text = match body {
         Value::String(text) => text,

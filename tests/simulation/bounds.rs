@@ -1,6 +1,6 @@
-//! What must hold of the server after each turn, seen from outside: (4) sessions and rooms are those that somebody has,
-//! (5) queues keep within their bounds and the account of memory is what is held. A bound that is lowered while the
-//! server runs may find more there than it allows: that need not go at once, but it does not grow.
+//! Invariants of the server after each turn, seen from outside: (4) every session and room has an owner, (5) queues
+//! keep within their bounds, and the memory account equals the memory held. If a bound is lowered while the server
+//! runs, more than it allows may be held for a while, but it must not grow.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,11 @@ use super::store::Store;
 const ROOMS: &str = "4: a room has a member, a session a client or a place";
 const MEMORY: &str = "5: queues keep within their bounds";
 
-/// A sealed socket's frames are made when less than this waits for it in frames, each of about so much at most, or of
-/// one line that is longer; in bytes.
+/// A sealed socket makes frames while fewer than this many bytes wait for it in frames. Each frame has about as many at
+/// most, or one line that is longer.
 const SEALED_AHEAD: usize = 16 * 1024;
 
-/// What was there after the last turn.
+/// The state after the last turn.
 #[derive(Default)]
 pub struct Bounds {
     /// The session in each slot, the generation of its token, and its rooms.
@@ -31,14 +31,14 @@ pub struct Bounds {
     connections: BTreeMap<ConnId, Held>,
     /// Bytes of each room in memory.
     tails: BTreeMap<RoomId, usize>,
-    /// Bytes that wait for the store, and reads that it has not answered.
+    /// Bytes that wait for the store, and reads that it has not answered yet.
     waiting: usize,
     reads: usize,
-    /// A socket spoke sealed.
+    /// A socket spoke sealed at some time.
     saw_sealed: bool,
 }
 
-/// What a connection holds, in bytes, and its sends that are not answered.
+/// Bytes that a connection holds, and its unanswered sends.
 #[derive(Clone, Copy, Default)]
 struct Held {
     queued: usize,
@@ -48,7 +48,7 @@ struct Held {
 }
 
 impl Bounds {
-    /// Checks the server after a turn at `now`, whose limits are the last of `history`.
+    /// Checks the server after a turn at `now`. The last of `history` are the limits in force.
     pub fn check(
         &mut self,
         engine: &Engine<Chat>,
@@ -75,7 +75,7 @@ impl Bounds {
             attached += 1;
             match hub.session(session) {
                 Some(session) if session.client == conn => {}
-                // A later socket has it, and this one is about to be closed.
+                // A later socket has taken the session over, and this one is about to be closed.
                 _ => return violation(ROOMS, format!("the socket {conn} is open, and its session is another's")),
             }
         }
@@ -116,7 +116,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// What rooms keep in memory beside the log is within its bounds, in each room and in all.
+    /// Checks that the messages that rooms keep in memory beside the log are within their bounds, per room and in all.
     fn tails(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
         let before = std::mem::take(&mut self.tails);
         for (room, newest, read) in engine.app.hub.kept_in_memory() {
@@ -139,9 +139,9 @@ impl Bounds {
     }
 
     fn connections(&mut self, engine: &Engine<Chat>, history: &History, now: Micros) -> Checked {
-        // Replies may be queued within a bound that was lowered until its connections have had the time to take them.
+        // After the reply bound is lowered, queues may exceed it until their connections have had time to drain.
         let recent = now.saturating_sub(history.most(0, |limits| limits.write_wait) * 2 * MILLISECOND);
-        // What one push may add beyond a full queue: a batch, a page, or the answers to all that is open.
+        // The most that one push may add to a full queue: a batch, a page, or the answers to all open requests.
         let most = history.most(recent, |limits| {
             let batch = limits.batch_bytes().max(limits.page_bytes).max(limits.max_message) + 2 * ENVELOPE;
             let answers = usize::from(limits.in_flight) * 256;
@@ -161,8 +161,8 @@ impl Bounds {
             };
             let Held { queued, sealed: length, input, in_flight } = has;
             self.saw_sealed |= connection.is_sealed();
-            // Plaintext that waits counts like any other; in frames it is a tag and a header longer for each, and what
-            // is sealed ahead of the socket is short.
+            // Waiting plaintext counts like any other bytes. In frames, each line is longer by a tag and a header, and
+            // only little is sealed ahead of the socket.
             let most = if connection.is_sealed() { most + SEALED_AHEAD } else { most };
             if queued > most.max(had.queued) {
                 return violation(MEMORY, format!("{conn} has {queued} bytes queued, of at most {most}"));
@@ -196,8 +196,8 @@ impl Bounds {
             return violation(MEMORY, text);
         }
         let Some(limits) = history.last() else { return Ok(()) };
-        // When the bound is reached, one connection has its turn: what it had begun before, and what it may read at
-        // once. A sealed message is looked at when it is whole, and may hold many requests.
+        // Once the bound is reached, one more connection may have its turn: with the request that it had begun before,
+        // and with one read. A sealed message is decoded only when it is complete, and may hold many requests.
         let begun = if self.saw_sealed { MAX_SEALED } else { limits.max_message };
         let most = limits.append_bytes + history.most(0, |limits| limits.read_budget) + begun;
         let had = std::mem::replace(&mut self.waiting, bytes);

@@ -1,5 +1,5 @@
-//! The server's two clocks, made of virtual time. The monotonic one runs fast or slow and jumps ahead. The wall clock
-//! is independent of it: it may be wrong by decades, be set and step both ways, run fast or slow, and stand still.
+//! The server's two clocks, derived from virtual time. The monotonic clock runs fast or slow and jumps ahead. The wall
+//! clock is independent of it: it may be wrong by decades, step both ways, run fast or slow, and stand still.
 
 use racerd::engine::Now;
 use racerd::types::{Millis, WallMillis};
@@ -17,7 +17,7 @@ pub struct Clock {
     wall: Hand,
 }
 
-/// A clock that runs evenly since it was last touched.
+/// A clock that runs evenly since it was last set.
 struct Hand {
     /// Virtual time at which it showed `shown`.
     since: Micros,
@@ -37,12 +37,12 @@ impl Hand {
 }
 
 impl Clock {
-    /// Clocks of a machine; `speed` in thousandths, `wall` in microseconds since 1970.
+    /// Creates the clocks of a machine; `speed` in thousandths, `wall` in microseconds since 1970.
     pub fn new(speed: u64, wall: Micros) -> Clock {
         Clock { mono: Hand { since: 0, shown: 0, speed }, wall: Hand { since: 0, shown: wall, speed: 1000 } }
     }
 
-    /// A process began: its monotonic time does, too.
+    /// Restarts the monotonic time, for a new process.
     pub fn restart(&mut self, now: Micros) {
         self.mono.set(now, 0);
     }
@@ -51,7 +51,7 @@ impl Clock {
         Now { mono: Millis(self.mono.at(now) / MILLISECOND), wall: WallMillis(self.wall.at(now) / MILLISECOND) }
     }
 
-    /// The machine slept. Perhaps only one of the clocks has noticed.
+    /// Suspends the machine for a time. Perhaps only one of the clocks notices.
     pub fn sleep(&mut self, now: Micros, by: Micros, random: &mut Random) {
         self.mono.set(now, self.mono.at(now) + by);
         if random.coin() {
@@ -59,19 +59,19 @@ impl Clock {
         }
     }
 
-    /// Time goes by, and both clocks show it.
+    /// Lets time pass on both clocks.
     pub fn pass(&mut self, now: Micros, by: Micros) {
         self.mono.set(now, self.mono.at(now) + by);
         self.wall.set(now, self.wall.at(now) + by);
     }
 
-    /// Somebody, or something, sets the wall clock: it shows another time, or runs at another speed from now on.
+    /// Disturbs the wall clock: it shows another time, or runs at another speed from now on.
     pub fn meddle(&mut self, now: Micros, random: &mut Random) {
         let shown = self.wall.at(now);
         let speed = if random.below(4) == 0 { *random.pick(&[0, 500, 990, 1010, 2000]) } else { 1000 };
         let (step, far) = (random.magnitude((MILLISECOND, DAY)), random.magnitude((DAY, 20 * 365 * DAY)));
         let next = match random.below(10) {
-            // It was never set, or its battery is empty.
+            // The clock was never set, or its battery is empty.
             0 => *random.pick(&[0, 5 * SECOND]),
             1 | 2 => USUAL_WALL + now,
             3 => shown,
@@ -80,16 +80,16 @@ impl Clock {
             6 | 7 => shown.saturating_sub(step),
             _ => shown + step,
         };
-        // No clock shows more than some thousand years.
+        // No clock shows more than a few thousand years.
         self.wall = Hand { since: now, shown: next.min(USUAL_WALL * 100), speed };
     }
 
-    /// The wall clock is right from now on.
+    /// Sets the wall clock right for good.
     pub fn mend(&mut self, now: Micros) {
         self.wall = Hand { since: now, shown: USUAL_WALL + now, speed: 1000 };
     }
 
-    /// The virtual time at which the monotonic clock shows `due`; now, if it does already.
+    /// Returns the virtual time at which the monotonic clock shows `due`, or `now` if it already does.
     pub fn when(&self, due: Millis, now: Micros) -> Micros {
         let ahead = due.0.saturating_mul(MILLISECOND).saturating_sub(self.mono.at(now));
         now.saturating_add(ahead.saturating_mul(1000).div_ceil(self.mono.speed))

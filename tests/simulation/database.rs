@@ -1,11 +1,11 @@
 //! SQLite as the log of a run: the server's own writer and reader, stepped on the simulator's thread and by its clocks,
-//! over real files in memory (tmpfs where there is one). A kill leaves the files as they are; a power cut under
-//! `normal` brings back an earlier state of them, and another boot.
+//! over real files in memory (tmpfs where available). A kill leaves the files as they are; a power cut under `normal`
+//! restores an earlier state of them and starts another boot.
 //!
-//! Faults are injected where racerd hands a batch to the writer and takes its answer, so this does not show what a disk
-//! does below SQLite: torn pages, a sync that lies, a write that fails inside a transaction, a WAL with holes. Nor does
-//! it show the two threads meeting: a page is read between two commits, never during one. `tests/server` and the tests
-//! of the store have full and failing disks, and `kill -9` at random moments.
+//! Faults are injected where racerd hands a batch to the writer and takes its answer, so disk faults below SQLite are
+//! out of scope: torn pages, a sync that lies, a write that fails inside a transaction, a WAL with holes. So are races
+//! between the two threads: a page is read between two commits, never during one. `tests/server` and the store's own
+//! tests cover full and failing disks, and `kill -9` at random moments.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ use super::scene::{Checked, violation};
 
 const CHECKER: &str = "store: a database that was served opens again";
 
-/// Running seconds that a crash may forget since the last commit.
+/// Running seconds since the last commit that a crash may lose.
 const FORGOTTEN: u64 = 60;
 
 pub struct Database {
@@ -34,19 +34,19 @@ pub struct Database {
     /// `None` while no server is up.
     log: Option<SteppedLog>,
     clock: SetClock,
-    /// The server's monotonic clock when it was opened, and at the last commit.
+    /// The server's monotonic clock when the log was opened, and at the last commit.
     began: u64,
     committed: u64,
-    /// The running seconds that the next opening has to know of, at least and at most.
+    /// The least and the most running seconds that the next opening must report.
     running: (u64, u64),
-    /// Milliseconds that servers before have run on it, whatever the log knows of that.
+    /// Milliseconds that earlier servers ran on this log, whether or not it recorded them.
     ran: u64,
     boots: u32,
-    /// Name and body of plain rows that went bad, by id.
+    /// Original name and body of damaged plain rows, by id.
     written: BTreeMap<i64, (String, Vec<u8>)>,
 }
 
-/// A directory of its own, gone with its owner.
+/// A private directory, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -89,7 +89,7 @@ impl Database {
         self.log.is_some()
     }
 
-    /// The next server opens it.
+    /// Opens the database for the next server.
     pub fn open(&mut self, now: Now, random: &mut Random) -> Checked {
         self.options.new_epoch = random.bytes();
         self.options.new_token_key = random.bytes();
@@ -115,7 +115,7 @@ impl Database {
         Ok(())
     }
 
-    /// The opened log, whose clocks show this.
+    /// Returns the opened log, with its clocks set to `now`.
     fn at(&mut self, now: Now) -> &mut SteppedLog {
         self.clock.set(now.mono, now.wall);
         self.log.as_mut().expect("a log, while a server is up")
@@ -134,8 +134,8 @@ impl Database {
         self.log.as_mut().expect("a log, while a server is up").read(read, events);
     }
 
-    /// Makes a message's row another than was written: a bit of a sealed one is turned over, and of a plain one name or
-    /// body are such as nobody can have said.
+    /// Damages a message's row: flips a bit of a sealed one; gives a plain one a name or body that no client can have
+    /// sent.
     pub fn damage(&mut self, room: &str, seq: u64, random: &mut Random) -> rusqlite::Result<()> {
         const SEQ_BITS: u32 = 39;
         let conn = rusqlite::Connection::open(&self.options.path)?;
@@ -154,13 +154,13 @@ impl Database {
         if let Some(last) = body.last_mut() {
             *last ^= 1;
         }
-        // Damaged twice, it would be whole again.
+        // A second flip would restore the row.
         body.push(0);
         conn.execute("UPDATE messages SET body = ?2 WHERE id = ?1", params![id, body]).map(drop)
     }
 
-    /// Plain rows are as they were written again, and what the server noted of them is forgotten. `in_order`: the last
-    /// one ended so, and left no WAL; else what it left stays there.
+    /// Restores damaged plain rows and forgets what the server noted about them. With `in_order` the last server ended
+    /// cleanly and left no WAL; otherwise its WAL stays.
     fn mend(&mut self, in_order: bool) -> rusqlite::Result<()> {
         let rows = std::mem::take(&mut self.written);
         if rows.is_empty() {
@@ -174,7 +174,7 @@ impl Database {
         conn.execute("UPDATE meta SET damage = NULL", []).map(drop)
     }
 
-    /// How long the writer would wait now before it uses the pause.
+    /// Returns how long the writer would wait now before it uses the pause.
     pub fn patience(&mut self, now: Now) -> Option<Duration> {
         self.at(now).patience()
     }
@@ -190,28 +190,28 @@ impl Database {
         }
     }
 
-    /// How often the writer has asked for the date since it was opened.
+    /// Returns how often the writer has read the date since it was opened.
     pub fn dates_read(&self) -> u64 {
         self.clock.dates_read()
     }
 
-    /// Milliseconds that racerd has run on it, as the log counts them.
+    /// Returns the milliseconds that racerd has run on this log, as the log counts them.
     pub fn running_millis(&self, now: Now) -> u64 {
         self.running.0 * 1000 + now.mono.0 - self.began
     }
 
-    /// The same as it is, whatever crashes have made the log forget.
+    /// Returns the true number of these milliseconds, including any that crashes made the log forget.
     pub fn ran(&self, now: Now) -> u64 {
         self.ran + now.mono.0 - self.began
     }
 
-    /// Bytes of the files, which is as much as the database may be large at least.
+    /// Returns the total size of the files in bytes, which is the smallest bound that the database fits.
     pub fn bytes(&self) -> u64 {
         let length = |name: &str| fs::metadata(self.directory.0.join(name)).map_or(0, |file| file.len());
         length("racerd.db") + length("racerd.db-wal")
     }
 
-    /// Where nothing is synced at once, a power cut leaves from now on what is there now.
+    /// Where nothing is synced at once, saves the present state as the one that a power cut restores.
     pub fn save(&self) {
         self.copy(&self.directory.0, &self.directory.0.join("saved"));
     }
@@ -224,7 +224,7 @@ impl Database {
         }
     }
 
-    /// The server ends: in order, by a kill, or with the machine.
+    /// Closes the log as the server ends: cleanly, by a kill, or by a power cut.
     pub fn close(&mut self, now: Now, in_order: bool, with_power: bool) -> Checked {
         self.end(now, in_order, with_power)?;
         self.mend(in_order).or_else(|error| violation("simulation", format!("rows cannot be mended: {error}")))

@@ -1,21 +1,21 @@
-//! By which doors clients come: a listener with TLS or one without, and what the server tells by which of them. Drawn
-//! by a source of chance of its own, so that the rest of a seed's run is what it is without.
+//! The listeners through which clients connect, with TLS or without, and what the server may say on each. Drawn from a
+//! random source of its own, so that the rest of a seed's run stays the same without them.
 
 use super::random::{Ppm, Random};
 use super::scene::{Checked, Scene, violation};
 
-/// Connections beyond those that there may be, which are accepted to be told so.
+/// Connections above the limit that are accepted only to be told so.
 pub const EXCESS: usize = 16;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Doors {
-    /// Of each connection: it comes by TLS. What TLS itself does is not simulated.
+    /// The share of connections that use TLS. TLS itself is not simulated.
     pub secure: Ppm,
-    /// Nothing is told in the clear: `--require-sealed`.
+    /// Nothing is sent in the clear: `--require-sealed`.
     pub private_only: bool,
-    /// Weight against 1000 of a send: who is in a room is asked over HTTP.
+    /// Weight against 1000 of a send: asking over HTTP for a room's members.
     pub rosters: usize,
-    /// Connections that there may be, beside those in excess; 0 for no limit.
+    /// The connection limit, excess connections not counted; 0 for none.
     pub max_connections: usize,
 }
 
@@ -33,13 +33,13 @@ impl Doors {
 }
 
 impl Scene {
-    /// Does the next connection come by TLS? Once faults have ended, it does where it has to.
+    /// Decides whether the next connection uses TLS. Once faults have ended, it does if it has to.
     pub fn is_next_secure(&mut self) -> bool {
         let Doors { secure, private_only, .. } = self.mix.doors;
         self.is_calm && private_only || self.random.chance(secure)
     }
 
-    /// Judges an answer: one that came in excess is told so and nothing else, and nobody else is.
+    /// Judges an answer: an excess connection is told that and nothing else, and no other connection is.
     pub fn judge_excess(&mut self, link: usize, status: u16, text: &str) -> Checked {
         if self.links.get(link).run != self.run {
             return Ok(());
@@ -47,7 +47,7 @@ impl Scene {
         let is_excess = self.witness.is_excess(link);
         let is_full = status == 503 && text.contains("\"code\":\"full\"");
         self.tally.full += u64::from(is_full);
-        // Its address has too many, or the server stops.
+        // Its address has too many connections, or the server is stopping.
         let is_other = status == 429 || status == 503 && self.witness.is_stopping;
         if is_full == is_excess || is_excess && is_other {
             return Ok(());
@@ -55,7 +55,7 @@ impl Scene {
         violation("5: who comes in excess is told so", format!("in excess: {is_excess}, link {link}: {status} {text}"))
     }
 
-    /// Is nothing to be told on this link, unless it is sealed?
+    /// Returns whether the server must say nothing on this link unless it is sealed.
     pub fn is_too_open(&self, link: usize) -> bool {
         self.mix.doors.private_only && !self.links.get(link).secure
     }

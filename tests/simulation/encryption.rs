@@ -1,27 +1,27 @@
 //! Encrypted messages, as the server sees them: bodies of the right shape whose content nobody here reads. The number
-//! of a message stands in its nonce, since a `k` is anybody's to take.
+//! of a message is in its nonce, since any client may use any `k`.
 
 use racerd::protocol::encrypted::EncryptedRooms;
 use serde_json::Value;
 
 use super::random::{Ppm, Random};
 
-/// Which runs have them, and what clients do with those of others. Drawn by a source of chance of its own, so that the
-/// rest of a seed's run is what it is without.
+/// Decides which runs have encrypted messages, and what clients do with each other's. Drawn from a random source of its
+/// own, so that the rest of a seed's run stays the same without them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encryption {
-    /// The first room takes no other messages.
+    /// The first room accepts encrypted messages only.
     pub only: bool,
-    /// Of each message and signal in the other rooms: it is encrypted.
+    /// The share of messages and signals in the other rooms that are encrypted.
     pub share: Ppm,
-    /// Weights against 1000 of a send, 0 for never: what somebody else said is said again, as it was sealed; a `k` is
-    /// taken that is, or will be, somebody else's; a body is sent that is not to be taken.
+    /// Weights against 1000 of a send, 0 for never: replaying another client's sealed body; taking a `k` that another
+    /// client has used or will use; sending a body that must be refused.
     pub replay: usize,
     pub squat: usize,
     pub faulty: usize,
 }
 
-/// Of so many runs, one has encrypted messages.
+/// One in this many runs has encrypted messages.
 const RUNS: usize = 4;
 
 impl Encryption {
@@ -34,35 +34,35 @@ impl Encryption {
         Encryption { only: random.below(4) > 0, share: random.within((0, 500_000)) as Ppm, replay, squat, faulty }
     }
 
-    /// Are there encrypted messages?
+    /// Returns whether the run has encrypted messages.
     pub fn is_on(&self) -> bool {
         self.only || self.share > 0
     }
 
-    /// Does the room take only encrypted messages?
+    /// Returns whether the room accepts encrypted messages only.
     pub fn takes_only(&self, room: usize) -> bool {
         self.only && room == 0
     }
 
-    /// Is what is said next in this room encrypted?
+    /// Decides whether the next message in this room is encrypted.
     pub fn is_next(&self, room: usize, random: &mut Random) -> bool {
         self.takes_only(room) || random.chance(self.share)
     }
 
-    /// The same for the server.
+    /// Returns the corresponding setting of the server.
     pub fn rooms(&self) -> EncryptedRooms {
         EncryptedRooms::new(self.only.then_some("r0"))
     }
 }
 
-/// What a body is about.
+/// The kind of content of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     Message(u64),
     Signal(u64),
 }
 
-/// An encrypted body, taken apart.
+/// An encrypted body, in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     pub key: String,
@@ -70,21 +70,21 @@ pub struct Sealed {
     ciphertext: String,
 }
 
-/// What is around the key, the nonce and the ciphertext, in any spelling, in bytes.
+/// Bytes around the key, the nonce and the ciphertext, in any spelling.
 const AROUND: usize = 60;
 /// Characters of a nonce, and of the shortest ciphertext.
 const NONCE: usize = 32;
 const TAG: usize = 22;
 
 impl Sealed {
-    /// One under this key, of at most so many bytes (and at least 200).
+    /// Draws a body under this key, of at most `most` bytes (and at least 200).
     pub fn draw(about: About, key: String, most: usize, random: &mut Random) -> Sealed {
         let nonce = match about {
             About::Message(number) => format!("{number:0>NONCE$}"),
             About::Signal(number) => format!("S{number:0>0$}", NONCE - 1),
         };
         let longest = most.saturating_sub(key.len() + NONCE + AROUND).max(TAG);
-        // One character alone stands for no byte; the last one leaves its unused bits zero.
+        // A single base64 character encodes no byte; the last character leaves its unused bits zero.
         let length = match random.magnitude((TAG as u64, longest as u64)) as usize {
             length if length % 4 == 1 => length - 1,
             length => length,
@@ -94,7 +94,7 @@ impl Sealed {
         Sealed { key, nonce, ciphertext }
     }
 
-    /// What a message or a signal holds; `None` if it is not encrypted.
+    /// Parses a message's or a signal's body; returns `None` if it is not encrypted.
     pub fn of(body: &Value) -> Option<Sealed> {
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         body.get("e2e")?;
@@ -108,13 +108,13 @@ impl Sealed {
         }
     }
 
-    /// The body as clients write it.
+    /// Returns the body as clients write it.
     pub fn text(&self) -> String {
         let Sealed { key, nonce, ciphertext } = self;
         format!("{{\"e2e\":1,\"k\":\"{key}\",\"n\":\"{nonce}\",\"c\":\"{ciphertext}\"}}")
     }
 
-    /// The same in any JSON that says it.
+    /// Returns an equivalent spelling of the body in JSON.
     pub fn spelt(&self, random: &mut Random) -> String {
         let Sealed { key, nonce, ciphertext } = self;
         match random.below(4) {
@@ -129,7 +129,7 @@ impl Sealed {
         }
     }
 
-    /// The same bytes as they must not be written: a bit that stands for nothing is set.
+    /// Returns the same bytes in a non-canonical encoding: an unused bit is set.
     pub fn not_canonical(&self) -> String {
         let whole = self.ciphertext.len() / 4 * 4;
         Sealed { ciphertext: format!("{}AB", &self.ciphertext[..whole]), ..self.clone() }.text()

@@ -1,5 +1,5 @@
-//! Which faults a run has, and how often. Each run draws its own mix, in which some do not happen at all: what always
-//! breaks hides what only breaks when the rest works.
+//! The faults of a run and their frequency. Each run draws its own mix, in which some faults never occur: a fault that
+//! always strikes hides bugs that only show when the rest works.
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::clock::USUAL_WALL;
@@ -17,12 +17,12 @@ pub struct Mix {
     pub encryption: Encryption,
     pub doors: Doors,
     pub clients: usize,
-    /// So many of them speak sealed: the first ones.
+    /// The number of clients that speak sealed: the first ones.
     pub sealed: usize,
     pub rooms: usize,
-    /// Every two clients have the same name.
+    /// Every two clients share a name.
     pub namesakes: bool,
-    /// How long a client thinks between two things that it does.
+    /// The time that a client waits between two actions.
     pub think: (Micros, Micros),
     pub network: NetworkFaults,
     pub store: StoreFaults,
@@ -32,16 +32,16 @@ pub struct Mix {
 
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkFaults {
-    /// From one end to the other.
+    /// The one-way delay.
     pub latency: (Micros, Micros),
-    /// Bytes that arrive at once, at most.
+    /// The most bytes that arrive at once.
     pub chunk: usize,
-    /// What the kernels hold for a peer that does not read, in bytes.
+    /// Bytes that the kernels buffer for a peer that does not read.
     pub window: usize,
-    /// Of each movement of bytes.
+    /// Per movement of bytes.
     pub reset: Ppm,
     pub silence: Ppm,
-    /// The next one comes long after.
+    /// The next movement of bytes is much delayed.
     pub standstill: Ppm,
 }
 
@@ -49,25 +49,25 @@ pub struct NetworkFaults {
 pub struct StoreFaults {
     pub commit: (Micros, Micros),
     pub read: (Micros, Micros),
-    /// From the decision to the loop.
+    /// The delay from the store's decision to the loop.
     pub answer: (Micros, Micros),
-    /// Writes that one transaction takes, at most.
+    /// The most writes of one transaction.
     pub batch: usize,
-    /// Of each transaction.
+    /// Per transaction.
     pub fails: Ppm,
-    /// It is stored, and called failed.
+    /// The transaction is stored but reported as failed.
     pub unsure: Ppm,
     pub read_fails: Ppm,
     pub repeats: Ppm,
-    /// Reads answer in another order than they were asked.
+    /// Reads are answered out of order.
     pub shuffles: bool,
-    /// The log in memory answers as soon as it is asked, as the real one does.
+    /// The in-memory log answers as soon as it is asked, as the real one does.
     pub inline: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct ServerFaults {
-    /// The time between two of each, about; 0 for never.
+    /// The approximate time between two of each; 0 for never.
     pub kill: Micros,
     pub power_cut: Micros,
     pub stop: Micros,
@@ -75,17 +75,17 @@ pub struct ServerFaults {
     pub set_clock: Micros,
     pub reload: Micros,
     pub disk_full: Micros,
-    /// How long it is gone.
+    /// How long the server stays down.
     pub down: (Micros, Micros),
-    /// What a turn of the loop takes, at most.
+    /// The longest time that a turn of the loop takes.
     pub turn: Micros,
     /// Of the monotonic clock, in thousandths.
     pub speed: u64,
-    /// What the wall clock shows at first, in microseconds since 1970.
+    /// The initial wall time, in microseconds since 1970.
     pub wall: Micros,
 }
 
-/// What clients do beside talking: weights against 1000 of a send, 0 for never.
+/// Client actions other than sending: weights against 1000 of a send, 0 for never.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
     pub join: usize,
@@ -107,22 +107,22 @@ pub struct Habits {
     pub old_token: usize,
     pub reuse_key: usize,
     pub garbage: usize,
-    /// Of those who speak sealed: it breaks its sequence.
+    /// Sealed clients only: breaking the sequence.
     pub damage: usize,
-    /// Of each return: some rooms are not named.
+    /// Per return: some rooms are not named.
     pub forgets: Ppm,
-    /// Of each send: it has no key.
+    /// Per send: it has no key.
     pub keyless: Ppm,
-    /// Of each return to a session that began sealed: it is tried in the clear.
+    /// Per return to a session that began sealed: the client tries it in the clear.
     pub shows: Ppm,
-    /// Of each return to another session: it is by a sealed socket.
+    /// Per return to any other session: the client uses a sealed socket.
     pub hides: Ppm,
-    /// Of each frame: it is sent in parts.
+    /// Per frame: it is sent in fragments.
     pub fragments: Ppm,
 }
 
 impl Mix {
-    /// Draws the mix of a seed, and returns it with the chance that the rest of its run comes from.
+    /// Draws the mix of a seed. Returns it with the random source for the rest of the run.
     pub fn draw(seed: u64, databases: bool) -> (Mix, Random) {
         let mut random = Random::new(seed);
         let mix = Mix::draw_from(&mut random, seed, databases);
@@ -133,7 +133,7 @@ impl Mix {
         let limits = Limits::draw(random);
         let quickest = random.magnitude((100, 100 * MILLISECOND));
         let clients = random.magnitude((1, 24)) as usize;
-        // Handshakes cost the simulator much, so most clients speak open.
+        // Handshakes are expensive to simulate, so most clients speak open.
         let sealed = match random.below(24) {
             0 => clients,
             1..7 => random.magnitude((1, clients as u64)) as usize,
@@ -162,7 +162,7 @@ impl Mix {
         }
     }
 
-    /// All faults end: links are quick and whole, the disk does, nobody is killed.
+    /// Ends all faults: links are quick and intact, the disk works, and nothing is killed.
     pub fn calm_down(&mut self) {
         self.network.latency = (100, 2 * MILLISECOND);
         self.network.reset = 0;
@@ -181,12 +181,12 @@ impl Mix {
     }
 }
 
-/// Every second run has this fault; its probability is drawn, in millionths.
+/// Gives every second run this fault, with a drawn probability in millionths.
 fn sometimes(random: &mut Random, first: u64, last: u64) -> Ppm {
     if random.coin() { random.magnitude((first, last)) as Ppm } else { 0 }
 }
 
-/// From zero to some time.
+/// Draws a range that begins at zero.
 fn up_to(random: &mut Random, last: Micros) -> (Micros, Micros) {
     let longest = random.magnitude((10, last));
     (longest / 10, longest)
@@ -196,7 +196,7 @@ impl NetworkFaults {
     fn draw(random: &mut Random) -> NetworkFaults {
         NetworkFaults {
             latency: up_to(random, 200 * MILLISECOND),
-            // Single bytes cost the simulator much, so few runs have them.
+            // Single bytes are expensive to simulate, so few runs have them.
             chunk: match random.below(16) {
                 0 => random.magnitude((1, 32)) as usize,
                 1..7 => random.magnitude((32, 4096)) as usize,
@@ -212,7 +212,7 @@ impl NetworkFaults {
 
 impl StoreFaults {
     fn draw(random: &mut Random) -> StoreFaults {
-        // Some take so long that the room that they were for is gone meanwhile, and there again.
+        // Some answers take so long that their room is gone meanwhile, and possibly there again.
         let slowest_answer = if random.below(4) == 0 { 3 * SECOND } else { 50 * MILLISECOND };
         StoreFaults {
             commit: up_to(random, 500 * MILLISECOND),

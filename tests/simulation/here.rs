@@ -1,6 +1,6 @@
-//! Who is in each room, as the others have to see it, seen from outside after each turn: the sessions that the server
-//! has, away where no client has had one for two seconds. That each is of a socket that is open, or was open a moment
-//! ago, is checked beside it (`bounds`), and that each client is in the rooms that it was told of, by the clients.
+//! The members of each room as the others have to see them, judged from outside after each turn: the sessions that the
+//! server has, shown as away if they have had no client for two seconds. `bounds` checks that each session has a socket
+//! that is open or was open a moment ago; the clients check that they are in the rooms that they were told of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,25 +15,25 @@ use super::scene::{Checked, violation};
 
 const CHECKER: &str = "4: a member who dropped is waited for, and then gone";
 
-/// Milliseconds after which the others see somebody as away whose client dropped.
+/// Milliseconds after which a member whose client dropped is shown as away.
 const AWAY_AFTER: u64 = 2000;
-/// Milliseconds between two counts of a large room.
+/// Milliseconds between two counts that a large room sends.
 const COUNT_INTERVAL: u64 = 1000;
 
 #[derive(Default)]
 pub struct Here {
     rooms: Vec<RoomHere>,
-    /// The session in each slot that has no client.
+    /// Sessions without a client, by slot.
     absent: BTreeMap<SessionSlot, Absent>,
-    /// Sessions that got a client back since the last look. Within a turn, one may have been too many before another
-    /// came.
+    /// Sessions that got a client back since the last check. Within a turn, a session may have been one too many before
+    /// another client returned.
     returned: usize,
 }
 
 #[derive(Clone, Copy)]
 struct Absent {
     id: SessionId,
-    /// What its client had last: another if it came back for a moment.
+    /// The token that its client had last. It differs if the client came back for a moment.
     token: (u32, u64),
     since: u64,
     until: u64,
@@ -41,28 +41,28 @@ struct Absent {
 
 #[derive(Clone, Default)]
 pub struct RoomHere {
-    /// By name as clients hear it, and whether away.
+    /// Members by the name that clients hear, and whether they are away.
     pub members: BTreeMap<String, bool>,
-    /// Those who were here after some turn.
+    /// Members who were here after some turn.
     pub known: BTreeSet<String>,
     digest: u64,
-    /// The same of who they are, whether away or not.
+    /// A hash of the members alone, regardless of whether they are away.
     set: u64,
-    /// The server learns whether a room is large when somebody comes or goes: the lowest limit since then.
+    /// The server learns whether a room is large when a member comes or goes: the lowest limit since then.
     presence_max: usize,
-    /// When that was another, by the server's clock in milliseconds.
+    /// When the set of members last changed, by the server's clock in milliseconds.
     pub changed: u64,
-    /// When there were last more of them than a small room has.
+    /// When the room was last too large to be a small one.
     large: Option<u64>,
 }
 
-/// A member as clients hear of it.
+/// Returns the name by which clients hear of a member.
 pub fn member_name(member: MemberId) -> String {
     format!("m-{:012x}", member.as_u64())
 }
 
 impl Here {
-    /// Looks at the server after a turn.
+    /// Checks the server after a turn.
     pub fn look(&mut self, engine: &Engine<Chat>, model: &Model, limits: &Limits, mono: u64) -> Checked {
         let hub = &engine.app.hub;
         self.rooms.resize_with(model.rooms.len(), RoomHere::default);
@@ -101,7 +101,7 @@ impl Here {
         Ok(())
     }
 
-    /// Is this session to be seen as away?
+    /// Returns whether this session is to be shown as away.
     fn absent(&mut self, slot: SessionSlot, session: &Session, limits: &Limits, mono: u64) -> Checked<bool> {
         if session.client != ConnId::NOBODY {
             if !self.absent.is_empty() && self.absent.remove(&slot).is_some() {
@@ -124,7 +124,7 @@ impl Here {
         Ok(absent.is_away(mono))
     }
 
-    /// Those who are waited for no longer: their time is over, or too many are waited for.
+    /// Forgets the sessions that are no longer kept: their time is over, or too many are kept.
     fn forget(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
         if self.absent.is_empty() {
             return Ok(());
@@ -156,12 +156,12 @@ impl Absent {
 }
 
 impl RoomHere {
-    /// Are names told here, each change in the turn in which it happens? If not, numbers are.
+    /// Returns whether the room announces names, each change in its own turn. Otherwise it announces counts.
     pub fn is_small(&self, mono: u64) -> bool {
         self.large.is_none_or(|large| mono > large + COUNT_INTERVAL)
     }
 
-    /// Has everyone been told by now who can be told?
+    /// Returns whether every client that can be told has been told by now.
     pub fn is_told(&self, mono: u64) -> bool {
         match self.large {
             Some(large) if large == mono => mono > self.changed + COUNT_INTERVAL,

@@ -1,5 +1,5 @@
-//! The edge of the simulated server: the real engine, and around it what `server/` is in a process. The order of a turn
-//! is the server's own.
+//! The edge of the simulated server: the real engine, and around it the part that `server/` plays in a process. A turn
+//! has the same order as the server's own.
 
 use std::collections::BTreeSet;
 
@@ -24,17 +24,17 @@ pub struct Host {
     pub engine: Engine<Chat>,
     pub slots: Vec<Option<(u32, usize)>>,
     free: Vec<usize>,
-    /// Those of them that are in excess, and links that wait until fewer are.
+    /// The excess links, and those that wait until there are fewer.
     excess: BTreeSet<usize>,
     held_back: Vec<usize>,
     generation: u32,
     turn: Turn,
     stop_wanted: bool,
-    /// What the settings say by now, if the server has not read them again.
+    /// The limits of the present settings, if the server has not reloaded them yet.
     pub new_limits: Option<Limits>,
 }
 
-/// A server at work in one turn.
+/// A running server, during one turn.
 struct Running<'a> {
     host: &'a mut Host,
     store: &'a mut Store,
@@ -42,7 +42,7 @@ struct Running<'a> {
 }
 
 impl Host {
-    /// A server that begins on what the store has.
+    /// Starts a server on the contents of the store.
     pub fn start(store: &Store, scene: &mut Scene) -> Host {
         let limits = &scene.mix.limits;
         let secrets = Secrets {
@@ -75,17 +75,17 @@ impl Host {
         }
     }
 
-    /// To stop in order, with the next turn.
+    /// Requests a graceful shutdown with the next turn.
     pub fn stop(&mut self) {
         self.stop_wanted = true;
     }
 
-    /// Has the next turn read the settings again, which say this now.
+    /// Makes the next turn reload the settings, which now mean these limits.
     pub fn reload(&mut self, limits: Limits) {
         self.new_limits = Some(limits);
     }
 
-    /// One turn of the loop. When the next is due at the latest, in virtual time.
+    /// Makes one turn of the loop. Returns the latest virtual time at which the next one is due.
     pub fn turn(&mut self, store: &mut Store, scene: &mut Scene) -> Checked<Option<Micros>> {
         scene.tally.turns += 1;
         let now = scene.clock.read(scene.now);
@@ -115,7 +115,7 @@ impl Host {
         Ok(self.engine.deadline().map(|due| scene.clock.when(due, scene.now)))
     }
 
-    /// The link of a connection that is not freed yet.
+    /// Returns the link of a connection that is not freed yet.
     fn link(&self, conn: ConnId) -> Option<usize> {
         match self.slots.get(conn.index as usize)? {
             Some((generation, link)) if *generation == conn.generation => Some(*link),
@@ -186,7 +186,7 @@ impl Edge for Running<'_> {
         }
     }
 
-    /// One read for each link that has something.
+    /// Reads once from each link that has data.
     fn read(&mut self) {
         let Running { host, scene, .. } = self;
         let budget = scene.mix.limits.read_budget;
@@ -280,7 +280,7 @@ impl Edge for Running<'_> {
             host.slots[conn.index as usize] = None;
             host.free.push(conn.index as usize);
             host.excess.remove(&(conn.index as usize));
-            // Whoever was held back is looked at again.
+            // Connections that were held back are checked again.
             scene.links.arrivals.append(&mut host.held_back);
         }
     }

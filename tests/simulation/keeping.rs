@@ -1,5 +1,5 @@
-//! What a run's log is kept in, and for how long: in memory, or in a database with retention by age, by count and by
-//! size. Drawn by a source of chance of its own, so that the rest of a seed's run is what it is without.
+//! The kind of log that a run has, and its retention: in memory, or in a database with limits by age, by count and by
+//! size. Drawn from a random source of its own, so that the rest of a seed's run stays the same without it.
 
 use racerd::crypto::at_rest::DataKey;
 use racerd::protocol::encrypted;
@@ -11,23 +11,24 @@ use super::agenda::{Micros, SECOND};
 use super::limits::Limits;
 use super::random::Random;
 
-/// Of so many runs whose log outlives the server, one is kept by SQLite: it costs the simulator some ten times as much.
+/// Of the runs whose log outlives the server, one in this many uses SQLite: it is about ten times as expensive to
+/// simulate.
 const DATABASES: usize = 12;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Keeping {
     /// SQLite keeps the log.
     pub in_database: bool,
-    /// Messages of a room; 0: all.
+    /// Messages that are kept per room; 0: all.
     pub messages: u64,
-    /// Milliseconds; 0: for ever.
+    /// Retention time in milliseconds; 0: forever.
     pub keep_for: u64,
-    /// Bytes that the database may have.
+    /// The size limit of the database, in bytes.
     pub bytes: u64,
-    /// What its rows are sealed with, if they are.
+    /// The key that seals its rows, if they are sealed.
     pub key: Option<[u8; 32]>,
-    /// The time between two rows that go bad, about; 0 for never. Plain ones are as they were before the next start, as
-    /// from a backup: what a start makes of a damaged database, the tests of the store and of the server have.
+    /// The approximate time between two damaged rows; 0 for never. Plain rows are restored before the next start, as
+    /// from a backup: the tests of the store and of the server cover a start on a damaged database.
     pub damage: Micros,
 }
 
@@ -48,7 +49,7 @@ impl Keeping {
         Keeping { in_database, messages, keep_for, bytes, key, damage }
     }
 
-    /// May messages go at all?
+    /// Returns whether messages may be pruned at all.
     pub fn lets_go(&self) -> bool {
         self.messages > 0 || self.keep_for > 0
     }

@@ -1,4 +1,5 @@
-//! The server's limits of one run: small ones, so that each is reached, within the relations that the settings keep.
+//! The server's limits in a run: small enough that each is reached, and consistent with the relations that the settings
+//! require.
 
 use racerd::chat::ChatLimits;
 use racerd::conn::{ConnLimits, Rate};
@@ -11,7 +12,7 @@ use racerd::ws;
 
 use super::random::Random;
 
-/// The most that racerd's own JSON adds to a body, in bytes, as its settings count it.
+/// The most bytes that racerd's own JSON adds to a body, as its settings count them.
 pub const ENVELOPE: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +29,13 @@ pub struct Limits {
     pub rooms_per_session: usize,
     pub presence_max: usize,
     pub reads_in_flight: usize,
-    /// Of a room, and of all; 0 for none.
+    /// Per room, and in total; 0 for none.
     pub tail_bytes: usize,
     pub tail_bytes_total: usize,
     pub delivery_budget: usize,
     pub detached_max: usize,
     pub parked_max: usize,
-    /// Bytes of a room's messages, and of all, that the log keeps.
+    /// Bytes of messages that the log keeps, per room and in total.
     pub room_bytes: usize,
     pub total_bytes: usize,
     /// Milliseconds.
@@ -45,9 +46,9 @@ pub struct Limits {
     pub drain_timeout: u64,
     /// Seconds.
     pub park_for: u64,
-    /// A second; 0 for no limit.
+    /// Per second; 0 for no limit.
     pub request_rate: u32,
-    /// A minute.
+    /// Per minute.
     pub error_budget: u32,
     pub handshake_rate: u32,
     pub connections_per_address: u32,
@@ -57,7 +58,7 @@ impl Limits {
     pub fn draw(random: &mut Random) -> Limits {
         let magnitude =
             |random: &mut Random, first: usize, last: usize| random.magnitude((first as u64, last as u64)) as usize;
-        // A return with its token and its cursors is one message.
+        // A return with a token and its cursors has to fit into one message.
         let max_message = magnitude(random, 768, 4096);
         let page_bytes = magnitude(random, 1024, 16_384);
         let least = max_message.max(page_bytes) + ENVELOPE;
@@ -99,7 +100,8 @@ impl Limits {
         }
     }
 
-    /// Microseconds between two requests, and between two faulty ones, that come for ever; 0 for no limit.
+    /// Returns the sustained interval between two requests and between two faulty ones, in microseconds; 0 for no
+    /// limit.
     pub fn request_interval(&self) -> u64 {
         if self.request_rate == 0 { 0 } else { 1_000_000 / u64::from(self.request_rate) }
     }
@@ -108,12 +110,12 @@ impl Limits {
         if self.error_budget == 0 { 0 } else { 60_000_000 / u64::from(self.error_budget) }
     }
 
-    /// Requests that may come at once.
+    /// Returns the number of requests that may come in one burst.
     pub fn burst(&self) -> u32 {
         self.request_rate.saturating_mul(5)
     }
 
-    /// What one turn of a room may say at once, in bytes: two of them fit into a queue.
+    /// Returns the most bytes that one turn of a room may produce: two turns fit into a queue.
     pub fn batch_bytes(&self) -> usize {
         self.queue_bytes / 2
     }

@@ -1,4 +1,5 @@
-//! The log behind the simulated disk: the one in memory, which the disk keeps over restarts as it likes, or a database.
+//! The log behind the simulated disk: the in-memory one, which the disk preserves over restarts as it chooses, or a
+//! database.
 
 use racerd::engine::Now;
 use racerd::store::{MemoryLog, Page, Purpose, Read, Span, StoreEvent, StoreRequest, Ticket};
@@ -19,7 +20,7 @@ impl Log {
         }
     }
 
-    /// Decides and commits.
+    /// Decides the requests and commits.
     pub fn answer(&mut self, now: Now, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
         match self {
             Log::Memory(log) => log.answer(requests, events),
@@ -27,7 +28,7 @@ impl Log {
         }
     }
 
-    /// Makes a read. The first event is its answer.
+    /// Carries out a read. The first event is its answer.
     pub fn read(&mut self, read: Read, events: &mut Vec<StoreEvent>) {
         match self {
             Log::Memory(log) => events.push(StoreEvent::Page(log.read(read))),
@@ -35,7 +36,8 @@ impl Log {
         }
     }
 
-    /// So many of the oldest messages that it keeps of a room, for those who watch; `None` if they cannot be read.
+    /// Returns up to `limit` of the oldest messages of a room that the log keeps, for the observers; `None` if they
+    /// cannot be read.
     pub fn page(&mut self, room: &RoomId, limit: u32) -> Option<Page> {
         let ticket = Ticket { conn: ConnId::NOBODY, purpose: Purpose::Browse, tag: 0 };
         let span = Span::After(Seq::ZERO);

@@ -1,16 +1,17 @@
 //! The simulator: the real engine, hub, protocol, codec and connections, bytes in and bytes out, under a virtual clock,
-//! with a simulated network, a simulated store and many clients that use the real protocol, all from one number. No
-//! socket, no thread, no sleeping. What it checks after each step is in `model`, `client::view`, `bounds` and `world`.
+//! with a simulated network, a simulated store and many clients that use the real protocol, all derived from one
+//! number. It has no sockets, no threads and no sleeps. The checks after each step are in `model`, `client::view`,
+//! `bounds` and `world`.
 //!
 //!     cargo test --test simulation                                     its share of `cargo test`: a few seeds
 //!     cargo test --test simulation -- --full                           its share of `tests/run`: a million client actions
-//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds; `--actions`: so many in each
-//!     cargo test --test simulation -- --seed 17                        one seed; if it fails, how it came to that
-//!     cargo test --test simulation -- --seed 17 --trace                everything that it did
+//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds; `--actions N`: actions per seed
+//!     cargo test --test simulation -- --seed 17                        one seed; if it fails, the end of its trace
+//!     cargo test --test simulation -- --seed 17 --trace                its whole trace
 //!     cargo test --test simulation -- --databases                      each log that outlives the server is SQLite's
 //!
-//! A seed that fails is cut to the fewest actions with which it still does, and printed with the end of its trace. The
-//! same seed and number of actions give the same run to the last byte.
+//! A failing seed is reduced to the fewest actions with which it still fails, and printed with the end of its trace.
+//! The same seed and number of actions give the same run to the last byte.
 
 mod agenda;
 mod arguments;
@@ -53,7 +54,7 @@ use scene::Violation;
 use tally::Tally;
 use world::{Outcome, Plan, run};
 
-/// Runs that were red once, whether the server or the judge was wrong: seed, actions, and whether each log is in a
+/// Runs that failed once, whether the server or the checker was wrong: seed, actions, and whether each log is in a
 /// database.
 const WERE_RED: [(u64, u64, bool); 10] = [
     (2, 1, true),
@@ -74,7 +75,7 @@ const SHOWN: usize = 80;
 fn main() -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(Some(arguments)) => arguments,
-        // Another test's name was asked for.
+        // The filter names another test.
         Ok(None) => return ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("{fault}");
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A run, in which a panic is a violation like others.
+/// Runs a plan. A panic counts as a violation.
 fn judged(plan: Plan) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| run(plan))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -116,8 +117,8 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Runs all the seeds, as many at a time as there are cores: each is a world of its own. What happened in them, or the
-/// first seed that was found to fail.
+/// Runs all seeds, as many in parallel as there are cores: each is a world of its own. Returns what happened in them,
+/// or the first seed that was found to fail.
 fn run_all(arguments: &Arguments) -> Result<Tally, u64> {
     let end = arguments.from + arguments.seeds;
     let (next, failed) = (AtomicU64::new(arguments.from), AtomicU64::new(u64::MAX));
@@ -189,11 +190,11 @@ fn many(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Cuts the run short, as far as it still fails, and shows it.
+/// Shortens the run as far as it still fails, and shows it.
 fn fail(seed: u64, arguments: &Arguments) {
     let &Arguments { actions, databases, .. } = arguments;
     let fails = |actions| judged(Plan { seed, actions, lines: 0, databases }).violation.is_some();
-    // What fails with so many actions may not with fewer, so the bisection finds a short run, not the shortest.
+    // A failure need not be monotonic in the number of actions, so the bisection finds a short run, not the shortest.
     let (mut passes, mut found) = (0, actions);
     while found - passes > 1 {
         let middle = passes + (found - passes) / 2;

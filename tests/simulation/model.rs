@@ -1,7 +1,7 @@
-//! What is true, as simply as it can be said: the messages of each room in the order in which they were committed, what
-//! of them was acknowledged, and which the log still has. Everything that a client hears is held against it.
+//! The reference model, as simple as possible: the messages of each room in the order of their commits, which of them
+//! were acknowledged, and which the log still has. Everything that a client hears is compared with it.
 //!
-//! Checkers: (1) what was acknowledged is in the log, with its seq; (3) what was sent once is stored once.
+//! Checkers: (1) every acknowledged message is in the log, with its seq; (3) each message sent once is stored once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,32 +14,32 @@ use super::log::Log;
 use super::scene::{Checked, violation};
 
 pub struct Model {
-    /// The epoch of the log as it is now, also while no server is up.
+    /// The epoch of the present log, also while no server is up.
     pub epoch: String,
     pub rooms: Vec<Room>,
-    /// Where each body was stored last, and at which running second. An encrypted one may be in any room that has no
-    /// message of it, so it counts in each room for itself.
+    /// Where each body was stored last, and at which running second. An encrypted body may be in every room that has no
+    /// message of it yet, so it counts separately in each room.
     bodies: BTreeMap<(u64, Option<usize>), (usize, u64, u64)>,
-    /// Encrypted bodies that were stored again: in which room, and the seq that they had before. That is to be gone.
+    /// Encrypted bodies that were stored again: the room, and their earlier seq, which must be pruned.
     again: Vec<(usize, u64)>,
-    /// Those of what no server may obey.
+    /// The bodies that no server may accept.
     never: BTreeSet<u64>,
-    /// What was given to be said, by number.
+    /// The texts that clients were given to send, by number.
     texts: BTreeMap<u64, Value>,
     next_body: u64,
-    /// Messages whose rows went bad, by room and seq.
+    /// Messages whose rows were damaged, by room and seq.
     pub damaged: BTreeSet<(usize, u64)>,
     /// Seconds that servers have run on the log.
     pub running: u64,
-    /// Running seconds for which a key is known at least.
+    /// Running seconds for which a key is remembered at least.
     pub key_life: u64,
 }
 
 pub struct Room {
     pub id: RoomId,
-    /// Of seq 1, 2, 3 and so on.
+    /// The messages from seq 1 on, in order.
     said: Vec<Said>,
-    /// Seqs that somebody was told of, by an acknowledgement or with the message itself.
+    /// Seqs that a client was told of, by an acknowledgement or with the message itself.
     acknowledged: BTreeMap<u64, u64>,
     pub told: u64,
     /// The oldest seq that the log keeps.
@@ -50,16 +50,16 @@ struct Said {
     body: u64,
     at: u64,
     name: String,
-    /// As clients see it; none posted by HTTP.
+    /// The member as clients see it; `None` if posted over HTTP.
     member: Option<String>,
     value: Value,
-    /// The JSON of an encrypted body, as it was spelt.
+    /// The JSON text of an encrypted body, exactly as it was sent.
     sealed: Option<Box<str>>,
-    /// Of body and name.
+    /// Bytes of body and name.
     bytes: u64,
 }
 
-/// A message of an encrypted body that its room keeps.
+/// A message with an encrypted body that its room keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     pub seq: u64,
@@ -67,31 +67,31 @@ pub struct Kept {
 }
 
 impl Said {
-    /// How its body is known, in this room.
+    /// Returns the key by which its body is recognised in this room.
     fn known_as(&self, room: usize) -> (u64, Option<usize>) {
         (self.body, self.sealed.as_ref().map(|_| room))
     }
 }
 
 impl Room {
-    /// The last seq.
+    /// Returns the last seq.
     pub fn head(&self) -> u64 {
         self.said.len() as u64
     }
 
-    /// The time of a message.
+    /// Returns the time of a message.
     pub fn at(&self, seq: u64) -> Option<u64> {
         let index = usize::try_from(seq.checked_sub(1)?).ok()?;
         self.said.get(index).map(|said| said.at)
     }
 }
 
-/// A message as the trace shows it.
+/// Formats a message for the trace.
 pub fn short(message: &Message) -> String {
     format!("body {}", value(message).as_ref().map_or(u64::MAX, number))
 }
 
-/// The stamp of a message at `wall` behind one of `last`: a step back of at most a minute is not shown.
+/// Returns the stamp of a message at `wall` that follows one of `last`: a step back of at most a minute is hidden.
 fn stamp(wall: u64, last: u64) -> u64 {
     if wall < last && last <= wall + 60_000 { last } else { wall }
 }
@@ -124,41 +124,41 @@ impl Model {
     }
 
     pub fn room(&self, name: &str) -> Option<usize> {
-        // Most are named by their place.
+        // Most rooms are named by their index.
         let place = name.bytes().next_back().map_or(0, |digit| usize::from(digit.wrapping_sub(b'0')));
         let is_it = |room: &Room| room.id.as_str() == name;
         if self.rooms.get(place).is_some_and(is_it) { Some(place) } else { self.rooms.iter().position(is_it) }
     }
 
-    /// The number of a body that nobody has sent yet.
+    /// Returns a new body's number.
     pub fn new_body(&mut self) -> u64 {
         self.next_body += 1;
         self.next_body
     }
 
-    /// This is the text of the body with that number.
+    /// Records the text of the body with this number.
     pub fn write(&mut self, body: u64, text: &str) {
         self.texts.insert(body, serde_json::from_str(text).expect("a body is JSON"));
     }
 
-    /// The number of a body that nobody may ever hear of.
+    /// Returns the number of a body that no client may ever hear.
     pub fn body_for_nobody(&mut self) -> u64 {
         let body = self.new_body();
         self.never.insert(body);
         body
     }
 
-    /// A room's last seq.
+    /// Returns a room's last seq.
     pub fn head(&self, room: usize) -> u64 {
         self.rooms[room].said.len() as u64
     }
 
-    /// Has no key come of age yet?
+    /// Returns whether no key has expired yet.
     pub fn knows_all_keys(&self) -> bool {
         self.running <= self.key_life
     }
 
-    /// The store committed a message that the server had at `wall` by its clock.
+    /// Records that the store committed a message that the server received at `wall` by its clock.
     pub fn stored(&mut self, message: &Message, wall: u64) -> Checked {
         let Some(room) = self.room(message.room.as_str()) else {
             return violation("store", format!("a message in {}, where nobody talks", message.room));
@@ -199,7 +199,7 @@ impl Model {
             if said.sealed.is_some() {
                 self.again.push((room, first));
             }
-            // Another's key is in another scope.
+            // Another member's key has another scope.
             let is_same_key = said.sealed.is_none() || self.rooms[other].said[first as usize - 1].member == said.member;
             if is_same_key && is_known(then) {
                 let other = &self.rooms[other].id;
@@ -211,7 +211,7 @@ impl Model {
         Ok(())
     }
 
-    /// What the log keeps was looked at behind a commit: what was stored again is not there twice.
+    /// Checks, after the log was read behind a commit, that no encrypted body is kept twice.
     pub fn judge_again(&mut self) -> Checked {
         for (room, before) in std::mem::take(&mut self.again) {
             let Room { id, oldest, .. } = &self.rooms[room];
@@ -224,24 +224,24 @@ impl Model {
         Ok(())
     }
 
-    /// The last message of this encrypted body in the room, whether it is kept or not.
+    /// Returns the last message of this encrypted body in the room, whether or not it is kept.
     pub fn last(&self, room: usize, body: u64) -> Option<u64> {
         self.bodies.get(&(body, Some(room))).map(|(_, seq, _)| *seq)
     }
 
-    /// The message of this encrypted body that the room keeps; `run` is the start of the server that is there.
+    /// Returns the message of this encrypted body that the room keeps; `run` is the start of the present server.
     pub fn kept(&self, room: usize, body: u64, run: u32) -> Option<Kept> {
         let seq = self.last(room, body)?;
         (seq >= self.rooms[room].oldest).then_some(Kept { seq, run })
     }
 
-    /// Was this message sent over HTTP, with exactly this text? All who publish share one scope of keys.
+    /// Returns whether this message was sent over HTTP with exactly this text. All publishers share one scope of keys.
     pub fn is_published(&self, room: usize, seq: u64, text: &str) -> bool {
         let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
         said.is_some_and(|said| said.member.is_none() && said.sealed.as_deref() == Some(text))
     }
 
-    /// Was an encrypted message under the key of this one sent over HTTP, with another text?
+    /// Returns whether an encrypted message under the same key was sent over HTTP with another text.
     pub fn is_published_otherwise(&self, room: usize, text: &str) -> bool {
         let key_of = |text: &str| Sealed::of(&serde_json::from_str(text).unwrap_or_default()).map(|sealed| sealed.key);
         let key = key_of(text);
@@ -250,13 +250,13 @@ impl Model {
         texts.any(|other| other != text && key_of(other) == key)
     }
 
-    /// Is that message of this member?
+    /// Returns whether this message is from this member.
     pub fn is_by(&self, room: usize, seq: u64, member: &str) -> bool {
         let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
         said.is_some_and(|said| said.member.as_deref() == Some(member))
     }
 
-    /// A client was told that this body is stored as that seq.
+    /// Checks a client's acknowledgement that this body is stored at this seq.
     pub fn acknowledged(&mut self, room: usize, seq: u64, at: u64, body: u64) -> Checked {
         const CHECKER: &str = "1: what is acknowledged is in the log";
         let Room { id, said, acknowledged, told, .. } = &mut self.rooms[room];
@@ -278,19 +278,19 @@ impl Model {
         }
     }
 
-    /// Is that message, which the log holds, of somebody with this name?
+    /// Returns whether this message, which the log holds, is from somebody of this name.
     pub fn is_of(&self, room: usize, seq: u64, name: &str) -> bool {
         let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
         said.is_some_and(|said| said.name == name)
     }
 
-    /// Bytes of the body and the name of a message that the log holds.
+    /// Returns the bytes of the body and the name of a message that the log holds.
     pub fn bytes(&self, room: usize, seq: u64) -> u64 {
         let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
         said.map_or(0, |said| said.bytes)
     }
 
-    /// A client heard a message, live or in a page.
+    /// Checks a message that a client heard, live or in a page.
     pub fn heard(&mut self, room: usize, message: &Value) -> Checked {
         const CHECKER: &str = "2: everyone hears what the log holds";
         let Room { id, said, told, .. } = &mut self.rooms[room];
@@ -319,7 +319,8 @@ impl Model {
         Ok(())
     }
 
-    /// The server began anew over what the disk kept. In the same epoch, nothing may be missing. How many messages are.
+    /// Checks the log of a new server against what the disk kept: in the same epoch, nothing may be missing. Returns
+    /// the number of missing messages.
     pub fn reopened(&mut self, log: &mut Log) -> Checked<u64> {
         const CHECKER: &str = "1: what is acknowledged is in the log";
         let is_new_epoch = log.epoch() != self.epoch;

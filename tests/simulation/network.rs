@@ -1,6 +1,6 @@
-//! The links between clients and server: bytes that arrive late, in any pieces, in order on one link and in any order
-//! between two; resets at any byte, ends of one direction, links that go silent, and kernels that hold so much and no
-//! more for a peer that does not read.
+//! The links between clients and server: bytes arrive late, in pieces of any size, in order on one link and in any
+//! order across links. Links are reset at any byte, are half-closed, or go silent, and kernels buffer only a limited
+//! amount for a peer that does not read.
 
 use racerd::types::ConnId;
 
@@ -10,11 +10,11 @@ use super::scene::Scene;
 #[derive(Default)]
 pub struct Links {
     all: Vec<Link>,
-    /// They wait to be accepted.
+    /// Links that wait to be accepted.
     pub arrivals: Vec<usize>,
-    /// The server has something to read on them.
+    /// Links on which the server has something to read.
     pub ready: Vec<usize>,
-    /// Their kernel has room again.
+    /// Links whose kernel has room again.
     pub writable: Vec<usize>,
 }
 
@@ -24,27 +24,27 @@ pub struct Link {
     pub secure: bool,
     /// The start of the server that it leads to.
     pub run: u32,
-    /// When the client opened it.
+    /// When the client opened the link.
     pub opened: Micros,
     pub server: End,
     client_open: bool,
-    /// Nothing passes any more, and nobody is told.
+    /// Nothing passes any more, and neither end is told.
     silent: bool,
     /// A reset has reached the server's kernel.
     broken: bool,
-    /// The server's last write was not taken whole.
+    /// The server's last write was taken only in part.
     blocked: bool,
-    /// By the server's clock, in milliseconds: when it was accepted, when something was read of it last, and since when
-    /// it takes nothing more.
+    /// By the server's clock, in milliseconds: when the link was accepted, when data was last read from it, and since
+    /// when it takes no more.
     accepted: u64,
     heard: u64,
     full_since: Option<u64>,
-    /// The longest that nothing was read, and that nothing was taken, in milliseconds.
+    /// The longest time without a read, and the longest time without room for a write, in milliseconds.
     silence: u64,
     fullness: u64,
-    /// A write was not taken whole, if only for a moment.
+    /// A write was taken only in part, if only for a moment.
     pub was_full: bool,
-    /// Bytes that the server has written, that it has read, and that the client has sent.
+    /// Bytes that the server has written, bytes that it has read, and bytes that the client has sent.
     pub written: u64,
     pub read: u64,
     pub sent: u64,
@@ -56,22 +56,22 @@ pub struct Link {
 pub enum End {
     /// On its way to the listener.
     Connecting,
-    /// To be accepted.
+    /// Waiting to be accepted.
     Waiting,
     Open(ConnId),
     Gone,
 }
 
-/// One direction.
+/// One direction of a link.
 #[derive(Default)]
 struct Pipe {
     /// Written, and on its way.
     wire: Vec<u8>,
-    /// It came, and nobody has read it.
+    /// Arrived, and not read yet.
     arrived: Vec<u8>,
-    /// Nothing more will be written.
+    /// Nothing more will be written: a half-close.
     shut: bool,
-    /// That has arrived, too.
+    /// The half-close has arrived, too.
     ended: bool,
     /// Its next movement is on the agenda.
     moving: bool,
@@ -89,7 +89,7 @@ impl Pipe {
         !self.wire.is_empty() || (self.shut && !self.ended)
     }
 
-    /// Lets so many bytes arrive, and the end behind the last.
+    /// Lets `bytes` bytes arrive, and after the last one the end.
     fn advance(&mut self, bytes: usize) {
         self.arrived.extend(self.wire.drain(..bytes));
         self.ended = self.shut && self.wire.is_empty();
@@ -113,7 +113,7 @@ impl Links {
         &self.all[link]
     }
 
-    /// What the server's loop would be woken for.
+    /// Returns whether the server's loop would be woken.
     pub fn wants_turn(&self) -> bool {
         !(self.arrivals.is_empty() && self.ready.is_empty() && self.writable.is_empty())
     }
@@ -124,12 +124,13 @@ impl Link {
         self.client_open
     }
 
-    /// Is there something that a read would find?
+    /// Returns whether a read would find something.
     pub fn is_readable(&self) -> bool {
         self.broken || self.up.ended || !self.up.arrived.is_empty()
     }
 
-    /// Is nothing under way, and would it let something through? What has arrived at the server may wait there.
+    /// Returns whether nothing is in flight although the link would let it through. Data that has arrived at the server
+    /// may still wait there.
     pub fn is_at_rest(&self) -> bool {
         let is_whole =
             self.client_open && !self.silent && !self.broken && !self.blocked && !self.up.shut && !self.down.shut;
@@ -137,14 +138,14 @@ impl Link {
         is_whole && is_empty && matches!(self.server, End::Open(_))
     }
 
-    /// By the server's clock, in milliseconds: how long it was open, the longest that it heard nothing on it, and the
-    /// longest that it could write nothing to it.
+    /// Returns, by the server's clock and in milliseconds, how long the link was open, the longest time without a read,
+    /// and the longest time without a successful write.
     pub fn trials(&self, mono: u64) -> (u64, u64, u64) {
         let since = |then: u64| mono.saturating_sub(then);
         (since(self.accepted), self.silence.max(since(self.heard)), self.fullness.max(self.full_since.map_or(0, since)))
     }
 
-    /// The server has written its last, and the client has got all.
+    /// Returns whether the server has written its last byte and the client has received all.
     pub fn has_ended(&self) -> bool {
         self.down.ended && self.down.arrived.is_empty()
     }
@@ -187,7 +188,7 @@ impl Scene {
             return;
         }
         if end.server == End::Gone {
-            // The kernel over there knows no such connection.
+            // The kernel of the other end knows no such connection.
             let time = self.latency();
             return self.agenda.at(time, Event::Break { link });
         }
@@ -214,20 +215,20 @@ impl Scene {
         }
     }
 
-    /// The client writes no more, and reads on.
+    /// Half-closes the client's end: it writes no more, and continues to read.
     pub fn client_shuts(&mut self, link: usize) {
         self.links.all[link].up.shut = true;
         self.start_up(link);
     }
 
-    /// The client closes: what still comes is not for it.
+    /// Closes the client's end: later bytes are discarded.
     pub fn client_closes(&mut self, link: usize) {
         self.links.all[link].client_open = false;
         self.links.all[link].down.clear();
         self.client_shuts(link);
     }
 
-    /// The client is gone from one moment to the next, and its kernel says so.
+    /// Ends the client abruptly, with a reset from its kernel.
     pub fn client_resets(&mut self, link: usize) {
         self.tally.resets += 1;
         self.links.all[link].client_open = false;
@@ -236,14 +237,14 @@ impl Scene {
         self.agenda.at(time, Event::Break { link });
     }
 
-    /// The client is gone, and nobody is told.
+    /// Ends the client without any word to the server.
     pub fn client_vanishes(&mut self, link: usize) {
         self.tally.silences += 1;
         self.links.all[link].client_open = false;
         self.links.all[link].silent = true;
     }
 
-    /// What has come for the client; its kernel then has room for more.
+    /// Takes the bytes that have arrived for the client; its kernel then has room for more.
     pub fn client_reads(&mut self, link: usize, most: usize) -> Vec<u8> {
         let end = &mut self.links.all[link];
         let bytes = end.down.take(most);
@@ -254,9 +255,9 @@ impl Scene {
     }
 }
 
-// On the way.
+// In flight.
 impl Scene {
-    /// Bytes move towards the server.
+    /// Moves bytes towards the server.
     pub fn move_up(&mut self, link: usize) {
         self.links.all[link].up.moving = false;
         if self.fails_now(link) {
@@ -288,7 +289,7 @@ impl Scene {
         }
     }
 
-    /// Bytes move towards the client, which reads them when it does.
+    /// Moves bytes towards the client, which reads them later.
     pub fn move_down(&mut self, link: usize) {
         self.links.all[link].down.moving = false;
         if !self.links.all[link].client_open || self.fails_now(link) {
@@ -303,7 +304,7 @@ impl Scene {
         }
     }
 
-    /// How many of these bytes arrive together.
+    /// Draws how many of these bytes arrive together.
     fn piece(&mut self, bytes: usize) -> usize {
         let most = bytes.min(self.mix.network.chunk);
         if most <= 1 || self.mix.network.chunk == usize::MAX { most } else { 1 + self.random.below(most) }
@@ -314,7 +315,7 @@ impl Scene {
         self.now + wait + self.random.within((0, self.mix.network.latency.0))
     }
 
-    /// How long a link stands still before its next movement.
+    /// Draws how long a link stalls before its next movement.
     fn standstill(&mut self) -> Micros {
         if !self.random.chance(self.mix.network.standstill) {
             return 0;
@@ -323,7 +324,7 @@ impl Scene {
         self.random.magnitude((SECOND, 30 * SECOND))
     }
 
-    /// Does the link fail here, between two bytes?
+    /// Decides whether the link fails here, between two bytes.
     fn fails_now(&mut self, link: usize) -> bool {
         if self.links.all[link].silent {
             return true;
@@ -343,7 +344,7 @@ impl Scene {
         false
     }
 
-    /// The link breaks: the server finds out when it reads or writes. True if the client is to be told.
+    /// Breaks the link: the server finds out when it reads or writes. Returns true if the client is to be told.
     pub fn break_link(&mut self, link: usize) -> bool {
         let end = &mut self.links.all[link];
         let tells = std::mem::take(&mut end.client_open);
@@ -387,7 +388,7 @@ impl Scene {
         }
     }
 
-    /// Writes as much as the kernel takes; `None` if the socket failed.
+    /// Writes as much as the kernel takes; returns `None` if the socket failed.
     pub fn server_writes<'a>(&mut self, link: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
         let window = self.mix.network.window;
         let mono = self.witness.mono;
@@ -421,7 +422,7 @@ impl Scene {
             end.full_since.get_or_insert(mono);
         }
         if !is_heard {
-            // Nobody is there: the answer is a reset.
+            // The client is gone: its kernel answers with a reset.
             let time = self.latency();
             self.agenda.at(time, Event::Break { link });
         } else if taken > 0 {
@@ -435,8 +436,8 @@ impl Scene {
         self.start_down(link);
     }
 
-    /// The server closes its socket. If it has not read all, the kernel resets the link, and what was on its way to the
-    /// client may be lost.
+    /// Closes the server's socket. If it has unread data, the kernel resets the link, and data in flight to the client
+    /// may be lost.
     pub fn server_closes(&mut self, link: usize) {
         let end = &mut self.links.all[link];
         end.server = End::Gone;
@@ -449,7 +450,7 @@ impl Scene {
         }
     }
 
-    /// Of what is on its way to the client only a part arrives, and then a reset.
+    /// Truncates the data in flight to the client, and ends it with a reset.
     fn lose_end(&mut self, link: usize) {
         let keep = self.random.below(self.links.all[link].down.wire.len() + 1);
         self.links.all[link].down.wire.truncate(keep);
@@ -457,7 +458,7 @@ impl Scene {
         self.agenda.at(time, Event::Break { link });
     }
 
-    /// The server's process is gone, or its whole machine, which tells nobody.
+    /// Ends the server's process, or its whole machine, in which case no client is told.
     pub fn server_dies(&mut self, with_machine: bool) {
         self.links.arrivals.clear();
         self.links.ready.clear();
@@ -477,7 +478,7 @@ impl Scene {
         }
     }
 
-    /// Faults end: links that went silent are found out.
+    /// Breaks the silent links once faults have ended.
     pub fn break_silent_links(&mut self) {
         for link in 0..self.links.all.len() {
             let end = &mut self.links.all[link];

@@ -1,9 +1,9 @@
-//! The one source of chance: everything that a run does comes from one u64. It knows nothing of what it decides.
+//! The only source of randomness: everything in a run is derived from one u64. It knows nothing about its callers.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and any seed is a good one.
 pub struct Random(u64);
 
-/// A probability, in millionths.
+/// A probability in parts per million.
 pub type Ppm = u32;
 
 impl Random {
@@ -18,17 +18,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is at least 1.
+    /// Returns a number below `end`, which is at least 1.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
-    /// A number from the first to the last, both included.
+    /// Returns a number from `first` to `last`, both included.
     pub fn within(&mut self, (first, last): (u64, u64)) -> u64 {
         first + ((u128::from(self.next()) * u128::from(last - first + 1)) >> 64) as u64
     }
 
-    /// The same, but each order of magnitude is as likely as the next.
+    /// Returns such a number, with each order of magnitude equally likely.
     pub fn magnitude(&mut self, (first, last): (u64, u64)) -> u64 {
         let (low, high) = (u64::from(first.max(1).ilog2()), u64::from(last.max(1).ilog2()));
         let top = 1u64 << self.within((low, high));

@@ -1,6 +1,7 @@
-//! The judge of what goes by age, by count and by size. It has the promise in a form of its own: messages are old by
-//! the lowest time that the wall clock has shown within the last `min(24 h, keep-for / 4)` of running time, carried on
-//! by running time. Nothing goes before it may, and what is due is gone within a bounded time.
+//! Checks pruning by age, by count and by size, with a formulation of the guarantee of its own: a message's age is
+//! measured from the lowest time that the wall clock has shown within the last `min(24 h, keep-for / 4)` of running
+//! time, carried on by running time. Nothing is pruned before it may be, and a message that is due is pruned within a
+//! bounded time.
 
 use super::agenda::Micros;
 use super::keeping::Keeping;
@@ -11,26 +12,27 @@ const EARLY: &str = "retention: nothing goes before its time";
 const LATE: &str = "retention: what is due goes";
 
 const DAY: i64 = 86_400_000;
-/// 2026-01-01T00:00:00Z: what shows less was never set.
+/// 2026-01-01T00:00:00Z: a clock that shows less was never set.
 const EARLIEST: i64 = 1_767_225_600_000;
-/// A leap of less than this may be none.
+/// A change of less than this, in milliseconds, may not count as a leap.
 const JITTER: i64 = 1_000;
-/// So many leaps at most are remembered exactly.
+/// The server remembers at most this many leaps exactly.
 const LEAPS: usize = 24;
-/// Milliseconds between two looks at least, and what a step that is due may take.
+/// Milliseconds: the least time between two looks, and the most that a due step may take.
 const LOOK: u64 = 10_000;
 const SLACK: u64 = 5_000;
 
 #[derive(Clone, Debug, Default)]
 pub struct Retention {
-    /// What the clock has shown: its offset to the running time, since that running time. In milliseconds.
+    /// The offsets of the clock to the running time, each with the running time at which it was first seen; in
+    /// milliseconds.
     seen: Vec<(u64, i64)>,
     is_unset: bool,
-    /// Messages of each room that are due: up to this seq, since this running time.
+    /// Due messages per room: up to this seq, since this running time.
     due: Vec<Option<(u64, u64)>>,
 }
 
-/// The time by which messages are old, within what the two clocks allow.
+/// The present time for ages, within what the two clocks allow.
 #[derive(Clone, Copy, Debug)]
 struct Ages {
     low: i64,
@@ -42,12 +44,12 @@ struct Ages {
 enum Age {
     TooOld,
     Young,
-    /// A clock was wrong then.
+    /// A clock was wrong at that time.
     Unknown,
 }
 
 impl Ages {
-    /// May it be too old?
+    /// Judges an age at its highest: may the message be too old?
     fn at_most(self, at: u64) -> Age {
         let at = at as i64;
         match () {
@@ -58,7 +60,7 @@ impl Ages {
         }
     }
 
-    /// Is it too old for certain?
+    /// Judges an age at its lowest: is the message certainly too old?
     fn at_least(self, at: u64) -> Age {
         let at = at as i64;
         match () {
@@ -74,7 +76,7 @@ impl Retention {
         (keeping.keep_for / 4).min(DAY as u64)
     }
 
-    /// A server begins on the log, which knows of so many running milliseconds; `newest` is the stamp of its newest
+    /// Starts a server on the log, which reports this running time in milliseconds; `newest` is the stamp of its newest
     /// message.
     pub fn begin(&mut self, running: u64, newest: Option<u64>) {
         self.seen.iter_mut().for_each(|(since, _)| *since = running.min(*since));
@@ -84,12 +86,12 @@ impl Retention {
         self.rest();
     }
 
-    /// What is due has all its time from now on: nothing was done meanwhile.
+    /// Restarts the grace time of all that is due, since nothing could be pruned meanwhile.
     pub fn rest(&mut self) {
         self.due.clear();
     }
 
-    /// The server looks at its clock.
+    /// Notes that the server reads its clock.
     pub fn look(&mut self, wall: u64, running: u64) {
         self.is_unset = (wall as i64) < EARLIEST;
         let offset = wall as i64 - running as i64;
@@ -98,7 +100,7 @@ impl Retention {
         }
     }
 
-    /// The lowest offset of the last `hold` of running time, and how often the clock leapt in it.
+    /// Returns the lowest offset within the last `hold` of running time, and the number of leaps in it.
     fn lowest(&self, running: u64, hold: u64) -> Option<(i64, usize)> {
         let (mut lowest, mut leaps): (Option<i64>, usize) = (None, 0);
         for (since, offset) in self.seen.iter().rev() {
@@ -123,8 +125,9 @@ impl Retention {
         Some(Ages { low: time(surely) - JITTER, high: time(lowest), keep_for: keeping.keep_for as i64 })
     }
 
-    /// The room's oldest messages are gone up to the one before `oldest`. Was that right? `is_large`: the database may
-    /// be near its bound. Returns the first of them that went for the database's size alone; `oldest` if none did.
+    /// Judges the loss of the room's oldest messages, up to the one before `oldest`. With `is_large` the database may
+    /// be near its bound. Returns the first of them that was pruned for the database's size alone; `oldest` if none
+    /// was.
     pub fn judge_gone(
         &self,
         room: &Room,
@@ -155,8 +158,8 @@ impl Retention {
         violation(EARLY, text)
     }
 
-    /// So many bytes of messages went at once for the database's size alone: as much as makes room for one batch, which
-    /// is one sixteenth of its bound or 64 KiB, and at most one share of each room more.
+    /// Judges the bytes of messages that were pruned at once for the database's size alone: at most enough to make room
+    /// for one batch, which is one sixteenth of its bound or 64 KiB, plus one share of each room.
     pub fn judge_squeezed(bytes: u64, keeping: &Keeping) -> Checked {
         let batch = (keeping.bytes / 16).max(64 << 10);
         let most = 2 * batch + keeping.bytes / 8;
@@ -166,7 +169,7 @@ impl Retention {
         violation(EARLY, format!("{bytes} bytes went for the size, and {most} would have been enough"))
     }
 
-    /// What is due now, and has been for long, is gone from this room.
+    /// Checks that this room has lost every message that is due and has been for a long time.
     pub fn judge_kept(&mut self, index: usize, room: &Room, running: u64, keeping: &Keeping) -> Checked {
         let mut due = if keeping.messages > 0 { room.head().saturating_sub(keeping.messages) } else { 0 };
         let ages = self.ages(running, keeping);
@@ -177,7 +180,7 @@ impl Retention {
         let is_due = due >= room.oldest;
         match &mut self.due[index] {
             entry if !is_due => *entry = None,
-            // Only what has been due all the time counts.
+            // Only messages that were due all the time count.
             Some((upto, _)) if *upto >= room.oldest && *upto <= due => {}
             entry => *entry = Some((due, running)),
         }
@@ -196,13 +199,13 @@ impl Retention {
         }
     }
 
-    /// Running microseconds within which all that has a date is gone, once the clock runs evenly.
+    /// Returns the running time in microseconds within which every dated message is pruned, once the clock runs evenly.
     pub fn patience(keeping: &Keeping) -> Micros {
         (Retention::hold(keeping) + keeping.keep_for + 2 * LOOK) * 1000
     }
 }
 
-/// The last message from this one on that is too old, with none that is young before it.
+/// Returns the last message, from `from` on, that is too old and has no young one before it.
 fn old(room: &Room, from: u64, age: impl Fn(u64) -> Age) -> u64 {
     let mut last = 0;
     for seq in from..=room.head() {

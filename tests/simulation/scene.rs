@@ -1,4 +1,4 @@
-//! What clients, links, store and server share: the time, the chance, the links between them, and those who watch.
+//! The state that clients, links, store and server share: the time, the randomness, the links, and the observers.
 
 use racerd::crypto::sealed::SealedKey;
 
@@ -15,7 +15,7 @@ use super::tally::Tally;
 use super::trace::Trace;
 use super::witness::Witness;
 
-/// What must not be was seen: who found it, and what it is.
+/// A violation: the checker that found it, and its description.
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub checker: &'static str,
@@ -24,7 +24,7 @@ pub struct Violation {
 
 pub type Checked<T = ()> = Result<T, Violation>;
 
-/// A checker's verdict.
+/// Returns a violation as a checker's verdict.
 pub fn violation<T>(checker: &'static str, text: impl Into<String>) -> Checked<T> {
     Err(Violation { checker, text: text.into() })
 }
@@ -36,44 +36,44 @@ pub struct Scene {
     pub agenda: Agenda,
     pub random: Random,
     pub mix: Mix,
-    /// Which limits the server has had since it started; `mix` has those of now.
+    /// The limits that the server has had since it started; `mix` has the present ones.
     pub limits: History,
     pub links: Links,
     pub model: Model,
     pub tally: Tally,
     pub trace: Trace,
     pub witness: Witness,
-    /// Who is in each room.
+    /// The members of each room.
     pub here: Here,
-    /// Signals that were said.
+    /// The signals that were sent.
     pub signals: Signals,
-    /// The server's key of sealed sockets, in a file of its own: it outlives every log.
+    /// The server's key for sealed sockets, in a file of its own: it outlives every log.
     pub key: SealedKey,
-    /// Does a server take connections?
+    /// Whether a server accepts connections.
     pub is_listening: bool,
-    /// Faults have ended; everyone is to get live.
+    /// Faults have ended; every client is to get live.
     pub is_calm: bool,
-    /// The server's loop has something to do at once.
+    /// The server's loop has work to do at once.
     pub is_turn_due: bool,
-    /// Which start of the server this is, from 0.
+    /// The number of this start of the server, from 0.
     pub run: u32,
     /// The epoch of each start.
     pub epochs: Vec<String>,
 }
 
 impl Scene {
-    /// Has this happen after some time within the bounds.
+    /// Schedules an event after a random delay within the bounds.
     pub fn later(&mut self, bounds: (Micros, Micros), event: Event) {
         let time = self.now + self.random.within(bounds);
         self.agenda.at(time, event);
     }
 
-    /// The epoch of the server that this link leads to, or led to.
+    /// Returns the epoch of the server that this link leads to, or led to.
     pub fn epoch_of(&self, link: usize) -> &str {
         &self.epochs[self.links.get(link).run as usize]
     }
 
-    /// Is the log still the one that this link's server spoke of?
+    /// Returns whether the log is still the one of this link's server.
     pub fn is_of_this_epoch(&self, link: usize) -> bool {
         self.model.epoch == self.epoch_of(link)
     }

@@ -1,6 +1,6 @@
-//! The settings of a server change while it runs: it reads them again, in mid-run, and which limits held when is kept,
-//! so that a refusal and a close are judged by those that held at that moment. Whether a run has this is drawn by a
-//! source of chance of its own, so that the rest of a seed's run is what it is without.
+//! Reloads of the server's settings in mid-run. The times at which limits held are recorded, so that a refusal and a
+//! close are judged by the limits of that moment. A random source of its own decides whether a run has reloads, so that
+//! the rest of a seed's run stays the same without them.
 
 use racerd::config::Settings;
 
@@ -9,17 +9,17 @@ use super::encryption::Encryption;
 use super::limits::{ENVELOPE, Limits};
 use super::random::Random;
 
-/// One of so many runs has settings that change.
+/// One in this many runs has settings that change.
 const RUNS: usize = 3;
 
-/// Draws the time between two changes, about; 0 for never.
+/// Draws the approximate time between two changes; 0 for never.
 pub fn draw_interval(random: &mut Random) -> Micros {
     if random.below(RUNS) > 0 { 0 } else { random.magnitude((SECOND, 60 * SECOND)) }
 }
 
 impl Limits {
-    /// Draws other limits, as a running server may be given them. Some groups of them stay. So do those that need a
-    /// restart, and the longest message: clients would have to give up what they have written.
+    /// Draws other limits, as a reload may bring them. Some groups stay the same. So do those that need a restart, and
+    /// the longest message: clients would have to give up messages that they have already written.
     pub fn redraw(&self, random: &mut Random) -> Limits {
         let new = Limits::draw(random);
         let mut one = |old: Limits| if random.below(3) == 0 { old } else { new };
@@ -54,7 +54,7 @@ impl Limits {
         }
     }
 
-    /// Returns the settings that mean these limits.
+    /// Returns the settings that correspond to these limits.
     pub fn settings(&self, encryption: &Encryption) -> Settings {
         let mut settings = Settings::default();
         let limits = &mut settings.limits;
@@ -85,7 +85,7 @@ impl Limits {
     }
 }
 
-/// The limits that the present server has had, each since a time.
+/// The limits that the present server has had, each with the time since when.
 #[derive(Default)]
 pub struct History(Vec<(Micros, Limits)>);
 
@@ -117,12 +117,12 @@ impl History {
         self.between(first, Micros::MAX)
     }
 
-    /// Returns the largest of a value of the limits that held from `first` on.
+    /// Returns the largest of a value over the limits that held from `first` on.
     pub fn most<T: Ord + Default>(&self, first: Micros, value: impl Fn(&Limits) -> T) -> T {
         self.since(first).map(value).max().unwrap_or_default()
     }
 
-    /// Returns the smallest, likewise.
+    /// Returns the smallest value, likewise.
     pub fn least<T: Ord + Default>(&self, first: Micros, value: impl Fn(&Limits) -> T) -> T {
         self.since(first).map(value).min().unwrap_or_default()
     }

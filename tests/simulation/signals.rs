@@ -1,5 +1,5 @@
-//! Signals: each is heard by the others in its room, at most once, and by nobody else. A slow member may miss one, so
-//! only those are held to it to whom nothing can have been too much meanwhile.
+//! Signals: each is delivered to the other members of its room, at most once, and to nobody else. A slow member may
+//! miss one, so delivery is demanded only for members whose queue cannot have been full meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,17 +12,17 @@ use super::scene::{Checked, violation};
 
 const CHECKER: &str = "2: a signal is heard by the others in its room, once";
 
-/// So many of the last ones are looked for.
+/// The number of recent signals whose delivery is checked.
 const LOOKED_FOR: usize = 64;
 
 #[derive(Default)]
 pub struct Signals {
     said: BTreeMap<u64, Signal>,
     next: u64,
-    /// Those that the server has obeyed, as their senders know, and since when.
+    /// Signals that the server has obeyed, as their senders know, and since when.
     obeyed: VecDeque<(Micros, u64)>,
-    /// Messages whose encrypted bodies were said as signals: of each the lowest seq that the room kept then, 0 if one
-    /// was not there. What is kept is not heard.
+    /// Messages whose encrypted bodies were sent as signals, each with the lowest seq that the room kept at that time,
+    /// or 0 if it once kept none. While the message is kept, its signal must not be heard.
     again: BTreeMap<(usize, u64), u64>,
 }
 
@@ -31,12 +31,12 @@ struct Signal {
     member: String,
     name: String,
     said: Micros,
-    /// The links on which it was heard.
+    /// The links on which the signal was heard.
     heard: BTreeSet<usize>,
 }
 
 impl Signals {
-    /// A member says one: its number and the text of its body, encrypted with this chance.
+    /// Records a member's signal. Returns its number and the text of its body, encrypted if `sealed` is given.
     pub fn say(
         &mut self,
         room: usize,
@@ -55,13 +55,14 @@ impl Signals {
         (self.next, body)
     }
 
-    /// A member says as a signal what a message of the room said, which the room kept then as this seq.
+    /// Records that a member sent a message's body as a signal; `kept` is the seq under which the room kept the message
+    /// then.
     pub fn say_again(&mut self, room: usize, body: u64, kept: Option<u64>) {
         let lowest = self.again.entry((room, body)).or_insert(u64::MAX);
         *lowest = kept.unwrap_or(0).min(*lowest);
     }
 
-    /// Its sender knows that the server has obeyed it.
+    /// Records that the sender knows that the server has obeyed the signal.
     pub fn obeyed(&mut self, number: u64, now: Micros) {
         if self.obeyed.len() == LOOKED_FOR {
             self.obeyed.pop_front();
@@ -69,7 +70,7 @@ impl Signals {
         self.obeyed.push_back((now, number));
     }
 
-    /// Somebody heard one, over this link.
+    /// Checks a signal that was heard over this link.
     pub fn heard(
         &mut self,
         (room, oldest): (usize, Option<u64>),
@@ -109,7 +110,8 @@ impl Signals {
         Ok(())
     }
 
-    /// Those of this room, obeyed since `after`, said since `ready`, that this member has not heard on this link.
+    /// Returns a signal of this room, obeyed since `after` and sent since `ready`, that this member has not heard on
+    /// this link.
     pub fn missed(&self, room: usize, link: usize, member: &str, after: Micros, ready: Micros) -> Option<u64> {
         let recent = self.obeyed.iter().rev().take_while(|(at, _)| *at > after);
         let missed = |number: &u64| {

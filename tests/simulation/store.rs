@@ -1,6 +1,6 @@
-//! The simulated store: the real log in memory, or the real database, behind a disk that is slow, full, failing or
-//! unsure, whose commits and reads overtake each other, and of which a crash leaves exactly what the durability
-//! promises.
+//! The simulated store: the real in-memory log, or the real database, behind a disk that is slow, full, failing or
+//! unsure, whose commits and reads overtake each other, and on which a crash leaves exactly what the durability
+//! guarantees.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,50 +19,50 @@ use super::random::Random;
 use super::retention::Retention;
 use super::scene::{Checked, Scene, violation};
 
-/// What outlives the server.
+/// The state that outlives the server.
 pub struct Disk {
     pub(super) log: Log,
     pub epoch: String,
     pub token_key: [u8; 32],
-    /// Seconds that servers have run on it, as it knows.
+    /// Seconds that servers have run on the disk, by its own count.
     pub running: u64,
 }
 
 pub struct Store {
     pub disk: Disk,
-    /// What a power cut leaves of a log in memory, where a commit is not synced at once.
+    /// The state of an in-memory log that a power cut leaves, where a commit is not synced at once.
     synced: Option<Box<MemoryLog>>,
-    /// What the database's clock has shown; and as of what a power cut leaves.
+    /// The judge of pruning, and the state of it that a power cut restores.
     pub(super) retention: Retention,
     pub(super) saved: Retention,
-    /// When the database's writer has waited for long enough.
+    /// When the database's writer will have waited long enough.
     pub(super) upkeep_at: Option<Micros>,
-    /// How often it had looked at its clock.
+    /// How often it had read its clock.
     pub(super) looks: u64,
-    /// The database takes no appends: it has its size.
+    /// The database accepts no appends, since it has reached its size limit.
     pub(super) is_ailing: bool,
     waiting: VecDeque<StoreRequest>,
     /// Parkings that could not be stored yet.
     late: Vec<StoreRequest>,
     /// When the next transaction is decided.
     commit_at: Option<Micros>,
-    /// Only what could not be parked waits for it.
+    /// Only sessions that could not be parked wait for the next transaction.
     is_probing: bool,
     reads: BTreeMap<u64, Read>,
-    /// On their way to the loop; and whether it is the first time.
+    /// Answers on their way to the loop, each with whether this is its first delivery.
     answers: BTreeMap<u64, (StoreEvent, bool)>,
-    /// What has reached the loop.
+    /// Answers that have reached the loop.
     arrived: Vec<(StoreEvent, bool)>,
     next: u64,
-    /// When the writer's and the reader's last answers arrive: each keeps its own order.
+    /// When the last answers of the writer and of the reader arrive: each keeps its own order.
     writer_until: Micros,
     reader_until: Micros,
     is_full: bool,
     is_failing: bool,
-    /// Appends that are not answered, and the bytes of their bodies.
+    /// Unanswered appends, and the bytes of their bodies.
     pub appends: usize,
     pub append_bytes: usize,
-    /// Reads that are not answered.
+    /// Unanswered reads.
     pub reads_open: usize,
     pub most_reads_open: usize,
     since: Micros,
@@ -125,14 +125,14 @@ impl Store {
         scene.mix.limits.durability == Durability::Memory && scene.mix.store.inline
     }
 
-    // As the loop sees it.
+    // The loop's side.
 
     pub fn submit(&mut self, requests: &mut Vec<StoreRequest>, scene: &mut Scene) -> Checked {
         self.shown.insert(scene.clock.read(scene.now).wall);
         for request in requests.iter() {
             match request {
                 StoreRequest::Append(append) => {
-                    // It may have waited until its sender was in the room.
+                    // The append may have waited until its sender was in the room.
                     if !self.shown.contains(&append.at) {
                         let text = format!("a message of {} is of {:?}, which no clock showed", append.room, append.at);
                         return violation("dates: a stamp is the clock's, but for small steps back", text);
@@ -182,7 +182,7 @@ impl Store {
         let is_planned = self.commit_at.is_some() && !(self.is_probing && has_new);
         if !is_planned && (has_new || !self.late.is_empty()) {
             self.is_probing = !has_new;
-            // What could not be parked is tried again with the next write, or after a while.
+            // A failed parking is tried again with the next write, or after a while.
             let bounds = if self.is_probing { (SECOND, 2 * SECOND) } else { scene.mix.store.commit };
             let time = scene.now + scene.random.within(bounds);
             self.commit_at = Some(time);
@@ -190,7 +190,7 @@ impl Store {
         }
     }
 
-    /// Is this when it decides? What was planned for the server before is not.
+    /// Returns whether the store decides now. A decision that was planned for an earlier server is not due.
     pub fn is_due(&self, now: Micros) -> bool {
         self.commit_at == Some(now)
     }
@@ -214,9 +214,9 @@ impl Store {
         arrived.into_iter().map(|(event, _)| event).collect()
     }
 
-    // What the disk does.
+    // The disk's side.
 
-    /// One transaction is decided: it takes what waits, or some of it.
+    /// Decides one transaction, which takes all of the waiting requests or some of them.
     pub fn commit(&mut self, scene: &mut Scene) -> Checked {
         self.commit_at = None;
         let faults = scene.mix.store;
@@ -226,7 +226,8 @@ impl Store {
         if self.is_full || scene.random.chance(faults.fails) {
             scene.tally.commits_failed += 1;
             scene.trace.line(scene.now, "store", || format!("{} writes fail", batch.len()));
-            // Full, it may be that the database has the size that it may have: that is known before anything is stored.
+            // A full disk may mean that the database has reached its size limit, which is known before anything is
+            // stored.
             let outcome = if self.is_full && scene.random.coin() { Outcome::Full } else { Outcome::Unavailable };
             self.refuse(batch, &outcome, scene);
         } else {
@@ -242,7 +243,7 @@ impl Store {
         let mut events = Vec::new();
         if is_unsure {
             scene.tally.commits_unsure += 1;
-            // What it says of a claim holds: the row is still there.
+            // The answer to a claim holds: the row is still there.
             let (claims, writes) = batch.into_iter().partition(|write| matches!(write, StoreRequest::Claim(_)));
             self.refuse(claims, &Outcome::Unavailable, scene);
             batch = writes;
@@ -257,7 +258,7 @@ impl Store {
         self.look(scene)?;
         self.plan_upkeep(scene);
         if scene.mix.limits.durability == Durability::Full {
-            // Nothing is undone later, so nothing is kept to undo.
+            // Nothing is undone later, so no earlier state is needed.
         } else if scene.random.below(8) == 0 {
             match &self.disk.log {
                 Log::Memory(log) => self.synced = Some(log.clone()),
@@ -319,7 +320,7 @@ impl Store {
         }
     }
 
-    /// A read is made: it sees what is committed now, whatever the loop has heard of that.
+    /// Carries out a read: it sees everything committed by now, whatever the loop has heard of that.
     pub fn read(&mut self, number: u64, scene: &mut Scene) -> Checked {
         let Some(read) = self.reads.remove(&number) else { return Ok(()) };
         scene.tally.reads += 1;
@@ -349,7 +350,7 @@ impl Store {
     }
 
     fn answer(&mut self, event: StoreEvent, time: Micros, scene: &mut Scene) {
-        // Those to appends are counted by who takes them, and told once.
+        // The receiver counts the answers to appends, so each of those is delivered once.
         let repeats = matches!(event, StoreEvent::Page(_) | StoreEvent::ReadFailed(_) | StoreEvent::ClaimFailed { .. });
         let again = (repeats && scene.random.chance(scene.mix.store.repeats)).then(|| event.clone());
         self.put((event, true), time, scene);
@@ -366,7 +367,7 @@ impl Store {
         scene.agenda.at(time, Event::Answer { number: self.next });
     }
 
-    /// True if the loop is to be woken.
+    /// Delivers an answer. Returns true if the loop is to be woken.
     pub fn deliver(&mut self, number: u64) -> bool {
         let Some(answer) = self.answers.remove(&number) else { return false };
         self.arrived.push(answer);
@@ -381,7 +382,7 @@ impl Store {
         self.is_full = is_full;
     }
 
-    /// Is everything decided and told?
+    /// Returns whether everything is decided and told.
     pub fn is_idle(&self) -> bool {
         let nothing_asked = self.waiting.is_empty() && self.late.is_empty() && self.reads.is_empty();
         nothing_asked && self.answers.is_empty() && self.arrived.is_empty()
@@ -389,7 +390,7 @@ impl Store {
 
     // The ends of the server.
 
-    /// What waits is committed, as in an end in order.
+    /// Commits the waiting requests, as a graceful shutdown does.
     pub fn finish(&mut self, scene: &mut Scene) -> Checked {
         let mut batch = std::mem::take(&mut self.late);
         batch.extend(self.waiting.drain(..));
@@ -404,17 +405,18 @@ impl Store {
         self.look(scene)
     }
 
-    /// The log as the next server finds it. `is_clean`: the last one ended in order; `with_power`: the machine ran on.
+    /// Reopens the log for the next server. `is_clean`: the last one ended cleanly; `with_power`: the machine kept
+    /// running.
     pub fn reopen(mut self, is_clean: bool, with_power: bool, scene: &mut Scene) -> Checked<Store> {
         let limits = scene.mix.limits;
-        // Numbers of answers to the server before are nobody's.
+        // Numbers of answers to the earlier server are not used again.
         let next = self.next;
         let mut disk = self.disk;
         if let Log::Database(database) = &mut disk.log {
             database.close(scene.clock.read(scene.now), is_clean, with_power)?;
             let is_lost = limits.durability == Durability::Normal && !is_clean && !with_power;
             if is_lost {
-                // Seqs could be given again.
+                // Seqs could be assigned again.
                 disk.epoch = String::new();
                 self.retention = self.saved;
             }
@@ -430,7 +432,7 @@ impl Store {
                 disk = Disk { log, epoch, token_key: scene.random.bytes(), running: 0 };
             }
             (Durability::Normal, Some(synced)) if !is_clean && !with_power => {
-                // Seqs could be given again.
+                // Seqs could be assigned again.
                 disk.epoch = format!("{:016x}", scene.random.next());
                 disk.log = Log::Memory(synced);
             }
@@ -444,12 +446,12 @@ impl Store {
     }
 }
 
-/// The oldest seq that the log keeps of a room.
+/// Returns the oldest seq that the log keeps of a room.
 pub fn oldest(log: &mut Log, room: &Room) -> Option<u64> {
     log.page(&room.id, 0).map(|page| page.oldest.0)
 }
 
-/// When each of the messages that are to be stored came, by the server's clock: they are answered in this order.
+/// Returns the arrival times of the messages to be stored, by the server's clock: they are answered in this order.
 fn walls(requests: &[StoreRequest]) -> VecDeque<u64> {
     let wall = |request: &StoreRequest| match request {
         StoreRequest::Append(append) => Some(append.at.0),
@@ -458,7 +460,7 @@ fn walls(requests: &[StoreRequest]) -> VecDeque<u64> {
     requests.iter().filter_map(wall).collect()
 }
 
-/// What was committed becomes what those who watch know.
+/// Records a commit for the observers.
 fn note(event: &StoreEvent, walls: &mut VecDeque<u64>, scene: &mut Scene) -> Checked {
     match event {
         StoreEvent::Appended(list) => {

@@ -1,4 +1,4 @@
-//! What happened how often, so that one sees that a run was not empty.
+//! Counts of events, which show that a run was not empty.
 
 macro_rules! tally {
     ($($(#[doc = $doc:literal])* $name:ident: $words:literal,)*) => {
@@ -13,7 +13,7 @@ macro_rules! tally {
                 $(self.$name += other.$name;)*
             }
 
-            /// Each count with its words.
+            /// Returns each count with its label.
             pub fn entries(&self) -> Vec<(&'static str, u64)> {
                 vec![$(($words, self.$name),)*]
             }

@@ -1,5 +1,5 @@
-//! What a run did: lines for people, where they are wanted, and a hash of everything that shows whether two runs were
-//! the same.
+//! The trace of a run: lines for people, where they are wanted, and a hash of everything that shows whether two runs
+//! were the same.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,17 +13,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Keeps the last `most` lines; with 0 none are made.
+    /// Creates a trace that keeps the last `most` lines; with 0 none are formatted.
     pub fn new(most: usize) -> Trace {
         Trace { hash: 0xcbf2_9ce4_8422_2325, lines: (most > 0).then(VecDeque::new), most }
     }
 
-    /// Something happened, said by a number.
+    /// Records an event as a number.
     pub fn mark(&mut self, value: u64) {
         self.hash = (self.hash ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
 
-    /// Bytes went somewhere.
+    /// Records bytes that were transferred.
     pub fn bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -34,7 +34,7 @@ impl Trace {
         }
     }
 
-    /// A line, made only where somebody reads it.
+    /// Records a line, which is formatted only if lines are kept.
     pub fn line<T: Display>(&mut self, now: Micros, who: impl Display, what: impl FnOnce() -> T) {
         let Some(lines) = &mut self.lines else { return };
         if lines.len() == self.most {

@@ -1,5 +1,5 @@
-//! The store's side that only a database has: it is opened by each server, its writer uses the pauses, and what goes of
-//! it is judged.
+//! The store's tasks that only a database has: each server opens it, its writer does upkeep in the pauses, and its
+//! pruning is judged.
 
 use racerd::store::StoreEvent;
 use racerd::types::{Millis, WallMillis};
@@ -11,11 +11,11 @@ use super::retention::Retention;
 use super::scene::{Checked, Scene, violation};
 use super::store::{Store, oldest};
 
-/// Milliseconds between two looks for what is to go, and for the going.
+/// Milliseconds: the time between two looks for messages to prune, plus the pruning.
 const ONE_LOOK: u64 = 30_000;
 
 impl Store {
-    /// The next server opens a database.
+    /// Opens the database for the next server.
     pub fn open(&mut self, scene: &mut Scene) -> Checked {
         let Log::Database(database) = &mut self.disk.log else { return Ok(()) };
         scene.tally.databases += 1;
@@ -45,14 +45,14 @@ impl Store {
         self.look(scene)
     }
 
-    /// How long servers have run on the log, for those who watch.
+    /// Records for the observers how long servers have run on the log.
     pub(super) fn count_running(&self, scene: &mut Scene) {
         if let Log::Database(database) = &self.disk.log {
             scene.model.running = database.ran(scene.clock.read(scene.now)) / 1000;
         }
     }
 
-    /// Something may be gone. Was that right, and is everything gone that is due?
+    /// Judges pruning: nothing was pruned too early, and everything due is gone.
     pub(super) fn look(&mut self, scene: &mut Scene) -> Checked {
         let now = scene.clock.read(scene.now);
         let mut is_large = false;
@@ -86,18 +86,18 @@ impl Store {
         scene.model.judge_again()
     }
 
-    /// What the log itself says of whether it takes appends.
+    /// Notes whether the log says that it accepts appends.
     pub(super) fn note_health(&mut self, events: &[StoreEvent]) {
         for event in events {
             if let StoreEvent::Available(outcome) = event {
                 self.is_ailing = outcome.is_err();
-                // Where it takes none, nothing goes, either.
+                // A log that accepts no appends prunes nothing, either.
                 self.retention.rest();
             }
         }
     }
 
-    /// Has the database's writer use the pause as soon as it would.
+    /// Schedules the database's upkeep for the time at which the writer would use the pause.
     pub fn plan_upkeep(&mut self, scene: &mut Scene) {
         let Log::Database(database) = &mut self.disk.log else { return };
         let now = scene.clock.read(scene.now);
@@ -132,19 +132,19 @@ impl Store {
         Ok(())
     }
 
-    /// The database may have any size from now on.
+    /// Lifts the database's size limit.
     pub fn lift_bound(&mut self, scene: &mut Scene) {
         scene.mix.keeping.bytes = 1 << 30;
         self.set_bounds(scene);
     }
 
-    /// Applies what the settings say now of how much is kept.
+    /// Applies the retention bounds of the present settings.
     pub fn set_bounds(&mut self, scene: &mut Scene) {
         let bounds = scene.mix.keeping.bounds(&scene.mix.limits);
         match &mut self.disk.log {
             Log::Memory(log) => log.set_parked_max(bounds.parked_max),
             Log::Database(database) => {
-                // What went by a shorter time does not come back with a longer one.
+                // A longer lifetime does not restore keys that expired under a shorter one.
                 scene.model.key_life = scene.model.key_life.min(bounds.park_for);
                 let mut events = Vec::new();
                 database.set_limits(scene.clock.read(scene.now), bounds, &mut events);
@@ -154,7 +154,7 @@ impl Store {
         }
     }
 
-    /// One row goes bad: it is heard as unreadable from now on, where it is read, and nothing else is.
+    /// Damages one row: from now on it is read as unreadable, and no other row is.
     pub fn damage(&mut self, scene: &mut Scene) -> Checked {
         let Log::Database(database) = &mut self.disk.log else { return Ok(()) };
         let index = scene.random.below(scene.model.rooms.len());
@@ -173,20 +173,20 @@ impl Store {
         Ok(())
     }
 
-    /// How long until nothing is to be kept any more; `None` where messages are kept for ever.
+    /// Returns the time after which no message is to be kept; `None` where messages are kept forever.
     pub fn patience(&self, keeping: &Keeping) -> Option<Micros> {
         let goes = keeping.in_database && keeping.keep_for > 0;
         goes.then(|| Retention::patience(keeping))
     }
 
-    /// After that time: nothing is left but what no stamp tells the age of.
+    /// Checks that after that time only messages are left whose stamp does not tell their age.
     pub fn check_outlasted(&self, scene: &Scene) -> Checked {
         let keep_for = scene.mix.keeping.keep_for;
         let now = scene.clock.read(scene.now).wall.0;
         let is_old = |at: u64| (WallMillis::EARLIEST.0..now - keep_for - ONE_LOOK).contains(&at);
         for room in &scene.model.rooms {
             let old = (room.oldest..=room.head()).find(|seq| room.at(*seq).is_some_and(is_old));
-            // Before it there may be one that is ahead, though by less than a day.
+            // A message before it may have a stamp that is ahead, though by less than a day.
             let ahead =
                 (room.oldest..=room.head()).find(|seq| room.at(*seq).is_some_and(|at| at >= now - keep_for - ONE_LOOK));
             if let Some(seq) = old.filter(|old| ahead.is_none_or(|ahead| *old < ahead)) {

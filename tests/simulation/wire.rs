@@ -1,11 +1,11 @@
-//! A client's side of the wire: bytes of a response and of frames to what they say, and what a client says to bytes. It
-//! is written from the RFCs, not with racerd's own code, so that the two check each other.
+//! A client's side of the wire: parses responses and frames from bytes, and encodes requests and frames to bytes. It is
+//! written from the RFCs, without racerd's own code, so that the two check each other.
 
 use std::fmt::Write as _;
 
 use super::random::Random;
 
-/// What a server says.
+/// Anything that a server may send.
 #[derive(Debug)]
 pub enum Said {
     Response { status: u16, retry_after: Option<u64>, body: String },
@@ -16,11 +16,11 @@ pub enum Said {
     Close(Option<u16>),
 }
 
-/// Reads one link.
+/// The parser of one link.
 #[derive(Default)]
 pub struct Reader {
     buffer: Vec<u8>,
-    /// So much of it is dealt with.
+    /// Bytes that are already parsed.
     at: usize,
     is_websocket: bool,
 }
@@ -31,15 +31,15 @@ impl Reader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// What has come behind the last thing said.
+    /// Takes the bytes that follow the last parsed item.
     pub fn take_rest(&mut self) -> Vec<u8> {
         self.buffer.split_off(std::mem::take(&mut self.at))
     }
 
-    /// The next thing said.
+    /// Returns the next item.
     ///
     /// # Errors
-    /// What no server may send, in words.
+    /// A description of anything that no server may send.
     pub fn next(&mut self) -> Result<Option<Said>, String> {
         let found =
             if self.is_websocket { frame(&self.buffer[self.at..])? } else { response(&self.buffer[self.at..])? };
@@ -100,7 +100,7 @@ fn frame(bytes: &[u8]) -> Result<Option<(usize, Said)>, String> {
     Ok(Some((header + length, said)))
 }
 
-// What a client says.
+// Encoding.
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -126,12 +126,12 @@ fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// A text, in two frames with a ping between them if it is to come in parts.
+/// Encodes a text message; in parts it is two frames with a ping between them.
 pub fn text(text: &str, in_parts: bool, random: &mut Random) -> Vec<u8> {
     message(TEXT, text.as_bytes(), in_parts, random)
 }
 
-/// The same of bytes.
+/// Encodes a binary message, likewise.
 pub fn binary(bytes: &[u8], in_parts: bool, random: &mut Random) -> Vec<u8> {
     message(BINARY, bytes, in_parts, random)
 }
@@ -166,7 +166,7 @@ pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
     out
 }
 
-/// Asks for a WebSocket; where a subprotocol is named, for that.
+/// Encodes a WebSocket upgrade, with the subprotocol if one is named.
 pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
     let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
@@ -176,13 +176,13 @@ pub fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Asks for an event stream, from behind the event with this id.
+/// Encodes a request for an event stream, which begins after the event with this id.
 pub fn events(path: &str, last_id: Option<&str>) -> Vec<u8> {
     let last = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{last}\r\n").into_bytes()
 }
 
-/// A request over HTTP; with a body, that is JSON.
+/// Encodes an HTTP request. A body, if there is one, is JSON.
 pub fn request(method: &str, path: &str, key: Option<&str>, body: &str) -> Vec<u8> {
     let mut out = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
     if let Some(key) = key {

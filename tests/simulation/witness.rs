@@ -1,5 +1,5 @@
-//! What was seen of the server from outside: what it read and wrote, what the store answered it, what befell it. Every
-//! refusal and every close needs its reason here; one that has none is a violation.
+//! A record of the server as seen from outside: its reads and writes, the store's answers, and the faults that hit it.
+//! Every refusal and every close needs a reason in this record; without one it is a violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,78 +15,78 @@ use super::network::Links;
 pub struct Witness {
     /// The present server's monotonic clock, as of its last turn, in milliseconds.
     pub mono: u64,
-    /// Its running seconds, likewise.
+    /// Its running seconds, as of the same turn.
     pub running: u64,
     running_before: u64,
-    /// It was told to stop.
+    /// The server was told to stop.
     pub is_stopping: bool,
     /// The links of its connections.
     links: BTreeMap<(u32, u32), usize>,
-    /// Requests that the store failed, by link and number; over HTTP they have none.
+    /// Requests that the store failed, by link and number; requests over HTTP have no number.
     failed: BTreeSet<(usize, Option<u64>)>,
-    /// When a read for those who join or catch up last failed, by room.
+    /// When a read for a join or a catch-up last failed, by room.
     unread: BTreeMap<RoomId, Micros>,
-    /// The same by the server's clock.
+    /// The same times by the server's clock.
     unread_mono: BTreeMap<RoomId, u64>,
-    /// What the store has not answered.
+    /// The requests that the store has not answered.
     asked: AtStore,
-    /// Reads that may be with the store, as of its last answer to one: only then others follow, even if more may by
-    /// now.
+    /// The number of reads that the store may have at a time, as of its last answer to one: only an answer lets more
+    /// reads follow, even if the limit is higher by now.
     reads_allowed: usize,
-    /// Those that were accepted in excess.
+    /// Links that were accepted in excess.
     excess: BTreeSet<usize>,
-    /// When each link was seen to be closed first, by the server.
+    /// When each link was first seen to be closed by the server.
     closed: BTreeMap<usize, Micros>,
     /// The store answers each request once, so that what it has not answered can be counted.
     pub answers_once: bool,
-    /// Bytes of bodies that the server counts as waiting for the store, and how many may.
+    /// Bytes of bodies that the server counts as waiting for the store, and the limit for them.
     pub waiting_bytes: (usize, usize),
-    /// The last seq of each room that a commit told the server of.
+    /// The last seq of each room that a commit told the server.
     heads: BTreeMap<RoomId, u64>,
-    /// What the store last said of a session, and when.
+    /// The last answer of the store about each session, and its time.
     claims: BTreeMap<SessionId, (Micros, Kept)>,
-    /// Rows that the store gave out, until the session is here or kept again.
+    /// Rows that the store handed out, until their session is here or parked again.
     owed: Vec<SessionId>,
     sealer: Option<TokenSealer>,
-    /// The tokens that were sent to this server.
+    /// The tokens that were sent to this server, by session.
     sent: BTreeMap<SessionId, Vec<Sent>>,
-    /// Links whose queue was full when the server closed them as too slow, and those that it looked at after the last
-    /// turn.
+    /// Links whose queue was full when the server closed them as too slow, and the links that it looked at after the
+    /// last turn.
     too_slow: BTreeSet<usize>,
     backed_up: BTreeSet<usize>,
-    /// The highest one that the present server has answered.
+    /// The highest generation that the present server has answered.
     answered: BTreeMap<SessionId, u32>,
 }
 
-/// How it stands with what a connection is to be sent.
+/// The state of a connection's queue.
 pub enum Queue {
-    /// Something waits that the socket did not take.
+    /// Bytes wait that the socket did not take.
     Waits,
-    /// It is being closed as too slow.
+    /// The connection is being closed as too slow.
     TooSlow,
 }
 
-/// Requests that are with the store.
+/// Requests that the store has not answered.
 #[derive(Default)]
 struct AtStore {
-    /// Of sockets and of HTTP, by link.
+    /// Requests of sockets and of HTTP, by link.
     links: BTreeMap<usize, usize>,
     /// Appends and the hub's own reads, by room.
     rooms: BTreeMap<RoomId, usize>,
     reads: usize,
 }
 
-/// What the store said of a session that somebody wants back.
+/// The store's answer about a session that a client wants back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
-    /// It has it, with this generation.
+    /// The store has a row, with this generation.
     Row(u32),
     Nothing,
-    /// It could not look.
+    /// The store could not look.
     Unknown,
 }
 
-/// A token of this generation, sent over a link behind so many bytes.
+/// A token of this generation, sent over a link behind `behind` bytes.
 struct Sent {
     generation: u32,
     link: usize,
@@ -96,15 +96,15 @@ struct Sent {
 /// A token on its way to the server.
 #[derive(Clone, Debug)]
 pub struct Presented {
-    /// `None` where it is of another log.
+    /// `None` if the token is of another log.
     pub token: Option<Token>,
     pub at: Micros,
-    /// The server's running seconds then.
+    /// The server's running seconds when it was sent.
     running: u64,
 }
 
 impl Witness {
-    /// A server began on a log with this key, on which servers had run for so long.
+    /// Notes that a server began on a log with this key, on which servers had run for `running` seconds.
     pub fn start(&mut self, token_key: &[u8; 32], running: u64, answers_once: bool, limits: &Limits) {
         *self = Witness {
             answers_once,
@@ -116,7 +116,7 @@ impl Witness {
         };
     }
 
-    /// A turn begins.
+    /// Notes that a turn begins.
     pub fn turns(&mut self, mono: u64) {
         self.mono = mono;
         self.running = self.running_before + mono / 1000;
@@ -146,7 +146,7 @@ impl Witness {
         }
     }
 
-    /// Was it accepted beyond those that there may be?
+    /// Returns whether the link was accepted in excess of the connection limit.
     pub fn is_excess(&self, link: usize) -> bool {
         self.excess.contains(&link)
     }
@@ -163,7 +163,7 @@ impl Witness {
         }
     }
 
-    /// The server asks the store.
+    /// Notes the requests that the server sends to the store.
     pub fn asks(&mut self, requests: &[StoreRequest]) {
         for request in requests {
             match request {
@@ -212,7 +212,7 @@ impl Witness {
         }
     }
 
-    /// Requests of this link that the store has not answered.
+    /// Returns the number of requests of this link that the store has not answered.
     pub fn at_store(&self, link: usize) -> usize {
         self.asked.links.get(&link).copied().unwrap_or_default()
     }
@@ -221,12 +221,12 @@ impl Witness {
         self.asked.rooms.get(room).is_some_and(|count| *count > 0)
     }
 
-    /// Have further reads to wait until one is answered?
+    /// Returns whether further reads must wait until one is answered.
     pub fn reads_are_full(&self) -> bool {
         self.asked.reads >= self.reads_allowed
     }
 
-    /// Is nothing read before the store has answered?
+    /// Returns whether the server reads nothing until the store has answered.
     pub fn is_congested(&self) -> bool {
         self.waiting_bytes.0 > self.waiting_bytes.1
     }
@@ -235,12 +235,12 @@ impl Witness {
         self.heads.get(room).copied().unwrap_or_default()
     }
 
-    /// Did a read of the room's own fail within these milliseconds?
+    /// Returns whether a read of the room's own failed within the last `time` milliseconds.
     pub fn failed_within(&self, room: &RoomId, time: u64) -> bool {
         self.unread_mono.get(room).is_some_and(|at| self.mono <= at + time)
     }
 
-    /// An answer of the store reaches the server.
+    /// Notes that an answer of the store reaches the server.
     pub fn answer(&mut self, event: &StoreEvent, now: Micros, limits: &Limits) {
         if matches!(event, StoreEvent::Page(_) | StoreEvent::ReadFailed(_)) {
             self.reads_allowed = limits.reads_in_flight;
@@ -274,12 +274,12 @@ impl Witness {
         }
     }
 
-    /// The server has a session kept.
+    /// Notes that the server parks a session.
     pub fn parks(&mut self, session: SessionId) {
         self.owed.retain(|owed| *owed != session);
     }
 
-    /// After a turn: each session that the store gave out is here, or was given back.
+    /// Checks after a turn that each session that the store handed out is here or was given back.
     pub fn check_owed(&mut self, is_here: impl Fn(SessionId) -> bool) -> Result<(), String> {
         match self.owed.drain(..).find(|session| !is_here(*session)) {
             None => Ok(()),
@@ -287,7 +287,7 @@ impl Witness {
         }
     }
 
-    /// After a turn: these links of the server's have something queued, or have just been closed as too slow.
+    /// Notes after a turn which links have a non-empty queue or have just been closed as too slow.
     pub fn looks_at_queues(&mut self, list: impl Iterator<Item = (ConnId, Queue)>) {
         let before = std::mem::take(&mut self.backed_up);
         for (conn, queue) in list {
@@ -300,17 +300,17 @@ impl Witness {
         }
     }
 
-    /// Was more queued for this link than it took when it was closed as too slow?
+    /// Returns whether the server closed this link as too slow after a turn that left data in its queue.
     pub fn was_too_slow(&self, link: usize) -> bool {
         self.too_slow.contains(&link)
     }
 
-    /// Did the store fail this request?
+    /// Returns whether the store failed this request.
     pub fn has_failed(&self, link: usize, id: Option<u64>) -> bool {
         self.failed.contains(&(link, id))
     }
 
-    /// Has a read of this room's own failed since then?
+    /// Returns whether a read of this room's own has failed since then.
     pub fn was_unread(&self, room: &RoomId, since: Micros) -> bool {
         self.unread.get(room).is_some_and(|at| *at >= since)
     }
@@ -321,7 +321,7 @@ impl Witness {
         self.sealer.as_ref()?.open(token)
     }
 
-    /// A client sends this token over a link on which it has sent so many bytes.
+    /// Records that a client sends this token over a link on which it has sent `behind` bytes so far.
     pub fn presents(&mut self, token: &str, (link, behind): (usize, u64), now: Micros) -> Presented {
         let token = self.open(token);
         if let Some(token) = &token {
@@ -335,7 +335,7 @@ impl Witness {
         self.claims.get(&session).filter(|(at, _)| *at >= presented.at).map(|(_, kept)| *kept)
     }
 
-    /// The server refused it. Had it a reason? `is_private`: nobody could read it on its way.
+    /// Judges the refusal of a token. With `is_private`, nobody could read it on its way.
     pub fn may_refuse(
         &self,
         presented: &Presented,
@@ -349,7 +349,7 @@ impl Witness {
         let age = self.running.saturating_sub(*issued);
         let kept = self.kept(presented, identity.session);
         let is_over = age > park_for && kept == Some(Kept::Nothing);
-        // A later one has come to this server, or to one that left word of it.
+        // A later token has reached this server, or an earlier server that left a record of it.
         let has_come = |sent: &&Sent| sent.generation > generation && links.get(sent.link).read > sent.behind;
         let later = self.sent.get(&identity.session).and_then(|list| list.iter().find(has_come));
         let is_outdated = later.is_some() || matches!(kept, Some(Kept::Row(row)) if row > generation);
@@ -359,7 +359,7 @@ impl Witness {
         Err(format!("a token of generation {generation} was refused; no later one has come, and it is {age} s old"))
     }
 
-    /// The server took it. Was that right?
+    /// Judges the acceptance of a token.
     pub fn may_accept(&mut self, presented: &Presented, is_private: bool, park_for: u64) -> Result<(), String> {
         let Some(token) = &presented.token else { return Err("a token of another log was taken".into()) };
         let Token { identity, issued } = token;

@@ -1,7 +1,7 @@
-//! One run: clients, links, store and server in virtual time. First everything goes wrong that this run's mix allows;
-//! then faults end, and everyone must get live; then everyone goes, and nothing may be left.
+//! One run: clients, links, store and server in virtual time. In the first phase every fault of this run's mix may
+//! occur; then faults end, and every client must get live; then all clients leave, and no state may be left.
 //!
-//! Checker: (6) once faults end, everyone gets live again.
+//! Checker: (6) once faults end, every client gets live again.
 
 use racerd::crypto::sealed::SealedKey;
 
@@ -22,19 +22,19 @@ use super::tally::Tally;
 use super::trace::Trace;
 use super::witness::Witness;
 
-/// How a run goes.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
-    /// Client actions before faults end.
+    /// Client actions before the faults end.
     pub actions: u64,
-    /// Lines of the trace that are kept.
+    /// Lines of the trace to keep.
     pub lines: usize,
-    /// Whatever outlives the server is kept in a database.
+    /// Every log that outlives the server is kept in a database.
     pub databases: bool,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Outcome {
     pub tally: Tally,
     pub hash: u64,
@@ -43,13 +43,13 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
-/// Virtual time within which everyone is live after faults end: the longest back-off and retry-after, several times.
+/// Virtual time within which every client is live after faults end: several times the longest back-off and retry-after.
 const LIVE_WITHIN: Micros = 600 * SECOND;
-/// Virtual time after which nothing is left of those who went.
+/// Virtual time after which nothing is left of the clients that went.
 const GONE_WITHIN: Micros = 600 * SECOND;
-/// Turns at one moment, after which the loop spins.
+/// Turns at one moment after which the loop counts as spinning.
 const SPIN: u32 = 100_000;
-/// A run without so much as this many events for each action has stopped.
+/// A run that exceeds this many events per action is taken to be stuck.
 const STEPS_PER_ACTION: u64 = 20_000;
 
 const LIVE: &str = "6: everyone gets live once faults end";
@@ -59,7 +59,7 @@ pub struct World {
     scene: Scene,
     clients: Vec<Client>,
     host: Option<Host>,
-    /// Gone only while it is handed to the next server.
+    /// Absent only while it is handed to the next server.
     store: Option<Store>,
     bounds: Bounds,
     turn_at: Option<Micros>,
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The three phases.
+    /// Runs the three phases.
     fn live(&mut self, actions: u64) -> Checked {
         let mix = &self.scene.mix;
         self.scene.trace.line(0, "world", || format!("{mix:?}"));
@@ -154,7 +154,7 @@ impl World {
         self.outlast()
     }
 
-    /// Faults end.
+    /// Ends the faults.
     fn calm_down(&mut self) -> Checked {
         self.scene.trace.line(self.scene.now, "world", || "faults end");
         self.scene.is_calm = true;
@@ -167,14 +167,14 @@ impl World {
         }
         let until = self.scene.now + LIVE_WITHIN;
         self.until(until, |world| world.is_settled())?;
-        // Something may have been stored that nobody was told of; the next message shows it.
+        // Messages may have been stored without anybody being told; the next message reveals them.
         self.publish()?;
         self.until(until, |world| world.is_settled())?;
-        // A large room says how many are here once a second, so that what one has of it by name may be older.
+        // A large room sends its count once a second, so a client's list of names may be older.
         self.until(until, |world| world.compare_rosters())
     }
 
-    /// Every second client goes, and those who stay hear how many are left, without anybody's coming.
+    /// Lets every second client go. The others hear how many are left, although nobody else comes.
     fn thin_out(&mut self) -> Checked {
         self.scene.trace.line(self.scene.now, "world", || "every second one goes");
         self.clients.iter_mut().skip(1).step_by(2).for_each(Client::leave_for_good);
@@ -182,7 +182,7 @@ impl World {
         self.until(until, |world| world.compare_counts())
     }
 
-    /// Those who stay know how many they are.
+    /// Checks that the remaining clients know their number.
     fn compare_counts(&self) -> Checked {
         const CHECKER: &str = "6: everyone knows how many are here";
         for client in &self.clients {
@@ -202,7 +202,7 @@ impl World {
         Ok(())
     }
 
-    /// Everyone goes.
+    /// Lets all clients go.
     fn go(&mut self) -> Checked {
         self.scene.trace.line(self.scene.now, "world", || "everyone goes");
         self.clients.iter_mut().for_each(Client::leave_for_good);
@@ -210,7 +210,7 @@ impl World {
         self.until(until, |world| world.is_empty())
     }
 
-    /// Time goes by until nothing that is dated is to be kept any more.
+    /// Lets time pass until no dated message is to be kept any more.
     fn outlast(&mut self) -> Checked {
         let Some(patience) = self.store.as_ref().and_then(|store| store.patience(&self.scene.mix.keeping)) else {
             return Ok(());
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// Goes on until that is so; at that time it must be.
+    /// Continues until the condition holds; at `time` it must.
     fn until(&mut self, time: Micros, mut is_so: impl FnMut(&World) -> Checked) -> Checked {
         let mut next_look = 0;
         loop {
@@ -261,7 +261,7 @@ impl World {
         Ok(())
     }
 
-    /// One message in each room, from outside, so that there is a last one that all have to hear.
+    /// Publishes one message in each room from outside, so that there is a last one that every client has to hear.
     fn publish(&mut self) -> Checked {
         for room in 0..self.scene.model.rooms.len() {
             let index = room % self.clients.len();
@@ -270,7 +270,7 @@ impl World {
         Ok(())
     }
 
-    /// Everyone is here, and everyone knows it.
+    /// Checks that every client is here, and that every client knows it.
     fn compare_rosters(&self) -> Checked {
         for client in &self.clients {
             for (room, view) in &client.rooms {
@@ -391,7 +391,7 @@ impl World {
         let Scene { here, model, mix, witness, .. } = &mut self.scene;
         here.look(&host.engine, model, &mix.limits, witness.mono)?;
         let hub = &host.engine.app.hub;
-        // Without a grace period nothing is kept of one that is lost in the same turn.
+        // Without a grace period, a client that is lost in the same turn leaves nothing behind.
         let forgets = self.scene.mix.limits.resume_within == 0;
         let is_here = |session| forgets || hub.find_session(session).is_some();
         if let Err(fault) = self.scene.witness.check_owed(is_here) {
@@ -419,7 +419,7 @@ impl World {
         let scene = &mut self.scene;
         scene.clock.restart(scene.now);
         if !scene.is_calm && scene.mix.server.set_clock > 0 && scene.random.below(4) == 0 {
-            // Nobody saw it while the server was down.
+            // The clock was set unobserved, while the server was down.
             scene.tally.clocks_set += 1;
             scene.clock.meddle(scene.now, &mut scene.random);
         }
@@ -440,7 +440,7 @@ impl World {
         Ok(())
     }
 
-    /// The server is gone. What the disk kept is what the next one begins with.
+    /// Ends the server. The next one begins with what the disk kept.
     fn end(&mut self, in_order: bool, with_power: bool) -> Checked {
         let unread = self.host.take().and_then(|host| host.new_limits);
         self.turn_at = None;
@@ -524,7 +524,7 @@ impl World {
                         host.reload(limits);
                         self.wake(now);
                     }
-                    // The next one finds them.
+                    // The next server starts with the new settings.
                     None => {
                         self.scene.mix.limits = limits;
                         if let Some(store) = &mut self.store {

@@ -1,5 +1,5 @@
-//! A client that loses nothing: it keeps its token and its cursor, comes back with them, and says again under the same
-//! key what was not acknowledged.
+//! A client that loses nothing: it keeps its token and its cursor, resumes with them, and repeats unacknowledged
+//! messages under the same keys.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,41 +12,41 @@ use serde_json::json;
 use crate::line::Line;
 use crate::random::Random;
 
-/// What one client lived through.
+/// The history of one client.
 pub struct Life {
     pub name: String,
-    /// Bodies, and the seqs and dates that they were acknowledged with.
+    /// Acknowledged bodies, with their seqs and dates.
     pub acknowledged: Vec<(String, u64, u64)>,
     pub unacknowledged: usize,
-    /// Seqs, dates and bodies, in the order in which they were heard.
+    /// Seqs, dates and bodies, in the order in which they were received.
     pub received: Vec<(u64, u64, String)>,
     pub resumed: usize,
-    /// Of these, over sealed sockets.
+    /// The resumptions over sealed sockets among them.
     pub resumed_sealed: usize,
-    /// What the server said where it should have resumed.
+    /// The server's answers where it should have resumed a session.
     pub refused: Vec<String>,
 }
 
 pub struct Survivor {
     address: SocketAddr,
-    /// With one, it speaks sealed.
+    /// The server's pin; with one, the client speaks sealed.
     pin: Option<Pin>,
     life: Life,
     token: Option<String>,
     member: Option<String>,
     epoch: String,
-    /// The last seq heard; a cursor exists from the first `joined` on.
+    /// The last seq received; a cursor exists from the first `joined` on.
     cursor: Option<u64>,
     outbox: VecDeque<(u64, String)>,
     next: u64,
-    /// How many of the outbox went out over this socket.
+    /// The number of messages of the outbox that were sent over this socket.
     sent: usize,
-    /// It has said all that it will, and so had everyone before the log was last looked at.
+    /// The client has sent everything, and so had all the others before the log was last read.
     is_silent: bool,
     all_silent: bool,
 }
 
-/// The end of the talking, for all clients together.
+/// The end of sending, shared by all clients.
 pub struct End {
     called: AtomicBool,
     silent: AtomicUsize,
@@ -67,9 +67,9 @@ impl End {
     }
 }
 
-/// Sends under way at most.
+/// The most unacknowledged sends at a time.
 const WINDOW: usize = 4;
-/// Time for a client to know all once faults have ended.
+/// The time for a client to receive everything once faults have ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Survivor {
@@ -98,7 +98,7 @@ impl Survivor {
         }
     }
 
-    /// Talks until the end is called, then until everything is acknowledged and heard, of all who talk.
+    /// Sends until the end is called, then runs until everything that any client sent is acknowledged and received.
     pub fn live(mut self, random: &mut Random, end: &End) -> Life {
         let mut patience = None;
         loop {
@@ -117,7 +117,7 @@ impl Survivor {
         }
     }
 
-    /// One socket's time. True at the end of all, false when it broke.
+    /// Uses one socket until it breaks, and then returns false; returns true once everything is done.
     fn talk(&mut self, line: &mut Line, random: &mut Random, end: &End) -> bool {
         self.sent = 0;
         let mut is_in = false;
@@ -135,7 +135,7 @@ impl Survivor {
                         continue;
                     }
                     if let Some(token) = self.token.as_ref().filter(|_| !greets_back) {
-                        // Not ours yet: the session comes with the answer to this.
+                        // Not the client's own session yet: that comes with the answer to this.
                         let mut cursors = json!({});
                         if let Some(seq) = self.cursor {
                             cursors["r"] = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
@@ -199,7 +199,7 @@ impl Survivor {
                     self.life.refused.push(said.to_string());
                     return false;
                 }
-                // Nothing was acknowledged; the same again, over a new socket.
+                // The message was not acknowledged; send it again over a new socket.
                 "error" => return false,
                 _ => {}
             }
@@ -222,8 +222,9 @@ impl Survivor {
                 if !std::mem::replace(&mut self.is_silent, true) {
                     end.silent.fetch_add(1, Ordering::SeqCst);
                 }
-                // Until the others have said all, there may be more. What they had acknowledged is in the log that is
-                // read after it. (A pong tells what was queued for this socket, which may be reading the log yet.)
+                // Until the others have sent everything, there may be more. Their acknowledged messages are in the log
+                // that is read afterwards. (A pong only covers what was queued for this socket, which may still be
+                // reading the log.)
                 std::thread::sleep(Duration::from_millis(5 + random.below(20)));
                 self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
                 asked_head = true;

@@ -1,4 +1,5 @@
-//! A proxy that cuts its connections after a random number of bytes, in either direction, with a reset or in peace.
+//! A proxy that cuts its connections after a random number of bytes, in either direction, with a reset or a clean
+//! close.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +16,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Starts one before `server`; it ends with the process.
+    /// Starts a proxy in front of `server`; it ends with the process.
     pub fn start(server: SocketAddr, seed: u64) -> Cutter {
         let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
         let address = listener.local_addr().expect("it");
@@ -28,7 +29,7 @@ impl Cutter {
                 for stream in [&client, &upstream] {
                     stream.set_nodelay(true).expect("a socket");
                 }
-                // Some die in the handshake, most in the middle of something.
+                // Some connections die in the handshake, most in the middle of something.
                 let most = [400, 3_000, 30_000][random.below(3) as usize];
                 for (from, to) in [(&client, &upstream), (&upstream, &client)] {
                     let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
@@ -75,7 +76,7 @@ fn pass(
         if is_cut {
             cuts.fetch_add(1, Ordering::Relaxed);
             if resets {
-                // What is on its way in the kernel goes, too (RFC 9293 §3.10.4).
+                // Data in flight in the kernel is lost, too (RFC 9293 §3.10.4).
                 for stream in [&from, &to] {
                     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
                 }

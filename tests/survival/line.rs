@@ -1,4 +1,4 @@
-//! A client's socket, open or sealed: objects in, objects out.
+//! A client's socket, open or sealed: JSON objects in and out.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
@@ -14,12 +14,13 @@ use tungstenite::protocol::WebSocket;
 pub struct Line {
     socket: WebSocket<TcpStream>,
     sealed: Option<Transport>,
-    /// Opened, and not heard yet.
+    /// Messages that are opened but not read yet.
     heard: VecDeque<String>,
 }
 
 impl Line {
-    /// With a pin, sealed to who has its key. Where it has none, the name goes into the URL. `None` where it breaks.
+    /// Opens a socket: with a pin, sealed to the holder of its key; without one, with the name in the URL. Returns
+    /// `None` if it breaks.
     pub fn open(address: SocketAddr, name: &str, pin: Option<&Pin>, random: [u8; 32]) -> Option<Line> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).ok()?;
@@ -43,7 +44,7 @@ impl Line {
         self.sealed.is_some()
     }
 
-    /// The next object; `None` at the end.
+    /// Reads the next object; returns `None` at the end.
     pub fn read(&mut self) -> Option<Value> {
         loop {
             if let Some(text) = self.heard.pop_front() {
@@ -64,7 +65,7 @@ impl Line {
         }
     }
 
-    /// False where it breaks.
+    /// Sends an object; returns false if the socket breaks.
     pub fn say(&mut self, what: &Value) -> bool {
         let message = match &mut self.sealed {
             None => Message::text(what.to_string()),

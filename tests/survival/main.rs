@@ -1,6 +1,6 @@
-//! Nothing acknowledged is lost, nothing comes twice, nothing out of order, every session resumes: on real processes
-//! that are killed, and over connections that break at any byte, with clients that do what the protocol asks of a good
-//! one.
+//! Every acknowledged message survives, none is duplicated or out of order, and every session resumes: tested on real
+//! processes that are killed, and over connections that break at any byte, with clients that do what the protocol asks
+//! of a good client.
 //!
 //! RACERD_SEED=N repeats a run's draws (threads and the kernel still take their own turns); RACERD_ROUNDS=N sets how
 //! often the server is killed (20; `tests/run --long`: 200).
@@ -33,10 +33,10 @@ fn rounds() -> usize {
     std::env::var("RACERD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-/// The machine is small and the clients are many: nothing but faults may hold them up.
+/// Many clients share one small machine: only faults may hold them up, no rate limit.
 const FREELY: [&str; 6] = ["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"];
 
-/// Makes a key file: its path.
+/// Makes a key file, and returns its path.
 fn keygen(folder: &Folder, name: &str, arguments: &[&str]) -> String {
     let file = folder.path().join(name);
     let keygen = Server::program().arg("keygen").args(arguments).arg(&file).output().expect("the binary");
@@ -44,12 +44,12 @@ fn keygen(folder: &Folder, name: &str, arguments: &[&str]) -> String {
     file.to_str().expect("a path").to_owned()
 }
 
-/// One that also speaks sealed, and the pin for that.
+/// Starts a server that also speaks sealed, and returns the pin for that.
 fn server() -> (Server, Pin) {
     start_server(Folder::new(), &[])
 }
 
-/// One whose database is sealed, too.
+/// Starts such a server whose database is sealed, too.
 fn sealed_server() -> (Server, Pin) {
     let folder = Folder::new();
     let key = keygen(&folder, "data.key", &["--data"]);
@@ -64,7 +64,8 @@ fn start_server(folder: Folder, arguments: &[&str]) -> (Server, Pin) {
     (Server::start_in(folder, "127.0.0.1:0", &arguments), pin)
 }
 
-/// Starts the clients; each sends until told to stop, and then goes on until it knows all. Every third speaks sealed.
+/// Starts the clients; each sends until told to stop, and then continues until it has everything. Every third speaks
+/// sealed.
 fn start(address: SocketAddr, pin: Pin, seed: u64, end: &Arc<End>) -> Vec<std::thread::JoinHandle<Life>> {
     let survivor = |n| {
         let (mut random, end) = (Random::new(seed ^ n as u64), Arc::clone(end));
@@ -76,7 +77,7 @@ fn start(address: SocketAddr, pin: Pin, seed: u64, end: &Arc<End>) -> Vec<std::t
     (0..CLIENTS).map(survivor).collect()
 }
 
-/// What must hold of all lives, against the log as it is at the end.
+/// Checks the histories of all clients against the log as it is at the end.
 fn judge(lives: &[Life], server: &Server) {
     let history = server.history("r");
     let log: Vec<String> = history.iter().map(|m| m["body"].as_str().expect("a text").to_owned()).collect();
@@ -111,7 +112,7 @@ fn judge(lives: &[Life], server: &Server) {
     );
     assert!(acknowledged > lives.len() && resumed >= lives.len(), "too little happened to say anything");
     assert!(resumed_sealed >= lives.len() / 3, "too little was sealed to say anything");
-    // The order is the seq's. Dates go back only where the clock was set back by more than a minute.
+    // The order is that of the seqs. Dates go back only where the clock was set back by more than a minute.
     for (index, two) in dates.windows(2).enumerate() {
         let is_fine = two[0] <= two[1] || two[0] - two[1] > 60_000;
         assert!(is_fine, "{} is dated {} and the one before it {}", index + 2, two[1], two[0]);
@@ -128,8 +129,8 @@ fn kill_9_loses_nothing_of_a_sealed_database() {
     kill_at_random_moments(sealed_server(), rounds().div_ceil(2));
 }
 
-/// The clock steps either way, by seconds and by decades, at each kill and between them, with retention by age: no
-/// message goes, and dates go back as docs/guarantees.md says.
+/// The clock steps either way, by seconds and by decades, at each kill and between kills, with retention by age: no
+/// message is pruned, and dates go back as docs/guarantees.md says.
 #[test]
 fn kill_9_under_a_clock_that_steps_loses_nothing() {
     let mut random = Random::from_environment();
@@ -153,7 +154,7 @@ fn kill_9_under_a_clock_that_steps_loses_nothing() {
         clock.set(date);
         let restart_as = command(&server.folder, &server.address.to_string());
         server.restart_as(restart_as);
-        // Something is said under each date.
+        // At least one message is sent under each date.
         let head = || server.get("/rooms/r/messages?limit=1").json()["head"].as_u64().expect("a head");
         let before = head();
         eventually("a message", || head() > before);

@@ -1,7 +1,7 @@
-//! The power goes at any moment: every write and sync of a server under load is recorded (by strace, which is not
-//! ours), and the files are made anew as a disk may hold them at many moments of that record: what was synced, and of
-//! the rest nothing, all, or any part, cut at sectors. A server started on each must have every message acknowledged
-//! until then.
+//! Power cuts at any moment: every write and sync of a server under load is recorded (by strace, an independent
+//! program), and the files are rebuilt as a disk may hold them at many moments of that record: everything that was
+//! synced, and none, all or any part of the rest, cut at sectors. A server started on each state must have every
+//! message acknowledged until then.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::random::Random;
 use crate::support::{Folder, Server};
 
-/// Something that happened to the files, or was said to a client.
+/// An operation on the files, or an acknowledgement to a client.
 #[derive(Debug)]
 enum Event {
     Write { file: String, at: usize, bytes: Vec<u8> },
@@ -20,7 +20,7 @@ enum Event {
     Acknowledged { seq: u64 },
 }
 
-/// A disk: what is safe of each file, and what was written since, in order.
+/// A disk: the durable content of each file, and the later writes, in order.
 #[derive(Default)]
 struct Disk {
     safe: BTreeMap<String, Vec<u8>>,
@@ -39,7 +39,7 @@ impl Disk {
                     write(self.safe.entry(file.clone()).or_default(), at, &bytes);
                 }
             }
-            // Of these the old state may come back as well; each comes after a sync of what replaces it.
+            // A cut may also restore the state before one of these; each comes after a sync of what replaces it.
             Event::Truncate { file, length } => {
                 self.happens(&Event::Sync { file: file.clone() });
                 self.safe.entry(file.clone()).or_default().resize(*length, 0);
@@ -52,7 +52,7 @@ impl Disk {
         }
     }
 
-    /// The files after a power cut now.
+    /// Returns the files as a power cut at this moment leaves them.
     fn after_a_cut(&self, fate: Fate, random: &mut Random) -> BTreeMap<String, Vec<u8>> {
         let mut files = self.safe.clone();
         for (file, writes) in &self.open {
@@ -84,7 +84,7 @@ fn write(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     content[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// What becomes of writes that were not synced.
+/// The fate of writes that were not synced.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Nothing,
@@ -93,13 +93,13 @@ enum Fate {
     Torn,
 }
 
-/// Undoes strace's `-xx`.
+/// Decodes strace's `-xx`.
 fn unhex(text: &str) -> Vec<u8> {
     let digits = text.split("\\x").skip(1);
     digits.map(|digits| u8::from_str_radix(digits.get(..2).expect("two digits"), 16).expect("hexadecimal")).collect()
 }
 
-/// The database's file that a call names, by its suffix: `` or `-wal`.
+/// Returns the database file that a call names, by its suffix: `` or `-wal`.
 fn file(text: &str) -> Option<String> {
     let path = String::from_utf8(unhex(text)).ok()?;
     let (_, name) = path.rsplit_once('/')?;
@@ -107,7 +107,7 @@ fn file(text: &str) -> Option<String> {
     matches!(suffix, "" | "-wal").then(|| suffix.to_owned())
 }
 
-/// Reads a trace. A sync counts from its end, a write from its beginning: so the record never promises too much.
+/// Reads a trace. A sync counts from its end, a write from its beginning, so the record never promises too much.
 fn read(trace: &str) -> Vec<Event> {
     let mut events = Vec::new();
     let mut syncing: BTreeMap<&str, String> = BTreeMap::new();
@@ -154,7 +154,8 @@ fn read(trace: &str) -> Vec<Event> {
     events
 }
 
-/// Has a server under strace store messages from several clients at once: what was told to them, by seq, and the trace.
+/// Runs a server under strace that stores messages from several clients at once. Returns the acknowledged messages by
+/// seq, and the trace.
 fn record(durability: &str) -> (BTreeMap<u64, String>, Vec<Event>) {
     let folder = Folder::new();
     let trace = folder.path().join("trace");
@@ -170,7 +171,7 @@ fn record(durability: &str) -> (BTreeMap<u64, String>, Vec<Event>) {
             let server = &server;
             move || -> Vec<(u64, String)> {
                 let say = |n: usize| {
-                    // Small ones, and some that spill over pages, so that the log is checkpointed, too.
+                    // Small bodies, and some that span several pages, so that the log is checkpointed, too.
                     let body = format!("\"{who}-{n}-{}\"", "x".repeat(n * 37 % 11 * 2500));
                     let answer = server.post("/rooms/r/messages", &body);
                     assert_eq!(answer.status, 201, "{answer:?}");
@@ -209,7 +210,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
         if let Event::Acknowledged { seq } = event {
             acknowledged.push(*seq);
         }
-        // Right after an answer, right after a sync, and anywhere in between.
+        // Cuts right after an answer, right after a sync, and anywhere in between.
         let is_moment = match event {
             Event::Acknowledged { .. } => random.below(10) == 0,
             Event::Sync { .. } => random.below(6) == 0,
@@ -234,7 +235,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
             assert_eq!(said.get(&seq), Some(&message["body"].to_string()), "{fate:?} at event {index}: {seq}");
         }
         restored += log.len();
-        // It goes on from there.
+        // The log continues from there.
         assert_eq!(server.post("/rooms/r/messages", "1").json()["seq"], log.len() as u64 + 1);
         server.kill();
     }
@@ -245,11 +246,11 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
     assert!(cuts > 20 && checkpoints > 0, "too little happened to say anything");
 }
 
-/// The same record and the same disk see what `normal` may lose, so that they would see it of `full`.
+/// The same record and disk detect the losses that `normal` permits, so they would detect them under `full`.
 #[test]
 fn of_normal_a_power_cut_takes_what_was_not_synced() {
     let (_, events) = record("normal");
-    // Before the first checkpoint, which would sync.
+    // Only moments before the first checkpoint, which would sync.
     let told = |event: &Event| matches!(event, Event::Acknowledged { .. });
     let (last, _) = events.iter().enumerate().filter(|(_, event)| told(event)).nth(19).expect("twenty answers");
     let mut disk = Disk::default();

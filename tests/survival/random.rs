@@ -1,4 +1,4 @@
-//! Random numbers from a seed that is printed, and taken back.
+//! Random numbers from a seed that is printed and can be set.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Random(u64);
@@ -8,7 +8,7 @@ impl Random {
         Random(seed)
     }
 
-    /// From RACERD_SEED, or from the clock. Printed either way.
+    /// Takes the seed from RACERD_SEED, or from the clock. Prints it either way.
     pub fn from_environment() -> Random {
         let given = std::env::var("RACERD_SEED").ok().and_then(|text| text.parse().ok());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
@@ -24,7 +24,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// From 0 to `most`, without it.
+    /// Returns a number from 0 to `most`, exclusive.
     pub fn below(&mut self, most: u64) -> u64 {
         self.next() % most.max(1)
     }

@@ -1,30 +1,30 @@
-//! Two clients as the hub sees them, and what each may conclude from what it is told.
+//! Two clients as the hub sees them, and the conclusions that each may draw from what it is told.
 
 use core::ops::Range;
 
 use racerd::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice};
 use racerd::types::{ConnId, MemberId, Message, RoomId};
 
-/// One that takes whatever comes, and one whose queue holds one item at a time.
+/// The index of the client whose queue holds one item at a time; the other takes whatever comes.
 pub const SLOW: usize = 1;
 
 #[derive(Clone, Default, Hash)]
 pub struct Judge {
     pub clients: [Client; 2],
     pub said: Vec<Said>,
-    /// The first thing that makes no sense.
+    /// The first inconsistency that the client saw.
     pub fault: Option<String>,
 }
 
 #[derive(Clone, Default, Hash)]
 pub struct Client {
-    /// Its connection; those that it had before are closed.
+    /// The number of its present connection; its earlier ones are closed.
     pub generation: u32,
     pub connected: bool,
     pub place: Place,
     pub queued: usize,
     pub wants_drained: bool,
-    /// The last seq that it has received.
+    /// The last seq that the client has received.
     pub known: u64,
 }
 
@@ -33,11 +33,11 @@ pub enum Place {
     #[default]
     Out,
     Joining(From),
-    /// In the room; this seq comes next.
+    /// In the room; this seq is expected next.
     In(u64),
 }
 
-/// Where a join is to begin.
+/// The place where a join is to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum From {
     Now,
@@ -48,7 +48,7 @@ pub enum From {
 /// One message and its fate, as far as its sender knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Said {
-    /// `None`: from outside.
+    /// `None`: sent from outside.
     pub by: Option<(usize, u32)>,
     pub fate: Told,
 }
@@ -57,10 +57,10 @@ pub struct Said {
 pub enum Told {
     Nothing,
     Refused,
-    /// It was refused, and is sent once more: it may have been stored the first time, and be heard before this answer.
+    /// Refused, and sent once more: it may have been stored the first time, and be heard before this answer.
     Again,
     Acked(u64),
-    /// Its sender is gone, and will not learn.
+    /// Its sender is gone and will not learn the fate.
     Lost,
 }
 
@@ -163,7 +163,7 @@ impl Clients for Judge {
             Notice::Left { .. } => client.place = Place::Out,
             Notice::Ack { id, seq, .. } => self.answered(id, Told::Acked(seq.0)),
             Notice::CatchUp { messages } => messages.iter().for_each(|message| self.hear(index, message)),
-            // The join's own answer.
+            // The answer to the join itself.
             Notice::Refused { id: Some(id), .. } if id == u64::from(u32::MAX) => {
                 self.require(matches!(self.clients[index].place, Place::Joining(_)), || "no join to refuse".to_owned());
                 self.clients[index].place = Place::Out;

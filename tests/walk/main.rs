@@ -1,14 +1,14 @@
-//! The hub, walked exhaustively in the small: one room, two clients, a few messages, and every order in which they can
-//! be said, committed, read, answered, told and taken, with an outside sender, a commit that nobody is sure of, a
-//! crash, a lost connection and memory that runs short. Random runs (src/hub/tests/properties.rs) go deeper; this one
-//! leaves out nothing within its bounds.
+//! An exhaustive walk of the hub on a small scale: one room, two clients, a few messages, and every order in which they
+//! can be sent, committed, read, answered, announced and received, with an outside sender, a commit of unknown outcome,
+//! a crash, a lost connection and a shortage of memory. Random runs (src/hub/tests/properties.rs) go deeper; this walk
+//! omits nothing within its bounds.
 //!
 //!     cargo test --test walk                 its share of `cargo test`: small bounds
-//!     cargo test --test walk -- --full       its share of `tests/run`, which has it optimised
+//!     cargo test --test walk -- --full       its share of `tests/run`, which builds it optimised
 //!     cargo test --test walk -- --long       wider bounds
 //!
-//! Breadth first, so the first fault that is found has the shortest story, which is printed. A state is remembered by
-//! 64 bits of a hash of all of it: among ten million states one is taken for another with a chance of 1 in 300,000.
+//! The walk is breadth-first, so the first fault that it finds has the shortest story, which is printed. A state is
+//! remembered by a 64-bit hash of all of it: among ten million states, two collide with a probability of 1 in 300,000.
 
 mod judge;
 mod state;
@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use state::{Act, Bounds, State};
 
-/// What a walk may use of each, by how much time there is for it.
+/// The bounds of a walk, by the time that there is for it.
 const SMALL: &[(&str, Bounds)] = &[
     ("a sender leaves and comes back", Bounds { joins: [2, 1], sends: 1, ..Bounds::NOTHING }),
     ("an unsure commit", Bounds { joins: [1, 0], posts: 2, unsure: 1, ..Bounds::STARTS }),
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         match argument.as_str() {
             "--full" => walks = FULL,
             "--long" => walks = LONG,
-            // What cargo hands to all tests.
+            // Options that cargo passes to all tests.
             "--nocapture" | "--show-output" | "--quiet" | "-q" => {}
             "--test-threads" | "--skip" | "--color" | "--format" => drop(arguments.next()),
             "--list" => return ExitCode::SUCCESS,
@@ -103,10 +103,10 @@ struct Fault {
     story: Vec<Act>,
 }
 
-/// Goes to every state that can be reached, nearest first.
+/// Visits every reachable state, nearest first.
 fn walk(bounds: &Bounds) -> Result<Walked, Fault> {
     let first = State::new(bounds);
-    // How each state was first reached: from which, and by what.
+    // How each state was first reached: its predecessor, and the act.
     let mut seen: HashMap<u64, (u64, Act)> = HashMap::from([(first.digest(), (0, Act::Turn))]);
     let mut here = vec![first];
     let mut walked = Walked { seen: 0, rests: 0, deepest: 0 };
@@ -120,11 +120,11 @@ fn walk(bounds: &Bounds) -> Result<Walked, Fault> {
             let mut rests = true;
             for &act in &acts {
                 let mut after = state.clone();
-                // The hub's own checks may be what fails.
+                // The failure may be a panic of the hub's own checks.
                 let done = catch_unwind(AssertUnwindSafe(|| after.step(act)));
                 let done = done.unwrap_or_else(|_| Err("a panic, see above".to_owned()));
                 let digest = after.digest();
-                // What the clients do of themselves can be left undone for ever.
+                // The clients' own acts may be postponed forever.
                 rests &= act.is_free() || digest == from;
                 let is_new = match seen.entry(digest) {
                     Entry::Occupied(_) => false,
@@ -154,7 +154,7 @@ fn walk(bounds: &Bounds) -> Result<Walked, Fault> {
     Ok(walked)
 }
 
-/// How it came to a state, and what was done last.
+/// Returns the acts that led to a state, and the last one.
 fn story(seen: &HashMap<u64, (u64, Act)>, mut state: u64, last: Act) -> Vec<Act> {
     let mut story = vec![last];
     while let Some(&(from, act)) = seen.get(&state).filter(|(from, _)| *from != 0) {

@@ -1,4 +1,4 @@
-//! One state of the small world, and everything that may happen in it next.
+//! One state of the small world, and every act that may follow it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use racerd::types::{
 use crate::judge::{Client, From, Judge, Place, Said, Told, conn, member};
 use crate::store::{Answer, Fate, Store};
 
-/// How often each thing may happen in one story.
+/// How often each act may occur in one story.
 #[derive(Clone, Hash)]
 pub struct Bounds {
     /// Joins of each client.
@@ -21,16 +21,16 @@ pub struct Bounds {
     pub sends: u8,
     /// Messages from outside.
     pub posts: u8,
-    /// Commits that are called unavailable; each such message may be sent once more.
+    /// Commits that are reported as unavailable; each such message may be sent once more.
     pub unsure: u8,
     pub crashes: u8,
     /// Connections that are lost; their clients may come back.
     pub drops: u8,
     /// Reads that fail.
     pub failures: u8,
-    /// Memory runs short: no room keeps messages in it any more.
+    /// Shortages of memory: rooms keep no messages in memory from then on.
     pub scarce: u8,
-    /// Clients join from now on and with the newest message, too, and not only after what they have.
+    /// Clients also join from now on and with the newest message, not only after their cursor.
     pub all_starts: bool,
 }
 
@@ -57,12 +57,12 @@ pub enum Act {
     Post,
     /// A message that was refused is sent again.
     Repeat(u8),
-    /// The client's connection breaks; all that was queued to it had arrived, or not all.
+    /// The client's connection breaks; everything queued to it had arrived, or only a part.
     Drop(u8, Unread),
     Return(u8),
     Crash,
     Scarce,
-    /// The turn ends, and the store gets what there is for it.
+    /// The turn ends, and the store gets the turn's requests.
     Turn,
     Commit,
     CommitUnsure,
@@ -73,7 +73,7 @@ pub enum Act {
     /// The answer to a read arrives.
     Page(u8),
     Drain(u8),
-    /// Time passes, until the hub has something to do.
+    /// Time passes until the hub has something to do.
     Wait,
 }
 
@@ -84,7 +84,7 @@ pub enum Unread {
 }
 
 impl Act {
-    /// It is somebody's decision, or bad luck, and need never happen.
+    /// Returns whether the act is a decision or bad luck, which need never happen.
     pub fn is_free(self) -> bool {
         use Act::*;
         match self {
@@ -99,7 +99,7 @@ const LIMITS: HubLimits = HubLimits {
     rooms_per_session: 1,
     presence_max: 100,
     page_bytes: 60_000,
-    // So few that a page may end before the log does.
+    // So small that a page may end before the log does.
     page_messages: 2,
     reads_in_flight: 2,
     tail_bytes: 1 << 16,
@@ -137,7 +137,7 @@ fn identity(client: usize, generation: u32, provisional: bool) -> Identity {
     Identity { session: SessionId(id), member: member(client), name, generation, private: false }
 }
 
-/// The id of every join: no message has it.
+/// The id of every join; no message has it.
 const JOIN: u64 = u32::MAX as u64;
 
 impl State {
@@ -156,7 +156,7 @@ impl State {
         state
     }
 
-    /// All that decides what may follow, as one number.
+    /// Returns a hash of everything that decides what may follow.
     pub fn digest(&self) -> u64 {
         let State { hub, judge, store, left, repeated, slots, lost, now: _ } = self;
         let mut to = DefaultHasher::new();
@@ -231,7 +231,7 @@ impl State {
         }
     }
 
-    /// Is the sender of this still there to say it again?
+    /// Returns whether the sender of this message is still there to send it again.
     fn may_say(&self, said: &Said) -> bool {
         said.by.is_none_or(|(index, generation)| {
             let client = &self.judge.clients[index];
@@ -239,10 +239,10 @@ impl State {
         })
     }
 
-    /// Lets it happen.
+    /// Performs the act.
     ///
     /// # Errors
-    /// What makes no sense afterwards.
+    /// The inconsistency that the act led to.
     pub fn step(&mut self, act: Act) -> Result<(), String> {
         match act {
             Act::Join(client, from) => {
@@ -323,7 +323,7 @@ impl State {
         self.hub.check()
     }
 
-    /// Nothing moves any more of itself: is everything where it belongs?
+    /// Checks, once no act is left that happens by itself, that everything is where it belongs.
     pub fn at_rest(&self) -> Result<(), String> {
         let acked = self.judge.said.iter().map(|said| if let Told::Acked(seq) = said.fate { seq } else { 0 });
         let acked = acked.max().unwrap_or(0);
@@ -384,7 +384,7 @@ impl State {
 
     fn answer(&mut self) {
         let Some(appended) = self.store.decided.pop_front() else { return };
-        // Whoever posts hears of it beside the hub, and at the same time.
+        // A publisher hears of the commit beside the hub, and at the same time.
         if appended.ticket.purpose == Purpose::Publish {
             let said = &mut self.judge.said[appended.ticket.tag as usize];
             said.fate = match &appended.outcome {
@@ -396,7 +396,7 @@ impl State {
         self.hub.handle_appended(appended, &mut self.judge);
     }
 
-    /// The connection breaks, and the hub hears of it.
+    /// Breaks the connection, and tells the hub.
     fn lose(&mut self, client: usize, unread: Unread) {
         self.left.drops -= 1;
         let it = &mut self.judge.clients[client];
@@ -411,14 +411,14 @@ impl State {
         }
     }
 
-    /// It comes back over a new connection, and resumes its session if that is there.
+    /// Brings the client back over a new connection; it resumes its session if that still exists.
     fn come_back(&mut self, client: usize) -> Result<(), String> {
         self.lost[client] = false;
         self.connect(client);
         let generation = self.judge.clients[client].generation;
         let provisional = self.slots[client].ok_or("a session")?;
         let first = identity(client, generation, true);
-        // The session that it had is the one of an earlier generation.
+        // Its previous session is the one of an earlier generation.
         let had = (1..generation).rev().find_map(|generation| {
             let id = identity(client, generation, true).session;
             self.hub.find_session(id).map(|_| id)
@@ -435,7 +435,7 @@ impl State {
         Ok(())
     }
 
-    /// The process dies and starts again, and the clients connect anew.
+    /// Kills the process and starts it again; the clients connect anew.
     fn crash(&mut self) {
         self.left.crashes -= 1;
         self.hub = Hub::new(*self.hub.limits(), Epoch(Arc::from("e")));
@@ -447,7 +447,7 @@ impl State {
         }
     }
 
-    /// What has no answer yet will have none: everyone's, or one client's.
+    /// Marks open messages as never to be answered: all of them, or one client's.
     fn forget_open(&mut self, client: Option<usize>) {
         for said in &mut self.judge.said {
             let is_its = client.is_none_or(|client| said.by.is_some_and(|(by, _)| by == client));

@@ -1,4 +1,4 @@
-//! A log of one room, and what is on its way to it and from it: appends in order, reads in any.
+//! A log of one room, and its requests and answers in flight: appends in order, reads in any order.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ pub struct Store {
     pub log: Vec<Message>,
     keys: Vec<(ScopedKey, Seq)>,
     pub appends: VecDeque<Append>,
-    /// Decided; the answers are on their way, in order.
+    /// Decided appends; their answers are in flight, in order.
     pub decided: VecDeque<Appended>,
     pub reads: Vec<Read>,
-    /// Read; the answers are on their way, in any order.
+    /// Completed reads; their answers are in flight, in any order.
     pub answers: Vec<Answer>,
 }
 
@@ -26,7 +26,7 @@ pub enum Answer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Fine,
-    /// Stored, though the store cannot say so.
+    /// Stored, although the store cannot say so.
     Unsure,
 }
 
@@ -74,7 +74,7 @@ impl Store {
         self.answers.push(Answer::Failed(ReadFailed { ticket, room, why: Why::Disk }));
     }
 
-    /// The process dies: what was committed stays.
+    /// Kills the process: only committed messages stay.
     pub fn crash(&mut self) {
         *self = Store { log: std::mem::take(&mut self.log), keys: std::mem::take(&mut self.keys), ..Store::default() };
     }

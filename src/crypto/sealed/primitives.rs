@@ -1,4 +1,4 @@
-//! What snow builds on: ring's ChaCha20-Poly1305 and SHA-256, x25519-dalek's X25519, and the randomness of one
+//! The primitives under snow: ring's ChaCha20-Poly1305 and SHA-256, x25519-dalek's X25519, and the randomness of one
 //! handshake.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -9,12 +9,12 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes by which a sealed message is longer than what it says.
+/// Bytes by which a sealed message is longer than its plaintext.
 pub const TAG_BYTES: usize = 16;
 /// Bytes of the key of one direction.
 pub const KEY_BYTES: usize = size_of::<ChaChaPoly>();
 
-/// For one side of one handshake, and what follows it.
+/// Primitives for one side of one handshake, and for the transport after it.
 pub struct Primitives {
     random: Zeroizing<[u8; 32]>,
 }
@@ -43,7 +43,7 @@ impl CryptoResolver for Primitives {
     }
 }
 
-/// 32 random bytes, given out once: a side of a handshake makes one ephemeral key.
+/// 32 random bytes, given out once: each side of a handshake makes one ephemeral key.
 struct Once(Option<Zeroizing<[u8; 32]>>);
 
 impl Random for Once {
@@ -81,7 +81,7 @@ impl Dh for X25519 {
 
     fn set(&mut self, privkey: &[u8]) {
         let mut bytes = [0; 32];
-        // snow passes `priv_len` bytes; less would be a key of zeros at its end, never a panic.
+        // snow passes `priv_len` bytes; a shorter slice would give a key with zeros at its end, never a panic.
         for (to, from) in bytes.iter_mut().zip(privkey) {
             *to = *from;
         }
@@ -106,7 +106,7 @@ impl Dh for X25519 {
     }
 
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        // snow passes a buffer for the longest keys that it knows.
+        // snow passes a buffer sized for the longest keys that it supports.
         let theirs: &[u8; 32] = pubkey.first_chunk().ok_or(snow::Error::Dh)?;
         let shared = self.secret.diffie_hellman(&PublicKey::from(*theirs));
         // A point of low order: the result would be the same for every key (RFC 7748 §6.1).
@@ -117,7 +117,8 @@ impl Dh for X25519 {
     }
 }
 
-/// The key of one direction (RFC 8439). It lies in the connection's memory as ring keeps it, which does not wipe it.
+/// The key of one direction (RFC 8439). It lies in the connection's memory in ring's own form, which ring does not
+/// wipe.
 struct ChaChaPoly(LessSafeKey);
 
 fn key(bytes: &[u8; 32]) -> LessSafeKey {
@@ -125,7 +126,7 @@ fn key(bytes: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, bytes).expect("32 bytes"))
 }
 
-/// Noise's nonce for this cipher: four zeros, then the number in little endian (Noise specification §12.3).
+/// Returns Noise's nonce for this cipher: four zeros, then the number in little endian (Noise specification §12.3).
 fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&number.to_le_bytes());
@@ -145,7 +146,7 @@ impl Cipher for ChaChaPoly {
         let length = plaintext.len();
         let (text, rest) = out.split_at_mut(length);
         text.copy_from_slice(plaintext);
-        // proof: ring refuses what is longer than 256 GiB, and snow what is longer than 65,535 bytes.
+        // proof: ring refuses only texts longer than 256 GiB, and snow those longer than 65,535 bytes.
         let tag = self.0.seal_in_place_separate_tag(nonce(number), Aad::from(authtext), text).expect("short enough");
         rest[..TAG_BYTES].copy_from_slice(tag.as_ref());
         length + TAG_BYTES
@@ -164,7 +165,7 @@ impl Cipher for ChaChaPoly {
             open(buffer)?;
             return Ok(length);
         }
-        // No room for the tag behind the text: only in the handshake, where there is no text.
+        // `out` has no room for the tag behind the text: only in the handshake, where there is no text.
         let mut buffer = Zeroizing::new(vec![0; sealed.len()]);
         open(&mut buffer)?;
         out.get_mut(..length).ok_or(snow::Error::Decrypt)?.copy_from_slice(&buffer[..length]);

@@ -1,4 +1,4 @@
-//! The handshake against the Noise community's figures, and what is done to messages on their way.
+//! The handshake against the Noise community's test vectors, and tampering with messages in transit.
 
 use super::*;
 use data_encoding::HEXLOWER;
@@ -12,7 +12,7 @@ fn key() -> SealedKey {
     SealedKey::new([7; 32])
 }
 
-/// A client and a server after their handshake.
+/// Returns a client and a server after their handshake.
 fn pair() -> (Transport, Transport) {
     let (client, first) = Initiator::begin(&key().pin(), [1; 32]).unwrap();
     let (answer, server) = Responder::new(key()).answer(&first, [2; 32]).unwrap();
@@ -30,7 +30,7 @@ fn open(transport: &mut Transport, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
     transport.open_into(&mut out, sealed).map(|()| out)
 }
 
-/// One of the vectors of the Noise community: keys of both sides, then payload and ciphertext of each message in turn.
+/// One of the Noise community's test vectors: keys of both sides, then payload and ciphertext of each message in turn.
 struct Vector {
     prologue: &'static str,
     pin: &'static str,
@@ -157,13 +157,13 @@ fn keys_have_one_text() {
     }
 }
 
-/// The wrong pin is found on both sides: the server cannot read the first message, nor can another answer for it.
+/// Both sides detect a wrong pin: the server cannot read the first message, and no other server can answer it.
 #[test]
 fn another_key_is_refused() {
     let other = SealedKey::new([8; 32]);
     let (client, first) = Initiator::begin(&other.pin(), [1; 32]).unwrap();
     assert_eq!(Responder::new(key()).answer(&first, [2; 32]).unwrap_err(), Fault::Handshake);
-    // A man in the middle, who cannot read the client's message, makes one of his own and has its answer.
+    // A man in the middle, unable to read the client's message, sends one of its own and gets an answer to that.
     let (_, his) = Initiator::begin(&key().pin(), [3; 32]).unwrap();
     let (answer, _) = Responder::new(key()).answer(&his, [2; 32]).unwrap();
     assert_eq!(client.finish(&answer).unwrap_err(), Fault::Handshake);
@@ -235,8 +235,7 @@ fn the_longest_message_fits_and_no_longer_one() {
     assert_eq!(open(&mut server, &next).unwrap(), b"", "what was too long has used no number");
 }
 
-/// Handshake and changes of keys as another implementation has them: PyPI noiseprotocol 0.3.1, with the keys of
-/// [`pair`].
+/// Handshake and rekeying as computed by another implementation: PyPI noiseprotocol 0.3.1, with the keys of [`pair`].
 #[test]
 fn another_implementation_says_the_same() {
     let (client, first) = Initiator::begin(&key().pin(), [1; 32]).unwrap();
@@ -264,7 +263,7 @@ fn another_implementation_says_the_same() {
     assert_eq!(HEXLOWER.encode(&seal(&mut server, b"back")), "cd3695adca054ef43105d17cc0b7ae1240cbce7f");
 }
 
-/// Each direction for itself, also where a false message comes just at the change.
+/// Each direction rekeys on its own, also where a forged message arrives exactly at the change.
 #[test]
 fn keys_change_by_count() {
     let (mut client, mut server) = pair();
@@ -273,7 +272,7 @@ fn keys_change_by_count() {
         let sealed = seal(&mut client, b"x");
         if number % REKEY_AFTER <= 1 || (number + 1) % REKEY_AFTER == 0 {
             assert_eq!(open(&mut server, &[0; 17]), Err(Fault::Message));
-            // The same without any change of keys.
+            // The same without rekeying.
             let mut plain = [0; 17];
             ours.0.write_message(b"x", &mut plain).unwrap();
             assert_eq!(sealed == plain, number < REKEY_AFTER, "message {number}");
@@ -282,7 +281,7 @@ fn keys_change_by_count() {
         }
         assert_eq!(open(&mut server, &sealed).unwrap(), b"x", "message {number}");
     }
-    // The other direction has its first key yet.
+    // The other direction still has its first key.
     let mut plain = [0; 20];
     theirs.0.write_message(b"back", &mut plain).unwrap();
     let back = seal(&mut server, b"back");
@@ -290,7 +289,7 @@ fn keys_change_by_count() {
     assert_eq!(open(&mut client, &back).unwrap(), b"back");
 }
 
-/// The number 2^64 - 1 is Noise's own, for REKEY() (§5.1): 2^64 - 2 is the last of a message.
+/// Noise reserves the number 2^64 - 1 for REKEY() (§5.1), so 2^64 - 2 is the last for a message.
 #[test]
 fn numbers_end() {
     let (_, mut server) = pair();
@@ -318,7 +317,7 @@ proptest! {
         }
     }
 
-    /// Whatever bytes come, in whatever order: an error, no panic, and the genuine one still opens.
+    /// Any bytes in any order give an error and no panic, and the next genuine message still opens.
     #[test]
     fn noise_is_only_noise(first in prop::collection::vec(any::<u8>(), 0..100), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         prop_assert!(Responder::new(key()).answer(&first, [2; 32]).is_err());

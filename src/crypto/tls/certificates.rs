@@ -1,4 +1,4 @@
-//! Certificates with their keys, from PEM text, and which of them a client gets: by the name that it asks for (SNI).
+//! Certificates with their keys, from PEM text, and the choice among them by the name that the client asks for (SNI).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,49 +16,49 @@ use zeroize::Zeroize as _;
 use super::validity::Fields;
 use super::{Validity, own};
 
-/// A certificate with what stands behind it, and its private key.
+/// A certificate with its chain and its private key.
 #[derive(Clone)]
 pub struct Pair(Arc<CertifiedKey>);
 
-/// What a person wants to know of a certificate.
+/// The properties of a certificate that an operator wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// SHA-256 of the whole, as browsers show it: hex, with colons.
+    /// SHA-256 of the whole certificate, as browsers show it: hex, with colons.
     pub fingerprint: String,
-    /// SHA-256 of its SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), which a certificate made anew with the same key shares.
+    /// SHA-256 of its SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), which a renewed certificate with the same key shares.
     pub key: KeyHash,
-    /// Whether racerd made it: it signed itself, and its name begins as racerd's do.
+    /// Whether racerd made it: it is self-signed, and its name begins as racerd's do.
     pub is_own: bool,
     /// `None` where the certificate's dates cannot be read.
     pub validity: Option<Validity>,
-    /// The names for which it holds, in which a `*.` in front stands for one label (RFC 6125 §6.4.3).
+    /// The names for which it is valid; a leading `*.` stands for one label (RFC 6125 §6.4.3).
     pub names: Vec<String>,
     /// Whether it has a subjectAltName. Clients look for the server's name nowhere else (RFC 9110 §4.3.4, RFC 9525
     /// §6.3).
     pub has_alt_names: bool,
 }
 
-/// SHA-256 of a key as it stands in certificates.
+/// SHA-256 of a public key in the form that certificates contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// Returns that of a SubjectPublicKeyInfo in DER.
+    /// Returns the hash of a SubjectPublicKeyInfo in DER.
     pub fn of(spki: &[u8]) -> KeyHash {
         KeyHash(hash(spki))
     }
 
-    /// Returns it as browsers show it: hex, with colons.
+    /// Returns the hash as browsers show it: hex, with colons.
     pub fn hex(&self) -> String {
         colons(&self.0)
     }
 
-    /// Returns it as `curl --pinnedpubkey` takes it.
+    /// Returns the hash as `curl --pinnedpubkey` takes it.
     pub fn pin(&self) -> String {
         format!("sha256//{}", data_encoding::BASE64.encode(&self.0))
     }
 
-    /// Returns its first eight hex digits.
+    /// Returns the first eight hex digits.
     pub fn short(&self) -> String {
         let hex: String = data_encoding::HEXLOWER.encode(&self.0);
         hex.chars().take(8).collect()
@@ -82,24 +82,24 @@ const ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
 /// A byte order mark in UTF-8, which editors and shells of Windows put before a text.
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Why a certificate and a key are no pair.
+/// Why a certificate and a key do not make a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairError {
-    /// In the certificate's file.
+    /// The certificate's file is at fault.
     Certificate(String),
-    /// In the key's file. Says nothing of what is in it.
+    /// The key's file is at fault. The text reveals nothing of its content.
     Key(String),
-    /// Both are well, but not of one another.
+    /// Both are valid, but do not belong together.
     Mismatch,
 }
 
 impl Pair {
-    /// From the text of a PEM file with the certificate and those that vouch for it, the server's own first, and the
-    /// text of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are passed over, so both may be one
+    /// Reads a pair from the text of a PEM file with the certificate chain, the server's own certificate first, and the
+    /// text of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are skipped, so both may be one
     /// file; so is a byte order mark.
     ///
     /// # Errors
-    /// What is wrong, and in which of the two.
+    /// The problem, and the file that has it.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Pair, PairError> {
         let certificate = certificate.strip_prefix(BOM).unwrap_or(certificate);
         let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(certificate).collect();
@@ -118,12 +118,12 @@ impl Pair {
         Ok(Pair(Arc::new(pair)))
     }
 
-    /// What to tell of it.
+    /// Returns the properties to report.
     pub fn certificate(&self) -> Certificate {
         let der = self.own().map(|own| own.as_ref()).unwrap_or_default();
         let parsed = self.own().and_then(|own| webpki::EndEntityCert::try_from(own).ok());
         let names = parsed.iter().flat_map(|parsed| parsed.valid_dns_names()).map(str::to_owned).collect();
-        // The bytes could stand elsewhere by chance; then a warning is missing, and nothing else.
+        // The bytes could occur elsewhere by chance; then a warning is missing, and nothing else.
         let has_alt_names = der.windows(ALT_NAME.len()).any(|bytes| bytes == ALT_NAME);
         let fields = Fields::of(der);
         Certificate {
@@ -136,7 +136,8 @@ impl Pair {
         }
     }
 
-    /// Whether clients take it for this name or address. True of a text that is neither: no certificate can name it.
+    /// Returns whether clients accept the certificate for this name or address. True for a text that is neither, since
+    /// no certificate can name it.
     pub fn holds_for(&self, name: &str) -> bool {
         ServerName::try_from(name).map_or(true, |name| self.is_for(&name))
     }
@@ -151,23 +152,23 @@ impl Pair {
     }
 }
 
-/// Returns the private key in this text, before which a byte order mark may stand.
+/// Returns the private key in this text, after an optional byte order mark.
 ///
 /// # Errors
-/// Why there is none. Says nothing of what is in it.
+/// The reason why there is none. It reveals nothing of the content.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let text = text.strip_prefix(BOM).unwrap_or(text);
     PrivateKeyDer::from_pem_slice(text).map_err(|_| unreadable(text).to_string())
 }
 
-/// Said of a key of another kind (P-521, DSA, Ed448), or of another size.
+/// Error text for a key of another kind (P-521, DSA, Ed448), or of another size.
 pub(super) const USABLE: &str =
     "its key cannot be used; RSA of 2048 to 4096 bits, ECDSA over the curves P-256 and P-384, and Ed25519 can";
 
 /// Returns why no private key can be read from this text.
 fn unreadable(text: &[u8]) -> &'static str {
     let has = |mark: &[u8]| text.windows(mark.len()).any(|bytes| bytes == mark);
-    // PKCS #8 says it in the label (RFC 7468 §11), the older forms in a header (RFC 1421 §4.6.1.1).
+    // PKCS #8 marks encryption in the label (RFC 7468 §11), the older forms in a header (RFC 1421 §4.6.1.1).
     if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
         "its private key is encrypted, and nobody can give the passphrase at a start; \
          'openssl pkey -in OLD -out NEW' writes one that is not"
@@ -176,8 +177,8 @@ fn unreadable(text: &[u8]) -> &'static str {
     }
 }
 
-/// A source of tickets, with which clients come back without a whole handshake. The server keeps nothing for them; its
-/// keys are its own and change every few hours, so it outlives a change of certificates.
+/// Makes a source of tickets, with which clients resume without a full handshake. The server keeps no state for them;
+/// the source has its own keys, which change every few hours, so it outlives a change of certificates.
 ///
 /// # Errors
 /// The system has no randomness.
@@ -185,11 +186,11 @@ pub fn tickets() -> Result<Arc<dyn ProducesTickets>, String> {
     Ticketer::new().map_err(|error| format!("the system has no randomness: {error}"))
 }
 
-/// How sessions are to be: TLS 1.2 and 1.3, HTTP/1.1, one of these certificates. A client that names none of them, or
-/// nobody, gets the first.
+/// Returns the settings of sessions: TLS 1.2 and 1.3, HTTP/1.1, one of these certificates. A client whose name matches
+/// none of them, or that sends no name, gets the first.
 ///
 /// # Errors
-/// There is none, or the library refuses.
+/// `pairs` is empty, or the library refuses.
 pub fn config(pairs: Vec<Pair>, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, String> {
     if pairs.is_empty() {
         return Err("there is no certificate".to_string());
@@ -200,7 +201,7 @@ pub fn config(pairs: Vec<Pair>, tickets: Arc<dyn ProducesTickets>) -> Result<Arc
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName(pairs)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = tickets;
-    // Else 256 sessions would be kept for clients of TLS 1.2 that take no tickets.
+    // Otherwise 256 sessions would be kept for TLS 1.2 clients that do not take tickets.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
@@ -218,7 +219,7 @@ impl ResolvesServerCert for ByName {
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let asked = || {
             let name = name.as_ref()?;
-            // Two for one name are of two kinds of key: a client gets one that it can check.
+            // Two certificates for one name have different kinds of key: a client gets one that it can verify.
             let mut fitting = self.0.iter().filter(|pair| pair.is_for(name)).peekable();
             let first = fitting.peek().copied();
             fitting.find(|pair| pair.0.key.choose_scheme(hello.signature_schemes()).is_some()).or(first)

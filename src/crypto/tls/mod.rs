@@ -1,5 +1,5 @@
-//! TLS 1.2 and 1.3 as bytes in and bytes out, by rustls: certificates and keys from their text, and one session.
-//! Knows no socket, file or clock; who reads and writes is `server/tls`.
+//! TLS 1.2 and 1.3 as bytes in and bytes out, by rustls: certificates and keys from their text, and one session. Knows
+//! no socket, file or clock; `server/tls` does the reading and writing.
 
 mod certificates;
 mod own;

@@ -1,5 +1,5 @@
-//! A certificate of racerd's own, signed by itself: when it has to be made anew, and its making. The key stays, so that
-//! whoever pinned it is not asked again.
+//! racerd's own self-signed certificate: when to renew it, and its making. The key stays, so that clients that pinned
+//! it need not be asked again.
 
 use core::time::Duration;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData as _};
@@ -12,39 +12,40 @@ use super::{USABLE, Validity};
 use crate::types::WallMillis;
 
 const DAY: u64 = 86_400;
-/// Seconds of validity, both ends included. Apple's clients take no more than 825 days
+/// Seconds of validity, both ends included. Apple's clients accept at most 825 days
 /// (<https://support.apple.com/en-us/103769>).
 const LIFE: u64 = 825 * DAY;
-/// Seconds for which a new certificate is valid already: clocks of clients are behind now and then.
+/// Seconds by which a new certificate is backdated, since some clients' clocks are behind.
 const BEGUN: u64 = 30 * DAY;
-/// Seconds before its end at which it is made anew.
+/// Seconds before its end at which it is renewed.
 const SPARE: u64 = 30 * DAY;
-/// Seconds before it is made anew at which that is announced.
+/// Seconds before the renewal at which it is announced.
 const NOTICE: u64 = 30 * DAY;
-/// Latest second that a certificate begins, in the year 9983: dates have four digits for the year.
+/// Latest second at which a certificate may begin, in the year 9983: dates have four digits for the year.
 const LATEST: u64 = 252_880_000_000;
-/// The common name, before a space and digits of the key: two servers share no issuer, else equal serials would matter.
+/// The common name, followed by a space and digits of the key: no two servers share an issuer, for which equal serials
+/// would matter.
 const NAME: &str = "racerd";
 
 /// The next step for a certificate of racerd's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
     Nothing,
-    /// It is made anew at this second since 1970, which is near.
+    /// It will be renewed soon, at this second since 1970.
     Soon(u64),
-    /// It is made anew now.
+    /// It is due for renewal now.
     Now(Why),
-    /// It would be made anew, but the clock was never set.
+    /// It would be renewed, but the clock was never set.
     NoClock(Why),
 }
 
-/// Why a certificate is made anew.
+/// Why a certificate is renewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It does not hold for these names and addresses.
+    /// It is not valid for these names and addresses.
     Lacks(Vec<String>),
     TooLong,
-    /// It begins later than now.
+    /// It begins in the future.
     NotBegun,
     Ends,
 }
@@ -60,7 +61,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// Decides what is to be done now about a certificate that lacks these names. One that racerd did not make is left
+/// Decides the next step for a certificate that lacks these names. A certificate that racerd did not make is left
 /// alone.
 pub fn due(certificate: &Certificate, lacks: Vec<String>, now: WallMillis) -> Due {
     let Some(Validity { begin, end }) = certificate.validity.filter(|_| certificate.is_own) else {
@@ -84,7 +85,8 @@ pub fn due(certificate: &Certificate, lacks: Vec<String>, now: WallMillis) -> Du
     if now.is_date() { Due::Now(why) } else { Due::NoClock(why) }
 }
 
-/// Returns when a certificate that is made now is valid. A clock that was never set counts as [`WallMillis::EARLIEST`].
+/// Returns the validity of a certificate that is made now. A clock that was never set counts as
+/// [`WallMillis::EARLIEST`].
 pub fn period(now: WallMillis) -> Validity {
     let seconds = (now.max(WallMillis::EARLIEST).0 / 1000).min(LATEST);
     let begin = seconds.saturating_sub(BEGUN);
@@ -97,10 +99,11 @@ pub struct Made {
     pub key: Zeroizing<String>,
 }
 
-/// Makes a certificate for these names and addresses, with the key in this PEM text, or a new one. `serial` is random.
+/// Makes a certificate for these names and addresses, with the key in this PEM text, or with a new one. `serial` must
+/// be random.
 ///
 /// # Errors
-/// The key cannot be used, a name cannot stand in a certificate, or the system has no randomness.
+/// The key cannot be used, a name is not allowed in a certificate, or the system has no randomness.
 pub fn made(key: Option<&[u8]>, subjects: Vec<String>, validity: Validity, serial: [u8; 16]) -> Result<Made, String> {
     let mut pair = match key {
         Some(text) => {
@@ -121,8 +124,7 @@ fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8
     let mut wanted = CertificateParams::new(subjects).map_err(|error| error.to_string())?;
     let hash = KeyHash::of(&pair.subject_public_key_info());
     wanted.distinguished_name.push(DnType::CommonName, format!("{NAME} {}", hash.short()));
-    // rcgen's own serial comes from the key: Firefox refuses a second certificate with the issuer and serial of
-    // another.
+    // rcgen derives its serial from the key: Firefox refuses a second certificate with the same issuer and serial.
     wanted.serial_number = Some(positive(serial).to_vec().into());
     let date = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
     (wanted.not_before, wanted.not_after) = (date(validity.begin), date(validity.end));
@@ -133,20 +135,20 @@ fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8
 
 /// Returns a serial number that is positive in any encoding (RFC 5280 §4.1.2.2), of 16 bytes.
 fn positive(mut serial: [u8; 16]) -> [u8; 16] {
-    // The second highest bit keeps all bytes, the highest is the sign.
+    // Setting the second highest bit keeps all 16 bytes; the highest is the sign.
     serial[0] = serial[0] & 0x7f | 0x40;
     serial
 }
 
-/// Whether racerd made the certificate with these fields.
+/// Returns whether racerd made the certificate with these fields.
 pub(super) fn is_own(fields: &Fields<'_>) -> bool {
     fields.issuer == fields.subject && fields.subject.windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes())
 }
 
-/// A section of a PEM file (RFC 7468).
+/// Returns a section of a PEM file (RFC 7468).
 fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(data_encoding::BASE64.encode(der));
-    // Whole from the beginning: a text that grows leaves copies of itself behind.
+    // Allocated whole from the start: a growing text leaves copies of itself behind.
     let mut out = Zeroizing::new(String::with_capacity(base64.len() * 66 / 64 + 128));
     out.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = base64.as_str();

@@ -1,5 +1,5 @@
-//! One TLS session: ciphertext to plaintext and back, record by record. An idle one keeps its keys and no buffer: what
-//! it is given lies in buffers that all sessions share, and only a record that has not come whole is kept here.
+//! One TLS session: ciphertext to plaintext and back, record by record. An idle session holds its keys and no buffer:
+//! input lies in buffers that all sessions share, and only an incomplete record is kept here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use rustls::unbuffered::{ConnectionState, EncodeTlsData, EncryptError, Unbuffere
 
 /// Most bytes of plaintext in one record (RFC 8446 §5.1).
 pub const RECORD: usize = 16 * 1024;
-/// What a record, and perhaps a message that changes the keys before it, takes beside its plaintext.
+/// Overhead of a record, and perhaps of a key-update message before it, beyond the plaintext.
 const OVERHEAD: usize = 512;
-/// Bytes that a peer may send until its handshake is done. A usual one has less than 2 KiB.
+/// Bytes that a peer may send until its handshake is done. A usual handshake has less than 2 KiB.
 const HANDSHAKE: usize = 64 * 1024;
-/// Bytes of records that may be kept until the rest comes: one record, or a message that came in pieces.
+/// Bytes of incomplete input that may be kept: one record, or a message that arrived in fragments.
 pub const UNFINISHED: usize = 64 * 1024;
-/// Steps that the library may ask for before it writes: more would be a library that never comes to an end.
+/// Steps that the library may ask for before it writes: more would be a library that never finishes.
 const STEPS: usize = 16;
 
 /// Why a session cannot go on.
 #[derive(Debug)]
 pub enum Fault {
-    /// What came is no TLS, or none that is spoken here.
+    /// The input is not TLS, or not a version or form that is supported here.
     Tls(rustls::Error),
     LongHandshake,
-    /// A record or message has come in part, and the part is too long.
+    /// An incomplete record or message is too long.
     LongMessage,
-    /// The stream ended without close_notify: whether the peer had more to say is not known (RFC 8446 §6.1).
+    /// The stream was truncated: it ended without close_notify, so the peer may have had more to say (RFC 8446 §6.1).
     Truncated,
     /// The session is over, or its keys are used up.
     Over,
@@ -53,20 +53,20 @@ impl From<rustls::Error> for Fault {
 
 pub struct Session {
     machine: UnbufferedServerConnection,
-    /// Ciphertext that is not whole. The machine remembers places in it, so it is shown the same bytes again.
+    /// Incomplete ciphertext. The state machine remembers positions in it, so it must see the same bytes again.
     unfinished: Vec<u8>,
-    /// Bytes that came before the handshake was done.
+    /// Bytes received before the handshake was done.
     handshake: usize,
     ended: bool,
-    /// The machine said so, and is not asked again.
+    /// The state machine has failed, and is not called again.
     broken: bool,
 }
 
 impl Session {
-    /// A session that waits for the client's first message.
+    /// Makes a session that waits for the client's first message.
     ///
     /// # Errors
-    /// The settings do not make one.
+    /// The library refuses the settings.
     pub fn new(config: Arc<ServerConfig>) -> Result<Session, Fault> {
         let machine = UnbufferedServerConnection::new(config)?;
         Ok(Session { machine, unfinished: Vec::new(), handshake: 0, ended: false, broken: false })
@@ -76,29 +76,30 @@ impl Session {
         self.machine.is_handshaking()
     }
 
-    /// Has nothing come yet?
+    /// Returns whether nothing was received yet.
     pub fn is_fresh(&self) -> bool {
         self.handshake == 0
     }
 
-    /// Has the peer said that it sends nothing more?
+    /// Returns whether the peer has announced that it sends nothing more.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Puts what has not come whole at the front of `buffer`, which has room for [`UNFINISHED`] bytes; how many they
-    /// are. The bytes for [`Session::receive`] begin with them.
+    /// Copies incomplete input to the front of `buffer`, which has room for [`UNFINISHED`] bytes; returns its length.
+    /// The bytes for [`Session::receive`] begin with it.
     pub fn put_unfinished(&self, buffer: &mut [u8]) -> usize {
         let length = self.unfinished.len().min(buffer.len());
         buffer.iter_mut().zip(&self.unfinished).for_each(|(to, from)| *to = *from);
         length
     }
 
-    /// Takes ciphertext: what was unfinished, and `new` bytes behind it. Adds the plaintext to `plain`, and to `out`
-    /// what is to be sent for the protocol's own sake.
+    /// Takes ciphertext: the incomplete input, and `new` bytes behind it. Appends the plaintext to `plain`, and to
+    /// `out` the bytes that the protocol itself has to send.
     ///
     /// # Errors
-    /// The session is over. `plain` has what was in order before, `out` what is still to be told to the peer.
+    /// The session is over. `plain` has the valid data up to the error, `out` the bytes that are still to be sent to
+    /// the peer.
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -129,13 +130,13 @@ impl Session {
                     true
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, out),
-                // It is in `out`, which is sent before anything else.
+                // The data is in `out`, which is sent before anything else.
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     true
                 }
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    // What stands behind it does not count (RFC 8446 §6.1).
+                    // Data after it is ignored (RFC 8446 §6.1).
                     self.ended = true;
                     return Ok(());
                 }
@@ -159,7 +160,8 @@ impl Session {
         Ok(())
     }
 
-    /// After an error: the alert that tells the peer. Not one step more, since that would look at the bytes again.
+    /// Adds the alert that tells the peer of an error to `out`. Not one step more, since that would process the bytes
+    /// again.
     fn last_words(&mut self, bytes: &mut [u8], mut at: usize, out: &mut Vec<u8>) {
         for _ in 0..STEPS {
             if !self.machine.wants_write() {
@@ -173,7 +175,7 @@ impl Session {
         }
     }
 
-    /// Adds one record with this plaintext, of [`RECORD`] bytes at most, to `out`. Only after the handshake.
+    /// Appends one record with this plaintext, at most [`RECORD`] bytes, to `out`. Only after the handshake.
     ///
     /// # Errors
     /// The session is over.
@@ -184,19 +186,19 @@ impl Session {
         })
     }
 
-    /// Adds the word that nothing more is sent to `out`. During a handshake there is none.
+    /// Appends close_notify to `out`. During a handshake there is none.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         if self.is_handshaking() {
             return;
         }
-        // A session that cannot say it any more ends without.
+        // A session that can no longer send it ends without.
         let _ = self.write(out, OVERHEAD, |state, buffer| match state {
             ConnectionState::WriteTraffic(mut traffic) => Some(traffic.queue_close_notify(buffer)),
             _ => None,
         });
     }
 
-    /// Brings the machine to where it can write, and has it write into `room` bytes at the end of `out`.
+    /// Advances the state machine until it can write, and has it write into `room` bytes at the end of `out`.
     fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -228,10 +230,10 @@ impl Session {
     }
 }
 
-/// Adds one message of the protocol's own to `out`; true, since more may follow.
+/// Appends one message of the protocol's own to `out`; true, since more may follow.
 fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) -> bool {
     let before = out.len();
-    // A certificate's chain may take more than one record, each is a message of its own here.
+    // A certificate chain may take more than one record; rustls hands each out as a message of its own.
     let mut room = OVERHEAD;
     loop {
         out.resize(before + room, 0);

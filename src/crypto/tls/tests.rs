@@ -1,4 +1,4 @@
-//! A certificate and a client for the tests: rustls's own buffered client, which shares no code of ours.
+//! A certificate and a client for the tests: rustls's own buffered client, which shares no code with ours.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVer
 
 use super::{Fault, Pair, Session, UNFINISHED};
 
-/// A certificate for these names, and its key, as the text of PEM files.
+/// Makes a certificate for these names, and its key, as the text of PEM files.
 pub fn made(names: &[&str]) -> (String, String) {
     let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
     let key = rcgen::KeyPair::generate().unwrap();
@@ -24,7 +24,7 @@ pub fn pair((certificate, key): &(String, String)) -> Pair {
     Pair::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
 }
 
-/// A client that trusts these certificates and no others.
+/// Returns the settings of a client that trusts only these certificates.
 pub fn client_config(
     trusted: &[&(String, String)],
     versions: &[&'static SupportedProtocolVersion],
@@ -46,7 +46,7 @@ pub fn client(config: &Arc<ClientConfig>, name: &str) -> ClientConnection {
     ClientConnection::new(Arc::clone(config), ServerName::try_from(name.to_string()).unwrap()).unwrap()
 }
 
-/// What the client has to send now.
+/// Returns the bytes that the client has to send now.
 pub fn says(client: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while client.wants_write() {
@@ -55,7 +55,7 @@ pub fn says(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-/// Gives ciphertext to the client; the plaintext that came of it.
+/// Gives ciphertext to the client; returns the resulting plaintext.
 pub fn hears(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
     let mut plain = Vec::new();
     while !bytes.is_empty() {
@@ -66,7 +66,7 @@ pub fn hears(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>,
     Ok(plain)
 }
 
-/// Gives bytes to a session, as a socket would; plaintext and what is to be sent.
+/// Gives bytes to a session, as a socket would; returns the result, the plaintext and the bytes to send.
 pub fn feed(session: &mut Session, bytes: &[u8]) -> (Result<(), Fault>, Vec<u8>, Vec<u8>) {
     let (mut buffer, mut plain, mut out) = (vec![0; UNFINISHED], Vec::new(), Vec::new());
     let before = session.put_unfinished(&mut buffer);
@@ -76,7 +76,7 @@ pub fn feed(session: &mut Session, bytes: &[u8]) -> (Result<(), Fault>, Vec<u8>,
     (received, plain, out)
 }
 
-/// Both say what they have until neither has more.
+/// Passes bytes both ways until neither side has more.
 pub fn shake(client: &mut ClientConnection, session: &mut Session) -> Result<(), String> {
     loop {
         let said = says(client);

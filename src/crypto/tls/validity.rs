@@ -1,5 +1,5 @@
-//! When a certificate is valid, and who issued it to whom, which rustls does not say. Reads the first fields of it, and
-//! no more.
+//! Validity, issuer and subject of a certificate, which rustls does not expose. Reads only the first fields of the
+//! certificate.
 
 use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
 use der::{Decode as _, Reader, SliceReader, Tag, TagNumber, Tagged as _};
@@ -22,7 +22,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Returns the fields of a certificate; `None` where they cannot be read. A time before 1970 reads as no time.
+    /// Returns the fields of a certificate; `None` where they cannot be read. A date before 1970 counts as unreadable.
     pub fn of(certificate: &'a [u8]) -> Option<Fields<'a>> {
         let mut reader = SliceReader::new(certificate).ok()?;
         let whole = AnyRef::decode(&mut reader).ok()?;
@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
         let mut field = AnyRef::decode(&mut fields).ok()?;
         let version = Tag::ContextSpecific { constructed: true, number: TagNumber(0) };
         if field.tag() == version {
-            // Before it stood the version; this is the serial number.
+            // The optional version came before it; this is the serial number.
             field = AnyRef::decode(&mut fields).ok()?;
         }
         if field.tag() != Tag::Integer {
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn both_kinds_of_time_are_read() {
-        // Until 2049 a certificate has two digits for the year, then four.
+        // Dates up to 2049 have two digits for the year, later ones four.
         assert_eq!(validity(&certificate(2020, 2030)), Some(Validity { begin: 1_577_836_800, end: 1_893_456_000 }));
         assert_eq!(validity(&certificate(2020, 2060)), Some(Validity { begin: 1_577_836_800, end: 2_840_140_800 }));
     }

@@ -105,7 +105,7 @@ fn origins_as_text() {
     }
 }
 
-/// What becomes of a request with these Origin lines.
+/// Returns the verdict on a request with these Origin lines.
 fn verdict(origins: &[&str], host: &str, allow: &[Origin]) -> Result<(), Problem> {
     let lines: Vec<_> = origins.iter().map(|line| ("origin", *line)).collect();
     origin_allowed(&headers(&lines), Authority::parse(host).as_ref(), allow)
@@ -193,7 +193,7 @@ fn cors_is_for_listed_origins_only() {
 }
 
 proptest! {
-    /// What is shown of a host means that host, and two hosts that differ are shown differently.
+    /// A displayed host parses to the same host, and two hosts that differ are displayed differently.
     #[test]
     fn hosts_have_one_spelling(text in "[a-zA-Z0-9.:_\\[\\]-]{0,24}", other in "[aA1.:]{0,5}") {
         for text in [&text, &other] {

@@ -1,4 +1,4 @@
-//! Tests of reading a request head, in whatever pieces it comes.
+//! Tests of reading a request head, however it is split.
 
 use super::*;
 use crate::http::framing::BodyLength;
@@ -20,12 +20,12 @@ fn request(text: &str) -> Request {
     }
 }
 
-/// A GET of HTTP/1.1 with these lines beside Host.
+/// Reads a GET of HTTP/1.1 with these lines besides Host.
 fn with(lines: &str) -> Request {
     request(&format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n"))
 }
 
-/// The status with which bytes are refused; 200 where they are a request, 100 where more are needed.
+/// Returns the status with which bytes are refused; 200 if they are a request, 100 if more are needed.
 fn status(bytes: impl AsRef<[u8]>) -> u16 {
     match read(bytes.as_ref()) {
         Head::Incomplete => 100,
@@ -72,7 +72,7 @@ fn methods() {
     for token in ["TRACE", "CONNECT", "get", "Get", "BREW", "GETX", "!#$%&'*+-.^_`|~09", &"M".repeat(MAX_METHOD)] {
         assert_eq!(status(format!("{token} / HTTP/1.1\r\nHost: a\r\n\r\n")), 501, "{token}");
     }
-    // Too long is known before it ends.
+    // Excess length is detected before the end.
     assert_eq!(status("M".repeat(MAX_METHOD)), 100);
     assert_eq!(status("M".repeat(MAX_METHOD + 1)), 501);
 }
@@ -247,7 +247,7 @@ fn body_lengths() {
         }
     }
     assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
-    // Known before any of the body came, and before a 100.
+    // The head alone shows it: before any of the body arrives, and before a 100.
     assert_eq!(status("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 32769\r\nExpect: 100-continue\r\n\r\n"), 413);
     for (lines, length) in [
         ("A: b", BodyLength::None),
@@ -268,7 +268,7 @@ fn expectations() {
         assert_eq!(status(format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n")), 417, "{lines}");
     }
     assert!(with("Expect: 100-CONTINUE\r\nContent-Length: 1").expects_continue);
-    // There is nothing to wait for.
+    // There is no body to wait for.
     assert!(!with("Expect: 100-continue").expects_continue);
     assert!(!with("Content-Length: 1").expects_continue);
     let old = request("POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue, tea\r\n\r\n");
@@ -286,7 +286,7 @@ fn keeping_alive() {
         ("1.0", "A: b", false),
         ("1.0", "Connection: Keep-Alive", true),
         ("1.0", "Connection: keep-alive, close", false),
-        // Whatever follows a wish to upgrade that is not granted is not read as HTTP.
+        // Bytes after an upgrade request that is not granted are not read as HTTP.
         ("1.1", "Connection: keep-alive, Upgrade\r\nUpgrade: h2c", false),
         ("1.1", "Upgrade: websocket", false),
     ] {
@@ -350,14 +350,15 @@ fn requests_behind_each_other() {
     assert_eq!((request.target.segments(), used), (vec!["2"], rest.len()));
 }
 
-/// Feeds a growing buffer, cut at the given places, until there is a verdict; with the bytes that were looked at.
+/// Feeds a growing buffer, cut at the given places, until there is a verdict; returns it and the number of bytes looked
+/// at.
 fn feed(bytes: &[u8], cuts: impl Iterator<Item = usize>, limits: &HeadLimits) -> (Head, usize) {
     let mut scan = HeadScan::default();
     for cut in cuts.chain([bytes.len()]) {
         let (looked_at, scanned) = (scan.looked_at, scan.scanned);
         match scan.advance(&bytes[..cut], limits) {
             Head::Incomplete => {}
-            // A request ends its scan and the count with it: add the rest of the head.
+            // A complete request resets the scan and its count: add the rest of the head.
             Head::Complete { request, used } => {
                 return (Head::Complete { request, used }, looked_at + used - scanned);
             }
@@ -373,7 +374,7 @@ fn a_head_byte_by_byte_costs_each_byte_once() {
     let generous = HeadLimits { max_head: 128 * 1024, ..HeadLimits::default() };
     assert_eq!(feed(text.as_bytes(), 0..text.len(), &generous), (Head::Incomplete, text.len()));
 
-    // With the real limit it is refused there, and nothing behind is looked at.
+    // The real limit refuses it there, and no byte behind is looked at.
     let (head, looked_at) = feed(text.as_bytes(), 0..text.len(), &HeadLimits::default());
     let Head::Refused(fault) = head else { panic!() };
     assert_eq!(fault.problem.status, Status::HeaderFieldsTooLarge);
@@ -390,7 +391,7 @@ fn a_refusal_stays() {
     assert_eq!(scan.advance(text, &HeadLimits::default()), first);
 }
 
-/// Requests, nearly right requests and rubbish: pieces of heads in any order.
+/// Generates valid requests, nearly valid ones and garbage: pieces of heads in any order.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         8 => prop::sample::select(vec![
@@ -406,13 +407,13 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         1 => prop::collection::vec(any::<u8>(), 0..6),
     ];
     let shuffled = prop::collection::vec(line.clone(), 0..8).prop_map(|lines| lines.concat());
-    // One that begins like a request comes further.
+    // A head that begins like a request gets further.
     let likely = prop::collection::vec(line, 0..6)
         .prop_map(|lines| [&b"GET /x HTTP/1.1\r\nHost: a\r\n"[..], &lines.concat(), b"\r\n\r\n"].concat());
     prop_oneof![1 => shuffled, 2 => likely]
 }
 
-/// A second reading of an accepted head, line by line, by the grammar of RFC 9112 and nothing else.
+/// Checks an accepted head again, line by line, by the grammar of RFC 9112 and nothing else.
 fn strictly_right(head: &[u8]) -> Result<(), String> {
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let body = text.trim_start_matches("\r\n").strip_suffix("\r\n\r\n").ok_or("no empty line at the end")?;
@@ -481,7 +482,7 @@ proptest! {
     }
 }
 
-/// The strict second reading would be worth nothing if it took everything, or if no generated head were accepted.
+/// The strict second check would prove nothing if it accepted everything, or if no generated head were accepted.
 #[test]
 fn the_second_reading_can_say_no() {
     for text in

@@ -1,4 +1,4 @@
-//! Clients that write down what they hear, with queues that fill and drain when the test says so.
+//! Clients that record their input, with queues that fill and drain when the test says so.
 
 use core::ops::Range;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceE
 use crate::store::NO_ID;
 use crate::types::{Author, Body, ConnId, Message, RoomId};
 
-/// One thing a client was told.
+/// One item that a client received.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     Joined { id: Option<u64>, room: RoomId, epoch: String, head: u64, from: u64, recovered: bool, members: usize },
@@ -24,7 +24,7 @@ pub enum Heard {
     Refused { id: Option<u64>, error: HubError },
 }
 
-/// What was encoded, for counting.
+/// Kind of an encoded item, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Live,
@@ -39,11 +39,11 @@ pub struct Inbox {
     pub heard: Vec<Heard>,
     /// Items that the client has not taken yet.
     pub queued: usize,
-    /// Deliveries that go beyond this many are refused ...
+    /// Deliveries that exceed this bound are refused ...
     pub bound: usize,
-    /// ... also by an empty queue.
+    /// ... even by an empty queue.
     pub strict: bool,
-    /// All deliveries are, though there is room.
+    /// All deliveries are refused, though there is room.
     pub deaf: bool,
     wants_drained: bool,
 }
@@ -70,14 +70,14 @@ impl Fakes {
         self.inboxes.get_mut(&(client.index, client.generation))
     }
 
-    /// The client takes all that is queued. True if the hub asked to hear of it.
+    /// Empties the client's queue. True if the hub asked to be notified of it.
     pub fn drain(&mut self, client: ConnId) -> bool {
         let Some(inbox) = self.inbox(client) else { return false };
         inbox.queued = 0;
         std::mem::take(&mut inbox.wants_drained)
     }
 
-    /// What was encoded since the last time.
+    /// Returns the items encoded since the last call.
     pub fn take_encoded(&mut self) -> Vec<(RoomId, Kind)> {
         std::mem::take(&mut self.encoded)
     }

@@ -1,4 +1,4 @@
-//! What is said reaches everyone once, in one order, encoded once.
+//! Every message reaches everyone once, in one order, encoded once.
 
 use super::clients::{Heard, Kind};
 use super::store::Fate;
@@ -48,7 +48,7 @@ fn the_ack_comes_first_also_where_a_page_overtakes_the_commits_answer() {
     world.send(a, &room("r")).unwrap();
     world.ask();
     world.decide(Fate::Fine);
-    // The commit is done; its answer is on the way. Pages now show the message.
+    // The commit is done, its answer is pending. Pages already show the message.
     for _ in 0..10 {
         world.read(0);
         world.arrive(0);
@@ -71,7 +71,7 @@ fn the_ack_comes_first_also_in_a_room_made_anew() {
     world.join(a, &room("r"), Start::Last(5));
     world.ask();
     world.decide(Fate::Fine);
-    // Were the log read before the answer to the append is here, the message would come before its ack.
+    // If the log were read before the append's answer arrives, the message would come before its ack.
     world.read(0);
     world.arrive(0);
     world.judge();
@@ -149,7 +149,7 @@ fn a_room_is_encoded_once_a_turn_however_many_listen() {
 fn signals_reach_everyone_but_the_sender_and_move_no_cursor() {
     let mut world = World::new(LIMITS);
     let all = members(&mut world, 3);
-    // In one turn with messages, on both sides of them.
+    // In one turn with messages, before and after them.
     world.signal(all[0], &room("r")).unwrap();
     world.publish(&room("r"));
     world.store_answers();
@@ -195,7 +195,7 @@ fn signals_are_dropped_for_a_full_member_which_does_not_lag() {
 
 #[test]
 fn a_message_that_got_through_before_a_dropped_signal_comes_once() {
-    // The member's own signals split the turn; the first part is taken, the rest is not.
+    // The member's own signals split the turn; the first part fits, the rest does not.
     for tail in ["signal", "message"] {
         let mut world = World::new(LIMITS);
         let all = members(&mut world, 2);
@@ -220,7 +220,7 @@ fn a_message_that_got_through_before_a_dropped_signal_comes_once() {
     }
 }
 
-/// A room that went and came anew in one turn stands in the line of those with something to say twice; it speaks once.
+/// A room that was closed and made anew in one turn is in the delivery queue twice; it delivers once.
 #[test]
 fn a_room_made_anew_in_one_turn_speaks_once() {
     let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
@@ -260,7 +260,7 @@ fn a_turn_stops_after_its_budget_and_goes_on_in_order() {
     world.clients.deliveries = 0;
     assert!(world.end_turn());
     assert_eq!(world.clients.deliveries, 4, "two rooms: the first leaves some of the budget, the second spends it");
-    // What is said meanwhile waits its turn behind.
+    // Messages sent meanwhile are queued behind.
     world.publish(&rooms[4]);
     world.publish(&rooms[0]);
     world.store_answers();
@@ -291,7 +291,7 @@ fn a_room_says_so_many_bytes_a_turn_and_the_rest_in_the_next() {
         let has_signal = world.heard(all[0]).iter().any(|h| matches!(h, Heard::Signal { .. }));
         assert_eq!(has_signal, !more);
     }
-    // Whoever joins in between hears each once as well.
+    // A client that joins in between receives each once as well.
     for _ in 0..5 {
         world.publish(&room("r"));
     }
@@ -423,8 +423,8 @@ fn refusals_reach_the_sender_only() {
 
 #[test]
 fn what_was_stored_unsaid_is_heard_with_the_next_word_of_it() {
-    // Called unavailable, stored all the same. Sent again with its key, the duplicate is acknowledged, and everyone
-    // hears it; or the next message finds the hole, in the same turn as others or alone.
+    // Reported unavailable, but stored. If it is sent again with its key, the duplicate is acknowledged, and everyone
+    // receives it; or the next message reveals the missing message, in the same turn as others or alone.
     for way in ["again", "next", "in one turn"] {
         let mut world = World::new(LIMITS);
         let all = members(&mut world, 3);
@@ -482,7 +482,7 @@ fn outcomes_for_who_has_gone_are_still_told_to_the_room() {
     world.gone(all[0]);
     world.settle();
     assert_eq!(world.seqs(all[1], &room("r")), [1]);
-    // And with the room gone, too.
+    // Also when the room is gone.
     world.send(all[1], &room("r")).unwrap();
     world.ask();
     world.gone(all[1]);

@@ -1,4 +1,4 @@
-//! Coming and going: one entry per room, however many ask at once, and none when nobody is left.
+//! Joining and leaving: one entry per room, however many clients ask at once, and none when the room is empty.
 
 use super::clients::Heard;
 use super::store::Fate;
@@ -11,7 +11,7 @@ fn after(seq: u64) -> Start {
     Start::After { seq: Seq(seq), epoch: Some("k3f9".into()) }
 }
 
-/// One moment of a message's way.
+/// The steps of two messages, from request to delivery.
 const MOMENTS: [fn(&mut World); 10] = [
     |world| world.publish(&room("r")),
     |world| world.ask(),
@@ -29,7 +29,7 @@ const MOMENTS: [fn(&mut World); 10] = [
     },
 ];
 
-/// How a join was answered: head, from, recovered.
+/// Returns the answer to a join: head, from, recovered.
 fn joined(heard: &[Heard]) -> Option<(u64, u64, bool)> {
     heard.iter().find_map(|h| match h {
         Heard::Joined { head, from, recovered, .. } => Some((*head, *from, *recovered)),
@@ -37,7 +37,7 @@ fn joined(heard: &[Heard]) -> Option<(u64, u64, bool)> {
     })
 }
 
-/// A room with so many messages in its log, and nobody in it.
+/// Makes a world with a room that has `messages` messages in its log, and no members.
 fn with_log(limits: HubLimits, messages: u64) -> World {
     let mut world = World::new(limits);
     for _ in 0..messages {
@@ -69,7 +69,7 @@ fn two_concurrent_requests_for_one_room_id_make_one_entry() {
     let all: Vec<_> = (0..50).map(|_| world.open()).collect();
     for who in &all {
         world.join(*who, &room("r"), Start::Last(2));
-        // The store's answer is outstanding all the while.
+        // The store's answer is pending all the while.
         assert_eq!(world.hub.room_count(), 1);
     }
     world.end_turn();
@@ -196,7 +196,7 @@ fn join_from_now_on_needs_no_page_where_the_head_is_known() {
 
 #[test]
 fn join_with_the_newest_so_many() {
-    // Bodies are one byte here; an entry takes about 150: one, two, all of them fit a page.
+    // Bodies are one byte here; an entry takes about 150: one, two, or all of them fit a page.
     for page_bytes in [1, 320, 60_000] {
         for page_messages in [1, 3, 500] {
             for (n, from) in [(0, 11), (1, 10), (4, 7), (10, 1), (11, 1), (u32::MAX, 1)] {
@@ -287,8 +287,8 @@ fn join_of_an_empty_room_has_a_cursor() {
 
 #[test]
 fn a_join_at_every_moment_around_commits() {
-    // The join, the reading of its page and the page's arrival each fall before any moment of two messages' way, in a
-    // room where somebody is, and in one where nobody is.
+    // The join, the read of its page and the page's arrival each take place before every step of two messages, in a
+    // room with a member and in an empty one.
     let starts = [Start::Now, Start::Last(2), Start::Last(50), after(1), after(3)];
     let count = MOMENTS.len();
     let times = (0..=count).flat_map(|join| (join..=count).map(move |read| (join, read)));
@@ -316,7 +316,7 @@ fn a_join_at_every_moment_around_commits() {
                     pass(&mut world);
                 }
             }
-            // Its judge knows what has to follow `joined`, and knows all of it at rest.
+            // The client's judge knows which messages must follow `joined`, and knows all of them at rest.
             world.settle();
             world.judge_at_rest();
             if somebody_is_there {
@@ -395,7 +395,7 @@ fn a_join_is_refused_where_the_log_cannot_be_read() {
     assert!(!world.hub.is_member(a.slot, &room("r")));
     world.end_turn();
     assert_eq!(world.hub.deadline(), None);
-    // The next one is not harmed.
+    // The next client is not affected.
     world.join(b, &room("r"), Start::Last(5));
     world.join(a, &room("r"), Start::Now);
     world.settle();
@@ -410,7 +410,7 @@ fn a_late_page_for_a_visit_that_ended_is_ignored() {
     world.ask();
     world.leave(a, &room("r")).unwrap();
     world.read(0);
-    // A second stay, from now on: the page of the first must not become its own.
+    // A second stay, from now on: it must not receive the page of the first.
     world.join(a, &room("r"), Start::Now);
     world.news(a);
     world.arrive(0);
@@ -457,8 +457,8 @@ fn a_late_failure_for_a_visit_that_ended_is_ignored() {
 
 #[test]
 fn a_page_asked_before_the_room_was_here_does_not_tell_its_head() {
-    // A GET reads the log at 1; then 2 is committed; then the room appears. Were 1 taken for the head, a client that
-    // resumes after 1 would be live without having heard 2.
+    // A GET reads the log at 1; then 2 is committed; then the room is opened. If 1 were taken for the head, a client
+    // that resumes after 1 would be live without having received 2.
     let mut world = with_log(LIMITS, 1);
     let ticket = crate::store::Ticket {
         conn: crate::types::ConnId { index: 77, generation: 0 },
@@ -511,7 +511,7 @@ fn answers_that_nobody_asked_for_change_nothing() {
 
 #[test]
 fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
-    // The room's read is asked for before the append, made after its commit, and answered before its answer.
+    // The room's read is requested before the append, carried out after its commit, and answered before the append is.
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     world.join(b, &room("r"), Start::Now);
@@ -522,7 +522,7 @@ fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
     world.join(a, &room("r"), after(0));
     world.ask();
     world.decide(Fate::Fine);
-    // The room's ends, and what lies after A's cursor.
+    // The reads of the room's bounds, and of the messages after A's cursor.
     for _ in 0..2 {
         world.read(0);
         world.arrive(0);
@@ -537,7 +537,7 @@ fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
 
 #[test]
 fn a_page_waits_for_no_more_than_what_was_on_its_way_before_it() {
-    // A stranger who keeps sends under way that say nothing of the head must not keep others out.
+    // A stranger whose pending sends reveal nothing about the head must not keep others out.
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     world.join(b, &room("r"), Start::Now);

@@ -1,4 +1,4 @@
-//! Slow members: full, then lagging, then the log, then live again.
+//! Slow members: full, then lagging, then reading from the log, then live again.
 
 use super::clients::Heard;
 use super::store::Fate;
@@ -7,7 +7,7 @@ use crate::hub::{HubLimits, Start};
 use crate::store::{Page, Span, StoreEvent};
 use crate::types::{Body, Seq};
 
-/// A fast member and a slow one, whose queue takes so many items; what came before is taken.
+/// Makes a fast member and a slow one, whose queue holds `bound` items; both have read all earlier items.
 fn fast_and_slow(world: &mut World, bound: usize) -> (Who, Who) {
     let (fast, slow) = (world.open(), world.open());
     world.join(fast, &room("r"), Start::Now);
@@ -35,7 +35,7 @@ fn a_full_member_lags_then_reads_the_log_then_is_live() {
     say(&mut world, 2);
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
     assert!(world.heard(slow).contains(&Heard::Lagging { room: room("r"), behind: 2 }));
-    // While it lags nothing is queued to it, and nobody else waits for it.
+    // While it lags, no messages are queued to it, and no other member waits for it.
     say(&mut world, 2);
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3]);
     assert_eq!(world.seqs(fast, &room("r")), [1, 2, 3, 4, 5, 6, 7]);
@@ -52,7 +52,7 @@ fn a_full_member_lags_then_reads_the_log_then_is_live() {
 
 #[test]
 fn a_turn_too_large_for_a_queue_that_has_room_for_a_page_is_read_at_once() {
-    // No drained edge will come: the queue is as empty as it gets.
+    // No drained edge will come: the queue is already empty.
     let mut world = World::new(LIMITS);
     let (_, slow) = fast_and_slow(&mut world, 4);
     world.clients.inbox(slow.conn()).unwrap().strict = true;
@@ -67,7 +67,7 @@ fn a_turn_too_large_for_a_queue_that_has_room_for_a_page_is_read_at_once() {
 
 #[test]
 fn a_page_is_not_queued_where_the_room_for_it_is_gone() {
-    // Lagging in many rooms, a client has room when each of them asks; the pages together would be too much.
+    // A client that lags in many rooms has room when each room asks; the pages together would be too much.
     let mut world = World::new(HubLimits { page_messages: 4, ..LIMITS });
     let rooms: Vec<_> = (0..8).map(|n| room(&format!("r{n}"))).collect();
     let slow = world.open();
@@ -188,7 +188,7 @@ fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
     for _ in 0..3 {
         world.ask();
         world.read(0);
-        // As if the log had lost what it had said it stored.
+        // As if the log had lost messages that it had reported as stored.
         let Some(StoreEvent::Page(page)) = world.store.arrive(0) else { panic!("a page") };
         world.answer(StoreEvent::Page(Page { messages: Vec::new(), head: Seq(1), ..page }));
         assert!(!world.end_turn());
@@ -208,7 +208,7 @@ fn a_page_that_comes_twice_is_taken_once() {
     world.set_queue(slow, 1000);
     world.drain(slow);
     for _ in 0..6 {
-        // Two in line: the second is with the store while the first one's answer is repeated.
+        // Two requests in line: the second is with the store while the first one's answer is repeated.
         world.history(fast, &room("r"), Span::Newest, 1);
         world.ask();
         world.read(0);
@@ -253,7 +253,7 @@ fn whoever_goes_while_its_read_waits_for_a_retry_leaves_nothing() {
 
 #[test]
 fn a_message_larger_than_a_page_is_read_once() {
-    // One message of a page fits always, also where memory would not keep as much.
+    // One message always fits a page, even where memory would not keep that much.
     let mut world = World::new(HubLimits { tail_bytes: 0, page_bytes: 1024, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
@@ -271,7 +271,7 @@ fn a_gap_reaches_as_far_as_the_head_that_is_known() {
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
     say(&mut world, 3);
-    // Stored, though nobody was told: the known head stays at 4. Then the log keeps the last two alone.
+    // Stored, but the hub was not told: the known head stays at 4. Then the log keeps only the last two.
     for _ in 0..4 {
         world.publish(&room("r"));
     }

@@ -1,4 +1,4 @@
-//! What rooms keep in memory, they keep within one bound together.
+//! Messages that rooms keep in memory stay within one common bound.
 
 use super::world::{LIMITS, World, room};
 use crate::hub::member::Member;
@@ -7,14 +7,14 @@ use crate::types::{Body, Seq};
 
 const TOTAL: usize = 10_000;
 
-/// Bytes of messages that all rooms have in memory.
+/// Returns the bytes of messages that all rooms keep in memory.
 fn kept(world: &World) -> usize {
-    // Only a sum comes out of this walk, so its order shows nowhere.
+    // Only a sum is computed, so the order of iteration does not matter.
     #[allow(clippy::iter_over_hash_type)]
     world.hub.rooms.values().map(|room| room.log.bytes()).sum()
 }
 
-/// What is taken for each member and each session, however many there are, grows only on purpose.
+/// The memory for each member and each session must grow only on purpose, since there may be many of them.
 #[test]
 fn a_member_and_a_session_stay_small() {
     assert!(size_of::<Member>() <= 48, "{} bytes", size_of::<Member>());
@@ -38,7 +38,7 @@ fn all_rooms_together_keep_no_more_than_tail_bytes_total() {
         }
     }
     assert!(kept(&world) > TOTAL / 2, "it is used, too");
-    // Also of what is read from the log, for one who comes late.
+    // Also for messages read from the log, for a client that joins late.
     let late = world.open();
     for room in &rooms {
         world.join(late, room, Start::After { seq: Seq(0), epoch: None });

@@ -1,11 +1,11 @@
-//! Those outside any session, who POST.
+//! Clients outside any session, which POST.
 
 use super::world::{World, name};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
 use crate::types::{Author, Body, ConnId, Digest, RoomId, WallMillis};
 
 impl World {
-    /// Somebody outside any session says something.
+    /// Publishes a message from outside any session.
     pub fn publish(&mut self, room: &RoomId) {
         self.next_body += 1;
         let body = Body::checked(self.next_body.to_string().into());
@@ -16,7 +16,7 @@ impl World {
         self.publish_as(room, None, body);
     }
 
-    /// A POST with a key of its own.
+    /// Publishes with a key of its own.
     pub fn publish_key(&mut self, room: &RoomId, body: &str, key: &str) {
         let key = ScopedKey { scope: Scope::Common, key: Digest::of(key.as_bytes()) };
         self.publish_as(room, Some(key), Body::checked(body.into()));

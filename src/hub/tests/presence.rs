@@ -1,4 +1,4 @@
-//! Who is here: lists and events agree, large rooms count, and slow members are told what they missed.
+//! Presence: lists and events agree, large rooms get counts, and slow members receive the events that they missed.
 
 use super::clients::{Heard, Kind};
 use super::world::{LIMITS, Who, World, room};
@@ -15,7 +15,7 @@ fn few() -> HubLimits {
     HubLimits { presence_max: 3, ..LIMITS }
 }
 
-/// The events of presence that were heard, and the counts that came without.
+/// Returns the presence events that were received, and the counts that came without events.
 fn presence(heard: &[Heard]) -> (Vec<(PresenceKind, MemberId)>, Vec<usize>) {
     let mut named = Vec::new();
     let mut counts = Vec::new();
@@ -96,7 +96,7 @@ fn a_large_room_counts_at_most_once_a_second() {
     assert_eq!(presence(&world.news(a)), (vec![], vec![14]));
     assert_eq!(presence(&world.news(b)), (vec![], vec![14]));
     assert_eq!(world.hub.deadline(), None);
-    // After a quiet second the next is told at once.
+    // After a quiet second the next event is sent at once.
     world.pass(1000);
     world.gone(guests[0]);
     world.end_turn();
@@ -111,7 +111,7 @@ fn a_large_room_counts_at_most_once_a_second() {
 
 #[test]
 fn a_room_that_becomes_small_again_sends_the_list() {
-    // Who came and went while it was large is known to nobody by name.
+    // No client has the names of those that joined or left while the room was large.
     let mut world = World::new(few());
     let a = join(&mut world, Presence::Full);
     let counting = join(&mut world, Presence::Count);
@@ -164,7 +164,7 @@ fn the_list_comes_again_after_a_lag() {
         world.store_answers();
         world.end_turn();
     }
-    // It misses this.
+    // B misses this.
     let b = join(&mut world, Presence::Full);
     let c = join(&mut world, Presence::Full);
     world.end_turn();
@@ -230,7 +230,7 @@ fn presence_that_is_not_taken_hurries_nothing_that_waits_for_the_next_turn() {
     }
     let c = join(&mut world, Presence::Off);
     world.store_answers();
-    // The first message fills A's queue; the word of C finds it full. The other three wait for their turns.
+    // The first message fills A's queue; the event about C finds it full. The other three wait for their turns.
     for told in 1..=4 {
         assert_eq!(world.end_turn(), told < 4);
         assert_eq!(world.seqs(b, &room("r")), (1..=told).collect::<Vec<_>>());
@@ -261,7 +261,7 @@ fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
     world.judge_at_rest();
 }
 
-/// Who only listens hears everything and is seen by nobody; nothing of it is kept.
+/// A client that only listens receives everything and is visible to nobody; nothing of it is kept.
 #[test]
 fn a_follower_is_not_there() {
     let mut world = World::new(HubLimits { presence_max: 2, resume_within: 5000, ..LIMITS });

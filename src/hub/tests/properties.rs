@@ -1,4 +1,4 @@
-//! What holds whatever happens, in whatever order: proptest makes the stories, `World` judges them.
+//! Invariants under any sequence of events: proptest generates the sequences, `World` judges them.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::world::{LIMITS, Lost, Who, World, room};
 use crate::hub::{HubLimits, Presence, Start};
 use crate::types::{RoomId, Seq};
 
-/// Numbers are taken modulo what there is, so that every story can be told and shortened.
+/// Indices are taken modulo the number of objects, so that every sequence is valid and can be shrunk.
 #[derive(Clone, Debug)]
 enum Step {
     Join {
@@ -23,12 +23,12 @@ enum Step {
     Gone {
         client: usize,
     },
-    /// The socket breaks; of each room so many messages were queued and not received.
+    /// The socket breaks; in each room the last `unread` messages were queued and not received.
     Drop {
         client: usize,
         unread: u64,
     },
-    /// Back over a new socket, perhaps before the old one is seen to be gone; so many places are named.
+    /// Returns over a new socket, perhaps before the old one is seen to be gone; the first `named` cursors are sent.
     Resume {
         client: usize,
         unread: u64,
@@ -85,7 +85,7 @@ const ROOMS: usize = 3;
 struct Story {
     world: World,
     rooms: Vec<RoomId>,
-    /// Each slot's connection, by its generation; a closed one is opened anew when it joins.
+    /// Each slot's connection, by its generation; a closed one is reopened when it joins.
     clients: [Option<Who>; CLIENTS],
     generations: [u32; CLIENTS],
     lost: [Option<Lost>; CLIENTS],
@@ -195,13 +195,13 @@ impl Story {
         self.world.hub.check().expect("the invariants");
     }
 
-    /// Faults end: everyone must get live, and know all.
+    /// Ends all faults: everyone must become live, with nothing missing.
     fn settle(&mut self) {
         for inbox in self.world.clients.inboxes.values_mut() {
             inbox.bound = inbox.bound.max(1);
         }
         self.world.settle();
-        // What was stored unsaid is found with the next message, at the latest.
+        // Messages that were stored without an answer are found with the next message, at the latest.
         for room in &self.rooms {
             self.world.publish(room);
         }
@@ -209,17 +209,17 @@ impl Story {
         self.world.judge_at_rest();
     }
 
-    /// Everyone goes, and nothing of them is left.
+    /// Disconnects every client; nothing of them may be left.
     fn end(&mut self) {
         for who in self.clients.iter_mut().filter_map(Option::take) {
             self.world.gone(who);
         }
-        // Who dropped is waited for, and no longer.
+        // Dropped sessions are kept for this time, and no longer.
         self.world.pass(LIMITS.resume_within);
         let hub = &self.world.hub;
         assert_eq!((hub.room_count(), hub.session_count(), hub.detached_count()), (0, 0, 0));
         assert!(hub.counts.is_empty() && hub.by_id.is_empty(), "no room is left to be counted");
-        // Also of what is still on its way from the store.
+        // Also for answers that are still pending in the store.
         self.world.settle();
         self.world.pass(3_600_000);
         self.world.end_turn();
@@ -281,10 +281,10 @@ fn time() -> impl Strategy<Value = Step> {
 
 fn limits() -> impl Strategy<Value = HubLimits> {
     let presence_max = prop_oneof![Just(1usize), Just(2), Just(100)];
-    // Two messages fit the smaller page, and a list of everyone.
+    // The smaller page fits two messages, and a list of all members.
     let page_bytes = prop_oneof![Just(320usize), Just(60_000)];
     let budget = prop_oneof![Just(1usize), Just(1000)];
-    // One message fits the smaller batch.
+    // The smaller batch fits one message.
     let batch = prop_oneof![Just(1usize), Just(usize::MAX)];
     let detached = prop_oneof![Just(1usize), Just(100)];
     (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch, detached).prop_map(

@@ -1,4 +1,5 @@
-//! Dropping and coming back: what the others see, what the client hears, what the store is to keep.
+//! Dropped connections and resumes: the events that others receive, the client's own, and the sessions that the store
+//! must keep.
 
 use super::clients::Heard;
 use super::world::{LIMITS, Lost, Who, World, name, room};
@@ -19,7 +20,7 @@ fn say(world: &mut World, messages: usize) {
     world.settle_turn();
 }
 
-/// The presence events in what was heard.
+/// Returns the presence events among the items received.
 fn events(heard: &[Heard]) -> Vec<PresenceKind> {
     let of = |h: &Heard| match h {
         Heard::Presence { events, .. } => events.iter().map(|e| e.kind).collect(),
@@ -83,7 +84,7 @@ fn who_does_not_come_back_leaves_and_is_parked() {
     let parked = &world.parked[&lost.identity.session];
     assert_eq!(parked.rooms, [(room("r"), Seq(2))]);
     say(&mut world, 1);
-    // It comes back with its own cursor; what it did not receive is read again.
+    // It resumes with its own cursor; messages that it did not receive are read again.
     let b = world.resume(&lost).unwrap();
     world.settle_turn();
     assert_eq!(world.seqs(b, &room("r")), [2, 3]);
@@ -123,7 +124,7 @@ fn a_name_that_came_with_the_join_is_kept_though_its_client_did_not_hear_so() {
         world.join_with(b, &room("r"), Start::Now, Presence::Full);
         world.settle_turn();
         let mut lost = world.drop(b, 0);
-        // The token that it has was made when it was a guest.
+        // Its token was made when it was a guest.
         lost.identity.name = before;
         if parked {
             world.pass(LIMITS.resume_within);
@@ -158,7 +159,7 @@ fn an_older_token_is_refused_once_a_later_one_was_presented() {
     let mut world = World::new(LIMITS);
     let b = join(&mut world);
     let first = world.drop(b, 0);
-    // The answer that carried the next token is lost, twice: the same token is good again.
+    // The answer with the next token is lost, twice: the same token is valid again.
     for _ in 0..2 {
         let b = world.resume(&first).unwrap();
         world.drop(b, 0);
@@ -277,7 +278,7 @@ fn a_thousand_who_come_back_after_a_restart_read_each_page_once() {
             generation: 1,
             private: false,
         };
-        // Not all of them stood at the same place.
+        // Their cursors differ.
         let places = vec![(room("r"), Seq(200 - n % 7), Presence::Off)];
         Lost { identity, places, wishes: [(room("r"), Presence::Off)].into() }
     };

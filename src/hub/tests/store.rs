@@ -1,5 +1,5 @@
-//! A naive log, and the store around it: requests wait until the test lets them be decided, and answers until it lets
-//! them arrive, so that reads and appends overtake each other in every way there is.
+//! A naive log, and a store around it: requests wait until the test decides them, and answers until it delivers them,
+//! so that reads and appends overtake each other in every possible way.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,7 @@ impl Log {
         self.rooms.get(room).map_or(0, |list| list.len() as u64)
     }
 
-    /// The oldest seq that is kept.
+    /// Returns the oldest seq that is kept.
     pub fn oldest(&self, room: &RoomId) -> u64 {
         self.oldest.get(room).copied().unwrap_or(1)
     }
@@ -28,7 +28,7 @@ impl Log {
         self.rooms.get(room)?.get(seq.checked_sub(1)? as usize)
     }
 
-    /// Keeps only what lies at this seq and after it.
+    /// Keeps only the messages from this seq on.
     pub fn prune(&mut self, room: &RoomId, oldest: u64) {
         let oldest = oldest.clamp(self.oldest(room), self.head(room) + 1);
         self.oldest.insert(room.clone(), oldest);
@@ -81,12 +81,12 @@ impl Log {
     }
 }
 
-/// What becomes of an append.
+/// Outcome of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Fine,
     Fails,
-    /// Stored, though the store cannot say so.
+    /// Stored, though the store cannot confirm it.
     Unsure,
 }
 
@@ -94,14 +94,14 @@ pub enum Fate {
 pub struct Store {
     pub log: Log,
     pub appends: VecDeque<Append>,
-    /// Decided; the answers are on their way, in order.
+    /// Decided; the answers are pending, in order.
     pub decided: VecDeque<Appended>,
     pub reads: Vec<Read>,
-    /// Read; the answers are on their way, in any order.
+    /// Read; the answers are pending, in any order.
     pub answers: Vec<StoreEvent>,
-    /// Answers to reads that arrived, to be repeated.
+    /// Answers to reads that were delivered, to be repeated.
     pub old: Vec<StoreEvent>,
-    /// As many reads as were ever with the store at once.
+    /// The most reads that were ever pending at once.
     pub most_reads: usize,
     pub reads_taken: usize,
 }
@@ -148,7 +148,7 @@ impl Store {
         });
     }
 
-    /// Takes one of the answers to reads off its way, for the hub.
+    /// Takes one of the pending answers to reads, for delivery to the hub.
     pub fn arrive(&mut self, index: usize) -> Option<StoreEvent> {
         if self.answers.is_empty() {
             return None;

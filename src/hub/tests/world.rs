@@ -1,5 +1,5 @@
-//! A hub with its clients and its store, and the judge: what each client was told must make sense to one who knows
-//! nothing else.
+//! A hub with its clients and its store, and the judge: the items that each client received must make sense to an
+//! observer that knows nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,12 +49,12 @@ impl Who {
     }
 }
 
-/// A client that lost its connection, and what it knows: its token, and the last seq it received in each room.
+/// A client that lost its connection, and its state: its token, and the last seq it received in each room.
 #[derive(Clone, Debug)]
 pub struct Lost {
     pub identity: Identity,
     pub places: Vec<(RoomId, Seq, Presence)>,
-    /// What it had asked for in each room, also where it has not heard `joined` since it last came back.
+    /// The presence it requested in each room, even where it has not received `joined` since its last resume.
     pub wishes: BTreeMap<RoomId, Presence>,
 }
 
@@ -69,9 +69,9 @@ pub struct World {
     pub next_body: u64,
     repeats: usize,
     judges: BTreeMap<(u32, u32), Judge>,
-    /// What the store keeps of sessions.
+    /// The sessions that the store keeps.
     pub parked: BTreeMap<SessionId, Parked>,
-    /// Who sent this body, with which request ids.
+    /// The senders of each body, with their request ids.
     sent: BTreeMap<String, Vec<(ConnId, u64)>>,
 }
 
@@ -95,20 +95,20 @@ impl World {
 
     // What clients do.
 
-    /// A client with a session, in a slot of its own.
+    /// Opens a client with a session, in a slot of its own.
     pub fn open(&mut self) -> Who {
         self.next_conn += 1;
         self.open_in(self.next_conn, 0)
     }
 
-    /// A client in a slot that another one may have had.
+    /// Opens a client in a slot that another one may have had.
     pub fn open_in(&mut self, index: u32, generation: u32) -> Who {
         let (identity, conn) = self.come(index, generation);
         let (member, slot) = (identity.member, self.hub.handle_session(identity, conn));
         Who { slot, member, index, generation }
     }
 
-    /// A client that only listens.
+    /// Opens a client that only listens.
     pub fn follow(&mut self) -> Who {
         self.next_conn += 1;
         let (identity, conn) = self.come(self.next_conn, 0);
@@ -133,7 +133,8 @@ impl World {
         (identity, conn)
     }
 
-    /// The client's socket breaks: what it received is what it was told until now, less `unread` messages of each room.
+    /// Breaks the client's socket: the client has received everything delivered so far except the last `unread`
+    /// messages of each room.
     pub fn drop(&mut self, who: Who, unread: u64) -> Lost {
         let lost = self.lost(who, unread);
         self.clients.close(who.conn());
@@ -142,7 +143,7 @@ impl World {
         lost
     }
 
-    /// What a client knows, as for [`World::drop`], while its socket still looks alive.
+    /// Returns the client's state, as for [`World::drop`], while its socket still looks alive.
     pub fn lost(&mut self, who: Who, unread: u64) -> Lost {
         self.judge();
         let session = self.hub.session(who.slot).expect("open");
@@ -170,7 +171,7 @@ impl World {
         Lost { identity, places, wishes }
     }
 
-    /// A client comes back over a new socket and names its places, or the first so many of them.
+    /// Resumes a client over a new socket with its cursors, or the first `named` of them.
     pub fn resume_in(&mut self, lost: &Lost, index: u32, generation: u32, named: usize) -> Result<Who, HubError> {
         let provisional = self.open_in(index, generation);
         let (id, conn) = (lost.identity.session, provisional.conn());
@@ -190,7 +191,7 @@ impl World {
         if let Some(old) = resumed.superseded {
             self.clients.close(old);
             self.judges.remove(&(old.index, old.generation));
-            // Its end comes late, and changes nothing.
+            // The old connection's end arrives late, and changes nothing.
             self.hub.handle_dropped(resumed.slot, old, self.now);
         }
         let mut judge = Judge::new(lost.identity.member);
@@ -200,7 +201,7 @@ impl World {
             judge.returns.insert(room.clone(), (Start::After { seq: *seq, epoch: epoch.clone() }, *presence));
             cursors.push(Cursor { room: room.clone(), epoch, seq: *seq, presence: Some(*presence) });
         }
-        // The store keeps none of the wishes about presence.
+        // The store does not keep presence requests.
         if parked.is_none() {
             judge.kept = lost.wishes.clone();
         }
@@ -209,13 +210,13 @@ impl World {
         Ok(Who { slot: resumed.slot, member: lost.identity.member, index, generation })
     }
 
-    /// The same in a slot of its own, with all places.
+    /// Resumes in a slot of its own, with all cursors.
     pub fn resume(&mut self, lost: &Lost) -> Result<Who, HubError> {
         self.next_conn += 1;
         self.resume_in(lost, self.next_conn, 0, usize::MAX)
     }
 
-    /// The client's socket ends. What it heard is judged before it is forgotten.
+    /// Ends the client's socket. Items that it received are judged first.
     pub fn gone(&mut self, who: Who) {
         self.judge();
         self.clients.close(who.conn());
@@ -223,7 +224,7 @@ impl World {
         self.hub.handle_gone(who.slot, who.conn());
     }
 
-    /// Joins, or says why not. The answer carries the id that is returned.
+    /// Joins, or returns the reason why not. The answer carries the returned id.
     pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
@@ -250,7 +251,7 @@ impl World {
         Ok(())
     }
 
-    /// Sends a body of its own; the ack carries the id that is returned.
+    /// Sends a unique body; the ack carries the returned id.
     pub fn send(&mut self, who: Who, room: &RoomId) -> Result<u64, HubError> {
         self.next_body += 1;
         let body = self.next_body.to_string();
@@ -272,7 +273,7 @@ impl World {
         self.hub.handle_signal(who.slot, room, Body::checked("\"typing\"".into()))
     }
 
-    /// Asks for a page of a room's log; the answer carries an id of its own.
+    /// Requests a page of a room's log; the answer carries an id of its own.
     pub fn history(&mut self, who: Who, room: &RoomId, span: Span, limit: u32) {
         self.next_id += 1;
         let id = self.next_id;
@@ -293,7 +294,7 @@ impl World {
 
     // What the store does.
 
-    /// Hands the turn's requests over.
+    /// Passes the turn's requests to the store.
     pub fn ask(&mut self) {
         let appends: Vec<Append> = self.hub.poll_appends().collect();
         for append in appends {
@@ -311,7 +312,7 @@ impl World {
         self.store.decide(fate);
     }
 
-    /// The oldest answer to an append arrives.
+    /// Delivers the oldest answer to an append.
     pub fn decided(&mut self) {
         if let Some(appended) = self.store.decided.pop_front() {
             self.hub.handle_appended(appended, &mut self.clients);
@@ -322,14 +323,14 @@ impl World {
         self.store.read(index, true);
     }
 
-    /// An answer to a read arrives.
+    /// Delivers an answer to a read.
     pub fn arrive(&mut self, index: usize) {
         if let Some(answer) = self.store.arrive(index) {
             self.answer(answer);
         }
     }
 
-    /// An answer to a read arrives once more.
+    /// Delivers an answer to a read once more.
     pub fn repeat(&mut self, index: usize) {
         if !self.store.old.is_empty() {
             self.repeats += 1;
@@ -355,7 +356,7 @@ impl World {
         }
     }
 
-    /// The store answers all that it was asked, and all that follows from it.
+    /// Has the store answer all requests, and all that follow from the answers.
     pub fn store_answers(&mut self) {
         self.ask();
         while !self.store.is_idle() {
@@ -369,7 +370,7 @@ impl World {
 
     // Turns and time.
 
-    /// The turn ends. True if something had to wait for the next.
+    /// Ends the turn. True if some work had to wait for the next.
     pub fn end_turn(&mut self) -> bool {
         self.clients.take_encoded();
         let more = self.hub.end_turn(self.now, &mut self.clients);
@@ -390,7 +391,7 @@ impl World {
         assert!(due.is_none_or(|due| due > self.now), "after firing the next deadline lies later");
     }
 
-    /// Faults end, everyone takes what there is, and time passes: until nothing moves any more.
+    /// Ends all faults, empties every queue and lets time pass, until nothing moves any more.
     pub fn settle(&mut self) {
         for _ in 0..10_000 {
             self.store_answers();
@@ -418,7 +419,7 @@ impl World {
         panic!("it never comes to rest");
     }
 
-    /// The store answers, and the turn ends.
+    /// Has the store answer, and ends the turn.
     pub fn settle_turn(&mut self) {
         loop {
             self.store_answers();
@@ -434,7 +435,7 @@ impl World {
         self.clients.inbox(who.conn()).map(|inbox| inbox.heard.clone()).unwrap_or_default()
     }
 
-    /// What a client heard since it was last asked. Judged all the same.
+    /// Returns the items that a client received since the last call. They are judged all the same.
     pub fn news(&mut self, who: Who) -> Vec<Heard> {
         self.judge();
         let judge = self.judges.get_mut(&(who.index, who.generation)).expect("open");
@@ -442,7 +443,7 @@ impl World {
         self.clients.inbox(who.conn()).expect("open").heard[from..].to_vec()
     }
 
-    /// The seqs of a room's messages that a client heard, in the order in which it did.
+    /// Returns the seqs of a room's messages that a client received, in the order of their arrival.
     pub fn seqs(&mut self, who: Who, room: &RoomId) -> Vec<u64> {
         let heard = self.heard(who);
         heard
@@ -457,7 +458,7 @@ impl World {
         self.judges.get_mut(&(who.index, who.generation)).expect("open")
     }
 
-    /// Judges what was heard since.
+    /// Judges the items received since the last call.
     pub fn judge(&mut self) {
         for (&(index, generation), judge) in &mut self.judges {
             let conn = ConnId { index, generation };
@@ -472,8 +473,8 @@ impl World {
         }
     }
 
-    /// Everyone knows all, once all is at rest: every message from where its stay began, every request's answer, and
-    /// who is here.
+    /// Checks that every client knows everything once all is at rest: every message from the start of its stay, every
+    /// request's answer, and the members present.
     pub fn judge_at_rest(&mut self) {
         for (&(index, generation), judge) in &self.judges {
             assert_eq!(judge.open, BTreeSet::new(), "{index}.{generation} waits for answers");
@@ -494,7 +495,7 @@ impl World {
     }
 }
 
-/// What one client may conclude from what it was told.
+/// The conclusions that one client may draw from its input.
 pub struct Judge {
     me: MemberId,
     seen: usize,
@@ -503,22 +504,22 @@ pub struct Judge {
     open: BTreeSet<u64>,
     answered: BTreeSet<u64>,
     joins: BTreeMap<u64, (Start, Presence)>,
-    /// Places that it named when it came back, until each is `joined`.
+    /// The cursors it sent when it resumed, until each room is `joined`.
     pub returns: BTreeMap<RoomId, (Start, Presence)>,
-    /// What it had asked for in the rooms that it did not name.
+    /// The presence it had requested in the rooms without a cursor.
     pub kept: BTreeMap<RoomId, Presence>,
     stays: BTreeMap<RoomId, Stay>,
 }
 
 struct Stay {
     presence: Presence,
-    /// The first seq of this stay, and the one that comes next.
+    /// The first seq of this stay; `next` is the one that follows.
     first: u64,
     next: u64,
     count: usize,
-    /// The last list was cut, since it did not fit a page.
+    /// The last list was truncated, since it did not fit a page.
     is_partial: bool,
-    /// Who is here, and whether away. Known since a `members`, until a mere count says that it is out of date.
+    /// The members present, and whether each is away. Known from a `members` on, until a mere count makes it outdated.
     roster: Option<BTreeMap<MemberId, bool>>,
 }
 
@@ -557,7 +558,7 @@ impl Judge {
         let log = &store.log;
         match heard {
             Heard::Joined { id, room, from, recovered, members, head, .. } => {
-                // Of a room that it did not name when it came back, it does not know where it was.
+                // In a room without a cursor, the client does not know its position.
                 let is_named = id.is_some() || self.returns.contains_key(room);
                 let (start, presence) = match id {
                     Some(join) => {
@@ -611,7 +612,7 @@ impl Judge {
                 self.stay(&message.room)?.next += 1;
                 if message.author.member == Some(self.me) {
                     let ids = sent.get(message.body.as_str()).ok_or("nobody sent that")?;
-                    // The ack of what it sent over an earlier socket went there.
+                    // The ack of a message that it sent over an earlier socket went there.
                     let is_told = ids.iter().any(|(by, id)| *by != conn || self.answered.contains(id));
                     if !is_told {
                         return Err("its ack has to come first".into());

@@ -1,5 +1,5 @@
 //! A log line as one JSON object: `time`, `level`, `message`, then the fields. Valid JSON whatever the values hold, and
-//! as long at most as a line of text.
+//! never longer than the longest text line.
 
 use super::{Bounded, LONGEST_LINE, LONGEST_VALUE, timestamp};
 use crate::config::LogLevel;
@@ -9,16 +9,16 @@ use std::time::SystemTime;
 
 use crate::types::MAX_NUMBER;
 
-/// What ends a line that had no room for all of its fields.
+/// Marks a line that had no room for all of its fields.
 const CUT: &str = ",\"cut\":true";
 
-/// What ends each line.
+/// The end of each line.
 const END: &str = "}\n";
 
-/// Bytes of a line before what ends it.
+/// Maximum bytes of a line before the cut mark and the end.
 const MOST: usize = LONGEST_LINE - CUT.len() - END.len();
 
-/// The line, with its newline.
+/// Returns the line, with its newline.
 pub(super) fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
     let mut line = format!("{{\"time\":\"{}\",\"level\":\"{}\"", timestamp(at), level.as_str());
     let whole =
@@ -30,7 +30,7 @@ pub(super) fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&s
     line
 }
 
-/// Adds a key and its value; false, and nothing added, where there is no room for it.
+/// Adds a key and its value; returns false, and adds nothing, if there is no room.
 fn member(line: &mut String, key: &str, value: &dyn Display) -> bool {
     let before = line.len();
     line.push_str(",\"");
@@ -51,16 +51,16 @@ fn member(line: &mut String, key: &str, value: &dyn Display) -> bool {
     false
 }
 
-/// The value's text, cut as in a line of text. A `Display` that fails shows what it wrote until then.
+/// Returns the value's text, cut as in a text line. If a `Display` fails, the text that it wrote until then is used.
 fn shown(value: std::fmt::Arguments<'_>) -> String {
     let mut text = String::new();
     let _ = write!(Bounded { out: &mut text, left: LONGEST_VALUE }, "{value}");
     text
 }
 
-/// Whether the value is of one of the integer types, not just a text of digits: what a field is must not depend on what
-/// somebody else wrote into it. Asked for a sign, an integer shows one; a text ignores that, and so do values made of
-/// several. Integers past [`MAX_NUMBER`] stay text, since many readers of JSON would round them.
+/// Reports whether the value is of an integer type, not just a text of digits: the JSON type of a field must not depend
+/// on text that somebody else supplied. With the `+` flag an integer shows a sign; a text ignores the flag, and so do
+/// composite values. Integers past [`MAX_NUMBER`] stay text, since many JSON readers would round them.
 fn is_number(text: &str, value: &dyn Display) -> bool {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits
@@ -68,7 +68,8 @@ fn is_number(text: &str, value: &dyn Display) -> bool {
         && shown(format_args!("{value:+}")).starts_with('+')
 }
 
-/// JSON's own escapes (RFC 8259 section 7), and escapes also for what would steer a terminal or hide text.
+/// Applies JSON's own escapes (RFC 8259 section 7), and also escapes characters that would control a terminal or hide
+/// text.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -122,7 +123,7 @@ mod tests {
         let value = read(&line(UNIX_EPOCH, LogLevel::Info, &long, &[("name", &long)]));
         assert_eq!(value["name"].as_str().unwrap().chars().count(), LONGEST_VALUE + 3);
         assert!(value.get("cut").is_none() && value["message"].as_str().unwrap().ends_with("..."));
-        // Twelve bytes each: the first fits, the second not.
+        // Twelve bytes each: the first fits, the second does not.
         let wide = "\u{e0001}".repeat(300);
         let value = read(&line(UNIX_EPOCH, LogLevel::Info, "m", &[("a", &wide), ("b", &wide), ("c", &1)]));
         assert_eq!((&value["a"], value.get("b"), &value["cut"]), (&json!(wide), None, &json!(true)));

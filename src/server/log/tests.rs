@@ -1,4 +1,4 @@
-//! Tests of the log: dates, escapes, and outputs that do not take what is written.
+//! Tests of the log: dates, escapes, and outputs that accept no data.
 
 use super::*;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn at(seconds: u64) -> SystemTime {
 
 #[test]
 fn timestamps() {
-    // The right-hand sides are GNU date's.
+    // The right-hand sides are the output of GNU date.
     for (seconds, text) in [
         (0, "1970-01-01T00:00:00.000Z"),
         (951_782_399, "2000-02-28T23:59:59.000Z"),
@@ -125,7 +125,7 @@ fn a_reader_that_stalls_does_not_block_and_is_told_what_it_missed() {
     }
     let lost = log.lost.load(Ordering::Relaxed);
     assert!(lost > 0, "the pipe never filled");
-    // Room again: the next line is preceded by the count.
+    // There is room again: the count precedes the next line.
     let mut some = vec![0; 32 << 10];
     reader.read_exact(&mut some).unwrap();
     log.info("after", &[]);

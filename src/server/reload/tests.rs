@@ -1,4 +1,5 @@
-//! A walk over the table: every setting that is declared live changes what the running parts hold, and no other does.
+//! A walk over the table: every setting that is declared live changes the state of the running parts, and no other
+//! does.
 
 use super::*;
 use crate::chat::{self, Chat, Secrets};
@@ -70,7 +71,7 @@ impl Running {
         }
     }
 
-    /// Reads this text as the file, or finds that there is none; what was logged.
+    /// Reloads with this text as the file, or with no file; returns the log output.
     fn reads(&mut self, text: Option<&str>) -> String {
         *self.file.borrow_mut() = text.map(str::to_string);
         self.reload.run(&mut Parts {
@@ -81,7 +82,7 @@ impl Running {
             tls: None,
             buffer: &mut self.buffer,
         });
-        // What was logged is in the pipe already; the mark ends the reading.
+        // All log output is in the pipe already; the mark ends the reading.
         self.log.error("mark", &[]);
         let mut logged = String::new();
         let mut byte = [0];
@@ -92,7 +93,7 @@ impl Running {
         logged
     }
 
-    /// Everything that the parts hold of the settings.
+    /// Returns all state of the parts that comes from settings.
     fn held(&self) -> String {
         let (net, chat) = (&self.engine.net, &self.engine.app);
         let connections = (net.limits(), net.admission(), self.engine.drain_timeout());
@@ -102,20 +103,20 @@ impl Running {
     }
 }
 
-/// A line of the file that gives the setting another value than its default.
+/// Returns a line of the file that gives the setting another value than its default.
 fn other(setting: &Setting) -> String {
     if ["tls_cert", "tls_key"].contains(&setting.field) {
-        // One is nothing without the other.
+        // The one is invalid without the other.
         return "tls_cert = \"a\"\ntls_key = \"b\"\n".to_string();
     }
     if setting.field == "plain_listen" {
-        // It is for a server that speaks TLS elsewhere.
+        // It is for a server that speaks TLS on its other listeners.
         return "plain_listen = [\"[::1]:1\"]\ntls_self_signed = \"a\"\n".to_string();
     }
     let value = match (setting.kind, setting.parse(&[setting.default])) {
-        // Where 0 has a meaning of its own, 1 may be too small.
+        // If 0 has a special meaning, 1 may be too small.
         (Kind::Size { max, .. }, Ok(Value::Number(0))) => max.to_string(),
-        // One more keeps within all relations.
+        // One more stays within all relations between settings.
         (Kind::Duration { .. }, Ok(Value::Number(number))) => format!("\"{}ms\"", number + 1),
         (_, Ok(Value::Number(number))) => (number + 1).to_string(),
         (_, Ok(Value::Flag(on))) => (!on).to_string(),

@@ -1,4 +1,4 @@
-//! A build without TLS: the same names, of types that have no value, so that every branch for TLS falls away.
+//! A build without TLS: the same names, but of uninhabited types, so that every branch for TLS is compiled out.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::server::log::Log;
 use crate::server::received::Received;
 use crate::types::{Cause, Millis, WallMillis};
 
-/// Why a session cannot go on: none ever began.
+/// Why a session cannot go on: impossible, as none can begin.
 pub type Fault = Infallible;
 
 pub enum TlsStream {}
@@ -19,17 +19,17 @@ pub enum TlsStream {}
 #[derive(Default)]
 pub struct Scratch {}
 
-/// The certificates with which listeners speak TLS.
+/// The certificates of listeners that speak TLS.
 pub enum Tls {}
 
-/// The fingerprints of a certificate that racerd made: none is made here.
+/// The fingerprints of a certificate that racerd made: none in this build.
 pub struct Fingerprints {
     pub certificate: String,
     pub key: String,
     pub pin: String,
 }
 
-/// Why something cannot be used, as a line for a person, and what stands behind it.
+/// Why something cannot be used: the cause, and a line for people.
 pub type Problem = (Cause, String);
 
 impl TlsStream {
@@ -59,15 +59,15 @@ impl TlsStream {
 }
 
 impl Tls {
-    /// Nothing, unless the settings ask for what is not here.
+    /// Returns nothing, unless the settings ask for TLS.
     ///
     /// # Errors
-    /// They do: which setting, and what to do.
+    /// The settings ask for TLS: which setting, and what to do.
     pub fn load(settings: &Settings, _: &[SocketAddr], _: WallMillis) -> Result<Option<Tls>, Problem> {
         Tls::check(settings).map(|()| None)
     }
 
-    /// The same.
+    /// Refuses settings that ask for TLS.
     ///
     /// # Errors
     /// As [`Tls::load`].
@@ -110,5 +110,5 @@ impl Tls {
     }
 }
 
-/// Bytes of memory that one connection may take for TLS: none.
+/// Bytes of memory that TLS may take for one connection: none.
 pub const WORST_BYTES: Option<usize> = None;

@@ -1,5 +1,5 @@
-//! TLS at the edge: the certificates' files, read at start, at SIGHUP and when they have changed, and what is to be
-//! said about them. Sessions that are open stay as they began.
+//! TLS at the edge: the certificate files, read at start, on SIGHUP and after they have changed, and the log lines
+//! about them. A new certificate does not affect open sessions.
 
 mod self_signed;
 mod stream;
@@ -23,47 +23,47 @@ use crate::types::{Cause, Millis, WallMillis};
 use self_signed::{Own, Renewal};
 use std::net::SocketAddr;
 
-/// Milliseconds between two looks at the files.
+/// Milliseconds between two checks of the files.
 const LOOK: u64 = 60_000;
-/// Milliseconds between two looks at when the certificates end, and between two lines about it.
+/// Milliseconds between two checks of when the certificates expire, and between two log lines about it.
 const DAY: u64 = 86_400_000;
-/// Seconds before a certificate's end from which on there is a warning: 14 days.
+/// Seconds before a certificate's expiry at which the warnings begin: 14 days.
 const WARN: u64 = 14 * 86_400;
-/// Longest file, in bytes: a chain of certificates has less than a tenth.
+/// Longest file, in bytes: a certificate chain has less than a tenth of it.
 const LONGEST: u64 = 1 << 20;
-/// Mode bits that a key's file should not have. Its group may read it: some systems keep keys for a group of servers.
+/// Mode bits that a key file should not have. Its group may read it: some systems keep keys for a group of servers.
 const TOO_OPEN: u32 = 0o027;
 
-/// The certificates with which listeners speak TLS.
+/// The certificates of listeners that speak TLS.
 pub struct Tls {
     files: Vec<(PathBuf, PathBuf)>,
     config: Arc<ServerConfig>,
-    /// Outlives a change of certificates, so that clients still come back without a whole handshake.
+    /// Outlives a change of certificates, so that clients can still resume without a full handshake.
     tickets: Arc<dyn ProducesTickets>,
     pairs: Vec<Pair>,
-    /// The files as they were when they were last read, with success or without.
+    /// State of the files when they were last read, with or without success.
     seen: Vec<Option<Stamp>>,
     look_at: Millis,
     warn_at: Millis,
     own: Option<Own>,
-    /// What came of the start's look at racerd's own certificate, until it is told.
+    /// Result of the renewal check at start, until it is logged.
     at_start: Renewal,
 }
 
 /// The fingerprints of a certificate that racerd made, by which people recognise it.
 pub struct Fingerprints {
-    /// SHA-256 of the certificate, in hex with colons; changes when it is made anew.
+    /// SHA-256 of the certificate, in hex with colons; changes on renewal.
     pub certificate: String,
-    /// That of its key, which stays.
+    /// SHA-256 of its key, which stays on renewal.
     pub key: String,
-    /// The same, as `curl --pinnedpubkey` takes it.
+    /// The key's SHA-256 in the form that `curl --pinnedpubkey` takes.
     pub pin: String,
 }
 
-/// Why something cannot be used, as a line for a person, and what stands behind it.
+/// Why something cannot be used: the cause, and a line for people.
 pub type Problem = (Cause, String);
 
-/// By what a changed file is known.
+/// File attributes that reveal a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -73,11 +73,12 @@ struct Stamp {
 }
 
 impl Tls {
-    /// What the settings ask for; `None` where they ask for no TLS. A certificate of racerd's own is made if there is
-    /// none yet, for `addresses`, which are those that will speak TLS, and made anew where that is due by the clock.
+    /// Loads the certificates of the settings; `None` if they ask for no TLS. A self-signed certificate is made if
+    /// there is none yet, for `addresses`, which are those that will speak TLS, and renewed if the clock says that it
+    /// is due.
     ///
     /// # Errors
-    /// Which file is wrong, and what to do.
+    /// The file that cannot be used, and what to do.
     pub fn load(settings: &Settings, addresses: &[SocketAddr], wall: WallMillis) -> Result<Option<Tls>, Problem> {
         let folder = settings.tls.tls_self_signed.as_deref();
         let mut own = folder.map(|folder| Own::new(folder, addresses, &settings.listening.host));
@@ -104,10 +105,10 @@ impl Tls {
         Ok(Some(Tls { files, config, tickets, pairs, seen, look_at, warn_at, own, at_start }))
     }
 
-    /// Whether a start would find everything in order. Makes no certificate.
+    /// Checks whether a start would accept the certificates. Makes no certificate.
     ///
     /// # Errors
-    /// The line with which it would be refused.
+    /// The line with which the start would be refused.
     pub fn check(settings: &Settings) -> Result<(), Problem> {
         read_all(&settings.tls.pairs())?;
         let Some(folder) = settings.tls.tls_self_signed.as_deref() else { return Ok(()) };
@@ -115,7 +116,7 @@ impl Tls {
         self_signed::existing(folder).map_or(Ok(()), |files| read_all(&[files]).map(drop))
     }
 
-    /// TLS for a socket that was just accepted.
+    /// Starts TLS for a newly accepted socket.
     ///
     /// # Errors
     /// The library refuses.
@@ -123,26 +124,26 @@ impl Tls {
         TlsStream::new(Arc::clone(&self.config))
     }
 
-    /// The fingerprints of the certificate, if racerd made it.
+    /// Returns the fingerprints of the certificate, if racerd made it.
     pub fn own_fingerprints(&self) -> Option<Fingerprints> {
         let certificate = self.pairs.first().filter(|_| self.own.is_some())?.certificate();
         let key = certificate.key;
         Some(Fingerprints { certificate: certificate.fingerprint, key: key.hex(), pin: key.pin() })
     }
 
-    /// When [`Tls::look`] is due.
+    /// Returns the time at which [`Tls::look`] is due.
     pub fn deadline(&self) -> Millis {
         self.look_at.min(self.warn_at)
     }
 
-    /// The names for which the certificates hold. Their addresses are not among them: a server answers to every
+    /// Returns the names for which the certificates are valid. Their addresses are left out: a server answers to every
     /// address.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.pairs.iter().flat_map(|pair| pair.certificate().names)
     }
 
-    /// Takes the names of `--host` as they are now: racerd's own certificate is to hold for them. The next look sees to
-    /// it, which is due at once.
+    /// Sets the current names of `--host`, for which racerd's own certificate must be valid. The next check, due at
+    /// once, renews it if a name is missing.
     pub fn set_hosts(&mut self, hosts: &[String]) {
         if let Some(own) = &mut self.own {
             own.set_names(hosts);
@@ -150,8 +151,8 @@ impl Tls {
         }
     }
 
-    /// Reads the files again if they have changed, makes racerd's own certificate anew if that is due, and once a day
-    /// says which certificates end soon. True if they were read.
+    /// Reads the files again if they have changed, renews racerd's own certificate if that is due, and logs once a day
+    /// which certificates expire soon. True if the files were read.
     pub fn look(&mut self, now: Now, log: &Log) -> bool {
         let mut read = false;
         if self.look_at <= now.mono {
@@ -168,7 +169,7 @@ impl Tls {
         read
     }
 
-    /// Makes racerd's own certificate anew if that is due, and serves it. True if it was.
+    /// Renews racerd's own certificate if that is due, and serves the new one. True if it was renewed.
     fn renew(&mut self, now: Now, log: &Log) -> bool {
         let (Some(own), Some(pair)) = (&mut self.own, self.pairs.first()) else { return false };
         let renewal = own.renew_while_serving(pair, now.mono, now.wall);
@@ -180,8 +181,8 @@ impl Tls {
         is_made
     }
 
-    /// Reads the files again because that was asked for, and has the next look, which is due at once, see to racerd's
-    /// own certificate.
+    /// Reads the files again on request, and makes the next check, which also covers the renewal of racerd's own
+    /// certificate, due at once.
     pub fn reload(&mut self, now: Now, log: &Log) {
         if let Some(own) = &mut self.own {
             own.look_again();
@@ -190,10 +191,10 @@ impl Tls {
         self.read(now, log);
     }
 
-    /// Reads the files again. Connections that come from now on get what is in them; if that cannot be used, all stays
-    /// as it was.
+    /// Reads the files again. New connections get the new certificates; if these cannot be used, everything stays as it
+    /// was.
     fn read(&mut self, now: Now, log: &Log) {
-        // Before the reading: what changes meanwhile is seen by the next look.
+        // Before the files are read, so that the next check notices a change in the meantime.
         self.seen = stamps(&self.files);
         let read = read_all(&self.files).and_then(|pairs| Ok((configured(&pairs, &self.tickets)?, pairs)));
         match read {
@@ -206,7 +207,7 @@ impl Tls {
         }
     }
 
-    /// Says at the start which certificates there are, which of them end soon, and whether racerd's own was made anew.
+    /// Logs at the start the certificates, those that expire soon, and whether racerd's own was renewed.
     pub fn tell(&mut self, now: Now, log: &Log) {
         let renewal = std::mem::replace(&mut self.at_start, Renewal::Kept);
         self.tell_renewal(renewal, log);
@@ -230,7 +231,7 @@ impl Tls {
         self.warn(now, log);
     }
 
-    /// Says what came of a look at racerd's own certificate, once.
+    /// Logs the result of a renewal check, once.
     fn tell_renewal(&mut self, renewal: Renewal, log: &Log) {
         let Some((file, _)) = self.files.first() else { return };
         if !self.own.as_mut().is_some_and(|own| own.is_news(&renewal)) {
@@ -258,7 +259,8 @@ impl Tls {
         }
     }
 
-    /// Says which keys are not private. They are used all the same: an update must not stop a server for it.
+    /// Warns of keys that are not private. They are used all the same: an update must not stop a server because of
+    /// them.
     fn warn_of_open_keys(&self, log: &Log) {
         for (_, key) in &self.files {
             let Ok(about) = fs::metadata(key) else { continue };
@@ -333,7 +335,7 @@ fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Option<Stamp>> {
     .collect()
 }
 
-/// Seconds since 1970 for a person.
+/// Formats seconds since 1970 for people.
 fn date(seconds: u64) -> String {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).map_or("never".to_string(), timestamp)
 }

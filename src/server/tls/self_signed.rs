@@ -1,5 +1,5 @@
-//! The folder of a certificate of racerd's own, for a network that no authority signs for: made there, made anew before
-//! it ends or when it lacks a name, and trusted by those who have compared its fingerprint.
+//! The folder of racerd's own certificate, for networks without a certificate authority: the certificate is made there,
+//! renewed before it expires or when it lacks a name, and trusted by people who have compared its fingerprint.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,30 +12,30 @@ use crate::crypto::tls::{Due, Made, Pair, Why, due, made, period};
 use crate::server::names::host_name;
 use crate::types::{Cause, Millis, WallMillis};
 
-/// The certificate that racerd keeps for itself.
+/// racerd's self-signed certificate.
 pub struct Own {
     folder: PathBuf,
-    /// Those that speak TLS.
+    /// Addresses of the listeners that speak TLS.
     addresses: Vec<SocketAddr>,
-    /// Those of `--host`.
+    /// Names of `--host`.
     names: Vec<String>,
-    /// Not made anew before this: two servers that share the folder and differ in names, or a clock that leaps to and
-    /// fro, would else have it made at each look.
+    /// Earliest time of the next renewal. Otherwise, two servers that share the folder but differ in names, or a clock
+    /// that jumps back and forth, would renew it at every check.
     again_at: Millis,
-    /// What was said last, so that it is said once.
+    /// Last logged result, so that each is logged once.
     said: Option<Renewal>,
 }
 
-/// What came of a look at the certificate.
+/// Result of a renewal check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It stays.
+    /// The certificate stays.
     Kept,
-    /// It is made anew at this second since 1970.
+    /// It will be renewed at this second since 1970.
     Soon(u64),
-    /// It was made anew, with the same key.
+    /// It was renewed, with the same key.
     Made(Why),
-    /// It could not be made anew.
+    /// It could not be renewed.
     Failed(Why, String),
     /// It stays until the clock is set.
     NoClock(Why),
@@ -52,11 +52,11 @@ impl Own {
         }
     }
 
-    /// Returns the certificate's file and its key's. Makes the certificate if there is none, with the key that is
-    /// there.
+    /// Returns the paths of the certificate and its key. Makes the certificate if there is none, with the existing key
+    /// if there is one.
     ///
     /// # Errors
-    /// What cannot be read or written, and what to do.
+    /// The file that cannot be read or written, and what to do.
     pub fn files(&self, now: WallMillis) -> Result<(PathBuf, PathBuf), Problem> {
         refuse_file(&self.folder)?;
         let files = paths(&self.folder);
@@ -74,7 +74,7 @@ impl Own {
         Ok(files)
     }
 
-    /// Makes the certificate anew if that is due.
+    /// Renews the certificate if that is due.
     pub fn renew(&mut self, pair: &Pair, wall: WallMillis) -> Renewal {
         let lacks = self.wanted().into_iter().filter(|name| !pair.holds_for(name)).collect();
         match due(&pair.certificate(), lacks, wall) {
@@ -88,7 +88,7 @@ impl Own {
         }
     }
 
-    /// The same while serving: at most once a day, unless the settings changed.
+    /// Renews it while serving: at most once a day, unless the settings changed.
     pub fn renew_while_serving(&mut self, pair: &Pair, mono: Millis, wall: WallMillis) -> Renewal {
         if mono < self.again_at {
             return Renewal::Kept;
@@ -100,18 +100,18 @@ impl Own {
         renewal
     }
 
-    /// Takes the names of `--host` anew, and has the next look make the certificate anew if one is missing.
+    /// Replaces the names of `--host`; the next check renews the certificate if one is missing.
     pub fn set_names(&mut self, names: &[String]) {
         self.names = names.to_vec();
         self.look_again();
     }
 
-    /// Has the next look make it anew if that is due, however short ago it was made.
+    /// Lets the next check renew the certificate if that is due, however recent the last renewal.
     pub fn look_again(&mut self) {
         self.again_at = Millis(0);
     }
 
-    /// Whether this is to be said: not what was said before.
+    /// Reports whether this result should be logged, because it differs from the last one.
     pub fn is_news(&mut self, renewal: &Renewal) -> bool {
         let is_news = *renewal != Renewal::Kept && self.said.as_ref() != Some(renewal);
         self.said = Some(renewal.clone());
@@ -132,7 +132,7 @@ impl Own {
         let Made { certificate: public, key: secret } =
             made.map_err(|reason| (Cause::Settings, format!("{}: {reason}", key.display())))?;
         let written = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).and_then(|()| {
-            // The key first: a certificate is there only with its key.
+            // The key is written first: a certificate must never exist without its key.
             if kept.is_none() {
                 write(&key, secret.as_bytes())?;
             }
@@ -142,11 +142,11 @@ impl Own {
         written.map_err(|error| (Cause::of_file(&error), error.to_string()))
     }
 
-    /// Returns the names and addresses that the settings ask for. Those that the machine merely has now are not among
-    /// them: they change with a container's name or a lease, and every browser would be asked again for that.
+    /// Returns the names and addresses that the settings ask for. The machine's current ones are left out: they change
+    /// with a container's name or a lease, and each renewal would make every browser ask again.
     fn wanted(&self) -> Vec<String> {
         let addresses = self.addresses.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified());
-        // `*` among the names of `--host` stands for any.
+        // `*` among the names of `--host` stands for any name.
         let names = self.names.iter().filter(|name| *name != "*").cloned();
         addresses.map(|address| address.to_string()).chain(names).collect()
     }
@@ -155,8 +155,8 @@ impl Own {
     fn subjects(&self) -> Vec<String> {
         let mut subjects = vec!["localhost".to_string(), "127.0.0.1".to_string(), "::1".to_string()];
         subjects.extend(self.wanted());
-        // Where all of the machine's addresses are listened on: others reach it by that of the way out, most likely, or
-        // by its name.
+        // If the server listens on all of the machine's addresses, clients most likely reach it by the address of the
+        // outgoing route, or by its name.
         let any = self.addresses.iter().map(SocketAddr::ip).filter(IpAddr::is_unspecified);
         subjects.extend(any.filter_map(way_out).map(|address| address.to_string()));
         subjects.extend(host_name().into_iter().flat_map(|name| [format!("{name}.local"), name]));
@@ -171,10 +171,10 @@ impl Own {
     }
 }
 
-/// Refuses what is there and is no folder.
+/// Refuses an existing path that is not a folder.
 ///
 /// # Errors
-/// The line for the person who named it.
+/// The error line for the administrator.
 pub fn refuse_file(folder: &Path) -> Result<(), Problem> {
     match folder.exists() && !folder.is_dir() {
         true => Err((Cause::Settings, format!("tls_self_signed {}: it is no folder", folder.display()))),
@@ -182,7 +182,7 @@ pub fn refuse_file(folder: &Path) -> Result<(), Problem> {
     }
 }
 
-/// The files, if they are there.
+/// Returns the paths of both files, if they exist.
 pub fn existing(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     Some(paths(folder)).filter(|(certificate, key)| certificate.exists() && key.exists())
 }
@@ -191,7 +191,7 @@ fn paths(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("cert.pem"), folder.join("key.pem"))
 }
 
-/// Under its name only once it is whole and on disk. A file that is replaced keeps its mode.
+/// Writes a file atomically: it gets its name only once it is complete and on disk. A replaced file keeps its mode.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mode = fs::metadata(path).ok().map(|about| about.permissions().mode() & 0o777);
     let unfinished = path.with_extension("new");
@@ -208,10 +208,10 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     fs::rename(&unfinished, path)
 }
 
-/// The machine's address towards other networks. Asks the kernel for a route, and sends nothing.
+/// Returns the machine's address towards other networks. Asks the kernel for a route, and sends nothing.
 fn way_out(any: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
-    // Addresses that are kept for documentation (RFC 5737, RFC 3849).
+    // Addresses reserved for documentation (RFC 5737, RFC 3849).
     let far = if any.is_ipv4() { "192.0.2.1:9" } else { "[2001:db8::1]:9" };
     socket.connect(far).ok()?;
     Some(socket.local_addr().ok()?.ip().to_canonical())

@@ -1,5 +1,5 @@
-//! TLS between a socket and the engine, which sees plaintext only: what is read is decrypted at once and whole, what
-//! waits in the queue is encrypted only as far as the socket takes it. The buffers belong to the loop; an idle
+//! TLS between a socket and the engine, which sees plaintext only: complete records are decrypted as soon as they are
+//! read, and the queue is encrypted only as fast as the socket accepts it. The buffers belong to the loop; an idle
 //! connection has none.
 
 use std::io::{self, Read, Write};
@@ -10,27 +10,27 @@ use crate::crypto::tls::{Fault, RECORD, ServerConfig, Session, UNFINISHED};
 use crate::engine::Written;
 use crate::server::received::Received;
 
-/// Most bytes of ciphertext that wait for one socket: what a client causes that asks and asks for the protocol's own
-/// answers, and takes none.
+/// Most bytes of ciphertext that wait for one socket. The bound is for a client that keeps requesting answers of the
+/// TLS protocol itself, and reads none.
 const WAITING: usize = 64 * 1024;
 
-/// Bytes of memory that TLS may take at worst for one connection: its keys (3.4 KiB as measured, an idle one's all),
-/// what has come in part, and what waits.
+/// Bytes of memory that TLS may take at worst for one connection: its keys (3.4 KiB as measured, which is all that an
+/// idle connection needs), incomplete records, and waiting ciphertext.
 pub const WORST_BYTES: Option<usize> = Some(4096 + UNFINISHED + WAITING + RECORD);
 
-/// A socket's TLS.
+/// TLS state of a socket.
 pub struct TlsStream {
     session: Session,
-    /// Ciphertext that the socket has not taken: a record, or part of a handshake.
+    /// Ciphertext that the socket has not accepted yet: a record, or part of a handshake.
     waiting: Vec<u8>,
-    /// So much of it is written.
+    /// Bytes of `waiting` already written.
     sent: usize,
-    /// The queue's last byte is encrypted, and stays in the queue until the socket has taken its record. So the engine
-    /// sees a queue that is not empty, which is the truth: its deadlines hold, and nothing is shut too early.
+    /// The queue's last byte is encrypted, but stays in the queue until the socket has accepted its record. The engine
+    /// thus correctly sees a non-empty queue: its deadlines apply, and nothing is shut down too early.
     owed: bool,
-    /// The end of the peer's stream was told.
+    /// The end of the peer's stream was reported.
     told: bool,
-    /// Our last word is said, or there is none to say.
+    /// Our close_notify or alert is queued or sent, or there is none to send.
     closed: bool,
 }
 
@@ -43,10 +43,10 @@ pub struct Scratch {
 }
 
 impl TlsStream {
-    /// One for a socket that was just accepted.
+    /// Creates the TLS state of a newly accepted socket.
     ///
     /// # Errors
-    /// The settings do not make one.
+    /// The library cannot make a session from the settings.
     pub fn new(config: Arc<ServerConfig>) -> Result<TlsStream, Fault> {
         let session = Session::new(config)?;
         Ok(TlsStream { session, waiting: Vec::new(), sent: 0, owed: false, told: false, closed: false })
@@ -56,12 +56,12 @@ impl TlsStream {
         self.session.is_handshaking()
     }
 
-    /// Is there ciphertext for the socket?
+    /// Reports whether there is ciphertext for the socket.
     pub fn wants_write(&self) -> bool {
         self.sent < self.waiting.len()
     }
 
-    /// Reads once, at most `most` bytes, and decrypts all that is whole. With `hung_up` there may be more in any case.
+    /// Reads once, at most `most` bytes, and decrypts all complete records. With `hung_up`, `more` is always reported.
     pub fn read<'a>(
         &mut self,
         socket: &mut (impl Read + Write),
@@ -76,7 +76,7 @@ impl TlsStream {
         let Scratch { cipher, plain, out } = scratch;
         plain.clear();
         out.clear();
-        // As long as any read needs, and never shorter: nothing is cleared between two reads.
+        // As long as any read needs, and never shortened, so that nothing is cleared between two reads.
         cipher.resize(cipher.len().max(UNFINISHED + most), 0);
         let before = self.session.put_unfinished(cipher);
         let buffer = cipher.get_mut(before..before + most).unwrap_or_default();
@@ -88,9 +88,9 @@ impl TlsStream {
         };
         let new = match read {
             Ok(0) if self.told => return Received::Nothing,
-            // Nobody has said anything: somebody looked whether the port is open.
+            // No byte was exchanged: the peer was a port probe.
             Ok(0) if self.session.is_fresh() => return Received::End,
-            // Ours was said, and many peers answer it with the bare end.
+            // Our close_notify was sent, and many peers answer it with a bare end of stream.
             Ok(0) if self.closed => return Received::End,
             Ok(0) => return Received::Broken(Fault::Truncated),
             Ok(new) => new,
@@ -99,7 +99,7 @@ impl TlsStream {
         };
         let more = new == most || hung_up;
         if self.told {
-            // Whatever follows the peer's last word does not count.
+            // Data after the peer's close_notify is ignored.
             return Received::Some { bytes: &mut [], more };
         }
         let bytes = cipher.get_mut(..before + new).unwrap_or_default();
@@ -109,7 +109,7 @@ impl TlsStream {
         let received = self.session.receive(bytes, new, plain, out);
         self.waiting.extend_from_slice(out);
         if let Err(fault) = received {
-            // The alert says why; whether it comes through decides nothing.
+            // The alert gives the reason; the result is the same whether or not it reaches the peer.
             self.closed = true;
             let _ = self.flush(socket);
             return Received::Broken(fault);
@@ -117,12 +117,12 @@ impl TlsStream {
         if self.waiting.len() - self.sent > WAITING {
             return Received::Failed;
         }
-        // An end that came with the last bytes is told by the next read.
+        // An end that came with the last bytes is reported by the next read.
         Received::Some { bytes: plain, more: more || self.session.has_ended() }
     }
 
-    /// Writes what waits, and then as much of the queue as the socket takes; how many bytes of the queue are dealt
-    /// with. Sets `blocked` where the socket took less than there was.
+    /// Writes waiting ciphertext, and then as much of the queue as the socket accepts; returns the number of the
+    /// queue's bytes that are done. Sets `blocked` if the socket accepted only a part.
     pub fn write(
         &mut self,
         socket: &mut impl Write,
@@ -141,7 +141,7 @@ impl TlsStream {
         if self.session.is_handshaking() || self.closed {
             return Written::Some(0);
         }
-        // Of the queue's first byte the record has just been taken.
+        // The record that held the queue's first byte was accepted just now.
         let mut taken = usize::from(std::mem::take(&mut self.owed));
         let mut rest = Rest::of(queue, taken);
         let Scratch { plain, out, .. } = scratch;
@@ -169,8 +169,8 @@ impl TlsStream {
         }
     }
 
-    /// Says that nothing more comes (RFC 8446 §6.1); true once the socket has taken everything and can be shut. Else
-    /// another [`TlsStream::write`] sends the rest.
+    /// Sends a close_notify (RFC 8446 §6.1); true once the socket has accepted everything and can be shut down.
+    /// Otherwise another [`TlsStream::write`] sends the rest.
     pub fn close(&mut self, socket: &mut impl Write) -> bool {
         if !std::mem::replace(&mut self.closed, true) {
             if self.sent == self.waiting.len() {
@@ -178,16 +178,16 @@ impl TlsStream {
             }
             self.session.close_notify(&mut self.waiting);
         }
-        // A socket that failed has nobody to tell.
+        // A failed socket has no more to send.
         self.flush(socket).unwrap_or(true)
     }
 
-    /// Is our last word said and taken?
+    /// Reports whether the socket has accepted our close_notify or alert, if there is one to send.
     pub fn is_closed(&self) -> bool {
         self.closed && !self.wants_write()
     }
 
-    /// Writes ciphertext that waits; true if none is left.
+    /// Writes waiting ciphertext; true if none is left.
     fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         if let Some(waiting) = self.waiting.get(self.sent..).filter(|waiting| !waiting.is_empty()) {
             self.sent += write_once(socket, waiting)?;
@@ -200,7 +200,7 @@ impl TlsStream {
     }
 }
 
-/// What of a queue is still to be encrypted.
+/// The part of a queue that is still to be encrypted.
 struct Rest<'a, I> {
     pieces: I,
     piece: &'a [u8],
@@ -210,7 +210,7 @@ impl<'a> Rest<'a, ()> {
     fn of(queue: &'a WriteQueue, skip: usize) -> Rest<'a, impl Iterator<Item = &'a [u8]>> {
         let mut pieces = queue.pieces();
         let piece = pieces.next().unwrap_or_default();
-        // One byte at most, and no piece is empty.
+        // `skip` is at most one byte, and no piece is empty.
         Rest { pieces, piece: piece.get(skip..).unwrap_or_default() }
     }
 }
@@ -230,7 +230,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Rest<'a, I> {
     }
 }
 
-/// Writes once; 0 where the socket takes nothing now.
+/// Writes once; returns 0 if the socket accepts nothing now.
 fn write_once(socket: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match socket.write(bytes) {

@@ -5,8 +5,8 @@ use crate::http::head::{Head, HeadScan};
 use crate::http::limits::HeadLimits;
 use crate::http::response::Sending;
 
-/// A request with a correct handshake's lines, of which those in `changed` are replaced or added; a line without a
-/// colon takes the header of that name away.
+/// Returns a request with the lines of a correct handshake, with those in `changed` replaced or added; a line without a
+/// colon removes the header of that name.
 fn request(first: &str, changed: &[&str]) -> Request {
     let correct = [
         "Host: localhost",
@@ -29,7 +29,7 @@ fn get(changed: &[&str]) -> Request {
     request("GET /rooms/r1/ws HTTP/1.1", changed)
 }
 
-/// Both halves of the check, in their order.
+/// Runs both halves of the check in their order.
 fn agree(request: &Request, seals: bool) -> Result<Upgrade, Problem> {
     check(request, spoken(request, seals)?)
 }
@@ -132,7 +132,7 @@ fn the_version_is_13() {
         &["Sec-WebSocket-Version: 013"],
         &["Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13"],
         &["Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8"],
-        // The version is looked at before the key, whose rules could be another's.
+        // The version is checked before the key, because another version may have other rules for keys.
         &["Sec-WebSocket-Version: 14", "Sec-WebSocket-Key: x"],
     ] {
         let (status, text) = refusal(&get(changed));
@@ -153,7 +153,7 @@ fn the_key_is_16_bytes_once() {
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQo="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAA"],
-        // Whole base64 of one byte, 13, and 19.
+        // Complete base64 of 1, 13 and 19 bytes.
         &["Sec-WebSocket-Key: dA=="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBubw=="],
         &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAAAA=="],
@@ -192,7 +192,7 @@ fn subprotocols() {
     assert!(text.contains("racerd.v1"), "{text}");
 }
 
-/// The first of ours in the client's order, of those that are spoken here.
+/// The first offer, in the client's order, that is spoken here wins.
 #[test]
 fn sealed_is_spoken_where_there_is_a_key() {
     let offers = |text: &str| get(&[&format!("Sec-WebSocket-Protocol: {text}")]);

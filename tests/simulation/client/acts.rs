@@ -1,4 +1,4 @@
-//! What a client does next: it comes, talks, asks, stops reading, goes, and comes back.
+//! A client's next action: it comes, talks, asks, stops reading, goes, and comes back.
 
 use std::collections::BTreeSet;
 
@@ -39,15 +39,15 @@ enum Act {
     Damage,
 }
 
-/// What a body may take beside its number, so that a request around it stays within the smallest limit.
+/// The most bytes of a body beside its number, so that a request around it stays within the smallest limit.
 const AROUND: usize = 110;
 
 impl Client {
-    /// Its time has come.
+    /// Acts, as its time has come.
     pub fn act(&mut self, scene: &mut Scene) -> Checked {
         self.read_slowly(scene)?;
         for link in self.old.keys().copied().collect::<Vec<_>>() {
-            // What it had not read when it gave the socket up.
+            // Data that it had not read when it gave the socket up.
             self.bytes(link, scene)?;
         }
         let (now, calm) = (scene.now, scene.is_calm);
@@ -74,7 +74,7 @@ impl Client {
                 }
             }
         }
-        // An event of its own for each kind of errand would only be another time.
+        // An event per kind of errand would only add another source of timing.
         self.run_errands(scene);
         self.run_stream(scene);
         if self.phase == Phase::Open && now > self.heard + QUIET && self.pinged.is_none() {
@@ -92,7 +92,7 @@ impl Client {
                 self.reading = Reading::All;
                 self.read(link, usize::MAX, scene)
             }
-            // Who does not read is not worried by silence.
+            // A client that does not read is not worried by silence.
             Reading::Stopped { .. } => {
                 self.heard = scene.now;
                 self.pinged = None;
@@ -151,7 +151,8 @@ impl Client {
         scene.client_writes(link, &wire::upgrade(&path, None));
     }
 
-    /// Is its next socket a sealed one? It is where the session began on one, else it would not get that back.
+    /// Decides whether its next socket is a sealed one. It is if the session began on one, which it could not resume
+    /// otherwise.
     fn is_to_be_sealed(&self, scene: &mut Scene) -> bool {
         let habits = scene.mix.habits;
         match &self.identity {
@@ -161,12 +162,12 @@ impl Client {
         }
     }
 
-    /// Does its next socket come by TLS? It does where the session began in private and is not to be shown in the
-    /// clear.
+    /// Decides whether its next socket uses TLS. It does if the session began in private and is not to be exposed in
+    /// the clear.
     fn is_to_be_secure(&self, is_sealed: bool, scene: &mut Scene) -> bool {
         let shows = scene.mix.habits.shows;
         match &self.identity {
-            // Its name would be lost in the open.
+            // Its name would be lost on an open socket.
             Some(identity) if !is_sealed && identity.is_sealed && !identity.is_named => false,
             Some(identity) if !is_sealed && identity.is_private && !identity.is_sealed => {
                 scene.is_calm || !scene.random.chance(shows)
@@ -180,7 +181,7 @@ impl Client {
         View::new(room, presence)
     }
 
-    /// Says one thing over its socket.
+    /// Sends one message over its socket.
     pub(super) fn say(&mut self, text: &str, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         self.said += 1;
@@ -192,7 +193,7 @@ impl Client {
         }
     }
 
-    /// What it said goes out, if it waits to be sealed.
+    /// Sends the messages that wait to be sealed.
     pub(super) fn flush(&mut self, scene: &mut Scene) {
         let bytes = self.line.flush(&mut scene.random);
         if let (Some(link), false) = (self.link, bytes.is_empty()) {
@@ -369,14 +370,14 @@ impl Client {
         self.counts(scene);
     }
 
-    /// A room that it is in, or about to be.
+    /// Draws a room that it is in, or about to be in.
     fn a_room(&self, scene: &mut Scene) -> Option<usize> {
         let is_here = |view: &&View| (view.is_joined || view.asked.is_some()) && !self.leaves(view.room);
         let rooms: Vec<usize> = self.rooms.values().filter(is_here).map(|view| view.room).collect();
         if rooms.is_empty() { None } else { Some(*scene.random.pick(&rooms)) }
     }
 
-    /// Has it asked to leave this room?
+    /// Returns whether it has asked to leave this room.
     fn leaves(&self, room: usize) -> bool {
         self.asked.values().any(|request| matches!(request.what, Asked::Leave { room: of } if of == room))
     }
@@ -402,10 +403,10 @@ impl Client {
         self.repeat(scene);
     }
 
-    /// Sends what is to be sent: new drafts, and those that were not acknowledged, and asks again for its rooms.
+    /// Sends new drafts and those that were not acknowledged, and asks again for its rooms.
     fn repeat(&mut self, scene: &mut Scene) {
         self.ask_for_rooms(scene);
-        // The server keeps so many keys of a sender in a room, so what is repeated comes before what is new.
+        // The server remembers a limited number of keys per sender and room, so repeats are sent before new drafts.
         let mut waiting = BTreeSet::new();
         for index in 0..self.outbox.len() {
             let draft = &self.outbox[index];
@@ -431,7 +432,7 @@ impl Client {
         }
     }
 
-    /// A key that was acknowledged, with another body.
+    /// Sends an acknowledged key again, with another body.
     fn reuse_key(&mut self, scene: &mut Scene) {
         let Some((room, key, run)) = self.used_key.take().filter(|(room, _, _)| self.is_in(*room)) else { return };
         let body = scene.model.new_body();
@@ -444,7 +445,7 @@ impl Client {
         self.say(&text, scene);
     }
 
-    /// It breaks the sequence of sealed messages, and is to be closed for it.
+    /// Breaks the sequence of sealed messages, for which the server has to close the socket.
     fn damage(&mut self, room: usize, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         self.flush(scene);
@@ -492,7 +493,7 @@ impl Client {
                 view.start = Start::Last(last);
                 format!(",\"last\":{last}")
             } else if random.below(8) == 0 {
-                // Of any seq, also of one that is not there yet.
+                // Any seq, including one that does not exist yet.
                 let seq = scene.model.head(room) + random.magnitude((1, 1000)) - 2.min(scene.model.head(room));
                 view.start = Start::After(seq);
                 format!(",\"after\":{seq}")
@@ -519,7 +520,7 @@ impl Client {
 
     fn leave(&mut self, room: Option<usize>, scene: &mut Scene) {
         let Some(room) = room.filter(|room| self.is_in(*room)) else { return };
-        // It stays until it knows what became of what it said.
+        // The client stays until it knows the outcome of everything that it sent.
         if self.outbox.iter().any(|draft| draft.room == room) || self.rooms.len() == 1 {
             return;
         }
@@ -528,7 +529,7 @@ impl Client {
         self.say(&format!("{{\"type\":\"leave\",\"id\":{id},\"room\":\"r{room}\"}}"), scene);
     }
 
-    /// Tells the others something that is not kept. A ping behind it shows when that is done.
+    /// Sends the others a signal, which is not stored. A ping behind it shows when the server has handled it.
     fn signal(&mut self, room: usize, scene: &mut Scene) {
         let Some(member) = self.member().map(str::to_owned) else { return };
         if scene.mix.encryption.is_next(room, &mut scene.random) {
@@ -562,7 +563,7 @@ impl Client {
         self.phase = Phase::Closing { since: scene.now };
     }
 
-    /// It is to go, and not to come back.
+    /// Makes the client leave for good.
     pub fn leave_for_good(&mut self) {
         self.is_leaving = true;
     }
@@ -584,7 +585,7 @@ impl Client {
     }
 }
 
-/// A text as the trace shows it.
+/// Crops a text for the trace.
 pub(super) fn crop(text: &str) -> String {
     match text.char_indices().nth(160) {
         Some((end, _)) => format!("{}...", &text[..end]),

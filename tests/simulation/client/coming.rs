@@ -1,4 +1,4 @@
-//! How a client comes: the handshake, who it is told it is, its session given back, and the rooms that it is in.
+//! How a client connects: the handshake, its identity, the resumption of its session, and the rooms that it is in.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::view::UNSURE;
 use super::{Asked, Client, Identity, Phase, Request, Start, View};
 
 impl Client {
-    /// The socket is open: where it is to be sealed, the client's part of the handshake comes first.
+    /// Begins on an open socket: if it is to be sealed, the client's part of the handshake comes first.
     pub(super) fn shake_hands(&mut self, link: usize, scene: &mut Scene) {
         if !self.line.is_sealed() {
             return;
@@ -33,7 +33,7 @@ impl Client {
         };
         let (is_sealed, is_private) = (self.line.is_sealed(), self.is_private(link, scene));
         if let Some(opened) = scene.witness.open(token) {
-            // A session stays what it began as.
+            // A session keeps the kind of socket that it began on.
             let began = self.identity.as_ref().filter(|_| id.is_some()).map_or(is_private, |old| old.is_private);
             if opened.identity.private != began {
                 let text = format!("a token of c{} that began on link {link}, private: {began}", self.index);
@@ -47,7 +47,7 @@ impl Client {
         let Some(id) = id else {
             if !matches!(self.phase, Phase::Opening { .. }) {
                 if let Some(identity) = self.identity.as_mut().filter(|old| is_sealed && !old.is_named) {
-                    // Its name was heard with its first join.
+                    // The server heard its name with its first join.
                     scene.tally.named += 1;
                     identity.token = new.token;
                     identity.is_named = true;
@@ -68,8 +68,8 @@ impl Client {
                 return Ok(());
             };
             if !identity.is_named && self.rooms.values().any(|view| view.next > 0) {
-                // This token is a guest's, who would be seated in the rooms before the name is said. Nothing of it is
-                // to be kept: no `joined` came.
+                // This token is a guest's, who would be seated in the rooms before the name is sent. No part of that
+                // session may be kept: no `joined` came.
                 self.provisional = Some(new);
                 self.begin_anew(scene);
                 return Ok(());
@@ -114,14 +114,14 @@ impl Client {
         self.provisional = None;
         self.phase = Phase::Open;
         for view in self.rooms.values_mut().filter(|view| !view.is_joined && view.start == Start::Unnamed) {
-            // If the server did not know of it, this is a join.
+            // If the server did not know of the room, this is a join.
             view.asked = None;
         }
         self.ask_for_rooms(scene);
         Ok(())
     }
 
-    /// Asks for its session, from where it is in each room.
+    /// Asks for its session, from its cursor in each room.
     pub(super) fn resume(&mut self, token: String, is_outdated: bool, scene: &mut Scene) {
         scene.tally.actions += 1;
         let behind = self.link.map_or((0, 0), |link| (link, scene.links.get(link).sent));
@@ -140,7 +140,7 @@ impl Client {
             view.start = Start::Cursor;
             let View { room, epoch, next, presence, .. } = view;
             let presence = if *presence == UNSURE || scene.random.below(8) == 0 {
-                // As before, if the server knows it; else full.
+                // Presence stays as it was if the server knows the session; otherwise it is full.
                 *presence = UNSURE;
                 String::new()
             } else {
@@ -154,7 +154,7 @@ impl Client {
         self.say(&text, scene);
     }
 
-    /// Its session is no more: it is somebody new, in the same places.
+    /// Begins a new session in the same rooms, since its old one is gone.
     pub(super) fn begin_anew(&mut self, scene: &mut Scene) {
         self.identity = self.provisional.take();
         // Keys count per session, so a repeat could be stored twice.
@@ -178,20 +178,20 @@ impl Client {
         if let Some(identity) = &mut self.identity {
             identity.is_named = true;
         }
-        // The server may know of a room that was left by what was lost with a link.
+        // The server may know of a room that the client left in a request lost with a link.
         let view = self.rooms.entry(room).or_insert_with(|| {
             let mut view = View::new(room, "full");
             (view.asked, view.start) = (Some(None), Start::Unnamed);
             view
         });
         if id.is_none() && matches!(view.asked, Some(Some(_))) {
-            // Not what it has just asked for: the server knew of the room, and the client did not.
+            // This does not answer the client's last request: the server knew of the room, and the client did not.
             view.start = Start::Unnamed;
         }
         view.joined(link, told, scene)
     }
 
-    /// What it wanted said in rooms that it has no place in stays unsaid.
+    /// Drops the drafts for rooms that it has no place in.
     pub(super) fn forget_drafts(&mut self) {
         let rooms = &self.rooms;
         self.outbox.retain(|draft| rooms.contains_key(&draft.room));

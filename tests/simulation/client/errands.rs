@@ -1,5 +1,5 @@
-//! What a client does over HTTP, each time on a link of its own: it publishes, and repeats that under the same key
-//! until it knows; it reads pages of history.
+//! A client's requests over HTTP, each on a link of its own: it publishes, and repeats that under the same key until it
+//! knows the outcome; it reads pages of history.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::pages::{Span, Wanted};
 use super::reasons::REASONS;
 use super::sealed::Replay;
 
-/// Something to be published.
+/// A message to be published.
 pub struct Post {
     room: usize,
     key: Option<String>,
@@ -36,14 +36,14 @@ impl Errand {
         self.is_answered
     }
 
-    /// Does it read a page?
+    /// Returns whether it reads a page.
     pub fn is_read(&self) -> bool {
         matches!(self.kind, Kind::Browse { .. })
     }
 }
 
 enum Kind {
-    /// Who is in a room, asked when the server's clock stood at `mono`.
+    /// Asks for a room's members, when the server's clock stood at `mono`.
     Members {
         room: usize,
         mono: u64,
@@ -54,18 +54,18 @@ enum Kind {
     Browse {
         wanted: Wanted,
     },
-    /// What another has sealed, in this text.
+    /// Another client's sealed body, in this text.
     Replay {
         replay: Replay,
         text: String,
     },
-    /// A body that is refused with this code.
+    /// A body that must be refused with this code.
     Faulty {
         code: &'static str,
     },
 }
 
-/// How long it waits for an answer.
+/// The longest time that it waits for an answer.
 const PATIENCE: Micros = 15 * SECOND;
 
 impl Client {
@@ -76,10 +76,10 @@ impl Client {
         }
     }
 
-    /// Has something published in this room.
+    /// Publishes a message in this room.
     pub fn publish(&mut self, room: usize, scene: &mut Scene) {
         let body = scene.model.new_body();
-        // All who publish share one scope, so a key is long.
+        // All publishers share one scope of keys, so a key is long.
         let key = |body| format!("a-key-of-everyone-{body:010}");
         let (key, text) = if scene.mix.encryption.is_next(room, &mut scene.random) {
             (Some(key(body)), self.seal(body, key(body), scene))
@@ -109,7 +109,7 @@ impl Client {
         self.start_errand(Kind::Replay { replay, text }, request, scene);
     }
 
-    /// Has something published that no server takes.
+    /// Publishes a body that no server accepts.
     pub(super) fn publish_faulty(
         &mut self,
         room: usize,
@@ -136,7 +136,7 @@ impl Client {
         self.errands.insert(link, Errand { reader: Reader::default(), kind, since: scene.now, is_answered: false });
     }
 
-    /// Sends what is to be published, and gives up what takes too long.
+    /// Sends what is to be published, and gives up requests that take too long.
     pub(super) fn run_errands(&mut self, scene: &mut Scene) {
         let late: Vec<usize> = self
             .errands
@@ -192,7 +192,7 @@ impl Client {
         Ok(())
     }
 
-    /// The link is gone; an answer may be, too.
+    /// Handles the loss of the link, and perhaps of an answer with it.
     pub(super) fn errand_over(&mut self, link: usize, scene: &mut Scene) {
         let Some(Errand { kind, is_answered, .. }) = self.errands.remove(&link) else { return };
         if let (Kind::Post { body }, false) = (kind, is_answered) {
@@ -200,7 +200,7 @@ impl Client {
         }
     }
 
-    /// What it wanted published was refused, since the room has the very same: see [`Client::forestalled`].
+    /// Handles a refusal because the room has the very same message: see [`Client::forestalled`].
     fn post_forestalled(&mut self, body: u64, told: &Value, scene: &mut Scene) -> Checked {
         let Some(index) = self.posts.iter().position(|post| post.body == body) else { return Ok(()) };
         let Post { room, text, .. } = self.posts.remove(index);
@@ -211,7 +211,7 @@ impl Client {
         }
     }
 
-    /// What has a key is sent again; of the rest nobody knows.
+    /// Sends a post again if it has a key; the fate of one without a key is unknown.
     fn post_failed(&mut self, body: u64, wait: Micros, scene: &mut Scene) {
         let due = scene.now + scene.random.within((MILLISECOND, wait));
         self.posts.retain(|post| post.body != body || post.key.is_some());

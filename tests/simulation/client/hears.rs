@@ -1,4 +1,4 @@
-//! What a client makes of what it hears: each answer belongs to something that it asked, each message to its place.
+//! How a client judges what it hears: each answer belongs to a request of its own, each message to its place.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::{Asked, Client, Request, View};
 pub(super) const CHECKER: &str = "protocol";
 
 impl Client {
-    /// Something was said on its socket.
+    /// Handles an item that arrived on its socket.
     pub(super) fn hear(&mut self, link: usize, said: Said, scene: &mut Scene) -> Checked {
         if let Said::Response { status, body, .. } = &said {
             scene.judge_excess(link, *status, body)?;
@@ -88,7 +88,7 @@ impl Client {
                         let member = self.member().map(str::to_owned);
                         self.with_view(&told, scene, |view, scene| {
                             scene.tally.signals += 1;
-                            // Of another log than that, nothing is known.
+                            // If the log is another one, nothing is known about it.
                             let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[view.room].oldest);
                             scene.signals.heard((view.room, oldest), link, member.as_deref(), &told)
                         })
@@ -139,7 +139,7 @@ impl Client {
         if scene.mix.encryption.is_on() {
             self.overhears(room, told);
         }
-        // Of what it sent once, over this socket, it hears the answer first.
+        // A message that the client sent once, over this socket, is answered before it is heard.
         match self
             .outbox
             .iter()
@@ -205,7 +205,7 @@ impl Client {
         }
     }
 
-    /// What was asked under this number, which has its answer now.
+    /// Takes the request of this number, which now has its answer.
     fn settle(&mut self, id: u64) -> Option<Asked> {
         self.asked.remove(&id).map(|request| request.what)
     }
@@ -223,7 +223,8 @@ impl Client {
         judge_list(link, room, mono, told, scene)
     }
 
-    /// What was queued before this pong has been heard, and nothing else (docs/protocol.md: `heads`).
+    /// Checks that the client has heard everything that was queued before this pong, and nothing else
+    /// (docs/protocol.md: `heads`).
     fn pong(&mut self, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
         let Some(Asked::Ping) = id.and_then(|id| self.settle(id)) else {
             return violation(CHECKER, format!("a pong to nothing that c{} asked", self.index));
@@ -250,8 +251,8 @@ impl Client {
     }
 }
 
-/// A list of members that was asked for when the server's clock stood at `mono`: if nobody has come or gone since, it
-/// is of those who are here.
+/// Judges a list of members that was requested when the server's clock stood at `mono`: if nobody has come or gone
+/// since, it lists those who are here.
 pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scene: &mut Scene) -> Checked {
     let (names, count) = listed(told)?;
     let is_same_run = scene.links.get(link).run == scene.run;
@@ -260,7 +261,7 @@ pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scen
     let is_right = match &names {
         None => count == here.members.len() as u64,
         Some(names) => {
-            // Somebody may have come and gone within the turn that made the list.
+            // A member may have come and gone within the turn that made the list.
             let stays = |(name, _): &(&String, &bool)| here.members.contains_key(*name) || here.known.contains(*name);
             names.iter().filter(stays).eq(here.members.iter())
         }
@@ -272,13 +273,13 @@ pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scen
     violation("2: everyone knows who is here", text)
 }
 
-/// Seq, time and the body's number of a message.
+/// Returns a message's seq, its time and its body's number.
 pub(super) fn said(told: &Value) -> (u64, u64, u64) {
     let seq = told["seq"].as_u64().unwrap_or(0);
     (seq, told["at"].as_u64().unwrap_or(0), number(&told["body"]))
 }
 
-/// Is this a message as it was said, and not one whose row went bad?
+/// Returns whether a message is as it was sent, and not one whose row was damaged.
 pub(super) fn readable(told: &Value) -> bool {
     told["unreadable"] != true
 }

@@ -1,6 +1,6 @@
-//! What a client has of one socket: what it read there, and, where it speaks sealed, what seals and opens. Whether what
-//! is said makes sense is not decided here. Frames come from `wire`; for the Noise protocol racerd's own client side is
-//! used.
+//! A client's state of one socket: the data that it read there and, on a sealed socket, the keys that seal and open.
+//! The meaning of messages is not judged here. Frames come from `wire`; for the Noise protocol racerd's own client side
+//! is used.
 
 use std::collections::VecDeque;
 
@@ -9,23 +9,23 @@ use racerd::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
 use super::super::random::Random;
 use super::super::wire::{self, Reader, Said};
 
-/// So much plaintext at most is put into one frame with what is said next, in bytes.
+/// The most plaintext bytes that may share a frame with the next message.
 const FRAME: usize = 8 * 1024;
 
 #[derive(Default)]
 pub struct Line {
     reader: Reader,
     sealed: Option<Box<Sealed>>,
-    /// Something was sent that the server must not accept; to be closed for it is right.
+    /// The client sent something that the server must not accept, so being closed for it is right.
     pub is_spoilt: bool,
 }
 
 #[derive(Default)]
 struct Sealed {
     state: State,
-    /// Said, and not sealed yet.
+    /// Messages that are sent but not sealed yet.
     waiting: String,
-    /// Opened, and not heard yet.
+    /// Messages that are opened but not handled yet.
     opened: VecDeque<String>,
 }
 
@@ -50,7 +50,7 @@ impl Line {
         self.sealed.is_some()
     }
 
-    /// For who only wants to know of the socket's end.
+    /// Returns the bare reader, for a caller that only wants to see the socket's end.
     pub fn into_reader(self) -> Reader {
         self.reader
     }
@@ -61,10 +61,10 @@ impl Line {
         self.reader.push(bytes);
     }
 
-    /// The next thing said, opened.
+    /// Returns the next item, opened.
     ///
     /// # Errors
-    /// What no server may send, in words.
+    /// A description of anything that no server may send.
     pub fn next(&mut self) -> Result<Option<Said>, String> {
         loop {
             if let Some(line) = self.sealed.as_mut().and_then(|sealed| sealed.opened.pop_front()) {
@@ -81,7 +81,7 @@ impl Line {
 
     // Out.
 
-    /// The client's part of the handshake, on a sealed socket.
+    /// Starts the client's part of the handshake, on a sealed socket.
     pub fn begin(&mut self, pin: &Pin, random: &mut Random) -> Option<Vec<u8>> {
         let sealed = self.sealed.as_mut()?;
         let (initiator, first) = Initiator::begin(pin, random.bytes()).expect("the pin of a server");
@@ -89,7 +89,7 @@ impl Line {
         Some(wire::binary(&first, false, random))
     }
 
-    /// A handshake that was not made for this server, or not made well.
+    /// Starts a handshake that is malformed or meant for another server.
     pub fn begin_badly(&mut self, pin: &Pin, random: &mut Random) -> Vec<u8> {
         self.is_spoilt = true;
         let kind = random.below(4);
@@ -105,7 +105,8 @@ impl Line {
         wire::binary(&first, false, random)
     }
 
-    /// Says one thing: the bytes to write now. On a sealed socket it may wait for more, or for [`Line::flush`].
+    /// Sends one message: returns the bytes to write now. A sealed socket may hold it back for more, or until
+    /// [`Line::flush`].
     pub fn say(&mut self, text: &str, in_parts: bool, random: &mut Random) -> Vec<u8> {
         let Some(sealed) = &mut self.sealed else { return wire::text(text, in_parts, random) };
         let mut bytes = Vec::new();
@@ -120,13 +121,13 @@ impl Line {
         bytes
     }
 
-    /// What was said and waits: the bytes to write.
+    /// Returns the bytes of the messages that were held back.
     pub fn flush(&mut self, random: &mut Random) -> Vec<u8> {
         self.sealed.as_mut().map(|sealed| sealed.seal_what_waits(false, random)).unwrap_or_default()
     }
 
-    /// Frames in a sealed sequence that break it in one of the ways in which that can be. The server may obey
-    /// `harmless` and must not obey `never`, which also comes once more, in order. `None` where nothing is sealed yet.
+    /// Returns frames that break a sealed sequence in one of the possible ways. The server may obey `harmless` and must
+    /// not obey `never`, which is also sent once more, in order. Returns `None` if nothing is sealed yet.
     pub fn say_damaged(&mut self, harmless: &str, never: &str, random: &mut Random) -> Option<Vec<u8>> {
         let sealed = self.sealed.as_mut()?;
         let State::Ready(transport) = &mut sealed.state else { return None };

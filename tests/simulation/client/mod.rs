@@ -1,7 +1,6 @@
-//! A client that uses the real protocol: it comes by a new link, gets its session back with its token and its cursors,
-//! repeats what was not acknowledged under the same key, backs off. What it does next, `acts` says; what it makes of
-//! what it hears, `hears`, with `coming` for how it gets in and `refusals` for what it is refused; what it does over
-//! HTTP, `errands`.
+//! A client that uses the real protocol: it connects by a new link, resumes its session with its token and its cursors,
+//! repeats unacknowledged messages under the same keys, and backs off. `acts` decides its next action; `hears` judges
+//! what it receives, with `coming` for the handshake and `refusals` for refusals; `errands` has its requests over HTTP.
 
 mod acts;
 mod coming;
@@ -33,85 +32,85 @@ use stream::Stream;
 use view::Start;
 pub use view::View;
 
-/// Silence after which it asks whether somebody is there, and then how long it waits.
+/// Silence after which it asks whether the server is there, and the time that it then waits.
 const QUIET: Micros = 15 * SECOND;
 const PATIENCE: Micros = 10 * SECOND;
-/// How often it looks up while it can do nothing.
+/// How often it checks again while it can do nothing.
 const PAUSE: Micros = 20 * MILLISECOND;
 
 pub struct Client {
     pub index: usize,
-    /// The number in its name, which another may have, too.
+    /// The number in its name, which another client may share.
     called: usize,
-    /// It begins its sessions on sealed sockets.
+    /// Begins its sessions on sealed sockets.
     speaks_sealed: bool,
     pub phase: Phase,
-    /// Its socket.
+    /// Its present socket.
     link: Option<usize>,
     line: Line,
     reading: Reading,
     heard: Micros,
     pinged: Option<Micros>,
-    /// Attempts to connect that failed in a row.
+    /// Failed attempts to connect in a row.
     failures: u32,
     pub identity: Option<Identity>,
-    /// Who it would be on this socket, if it does not get its session back.
+    /// Its identity on this socket, if it does not resume its session.
     provisional: Option<Identity>,
     pub rooms: BTreeMap<usize, View>,
     outbox: Vec<Draft>,
     asked: BTreeMap<u64, Request>,
     next_id: u64,
-    /// A key that was acknowledged, with its room and the start of the server.
+    /// An acknowledged key, with its room and the start of the server.
     used_key: Option<(usize, String, u32)>,
-    /// What others have sealed, with its room; and the keys of others that its session has used.
+    /// Sealed bodies of others, with their rooms; and the keys of others that its session has used.
     overheard: VecDeque<(usize, Sealed)>,
     taken: BTreeSet<(usize, String)>,
-    /// Sockets that it has given up and not closed.
+    /// Sockets that it has abandoned without closing them.
     old: BTreeMap<usize, Reader>,
     errands: BTreeMap<usize, Errand>,
     posts: Vec<Post>,
-    /// What it listens to, over an event stream.
+    /// The room that it follows over an event stream.
     stream: Option<Stream>,
-    /// Nonsense sent on this socket, that may be answered without a number.
+    /// Malformed requests on this socket that may be answered without a number.
     nonsense: u32,
-    /// Requests made on this socket, and those of them that were refused as faulty.
+    /// Requests on this socket, and the number of them that were refused as faulty.
     said: u64,
     faults: Faults,
-    /// Of sockets that it has given up: as many as there can have been.
+    /// Faulty requests on abandoned sockets: the most that there can have been.
     old_faults: BTreeMap<usize, u64>,
-    /// Rooms that the server may know it in, which it lost count of with a socket.
+    /// Rooms that the server may have it in, uncertain since a socket was lost.
     unsure_rooms: usize,
-    /// The socket on which it got its session back, if the present one.
+    /// The socket on which it resumed its session, if it is the present one.
     resumed_on: Option<usize>,
-    /// The session of each socket, and the sockets on which a token was shown, with its session.
+    /// The session of each socket; and the sockets on which it presented a token, with the token's session.
     sessions: BTreeMap<usize, SessionId>,
     shown: Vec<(usize, Option<SessionId>)>,
-    /// The code of its own close; and those on sockets that it has given up.
+    /// The code of its own close; and those on abandoned sockets.
     closed_with: Option<Option<u16>>,
     old_closes: BTreeMap<usize, Option<u16>>,
     is_leaving: bool,
-    /// A ping that was said right behind a signal, and the signal.
+    /// A ping that was sent right behind a signal, and the signal.
     signalled: Option<(u64, u64)>,
-    /// The last rest, and the bytes that had come by then; and since when there was no more between two than a queue
-    /// takes.
+    /// The last rest, and the bytes that had come by then; and the time since which no more came between two rests than
+    /// a queue holds.
     rested: (Micros, u64),
     roomy: Micros,
 }
 
-/// Requests of a socket that were refused as faulty, and when the first was heard to be, by the server's clock.
+/// Requests of a socket that were refused as faulty, and when the client heard of the first, by the server's clock.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     count: u64,
     since: Option<u64>,
 }
 
-/// A request that is not answered.
+/// An unanswered request.
 struct Request {
     what: Asked,
     since: Micros,
-    /// The server's clock then, in milliseconds.
+    /// The server's clock when it was sent, in milliseconds.
     mono: u64,
-    /// It had heard `joined` of the room that the request is for, and not asked to leave since.
+    /// The client had heard the room's `joined` by then, and had not asked to leave it since.
     was_in_room: bool,
 }
 
@@ -120,31 +119,31 @@ pub enum Phase {
     Away {
         until: Micros,
     },
-    /// It waits for `welcome`.
+    /// Waits for `welcome`.
     Opening {
         since: Micros,
     },
-    /// It waits to get its session back.
+    /// Waits for its session to be resumed.
     Resuming {
         id: u64,
         since: Micros,
     },
     Open,
-    /// It has sent a close frame.
+    /// Has sent a close frame.
     Closing {
         since: Micros,
     },
 }
 
-/// How it reads what comes.
+/// How it reads its socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     All,
-    /// Not before this time.
+    /// Reads nothing before this time.
     Stopped {
         until: Micros,
     },
-    /// So many bytes each time that it does something.
+    /// Reads this many bytes per action.
     Dripping {
         bytes: usize,
         until: Micros,
@@ -157,18 +156,18 @@ pub struct Identity {
     pub member: String,
     /// The session began on a sealed socket.
     is_sealed: bool,
-    /// On one that nobody on the way can read: sealed, or by TLS.
+    /// The session began on a socket that nobody on the way can read: a sealed one, or by TLS.
     is_private: bool,
     /// The server has heard the client's name.
     is_named: bool,
-    /// A token that was presented and answered with a later one which was presented, too: it is good no more. With the
-    /// start of the server that knows so.
+    /// A token that was answered with a later one, which was then presented, too: it is no longer valid. With the start
+    /// of the server that knows so.
     outdated: Option<(String, u32)>,
     /// The last token that was presented and answered.
     presented: Option<(String, u32)>,
 }
 
-/// Something that it wants said.
+/// A message that it wants to send.
 struct Draft {
     room: usize,
     key: Option<String>,
@@ -176,12 +175,12 @@ struct Draft {
     text: String,
     /// It was sent on the present link, and not answered there.
     is_open: bool,
-    /// Not to be sent before.
+    /// The earliest time to send it.
     due: Micros,
     tries: u32,
 }
 
-/// What it asks.
+/// The kind of a request.
 #[derive(Debug)]
 enum Asked {
     Join {
@@ -193,7 +192,7 @@ enum Asked {
     Send {
         body: u64,
     },
-    /// With a key that was used for something else.
+    /// A message under a key that was used for another one.
     Reuse {
         room: usize,
         body: u64,
@@ -210,14 +209,14 @@ enum Asked {
         is_outdated: bool,
         presented: Presented,
     },
-    /// What another has sealed.
+    /// A sealed body of another client.
     Replay(Replay),
-    /// An encrypted signal, which the store is asked about: its own number, or whose body it is.
+    /// An encrypted signal, for which the server asks the store: its own number, or the body that it repeats.
     Signal {
         signal: Option<u64>,
         replay: Option<Replay>,
     },
-    /// What is to be refused with this code.
+    /// A body that must be refused with this code.
     Faulty {
         code: &'static str,
     },
@@ -268,7 +267,7 @@ impl Client {
         }
     }
 
-    /// Can nobody on the way read what is said on this link of its own?
+    /// Returns whether nobody on the way can read this link of its own.
     fn is_private(&self, link: usize, scene: &Scene) -> bool {
         self.line.is_sealed() || scene.links.get(link).secure
     }
@@ -283,14 +282,14 @@ impl Client {
 
     // Links.
 
-    /// The socket is of no use any more: it comes back after a while.
+    /// Drops its socket, which is of no more use, and comes back after a while.
     fn drop_link(&mut self, scene: &mut Scene, wait: Micros) {
         self.link = None;
         self.provisional = None;
         self.line = Line::open();
         self.reading = Reading::All;
         self.pinged = None;
-        // What it had asked to leave, the server may know it in yet, and the other way round.
+        // The server may still have it in a room that it asked to leave, and the other way round.
         let leaves = |request: &&Request| matches!(request.what, Asked::Leave { .. } | Asked::Join { .. });
         self.unsure_rooms += self.asked.values().filter(leaves).count();
         self.asked.clear();
@@ -299,7 +298,7 @@ impl Client {
         (self.resumed_on, self.closed_with) = (None, None);
         (self.signalled, self.rested) = (None, (0, 0));
         self.rooms.values_mut().for_each(View::detach);
-        // Whether something without a key was stored, nobody can find out.
+        // Nobody can find out whether a message without a key was stored.
         self.outbox.retain(|draft| draft.key.is_some() || draft.tries == 0);
         for draft in &mut self.outbox {
             draft.is_open = false;
@@ -308,13 +307,13 @@ impl Client {
         self.phase = Phase::Away { until: scene.now + wait };
     }
 
-    /// Exponential, with chance in it.
+    /// Returns an exponential back-off with jitter.
     fn back_off(&mut self, scene: &mut Scene) -> Micros {
         self.failures = (self.failures + 1).min(6);
         scene.random.within((50 * MILLISECOND, (100 * MILLISECOND) << self.failures))
     }
 
-    /// It gives its socket up, in one of the ways in which that happens.
+    /// Abandons its socket, in one of the ways in which that happens.
     fn abandon(&mut self, scene: &mut Scene) {
         let Some(link) = self.link else { return };
         match scene.random.below(4) {
@@ -327,7 +326,7 @@ impl Client {
         self.drop_link(scene, wait);
     }
 
-    /// It gives a socket up, and does not close it.
+    /// Abandons a socket without closing it.
     fn leave_open(&mut self, link: usize) {
         if let Some(code) = self.closed_with {
             self.old_closes.insert(link, code);
@@ -337,7 +336,7 @@ impl Client {
         self.old.insert(link, std::mem::take(&mut self.line).into_reader());
     }
 
-    /// Bytes have come on a link.
+    /// Handles the arrival of bytes on a link.
     pub fn bytes(&mut self, link: usize, scene: &mut Scene) -> Checked {
         if self.link == Some(link) {
             if self.reading == Reading::All {
@@ -358,7 +357,7 @@ impl Client {
         self.hear_old(link, scene)
     }
 
-    /// It reads so many bytes of its socket, and what they say.
+    /// Reads up to `most` bytes of its socket, and handles them.
     fn read(&mut self, link: usize, most: usize, scene: &mut Scene) -> Checked {
         let bytes = scene.client_reads(link, most);
         if !bytes.is_empty() {
@@ -382,7 +381,7 @@ impl Client {
         Ok(())
     }
 
-    /// A link broke.
+    /// Handles a broken link.
     pub fn lost(&mut self, link: usize, scene: &mut Scene) {
         if self.link == Some(link) {
             self.trace(scene, || format!("link {link} is lost"));
@@ -397,9 +396,10 @@ impl Client {
         }
     }
 
-    // For those who watch.
+    // For the observers.
 
-    /// Has it all that it wanted, and all that its rooms hold? If not, what is missing.
+    /// Checks that it has received everything that it wanted and everything that its rooms hold. Otherwise says what is
+    /// missing.
     pub fn is_settled(&self, scene: &Scene) -> Result<(), String> {
         if self.phase != Phase::Open {
             return Err(format!("c{} is {:?}", self.index, self.phase));
@@ -424,29 +424,29 @@ impl Client {
         Ok(())
     }
 
-    /// Is it in this room?
+    /// Returns whether it is in this room.
     pub fn is_in(&self, room: usize) -> bool {
         self.rooms.get(&room).is_some_and(|view| view.is_joined)
     }
 
-    /// Is it to go, and not to come back?
+    /// Returns whether it is to leave for good.
     pub fn is_leaving(&self) -> bool {
         self.is_leaving
     }
 
-    /// Who it is to others.
+    /// Returns its member as others see it.
     pub fn member(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| identity.member.as_str())
     }
 
-    /// Has it no link any more? If not, which.
+    /// Checks that it has no link any more. Otherwise says which one.
     pub fn is_gone(&self) -> Result<(), String> {
         let streams = self.stream.as_ref().and_then(|stream| stream.link);
         let link = self.link.or(streams).or(self.old.keys().chain(self.errands.keys()).next().copied());
         link.map_or(Ok(()), |link| Err(format!("c{} has link {link} yet", self.index)))
     }
 
-    /// When it does the next thing: after a thought, but not while there is nothing to do.
+    /// Plans its next action: after a pause to think, but not while it has nothing to do.
     pub fn plan(&self, scene: &mut Scene) {
         if self.is_leaving && self.is_gone().is_ok() {
             return;
@@ -456,7 +456,7 @@ impl Client {
         let time = match self.phase {
             Phase::Away { until } if is_idle && !self.is_leaving => thought.max(until),
             Phase::Opening { .. } | Phase::Resuming { .. } | Phase::Closing { .. } => thought.max(scene.now + PAUSE),
-            // Nothing new is begun any more.
+            // No new work is begun any more.
             Phase::Open if scene.is_calm => thought.max(scene.now + PAUSE),
             _ => thought,
         };

@@ -1,5 +1,5 @@
-//! A page of history is whole: it begins and ends where it was asked to, without a hole, as long as it may be, and says
-//! rightly what lies beyond.
+//! Checks that a page of history is complete: it begins and ends where the request says, has no hole, is as long as it
+//! may be, and is right about what lies beyond it.
 
 use serde_json::Value;
 
@@ -9,19 +9,19 @@ use super::hears::said;
 
 const CHECKER: &str = "2: a page of history is whole";
 
-/// What a message takes in a page beside body and name, as the server counts, in bytes.
+/// Bytes of a message in a page beside body and name, as the server counts them.
 const ENVELOPE: u64 = 140;
 
-/// Which page.
+/// A request for a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub room: usize,
     pub limit: u64,
     pub span: Span,
-    /// The oldest and the last seq when it was asked for.
+    /// The oldest and the last seq at the time of the request.
     oldest: u64,
     head: u64,
-    /// When it was asked for, and the start of the server that it was asked of.
+    /// The time of the request, and the start of the server that got it.
     since: Micros,
     run: u32,
 }
@@ -34,7 +34,7 @@ pub enum Span {
 }
 
 impl Wanted {
-    /// Draws a page of this room.
+    /// Draws a request for a page of this room.
     pub fn draw(room: usize, scene: &mut Scene) -> Wanted {
         let limit = scene.random.within((1, 60));
         let head = scene.model.head(room);
@@ -44,7 +44,7 @@ impl Wanted {
         Wanted { room, limit, span, oldest: scene.model.rooms[room].oldest, head, since: scene.now, run: scene.run }
     }
 
-    /// Judges the page that came.
+    /// Judges the answer.
     pub fn judge(&self, link: usize, told: &Value, scene: &mut Scene) -> Checked {
         scene.tally.pages += 1;
         let fault = |what: String| violation(CHECKER, format!("{what}; {self:?}: {told}"));
@@ -69,7 +69,7 @@ impl Wanted {
             scene.model.heard(self.room, message)?;
         }
         if scene.links.get(link).run != self.run {
-            // Another server answers than the one that was there when it was asked: perhaps of another log.
+            // The server has restarted since the request, and may have another log.
             return Ok(());
         }
         let (oldest_now, head_now) = (scene.model.rooms[self.room].oldest, scene.model.head(self.room));
@@ -90,7 +90,7 @@ impl Wanted {
         }
     }
 
-    /// `ends`: the first and the last seq of the page; the head lay within `head` when it was read.
+    /// Judges the ends of a page. `ends`: its first and last seq; the head lay within `head` when it was read.
     fn judge_ends(&self, ends: Option<(u64, u64)>, oldest: u64, head: (u64, u64), more: bool) -> Result<(), String> {
         // The last seq that it might hold, at least and at most.
         let last = match self.span {
@@ -127,7 +127,7 @@ impl Wanted {
         Ok(())
     }
 
-    /// It is shorter than was asked for: one more does not fit.
+    /// Checks a page that is shorter than requested: one more message would not have fitted.
     fn judge_length(&self, (begin, end): (u64, u64), scene: &Scene) -> Result<(), String> {
         let other = if let Span::After(_) = self.span { end + 1 } else { begin - 1 };
         let model = &scene.model;

@@ -1,4 +1,4 @@
-//! What the server may refuse, and why it may close: each refusal and each close needs a cause that was seen.
+//! The server's reasons for refusals and closes: each needs a cause that was observed.
 
 use racerd::types::SessionId;
 
@@ -14,19 +14,19 @@ pub const REASONS: &str = "protocol: a refusal and a close have a reason";
 /// The server's time for the head of a request, in milliseconds.
 pub const HEADER_TIMEOUT: u64 = 10_000;
 
-/// Says what was not seen.
+/// Fails with a description of the cause that was not observed.
 fn unless(is_so: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(what()) }
 }
 
-/// Is a bucket empty for the last of so many, of which each took `cost` microseconds at most? Now it fills with one
-/// each `interval`, and holds `burst`.
+/// Returns whether a token bucket is empty for the last of `count` requests, each of which took `cost` microseconds at
+/// most. The bucket gains one token per `interval`, and holds `burst`.
 fn is_spent(count: u64, cost: u64, interval: u64, burst: u32) -> bool {
     interval > 0 && count.saturating_sub(1) * cost > interval * u64::from(burst.saturating_sub(1))
 }
 
 impl Client {
-    /// The server refused a request with this code. Had it a reason?
+    /// Judges a refusal with this code.
     pub(super) fn may_refuse(
         &self,
         (link, id): (usize, Option<u64>),
@@ -56,13 +56,13 @@ impl Client {
         }
     }
 
-    /// The server took a token. Was that right?
+    /// Judges the acceptance of a token.
     pub(super) fn may_resume(&self, link: usize, presented: &Presented, scene: &mut Scene) -> Result<(), String> {
         let park_for = scene.limits.most(presented.at, |limits| limits.park_for);
         scene.witness.may_accept(presented, self.is_private(link, scene), park_for)
     }
 
-    /// More requests were made than may come at once, by limits that held since then.
+    /// Checks that more requests were made than may come in a burst, by limits that held since then.
     pub(super) fn may_be_rated(&self, link: usize, since: Micros, scene: &Scene) -> Result<(), String> {
         let cost = scene.limits.most(scene.links.get(link).opened, |limits| limits.request_interval());
         let is_over = |limits: &Limits| is_spent(self.said, cost, limits.request_interval(), limits.burst());
@@ -71,15 +71,15 @@ impl Client {
         })
     }
 
-    /// It may be in no more rooms, by limits that held since then: those that it knows of, and those that it lost count
-    /// of with a link.
+    /// Checks that it may be in no more rooms, by limits that held since then. Counts the rooms that it knows of, and
+    /// those that are uncertain since a link was lost.
     pub(super) fn may_be_too_many(&self, since: Micros, scene: &Scene) -> Result<(), String> {
         let most = scene.limits.least(since, |limits| limits.rooms_per_session);
         let known = self.rooms.len() + self.unsure_rooms;
         unless(known >= most, || format!("{known} rooms, of at most {most}"))
     }
 
-    /// The server closed a socket of this client with this code. Had it a reason?
+    /// Judges the close of a socket of this client with this code.
     pub(super) fn may_close(&self, link: usize, code: Option<u16>, scene: &Scene) -> Result<(), String> {
         let opened = scene.links.get(link).opened;
         let (_, silence, _) = scene.links.get(link).trials(scene.witness.mono);
@@ -90,7 +90,8 @@ impl Client {
         match code {
             Some(1001) => unless(scene.witness.is_stopping, || "the server does not stop".into()),
             Some(1008) => {
-                // The close drops what a socket has not taken, refusals among it; of one that took all, all were heard.
+                // The close discards the queue of a socket, including refusals; a client that drained its socket heard
+                // them all.
                 let unheard = self.asked.len() as u64 + u64::from(self.nonsense);
                 let faults = match self.old_faults.get(&link) {
                     Some(most) => *most,
@@ -105,7 +106,7 @@ impl Client {
                 })
             }
             Some(4001) => {
-                // It may have been given its session without having heard so.
+                // The server may have given it its session without its having heard so.
                 let here = self.shown.iter().filter(|(at, _)| *at == link).filter_map(|(_, of)| of.as_ref());
                 let mut here = here.chain(self.sessions.get(&link));
                 let shows = |session: &SessionId| {
@@ -125,32 +126,33 @@ impl Client {
         }
     }
 
-    /// It heard that a request was faulty.
+    /// Counts a request that was refused as faulty.
     pub(super) fn counts_fault(&mut self, scene: &Scene) {
         self.faults.count += 1;
         self.faults.since.get_or_insert(scene.witness.mono);
     }
 
-    /// Were so many of its requests faulty that the server had to close? At rest it has.
+    /// Returns whether its faulty requests were so numerous that the server had to close. At rest it must have done so.
     pub(super) fn has_too_many_faults(&self, scene: &Scene) -> bool {
         let Some(opened) = self.link.map(|link| scene.links.get(link).opened) else { return false };
         let cost = scene.limits.least(opened, |limits| limits.error_interval());
         let Faults { count, since } = self.faults;
-        // As many are free again as the time brings, by the server's clock; the first may be older than its hearing.
+        // The bucket refills with time, by the server's clock; the first fault may be older than when the client heard
+        // of it.
         let elapsed = scene.witness.mono - since.unwrap_or(scene.witness.mono);
         let latency = 2 * (scene.mix.network.latency.1 + scene.mix.server.turn) * scene.mix.server.speed / 1_000_000;
         count.saturating_sub(2) * cost > (60_000 + elapsed + latency + 1000) * 1000
     }
 
-    /// The close that the server answered its own with.
+    /// Returns whether the server's close answers the client's own.
     pub(super) fn is_answer_to_its_close(&self, code: Option<u16>) -> bool {
         matches!(self.phase, Phase::Closing { .. }) && self.closed_with == Some(code)
     }
 
-    /// An upgrade was refused with this status. Had it a reason?
+    /// Judges the refusal of an upgrade with this status.
     pub(super) fn may_turn_away(link: usize, status: u16, scene: &Scene) -> Result<(), String> {
         if scene.links.get(link).run != scene.run {
-            // It was said by a server that is no more.
+            // The server that said so is gone.
             return Ok(());
         }
         let (open, ..) = scene.links.get(link).trials(scene.witness.mono);
@@ -160,7 +162,7 @@ impl Client {
                 let is_limited = held.any(|limits| limits.handshake_rate > 0 || limits.connections_per_address > 0);
                 unless(is_limited, || "there are no limits".into())
             }
-            // Why it is told so was judged.
+            // The reason for this was judged elsewhere.
             503 if scene.witness.is_excess(link) => Ok(()),
             503 => unless(scene.witness.is_stopping || scene.witness.has_failed(link, None), || {
                 "the server does not stop, and the store has failed nothing of it".into()

@@ -1,5 +1,5 @@
-//! What a client is refused, and how its sockets end: each refusal fits what was asked, and what was refused for a
-//! while is asked again.
+//! Refusals, and the ends of a client's sockets: each refusal fits its request, and a request that was refused only for
+//! a while is made again.
 
 use serde_json::Value;
 
@@ -21,9 +21,9 @@ impl Client {
             self.counts_fault(scene);
         }
         let Some(id) = id else {
-            // Perhaps of the signal.
+            // The refusal may belong to the signal.
             self.signalled = None;
-            // Of a join by URL, of a signal, of nonsense, or of a room that was to be given back.
+            // It may belong to a join by URL, a signal, a malformed request, or a room that was to be resumed.
             let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
             if !is_expected {
                 return violation(CHECKER, format!("a refusal of nothing: {told}"));
@@ -38,7 +38,7 @@ impl Client {
                 return violation(REASONS, format!("{fault}: {told}"));
             }
             if code == "storage_unavailable" {
-                // Where the room of the URL begins could not be read.
+                // The store could not read where the room of the URL begins.
                 for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
                     view.asked = None;
                 }
@@ -46,7 +46,7 @@ impl Client {
             return Ok(());
         };
         if code == "too_many_rooms" && !self.asked.contains_key(&id) {
-            // Of a return: some of what it named has no place.
+            // A return: some of the rooms that it named have no place.
             if let (true, Err(fault)) =
                 (scene.links.get(link).run == scene.run, self.may_be_too_many(scene.links.get(link).opened, scene))
             {
@@ -95,7 +95,7 @@ impl Client {
                 Ok(())
             }
             (Asked::Join { room }, "already_joined") if self.provisional.is_none() => {
-                // Of the session that it got back: the server knew of the room, and its `joined` comes, or came.
+                // It belongs to the resumed session: the server knew of the room, and its `joined` comes, or came.
                 if let Some(view) = self.rooms.get_mut(&room).filter(|view| !view.is_joined) {
                     (view.asked, view.start) = (Some(None), Start::Unnamed);
                 }
@@ -139,7 +139,7 @@ impl Client {
                 "rate_limited" | "storage_unavailable" | "not_joined",
             ) => Ok(()),
             (Asked::Ping, "rate_limited") => {
-                // An answer all the same.
+                // Any answer counts as a sign of life.
                 self.pinged = None;
                 Ok(())
             }
@@ -163,7 +163,7 @@ impl Client {
                 return violation("sealed", format!("c{} broke its sequence and is closed with {code:?}", self.index));
             }
             _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
-            // What it had asked for on a socket that it gave up came late, and took the session there.
+            // A late request on an abandoned socket took the session over there.
             Some(4001) => scene.tally.superseded += 1,
             Some(1001 | 1008 | 4002 | 4004) => {}
             _ => return violation(CHECKER, format!("c{} is closed with {code:?}", self.index)),
@@ -175,7 +175,7 @@ impl Client {
         Ok(())
     }
 
-    /// Something was said on a socket that it has given up.
+    /// Handles data on an abandoned socket.
     pub(super) fn hear_old(&mut self, link: usize, scene: &mut Scene) -> Checked {
         let Some(reader) = self.old.get_mut(&link) else { return Ok(()) };
         loop {

@@ -1,18 +1,18 @@
-//! Nothing is owed at rest. Where nothing is on its way between a client and the server, the store has nothing to
-//! answer and no turn is due, whatever was asked must be answered and whatever was said must be heard: no later event
-//! may be needed for it. So the bound for a pong, an acknowledgement, a page and being live is the time of what is
-//! under way, and nothing beyond it; only a read that failed may wait for the hub's next try.
+//! Nothing is owed at rest. Where nothing is in flight between a client and the server, the store has nothing to answer
+//! and no turn is due, every request must be answered and every message must be heard, without waiting for a later
+//! event. So the bound for a pong, an acknowledgement, a page and being live is the time of what is in flight, and
+//! nothing beyond it; only a failed read may wait for the hub's next try.
 
 use super::super::scene::{Checked, Scene, violation};
 use super::{Asked, Client, Phase, Request};
 
 const CHECKER: &str = "6: nothing is owed at rest";
 
-/// Within this the hub tries again what could not be read, in milliseconds of the server's clock.
+/// The hub retries a failed read within this time, in milliseconds of the server's clock.
 const RETRY: u64 = 1000;
 
 impl Client {
-    /// Judges what the client waits for, if all is at rest.
+    /// Judges the open requests of the client, if all is at rest.
     pub fn judge_rest(&mut self, scene: &mut Scene) -> Checked {
         if !scene.is_at_rest() {
             return Ok(());
@@ -26,7 +26,7 @@ impl Client {
         let is_unread = scene.links.get(link).is_readable();
         let index = self.index;
         let fault = |what: String| violation(CHECKER, format!("c{index} {what}, and nothing is under way"));
-        // What is said behind something that waits for the store waits, too.
+        // Requests behind one that waits for the store wait, too.
         let is_answered = scene.witness.at_store(link) == 0 && !self.is_joining(scene) && !self.is_reading(scene);
         match self.phase {
             Phase::Away { .. } => return Ok(()),
@@ -73,7 +73,7 @@ impl Client {
         self.judge_signals(link, scene)
     }
 
-    /// It is in the rooms that it was told of, and in no other.
+    /// Checks that it is in the rooms that it was told of, and in no other.
     fn judge_places(&self, is_answered: bool, scene: &Scene) -> Checked {
         let Some(member) = self.member().filter(|_| is_answered && self.phase == Phase::Open) else { return Ok(()) };
         for room in (0..scene.model.rooms.len()).filter(|room| !scene.is_room_at_work(*room)) {
@@ -90,7 +90,7 @@ impl Client {
         Ok(())
     }
 
-    /// It has heard the signals of its rooms, where its queue cannot have been full meanwhile.
+    /// Checks that it has heard the signals of its rooms, as far as its queue cannot have been full meanwhile.
     fn judge_signals(&mut self, link: usize, scene: &mut Scene) -> Checked {
         let written = scene.links.get(link).written;
         let (after, before) = self.rested;
@@ -114,12 +114,12 @@ impl Client {
         Ok(())
     }
 
-    /// Waits it for a `joined` that may need the store yet?
+    /// Returns whether it waits for a `joined` that may still need the store.
     fn is_joining(&self, scene: &Scene) -> bool {
         self.rooms.values().any(|view| view.asked.is_some() && scene.is_room_at_work(view.room))
     }
 
-    /// Waits it for a page that the store may not be asked for yet?
+    /// Returns whether it waits for a page that the server may not have asked the store for yet.
     fn is_reading(&self, scene: &Scene) -> bool {
         let reads = |request: &Request| matches!(request.what, Asked::History { .. });
         scene.witness.reads_are_full() && self.asked.values().any(reads)
@@ -139,18 +139,18 @@ impl Client {
 }
 
 impl Scene {
-    /// Is nothing due for the server to do at once?
+    /// Returns whether the server has nothing to do at once.
     pub fn is_at_rest(&self) -> bool {
         !self.is_turn_due && !self.links.wants_turn() && !self.witness.is_stopping && self.witness.answers_once
     }
 
-    /// Is nothing under way on this link, and would it let something through?
+    /// Returns whether nothing is in flight on this link although the link would let it through.
     pub fn is_link_at_rest(&self, link: usize) -> bool {
         let end = self.links.get(link);
         end.run == self.run && end.is_at_rest()
     }
 
-    /// Has the store something to do for those who join this room or catch up in it, or will the hub ask again?
+    /// Returns whether the store has work for a join or a catch-up in this room, or the hub will ask it again.
     pub fn is_room_at_work(&self, room: usize) -> bool {
         let id = &self.model.rooms[room].id;
         self.witness.is_room_at_store(id) || self.witness.reads_are_full() || self.witness.failed_within(id, RETRY)

@@ -1,5 +1,5 @@
-//! What a client says encrypted, and what it does to others who do: it says again what they have sealed, takes their
-//! `k`, and sends bodies that no server takes. Each of these has one outcome that is right, and that is demanded.
+//! A client's encrypted messages, and its interference with those of others: it replays sealed bodies, takes another's
+//! `k`, and sends bodies that no server accepts. Each of these has exactly one right outcome, which is demanded.
 
 use serde_json::Value;
 
@@ -11,19 +11,19 @@ use crate::wire;
 
 const CHECKER: &str = "replays: a sealed body is taken once, and nobody's key is";
 
-/// What a request may take beside a body, and another spelling of that, in bytes.
+/// Bytes of a request beside a body, and of another spelling of it.
 const AROUND: usize = 150;
 /// Sealed bodies of others that it remembers.
 const REMEMBERED: usize = 4;
 
-/// Somebody else's sealed body, said again.
+/// Another client's sealed body, sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
     pub room: usize,
     pub body: u64,
-    /// The message of it that the room kept when it was said again.
+    /// The message with this body that the room kept when it was sent again.
     kept: Option<Kept>,
-    /// The room's last seq then.
+    /// The room's last seq at that time.
     head: u64,
 }
 
@@ -34,18 +34,18 @@ impl Replay {
         Some(Replay { room, body, kept, head })
     }
 
-    /// Was it there all the time until now, so that it had to be refused?
+    /// Returns whether the message was there all the time until now, so that the replay had to be refused.
     pub fn must_fail(&self, scene: &Scene) -> bool {
         self.kept.is_some() && self.kept == scene.model.kept(self.room, self.body, scene.run)
     }
 
-    /// It was refused. Was it there at any time since?
+    /// Returns whether the message was there at any time since, so that the replay may be refused.
     fn may_fail(&self, scene: &Scene) -> bool {
         self.kept.is_some() || scene.model.last(self.room, self.body).is_some_and(|seq| seq > self.head)
     }
 
-    /// It was refused, for the field that is named. Was that right? `text`: of a body that was sent over HTTP, where
-    /// all share one scope of keys, so that the same text is a repeat, and another one a key that was used.
+    /// Judges a refusal that names a field. `text`: the body, if it was sent over HTTP, where all share one scope of
+    /// keys, so that the same text is a repeat, and another text means a used key.
     pub fn judge_refusal(&self, link: usize, field: &Value, text: Option<&str>, scene: &mut Scene) -> Checked {
         let model = &scene.model;
         let seq = self.kept.map_or(0, |kept| kept.seq);
@@ -62,7 +62,7 @@ impl Replay {
         Ok(())
     }
 
-    /// It was taken, as a message that was not there, or as a repeat of one. Was that right?
+    /// Judges an acceptance, as a new message or as a repeat of one.
     pub fn judge_taken(
         &self,
         (link, seq): (usize, u64),
@@ -75,7 +75,7 @@ impl Replay {
         }
         let is_right = match is_repeat {
             true => text.is_some_and(|text| scene.model.is_published(self.room, seq, text)),
-            // That it was not there then, the log's own judge has seen.
+            // The log's own judge has seen that it was not there at that time.
             false => true,
         };
         scene.tally.replays_taken += u64::from(!is_repeat);
@@ -88,7 +88,7 @@ impl Replay {
 }
 
 impl Client {
-    /// The key and the text of an encrypted message of this number; `called`: whose key it has.
+    /// Returns the text of an encrypted message of this number under this key.
     pub(super) fn seal(&self, body: u64, key: String, scene: &mut Scene) -> String {
         let most = scene.mix.limits.max_message - AROUND;
         let sealed = Sealed::draw(About::Message(body), key, most, &mut scene.random);
@@ -96,12 +96,12 @@ impl Client {
         sealed.text()
     }
 
-    /// The key under which somebody of this name sends an encrypted message.
+    /// Returns the key under which a client of this name sends an encrypted message.
     pub(super) fn sealed_key(called: usize, body: u64) -> String {
         format!("c{called}-sealed-{body:0>16}")
     }
 
-    /// It remembers what others have sealed.
+    /// Remembers a sealed body of another client.
     pub(super) fn overhears(&mut self, room: usize, told: &Value) {
         let Some(sealed) = Sealed::of(&told["body"]) else { return };
         if self.member().is_some_and(|member| told["from"]["member"] == member) {
@@ -118,13 +118,13 @@ impl Client {
         if number == 0 { None } else { self.overheard.get(scene.random.below(number)).cloned() }
     }
 
-    /// Takes a key that its session has not used in this room: else that would be a reason to refuse it.
+    /// Takes a key that its session has not used in this room: a used one would be a reason to refuse it.
     fn takes(&mut self, room: usize, key: &str) -> bool {
         !key.starts_with(&format!("{}-", self.name())) && self.taken.insert((room, key.to_owned()))
     }
 
-    /// Says again what somebody else has sealed: as a message of its own, over HTTP, or as a signal; in that room, or
-    /// in another one.
+    /// Replays another client's sealed body: as a message of its own, over HTTP, or as a signal; in that room, or in
+    /// another one.
     pub(super) fn replay(&mut self, room: Option<usize>, scene: &mut Scene) {
         let Some((of, sealed)) = self.an_overheard(scene) else { return };
         let room = if scene.random.below(4) == 0 { room.unwrap_or(of) } else { of };
@@ -148,7 +148,7 @@ impl Client {
         }
     }
 
-    /// Says something of its own under a `k` that somebody else has used, or will use.
+    /// Sends a message of its own under a `k` that another client has used or will use.
     pub(super) fn squat(&mut self, room: Option<usize>, scene: &mut Scene) {
         let Some(room) = room else { return };
         if self.outbox.len() >= usize::from(scene.mix.limits.in_flight).min(16) {
@@ -169,7 +169,7 @@ impl Client {
         self.outbox.push(Draft { room, key: Some(key), body, text, is_open: false, due: scene.now, tries: 0 });
     }
 
-    /// Sends a body that no server takes.
+    /// Sends a body that no server accepts.
     pub(super) fn send_faulty(&mut self, room: Option<usize>, scene: &mut Scene) {
         let Some(room) = room else { return };
         let body = scene.model.body_for_nobody();
@@ -198,7 +198,7 @@ impl Client {
         self.say(&text, scene);
     }
 
-    /// Nothing of what it said is with the store: each signal was heard, or refused.
+    /// Checks, once nothing that it sent is with the store, that each signal was heard or refused.
     pub(super) fn settle_signals(&mut self, scene: &mut Scene) -> Checked {
         let is_signal = |asked: &Asked| matches!(asked, Asked::Signal { .. });
         let done: Vec<u64> = self.asked.iter().filter(|(_, r)| is_signal(&r.what)).map(|(id, _)| *id).collect();
@@ -214,8 +214,8 @@ impl Client {
         Ok(())
     }
 
-    /// What it wanted said was refused, since its room has the very same. It may be that the log lost the first of it,
-    /// and that somebody else had heard that, and was quicker.
+    /// Judges a refusal because the room has the very same message. The log may have lost the first copy after another
+    /// client heard it, and that client was quicker to send it again.
     pub(super) fn forestalled(&mut self, body: u64, told: &Value, scene: &mut Scene) -> Checked {
         let Some(index) = self.outbox.iter().position(|draft| draft.body == body) else { return Ok(()) };
         let draft = self.outbox.remove(index);

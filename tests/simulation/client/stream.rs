@@ -1,5 +1,5 @@
-//! What a client hears of a room over an event stream: judged like a member's, and each id is where the client stands.
-//! When the stream breaks, it comes again with the last id.
+//! A client's event stream of a room: judged like a member's messages. Each event's id is the client's cursor; when the
+//! stream breaks, the client reconnects with the last id.
 
 use serde_json::Value;
 
@@ -11,21 +11,21 @@ use super::{Client, Start, View};
 
 const CHECKER: &str = "2: an event stream is what members hear";
 
-/// Silence after which the stream is taken to be broken: twice the longest time between two comments.
+/// Silence after which the stream counts as broken: twice the longest time between two comments.
 const QUIET: Micros = 120 * SECOND;
 
 pub struct Stream {
     pub link: Option<usize>,
-    /// Not to be opened before.
+    /// The earliest time to open it.
     due: Micros,
     since: Micros,
     heard: Micros,
     pub view: View,
     reader: Reader,
-    /// The head of the answer came; what follows are events.
+    /// The head of the answer came; events follow.
     is_open: bool,
     text: Vec<u8>,
-    /// The gap that has to follow a `joined` that recovered not all: where it ends.
+    /// The end of the gap that has to follow a `joined` which recovered only a part.
     owed_gap: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Stream {
         }
     }
 
-    /// The link is gone; the place in the room stays.
+    /// Handles the loss of the link; the place in the room stays.
     fn breaks(&mut self, scene: &mut Scene, wait: Micros) {
         self.link = None;
         self.due = scene.now + scene.random.within((MILLISECOND, wait.max(2 * MILLISECOND)));
@@ -65,7 +65,7 @@ impl Stream {
                 format!("?after={seq}&epoch={epoch}")
             } else {
                 last_id = Some(format!("{epoch}:{seq}"));
-                // The id is what counts.
+                // The id takes precedence.
                 (if scene.random.coin() { "?last=1" } else { "" }).to_owned()
             }
         } else if scene.random.coin() {
@@ -87,7 +87,7 @@ impl Stream {
         scene.tally.streams += 1;
     }
 
-    /// The events that are whole.
+    /// Handles the complete events.
     fn hear(&mut self, link: usize, scene: &mut Scene) -> Checked {
         while let Some(end) = self.text.windows(2).position(|pair| pair == b"\n\n") {
             let block: Vec<u8> = self.text.drain(..end + 2).collect();
@@ -180,14 +180,14 @@ impl Stream {
     }
 }
 
-/// Is there room for a stream beside a socket and a request?
+/// Returns whether the connection limit has room for a stream beside a socket and a request.
 fn may_listen(scene: &Scene) -> bool {
     let connections = scene.mix.limits.connections_per_address;
     connections == 0 || connections > 3
 }
 
 impl Client {
-    /// It begins to listen to a room, or ceases to.
+    /// Begins or ends a stream of a room.
     pub(super) fn listen(&mut self, scene: &mut Scene) {
         if let Some(Stream { link, .. }) = &self.stream {
             if let Some(link) = link {
@@ -199,7 +199,7 @@ impl Client {
         }
     }
 
-    /// Opens its stream where that broke, and closes it in the end.
+    /// Opens its stream again after a break, and closes it in the end.
     pub(super) fn run_stream(&mut self, scene: &mut Scene) {
         let Some(stream) = &mut self.stream else { return };
         match stream.link {
@@ -215,7 +215,7 @@ impl Client {
         }
     }
 
-    /// Does this link carry its stream?
+    /// Returns whether this link carries its stream.
     pub(super) fn streams_on(&self, link: usize) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.link == Some(link))
     }
@@ -276,7 +276,7 @@ impl Client {
         }
     }
 
-    /// At rest it has begun, and has brought all that was said.
+    /// Checks at rest that the stream has begun and has delivered everything.
     pub(super) fn judge_stream(&self, scene: &mut Scene) -> Checked {
         let Some(Stream { link: Some(link), view, is_open, .. }) = &self.stream else { return Ok(()) };
         if !scene.is_link_at_rest(*link) || scene.witness.is_congested() || scene.is_room_at_work(view.room) {

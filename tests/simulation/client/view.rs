@@ -1,5 +1,5 @@
-//! What a client has of one room, and the checker of it: (2) messages come in the order of their seqs, without a hole
-//! and without a repeat, over everything that happens to the connection.
+//! A client's view of one room, and its checker: (2) messages come in the order of their seqs, without a hole and
+//! without a repeat, whatever happens to the connection.
 
 use std::collections::BTreeMap;
 
@@ -11,44 +11,44 @@ use super::super::scene::{Checked, Scene, violation};
 
 const CHECKER: &str = "2: every message once and in order";
 
-/// How a client asked to begin.
+/// The place from which a client asked to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     Now,
     Last(u64),
-    /// After this seq, which need not be there.
+    /// After this seq, which need not exist.
     After(u64),
-    /// After what it has.
+    /// After its own cursor.
     Cursor,
-    /// It did not say: the server is to know.
+    /// Not named by the client: the server is to know.
     Unnamed,
 }
 
-/// Which presence it hears of, where the server was not told anew.
+/// The kind of presence, where the server was not told anew.
 pub const UNSURE: &str = "unsure";
 
 pub struct View {
     pub room: usize,
     pub epoch: String,
-    /// The seq that is to come next; 0 before the first `joined`.
+    /// The next seq expected; 0 before the first `joined`.
     pub next: u64,
     /// The last message's time.
     at: u64,
     /// It has heard `joined` on its present link.
     pub is_joined: bool,
-    /// It waits for that; the request's number, if it was one.
+    /// It waits for `joined`; with the request's number, if there was a request.
     pub asked: Option<Option<u64>>,
     pub start: Start,
     pub presence: &'static str,
-    /// Who is here, and whether away, as far as it was told.
+    /// The members and whether they are away, as far as it was told.
     pub roster: Option<BTreeMap<String, bool>>,
-    /// How many, likewise.
+    /// The number of members, likewise.
     pub count: Option<u64>,
     /// The list was longer than a page.
     is_cut: bool,
-    /// When it was last told that it lags, by the server's clock in milliseconds.
+    /// When it last heard `lagging`, by the server's clock in milliseconds.
     lagged: Option<u64>,
-    /// Since when it is live, as a rest showed.
+    /// The time since which it is live, as a rest showed.
     pub steady: Option<Micros>,
 }
 
@@ -71,7 +71,7 @@ impl View {
         }
     }
 
-    /// The link is gone: what it has of the room stays.
+    /// Detaches from the link; its place in the room stays.
     pub fn detach(&mut self) {
         self.is_joined = false;
         self.asked = None;
@@ -99,7 +99,7 @@ impl View {
             return fault("it begins beyond the head".into());
         }
         let is_same = epoch == self.epoch;
-        // What lies before may be pruned, and nothing else may be missing.
+        // Messages before the beginning may be pruned; no other may be missing.
         let is_pruned = !scene.is_of_this_epoch(link) || scene.model.rooms[self.room].oldest >= from;
         let fits = match (&self.start, recovered) {
             (Start::Now, recovered) => recovered,
@@ -113,7 +113,7 @@ impl View {
             (Start::Cursor, true) => is_same && from == self.next,
             (Start::Cursor, false) if is_same => from > self.next && is_pruned,
             (Start::Cursor, false) => from == 1 || is_pruned,
-            // What was parked before a claim that failed may be older than what the client has.
+            // A state parked before a failed claim may be older than the client's.
             (Start::Unnamed, _) => !is_same || from >= self.next || scene.tally.claims_failed > 0,
         };
         if !fits {
@@ -127,7 +127,7 @@ impl View {
             Start::After(seq) if seq > head => scene.tally.beyond += 1,
             _ => {}
         }
-        // What is not heard may have had any stamp.
+        // Messages that the client did not hear may have had any stamp.
         if !is_same || from != self.next {
             self.at = 0;
         }
@@ -143,7 +143,7 @@ impl View {
         Ok(())
     }
 
-    /// A message came, of this time; `None` where it cannot be read, and has a neighbour's.
+    /// Checks a message with this time; `None` if it is unreadable, and has a neighbour's time.
     pub fn message(&mut self, seq: u64, at: Option<u64>, scene: &mut Scene) -> Checked {
         let id = &scene.model.rooms[self.room].id;
         if !self.is_joined {
@@ -152,7 +152,7 @@ impl View {
         if seq != self.next {
             return violation(CHECKER, format!("{id} {seq} is heard where {} is to come", self.next));
         }
-        // Small steps back of the clock are not shown; after a large one it is the clock's.
+        // Small steps back of the clock are hidden; after a large one the stamp is the clock's.
         match at {
             Some(at) if at < self.at && self.at - at <= WallMillis::HOLDS => {
                 return violation(CHECKER, format!("{id} {seq} is of {at}, and the one before of {}", self.at));
@@ -181,9 +181,9 @@ impl View {
         Ok(())
     }
 
-    // Who is here.
+    // Members.
 
-    /// The list of those who are here.
+    /// Checks a list of the members.
     pub fn members(&mut self, told: &Value, scene: &mut Scene) -> Checked {
         scene.tally.rosters += 1;
         let (names, count) = listed(told)?;
@@ -192,7 +192,7 @@ impl View {
         Ok(())
     }
 
-    /// Who came and went.
+    /// Checks an announcement of members who came or went.
     pub fn presence(&mut self, told: &Value) -> Checked {
         let fault = |what: &str, known: &View| {
             violation(PRESENT, format!("{what}; r{} had {:?}: {told}", known.room, known.roster))
@@ -203,7 +203,7 @@ impl View {
             return fault("not what was asked for", self);
         }
         if events.is_empty() {
-            // Only a number: who it is, nobody says.
+            // It is only a number, without names.
             self.roster = None;
             self.is_cut = false;
         }
@@ -225,7 +225,7 @@ impl View {
         if count.is_some() && count != self.count { fault("they are not as many", self) } else { Ok(()) }
     }
 
-    /// Is it told how many are here?
+    /// Returns whether it is told the number of members.
     pub fn hears_count(&self) -> bool {
         self.is_joined && !matches!(self.presence, "off" | UNSURE)
     }
@@ -236,11 +236,11 @@ impl View {
         self.steady = None;
     }
 
-    /// At rest: it knows who is here.
+    /// Checks at rest that it knows the members.
     pub fn judge_who_is_here(&self, scene: &Scene) -> Checked {
         let mono = scene.witness.mono;
         let Some(here) = scene.here.room(self.room) else { return Ok(()) };
-        // The word that a full queue did not take comes again with the hub's next try.
+        // An announcement that a full queue did not take is repeated with the hub's next try.
         let is_late = self.lagged.is_some_and(|at| mono <= at + RETRY);
         if matches!(self.presence, "off" | UNSURE) || is_late || !here.is_told(mono) {
             return Ok(());
@@ -267,10 +267,10 @@ impl View {
 
 const PRESENT: &str = "2: everyone knows who is here";
 
-/// Within this the hub tries again what a full queue did not take, in milliseconds of the server's clock.
+/// The hub repeats what a full queue did not take within this time, in milliseconds of the server's clock.
 const RETRY: u64 = 1000;
 
-/// A list of members: their names and whether they are away, unless it is cut; and how many there are.
+/// Parses a list of members: their names and whether they are away, unless it is cut; and their number.
 pub fn listed(told: &Value) -> Checked<(Option<BTreeMap<String, bool>>, u64)> {
     let list: Vec<&Value> = told["members"].as_array().into_iter().flatten().collect();
     let entry = |one: &&Value| (one["member"].as_str().unwrap_or_default().to_owned(), one["away"] == true);

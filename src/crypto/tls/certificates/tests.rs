@@ -1,4 +1,4 @@
-//! Which certificate is given, and which files are none.
+//! Choice of the certificate, and files that are refused.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn error(certificate: &str, key: &str) -> PairError {
 fn a_client_gets_the_certificate_for_its_name() {
     let all = [made(&["a.example", "www.a.example"]), made(&["*.b.example"]), made(&["c.example", "a.example"])];
     let config = config(all.iter().map(pair).collect(), tickets().unwrap()).unwrap();
-    // Who trusts one only finds out which it gets.
+    // A client that trusts only one certificate shows which one it gets.
     for (name, expected) in [
         ("a.example", Some(0)),
         ("www.a.example", Some(0)),
@@ -33,7 +33,7 @@ fn a_client_gets_the_certificate_for_its_name() {
     }
 }
 
-/// An address is no name (RFC 6066 §3): no SNI comes, and the first is given.
+/// An address is not a name (RFC 6066 §3): the client sends no SNI, and gets the first certificate.
 #[test]
 fn a_client_without_a_name_gets_the_first() {
     let all = [made(&["127.0.0.1"]), made(&["b.example"])];
@@ -63,7 +63,7 @@ fn what_is_no_pair_says_where() {
     assert!(config(Vec::new(), tickets().unwrap()).is_err());
 }
 
-/// The hash of the certificate's bytes, in the form that browsers and openssl print.
+/// The hash of the certificate's bytes, in the format of browsers and openssl.
 #[test]
 fn the_fingerprint_is_the_usual_one() {
     let text = pair(&made(&["a.example"])).certificate().fingerprint;

@@ -1,4 +1,4 @@
-//! When a certificate is made anew, under clocks of every kind, and what stays when it is.
+//! Renewal of the certificate, under clocks of every kind, and what a renewal keeps.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn it_is_announced_and_made_anew_before_its_end() {
         (change, Due::Now(Why::Ends)),
         (end + 1, Due::Now(Why::Ends)),
         (NOW + 80 * 365 * DAY, Due::Now(Why::Ends)),
-        // The clock went back by more than certificates are backdated.
+        // The clock went back further than certificates are backdated.
         (begin - 1, Due::Now(Why::NotBegun)),
         // It was never set.
         (0, Due::NoClock(Why::NotBegun)),
@@ -62,8 +62,7 @@ fn a_name_or_address_that_it_lacks_has_it_made_anew() {
     assert_eq!(due(5), Due::NoClock(Why::Lacks(missing.clone())));
 }
 
-/// Earlier versions made certificates for ten years, which are replaced. Certificates of others are not ours to
-/// replace.
+/// Earlier versions made certificates for ten years, which are replaced. Foreign certificates are left alone.
 #[test]
 fn a_certificate_of_more_than_825_days_goes_and_one_of_others_stays() {
     let of = |subject: &str, days: u64| {
@@ -113,7 +112,7 @@ fn made_anew_it_keeps_its_key_and_name_and_has_another_serial() {
     assert!(made(Some(b"no key"), vec!["a".to_string()], period(wall(NOW)), [1; 16]).is_err());
 }
 
-/// Whether a certificate's serial number (the first INTEGER of 16 bytes in it) is this.
+/// Returns whether a certificate's serial number (the first INTEGER of 16 bytes in it) is this.
 fn has_serial(text: &str, serial: [u8; 16]) -> bool {
     let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     let der = data_encoding::BASE64.decode(base64.as_bytes()).unwrap();
@@ -129,11 +128,11 @@ fn serials_are_positive_and_of_16_bytes() {
     }
 }
 
-/// A client of rustls or webpki believes a name and a key: the old file lets it take the new certificate. OpenSSL's and
-/// the browsers' do not: see tests/server.
+/// A client of rustls or webpki trusts a name and a key, so with the old file it accepts the new certificate. OpenSSL
+/// and browsers do not: see tests/server.
 #[test]
 fn a_client_of_rustls_that_trusts_the_old_one_takes_the_new_one() {
-    // The client reads the machine's clock.
+    // The client uses the machine's clock.
     let always = Validity { begin: 0, end: 4_102_444_800 };
     let make = |key: Option<&str>, serial: u8| {
         let made = made(key.map(str::as_bytes), vec!["localhost".to_string()], always, [serial; 16]).unwrap();

@@ -1,4 +1,4 @@
-//! One session against the library's own client, and against what no client says.
+//! One session against the library's own client, and against input that no client sends.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn both_versions_talk_and_keep_no_buffer() {
     }
 }
 
-/// However the stream is cut, the same comes of it.
+/// The result does not depend on how the stream is cut.
 #[test]
 fn single_bytes_make_a_handshake_and_a_message() {
     let certificate = made(&["a.example"]);
@@ -60,7 +60,7 @@ fn single_bytes_make_a_handshake_and_a_message() {
     }
 }
 
-/// A second handshake of the same client is short, also after the certificate has changed.
+/// A returning client's second handshake is short, also after the certificate has changed.
 #[test]
 fn clients_resume_over_a_change_of_certificates() {
     let (old, new) = (made(&["a.example"]), made(&["a.example"]));
@@ -96,7 +96,8 @@ fn the_end_is_said_and_heard() {
     }
 }
 
-/// As far as it shows without a socket. All end with an error or wait for more, and nothing grows.
+/// Crafted input, as far as a test without a socket can show: each ends with an error or waits for more, and nothing
+/// grows.
 #[test]
 fn crafted_input_ends_the_session_or_waits() {
     let certificate = made(&["a.example"]);
@@ -110,10 +111,10 @@ fn crafted_input_ends_the_session_or_waits() {
         assert!(plain.is_empty());
         (received.map(|()| session.unfinished.len()), out)
     };
-    // A hello in pieces is a hello.
+    // A fragmented hello is valid.
     let (received, out) = of(&fragments);
     assert!(received.is_ok() && out.len() > 500, "{received:?}");
-    // An end in the middle of the handshake is an end.
+    // An end of stream in the middle of the handshake is reported.
     let mut session = Session::new(Arc::clone(&config)).unwrap();
     let (received, ..) = feed(&mut session, &[hello.clone(), alert].concat());
     assert!(received.is_err() || session.has_ended(), "{received:?}");
@@ -129,7 +130,7 @@ fn crafted_input_ends_the_session_or_waits() {
         // An alert at most.
         assert!(out.len() <= 7, "{out:?}");
     }
-    // One that never comes to an end is cut off.
+    // A client that never finishes is cut off.
     let mut session = Session::new(Arc::clone(&config)).unwrap();
     let endless = [0x16, 3, 1, 0, 1, 1, 0x16, 3, 1, 0, 3, 0, 0xff, 0xff];
     assert!(feed(&mut session, &endless).0.is_ok());
@@ -154,7 +155,8 @@ fn many_empty_records_end_the_session() {
     assert!(received.is_err());
 }
 
-/// A client of TLS 1.1 or earlier is told: protocol_version, or handshake_failure where it lacks more (RFC 8446 §6.2).
+/// A client of TLS 1.1 or earlier gets an alert: protocol_version, or handshake_failure where it lacks more (RFC 8446
+/// §6.2).
 #[test]
 fn old_versions_are_refused_with_an_alert() {
     let certificate = made(&["a.example"]);
@@ -175,8 +177,8 @@ fn old_versions_are_refused_with_an_alert() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Bytes changed anywhere in what a client says end the session or are of no account, and never panic; what is then
-    /// written neither.
+    /// Bytes changed anywhere in a client's stream end the session or have no effect, and never panic; nor does a later
+    /// write.
     #[test]
     fn changed_bytes_are_no_panic(changes in prop::collection::vec((0usize..2000, 1u8..), 1..4), cut in 1usize..600) {
         let certificate = made(&["a.example"]);

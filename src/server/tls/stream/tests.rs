@@ -1,4 +1,4 @@
-//! A stream over a socket that takes what it is told to, against the library's own client.
+//! A stream over a socket with a settable capacity, against the library's own client.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::crypto::tls::tests::{client, client_config, hears, made, pair, says};
 use crate::crypto::tls::{config, tickets};
 use crate::ws;
 
-/// Takes `room` bytes, then no more.
+/// A socket that accepts `room` bytes, then no more.
 #[derive(Default)]
 struct Socket {
     room: usize,
@@ -72,7 +72,7 @@ impl Both {
         both
     }
 
-    /// What came of one read, as a word and bytes.
+    /// Returns the result of one read, as a word and bytes.
     fn read(&mut self) -> (&'static str, Vec<u8>) {
         match self.tls.read(&mut self.socket, &mut self.scratch, 65_536, false) {
             Received::Some { bytes, more } => (if more { "more" } else { "some" }, bytes.to_vec()),
@@ -85,7 +85,7 @@ impl Both {
         }
     }
 
-    /// Writes into a socket that takes so many bytes, and lets the client hear them.
+    /// Writes into a socket that accepts `room` bytes, and passes them to the client.
     fn write(&mut self, queue: &WriteQueue, room: usize) -> usize {
         self.socket.room = room;
         let mut blocked = false;
@@ -103,8 +103,8 @@ impl Both {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Whatever is queued arrives once and in order, however little the socket takes; and the queue is empty only when
-    /// the socket has taken all.
+    /// All queued bytes arrive once and in order, however little the socket accepts; and the queue is empty only when
+    /// the socket has accepted all.
     #[test]
     fn all_arrives_once(
         tls13 in any::<bool>(),
@@ -137,7 +137,8 @@ proptest! {
     }
 }
 
-/// A close for cause drops frames that are not begun: what is encrypted counts as begun, also in its last byte.
+/// A close with an error drops frames that have not begun: a frame with any encrypted byte has begun, even if that byte
+/// is its last.
 #[test]
 fn a_dropped_queue_leaves_whole_frames() {
     for room in [0, 10, 100] {
@@ -170,7 +171,7 @@ fn an_end_is_told_apart_from_a_cut() {
         both.socket.input.extend(says(&mut both.client));
         assert_eq!(both.read(), ("more", b"last".to_vec()));
         assert_eq!(both.read(), ("end", Vec::new()));
-        // Once.
+        // The end is reported only once.
         both.socket.input.extend(b"more bytes that count no more");
         assert_eq!(both.read(), ("some", Vec::new()));
         both.socket.ended = true;
