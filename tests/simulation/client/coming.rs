@@ -160,7 +160,8 @@ impl Client {
         // Keys count per session, so a repeat could be stored twice.
         self.outbox.retain(|draft| draft.tries == 0);
         self.used_key = None;
-        self.taken.clear();
+        // A draft that is still to be sent goes out under its key in the new session.
+        self.taken = self.outbox.iter().filter_map(|draft| Some((draft.room, draft.key.clone()?))).collect();
         self.rooms.values_mut().for_each(View::detach);
         self.phase = Phase::Open;
         self.ask_for_rooms(scene);
