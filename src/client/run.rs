@@ -25,7 +25,7 @@ const STABLE: u64 = 10_000;
 /// Standard input is read while fewer messages than this are unacknowledged.
 const MAX_UNACKNOWLEDGED: usize = 64;
 
-/// What to run, and how long to try.
+/// One run of the client: its target, its identity, and how long it keeps trying.
 pub struct RunOptions<'a> {
     pub target: &'a Target,
     /// Use a sealed socket to the server with this pin, or fail.

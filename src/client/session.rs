@@ -37,7 +37,7 @@ pub enum Begin {
     Last(u64),
 }
 
-/// What the client's caller is told.
+/// An event that the session reports to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A message: the object as it came. Each comes once and in order.

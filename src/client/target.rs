@@ -26,7 +26,7 @@ impl Target {
     /// Reads `http://HOST[:PORT][/PATH]/rooms/ROOM[#pin=PIN&k=KEY]`; `https`, `ws` and `wss` likewise.
     ///
     /// # Errors
-    /// What is wrong with it, for the user.
+    /// A sentence for the user that names the fault.
     pub fn parse(url: &str) -> Result<Target, String> {
         let (place, fragment) = url.split_once('#').unwrap_or((url, ""));
         let (pin, room_key) = keys(fragment).map_err(|fault| fault.to_string())?;

@@ -57,7 +57,7 @@ impl Client {
         std::mem::take(&mut self.events)
     }
 
-    /// What happened, without the messages' texts: their seqs.
+    /// Takes the events, and returns the seqs of the messages among them.
     fn seqs(&mut self) -> Vec<u64> {
         let seq = |event| match event {
             Event::Message(text) => ServerMessage::parse(&text).unwrap().number("seq"),
@@ -175,7 +175,7 @@ fn what_is_refused_for_now_is_sent_again_and_what_is_refused_is_not() {
     assert_eq!(client.events(), [Event::Deferred("the disk is full".to_string())]);
 }
 
-/// What is wrong with one message says nothing of those behind it.
+/// A fault in one message does not hold up the messages behind it.
 #[test]
 fn what_cannot_be_sent_is_told_by_its_line_and_the_rest_goes_on() {
     let mut client = Client::seated();
