@@ -302,20 +302,26 @@ fn where_sealed_is_required_nothing_is_told_in_the_clear() {
     assert!(answer(&world, 13).starts_with("HTTP/1.1 101 "));
 }
 
-#[test]
-fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
-    let (mut world, pin) = sealing();
+/// Joins over a sealed socket that then takes no byte, while another member sends as many messages of that length.
+fn stalled(sizes: Sizes, messages: usize, length: usize) -> (World, Client) {
+    let (mut world, pin) = sealing_with(sizes);
     let mut client = Client::open(&mut world, &pin, 0);
     client.say(&mut world, JOIN);
     world.comes(1);
     world.upgrade(1, "/rooms/r/ws?name=bob&presence=off");
     world.settle();
     world.peers.get_mut(&0).unwrap().takes = 0;
-    let body = "x".repeat(60);
-    for n in 0..50 {
+    let body = "x".repeat(length);
+    for n in 0..messages {
         world.say(1, &format!("{{\"type\":\"send\",\"id\":{n},\"body\":\"{n} {body}\"}}"));
         world.settle();
     }
+    (world, client)
+}
+
+#[test]
+fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
+    let (mut world, mut client) = stalled(Sizes::USUAL, 50, 60);
     let conn = world.peers[&0].id;
     assert!(world.engine.net.get(conn).unwrap().waiting() <= 9000, "bounded by what queue_bytes allows");
     world.peers.get_mut(&0).unwrap().takes = usize::MAX;
@@ -334,18 +340,7 @@ fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
 /// another event.
 #[test]
 fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
-    let (mut world, pin) = sealing_with(Sizes { queue_bytes: 100_000, ..Sizes::USUAL });
-    let mut client = Client::open(&mut world, &pin, 0);
-    client.say(&mut world, JOIN);
-    world.comes(1);
-    world.upgrade(1, "/rooms/r/ws?name=bob&presence=off");
-    world.settle();
-    world.peers.get_mut(&0).unwrap().takes = 0;
-    let body = "x".repeat(3000);
-    for n in 0..20 {
-        world.say(1, &format!("{{\"type\":\"send\",\"id\":{n},\"body\":\"{n} {body}\"}}"));
-        world.settle();
-    }
+    let (mut world, mut client) = stalled(Sizes { queue_bytes: 100_000, ..Sizes::USUAL }, 20, 3000);
     let connection = world.engine.net.get(world.peers[&0].id).unwrap();
     assert!(connection.waiting() > 50_000 && connection.queue.len() < 40_000, "most of it waits in plaintext");
     world.peers.get_mut(&0).unwrap().takes = usize::MAX;
