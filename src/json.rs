@@ -50,6 +50,11 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// Adds `true` if the value is true; otherwise adds nothing.
+    pub fn mark(self, name: &'static str, value: bool) -> Object<'a> {
+        if value { self.flag(name, true) } else { self }
+    }
+
     /// Adds a value that is already JSON.
     pub fn json(mut self, name: &'static str, value: &str) -> Object<'a> {
         self.name(name);
@@ -127,7 +132,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Appends `text` as a JSON string.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
+fn write_string(out: &mut Vec<u8>, text: &str) {
     // Writing a string to memory cannot fail.
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok());
@@ -167,6 +172,8 @@ mod tests {
             .number("seq", u64::MAX)
             .flag("yes", true)
             .flag("no", false)
+            .mark("marked", true)
+            .mark("not marked", false)
             .json("body", "[1, 2]")
             .value("inner", |out| Object::new(out).end())
             .array("list", [1, 2], write_number)
@@ -176,7 +183,7 @@ mod tests {
             .end();
         let object = out.strip_prefix(b"before ").unwrap();
         let expected = json!({
-            "type": "ack", "name": "a\"\u{1}\u{7f}é", "seq": u64::MAX, "yes": true, "no": false, "body": [1, 2],
+            "type": "ack", "name": "a\"\u{1}\u{7f}é", "seq": u64::MAX, "yes": true, "no": false, "marked": true, "body": [1, 2],
             "inner": {}, "list": [1, 2], "none": [], "id": 7,
         });
         assert_eq!(read(object), expected);

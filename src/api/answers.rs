@@ -42,11 +42,7 @@ pub fn members(room: &RoomId, roster: &Roster<'_>) -> Response {
 /// Answers that a message was stored (201), or had been stored before under the same key (200).
 pub fn published(seq: Seq, at: WallMillis, duplicate: bool) -> Response {
     json(if duplicate { Status::Ok } else { Status::Created }, |out| {
-        let object = Object::new(out).number("seq", seq.0).number("at", at.0);
-        match duplicate {
-            true => object.flag("duplicate", true).end(),
-            false => object.end(),
-        }
+        server::stored(Object::new(out), seq, at, duplicate).end();
     })
 }
 
@@ -75,8 +71,8 @@ pub fn refusal(reason: Reason) -> Problem {
 
 /// Refuses with 403 a request whose content would go over the wire in the clear. The page recognizes it by its `code`.
 pub fn sealed_only() -> Problem {
-    let detail = "this server tells nothing in the clear: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
-                  or come over TLS";
+    let detail = "this server sends nothing unencrypted: open a WebSocket at /ws with the subprotocol racerd.v1.sealed, \
+                  or connect over TLS";
     Problem::new(Status::Forbidden, detail).member("code", "sealed_only")
 }
 

@@ -1,5 +1,5 @@
 //! The HTTP API: the meaning of each request, and the JSON of the answers. Pure: a request becomes an [`Action`], which
-//! the engine carries out with the hub and the store; this module knows neither sockets nor rooms.
+//! the chat carries out with the hub and the store; this module knows neither sockets nor rooms.
 
 pub mod answers;
 pub mod events;

@@ -13,7 +13,7 @@ use super::error::ConnectionError;
 use super::handshake::upgrade;
 use super::pipe::{Pipe, Tcp};
 use super::sealed_lines::SealedLines;
-use super::target::Target;
+use super::target::{Target, without_zone};
 use crate::crypto::sealed::{Initiator, MAX_PLAINTEXT, PROLOGUE, Pin, Transport};
 use crate::types::{Name, Reason};
 use crate::ws::handshake::SUBPROTOCOL;
@@ -157,7 +157,7 @@ impl AsFd for Connection {
 /// Why there is no connection.
 pub fn connect(host: &str, port: u16, trust: Option<&Trust>, deadline: Instant) -> Result<Pipe, ConnectionError> {
     let tcp = Tcp::connect(host, port, deadline).map_err(ConnectionError::of_io)?;
-    with_tls(trust, tcp, host.split_once('%').map_or(host, |(host, _)| host))
+    with_tls(trust, tcp, without_zone(host))
 }
 
 #[cfg(feature = "tls")]

@@ -25,4 +25,4 @@ pub use sealed_lines::{SealedLineError, SealedLines};
 pub use server_message::ServerMessage;
 pub use session::{Begin, ClientSession, Event};
 pub use stdin_lines::StdinLines;
-pub use target::{Target, host_and_port};
+pub use target::{Target, host_and_port, without_zone};

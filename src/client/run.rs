@@ -318,7 +318,7 @@ impl Run<'_, '_> {
             Some(lines) => {
                 let mut events = Vec::new();
                 if let Err(why) = lines.read(longest.unwrap_or_default(), self.session, &mut events) {
-                    self.refusal = Some(why);
+                    self.refuse(why);
                 }
                 self.progress_at = self.now();
                 self.handle(&mut events).map(drop)

@@ -22,12 +22,6 @@ impl<'a> ServerMessage<'a> {
         Some(ServerMessage { text, fields })
     }
 
-    /// Returns the objects of a sealed message, one after the other; `None` at the first that cannot be read.
-    pub fn each(texts: &str) -> impl Iterator<Item = Option<&str>> {
-        let values = serde_json::Deserializer::from_str(texts).into_iter::<&RawValue>();
-        values.map(|value| value.ok().map(RawValue::get))
-    }
-
     /// Returns the object as it arrived.
     pub fn text(&self) -> &'a str {
         self.text
@@ -73,12 +67,5 @@ mod tests {
         for bad in ["", "[]", "1", "{", "{} {}"] {
             assert!(ServerMessage::parse(bad).is_none(), "{bad}");
         }
-    }
-
-    #[test]
-    fn several_objects_with_line_feeds_between_and_within() {
-        let each: Vec<_> = ServerMessage::each("{\"a\":1}\n{\"b\":\n2}\n").collect();
-        assert_eq!(each, [Some("{\"a\":1}"), Some("{\"b\":\n2}")]);
-        assert_eq!(ServerMessage::each("{} nonsense").collect::<Vec<_>>(), [Some("{}"), None]);
     }
 }

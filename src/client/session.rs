@@ -310,7 +310,7 @@ impl ClientSession {
             let in_flight = number("in_flight").unwrap_or(1).max(1);
             self.outbox.set_limits(in_flight, limits.number("request_rate").unwrap_or(1));
         }
-        if let (Phase::Resuming(asked), Some(_)) = (self.phase, id)
+        if let Phase::Resuming(asked) = self.phase
             && id == Some(asked)
         {
             self.adopt(token, now);
@@ -453,10 +453,10 @@ impl ClientSession {
         let message = error.string("message").unwrap_or_else(|| code.clone());
         let is_temporary = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         let retry_at = now + retry_after(error.number("retry_after_ms"));
-        if is_temporary && code != "rate_limited" {
-            events.push(Event::Deferred(message.clone()));
-        }
         if is_temporary {
+            if code != "rate_limited" {
+                events.push(Event::Deferred(message.clone()));
+            }
             self.deferral = Some(message.clone());
         }
         if let Some(index) = self.outbox.position(id) {
@@ -477,7 +477,7 @@ impl ClientSession {
                 self.begin_anew(token, now, events);
             }
             Phase::Joining(asked) | Phase::Probing(asked) if id == Some(asked) => match code.as_str() {
-                "rate_limited" | "storage_unavailable" => self.phase = Phase::Waiting(retry_at),
+                _ if is_temporary => self.phase = Phase::Waiting(retry_at),
                 // By an earlier join, whose answer was lost. The room is joined again in order to begin in the right
                 // place.
                 "already_joined" => self.leave(),

@@ -56,17 +56,17 @@ impl Target {
         Ok(Target { tls, host, port, prefix: prefix.to_string(), room, pin, room_key })
     }
 
-    /// Returns the host for certificates and the Host header: without its zone, which means something only on this
-    /// machine (RFC 6874 §4).
-    pub fn host_name(&self) -> &str {
-        self.host.split_once('%').map_or(&self.host, |(host, _)| host)
-    }
-
     /// Returns host and port for the Host header.
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host_name()) } else { self.host.clone() };
+        let host = if self.host.contains(':') { format!("[{}]", without_zone(&self.host)) } else { self.host.clone() };
         if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
+}
+
+/// Returns the host for certificates and the Host header: without its zone, which means something only on this machine
+/// (RFC 6874 §4).
+pub fn without_zone(host: &str) -> &str {
+    host.split_once('%').map_or(host, |(host, _)| host)
 }
 
 /// A fault in a URL fragment. Its text never quotes the fragment, which is secret.

@@ -62,10 +62,8 @@ impl Args {
                 && let Some(takes_value) = config::flag_takes_value(&name)
             {
                 let mut word = OsString::from(format!("--{name}"));
-                // What looks like the next option is no value; `--name=--value` remains.
-                let next = |parser: &mut Parser| parser.try_raw_args()?.next_if(config::is_value);
                 let value = match parser.optional_value() {
-                    None if takes_value => next(&mut parser),
+                    None if takes_value => config::separate_value(&mut parser),
                     joined => joined,
                 };
                 if let Some(value) = value {

@@ -33,6 +33,10 @@ pub const COMMAND: Command = Command {
     exit_codes: &[
         ExitCode { code: 0, text: "The database is sound." },
         ExitCode { code: 1, text: "The database is damaged, or could not be read." },
+        ExitCode {
+            code: 2,
+            text: "Usage error: the arguments, a setting, a key, or a file that is no database of this racerd.",
+        },
     ],
     run: Run::OneShot(run),
 };
@@ -44,7 +48,7 @@ pub const COMMAND: Command = Command {
 fn run(mut args: Args) -> Result<(), Failure> {
     let file = args.next_word().map(PathBuf::from);
     let settings = args.into_invocation().read()?.settings;
-    let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
+    let key = key_file::data_key(&settings)?;
     let from = Source::of(file.unwrap_or(settings.storage.data))?;
     let checked = sqlite::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
     let path = from.name();

@@ -32,11 +32,6 @@ impl Failure {
         }
     }
 
-    /// Returns the failure behind a file that is refused.
-    pub fn of_file((cause, text): (Cause, String)) -> Failure {
-        Failure::of(cause, text)
-    }
-
     /// Rewrites the line, and keeps everything else.
     pub fn map(self, rewrite: impl FnOnce(&str) -> String) -> Failure {
         match self {
@@ -79,6 +74,13 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason().source()
+    }
+}
+
+/// A file that is refused.
+impl From<(Cause, String)> for Failure {
+    fn from((cause, text): (Cause, String)) -> Failure {
+        Failure::of(cause, text)
     }
 }
 

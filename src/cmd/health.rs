@@ -4,7 +4,7 @@ use super::command::{
     Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings as TakesSettings,
 };
 use super::{Args, Failure};
-use crate::client::{ConnectionError, Trust, TrustError, connect, host_and_port};
+use crate::client::{ConnectionError, Trust, TrustError, connect, host_and_port, without_zone};
 use crate::config::Settings;
 use crate::types::{Place, Reason, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -178,7 +178,7 @@ fn from_here(ip: IpAddr) -> IpAddr {
 
 /// Formats host and port for the Host header, which has no zone (RFC 6874 §4).
 fn authority_of(host: &str, port: u16) -> String {
-    let host = host.split_once('%').map_or(host, |(host, _)| host);
+    let host = without_zone(host);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -46,7 +46,7 @@ fn run(mut args: Args) -> Result<(), Failure> {
 /// Makes a key for sealed sockets and prints its pin, which clients are told.
 fn sealed(file: &Path) -> Result<(), Failure> {
     let key = SealedKey::new(*random().map_err(|why| Failure::Failed(why.into()))?);
-    key_file::write(file, &key.to_text()).map_err(Failure::of_file)?;
+    key_file::write(file, &key.to_text())?;
     say(&format!("{}\n", key.pin()));
     Ok(())
 }
@@ -54,7 +54,7 @@ fn sealed(file: &Path) -> Result<(), Failure> {
 /// Makes a data key, for a sealed database.
 fn data(file: &Path) -> Result<(), Failure> {
     let key = DataKey::new(*random().map_err(|why| Failure::Failed(why.into()))?);
-    key_file::write(file, &key.to_text()).map_err(Failure::of_file)?;
+    key_file::write(file, &key.to_text())?;
     say(&format!(
         "{} holds the data key {}; keep a copy of it elsewhere: without it, what it seals is lost\n",
         shown(file),

@@ -22,7 +22,7 @@ mod salvage;
 mod send;
 mod serve;
 mod stream;
-pub mod tail;
+pub(crate) mod tail;
 mod terminal;
 mod version;
 
@@ -120,7 +120,7 @@ fn named(word: &OsStr) -> Result<&'static Command, Failure> {
             Some(near) => format!("did you mean {near}?"),
             None => "racerd help lists the commands".to_string(),
         };
-        Failure::Usage(format!("unknown command {:?}; {hint}", config::shown(&word)).into())
+        Failure::Usage(format!("unknown command \"{}\"; {hint}", config::shown(&word)).into())
     })
 }
 

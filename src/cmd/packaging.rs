@@ -6,7 +6,7 @@ mod fish;
 mod man;
 mod zsh;
 
-use super::command::{Command, OptValue, Settings};
+use super::command::{Command, OptValue, SETTINGS_TOPIC, Settings};
 use super::{COMMANDS, Completion};
 use crate::config::{self, Kind, Setting};
 
@@ -81,7 +81,7 @@ fn with_argument(completion: Completion) -> impl Iterator<Item = &'static str> {
 fn topics() -> String {
     let settings = config::all().map(Setting::flag);
     let topics =
-        COMMANDS.iter().map(|command| command.word.to_string()).chain(["settings".to_string()]).chain(settings);
+        COMMANDS.iter().map(|command| command.word.to_string()).chain([SETTINGS_TOPIC.to_string()]).chain(settings);
     topics.collect::<Vec<_>>().join(" ")
 }
 

@@ -37,7 +37,7 @@ fn run(args: Args) -> Result<(), Failure> {
         let text = "no key is set: give --sealed-key FILE; racerd keygen FILE makes one";
         return Err(Failure::Usage(text.into()));
     };
-    let pin = key_file::read_sealed_key(path).map_err(Failure::of_file)?.pin();
+    let pin = key_file::read_sealed_key(path)?.pin();
     let mut text = if urls_only { String::new() } else { format!("{pin}\n") };
     for url in urls(&settings, &pin) {
         text.push_str(&url);

@@ -49,15 +49,15 @@ pub const COMMAND: Command = Command {
 /// one, the settings' key.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a usage error, a missing or wrong key, or a database in use; [`Failure::Failed`] where it
+/// [`Failure::Usage`] for a usage error, or a missing or wrong key; [`Failure::Failed`] where the database is in use, or
 /// cannot be read or written. The same command then continues where this one stopped.
 fn run(mut args: Args) -> Result<(), Failure> {
     let file = PathBuf::from(args.required("FILE")?);
     let new = args.value("new-key").map(PathBuf::from);
     let plain = args.has("plain");
     let parsed = args.into_invocation().read()?;
-    let present = key_file::data_key(&parsed.settings).map_err(Failure::of_file)?;
-    let new = new.map(|file| key_file::read_data_key(&file)).transpose().map_err(Failure::of_file)?;
+    let present = key_file::data_key(&parsed.settings)?;
+    let new = new.map(|file| key_file::read_data_key(&file)).transpose()?;
     let to: Option<&DataKey> = match (&new, plain) {
         (Some(_), true) => return Err(Failure::Usage("--new-key and --plain are mutually exclusive".into())),
         (None, true) => None,

@@ -32,8 +32,8 @@ pub const COMMAND: Command = Command {
 /// Puts a copy of the backup into the place of the database that the settings name.
 ///
 /// # Errors
-/// [`Failure::Usage`] where no backup is named or a server uses the database; [`Failure::Failed`] where the backup is
-/// damaged or it cannot be written.
+/// [`Failure::Usage`] where no backup is named; [`Failure::Failed`] where a server uses the database, the backup is
+/// damaged, or it cannot be written.
 fn run(mut args: Args) -> Result<(), Failure> {
     let file = args.required("FILE")?.into();
     let data = args.into_invocation().read()?.settings.storage.data;

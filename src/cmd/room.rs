@@ -1,8 +1,8 @@
 //! The common part of `send` and `tail`: their arguments, and the exit codes of their runs.
 
 use super::command::{ExitCode, Opt, OptValue};
-use super::{Args, Failure};
-use crate::client::{RunError, RunOptions, Target};
+use super::{Args, Failure, complain};
+use crate::client::{Event, RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
@@ -85,7 +85,7 @@ impl RoomArgs {
                 "json" | "follow" => {}
                 "ca" => read.ca = Some(PathBuf::from(value)),
                 "room-key" => {
-                    let key = room_key_of(unicode("--room-key", value)?).map_err(Failure::of_file)?;
+                    let key = room_key_of(unicode("--room-key", value)?)?;
                     read.room_key = Some(key);
                 }
                 _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(usage)?,
@@ -159,6 +159,21 @@ impl RoomArgs {
         }
         Ok(())
     }
+}
+
+/// Reports lost connections and deferred requests, once for each reason, and each message that cannot be sent.
+/// `reported` is the last reason.
+pub fn report(event: &Event, reported: &mut String) -> Result<(), RunError> {
+    match event {
+        Event::Reconnect(why) | Event::Deferred(why) if *why != *reported => {
+            complain(&format!("{why}; trying again"));
+            reported.clone_from(why);
+        }
+        Event::Unsendable(why) => complain(why),
+        Event::CaughtUp | Event::Acknowledged => reported.clear(),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Reads the key itself, or `@` and the file that contains it, which keeps it out of the list of processes.

@@ -39,13 +39,13 @@ pub const COMMAND: Command = Command {
 /// Copies every readable row, and reports what was lost.
 ///
 /// # Errors
-/// [`Failure::Usage`] where the files are not both named, the new one exists, or a server uses the database;
-/// [`Failure::Failed`] where nothing can be read or it cannot be written.
+/// [`Failure::Usage`] where the files are not both named, or the new one exists; [`Failure::Failed`] where a server uses
+/// the database, nothing can be read, or the new file cannot be written.
 fn run(mut args: Args) -> Result<(), Failure> {
     let from = args.required("FILE")?;
     let to = PathBuf::from(args.required("NEW")?);
     let settings = args.into_invocation().read()?.settings;
-    let key = key_file::data_key(&settings).map_err(Failure::of_file)?;
+    let key = key_file::data_key(&settings)?;
     let from = Source::of(from.into())?;
     let salvage = |to: &Path| sqlite::salvage(&from.path(), to, key.as_ref()).map_err(|error| from.named(error.into()));
     if is_stream(&to) {

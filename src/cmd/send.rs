@@ -1,12 +1,11 @@
 //! `racerd send URL [TEXT | -]`: sends messages to a room, and ends once the server has stored them.
 
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
-use super::room::{self, RoomArgs, outcome};
-use super::{Args, Failure, complain, random};
-use crate::client::{Begin, ClientSession, Event, RunError, StdinLines, run as client};
+use super::room::{self, RoomArgs, outcome, report};
+use super::{Args, Failure, random};
+use crate::client::{Begin, ClientSession, StdinLines, run as client};
 use crate::crypto::room_key::{NONCE, RoomCipher, nonce_text};
 use crate::protocol::encrypted::Encrypted;
-use crate::types::harmless;
 use serde_json::value::RawValue;
 use std::io::IsTerminal;
 
@@ -100,21 +99,6 @@ fn run(args: Args) -> Result<(), Failure> {
     let lines = if is_one { lines.ended() } else { lines };
     let mut reported = String::new();
     outcome(client(&args.run_options(), &mut session, Some(lines), &mut |event| report(event, &mut reported)))
-}
-
-/// Reports lost connections and deferred requests, once for each reason, and each message that cannot be sent.
-/// `reported` is the last reason.
-pub(super) fn report(event: &Event, reported: &mut String) -> Result<(), RunError> {
-    match event {
-        Event::Reconnect(why) | Event::Deferred(why) if *why != *reported => {
-            complain(&format!("{}; trying again", harmless(why)));
-            reported.clone_from(why);
-        }
-        Event::Unsendable(why) => complain(&harmless(why)),
-        Event::CaughtUp | Event::Acknowledged => reported.clear(),
-        _ => {}
-    }
-    Ok(())
 }
 
 /// Turns texts into messages.

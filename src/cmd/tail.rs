@@ -1,8 +1,7 @@
 //! `racerd tail URL [--follow]`: prints a room's messages, one line each.
 
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings};
-use super::room::{self, RoomArgs, outcome};
-use super::send::report;
+use super::room::{self, RoomArgs, outcome, report};
 use super::terminal::{harmless_json, quoted_name};
 use super::{Args, Failure, complain};
 use crate::client::{Begin, ClientSession, Event, RunError, ServerMessage, run as client};

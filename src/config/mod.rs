@@ -32,7 +32,7 @@ pub use help::{help, help_on};
 pub use limits::Limits;
 pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
-pub use parse::{file_name, flag_names, flag_takes_value, is_value, parse};
+pub use parse::{file_name, flag_names, flag_takes_value, parse, separate_value};
 pub use parsed::{Parsed, Source};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
 pub use sealed::Sealed;

@@ -176,7 +176,7 @@ fn needs_value(name: &str, allowed: &str) -> ConfigError {
 
 /// Returns whether a word after a setting's flag is its value. A word that looks like the next flag is not; such a
 /// value has to be written as `--name=--value`.
-pub fn is_value(word: &OsStr) -> bool {
+fn is_value(word: &OsStr) -> bool {
     !word.as_encoded_bytes().starts_with(b"--")
 }
 
@@ -193,7 +193,8 @@ pub fn flag_names() -> Vec<String> {
     all().map(Setting::flag).chain([CONFIG.0.to_string()]).collect()
 }
 
-fn separate_value(parser: &mut Parser) -> Option<OsString> {
+/// Takes the next word as a flag's value, unless it looks like another flag; `--name=--value` remains for that.
+pub fn separate_value(parser: &mut Parser) -> Option<OsString> {
     parser.try_raw_args()?.next_if(is_value)
 }
 

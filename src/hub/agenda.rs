@@ -46,10 +46,6 @@ impl Agenda {
         self.roster == RosterState::Owed
     }
 
-    pub fn is_dirty(&self) -> bool {
-        self.line == Line::Inside
-    }
-
     /// Puts the room `id`, whose agenda this is, in line.
     pub fn mark_dirty(&mut self, id: &RoomId, line: &mut VecDeque<RoomId>) {
         if self.line == Line::Outside {
@@ -119,6 +115,10 @@ impl Agenda {
     pub fn check(&self) -> Result<(), String> {
         let has_something =
             !self.live.is_empty() || self.commits == Commits::Missing || self.roster == RosterState::Owed;
-        if has_something && !self.is_dirty() { Err("something to tell, and nobody will ask".into()) } else { Ok(()) }
+        if has_something && self.line == Line::Outside {
+            Err("something to tell, and nobody will ask".into())
+        } else {
+            Ok(())
+        }
     }
 }

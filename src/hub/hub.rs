@@ -296,14 +296,14 @@ impl Hub {
         room: RoomId,
         said: Said,
     ) -> Result<(), HubError> {
-        let Said { key: idempotency, body, sealed, at } = said;
+        let Said { key, body, sealed, at } = said;
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
         let append = Append {
             ticket: Ticket { conn: session.client, purpose: Purpose::Send, tag: id.unwrap_or(NO_ID) },
             room,
             author: session.author(),
-            key: idempotency.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
+            key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
             body,
             sealed,
             at,

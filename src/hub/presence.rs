@@ -101,8 +101,7 @@ impl Room {
         let number = self.members.iter().any(|m| due(m) && !by_name(m));
         let number = number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
         for member in self.members.iter_mut().filter(|m| due(m)) {
-            let is_named = member.presence == Presence::Full && !is_large;
-            let Some(frames) = (if is_named { &list } else { &number }) else { continue };
+            let Some(frames) = (if by_name(member) { &list } else { &number }) else { continue };
             done.deliveries += 1;
             match clients.deliver(member.client, frames, 0..1) {
                 Delivery::Taken => member.roster_told(),

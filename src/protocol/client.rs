@@ -159,7 +159,7 @@ pub fn parse(text: &str, bounds: &Bounds) -> Result<Request, Refusal> {
     if let Some(field) = fields.doubled {
         // With two ids, neither is the request's.
         let id = id.filter(|_| field != "id");
-        return Err(Refusal::field(id, field, format!("'{field}' stands there twice")));
+        return Err(Refusal::field(id, field, format!("'{field}' is given twice")));
     }
     let Some(kind) = fields.kind else {
         return Err(Refusal::field(id, "type", "'type' is missing"));

@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for PlaceVisitor {
                 }
             };
             if doubled {
-                return Err(M::Error::custom("a field stands there twice"));
+                return Err(M::Error::custom("a field is given twice"));
             }
         }
         let presence = match presence.as_deref() {

@@ -27,6 +27,11 @@ fn member_id(out: &mut Vec<u8>, member: MemberId) {
     out.push(b'"');
 }
 
+/// Adds a member's id and name.
+fn identity<'a>(object: Object<'a>, member: MemberId, name: &Name) -> Object<'a> {
+    object.value("member", |out| member_id(out, member)).string("name", name.as_str())
+}
+
 fn author(out: &mut Vec<u8>, author: &Author) {
     Object::new(out)
         .optional(author.member, |object, member| object.value("member", |out| member_id(out, member)))
@@ -61,10 +66,7 @@ pub struct Welcome<'a> {
 }
 
 pub fn welcome(out: &mut Vec<u8>, id: Option<u64>, welcome: &Welcome<'_>, limits: &Limits) {
-    answer(out, "welcome", id)
-        .plain("session", welcome.session)
-        .value("member", |out| member_id(out, welcome.member))
-        .string("name", welcome.name.as_str())
+    identity(answer(out, "welcome", id).plain("session", welcome.session), welcome.member, welcome.name)
         .number("resume_within", welcome.resume_within.div_ceil(1000))
         .value("limits", |out| limits.write(out))
         .end();
@@ -106,32 +108,31 @@ pub fn joined(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, joined: &Joined
 
 /// Writes one message, in the same form live and in every list.
 pub fn message(out: &mut Vec<u8>, message: &Message) {
-    let object = of_room(out, "message", &message.room)
+    of_room(out, "message", &message.room)
         .number("seq", message.seq.0)
         .number("at", message.at.0)
         .value("from", |out| author(out, &message.author))
-        .json("body", message.body.as_str());
-    match message.body.is_unreadable() {
-        true => object.flag("unreadable", true).end(),
-        false => object.end(),
-    }
+        .json("body", message.body.as_str())
+        .mark("unreadable", message.body.is_unreadable())
+        .end();
 }
 
 pub fn live(out: &mut Vec<u8>, room: &RoomId, live: &Live) {
     match live {
         Live::Message(m) => message(out, m),
-        Live::Signal { from, body, .. } => {
+        Live::Signal { from, body } => {
             of_room(out, "signal", room).value("from", |out| author(out, from)).json("body", body.as_str()).end();
         }
     }
 }
 
 pub fn ack(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, seq: Seq, at: WallMillis, duplicate: bool) {
-    let object = room_answer(out, "ack", id, room).number("seq", seq.0).number("at", at.0);
-    match duplicate {
-        true => object.flag("duplicate", true).end(),
-        false => object.end(),
-    }
+    stored(room_answer(out, "ack", id, room), seq, at, duplicate).end();
+}
+
+/// Adds the place of a stored message, on a socket or over HTTP.
+pub fn stored<'a>(object: Object<'a>, seq: Seq, at: WallMillis, duplicate: bool) -> Object<'a> {
+    object.number("seq", seq.0).number("at", at.0).mark("duplicate", duplicate)
 }
 
 pub fn left(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId) {
@@ -150,15 +151,9 @@ pub fn history(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &[Messag
 /// Adds a room's members, on a socket or over HTTP.
 pub fn roster<'a>(object: Object<'a>, roster: &Roster<'_>) -> Object<'a> {
     let object = object.number("count", roster.count as u64).array("members", roster.members, |out, present| {
-        let object = Object::new(out)
-            .value("member", |out| member_id(out, present.member))
-            .string("name", present.name.as_str());
-        match present.away {
-            true => object.flag("away", true).end(),
-            false => object.end(),
-        }
+        identity(Object::new(out), present.member, &present.name).mark("away", present.away).end();
     });
-    if roster.more { object.flag("more", true) } else { object }
+    object.mark("more", roster.more)
 }
 
 pub fn members(out: &mut Vec<u8>, id: Option<u64>, room: &RoomId, list: &Roster<'_>) {
@@ -175,11 +170,7 @@ pub fn presence(out: &mut Vec<u8>, room: &RoomId, count: usize, events: &[Presen
                 PresenceKind::Away => "away",
                 PresenceKind::Back => "back",
             };
-            Object::new(out)
-                .plain("event", kind)
-                .value("member", |out| member_id(out, event.member))
-                .string("name", event.name.as_str())
-                .end();
+            identity(Object::new(out).plain("event", kind), event.member, &event.name).end();
         })
         .end();
 }

@@ -215,7 +215,7 @@ impl<A: App> Loop<A> {
     }
 
     /// Tells the engine the server's own host names, in addition to those of the settings.
-    fn name(&mut self) {
+    pub(super) fn name(&mut self) {
         self.engine.app.known_by(&super::names::own(self.tls.iter().flat_map(Tls::names)));
     }
 

@@ -65,7 +65,7 @@ impl Worst {
             // turn's read use the space instead.
             term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, at most half a
-            // queue and a message (`chat/limits.rs`, `batch_bytes`).
+            // queue and a message (`limits.rs`, `hub`).
             term(
                 "room messages waiting",
                 "queue_bytes",

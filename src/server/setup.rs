@@ -15,11 +15,11 @@ use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
 use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
-use super::{Early, Loop, ServeError, WAKER, backend, names};
+use super::{Early, Loop, ServeError, WAKER, backend};
 use crate::chat::{Chat, Secrets};
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::crypto::sealed::SealedKey;
-use crate::engine::{App as _, Connections, Engine};
+use crate::engine::{Connections, Engine};
 use crate::key_file;
 use crate::limits;
 use crate::protocol::encrypted;
@@ -49,13 +49,13 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
         false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
     };
-    let listeners = listeners.map_err(|(cause, line)| ServeError::Start(cause, line))?;
+    let listeners = listeners.map_err(refused)?;
     let listeners = listeners.wanting(settings.limits.max_connections);
     let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
     let encrypted: Vec<SocketAddr> =
         addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
     let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
-    let tls = tls.map_err(|(cause, line)| ServeError::Start(cause, line))?;
+    let tls = tls.map_err(refused)?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
@@ -83,12 +83,8 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
     if let Some(key) = sealed_key {
-        chat.seal(key, || {
-            let mut random = [0; 32];
-            getrandom::fill(&mut random).is_ok().then_some(random)
-        });
+        chat.seal(key, || random().ok());
     }
-    chat.known_by(&names::own(tls.iter().flat_map(Tls::names)));
     let net = Connections::new(limits.connections, limits.admission);
     let engine = Engine::new(net, chat, limits.drain_timeout);
 
@@ -96,6 +92,7 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         .map_err(system("cannot watch signals"))?
         .reloading(Reload::new(settings.clone(), read, limits::engine))
         .encrypting(tls);
+    server.name();
     signals.over();
     // Announced only once signals are watched: a reader of the line may send one at once.
     let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::crypto::at_rest::KeyId;
-use crate::types::Cause;
+use crate::types::{Cause, Reason};
 
 /// What to do about damage that is found while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
@@ -292,14 +292,10 @@ impl std::error::Error for OpenError {
 pub enum OperationError {
     /// The database cannot be opened.
     Open(OpenError),
-    /// The user has to change something first: a name that is missing or already taken, or a key.
+    /// The user has to change something first: a name that is already taken, a key, or too little free space.
     Usage(String),
-    /// A file could not be read or written.
-    File { text: String, error: io::Error },
-    /// SQLite failed.
-    Sqlite { text: String, error: rusqlite::Error },
     /// The operation failed, and may succeed later.
-    Failed(String),
+    Failed(Reason),
 }
 
 impl OperationError {
@@ -308,8 +304,13 @@ impl OperationError {
         match self {
             OperationError::Open(error) => error.cause().needs_a_person(),
             OperationError::Usage(_) => true,
-            OperationError::File { .. } | OperationError::Sqlite { .. } | OperationError::Failed(_) => false,
+            OperationError::Failed(_) => false,
         }
+    }
+
+    /// Returns a failure without an error behind it.
+    pub(super) fn failed(text: String) -> OperationError {
+        OperationError::Failed(text.into())
     }
 }
 
@@ -323,10 +324,8 @@ impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperationError::Open(error) => error.fmt(f),
-            OperationError::Usage(text)
-            | OperationError::Failed(text)
-            | OperationError::File { text, .. }
-            | OperationError::Sqlite { text, .. } => f.write_str(text),
+            OperationError::Usage(text) => f.write_str(text),
+            OperationError::Failed(reason) => reason.fmt(f),
         }
     }
 }
@@ -336,9 +335,8 @@ impl std::error::Error for OperationError {
         match self {
             // Its text is the error's own.
             OperationError::Open(error) => error.source(),
-            OperationError::File { error, .. } => Some(error),
-            OperationError::Sqlite { error, .. } => Some(error),
-            OperationError::Usage(_) | OperationError::Failed(_) => None,
+            OperationError::Failed(reason) => reason.source(),
+            OperationError::Usage(_) => None,
         }
     }
 }

@@ -347,7 +347,8 @@ fn a_rekey_ends_only_when_nothing_of_before_is_left() {
         conn
     };
     let held = |outcome: Result<Rekeyed, OperationError>| {
-        let Err(OperationError::Failed(line)) = outcome else { panic!("{outcome:?}") };
+        let Err(OperationError::Failed(reason)) = outcome else { panic!("{outcome:?}") };
+        let line = reason.as_str();
         assert!(line.contains("somebody has the database") && line.contains("same command again"), "{line}");
     };
 

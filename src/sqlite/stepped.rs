@@ -97,8 +97,8 @@ impl SteppedLog {
         }
     }
 
-    /// Other bounds hold from now on.
-    pub fn set_limits(&mut self, bounds: Bounds, events: &mut Vec<StoreEvent>) {
+    /// Replaces the limits.
+    pub fn set_bounds(&mut self, bounds: Bounds, events: &mut Vec<StoreEvent>) {
         self.writer.accept(Command::Bound(bounds));
         events.extend(self.events.try_iter());
     }

@@ -306,7 +306,7 @@ impl WriterLoop {
         busy == Ok(false)
     }
 
-    /// Measures the WAL file, for the metrics.
+    /// Measures the WAL file, for the warning about a long one.
     pub fn measure_wal(&self) {
         self.parts.wal_bytes.store(self.parts.files.wal_bytes(), Ordering::Relaxed);
     }

@@ -113,7 +113,7 @@ pub(super) struct WriterParts {
     pub damaged: Arc<AtomicBool>,
     /// Seconds that racerd had run on this log before this run.
     pub running_before: u64,
-    /// Size of the WAL file in bytes, for the metrics.
+    /// Size of the WAL file in bytes, for the warning about a long one.
     pub wal_bytes: Arc<AtomicU64>,
     /// Seals what is stored; `None` for a plain database.
     pub sealing: Option<Sealing>,

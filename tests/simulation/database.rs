@@ -183,10 +183,10 @@ impl Database {
         self.at(now).use_the_pause(events);
     }
 
-    pub fn set_limits(&mut self, now: Now, bounds: Bounds, events: &mut Vec<StoreEvent>) {
+    pub fn set_bounds(&mut self, now: Now, bounds: Bounds, events: &mut Vec<StoreEvent>) {
         self.options.bounds = bounds;
         if self.log.is_some() {
-            self.at(now).set_limits(bounds, events);
+            self.at(now).set_bounds(bounds, events);
         }
     }
 

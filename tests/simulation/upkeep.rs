@@ -147,7 +147,7 @@ impl Store {
                 // A longer lifetime does not restore keys that expired under a shorter one.
                 scene.model.key_life = scene.model.key_life.min(bounds.park_for);
                 let mut events = Vec::new();
-                database.set_limits(scene.clock.read(scene.now), bounds, &mut events);
+                database.set_bounds(scene.clock.read(scene.now), bounds, &mut events);
                 self.note_health(&events);
                 events.into_iter().for_each(|event| self.answer_write(event, scene));
             }

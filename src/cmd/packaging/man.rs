@@ -9,7 +9,10 @@ use std::fmt::Write as _;
 /// Variables that are no settings, and what racerd reads in them.
 const ENVIRONMENT: [(&str, &str); 5] = [
     ("RACERD_CONFIG", "The configuration file, as --config."),
-    ("RACERD_NAME", "The setting --name, for each setting; underscores stand for dashes."),
+    (
+        "RACERD_SETTING",
+        "Any setting, in upper case and with underscores for dashes: RACERD_PING_PERIOD is --ping-period.",
+    ),
     ("CREDENTIALS_DIRECTORY", "The directory of systemd's credentials, in which racerd-data-key is the data key."),
     (
         "LISTEN_FDS, LISTEN_PID, NOTIFY_SOCKET, WATCHDOG_USEC",

@@ -92,7 +92,7 @@ impl Clients for Fakes {
             Broadcast::Live(list) => {
                 let heard = |live: &Live| match live {
                     Live::Message(message) => Heard::Message(message.clone()),
-                    Live::Signal { from, body, .. } => {
+                    Live::Signal { from, body } => {
                         Heard::Signal { room: room.clone(), from: from.clone(), body: body.clone() }
                     }
                 };

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use super::{Bench, ROOMS, TempDir, options};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::StoreOptions;
-
 use crate::store::samples::{ALICE, BOB, append, body_of, read};
 use crate::store::{Append, Outcome, Page, Read, Scope, ScopedKey, Span};
 use crate::types::{Body, Digest, Durability, Message, RoomId, Seq, WallMillis};

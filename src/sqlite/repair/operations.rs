@@ -14,6 +14,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
+use crate::types::Reason;
 
 /// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
 /// before the call is in the copy. Its size in bytes.
@@ -65,7 +66,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
         checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, error))?;
         drop(copied);
         match checked.faults.first() {
-            Some(fault) => Err(OperationError::Failed(format!(
+            Some(fault) => Err(OperationError::failed(format!(
                 "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
                 from.database.display()
             ))),
@@ -101,7 +102,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
         Err(error) if is_damage(&error) => Ok(Checked::of(&error.to_string())),
         Err(error) => {
             let text = format!("cannot read {}: {error}", files.database.display());
-            Err(OperationError::Sqlite { text, error })
+            Err(OperationError::Failed(Reason::with(text, error)))
         }
     }
 }
@@ -115,7 +116,7 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
     if !files.database.exists() {
-        return Err(OperationError::Failed(format!("{} does not exist", files.database.display())));
+        return Err(OperationError::failed(format!("{} does not exist", files.database.display())));
     }
     let _lock = Lock::to_read(&files)?;
     let target = Target::at(to, &files, false)?;
@@ -132,7 +133,7 @@ fn database(path: &Path) -> Result<Files, OperationError> {
         Ok(files)
     } else {
         let line = format!("there is no database at {}; name it with --data", files.database.display());
-        Err(OperationError::Failed(line))
+        Err(OperationError::failed(line))
     }
 }
 
@@ -146,9 +147,8 @@ fn reading(from: &Files) -> Result<Reading, OperationError> {
 
 /// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
 fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) -> Result<u64, OperationError> {
-    let failed = |error: io::Error| OperationError::File {
-        text: format!("cannot write to {}: {error}", draft.display()),
-        error,
+    let failed = |error: io::Error| {
+        OperationError::Failed(Reason::with(format!("cannot write to {}: {error}", draft.display()), error))
     };
     let file = copying::begin(draft).map_err(failed)?;
     let made = make(&file).and_then(|()| {
@@ -169,5 +169,5 @@ fn copy_failed(from: &Files, error: rusqlite::Error) -> OperationError {
     } else {
         format!("cannot copy {path}: {error}")
     };
-    OperationError::Sqlite { text, error }
+    OperationError::Failed(Reason::with(text, error))
 }

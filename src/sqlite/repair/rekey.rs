@@ -29,6 +29,7 @@ use crate::sqlite::sealed_bodies;
 use crate::sqlite::sealing::{Sealing, message_place, open_parts};
 use crate::sqlite::wal::Wal;
 use crate::sqlite::{OpenError, OperationError};
+use crate::types::Reason;
 
 /// Rows of one transaction ...
 const ROWS: usize = 1_000;
@@ -76,19 +77,19 @@ pub fn rekey(
     let _lock = Lock::take(&files)?;
     files.finish_replacing()?;
     if !files.is_database()? {
-        return Err(OperationError::Failed(format!("there is no database at {path}")));
+        return Err(OperationError::failed(format!("there is no database at {path}")));
     }
     let remarks = files.tighten();
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |error: rusqlite::Error| match is_damage(&error) {
         true => OperationError::from(damaged(error.to_string())),
-        false => OperationError::Sqlite {
-            text: format!(
+        false => OperationError::Failed(Reason::with(
+            format!(
                 "cannot change the key of {path}: {error}; free some space or repair the disk, then run the same command \
                  again to continue"
             ),
             error,
-        },
+        )),
     };
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
@@ -100,7 +101,9 @@ pub fn rekey(
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
         .map_err(failed)?;
     let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
-        return Err(OperationError::Usage(format!("{path} was never served; a server makes it as it is to be")));
+        return Err(OperationError::Usage(format!(
+            "{path} was never used by a server; its first start with --data-key-file seals it"
+        )));
     };
     let rekey = Rekey::plan(&files, sealed, present, to)?;
     let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
@@ -113,9 +116,8 @@ pub fn rekey(
     let bytes: i64 = conn
         .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))
         .map_err(failed)?;
-    let free = files.free_space().map_err(|error| OperationError::File {
-        text: format!("cannot measure the free space beside {path}: {error}"),
-        error,
+    let free = files.free_space().map_err(|error| {
+        OperationError::Failed(Reason::with(format!("cannot measure the free space beside {path}: {error}"), error))
     })?;
     let needed = if is_done { 0 } else { number(bytes).saturating_mul(FREE) };
     if free < needed {
@@ -165,7 +167,7 @@ impl Failed {
     fn told(self, failed: impl Fn(rusqlite::Error) -> OperationError, files: &Files) -> OperationError {
         match self {
             Failed::Sqlite(error) => failed(error),
-            Failed::Busy => OperationError::Failed(format!(
+            Failed::Busy => OperationError::failed(format!(
                 "somebody has the database {} open, so that its old content cannot be overwritten yet; close it and run the \
                  same command again",
                 files.database.display()
@@ -200,7 +202,7 @@ impl Rekey {
         if let Some(begun) = sealed.rekey.filter(|begun| *begun != to_id) {
             let words = begun.map_or("to plain (--plain)".to_owned(), |id| format!("to the key {id}"));
             return Err(OperationError::Usage(format!(
-                "{} is in the middle of a change {words}; it was not touched; end that first",
+                "{} has an unfinished change of its data key {words}; it was not touched; finish that one first",
                 path.display()
             )));
         }

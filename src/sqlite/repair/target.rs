@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::sqlite::files::{Files, beside};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
+use crate::types::Reason;
 
 /// How the names of files end that belong to the database whose name stands before.
 const SIDE_FILES: [&str; 8] =
@@ -91,8 +92,8 @@ impl Target {
         let applied = found.iter().find(|file| fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0));
         applied.map_or(Ok(()), |file| {
             Err(OperationError::Usage(format!(
-                "{} lies beside {}, and would change what is put there: it belongs to a database that is in use, or was not \
-                 closed in order; give another name, or move both away",
+                "{} is beside {}, and SQLite would apply it to the new file: it belongs to a database that is in use, or was \
+                 not shut down cleanly; give another name, or move both away",
                 file.display(),
                 self.files.database.display()
             )))
@@ -110,9 +111,8 @@ impl Target {
 
     fn rename(&self, draft: &Path) -> Result<(), OperationError> {
         let to = &self.files.database;
-        let failed = |error: io::Error| OperationError::File {
-            text: format!("cannot write to {}: {error}", to.display()),
-            error,
+        let failed = |error: io::Error| {
+            OperationError::Failed(Reason::with(format!("cannot write to {}: {error}", to.display()), error))
         };
         self.refuse_applied()?;
         let flags = match &self.replaced {
