@@ -66,7 +66,6 @@ const PURE: &[&str] = &[
     "web",
     "api",
     "conn",
-    "crypto",
     "engine",
     "chat",
     "limits",

@@ -2,7 +2,8 @@
 
 use crate::types::{ConnId, RoomId};
 
-/// Bytes of one socket's entry, with the table's spare capacity. The id's text is shared with the membership, which counts it.
+/// Bytes of one socket's entry, with the table's spare capacity. The id's text is shared with the membership, which
+/// counts it.
 pub const FIRST_ROOM_BYTES: usize = 2 * size_of::<Option<RoomId>>();
 
 /// Holds the room in the URL of each open socket, by the connection's index.

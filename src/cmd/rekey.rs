@@ -49,8 +49,8 @@ pub const COMMAND: Command = Command {
 /// one, the settings' key.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a usage error, or a missing or wrong key; [`Failure::Failed`] where the database is in use, or
-/// cannot be read or written. The same command then continues where this one stopped.
+/// [`Failure::Usage`] for a usage error, or a missing or wrong key; [`Failure::Failed`] where the database is in use,
+/// or cannot be read or written. The same command then continues where this one stopped.
 fn run(mut args: Args) -> Result<(), Failure> {
     let file = PathBuf::from(args.required("FILE")?);
     let new = args.value("new-key").map(PathBuf::from);

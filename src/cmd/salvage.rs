@@ -39,8 +39,8 @@ pub const COMMAND: Command = Command {
 /// Copies every readable row, and reports what was lost.
 ///
 /// # Errors
-/// [`Failure::Usage`] where the files are not both named, or the new one exists; [`Failure::Failed`] where a server uses
-/// the database, nothing can be read, or the new file cannot be written.
+/// [`Failure::Usage`] where the files are not both named, or the new one exists; [`Failure::Failed`] where a server
+/// uses the database, nothing can be read, or the new file cannot be written.
 fn run(mut args: Args) -> Result<(), Failure> {
     let from = args.required("FILE")?;
     let to = PathBuf::from(args.required("NEW")?);

@@ -208,7 +208,8 @@ fn room() -> RoomId {
     RoomId::parse("r").expect("a room id")
 }
 
-/// Returns whether the text is an object that a JSON value can hold, too. `ServerMessage` passes on numbers that overflow one.
+/// Returns whether the text is an object that a JSON value can hold, too. `ServerMessage` passes on numbers that
+/// overflow one.
 fn is_exact(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok()
 }

@@ -3,11 +3,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { sealedServer } from "./noise.mjs";
-import { library, Member, relay, Server, until, WebSocket } from "./support.mjs";
-
-const { load, remove } = await library();
-const { connect } = await load("racerd.js");
-test.after(remove);
+import { bodies, connect, load } from "./played.mjs";
+import { stored } from "./scenes.mjs";
+import { Member, relay, Server, until, WebSocket } from "./support.mjs";
 
 async function joined(t, base, options = {}) {
   const client = connect({ base, name: "ann", WebSocket, ...options });
@@ -18,8 +16,6 @@ async function joined(t, base, options = {}) {
   await until("live", () => room.joined && room.members.size > 0);
   return { client, room, heard };
 }
-
-const bodies = (heard) => heard.map(({ body }) => body);
 
 test("one socket serves several rooms, and own messages arrive with their keys", async (t) => {
   const server = await Server.start(t);
@@ -77,7 +73,7 @@ test("a message that never reached the server is sent once", async (t) => {
   line.mend();
   const acks = await Promise.all(sends.map(({ done }) => done));
   assert.deepEqual(acks.map(({ seq }) => seq), [1, 2, 3, 4]);
-  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["one", "two", "two", "three"]);
+  assert.deepEqual(await stored(server, "r1"), ["one", "two", "two", "three"]);
   await until("heard", () => heard.length === 4);
   assert.deepEqual(heard.map(({ key }) => key), sends.map(({ key }) => key));
 });
@@ -122,7 +118,7 @@ test("an old socket that is still open is replaced at once by the same member; w
     assert.equal(client.member, member);
   }
   await until("heard", () => heard.length === 3);
-  assert.deepEqual((await server.bodies("r1")).map(({ text }) => text), ["late 1", "late 2", "late 3"]);
+  assert.deepEqual(await stored(server, "r1"), ["late 1", "late 2", "late 3"]);
   assert.deepEqual([room.members.size, events], [2, []]);
   const seen = bob.values.filter(({ type }) => type === "presence").flatMap(({ events }) => events).map(({ event }) => event);
   assert.deepEqual(seen, ["join"]);

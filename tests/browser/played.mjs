@@ -3,7 +3,7 @@
 import test from "node:test";
 import { library } from "./support.mjs";
 
-const { load, remove } = await library();
+export const { load, remove } = await library();
 export const { connect } = await load("racerd.js");
 test.after(remove);
 

@@ -41,7 +41,7 @@ impl Scene {
 
     /// Judges an answer: an excess connection is told that and nothing else, and no other connection is.
     pub fn judge_excess(&mut self, link: usize, status: u16, text: &str) -> Checked {
-        if self.links.get(link).run != self.run {
+        if !self.is_of_this_run(link) {
             return Ok(());
         }
         let is_excess = self.witness.is_excess(link);

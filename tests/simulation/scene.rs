@@ -73,6 +73,11 @@ impl Scene {
         &self.epochs[self.links.get(link).run as usize]
     }
 
+    /// Returns whether this link's server is the one that runs now.
+    pub fn is_of_this_run(&self, link: usize) -> bool {
+        self.links.get(link).run == self.run
+    }
+
     /// Returns whether the log is still the one of this link's server.
     pub fn is_of_this_epoch(&self, link: usize) -> bool {
         self.model.epoch == self.epoch_of(link)

@@ -202,7 +202,7 @@ impl Rekey {
         if let Some(begun) = sealed.rekey.filter(|begun| *begun != to_id) {
             let words = begun.map_or("to plain (--plain)".to_owned(), |id| format!("to the key {id}"));
             return Err(OperationError::Usage(format!(
-                "{} has an unfinished change of its data key {words}; it was not touched; finish that one first",
+                "{} is in the middle of a change {words}; it was not touched; end that first",
                 path.display()
             )));
         }

@@ -7,6 +7,7 @@ import path from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { sealedServer } from "../noise.mjs";
+import { stored } from "../scenes.mjs";
 import { relay, Server, until } from "../support.mjs";
 
 const SHOTS = path.join(process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("../../../target", import.meta.url)), "browser");
@@ -18,7 +19,6 @@ const value = (window, selector) => window.run((selector) => document.querySelec
 const isShown = (window, selector) => window.run((selector) => document.querySelector(selector)?.checkVisibility() ?? false, selector);
 const texts = (window, selector = "#log .message .body") => window.run((selector) => [...document.querySelectorAll(selector)].map((made) => made.textContent), selector);
 const member = (window) => window.run(() => JSON.parse(sessionStorage.getItem("racerd.members"))[0]);
-const said = async (server, room) => (await server.bodies(room)).map(({ text }) => text);
 
 /** Waits until an element's text is this, or matches. */
 function reads(window, selector, wanted) {
@@ -121,7 +121,7 @@ export async function testAll(Browser) {
     await live(ann);
     await shows(ann, ["before", "meanwhile", "and gone"]);
     assert.equal(await member(ann), before);
-    assert.deepEqual(await said(server, "lobby"), ["before", "meanwhile", "and gone"]);
+    assert.deepEqual(await stored(server, "lobby"), ["before", "meanwhile", "and gone"]);
   });
 
   check("a duplicated tab is another member; a closed tab's unsent messages are sent automatically", async (t) => {
@@ -143,7 +143,7 @@ export async function testAll(Browser) {
     await live(other);
     line.losesDown = true;
     await say(copy, "stored");
-    await until("stored", async () => (await said(server, "lobby")).length === 3);
+    await until("stored", async () => (await stored(server, "lobby")).length === 3);
     line.holdsUp = true;
     await say(copy, "held");
     await reads(copy, "#unsent li:last-child .body", "held");
@@ -151,8 +151,8 @@ export async function testAll(Browser) {
     await reads(copy, "#banner", /Trying again/);
     await copy.close();
     line.mend();
-    await until("sent", async () => (await said(server, "lobby")).length === 4);
-    assert.deepEqual(await said(server, "lobby"), ["first", "of the copy", "stored", "held"]);
+    await until("sent", async () => (await stored(server, "lobby")).length === 4);
+    assert.deepEqual(await stored(server, "lobby"), ["first", "of the copy", "stored", "held"]);
   });
 
   check("the room's key and the server's pin work, and others do not", async (t) => {
@@ -198,7 +198,7 @@ export async function testAll(Browser) {
     await live(window);
     await say(window, "by another name");
     await shows(window, ["all the same", "by another name"]);
-    assert.deepEqual(await said(server, "lobby"), ["all the same", "by another name"]);
+    assert.deepEqual(await stored(server, "lobby"), ["all the same", "by another name"]);
     await shot(window, "nothing-stored");
   });
 

@@ -88,7 +88,7 @@ impl Client {
         let Some(Asked::Resume { token: presented, presented: shown, .. }) = request else {
             return violation(CHECKER, format!("a `welcome` to {id}, which was no resume"));
         };
-        if scene.links.get(link).run == scene.run
+        if scene.is_of_this_run(link)
             && let Err(fault) = self.may_resume(link, &shown, scene)
         {
             return violation(REASONS, fault);

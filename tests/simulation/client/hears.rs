@@ -255,7 +255,7 @@ impl Client {
 /// since, it lists those who are here.
 pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scene: &mut Scene) -> Checked {
     let (names, count) = listed(told)?;
-    let is_same_run = scene.links.get(link).run == scene.run;
+    let is_same_run = scene.is_of_this_run(link);
     let Some(here) = scene.here.room(room).filter(|here| is_same_run && here.changed < mono) else { return Ok(()) };
     scene.tally.lists += 1;
     let is_right = match &names {

@@ -81,6 +81,10 @@ impl Client {
 
     /// Judges the close of a socket of this client with this code.
     pub(super) fn may_close(&self, link: usize, code: Option<u16>, scene: &Scene) -> Result<(), String> {
+        if !scene.is_of_this_run(link) {
+            // The server that closed it is gone.
+            return Ok(());
+        }
         let opened = scene.links.get(link).opened;
         let (_, silence, _) = scene.links.get(link).trials(scene.witness.mono);
         let Some(closed_at) = scene.witness.closed_at(link) else {
@@ -151,7 +155,7 @@ impl Client {
 
     /// Judges the refusal of an upgrade with this status.
     pub(super) fn may_turn_away(link: usize, status: u16, scene: &Scene) -> Result<(), String> {
-        if scene.links.get(link).run != scene.run {
+        if !scene.is_of_this_run(link) {
             // The server that said so is gone.
             return Ok(());
         }

@@ -47,8 +47,8 @@ impl Client {
         };
         if code == "too_many_rooms" && !self.asked.contains_key(&id) {
             // A return: some of the rooms that it named have no place.
-            if let (true, Err(fault)) =
-                (scene.links.get(link).run == scene.run, self.may_be_too_many(scene.links.get(link).opened, scene))
+            if scene.is_of_this_run(link)
+                && let Err(fault) = self.may_be_too_many(scene.links.get(link).opened, scene)
             {
                 return violation(REASONS, format!("{fault}: {told}"));
             }
@@ -59,7 +59,7 @@ impl Client {
         let Some(request) = self.asked.remove(&id) else {
             return violation(CHECKER, format!("a refusal of nothing that c{} asked: {told}", self.index));
         };
-        if scene.links.get(link).run == scene.run
+        if scene.is_of_this_run(link)
             && let Err(fault) = self.may_refuse((link, Some(id)), &request, &code, scene)
         {
             return violation(REASONS, format!("{fault}: {told}"));
@@ -151,8 +151,7 @@ impl Client {
         self.trace(scene, || format!("hears link {link} close with {code:?}"));
         let is_own = matches!(self.phase, Phase::Closing { .. });
         let mut wait = self.back_off(scene);
-        let is_known =
-            self.line.is_spoilt || self.is_answer_to_its_close(code) || scene.links.get(link).run != scene.run;
+        let is_known = self.line.is_spoilt || self.is_answer_to_its_close(code);
         if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
             return violation(REASONS, format!("c{} is closed with {code:?}: {fault}", self.index));
         }
@@ -183,8 +182,7 @@ impl Client {
                 Ok(Some(Said::Close(code))) => {
                     scene.tally.resumed_elsewhere += u64::from(code == Some(4001));
                     let is_answer = self.old_closes.get(&link) == Some(&code);
-                    let is_known = is_answer || scene.links.get(link).run != scene.run;
-                    if let (false, Err(fault)) = (is_known, self.may_close(link, code, scene)) {
+                    if let (false, Err(fault)) = (is_answer, self.may_close(link, code, scene)) {
                         let text =
                             format!("c{} had given link {link} up, which is closed with {code:?}: {fault}", self.index);
                         return violation(REASONS, text);

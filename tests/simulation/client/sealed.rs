@@ -55,7 +55,7 @@ impl Replay {
             Some("Idempotency-Key") => text.is_some_and(|text| model.is_published_otherwise(self.room, text)),
             _ => false,
         };
-        if scene.links.get(link).run == scene.run && !is_right {
+        if scene.is_of_this_run(link) && !is_right {
             return violation(CHECKER, format!("{self:?} was refused for {field}"));
         }
         scene.tally.replays += 1;
@@ -70,7 +70,7 @@ impl Replay {
         text: Option<&str>,
         scene: &mut Scene,
     ) -> Checked {
-        if scene.links.get(link).run != scene.run {
+        if !scene.is_of_this_run(link) {
             return Ok(());
         }
         let is_right = match is_repeat {

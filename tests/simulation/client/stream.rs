@@ -155,7 +155,7 @@ impl Stream {
             }
             "lagging" => false,
             "bye" => {
-                let is_present = scene.links.get(link).run == scene.run;
+                let is_present = scene.is_of_this_run(link);
                 let room = &scene.model.rooms[view.room].id;
                 let has_reason = match told["reason"].as_str() {
                     Some("shutdown") => scene.witness.is_stopping,
