@@ -16,7 +16,7 @@ use super::doors::EXCESS;
 use super::limits::Limits;
 use super::network::{End, Read};
 use super::random::Random;
-use super::scene::{Checked, Scene, Violation};
+use super::scene::{Checked, Scene, Violation, violation};
 use super::store::Store;
 use super::witness::Queue;
 
@@ -92,6 +92,10 @@ impl Host {
         scene.witness.turns(now.mono.0);
         let mut turn = std::mem::take(&mut self.turn);
         let more = turn.run(&mut Running { host: self, store, scene }, now)?;
+        if !more && Store::is_inline(scene) && store.has_answers() {
+            let text = "an answer of the store is there, and the loop sleeps".to_owned();
+            return violation("lost wake-ups: the loop never sleeps beside work", text);
+        }
         self.turn = turn;
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
         let net = &self.engine.net;

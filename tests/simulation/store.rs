@@ -195,6 +195,11 @@ impl Store {
         self.commit_at == Some(now)
     }
 
+    /// Returns whether answers wait for the loop to take them.
+    pub fn has_answers(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
     pub fn take(&mut self) -> Vec<StoreEvent> {
         let arrived = std::mem::take(&mut self.arrived);
         for (event, _) in arrived.iter().filter(|(_, is_first)| *is_first) {
