@@ -174,7 +174,7 @@ fn other_methods_are_405_with_those_that_are_allowed() {
 }
 
 #[test]
-fn who_may_ask() {
+fn allowed_methods_and_hosts() {
     let evil = "Origin: https://evil.example\r\n";
     for (first, lines, expected) in [
         ("GET /rooms/r1/ws", evil, 403),

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_ready_is_quoted_safely() {
+    fn a_server_that_is_not_ready_is_quoted_safely() {
         let (outcome, _) = against(b"HTTP/1.1 503 \x1b[2J\r\n\r\n");
         let Err(Failure::Failed(text)) = outcome else { panic!("{outcome:?}") };
         let text = text.to_string();

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_who_is_not_trusted() {
+    fn only_trusted_proxies_are_believed() {
         for lines in [&["1.2.3.4"] as &[&str], &["127.0.0.1"], &["x"], &[]] {
             assert_eq!(client_of("127.0.0.1", lines, &[]), "127.0.0.1");
             assert_eq!(client_of("192.0.2.7", lines, PROXIES), "192.0.2.7");

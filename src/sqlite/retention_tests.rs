@@ -130,7 +130,7 @@ const DAY: u64 = 86_400_000;
 const IN_2038: u64 = 2_150_000_000_000;
 
 #[test]
-fn a_clock_that_is_ahead_for_seconds_drops_nothing_and_one_that_holds_is_believed() {
+fn a_clock_that_is_ahead_for_seconds_prunes_nothing_and_one_that_stays_ahead_is_believed() {
     let directory = TempDir::new();
     let keep = 8 * DAY;
     let options = keeping(directory.path(), |bounds| bounds.keep_for = keep);
@@ -235,7 +235,7 @@ fn near_its_bound_a_database_gives_its_oldest_messages_if_it_may() {
 
 /// What cannot fit at all is refused; the log is not emptied for it.
 #[test]
-fn one_message_too_large_for_the_database_costs_no_more_than_a_part_of_it() {
+fn one_message_too_large_for_the_database_prunes_only_a_part_of_it() {
     let directory = TempDir::new();
     let size = 1 << 20;
     let options =

@@ -153,7 +153,7 @@ fn headers_of_every_file() {
 
 /// RFC 9110 §13.1.2.
 #[test]
-fn who_has_it_gets_304() {
+fn a_matching_etag_gets_304() {
     let tag = &SENT[Asset::HOME.0].tag;
     let weak = format!("W/{tag}");
     let list = format!("\"a\", {tag} ,\"b\"");

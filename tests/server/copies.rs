@@ -156,7 +156,7 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
 }
 
 #[test]
-fn the_file_of_a_copy_is_made_anew() {
+fn a_copy_is_written_to_a_new_file() {
     let (mut server, data, inode) = talking();
     let folder = Folder::new();
     let copy = folder.path().join("copy");

@@ -115,7 +115,7 @@ fn line_breaks_stay_in_their_event() {
 }
 
 #[test]
-fn a_stream_goes_on_where_it_broke_also_after_a_restart() {
+fn a_stream_resumes_where_it_broke_even_after_a_restart() {
     let mut server = Server::start(&[]);
     for n in 1..=5 {
         publish(&server, "r", &n.to_string());

@@ -421,7 +421,7 @@ fn an_early_refusal_arrives_whole_although_the_body_is_still_coming() {
 }
 
 #[test]
-fn an_early_refusal_arrives_whole_also_on_a_slow_line() {
+fn an_early_refusal_arrives_whole_even_on_a_slow_line() {
     let server = Server::start(&["--keep-alive", "300ms"]);
     let mut raw = server.raw();
     raw.send("POST /rooms/r1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
@@ -647,7 +647,7 @@ fn history_is_read_from_either_end() {
 }
 
 #[test]
-fn who_is_there_can_be_asked_without_a_socket() {
+fn members_are_listed_without_a_socket() {
     let server = Server::start(&[]);
     assert_eq!(server.get("/rooms/r1/members").json(), json!({"room": "r1", "count": 0, "members": []}));
     let ann = server.member("r1", "ann");

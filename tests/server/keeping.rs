@@ -420,7 +420,7 @@ fn a_restore_that_cannot_be_trusted_changes_nothing() {
 
 /// Commits continue while a large room is pruned: none waits for more than one pruning step.
 #[test]
-fn pruning_does_not_hold_up_who_speaks() {
+fn pruning_does_not_delay_senders() {
     let mut server = Server::start(&["--request-rate", "0", "--durability", "normal"]);
     assert_eq!(server.stop().code(), Some(0));
     outside(&server.data())

@@ -151,7 +151,7 @@ fn its_keys_fingerprint_is_printed() {
 /// number. Clients that trust the key are unaffected; a copy of the old file still works for racerd's own commands,
 /// while OpenSSL's clients need the new one.
 #[test]
-fn a_name_that_it_lacks_has_it_made_anew() {
+fn a_missing_name_renews_the_certificate() {
     let folder = Folder::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
@@ -217,7 +217,7 @@ fn without_its_certificate_the_key_is_kept() {
 
 /// If the folder takes no new file, the old certificate stays in use, and the log says so once.
 #[test]
-fn one_that_cannot_be_made_anew_stays() {
+fn a_certificate_that_cannot_be_renewed_stays() {
     let folder = Folder::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
@@ -262,7 +262,7 @@ fn a_name_that_is_added_while_serving_is_taken_over() {
 /// The ten-year certificates of earlier versions are replaced, name included, and the key stays. A certificate from
 /// elsewhere is left alone.
 #[test]
-fn one_of_more_than_825_days_is_made_anew_and_one_of_others_is_not() {
+fn our_certificate_of_more_than_825_days_is_renewed_and_a_foreign_one_is_not() {
     for (subject, goes) in [("racerd", true), ("gateway", false)] {
         let folder = Folder::new();
         let own = Own::in_(&folder);

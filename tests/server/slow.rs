@@ -36,7 +36,7 @@ fn publish_to_the_deaf(server: &Server, count: u64) -> u64 {
 }
 
 #[test]
-fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
+fn slow_readers_take_bounded_memory_and_miss_nothing() {
     const DEAF: u64 = 20;
     const COUNT: u64 = 2000;
     let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
@@ -81,7 +81,7 @@ fn those_who_do_not_read_take_bounded_memory_and_miss_nothing() {
 
 /// A client that reads nothing for the write timeout is closed: with 4004 if the code can still be sent.
 #[test]
-fn those_who_never_read_are_closed() {
+fn clients_that_never_read_are_closed() {
     let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "1s"]);
     let before = server.descriptors();
     let mut deaf: Vec<Raw> = (0..10)
@@ -137,7 +137,7 @@ fn answers_that_are_not_read_hold_their_asker_back() {
 
 /// One member stops reading while 100 MB are sent: this costs its queue and nothing else; later it receives all of it.
 #[test]
-fn one_who_stops_reading_costs_its_queue_and_misses_nothing() {
+fn a_client_that_stops_reading_costs_its_queue_and_misses_nothing() {
     const BODY: usize = 25_000;
     const WARM: u64 = 400;
     const COUNT: u64 = WARM + 4_000;

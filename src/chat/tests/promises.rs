@@ -40,7 +40,7 @@ fn errors(world: &World, index: u32) -> Vec<String> {
 }
 
 #[test]
-fn a_parked_session_outlives_one_who_asks_for_it_and_goes() {
+fn a_parked_session_survives_a_client_that_leaves_during_its_claim() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/rooms/r/ws?name=ann");
     let token = token(&world, 0);
@@ -112,7 +112,7 @@ fn a_session_in_more_rooms_than_there_may_be_by_now_is_resumed() {
 }
 
 #[test]
-fn who_stays_gets_a_fresh_token_at_half_the_life_of_the_last() {
+fn a_session_gets_a_fresh_token_at_half_the_life_of_the_last() {
     let mut world = World::new(Sizes::USUAL);
     let mut limits = Sizes::USUAL.limits();
     limits.app.chat.park_for = 40;
@@ -238,7 +238,7 @@ fn reusing_a_key_for_other_bodies_spends_the_error_budget() {
 }
 
 #[test]
-fn a_room_that_one_is_not_in_tells_nothing() {
+fn history_of_a_room_that_was_not_joined_is_refused() {
     let mut world = World::new(Sizes::USUAL);
     open(&mut world, 0, "/rooms/secret/ws?name=ann");
     world.say(0, r#"{"type":"send","id":1,"body":"for the room"}"#);

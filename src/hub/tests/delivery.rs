@@ -33,7 +33,7 @@ fn the_ack_comes_before_the_message_at_its_sender_and_nowhere_else() {
 }
 
 #[test]
-fn the_ack_comes_first_also_where_a_page_overtakes_the_commits_answer() {
+fn the_ack_comes_first_even_when_a_page_overtakes_the_commits_answer() {
     let mut world = World::new(HubLimits { page_messages: 1, ..LIMITS });
     let all = members(&mut world, 2);
     let a = all[0];
@@ -62,7 +62,7 @@ fn the_ack_comes_first_also_where_a_page_overtakes_the_commits_answer() {
 }
 
 #[test]
-fn the_ack_comes_first_also_in_a_room_made_anew() {
+fn the_ack_comes_first_in_a_recreated_room() {
     let mut world = World::new(LIMITS);
     let a = members(&mut world, 1)[0];
     world.send(a, &room("r")).unwrap();
@@ -81,7 +81,7 @@ fn the_ack_comes_first_also_in_a_room_made_anew() {
 }
 
 #[test]
-fn a_joiner_waits_for_appends_that_fail_no_longer_than_for_others() {
+fn a_join_waits_for_failing_appends_no_longer_than_for_others() {
     let mut world = World::new(LIMITS);
     let a = members(&mut world, 1)[0];
     world.send(a, &room("r")).unwrap();
@@ -194,7 +194,7 @@ fn signals_are_dropped_for_a_full_member_which_does_not_lag() {
 }
 
 #[test]
-fn a_message_that_got_through_before_a_dropped_signal_comes_once() {
+fn a_message_before_a_dropped_signal_is_delivered_once() {
     // The member's own signals split the turn; the first part fits, the rest does not.
     for tail in ["signal", "message"] {
         let mut world = World::new(LIMITS);
@@ -222,7 +222,7 @@ fn a_message_that_got_through_before_a_dropped_signal_comes_once() {
 
 /// A room that was closed and made anew in one turn is in the delivery queue twice; it delivers once.
 #[test]
-fn a_room_made_anew_in_one_turn_speaks_once() {
+fn a_room_recreated_within_a_turn_delivers_once() {
     let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
     let (a, b) = (world.open(), world.open());
     world.join(a, &room("r"), Start::Now);
@@ -240,7 +240,7 @@ fn a_room_made_anew_in_one_turn_speaks_once() {
 }
 
 #[test]
-fn a_turn_stops_after_its_budget_and_goes_on_in_order() {
+fn a_turn_stops_at_its_delivery_budget_and_the_next_goes_on_in_order() {
     let mut world = World::new(HubLimits { delivery_budget: 3, ..LIMITS });
     let rooms: Vec<_> = (0..5).map(|n| room(&format!("r{n}"))).collect();
     let all: Vec<_> = (0..2).map(|_| world.open()).collect();
@@ -275,7 +275,7 @@ fn a_turn_stops_after_its_budget_and_goes_on_in_order() {
 }
 
 #[test]
-fn a_room_says_so_many_bytes_a_turn_and_the_rest_in_the_next() {
+fn a_room_delivers_a_bounded_number_of_bytes_a_turn_and_the_rest_in_the_next() {
     // Two messages of about 160 bytes and a signal.
     let mut world = World::new(HubLimits { batch_bytes: 400, ..LIMITS });
     let all = members(&mut world, 2);
@@ -305,7 +305,7 @@ fn a_room_says_so_many_bytes_a_turn_and_the_rest_in_the_next() {
 }
 
 #[test]
-fn what_was_stored_unsaid_makes_nobody_lag_who_waits_for_the_next_turn() {
+fn an_unsure_commit_makes_no_member_lag_that_waits_for_the_next_turn() {
     let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
     let all = members(&mut world, 2);
     world.publish(&room("r"));
@@ -353,7 +353,7 @@ fn reads_in_flight_are_bounded_and_all_are_answered() {
 }
 
 #[test]
-fn a_read_that_nobody_wants_any_more_is_not_asked() {
+fn a_read_that_no_member_needs_any_more_is_not_requested() {
     let mut world = World::new(HubLimits { reads_in_flight: 1, ..LIMITS });
     let (a, b) = (world.open(), world.open());
     world.join(a, &room("first"), Start::Now);
@@ -422,7 +422,7 @@ fn refusals_reach_the_sender_only() {
 }
 
 #[test]
-fn what_was_stored_unsaid_is_heard_with_the_next_word_of_it() {
+fn a_message_of_an_unsure_commit_is_delivered_once_the_store_tells_of_it() {
     // Reported unavailable, but stored. If it is sent again with its key, the duplicate is acknowledged, and everyone
     // receives it; or the next message reveals the missing message, in the same turn as others or alone.
     for way in ["again", "next", "in one turn"] {
@@ -456,7 +456,7 @@ fn what_was_stored_unsaid_is_heard_with_the_next_word_of_it() {
 }
 
 #[test]
-fn a_history_page_is_cut_at_its_far_end_to_what_the_wire_takes() {
+fn a_history_page_is_cut_at_its_far_end_to_page_bytes() {
     let mut world = World::new(HubLimits { page_bytes: 1000, ..LIMITS });
     for _ in 0..3 {
         world.publish_body(&room("r"), Body::checked(format!("\"{}\"", "x".repeat(300)).into()));
@@ -474,7 +474,7 @@ fn a_history_page_is_cut_at_its_far_end_to_what_the_wire_takes() {
 }
 
 #[test]
-fn outcomes_for_who_has_gone_are_still_told_to_the_room() {
+fn messages_of_members_who_left_are_still_delivered_to_the_room() {
     let mut world = World::new(LIMITS);
     let all = members(&mut world, 2);
     world.send(all[0], &room("r")).unwrap();
@@ -493,7 +493,7 @@ fn outcomes_for_who_has_gone_are_still_told_to_the_room() {
 }
 
 #[test]
-fn presence_off_is_the_quiet_way() {
+fn a_join_without_presence_sends_and_receives_none() {
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     world.join_with(a, &room("r"), Start::Now, Presence::Off);

@@ -87,7 +87,7 @@ fn two_concurrent_requests_for_one_room_id_make_one_entry() {
 }
 
 #[test]
-fn a_second_join_is_refused_also_while_the_first_is_outstanding() {
+fn a_second_join_is_refused_even_while_the_first_is_pending() {
     let mut world = World::new(LIMITS);
     let a = world.open();
     world.join(a, &room("r"), Start::Now);
@@ -98,7 +98,7 @@ fn a_second_join_is_refused_also_while_the_first_is_outstanding() {
 }
 
 #[test]
-fn a_session_is_in_so_many_rooms_and_no_more() {
+fn a_session_joins_at_most_rooms_per_session_rooms() {
     let mut world = World::new(HubLimits { rooms_per_session: 2, ..LIMITS });
     let a = world.open();
     world.join(a, &room("r1"), Start::Now);
@@ -130,7 +130,7 @@ fn an_empty_room_leaves_the_map() {
 }
 
 #[test]
-fn the_late_end_of_one_member_leaves_the_room_of_another_alone() {
+fn a_late_leave_of_one_member_leaves_the_room_of_another_alone() {
     // A leaves and B joins in the same turn, in both orders; then A's socket ends.
     for b_first in [false, true] {
         let mut world = World::new(LIMITS);
@@ -161,7 +161,7 @@ fn the_late_end_of_one_member_leaves_the_room_of_another_alone() {
 }
 
 #[test]
-fn a_room_made_anew_in_one_turn_hears_nothing_of_the_old_one() {
+fn a_room_recreated_within_a_turn_hears_nothing_of_the_old_one() {
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     world.join(a, &room("r"), Start::Now);
@@ -179,7 +179,7 @@ fn a_room_made_anew_in_one_turn_hears_nothing_of_the_old_one() {
 }
 
 #[test]
-fn join_from_now_on_needs_no_page_where_the_head_is_known() {
+fn join_from_now_on_needs_no_page_if_the_head_is_known() {
     let mut world = with_log(LIMITS, 7);
     let (a, b, c) = (world.open(), world.open(), world.open());
     world.join(a, &room("r"), Start::Now);
@@ -195,7 +195,7 @@ fn join_from_now_on_needs_no_page_where_the_head_is_known() {
 }
 
 #[test]
-fn join_with_the_newest_so_many() {
+fn join_with_the_newest_n_messages() {
     // Bodies are one byte here; an entry takes about 150: one, two, or all of them fit a page.
     for page_bytes in [1, 320, 60_000] {
         for page_messages in [1, 3, 500] {
@@ -212,7 +212,7 @@ fn join_with_the_newest_so_many() {
 }
 
 #[test]
-fn join_with_the_newest_so_many_of_a_pruned_log_begins_where_it_does() {
+fn join_with_the_newest_n_messages_of_a_pruned_log_begins_at_its_oldest() {
     let mut world = with_log(LIMITS, 10);
     world.store.log.prune(&room("r"), 8);
     for (n, from) in [(2, 9), (3, 8), (4, 8), (50, 8)] {
@@ -286,7 +286,7 @@ fn join_of_an_empty_room_has_a_cursor() {
 }
 
 #[test]
-fn a_join_at_every_moment_around_commits() {
+fn a_join_at_any_moment_around_a_commit_misses_nothing() {
     // The join, the read of its page and the page's arrival each take place before every step of two messages, in a
     // room with a member and in an empty one.
     let starts = [Start::Now, Start::Last(2), Start::Last(50), after(1), after(3)];
@@ -327,7 +327,7 @@ fn a_join_at_every_moment_around_commits() {
 }
 
 #[test]
-fn what_is_sent_before_joined_is_acknowledged_after_it_and_heard() {
+fn a_message_sent_before_joined_is_acknowledged_after_it_and_delivered() {
     // A client that does not wait for `joined`; its send could be committed before the head is read.
     for start in [Start::Now, Start::Last(1), after(2)] {
         let mut world = with_log(LIMITS, 2);
@@ -346,7 +346,7 @@ fn what_is_sent_before_joined_is_acknowledged_after_it_and_heard() {
 }
 
 #[test]
-fn what_was_sent_before_joined_is_kept_also_if_the_member_goes() {
+fn messages_sent_before_joined_are_stored_even_if_the_member_leaves() {
     for ends in [0, 1, 2] {
         let mut world = World::new(LIMITS);
         let (a, b) = (world.open(), world.open());
@@ -371,7 +371,7 @@ fn what_was_sent_before_joined_is_kept_also_if_the_member_goes() {
 }
 
 #[test]
-fn a_join_that_is_left_before_it_is_done_has_its_answer() {
+fn a_join_that_is_left_before_it_completes_is_answered() {
     let mut world = World::new(LIMITS);
     let a = world.open();
     let join = world.try_join(a, &room("r"), Start::Now, Presence::Full).unwrap();
@@ -383,7 +383,7 @@ fn a_join_that_is_left_before_it_is_done_has_its_answer() {
 }
 
 #[test]
-fn a_join_is_refused_where_the_log_cannot_be_read() {
+fn a_join_is_refused_if_the_log_cannot_be_read() {
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     let id = world.try_join(a, &room("r"), Start::Last(5), Presence::Full).unwrap();
@@ -456,7 +456,7 @@ fn a_late_failure_for_a_visit_that_ended_is_ignored() {
 }
 
 #[test]
-fn a_page_asked_before_the_room_was_here_does_not_tell_its_head() {
+fn a_page_requested_before_the_room_existed_does_not_set_its_head() {
     // A GET reads the log at 1; then 2 is committed; then the room is opened. If 1 were taken for the head, a client
     // that resumes after 1 would be live without having received 2.
     let mut world = with_log(LIMITS, 1);
@@ -482,7 +482,7 @@ fn a_page_asked_before_the_room_was_here_does_not_tell_its_head() {
 }
 
 #[test]
-fn answers_that_nobody_asked_for_change_nothing() {
+fn unrequested_answers_change_nothing() {
     let mut world = with_log(LIMITS, 2);
     let a = world.open();
     world.join(a, &room("r"), Start::Now);
@@ -510,7 +510,7 @@ fn answers_that_nobody_asked_for_change_nothing() {
 }
 
 #[test]
-fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
+fn a_message_sent_before_a_rejoin_is_acknowledged_before_its_page_shows_it() {
     // The room's read is requested before the append, carried out after its commit, and answered before the append is.
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
@@ -536,7 +536,7 @@ fn what_was_sent_before_a_new_stay_is_acknowledged_before_its_page_shows_it() {
 }
 
 #[test]
-fn a_page_waits_for_no_more_than_what_was_on_its_way_before_it() {
+fn a_page_waits_only_for_appends_submitted_before_it() {
     // A stranger whose pending sends reveal nothing about the head must not keep others out.
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
@@ -561,7 +561,7 @@ fn a_page_waits_for_no_more_than_what_was_on_its_way_before_it() {
 }
 
 #[test]
-fn a_repeat_tells_the_head_also_to_a_room_whose_page_is_on_its_way() {
+fn a_duplicate_moves_the_head_of_a_room_whose_first_page_is_pending() {
     let mut world = World::new(LIMITS);
     let (a, b) = (world.open(), world.open());
     world.join(a, &room("r"), after(0));

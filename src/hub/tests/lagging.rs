@@ -51,7 +51,7 @@ fn a_full_member_lags_then_reads_the_log_then_is_live() {
 }
 
 #[test]
-fn a_turn_too_large_for_a_queue_that_has_room_for_a_page_is_read_at_once() {
+fn a_turn_larger_than_the_queue_is_read_at_once_if_a_page_fits() {
     // No drained edge will come: the queue is already empty.
     let mut world = World::new(LIMITS);
     let (_, slow) = fast_and_slow(&mut world, 4);
@@ -66,7 +66,7 @@ fn a_turn_too_large_for_a_queue_that_has_room_for_a_page_is_read_at_once() {
 }
 
 #[test]
-fn a_page_is_not_queued_where_the_room_for_it_is_gone() {
+fn a_page_is_not_queued_if_it_no_longer_fits() {
     // A client that lags in many rooms has room when each room asks; the pages together would be too much.
     let mut world = World::new(HubLimits { page_messages: 4, ..LIMITS });
     let rooms: Vec<_> = (0..8).map(|n| room(&format!("r{n}"))).collect();
@@ -98,7 +98,7 @@ fn a_page_is_not_queued_where_the_room_for_it_is_gone() {
 }
 
 #[test]
-fn commits_during_catch_up_come_once_whichever_answer_is_first() {
+fn commits_during_catch_up_are_delivered_once_in_either_order_of_answers() {
     for page_first in [false, true] {
         let mut world = World::new(LIMITS);
         let (_, slow) = fast_and_slow(&mut world, 1);
@@ -179,7 +179,7 @@ fn a_failed_read_is_tried_again_after_a_second() {
 }
 
 #[test]
-fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
+fn an_empty_page_is_not_requested_again_at_once() {
     let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
@@ -200,7 +200,7 @@ fn a_page_that_brings_nothing_is_not_asked_for_again_at_once() {
 }
 
 #[test]
-fn a_page_that_comes_twice_is_taken_once() {
+fn a_repeated_page_is_delivered_once() {
     let mut world = World::new(HubLimits { page_messages: 2, reads_in_flight: 1, ..LIMITS });
     let (fast, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
@@ -230,7 +230,7 @@ fn a_page_that_comes_twice_is_taken_once() {
 }
 
 #[test]
-fn whoever_goes_while_its_read_waits_for_a_retry_leaves_nothing() {
+fn a_member_that_leaves_before_a_read_is_retried_leaves_nothing() {
     let mut world = World::new(LIMITS);
     let (fast, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);
@@ -266,7 +266,7 @@ fn a_message_larger_than_a_page_is_read_once() {
 }
 
 #[test]
-fn a_gap_reaches_as_far_as_the_head_that_is_known() {
+fn a_gap_reaches_to_the_known_head() {
     let mut world = World::new(HubLimits { tail_bytes: 0, ..LIMITS });
     let (_, slow) = fast_and_slow(&mut world, 1);
     say(&mut world, 1);

@@ -22,7 +22,7 @@ fn a_member_and_a_session_stay_small() {
 }
 
 #[test]
-fn all_rooms_together_keep_no_more_than_tail_bytes_total() {
+fn all_rooms_together_keep_at_most_tail_bytes_total() {
     let mut world = World::new(HubLimits { tail_bytes: 4_000, tail_bytes_total: TOTAL, ..LIMITS });
     let rooms: Vec<_> = (0..8).map(|n| room(&format!("r{n}"))).collect();
     let who = world.open();

@@ -35,7 +35,7 @@ fn lists(heard: &[Heard]) -> usize {
 }
 
 #[test]
-fn a_list_after_joined_then_events_of_others() {
+fn a_member_list_follows_joined_then_the_events_of_others() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world, Presence::Full);
     world.settle();
@@ -53,7 +53,7 @@ fn a_list_after_joined_then_events_of_others() {
 }
 
 #[test]
-fn comings_of_one_turn_come_in_one_frame() {
+fn arrivals_of_one_turn_share_a_frame() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world, Presence::Full);
     let counting = join(&mut world, Presence::Count);
@@ -110,7 +110,7 @@ fn a_large_room_counts_at_most_once_a_second() {
 }
 
 #[test]
-fn a_room_that_becomes_small_again_sends_the_list() {
+fn a_room_that_shrinks_below_presence_max_sends_the_list() {
     // No client has the names of those that joined or left while the room was large.
     let mut world = World::new(few());
     let a = join(&mut world, Presence::Full);
@@ -135,7 +135,7 @@ fn a_room_that_becomes_small_again_sends_the_list() {
 }
 
 #[test]
-fn a_room_at_the_edge_sends_no_list_a_turn() {
+fn a_room_around_presence_max_sends_no_list_each_turn() {
     let mut world = World::new(few());
     let a = join(&mut world, Presence::Full);
     join(&mut world, Presence::Full);
@@ -181,7 +181,7 @@ fn the_list_comes_again_after_a_lag() {
 }
 
 #[test]
-fn a_member_full_of_presence_is_told_all_later() {
+fn a_member_whose_presence_queue_is_full_is_told_everything_later() {
     for wish in [Presence::Full, Presence::Count] {
         let mut world = World::new(LIMITS);
         let a = join(&mut world, wish);
@@ -197,7 +197,7 @@ fn a_member_full_of_presence_is_told_all_later() {
 }
 
 #[test]
-fn a_counting_member_that_reads_the_log_is_told_the_count_it_missed() {
+fn a_lagging_member_of_a_large_room_is_told_the_count_it_missed() {
     let mut world = World::new(LIMITS);
     for _ in 0..3 {
         world.publish(&room("r"));
@@ -218,7 +218,7 @@ fn a_counting_member_that_reads_the_log_is_told_the_count_it_missed() {
 }
 
 #[test]
-fn presence_that_is_not_taken_hurries_nothing_that_waits_for_the_next_turn() {
+fn undelivered_presence_does_not_hasten_the_next_turn() {
     let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
     let a = join(&mut world, Presence::Full);
     let b = join(&mut world, Presence::Off);
@@ -244,7 +244,7 @@ fn presence_that_is_not_taken_hurries_nothing_that_waits_for_the_next_turn() {
 }
 
 #[test]
-fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
+fn a_client_with_room_that_takes_no_presence_causes_no_busy_loop() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world, Presence::Full);
     let b = join(&mut world, Presence::Full);
@@ -263,7 +263,7 @@ fn a_client_that_takes_no_presence_though_it_has_room_makes_no_spin() {
 
 /// A client that only listens receives everything and is visible to nobody; nothing of it is kept.
 #[test]
-fn a_follower_is_not_there() {
+fn a_listener_is_not_a_member() {
     let mut world = World::new(HubLimits { presence_max: 2, resume_within: 5000, ..LIMITS });
     let a = world.open();
     let all: Vec<_> = (0..5).map(|_| world.follow()).collect();

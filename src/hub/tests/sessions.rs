@@ -70,7 +70,7 @@ fn a_longer_drop_is_shown_as_away_and_back_and_never_as_a_leave() {
 }
 
 #[test]
-fn who_does_not_come_back_leaves_and_is_parked() {
+fn a_member_that_does_not_come_back_leaves_and_is_parked() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world);
     let b = join(&mut world);
@@ -179,7 +179,7 @@ fn an_older_token_is_refused_once_a_later_one_was_presented() {
 }
 
 #[test]
-fn a_room_stays_for_who_may_come_back_into_it() {
+fn a_room_stays_while_a_member_may_come_back() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world);
     let b = join(&mut world);
@@ -195,7 +195,7 @@ fn a_room_stays_for_who_may_come_back_into_it() {
 }
 
 #[test]
-fn past_the_bound_the_one_that_waits_longest_is_parked() {
+fn past_detached_max_the_longest_waiting_session_is_parked() {
     let mut world = World::new(HubLimits { detached_max: 2, ..LIMITS });
     let first = join(&mut world);
     let others = [join(&mut world), join(&mut world)];
@@ -233,7 +233,7 @@ fn without_a_grace_period_a_drop_is_a_leave() {
 }
 
 #[test]
-fn a_stop_parks_everyone_who_is_in_a_room() {
+fn a_stop_parks_every_member() {
     let mut world = World::new(LIMITS);
     let a = join(&mut world);
     let b = join(&mut world);
@@ -263,7 +263,7 @@ fn the_end_of_a_superseded_socket_changes_nothing() {
 }
 
 #[test]
-fn a_thousand_who_come_back_after_a_restart_read_each_page_once() {
+fn a_thousand_members_back_after_a_restart_read_each_page_once() {
     let mut world = World::new(HubLimits { page_messages: 200, ..LIMITS });
     for _ in 0..700 {
         world.publish(&room("r"));

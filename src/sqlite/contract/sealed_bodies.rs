@@ -18,7 +18,7 @@ pub(in crate::sqlite) fn sought(bench: &mut Bench, to: &str, ciphertext: &str) -
 }
 
 #[test]
-fn a_sealed_body_is_taken_once_whoever_sends_it() {
+fn an_encrypted_body_is_accepted_once_regardless_of_its_sender() {
     over_all(|bench| {
         assert_eq!(sought(bench, "a", "x"), Found::Nowhere, "nor is there a room");
         assert_eq!(stored(&bench.append(encrypted("a", ALICE, "k1", "x"))).seq, Seq(1));

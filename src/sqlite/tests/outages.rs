@@ -119,7 +119,7 @@ fn a_database_that_another_program_holds_is_unavailable_for_that_long() {
 }
 
 #[test]
-fn files_that_are_gone_or_replaced_take_no_more_messages() {
+fn a_deleted_or_replaced_database_accepts_no_messages() {
     let other = TempDir::new();
     Bench::open(options(other.path(), Durability::Full)).store.finish().unwrap();
     let replacement = other.path().join("racerd.db");

@@ -40,7 +40,7 @@ fn a_restart_keeps_messages_keys_and_epoch() {
 }
 
 #[test]
-fn a_restart_keeps_who_is_parked_and_the_token_key() {
+fn a_restart_keeps_parked_sessions_and_the_token_key() {
     let directory = TempDir::new();
     let options = options(directory.path(), Durability::Full);
     let mut bench = Bench::open(options.clone());

@@ -25,7 +25,7 @@ fn lacks(pair: &Pair, names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn it_is_announced_and_made_anew_before_its_end() {
+fn renewal_is_announced_and_happens_before_expiry() {
     let certificate = pair(&make(None, &["localhost"], NOW, 1)).certificate();
     let Validity { begin, end } = certificate.validity.unwrap();
     assert!(certificate.is_own && end + 1 - begin <= 825 * DAY && begin < NOW, "{certificate:?}");
@@ -51,7 +51,7 @@ fn it_is_announced_and_made_anew_before_its_end() {
 }
 
 #[test]
-fn a_name_or_address_that_it_lacks_has_it_made_anew() {
+fn a_missing_name_or_address_renews_the_certificate() {
     let pair = pair(&make(None, &["localhost", "127.0.0.1", "::1", "chat.lan"], NOW, 1));
     assert_eq!(lacks(&pair, &["localhost", "chat.lan", "CHAT.lan", "127.0.0.1", "::1"]), [""; 0]);
     let missing = lacks(&pair, &["gate.lan", "x.chat.lan", "127.0.0.2", "fe80::1"]);
@@ -94,7 +94,7 @@ fn a_clock_that_is_wrong_by_decades_makes_a_certificate_all_the_same() {
 }
 
 #[test]
-fn made_anew_it_keeps_its_key_and_name_and_has_another_serial() {
+fn a_renewed_certificate_keeps_its_key_and_name_and_has_a_new_serial() {
     let old = make(None, &["localhost"], NOW, 1);
     let new = make(Some(&old.1), &["localhost"], NOW + 5 * DAY, 2);
     let [before, after] = [&old, &new].map(|made| pair(made).certificate());

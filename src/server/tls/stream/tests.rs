@@ -198,7 +198,7 @@ fn our_last_word_goes_out_before_the_socket_is_shut() {
 }
 
 #[test]
-fn the_first_bytes_show_who_speaks_without_tls() {
+fn the_first_bytes_reveal_a_client_without_tls() {
     let of = |bytes: &[u8]| {
         let config = config(vec![pair(&made(&["a.example"]))], tickets().unwrap()).unwrap();
         let mut tls = TlsStream::new(Arc::clone(&config)).unwrap();
