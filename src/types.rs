@@ -88,9 +88,6 @@ impl Millis {
     }
 }
 
-/// Longest idempotency key, in bytes.
-pub const MAX_KEY: usize = 200;
-
 /// The largest number of the protocol (RFC 7493 §2.2): many JSON parsers, JavaScript's among them, would round a larger
 /// one.
 pub const MAX_NUMBER: u64 = 1 << 53;
@@ -185,6 +182,20 @@ impl Digest {
         short[..8].copy_from_slice(&hash.h1.to_le_bytes());
         short[8..].copy_from_slice(&hash.h2.to_le_bytes());
         Digest(short)
+    }
+}
+
+/// An idempotency key: a send that repeats a key is stored once. The server knows only the digest of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdempotencyKey(pub Digest);
+
+impl IdempotencyKey {
+    /// Longest text of a key, in bytes.
+    pub const MAX: usize = 200;
+
+    /// Returns the key with this text, of whatever length: how long it may be is for the caller to check.
+    pub fn of(text: &[u8]) -> IdempotencyKey {
+        IdempotencyKey(Digest::of(text))
     }
 }
 

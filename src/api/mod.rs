@@ -15,7 +15,7 @@ use crate::protocol::body::check_body;
 use crate::protocol::client::DEFAULT_PAGE;
 use crate::protocol::encrypted::{self, EncryptedRooms};
 use crate::store::Span;
-use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
+use crate::types::{Body, Digest, IdempotencyKey, MAX_NUMBER, Name, RoomId, Seq};
 use crate::web::Asset;
 use crate::ws::handshake::{self, Spoken};
 
@@ -49,7 +49,7 @@ pub enum Action {
     Publish {
         room: RoomId,
         name: Option<Name>,
-        key: Option<Digest>,
+        key: Option<IdempotencyKey>,
     },
     Members {
         room: RoomId,
@@ -281,7 +281,9 @@ fn publish(request: &Request, room: RoomId) -> Result<Action, Problem> {
     }
     let key = match request.headers.one("Idempotency-Key")? {
         None => None,
-        Some(key) if (MIN_COMMON_KEY..=MAX_KEY).contains(&key.len()) => Some(Digest::of(key.as_bytes())),
+        Some(key) if (MIN_COMMON_KEY..=IdempotencyKey::MAX).contains(&key.len()) => {
+            Some(IdempotencyKey::of(key.as_bytes()))
+        }
         Some(_) => {
             return Err(bad(
                 "Idempotency-Key",
@@ -298,7 +300,7 @@ pub struct BodyRules {
     /// Deepest nesting.
     pub depth: usize,
     /// The idempotency key sent with it.
-    pub key: Option<Digest>,
+    pub key: Option<IdempotencyKey>,
     /// Whether the room takes only encrypted messages.
     pub encrypted_only: bool,
 }

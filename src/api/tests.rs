@@ -48,7 +48,7 @@ fn routes() {
     let publish = |name: &str, key: Option<&str>| Action::Publish {
         room: room("r1"),
         name: Name::parse(name).ok(),
-        key: key.map(|key| Digest::of(key.as_bytes())),
+        key: key.map(|key| IdempotencyKey::of(key.as_bytes())),
     };
     for (first, lines, expected) in [
         ("GET /", "", Action::Page(Asset::HOME)),
@@ -321,7 +321,7 @@ fn rules(depth: usize) -> BodyRules {
 fn encrypted_bodies() {
     let sealed = format!(r#"{{"e2e":1,"k":"k-1","n":"{}","c":"{}"}}"#, "n".repeat(32), "w".repeat(22));
     let publish = |text: &str, key: &str, encrypted_only| {
-        let rules = BodyRules { depth: 8, key: Some(Digest::of(key.as_bytes())), encrypted_only };
+        let rules = BodyRules { depth: 8, key: Some(IdempotencyKey::of(key.as_bytes())), encrypted_only };
         let refusal = |problem: Problem| format!("{problem:?}");
         published_body(text.as_bytes(), rules).map(|_| ()).map_err(refusal)
     };

@@ -14,7 +14,7 @@ use crate::http::request::Request;
 use crate::hub::Roster;
 use crate::protocol::reasons::Reason;
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
-use crate::types::{Author, ConnId, Digest, Identity, MemberId, Name, RoomId, SessionId};
+use crate::types::{Author, ConnId, IdempotencyKey, Identity, MemberId, Name, RoomId, SessionId};
 use crate::ws::handshake::{self, Spoken};
 
 impl Chat {
@@ -93,7 +93,7 @@ impl Chat {
         &mut self,
         net: &mut Connections,
         conn: ConnId,
-        (room, name, key): (RoomId, Option<Name>, Option<Digest>),
+        (room, name, key): (RoomId, Option<Name>, Option<IdempotencyKey>),
         body: &[u8],
     ) -> Result<(), Problem> {
         let encrypted_only = self.limits.encrypted_rooms.contains(&room);

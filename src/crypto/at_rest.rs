@@ -75,9 +75,9 @@ impl DataKey {
         RecordKey { id: self.id(), cipher: XChaCha20Poly1305::new((&*key).into()) }
     }
 
-    /// Derives the key for the hashes of idempotency keys and bodies.
-    pub fn windows(&self) -> WindowKey {
-        WindowKey { key: self.derive(b"key windows: keys"), body: self.derive(b"key windows: bodies") }
+    /// Derives the two keys for the hashes of idempotency keys and bodies.
+    pub fn hashes(&self) -> KeyedHashes {
+        KeyedHashes { digests: self.derive(b"key windows: keys"), bodies: self.derive(b"key windows: bodies") }
     }
 
     /// Derives the key that seals session tokens.
@@ -228,34 +228,35 @@ impl RecordKey {
     }
 }
 
-/// Hashes the content of idempotency-key windows, so that neither keys nor bodies can be guessed from it. SipHash is a
-/// keyed function made for this (SipHash-2-4, 128 bits).
+/// Hashes idempotency keys and bodies with a secret of the data key, so that neither can be guessed from what is stored.
+/// SipHash is a keyed function made for this (SipHash-2-4, 128 bits).
 #[derive(Clone)]
-pub struct WindowKey {
-    key: Zeroizing<[u8; 16]>,
-    body: Zeroizing<[u8; 16]>,
+pub struct KeyedHashes {
+    digests: Zeroizing<[u8; 16]>,
+    bodies: Zeroizing<[u8; 16]>,
 }
 
-impl WindowKey {
-    /// Hashes a key of this sender in this room: the same key elsewhere has another hash.
-    pub fn key(&self, room: i64, sender: Option<SessionId>, key: Digest) -> Digest {
+impl KeyedHashes {
+    /// Hashes the digest of an idempotency key of this sender in this room, or of a sealed body in this room: the same
+    /// digest elsewhere has another hash.
+    pub fn digest(&self, room: i64, sender: Option<SessionId>, digest: Digest) -> Digest {
         let mut bytes = [0; 8 + 1 + 16 + 16];
         bytes[..8].copy_from_slice(&room.to_be_bytes());
         if let Some(SessionId(sender)) = sender {
             bytes[8] = 1;
             bytes[9..25].copy_from_slice(&sender);
         }
-        bytes[25..].copy_from_slice(&key.0);
-        Digest(SipHasher24::new_with_key(&self.key).hash(&bytes).as_bytes())
+        bytes[25..].copy_from_slice(&digest.0);
+        Digest(SipHasher24::new_with_key(&self.digests).hash(&bytes).as_bytes())
     }
 
-    /// Hashes the body that was sent with a key; `key` is the hash from [`WindowKey::key`]. The same body with another
-    /// key has another hash.
+    /// Hashes the body that was sent with an idempotency key; `key` is that key's hash from [`KeyedHashes::digest`]. The
+    /// same body with another key has another hash.
     pub fn body(&self, key: Digest, body: &[u8]) -> Digest {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&key.0);
-        bytes[16..].copy_from_slice(&SipHasher24::new_with_key(&self.body).hash(body).as_bytes());
-        Digest(SipHasher24::new_with_key(&self.body).hash(&bytes).as_bytes())
+        bytes[16..].copy_from_slice(&SipHasher24::new_with_key(&self.bodies).hash(body).as_bytes());
+        Digest(SipHasher24::new_with_key(&self.bodies).hash(&bytes).as_bytes())
     }
 }
 
@@ -286,9 +287,9 @@ mod tests {
         assert_eq!(key.id().to_string(), ID);
         assert_eq!(hex(key.tokens().as_slice()), TOKENS);
         assert_eq!(hex(&sealed(&key.records(), &SAID, b"hi")), RECORD);
-        let windows = key.windows();
-        let hash = windows.key(3, Some(SessionId([9; 16])), Digest([5; 16]));
-        assert_eq!((hex(&hash.0), hex(&windows.body(hash, b"hi").0)), (HASH.to_owned(), BODY.to_owned()));
+        let hashes = key.hashes();
+        let hash = hashes.digest(3, Some(SessionId([9; 16])), Digest([5; 16]));
+        assert_eq!((hex(&hash.0), hex(&hashes.body(hash, b"hi").0)), (HASH.to_owned(), BODY.to_owned()));
     }
     const ID: &str = "0129abc03db7c268";
     const TOKENS: &str = "cafe62b6834ea8e5c5ba71a0b919fcf9b7a39bbc07cf2024989853073c412a74";
@@ -377,27 +378,27 @@ mod tests {
         let (one, other) = (key(1), key(2));
         assert_ne!(one.tokens(), other.tokens());
         assert_ne!(one.id(), other.id());
-        let (windows, record) = (one.windows(), one.tokens());
-        assert_ne!(windows.key.as_slice(), windows.body.as_slice());
-        assert_ne!(&record[..16], windows.key.as_slice());
+        let (hashes, record) = (one.hashes(), one.tokens());
+        assert_ne!(hashes.digests.as_slice(), hashes.bodies.as_slice());
+        assert_ne!(&record[..16], hashes.digests.as_slice());
     }
 
     #[test]
     fn equal_keys_and_bodies_do_not_look_equal() {
-        let windows = key(1).windows();
+        let hashes = key(1).hashes();
         let (alice, bob) = (Some(SessionId([1; 16])), Some(SessionId([2; 16])));
         let digest = Digest::of(b"k");
-        let hash = windows.key(1, alice, digest);
-        assert_eq!(windows.key(1, alice, digest), hash);
+        let hash = hashes.digest(1, alice, digest);
+        assert_eq!(hashes.digest(1, alice, digest), hash);
         for (room, sender) in [(2, alice), (1, bob), (1, None)] {
-            assert_ne!(windows.key(room, sender, digest), hash);
+            assert_ne!(hashes.digest(room, sender, digest), hash);
         }
-        assert_ne!(windows.key(1, None, digest), windows.key(1, Some(SessionId([0; 16])), digest));
+        assert_ne!(hashes.digest(1, None, digest), hashes.digest(1, Some(SessionId([0; 16])), digest));
         assert_ne!(hash, digest);
-        assert_ne!(key(2).windows().key(1, alice, digest), hash);
-        let body = windows.body(hash, b"yes");
-        assert_ne!(windows.body(windows.key(1, bob, digest), b"yes"), body);
-        assert_ne!(windows.body(hash, b"no"), body);
+        assert_ne!(key(2).hashes().digest(1, alice, digest), hash);
+        let body = hashes.body(hash, b"yes");
+        assert_ne!(hashes.body(hashes.digest(1, bob, digest), b"yes"), body);
+        assert_ne!(hashes.body(hash, b"no"), body);
     }
 
     proptest! {

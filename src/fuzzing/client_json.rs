@@ -10,7 +10,7 @@ use crate::hub::{Cursor, Presence, Start};
 use crate::protocol::client::{Bounds, Command, Request, parse};
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::Span;
-use crate::types::{Author, Body, Digest, Message, Name, RoomId, Seq, WallMillis};
+use crate::types::{Author, Body, IdempotencyKey, Message, Name, RoomId, Seq, WallMillis};
 
 const BOUNDS: Bounds = Bounds { body_depth: 64, page_messages: 200 };
 
@@ -55,7 +55,7 @@ fn check_request(text: &str, request: &Request) {
     let fields = fields(text);
     let key = fields.get("key").map(|raw| raw.get()).and_then(|raw| serde_json::from_str::<String>(raw).ok());
     if let Command::Send { key: digest, .. } = &request.command {
-        assert_eq!(*digest, key.as_ref().map(|key| Digest::of(key.as_bytes())), "another key");
+        assert_eq!(*digest, key.as_ref().map(|key| IdempotencyKey::of(key.as_bytes())), "another key");
     }
     if let Command::Send { body, .. } | Command::Signal { body, .. } = &request.command {
         assert_eq!(fields.get("body").map(|raw| raw.get()), Some(body.as_str()), "another body");

@@ -13,7 +13,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::{SetClock, SteppedLog, StoreOptions, backup, check, salvage};
 use crate::store::{Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use crate::types::{
-    Author, Body, ConnId, Digest, Durability, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
+    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
 };
 
 /// Most damages of one input.
@@ -181,7 +181,7 @@ fn fixture(has_key: bool, is_copy: bool) -> Files {
     let mut requests = Vec::new();
     for n in 0..24 {
         let scope = if n % 3 == 0 { Scope::Common } else { Scope::Session(SessionId([1; 16])) };
-        let key = ScopedKey { scope, key: Digest::of(&[n as u8]) };
+        let key = ScopedKey { scope, key: IdempotencyKey::of(&[n as u8]) };
         requests.push(StoreRequest::Append(append(["a", "b", "a"][n as usize % 3], n, Some(key))));
         if n % 8 == 7 {
             requests.push(StoreRequest::Park(Parked {

@@ -1,6 +1,6 @@
 //! What clients ask of the hub.
 
-use crate::types::{Body, Digest, RoomId, Seq, WallMillis};
+use crate::types::{Body, Digest, IdempotencyKey, RoomId, Seq, WallMillis};
 
 /// The position in a room's log at which a member begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +16,8 @@ pub enum Start {
 /// A message that a member sends to the store.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// The digest of its idempotency key.
-    pub key: Option<Digest>,
+    /// Its idempotency key, if it has one.
+    pub key: Option<IdempotencyKey>,
     pub body: Body,
     /// The digest of an encrypted body.
     pub sealed: Option<Digest>,

@@ -13,7 +13,7 @@ use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
 use super::field_name::FieldName;
 use crate::hub::{Cursor, Presence, Start};
-use crate::types::{Body, Digest, MAX_KEY, MAX_NUMBER, Name, RoomId, Seq};
+use crate::types::{Body, Digest, IdempotencyKey, MAX_NUMBER, Name, RoomId, Seq};
 
 /// Limits on a request.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub enum Command {
     /// `sealed`: the digest of an encrypted body, which names this key.
     Send {
         room: Option<RoomId>,
-        key: Option<Digest>,
+        key: Option<IdempotencyKey>,
         body: Body,
         sealed: Option<Digest>,
     },
@@ -280,11 +280,11 @@ impl Fields<'_> {
         }
     }
 
-    fn key(&self, id: Option<u64>) -> Result<Option<Digest>, Refusal> {
+    fn key(&self, id: Option<u64>) -> Result<Option<IdempotencyKey>, Refusal> {
         let Some(raw) = self.key else { return Ok(None) };
         let key = string(id, "key", raw)?;
         match key.len() {
-            1..=MAX_KEY => Ok(Some(Digest::of(key.as_bytes()))),
+            1..=IdempotencyKey::MAX => Ok(Some(IdempotencyKey::of(key.as_bytes()))),
             _ => Err(Refusal::field(id, "key", "'key' has 1 to 200 bytes")),
         }
     }
@@ -357,7 +357,7 @@ mod tests {
             send.command,
             Command::Send {
                 room: None,
-                key: Some(Digest::of(b"c1-17")),
+                key: Some(IdempotencyKey::of(b"c1-17")),
                 body: Body::checked("null".into()),
                 sealed: None
             }

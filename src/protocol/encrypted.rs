@@ -19,7 +19,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::field_name::FieldName;
 use crate::json::Object;
-use crate::types::{Digest, MAX_KEY, RoomId};
+use crate::types::{Digest, IdempotencyKey, RoomId};
 
 /// How the body of an encrypted message begins.
 const BEGINNING: &str = "{\"e2e\":";
@@ -50,7 +50,7 @@ impl<'a> Encrypted<'a> {
         let found = deserializer.deserialize_map(ShapeVisitor).ok()?;
         deserializer.end().ok()?;
         let is_base64url = |text: &str| text.bytes().all(|b| base64url_value(b).is_some());
-        let fits = (1..=MAX_KEY).contains(&found.key.len())
+        let fits = (1..=IdempotencyKey::MAX).contains(&found.key.len())
             && found.nonce.len() == NONCE_CHARS
             && is_base64url(&found.nonce)
             && found.ciphertext.len() >= CIPHERTEXT_CHARS
@@ -66,7 +66,7 @@ impl<'a> Encrypted<'a> {
         // The nonce has a fixed length and the key a length in front, so no two sealed bodies give the same bytes.
         let mut bytes = Vec::with_capacity(4 + self.key.len() + self.nonce.len() + self.ciphertext.len());
         bytes.extend_from_slice(self.nonce.as_bytes());
-        // proof of the width: a key has at most MAX_KEY (200) bytes.
+        // proof of the width: a key has at most IdempotencyKey::MAX (200) bytes.
         bytes.extend_from_slice(&(self.key.len() as u32).to_be_bytes());
         bytes.extend_from_slice(self.key.as_bytes());
         bytes.extend_from_slice(self.ciphertext.as_bytes());
@@ -182,9 +182,9 @@ impl Fault {
 ///
 /// # Errors
 /// [`Fault`] if it is encrypted and names another key or is not canonical.
-pub fn of_send(body: &str, key: Option<Digest>) -> Result<Option<Digest>, Fault> {
+pub fn of_send(body: &str, key: Option<IdempotencyKey>) -> Result<Option<Digest>, Fault> {
     let Some(found) = Encrypted::parse(body) else { return Ok(None) };
-    if key != Some(Digest::of(found.key.as_bytes())) {
+    if key != Some(IdempotencyKey::of(found.key.as_bytes())) {
         return Err(Fault::OtherKey);
     }
     canonical_digest(&found).map(Some)
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn the_key_is_the_sends() {
-        let digest = |text: &str| Some(Digest::of(text.as_bytes()));
+        let key = |text: &str| Some(IdempotencyKey::of(text.as_bytes()));
         let sealed = body("k-1", &nonce(), &"w".repeat(22));
         let found = Encrypted::parse(&sealed).unwrap().digest();
-        assert_eq!(of_send(&sealed, digest("k-1")), Ok(Some(found)));
-        assert_eq!(of_send(&sealed, digest("k-2")), Err(Fault::OtherKey));
+        assert_eq!(of_send(&sealed, key("k-1")), Ok(Some(found)));
+        assert_eq!(of_send(&sealed, key("k-2")), Err(Fault::OtherKey));
         assert_eq!(of_send(&sealed, None), Err(Fault::OtherKey));
         assert_eq!(of_send("{\"e2e\":\"any JSON\"}", None), Ok(None));
         assert_eq!((of_signal(&sealed), of_signal("1"), of_stored(&sealed)), (Ok(Some(found)), Ok(None), Some(found)));
@@ -320,7 +320,7 @@ mod tests {
             let fault = |end| of_signal(&body("k", &n, &ends(end))).err();
             assert!(good.chars().all(|end| fault(end).is_none()), "{length}: {good}");
             assert!(bad.chars().all(|end| fault(end) == Some(Fault::NotCanonical)), "{length}: {bad}");
-            let key = Some(Digest::of(b"k"));
+            let key = Some(IdempotencyKey::of(b"k"));
             assert!(bad.chars().all(|end| of_send(&body("k", &n, &ends(end)), key) == Err(Fault::NotCanonical)));
         }
     }

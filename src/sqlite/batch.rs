@@ -10,7 +10,7 @@ use super::parked::Parking;
 use super::schema::{integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
-use crate::store::keys::{COMMON, Entry, Seen, Window};
+use crate::store::idempotency::{COMMON, Entry, Seen, Window};
 use crate::store::{Append, Claim, Found, Parked, Read, Scope, ScopedKey, Seek, StoreRequest};
 use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 
@@ -329,7 +329,7 @@ fn lookup(
         }
         Scope::Common => conn
             .prepare_cached("SELECT body, seq, at FROM common_keys WHERE room = ?1 AND key = ?2")?
-            .query_row(params![room, key.key.0], |row| {
+            .query_row(params![room, key.key.0.0], |row| {
                 let entry = Entry {
                     key: key.key,
                     body: Digest(row.get(0)?),
@@ -397,7 +397,7 @@ fn remember(
                 room.common = room.common.saturating_sub(gone as u64);
             }
             conn.prepare_cached("INSERT INTO common_keys (room, key, body, seq, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![room.id, entry.key.0, entry.body.0, integer(entry.seq.0), integer(entry.at.0)])?;
+                .execute(params![room.id, entry.key.0.0, entry.body.0, integer(entry.seq.0), integer(entry.at.0)])?;
             room.common += 1;
         }
     }

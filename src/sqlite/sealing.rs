@@ -7,9 +7,9 @@
 use rusqlite::Error;
 
 use super::parked;
-use crate::crypto::at_rest::{DataKey, KeyId, NONCE, Place, RecordKey, Unreadable, WindowKey};
+use crate::crypto::at_rest::{DataKey, KeyId, KeyedHashes, NONCE, Place, RecordKey, Unreadable};
 use crate::store::{Parked, Scope, ScopedKey};
-use crate::types::{Body, Digest, MemberId, Name, Seq, SessionId, WallMillis};
+use crate::types::{Body, Digest, IdempotencyKey, MemberId, Name, Seq, SessionId, WallMillis};
 
 /// Nonces drawn at once: one call of the system for so many rows.
 const DRAWN: usize = 64;
@@ -17,7 +17,7 @@ const DRAWN: usize = 64;
 /// Makes rows for a sealed database. About 2 KiB.
 pub(super) struct Sealing {
     records: RecordKey,
-    windows: WindowKey,
+    hashes: KeyedHashes,
     nonces: Box<[[u8; NONCE]; DRAWN]>,
     left: usize,
     /// The last record, so that not each one is an allocation.
@@ -28,7 +28,7 @@ impl Sealing {
     pub fn new(key: &DataKey) -> Sealing {
         Sealing {
             records: key.records(),
-            windows: key.windows(),
+            hashes: key.hashes(),
             nonces: Box::new([[0; NONCE]; DRAWN]),
             left: 0,
             record: Vec::new(),
@@ -70,20 +70,20 @@ impl Sealing {
         Ok(&self.record)
     }
 
-    /// What a window keeps of a key and of its body, in this room.
+    /// Returns what is stored of an idempotency key and of the body sent with it, in this room.
     pub fn hash(&self, room: i64, key: ScopedKey, body: &[u8]) -> (ScopedKey, Digest) {
         let sender = match key.scope {
             Scope::Session(session) => Some(session),
             Scope::Common => None,
         };
-        let hash = self.windows.key(room, sender, key.key);
-        (ScopedKey { key: hash, ..key }, self.windows.body(hash, body))
+        let hash = self.hashes.digest(room, sender, key.key.0);
+        (ScopedKey { key: IdempotencyKey(hash), ..key }, self.hashes.body(hash, body))
     }
 
-    /// What the index keeps of a sealed body, in this room. No key of a sender counts in it: whoever sends the body
-    /// again, it has the same.
+    /// Returns what the index of sealed bodies stores of this one, in this room: the same whoever sends it, and under
+    /// whichever idempotency key.
     pub fn sealed_body(&self, room: i64, digest: Digest) -> Digest {
-        self.windows.key(room, None, digest)
+        self.hashes.digest(room, None, digest)
     }
 
     fn nonce(&mut self) -> rusqlite::Result<[u8; NONCE]> {

@@ -4,12 +4,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
-use super::keys::{COMMON, Entry, Seen, WINDOW, Window};
+use super::idempotency::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
     About, Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Scope, ScopedKey, Seek, Sought, Span,
     StoreEvent, StoreRequest,
 };
-use crate::types::{Digest, Epoch, Message, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Digest, Epoch, IdempotencyKey, Message, RoomId, Seq, SessionId, WallMillis};
 
 /// Default maximum number of rooms. A room's head is kept forever, so that no seq is assigned twice; appends to a
 /// further room are refused. About 150 bytes each.
@@ -30,7 +30,7 @@ const SEALED_BYTES: usize = size_of::<(Seq, Digest)>() + 2 * size_of::<Digest>()
 /// Maximum memory of rooms and keys beside the messages, in bytes.
 pub const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
     + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
-    + 2 * COMMON * size_of::<(u32, Digest, Entry)>();
+    + 2 * COMMON * size_of::<(u32, IdempotencyKey, Entry)>();
 
 /// A whole log in memory. Its limits are in bytes: above them the oldest messages are dropped, first those of a room
 /// that is too large, then the oldest of all rooms. The message appended last always stays.
@@ -52,7 +52,7 @@ pub struct MemoryLog {
     /// Every message, oldest first, by room and seq; may include some that were dropped.
     order: VecDeque<(u32, Seq)>,
     windows: Recent<(u32, SessionId), Window>,
-    common: Recent<(u32, Digest), Entry>,
+    common: Recent<(u32, IdempotencyKey), Entry>,
     parking: Parking,
 }
 

@@ -1,8 +1,8 @@
 //! The log as everyone sees it: appends, reads and heads, and parked sessions beside it. Requests go in, events come
 //! out. The in-memory log is here, too; other implementations stand behind [`Store`].
 
+pub mod idempotency;
 mod in_memory;
-pub mod keys;
 mod memory;
 mod request;
 #[cfg(test)]

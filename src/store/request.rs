@@ -1,6 +1,8 @@
 //! Requests to the store and its answers. Plain values, so that the pure modules can use them, too.
 
-use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{
+    Author, Body, ConnId, Digest, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
+};
 
 /// Identifies who asked. The store returns it unchanged. Answers may come late or twice, so the receiver compares the
 /// connection's generation and the tag before acting on one.
@@ -65,7 +67,7 @@ pub struct Append {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopedKey {
     pub scope: Scope,
-    pub key: Digest,
+    pub key: IdempotencyKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,9 @@
 //! Sample requests for the tests of every log.
 
 use super::{Append, Outcome, Purpose, Read, Scope, ScopedKey, Span, Ticket};
-use crate::types::{Author, Body, ConnId, Digest, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{
+    Author, Body, ConnId, Digest, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
+};
 
 pub const ALICE: Scope = Scope::Session(SessionId([1; 16]));
 pub const BOB: Scope = Scope::Session(SessionId([2; 16]));
@@ -31,7 +33,7 @@ pub fn append(to: &str, body: &str, at: u64) -> Append {
 }
 
 pub fn keyed(to: &str, body: &str, scope: Scope, key: &str) -> Append {
-    Append { key: Some(ScopedKey { scope, key: Digest::of(key.as_bytes()) }), ..append(to, body, 1) }
+    Append { key: Some(ScopedKey { scope, key: IdempotencyKey::of(key.as_bytes()) }), ..append(to, body, 1) }
 }
 
 pub fn read(of: &str, span: Span, limit: u32, bytes: u32) -> Read {

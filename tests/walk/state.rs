@@ -6,7 +6,8 @@ use std::sync::Arc;
 use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, Start};
 use racerd::store::{Append, Outcome, Purpose, Scope, ScopedKey, StoreRequest, Ticket};
 use racerd::types::{
-    Author, Body, ConnId, Digest, Epoch, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot, WallMillis,
+    Author, Body, ConnId, Epoch, IdempotencyKey, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
+    WallMillis,
 };
 
 use crate::judge::{Client, From, Judge, Place, Said, Told, conn, member};
@@ -356,7 +357,7 @@ impl State {
 
     fn say(&mut self, index: usize) -> Result<(), String> {
         let body = Body::checked(index.to_string().into());
-        let key = Digest::of(&[index as u8]);
+        let key = IdempotencyKey::of(&[index as u8]);
         match self.judge.said[index].by {
             Some((client, _)) => {
                 let session = self.slots[client].ok_or("a session")?;

@@ -2,7 +2,7 @@
 
 use super::world::{World, name};
 use crate::store::{Append, NO_ID, Purpose, Scope, ScopedKey, Ticket};
-use crate::types::{Author, Body, ConnId, Digest, RoomId, WallMillis};
+use crate::types::{Author, Body, ConnId, IdempotencyKey, RoomId, WallMillis};
 
 impl World {
     /// Publishes a message from outside any session.
@@ -18,7 +18,7 @@ impl World {
 
     /// Publishes with a key of its own.
     pub fn publish_key(&mut self, room: &RoomId, body: &str, key: &str) {
-        let key = ScopedKey { scope: Scope::Common, key: Digest::of(key.as_bytes()) };
+        let key = ScopedKey { scope: Scope::Common, key: IdempotencyKey::of(key.as_bytes()) };
         self.publish_as(room, Some(key), Body::checked(body.into()));
     }
 

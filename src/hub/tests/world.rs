@@ -9,7 +9,8 @@ use super::store::{Fate, Store};
 use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, Start};
 use crate::store::{Append, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
 use crate::types::{
-    Body, ConnId, Digest, Epoch, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot, WallMillis,
+    Body, ConnId, Epoch, IdempotencyKey, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
+    WallMillis,
 };
 
 pub const LIMITS: HubLimits = HubLimits {
@@ -261,7 +262,7 @@ impl World {
     pub fn send_body(&mut self, who: Who, room: &RoomId, body: &str, key: Option<&str>) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
-        let key = key.map(|key| Digest::of(key.as_bytes()));
+        let key = key.map(|key| IdempotencyKey::of(key.as_bytes()));
         let said = Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) };
         self.hub.handle_send(who.slot, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));

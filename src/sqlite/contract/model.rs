@@ -9,7 +9,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::StoreOptions;
 use crate::store::samples::{ALICE, BOB, append, body_of, read};
 use crate::store::{Append, Outcome, Page, Read, Scope, ScopedKey, Span};
-use crate::types::{Body, Digest, Durability, Message, RoomId, Seq, WallMillis};
+use crate::types::{Body, Durability, IdempotencyKey, Message, RoomId, Seq, WallMillis};
 
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];
 
@@ -102,7 +102,8 @@ fn compare(bench: &mut Bench, steps: Vec<Step>) {
         match step {
             Step::Append(list) => {
                 let one = |(to, length, at, key): Saying| {
-                    let key = key.map(|(scope, key)| ScopedKey { scope: SCOPES[scope], key: Digest::of(&[key]) });
+                    let key =
+                        key.map(|(scope, key)| ScopedKey { scope: SCOPES[scope], key: IdempotencyKey::of(&[key]) });
                     Append { key, ..append(ROOMS[to], &body_of(length), at) }
                 };
                 let appends: Vec<Append> = list.into_iter().map(one).collect();

@@ -11,7 +11,7 @@ use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with}
 use crate::sqlite::retention;
 use crate::sqlite::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
 use crate::sqlite::sealing::{message_place, open_message};
-use crate::store::keys::{WINDOW, Window};
+use crate::store::idempotency::{WINDOW, Window};
 use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
 
 /// Faults that are told in words; of the rest, the number.

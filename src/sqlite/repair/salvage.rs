@@ -16,7 +16,7 @@ use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::sqlite::files::Files;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
-use crate::store::keys::Window;
+use crate::store::idempotency::Window;
 use crate::types::{Name, RoomId, Seq, WallMillis, counted};
 
 /// Rows that are written in one transaction.

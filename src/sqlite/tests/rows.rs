@@ -3,7 +3,7 @@
 use crate::sqlite::contract::{Bench, TempDir, options};
 use crate::sqlite::schema;
 use crate::sqlite::tests::outside;
-use crate::store::keys::COMMON;
+use crate::store::idempotency::COMMON;
 use crate::store::samples::{append, keyed, read, stored};
 use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
 use crate::types::{Durability, Seq};

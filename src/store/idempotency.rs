@@ -1,7 +1,7 @@
 //! Idempotency keys: remembers the last keys of one sender in one room, and recognizes repeated ones. Pure; both
 //! implementations of the log use it. It knows neither rooms nor where the keys are stored.
 
-use crate::types::{Digest, Seq, WallMillis};
+use crate::types::{Digest, IdempotencyKey, Seq, WallMillis};
 
 /// Keys kept for each session in each room. A client has at most `in_flight` (32) sends open and repeats those first.
 pub const WINDOW: usize = 64;
@@ -9,10 +9,10 @@ pub const WINDOW: usize = 64;
 /// Keys kept in each room for all POSTs without an identity.
 pub const COMMON: usize = 100_000;
 
-/// A used key, with the position of its message.
+/// A used key, with the position of its message. In a sealed database, key and body are keyed hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    pub key: Digest,
+    pub key: IdempotencyKey,
     pub body: Digest,
     pub seq: Seq,
     pub at: WallMillis,
@@ -37,7 +37,7 @@ impl Entry {
     fn encode(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         // The ranges lie within the 48 bytes.
-        bytes[..16].copy_from_slice(&self.key.0);
+        bytes[..16].copy_from_slice(&self.key.0.0);
         bytes[16..32].copy_from_slice(&self.body.0);
         bytes[32..40].copy_from_slice(&self.seq.0.to_be_bytes());
         bytes[40..].copy_from_slice(&self.at.0.to_be_bytes());
@@ -51,7 +51,7 @@ impl Entry {
         seq.copy_from_slice(&bytes[32..40]);
         at.copy_from_slice(&bytes[40..]);
         Entry {
-            key: Digest(key),
+            key: IdempotencyKey(Digest(key)),
             body: Digest(body),
             seq: Seq(u64::from_be_bytes(seq)),
             at: WallMillis(u64::from_be_bytes(at)),
@@ -82,10 +82,10 @@ impl Window {
     }
 
     /// Looks a key up; `None` if it is new.
-    pub fn lookup(&self, key: Digest, body: Digest) -> Option<Seen> {
+    pub fn lookup(&self, key: IdempotencyKey, body: Digest) -> Option<Seen> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
         // Repeats are usually of recent sends: search from the newest back.
-        let found = entries.iter().rev().find(|entry| entry.starts_with(&key.0))?;
+        let found = entries.iter().rev().find(|entry| entry.starts_with(&key.0.0))?;
         Some(Entry::decode(found).compare(body))
     }
 
@@ -137,7 +137,7 @@ mod tests {
 
     fn entry(n: u64) -> Entry {
         Entry {
-            key: Digest::of(&n.to_be_bytes()),
+            key: IdempotencyKey::of(&n.to_be_bytes()),
             body: Digest::of(b"body"),
             seq: Seq(n),
             at: WallMillis(u64::MAX - n),
