@@ -2,6 +2,7 @@
 //! suite can test them: `cargo run --release --example ws_echo -- --listen 127.0.0.1:9001`.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ use racerd::limits;
 use racerd::server::log::Log;
 use racerd::server::{Listeners, Loop, ServeError, connections_for, raise_open_files};
 use racerd::store::{InMemory, StoreEvent, StoreRequest};
-use racerd::types::{Cause, ConnId, Millis, SessionSlot};
+use racerd::types::{Cause, ConnId, Millis, Reason, SessionSlot, Unusable};
 use racerd::ws;
 
 /// Autobahn sends messages of 16 MiB, and of 4 MiB in 64-byte fragments.
@@ -76,20 +77,19 @@ impl App for Echo {
 }
 
 fn run(listen: SocketAddr) -> Result<(), ServeError> {
-    let start = |error: &dyn std::fmt::Display| ServeError::Start(Cause::System, error.to_string());
+    let start = |error: io::Error| Unusable { cause: Cause::System, reason: Reason::of(error) };
     let settings = Settings::default();
     let limits = ConnLimits {
         ws: ws::Limits { max_message: MAX_MESSAGE, max_fragments: 1_000_000, binary: true },
         queue_bytes: 2 * MAX_MESSAGE,
         ..limits::connections(&settings)
     };
-    let poll = Poll::new().map_err(|e| start(&e))?;
-    let listeners = Listeners::bind(&[listen.into()], &[], connections_for(raise_open_files(), 0), poll.registry())
-        .map_err(|(cause, line)| ServeError::Start(cause, line))?;
+    let poll = Poll::new().map_err(start)?;
+    let listeners = Listeners::bind(&[listen.into()], &[], connections_for(raise_open_files(), 0), poll.registry())?;
     let store = Box::new(InMemory::new(limits::store(&settings), &[0; 8], [0; 32]));
     let engine = Engine::new(Connections::new(limits, limits::admission(&settings)), Echo, settings.time.drain_timeout);
     let log = Log::stderr(LogLevel::Warn, LogFormat::Text);
-    Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(|e| start(&e))?.run()
+    Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log).map_err(start)?.run()
 }
 
 fn main() -> ExitCode {
@@ -104,8 +104,8 @@ fn main() -> ExitCode {
     };
     match run(listen) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ServeError::Start(_, text) | ServeError::Failed(text)) => {
-            eprintln!("ws_echo: {text}");
+        Err(error) => {
+            eprintln!("ws_echo: {error}");
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
 use crate::sqlite;
-use crate::types::{Cause, Durability};
+use crate::types::{Cause, Durability, Unusable};
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
@@ -29,9 +29,6 @@ struct Kind {
     may_come: bool,
 }
 
-/// The refusal of a file: the cause, which decides the exit status, and the line for the person who named the file.
-pub type Refused = (Cause, String);
-
 const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
 const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
 
@@ -43,7 +40,7 @@ const LONGEST: u64 = 1024;
 ///
 /// # Errors
 /// The fault of its file, in one line.
-pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Refused> {
+pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Unusable> {
     if settings.storage.durability == Durability::Memory {
         return Ok(None);
     }
@@ -57,7 +54,7 @@ pub fn data_key(settings: &Settings) -> Result<Option<DataKey>, Refused> {
 ///
 /// # Errors
 /// The fault of the file, in one line.
-pub fn read_data_key(path: &Path) -> Result<DataKey, Refused> {
+pub fn read_data_key(path: &Path) -> Result<DataKey, Unusable> {
     parse(path, &read(path, &DATA, 0o077)?)
 }
 
@@ -65,16 +62,17 @@ pub fn read_data_key(path: &Path) -> Result<DataKey, Refused> {
 ///
 /// # Errors
 /// The fault of the file, in one line.
-pub fn read_sealed_key(path: &Path) -> Result<SealedKey, Refused> {
+pub fn read_sealed_key(path: &Path) -> Result<SealedKey, Unusable> {
     let text = read(path, &SEALED, 0o077)?;
     let key = std::str::from_utf8(&text).ok().and_then(SealedKey::parse);
     key.ok_or_else(|| {
         let shown = path.display();
-        (Cause::Key, format!("{} {shown}: is no key of sealed sockets; 'racerd keygen FILE' makes one", SEALED.name))
+        let line = format!("{} {shown}: is no key of sealed sockets; 'racerd keygen FILE' makes one", SEALED.name);
+        Unusable::new(Cause::Key, line)
     })
 }
 
-fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Refused> {
+fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Unusable> {
     let Some(directory) = directory.filter(|name| !name.is_empty()) else { return Ok(None) };
     let path = PathBuf::from(directory).join(CREDENTIAL);
     if !path.exists() {
@@ -85,13 +83,13 @@ fn credential(directory: Option<&OsStr>) -> Result<Option<DataKey>, Refused> {
     parse(&path, &read(&path, &DATA, 0o007)?).map(Some)
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Refused> {
+fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Unusable> {
     let line = || format!("the data key file {}: {}", path.display(), DataKey::RULE);
-    DataKey::parse(text).ok_or_else(|| (Cause::Key, line()))
+    DataKey::parse(text).ok_or_else(|| Unusable::new(Cause::Key, line()))
 }
 
 /// Reads the file's bytes; refuses the file if its mode has one of the bits `closed`.
-fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Refused> {
+fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     let Kind { name, made_by, may_come } = kind;
     let shown = path.display();
     let failed = |error: io::Error| {
@@ -101,19 +99,19 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Ref
             _ => String::new(),
         };
         let cause = if *may_come { Cause::of_file(&error) } else { Cause::Key };
-        (cause, format!("{name} {shown}: {error}{advice}"))
+        Unusable::with(cause, format!("{name} {shown}: {error}{advice}"), error)
     };
     // A FIFO may have no writer; opening it must not block.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err((Cause::Key, format!("{name} {shown}: is not a regular file")));
+        return Err(Unusable::new(Cause::Key, format!("{name} {shown}: is not a regular file")));
     }
     let mode = metadata.permissions().mode() & 0o777;
     if mode & closed != 0 {
         let line = format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'");
-        return Err((Cause::Key, line));
+        return Err(Unusable::new(Cause::Key, line));
     }
     // Allocated in full at once: a vector that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
@@ -125,26 +123,26 @@ fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Ref
 ///
 /// # Errors
 /// The file exists, or cannot be written; in one line.
-pub fn write(path: &Path, text: &str) -> Result<(), Refused> {
+pub fn write(path: &Path, text: &str) -> Result<(), Unusable> {
     let shown = path.display();
     if let Some(owner) = sqlite::side_file_of(path) {
         let line = format!("{shown} is the name of a file that belongs to {}; give another name", owner.display());
-        return Err((Cause::Settings, line));
+        return Err(Unusable::new(Cause::Settings, line));
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             let line = "exists and was not touched: a key that is written over is lost for good; give another name";
-            (Cause::Settings, format!("{shown} {line}"))
+            Unusable::with(Cause::Settings, format!("{shown} {line}"), error)
         }
-        _ => (Cause::Folder, format!("cannot write the key file {shown}: {error}")),
+        _ => Unusable::with(Cause::Folder, format!("cannot write the key file {shown}: {error}"), error),
     })?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     let written = written.and_then(|()| File::open(directory)?.sync_all());
     written.map_err(|error| {
         let _ = std::fs::remove_file(path);
-        (Cause::Disk, format!("cannot write the key file {shown}: {error}"))
+        Unusable::with(Cause::Disk, format!("cannot write the key file {shown}: {error}"), error)
     })
 }
 
@@ -160,19 +158,19 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(CREDENTIAL);
         let key = DataKey::new([7; 32]);
-        assert!(read_data_key(&path).unwrap_err().1.contains("keygen"));
+        assert!(read_data_key(&path).unwrap_err().to_string().contains("keygen"));
         assert!(credential(Some(directory.as_os_str())).unwrap().is_none(), "no credential of that name");
         assert!(credential(None).unwrap().is_none());
         write(&path, &key.to_text()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write(&path, "other").unwrap_err().1.contains("exists"));
+        assert!(write(&path, "other").unwrap_err().to_string().contains("exists"));
         for mode in [0o600, 0o400] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read_data_key(&path).unwrap().id(), key.id());
         }
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let (_, line) = read_data_key(&path).unwrap_err();
+            let line = read_data_key(&path).unwrap_err().to_string();
             assert!(line.contains("chmod 600") && line.contains(&format!("{mode:o}")), "{line}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
@@ -182,10 +180,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for bad in ["", "racerd-sealed-1 AAAA\n", &format!("{}#", *key.to_text()), &"x".repeat(5000)] {
             fs::write(&path, bad).unwrap();
-            let (_, line) = read_data_key(&path).unwrap_err();
+            let line = read_data_key(&path).unwrap_err().to_string();
             assert!(line.contains("43 characters") && !line.contains('\n'), "{line}");
         }
-        assert!(read_data_key(&directory).unwrap_err().1.contains("not a regular file"));
+        assert!(read_data_key(&directory).unwrap_err().to_string().contains("not a regular file"));
         fs::remove_dir_all(&directory).unwrap();
     }
 }

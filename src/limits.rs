@@ -3,7 +3,7 @@
 
 use crate::api::{self, Access};
 use crate::chat::{self, ChatLimits};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::{self, Admission};
 use crate::http::authority::Origin;
@@ -23,7 +23,7 @@ const MAX_TARGET: usize = 8 * 1024;
 ///
 /// # Errors
 /// One line about the first value that no part can use.
-pub fn engine(settings: &Settings) -> Result<engine::Limits<chat::Limits>, String> {
+pub fn engine(settings: &Settings) -> Result<engine::Limits<chat::Limits>, ConfigError> {
     Ok(engine::Limits {
         connections: connections(settings),
         admission: admission(settings),
@@ -70,7 +70,7 @@ pub fn admission(settings: &Settings) -> Admission {
 ///
 /// # Errors
 /// One line about the first origin that cannot be read.
-pub fn chat(settings: &Settings) -> Result<chat::Limits, String> {
+pub fn chat(settings: &Settings) -> Result<chat::Limits, ConfigError> {
     Ok(chat::Limits { hub: hub(settings), chat: requests(settings), access: access(settings)? })
 }
 
@@ -115,11 +115,11 @@ fn requests(settings: &Settings) -> ChatLimits {
     }
 }
 
-fn access(settings: &Settings) -> Result<Access, String> {
+fn access(settings: &Settings) -> Result<Access, ConfigError> {
     let mut origins = Vec::new();
     for text in &settings.listening.allow_origin {
         let origin = Origin::parse(text);
-        origins.push(origin.ok_or_else(|| format!("allow-origin {text}: {}", Origin::RULE))?);
+        origins.push(origin.ok_or_else(|| ConfigError::new(&format!("allow-origin {text}: {}", Origin::RULE)))?);
     }
     Ok(Access { hosts: Hosts::new(&settings.listening.host), own: Hosts::default(), origins })
 }

@@ -7,6 +7,7 @@ mod network;
 mod place;
 mod printable;
 mod reason;
+mod unusable;
 
 pub use cause::Cause;
 pub use name::{Name, NameFault};
@@ -14,6 +15,7 @@ pub use network::Network;
 pub use place::{NoPlace, Place, is_localhost, is_zone};
 pub use printable::{escape, harmless, harmless_start, is_unsafe};
 pub use reason::Reason;
+pub use unusable::Unusable;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Why a connection, or a whole run of the client, failed.
 
-use crate::types::{Cause, Reason};
+use crate::types::{Reason, Unusable};
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -72,7 +72,7 @@ impl Error for ConnectionError {
 #[derive(Debug)]
 pub enum RunError {
     /// The certificates to trust could not be loaded. No server was asked.
-    Trust(TrustError),
+    Trust(Unusable),
     /// The server refused, or ended the session for good.
     Refused(Reason),
     /// There was no connection within the time allowed.
@@ -101,26 +101,6 @@ impl Error for RunError {
             RunError::Refused(reason) | RunError::Mismatch(reason) | RunError::Unreached(reason) => reason.source(),
             RunError::OutputClosed => None,
         }
-    }
-}
-
-/// Why the certificates to trust could not be loaded.
-#[derive(Debug)]
-pub struct TrustError {
-    /// Decides whether the same command may succeed later.
-    pub cause: Cause,
-    pub reason: Reason,
-}
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl Error for TrustError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.reason.source()
     }
 }
 

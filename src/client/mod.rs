@@ -18,7 +18,7 @@ mod target;
 mod tls;
 
 pub use connection::{Trust, connect};
-pub use error::{ConnectionError, RunError, TrustError};
+pub use error::{ConnectionError, RunError};
 pub use run::{RunOptions, run};
 #[cfg(any(test, fuzzing))]
 pub use sealed_lines::{SealedLineError, SealedLines};

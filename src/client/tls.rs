@@ -14,9 +14,8 @@ use rustls::{
     StreamOwned,
 };
 
-use super::error::TrustError;
 use super::pipe::Tcp;
-use crate::types::{Cause, Reason};
+use crate::types::{Cause, Reason, Unusable};
 
 /// The certificates that all connections of one run trust.
 #[derive(Clone)]
@@ -28,7 +27,7 @@ impl Trust {
     ///
     /// # Errors
     /// The file cannot be read or contains no certificate, or there is no certificate to trust at all.
-    pub fn new(ca: Option<&Path>) -> Result<Trust, TrustError> {
+    pub fn new(ca: Option<&Path>) -> Result<Trust, Unusable> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
@@ -36,18 +35,18 @@ impl Trust {
         if let Some(path) = ca {
             let shown = path.display();
             let refused = |error: pem::Error| match error {
-                pem::Error::Io(error) => TrustError {
+                pem::Error::Io(error) => Unusable {
                     cause: Cause::of_file(&error),
                     reason: Reason::with(format!("--ca {shown}: {error}"), error),
                 },
                 error => {
-                    TrustError { cause: Cause::Settings, reason: Reason::with(format!("--ca {shown}: {error}"), error) }
+                    Unusable { cause: Cause::Settings, reason: Reason::with(format!("--ca {shown}: {error}"), error) }
                 }
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(refused)? {
                 let certificate = certificate.map_err(refused)?;
                 let added = roots.add(certificate.clone());
-                added.map_err(|error| TrustError {
+                added.map_err(|error| Unusable {
                     cause: Cause::Settings,
                     reason: Reason::with(format!("--ca {shown}: {error}"), error),
                 })?;
@@ -55,16 +54,16 @@ impl Trust {
             }
             if own.is_empty() {
                 let reason = format!("--ca {shown} holds no certificate in PEM form").into();
-                return Err(TrustError { cause: Cause::Settings, reason });
+                return Err(Unusable { cause: Cause::Settings, reason });
             }
         }
         if roots.is_empty() {
             let reason = "this machine trusts no certificates; name one to trust with --ca FILE".into();
-            return Err(TrustError { cause: Cause::System, reason });
+            return Err(Unusable { cause: Cause::System, reason });
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let usual = usual.build().map_err(|error| TrustError { cause: Cause::System, reason: Reason::of(error) })?;
+        let usual = usual.build().map_err(|error| Unusable { cause: Cause::System, reason: Reason::of(error) })?;
         Trust::by(provider, Trusted::Signed { usual, own })
     }
 
@@ -73,15 +72,14 @@ impl Trust {
     ///
     /// # Errors
     /// rustls refuses.
-    pub fn any() -> Result<Trust, TrustError> {
+    pub fn any() -> Result<Trust, Unusable> {
         Trust::by(Arc::new(rustls::crypto::ring::default_provider()), Trusted::Any)
     }
 
-    fn by(provider: Arc<CryptoProvider>, trusted: Trusted) -> Result<Trust, TrustError> {
+    fn by(provider: Arc<CryptoProvider>, trusted: Trusted) -> Result<Trust, Unusable> {
         let verifier = Verifier { trusted, algorithms: provider.signature_verification_algorithms };
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config =
-            config.map_err(|error| TrustError { cause: Cause::System, reason: Reason::of(error) })?.dangerous();
+        let config = config.map_err(|error| Unusable { cause: Cause::System, reason: Reason::of(error) })?.dangerous();
         let mut config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Trust(Arc::new(config)))

@@ -1,10 +1,10 @@
 //! Why a command failed, and the exit code for it: the only place that decides one.
 
-use crate::client::{RunError, TrustError};
+use crate::client::RunError;
 use crate::config::ConfigError;
 use crate::server::ServeError;
 use crate::sqlite::OperationError;
-use crate::types::{Cause, Reason};
+use crate::types::{Cause, Reason, Unusable};
 use std::error::Error;
 use std::fmt;
 
@@ -77,10 +77,9 @@ impl Error for Failure {
     }
 }
 
-/// A file that is refused.
-impl From<(Cause, String)> for Failure {
-    fn from((cause, text): (Cause, String)) -> Failure {
-        Failure::of(cause, text)
+impl From<Unusable> for Failure {
+    fn from(error: Unusable) -> Failure {
+        Failure::of(error.cause, Reason::of(error))
     }
 }
 
@@ -93,8 +92,8 @@ impl From<ConfigError> for Failure {
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Failure {
         match error {
-            ServeError::Start(cause, text) => Failure::of(cause, text),
-            ServeError::Failed(text) => Failure::Failed(text.into()),
+            ServeError::Start(error) => error.into(),
+            ServeError::Failed(_) => Failure::Failed(Reason::of(error)),
         }
     }
 }
@@ -105,12 +104,6 @@ impl From<OperationError> for Failure {
             true => Failure::Usage(Reason::of(error)),
             false => Failure::Failed(Reason::of(error)),
         }
-    }
-}
-
-impl From<TrustError> for Failure {
-    fn from(error: TrustError) -> Failure {
-        Failure::of(error.cause, Reason::of(error))
     }
 }
 
@@ -190,11 +183,11 @@ mod tests {
     #[test]
     fn the_error_behind_it_can_be_told() {
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let trust = TrustError { cause: Cause::of_file(&error), reason: Reason::with("--ca x", error) };
+        let trust = Unusable::with(Cause::of_file(&error), "--ca x", error);
         let failure = Failure::from(RunError::Trust(trust));
         assert_eq!((failure.code(), failure.to_string()), (1, "--ca x".to_string()));
         let source = failure.source().unwrap();
-        assert!(source.is::<TrustError>() && source.source().unwrap().is::<std::io::Error>(), "{failure:?}");
+        assert!(source.is::<Unusable>() && source.source().unwrap().is::<std::io::Error>(), "{failure:?}");
         let failure = Failure::from(RunError::Unreached("nobody there".into()));
         assert_eq!((failure.code(), failure.to_string()), (3, "no connection: nobody there".to_string()));
     }

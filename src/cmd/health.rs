@@ -4,9 +4,9 @@ use super::command::{
     Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings as TakesSettings,
 };
 use super::{Args, Failure};
-use crate::client::{ConnectionError, Trust, TrustError, connect, host_and_port, without_zone};
+use crate::client::{ConnectionError, Trust, connect, host_and_port, without_zone};
 use crate::config::Settings;
-use crate::types::{Place, Reason, escape};
+use crate::types::{Place, Reason, Unusable, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -151,7 +151,7 @@ impl Target {
         Ok(Target { over, hosts, port: place.port(), authority, path: "/readyz".to_string() })
     }
 
-    fn trust(&self) -> Result<Option<Trust>, TrustError> {
+    fn trust(&self) -> Result<Option<Trust>, Unusable> {
         match &self.over {
             Over::Plain => Ok(None),
             #[cfg(feature = "tls")]
@@ -160,8 +160,7 @@ impl Target {
             Over::OwnTls => Trust::any().map(Some),
             #[cfg(not(feature = "tls"))]
             Over::Tls(_) | Over::OwnTls => {
-                let reason = "this racerd was built without TLS".into();
-                Err(TrustError { cause: crate::types::Cause::Settings, reason })
+                Err(Unusable::new(crate::types::Cause::Settings, "this racerd was built without TLS"))
             }
         }
     }

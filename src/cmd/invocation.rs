@@ -2,9 +2,7 @@
 //! only place that reads that file: at the start, and again at each SIGHUP, with the flags and the environment of the
 //! start.
 
-use super::Failure;
-use crate::config::{self, File, Parsed};
-use crate::types::Reason;
+use crate::config::{self, ConfigError, File, Parsed};
 use rustix::fs::OFlags;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -34,30 +32,31 @@ impl Invocation {
     /// Reads the settings from the file, the environment and the flags.
     ///
     /// # Errors
-    /// [`Failure::Usage`]: the file cannot be read, or a setting is wrong.
-    pub fn read(&self) -> Result<Parsed, Failure> {
+    /// The file cannot be read, or a setting is wrong.
+    pub fn read(&self) -> Result<Parsed, ConfigError> {
         let name = config::file_name(&self.flags, &self.environment)?;
-        let text = name.as_deref().map(read_file).transpose().map_err(Failure::Usage)?;
+        let text = name.as_deref().map(read_file).transpose()?;
         let file = name.as_deref().zip(text.as_deref()).map(|(name, text)| File { name, text });
-        Ok(config::parse(file, self.flags.iter().cloned(), self.environment.iter().cloned())?)
+        config::parse(file, self.flags.iter().cloned(), self.environment.iter().cloned())
     }
 
     /// Reads the settings for a server: a listener that other machines can reach needs `--open`.
     ///
     /// # Errors
     /// As [`Invocation::read`], and where such a listener lacks `--open`.
-    pub fn read_to_serve(&self) -> Result<Parsed, Failure> {
+    pub fn read_to_serve(&self) -> Result<Parsed, ConfigError> {
         let parsed = self.read()?;
-        config::exposed(&parsed).map_err(|text| Failure::Usage(text.into()))?;
+        config::exposed(&parsed)?;
         Ok(parsed)
     }
 }
 
 /// Reads the configuration file.
-fn read_file(name: &str) -> Result<String, Reason> {
-    let refused = |what: &str| Reason::from(format!("the configuration file {name}: {what}"));
-    let failed =
-        |error: io::Error| Reason::with(format!("the configuration file {name}: {error}{}", advice(&error)), error);
+fn read_file(name: &str) -> Result<String, ConfigError> {
+    let refused = |what: &str| ConfigError::new(&format!("the configuration file {name}: {what}"));
+    let failed = |error: io::Error| {
+        ConfigError::with(&format!("the configuration file {name}: {error}{}", advice(&error)), error)
+    };
     if name.contains('\0') {
         return Err(refused("a path cannot contain a zero byte"));
     }
@@ -77,7 +76,7 @@ fn read_file(name: &str) -> Result<String, Reason> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Reason::with(format!("{name}:{line}: not valid UTF-8; write the file as UTF-8"), error)
+        ConfigError::with(&format!("{name}:{line}: not valid UTF-8; write the file as UTF-8"), error)
     })
 }
 
@@ -87,5 +86,20 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; racerd print-config writes one",
         io::ErrorKind::PermissionDenied => "; let the user that racerd runs as read it",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_the_source() {
+        let flags = vec!["--config=/nonexistent/racerd.toml".into()];
+        let error = Invocation::new(flags, []).read().unwrap_err();
+        assert!(error.to_string().contains("print-config"), "{error}");
+        assert!(error.source().is_some_and(|source| source.is::<io::Error>()), "{error:?}");
     }
 }

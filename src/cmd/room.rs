@@ -6,7 +6,7 @@ use crate::client::{Event, RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
-use crate::types::{Cause, Name, harmless};
+use crate::types::{Cause, Name, Unusable, harmless};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -177,14 +177,15 @@ pub fn report(event: &Event, reported: &mut String) -> Result<(), RunError> {
 }
 
 /// Reads the key itself, or `@` and the file that contains it, which keeps it out of the list of processes.
-fn room_key_of(value: String) -> Result<RoomKey, (Cause, String)> {
+fn room_key_of(value: String) -> Result<RoomKey, Unusable> {
     let value = Zeroizing::new(value);
-    let wrong = |why: &dyn Display| (Cause::Settings, format!("--room-key: {why}"));
+    let wrong = |why: &dyn Display| Unusable::new(Cause::Settings, format!("--room-key: {why}"));
     let Some(path) = value.strip_prefix('@') else {
         return RoomKey::parse(&value).ok_or_else(|| wrong(&RoomKey::RULE));
     };
     let shown = harmless(path);
-    let refused = |error: io::Error| (Cause::of_file(&error), format!("--room-key: {shown}: {error}"));
+    let refused =
+        |error: io::Error| Unusable::with(Cause::of_file(&error), format!("--room-key: {shown}: {error}"), error);
     // Room for the whole file: a string that grows leaves copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize + 1));
     let file = File::open(path).map_err(refused)?;

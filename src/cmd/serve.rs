@@ -60,7 +60,7 @@ pub const COMMAND: Command = Command {
 /// system refuses, or the server failed later.
 fn run(args: Args) -> Result<(), Failure> {
     // First of all: it clears variables, which is allowed only while there is one thread.
-    let listeners = server::given_listeners().map_err(|text| Failure::Usage(text.into()))?;
+    let listeners = server::given_listeners()?;
     let signals = server::Early::for_server().map_err(no_signals)?;
     let invocation = args.into_invocation();
     let parsed = invocation.read_to_serve()?;
@@ -72,6 +72,6 @@ fn run(args: Args) -> Result<(), Failure> {
         let log = Log::stderr(parsed.settings.log.log_level, parsed.settings.log.log_format);
         log.write(LogLevel::Warn, "listen is not used, since listeners are given", &[("given", &listeners.len())]);
     }
-    let read_again = move || invocation.read_to_serve().map_err(|failure| failure.to_string());
+    let read_again = move || invocation.read_to_serve();
     Ok(server::run(parsed.settings, listeners, Box::new(read_again), signals)?)
 }

@@ -1,26 +1,43 @@
 //! The error of a bad setting, and how messages quote values.
 
+use std::error::Error;
 use std::fmt;
 
-/// One line for the user: the flag, variable or line of the file, its value, and the allowed values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
+use crate::types::Reason;
+
+/// Why the settings cannot be used. Prints as one line for the user: the flag, variable or line of the file, its value,
+/// and the allowed values.
+#[derive(Debug)]
+pub struct ConfigError(Reason);
 
 impl ConfigError {
-    pub(super) fn new(text: &str) -> ConfigError {
-        // A value may contain any character; the message must stay one line.
-        let line = text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-        ConfigError(line.collect())
+    /// Returns the error with this text.
+    pub fn new(text: &str) -> ConfigError {
+        ConfigError(one_line(text).into())
     }
+
+    /// Returns the error with this text, and the error behind it.
+    pub fn with(text: &str, source: impl Error + Send + Sync + 'static) -> ConfigError {
+        ConfigError(Reason::with(one_line(text), source))
+    }
+}
+
+/// Escapes control characters: a value may contain any, and the message must stay one line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
 
 /// Returns the text after an unknown name: the nearest one, spelled as in that source, or where all are shown.
 pub(super) fn unknown(near: Option<String>, all: &str) -> String {

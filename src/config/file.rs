@@ -28,7 +28,7 @@ impl File<'_> {
     /// # Errors
     /// The first place that is malformed TOML, an unknown setting, or a value of the wrong type for its setting.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, ConfigError> {
-        let table = DeTable::parse(self.text).map_err(|error| self.syntax(&error))?.into_inner();
+        let table = DeTable::parse(self.text).map_err(|error| self.syntax(error))?.into_inner();
         let mut entries = Vec::new();
         let mut first_fault: Option<(usize, ConfigError)> = None;
         // The table is sorted by name, but people read from the top, so the topmost fault is reported.
@@ -71,12 +71,13 @@ impl File<'_> {
         Ok(Entry { setting, line, texts })
     }
 
-    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+    fn syntax(&self, error: toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
         let there = self.text.get(span.clone()).unwrap_or("").trim();
         let there =
             if there.is_empty() || there.contains('\n') { String::new() } else { format!(": {}", shown(there)) };
-        ConfigError::new(&format!("{}: {}{there}", self.place(self.line_at(span.start)), error.message()))
+        let text = format!("{}: {}{there}", self.place(self.line_at(span.start)), error.message());
+        ConfigError::with(&text, error)
     }
 
     /// Returns the line, counted from 1, of a byte offset in the text.
@@ -194,6 +195,12 @@ mod tests {
         refused("\"\\u001b[2J\" = 1", "racerd.toml:1: \\u{1b}[2J: unknown setting");
         refused(&format!("in_flight = {}", "9".repeat(10_000)), "racerd.toml:1: in_flight = 999");
         refused("ping_period = '60s'", "racerd.toml:1: ping_period = 60s and pong-wait 60s (default): the first must");
+    }
+
+    #[test]
+    fn an_error_of_the_parser_is_the_source() {
+        let error = parse(Some(File { name: "f", text: "open = yes" }), [], []).unwrap_err();
+        assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<toml::de::Error>()), "{error:?}");
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn no_flag(word: &str) -> ConfigError {
 }
 
 fn unexpected(error: lexopt::Error) -> ConfigError {
-    ConfigError::new(&error.to_string())
+    ConfigError::with(&error.to_string(), error)
 }
 
 fn unicode(what: &str, text: OsString) -> Result<String, ConfigError> {

@@ -1,6 +1,6 @@
 //! Relations that must hold between settings, and their error texts. Each setting's own bounds are in its declaration.
 
-use super::{Parsed, Settings, all, text};
+use super::{ConfigError, Parsed, Settings, all, text};
 
 /// Upper bound, in bytes, on what racerd's own JSON adds to a message's body: type, room (64), member, name (32
 /// characters of up to 12 bytes where JSON escapes them), numbers, and the frame's header.
@@ -127,7 +127,7 @@ fn relations(settings: &Settings) -> Vec<Relation> {
 ///
 /// # Errors
 /// One line that names the address and the option.
-pub fn exposed(parsed: &Parsed) -> Result<(), String> {
+pub fn exposed(parsed: &Parsed) -> Result<(), ConfigError> {
     let listening = &parsed.settings.listening;
     let listen = listening.listen.iter().map(|address| ("listen", address));
     let plain = parsed.settings.tls.plain_listen.iter().map(|address| ("plain_listen", address));
@@ -136,10 +136,10 @@ pub fn exposed(parsed: &Parsed) -> Result<(), String> {
         Some((field, address)) if !listening.open => {
             let listen = all().find(|setting| setting.field == field);
             let origin = listen.map_or_else(String::new, |setting| parsed.origin(setting));
-            Err(format!(
+            Err(ConfigError::new(&format!(
                 "{origin}: everyone who can reach {address} could read and write every room; add --open \
                  (RACERD_OPEN=true, open = true) if that is meant, or listen on 127.0.0.1"
-            ))
+            )))
         }
         _ => Ok(()),
     }

@@ -224,7 +224,7 @@ fn the_environment_may_hold_other_things() {
 fn what_is_not_unicode_is_an_error_only_where_it_is_ours() {
     use std::os::unix::ffi::OsStringExt;
     let odd = || OsString::from_vec(b"\xff\n".to_vec());
-    assert_eq!(parse(None, [], [(odd(), odd()), ("HOME".into(), odd())]), Ok(Parsed::default()));
+    assert_eq!(parse(None, [], [(odd(), odd()), ("HOME".into(), odd())]).unwrap(), Parsed::default());
     for result in [
         parse(None, [odd()], []),
         parse(None, [], [("RACERD_DATA".into(), odd())]),
@@ -267,11 +267,11 @@ fn a_rate_of_zero_is_accepted() {
 fn a_listener_for_others_needs_open() {
     let check = |listen: &str, open: &str| exposed(&read(&["--listen", listen, open]).unwrap());
     for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.0.0.1:1,192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
-        assert!(check(address, "--open=false").unwrap_err().contains("--open"), "{address}");
-        assert_eq!(check(address, "--open"), Ok(()), "{address}");
+        assert!(check(address, "--open=false").unwrap_err().to_string().contains("--open"), "{address}");
+        assert!(check(address, "--open").is_ok(), "{address}");
     }
     for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-        assert_eq!(check(address, "--open=false"), Ok(()), "{address}");
+        assert!(check(address, "--open=false").is_ok(), "{address}");
     }
 }
 

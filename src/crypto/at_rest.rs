@@ -228,8 +228,8 @@ impl RecordKey {
     }
 }
 
-/// Hashes idempotency keys and bodies with a secret of the data key, so that neither can be guessed from what is stored.
-/// SipHash is a keyed function made for this (SipHash-2-4, 128 bits).
+/// Hashes idempotency keys and bodies with a secret of the data key, so that neither can be guessed from what is
+/// stored. SipHash is a keyed function made for this (SipHash-2-4, 128 bits).
 #[derive(Clone)]
 pub struct KeyedHashes {
     digests: Zeroizing<[u8; 16]>,
@@ -250,8 +250,8 @@ impl KeyedHashes {
         Digest(SipHasher24::new_with_key(&self.digests).hash(&bytes).as_bytes())
     }
 
-    /// Hashes the body that was sent with an idempotency key; `key` is that key's hash from [`KeyedHashes::digest`]. The
-    /// same body with another key has another hash.
+    /// Hashes the body that was sent with an idempotency key; `key` is that key's hash from [`KeyedHashes::digest`].
+    /// The same body with another key has another hash.
     pub fn body(&self, key: Digest, body: &[u8]) -> Digest {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&key.0);

@@ -16,7 +16,7 @@ use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
 use crate::engine::{Input, Now};
-use crate::types::{Cause, Millis, Place};
+use crate::types::{Cause, Millis, Place, Reason, Unusable};
 
 /// Connections accepted from one listener in one turn.
 const BATCH: usize = 64;
@@ -65,11 +65,12 @@ impl Listeners {
         plain: &[Place],
         max_connections: usize,
         registry: &Registry,
-    ) -> Result<Listeners, (Cause, String)> {
+    ) -> Result<Listeners, Unusable> {
         let mut listeners = Listeners::none(max_connections);
         let all: Vec<&Place> = places.iter().chain(plain).collect();
         for (number, place) in all.iter().enumerate() {
-            let refused = |(place, error): (String, io::Error)| (Cause::Address, explain(&place, &error));
+            let refused =
+                |(place, error): (String, io::Error)| Unusable::with(Cause::Address, explain(&place, &error), error);
             for inner in bind(place, &all).map_err(refused)? {
                 let added = listeners.add(inner, false, number >= places.len(), registry);
                 added.map_err(|error| refused((place.to_string(), error)))?;
@@ -90,14 +91,15 @@ impl Listeners {
         plain: &[Place],
         max_connections: usize,
         registry: &Registry,
-    ) -> Result<Listeners, (Cause, String)> {
+    ) -> Result<Listeners, Unusable> {
         let mut listeners = Listeners::none(max_connections);
         for listener in given {
             let address = listener.local_addr();
-            let address =
-                address.map_err(|error| (Cause::System, format!("a given listener has no address: {error}")))?;
+            let failed =
+                |what: String, error: io::Error| Unusable::with(Cause::System, format!("{what}: {error}"), error);
+            let address = address.map_err(|error| failed("a given listener has no address".to_string(), error))?;
             if !open && !is_loopback(address) {
-                return Err((
+                return Err(Unusable::new(
                     Cause::Settings,
                     format!(
                         "the given listener {address}: everyone who can reach it could read and write every room; add \
@@ -114,7 +116,7 @@ impl Listeners {
                     registry,
                 )
             });
-            added.map_err(|error| (Cause::System, format!("the given listener {address} cannot be used: {error}")))?;
+            added.map_err(|error| failed(format!("the given listener {address} cannot be used"), error))?;
         }
         Ok(listeners)
     }
@@ -217,7 +219,7 @@ impl Listeners {
         tls: Option<&Tls>,
         now: Now,
         log: &Log,
-    ) -> Result<Vec<Input<'static>>, String> {
+    ) -> Result<Vec<Input<'static>>, Reason> {
         let mut opened = Vec::new();
         if self.retry_at.is_some_and(|at| at <= now.mono) {
             self.resume_at = None;
@@ -269,7 +271,8 @@ impl Listeners {
                         }
                         // EBADF, EINVAL, ENOTSOCK: the listener cannot recover.
                         _ if matches!(error.raw_os_error(), Some(9 | 22 | 88)) => {
-                            return Err(format!("the listener {} is broken: {error}", listener.address));
+                            let line = format!("the listener {} is broken: {error}", listener.address);
+                            return Err(Reason::with(line, error));
                         }
                         // Only this connection failed (reset during the handshake, say); the next may succeed.
                         _ => {}

@@ -2,6 +2,8 @@
 //! requests.
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -19,15 +21,39 @@ use super::tls::{Scratch, Tls};
 use super::tokens::Source;
 use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
-use crate::types::{Cause, ConnId};
+use crate::types::{ConnId, Reason, Unusable};
 
 /// Why the server ended, other than on request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ServeError {
     /// It could not start. The cause decides the exit status.
-    Start(Cause, String),
+    Start(Unusable),
     /// It stopped by itself, because of a failure.
-    Failed(String),
+    Failed(Reason),
+}
+
+impl From<Unusable> for ServeError {
+    fn from(error: Unusable) -> ServeError {
+        ServeError::Start(error)
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Start(error) => error.fmt(f),
+            ServeError::Failed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl Error for ServeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ServeError::Start(error) => error.source(),
+            ServeError::Failed(reason) => reason.source(),
+        }
+    }
 }
 
 /// Maximum of events taken from the kernel at once.
@@ -66,7 +92,7 @@ pub struct Loop<A: App> {
     asked: Asked,
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
-    failure: Option<String>,
+    failure: Option<Reason>,
 }
 
 impl<A: App> Loop<A> {
@@ -137,7 +163,7 @@ impl<A: App> Loop<A> {
                 Ok(Wish::Now) => break,
                 Ok(_) => {}
                 Err(error) => {
-                    self.failure = Some(format!("waiting for events failed: {error}"));
+                    self.failure = Some(Reason::with(format!("waiting for events failed: {error}"), error));
                     break;
                 }
             }
@@ -145,7 +171,8 @@ impl<A: App> Loop<A> {
         let finished = self.store.finish();
         self.log.info("stopped", &[]);
         match (self.failure, finished) {
-            (Some(reason), _) | (None, Err(reason)) => Err(ServeError::Failed(reason)),
+            (Some(reason), _) => Err(ServeError::Failed(reason)),
+            (None, Err(reason)) => Err(ServeError::Failed(reason.into())),
             (None, Ok(())) => Ok(()),
         }
     }
@@ -249,7 +276,7 @@ impl<A: App> Loop<A> {
     }
 
     /// Starts the same graceful shutdown after a fatal error, but with another exit status.
-    fn fail(&mut self, reason: String) {
+    fn fail(&mut self, reason: Reason) {
         if self.failure.is_none() {
             self.log.error("cannot go on", &[("reason", &reason)]);
             self.failure = Some(reason);
@@ -363,7 +390,7 @@ impl<A: App> Edge for Loop<A> {
 
     fn answer(&mut self, answer: StoreEvent) {
         let died = match &answer {
-            StoreEvent::Died(reason) => Some(format!("the store ended: {reason}")),
+            StoreEvent::Died(reason) => Some(Reason::from(format!("the store ended: {reason}"))),
             _ => None,
         };
         self.engine.handle(Input::Store(answer));

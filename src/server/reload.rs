@@ -5,16 +5,16 @@ use super::accept::Listeners;
 use super::log::Log;
 use super::open_files::{connections_for, raise_open_files};
 use super::tls::Tls;
-use crate::config::{Change, Changed, Parsed, Settings};
+use crate::config::{Change, Changed, ConfigError, Parsed, Settings};
 use crate::engine::{self, App, Engine};
 use crate::limits;
 use crate::store::Store;
 
 /// Reads file, environment and flags again; the error says in one line why they cannot be used.
-pub type Read = Box<dyn Fn() -> Result<Parsed, String>>;
+pub type Read = Box<dyn Fn() -> Result<Parsed, ConfigError>>;
 
 /// Computes the engine's limits from the settings; the error says in one line why a value cannot be used.
-pub type LimitsOf<L> = fn(&Settings) -> Result<engine::Limits<L>, String>;
+pub type LimitsOf<L> = fn(&Settings) -> Result<engine::Limits<L>, ConfigError>;
 
 /// State for changing the settings of a running server; `L` are the limits of the app behind its engine.
 pub struct Reload<L> {

@@ -1,7 +1,7 @@
 //! From settings to a running loop: system limits, store, listeners, engine.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend};
 use crate::chat::{Chat, Secrets};
-use crate::config::{LogFormat, LogLevel, Settings};
+use crate::config::{ConfigError, LogFormat, LogLevel, Settings};
 use crate::crypto::sealed::SealedKey;
 use crate::engine::{Connections, Engine};
 use crate::key_file;
@@ -25,7 +25,7 @@ use crate::limits;
 use crate::protocol::encrypted;
 use crate::sqlite::StoreOptions;
 use crate::store::About;
-use crate::types::Cause;
+use crate::types::{Cause, Reason, Unusable};
 
 /// Serves until a signal stops it: on the listeners that were passed in, or else on those of the settings. On SIGHUP,
 /// `read` gives the new settings. `signals` handles signals until the loop does.
@@ -37,8 +37,9 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
-    let sealed_key = sealed_key(&settings).map_err(refused)?;
-    let system = |what: &'static str| move |error: std::io::Error| because(Cause::System)(format!("{what}: {error}"));
+    let sealed_key = sealed_key(&settings)?;
+    let system =
+        |what: &'static str| move |error: io::Error| Unusable::with(Cause::System, format!("{what}: {error}"), error);
     let poll = Poll::new().map_err(system("the system offers no event queue"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system("cannot make a waker"))?);
     let new_epoch = random()?;
@@ -49,20 +50,20 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         true => Listeners::bind(&settings.listening.listen, plain, max_connections, poll.registry()),
         false => Listeners::given(given, settings.listening.open, plain, max_connections, poll.registry()),
     };
-    let listeners = listeners.map_err(refused)?;
+    let listeners = listeners?;
     let listeners = listeners.wanting(settings.limits.max_connections);
     let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
     let encrypted: Vec<SocketAddr> =
         addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
     let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
-    let tls = tls.map_err(refused)?;
+    let tls = tls?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
         bounds: limits::store(&settings),
         on_damage: settings.storage.on_damage,
         scrub_rate: settings.storage.scrub_rate,
-        data_key: key_file::data_key(&settings).map_err(refused)?,
+        data_key: key_file::data_key(&settings)?,
         new_epoch,
         new_token_key: random()?,
         sealed_body: encrypted::of_stored,
@@ -70,9 +71,9 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     };
     // A wake can only fail if the event queue is full, and then the loop is awake anyway.
     let store = backend::open(options, move || drop(waker.wake()));
-    let store = store.map_err(|error| ServeError::Start(error.cause(), error.to_string()))?;
+    let store = store.map_err(Unusable::from)?;
 
-    let limits = limits::engine(&settings).map_err(because(Cause::Settings))?;
+    let limits = limits::engine(&settings).map_err(wrong_setting)?;
     let secrets = Secrets {
         token_key: store.token_key(),
         salt: random()?,
@@ -111,20 +112,14 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     server.supervised(supervisor).run()
 }
 
-/// Makes the start error for a refused file.
-fn refused((cause, line): (Cause, String)) -> ServeError {
-    ServeError::Start(cause, line)
+fn wrong_setting(error: ConfigError) -> Unusable {
+    Unusable { cause: Cause::Settings, reason: Reason::of(error) }
 }
 
-/// Makes the start error for a line.
-fn because(cause: Cause) -> impl Fn(String) -> ServeError {
-    move |line| ServeError::Start(cause, line)
-}
-
-fn random<const N: usize>() -> Result<[u8; N], ServeError> {
+fn random<const N: usize>() -> Result<[u8; N], Unusable> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
-        .map_err(|error| because(Cause::System)(format!("the system has no random numbers: {error}")))?;
+        .map_err(|error| Unusable::with(Cause::System, format!("the system has no random numbers: {error}"), error))?;
     Ok(bytes)
 }
 
@@ -138,20 +133,20 @@ fn boot_id() -> String {
 ///
 /// # Errors
 /// The error with which the server would fail to start.
-pub fn check(settings: &Settings) -> Result<(), ServeError> {
-    limits::engine(settings).map_err(because(Cause::Settings))?;
-    Tls::check(settings).map_err(refused)?;
-    key_file::data_key(settings).map_err(refused)?;
-    sealed_key(settings).map(drop).map_err(refused)
+pub fn check(settings: &Settings) -> Result<(), Unusable> {
+    limits::engine(settings).map_err(wrong_setting)?;
+    Tls::check(settings)?;
+    key_file::data_key(settings)?;
+    sealed_key(settings).map(drop)
 }
 
 /// Reads the key of sealed sockets, if there is one.
-fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, key_file::Refused> {
+fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, Unusable> {
     let sealed = &settings.sealed;
     if sealed.require_sealed && sealed.sealed_key.is_none() && !settings.tls.is_on() {
         let line =
             "require_sealed needs a key, or TLS: give --sealed-key FILE, which racerd keygen FILE makes, or --tls-cert";
-        return Err((Cause::Settings, line.to_string()));
+        return Err(Unusable::new(Cause::Settings, line));
     }
     sealed.sealed_key.as_deref().map(key_file::read_sealed_key).transpose()
 }

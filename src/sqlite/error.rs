@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::crypto::at_rest::KeyId;
-use crate::types::{Cause, Reason};
+use crate::types::{Cause, Reason, Unusable};
 
 /// What to do about damage that is found while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
@@ -287,6 +287,12 @@ impl std::error::Error for OpenError {
     }
 }
 
+impl From<OpenError> for Unusable {
+    fn from(error: OpenError) -> Unusable {
+        Unusable { cause: error.cause(), reason: Reason::of(error) }
+    }
+}
+
 /// Why a command could not do what it was asked to do to a database. Prints as one line.
 #[derive(Debug)]
 pub enum OperationError {
@@ -338,5 +344,24 @@ impl std::error::Error for OperationError {
             OperationError::Failed(reason) => reason.source(),
             OperationError::Usage(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_errors_behind_a_refused_start_can_be_told() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = OpenError::File { action: "write", path: "x.db".into(), error: full };
+        let line = error.to_string();
+        let refused = Unusable::from(error);
+        assert_eq!((refused.cause, refused.to_string()), (Cause::Disk, line));
+        let source = refused.source().and_then(|source| source.downcast_ref::<OpenError>());
+        assert!(matches!(source, Some(OpenError::File { .. })), "{refused:?}");
+        assert!(source.and_then(|source| source.source()).is_some_and(|source| source.is::<io::Error>()));
     }
 }

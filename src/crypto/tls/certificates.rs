@@ -1,5 +1,6 @@
 //! Certificates with their keys, from PEM text, and the choice among them by the name that the client asks for (SNI).
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use zeroize::Zeroize as _;
 
 use super::validity::Fields;
 use super::{Validity, own};
+use crate::types::Reason;
 
 /// A certificate with its chain and its private key.
 #[derive(Clone)]
@@ -93,6 +95,17 @@ pub enum PairError {
     Mismatch,
 }
 
+impl fmt::Display for PairError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PairError::Certificate(reason) | PairError::Key(reason) => reason,
+            PairError::Mismatch => "the key is not the certificate's",
+        })
+    }
+}
+
+impl Error for PairError {}
+
 impl Pair {
     /// Reads a pair from the text of a PEM file with the certificate chain, the server's own certificate first, and the
     /// text of one with the private key (PKCS #8, PKCS #1 or SEC 1). Other sections are skipped, so both may be one
@@ -109,7 +122,7 @@ impl Pair {
         };
         ParsedCertificate::try_from(own)
             .map_err(|error| PairError::Certificate(format!("its first certificate cannot be used: {error}")))?;
-        let mut key = private_key(key).map_err(PairError::Key)?;
+        let mut key = private_key(key).map_err(|reason| PairError::Key(reason.to_string()))?;
         let signing = any_supported_type(&key);
         key.zeroize();
         let signing = signing.map_err(|_| PairError::Key(USABLE.to_string()))?;
@@ -156,9 +169,9 @@ impl Pair {
 ///
 /// # Errors
 /// The reason why there is none. It reveals nothing of the content.
-pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
     let text = text.strip_prefix(BOM).unwrap_or(text);
-    PrivateKeyDer::from_pem_slice(text).map_err(|_| unreadable(text).to_string())
+    PrivateKeyDer::from_pem_slice(text).map_err(|_| unreadable(text))
 }
 
 /// Error text for a key of another kind (P-521, DSA, Ed448), or of another size.
@@ -182,8 +195,8 @@ fn unreadable(text: &[u8]) -> &'static str {
 ///
 /// # Errors
 /// The system has no randomness.
-pub fn tickets() -> Result<Arc<dyn ProducesTickets>, String> {
-    Ticketer::new().map_err(|error| format!("the system has no randomness: {error}"))
+pub fn tickets() -> Result<Arc<dyn ProducesTickets>, Reason> {
+    Ticketer::new().map_err(|error| Reason::with(format!("the system has no randomness: {error}"), error))
 }
 
 /// Returns the settings of sessions: TLS 1.2 and 1.3, HTTP/1.1, one of these certificates. A client whose name matches
@@ -191,13 +204,13 @@ pub fn tickets() -> Result<Arc<dyn ProducesTickets>, String> {
 ///
 /// # Errors
 /// `pairs` is empty, or the library refuses.
-pub fn config(pairs: Vec<Pair>, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, String> {
+pub fn config(pairs: Vec<Pair>, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, Reason> {
     if pairs.is_empty() {
-        return Err("there is no certificate".to_string());
+        return Err("there is no certificate".into());
     }
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
+        .map_err(Reason::of)?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName(pairs)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = tickets;

@@ -9,7 +9,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::certificates::{Certificate, KeyHash, private_key};
 use super::validity::Fields;
 use super::{USABLE, Validity};
-use crate::types::WallMillis;
+use crate::types::{Reason, WallMillis};
 
 const DAY: u64 = 86_400;
 /// Seconds of validity, both ends included. Apple's clients accept at most 825 days
@@ -104,15 +104,15 @@ pub struct Made {
 ///
 /// # Errors
 /// The key cannot be used, a name is not allowed in a certificate, or the system has no randomness.
-pub fn made(key: Option<&[u8]>, subjects: Vec<String>, validity: Validity, serial: [u8; 16]) -> Result<Made, String> {
+pub fn made(key: Option<&[u8]>, subjects: Vec<String>, validity: Validity, serial: [u8; 16]) -> Result<Made, Reason> {
     let mut pair = match key {
         Some(text) => {
             let mut der = private_key(text)?;
-            let pair = KeyPair::try_from(&der).map_err(|_| USABLE.to_string());
+            let pair = KeyPair::try_from(&der).map_err(|error| Reason::with(USABLE, error));
             der.zeroize();
             pair?
         }
-        None => KeyPair::generate().map_err(|error| error.to_string())?,
+        None => KeyPair::generate().map_err(Reason::of)?,
     };
     let certificate = signed(&pair, subjects, validity, serial);
     let key = pem("PRIVATE KEY", pair.serialized_der());
@@ -120,8 +120,8 @@ pub fn made(key: Option<&[u8]>, subjects: Vec<String>, validity: Validity, seria
     Ok(Made { certificate: pem("CERTIFICATE", &certificate?).to_string(), key })
 }
 
-fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8; 16]) -> Result<Vec<u8>, String> {
-    let mut wanted = CertificateParams::new(subjects).map_err(|error| error.to_string())?;
+fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8; 16]) -> Result<Vec<u8>, Reason> {
+    let mut wanted = CertificateParams::new(subjects).map_err(Reason::of)?;
     let hash = KeyHash::of(&pair.subject_public_key_info());
     wanted.distinguished_name.push(DnType::CommonName, format!("{NAME} {}", hash.short()));
     // rcgen derives its serial from the key: Firefox refuses a second certificate with the same issuer and serial.
@@ -130,7 +130,7 @@ fn signed(pair: &KeyPair, subjects: Vec<String>, validity: Validity, serial: [u8
     (wanted.not_before, wanted.not_after) = (date(validity.begin), date(validity.end));
     wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    wanted.self_signed(pair).map(|made| made.der().to_vec()).map_err(|error| error.to_string())
+    wanted.self_signed(pair).map(|made| made.der().to_vec()).map_err(Reason::of)
 }
 
 /// Returns a serial number that is positive in any encoding (RFC 5280 §4.1.2.2), of 16 bytes.

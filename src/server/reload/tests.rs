@@ -55,7 +55,7 @@ impl Running {
         let read = move || {
             let text = text.borrow();
             let file = text.as_deref().map(|text| File { name: "racerd.toml", text });
-            config::parse(file, [], []).map_err(|error| error.to_string())
+            config::parse(file, [], [])
         };
         let (written, out) = io::pipe().unwrap();
         let out = fs::File::from(std::os::fd::OwnedFd::from(out));

@@ -9,7 +9,7 @@ use crate::engine::Now;
 use crate::engine::Written;
 use crate::server::log::Log;
 use crate::server::received::Received;
-use crate::types::{Cause, Millis, WallMillis};
+use crate::types::{Cause, Millis, Unusable, WallMillis};
 
 /// Why a session cannot go on: impossible, as none can begin.
 pub type Fault = Infallible;
@@ -28,9 +28,6 @@ pub struct Fingerprints {
     pub key: String,
     pub pin: String,
 }
-
-/// Why something cannot be used: the cause, and a line for people.
-pub type Problem = (Cause, String);
 
 impl TlsStream {
     pub fn is_handshaking(&self) -> bool {
@@ -63,7 +60,7 @@ impl Tls {
     ///
     /// # Errors
     /// The settings ask for TLS: which setting, and what to do.
-    pub fn load(settings: &Settings, _: &[SocketAddr], _: WallMillis) -> Result<Option<Tls>, Problem> {
+    pub fn load(settings: &Settings, _: &[SocketAddr], _: WallMillis) -> Result<Option<Tls>, Unusable> {
         Tls::check(settings).map(|()| None)
     }
 
@@ -71,10 +68,10 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::load`].
-    pub fn check(settings: &Settings) -> Result<(), Problem> {
+    pub fn check(settings: &Settings) -> Result<(), Unusable> {
         let line = "this racerd was built without TLS; build it with the feature tls, which is on by default, or leave \
                     tls_cert and tls_self_signed out";
-        if settings.tls.is_on() { Err((Cause::Settings, line.to_string())) } else { Ok(()) }
+        if settings.tls.is_on() { Err(Unusable::new(Cause::Settings, line)) } else { Ok(()) }
     }
 
     pub fn open(&self) -> Result<TlsStream, Fault> {

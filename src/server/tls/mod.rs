@@ -8,6 +8,7 @@ pub use crate::crypto::tls::Fault;
 pub use stream::{Scratch, TlsStream, WORST_BYTES};
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::log::{Log, timestamp};
 use crate::config::Settings;
 use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config, tickets};
 use crate::engine::Now;
-use crate::types::{Cause, Millis, WallMillis};
+use crate::types::{Cause, Millis, Unusable, WallMillis};
 use self_signed::{Own, Renewal};
 use std::net::SocketAddr;
 
@@ -60,9 +61,6 @@ pub struct Fingerprints {
     pub pin: String,
 }
 
-/// Why something cannot be used: the cause, and a line for people.
-pub type Problem = (Cause, String);
-
 /// File attributes that reveal a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -79,7 +77,7 @@ impl Tls {
     ///
     /// # Errors
     /// The file that cannot be used, and what to do.
-    pub fn load(settings: &Settings, addresses: &[SocketAddr], wall: WallMillis) -> Result<Option<Tls>, Problem> {
+    pub fn load(settings: &Settings, addresses: &[SocketAddr], wall: WallMillis) -> Result<Option<Tls>, Unusable> {
         let folder = settings.tls.tls_self_signed.as_deref();
         let mut own = folder.map(|folder| Own::new(folder, addresses, &settings.listening.host));
         let files = match &own {
@@ -89,7 +87,7 @@ impl Tls {
         if files.is_empty() {
             return Ok(None);
         }
-        let tickets = tickets().map_err(|line| (Cause::System, line))?;
+        let tickets = tickets().map_err(|reason| Unusable::new(Cause::System, reason))?;
         let mut seen = stamps(&files);
         let mut pairs = read_all(&files)?;
         let mut at_start = Renewal::Kept;
@@ -109,7 +107,7 @@ impl Tls {
     ///
     /// # Errors
     /// The line with which the start would be refused.
-    pub fn check(settings: &Settings) -> Result<(), Problem> {
+    pub fn check(settings: &Settings) -> Result<(), Unusable> {
         read_all(&settings.tls.pairs())?;
         let Some(folder) = settings.tls.tls_self_signed.as_deref() else { return Ok(()) };
         self_signed::refuse_file(folder)?;
@@ -203,7 +201,7 @@ impl Tls {
                 log.info("certificates read again", &[("count", &self.pairs.len())]);
                 self.tell_all(now, log);
             }
-            Err((_, reason)) => log.error("the certificates stay as they were", &[("reason", &reason)]),
+            Err(reason) => log.error("the certificates stay as they were", &[("reason", &reason)]),
         }
     }
 
@@ -292,37 +290,40 @@ impl Tls {
     }
 }
 
-fn configured(pairs: &[Pair], tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, Problem> {
-    config(pairs.to_vec(), Arc::clone(tickets)).map_err(|line| (Cause::Settings, line))
+fn configured(pairs: &[Pair], tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, Unusable> {
+    config(pairs.to_vec(), Arc::clone(tickets)).map_err(|reason| Unusable::new(Cause::Settings, reason))
 }
 
 /// Reads each pair.
-fn read_all(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, Problem> {
+fn read_all(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, Unusable> {
     files.iter().map(|(certificate, key)| read(certificate, key)).collect()
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<Pair, Problem> {
+fn read(certificate: &Path, key: &Path) -> Result<Pair, Unusable> {
     let chain = contents("tls_cert", certificate)?;
     let secret = contents("tls_key", key)?;
-    let pair = Pair::from_pem(&chain, &secret).map_err(|error| match error {
-        PairError::Certificate(reason) => format!("tls_cert {}: {reason}", certificate.display()),
-        PairError::Key(reason) => format!("tls_key {}: {reason}", key.display()),
-        PairError::Mismatch => format!(
-            "tls_key {} is not the key of tls_cert {}; give the two in the same order",
-            key.display(),
-            certificate.display()
-        ),
-    });
-    pair.map_err(|line| (Cause::Settings, line))
+    Pair::from_pem(&chain, &secret).map_err(|error| {
+        let line = match &error {
+            PairError::Certificate(reason) => format!("tls_cert {}: {reason}", certificate.display()),
+            PairError::Key(reason) => format!("tls_key {}: {reason}", key.display()),
+            PairError::Mismatch => format!(
+                "tls_key {} is not the key of tls_cert {}; give the two in the same order",
+                key.display(),
+                certificate.display()
+            ),
+        };
+        Unusable::with(Cause::Settings, line, error)
+    })
 }
 
-fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
+fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     let wrong = |error: &dyn std::fmt::Display| format!("{setting} {} cannot be read: {error}", path.display());
-    let about = fs::metadata(path).map_err(|error| (Cause::of_file(&error), wrong(&error)))?;
+    let failed = |error: io::Error| Unusable::with(Cause::of_file(&error), wrong(&error), error);
+    let about = fs::metadata(path).map_err(failed)?;
     if !about.is_file() || about.len() > LONGEST {
-        return Err((Cause::Settings, wrong(&"it is no file of PEM text")));
+        return Err(Unusable::new(Cause::Settings, wrong(&"it is no file of PEM text")));
     }
-    fs::read(path).map(Zeroizing::new).map_err(|error| (Cause::of_file(&error), wrong(&error)))
+    fs::read(path).map(Zeroizing::new).map_err(failed)
 }
 
 fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Option<Stamp>> {

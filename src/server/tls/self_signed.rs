@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{DAY, Problem, contents};
+use super::{DAY, contents};
 use crate::crypto::tls::{Due, Made, Pair, Why, due, made, period};
 use crate::server::names::host_name;
-use crate::types::{Cause, Millis, WallMillis};
+use crate::types::{Cause, Millis, Reason, Unusable, WallMillis};
 
 /// racerd's self-signed certificate.
 pub struct Own {
@@ -57,19 +57,21 @@ impl Own {
     ///
     /// # Errors
     /// The file that cannot be read or written, and what to do.
-    pub fn files(&self, now: WallMillis) -> Result<(PathBuf, PathBuf), Problem> {
+    pub fn files(&self, now: WallMillis) -> Result<(PathBuf, PathBuf), Unusable> {
         refuse_file(&self.folder)?;
         let files = paths(&self.folder);
         let (certificate, key) = &files;
         if !certificate.exists() {
-            self.make(now).map_err(|(cause, error)| {
+            self.make(now).map_err(|Unusable { cause, reason }| {
                 let folder = self.folder.display();
-                (cause, format!("tls_self_signed {folder}: no certificate can be made there: {error}"))
+                let about =
+                    |reason: &str| format!("tls_self_signed {folder}: no certificate can be made there: {reason}");
+                Unusable::new(cause, reason.map(about))
             })?;
         } else if !key.exists() {
             let (certificate, key) = (certificate.display(), key.display());
             let line = format!("{certificate} has no {key} beside it; restore it, or move the certificate away");
-            return Err((Cause::Folder, line));
+            return Err(Unusable::new(Cause::Folder, line));
         }
         Ok(files)
     }
@@ -83,7 +85,7 @@ impl Own {
             Due::NoClock(why) => Renewal::NoClock(why),
             Due::Now(why) => match self.make(wall) {
                 Ok(()) => Renewal::Made(why),
-                Err((_, reason)) => Renewal::Failed(why, reason),
+                Err(error) => Renewal::Failed(why, error.to_string()),
             },
         }
     }
@@ -118,19 +120,20 @@ impl Own {
         is_news
     }
 
-    fn make(&self, now: WallMillis) -> Result<(), Problem> {
+    fn make(&self, now: WallMillis) -> Result<(), Unusable> {
         let (certificate, key) = paths(&self.folder);
         let kept = match key.exists() {
             true => Some(contents("tls_self_signed", &key)?),
             false => None,
         };
         let mut serial = [0; 16];
-        getrandom::fill(&mut serial)
-            .map_err(|error| (Cause::System, format!("the system has no random numbers: {error}")))?;
+        getrandom::fill(&mut serial).map_err(|error| {
+            Unusable::with(Cause::System, format!("the system has no random numbers: {error}"), error)
+        })?;
         let text = kept.as_ref().map(|text| text.as_slice());
         let made = made(text, self.subjects(), period(now), serial);
-        let Made { certificate: public, key: secret } =
-            made.map_err(|reason| (Cause::Settings, format!("{}: {reason}", key.display())))?;
+        let Made { certificate: public, key: secret } = made
+            .map_err(|reason| Unusable::new(Cause::Settings, reason.map(|why| format!("{}: {why}", key.display()))))?;
         let written = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).and_then(|()| {
             // The key is written first: a certificate must never exist without its key.
             if kept.is_none() {
@@ -139,7 +142,7 @@ impl Own {
             write(&certificate, public.as_bytes())?;
             File::open(&self.folder)?.sync_all()
         });
-        written.map_err(|error| (Cause::of_file(&error), error.to_string()))
+        written.map_err(|error| Unusable { cause: Cause::of_file(&error), reason: Reason::of(error) })
     }
 
     /// Returns the names and addresses that the settings ask for. The machine's current ones are left out: they change
@@ -175,9 +178,9 @@ impl Own {
 ///
 /// # Errors
 /// The error line for the administrator.
-pub fn refuse_file(folder: &Path) -> Result<(), Problem> {
+pub fn refuse_file(folder: &Path) -> Result<(), Unusable> {
     match folder.exists() && !folder.is_dir() {
-        true => Err((Cause::Settings, format!("tls_self_signed {}: it is no folder", folder.display()))),
+        true => Err(Unusable::new(Cause::Settings, format!("tls_self_signed {}: it is no folder", folder.display()))),
         false => Ok(()),
     }
 }
