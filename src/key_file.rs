@@ -149,17 +149,16 @@ pub fn write(path: &Path, text: &str) -> Result<(), Unusable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TempDir;
     use std::fs;
 
     #[test]
     fn only_a_private_file_of_one_key_is_read() {
-        let directory = std::env::temp_dir().join(format!("racerd-key-file-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(CREDENTIAL);
+        let directory = TempDir::new();
+        let path = directory.path().join(CREDENTIAL);
         let key = DataKey::new([7; 32]);
         assert!(read_data_key(&path).unwrap_err().to_string().contains("keygen"));
-        assert!(credential(Some(directory.as_os_str())).unwrap().is_none(), "no credential of that name");
+        assert!(credential(Some(directory.path().as_os_str())).unwrap().is_none(), "no credential of that name");
         assert!(credential(None).unwrap().is_none());
         write(&path, &key.to_text()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -174,16 +173,15 @@ mod tests {
             assert!(line.contains("chmod 600") && line.contains(&format!("{mode:o}")), "{line}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-        assert_eq!(credential(Some(directory.as_os_str())).unwrap().unwrap().id(), key.id());
+        assert_eq!(credential(Some(directory.path().as_os_str())).unwrap().unwrap().id(), key.id());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-        assert!(credential(Some(directory.as_os_str())).is_err());
+        assert!(credential(Some(directory.path().as_os_str())).is_err());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for bad in ["", "racerd-sealed-1 AAAA\n", &format!("{}#", *key.to_text()), &"x".repeat(5000)] {
             fs::write(&path, bad).unwrap();
             let line = read_data_key(&path).unwrap_err().to_string();
             assert!(line.contains("43 characters") && !line.contains('\n'), "{line}");
         }
-        assert!(read_data_key(&directory).unwrap_err().to_string().contains("not a regular file"));
-        fs::remove_dir_all(&directory).unwrap();
+        assert!(read_data_key(directory.path()).unwrap_err().to_string().contains("not a regular file"));
     }
 }

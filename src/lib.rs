@@ -21,6 +21,8 @@ pub mod protocol;
 pub mod server;
 pub mod sqlite;
 pub mod store;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+pub mod testing;
 pub mod types;
 pub mod web;
 pub mod ws;

@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ws", &["http"]),
     ("crypto", &["types"]),
     ("store", &["types"]),
+    ("testing", &[]),
     ("sqlite", &["types", "crypto", "store"]),
     ("key_file", &["types", "config", "crypto", "sqlite"]),
     ("hub", &["types", "store"]),
@@ -43,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "fuzzing",
         &[
             "types", "config", "http", "ws", "crypto", "store", "sqlite", "hub", "protocol", "api", "conn", "engine",
-            "chat", "limits", "server", "client", "cmd",
+            "chat", "limits", "server", "client", "cmd", "testing",
         ],
     ),
 ];

@@ -4,14 +4,14 @@
 //! message is lost silently. The only target that touches a disk, which is in memory where the system has /dev/shm.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::input::Input;
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::{SetClock, SteppedLog, StoreOptions, backup, check, salvage};
 use crate::store::{Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
+use crate::testing::TempDir;
 use crate::types::{
     Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
 };
@@ -53,13 +53,13 @@ pub fn database(data: &[u8]) {
             files
         }
     };
-    let folder = Folder::new();
-    let path = folder.0.join("racerd.db");
+    let folder = TempDir::in_memory();
+    let path = folder.path().join("racerd.db");
     // proof: the system running the fuzzer has room for it.
     fs::write(&path, &files.database).expect("a file in memory");
     if !files.wal.is_empty() {
         // proof: as above.
-        fs::write(folder.0.join("racerd.db-wal"), &files.wal).expect("a file in memory");
+        fs::write(folder.path().join("racerd.db-wal"), &files.wal).expect("a file in memory");
     }
     let key = (files.has_key && how & 8 == 0).then(|| DataKey::new([9; 32]));
     let is_well = look(&path, key.as_ref());
@@ -110,8 +110,8 @@ fn look(path: &Path, key: Option<&DataKey>) -> bool {
 }
 
 /// Checks that the salvaged file is sound, and has the content that the report states.
-fn save(folder: &Folder, path: &Path, key: Option<&DataKey>) {
-    let to = folder.0.join("salvaged.db");
+fn save(folder: &TempDir, path: &Path, key: Option<&DataKey>) {
+    let to = folder.path().join("salvaged.db");
     let Ok(report) = salvage(path, &to, key) else {
         return assert!(!to.exists(), "a salvage that failed leaves a file");
     };
@@ -127,8 +127,8 @@ fn save(folder: &Folder, path: &Path, key: Option<&DataKey>) {
 }
 
 /// Checks that the copy of a sound file is sound.
-fn copy(folder: &Folder, path: &Path, key: Option<&DataKey>, is_well: bool) {
-    let to = folder.0.join("copy.db");
+fn copy(folder: &TempDir, path: &Path, key: Option<&DataKey>, is_well: bool) {
+    let to = folder.path().join("copy.db");
     let done = backup(path, &to, false, Box::new(|_, _| {}));
     if is_well {
         assert!(done.is_ok(), "what is well cannot be copied: {done:?}");
@@ -171,8 +171,8 @@ fn unchanged(path: &Path, files: &Files, by: &str) {
 }
 
 fn fixture(has_key: bool, is_copy: bool) -> Files {
-    let folder = Folder::new();
-    let path = folder.0.join("racerd.db");
+    let folder = TempDir::in_memory();
+    let path = folder.path().join("racerd.db");
     let options = StoreOptions { data_key: has_key.then(|| DataKey::new([9; 32])), ..options(&path) };
     let clock = SetClock::default();
     clock.set(crate::types::Millis(1), WallMillis(1_790_000_000_000));
@@ -194,7 +194,7 @@ fn fixture(has_key: bool, is_copy: bool) -> Files {
             log.answer(&mut requests, &mut Vec::new());
         }
     }
-    let taken = if is_copy { folder.0.join("copy.db") } else { path.clone() };
+    let taken = if is_copy { folder.path().join("copy.db") } else { path.clone() };
     if is_copy {
         // proof: it was written just now.
         backup(&path, &taken, false, Box::new(|_, _| {})).expect("a copy");
@@ -203,7 +203,7 @@ fn fixture(has_key: bool, is_copy: bool) -> Files {
         // proof: it was written just now.
         fs::read(path).expect("a file of the database")
     };
-    let wal = if is_copy { Vec::new() } else { contents(&folder.0.join("racerd.db-wal")) };
+    let wal = if is_copy { Vec::new() } else { contents(&folder.path().join("racerd.db-wal")) };
     Files { database: contents(&taken), wal, has_key }
 }
 
@@ -266,28 +266,5 @@ fn read(of: &str) -> Read {
         limit: 50,
         bytes: 1 << 16,
         upto: Seq::ZERO,
-    }
-}
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let memory = Path::new("/dev/shm");
-        let beside = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = beside.join(format!("racerd-fuzz-{}-{count}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        // proof: the system running the fuzzer has room for it.
-        fs::create_dir_all(&path).expect("a folder in memory");
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -9,8 +9,7 @@ mod sealed_bodies;
 pub(super) use sealed_bodies::sought;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -18,31 +17,8 @@ use super::{Sqlite, StoreOptions};
 use crate::crypto::at_rest::DataKey;
 use crate::store::samples::*;
 use crate::store::*;
+use crate::testing::TempDir;
 use crate::types::{Durability, MemberId, Message, Name, OnDamage, Seq, SessionId};
-
-/// A directory of its own, gone at the end of the test.
-pub(super) struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new() -> TempDir {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("racerd-store-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        TempDir(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions {
     StoreOptions {

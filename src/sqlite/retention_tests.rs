@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::tests::{open_quick, outside, wait_until};
 use super::{SetClock, SteppedLog, StoreOptions, backup, check, restore};
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::store::samples::{append, body_of, keyed, read, stored};
 use crate::store::{About, Bounds, Outcome, Span, StoreEvent};
+use crate::testing::TempDir;
 use crate::types::{Durability, Millis, Seq, WallMillis};
 
 fn keeping(directory: &Path, change: impl FnOnce(&mut Bounds)) -> StoreOptions {

@@ -4,9 +4,10 @@
 use super::tests::{open_quick, outside, wait_until};
 use super::*;
 use crate::crypto::at_rest::DataKey;
-use crate::sqlite::contract::{Bench, TempDir, options, sought};
+use crate::sqlite::contract::{Bench, options, sought};
 use crate::store::samples::{ALICE, BOB, append, encrypted, read, stored};
 use crate::store::{Found, Outcome, Span};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 /// Takes the index away, as a racerd of before it would have written the log.

@@ -12,9 +12,10 @@ use super::tests::{open_quick, outside, refusal};
 use super::*;
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::OperationError;
-use crate::sqlite::contract::{Bench, TempDir, options, parked};
+use crate::sqlite::contract::{Bench, options, parked};
 use crate::store::samples::{ALICE, append, keyed, read, room};
 use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Digest, Durability, Message, OnDamage, Seq};
 
 /// The text of a refusal that the user has to act on.

@@ -128,9 +128,10 @@ impl SteppedLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::contract::{TempDir, options};
+    use crate::sqlite::contract::options;
     use crate::store::samples::{append, read, stored};
     use crate::store::{Outcome, Span};
+    use crate::testing::TempDir;
     use crate::types::{Durability, Millis, WallMillis};
 
     fn open(directory: &TempDir, options: &StoreOptions) -> (SteppedLog, SetClock) {

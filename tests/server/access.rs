@@ -178,8 +178,8 @@ fn a_preflight_tells_an_allowed_origin_what_it_may_send() {
 #[test]
 fn a_listener_answers_to_addresses_names_without_a_dot_and_known_names_only() {
     answers_to_its_names(&Server::start(&["--host", "chat.example"]));
-    answers_to_its_names(&Server::start_in(Folder::new(), "0.0.0.0:0", &["--open", "--host", "chat.example"]));
-    let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open", "--host", "*"]);
+    answers_to_its_names(&Server::start_in(TempDir::new(), "0.0.0.0:0", &["--open", "--host", "chat.example"]));
+    let server = Server::start_in(TempDir::new(), "0.0.0.0:0", &["--open", "--host", "*"]);
     for (request, answer) in guarded("Host: evil.example\r\nOrigin: http://evil.example\r\n") {
         assert_eq!(status(&server, &request), answer, "it was asked for: {request}");
     }
@@ -260,7 +260,7 @@ fn answers_to_its_names(server: &Server) {
 
 #[test]
 fn a_listener_that_others_reach_needs_open() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     for listen in ["0.0.0.0:0", "[::]:0"] {
         let mut child = Server::command(&folder, listen, &[])
             .stdout(std::process::Stdio::piped())
@@ -281,7 +281,7 @@ fn a_listener_that_others_reach_needs_open() {
         assert!(text.contains("--open"), "{text}");
         assert!(!folder.path().join("racerd.db").exists(), "nothing was begun");
     }
-    let server = Server::start_in(Folder::new(), "0.0.0.0:0", &["--open"]);
+    let server = Server::start_in(TempDir::new(), "0.0.0.0:0", &["--open"]);
     // With `--open`, any client that reaches the server by address is allowed; pages of other origins are still
     // refused.
     assert_eq!(status(&server, &get("/rooms/r1/messages", "Host: 192.0.2.1\r\n")), 200);

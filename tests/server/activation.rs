@@ -15,7 +15,7 @@ use crate::support::*;
 const PASS: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS="$FDS" LISTEN_PID="${PID:-$$}" exec "$0" "$@""#;
 
 /// Returns a command that takes its standard input as its first listener. `fds` is the value of LISTEN_FDS.
-fn with_given(folder: &Folder, fds: &str, arguments: &[&str]) -> Command {
+fn with_given(folder: &TempDir, fds: &str, arguments: &[&str]) -> Command {
     let mut command = Server::clean(Command::new("sh"));
     command.args(["-c", PASS, env!("CARGO_BIN_EXE_racerd"), "serve", "--data"]).arg(folder.path().join("racerd.db"));
     command.args(arguments).env("FDS", fds).env_remove("PID");
@@ -34,7 +34,7 @@ fn share(listener: &TcpListener) -> OwnedFd {
 }
 
 /// Starts a server on a listener that the test holds.
-pub fn start_on(folder: Folder, listener: &TcpListener, arguments: &[&str]) -> Server {
+pub fn start_on(folder: TempDir, listener: &TcpListener, arguments: &[&str]) -> Server {
     let command = with_given(&folder, "1", arguments);
     Server::start_given(folder, command, share(listener))
 }
@@ -45,7 +45,7 @@ fn a_restart_refuses_nobody() {
     let (listener, address) = listener();
     // The same holds before the first server starts.
     let early = TcpStream::connect(address).expect("the test listens");
-    let mut server = start_on(Folder::new(), &listener, &[]);
+    let mut server = start_on(TempDir::new(), &listener, &[]);
     assert_eq!(server.address, address);
     let mut early = Raw { stream: early, buffer: Vec::new() };
     early.stream.set_read_timeout(Some(SOON)).expect("a socket");
@@ -63,7 +63,7 @@ fn a_restart_refuses_nobody() {
         })
         .collect();
     server = {
-        let folder = std::mem::replace(&mut server.folder, Folder::new());
+        let folder = std::mem::replace(&mut server.folder, TempDir::new());
         start_on(folder, &listener, &[])
     };
     for mut raw in waiting {
@@ -81,7 +81,7 @@ fn a_restart_refuses_nobody() {
 fn what_is_given_is_used_instead_of_listen() {
     let (listener, address) = listener();
     let (taken, other) = self::listener();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let command = with_given(&folder, "1", &["--listen", &other.to_string()]);
     let server = Server::start_given(folder, command, share(&listener));
     assert_eq!(server.address, address);
@@ -95,7 +95,7 @@ fn what_is_given_is_used_instead_of_listen() {
 #[test]
 fn no_child_inherits_what_is_given() {
     let (listener, _) = listener();
-    let server = start_on(Folder::new(), &listener, &[]);
+    let server = start_on(TempDir::new(), &listener, &[]);
     assert_eq!(server.get("/healthz").status, 200);
     let path = format!("/proc/{}/fdinfo/3", server.pid());
     let info = std::fs::read_to_string(&path).expect("a process");
@@ -109,7 +109,7 @@ fn no_child_inherits_what_is_given() {
 fn what_is_anothers_is_left_alone() {
     let (listener, address) = listener();
     for pid in ["1", "0", "x", " "] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let mut command = with_given(&folder, "1", &["--listen", "127.0.0.1:0"]);
         command.env("PID", pid);
         let server = Server::start_given(folder, command, share(&listener));
@@ -120,7 +120,7 @@ fn what_is_anothers_is_left_alone() {
 
 #[test]
 fn what_cannot_be_served_is_refused_in_one_line() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let (tcp, address) = listener();
     let file = std::fs::File::create(folder.path().join("a file")).expect("a file");
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -158,7 +158,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
 /// Tests with systemd's own try-out tool, which waits for the first connection and keeps it.
 #[test]
 fn systemd_activates_it() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let port = listener().1.port();
     let mut command = Command::new("systemd-socket-activate");
     command.arg("-l").arg(format!("127.0.0.1:{port}")).args(["-E", "RACERD_LOG_LEVEL=info"]);
@@ -202,7 +202,7 @@ fn datagram(socket: &UnixDatagram) -> Option<String> {
 }
 
 fn supervised(watchdog: &[(&str, &str)]) -> (Server, UnixDatagram) {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(SOON)).expect("a socket");
@@ -248,7 +248,7 @@ fn the_watchdog_hears_the_loop() {
 #[test]
 fn a_supervisor_that_cannot_be_reached_is_no_obstacle() {
     for (address, warned) in [("/nowhere/at/all", false), ("relative", true), ("", false)] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let mut command = Server::command(&folder, "127.0.0.1:0", &[]);
         command.env("NOTIFY_SOCKET", address);
         let server = Server::start_as(folder, command);

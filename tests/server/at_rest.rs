@@ -19,7 +19,7 @@ fn text_of(output: &Output) -> String {
 }
 
 /// Creates a key file in the folder. Returns its path and the output of `keygen`.
-fn keygen(folder: &Folder, name: &str) -> (String, String) {
+fn keygen(folder: &TempDir, name: &str) -> (String, String) {
     let path = folder.path().join(name);
     let path = path.to_str().unwrap();
     let output = racerd(&["keygen", "--data", path]);
@@ -28,7 +28,7 @@ fn keygen(folder: &Folder, name: &str) -> (String, String) {
 }
 
 fn sealed() -> (Server, String) {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let (key, _) = keygen(&folder, "key");
     let server = Server::start_in(folder, "127.0.0.1:0", &["--request-rate", "0", "--data-key-file", &key]);
     (server, key)
@@ -48,7 +48,7 @@ fn readable(data: &Path, text: &str) -> Vec<PathBuf> {
 
 #[test]
 fn a_key_file_is_made_once_and_is_for_its_owner_only() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let (path, said) = keygen(&folder, "key");
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("racerd-data-1 ") && text.len() == 58, "one line of 57 characters");
@@ -190,7 +190,7 @@ fn a_damaged_row_is_delivered_as_unreadable_and_the_room_goes_on() {
 
 #[test]
 fn a_rekey_that_is_killed_goes_on() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let (key, _) = keygen(&folder, "key");
     let (next, _) = keygen(&folder, "next");
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--request-rate", "0"]);

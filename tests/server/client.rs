@@ -139,7 +139,7 @@ fn mistakes_have_their_exit_codes() {
 /// However the input is split in the pipe, every line that can be sent is sent.
 #[test]
 fn a_line_that_is_too_long_holds_up_none_behind_it() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = folder.path().join("sealed.key").to_str().unwrap().to_string();
     let made = run(&["keygen", &file]).1;
     let pin = made.split_whitespace().last().unwrap().to_string();
@@ -266,7 +266,7 @@ fn what_was_sent_before_a_bare_fin_is_stored_once() {
 fn encrypted_rooms_are_read_with_their_key_alone() {
     let server = Server::start(&[]);
     let garden = url(server.address, "e2e.garden");
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{}\n", key(1))).unwrap();
     let from_file = format!("@{}", file.display());
@@ -294,7 +294,7 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
 
 #[test]
 fn sealed_talk_over_a_server_that_is_killed() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = folder.path().join("sealed.key").to_str().unwrap().to_string();
     assert_eq!(run(&["keygen", &file]).0, 0);
     let pin = SealedKey::parse(&std::fs::read_to_string(&file).unwrap()).unwrap().pin();
@@ -336,7 +336,7 @@ fn a_server_killed_again_and_again_loses_and_doubles_nothing() {
     const LINES: usize = 8000;
     let mut server = Server::start(&["--request-rate", "0"]);
     let busy = url(server.address, "busy");
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("lines"), (0..LINES).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
     let mut tail = racerd(&["tail", &busy, "--follow", "--last", "0"]);
@@ -516,7 +516,7 @@ fn sealed_to_the_server_with_the_pin_and_to_no_other() {
 #[cfg(feature = "tls")]
 #[test]
 fn tls_to_a_server_whose_certificate_is_trusted_and_to_no_other() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let names = || rcgen::CertificateParams::new(vec!["localhost".to_string()]).unwrap();
     // Like a certificate from `openssl req -x509`, it marks itself as an authority.
     let mut authority = names();

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::Folder;
+use crate::support::TempDir;
 
 /// The wall clock of one server.
 pub struct FakeClock(PathBuf);
 
 impl FakeClock {
     /// Starts a clock at this date, in faketime's form: `@2099-01-01 00:00:00`, in UTC.
-    pub fn showing(folder: &Folder, date: &str) -> FakeClock {
+    pub fn showing(folder: &TempDir, date: &str) -> FakeClock {
         let clock = FakeClock(folder.path().join("clock"));
         clock.set(date);
         clock

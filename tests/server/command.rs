@@ -31,7 +31,7 @@ pub fn ended(output: &Output, status: i32, expected: &str) {
 
 #[test]
 fn what_cannot_start_says_why_in_one_line() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let data = folder.path().join("racerd.db");
     let data = data.to_str().unwrap();
     for (arguments, expected) in [
@@ -56,7 +56,7 @@ fn what_may_heal_by_itself_ends_with_1() {
     let server = Server::start(&[]);
     let taken = server.address.to_string();
     let held = server.data();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let data = folder.path().join("racerd.db");
     let [held, data] = [&held, &data].map(|path| path.to_str().unwrap());
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data"];
@@ -112,14 +112,14 @@ fn health() {
 struct Odd {
     child: std::process::Child,
     address: SocketAddr,
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl Odd {
     /// Starts it on a free address chosen here, since its first line cannot be read.
-    fn start(spawn: impl FnOnce(&Folder, &str) -> std::process::Child) -> Odd {
+    fn start(spawn: impl FnOnce(&TempDir, &str) -> std::process::Child) -> Odd {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let child = spawn(&folder, &address.to_string());
         eventually("a listener", || TcpStream::connect(address).is_ok());
         Odd { child, address, folder }

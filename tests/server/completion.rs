@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::*;
 
 /// Returns bash's completions for these words, the last of which is still being typed.
-fn offers(folder: &Folder, words: &[&str]) -> Vec<String> {
+fn offers(folder: &TempDir, words: &[&str]) -> Vec<String> {
     const SCRIPT: &str = r#"source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _racerd
         printf '%s\n' "${COMPREPLY[@]}""#;
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/completions/racerd.bash");
@@ -21,7 +21,7 @@ fn offers(folder: &Folder, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_commands_options_values_and_files() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     for name in ["racerd.db", "a key"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }

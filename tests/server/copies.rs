@@ -56,7 +56,7 @@ fn lives(server: &mut Server, inode: u64, messages: usize) {
 #[test]
 fn no_command_harms_a_database_in_use() {
     let (mut server, data, inode) = talking();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name);
     let copy = at("copy.db");
     done(&racerd(&["backup", copy.to_str().unwrap(), "--data", data.to_str().unwrap()]));
@@ -114,7 +114,7 @@ fn no_command_harms_a_database_in_use() {
 fn a_copy_replaces_nothing_but_an_earlier_copy() {
     let (mut server, data, inode) = talking();
     let (mut other, others, other_inode) = talking();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let backup = |to: &str, force: bool| {
         let mut arguments = vec!["backup", to, "--data", data.to_str().unwrap()];
@@ -158,7 +158,7 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
 #[test]
 fn a_copy_is_written_to_a_new_file() {
     let (mut server, data, inode) = talking();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let copy = folder.path().join("copy");
     let partial = beside(&copy, ".partial");
     let backup = || racerd(&["backup", copy.to_str().unwrap(), "--data", data.to_str().unwrap(), "--force"]);
@@ -203,7 +203,7 @@ fn without_privileges(arguments: &[&str]) -> Output {
 
 /// Reads a database of `messages` messages in every way that writes nothing beside it.
 fn reads(data: &Path, messages: usize, run: impl Fn(&[&str]) -> Output) {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let data = data.to_str().unwrap();
     let count = format!("{messages} messages in 1 room\n");
@@ -239,7 +239,7 @@ fn a_database_is_read_where_nobody_can_write() {
     // SQLite cannot read a WAL without its shared memory file.
     fs::remove_file(beside(&data, "-shm")).unwrap();
     let name = data.to_str().unwrap();
-    let copy = Folder::new();
+    let copy = TempDir::new();
     let copy = copy.path().join("copy");
     let copy = copy.to_str().unwrap();
     for arguments in [&["check", name][..], &["backup", copy, "--data", name]] {
@@ -250,7 +250,7 @@ fn a_database_is_read_where_nobody_can_write() {
 
 #[test]
 fn nobody_but_the_owner_reads_what_belongs_to_a_database() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     let serve = Server::command(&folder, "127.0.0.1:0", &[]);
@@ -295,7 +295,7 @@ fn nobody_but_the_owner_reads_what_belongs_to_a_database() {
 fn what_commands_print_is_fit_for_a_terminal() {
     let (mut server, data, _) = talking();
     assert_eq!(server.stop().code(), Some(0));
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let strange = at("a\u{1b}[31m\n\u{202e}b.db");
     let data = data.to_str().unwrap();
@@ -360,7 +360,7 @@ fn piped(first: &[&str], second: &[&str]) -> Output {
 #[test]
 fn copies_go_through_pipes() {
     let (server, data, _) = talking();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let data = data.to_str().unwrap();
     let backup = ["backup", "-", "--data", data];
@@ -381,7 +381,7 @@ fn copies_go_through_pipes() {
 #[test]
 fn a_stream_that_fails_is_told_and_leaves_nothing() {
     let (server, data, _) = talking();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let data = data.to_str().unwrap().to_owned();
     let run = |arguments: &[&str], input: Stdio, output: Stdio| {
         let mut command = Server::program();

@@ -21,7 +21,7 @@ struct Dated {
 
 impl Dated {
     fn start(date: &str, arguments: &[&str]) -> Dated {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let clock = FakeClock::showing(&folder, date);
         let command = clock.over(Server::command(&folder, "127.0.0.1:0", arguments));
         let server = Server::start_as(folder, command);

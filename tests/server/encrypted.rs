@@ -66,7 +66,7 @@ fn a_body_sealed_under_another_key_is_refused_in_every_room() {
 
 #[test]
 fn the_setting_changes_while_the_server_runs() {
-    let folder = crate::support::Folder::new();
+    let folder = crate::support::TempDir::new();
     let file = folder.path().join("racerd.toml");
     std::fs::write(&file, "encrypted_rooms = []\n").unwrap();
     let path = file.to_str().unwrap().to_string();

@@ -136,7 +136,7 @@ fn one_connection_brings_requests_of_many_clients() {
 /// ends.
 #[test]
 fn the_list_may_change_while_clients_are_there() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = folder.path().join("racerd.toml");
     let rest = "max_connections_per_address = 1\n";
     std::fs::write(&file, format!("{rest}trusted_proxy = [\"127.0.0.1\"]\n")).expect("a file");

@@ -218,7 +218,7 @@ fn rooms_keep_their_newest_messages() {
     }
     drop(client);
     assert_eq!(server.stop().code(), Some(0));
-    let folder = std::mem::replace(&mut server.folder, Folder::new());
+    let folder = std::mem::replace(&mut server.folder, TempDir::new());
     let server = Server::start_in(folder, "127.0.0.1:0", &["--keep-messages", "50", "--request-rate", "0"]);
     let page = || server.get("/rooms/r/messages?limit=200").json();
     eventually("the older ones go", || page()["oldest"] == 151);
@@ -271,7 +271,7 @@ fn a_database_at_its_bound_says_which_setting_it_is() {
 /// Checks that a backup holds everything acknowledged before the command began. Returns its message count.
 fn holds(backup: &Path, acked: u64) -> u64 {
     // The copy is alone in a folder, so that it depends on no side file.
-    let elsewhere = Folder::new();
+    let elsewhere = TempDir::new();
     let copy = elsewhere.path().join("copy.db");
     fs::copy(backup, &copy).unwrap();
     let conn = outside(&copy);
@@ -363,7 +363,7 @@ fn a_backup_of_a_running_server_is_whole_and_can_be_restored() {
 
 #[test]
 fn commands_say_what_they_lack() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let name = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let none = name("none.db");
     fs::write(name("diary"), "dear diary, ".repeat(1000)).unwrap();
@@ -433,7 +433,7 @@ fn pruning_does_not_delay_senders() {
         )
         .unwrap();
     let large = fs::metadata(server.data()).unwrap().len();
-    let folder = std::mem::replace(&mut server.folder, Folder::new());
+    let folder = std::mem::replace(&mut server.folder, TempDir::new());
     let arguments = ["--keep-messages", "100", "--request-rate", "0", "--durability", "normal"];
     let server = Server::start_in(folder, "127.0.0.1:0", &arguments);
     let oldest = || server.get("/rooms/r/messages?limit=1").json()["oldest"].as_u64().unwrap();

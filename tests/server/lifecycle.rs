@@ -240,7 +240,7 @@ fn beyond_the_limit(server: &Server, most: usize, reason: &str) {
 
 #[test]
 fn the_limit_of_open_files() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 80; exec \"$@\"", "sh"]);
     let serve = Server::command(&folder, "127.0.0.1:0", &["--resume-within", "0s"]);

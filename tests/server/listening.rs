@@ -27,19 +27,19 @@ fn all_of_ipv4_and_all_of_ipv6_at_one_port() {
     for order in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["127.0.0.1", "[::]"]] {
         let port = free_port();
         let listen = order.map(|ip| format!("{ip}:{port}"));
-        let mut server = Server::start_in(Folder::new(), &listen.join(","), &["--open"]);
+        let mut server = Server::start_in(TempDir::new(), &listen.join(","), &["--open"]);
         assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
         assert_eq!(server.stop().code(), Some(0));
     }
     // Alone, it takes both families.
     let port = free_port();
-    let _server = Server::start_in(Folder::new(), &format!("[::]:{port}"), &["--open"]);
+    let _server = Server::start_in(TempDir::new(), &format!("[::]:{port}"), &["--open"]);
     assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
 }
 
 #[test]
 fn localhost_is_both_loopback_addresses() {
-    let server = Server::start_in(Folder::new(), "localhost:0", &[]);
+    let server = Server::start_in(TempDir::new(), "localhost:0", &[]);
     let port = server.address.port();
     assert!(is_ready((Ipv4Addr::LOCALHOST, port).into()) && is_ready((Ipv6Addr::LOCALHOST, port).into()));
     assert_eq!(racerd(&["health", "--listen", &format!("localhost:{port}")]).status.code(), Some(0));
@@ -52,7 +52,7 @@ fn localhost_is_both_loopback_addresses() {
 
 #[test]
 fn places_that_contradict_each_other_are_named() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     for (arguments, words) in [
         (
             vec!["--listen", "localhost:7077,127.0.0.1:7077"],
@@ -77,7 +77,7 @@ fn places_that_contradict_each_other_are_named() {
 /// A network namespace whose only link-local address is on its loopback interface (RFC 4007, RFC 6874).
 #[test]
 fn link_local_addresses_have_zones() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let script = r#"
         set -e
         ip link set lo up

@@ -16,7 +16,7 @@ const FILE: [i32; 5] = [1, 1, 1, 2, 2];
 
 #[test]
 fn each_kind_of_file_has_one_rule() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let racerd = |arguments: &[String]| {
         let mut command = Server::program();

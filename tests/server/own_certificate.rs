@@ -21,7 +21,7 @@ const DAY: u64 = 86_400;
 struct Own(PathBuf);
 
 impl Own {
-    fn in_(folder: &Folder) -> Own {
+    fn in_(folder: &TempDir) -> Own {
         Own(folder.path().join("own"))
     }
 
@@ -101,7 +101,7 @@ const MADE_ANEW: &str = "own certificate was made anew, with the same key: brows
 
 #[test]
 fn it_is_made_once() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path(), "--host", "gate.lan"]);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -126,7 +126,7 @@ fn it_is_made_once() {
 /// The key's fingerprint is printed in both forms, and is part of the certificate's name.
 #[test]
 fn its_keys_fingerprint_is_printed() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let mut command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -152,7 +152,7 @@ fn its_keys_fingerprint_is_printed() {
 /// while OpenSSL's clients need the new one.
 #[test]
 fn a_missing_name_renews_the_certificate() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
     let (old, old_key, old_serial) = (own.copy("old.pem"), own.key(), own.serial());
@@ -196,7 +196,7 @@ fn a_missing_name_renews_the_certificate() {
 /// A deleted certificate file is made again with the existing key.
 #[test]
 fn without_its_certificate_the_key_is_kept() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
     let (key, serial) = (own.key(), own.serial());
@@ -218,7 +218,7 @@ fn without_its_certificate_the_key_is_kept() {
 /// If the folder takes no new file, the old certificate stays in use, and the log says so once.
 #[test]
 fn a_certificate_that_cannot_be_renewed_stays() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let mut server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
     let (fingerprint, key) = (own.fingerprint(), own.key());
@@ -242,7 +242,7 @@ fn a_certificate_that_cannot_be_renewed_stays() {
 /// A running server adopts a new name at SIGHUP; existing connections continue.
 #[test]
 fn a_name_that_is_added_while_serving_is_taken_over() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let file = folder.path().join("racerd.toml");
     let settings = |hosts: &str| format!("tls_self_signed = \"{}\"\nhost = [{hosts}]\n", own.path());
@@ -264,7 +264,7 @@ fn a_name_that_is_added_while_serving_is_taken_over() {
 #[test]
 fn our_certificate_of_more_than_825_days_is_renewed_and_a_foreign_one_is_not() {
     for (subject, goes) in [("racerd", true), ("gateway", false)] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let own = Own::in_(&folder);
         std::fs::create_dir(&own.0).unwrap();
         let mut wanted = CertificateParams::new(["localhost".to_string()]).unwrap();
@@ -295,7 +295,7 @@ fn our_certificate_of_more_than_825_days_is_renewed_and_a_foreign_one_is_not() {
 /// earlier. A clock that was never set changes nothing.
 #[test]
 fn a_running_server_crosses_the_dates() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let own = Own::in_(&folder);
     let clock = FakeClock::showing(&folder, "+0");
     let command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
@@ -343,7 +343,7 @@ fn a_running_server_crosses_the_dates() {
 #[test]
 fn a_start_under_a_wrong_clock_is_put_right_later() {
     for start in ["@1970-01-01 00:00:05", "@2099-01-01 00:00:00"] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let own = Own::in_(&folder);
         let clock = FakeClock::showing(&folder, start);
         let command = Server::command(&folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);

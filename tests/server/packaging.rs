@@ -66,7 +66,7 @@ fn the_unit_allows_every_system_call_that_is_made() {
     filter[refused..].iter().for_each(|name| expand(&sets, name.trim_start_matches('~'), &mut forbidden));
     assert!(allowed.len() > 100 && forbidden.contains("reboot"), "the sets of system calls were not understood");
 
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let trace = folder.path().join("trace");
     // SQLite calls fchown as root; a user namespace gives the test an ordinary user, like the unit's.
     let mut command = Command::new("unshare");

@@ -25,7 +25,7 @@ struct Proxy {
     kind: Kind,
     child: Child,
     address: SocketAddr,
-    folder: Folder,
+    folder: TempDir,
 }
 
 impl Proxy {
@@ -35,7 +35,7 @@ impl Proxy {
 
     /// Starts one with these words of its file replaced.
     fn start_with(kind: Kind, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Proxy {
-        let mut folder = Folder::new();
+        let mut folder = TempDir::new();
         // Neither proxy can listen on port 0. If another program takes the free port first, the next one is tried.
         for _ in 0..3 {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
@@ -50,7 +50,7 @@ impl Proxy {
             if !ended {
                 return proxy;
             }
-            folder = std::mem::replace(&mut proxy.folder, Folder::new());
+            folder = std::mem::replace(&mut proxy.folder, TempDir::new());
         }
         panic!("{kind:?} does not start\n{}", log(&folder));
     }
@@ -114,7 +114,7 @@ impl Drop for Proxy {
 
 impl Kind {
     /// Returns the command for the proxy in the foreground, as one process, with all its files in the folder.
-    fn command(self, folder: &Folder, own: SocketAddr, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Command {
+    fn command(self, folder: &TempDir, own: SocketAddr, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Command {
         let (path, log) = (folder.path(), folder.path().join("log"));
         let put = |text: String, (from, to): (&str, &str)| {
             assert!(text.contains(from), "{self:?}: no {from:?} in the file");
@@ -157,7 +157,7 @@ impl Kind {
     }
 }
 
-fn log(folder: &Folder) -> String {
+fn log(folder: &TempDir) -> String {
     std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
 }
 

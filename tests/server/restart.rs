@@ -154,7 +154,7 @@ impl Member {
 #[test]
 fn everyone_goes_on_after_a_restart_under_load() {
     let (listener, address) = listener();
-    let mut server = start_on(Folder::new(), &listener, &["--request-rate", "0", "--in-flight", "32"]);
+    let mut server = start_on(TempDir::new(), &listener, &["--request-rate", "0", "--in-flight", "32"]);
     let (joined, resumed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (may_talk, is_last) = (AtomicBool::new(false), AtomicBool::new(false));
 
@@ -201,7 +201,7 @@ fn everyone_goes_on_after_a_restart_under_load() {
         may_talk.store(true, Ordering::Relaxed);
         eventually("they talk", || server.get("/rooms/large/messages?limit=1").json()["head"].as_u64() > Some(300));
         assert_eq!(server.stop().code(), Some(0));
-        let folder = std::mem::replace(&mut server.folder, Folder::new());
+        let folder = std::mem::replace(&mut server.folder, TempDir::new());
         server = start_on(folder, &listener, &["--request-rate", "0"]);
         within(3 * SOON, "all have resumed", || resumed.load(Ordering::Relaxed) == CLIENTS);
         // No member is listed twice, and none is missing.

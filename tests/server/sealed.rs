@@ -19,13 +19,13 @@ fn racerd(arguments: &[&str]) -> Output {
 
 /// A new key file, as `racerd keygen` makes it.
 pub struct Key {
-    folder: Folder,
+    folder: TempDir,
     pub pin: Pin,
 }
 
 impl Key {
     pub fn new() -> Key {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let path = folder.path().join("key");
         let output = racerd(&["keygen", path.to_str().unwrap()]);
         assert!(output.status.success(), "{output:?}");
@@ -385,7 +385,7 @@ fn the_key_file() {
     refused(&racerd(&["pin"]), "--sealed-key");
 
     let serve = |more: &[&str]| {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let arguments = [&["--sealed-key", name], more].concat();
         let mut command = Server::command(&folder, "127.0.0.1:0", &arguments);
         command.stdin(Stdio::null()).output().expect("the binary")

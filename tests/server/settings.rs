@@ -18,7 +18,7 @@ struct Configured {
 
 impl Configured {
     fn start(text: &str) -> Configured {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let file = folder.path().join("racerd.toml");
         fs::write(&file, text).unwrap();
         let server = Server::start_in(folder, "127.0.0.1:0", &["--config", file.to_str().unwrap()]);
@@ -258,7 +258,7 @@ fn a_queue_smaller_than_what_waits_loses_nothing() {
 
 #[test]
 fn strong_and_weak_sources() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let file = folder.path().join("mine.toml");
     fs::write(&file, "\nping_period = \"1s\"\npong_wait = \"2s\"\nwrite_wait = \"3s\"\n").unwrap();
     let file = file.to_str().unwrap();
@@ -278,7 +278,7 @@ fn strong_and_weak_sources() {
 #[test]
 fn a_check_opens_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let data = folder.path().join("racerd.db");
     let listen = taken.local_addr().unwrap().to_string();
     let output = racerd(&["--check-config", "--listen", &listen, "--data", data.to_str().unwrap()], &[]);
@@ -301,7 +301,7 @@ fn the_printed_file_starts_a_server() {
 /// Start and check report the same fault of a file in one line and end with status 2.
 #[test]
 fn files_that_cannot_be_read_say_why() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let file = |name: &str, bytes: &[u8]| {
         fs::write(path(name), bytes).unwrap();

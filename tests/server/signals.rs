@@ -73,7 +73,7 @@ fn the_first_process_of_a_container_can_be_stopped() {
 #[test]
 fn a_server_that_is_the_first_process_stops_in_order() {
     for signal in [Signal::TERM, Signal::POWER] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let data = folder.path().join("racerd.db");
         let mut first = First::start(&["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
         let mut line = String::new();
@@ -159,7 +159,7 @@ fn a_backup_past_the_limit_says_so() {
 /// Standard descriptors 0 to 2 that are closed at the start are not reused for the database or a socket.
 #[test]
 fn closed_standard_streams_are_nobody_elses() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

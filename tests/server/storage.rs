@@ -244,7 +244,7 @@ fn a_full_database_refuses_and_lives() {
     refuses_and_lives(&server, &mut sender, &mut observer, stored + more);
     assert_eq!(server.stop().code(), Some(0));
     // With a higher limit, it continues where it stopped.
-    let folder = std::mem::replace(&mut server.folder, Folder::new());
+    let folder = std::mem::replace(&mut server.folder, TempDir::new());
     let server = Server::start_in(folder, "127.0.0.1:0", &["--max-database-size", "4MiB"]);
     let kept = server.history("full").len() as u64;
     assert!(kept >= stored + more);
@@ -256,7 +256,7 @@ fn a_full_database_refuses_and_lives() {
 /// disappears with the server; the test sees it through /proc.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let unshare = |script: &str| {
@@ -311,7 +311,7 @@ fn a_full_disk_refuses_and_recovers() {
 /// The disk fails with an error other than a full disk: a file size limit that the test sets and lifts.
 #[test]
 fn an_error_of_the_disk_refuses_and_recovers() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let serve = Server::command(&folder, "127.0.0.1:0", &["--request-rate", "0"]);
     let mut command = Command::new("sh");
     // Otherwise the signal that accompanies the error would end it.
@@ -402,7 +402,7 @@ fn no_acknowledgement_into_files_that_are_gone() {
     at_once(ways, |_, way| loses_its_files(way));
 }
 
-fn serve(folder: &Folder) -> std::process::Output {
+fn serve(folder: &TempDir) -> std::process::Output {
     Server::command(folder, "127.0.0.1:0", &[]).stdin(Stdio::null()).output().expect("the binary")
 }
 
@@ -416,18 +416,18 @@ fn a_second_server_on_one_database_is_refused() {
 
 #[test]
 fn what_is_not_ours_is_left_as_it_is() {
-    let untouched = |folder: &Folder, expected: &str| {
+    let untouched = |folder: &TempDir, expected: &str| {
         let data = folder.path().join("racerd.db");
         let before = fs::read(&data).unwrap();
         refused(&serve(folder), expected);
         assert!(fs::read(&data).unwrap() == before, "{expected}: the file was changed");
         assert!(!files(&data)[1].exists() && !files(&data)[2].exists(), "{expected}: something lies beside it");
     };
-    let foreign = Folder::new();
+    let foreign = TempDir::new();
     fs::write(foreign.path().join("racerd.db"), "dear diary, ".repeat(1000)).unwrap();
     untouched(&foreign, "is not a racerd database");
 
-    let other = Folder::new();
+    let other = TempDir::new();
     let conn = rusqlite::Connection::open(other.path().join("racerd.db")).unwrap();
     conn.execute_batch("CREATE TABLE shopping (item TEXT); INSERT INTO shopping VALUES ('milk')").unwrap();
     drop(conn);
@@ -442,7 +442,7 @@ fn what_is_not_ours_is_left_as_it_is() {
     untouched(&server.folder, "newer racerd");
 
     // A WAL without its database may hold some client's last messages.
-    let stray = Folder::new();
+    let stray = TempDir::new();
     let [data, wal, _] = files(&stray.path().join("racerd.db"));
     fs::write(&wal, "not empty").unwrap();
     refused(&serve(&stray), "-wal");
@@ -454,7 +454,7 @@ fn what_is_not_ours_is_left_as_it_is() {
 #[test]
 fn acknowledged_is_synced() {
     for (durability, synced) in [("full", true), ("normal", false)] {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         let trace = folder.path().join("trace");
         let mut command = Command::new("strace");
         // With -D, the server stays the test's child and strace is a detached process.

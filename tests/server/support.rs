@@ -6,53 +6,30 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use racerd::testing::TempDir;
 use serde_json::Value;
 use tungstenite::protocol::WebSocket;
 
 /// Upper bound for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// A temporary folder of the test, removed with this value.
-pub struct Folder(PathBuf);
-
-impl Folder {
-    pub fn new() -> Folder {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("racerd-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A running racerd.
 pub struct Server {
     pub child: Child,
     pub address: SocketAddr,
-    pub folder: Folder,
+    pub folder: TempDir,
     arguments: Vec<String>,
 }
 
 impl Server {
     /// Starts a server with these arguments, a free address and a new database.
     pub fn start(arguments: &[&str]) -> Server {
-        Server::start_in(Folder::new(), "127.0.0.1:0", arguments)
+        Server::start_in(TempDir::new(), "127.0.0.1:0", arguments)
     }
 
     /// Does the same, but a dropped client leaves at once: for tests of how its end affects other members.
@@ -60,25 +37,25 @@ impl Server {
         Server::start(&[&["--resume-within", "0s"], arguments].concat())
     }
 
-    pub fn start_in(folder: Folder, listen: &str, arguments: &[&str]) -> Server {
+    pub fn start_in(folder: TempDir, listen: &str, arguments: &[&str]) -> Server {
         let (child, address) = spawn(&folder, listen, arguments);
         Server { child, address, folder, arguments: arguments.iter().map(|a| a.to_string()).collect() }
     }
 
     /// Runs this command, which must `exec` a racerd whose database is in the folder.
-    pub fn start_as(folder: Folder, command: Command) -> Server {
+    pub fn start_as(folder: TempDir, command: Command) -> Server {
         let (child, address) = spawn_as(&folder, command);
         Server { child, address, folder, arguments: Vec::new() }
     }
 
     /// Does the same with this descriptor as standard input.
-    pub fn start_given(folder: Folder, command: Command, given: OwnedFd) -> Server {
+    pub fn start_given(folder: TempDir, command: Command, given: OwnedFd) -> Server {
         let (child, address) = spawn_with(&folder, command, Stdio::from(given));
         Server { child, address, folder, arguments: Vec::new() }
     }
 
     /// Returns the command line of a server without starting it.
-    pub fn command(folder: &Folder, listen: &str, arguments: &[&str]) -> Command {
+    pub fn command(folder: &TempDir, listen: &str, arguments: &[&str]) -> Command {
         let mut command = Server::program();
         command.args(["serve", "--listen", listen, "--data"]).arg(folder.path().join("racerd.db")).args(arguments);
         command
@@ -275,15 +252,15 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &Folder, listen: &str, arguments: &[&str]) -> (Child, SocketAddr) {
+fn spawn(folder: &TempDir, listen: &str, arguments: &[&str]) -> (Child, SocketAddr) {
     spawn_as(folder, Server::command(folder, listen, arguments))
 }
 
-fn spawn_as(folder: &Folder, command: Command) -> (Child, SocketAddr) {
+fn spawn_as(folder: &TempDir, command: Command) -> (Child, SocketAddr) {
     spawn_with(folder, command, Stdio::null())
 }
 
-fn spawn_with(folder: &Folder, mut command: Command, input: Stdio) -> (Child, SocketAddr) {
+fn spawn_with(folder: &TempDir, mut command: Command, input: Stdio) -> (Child, SocketAddr) {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
     let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();

@@ -44,7 +44,7 @@ pub struct Secure {
 
 impl Secure {
     pub fn start(arguments: &[&str]) -> Secure {
-        let folder = Folder::new();
+        let folder = TempDir::new();
         made(folder.path(), "a", &[], |_| {});
         let file = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
         let (certificate, key) = (file("a.pem"), file("a.key"));

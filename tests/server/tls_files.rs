@@ -134,7 +134,7 @@ fn an_end_that_is_near_is_said_at_start_and_at_reload() {
 /// A fault in the files ends the start with one line.
 #[test]
 fn wrong_files_end_the_start() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     made(folder.path(), "a", &[], |_| {});
     made(folder.path(), "b", &[], |_| {});
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -174,7 +174,7 @@ fn wrong_files_end_the_start() {
     assert_eq!(check(&["--tls-cert", &a.0, "--tls-key", &a.1]), Some(0));
 }
 
-fn openssl(folder: &Folder, arguments: &str) {
+fn openssl(folder: &TempDir, arguments: &str) {
     let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -182,7 +182,7 @@ fn openssl(folder: &Folder, arguments: &str) {
 /// An unusable key is reported with the reason: encrypted (in both forms), or on a curve that rustls does not support.
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     made(folder.path(), "a", &[], |_| {});
     openssl(&folder, "pkcs8 -topk8 -in a.key -out new.key -passout pass:secret");
     openssl(&folder, "genrsa -traditional -aes128 -passout pass:secret -out old.key 2048");

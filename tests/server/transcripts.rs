@@ -1,6 +1,6 @@
 //! Plays the exchanges shown in docs/protocol.md against the binary: sends what the clients send there, and expects
-//! the server output shown. `WRITE_TRANSCRIPTS=1 cargo test --test server transcripts` writes the actual output into
-//! the document.
+//! the server output shown. `WRITE_TRANSCRIPTS=1 cargo test -F testing --test server transcripts` writes the actual
+//! output into the document.
 //!
 //! Each block that begins with "```transcript" is played line by line. With arguments behind that word it starts a new
 //! server with them (`fresh`: with none); without, it continues from the last block.

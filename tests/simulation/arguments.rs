@@ -12,7 +12,7 @@ pub struct Arguments {
     pub must_see_all: bool,
 }
 
-const USAGE: &str = "usage: cargo test --test simulation -- [--full | --seed N | --from N --seeds N] [--actions N] [--databases] [--trace]";
+const USAGE: &str = "usage: cargo test -F testing --test simulation -- [--full | --seed N | --from N --seeds N] [--actions N] [--databases] [--trace]";
 
 impl Arguments {
     /// Reads the arguments. Returns `None` if the filter asks for other tests.

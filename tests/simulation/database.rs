@@ -9,13 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use racerd::engine::Now;
 use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
 use racerd::store::{Bounds, Read, StoreEvent, StoreRequest};
+use racerd::testing::TempDir;
 use racerd::types::Durability;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
@@ -29,7 +29,7 @@ const CHECKER: &str = "store: a database that was served opens again";
 const FORGOTTEN: u64 = 60;
 
 pub struct Database {
-    directory: Directory,
+    directory: TempDir,
     options: StoreOptions,
     /// `None` while no server is up.
     log: Option<SteppedLog>,
@@ -46,31 +46,12 @@ pub struct Database {
     written: BTreeMap<i64, (String, Vec<u8>)>,
 }
 
-/// A private directory, removed when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Directory {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let shm = Path::new("/dev/shm");
-        let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("racerd-simulation-{}-{number}", std::process::id()));
-        fs::create_dir_all(path.join("saved")).expect("a directory for a database");
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Database {
     pub fn new(options: StoreOptions) -> Database {
-        let directory = Directory::new();
-        let options = StoreOptions { path: directory.0.join("racerd.db"), boot_id: "boot 0".to_owned(), ..options };
+        let directory = TempDir::in_memory();
+        fs::create_dir(directory.path().join("saved")).expect("a directory for a database");
+        let options =
+            StoreOptions { path: directory.path().join("racerd.db"), boot_id: "boot 0".to_owned(), ..options };
         Database {
             directory,
             options,
@@ -207,13 +188,13 @@ impl Database {
 
     /// Returns the total size of the files in bytes, which is the smallest bound that the database fits.
     pub fn bytes(&self) -> u64 {
-        let length = |name: &str| fs::metadata(self.directory.0.join(name)).map_or(0, |file| file.len());
+        let length = |name: &str| fs::metadata(self.directory.path().join(name)).map_or(0, |file| file.len());
         length("racerd.db") + length("racerd.db-wal")
     }
 
     /// Where nothing is synced at once, saves the present state as the one that a power cut restores.
     pub fn save(&self) {
-        self.copy(&self.directory.0, &self.directory.0.join("saved"));
+        self.copy(self.directory.path(), &self.directory.path().join("saved"));
     }
 
     fn copy(&self, from: &Path, to: &Path) {
@@ -246,8 +227,8 @@ impl Database {
             self.boots += 1;
             self.options.boot_id = format!("boot {}", self.boots);
             if self.options.durability == Durability::Normal {
-                self.copy(&self.directory.0.join("saved"), &self.directory.0);
-                let _ = fs::remove_file(self.directory.0.join("racerd.db-shm"));
+                self.copy(&self.directory.path().join("saved"), self.directory.path());
+                let _ = fs::remove_file(self.directory.path().join("racerd.db-shm"));
                 self.running.0 = 0;
             }
         }

@@ -3,12 +3,12 @@
 //! number. It has no sockets, no threads and no sleeps. The checks after each step are in `model`, `client::view`,
 //! `bounds` and `world`.
 //!
-//!     cargo test --test simulation                                     its share of `cargo test`: a few seeds
-//!     cargo test --test simulation -- --full                           its share of `tests/run`: a million client actions
-//!     cargo test --test simulation -- --from 5000 --seeds 100          other seeds; `--actions N`: actions per seed
-//!     cargo test --test simulation -- --seed 17                        one seed; if it fails, the end of its trace
-//!     cargo test --test simulation -- --seed 17 --trace                its whole trace
-//!     cargo test --test simulation -- --databases                      each log that outlives the server is SQLite's
+//!     cargo test -F testing --test simulation                                     its share of `cargo test`: a few seeds
+//!     cargo test -F testing --test simulation -- --full                           its share of `tests/run`: a million client actions
+//!     cargo test -F testing --test simulation -- --from 5000 --seeds 100          other seeds; `--actions N`: actions per seed
+//!     cargo test -F testing --test simulation -- --seed 17                        one seed; if it fails, the end of its trace
+//!     cargo test -F testing --test simulation -- --seed 17 --trace                its whole trace
+//!     cargo test -F testing --test simulation -- --databases                      each log that outlives the server is SQLite's
 //!
 //! A failing seed is reduced to the fewest actions with which it still fails, and printed with the end of its trace.
 //! The same seed and number of actions give the same run to the last byte.
@@ -213,7 +213,7 @@ fn fail(seed: u64, arguments: &Arguments) {
     }
     println!("seed {seed}, step {}, trace {:016x}; again, with all of its trace:", outcome.steps, outcome.hash);
     let databases = if databases { " --databases" } else { "" };
-    println!("    cargo test --test simulation -- --seed {seed} --actions {found}{databases} --trace");
+    println!("    cargo test -F testing --test simulation -- --seed {seed} --actions {found}{databases} --trace");
 }
 
 fn print(tally: &Tally) {

@@ -25,7 +25,7 @@ use clock::FakeClock;
 use cutter::Cutter;
 use racerd::crypto::sealed::{Pin, SealedKey};
 use random::Random;
-use support::{Folder, Server, eventually};
+use support::{Server, TempDir, eventually};
 
 const CLIENTS: usize = 50;
 
@@ -37,7 +37,7 @@ fn rounds() -> usize {
 const FREELY: [&str; 6] = ["--request-rate", "0", "--handshake-rate", "0", "--log-level", "warn"];
 
 /// Makes a key file, and returns its path.
-fn keygen(folder: &Folder, name: &str, arguments: &[&str]) -> String {
+fn keygen(folder: &TempDir, name: &str, arguments: &[&str]) -> String {
     let file = folder.path().join(name);
     let keygen = Server::program().arg("keygen").args(arguments).arg(&file).output().expect("the binary");
     assert!(keygen.status.success(), "{keygen:?}");
@@ -46,17 +46,17 @@ fn keygen(folder: &Folder, name: &str, arguments: &[&str]) -> String {
 
 /// Starts a server that also speaks sealed, and returns the pin for that.
 fn server() -> (Server, Pin) {
-    start_server(Folder::new(), &[])
+    start_server(TempDir::new(), &[])
 }
 
 /// Starts such a server whose database is sealed, too.
 fn sealed_server() -> (Server, Pin) {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let key = keygen(&folder, "data.key", &["--data"]);
     start_server(folder, &["--data-key-file", &key])
 }
 
-fn start_server(folder: Folder, arguments: &[&str]) -> (Server, Pin) {
+fn start_server(folder: TempDir, arguments: &[&str]) -> (Server, Pin) {
     let file = keygen(&folder, "sealed.key", &[]);
     let text = std::fs::read_to_string(&file).expect("a key file");
     let pin = SealedKey::parse(&text).expect("a key").pin();
@@ -134,12 +134,12 @@ fn kill_9_loses_nothing_of_a_sealed_database() {
 #[test]
 fn kill_9_under_a_clock_that_steps_loses_nothing() {
     let mut random = Random::from_environment();
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let clock = FakeClock::showing(&folder, "+0");
     let file = keygen(&folder, "sealed.key", &[]);
     let pin = SealedKey::parse(&std::fs::read_to_string(&file).expect("a key file")).expect("a key").pin();
     let arguments = [&FREELY[..], &["--sealed-key", &file, "--keep-for", "30d"]].concat();
-    let command = |folder: &Folder, listen: &str| clock.over(Server::command(folder, listen, &arguments));
+    let command = |folder: &TempDir, listen: &str| clock.over(Server::command(folder, listen, &arguments));
     let start_as = command(&folder, "127.0.0.1:0");
     let mut server = Server::start_as(folder, start_as);
     let end = Arc::new(End::of(CLIENTS));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::random::Random;
-use crate::support::{Folder, Server};
+use crate::support::{Server, TempDir};
 
 /// An operation on the files, or an acknowledgement to a client.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ fn read(trace: &str) -> Vec<Event> {
 /// Runs a server under strace that stores messages from several clients at once. Returns the acknowledged messages by
 /// seq, and the trace.
 fn record(durability: &str) -> (BTreeMap<u64, String>, Vec<Event>) {
-    let folder = Folder::new();
+    let folder = TempDir::new();
     let trace = folder.path().join("trace");
     let calls = "trace=fdatasync,fsync,pwrite64,ftruncate,unlink,write,writev,sendto";
     let mut command = Command::new("strace");
@@ -222,7 +222,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
         let fates = [Fate::Nothing, Fate::All, Fate::Some, Fate::Torn];
         let fate = fates[random.below(4) as usize];
         cuts += 1;
-        let folder = Folder::new();
+        let folder = TempDir::new();
         lay_out(&disk.after_a_cut(fate, &mut random), folder.path());
         let mut server = Server::start_in(folder, "127.0.0.1:0", &["--log-level", "warn", "--request-rate", "0"]);
         let log = server.history("r");
@@ -255,7 +255,7 @@ fn of_normal_a_power_cut_takes_what_was_not_synced() {
     let (last, _) = events.iter().enumerate().filter(|(_, event)| told(event)).nth(19).expect("twenty answers");
     let mut disk = Disk::default();
     events[..=last].iter().for_each(|event| disk.happens(event));
-    let folder = Folder::new();
+    let folder = TempDir::new();
     lay_out(&disk.after_a_cut(Fate::Nothing, &mut Random::new(0)), folder.path());
     let server = Server::start_in(folder, "127.0.0.1:0", &["--log-level", "warn", "--request-rate", "0"]);
     let left = server.history("r").len();

@@ -3,9 +3,9 @@
 //! a crash, a lost connection and a shortage of memory. Random runs (src/hub/tests/properties.rs) go deeper; this walk
 //! omits nothing within its bounds.
 //!
-//!     cargo test --test walk                 its share of `cargo test`: small bounds
-//!     cargo test --test walk -- --full       its share of `tests/run`, which builds it optimised
-//!     cargo test --test walk -- --long       wider bounds
+//!     cargo test -F testing --test walk                 its share of `cargo test`: small bounds
+//!     cargo test -F testing --test walk -- --full       its share of `tests/run`, which builds it optimised
+//!     cargo test -F testing --test walk -- --long       wider bounds
 //!
 //! The walk is breadth-first, so the first fault that it finds has the shortest story, which is printed. A state is
 //! remembered by a 64-bit hash of all of it: among ten million states, two collide with a probability of 1 in 300,000.
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             name if !name.starts_with('-') && "walk".contains(name) => {}
             name if !name.starts_with('-') => return ExitCode::SUCCESS,
             _ => {
-                eprintln!("usage: cargo test --test walk -- [--full | --long]");
+                eprintln!("usage: cargo test -F testing --test walk -- [--full | --long]");
                 return ExitCode::from(2);
             }
         }

@@ -6,11 +6,12 @@ use crate::chat::{self, Chat, Secrets};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
 use crate::sqlite::StoreOptions;
+use crate::testing::TempDir;
 use crate::types::{Durability, Epoch};
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// The parts of a server that was started with the defaults, and the file that it reads.
@@ -129,27 +130,11 @@ fn other(setting: &Setting) -> String {
     format!("{} = {value}\n", setting.field)
 }
 
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("racerd-reload-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn what_is_live_takes_effect_and_nothing_else() {
-    let folder = Folder::new("walk");
-    let mut on_disk = Running::start(Durability::Full, &folder.0.join("racerd.db"));
-    let mut in_memory = Running::start(Durability::Memory, &folder.0);
+    let folder = TempDir::new();
+    let mut on_disk = Running::start(Durability::Full, &folder.path().join("racerd.db"));
+    let mut in_memory = Running::start(Durability::Memory, folder.path());
     for setting in config::all() {
         let mut reached = false;
         for running in [&mut on_disk, &mut in_memory] {
@@ -170,8 +155,8 @@ fn what_is_live_takes_effect_and_nothing_else() {
 
 #[test]
 fn a_bad_file_changes_nothing_and_says_why() {
-    let folder = Folder::new("bad");
-    let mut running = Running::start(Durability::Memory, &folder.0);
+    let folder = TempDir::new();
+    let mut running = Running::start(Durability::Memory, folder.path());
     let before = running.held();
     for (text, words) in [
         (
@@ -192,8 +177,8 @@ fn a_bad_file_changes_nothing_and_says_why() {
 
 #[test]
 fn the_log_tells_in_its_new_form() {
-    let folder = Folder::new("log");
-    let mut running = Running::start(Durability::Memory, &folder.0);
+    let folder = TempDir::new();
+    let mut running = Running::start(Durability::Memory, folder.path());
     let logged = running.reads(Some("log_format = \"json\"\n"));
     assert!(
         logged.contains(r#""message":"setting changed","name":"log_format","old":"text","new":"json"}"#),

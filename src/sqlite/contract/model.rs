@@ -4,11 +4,12 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Bench, ROOMS, TempDir, options};
+use super::{Bench, ROOMS, options};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::StoreOptions;
 use crate::store::samples::{ALICE, BOB, append, body_of, read};
 use crate::store::{Append, Outcome, Page, Read, Scope, ScopedKey, Span};
+use crate::testing::TempDir;
 use crate::types::{Body, Durability, IdempotencyKey, Message, RoomId, Seq, WallMillis};
 
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];

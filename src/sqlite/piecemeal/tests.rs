@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::files::Files;
 use crate::sqlite::repair::damage_tests::{Dice, ROOMS, database};
 use crate::sqlite::repair::image::{self, Image};
@@ -12,6 +12,7 @@ use crate::sqlite::schema;
 use crate::sqlite::tests::{open_quick, outside};
 use crate::store::samples::read;
 use crate::store::{StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::Durability;
 
 /// All that a room has, page by page in this direction.

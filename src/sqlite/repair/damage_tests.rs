@@ -9,10 +9,11 @@ mod wal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::sqlite::contract::{Bench, TempDir, options, parked};
+use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::outside;
 use crate::store::samples::{ALICE, BOB, keyed};
 use crate::store::{Outcome, Scope, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, Message};
 
 pub(in crate::sqlite) const ROOMS: [&str; 3] = ["lobby", "side.room", "x"];

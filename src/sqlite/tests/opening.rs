@@ -7,11 +7,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::schema::VERSION;
 use crate::sqlite::tests::{contents, outside, refusal, sized};
 use crate::sqlite::{StoreOptions, open};
 use crate::store::samples::{append, stored};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 #[test]

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::sqlite::contract::{Bench, TempDir, options, parked, wake};
+use crate::sqlite::contract::{Bench, options, parked, wake};
 use crate::sqlite::schema;
 use crate::sqlite::tests::{open_quick, outside, sized};
 use crate::sqlite::worker::{Answers, Worker};
 use crate::store::samples::{ALICE, append, body_of, keyed, read, stored};
 use crate::store::{Bounds, Claim, Outcome, Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq, SessionId};
 
 #[test]

@@ -3,10 +3,11 @@
 use std::fs;
 
 use crate::sqlite::StoreOptions;
-use crate::sqlite::contract::{Bench, TempDir, options, parked};
+use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::{contents, outside};
 use crate::store::samples::{ALICE, append, body_of, keyed, stored};
 use crate::store::{Outcome, Scope, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 #[test]

@@ -1,11 +1,12 @@
 //! Long queues, damaged rows, and the limits of rooms and keys.
 
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::schema;
 use crate::sqlite::tests::outside;
 use crate::store::idempotency::COMMON;
 use crate::store::samples::{append, keyed, read, stored};
 use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::sqlite::contract::{TempDir, options};
+use crate::sqlite::contract::options;
 use crate::sqlite::tests::{open_quick, outside, wait_until};
 use crate::store::samples::{append, body_of, read};
 use crate::store::{Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::sqlite::StoreOptions;
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::repair::damage::{Found, look};
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{check, salvage};
@@ -11,6 +11,7 @@ use crate::sqlite::tests::outside;
 use crate::sqlite::wal::Wal;
 use crate::store::Outcome;
 use crate::store::samples::append;
+use crate::testing::TempDir;
 use crate::types::Durability;
 
 #[test]

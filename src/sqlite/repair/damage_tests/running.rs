@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::sqlite::StoreOptions;
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::repair::damage_tests::{Dice, database};
 use crate::sqlite::tests::{open_quick, outside, refusal};
 use crate::store::samples::{append, read};
 use crate::store::{Outcome, Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
 use crate::types::{Durability, OnDamage};
 
 #[test]

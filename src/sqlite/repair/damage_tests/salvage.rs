@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::sqlite::contract::{Bench, TempDir, options, parked};
+use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::repair::damage_tests::{Dice, database, unclean};
 use crate::sqlite::repair::{Salvaged, check, salvage};
 use crate::sqlite::tests::refusal;
 use crate::sqlite::{Sqlite, StoreOptions};
 use crate::store::samples::{ALICE, BOB, append, keyed, read};
 use crate::store::{Outcome, Scope, Span, Store as _};
+use crate::testing::TempDir;
 use crate::types::{Durability, Message, OnDamage, Seq};
 
 fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -> Vec<u8> {

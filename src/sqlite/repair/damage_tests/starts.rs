@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::repair::damage::{Found, look};
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::tests::{outside, refusal};
 use crate::sqlite::wal::Wal;
+use crate::testing::TempDir;
 use crate::types::Durability;
 
 #[test]

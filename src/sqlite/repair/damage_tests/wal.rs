@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::sqlite::StoreOptions;
-use crate::sqlite::contract::{Bench, TempDir, options};
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::tests::{outside, refusal};
 use crate::sqlite::wal::Wal;
 use crate::store::samples::append;
+use crate::testing::TempDir;
 use crate::types::{Durability, OnDamage};
 
 /// A database that was killed, with its last 50 commits in the WAL.

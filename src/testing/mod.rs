@@ -1,0 +1,7 @@
+//! Test doubles and helpers that tests of every kind share: unit tests, fuzz targets, and the tests in `tests/`, which
+//! link the library without `cfg(test)` and so need the feature `testing`. No release has this module: `tests/run`
+//! looks for it in the sources of the release build.
+
+mod temp_dir;
+
+pub use temp_dir::TempDir;
