@@ -103,7 +103,7 @@ impl WallMillis {
     /// 2026-01-01T00:00:00Z: racerd is younger, so a clock or a stamp with an earlier time was never set.
     pub const EARLIEST: WallMillis = WallMillis(1_767_225_600_000);
 
-    /// Milliseconds by which the clock may step back while a room's last stamp still holds: everyday corrections of the
+    /// Milliseconds by which the clock may step back while a room's last stamp is repeated: everyday corrections of the
     /// clock make no message look older than the one before it.
     pub const HOLDS: u64 = 60_000;
 
@@ -167,7 +167,7 @@ pub struct Identity {
     pub member: MemberId,
     pub name: Name,
     pub generation: u32,
-    /// Whether the session began on a connection that nobody on the way can read, and continues only on such ones.
+    /// Whether the session began on a connection that cannot be read in transit, and continues only on such ones.
     pub private: bool,
 }
 

@@ -36,9 +36,9 @@ pub struct ChatLimits {
     pub requests: Rate,
     /// The rate of faulty requests of one connection: its error budget.
     pub errors: Rate,
-    /// The limits that `welcome` tells.
+    /// The limits that `welcome` announces.
     pub welcome: protocol::server::Limits,
-    /// Milliseconds for which a dropped session waits for its client. `welcome` tells them.
+    /// Milliseconds for which a dropped session waits for its client. `welcome` announces them.
     pub resume_within: u64,
     /// Seconds for which a token is valid, counted while servers run.
     pub park_for: u64,
@@ -78,14 +78,14 @@ pub struct Chat {
     /// The running seconds of the database at monotonic time 0.
     pub(super) running: u64,
     pub(super) first_rooms: FirstRooms,
-    /// Clients that wait to hear what the store kept of the session that they resume.
+    /// Clients whose resume waits for the store's record of the session.
     pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
     /// Requests to the store about sessions and signals.
     pub(super) requests: Vec<StoreRequest>,
     /// Appends and signals that the store has not decided, and the bytes of their bodies.
     undecided: usize,
     undecided_bytes: usize,
-    /// Why the store accepts no messages, while it does not.
+    /// Why the store accepts no messages; `None` while it does.
     pub(super) unavailable: Option<Why>,
     pub(super) is_stopping: bool,
     /// The state of sealed sockets; `None` if they are off.
@@ -166,7 +166,7 @@ impl App for Chat {
     fn set_limits(&mut self, Limits { hub, chat, access }: Limits) {
         self.hub.set_limits(hub);
         self.limits = chat;
-        // The machine's own names are no setting.
+        // The machine's own names are not a setting.
         self.access = Access { own: std::mem::take(&mut self.access.own), ..access };
     }
 
@@ -301,7 +301,7 @@ impl App for Chat {
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
         // Jitter, so that the clients' return is no stampede: over the time in which the handshake rate admits all of
-        // them, and over a second in any case. No client returns before the next server may be there.
+        // them, and over a second at least. No client returns before the next server can be ready.
         let reconnect = 250 + self.random.next() % (1000 + net.return_time());
         if net.get(conn).and_then(Connection::encoding) == Some(Encoding::Events) {
             super::streams::retry_after(net, conn, reconnect);
@@ -333,7 +333,7 @@ pub(super) fn outage(unavailable: Option<Why>) -> StoreFault {
     StoreFault::Append(unavailable.unwrap_or_default())
 }
 
-/// Records that the store has answered a socket's request, and has it read again if that held it.
+/// Records that the store has answered a socket's request, and resumes reading if the request had paused it.
 pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
     match ticket.purpose {
         Purpose::Send | Purpose::Signal => net.answered(ticket.conn),

@@ -62,7 +62,7 @@ pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &M
 const ENVELOPE: usize = 160;
 
 impl<'a> SharedFrames<'a> {
-    /// Returns a broadcast of which nothing is encoded yet.
+    /// Returns a broadcast that is not encoded yet.
     pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
         SharedFrames { room, broadcast, frames: OnceCell::new(), lines: OnceCell::new(), events: OnceCell::new() }
     }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::types::{Author, Body, Name, Seq, WallMillis};
 
-    /// Each encoding is made once, however many take it, and none that nobody takes.
+    /// Each encoding is made once, however many members take it, and not at all if none does.
     #[test]
     fn an_encoding_is_made_when_somebody_takes_it() {
         let room = RoomId::parse("r").unwrap();

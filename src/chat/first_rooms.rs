@@ -8,7 +8,7 @@ pub const FIRST_ROOM_BYTES: usize = 2 * size_of::<Option<RoomId>>();
 
 /// Holds the room in the URL of each open socket, by the connection's index.
 ///
-/// Entries need no generation: every upgrade sets the entry of its index anew, and only open sockets are looked up.
+/// Entries need no generation: every upgrade overwrites the entry of its index, and only open sockets are looked up.
 #[derive(Debug, Default)]
 pub struct FirstRooms {
     by_index: Vec<Option<RoomId>>,

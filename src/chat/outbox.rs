@@ -122,7 +122,7 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Ends an event stream whose join failed, so that its client reconnects: it would be silent for ever.
+    /// Ends an event stream whose join failed, so that its client reconnects: otherwise it would be silent for ever.
     fn end_stream(&mut self, client: ConnId, error: HubError) {
         let Reason { code, text, .. } = Reason::of(error, self.outage);
         self.net.push_own(client, |encoding, out| {

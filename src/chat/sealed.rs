@@ -37,7 +37,7 @@ impl Chat {
         }
     }
 
-    /// Returns whether this connection is unencrypted although only encrypted ones may be told anything.
+    /// Returns whether this connection is unencrypted although content may go to encrypted ones only.
     pub(super) fn is_too_open(&self, net: &Connections, conn: ConnId) -> bool {
         self.sealed_only && net.get(conn).is_some_and(|c| !c.is_private())
     }

@@ -12,7 +12,7 @@ use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket}
 use crate::types::{ConnId, Identity, Millis, SessionId, SessionSlot};
 use crate::ws::code;
 
-/// A client that waits to hear what the store kept of the session that it resumes.
+/// A client whose resume waits for the store's record of the session.
 pub struct Resuming {
     id: Option<u64>,
     token: Token,
@@ -25,7 +25,7 @@ impl Chat {
         self.running + now.0 / 1000
     }
 
-    /// Tells a client who it is, and gives it the token with which it can resume.
+    /// Tells a client its identity, and gives it the token with which it can resume.
     pub(super) fn greet(&mut self, net: &mut Connections, conn: ConnId, slot: SessionSlot, id: Option<u64>) {
         let Some(token) = self.token(slot, net.now().mono) else { return };
         let Some(Session { member, name, .. }) = self.hub.session(slot) else { return };
@@ -94,7 +94,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Goes on with a resume: the store has handed out what it kept of the session.
+    /// Continues a resume with the record that the store kept of the session.
     pub(super) fn claimed(&mut self, net: &mut Connections, claimed: Claimed) {
         let Claimed { ticket, session, parked } = claimed;
         super::chat::answered(net, &ticket);
@@ -113,8 +113,8 @@ impl Chat {
         self.settle_resume(net, ticket.conn, done);
     }
 
-    /// Goes on with a resume although the store cannot say what it kept: the token says who the client is, and the
-    /// cursors where it goes on.
+    /// Continues a resume although the store cannot read its record: the token identifies the client, and the cursors
+    /// say where it continues.
     pub(super) fn claim_failed(&mut self, net: &mut Connections, ticket: &Ticket, session: SessionId) {
         super::chat::answered(net, ticket);
         let asked = self.resuming.remove(&ticket.conn).filter(|asked| asked.token.identity.session == session);
@@ -131,12 +131,12 @@ impl Chat {
         }
     }
 
-    /// Gives what the store had kept of a session back to it.
+    /// Hands a session's record back to the store.
     fn park_again(&mut self, parked: Option<Parked>) {
         self.requests.extend(parked.map(StoreRequest::Park));
     }
 
-    /// Moves a session to this connection, and closes the one that had it.
+    /// Moves a session to this connection, and closes its earlier one.
     fn take_over(
         &mut self,
         net: &mut Connections,

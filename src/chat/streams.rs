@@ -1,5 +1,5 @@
-//! Event streams: how a session that only listens begins and ends. Everything between goes the way of every member,
-//! through the hub and the outbox.
+//! Event streams: how a session that only listens begins and ends. In between, it is a member like any other, served by
+//! the hub and the outbox.
 
 use super::Chat;
 use super::chat::outage;

@@ -1,5 +1,5 @@
-//! The whole pure machine, bytes in and bytes out, in the world that the fuzzer turns it in, too: named scenes, and
-//! steps in any order.
+//! The whole pure machine, bytes in and bytes out, in the same world as under the fuzzer: named scenes, and steps in
+//! any order.
 
 mod events;
 mod promises;
@@ -237,7 +237,7 @@ fn a_graceful_shutdown_tells_everyone_and_ends() {
 }
 
 /// Five connections have bytes that wait here for acknowledgements. When all of these come at once, the connections do
-/// not all go on at once: what waits for the store exceeds its bound by one connection's share at most.
+/// not all resume at once: the bytes waiting for the store exceed their bound by one connection's share at most.
 #[test]
 fn resumed_connections_keep_the_bound_on_waiting_appends() {
     let sizes = Sizes::USUAL;

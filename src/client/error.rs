@@ -14,7 +14,7 @@ pub enum ConnectionError {
     TooLong(Reason),
     /// The server refuses this client.
     Refused(Reason),
-    /// The server is not the one that was asked for.
+    /// The server is not the requested one.
     Mismatch(Reason),
 }
 
@@ -77,9 +77,9 @@ pub enum RunError {
     Refused(Reason),
     /// There was no connection within the time allowed.
     Unreached(Reason),
-    /// The server is not the one that was asked for: another pin, or a certificate that is not trusted.
+    /// The server is not the requested one: another pin, or a certificate that is not trusted.
     Mismatch(Reason),
-    /// Standard output is closed: nobody reads what is written.
+    /// Standard output is closed: nobody reads it.
     OutputClosed,
 }
 

@@ -15,7 +15,7 @@ use crate::ws::handshake::accept;
 /// Longest response to the handshake that is read, in bytes: its head, and the reason of a refusal.
 const LONGEST_RESPONSE: usize = 64 << 10;
 
-/// Upgrades the connection to a WebSocket with this subprotocol. Returns what came behind the response.
+/// Upgrades the connection to a WebSocket with this subprotocol. Returns the bytes received after the response.
 ///
 /// # Errors
 /// Why it could not be upgraded.

@@ -1,7 +1,7 @@
 //! A client of racerd for the command line: one room over one blocking connection, which it restores by itself.
-//! `session` decides what to send and what to make of what arrives; it is pure, like `outbox`, `server_message` and
-//! `target`. `run` is the loop around it, `stdin_lines` its input, `connection` and `handshake` the WebSocket, `pipe`
-//! and `tls` what that runs over. The client prints nothing: its caller is handed events.
+//! `session` decides what to send and how to react to each text that arrives; it is pure, like `outbox`,
+//! `server_message` and `target`. `run` is the loop around it, `stdin_lines` its input, `connection` and `handshake`
+//! the WebSocket, `pipe` and `tls` the transport below. The client prints nothing: its caller is handed events.
 
 mod connection;
 mod error;

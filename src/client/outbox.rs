@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 /// Whether the server has a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendState {
-    /// It does not, or may get the message again: the key is the same.
+    /// It does not, or may be sent the message again: the key is the same.
     Queued,
     /// Sent on this connection, in the request with this id.
     InFlight(u64),
-    /// Sent on a connection that is lost: it may or may not have it.
+    /// Sent on a connection that is lost: the server may or may not have it.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ pub struct Outbox {
     tokens: f64,
     /// When the tokens were counted.
     counted_at: u64,
-    /// When the server, which has refused a message for now, may be asked again.
+    /// When the server, which has refused a message for now, may be sent one again.
     paused_until: u64,
 }
 
@@ -122,7 +122,7 @@ impl Outbox {
         }
     }
 
-    /// Drops what may or may not be stored, and returns how many messages that were.
+    /// Drops the messages that may or may not be stored, and returns their number.
     pub fn drop_unknown(&mut self) -> usize {
         let before = self.sends.len();
         self.sends.retain(|send| send.state != SendState::Unknown);

@@ -16,12 +16,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TCP connection.
 pub struct Tcp {
     stream: TcpStream,
-    /// Reads block until then; without it, not at all.
+    /// Reads block until this time; without it, not at all.
     read_deadline: Option<Instant>,
 }
 
 impl Tcp {
-    /// Connects to the first address of the host that accepts, before `deadline`. Reads block until then.
+    /// Connects to the first address of the host that accepts, before `deadline`. Reads block until that time.
     ///
     /// # Errors
     /// Why the last address did not accept.
@@ -96,7 +96,7 @@ pub enum Pipe {
 }
 
 impl Pipe {
-    /// Makes reads block until then; with `None`, not at all.
+    /// Makes reads block until this time; with `None`, not at all.
     pub fn set_read_deadline(&mut self, deadline: Option<Instant>) {
         self.tcp_mut().read_deadline = deadline;
     }

@@ -74,7 +74,7 @@ pub fn run(
         progress_at: 0,
     };
     let mut failures = 0;
-    // Since when there is no connection.
+    // The time since which there is no connection.
     let mut since = 0;
     loop {
         let left = run.timeout().map(|limit| (since + limit).saturating_sub(run.now()));
@@ -270,12 +270,12 @@ impl Run<'_, '_> {
         Ok(reconnect)
     }
 
-    /// Ends the run after what is under way; the first reason counts.
+    /// Ends the run once everything under way is acknowledged; the first reason counts.
     fn refuse(&mut self, why: Reason) {
         self.refusal.get_or_insert(why);
     }
 
-    /// Returns whether nothing came of the connection for as long as one may be waited for.
+    /// Returns whether the run has waited without progress for as long as it may.
     fn has_timed_out(&self) -> bool {
         let is_waiting = if self.lines.is_some() { self.session.unacknowledged() > 0 } else { !self.has_caught_up };
         is_waiting && self.timeout().is_some_and(|limit| self.now() > self.progress_at + limit)
@@ -293,7 +293,7 @@ impl Run<'_, '_> {
     fn wait(&mut self, connection: &Connection) -> Result<(), RunError> {
         let now = self.now();
         let longest_wait = Duration::from_millis(self.session.deadline(now).saturating_sub(now).min(1000));
-        // Before the first `welcome`, how long a message may be is not known.
+        // Before the first `welcome`, the longest message is not known.
         let longest = self.session.longest_message();
         let takes_lines =
             self.refusal.is_none() && longest.is_some() && self.session.unacknowledged() < MAX_UNACKNOWLEDGED;

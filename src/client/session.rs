@@ -1,9 +1,9 @@
-//! The client's side of one room, over all of its connections: what to send next, and what to make of what arrives.
-//! Pure: texts come in and go out; times in milliseconds and random keys are passed in.
+//! The client's side of one room, over all of its connections: decides what to send next, and how to react to each text
+//! that arrives. Pure: texts come in and go out; times in milliseconds and random keys are passed in.
 //!
-//! After a lost connection it resumes its session by the token and says how far it has read the room. What was not
-//! acknowledged is sent again under the same key, so that it is stored once. Where the session cannot be resumed, it
-//! reports how many messages may or may not be stored. It respects the limits that the server announces.
+//! After a lost connection it resumes its session by the token and says how far it has read the room. Messages without
+//! an acknowledgement are sent again under the same key, so that each is stored once. Where the session cannot be
+//! resumed, it reports how many messages may or may not be stored. It respects the limits that the server announces.
 
 use std::collections::VecDeque;
 
@@ -13,14 +13,14 @@ use super::ServerMessage;
 use super::outbox::Outbox;
 use crate::types::{Name, RoomId};
 
-/// Milliseconds of silence after which the server is pinged, and that it may then take to answer.
+/// Milliseconds of silence after which the server is pinged, and for which it may then delay its answer.
 const SILENCE: u64 = 30_000;
 const ANSWER: u64 = 10_000;
 /// Milliseconds after which the server is pinged for a fresh token, though it is not silent.
 const TOKEN_AGE: u64 = 3_600_000;
-/// Milliseconds before a retry, where the server does not name any.
+/// Milliseconds before a retry, if the server names no pause.
 const RETRY_AFTER: u64 = 2_000;
-/// Bounds of what the server may name, in milliseconds: no busy loop, and no waiting for ever.
+/// Bounds, in milliseconds, on the pause that the server may name: no busy loop, and no waiting for ever.
 const MIN_RETRY_AFTER: u64 = 100;
 const MAX_RETRY_AFTER: u64 = 3_600_000;
 /// Messages that a join can begin with (`page_messages`). For more, the first seq is computed from the head.
@@ -42,8 +42,8 @@ pub enum Begin {
 pub enum Event {
     /// A message: the object as it came. Each comes once and in order.
     Message(String),
-    /// The messages between these seqs are no longer kept; with `new_log` the room has another log, whose seqs begin
-    /// anew.
+    /// The messages between these seqs are no longer kept; with `new_log` the room has another log, whose seqs start
+    /// over.
     Gap { after: u64, from: u64, new_log: bool },
     /// Every message from before the join has arrived.
     CaughtUp,
@@ -51,11 +51,11 @@ pub enum Event {
     Acknowledged,
     /// One message was refused for good, for this reason. The messages behind it are still sent.
     Unsendable(String),
-    /// The room takes no such messages, for this reason: no other would be taken either.
+    /// The room accepts no messages of this kind, for this reason: it would accept no other either.
     Refused(String),
     /// The server does not comply now, for this reason, and is asked again.
     Deferred(String),
-    /// The session could not be resumed: whether this many messages are stored is not known.
+    /// The session could not be resumed: this many messages may or may not be stored.
     Unknown(usize),
     /// The connection is of no use, for this reason; another one is needed.
     Reconnect(String),
@@ -249,7 +249,7 @@ impl ClientSession {
         at
     }
 
-    /// Lets time pass: pings a silent server, gives up one that does not answer, and asks again for a room.
+    /// Lets time pass: pings a silent server, gives up one that does not answer, and retries a failed join.
     pub fn tick(&mut self, now: u64, events: &mut Vec<Event>) {
         match self.pinged_at {
             Some(pinged) if now >= pinged + ANSWER => {
@@ -338,14 +338,14 @@ impl ClientSession {
         }
     }
 
-    /// Takes a session for its own, and sends everything that is not acknowledged.
+    /// Adopts a session, and sends everything that is not acknowledged.
     fn adopt(&mut self, token: Option<String>, now: u64) {
         self.token = token;
         self.token_at = now;
         self.outbox.restart(now);
     }
 
-    /// Begins another session, whose keys say nothing about what was sent before.
+    /// Begins another session, in which keys do not recognize messages that were sent in an earlier one.
     fn begin_anew(&mut self, token: Option<String>, now: u64, events: &mut Vec<Event>) {
         let unknown = self.outbox.drop_unknown();
         if unknown > 0 {
@@ -478,8 +478,8 @@ impl ClientSession {
             }
             Phase::Joining(asked) | Phase::Probing(asked) if id == Some(asked) => match code.as_str() {
                 _ if is_temporary => self.phase = Phase::Waiting(retry_at),
-                // By an earlier join, whose answer was lost. The room is joined again in order to begin in the right
-                // place.
+                // An earlier join succeeded, and its answer was lost. The room is joined again in order to begin in the
+                // right place.
                 "already_joined" => self.leave(),
                 _ => events.push(Event::GiveUp(message)),
             },

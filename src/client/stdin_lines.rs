@@ -51,7 +51,7 @@ impl<'a> StdinLines<'a> {
     /// # Errors
     /// Standard input cannot be read.
     pub fn read(&mut self, longest: usize, session: &mut ClientSession, events: &mut Vec<Event>) -> Result<(), Reason> {
-        // Larger than the buffer of `Stdin`, which so stays empty: `poll` would not know what is in it.
+        // Larger than the buffer of `Stdin`, which thus stays empty: `poll` would not see bytes in it.
         let mut chunk = [0; 16 << 10];
         let length = match io::stdin().lock().read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),

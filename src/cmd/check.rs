@@ -41,7 +41,7 @@ pub const COMMAND: Command = Command {
     run: Run::OneShot(run),
 };
 
-/// Checks the file, or else the database that the settings name, and prints what it found.
+/// Checks the file, or else the database that the settings name, and prints its findings.
 ///
 /// # Errors
 /// [`Failure::Usage`] where there is no database; [`Failure::Failed`] where it cannot be read or is not sound.

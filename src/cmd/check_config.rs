@@ -1,4 +1,4 @@
-//! `racerd check-config`: prints the effective settings, where each value comes from, what is unusual about it, and the
+//! `racerd check-config`: prints the effective settings, the source of each value, warnings about unusual ones, and the
 //! memory that the server may take at worst. Opens no socket and no database.
 
 use super::command::{Command, Example, ExitCode, Group, Run, Settings as TakesSettings};

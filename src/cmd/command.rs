@@ -1,6 +1,6 @@
-//! What a command is: its word, arguments, options, texts, examples and exit codes. Each command declares itself once,
-//! as data, in the file of the same name. The command line is read by that declaration ([`super::args`]); the help, the
-//! suggestions for misspelt words, the shell completions and the man page are made from it.
+//! The declaration of a command: its word, arguments, options, texts, examples and exit codes. Each command declares
+//! itself once, as data, in the file of the same name. The command line is read by that declaration ([`super::args`]);
+//! the help, the suggestions for misspelt words, the shell completions and the man page are made from it.
 
 use super::{Args, Failure};
 
@@ -9,7 +9,7 @@ use super::{Args, Failure};
 pub struct Command {
     pub word: &'static str,
     pub group: Group,
-    /// How it is called, without `racerd`. Several lines where it has several forms.
+    /// Its usage, without `racerd`. Several lines if it has several forms.
     pub usage: &'static [&'static str],
     /// One line for the list of commands: begins with a verb, and has no full stop.
     pub summary: &'static str,
@@ -19,15 +19,15 @@ pub struct Command {
     pub arguments: &'static [Argument],
     pub options: &'static [Opt],
     pub settings: Settings,
-    /// What follows the error about one argument too many, or about a setting that the command does not take.
+    /// The text after the error about one argument too many, or about a setting that the command does not take.
     pub surplus: &'static str,
     pub examples: &'static [Example],
-    /// The exit codes that mean something else here than [`EXIT_CODES`] says, or that only this command has.
+    /// The exit codes whose meaning here differs from [`EXIT_CODES`], or that only this command has.
     pub exit_codes: &'static [ExitCode],
     pub run: Run,
 }
 
-/// The part of the list of commands that a command stands in.
+/// The part of the list of commands in which a command appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     Server,
@@ -69,7 +69,7 @@ pub struct Opt {
     pub text: &'static str,
 }
 
-/// The value of an option: what stands for it in the help, if it has one.
+/// The value of an option, if it has one: its placeholder in the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptValue {
     None,
@@ -77,7 +77,7 @@ pub enum OptValue {
     File(&'static str),
 }
 
-/// What a shell may offer in place of an argument.
+/// The completions that a shell may offer for an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
     None,
@@ -105,7 +105,7 @@ pub struct ExitCode {
     pub text: &'static str,
 }
 
-/// What runs the command.
+/// The function that runs the command.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// A server, which watches the signals itself.

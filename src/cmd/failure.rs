@@ -17,7 +17,7 @@ pub enum Failure {
     Failed(Reason),
     /// No server could be reached in time. Exit code 3.
     Unreached(Reason),
-    /// The server is not the one that was asked for: another pin, or a certificate that is not trusted. Exit code 4.
+    /// The server is not the requested one: another pin, or a certificate that is not trusted. Exit code 4.
     Mismatch(Reason),
     /// Messages could not be read with the room key that was given. Exit code 5.
     Unreadable(Reason),

@@ -299,7 +299,7 @@ mod tests {
         }
     }
 
-    /// Runs `health` against a server that gives this answer to one connection. Also returns what the server was asked.
+    /// Runs `health` against a server that gives this answer to one connection. Also returns the request that it got.
     fn against(answer: &'static [u8]) -> (Result<(), Failure>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();

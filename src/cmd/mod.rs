@@ -154,7 +154,7 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, String> {
     Ok(bytes)
 }
 
-/// Makes SIGTERM and SIGINT end a command, also where the kernel would not.
+/// Makes SIGTERM and SIGINT end a command, even where the kernel would not.
 ///
 /// # Errors
 /// The system refuses the handler.

@@ -1,5 +1,5 @@
 //! The files below `packaging/` that are made from the declarations: shell completions and the man page. A test
-//! compares them; `WRITE_PACKAGING=1 cargo test --lib packaging` writes them anew.
+//! compares them; `WRITE_PACKAGING=1 cargo test --lib packaging` rewrites them.
 
 mod bash;
 mod fish;
@@ -23,7 +23,7 @@ struct Flag {
     is_list: bool,
 }
 
-/// What a shell may offer as an option's value.
+/// The completions that a shell may offer for an option's value.
 enum Values {
     None,
     Files(&'static str),
@@ -77,7 +77,7 @@ fn with_argument(completion: Completion) -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().filter(has).map(|command| command.word)
 }
 
-/// Returns what `racerd help` takes.
+/// Returns the topics that `racerd help` takes.
 fn topics() -> String {
     let settings = config::all().map(Setting::flag);
     let topics =

@@ -76,7 +76,7 @@ fn run(mut args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Describes what was done, and what is left to do.
+/// Describes the steps done, and those left to do.
 fn report(file: &Path, rekeyed: &Rekeyed) -> String {
     let word = |id: Option<_>| id.map_or("plain".to_string(), |id| format!("the key {id}"));
     let state = rekeyed.to.map_or("plain".to_string(), |id| format!("sealed with the key {id}"));

@@ -94,7 +94,7 @@ impl RoomArgs {
         Ok(read)
     }
 
-    /// Returns what to run.
+    /// Returns the options of the run.
     pub fn run_options(&self) -> RunOptions<'_> {
         let limit = |timeout| Some(timeout).filter(|timeout| *timeout > 0);
         RunOptions {
@@ -113,7 +113,7 @@ impl RoomArgs {
         self.name.clone().filter(|_| self.pin.is_some())
     }
 
-    /// Returns what seals and opens the messages of an encrypted room.
+    /// Returns the cipher for the messages of an encrypted room.
     pub fn cipher(&self) -> Option<RoomCipher> {
         self.room_key.as_ref().map(|key| key.cipher(&self.target.room))
     }

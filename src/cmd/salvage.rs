@@ -1,4 +1,4 @@
-//! `racerd salvage FILE NEW`: copies what is readable of a damaged database to a new one.
+//! `racerd salvage FILE NEW`: copies the readable data of a damaged database to a new one.
 
 use super::command::{Argument, Command, Completion, Example, Group, Run, Settings};
 use super::stream::{self, Source, is_stream};

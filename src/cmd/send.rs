@@ -72,7 +72,7 @@ pub const COMMAND: Command = Command {
 /// Sends TEXT, or each line of standard input as one message, in order.
 ///
 /// # Errors
-/// [`Failure`]: whether a message that was not acknowledged is stored is not known.
+/// [`Failure`]: messages that were not acknowledged may or may not be stored.
 fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
     let text = match args.text.as_deref() {

@@ -68,7 +68,7 @@ const LAST: u64 = 10;
 /// Keys of encrypted messages that are remembered in order to recognize repeats.
 const KEYS: usize = 100_000;
 
-/// Prints the newest messages, and with `--follow` those that follow.
+/// Prints the newest messages, and with `--follow` all later ones.
 ///
 /// # Errors
 /// [`Failure`]; [`Failure::Unreadable`] at the end if a message could not be read with the room key.
@@ -110,7 +110,7 @@ pub(crate) struct Reader {
     unreadable: u64,
 }
 
-/// What can be read of a body.
+/// The readable content of a body.
 enum Reading {
     /// It is not encrypted.
     Plain,

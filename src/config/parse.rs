@@ -78,7 +78,7 @@ fn variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), ConfigError> {
     for (name, value) in environment {
-        // A name that is not Unicode cannot be one of ours, and must not cause an error.
+        // A name that is not Unicode cannot be a setting's, and must not cause an error.
         let Some(name) = name.to_str().filter(|name| name.starts_with("RACERD_")) else { continue };
         let value = unicode(name, value)?;
         if name == CONFIG.1 {

@@ -9,7 +9,7 @@ pub const ENVELOPE: usize = 1024;
 /// Maximum number of listeners: a few for each network of a machine.
 pub const MAX_LISTENERS: usize = 64;
 
-/// Checks all relations; the error names the first one that does not hold, in words for the user.
+/// Checks all relations; the error names the first relation that does not hold, in words for the user.
 pub(super) fn check(parsed: &Parsed) -> Result<(), String> {
     for Relation { holds, fields, words } in relations(&parsed.settings) {
         if !holds {

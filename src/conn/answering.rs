@@ -1,4 +1,4 @@
-//! Answers to HTTP requests, and what the connection becomes with them: a WebSocket, an event stream, or closed.
+//! Answers to HTTP requests. With its answer, a connection may become a WebSocket or an event stream, or close.
 
 use super::bucket::{Bucket, Rate};
 use super::connection::{EventStream, Open, Ping, State};
@@ -10,7 +10,7 @@ use crate::types::{Millis, SessionSlot};
 use crate::ws;
 
 impl Connection {
-    /// Returns what the answer has to know about the awaited request.
+    /// Returns the facts about the awaited request that its answer depends on.
     pub fn reply_mut(&mut self) -> Option<&mut Reply> {
         match &mut self.state {
             State::Http(http) => http.reply_mut(),

@@ -25,7 +25,7 @@ impl Rate {
     }
 }
 
-/// What was taken from a rate. Ordered by how much that is.
+/// The amount taken from a rate. Buckets are ordered by that amount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket {
     /// When the bucket will be full again, in microseconds.
@@ -36,7 +36,7 @@ impl Bucket {
     /// Takes one action.
     ///
     /// # Errors
-    /// None is left: the milliseconds until one is.
+    /// The rate is spent: the milliseconds until one more action is free.
     pub fn take(&mut self, rate: Rate, now: Millis) -> Result<(), u64> {
         let now = now.0.saturating_mul(1000);
         // The rate may have changed since: a bucket is never emptier than empty.
@@ -56,20 +56,20 @@ impl Bucket {
     }
 }
 
-/// Gives each client that a rate refuses a time of its own to retry. Told the same time, they would all retry at once,
-/// and most of them in vain. The times are advice: nobody is held to them, and none is reserved.
+/// Gives each client that a rate refuses its own time to retry. With a common time they would all retry at once, most
+/// of them in vain. The times are advice: they are neither enforced nor reserved.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RetrySlots {
     /// The last time that was given, in microseconds.
     last: u64,
 }
 
-/// The longest wait that is given, in milliseconds. After it the times begin again at the front.
+/// The longest wait that is given, in milliseconds. Past it, the times start over at the earliest one.
 const MAX_WAIT: u64 = 60_000;
 
 impl RetrySlots {
-    /// Returns the milliseconds until the next time that nobody was given. `wait`: until the rate allows anything at
-    /// all.
+    /// Returns the milliseconds until the next time that no client was given. `wait`: milliseconds until the rate
+    /// allows anything at all.
     pub fn next(&mut self, rate: Rate, wait: u64, now: Millis) -> u64 {
         let now = now.0.saturating_mul(1000);
         let first = now + wait * 1000;
@@ -95,11 +95,11 @@ mod tests {
             }
         }
         assert_eq!(waits, (1..=8000).collect::<Vec<u64>>());
-        // Everyone who retries at the given time is admitted.
+        // Every client that retries at its time is admitted.
         for wait in waits {
             assert_eq!(bucket.take(rate, now.after(wait)), Ok(()), "{wait}");
         }
-        // A later refusal begins at the front.
+        // A later refusal starts over at the earliest time.
         assert_eq!(slots.next(rate, 3, Millis(60_000)), 3);
         // No wait is long, however many clients there are.
         let slow = Rate::new(1, 1000, 1);

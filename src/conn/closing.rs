@@ -1,5 +1,5 @@
 //! How a connection ends: closed by its peer or by the server, at the end of the peer's stream, or drained. The queue
-//! goes out first, then the sending side is shut, then whatever still comes is discarded.
+//! goes out first, then the sending side is shut, then further input is discarded.
 
 use super::connection::State;
 use super::{ConnLimits, Connection, Ending, Protocol};
@@ -9,11 +9,11 @@ use crate::ws;
 /// Milliseconds for which the peer's bytes are still read after the server's last one. If they were not, the kernel
 /// would send a reset, which may destroy that last byte on its way (RFC 9112 §9.6).
 pub(super) const DRAIN_TIME: u64 = 1000;
-/// Bytes that are read in this time.
+/// Maximum bytes that are read in this time.
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes that are read after an HTTP answer: the body may have been refused for its size while it is still coming, and
-/// many clients read no answer before they have sent all of it. For HTTP, each byte restarts the time, within
-/// `header_timeout`.
+/// Maximum bytes that are read after an HTTP answer: the body may have been refused for its size while it is still
+/// coming, and many clients read no answer before they have sent all of it. For HTTP, each byte restarts the time,
+/// within `header_timeout`.
 const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Milliseconds for which the answer to a close waits for the acknowledgements of earlier sends. After that it goes out
@@ -27,12 +27,12 @@ pub struct Parting {
     code: Option<u16>,
     /// Sends that the store has not answered.
     in_flight: u16,
-    /// When the answer goes out in any case.
+    /// When the answer goes out at the latest.
     pub until: Millis,
 }
 
 impl Connection {
-    /// Answers the peer's close with the same code, behind what is queued and, for [`ACKS_FIRST`], behind
+    /// Answers the peer's close with the same code, behind the queue and, for at most [`ACKS_FIRST`], behind
     /// acknowledgements that are still to come.
     pub(super) fn close_answering(&mut self, code: Option<u16>, now: Millis) -> Ending {
         let in_flight = self.open().map_or(0, |open| open.in_flight);
@@ -67,8 +67,8 @@ impl Connection {
     }
 
     /// Closes the WebSocket for a fault. The close frame does not wait behind a backlog that the peer does not take:
-    /// queued frames of which nothing is written are dropped. Without a backlog, this turn's answers go out before it.
-    /// An event stream has no close frame, and ends behind what is queued.
+    /// queued frames that are not partly written are dropped. Without a backlog, this turn's answers go out before it.
+    /// An event stream has no close frame, and ends behind its queue.
     pub fn close(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         if self.backed_up && matches!(self.state, State::Open(_)) {
             self.queue.drop_unbegun();
@@ -79,7 +79,7 @@ impl Connection {
         self.close_politely(code, reason, now)
     }
 
-    /// Closes the WebSocket, or ends the event stream, behind what is queued.
+    /// Closes the WebSocket, or ends the event stream, behind its queue.
     pub fn close_politely(&mut self, code: u16, reason: &'static str, now: Millis) -> Ending {
         let ending = Ending::Closed(code, reason);
         if let State::Open(_) = self.state {
@@ -91,7 +91,7 @@ impl Connection {
         ending
     }
 
-    /// Ends an HTTP connection once what is queued is written.
+    /// Ends an HTTP connection once its queue is written.
     pub fn finish(&mut self, ending: Ending) {
         if let State::Http(_) = self.state {
             self.state = State::Flushing { ending };
@@ -147,7 +147,8 @@ impl Connection {
         Some(self.eof)
     }
 
-    /// Returns whether a peer has sent all that is discarded after the server's last byte, so that it is to be dropped.
+    /// Returns whether the peer has sent as much as is discarded after the server's last byte: the connection is to be
+    /// dropped.
     pub fn is_drained(&self) -> bool {
         matches!(self.state, State::Draining { left: 0, .. })
     }

@@ -29,7 +29,7 @@ pub struct Connection {
     pub(super) heard: Millis,
     /// When the queue last moved or stopped being empty.
     pub(super) progress: Millis,
-    /// The last flush left something: the peer takes less than there is.
+    /// The last flush left something: the peer reads more slowly than the server sends.
     pub(super) backed_up: bool,
     /// The peer has shut its sending side.
     pub(super) eof: bool,
@@ -39,13 +39,13 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http,
-    /// HTTP for a single answer: the server had as many connections as it may have.
+    /// HTTP for a single answer: the server had reached its connection limit.
     ExcessHttp,
     WebSocket,
     EventStream,
 }
 
-/// How a session's connection takes what the session hears.
+/// The encoding of the objects that a session's connection sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// WebSocket frames.
@@ -73,9 +73,9 @@ pub(super) enum State {
     Draining {
         ending: Ending,
         until: Millis,
-        /// `until` moves with each byte that comes, but not past this.
+        /// Each further byte moves `until`, but not past this.
         latest: Millis,
-        /// Bytes that are still discarded. After them the connection is dropped.
+        /// The bytes that are still discarded. After them the connection is dropped.
         left: usize,
     },
 }
@@ -129,7 +129,7 @@ impl Connection {
         }
     }
 
-    /// Returns a connection beyond the most that there may be. It gets one answer, if it asks within
+    /// Returns a connection beyond the connection limit. It gets one answer, if it sends a request within
     /// [`super::EXCESS_TIME`], and ends with it.
     pub fn in_excess(peer: SocketAddr, now: Millis) -> Connection {
         Connection { protocol: Protocol::ExcessHttp, ..Connection::new(peer, now) }
@@ -150,8 +150,8 @@ impl Connection {
         }
     }
 
-    /// Returns how this connection takes what its session hears; `None` while it is HTTP, and when nothing more is
-    /// sent.
+    /// Returns the encoding of the objects that this connection sends; `None` while it is HTTP, and when nothing more
+    /// is sent.
     pub fn encoding(&self) -> Option<Encoding> {
         match &self.state {
             State::Open(_) | State::Parting(_) => {
@@ -167,7 +167,7 @@ impl Connection {
         self.sealing.is_some()
     }
 
-    /// Returns whether nobody on the way can read what is sent here.
+    /// Returns whether the bytes of this connection cannot be read in transit.
     pub fn is_private(&self) -> bool {
         self.secure || self.is_sealed()
     }
@@ -234,7 +234,7 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// Ten thousand idle connections should cost little: what few of them have is boxed.
+    /// Ten thousand idle connections should cost little: state that few of them have is boxed.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_connection_is_small() {

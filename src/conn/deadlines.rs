@@ -49,7 +49,7 @@ impl Connection {
             return Timeout::Nothing;
         }
         if !self.queue.is_empty() && self.progress.after(self.time(limits.write_wait)) <= now {
-            // A peer that takes nothing would not hear a last word either.
+            // A peer that reads nothing would not read a close frame either.
             self.state = State::Flushing { ending: Ending::TooSlow };
             return Timeout::Drop(Ending::TooSlow);
         }

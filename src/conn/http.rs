@@ -35,7 +35,7 @@ enum Phase {
     Waiting(Reply),
 }
 
-/// What an answer has to know about its request.
+/// The facts about a request that its answer depends on.
 #[derive(Debug, Default)]
 pub struct Reply {
     pub keep_alive: bool,
@@ -69,8 +69,8 @@ impl Http {
         matches!(&self.phase, Phase::Head { buffer, .. } if buffer.is_empty())
     }
 
-    /// Parses bytes from the front of `input`. Returns how many it used and what they amounted to. Appends to `out`
-    /// what is to be written at once (100 Continue).
+    /// Parses bytes from the front of `input`. Returns how many it used, and the step that they completed. Appends to
+    /// `out` the bytes to write at once (100 Continue).
     pub fn next(
         &mut self,
         input: &[u8],
@@ -85,8 +85,8 @@ impl Http {
                     self.since = now;
                 }
                 let before = buffer.len();
-                // At least one byte more, so that the scan sees the excess, also where the bound was lowered below what
-                // is already here.
+                // At least one byte more, so that the scan sees the excess, even if the bound was lowered below the
+                // bytes that are already here.
                 let more = input.len().min(HeadScan::most(&limits.head).max(before + 1) - before);
                 buffer.extend_from_slice(&input[..more]);
                 match scan.advance(buffer, &limits.head) {
@@ -136,7 +136,7 @@ impl Http {
         Step::Request(Box::new(request), body)
     }
 
-    /// Returns what the awaited answer has to know.
+    /// Returns the facts about the awaited request that its answer depends on.
     pub fn reply_mut(&mut self) -> Option<&mut Reply> {
         match &mut self.phase {
             Phase::Waiting(reply) => Some(reply),
@@ -167,8 +167,8 @@ impl Http {
     }
 
     /// Returns when this connection times out, if it waits for its peer. `written` is when the peer last took bytes of
-    /// an answer: a connection is idle from when its peer has taken the whole answer. `keep_alive` and `header_timeout`
-    /// are milliseconds.
+    /// an answer: a connection is idle once its peer has taken the whole answer. `keep_alive` and `header_timeout` are
+    /// milliseconds.
     pub fn deadline(&self, written: Millis, keep_alive: u64, header_timeout: u64) -> Option<Millis> {
         match &self.phase {
             Phase::Waiting(_) => None,
@@ -179,7 +179,7 @@ impl Http {
         }
     }
 
-    /// Returns what the expired deadline means. A request that was begun awaits its refusal then.
+    /// Returns what the expired deadline means. A request that did not arrive whole now awaits its refusal.
     pub fn expire(&mut self) -> Expired {
         if self.is_idle() {
             return Expired::Silent;

@@ -1,6 +1,6 @@
 //! One connection from accept to close: HTTP, then perhaps a WebSocket or an event stream, then closing; its deadlines
 //! and its write queue. Bytes go in and [`Step`]s come out; bytes to write go into the queue. It knows no room and no
-//! JSON: what a request means is decided by the caller, who takes the steps.
+//! JSON: the caller takes the steps, and decides what a request means.
 
 mod answering;
 mod bucket;

@@ -1,4 +1,4 @@
-//! What a connection makes of the bytes that its peer sends: steps, one at a time.
+//! Turns the bytes that a connection's peer sends into steps, one at a time.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use crate::types::Millis;
 use crate::ws;
 
 impl Connection {
-    /// Parses bytes from the front of `input`. Returns how many it used and what they amounted to; `None` when more are
-    /// needed. Must not be called while [`Connection::is_held`].
+    /// Parses bytes from the front of `input`. Returns how many it used, and the step that they completed; `None` if
+    /// more are needed. Must not be called while [`Connection::is_held`].
     pub fn next<'a>(&mut self, input: &'a mut [u8], now: Millis, limits: &ConnLimits) -> (usize, Option<Step<'a>>) {
         self.heard = now;
         let length = input.len();
@@ -46,7 +46,7 @@ impl Connection {
                     }
                 }
             }
-            // An event stream has no second request: whatever its client sends is discarded.
+            // An event stream has no second request: everything that its client sends is discarded.
             State::Events(_) | State::Parting(_) | State::Flushing { .. } => (length, None),
             State::Draining { until, latest, left, .. } => {
                 *left = left.saturating_sub(length);

@@ -1,5 +1,5 @@
-//! What waits to be written to one socket: references to shared bytes and the connection's own bytes, with an offset
-//! into the first chunk.
+//! The bytes that wait to be written to one socket: references to shared bytes and the connection's own bytes, with an
+//! offset into the first chunk.
 //!
 //! The common case, one shared buffer for a whole turn that the socket takes at once, allocates nothing: the first
 //! chunk is stored in the queue itself.
@@ -45,13 +45,13 @@ pub struct WriteQueue {
     /// Boxed, since every connection has a queue but few ever need this.
     #[allow(clippy::box_collection)]
     rest: Option<Box<VecDeque<Chunk>>>,
-    /// The bytes of `first` that are written.
+    /// The number of bytes of `first` already written.
     offset: u32,
     length: u32,
 }
 
 impl WriteQueue {
-    /// Returns the bytes that wait.
+    /// Returns the number of bytes that wait.
     pub fn len(&self) -> usize {
         self.length as usize
     }
@@ -115,13 +115,13 @@ impl WriteQueue {
         }
     }
 
-    /// Returns what waits, in order, piece by piece.
+    /// Returns the waiting bytes, in order, piece by piece.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let first = self.first.as_ref().map(|chunk| &chunk.bytes()[self.offset as usize..]);
         first.into_iter().chain(self.rest.iter().flat_map(|rest| rest.iter()).map(Chunk::bytes))
     }
 
-    /// Removes the bytes that the socket took. More than wait empties the queue.
+    /// Removes the bytes that the socket took. A number beyond the queue's length empties the queue.
     pub fn advance(&mut self, mut taken: usize) {
         self.length -= taken.min(self.length as usize) as u32;
         if self.length == 0 {
@@ -140,8 +140,8 @@ impl WriteQueue {
         }
     }
 
-    /// Drops every WebSocket frame of which nothing is written yet. A partly written one stays whole, since a truncated
-    /// frame would corrupt whatever follows. HTTP answers stay, too: without them, no frame has a meaning.
+    /// Drops every WebSocket frame that is not partly written. A partly written frame stays whole, since a truncated
+    /// one would corrupt everything after it. HTTP answers stay, too: without them, no frame has a meaning.
     pub fn drop_unbegun(&mut self) {
         if self.first.as_ref().is_some_and(Chunk::is_http) {
             if let Some(rest) = &mut self.rest {

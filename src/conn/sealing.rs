@@ -85,7 +85,7 @@ impl Sealing {
             Some(b'\n') => Ok(()),
             last => {
                 let violation = if last.is_some() { NO_LINE } else { EMPTY };
-                // No line of it is obeyed.
+                // None of its lines may take effect.
                 self.opened = Vec::new();
                 Err(violation)
             }
@@ -135,7 +135,7 @@ impl Sealing {
         self.plain = WriteQueue::default();
     }
 
-    /// Seals what waits into the queue, as far as the socket may take it soon. `scratch` is a buffer shared by all
+    /// Seals waiting lines into the queue, as far as the socket may take them soon. `scratch` is a buffer shared by all
     /// connections, in which scattered pieces are put together.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What a connection keeps within, and what its bytes and deadlines amount to.
+//! The limits of a connection, and the results of its bytes and deadlines.
 
 use std::borrow::Cow;
 
@@ -26,11 +26,11 @@ pub struct ConnLimits {
     pub ping_period: u64,
 }
 
-/// What some bytes amounted to.
+/// The result of parsing some bytes.
 pub enum Step<'a> {
     /// A request with its whole body. It must be answered before anything more is read.
     Request(Box<Request>, Vec<u8>),
-    /// Bytes that are not a request, to be refused and closed. With the header fields, where those could be read.
+    /// Bytes that are not a request: refuse them with this and close. With the header fields, if those could be read.
     Malformed(Problem, Headers),
     Text(Cow<'a, str>),
     Binary(Cow<'a, [u8]>),
@@ -61,11 +61,11 @@ pub enum Ending {
     Stopped,
 }
 
-/// What an expired deadline amounted to.
+/// The result of an expired deadline.
 pub enum Timeout {
     /// Nothing that concerns the caller: the deadline has moved, or a ping was queued.
     Nothing,
-    /// A request did not arrive whole: refuse it with this and close. With its header fields, where those had come.
+    /// A request did not arrive whole: refuse it with this and close. With its header fields, if those had arrived.
     Late(Problem, Headers),
     /// No request came, and the server is full: say so and close.
     Full,

@@ -1,4 +1,4 @@
-//! What a connection queues to be written: where each piece goes, and how lines on a sealed socket become frames.
+//! Queues a connection's output: where each piece goes, and how lines on a sealed socket become frames.
 
 use super::connection::{Ping, State};
 use super::{Connection, Shared, WriteQueue};
@@ -30,8 +30,8 @@ impl Connection {
         }
     }
 
-    /// Seals what waits, as far as the socket may take it soon. Must be called before each flush. `scratch` is a
-    /// buffer for what is being sealed.
+    /// Seals waiting lines, as far as the socket may take them soon. Must be called before each flush. `scratch` is a
+    /// buffer for the plaintext being sealed.
     pub fn seal(&mut self, now: Millis, scratch: &mut Vec<u8>) {
         let Some(sealing) = self.sealing.as_mut().filter(|sealing| sealing.may_seal(&self.queue)) else { return };
         if let Err(violation) = sealing.seal(&mut self.queue, scratch) {

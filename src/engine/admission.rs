@@ -1,5 +1,5 @@
-//! How many connections and handshakes are admitted, from one address and in all. Knows addresses and numbers, but no
-//! connection and no request.
+//! Limits on connections and handshakes, from one address and in all. Knows addresses and numbers, but no connection
+//! and no request.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ pub struct Admission {
     pub per_address: u32,
     pub handshakes_per_address: Rate,
     pub handshakes: Rate,
-    /// Proxies that are believed when they name the client for whom they ask.
+    /// Proxies that are trusted to name the client for whom they ask.
     pub trusted: Vec<Network>,
     all: Bucket,
     retry_slots: RetrySlots,
@@ -60,7 +60,7 @@ impl Admission {
         Admission { trusted, ..self }
     }
 
-    /// Applies other limits and proxies, and keeps what was counted so far.
+    /// Applies other limits and proxies, and keeps the counts so far.
     pub(super) fn set_limits(&mut self, limits: Admission) {
         let (all, retry_slots, addresses) = (self.all, self.retry_slots, std::mem::take(&mut self.addresses));
         *self = Admission { all, retry_slots, addresses, ..limits };
@@ -74,7 +74,7 @@ impl Admission {
     /// Checks whether this address may have one more connection.
     ///
     /// # Errors
-    /// 429: the address has as many connections as it may have.
+    /// 429: the address has reached its connection limit.
     pub fn may_connect(&self, address: IpAddr) -> Result<(), Problem> {
         let held = self.addresses.get(&network_of(address)).map_or(0, |a| a.connections);
         match self.per_address > 0 && held >= self.per_address && !self.is_exempt(address) {
@@ -149,7 +149,7 @@ impl Admission {
     }
 }
 
-/// Returns what counts as one address: all of an IPv4 address, the network (/64) of an IPv6 one.
+/// Returns the unit that counts as one address: the whole of an IPv4 address, the network (/64) of an IPv6 one.
 pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) & !0u128 << 64)),

@@ -13,7 +13,7 @@ pub trait App {
     /// The app's limits, as the settings give them.
     type Limits;
 
-    /// Applies new limits, also to what is open.
+    /// Applies new limits, also to open connections.
     fn set_limits(&mut self, limits: Self::Limits);
 
     /// Sets the names of the machine and of the loaded certificates. The settings may add others.
@@ -41,13 +41,14 @@ pub trait App {
     /// Handles an answer or a report of the store.
     fn store(&mut self, net: &mut Connections, event: StoreEvent);
 
-    /// Does what is due at the time of this turn.
+    /// Fires the timers that are due at the time of this turn.
     fn time(&mut self, net: &mut Connections);
 
-    /// Returns when [`App::time`] has something to do.
+    /// Returns when [`App::time`] is next due.
     fn deadline(&self) -> Option<Millis>;
 
-    /// Ends the turn: delivers what it brought, within a bound. [`App::is_unfinished`] says whether something is left.
+    /// Ends the turn: delivers its messages and events, within a bound. [`App::is_unfinished`] says whether some are
+    /// left.
     fn end_turn(&mut self, net: &mut Connections);
 
     /// Returns whether the end of the next turn has something to deliver. That can come up after a turn has ended: a
@@ -59,14 +60,14 @@ pub trait App {
     /// Moves out the requests to the store, in order.
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>);
 
-    /// Returns whether so much waits for the store that nothing more may be read.
+    /// Returns whether too much waits for the store: then nothing more may be read.
     fn is_congested(&self) -> bool;
 
     /// Prepares for a graceful shutdown, which begins now.
     fn stopping(&mut self);
 
-    /// Hands over what has to be kept of the present sessions: every accepted message is decided, or time is up. Then
-    /// each connection gets its [`App::farewell`].
+    /// Hands the current sessions to the store, as far as it must keep them. Called once every accepted message is
+    /// decided or time is up; then each connection gets its [`App::farewell`].
     fn leaving(&mut self);
 
     /// Returns whether the store has decided every accepted message.

@@ -9,8 +9,8 @@ use crate::conn::{Bucket, Rate};
 use crate::types::Millis;
 
 /// The most clients that are remembered at once. Each is remembered only until its bucket is full again. If more
-/// clients ask at the same time, the half that took least is forgotten and starts afresh: the server then serves
-/// requests over the rate, but no client is refused because of what others ask.
+/// clients send requests at the same time, the half that took least is forgotten and starts afresh: the server then
+/// serves requests over the rate, but no client is refused because of the requests of others.
 pub const MAX_CLIENTS: usize = 8192;
 /// Bytes that one client takes, with its share of the map.
 pub const CLIENT_BYTES: usize = 2 * size_of::<(IpAddr, Bucket)>();

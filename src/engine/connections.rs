@@ -1,5 +1,5 @@
-//! The table of all connections and what they share: the limits, the time of the turn, the outputs. It knows what a
-//! connection is, but not what is said over it.
+//! The table of all connections and what they share: the limits, the time of the turn, the outputs. It knows
+//! connections, but not the messages sent over them.
 //!
 //! Each of the files beside it has one job on this table: `lifecycle` opens, upgrades and drops connections, `writing`
 //! fills their queues, `reading` pauses and resumes them, `timers` keeps their deadlines.
@@ -15,7 +15,7 @@ use crate::types::{ConnId, Millis};
 
 pub struct Connections {
     pub(super) limits: Rc<ConnLimits>,
-    /// The bound on waiting bytes from before it was lowered, and until when it still holds.
+    /// The earlier, higher bound on waiting bytes, and until when it still holds.
     pub(super) bound_before: Option<(usize, Millis)>,
     pub(super) admission: Admission,
     pub(super) client_rates: ClientRates,
@@ -35,7 +35,7 @@ pub struct Connections {
     /// Connections whose reading is paused because too much waits for the store.
     pub(super) congested: Vec<ConnId>,
     pub(super) is_congested: bool,
-    /// The server has as many connections as it may have.
+    /// The server has reached its connection limit.
     pub(super) is_full: bool,
     /// Connections to close with a code and reason, once nothing is borrowed.
     pub(super) scheduled_closes: VecDeque<(ConnId, u16, &'static str)>,
@@ -81,7 +81,7 @@ impl Connections {
         let is_lower = own(&limits) < own(&self.limits);
         self.limits = Rc::new(limits);
         if is_lower {
-            // If the bound is lowered twice, connections within the one between have their time, too.
+            // If the bound is lowered twice, connections within the bound in between get their time, too.
             let until = self.now.mono.after(write_wait);
             self.bound_before = Some((before, self.bound_before.map_or(until, |(_, before)| before.max(until))));
         }

@@ -1,5 +1,5 @@
-//! The engine: it hands each [`Input`] to the connection that it concerns, what connections make of it to the app, and
-//! carries out a graceful shutdown.
+//! The engine: it hands each [`Input`] to its connection, hands the resulting steps to the app, and carries out a
+//! graceful shutdown.
 
 use super::app::App;
 use super::connections::Connections;
@@ -33,7 +33,7 @@ enum Stop {
         until: Millis,
         deadline: Millis,
     },
-    /// Every client was told and is being closed. Whoever is left at the deadline is dropped.
+    /// Every client was told and is being closed. Connections left at the deadline are dropped.
     Leaving {
         deadline: Millis,
     },
@@ -55,13 +55,12 @@ impl<A: App> Engine<A> {
         self.net.may_read(conn)
     }
 
-    /// Returns what waits to be written to a socket.
+    /// Returns the write queue of a connection.
     pub fn queue(&self, conn: ConnId) -> Option<&WriteQueue> {
         self.net.get(conn).map(|c| &c.queue)
     }
 
-    /// Returns whether a connection has something to write, or something is left over from this turn or has come up
-    /// since.
+    /// Returns whether a connection has something to write, or work is left over from this turn or has come up since.
     pub fn has_dirty(&self) -> bool {
         self.app.is_unfinished() || self.net.has_dirty()
     }
@@ -153,7 +152,7 @@ impl<A: App> Engine<A> {
         connection.input.extend_from_slice(bytes);
     }
 
-    /// Has a connection parse bytes until it needs more or may not go on.
+    /// Makes a connection parse bytes until it needs more or must pause.
     fn run(&mut self, conn: ConnId, bytes: &mut [u8]) {
         let mut at = 0;
         loop {
@@ -246,10 +245,11 @@ impl<A: App> Engine<A> {
         self.net.arm(conn);
     }
 
-    /// Carries out what came up while something else was borrowed: scheduled closes, and reading that may resume.
+    /// Carries out actions that had to wait while something was borrowed: scheduled closes, and reading that may
+    /// resume.
     fn settle(&mut self) {
         loop {
-            // Checked each time: one resumed connection alone may fill what may wait for the store.
+            // Checked each time: a single resumed connection may use up the bytes that may wait for the store.
             self.net.set_congested(self.app.is_congested() || self.is_stopping() || self.unfinished);
             if let Some((conn, code, reason)) = self.net.pop_scheduled_close() {
                 self.close(conn, code, reason, false);
@@ -261,8 +261,7 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Goes on with a connection whose reading was paused: parses the bytes that wait here, then has the socket read
-    /// again.
+    /// Resumes a paused connection: parses the bytes that wait here, then has the socket read again.
     fn go_on(&mut self, conn: ConnId) {
         if !self.net.may_go_on(conn) {
             return;
@@ -304,8 +303,8 @@ impl<A: App> Engine<A> {
         self.advance_stop();
     }
 
-    /// Advances the shutdown: accepted messages are committed and delivered first, then every client hears `bye` and is
-    /// closed, and those that are left at the deadline are dropped.
+    /// Advances the shutdown: accepted messages are committed and delivered first, then every client gets `bye` and is
+    /// closed, and connections left at the deadline are dropped.
     fn advance_stop(&mut self) {
         let now = self.net.now().mono;
         match self.stop {
@@ -329,7 +328,7 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Says goodbye to a connection in the way of its protocol, and closes it.
+    /// Says goodbye to a connection in its protocol's own way, and closes it.
     fn dismiss(&mut self, conn: ConnId) {
         let Some(connection) = self.net.get_mut(conn) else { return };
         if connection.session().is_some() {
@@ -345,7 +344,7 @@ impl<A: App> Engine<A> {
         self.net.arm(conn);
     }
 
-    /// Ends the turn: delivers what it brought to the rooms.
+    /// Ends the turn: delivers its messages and events to the rooms.
     pub fn end_turn(&mut self) {
         self.app.end_turn(&mut self.net);
         self.unfinished = self.app.is_unfinished();

@@ -1,4 +1,5 @@
-//! How connections come, become WebSockets or event streams, and go; and against which address each counts meanwhile.
+//! Opens connections, turns them into WebSockets or event streams, and drops them; counts each against an address
+//! meanwhile.
 
 use super::slot::{Counted, Slot};
 use super::{Connections, Fact, Output};
@@ -12,13 +13,12 @@ use crate::types::{ConnId, SessionSlot};
 use crate::ws::handshake::Upgrade;
 
 impl Connections {
-    /// Sets whether the server has as many connections as it may have, for those who ask whether a WebSocket would
-    /// open.
+    /// Sets whether the server has reached its connection limit, for requests that ask whether a WebSocket would open.
     pub fn set_full(&mut self, is_full: bool) {
         self.is_full = is_full;
     }
 
-    /// Adds a new connection. One that its address may not have is answered with 429 and closed.
+    /// Adds a new connection. If its address has too many, it is answered with 429 and closed.
     pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
         connection.secure = secure;
         let peer = connection.peer.address();
@@ -69,11 +69,11 @@ impl Connections {
     }
 
     /// Takes one handshake from the rates, if this connection may open one more WebSocket or event stream. `becomes` is
-    /// false where the request only asks whether another connection could.
+    /// false if the request only asks whether another connection could.
     ///
     /// # Errors
-    /// 429 if its client has enough of them or asks too often, 503 if all clients together ask too often or the server
-    /// is full.
+    /// 429 if its client has too many of them or asks too often, 503 if all clients together ask too often or the
+    /// server is full.
     pub fn admit_handshake(&mut self, id: ConnId, becomes: bool) -> Result<(), Problem> {
         if !becomes && self.is_full {
             return Err(Problem::full());

@@ -8,7 +8,7 @@ use super::slot::Reading;
 use crate::types::ConnId;
 
 impl Connections {
-    /// Returns whether the socket may be read: nothing pauses it, and no bytes that were read wait here.
+    /// Returns whether the socket may be read: nothing pauses it, and no bytes read earlier wait here.
     pub(super) fn may_read(&mut self, id: ConnId) -> bool {
         let Some(connection) = self.get(id) else { return true };
         let waits = connection.has_input();
@@ -24,7 +24,7 @@ impl Connections {
             return true;
         }
         match (slot.connection.is_held(&limits), slot.reading) {
-            // A held connection that stands in the list of congested ones stays there.
+            // A held connection that is in the list of congested ones stays there.
             (true, Reading::Allowed) => slot.reading = Reading::Held,
             (true, Reading::Held | Reading::Congested) => {}
             (false, _) if !is_congested => return true,
@@ -50,7 +50,7 @@ impl Connections {
         }
     }
 
-    /// Has a connection whose reading is paused checked again, since what paused it may be over.
+    /// Schedules another check of a paused connection, since the reason for the pause may be gone.
     pub fn release(&mut self, id: ConnId) {
         if self.slot(id).is_some_and(|slot| slot.reading != Reading::Allowed) {
             self.released.push(id);

@@ -1,17 +1,17 @@
-//! One connection's slot: the connection, and what the engine keeps about it. `conn/` knows none of this.
+//! One connection's slot: the connection, and the engine's own state about it, which `conn/` does not know.
 
 use core::net::IpAddr;
 
 use crate::conn::Connection;
 use crate::types::Millis;
 
-/// Holds a connection, and says in which of the engine's lists it stands.
+/// Holds a connection, and records which of the engine's lists contain it.
 pub(super) struct Slot {
-    /// Tells this connection from the earlier ones that had the same index.
+    /// Distinguishes this connection from earlier ones with the same index.
     pub generation: u32,
     pub counted: Counted,
     pub reading: Reading,
-    /// The connection stands in the list of those to flush.
+    /// The connection is in the list of those to flush.
     pub is_dirty: bool,
     /// The app waits for the queue to drain to its low-water mark.
     pub wants_drained: bool,
@@ -30,10 +30,10 @@ pub(super) const UNARMED: Millis = Millis(u64::MAX);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     Allowed,
-    /// Paused until the connection's own answer, acknowledgement or flush: whoever completes it calls
+    /// Paused until the connection's own answer, acknowledgement or flush: the code that completes it calls
     /// [`super::Connections::release`].
     Held,
-    /// Paused because too much waits for the store. The connection stands in the list of congested ones.
+    /// Paused because too much waits for the store. The connection is in the list of congested ones.
     Congested,
 }
 
@@ -75,7 +75,7 @@ impl Slot {
 mod tests {
     use super::*;
 
-    /// Every connection pays for its slot, also the ten thousand that are idle.
+    /// Every connection costs a slot, even each of ten thousand idle ones.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_slot_is_small() {

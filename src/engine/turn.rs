@@ -13,7 +13,7 @@ pub trait Edge {
 
     fn engine(&mut self) -> &mut Engine<Self::App>;
 
-    /// Applies new settings, if a reload was asked for. It comes before the reading, so that this turn already reads
+    /// Applies new settings, if a reload was requested. Runs before [`Edge::read`], so that this turn already reads
     /// within the new limits.
     fn reload_if_asked(&mut self);
 
@@ -23,8 +23,8 @@ pub trait Edge {
     /// Reads once from each socket that has data and that the engine allows to be read, and feeds the engine.
     fn read(&mut self);
 
-    /// Closes the listeners and tells the engine to shut down, if that was asked for. It comes after the reading, so
-    /// that what clients had sent before is still accepted.
+    /// Closes the listeners and tells the engine to shut down, if that was requested. Runs after [`Edge::read`], so
+    /// that requests that clients had sent before are still accepted.
     fn stop_if_asked(&mut self);
 
     /// Hands the requests to the store, and leaves the list empty.
@@ -47,7 +47,7 @@ pub trait Edge {
     /// Adds the sockets that have become writable to the list.
     fn take_writable(&mut self, list: &mut Vec<ConnId>);
 
-    /// Writes what is queued for a connection, once. Returns `None` where there is no such socket.
+    /// Writes from a connection's queue, once. Returns `None` if there is no such socket.
     fn write(&mut self, conn: ConnId) -> Option<Written>;
 
     /// Shuts the sending side of a socket.
@@ -63,7 +63,7 @@ pub trait Edge {
     fn free(&mut self, closed: &mut Vec<ConnId>);
 }
 
-/// What a write to a socket did.
+/// The result of a write to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The bytes that the kernel took; 0 if its buffer is full.

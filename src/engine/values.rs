@@ -1,4 +1,4 @@
-//! The values at the engine's edge: its clock, what happens to it ([`Input`]), and what it asks for ([`Output`]).
+//! The values at the engine's edge: its clock, its events ([`Input`]), and its requests ([`Output`]).
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub struct Limits<L> {
     pub app: L,
 }
 
-/// What happens to the engine. Events of connections that are gone are legal, and ignored.
+/// An event for the engine. Events of connections that are gone are legal, and ignored.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A turn begins; this is the time for all of it.
@@ -36,7 +36,7 @@ pub enum Input<'a> {
         /// A layer below, TLS, encrypts its bytes.
         secure: bool,
     },
-    /// A connection was accepted beyond the most that there may be. It is answered once and closed: a health request
+    /// A connection was accepted beyond the connection limit. It is answered once and closed: a health request
     /// truthfully, every other one with 503.
     Excess { conn: ConnId, peer: SocketAddr, secure: bool },
     /// The peer sent bytes. They are unmasked in place, so their content is lost.
@@ -56,7 +56,7 @@ pub enum Input<'a> {
     Stop,
 }
 
-/// What the engine wants done.
+/// An action that the engine requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Shut the socket's sending side and go on reading.
@@ -75,7 +75,7 @@ pub enum Fact {
     /// A connection is closed. `client` is the client of its WebSocket or event stream, where a trusted proxy named
     /// one.
     Closed { conn: ConnId, peer: SocketAddr, client: Option<IpAddr>, ending: Ending, protocol: Protocol },
-    /// A request was refused. `client` is the one that made it, where a trusted proxy named one.
+    /// A request was refused. `client` is the client that made it, where a trusted proxy named one.
     Refused {
         conn: ConnId,
         peer: SocketAddr,
@@ -91,7 +91,7 @@ pub enum Fact {
     StoreRecovered,
     /// The store has something to tell the operator.
     StoreRemark { line: String },
-    /// The store works, except for this; `None` ends an earlier note about the same.
+    /// The store works, except for this; `None` ends an earlier note about the same matter.
     StoreNote { about: About, text: Option<String> },
     /// A page of the log cannot be read.
     StoreUnreadable { reason: String },

@@ -1,4 +1,5 @@
-//! What the app says to connections: answers, frames and events go into their write queues, whose bounds are kept here.
+//! The app's output to connections: answers, frames and events go into their write queues, whose bounds are enforced
+//! here.
 
 use super::{Connections, Fact, Output};
 use crate::conn::{Encoding, Shared};
@@ -21,8 +22,8 @@ impl Connections {
         }
     }
 
-    /// Answers with a refusal, in the format that its client reads, and logs it; with the method and path of the
-    /// `request` where there is one.
+    /// Answers with a refusal, in the format that its client reads, and logs it, with the method and path of the
+    /// `request` if there is one.
     pub fn refuse(&mut self, id: ConnId, problem: Problem, request: Option<&Request>) {
         let Some(connection) = self.get(id) else { return };
         let (peer, client, shown) = (connection.peer.address(), connection.peer.client(), connection.shown());
@@ -68,7 +69,7 @@ impl Connections {
     }
 
     /// Queues part of a shared buffer for one connection; `part` chooses it by the connection's encoding. Returns false
-    /// if the queue has no room for it. A connection that is gone or closing accepts everything and hears none of it.
+    /// if the queue has no room for it. A connection that is gone or closing accepts everything and discards it.
     pub fn push_shared<'a>(&mut self, id: ConnId, part: impl FnOnce(Encoding) -> (&'a Shared, u32, u32)) -> bool {
         let now = self.now.mono;
         let high_water = self.limits.queue_bytes;
@@ -119,8 +120,8 @@ impl Connections {
         self.scheduled_closes.pop_front()
     }
 
-    /// Puts a connection on the list of those to flush, if it has something to write. A closing one without is flushed,
-    /// too: then its sending side is shut.
+    /// Puts a connection on the list of those to flush, if it has something to write. A closing connection with an
+    /// empty queue is flushed, too: then its sending side is shut.
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
         let Some(slot) = self.slot_mut(id) else { return };
         let has_work = slot.connection.waiting() > 0 || slot.connection.is_flushing();
@@ -133,7 +134,7 @@ impl Connections {
         !self.dirty.is_empty()
     }
 
-    /// Moves the list of connections to flush into the empty `list`, and seals what waits for them.
+    /// Moves the list of connections to flush into the empty `list`, and seals the plaintext that waits for them.
     pub(super) fn take_dirty(&mut self, list: &mut Vec<ConnId>) {
         std::mem::swap(&mut self.dirty, list);
         let now = self.now.mono;

@@ -1,5 +1,5 @@
-//! The command-line client, reading a server's messages: whatever bytes arrive, nothing panics, no message is shown
-//! twice or out of order, no outgoing message is forgotten, and no terminal control character reaches `tail`'s output.
+//! The command-line client, reading a server's messages: for any bytes, nothing panics, no message is shown twice or
+//! out of order, no outgoing message is forgotten, and no terminal control character reaches `tail`'s output.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets, one file each: bytes in, and a panic where a required property does not hold. The
 //! program of `fuzz/targets.rs` runs them; `cargo test` replays every file of `fuzz/corpus` through the same bodies.
-//! Compiled for tests and fuzzers only; they may name every pure part, and likewise know no socket, file or clock,
-//! except for `database`, which exists for files.
+//! Compiled for tests and fuzzers only; they may use every pure part, and likewise know no socket, file or clock,
+//! except for `database`, which tests files.
 
 mod at_rest;
 mod canary;

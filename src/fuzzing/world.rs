@@ -226,14 +226,14 @@ impl World {
         world
     }
 
-    /// Has the server read its settings again; the new limits apply.
+    /// Makes the server read its settings again; the new limits apply.
     pub fn configure(&mut self, sizes: Sizes) {
         self.engine.set_limits(sizes.limits());
         self.most_queued = self.most_queued.max(sizes.most_queued());
         self.flush();
     }
 
-    // What clients do.
+    // Actions of clients.
 
     pub fn connect(&mut self, index: u32, address: &str) {
         self.arrive(index, address, false);
@@ -273,7 +273,7 @@ impl World {
         });
     }
 
-    /// Has the peer send bytes, which the next turn reads.
+    /// Makes the peer send bytes, which the next turn reads.
     pub fn send(&mut self, index: u32, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         if !peer.ended {
@@ -377,7 +377,7 @@ impl World {
         self.flush();
     }
 
-    /// Has the peer read at most `most` bytes of the output that waits for it.
+    /// Makes the peer read at most `most` bytes of the output that waits for it.
     pub fn take(&mut self, index: u32, most: usize) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         let (conn, taken) = (peer.id, Self::taken(&self.engine, peer, most));
@@ -396,7 +396,7 @@ impl World {
         peer.got.len() - before
     }
 
-    // What the loop does.
+    // Actions of the loop.
 
     /// Hands over at most `most` of the bytes that a peer sent.
     pub fn feed(&mut self, index: u32, most: usize) {

@@ -147,8 +147,8 @@ fn compare((ours, violation): &(Vec<Seen>, Option<Violation>), (theirs, refused)
     }
 }
 
-/// Compares two items. 1014 was added to the registry of close codes after RFC 6455; tungstenite treats it as one that
-/// may not be sent.
+/// Compares two items. 1014 was added to the registry of close codes after RFC 6455; tungstenite treats it as a code
+/// that may not be sent.
 fn is_same(ours: &Seen, theirs: &Seen) -> bool {
     ours == theirs || (ours, theirs) == (&Seen::Close(Some(1014)), &Seen::Close(Some(1002)))
 }

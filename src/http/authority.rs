@@ -1,4 +1,4 @@
-//! The rule for Origin: a web page that somebody happens to have open must not write in a chat through that person's
+//! The rule for Origin: a web page that a user happens to have open must not write in a chat through that user's
 //! browser. The rule for Host, against DNS rebinding, is in [`hosts`](super::hosts).
 
 use core::fmt;

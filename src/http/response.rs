@@ -68,8 +68,8 @@ impl Response {
             .header("X-Accel-Buffering", "no")
     }
 
-    /// Adds one more header. Characters not allowed in a value (RFC 9110 §5.5) become spaces, so that no value can end
-    /// its line, whoever wrote it. Not for `Connection`, `Content-Length`, `Content-Type` or `Date`.
+    /// Adds one more header. Characters not allowed in a value (RFC 9110 §5.5) become spaces, so that no value,
+    /// whatever its source, can end its line. Not for `Connection`, `Content-Length`, `Content-Type` or `Date`.
     pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Response {
         self.add_header(name, value);
         self

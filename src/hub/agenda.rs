@@ -1,5 +1,5 @@
 //! What a room has to tell at the end of the turn. A room with something to tell is always in the hub's line of such
-//! rooms: only the methods here add something, and each puts the room there.
+//! rooms, since only the methods here add anything, and each of them puts the room in the line.
 
 use std::collections::VecDeque;
 
@@ -10,14 +10,14 @@ use crate::types::{RoomId, Seq};
 /// The telling part of a room.
 #[derive(Clone, Hash)]
 pub struct Agenda {
-    /// What this turn said, in order; messages in rising order of seq.
+    /// Messages and signals of this turn, in order; the messages by rising seq.
     live: Vec<Live>,
     commits: Commits,
     roster: RosterState,
     line: Line,
 }
 
-/// Whether commits told of all messages up to the head.
+/// Whether commits brought all messages up to the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Commits {
     Complete,
@@ -25,7 +25,7 @@ enum Commits {
     Missing,
 }
 
-/// Whether the room stands in the hub's line of rooms with something to tell.
+/// Whether the room is in the hub's line of rooms with something to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Line {
     Outside,
@@ -71,38 +71,38 @@ impl Agenda {
         self.mark_dirty(id, line);
     }
 
-    /// Notes the same while the room is being told, before [`Agenda::take_roster`].
+    /// Notes the same during the room's own fan-out, before [`Agenda::take_roster`].
     pub fn owe_roster_now(&mut self) {
         self.roster = RosterState::Owed;
     }
 
-    /// Takes the room out of the line; false if it did not stand there.
+    /// Takes the room out of the line. Returns false if it was not there.
     pub fn leave_line(&mut self) -> bool {
         std::mem::replace(&mut self.line, Line::Outside) == Line::Inside
     }
 
-    /// Leaves the first `count` items to be told now, and returns the later ones, for [`Agenda::take_live`].
+    /// Keeps the first `count` items for this fan-out, and returns the later ones, for [`Agenda::take_live`].
     pub fn split_live(&mut self, count: usize) -> Vec<Live> {
         self.live.split_off(count)
     }
 
-    /// Takes what was told, and puts what is told later in its place.
+    /// Returns the items that were fanned out, and puts the later ones in their place.
     pub fn take_live(&mut self, later: Vec<Live>) -> Vec<Live> {
         std::mem::replace(&mut self.live, later)
     }
 
-    /// Returns whether members have to read up to the head, once all that is live was told.
+    /// Returns whether members must read the log up to the head, once; false while live items are left.
     pub fn take_missing(&mut self) -> bool {
         self.live.is_empty() && std::mem::replace(&mut self.commits, Commits::Complete) == Commits::Missing
     }
 
-    /// Returns whether somebody is owed the roster, which is sent now.
+    /// Returns whether a member is owed the roster, once: the caller sends it now.
     pub fn take_roster(&mut self) -> bool {
         std::mem::replace(&mut self.roster, RosterState::Current) == RosterState::Owed
     }
 
-    /// Returns the seq that a member has to have reached to be live, in a room with this head: what lies after it, this
-    /// turn's fan-out brings.
+    /// Returns the cursor from which on a member is live, in a room with this head: this turn's fan-out brings every
+    /// message after it.
     pub fn live_from(&self, head: Seq) -> Seq {
         let first = self.live.iter().find_map(|live| match live {
             Live::Message(message) => Some(Seq(message.seq.0.saturating_sub(1))),
@@ -111,7 +111,7 @@ impl Agenda {
         first.unwrap_or(head)
     }
 
-    /// Checks that a room with something to tell stands in line, for tests.
+    /// Checks that a room with something to tell is in the line, for tests.
     pub fn check(&self) -> Result<(), String> {
         let has_something =
             !self.live.is_empty() || self.commits == Commits::Missing || self.roster == RosterState::Owed;

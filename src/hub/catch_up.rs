@@ -52,7 +52,7 @@ impl Hub {
         let Some(room) = self.rooms.get(room_id) else { return };
         let Some(joining) = room.members.get(seat).and_then(Member::joining) else { return };
         let head = room.log.head;
-        // What is still in memory may be gone from the log.
+        // Messages still in memory may have been pruned from the log.
         let pruned = room.log.oldest.map_or(Seq::ZERO, before).min(head);
         let reaches = |seq: Seq| seq >= pruned || room.recent(seq, 1, usize::MAX).is_some();
         let (cursor, recovered) = match &joining.start {
@@ -84,7 +84,7 @@ impl Hub {
         let owed = |is_owed| if is_owed { RosterState::Owed } else { RosterState::Current };
         let roster = owed(match member.presence {
             Presence::Full => true,
-            // It heard a number before, which may be another by now.
+            // It was told a count before, which may have changed since.
             Presence::Count => member.cursor().is_some(),
             Presence::Off => false,
         });
@@ -166,7 +166,7 @@ impl Hub {
         let wish = |member: &Member| match member.joining().map(|joining| &joining.start) {
             None => (Span::After(member.cursor().unwrap_or(Seq::ZERO)), most),
             Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
-            // Of another log: all that is kept of this one is new to it.
+            // Its cursor is of another log: every message kept in this one is new to it.
             Some(Start::After { .. }) => (Span::After(Seq::ZERO), most),
             Some(Start::Last(n)) => (Span::Newest, (*n).min(most)),
             Some(Start::Now) => (Span::Newest, 0),
@@ -194,8 +194,8 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
         room.log.read = ReadState::Idle;
         room.log.oldest = Some(page.oldest);
-        // Only a read that was asked since the room is here tells its head: no commit before that is missing in it. One
-        // after it may be, of which a repeat has told meanwhile.
+        // This read was requested since the room was created, so its page misses no commit from before that. It may
+        // miss a later one; if a duplicate has brought that one's seq meanwhile, `hold` keeps it as the head.
         if !room.log.is_known() {
             // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender
             // hears of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
@@ -204,7 +204,7 @@ impl Hub {
                 return;
             }
         }
-        // The log lacks what was committed. That is the store's trouble; it must not become a spin of reads.
+        // The log lacks a committed message. That is the store's fault, and must not become a busy loop of reads.
         let missing = match page.span {
             Span::After(cursor) if page.oldest <= cursor.next() && cursor < room.log.head => {
                 page.messages.first().is_none_or(|m| m.seq != cursor.next()).then_some(cursor)
@@ -258,7 +258,7 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let count = room.members.len();
         let from = room.log.next_reader;
-        // The next read is chosen when all of them have gone on.
+        // Holds back the next read until all of them have proceeded.
         let was_reading = std::mem::replace(&mut room.log.read, ReadState::InFlight);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
@@ -298,7 +298,7 @@ impl Hub {
         if cursor < room.live_from() {
             self.advance(room_id, seat, clients);
         } else if clients.has_room(client) {
-            // Only the roster was not taken. Retry after a while, not in the next turn, so that no client makes the hub
+            // Only the roster did not fit. Retry after a while, not in the next turn, so that no client makes the hub
             // spin.
             self.stall(slot, room_id.clone());
         }

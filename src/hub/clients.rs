@@ -101,7 +101,7 @@ pub enum Notice<'a> {
         head: Seq,
         /// The first seq of the member's stream.
         from: Seq,
-        /// The log reaches back to the cursor that the join named.
+        /// Whether the log reaches back to the cursor that the join named.
         recovered: bool,
         /// The cursor that the join named, if it was of this epoch.
         after: Option<Seq>,

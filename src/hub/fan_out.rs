@@ -14,7 +14,7 @@ pub struct FannedOut {
     pub deliveries: usize,
     /// Members that were live and lag now.
     pub lagging: Vec<SessionSlot>,
-    /// Whether the room has more than one turn takes.
+    /// Whether the room has items left for the next turn.
     pub more: bool,
 }
 

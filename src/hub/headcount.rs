@@ -1,4 +1,4 @@
-//! Who came and went in a room, and how many members others see.
+//! Joins and leaves in a room, and the number of members that others see.
 
 use super::clients::PresenceEvent;
 use crate::types::Millis;
@@ -6,18 +6,18 @@ use crate::types::Millis;
 /// The counting part of a room.
 #[derive(Clone)]
 pub struct Headcount {
-    /// The members that only listen: nobody is told of them.
+    /// The number of members that only listen; they are not announced.
     pub followers: usize,
-    /// Who came and went in this turn.
+    /// The presence events of this turn.
     pub events: Vec<PresenceEvent>,
     pub change: Change,
     pub size: Size,
-    /// When a large room may tell its count again, or become a small one.
+    /// When a large room may announce its count again, or become a small one.
     pub next_count: Millis,
     pub timer: Timer,
 }
 
-/// Whether the number of members was told since it last changed.
+/// Whether the number of members was announced since it last changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     Told,
@@ -27,7 +27,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Size {
     Small,
-    /// More than `presence_max` members, or so until a moment ago: only counts are told.
+    /// Has, or recently had, more than `presence_max` members: only counts are announced.
     Large,
 }
 
@@ -59,7 +59,7 @@ impl Headcount {
         self.change = Change::Untold;
     }
 
-    /// Arms the timer if a count is still to be told. Returns when it fires, if it was not armed before.
+    /// Arms the timer if a count is still to be announced. Returns when it fires, if it was not armed before.
     pub fn arm(&mut self) -> Option<Millis> {
         if self.change == Change::Told || self.timer == Timer::Armed {
             return None;

@@ -188,7 +188,7 @@ impl Hub {
                 }
             }
         }
-        // Only sums and a verdict come out of this walk, so its order shows nowhere.
+        // This walk yields only sums and a verdict, so its order does not matter.
         #[allow(clippy::iter_over_hash_type)]
         for room in self.rooms.values() {
             if room.members.is_empty() {
@@ -277,7 +277,7 @@ impl Hub {
         let client = self.session(slot).map(|s| s.client).ok_or(HubError::NotJoined)?;
         let member = self.remove_member(slot, room).ok_or(HubError::NotJoined)?;
         if let Some(Joining { id: Some(join), .. }) = member.joining() {
-            // Every request has its answer, also a join that came to nothing.
+            // Every request gets an answer, even a join that was never completed.
             clients.tell(client, Notice::Refused { id: Some(*join), error: HubError::NotJoined });
         }
         clients.tell(client, Notice::Left { id, room });
@@ -333,7 +333,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Asks the store for a page of a room's log.
+    /// Requests a page of a room's log from the store.
     pub fn handle_read(&mut self, ticket: Ticket, room: RoomId, span: Span, limit: u32) {
         let upto = self.rooms.get(&room).map_or(Seq::ZERO, |r| r.log.head);
         self.reads.push(Read { ticket, room, span, limit, bytes: self.limits.page_bytes as u32, upto });
@@ -389,7 +389,7 @@ impl Hub {
         let mut lagging = Vec::new();
         while deliveries < self.limits.delivery_budget {
             let Some(id) = self.dirty.pop_front() else { break };
-            // A room that was removed and created again meanwhile stands in the line twice.
+            // A room that was removed and created again meanwhile is in the line twice.
             let Some(room) = self.rooms.get_mut(&id) else { continue };
             if !room.agenda.leave_line() {
                 continue;

@@ -11,8 +11,8 @@ pub struct HubLimits {
     /// Maximum messages of a page.
     pub page_messages: u32,
     pub reads_in_flight: usize,
-    /// Bytes of messages that a room keeps in memory, beside what the store has: once for the newest, and once for
-    /// those read from the log lately.
+    /// Bytes of messages that a room keeps in memory, in addition to the store: once for the newest, and once for those
+    /// recently read from the log.
     pub tail_bytes: usize,
     /// Bytes of messages that all rooms keep in memory together.
     pub tail_bytes_total: usize,

@@ -1,4 +1,4 @@
-//! What a room knows of its log, and what it has of it in memory.
+//! What a room knows of its log, and the part of it in memory.
 
 use std::num::NonZeroU32;
 
@@ -8,18 +8,19 @@ use crate::types::Seq;
 /// The reading part of a room.
 #[derive(Clone, Hash)]
 pub struct RoomLog {
-    /// The last seq that a commit told of, or the log's when the first page was read. The log reaches at least this
+    /// The seq of the last commit, or the log's last seq when the first page was read. The log reaches at least this
     /// far.
     pub head: Seq,
     pub knowledge: Knowledge,
     /// The oldest seq that the log still had when it was last read.
     pub oldest: Option<Seq>,
     pub read: ReadState,
-    /// The index of the member whose turn it is to choose what is read next.
+    /// The index of the member at which the search for the next reader begins. The reader chooses the page, so that
+    /// each waiting member has its turn.
     pub next_reader: usize,
-    /// The newest messages, up to the last that was told.
+    /// The newest messages, up to the last one fanned out.
     pub tail: Run,
-    /// Older ones that were read from the log lately.
+    /// Older messages, recently read from the log.
     pub past: Run,
 }
 
@@ -28,7 +29,7 @@ pub struct RoomLog {
 pub enum Knowledge {
     /// No page has come, and no commit.
     Unread,
-    /// The first page came, and may show messages that are not acknowledged yet: its head counts when the store has
+    /// The first page came, and may show messages that are not acknowledged yet: its head counts once the store has
     /// decided this many more appends.
     Held {
         undecided: NonZeroU32,
@@ -36,7 +37,7 @@ pub enum Knowledge {
     Known,
 }
 
-/// Whether a read of the log is on its way, for all who wait for it.
+/// Whether a read of the log is in flight, for all waiting members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadState {
     Idle,
@@ -64,7 +65,7 @@ impl RoomLog {
         matches!(self.knowledge, Knowledge::Held { .. })
     }
 
-    /// Returns whether a read may be asked for: none is on its way, and what the last one showed may be told.
+    /// Returns whether a read may be requested: none is in flight, and the last page is not held back.
     pub fn may_read(&self) -> bool {
         self.read == ReadState::Idle && !self.is_held()
     }

@@ -1,5 +1,5 @@
-//! One member of a room. Its state owns what belongs to it, so that a live member cannot wait for a page, and only a
-//! joining one can hold back what it said.
+//! One member of a room. Each state owns its data, so that a live member cannot wait for a page, and only a joining one
+//! can hold back messages.
 
 use super::{Presence, Start};
 use crate::store::Append;
@@ -23,7 +23,7 @@ pub enum State {
     Joining(Box<Joining>),
     /// The log is read for it, after its cursor.
     Lagging { cursor: Seq, wait: Wait, roster: RosterState },
-    /// Its cursor stands at the end of what was fanned out.
+    /// Its cursor is the last seq fanned out.
     Live { cursor: Seq, roster: RosterState },
     /// Its client dropped and may come back: nothing is queued.
     Away { cursor: Seq },
@@ -32,17 +32,17 @@ pub enum State {
 /// What a member needs before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
-    /// Nothing of the store: room in its client's queue at most, or the next retry.
+    /// Nothing from the store; at most room in its client's queue, or the next retry.
     Nothing,
     /// The answer to the room's next read.
     Page,
 }
 
-/// Whether a member knows who is here.
+/// Whether a member knows the current roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RosterState {
     Current,
-    /// It missed something, and is owed the list of members (or their number, if that is all it hears).
+    /// It missed a change, and is owed the list of members (or their number, if that is all it is told).
     Owed,
 }
 
@@ -50,16 +50,16 @@ pub enum RosterState {
 pub struct Joining {
     pub id: Option<u64>,
     pub start: Start,
-    /// What the member said meanwhile. It goes to the store after `joined`, so that no ack precedes that and the
-    /// member hears its own message.
+    /// Messages that the member sent meanwhile. They go to the store after `joined`, so that no ack precedes it and the
+    /// member receives its own messages.
     pub sends: Vec<Append>,
-    /// The cursor of one that was a member before, where only the client is new.
+    /// The cursor of a returning member: only its client is new.
     pub kept: Option<Seq>,
     pub wait: Wait,
 }
 
 impl Member {
-    /// Returns the last seq queued to the client; `None` before the first `joined` of all.
+    /// Returns the last seq queued to the client; `None` before the member's first `joined`.
     pub fn cursor(&self) -> Option<Seq> {
         match &self.state {
             State::Joining(joining) => joining.kept,
@@ -67,7 +67,7 @@ impl Member {
         }
     }
 
-    /// Returns the join that is not finished, if there is one.
+    /// Returns the unfinished join, if there is one.
     pub fn joining(&self) -> Option<&Joining> {
         match &self.state {
             State::Joining(joining) => Some(joining),
@@ -99,8 +99,7 @@ impl Member {
         std::mem::replace(wait, new) == Wait::Page
     }
 
-    /// Makes a live member lag: its client took no more, and the log is read for it when it can. It misses who comes
-    /// and goes meanwhile.
+    /// Makes a live member lag: the log is read for it once its client has room. It misses joins and leaves meanwhile.
     pub fn lag(&mut self) {
         if let State::Live { cursor, roster } = self.state {
             let roster = if self.presence == Presence::Full { RosterState::Owed } else { roster };
@@ -108,14 +107,14 @@ impl Member {
         }
     }
 
-    /// Notes that the member missed something of who is here. One that joins or comes back is told all of it anyway.
+    /// Notes that the member missed a change of the roster. A joining or returning member gets the whole roster anyway.
     pub fn owe_roster(&mut self) {
         if let State::Lagging { roster, .. } | State::Live { roster, .. } = &mut self.state {
             *roster = RosterState::Owed;
         }
     }
 
-    /// Notes that the member was sent who is here.
+    /// Notes that the member was sent the roster.
     pub fn roster_told(&mut self) {
         if let State::Lagging { roster, .. } | State::Live { roster, .. } = &mut self.state {
             *roster = RosterState::Current;

@@ -41,7 +41,7 @@ impl Room {
             self.headcount.next_count = now.after(COUNT_INTERVAL);
         }
         if was_large && !is_large {
-            // No member knows the names of those that came and went meanwhile.
+            // No member was told the names of those that came and went meanwhile.
             for member in &mut self.members {
                 if member.presence == Presence::Full {
                     member.owe_roster();

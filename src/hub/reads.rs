@@ -13,7 +13,7 @@ pub struct Reads {
     in_flight: Vec<Asked>,
 }
 
-/// What an answer has to match, so that a repeated answer does not free another read's place.
+/// A read in flight. An answer must match all of it, so that a repeated answer does not free another read's place.
 #[derive(Clone, Hash)]
 struct Asked {
     ticket: Ticket,

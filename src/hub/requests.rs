@@ -1,4 +1,4 @@
-//! What clients ask of the hub.
+//! The requests of clients to the hub.
 
 use crate::types::{Body, Digest, IdempotencyKey, RoomId, Seq, WallMillis};
 
@@ -9,7 +9,7 @@ pub enum Start {
     Now,
     /// After this seq of this epoch (of the current one, if none is named).
     After { seq: Seq, epoch: Option<Box<str>> },
-    /// With the newest messages, this many.
+    /// With this many of the newest messages.
     Last(u32),
 }
 
@@ -25,7 +25,7 @@ pub struct Said {
     pub at: WallMillis,
 }
 
-/// How much a member wants to hear about others coming and going.
+/// How much a member is told about the joins and leaves of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Presence {
     Full,

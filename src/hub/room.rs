@@ -1,5 +1,5 @@
-//! One room: its members, and three parts with a job each. `log` is what was read of its log, `agenda` what is to be
-//! told at the end of the turn, `headcount` who came and went.
+//! One room: its members, and three parts with a job each. `log` knows the messages, `agenda` what to tell at the end
+//! of the turn, `headcount` the joins and leaves.
 
 use std::collections::VecDeque;
 
@@ -11,17 +11,17 @@ use super::member::Member;
 use crate::store::{Purpose, Ticket};
 use crate::types::{ConnId, RoomId, Seq};
 
-/// A room that somebody is in.
+/// A room with at least one member.
 #[derive(Clone)]
 pub struct Room {
     pub id: RoomId,
-    /// Tells this stay in the map from an earlier one of the same id, for answers that come late.
+    /// Distinguishes this stay in the map from earlier ones of the same id, so that late answers are recognized.
     pub stay: u32,
     pub members: Vec<Member>,
     pub log: RoomLog,
     pub agenda: Agenda,
     pub headcount: Headcount,
-    /// When its messages in memory were last touched, and the bytes that they had then: for [`super::tail::Tails`].
+    /// When its messages in memory were last touched, and their bytes then: for [`super::tail::Tails`].
     pub touched: Option<(u64, usize)>,
 }
 
@@ -43,7 +43,7 @@ impl Room {
         self.agenda.mark_dirty(&self.id, dirty);
     }
 
-    /// Adds something that this turn said.
+    /// Adds a message or signal to this turn's fan-out.
     pub fn say(&mut self, live: Live, dirty: &mut VecDeque<RoomId>) {
         self.agenda.push(live, &self.id, dirty);
     }
@@ -53,12 +53,12 @@ impl Room {
         self.mark_dirty(dirty);
     }
 
-    /// Returns how many members there are in the eyes of the others.
+    /// Returns the number of members that others see.
     pub fn count(&self) -> usize {
         self.members.len() - self.headcount.followers
     }
 
-    /// Returns the seq that a member has to have reached to be live.
+    /// Returns the cursor from which on a member is live.
     pub fn live_from(&self) -> Seq {
         self.agenda.live_from(self.log.head)
     }

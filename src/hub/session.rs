@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::types::{Author, ConnId, MemberId, Millis, Name, RoomId, SessionId, SessionSlot};
 
-/// What outlives a connection: an identity, and the rooms it is in.
+/// An identity and the rooms it is in. Outlives its connections.
 #[derive(Clone)]
 pub struct Session {
     pub id: SessionId,
@@ -16,7 +16,7 @@ pub struct Session {
     pub generation: u32,
     /// When its last token was issued, in the server's running seconds.
     pub token_issued: u64,
-    /// Whether it began over a connection that nobody on the way could read (TLS or sealed).
+    /// Whether it began over a connection that cannot be read in transit (TLS or sealed).
     pub private: bool,
     /// Whether it only listens: it is not announced, and neither kept after a drop nor parked.
     pub follows: bool,

@@ -1,6 +1,6 @@
 //! Sessions outlive connections. A session is attached to a client; detached when the client drops, with its places in
-//! its rooms kept; parked with the store if the client does not come back in time. Tokens are checked before they come
-//! here.
+//! its rooms kept; parked with the store if the client does not come back in time. Tokens are checked before they reach
+//! the hub.
 
 use super::answers::same_epoch;
 use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
@@ -118,9 +118,9 @@ impl Hub {
         }
     }
 
-    /// A client comes back: `client`, whose provisional session `provisional` ends. Of a session that is not here,
-    /// `parked` is what the store kept, if anything. To be followed by [`Hub::handle_return`], once the client was
-    /// greeted.
+    /// Attaches the session `identity` to the returning `client`, whose session `provisional` ends. `parked` is the
+    /// store's record of a session that is not here, if it has one. Once the client has been greeted, call
+    /// [`Hub::handle_return`].
     ///
     /// # Errors
     /// [`HubError::NotResumable`] where a later generation of the token was presented, or the session joined a room.
@@ -143,7 +143,7 @@ impl Hub {
         let generation = identity.generation;
         let Some(slot) = self.find_session(identity.session) else {
             self.end_session(provisional);
-            // It may have been named after this token was made, and not have heard so.
+            // It may have been named after this token was issued, and its client have missed the newer token.
             let name = parked.map_or(identity.name, |parked| parked.name.clone());
             let slot = self.handle_session(Identity { name, ..identity }, client);
             return Ok(Resumed { slot, superseded: None });
@@ -166,8 +166,8 @@ impl Hub {
         Ok(Resumed { slot, superseded })
     }
 
-    /// Seats a resumed session in its rooms again: those that the client names from where it says it was, the others
-    /// from what was last queued to it. Each gets its `joined`, as of a join. `id` is the request's.
+    /// Seats a resumed session in its rooms again: in those that the client names, from the cursor that it claims; in
+    /// the others, from the last seq queued to it. Each gets a `joined`, as after a join. `id` is the request's.
     pub fn handle_return(
         &mut self,
         slot: SessionSlot,
@@ -202,7 +202,7 @@ impl Hub {
                 Err(error) => refused = Some(error),
             }
         }
-        // Once, however many rooms the client named.
+        // One refusal, however many rooms the client named.
         if let Some(error) = refused {
             clients.tell(client, super::Notice::Refused { id, error });
         }
@@ -263,7 +263,7 @@ impl Hub {
         }
     }
 
-    /// Returns what the store keeps of a session; `None` if it is in no room.
+    /// Returns the record of a session for the store; `None` if it is in no room.
     fn parked(&self, slot: SessionSlot) -> Option<Parked> {
         let session = self.session(slot).filter(|s| !s.follows)?;
         let place = |m: &Membership| {
@@ -293,7 +293,7 @@ impl Hub {
             self.remove_member(slot, &room);
         }
         let Some(session) = self.sessions.remove(slot) else { return };
-        // Another with the same id may have come meanwhile.
+        // Another session with the same id may have started meanwhile.
         if self.by_id.get(&session.id) == Some(&slot) {
             self.by_id.remove(&session.id);
         }
@@ -305,7 +305,7 @@ impl Hub {
     fn announce(&mut self, slot: SessionSlot, kind: PresenceKind) {
         let Some(session) = self.sessions.get(slot) else { return };
         for membership in &session.rooms {
-            // A large room tells numbers only, and this changes none.
+            // A large room announces only its count, which this does not change.
             if let Some(room) = self.rooms.get_mut(&membership.room).filter(|room| !room.headcount.is_large()) {
                 let event = PresenceEvent { kind, member: session.member, name: session.name.clone() };
                 room.presence_changed(event, &mut self.dirty);

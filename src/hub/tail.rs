@@ -1,5 +1,5 @@
-//! A room's messages in memory: the newest, and pages that a member behind had read from the log. The next member reads
-//! them here, so that a thousand members that resume at once do not request the same page a thousand times.
+//! A room's messages in memory: the newest, and pages that were read from the log for a lagging member. The next member
+//! reads them here, so that a thousand members that resume at once do not request the same page a thousand times.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use super::run::cost;
 use crate::types::{Message, RoomId, Seq};
 
 impl Room {
-    /// Returns what the room has in memory after a cursor.
+    /// Returns the messages in memory after a cursor, at most one page; `None` if the next one is not in memory.
     pub fn recent(&self, cursor: Seq, most: usize, bytes: usize) -> Option<(&[Message], &[Message])> {
         self.log.tail.page(cursor, most, bytes).or_else(|| self.log.past.page(cursor, most, bytes))
     }
@@ -117,7 +117,7 @@ impl Tails {
 
     /// Checks the counts against the rooms, for tests.
     pub fn check(&self, rooms: &HashMap<RoomId, Room>) -> Result<(), String> {
-        // Only sums come out of these walks, so their order shows nowhere.
+        // These walks yield only sums, so their order does not matter.
         #[allow(clippy::iter_over_hash_type)]
         let held: usize = rooms.values().map(|room| room.log.bytes()).sum();
         let counted: usize = rooms.values().filter_map(|room| room.touched).map(|(_, bytes)| bytes).sum();

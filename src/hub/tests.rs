@@ -1,5 +1,5 @@
 //! The hub under test: fake clients, a store whose answers come when the test says so, and a model of a client that
-//! knows only what it was told.
+//! knows only its own input.
 
 mod clients;
 mod delivery;

@@ -160,7 +160,7 @@ impl Listeners {
     pub fn set_limits(&mut self, max_connections: usize, wanted: u32) {
         self.wanted = Some(wanted);
         self.max_connections = max_connections.min(MOST);
-        // The next accept decides anew whether to pause.
+        // The next accept decides again whether to pause.
         self.resume_at = None;
         self.retry_at = None;
     }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// that are only told that the server is full, and some spare ones.
 pub const RESERVED: u64 = 64;
 
-/// A connection limit below this that the settings did not ask for is warned of: such a low limit of open files is an
+/// A connection limit below this causes a warning, unless the settings ask for it: such a low limit of open files is an
 /// oversight.
 pub const FEW: usize = 256;
 

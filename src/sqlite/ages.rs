@@ -1,27 +1,28 @@
-//! The time that ages count back from. The wall clock may be wrong by decades and may step, so it is trusted only as
-//! far as racerd's own running time explains it, or once it has held. Pure: times come in as numbers.
+//! The reference time for the ages of messages. The wall clock may be wrong by decades and may step, so it is trusted
+//! only as far as racerd's own running time explains it, or once it has held for a while. Pure: times come in as
+//! numbers.
 //!
 //! A *line* is a wall clock that runs with racerd: its offset is the wall time minus the running time. While the clock
 //! is right and racerd runs, there is one line. A clock that leaps ahead starts a second line above it, and ages follow
-//! the lowest line until the clock has been at or above the next one for as long as the caller asks. So the time of
-//! ages is, in effect, the lowest that the clock has shown recently, carried on by running time. A clock that steps
-//! back is trusted immediately: it makes messages look younger, and nothing is deleted too early.
+//! the lowest line until the clock has been at or above the next one for as long as the caller asks. So the reference
+//! time is, in effect, the lowest that the clock has shown recently, advanced by the running time since. A clock that
+//! steps back is trusted immediately: it makes messages look younger, and nothing is deleted too early.
 //!
-//! Just waiting for the new time, without deleting anything, would not work: a machine that runs for some hours a day
-//! would start to wait at each start, and never delete anything.
+//! It would not work to wait for the new time to hold without deleting anything: a machine that runs for some hours a
+//! day would begin to wait at each start, and never delete anything.
 
 use crate::types::WallMillis;
 
 /// Smaller leaps, in milliseconds, are ignored: the two clocks are not read at the same moment.
 const JITTER: i64 = 1_000;
 
-/// Maximum number of lines; beyond it, some count as not held yet.
+/// Maximum number of lines. If there are more, one is dropped, and its offset counts as not held yet.
 const LINES: usize = 32;
 
 /// Size of a stored line in bytes.
 const LINE_BYTES: usize = 16;
 
-/// What the clock has shown, as far as it matters: lines in ascending order of their offsets.
+/// The relevant history of the clock: lines in ascending order of their offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ages {
     lines: Vec<Line>,
@@ -37,14 +38,14 @@ struct Line {
     offset: i64,
 }
 
-/// Why ages do not follow the clock.
+/// The reason why ages do not follow the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
     /// It shows a time before racerd existed: nothing expires.
     Unset,
     /// It has leapt ahead.
     Leapt {
-        /// Milliseconds by which it is ahead of the time of ages.
+        /// Milliseconds by which it is ahead of the reference time.
         ahead: u64,
     },
 }
@@ -84,7 +85,7 @@ impl Ages {
     pub fn observe(&mut self, wall: WallMillis, running: u64, hold: u64) -> bool {
         self.is_unset = !wall.is_date();
         if self.is_unset {
-            // It is known to be wrong, and says nothing about what was right.
+            // The clock is known to be wrong, so it says nothing about the right time.
             return false;
         }
         let before = self.clone();
@@ -101,7 +102,7 @@ impl Ages {
             _ => self.lines.push(Line { since, offset }),
         }
         if self.lines.len() > LINES {
-            // What it said held since `since` of the one above it only.
+            // The dropped line's offset then counts as held only since the `since` of the line above it.
             self.lines.remove(LINES - 1);
         }
         let held = self.lines.iter().rposition(|line| running - line.since >= hold).unwrap_or(0);
@@ -109,14 +110,14 @@ impl Ages {
         *self != before
     }
 
-    /// Returns the time that ages count back from; `None` if it is unknown.
+    /// Returns the reference time for ages; `None` if it is unknown.
     pub fn now(&self, running: u64) -> Option<WallMillis> {
         let lowest = self.lines.first().filter(|_| !self.is_unset)?;
         Some(WallMillis(u64::try_from(lowest.offset.saturating_add(signed(running))).unwrap_or(0)))
     }
 
-    /// Returns why the clock is not trusted, if that is worth reporting: a leap of an hour, or less if messages are
-    /// kept for hours only.
+    /// Returns the reason why the clock is not trusted, if it is worth reporting: a leap of an hour, or less if
+    /// messages are kept for hours only.
     pub fn doubt(&self, hold: u64) -> Option<Doubt> {
         const HOUR: u64 = 3_600_000;
         if self.is_unset {
@@ -142,7 +143,7 @@ mod tests {
     const DAY: u64 = 86_400_000;
     const YEARS: u64 = 12 * 365 * DAY;
 
-    /// A clock that is looked at now and then.
+    /// A clock that is read from time to time.
     struct Bench {
         ages: Ages,
         running: u64,
@@ -154,7 +155,7 @@ mod tests {
             Bench { ages: Ages::default(), running: 0, hold }
         }
 
-        /// After this much of running time the clock shows `wall`; the time of ages then.
+        /// Lets `after` of running time pass, after which the clock shows `wall`. Returns the reference time.
         fn look(&mut self, after: u64, wall: u64) -> Option<u64> {
             self.running += after;
             self.ages.observe(WallMillis(wall), self.running, self.hold);
@@ -172,7 +173,7 @@ mod tests {
     fn a_clock_that_runs_is_believed() {
         let mut bench = Bench::new(DAY);
         for n in 0..100 {
-            // Not read in the same moment.
+            // The two clocks are not read at the same moment.
             let wall = NOW + n * 3_600_000 + n % 7;
             let now = bench.look(if n == 0 { 0 } else { 3_600_000 }, wall).unwrap();
             assert!(now.abs_diff(wall) < 10 && bench.doubt().is_none());
@@ -198,7 +199,7 @@ mod tests {
         bench.look(DAY - 1, NOW + YEARS + DAY);
         assert_eq!(bench.look(1, NOW + 2 * DAY), Some(NOW + 2 * DAY));
         assert_eq!(bench.doubt(), None);
-        // A second one begins anew.
+        // A second leap begins a new wait.
         assert_eq!(bench.look(1, NOW + YEARS), Some(NOW + 2 * DAY + 1));
     }
 
@@ -249,7 +250,7 @@ mod tests {
         let mut ages = Ages::from_bytes(b"", None, 5_000);
         ages.observe(WallMillis(NOW + YEARS), 6_000, DAY);
         assert_eq!(ages.now(6_000), Some(WallMillis(NOW + YEARS)));
-        // Its stamp was wrong itself.
+        // The message's own timestamp was wrong.
         let mut ages = Ages::from_bytes(b"", Some(WallMillis(NOW + YEARS)), 0);
         ages.observe(WallMillis(NOW), 0, DAY);
         assert_eq!(ages.now(0), Some(WallMillis(NOW)));
@@ -257,8 +258,8 @@ mod tests {
     }
 
     proptest! {
-        /// Told otherwise: the time of ages is never above the lowest line that the clock was on within `hold`, and it
-        /// is the clock's when that has been on one line for so long.
+        /// States the rule another way: the reference time is never above the lowest line that the clock was on within
+        /// `hold`, and it equals the clock once that has been on one line for `hold`.
         #[test]
         fn ages_go_by_the_lowest_line_of_late(
             looks in proptest::collection::vec((1_000..20_000u64, 0..8u64, 0..3u8), 1..120)

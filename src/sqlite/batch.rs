@@ -1,6 +1,6 @@
-//! One transaction for many appends: decides each (the next seq, or a repeat by its key), writes and commits; sessions
-//! are parked and claimed in between. A batch is stored as a whole or not at all, and the caches never hold more than
-//! the database. Knows no thread, file or clock.
+//! Commits many appends in one transaction: decides each (the next seq, or a repeat by its key), then writes and
+//! commits. Sessions are parked and claimed in the same transaction, in order. A batch is stored as a whole or not at
+//! all, and the caches never hold more than the database. Independent of threads, files and clocks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,8 +17,8 @@ use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
 /// Maximum number of room rows cached between batches. About 150 bytes each.
 pub(super) const ROOMS: usize = 4_096;
 
-/// A repeat refreshes a window's stored last use only if that is at least this old, in running seconds: a repeat should
-/// not cost a write.
+/// A repeat refreshes a window's stored last use only if that is at least this old, in running seconds: most repeats
+/// should not cost a write.
 const TOUCH: u64 = 3_600;
 
 /// Interval at which the running seconds are stored.
@@ -33,7 +33,7 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Estimates how many bytes it adds to the database.
+    /// Estimates the number of bytes that the request adds to the database.
     pub fn bytes(&self) -> usize {
         match self {
             Write::Append(append) => append.body.len(),
@@ -82,9 +82,9 @@ pub(super) enum Decision {
 pub(super) struct Batches {
     rooms: HashMap<RoomId, Room>,
     pub parking: Parking,
-    /// The running seconds as stored.
+    /// The running seconds as last stored.
     running: u64,
-    /// Seals what is stored; `None` for a plain database.
+    /// Seals stored rows; `None` for a plain database.
     sealing: Option<Sealing>,
     filling: Filling,
 }
@@ -120,7 +120,7 @@ impl Batches {
     /// Decides and commits a batch; `now` in running seconds. Returns the decisions in the order of the batch.
     ///
     /// # Errors
-    /// Nothing was stored, except that a commit that failed at its very end may reappear after a crash.
+    /// Nothing was stored, except that a commit that failed in its last step may reappear after a crash.
     pub fn commit(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         roll_back(conn);
         let result = self.transact(conn, batch, now);
@@ -253,7 +253,7 @@ impl Batches {
         Ok(if sealed_bodies::holds(conn, room, digest)? { Found::Kept } else { Found::Nowhere })
     }
 
-    /// Indexes the sealed bodies of some more of the messages that are older than the index. Returns whether there are
+    /// Indexes the sealed bodies of the next few messages that are older than the index. Returns whether there are
     /// more.
     pub fn fill(&mut self, conn: &Connection, digest: fn(&str) -> Option<Digest>) -> rusqlite::Result<bool> {
         self.filling.step(conn, self.sealing.as_ref(), digest)
@@ -272,8 +272,8 @@ impl Batches {
 }
 
 /// Rolls back a transaction that a failure has left open, if any. SQLite itself rolls back after some errors and not
-/// after others (<https://www.sqlite.org/lang_transaction.html>). If even this fails, the next batch starts with it
-/// again.
+/// after others (<https://www.sqlite.org/lang_transaction.html>). If the rollback fails, the next batch tries it again
+/// first.
 pub(super) fn roll_back(conn: &Connection) {
     if !conn.is_autocommit() {
         let _ = conn.execute_batch("ROLLBACK");
@@ -438,7 +438,7 @@ mod tests {
         (conn, Batches::new(Parking::new(10, WEEK), None))
     }
 
-    /// Sends with this key at this time, after the upkeep has dropped windows that are too old.
+    /// Sends a message with this key at `now`, after the upkeep has dropped windows that are too old.
     fn send(conn: &Connection, batches: &mut Batches, key: u64, now: u64) -> Decision {
         Prune::default().step(conn, now, WEEK).unwrap();
         let append = keyed("r", &key.to_string(), ALICE, &format!("key-{key}"));

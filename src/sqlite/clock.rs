@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::{Millis, WallMillis};
 
-/// Where the writer's time comes from.
+/// The source of the writer's time.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Clock {
     #[default]
@@ -44,17 +44,17 @@ impl Clock {
     }
 }
 
-/// Two clocks that stand still until they are set, shared by all clones. For a log that is stepped by hand.
+/// Two clocks that stand still until they are set, shared by all clones. For a log that is stepped manually.
 #[derive(Clone, Debug)]
 pub struct SetClock(Arc<Hands>);
 
 #[derive(Debug)]
 struct Hands {
     base: Instant,
-    /// Milliseconds past `base`, and since 1970.
+    /// Milliseconds past `base`; `wall` counts from 1970.
     mono: AtomicU64,
     wall: AtomicU64,
-    /// How often `wall` was read.
+    /// Number of times that `wall` was read.
     dates: AtomicU64,
 }
 
@@ -72,7 +72,8 @@ impl SetClock {
         self.0.wall.store(wall.0, Ordering::Relaxed);
     }
 
-    /// Returns how often the wall clock was read, so that a caller knows which of its steps the log has seen.
+    /// Returns the number of times that the wall clock was read, so that a caller knows which of its steps the log has
+    /// seen.
     pub fn dates_read(&self) -> u64 {
         self.0.dates.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What every log must do, as one suite of tests over both: the log in memory and the one on disk.
+//! The behavior required of every log, as one suite of tests for both: the log in memory and the one on disk.
 
 mod appends;
 mod model;
@@ -43,7 +43,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
     }
 }
 
-/// Opens the log that the options ask for.
+/// Opens the kind of log that the options specify.
 pub(super) fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Box<dyn Store> {
     match options.durability {
         Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_key)),
@@ -51,7 +51,7 @@ pub(super) fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'stat
     }
 }
 
-/// What a store calls to wake its owner, and where that arrives.
+/// Returns a function that a store calls to wake its owner, and the receiver of these calls.
 pub(super) fn wake() -> (impl Fn() + Send + Clone + 'static, Receiver<()>) {
     let (sender, wakes) = channel();
     let wake = move || {
@@ -60,12 +60,12 @@ pub(super) fn wake() -> (impl Fn() + Send + Clone + 'static, Receiver<()>) {
     (wake, wakes)
 }
 
-/// A store with the waiting that the loop does by polling.
+/// A store, and the waiting for it that the event loop does by polling.
 pub(super) struct Bench {
     pub store: Box<dyn Store>,
-    /// What it said of itself, in between.
+    /// Reports received in between about whether the store is available.
     pub available: Vec<Result<(), String>>,
-    /// Whether the store has said that it is damaged.
+    /// Whether the store has reported that it is damaged.
     pub damaged: bool,
     wakes: Receiver<()>,
     events: VecDeque<StoreEvent>,
@@ -87,7 +87,7 @@ impl Bench {
         assert!(requests.is_empty(), "submit drains");
     }
 
-    /// The next answer.
+    /// Returns the next answer.
     pub fn next(&mut self) -> StoreEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -97,7 +97,7 @@ impl Bench {
         }
     }
 
-    /// Waits for the store to say whether it is available.
+    /// Waits for the store to report whether it is available.
     pub fn next_available(&mut self) -> Result<(), String> {
         while self.available.is_empty() {
             self.take_or_wait();
@@ -121,7 +121,7 @@ impl Bench {
         }
     }
 
-    /// Submits these at once, and collects their answers.
+    /// Submits all of these together, and collects their answers.
     pub fn append_all(&mut self, appends: Vec<Append>) -> Vec<Appended> {
         let count = appends.len();
         self.submit(appends.into_iter().map(StoreRequest::Append));
@@ -152,7 +152,7 @@ impl Bench {
         }
     }
 
-    /// The whole of a room, page by page.
+    /// Returns all of a room's messages, read page by page.
     pub fn everything(&mut self, of: &str) -> Vec<Message> {
         let mut all: Vec<Message> = Vec::new();
         loop {

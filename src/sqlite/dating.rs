@@ -1,5 +1,5 @@
-//! The writer's use of [`Ages`]: loads what the clock has shown when messages may first expire, stores it as it
-//! changes, and reports doubts about the clock. Knows no thread and no clock.
+//! The writer's use of [`Ages`]: loads the recorded history of the clock once messages may expire, stores it as it
+//! changes, and reports doubts about the clock. Independent of threads and of the real clock.
 
 use rusqlite::Connection;
 
@@ -15,16 +15,16 @@ const AGAIN: u64 = 3_600;
 /// Change of a reported leap, in milliseconds, above which it is reported again.
 const OTHER: u64 = 3_600_000;
 
-/// What the writer knows of the time.
+/// The writer's knowledge about the time.
 #[derive(Debug, Default)]
 pub(super) struct Dating {
-    /// `None` until a message may go by age.
+    /// `None` until messages may expire.
     ages: Option<Ages>,
-    /// Whether it differs from what is stored.
+    /// Whether it differs from the stored state.
     is_other: bool,
     /// The running seconds when it was last stored.
     stored: u64,
-    /// How often it was stored.
+    /// Number of times it was stored.
     pub writes: u32,
     /// The doubt that was reported last.
     told: Option<Doubt>,
@@ -41,8 +41,8 @@ pub(super) struct Moment {
 }
 
 impl Dating {
-    /// Records what the clock shows, and returns the time that ages count back from; `None` if messages do not expire.
-    /// Adds events that report doubts to `told`.
+    /// Records the clock's reading, and returns the reference time for ages; `None` if messages do not expire. Adds
+    /// events that report doubts to `told`.
     pub fn now(
         &mut self,
         conn: &Connection,
@@ -141,7 +141,7 @@ mod tests {
         conn
     }
 
-    /// The texts of the notes, empty for the end of one.
+    /// Returns the texts of the notes; an empty text ends a note.
     fn told(events: &mut Vec<StoreEvent>) -> Vec<String> {
         events
             .drain(..)
@@ -160,7 +160,7 @@ mod tests {
         let mut dating = Dating::default();
         assert_eq!(dating.now(&conn, at(NOW, 0), &mut events).unwrap(), Some(WallMillis(NOW)));
         assert_eq!(told(&mut events), [] as [&str; 0]);
-        // Another process, years ahead.
+        // Another process, whose clock is years ahead.
         let mut dating = Dating::default();
         assert_eq!(dating.now(&conn, at(NOW + 12 * YEAR, 5_000), &mut events).unwrap(), Some(WallMillis(NOW + 5_000)));
         assert_eq!(

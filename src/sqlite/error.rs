@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use crate::crypto::at_rest::KeyId;
 use crate::types::{Cause, Reason, Unusable};
 
-/// What to do about damage that is found while running.
+/// Advice for damage that is found while running.
 pub(super) const DAMAGED: &str = "the file is damaged; stop racerd and run 'racerd salvage FILE NEW', or restart it with \
                                   --on-damage salvage, or restore a backup";
 
-/// Why a store could not be opened. Prints as one line: what happened, where, what to do.
+/// The reason why a store could not be opened. Displayed as one line: what happened, where, what to do.
 #[derive(Debug)]
 pub enum OpenError {
     /// Another racerd uses it.
@@ -117,7 +117,7 @@ impl OpenError {
     /// Returns the cause, which decides the exit status.
     pub fn cause(&self) -> Cause {
         match self {
-            // A path that cannot be a database's is a wrong setting.
+            // A path that no database can have is a wrong setting.
             OpenError::NotAFile { .. } | OpenError::SideFile { .. } => Cause::Settings,
             OpenError::NoKey { .. } | OpenError::Plain { .. } => Cause::Key,
             OpenError::Damaged { .. } | OpenError::StrayWal { .. } => Cause::Damaged,
@@ -339,7 +339,7 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // Its text is the error's own.
+            // The text is the inner error's own, so its source is next.
             OperationError::Open(error) => error.source(),
             OperationError::Failed(reason) => reason.source(),
             OperationError::Usage(_) => None,

@@ -35,7 +35,7 @@ pub(super) struct Files {
     begun: u64,
 }
 
-/// Why a database is replaced by another; it is kept as `NAME.damaged-1` or `NAME.replaced-1`.
+/// The reason why a database is replaced; the old one is kept as `NAME.damaged-1` or `NAME.replaced-1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aside {
     Damaged,
@@ -55,7 +55,7 @@ impl Aside {
 
 impl Files {
     /// Resolves symbolic links, so that two names of one database share one lock, and makes the path absolute, so that
-    /// SQLite mistakes no name for a URI or for `:memory:`.
+    /// SQLite does not take a name for a URI or `:memory:`.
     pub fn at(path: &Path) -> Result<Files, OpenError> {
         let database = resolve(path)?;
         if database.is_dir() {
@@ -99,7 +99,7 @@ impl Files {
         }
     }
 
-    /// Returns the WAL or rollback journal if one has content, which the database file lacks.
+    /// Returns the WAL or rollback journal if one of them has content, which the database file then lacks.
     pub fn unapplied(&self) -> Option<PathBuf> {
         let logs = [self.wal.clone(), beside(&self.database, "-journal")];
         // One that cannot be inspected may hold anything.
@@ -154,9 +154,9 @@ impl Files {
         beside(&self.database, ".draft")
     }
 
-    /// Replaces the database by the draft, and keeps it beside. Returns its new path, if there was one. A crash at any
-    /// moment leaves either one or the other, and never a database without its WAL: [`Files::finish_replacing`]
-    /// continues then.
+    /// Replaces the database with the draft, and keeps the old one beside it. Returns the old one's new path, if there
+    /// was one. A crash at any moment leaves either the old or the new one in place, and never a database without its
+    /// WAL; [`Files::finish_replacing`] completes the replacement then.
     pub fn replace(&self, kind: Aside) -> Result<Option<PathBuf>, OpenError> {
         let failed = |error| OpenError::File { action: "replace", path: self.database.clone(), error };
         fs::rename(self.draft(), self.decided(kind)).and_then(|()| self.sync_directory()).map_err(failed)?;
@@ -196,8 +196,8 @@ impl Files {
         older
     }
 
-    /// Returns the name of a complete draft that is about to replace the database: from then on it is the database,
-    /// even after a crash.
+    /// Returns the name of a complete draft that is about to replace the database. A draft with this name is the
+    /// database, even after a crash.
     fn decided(&self, kind: Aside) -> PathBuf {
         beside(&self.database, &format!(".instead-of-{}", kind.word()))
     }
@@ -210,8 +210,8 @@ impl Files {
         (1..).take_while(|number| self.aside(kind, *number).exists()).last()
     }
 
-    /// Moves the database aside, and then its side files: the next start reports a WAL without its database, but could
-    /// not detect a database without its WAL.
+    /// Moves the database aside, and then its side files. In this order, since the next start reports a WAL without its
+    /// database, but could not detect a database without its WAL.
     fn set_aside(&self, kind: Aside) -> io::Result<Option<PathBuf>> {
         let last = self.last_aside(kind);
         let number = match last {
@@ -280,7 +280,7 @@ impl Files {
     fn create(&self) -> Result<(), OpenError> {
         let failed = |error| OpenError::File { action: "create", path: self.database.clone(), error };
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.database).map_err(failed)?;
-        // The umask may have removed more. SQLite creates the WAL with the same mode.
+        // The umask may have removed more bits. SQLite creates the WAL with the same mode.
         file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(failed)?;
         // The name must survive a power cut as well as the content.
         self.sync_directory().map_err(failed)
@@ -298,7 +298,7 @@ impl Files {
     }
 
     /// Returns the maximum size of the database in bytes: its size at the start plus 80 % of the space that would have
-    /// been free then. Its own growth does not change this, but other programs' use of the disk does.
+    /// been free then. The database's own growth does not change this, but other programs' use of the disk does.
     pub fn share_of_free_space(&self) -> Result<u64, OpenError> {
         let failed = |error| OpenError::File { action: "measure", path: self.database.clone(), error };
         let has = fs::metadata(&self.database).map_err(failed)?.len();
@@ -353,12 +353,12 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What a path refers to.
+/// The kind of file that a path refers to.
 enum Found {
     Nothing,
     /// An empty file.
     Empty,
-    /// A racerd database, perhaps with an interrupted creation, which SQLite rolls back.
+    /// A racerd database, perhaps one whose creation was interrupted; SQLite rolls that back.
     Database,
 }
 
@@ -373,7 +373,7 @@ impl Identity {
     /// Checks that the names still refer to the files that SQLite writes to: writes to a deleted file are lost.
     ///
     /// # Errors
-    /// Says which file was moved, deleted or replaced.
+    /// Names the file that was moved, deleted or replaced.
     pub fn check(&self, files: &Files) -> Result<(), String> {
         let database = files.database.display();
         match files.identity() {
@@ -393,7 +393,7 @@ impl Identity {
 mod tests {
     use super::share;
 
-    /// The bound follows the disk, not the database.
+    /// The limit follows the disk, not the database's own size.
     #[test]
     fn a_share_of_what_is_free_changes_with_others_only() {
         const MIB: u64 = 1 << 20;

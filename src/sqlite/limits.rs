@@ -27,7 +27,8 @@ impl Limit {
         match error.sqlite_error_code()? {
             ErrorCode::DiskFull => Some(Limit::Space),
             ErrorCode::CannotOpen => {
-                // As many as SQLite opens at once: the database, its WAL, the WAL index, and the folder to sync it.
+                // As many files as SQLite has open at once: the database, its WAL, the WAL index, and the folder to
+                // sync it.
                 let all: Result<Vec<File>, _> = (0..4).map(|_| File::open(folder)).collect();
                 all.is_err_and(|error| is_out_of_files(&error)).then_some(Limit::Files)
             }

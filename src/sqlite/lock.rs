@@ -1,4 +1,4 @@
-//! The lock that admits one racerd to a database. It has two parts: the file `NAME.lock` exists before the database
+//! The lock that admits one racerd to a database. It has two parts. The file `NAME.lock` exists before the database
 //! does and stays while a database is replaced, but people delete it. So the database's own inode is locked as well,
 //! which also covers hard links to a database in use.
 //!
@@ -23,7 +23,7 @@ const TRIES: u32 = 10;
 /// (`include/uapi/linux/magic.h`). Only the lock file is used there.
 const EMULATED: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
-/// Held until it is dropped.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     /// `None` on a read-only medium, where there is nothing to lock.
@@ -36,7 +36,7 @@ impl Lock {
     /// Locks the database at this path, whether or not it exists yet.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] if another racerd has it; the lock file cannot be created.
+    /// [`OpenError::Locked`] if another racerd has the lock; other errors if the lock file cannot be created.
     pub fn take(files: &Files) -> Result<Lock, OpenError> {
         let mut lock = Lock { _beside: beside(files)?, database: None };
         lock.hold(files)?;
@@ -64,12 +64,12 @@ impl Lock {
         }
     }
 
-    /// Returns whether the database's own inode is locked, so that no racerd opens it, through whatever mount.
+    /// Returns whether the database's own inode is locked, so that no racerd can open it, through any mount.
     pub fn holds_database(&self) -> bool {
         self.database.is_some()
     }
 
-    /// Locks the database that is there now, instead of the previous one. Call it while SQLite has neither open.
+    /// Locks the database that is now at the path, instead of the previous one. Call it while SQLite has neither open.
     ///
     /// # Errors
     /// [`OpenError::Locked`] if another racerd has it.
@@ -115,7 +115,7 @@ fn beside(files: &Files) -> Result<Option<File>, OpenError> {
         };
         match file.try_lock() {
             Ok(()) if is_named(&file, &files.lock) => return Ok(Some(file)),
-            // It was deleted in between: others would lock a different file.
+            // The file was deleted in the meantime: others would lock a different file.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(locked(files)),
             Err(TryLockError::Error(error)) => {

@@ -30,7 +30,7 @@ pub struct Sqlite {
     remarks: Vec<String>,
     note: Option<String>,
     events: Receiver<StoreEvent>,
-    /// Holds a sender to the writer, which ends once there is none: fields are dropped in this order.
+    /// Holds a sender to the writer, which ends once no sender is left: fields are dropped in this order.
     reader: Worker<Vec<Read>, ()>,
     writer: Worker<Command, Result<(), String>>,
     wal_bytes: Arc<AtomicU64>,
@@ -110,7 +110,7 @@ impl Store for Sqlite {
         self.bounds
     }
 
-    /// The new limits take effect in order with the requests submitted.
+    /// Sets new limits, which take effect in order with the requests submitted.
     fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
         self.writer.send(Command::Bound(bounds));
@@ -148,7 +148,7 @@ impl Store for Sqlite {
     }
 }
 
-/// What the writer and the reader share, beside what opening returns.
+/// State that the writer and the reader share, in addition to the opened database.
 pub(super) struct Shared {
     pub timing: Timing,
     pub clock: Clock,
@@ -165,7 +165,7 @@ pub(super) struct Held {
 
 impl Shared {
     /// Divides an opened database among the writer, the reader (built once a sender to the writer exists) and the
-    /// owner. The same with threads and without.
+    /// owner. Used both with threads and without.
     pub fn divide(
         &self,
         options: &StoreOptions,

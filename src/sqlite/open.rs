@@ -27,7 +27,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) const WAL_FRAMES: i64 = 1_024;
 
 /// Size in bytes to which a longer WAL file is truncated when it starts over. Twice the writer's limit, so that this
-/// happens only after a reader of another program has held it up, and not every time.
+/// happens only after another program's reader has kept the WAL from starting over, and not every time.
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
 /// Page cache of each connection, in KiB.
@@ -49,7 +49,7 @@ pub(super) struct Opened {
 }
 
 /// Opens the database, or creates it. A file that this racerd may not write is left untouched; a damaged database is
-/// salvaged or refused, as the options say. The lock must outlive the connections.
+/// salvaged or refused, depending on the options. The lock must outlive the connections.
 pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> {
     let files = Files::at(&options.path)?;
     refuse_side_file(&files)?;
@@ -66,7 +66,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> 
     Ok((lock, opened))
 }
 
-/// Converts an SQLite error, which does not say which system limit was reached.
+/// Converts an SQLite error, adding the system limit that caused it, if any: SQLite does not report that.
 fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenError {
     let path = files.database.clone();
     match Limit::behind(&error, files.directory()) {
@@ -90,14 +90,14 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
         }
         other => other?,
     }
-    // It may be a different file than before.
+    // The database may be a different file than when the lock was taken.
     lock.hold(files)?;
     if !files.is_writable() {
         return Err(OpenError::ReadOnly { path: files.database.clone() });
     }
     // SQLite creates its files with the database's mode.
     let mut remarks = files.tighten();
-    // Before SQLite opens it, which would start writing at the damaged frame.
+    // Scanned before SQLite opens the WAL: it would start writing at the damaged frame.
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
 
@@ -107,13 +107,13 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     }
     // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
-    // Before anything is written: with the wrong key nothing may change.
+    // Checked before anything is written: a wrong key must not change the database.
     let key_id = options.data_key.as_ref().map(DataKey::id);
     if let Some(sealed) = schema::sealed(&writer).map_err(failed("read"))? {
         fits(files, sealed, key_id)?;
     }
     // The first read rolls back an interrupted creation, which leaves an empty file. auto_vacuum must be set while the
-    // file is empty: later it would need a rewrite of the whole (VACUUM).
+    // file is empty: later it would need a full rewrite (VACUUM).
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
     if pages == 0 {
         writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
@@ -157,7 +157,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
             files.database.display()
         )),
     }
-    // The pages cached by the check are not those that will be needed.
+    // Drop the pages cached by the check: they are not the ones needed from now on.
     writer.execute_batch("PRAGMA shrink_memory").map_err(failed("read"))?;
     set(&writer, files, "journal_mode", "WAL", "wal")?;
     set(&writer, files, "synchronous", "FULL", "2")?;
@@ -198,7 +198,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
             "{} is kept beside the database that was salvaged from it; move it away once it is no longer needed",
             path.display()
         ));
-        // Anybody can read this one: it names no path.
+        // Anyone can read this text, so it names no path.
         "the database was damaged once, and what could be read was copied; the log names the damaged file: move it away once it \
          is no longer needed"
             .to_owned()
@@ -206,7 +206,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
 }
 
-/// Checks that the rows, sealed like this, need exactly the given key.
+/// Checks that the given key is exactly the one that the sealed rows need, and that none is given for plain rows.
 pub(super) fn fits(files: &Files, sealed: Sealed, given: Option<KeyId>) -> Result<(), OpenError> {
     let path = files.database.clone();
     match (sealed.rekey, sealed.with) {
@@ -230,7 +230,7 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
 /// Sets a pragma and reads it back: SQLite reports no error if it cannot comply.
 fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expected: &str) -> Result<(), OpenError> {
     let read = |conn: &Connection| -> rusqlite::Result<String> {
-        // Some pragmas return a row when they are set and some do not; all do when they are queried.
+        // Some pragmas return a row when they are set, some do not; all do when they are queried.
         let mut statement = conn.prepare(&format!("PRAGMA {name} = {value}"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}

@@ -6,7 +6,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::Bounds;
 use crate::types::{Digest, Durability, OnDamage};
 
-/// Where a log is stored, and how.
+/// The location of a log, and how it is stored.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The database file; unused with [`Durability::Memory`].

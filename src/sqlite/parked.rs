@@ -1,5 +1,5 @@
-//! The table of parked sessions: inserts, claims and expires them. Ages count running seconds. Knows no thread, file or
-//! clock.
+//! The table of parked sessions: inserts, claims and expires them. Ages are in running seconds. Independent of threads,
+//! files and clocks.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -27,8 +27,8 @@ impl Parking {
         Parking { max, keep, count: None }
     }
 
-    /// Parks a session, replacing an earlier row of it; `now` in running seconds. The oldest rows make room: up to two
-    /// for one, so that a lowered limit is reached without one long step.
+    /// Parks a session, replacing its earlier row if there is one; `now` in running seconds. If the table is full,
+    /// deletes up to two of the oldest rows for each new one, so that a lowered limit is reached without one long step.
     pub fn park(
         &mut self,
         conn: &Connection,
@@ -48,7 +48,7 @@ impl Parking {
                 0,
                 "",
                 0,
-                // As the row says it.
+                // The time exactly as it is stored in the row.
                 sealing.parked(parked, number(integer(now)))?
             ])?,
             None => insert.execute(params![
@@ -66,7 +66,7 @@ impl Parking {
         Ok(())
     }
 
-    /// Takes the session's row out; `None` where there is none, where it is too old, or where it is damaged.
+    /// Removes and returns the session's row; `None` if there is none, or if it is too old or damaged.
     pub fn claim(
         &mut self,
         conn: &Connection,
@@ -91,12 +91,12 @@ impl Parking {
         Ok(parked.filter(|_| at.saturating_add(self.keep) >= now))
     }
 
-    /// Deletes some of the rows that are too old or too many. Returns how many.
+    /// Deletes some of the rows beyond the age or the number limit. Returns how many it deleted.
     pub fn sweep(&mut self, conn: &Connection, now: u64) -> rusqlite::Result<usize> {
         let count = self.count(conn)?;
         let mut gone = 0;
         if let Some(before) = now.checked_sub(self.keep) {
-            // Ids rise with age; the range is bounded before the ages are compared.
+            // Ids rise with the time of parking, so the id range is limited before the ages are compared.
             gone += conn
                 .prepare_cached(
                     "DELETE FROM parked WHERE at < ?1 AND id IN (SELECT id FROM parked ORDER BY id LIMIT ?2)",
@@ -109,7 +109,7 @@ impl Parking {
         Ok(usize::try_from(gone).unwrap_or(usize::MAX))
     }
 
-    /// Forgets the count, after a transaction was rolled back.
+    /// Forgets the count after a rollback.
     pub fn forget(&mut self) {
         self.count = None;
     }

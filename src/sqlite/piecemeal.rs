@@ -18,7 +18,7 @@ use crate::types::{Author, Body, Message, RoomId, Seq, WallMillis};
 /// Maximum number of messages in one page of the database: a row takes at least 30 of its 4096 bytes.
 const LEAF: u64 = 128;
 
-/// A message that is delivered as unreadable, and why.
+/// A message that is delivered as unreadable, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     pub seq: Seq,
@@ -133,7 +133,7 @@ fn unreadable(room: &RoomId, seq: Seq, at: WallMillis) -> rusqlite::Result<Messa
     Ok(Message { room: room.clone(), seq, at, author: Author { member: None, name }, body: Body::unreadable() })
 }
 
-/// Looks one message up; if it is unreadable, says why.
+/// Looks one message up; if it is unreadable, also returns the reason.
 fn look_up(
     conn: &Connection,
     read: &Read,
@@ -168,9 +168,9 @@ fn first_after(conn: &Connection, ends: &Ends, seq: Seq) -> rusqlite::Result<Seq
     Ok(found.map_or(ends.head.next(), seq_of))
 }
 
-/// Searches for the oldest seq, in steps that double and then halve, where the beginning of the room's messages is
-/// damaged. How many messages were stored before the first readable one is unknown: as many as a page of the database
-/// holds are assumed to be damaged, so that the loss is reported.
+/// Searches for the oldest seq, in steps that double and then halve, if the beginning of the room's messages is
+/// damaged. The number of messages stored before the first readable one is unknown: as many as fit in a page of the
+/// database are assumed to be damaged, so that the loss is reported.
 fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
     let look = |seq: u64| match first_after(conn, ends, Seq(seq)) {
         Ok(found) => Ok(Some(found)),

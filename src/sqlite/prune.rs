@@ -1,5 +1,5 @@
-//! Deletes key windows that were not used for long, a bounded number of rows at a time, so that the writer is never
-//! held up. Ages count running seconds: keys are not lost because a machine was off or its clock jumped.
+//! Deletes key windows that have not been used for long, a bounded number of rows at a time, so that the writer is
+//! never held up. Ages count running seconds: no key is lost because a machine was off or its clock jumped.
 
 use rusqlite::{Connection, OptionalExtension as _};
 

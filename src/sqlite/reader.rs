@@ -1,6 +1,6 @@
 //! The reader thread: reads one page at a time over its own read-only connection. Each page is one short read
-//! transaction that ends before the answer is sent: an open one would pin the WAL, which could then not start over and
-//! would grow. While idle, it checks the database for damage.
+//! transaction that ends before the answer is sent: a longer one would keep the WAL from starting over, so that it
+//! would grow. While idle, the thread checks the database for damage.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const DISK: &str = "check the disk and the kernel log";
 /// Reads pages.
 pub(super) struct Reader {
     pub conn: Connection,
-    /// Set when it finds damage.
+    /// Set when the reader finds damage.
     pub damaged: Arc<AtomicBool>,
     /// Opens sealed rows; `None` for a plain database.
     pub records: Option<RecordKey>,
@@ -141,7 +141,7 @@ impl Reader {
 /// Reads one page. If the database is damaged there, reads message by message, and adds the unreadable ones to
 /// `losses`.
 fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mut Vec<Loss>) -> rusqlite::Result<Page> {
-    // Dropped on every return, which ends it; the statements inside are dropped before.
+    // Dropping it, on every return, ends the transaction; the statements inside are dropped before it.
     let transaction = conn.unchecked_transaction()?;
     let page = match piecemeal::ends(&transaction, &read.room)? {
         None => nothing(read, Seq::ZERO, Seq(1)),
@@ -232,8 +232,8 @@ const RISING: &str = "SELECT id, at, member, name, body FROM messages
 const FALLING: &str = "SELECT id, at, member, name, body FROM messages
                        WHERE id > ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3";
 
-/// Reads a message from its row (id, at, member, name, body). `records` opens the rows of a sealed database. Also
-/// returns why a sealed message does not open, if so.
+/// Reads a message from its row (id, at, member, name, body). `records` opens the rows of a sealed database. If a
+/// sealed message does not open, also returns the reason.
 pub(super) fn message_of(
     room: &RoomId,
     row: &Row,
@@ -339,7 +339,7 @@ mod tests {
         let fails = Arc::new(AtomicBool::new(false));
         let (mut reader, answers, events, noted) = reader(&fails);
         assert!(!pass(&mut reader, &answers, &events, &noted), "nothing has failed");
-        // In the middle of a check: what it has read so far proves nothing.
+        // The check is halfway: the part it has read so far proves nothing.
         reader.scrub(&answers);
         fails.store(true, Ordering::Relaxed);
         reader.answer(read("lobby", Span::Newest, 1, 100), &answers);
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(pieces, 13, "each table and index of it");
         assert!(noted.try_recv().is_ok());
         assert!(!pass(&mut reader, &answers, &events, &noted), "once");
-        // What is damaged stays so.
+        // Damage does not heal.
         fails.store(true, Ordering::Relaxed);
         reader.scrub(&answers);
         fails.store(false, Ordering::Relaxed);

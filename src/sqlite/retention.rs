@@ -1,5 +1,6 @@
 //! Deletes expired and excess messages, the oldest of a room first, in steps bounded in rows and bytes, and returns
-//! free pages to the file system. A room's row stays, so that no seq is assigned twice. Knows no thread, file or clock.
+//! free pages to the file system. A room's row stays, so that no seq is assigned twice. Independent of threads, files
+//! and clocks.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
@@ -13,7 +14,7 @@ const ROOMS: usize = 64;
 /// Maximum number of messages that one step deletes ...
 const ROWS: usize = 1_000;
 
-/// ... and of bytes of bodies, not counting the last of them.
+/// ... and maximum size of their bodies in bytes, not counting the last one.
 const BYTES: u64 = 1 << 20;
 
 /// If the whole database is too large, each step deletes one in this many of a room's messages, so that all rooms
@@ -26,7 +27,7 @@ const SLACK: i64 = 256;
 /// Number of pages returned in one step.
 const VACUUMED: u32 = 128;
 
-/// Which messages may be deleted.
+/// The rules by which messages are deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     /// Number of messages that each room keeps; 0 keeps all.
@@ -44,7 +45,7 @@ const AHEAD: u64 = 86_400_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
     pub dropped: usize,
-    /// Messages that stay for now, since their timestamps are far ahead or not dates.
+    /// Number of messages that stay for now, since their timestamps are far ahead or not dates.
     pub misdated: usize,
     /// Whether the walk has visited all rooms without finding anything to delete.
     pub done: bool,
@@ -59,7 +60,7 @@ pub(super) struct Retention {
     search: Option<Search>,
 }
 
-/// A search for the first message of a room with a plausible timestamp. Those before it count as just as old.
+/// A search for the first message of a room with a plausible timestamp. The messages before it count as equally old.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     room: i64,
@@ -75,15 +76,15 @@ impl Search {
     }
 }
 
-/// What a timestamp says about a message's age.
+/// The age of a message, judged by its timestamp.
 enum Age {
     TooOld,
     Young,
-    /// Nothing: the clock was wrong.
+    /// Unknown: the clock was wrong.
     Unknown,
 }
 
-/// The basis of ages: now, and how long a message is kept in milliseconds.
+/// The reference time for ages, and how long a message is kept, in milliseconds.
 #[derive(Clone, Copy)]
 struct Ages {
     now: WallMillis,
@@ -107,9 +108,9 @@ impl Retention {
         *self = Retention::default();
     }
 
-    /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the time that ages count
-    /// back from; without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date,
-    /// counts as old as the next message of its room with a plausible one.
+    /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the reference time for ages;
+    /// without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date, counts as
+    /// old as the next message of its room with a plausible one.
     pub fn step(&mut self, conn: &Connection, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
@@ -156,11 +157,11 @@ impl Budget {
     }
 }
 
-/// Which messages of one room may be deleted.
+/// The rules by which messages of one room are deleted.
 struct Rules {
     ages: Option<Ages>,
     head: Seq,
-    /// Messages up to this seq are too many.
+    /// Messages up to this seq exceed the number to keep.
     too_many: Seq,
     squeeze: bool,
 }
@@ -193,7 +194,7 @@ impl Rules {
         let mut share = None;
         let mut cut = false;
         {
-            // A blob's length stands in its row; its pages are not read for it.
+            // A blob's length is stored in its row; its pages are not read for it.
             let mut statement = conn.prepare_cached(
                 "SELECT id, at, length(body) FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
             )?;
@@ -205,7 +206,7 @@ impl Rules {
                 let age = Ages::of(self.ages, WallMillis(number(at)));
                 let goes = seq <= self.too_many || seq <= share || seq <= search.too_old || matches!(age, Age::TooOld);
                 if goes && search.after > none {
-                    // There may be many before it: later steps delete them within their budgets.
+                    // Many messages may precede it: later steps delete them within their budgets.
                     search = Search { after: none, too_old: seq, ..search };
                     cut = true;
                     break;
@@ -277,12 +278,12 @@ mod tests {
     const DAY: u64 = 86_400_000;
     const YEARS: u64 = 12 * 365 * DAY;
 
-    /// That many milliseconds after some day.
+    /// Returns the time this many milliseconds after some day.
     fn at(milliseconds: u64) -> WallMillis {
         WallMillis(NOW + milliseconds)
     }
 
-    /// Rooms 1, 2, ... with so many messages each, of this many bytes, at the times 1, 2, ...
+    /// Creates rooms 1, 2, ... with these numbers of messages, each of `bytes` bytes, at the times 1, 2, ...
     fn log(rooms: &[u64], bytes: usize) -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         migrate(&conn).unwrap();
@@ -297,7 +298,7 @@ mod tests {
         conn
     }
 
-    /// Oldest seq and count of each room.
+    /// Returns the oldest seq and the count of each room.
     fn kept(conn: &Connection, rooms: i64) -> Vec<(u64, u64)> {
         let of = |room: i64| {
             let sql = "SELECT ifnull(min(id), 0), count(*) FROM messages WHERE id > ?1 AND id <= ?2";
@@ -365,7 +366,8 @@ mod tests {
         let policy = Policy { keep_for: 60, ..Policy::default() };
         for wrong in [NOW + YEARS, NOW + 2 * DAY, 0, 17, WallMillis::EARLIEST.0 - 1] {
             let conn = log(&[100, 50, 50, 3], 10);
-            // In one room the oldest, in one the newest, in one in between, and one in which nothing else is.
+            // Wrong timestamps on the oldest messages of one room, the newest of another, some in the middle of a
+            // third, and all of a fourth.
             restamp(&conn, 1, 1..=10, wrong);
             restamp(&conn, 2, 41..=50, wrong);
             restamp(&conn, 3, 11..=20, wrong);
@@ -381,7 +383,7 @@ mod tests {
             run(&conn, policy, Some(300));
             assert_eq!(kept(&conn, 4), [(0, 0), (41, 10), (0, 0), (1, 3)], "{wrong}: nothing says how old these are");
         }
-        // Within a day, a stamp counts.
+        // Up to a day ahead, a timestamp counts.
         let conn = log(&[100], 10);
         restamp(&conn, 1, 1..=1, NOW + 200 + DAY);
         run(&conn, policy, Some(200));

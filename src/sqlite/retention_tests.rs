@@ -1,4 +1,5 @@
-//! Retention by the writer thread: what goes, that space comes back, and that commits go on meanwhile.
+//! Retention by the writer thread: which messages are deleted, that space is returned, and that commits continue
+//! meanwhile.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +46,7 @@ fn each_room_keeps_its_newest_messages_and_space_comes_back() {
     wait_until("room a has its newest", || edge(&mut bench, "a") == (Seq(9901), Seq(10_000)));
     assert_eq!(edge(&mut bench, "b"), (Seq(1), Seq(70)));
     wait_until("the file is small", || fs::metadata(&options.path).unwrap().len() < large / 5);
-    // Across the edge: what is asked for from before it begins at it.
+    // Across the edge: a page requested from before the oldest message begins at that message.
     let page = bench.page(read("a", Span::After(Seq(50)), 3, 10_000));
     assert_eq!((page.messages[0].seq, page.oldest), (Seq(9901), Seq(9901)));
     let page = bench.page(read("a", Span::Before(Seq(9000)), 3, 10_000));
@@ -75,7 +76,7 @@ fn old_messages_go_and_their_room_keeps_its_head_and_keys() {
     bench.store.finish().unwrap();
 }
 
-/// A log that is stepped by hand, by clocks that are set.
+/// A log that is stepped manually, with clocks that the test sets.
 struct Stepped {
     log: SteppedLog,
     clock: SetClock,
@@ -95,7 +96,7 @@ impl Stepped {
         self.log.answer(&mut vec![crate::store::StoreRequest::Append(append(room, "1", at))], &mut self.events);
     }
 
-    /// So much time goes by, and the clock shows this then; the writer does what it has to do.
+    /// Lets `milliseconds` pass, after which the clock shows `wall`; the writer does all upkeep that is due.
     fn later(&mut self, milliseconds: u64, wall: u64) {
         self.mono += milliseconds;
         self.clock.set(Millis(self.mono), WallMillis(wall));
@@ -115,7 +116,7 @@ impl Stepped {
         }
     }
 
-    /// Texts of the notes about the clock, empty for the end of one, and remarks.
+    /// Returns the texts of the notes about the clock, an empty one for the end of a note, and the remarks.
     fn told(&self) -> Vec<&str> {
         let told = self.events.iter().filter_map(|event| match event {
             StoreEvent::Note { about: About::Clock, text } => Some(text.as_deref().unwrap_or_default()),
@@ -141,14 +142,14 @@ fn a_clock_that_is_ahead_for_seconds_prunes_nothing_and_one_that_stays_ahead_is_
     log.later(0, TODAY);
     assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
     log.log.finish().unwrap();
-    // A start under 2038.
+    // A start while the clock shows 2038.
     let mut log = Stepped::open(&options, IN_2038);
     log.later(4_000, IN_2038 + 4_000);
     let told = log.told().join("|");
     assert!(told.contains("the clock is 11 years ahead") && told.contains("24 hours more"), "{told}");
     assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
     log.log.finish().unwrap();
-    // And right again.
+    // The clock is right again.
     let mut log = Stepped::open(&options, TODAY + 60_000);
     log.later(0, TODAY + 60_000);
     assert_eq!(log.told(), [] as [&str; 0]);
@@ -158,7 +159,7 @@ fn a_clock_that_is_ahead_for_seconds_prunes_nothing_and_one_that_stays_ahead_is_
         log.later(3_600_000, IN_2038 + hour * 3_610_000);
     }
     assert_eq!(log.edge("a"), (Seq(2), Seq(2)));
-    // The clock is looked at once an hour.
+    // The clock is read once an hour.
     for hour in 24..26 {
         log.later(3_600_000, IN_2038 + hour * 3_610_000);
     }
@@ -201,7 +202,7 @@ fn a_clock_that_was_never_set_drops_nothing() {
     assert!(log.told().join("|").contains("never set"));
     log.later(2 * DAY, 2 * DAY);
     assert_eq!(log.edge("a"), (Seq(1), Seq(1)));
-    // It is set, and somebody goes on.
+    // The clock is set right, and the conversation continues.
     log.say("a", TODAY);
     log.later(60_000, TODAY);
     log.later(DAY / 2, TODAY + DAY / 2);
@@ -220,7 +221,7 @@ fn near_its_bound_a_database_gives_its_oldest_messages_if_it_may() {
     let mut bench = open_quick(&options);
     say(&mut bench, "quiet", 16, 100, 5);
     for n in 0..40 {
-        // Ten times what fits, in batches of a quarter of it.
+        // Ten times the maximum size, in batches of a quarter of it.
         say(&mut bench, "loud", 50, 10_000, n);
         assert!(fs::metadata(&options.path).unwrap().len() <= size);
     }
@@ -234,7 +235,7 @@ fn near_its_bound_a_database_gives_its_oldest_messages_if_it_may() {
     assert!(check(&options.path, None).unwrap().is_well());
 }
 
-/// What cannot fit at all is refused; the log is not emptied for it.
+/// A message that cannot fit at all is refused; the log is not emptied for it.
 #[test]
 fn one_message_too_large_for_the_database_prunes_only_a_part_of_it() {
     let directory = TempDir::new();
@@ -252,7 +253,7 @@ fn one_message_too_large_for_the_database_prunes_only_a_part_of_it() {
     bench.store.finish().unwrap();
 }
 
-/// Another program that reads for long keeps the WAL from being emptied; that is tried again until it can be.
+/// A long read by another program keeps the WAL from being emptied; the writer retries until it can be.
 #[test]
 fn a_wal_that_cannot_be_emptied_now_is_emptied_later() {
     let directory = TempDir::new();
@@ -264,7 +265,7 @@ fn a_wal_that_cannot_be_emptied_now_is_emptied_later() {
     conn.execute_batch("BEGIN").unwrap();
     let _: i64 = conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
     log.say("a", TODAY);
-    // Longer than the pause after which it is emptied.
+    // Longer than the idle time after which the WAL is emptied.
     log.later(60_000, TODAY + 60_000);
     assert!(wal_bytes() > 0, "somebody reads what is in it");
     assert!(log.log.patience().is_some(), "it is tried again, though nobody says anything");

@@ -1,4 +1,4 @@
-//! The tables, their versions, and the one row about the log as a whole. Knows SQL and no file.
+//! The tables, their versions, and the one row about the log as a whole. Uses SQL, but no files.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
 
-/// `MIGRATIONS[n]` makes version n + 1 of version n. Append only; version 0 is the empty file.
+/// `MIGRATIONS[n]` turns version n into version n + 1. Append only; version 0 is the empty file.
 const MIGRATIONS: &[&str] = &[
     "
     -- About the log as a whole: one row.
@@ -111,8 +111,8 @@ pub const VERSION: i32 = 6;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
-/// Brings an empty or older database to [`VERSION`], in one transaction; the version that it has then, which may be a
-/// newer one, and is then left as it is.
+/// Migrates an empty or older database to [`VERSION`], in one transaction. Returns the resulting version; a database of
+/// a newer version is left as it is.
 pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
     let version: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
@@ -131,39 +131,39 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
     Ok(VERSION)
 }
 
-/// Whether it is of the version that this racerd writes.
+/// Returns whether the database has the version that this racerd writes.
 pub(super) fn is_newest(conn: &Connection) -> rusqlite::Result<bool> {
     conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map(|version: i32| version == VERSION)
 }
 
-/// What a run of racerd brings to the log.
+/// The facts about a run of racerd that are recorded in the log.
 pub(super) struct Run<'a> {
     pub durability: Durability,
-    /// The kernel's id of this boot, empty where it is not known.
+    /// The kernel's boot id; empty if unknown.
     pub boot: &'a str,
-    /// The epoch, should a new one be needed.
+    /// A new epoch, used if one is needed.
     pub fresh: &'a str,
-    /// The key for session tokens, should there be none.
+    /// A new key for session tokens, used if there is none.
     pub token_key: [u8; 32],
-    /// The data key's id, where rows are sealed.
+    /// The data key's id; `None` if rows are not sealed.
     pub key_id: Option<KeyId>,
-    /// Something is known to be lost: the epoch ends.
+    /// Whether something is known to be lost: the epoch ends then.
     pub lost: bool,
 }
 
-/// What a run finds there.
+/// The state in which a run finds the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub epoch: Epoch,
     pub token_key: [u8; 32],
     /// Seconds that racerd had run on this log before.
     pub running: u64,
-    /// How many they were when all of it had last been read through; `None` where it never was.
+    /// The running seconds when a background check last completed; `None` if none ever did.
     pub scrubbed: Option<u64>,
 }
 
-/// Marks the log as in use, and decides whether its epoch still holds: seqs that were given may be lost, and would be
-/// given again, if the last run did not sync, did not end in order, and the machine was started anew since.
+/// Marks the log as in use, and decides whether its epoch still holds. Assigned seqs may be lost, and would be assigned
+/// again, if the last run did not sync, was not shut down cleanly, and the machine has been restarted since.
 pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun> {
     let transaction = conn.unchecked_transaction()?;
     let last = transaction
@@ -176,9 +176,9 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
                 let boot: String = row.get(2)?;
                 let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
                 let safe = clean || synced || (boot == run.boot && !boot.is_empty());
-                // One of another length is none.
+                // A key of another length counts as none.
                 let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
-                // A backup has no epoch: what was given after it was made could be given again.
+                // A backup has no epoch: seqs assigned after it was made could be assigned again.
                 let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
                 Ok((epoch, row.get::<_, i64>(4)?, token_key, row.get::<_, Option<i64>>(6)?))
             },
@@ -187,7 +187,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
     // What is new has nothing to be read through.
     let (epoch, running, token_key, scrubbed) = last.unwrap_or((None, 0, None, Some(0)));
     let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
-    // Beside sealed rows lies no key: it is made from the data key.
+    // No token key is stored beside sealed rows: it is derived from the data key.
     let token_key = token_key.unwrap_or(run.token_key);
     let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
     transaction.execute(
@@ -198,22 +198,23 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
              damage = NULL, scrubbed = excluded.scrubbed",
         params![epoch, run.boot, run.durability.as_str(), running, stored, key_id, scrubbed],
     )?;
-    // What a probe that was cut short has left.
+    // Deletes the leftover of an interrupted probe.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
     Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running), scrubbed: scrubbed.map(number) })
 }
 
-/// What the rows of a database are sealed with.
+/// How the rows of a database are sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sealed {
-    /// `None`: they are plain.
+    /// The key they are sealed with; `None` if they are plain.
     pub with: Option<KeyId>,
-    /// A rekey was cut short: some are sealed with this one already, or are plain if there is none in it.
+    /// The target of an interrupted rekey: some rows are already sealed with this key, or are plain if the inner value
+    /// is `None`.
     pub rekey: Option<Option<KeyId>>,
 }
 
-/// What the log says of how its rows are sealed; `None` where it was never used. Changes nothing, also not one of an
+/// Returns how the log's rows are sealed; `None` if the log was never used. Changes nothing, even in a database of an
 /// older version.
 pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
     let has = |column: &str| {
@@ -245,7 +246,7 @@ fn wrong_id(column: usize) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
 }
 
-/// Puts down how the rows of a log that was salvaged are sealed. A key for tokens does not lie beside sealed ones.
+/// Records how the rows of a salvaged log are sealed. No token key is kept beside sealed rows.
 pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<()> {
     let rekey = sealed.rekey.map(|to| to.map_or(Vec::new(), |id| id.0.to_vec()));
     conn.execute(
@@ -257,64 +258,64 @@ pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<
     .map(drop)
 }
 
-/// A rekey begins, or goes on: until it ends, no server may have the log. Tokens of before end, and with them all that
-/// belongs to sessions.
+/// Begins or continues a rekey: until it ends, no server may open the log. Existing tokens become invalid, and
+/// everything that belongs to sessions ends with them.
 pub(super) fn begin_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
     let to = to.map_or(Vec::new(), |id| id.0.to_vec());
     conn.execute("UPDATE meta SET rekey = ?1, token_key = NULL WHERE id = 1", [to]).map(drop)
 }
 
-/// All rows are as they are to be.
+/// Ends a rekey, once all rows have their final form.
 pub(super) fn end_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET key_id = ?1, rekey = NULL WHERE id = 1", [to.map(|id| id.0)]).map(drop)
 }
 
-/// Marks the log as left in order. What is committed before it must be on disk before it is. `clean` is false where
-/// damage was met: the next run is to look then.
+/// Records a clean shutdown. Everything committed before must reach the disk before this record does. `clean` is false
+/// if damage was found: the next start then checks the database.
 pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
 }
 
-/// What the wall clock has shown lately, as it was stored; empty where nothing was. And the newest time that a room's
-/// head was said at, if anything was.
+/// Returns the stored history of the wall clock, empty if there is none, and the newest timestamp of a room's head, if
+/// there is any.
 pub(super) fn clock(conn: &Connection) -> rusqlite::Result<(Vec<u8>, Option<WallMillis>)> {
     conn.query_row(
         "SELECT (SELECT clock FROM meta WHERE id = 1), (SELECT max(at) FROM rooms WHERE head > 0)",
         [],
         |row| {
             let newest: Option<i64> = row.get(1)?;
-            // Of another type it is damaged, and as good as none.
+            // A value of another type is damaged, and counts as none.
             let shown = row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default();
             Ok((shown.to_vec(), newest.map(|at| WallMillis(number(at)))))
         },
     )
 }
 
-/// Stores what the wall clock has shown, and the running seconds with it.
+/// Stores the history of the wall clock, and the running seconds with it.
 pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE meta SET clock = ?1, running = ?2 WHERE id = 1")?
         .execute(params![shown, integer(running)])
         .map(drop)
 }
 
-/// Puts down that the log is damaged; what was put down before stays.
+/// Records that the log is damaged; an earlier record stays.
 pub(super) fn note_damage(conn: &Connection, what: &str) -> rusqlite::Result<()> {
     let what = harmless_start(what, LONGEST_TOLD);
     conn.execute("UPDATE meta SET damage = coalesce(damage, ?1) WHERE id = 1", [what]).map(drop)
 }
 
-/// Takes such a note away: all of it was read, and is sound.
+/// Removes the record of damage, after the whole log was read and found intact.
 pub(super) fn forget_damage(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET damage = NULL WHERE id = 1", []).map(drop)
 }
 
-/// What an earlier run has found to be damaged.
+/// Returns the damage that an earlier run has recorded.
 pub(super) fn noted_damage(conn: &Connection) -> rusqlite::Result<Option<String>> {
     let noted = conn.query_row("SELECT damage FROM meta WHERE id = 1", [], |row| row.get(0)).optional()?;
     Ok(noted.flatten())
 }
 
-/// Puts down at which running second all of it was read through.
+/// Records the running second at which the whole log was last read.
 pub(super) fn note_scrubbed(conn: &Connection, running: u64) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET scrubbed = ?1 WHERE id = 1", [integer(running)]).map(drop)
 }
@@ -323,11 +324,11 @@ pub(super) fn note_scrubbed(conn: &Connection, running: u64) -> rusqlite::Result
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LastRun {
     pub clean: bool,
-    /// A WAL that a machine has lost power over may have holes where it was not synced.
+    /// Whether the WAL may have holes: it was not synced, and the machine may have lost power since.
     pub holes: bool,
 }
 
-/// How the last run ended, seen from this boot; `None` where there was none.
+/// Returns how the last run ended, as seen from this boot; `None` if there was none.
 pub(super) fn last_run(conn: &Connection, boot: &str) -> rusqlite::Result<Option<LastRun>> {
     conn.query_row("SELECT clean, boot, durability FROM meta WHERE id = 1", [], |row| {
         let synced = row.get_ref(2)?.as_str()? == Durability::Full.as_str();
@@ -337,13 +338,14 @@ pub(super) fn last_run(conn: &Connection, boot: &str) -> rusqlite::Result<Option
     .optional()
 }
 
-/// Takes the epoch away, so that whoever opens the log gives it a new one: seqs may be given again that were given
-/// before, since this is a copy.
+/// Removes the epoch from a copy, so that its next start creates a new one: seqs assigned in the original may be
+/// assigned again in the copy.
 pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", []).map(drop)
 }
 
-/// Puts down what a salvage has found of the log as a whole; the larger count of seconds, and any key, are the better.
+/// Stores what a salvage has found about the log as a whole. The larger number of seconds is kept, and any key rather
+/// than none.
 pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, '', 1, '', 'full', ?1, ?2)
@@ -354,7 +356,7 @@ pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>
     .map(drop)
 }
 
-/// What is wrong with the tables, if anything: each must be there as the migrations make it.
+/// Returns what is wrong with the tables, if anything: each must exist as the migrations create it.
 pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>> {
     let read = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, Option<String>>> {
         let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema")?;
@@ -370,38 +372,38 @@ pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>
 /// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
 const SEQ_BITS: u32 = 39;
 
-/// The last seq that a room can give.
+/// The last seq that a room can assign.
 const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// The id of the probe's message.
 pub(super) const SCRATCH: i64 = 1;
 
-/// The id of a room's message; `None` past the room's last possible seq.
+/// Returns the id of a room's message; `None` past the room's last possible seq.
 pub(super) fn message_id(room: i64, seq: Seq) -> Option<i64> {
     (seq.0 <= SEQ_MAX).then(|| (room << SEQ_BITS) | integer(seq.0))
 }
 
-/// The greatest id that the room's messages up to this seq can have; all of them are greater than that of seq 0.
+/// Returns the greatest id that the room's messages up to this seq can have; all of them are above the id of seq 0.
 pub(super) fn last_id(room: i64, seq: Seq) -> i64 {
     (room << SEQ_BITS) | integer(seq.0.min(SEQ_MAX))
 }
 
-/// The id of the room in a message's id.
+/// Returns the room's id in a message's id.
 pub(super) fn room_of(id: i64) -> i64 {
     id >> SEQ_BITS
 }
 
-/// The seq in a message's id.
+/// Returns the seq in a message's id.
 pub(super) fn seq_of(id: i64) -> Seq {
     Seq(number(id) & SEQ_MAX)
 }
 
-/// A number as SQLite has it: its integers end at 2^63 - 1, which no seq and no time reaches.
+/// Converts a number for SQLite, whose integers end at 2^63 - 1, which no seq and no time reaches.
 pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// And back; a negative one, which only damage makes, is 0.
+/// Converts a number from SQLite; a negative one, which only damage can cause, is 0.
 pub(super) fn number(integer: i64) -> u64 {
     u64::try_from(integer).unwrap_or(0)
 }
@@ -418,7 +420,7 @@ mod tests {
     #[test]
     fn the_epoch_changes_when_seqs_could_be_reused_and_only_then() {
         use Durability::{Full, Normal};
-        // (durability, boot, ended in order) of one run; durability and boot of the next; whether the epoch stays.
+        // (durability, boot, ended cleanly) of one run; durability and boot of the next; whether the epoch stays.
         let cases = [
             (Full, "b1", false, Full, "b2", true),
             (Full, "b1", false, Normal, "b2", true),

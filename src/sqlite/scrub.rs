@@ -28,7 +28,7 @@ const PIECE: u64 = 64 << 10;
 /// ... or after this many rows.
 const ROWS: u32 = 256;
 
-/// Estimated overhead of a row beside its columns: its cell in a page, and its share of the inner pages.
+/// Estimated overhead of a row in addition to its columns: its cell in a page, and its share of the inner pages.
 const ROW: u64 = 16;
 
 /// A table or an index, and how to walk it: the first `keys` columns are the position of a row.
@@ -136,7 +136,7 @@ impl Place {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     Read,
-    /// The whole database is read.
+    /// The whole database has been read.
     End,
     /// A row cannot be read.
     Wrong {
@@ -172,7 +172,7 @@ impl Scrub {
         }
     }
 
-    /// Returns how long there is nothing to do; `None` means forever.
+    /// Returns the time until the next piece is due; `None` means never in this run.
     pub fn patience(&self) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
@@ -219,7 +219,7 @@ impl From<rusqlite::Error> for Wrong {
     }
 }
 
-/// Reads the next rows. Returns about how many bytes they had, and whether there may be more.
+/// Reads the next rows. Returns their approximate size in bytes, and whether there may be more.
 fn read(conn: &Connection, place: &mut Place, records: Option<&RecordKey>) -> Result<(u64, bool), Wrong> {
     let Some(walk) = WALKS.get(place.walk) else { return Ok((0, false)) };
     // Makes SQLite verify the cells of each page, too.
@@ -271,7 +271,7 @@ fn size(value: ValueRef<'_>) -> u64 {
     }
 }
 
-/// Checks the messages of one piece, read at one moment: seqs must be contiguous in each room.
+/// Checks the messages of one piece, read in one transaction: seqs must be contiguous in each room.
 struct Messages {
     room: Option<(i64, RoomId)>,
     last: Option<i64>,

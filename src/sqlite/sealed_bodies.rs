@@ -1,6 +1,6 @@
-//! The index of sealed bodies: one row for each stored encrypted message, so that no ciphertext is accepted twice,
-//! whoever sends it and under whatever idempotency key. Rows are added and deleted with their messages; messages older
-//! than the index are added in the background. Knows no thread, file or clock.
+//! The index of sealed bodies: one row for each stored encrypted message, so that no ciphertext is accepted twice, from
+//! any sender and under any idempotency key. Rows are added and deleted with their messages; messages older than the
+//! index are added in the background. Independent of threads, files and clocks.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -12,10 +12,11 @@ use crate::types::{Digest, Seq};
 /// Maximum number of messages in one step ...
 const ROWS: usize = 500;
 
-/// ... and of bytes, not counting the last of them.
+/// ... and maximum size of their bodies in bytes, not counting the last one.
 const BYTES: usize = 256 << 10;
 
-/// Number of steps without a find between two records of the progress: each record costs a commit.
+/// Number of steps that find no encrypted message after which the progress is recorded anyway: each record costs a
+/// commit.
 const NOTED: u32 = 32;
 
 /// Returns whether a stored message of the room has this sealed body; `digest` in its stored form.

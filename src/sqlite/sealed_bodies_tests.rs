@@ -1,5 +1,5 @@
-//! The index of sealed bodies over restarts: an older database is taken in, rows go with their messages, other keys and
-//! a salvage fill it anew.
+//! The index of sealed bodies across restarts: an older database is indexed, rows are deleted with their messages, and
+//! a change of the key or a salvage rebuilds the index.
 
 use super::tests::{open_quick, outside, wait_until};
 use super::*;
@@ -10,7 +10,7 @@ use crate::store::{Found, Outcome, Span};
 use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
-/// Takes the index away, as a racerd of before it would have written the log.
+/// Removes the index, so that the log is as an older racerd would have written it.
 const OLDER: &str = "DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; ALTER TABLE meta DROP COLUMN scrubbed;
                      ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
 
@@ -22,7 +22,7 @@ fn sealed(directory: &TempDir, n: u8) -> StoreOptions {
     StoreOptions { data_key: Some(DataKey::new([n; 32])), ..plain(directory) }
 }
 
-/// A room of plain messages with an encrypted one after each hundred.
+/// Appends plain messages to a room, with every hundredth one encrypted.
 fn talk(bench: &mut Bench) {
     let list = (0..1500).map(|n| match n % 100 {
         99 => encrypted("a", ALICE, &format!("k{n}"), &format!("c{n}")),
@@ -50,7 +50,7 @@ fn an_older_database_is_taken_in_a_stretch_at_a_time() {
         assert_eq!(count(&options.path), 15, "one for each encrypted message");
         outside(&options.path).execute_batch(OLDER).unwrap();
         let mut bench = open_quick(&options);
-        // One that comes while the old ones are still taken in.
+        // A message that arrives while the old ones are still being indexed.
         bench.append(encrypted("a", BOB, "new", "new"));
         wait_until("all are taken in", || all_are_kept(&mut bench));
         assert_eq!(bench.append(encrypted("a", BOB, "x", "c99")), Outcome::BodyReused);

@@ -1,5 +1,4 @@
-//! A sealed log: what lies in its files, what a wrong key may do, rows that were swapped, a change of the key, and
-//! salvage.
+//! A sealed log: the content of its files, refusal of a wrong key, swapped rows, a change of the key, and salvage.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +17,7 @@ use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::{Digest, Durability, Message, OnDamage, Seq};
 
-/// The text of a refusal that the user has to act on.
+/// Returns the text of a refusal that the user has to act on.
 fn for_a_person<T: std::fmt::Debug>(outcome: Result<T, OperationError>) -> String {
     let error = outcome.unwrap_err();
     assert!(error.needs_a_person(), "{error:?}");
@@ -37,10 +36,10 @@ fn plain(directory: &TempDir) -> StoreOptions {
     options(directory.path(), Durability::Full)
 }
 
-/// What must not be found, and in a plain database is.
+/// Texts that a sealed database's files must not contain, but a plain one's do.
 const SECRETS: [&str; 3] = ["the-body-of-a-message", "bob", "Zo\u{eb}"];
 
-/// Says things, and leaves who said them.
+/// Sends messages, half of them under keys, and parks a session.
 fn talk(bench: &mut Bench) {
     for n in 0..40 {
         let body = format!("\"{} {n}\"", SECRETS[0]);
@@ -50,7 +49,7 @@ fn talk(bench: &mut Bench) {
     bench.submit([StoreRequest::Park(parked(1, 5))]);
 }
 
-/// Every byte of every file in the directory.
+/// Returns the content of every file in the directory, with its path.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<(String, Vec<u8>)> =
@@ -59,7 +58,7 @@ fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Which secrets the files hold: texts, and unkeyed hashes of a key and of a body.
+/// Returns the secrets that the files contain: texts, and unkeyed hashes of a key and of a body.
 fn found(directory: &Path) -> Vec<String> {
     let mut secrets: Vec<(String, Vec<u8>)> =
         SECRETS.iter().map(|text| ((*text).to_owned(), text.as_bytes().to_vec())).collect();
@@ -84,7 +83,7 @@ fn nothing_that_was_said_can_be_read_from_the_files() {
         let options = if is_sealed { sealed(&directory, 1) } else { plain(&directory) };
         let mut bench = Bench::open(options.clone());
         talk(&mut bench);
-        // Answers of claims come after what was parked before.
+        // The answer to a claim comes after everything parked before is stored.
         assert_eq!(bench.claim(9), None);
         let running = found(directory.path());
         assert!(
@@ -149,11 +148,11 @@ fn a_wrong_or_missing_key_is_told_and_touches_nothing() {
             assert!(fs::read(&options.path).unwrap() == before, "{line}");
         }
     }
-    // In memory nothing is sealed, and no key is wrong.
+    // The in-memory log seals nothing, and accepts any key.
     contract::open(StoreOptions { durability: Durability::Memory, ..sealed(&other, 1) }, || ());
 }
 
-/// The room's messages, and what was told about those that cannot be read.
+/// Returns the room's messages, and the reports about the unreadable ones.
 fn told(bench: &mut Bench, of: &str) -> (Vec<Message>, Vec<String>) {
     let page = bench.page(read(of, Span::After(Seq::ZERO), 500, 1 << 20));
     let stretches = page.messages.chunk_by(|a, b| a.body.is_unreadable() == b.body.is_unreadable());
@@ -260,7 +259,7 @@ fn a_key_comes_changes_and_goes() {
     let epoch = bench.store.epoch().clone();
     let token_key = bench.store.token_key();
     bench.store.finish().unwrap();
-    // Old plaintext in free pages.
+    // Leaves old plaintext in free pages.
     outside(&path).execute("DELETE FROM messages WHERE id >> 39 = 2 AND id & 63 < 20", []).unwrap();
     assert!(found(directory.path()).len() >= 5);
 
@@ -305,7 +304,7 @@ fn a_rekey_that_was_cut_short_goes_on_where_it_was() {
     talk(&mut bench);
     let said = bench.everything("lobby");
     bench.store.finish().unwrap();
-    // As a kill leaves it: begun, and some rows done.
+    // The state that a kill leaves: the rekey has begun, and some rows are done.
     let sealed_copy = TempDir::new();
     fs::copy(&path, sealed_copy.path().join("racerd.db")).unwrap();
     change(&sealed_copy.path().join("racerd.db"), None, Some(1)).unwrap();
@@ -334,7 +333,7 @@ fn a_rekey_that_was_cut_short_goes_on_where_it_was() {
     assert_eq!(Bench::open(sealed(&directory, 1)).everything("lobby"), said);
 }
 
-/// With somebody's read open, SQLite leaves the old pages in the file, and the new ones in the WAL.
+/// While another program's read is open, SQLite leaves the old pages in the file, and the new ones in the WAL.
 #[test]
 fn a_rekey_ends_only_when_nothing_of_before_is_left() {
     let directory = TempDir::new();
@@ -353,7 +352,7 @@ fn a_rekey_ends_only_when_nothing_of_before_is_left() {
         assert!(line.contains("somebody has the database") && line.contains("same command again"), "{line}");
     };
 
-    // A reader from the beginning on, with something in the WAL that it reads: nothing is begun.
+    // A reader that has been there from the beginning, and reads content of the WAL: the rekey does not begin.
     let other = outside(&path);
     other.execute_batch("UPDATE rooms SET at = at + 1").unwrap();
     let reader = reading(&path);
@@ -361,7 +360,7 @@ fn a_rekey_ends_only_when_nothing_of_before_is_left() {
     assert_eq!(schema::sealed(&other).unwrap().unwrap(), schema::Sealed::default(), "nothing is begun");
     drop((reader, other));
 
-    // One that comes when all rows are changed.
+    // A reader that arrives when all rows are changed.
     let (late, at) = (Arc::new(std::sync::Mutex::new(None)), path.clone());
     let held_here = late.clone();
     let begin = move |done, total| {
@@ -376,7 +375,8 @@ fn a_rekey_ends_only_when_nothing_of_before_is_left() {
     assert_eq!((outcome.changed, outcome.done), (0, 80));
     assert_eq!(found(directory.path()), Vec::<String>::new());
 
-    // A sealed one with something in its WAL, as an older racerd has left it: emptied, not refused.
+    // A sealed database with content in its WAL, as an older racerd has left it: the WAL is emptied, and the rekey not
+    // refused.
     let conn = outside(&path);
     conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     conn.execute_batch("UPDATE rooms SET at = at + 1").unwrap();
@@ -434,7 +434,7 @@ fn a_backup_stays_sealed_and_is_restored_without_the_key() {
     assert_eq!(bench.store.epoch().0.as_ref(), "0707070707070707");
 }
 
-/// A sealed database with a page of messages overwritten; the messages that were said.
+/// Creates a sealed database, and overwrites a page of its messages. Returns the messages sent.
 fn spoilt(directory: &TempDir) -> Vec<Message> {
     let options = sealed(directory, 1);
     let mut bench = Bench::open(options.clone());
@@ -448,7 +448,7 @@ fn spoilt(directory: &TempDir) -> Vec<Message> {
     let mut bytes = fs::read(&options.path).unwrap();
     let id = (1_i64 << 39) + 100;
     let page = (0..bytes.len() / 4096).find(|page| {
-        // The page whose cells have the id of a message from the middle, as a varint of six bytes.
+        // The page whose cells contain the id of a message from the middle, as a varint of six bytes.
         let varint: Vec<u8> =
             (0..6).rev().map(|n| (id >> (7 * n)) as u8 & 0x7f | if n > 0 { 0x80 } else { 0 }).collect();
         bytes[page * 4096] == 0x0d && bytes[page * 4096..(page + 1) * 4096].windows(6).any(|window| window == varint)
@@ -516,7 +516,7 @@ fn a_salvage_without_holes_needs_no_key_and_no_row_about_the_log() {
     assert_eq!(bench.page(read("side", Span::Newest, 1, 1)).room, room("side"));
 }
 
-/// One of an older version: nothing is sealed there, and a key for it is refused before it is brought up.
+/// A database of an older version: nothing in it is sealed, and a key for it is refused before the migration.
 #[test]
 fn an_older_database_is_plain() {
     let directory = TempDir::new();

@@ -1,8 +1,8 @@
-//! Rows as a sealed database has them: what is said, by whom, and who is parked, as one record in place of its columns.
-//! Knows the layouts and draws the nonces; what a record is, `crypto::at_rest` knows.
+//! The rows of a sealed database: a message's name and body, or a parked session's data, are one sealed record in place
+//! of their columns. This module knows the layouts and draws the nonces; `crypto::at_rest` defines the records.
 //!
-//! A message's row keeps its id, time and member; `name` is empty and `body` the record of name and body. A parked
-//! session's row keeps session and time; `rooms` is the record of all else.
+//! A message's row keeps its id, time and member; `name` is empty, and `body` holds the record of name and body. A
+//! parked session's row keeps session and time; `rooms` holds the record of everything else.
 
 use rusqlite::Error;
 
@@ -11,16 +11,16 @@ use crate::crypto::at_rest::{DataKey, KeyId, KeyedHashes, NONCE, Place, RecordKe
 use crate::store::{Parked, Scope, ScopedKey};
 use crate::types::{Body, Digest, IdempotencyKey, MemberId, Name, Seq, SessionId, WallMillis};
 
-/// Nonces drawn at once: one call of the system for so many rows.
+/// Number of nonces drawn with one system call.
 const DRAWN: usize = 64;
 
-/// Makes rows for a sealed database. About 2 KiB.
+/// Builds the rows of a sealed database. About 2 KiB.
 pub(super) struct Sealing {
     records: RecordKey,
     hashes: KeyedHashes,
     nonces: Box<[[u8; NONCE]; DRAWN]>,
     left: usize,
-    /// The last record, so that not each one is an allocation.
+    /// The last record: a buffer that is reused, to save an allocation for each record.
     record: Vec<u8>,
 }
 
@@ -43,22 +43,22 @@ impl Sealing {
         &self.records
     }
 
-    /// The record of a message. Name and body are sealed as they are, also if damage has made them senseless.
+    /// Returns the record of a message. Name and body are sealed as they are, even if damage has garbled them.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// The system provides no random bytes.
     pub fn message(&mut self, place: &Place, name: &[u8], body: &[u8]) -> rusqlite::Result<&[u8]> {
         let nonce = self.nonce()?;
-        // A name has at most 128 bytes; a longer one, which only damage makes, is cut.
+        // A name has at most 128 bytes; a longer one, which only damage can cause, is truncated.
         let name = name.get(..usize::from(u8::MAX)).unwrap_or(name);
         self.records.seal(place, &nonce, &[&[name.len() as u8], name, body], &mut self.record);
         Ok(&self.record)
     }
 
-    /// The record of a parked session; `at` in running seconds.
+    /// Returns the record of a parked session; `at` in running seconds.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// The system provides no random bytes.
     pub fn parked(&mut self, parked: &Parked, at: u64) -> rusqlite::Result<&[u8]> {
         let nonce = self.nonce()?;
         let place = Place::Parked { session: parked.session, at };
@@ -101,15 +101,15 @@ impl Sealing {
     }
 }
 
-/// Where a message's row belongs.
+/// Returns the place that a message's record is bound to.
 pub(super) fn message_place(room: &str, seq: Seq, at: WallMillis, member: Option<u64>) -> Place<'_> {
     Place::Message { room, seq, at, member }
 }
 
-/// Name and body of a message's record.
+/// Returns the name and the body in a message's record.
 ///
 /// # Errors
-/// Why it does not open. What opens and makes no sense was senseless when it was sealed.
+/// The reason why the record does not open. A record that opens but makes no sense was garbled before it was sealed.
 pub(super) fn open_message(records: &RecordKey, place: &Place, record: &[u8]) -> Result<(Name, Body), Unreadable> {
     let (name, body) = open_parts(records, place, record)?;
     let name = str::from_utf8(&name).ok().and_then(Name::kept).ok_or(Unreadable::Altered)?;
@@ -117,10 +117,10 @@ pub(super) fn open_message(records: &RecordKey, place: &Place, record: &[u8]) ->
     Ok((name, Body::checked(body.into())))
 }
 
-/// The same as bytes.
+/// Returns the same as `open_message`, but as bytes.
 ///
 /// # Errors
-/// Why it does not open.
+/// The reason why the record does not open.
 pub(super) fn open_parts(records: &RecordKey, place: &Place, record: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Unreadable> {
     let mut name = records.open(place, record)?;
     let length = name.first().copied().map_or(0, usize::from) + 1;
@@ -132,7 +132,7 @@ pub(super) fn open_parts(records: &RecordKey, place: &Place, record: &[u8]) -> R
     Ok((name, body))
 }
 
-/// The parked session of a record; `None` where it does not open.
+/// Returns the parked session in a record; `None` if the record does not open.
 pub(super) fn open_parked(records: &RecordKey, session: SessionId, at: u64, record: &[u8]) -> Option<Parked> {
     let plain = records.open(&Place::Parked { session, at }, record).ok()?;
     let (member, rest) = plain.split_first_chunk::<8>()?;
@@ -148,7 +148,7 @@ pub(super) fn open_parked(records: &RecordKey, session: SessionId, at: u64, reco
     })
 }
 
-/// In place of the name of who said what can't be read.
+/// Returns the name shown for the author of an unreadable message.
 pub(super) fn nobody() -> Option<Name> {
     Name::kept("?")
 }

@@ -1,5 +1,5 @@
-//! The log on disk without its threads: the same writer and reader, stepped by the caller and on clocks that the caller
-//! sets. Its calls alone decide what it does, so that a simulation can repeat a run exactly.
+//! The log on disk without its threads: the same writer and reader, stepped by the caller, with clocks that the caller
+//! sets. What it does depends only on the calls, so that a simulation can repeat a run exactly.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -117,7 +117,7 @@ impl SteppedLog {
     /// Records a clean shutdown.
     ///
     /// # Errors
-    /// Says why the log may not be complete on disk.
+    /// The reason why the log may not be complete on disk.
     pub fn finish(self) -> Result<(), String> {
         // The last connection to close removes the WAL, and the reader's may not write.
         drop(self.reader);

@@ -1,4 +1,4 @@
-//! What only the log on disk must do, by what goes wrong; this file has what these tests share.
+//! Tests of the log on disk alone, grouped by what goes wrong; this file has the helpers that they share.
 
 mod opening;
 mod outages;
@@ -46,7 +46,7 @@ pub(super) fn refusal(options: StoreOptions) -> String {
     }
 }
 
-/// A look from outside, as the `sqlite3` shell has it.
+/// Opens the database from outside, as the `sqlite3` shell does.
 pub(super) fn outside(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();

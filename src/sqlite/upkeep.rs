@@ -14,7 +14,7 @@ use crate::store::Bounds;
 use crate::store::StoreEvent;
 use crate::types::WallMillis;
 
-/// How long a checkpoint waits for readers. Our own reader ends within a page; one in another process may stay for
+/// How long a checkpoint waits for readers. Our own reader is done after a page; one in another process may stay for
 /// hours.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
@@ -61,7 +61,7 @@ impl WriterLoop {
         if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
-        // A lasting failure shows at the next append.
+        // A lasting failure is noticed at the next append.
         let more = self.upkeep().unwrap_or(false);
         let pause = self.parts.timing.pause.max(self.parts.clock.since(begun) * 4);
         self.upkeep_due = match (more, self.parts.bounds.keep_for) {
@@ -109,7 +109,7 @@ impl WriterLoop {
         Ok(more)
     }
 
-    /// Reads the clock, and returns the time that ages count back from; `None` if messages do not expire.
+    /// Reads the clock, and returns the reference time for ages; `None` if messages do not expire.
     pub fn time_of_ages(&mut self) -> rusqlite::Result<Option<WallMillis>> {
         let moment = Moment {
             wall: self.parts.clock.wall(),
@@ -178,7 +178,7 @@ impl WriterLoop {
 
     /// Returns whether its maximum size, not the disk, keeps the database from growing.
     pub fn is_at_bound(&self) -> bool {
-        // The last batch may have needed more pages than were left: 16 MiB, twice what it can hold.
+        // The last batch may have needed more pages than were left: 16 MiB, twice the maximum size of a batch.
         const BATCH: i64 = 4_096;
         const ENOUGH: u64 = 1 << 20;
         let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
@@ -208,7 +208,7 @@ impl WriterLoop {
         self.retention.restart();
         self.upkeep_soon();
         if let Health::Failing { retry, .. } = self.health {
-            // The old limit may have been the reason.
+            // The old limit may have been the reason for the failure.
             self.probe(retry);
         }
     }
@@ -280,7 +280,7 @@ impl WriterLoop {
     }
 
     /// Makes the WAL start over once it is too long. A passive checkpoint would not, since under load there is always a
-    /// reader at its end. If a reader stays, the next attempt is after the WAL has grown by as much again.
+    /// reader at its end. If a reader prevents it, the next attempt is after the WAL has grown by as much again.
     pub fn bound_the_wal(&mut self) {
         self.measure_wal();
         let frames = self.frames();

@@ -10,8 +10,8 @@ use std::path::Path;
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// Number of commits after an invalid frame that make it damage. A single one is normal: the frames of the transaction
-/// that a crash interrupted may have reached the disk in any order.
+/// Number of commits after an invalid frame at which the frame counts as damage. A single one is normal: the frames of
+/// the transaction that a crash interrupted may have reached the disk in any order.
 const COMMITS_BEHIND: u32 = 2;
 
 /// The content of a WAL.
@@ -81,7 +81,7 @@ impl Wal {
     }
 }
 
-/// Fills the buffer. Returns whether there were enough bytes; an incomplete rest is ignored.
+/// Fills the buffer. Returns whether there were enough bytes; an incomplete remainder is ignored.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),

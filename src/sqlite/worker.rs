@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::store::StoreEvent;
 
-/// Enough for SQLite, whose deepest calls take less than half of it.
+/// Stack size of each thread: SQLite's deepest calls take less than half of it.
 pub(super) const STACK_BYTES: usize = 256 << 10;
 
 /// A thread that processes requests one by one. Dropping the worker ends the thread and waits for it.

@@ -30,7 +30,7 @@ use crate::types::{Digest, Message};
 /// Maximum number of appends, parkings and claims in one transaction ...
 const BATCH_WRITES: usize = 4_096;
 
-/// ... and of bytes, not counting the last of them.
+/// ... and maximum size in bytes, not counting the last one.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Maximum rounds of deleting old messages to make space for one batch. A batch is no larger than what one round frees;
@@ -45,18 +45,19 @@ pub(super) enum Command {
     Write(Vec<Write>),
     /// Replaces the limits.
     Bound(Bounds),
-    /// Records in the database that it is damaged, and how.
+    /// Records in the database that it is damaged, and in what way.
     Note(String),
     /// Records that a background check has read the whole database.
     Scrubbed,
-    /// Commits what came before, records a clean shutdown, and ends the thread.
+    /// Commits everything submitted before, records a clean shutdown, and ends the thread.
     Finish,
 }
 
 /// The writer's intervals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// Idle time after which the WAL is emptied. Any sooner, each page of a slow conversation would be written twice.
+    /// Idle time after which the WAL is emptied. With a shorter one, each page of a slow conversation would be written
+    /// twice.
     pub idle: Duration,
     /// Pause between two pieces of upkeep; at least four times as long as the last piece took, so that under load
     /// commits get most of the disk.
@@ -98,7 +99,7 @@ pub(super) enum Health {
     Gone(String),
 }
 
-/// What the writer thread starts with.
+/// The initial state of the writer thread.
 pub(super) struct WriterParts {
     pub conn: Connection,
     pub files: Files,
@@ -115,7 +116,7 @@ pub(super) struct WriterParts {
     pub running_before: u64,
     /// Size of the WAL file in bytes, for the warning about a long one.
     pub wal_bytes: Arc<AtomicU64>,
-    /// Seals what is stored; `None` for a plain database.
+    /// Seals stored rows; `None` for a plain database.
     pub sealing: Option<Sealing>,
     /// Returns the digest of a stored body if it is encrypted.
     pub sealed_body: fn(&str) -> Option<Digest>,
@@ -165,7 +166,7 @@ pub(super) struct WriterLoop {
     started: Instant,
     /// When the files were last checked.
     checked: Instant,
-    /// Whether the WAL may hold something that is not in the database file yet.
+    /// Whether the WAL may hold content that is not in the database file yet.
     pub untidy: bool,
     /// Idle time after which the WAL is emptied.
     pub idle: Duration,
@@ -219,7 +220,8 @@ impl WriterLoop {
             answers,
         };
         writer.measure_wal();
-        // Read before anything is written that could carry a wrong time. A lasting failure shows at the next append.
+        // Read before anything is written that could carry a wrong time. A lasting failure is noticed at the next
+        // append.
         let _ = writer.time_of_ages();
         writer
     }
@@ -249,7 +251,7 @@ impl WriterLoop {
         self.untidy && self.parts.clock.since(self.quiet_since) >= self.idle
     }
 
-    /// Takes a command in. Returns whether it was the last one.
+    /// Accepts a command. Returns whether it was the last one.
     pub fn accept(&mut self, command: Command) -> bool {
         self.quiet_since = self.parts.clock.now();
         match command {
@@ -336,8 +338,8 @@ impl WriterLoop {
         self.answers.send(appended.into_iter().chain(others).chain(recovered));
     }
 
-    /// Answers a batch of which nothing was stored; `full` if the database has reached its maximum size. Sessions to be
-    /// parked are kept for the next batch.
+    /// Answers a batch that was not stored; `full` if the database has reached its maximum size. Sessions to be parked
+    /// are kept for the next batch.
     fn refuse(&mut self, batch: Vec<Write>, outage: Outage, full: bool) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut failed = Vec::new();
@@ -354,7 +356,7 @@ impl WriterLoop {
         let extra = self.late.len().saturating_sub(LATE);
         self.late.drain(..extra);
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        // The reason comes first, so that the refusals can give it.
+        // The reason is sent first, so that the refusals can state it.
         let outage = self.failed(outage);
         self.answers.send(outage.into_iter().chain(appended).chain(failed));
     }
@@ -409,8 +411,8 @@ impl WriterLoop {
         self.parts.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 
-    /// Describes a failure: what happened, where, and what to do. `at_bound` if it was the configured size, not the
-    /// disk, that was full.
+    /// Describes a failure: what happened, where, and what to do. `at_bound` means that the database, not the disk, has
+    /// reached its limit.
     fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> Outage {
         let WriterParts { files, bounds, .. } = &self.parts;
         let path = files.database.display();
@@ -462,7 +464,7 @@ impl WriterLoop {
         conn.execute_batch("PRAGMA synchronous = FULL")
             .and_then(|()| schema::end_run(conn, self.running(), clean))
             .map_err(|error| self.explain(&error, false).detail)?;
-        // If a reader in another process prevents it, the next start finds the WAL.
+        // If a reader in another process prevents this, the next start finds the WAL.
         self.untidy = !self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
         Ok(())

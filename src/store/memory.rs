@@ -1,5 +1,5 @@
-//! The in-memory log, for `durability = "memory"`, the simulator and the tests. Pure: its input alone decides its
-//! output; it knows no thread, clock, file or randomness. Each step costs amortized O(1); a read costs its page.
+//! The in-memory log, for `durability = "memory"`, the simulator and the tests. Pure: its output depends on its input
+//! alone; it uses no thread, clock, file or randomness. Each step costs amortized O(1); a read costs its page.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -15,19 +15,19 @@ use crate::types::{Digest, Epoch, IdempotencyKey, Message, RoomId, Seq, SessionI
 /// further room are refused. About 150 bytes each.
 const ROOMS: usize = 100_000;
 
-/// Number of key windows that are kept for certain; up to twice as many may be.
+/// Minimum number of recently used key windows that are kept; up to twice as many may be.
 const WINDOWS: usize = 4_096;
 
 /// Default maximum number of parked sessions.
 const PARKED: usize = 100_000;
 
-/// Overhead of a message beside its body, in bytes.
+/// Overhead of a message in addition to its body, in bytes.
 const MESSAGE_BYTES: usize = size_of::<Message>() + size_of::<(u32, Seq)>();
 
 /// Further overhead of an encrypted message, in bytes: its digest, twice.
 const SEALED_BYTES: usize = size_of::<(Seq, Digest)>() + 2 * size_of::<Digest>();
 
-/// Maximum memory of rooms and keys beside the messages, in bytes.
+/// Maximum memory of rooms and keys in addition to the messages, in bytes.
 pub const FIXED_BYTES: usize = ROOMS * (150 + size_of::<Room>())
     + 2 * WINDOWS * (size_of::<(u32, SessionId, Window)>() + WINDOW * size_of::<Entry>())
     + 2 * COMMON * size_of::<(u32, IdempotencyKey, Entry)>();
@@ -155,7 +155,7 @@ impl MemoryLog {
         &self.epoch
     }
 
-    /// Replaces the limits, in bytes. What exceeds them is dropped immediately.
+    /// Replaces the limits, in bytes. Excess messages are dropped immediately.
     pub fn set_limits(&mut self, room_bytes: usize, total_bytes: usize) {
         self.room_bytes_max = room_bytes;
         self.total_bytes_max = total_bytes;
@@ -387,7 +387,7 @@ impl Parking {
                 self.sessions.remove(&session);
             }
         }
-        // Once half of it is stale: amortized O(1).
+        // Cleaned up once half of it is stale: amortized O(1).
         if self.order.len() > 2 * self.sessions.len() + 64 {
             let sessions = &self.sessions;
             self.order.retain(|(place, session)| sessions.get(session).is_some_and(|(at, _)| at == place));

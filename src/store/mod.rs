@@ -1,4 +1,4 @@
-//! The log as everyone sees it: appends, reads and heads, and parked sessions beside it. Requests go in, events come
+//! The log as its callers see it: appends, reads and heads, and parked sessions beside it. Requests go in, events come
 //! out. The in-memory log is here, too; other implementations stand behind [`Store`].
 
 pub mod idempotency;
@@ -50,7 +50,7 @@ pub trait Store {
     /// After a crash it may be a minute behind.
     fn running_seconds(&self) -> u64;
 
-    /// Returns what the operator should know about the opening, one line each.
+    /// Returns remarks for the operator about the opening, one line each.
     fn remarks(&self) -> &[String] {
         &[]
     }
@@ -64,7 +64,7 @@ pub trait Store {
     /// Returns the limits in effect.
     fn bounds(&self) -> Bounds;
 
-    /// Replaces the limits. A database drops what exceeds them a little at a time, the in-memory log at once.
+    /// Replaces the limits. A database drops excess content a little at a time, the in-memory log at once.
     fn set_bounds(&mut self, bounds: Bounds);
 
     /// Submits all requests. Appends, parkings and claims are decided in the order of submission.
@@ -86,7 +86,7 @@ pub trait Store {
     /// Answers that were not taken are dropped.
     ///
     /// # Errors
-    /// Says why the log may not be complete on disk.
+    /// The reason why the log may not be complete on disk.
     fn finish(self: Box<Self>) -> Result<(), String>;
 }
 

@@ -4,8 +4,8 @@ use crate::types::{
     Author, Body, ConnId, Digest, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
 };
 
-/// Identifies who asked. The store returns it unchanged. Answers may come late or twice, so the receiver compares the
-/// connection's generation and the tag before acting on one.
+/// Identifies the caller of a request. The store returns it unchanged. Answers may come late or twice, so the receiver
+/// compares the connection's generation and the tag before acting on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub conn: ConnId,
@@ -14,7 +14,7 @@ pub struct Ticket {
     pub tag: u64,
 }
 
-/// What the caller needs the answer for.
+/// The purpose for which the caller needs the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// A `send` over a socket; the tag is the request's id, [`NO_ID`] without one.
@@ -56,8 +56,8 @@ pub struct Append {
     /// The idempotency key, if the sender sent one.
     pub key: Option<ScopedKey>,
     pub body: Body,
-    /// The digest of an encrypted body. The message is refused if a stored message of the room has the same, whoever
-    /// sent it.
+    /// The digest of an encrypted body. The message is refused if a stored message of the room has the same digest,
+    /// from any sender.
     pub sealed: Option<Digest>,
     /// The current wall clock. The stored timestamp is [`WallMillis::stamp_after`] the room's last.
     pub at: WallMillis,
@@ -111,7 +111,7 @@ pub struct Seek {
     pub body: Body,
 }
 
-/// Which part of a room's log to read.
+/// The part of a room's log to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Span {
     /// The oldest messages after this seq.
@@ -143,14 +143,14 @@ pub enum StoreEvent {
     Appended(Vec<Appended>),
     Page(Page),
     ReadFailed(ReadFailed),
-    /// Why a read failed, for the log; the answer itself is a [`ReadFailed`]. Appends still work.
+    /// The reason why a read failed, for the log; the answer itself is a [`ReadFailed`]. Appends still work.
     Unreadable(String),
     /// The database is damaged, or a read of it failed; an [`Unreadable`](StoreEvent::Unreadable) says where. Appends
     /// still work.
     Damaged,
     Claimed(Claimed),
     /// The store could not read or write, so the session is still parked if it was. The client may ask again, or the
-    /// server may go on with what the token says.
+    /// server may continue with the data in the token.
     ClaimFailed {
         ticket: Ticket,
         session: SessionId,
@@ -169,7 +169,7 @@ pub enum StoreEvent {
     Died(String),
 }
 
-/// Why the store refuses or fails, for everybody: without paths and names.
+/// The reason why the store refuses or fails, which everyone may see: without paths and names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The reason is not known.
@@ -293,7 +293,7 @@ pub struct Sought {
     pub outcome: Found,
 }
 
-/// Tells whether a sealed body is in the room's log.
+/// Whether a sealed body is in the room's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Nowhere,

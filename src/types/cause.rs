@@ -53,7 +53,7 @@ impl Cause {
         Cause::System,
     ];
 
-    /// Returns whether the same start fails again until a person has changed something. Every other cause may resolve
+    /// Returns whether every further start fails until a person has changed something. Every other cause may resolve
     /// itself: a network that comes up late, a folder that is mounted later, an old server that is about to exit.
     pub fn needs_a_person(self) -> bool {
         match self {

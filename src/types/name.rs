@@ -68,8 +68,8 @@ impl Name {
         Ok(Name(form.into_iter().collect::<String>().into()))
     }
 
-    /// Returns a name that was kept in a log or a token, also one that was accepted under an earlier, less strict rule.
-    /// `None` if no rule ever allowed the text, which means damage.
+    /// Returns a name from a log or a token, even if only an earlier, less strict rule accepted it. `None` if no rule
+    /// ever allowed the text, which means damage.
     pub fn kept(text: &str) -> Option<Name> {
         let length = text.chars().take(Name::MAX + 1).count();
         let fits = (1..=Name::MAX).contains(&length) && !text.chars().any(|c| is_control(c) || is_direction(c));

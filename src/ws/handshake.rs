@@ -39,7 +39,7 @@ pub fn wants_upgrade(request: &Request) -> bool {
         && request.headers.has_token("Upgrade", "websocket")
 }
 
-/// Checks a request to a WebSocket's URL, also one that doesn't ask for an upgrade; the argument is the result of
+/// Checks a request to a WebSocket's URL, even if it doesn't ask for an upgrade; the argument is the result of
 /// [`spoken`].
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Event streams through the whole machine: they hear what WebSockets hear, and end as they should.
+//! Event streams through the whole machine: they get the same messages as WebSockets, and end as they should.
 
 use std::collections::{BTreeMap, BTreeSet};
 

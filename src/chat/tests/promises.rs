@@ -1,5 +1,5 @@
-//! Promises of the settings and of the protocol, one by one: sessions and their tokens, what counts against a budget,
-//! when timeouts begin, and what a reconnect may rely on.
+//! Promises of the settings and of the protocol, one by one: sessions and their tokens, charges against a budget, the
+//! start of timeouts, and the state that a reconnect may rely on.
 
 use super::*;
 use crate::fuzzing::late_store::Failure;
@@ -25,7 +25,7 @@ fn resume(world: &mut World, index: u32, token: &str) {
 /// Resumes with these cursors.
 fn resume_at(world: &mut World, index: u32, token: &str, cursors: &str) {
     open(world, index, "/ws");
-    // The world's own judge of what peers hear expects a single `welcome`.
+    // The world's own judge of each peer's input expects a single `welcome`.
     if let Some(peer) = world.peers.get_mut(&index) {
         peer.is_sealed = true;
     }
@@ -47,7 +47,7 @@ fn a_parked_session_survives_a_client_that_leaves_during_its_claim() {
     world.reset(0);
     world.pass(31_000);
     assert_eq!(world.engine.app.hub.session_count(), 0, "it is parked");
-    // A client asks for it, and is gone by the time the store has handed the session out.
+    // A client asks to resume it, and is gone by the time the store has handed the session out.
     resume(&mut world, 1, &token);
     world.answers_at_once = false;
     world.turn();
@@ -59,7 +59,7 @@ fn a_parked_session_survives_a_client_that_leaves_during_its_claim() {
     let heard = world.heard(2);
     let back = heard.iter().rposition(|object| object["type"] == "welcome").expect("a welcome");
     assert_eq!(heard[back]["name"], "ann");
-    // The client named no room: only what was parked knows this one.
+    // The client named no room: only the parked session knows this one.
     assert!(heard[back..].iter().any(|object| object["type"] == "joined" && object["room"] == "r"), "{heard:?}");
 }
 
@@ -67,7 +67,7 @@ fn a_parked_session_survives_a_client_that_leaves_during_its_claim() {
 fn a_token_is_good_for_park_for_and_no_longer() {
     for (seconds, is_good) in [(604_700, true), (604_900, false)] {
         let mut world = World::new(Sizes::USUAL);
-        // A session in no room is not kept: the token alone says who it was.
+        // A session in no room is not kept: only the token has its identity.
         open(&mut world, 0, "/ws?name=ann");
         let token = token(&world, 0);
         world.reset(0);
@@ -81,7 +81,7 @@ fn a_token_is_good_for_park_for_and_no_longer() {
     }
 }
 
-/// It was in as many rooms as it might be, and then the settings were read again.
+/// It was in as many rooms as the limit allowed, and then a reload lowered the limit.
 #[test]
 fn a_session_in_more_rooms_than_there_may_be_by_now_is_resumed() {
     for (away, joined, refused) in [(1_000, 3, vec![]), (31_000, 1, vec!["too_many_rooms"])] {
@@ -201,7 +201,7 @@ fn a_room_too_many_is_named_as_such() {
     let answer = String::from_utf8_lossy(&world.peers[&2].got).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 10\r\n"), "{answer}");
     assert!(answer.contains(&format!("\"detail\":\"{reason}\"")), "{answer}");
-    // A refused message does not count as one that waits for the store.
+    // A refused message does not count as waiting for the store.
     world.ask(0, "send", r#","body":2"#);
     world.settle();
     assert_eq!(world.heard(0).last().unwrap()["seq"], 2);
@@ -267,7 +267,7 @@ fn a_later_request_has_as_long_for_its_head_as_the_first() {
     world.send(0, b"Host: localhost\r\n\r\n");
     world.settle();
     assert_eq!(answers(&world), 2);
-    // It has no longer than that.
+    // It gets no more time than `header_timeout`.
     world.pass(60_000);
     world.send(0, b"GET /healthz HTTP/1.1\r\n");
     world.turn();
@@ -331,8 +331,8 @@ fn a_shutdown_does_not_wait_for_a_store_that_died() {
     assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "appends that will never be answered delay nothing");
 }
 
-/// A failed write is noticed after the turn's deliveries. What it leaves to deliver starts another turn at once,
-/// instead of waiting for the next event.
+/// A failed write is noticed after the turn's deliveries. The deliveries that follow from it start another turn at
+/// once, instead of waiting for the next event.
 #[test]
 fn a_member_found_gone_at_the_flush_is_announced_at_once() {
     let mut world = World::new(Sizes::USUAL);

@@ -38,7 +38,7 @@ fn answer(world: &World, index: u32) -> String {
     world.peers.get(&index).map(|peer| String::from_utf8_lossy(&peer.got).into_owned()).unwrap_or_default()
 }
 
-/// Connects a peer that resumes, which the world's own judge of what peers hear does not expect.
+/// Connects a peer that resumes, which the world's own judge of each peer's input does not expect.
 fn comes_unheard(world: &mut World, index: u32) {
     world.comes(index);
     world.peers.get_mut(&index).unwrap().is_sealed = true;
@@ -48,7 +48,7 @@ fn comes_unheard(world: &mut World, index: u32) {
 struct Client {
     index: u32,
     transport: Transport,
-    /// The bytes of what came that are read.
+    /// The number of received bytes that are read already.
     at: usize,
     heard: Vec<serde_json::Value>,
     close: Option<u16>,
@@ -171,7 +171,7 @@ fn only_the_bare_url_is_opened_sealed() {
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("--sealed-key"), "{text}");
 }
 
-/// The socket is closed with 1008, and neither this message nor a later one is obeyed.
+/// The socket is closed with 1008, and neither this message nor a later one takes effect.
 #[test]
 fn what_does_not_verify_ends_the_connection() {
     let send = "{\"type\":\"send\",\"id\":2,\"body\":\"good\"}\n";
@@ -336,8 +336,8 @@ fn a_slow_sealed_member_lags_and_reads_everything_in_the_end() {
     assert_eq!(seqs, (1..=50).collect::<Vec<_>>());
 }
 
-/// Sealing stays a little ahead of the socket. What waits behind that goes out when the socket has taken it, without
-/// another event.
+/// Sealing stays a little ahead of the socket. Lines beyond that are sealed and sent once the socket has taken the
+/// sealed bytes, without another event.
 #[test]
 fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
     let (mut world, mut client) = stalled(Sizes { queue_bytes: 100_000, ..Sizes::USUAL }, 20, 3000);
@@ -350,7 +350,7 @@ fn what_waits_to_be_sealed_goes_out_when_the_socket_takes_it() {
     assert_eq!(client.bodies().len(), 20);
 }
 
-/// At its in-flight limit a socket is not read. Lines that were opened already wait, and go on later.
+/// At its in-flight limit a socket is not read. Lines that were opened already wait, and are carried out later.
 #[test]
 fn what_was_opened_waits_for_its_turn() {
     let (mut world, pin) = sealing();

@@ -83,7 +83,7 @@ fn one_address_gets_its_share() {
         let local = door.come("[::ffff:127.0.0.1]:1");
         assert_eq!(door.status(local), "");
     }
-    // A connection that is gone makes room, also one that was refused.
+    // A connection that is gone makes room, even if it had been refused.
     door.lose(first);
     door.lose(third);
     let next = door.come("[2001:db8::4]:1");
@@ -146,7 +146,7 @@ fn a_socket_counts_for_the_client_of_its_handshake() {
 }
 
 proptest! {
-    /// However clients connect and whatever they ask, exactly the open connections count, and in the end none.
+    /// However clients connect and whatever they request, exactly the open connections count, and in the end none.
     #[test]
     fn what_counts_is_what_is_open(steps in prop::collection::vec((0usize..4, 0usize..6, any::<bool>()), 0..60)) {
         let mut door = Door::new(&["10.0.0.0/8"]);
@@ -169,7 +169,7 @@ proptest! {
     }
 }
 
-/// A connection in excess has a time to ask, gets one answer, and has a time to take it.
+/// A connection in excess has limited time to send a request, gets one answer, and has limited time to take it.
 #[test]
 fn a_connection_in_excess_is_soon_gone() {
     let mut door = Door::new(&["127.0.0.1"]);

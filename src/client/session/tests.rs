@@ -15,7 +15,7 @@ impl Client {
         Client { session: ClientSession::new(room, None, begin), now: 0, events: Vec::new() }
     }
 
-    /// In the room, with its head at 5 and all of it heard.
+    /// In the room, with its head at 5 and everything received.
     fn seated() -> Client {
         let mut client = Client::new(Begin::Now);
         client.open("t1");
@@ -84,7 +84,7 @@ fn the_token_from_before_its_name_was_heard_is_not_shown() {
     client.open("provisional");
     let [resume] = client.said().try_into().unwrap();
     assert_eq!((&resume["type"], &resume["session"]), (&json!("resume"), &json!("ann's")));
-    // Not resumable; and the next socket is lost before the name is heard.
+    // Not resumable; and the next socket is lost before the name arrives.
     client.receives(json!({"type": "error", "code": "not_resumable", "message": "gone", "id": resume["id"]}));
     let [join] = client.said().try_into().unwrap();
     assert_eq!((&join["type"], &join["name"], &join["after"]), (&json!("join"), &json!("ann"), &json!(5)));
@@ -324,7 +324,7 @@ fn a_server_that_is_silent_is_asked_and_then_given_up() {
 }
 
 proptest::proptest! {
-    /// Whatever a server says: no panic, and seqs only grow within one log.
+    /// Whatever a server sends: no panic, and seqs only grow within one log.
     #[test]
     fn any_server_is_borne(lines in proptest::collection::vec(line(), 0..40)) {
         let mut client = Client::seated();

@@ -6,7 +6,7 @@ use crate::cmd::{COMMANDS, help};
 use crate::config::{GROUPS, Kind};
 use std::fmt::Write as _;
 
-/// Variables that are no settings, and what racerd reads in them.
+/// Variables that are not settings, and what racerd reads from them.
 const ENVIRONMENT: [(&str, &str); 5] = [
     ("RACERD_CONFIG", "The configuration file, as --config."),
     (
@@ -137,8 +137,8 @@ fn text(out: &mut String, text: &str) {
     let _ = writeln!(out, "{}", escaped(text.trim()).replace(". ", ".\n"));
 }
 
-/// Escapes what roff would read as a request, an escape or a hyphen. Quotation marks and dots are harmless within a
-/// line.
+/// Escapes text that roff would read as a request, an escape or a hyphen. Quotation marks and dots are harmless within
+/// a line.
 fn escaped(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ").replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('~', "\\(ti");

@@ -207,7 +207,7 @@ proptest! {
     }
 }
 
-/// Ten thousand idle sockets must not keep the buffers of what they once heard.
+/// Ten thousand idle sockets must not keep the buffers of earlier input.
 #[test]
 fn an_idle_socket_keeps_no_buffer_of_what_it_heard() {
     let (mut sealing, _queue, mut client) = pair();

@@ -263,7 +263,7 @@ fn another_implementation_says_the_same() {
     assert_eq!(HEXLOWER.encode(&seal(&mut server, b"back")), "cd3695adca054ef43105d17cc0b7ae1240cbce7f");
 }
 
-/// Each direction rekeys on its own, also where a forged message arrives exactly at the change.
+/// Each direction rekeys on its own, even if a forged message arrives exactly at the change.
 #[test]
 fn keys_change_by_count() {
     let (mut client, mut server) = pair();

@@ -220,7 +220,7 @@ fn a_message_before_a_dropped_signal_is_delivered_once() {
     }
 }
 
-/// A room that was closed and made anew in one turn is in the delivery queue twice; it delivers once.
+/// A room that was closed and created again in one turn is in the delivery queue twice; it delivers once.
 #[test]
 fn a_room_recreated_within_a_turn_delivers_once() {
     let mut world = World::new(HubLimits { batch_bytes: 1, ..LIMITS });
@@ -338,7 +338,7 @@ fn reads_in_flight_are_bounded_and_all_are_answered() {
     }
     world.ask();
     assert_eq!((world.store.reads.len(), world.store.most_reads), (2, 2));
-    // A failure makes room for the next as well.
+    // A failed read also makes room for the next one.
     world.store.read(1, false);
     world.arrive(0);
     world.ask();

@@ -261,7 +261,7 @@ fn a_client_with_room_that_takes_no_presence_causes_no_busy_loop() {
     world.judge_at_rest();
 }
 
-/// A client that only listens receives everything and is visible to nobody; nothing of it is kept.
+/// A client that only listens receives everything and is visible to nobody; none of its state is kept.
 #[test]
 fn a_listener_is_not_a_member() {
     let mut world = World::new(HubLimits { presence_max: 2, resume_within: 5000, ..LIMITS });

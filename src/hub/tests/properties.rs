@@ -209,7 +209,7 @@ impl Story {
         self.world.judge_at_rest();
     }
 
-    /// Disconnects every client; nothing of them may be left.
+    /// Disconnects every client; none of their state may be left.
     fn end(&mut self) {
         for who in self.clients.iter_mut().filter_map(Option::take) {
             self.world.gone(who);

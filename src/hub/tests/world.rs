@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    // What clients do.
+    // Actions of clients.
 
     /// Opens a client with a session, in a slot of its own.
     pub fn open(&mut self) -> Who {
@@ -225,7 +225,7 @@ impl World {
         self.hub.handle_gone(who.slot, who.conn());
     }
 
-    /// Joins, or returns the reason why not. The answer carries the returned id.
+    /// Joins, or returns the refusal. The answer carries the returned id.
     pub fn try_join(&mut self, who: Who, room: &RoomId, start: Start, presence: Presence) -> Result<u64, HubError> {
         self.next_id += 1;
         let id = self.next_id;
@@ -293,7 +293,7 @@ impl World {
         }
     }
 
-    // What the store does.
+    // Actions of the store.
 
     /// Passes the turn's requests to the store.
     pub fn ask(&mut self) {
@@ -357,7 +357,7 @@ impl World {
         }
     }
 
-    /// Has the store answer all requests, and all that follow from the answers.
+    /// Makes the store answer all requests, and all requests that follow from the answers.
     pub fn store_answers(&mut self) {
         self.ask();
         while !self.store.is_idle() {
@@ -420,7 +420,7 @@ impl World {
         panic!("it never comes to rest");
     }
 
-    /// Has the store answer, and ends the turn.
+    /// Makes the store answer, and ends the turn.
     pub fn settle_turn(&mut self) {
         loop {
             self.store_answers();
@@ -430,7 +430,7 @@ impl World {
         }
     }
 
-    // What clients know.
+    // Knowledge of clients.
 
     pub fn heard(&mut self, who: Who) -> Vec<Heard> {
         self.clients.inbox(who.conn()).map(|inbox| inbox.heard.clone()).unwrap_or_default()
@@ -474,8 +474,8 @@ impl World {
         }
     }
 
-    /// Checks that every client knows everything once all is at rest: every message from the start of its stay, every
-    /// request's answer, and the members present.
+    /// Checks, at rest, that every client has everything: every message from the start of its stay, the answer to every
+    /// request, and the members present.
     pub fn judge_at_rest(&mut self) {
         for (&(index, generation), judge) in &self.judges {
             assert_eq!(judge.open, BTreeSet::new(), "{index}.{generation} waits for answers");
@@ -514,7 +514,7 @@ pub struct Judge {
 
 struct Stay {
     presence: Presence,
-    /// The first seq of this stay; `next` is the one that follows.
+    /// The first seq of this stay; `next` is the next seq to arrive.
     first: u64,
     next: u64,
     count: usize,

@@ -1,4 +1,4 @@
-//! Appends: seqs, idempotency keys, stamps, and that content comes back as it was.
+//! Appends: seqs, idempotency keys, timestamps, and that content is returned unchanged.
 
 use std::collections::HashMap;
 

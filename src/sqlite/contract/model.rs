@@ -14,7 +14,7 @@ use crate::types::{Body, Durability, IdempotencyKey, Message, RoomId, Seq, WallM
 
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];
 
-/// Room, body's length, wall clock, and perhaps a scope and a key, all from few.
+/// Room, length of the body, wall clock, and an optional scope and key, each one of a few.
 type Saying = (usize, usize, u64, Option<(usize, u8)>);
 
 /// One step of a random history.
@@ -39,7 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-/// The log as a list that is searched from end to end.
+/// The log as a list that is searched linearly.
 #[derive(Default)]
 struct Model {
     messages: Vec<Message>,
@@ -71,7 +71,7 @@ impl Model {
         Outcome::Stored(message)
     }
 
-    /// What a page must be, said otherwise than the logs do it.
+    /// Checks a page against the model, which computes it in another way than the logs.
     fn check(&self, read: &Read, page: &Page) {
         let all = self.of(&read.room);
         let (mut there, backwards): (Vec<Message>, bool) = match read.span {

@@ -12,7 +12,7 @@ fn what_is_parked_is_claimed_once_and_in_order() {
         bench.submit([StoreRequest::Park(parked(1, 1)), StoreRequest::Park(parked(2, 1))]);
         assert_eq!(bench.claim(1), Some(parked(1, 1)));
         assert_eq!(bench.claim(1), None, "taken out");
-        // All in one batch: each claim knows what was parked before it, and not what was after.
+        // All in one batch: each claim reflects everything parked before it, and nothing parked after it.
         let claim = |n| StoreRequest::Claim(Claim { ticket: ticket(Purpose::Resume, n), session: SessionId([2; 16]) });
         bench.submit([
             StoreRequest::Park(parked(2, 7)),
@@ -38,7 +38,7 @@ fn what_is_parked_is_claimed_once_and_in_order() {
 fn of_too_many_parked_the_oldest_go() {
     over_all(|bench| {
         bench.submit((0..5).map(|n| StoreRequest::Park(parked(n, 1))));
-        // Parked anew: it is the youngest now.
+        // Parked again, so it is the youngest now.
         bench.submit([StoreRequest::Park(parked(0, 2))]);
         bench.submit((5..8).map(|n| StoreRequest::Park(parked(n, 1))));
         let kept: Vec<u8> = (0..8).filter(|n| bench.claim(*n).is_some()).collect();

@@ -1,8 +1,8 @@
-//! A sealed body is taken once in a room: what each log holds of it.
+//! A sealed body is accepted once in a room: the tests for each log.
 
 use super::*;
 
-/// Whether the room keeps a message with this ciphertext, asked as for a signal.
+/// Asks whether the room has a message with this ciphertext, as a signal does.
 pub(in crate::sqlite) fn sought(bench: &mut Bench, to: &str, ciphertext: &str) -> Found {
     let Append { room, body, sealed: Some(sealed), .. } = encrypted(to, ALICE, "k", ciphertext) else {
         panic!("an encrypted body")
@@ -34,8 +34,8 @@ fn an_encrypted_body_is_accepted_once_regardless_of_its_sender() {
         }
         assert_eq!((sought(bench, "a", "x"), sought(bench, "a", "y")), (Found::Kept, Found::Nowhere));
         assert_eq!(sought(bench, "b", "x"), Found::Nowhere);
-        // Another room's key makes another ciphertext of the same words; this one was copied there, where it opens for
-        // nobody.
+        // With another room's key, the same words would have another ciphertext; this one was copied there, where
+        // nobody can open it.
         assert_eq!(stored(&bench.append(encrypted("b", BOB, "k1", "x"))).seq, Seq(1));
         assert_eq!(bench.everything("a").len(), 1, "what was refused took no seq");
     });

@@ -1,4 +1,4 @@
-//! Rooms on a database of which some pages are damaged: what is read of them, in either direction.
+//! Reads of rooms in a database with some damaged pages, in both directions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::store::{StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::Durability;
 
-/// All that a room has, page by page in this direction.
+/// Returns all messages of a room, read page by page in this direction.
 fn paged(bench: &mut Bench, room: &str, rising: bool, limit: u32) -> Vec<Message> {
     let mut all: Vec<Message> = Vec::new();
     loop {
@@ -48,7 +48,7 @@ fn what_damage_has_left_is_read_whole_and_in_order_and_what_is_lost_keeps_its_pl
     let source = TempDir::new();
     let (path, said) = database(&source);
     let sound = fs::read(&path).unwrap();
-    // In which page of the file each message begins; a short one lies nowhere else.
+    // The page of the file in which each message begins; a short message is in no other page.
     let mut image = Image::open(&Files::at(&path).unwrap()).unwrap();
     let mut by_id = BTreeMap::new();
     for number in 1..=image.count() {
@@ -72,7 +72,7 @@ fn what_damage_has_left_is_read_whole_and_in_order_and_what_is_lost_keeps_its_pl
         let options = options(directory.path(), Durability::Full);
         fs::write(&options.path, &sound).unwrap();
         let mut bench = open_quick(&options);
-        // Where every second room begins, too.
+        // In every second run, also a page in which a room begins.
         let first = places[&(ROOMS[seed as usize % 3], Seq(1))];
         let others = (0..=dice.roll(3)).map(|_| leaves[dice.roll(leaves.len() as u64) as usize]);
         let spoilt: Vec<usize> = others.chain((seed % 2 == 0).then_some(first)).collect();

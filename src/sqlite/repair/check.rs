@@ -1,5 +1,5 @@
-//! Looks through a whole database for what must not be: what SQLite knows of its own files, and what racerd promises of
-//! rooms, messages and keys. Says what it finds in words; changes nothing.
+//! Checks a whole database: SQLite's integrity check of its own files, and racerd's invariants of rooms, messages and
+//! keys. Describes the faults it finds in words; changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,29 +14,29 @@ use crate::sqlite::sealing::{message_place, open_message};
 use crate::store::idempotency::{WINDOW, Window};
 use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
 
-/// Faults that are told in words; of the rest, the number.
+/// Maximum number of faults that are described; the rest are counted.
 const TOLD: usize = 20;
 
-/// Of each kind, the first ones, at most.
+/// Maximum number of faults of one kind that are described.
 const TOLD_OF_A_KIND: u64 = 3;
 
-/// Characters of a fault that are told.
+/// Maximum number of characters of a description.
 pub(in crate::sqlite) const LONGEST_TOLD: usize = 500;
 
-/// Kinds of faults that are told apart, at most.
+/// Maximum number of kinds of faults that are told apart.
 const KINDS: usize = 1_000;
 
-/// What a check has come to.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     pub rooms: u64,
     pub messages: u64,
     pub faults: Vec<String>,
-    /// Faults beside those.
+    /// Number of further faults.
     pub more: u64,
-    /// What is no fault, and good to know.
+    /// Remarks that are not faults.
     pub remarks: Vec<String>,
-    /// By the text without its numbers; empty once the check is done.
+    /// Kinds of faults, by their text without numbers; empty once the check is done.
     pub(in crate::sqlite) kinds: BTreeMap<String, Kind>,
 }
 
@@ -53,8 +53,8 @@ impl Checked {
         self.faults.is_empty()
     }
 
-    /// Adds a fault, of which the first few of its kind are told. It may quote a damaged file: its text is escaped, and
-    /// cut where it is long.
+    /// Adds a fault; only the first few of its kind are described. The text may quote a damaged file, so it is escaped,
+    /// and truncated if it is long.
     fn fault(&mut self, text: String) {
         let text = harmless_start(&text, LONGEST_TOLD);
         let key = kind(&text);
@@ -73,7 +73,7 @@ impl Checked {
         }
     }
 
-    /// Adds to the last fault of each kind how many of it are not told.
+    /// Appends to the last description of each kind how many more faults of that kind there are.
     fn fold(&mut self) {
         for kind in std::mem::take(&mut self.kinds).into_values().filter(|kind| kind.told > 0 && kind.untold > 0) {
             if let Some(fault) = self.faults.get_mut(kind.last) {
@@ -83,16 +83,16 @@ impl Checked {
     }
 }
 
-/// Faults that differ by numbers only.
+/// Faults whose texts differ only in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::sqlite) struct Kind {
     told: u64,
     untold: u64,
-    /// Where the last one is that is told.
+    /// Index of the last one that is described.
     last: usize,
 }
 
-/// A text without its numbers.
+/// Returns the text with each number replaced by `#`.
 fn kind(text: &str) -> String {
     let mut kind = String::with_capacity(text.len());
     for c in text.chars() {
@@ -105,7 +105,7 @@ fn kind(text: &str) -> String {
     kind
 }
 
-/// The messages that are missing in a room, between others.
+/// The messages missing in a room between existing ones.
 #[derive(Default)]
 struct Holes {
     places: u64,
@@ -136,7 +136,7 @@ impl Holes {
     }
 }
 
-/// A room's row, and what of it was met on the way through the messages.
+/// A room's row, and the state of the walk through its messages.
 struct Room {
     name: String,
     head: u64,
@@ -147,7 +147,7 @@ struct Room {
 }
 
 impl Room {
-    /// Takes in the room's next message. Its time may be before that of the one before it: clocks are set back.
+    /// Records the room's next message. Its time may be before its predecessor's: clocks are set back.
     fn take(&mut self, seq: Seq, at: i64) {
         if let Some((last, _)) = self.last.filter(|(last, _)| seq != last.next()) {
             self.holes.add(last.next().0, seq.0.saturating_sub(1));
@@ -172,8 +172,8 @@ impl Room {
     }
 }
 
-/// Looks at all that the database holds, in one moment. Sealed rows are opened where `key` is theirs; else only their
-/// heads are looked at.
+/// Checks the whole database in one read transaction. Sealed rows are opened if `key` is theirs; otherwise only the
+/// headers of their records are checked.
 pub(in crate::sqlite) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
     let mut checked = Checked::default();
     look_at(conn, key, &mut checked)?;
@@ -227,7 +227,7 @@ fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i
     Ok(rooms)
 }
 
-/// How the messages' rows are to look.
+/// How the rows of messages should be stored.
 struct Rows {
     sealed: Sealed,
     records: Option<RecordKey>,
@@ -249,7 +249,7 @@ impl Rows {
         Rows { sealed, records }
     }
 
-    /// What is wrong with a row, if anything.
+    /// Returns what is wrong with a row, if anything.
     fn fault(&self, place: &Place, name: &[u8], body: &[u8]) -> Option<String> {
         let plain = || {
             let wrong = match (str::from_utf8(name).ok().and_then(Name::kept), is_whole(body)) {
@@ -276,7 +276,7 @@ impl Rows {
     }
 }
 
-/// A text's or a blob's; what is neither is as wrong as a senseless one.
+/// Returns the bytes of a text or a blob; for any other type, bytes that are as invalid as garbled ones.
 fn bytes(value: ValueRef<'_>) -> &[u8] {
     value.as_bytes().unwrap_or(b"\xff")
 }
@@ -327,7 +327,7 @@ fn messages(
     Ok(())
 }
 
-/// Keys stand for messages that are there, or that were there before they were pruned.
+/// Checks that keys refer to messages that exist, or that existed before they were pruned.
 fn keys(conn: &Connection, rooms: &HashMap<i64, Room>, checked: &mut Checked) -> rusqlite::Result<()> {
     let mut statement = conn.prepare("SELECT room, entries FROM keys ORDER BY room")?;
     let mut rows = statement.query([])?;

@@ -1,4 +1,4 @@
-//! Whole copies of a database: into a file that nobody takes for one until it is complete and synced.
+//! Copies whole databases, into a file that cannot be mistaken for a database until it is complete and synced.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -15,22 +15,22 @@ use crate::sqlite::files::{Files, MODE, beside};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{retention, schema};
 
-/// How long a copy waits for whoever is just writing.
+/// How long a copy waits for another program that is writing.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Steps of SQLite between two looks at the clock, and how often somebody hears how far it is.
+/// Number of SQLite steps between two checks of the clock, and interval between two progress reports.
 const STEPS: i32 = 10_000;
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Hears how many bytes are written of about how many.
+/// Receives the number of bytes written so far, and about how many there are in total.
 pub type Progress = Box<dyn FnMut(u64, u64) + Send>;
 
-/// How often another may come just while the file of a copy is made.
+/// Maximum attempts to create the file of a copy while other processes keep creating it.
 const TRIES: u32 = 10;
 
-/// Makes an empty file for the owner only, instead of what a copy that was cut short has left there. Two at the same
-/// file are one too many: it stays locked as long as the result is held. What is no such leftover stays as it is: a
-/// link, through which another file would be written, and a database that was served under this name.
+/// Creates an empty file that only the owner may access, replacing the leftover of an interrupted copy. The file stays
+/// locked as long as the result is held, so that no two copies write to it. Anything that is not such a leftover is
+/// left alone: a link, through which another file would be written, or a database that was served under this name.
 pub(super) fn begin(path: &Path) -> io::Result<File> {
     for _ in 0..TRIES {
         match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
@@ -46,7 +46,7 @@ pub(super) fn begin(path: &Path) -> io::Result<File> {
     Err(in_use())
 }
 
-/// Deletes what a copy that was cut short has left: only its name, whatever other names the file has.
+/// Deletes the leftover of an interrupted copy: only this name, whatever other names the file has.
 fn remove_leftover(path: &Path) -> io::Result<()> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
     let foreign = || io::Error::other("what lies there is not left by an earlier copy; move it away");
@@ -78,8 +78,8 @@ fn in_use() -> io::Error {
     io::Error::other("another racerd is writing to it")
 }
 
-/// Copies the database as of one moment, while others may write to it, into an empty file, and takes the copy's epoch
-/// away. It is not synced yet.
+/// Copies a snapshot of the database, even while others write to it, into an empty file, and removes the copy's epoch.
+/// The copy is not synced yet.
 pub(super) fn copy(mut from: Reading, to: &Path, mut progress: Progress) -> rusqlite::Result<()> {
     let Some(name) = to.to_str() else { return Err(rusqlite::Error::InvalidPath(to.into())) };
     let conn = &mut from.conn;
@@ -98,35 +98,36 @@ pub(super) fn copy(mut from: Reading, to: &Path, mut progress: Progress) -> rusq
     drop(from);
 
     let copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // Whoever finds half of it, finds it under a name that says so.
+    // No journal or sync is needed: an incomplete copy has a name that marks it as such.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     if !retention::can_shrink(&copy)? {
-        // A database keeps for its life how it was made in this, but for a rewrite.
+        // The setting is fixed when a database is created; only a rewrite (VACUUM) changes it.
         copy.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
     }
     schema::forget_epoch(&copy)
 }
 
-/// Takes a note about damage out of a copy that was found to be sound.
+/// Removes the record of damage from a copy that was found intact.
 pub(super) fn forget_damage(copy: &Path) -> rusqlite::Result<()> {
     let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(copy, access)?;
     conn.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-    // One of an older version has no place for a note.
+    // A database of an older version has no column for such a record.
     if schema::is_newest(&conn)? { schema::forget_damage(&conn) } else { Ok(()) }
 }
 
-/// A database that is only read.
+/// A database opened for reading only.
 pub(super) struct Reading {
     pub conn: Connection,
-    /// Where SQLite takes no locks of its own; dropped after the connection.
+    /// Held if SQLite takes no locks of its own; dropped after the connection.
     _lock: Option<Lock>,
 }
 
-/// Opens a database that perhaps another racerd writes to, to read only.
+/// Opens a database for reading only, even while another racerd writes to it.
 ///
 /// # Errors
-/// It cannot be read; or its last messages are in a WAL that SQLite could only read if it could write beside it.
+/// The database cannot be read, or its last messages are in a WAL that SQLite could read only if it could write beside
+/// it.
 pub(super) fn open(files: &Files) -> Result<Reading, OpenError> {
     let failed = |error| OpenError::Sqlite { action: "read", path: files.database.clone(), error };
     let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -137,8 +138,8 @@ pub(super) fn open(files: &Files) -> Result<Reading, OpenError> {
     }
 }
 
-/// Opens a database beside which nothing can be written, where SQLite has failed so: without its own locks, which is
-/// safe while nobody writes, and without a WAL, which must hold nothing.
+/// Opens a database in a read-only location, after SQLite has failed for that reason: without SQLite's own locks, which
+/// is safe while nobody writes, and without a WAL, which must be empty.
 fn open_unwritable(files: &Files, failed: OpenError) -> Result<Reading, OpenError> {
     if let Some(log) = files.unapplied() {
         return Err(OpenError::Unwritable { path: files.database.clone(), log });
@@ -153,7 +154,7 @@ fn open_unwritable(files: &Files, failed: OpenError) -> Result<Reading, OpenErro
     Ok(Reading { conn, _lock: Some(lock) })
 }
 
-/// The URI of a database that does not change (<https://www.sqlite.org/uri.html>).
+/// Returns the URI of a database that does not change (<https://www.sqlite.org/uri.html>).
 fn immutable(path: &Path) -> String {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
@@ -166,7 +167,7 @@ fn immutable(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// Whether SQLite wanted to write beside the database and could not.
+/// Returns whether SQLite failed because it could not write beside the database.
 fn cannot_write(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
@@ -174,7 +175,7 @@ fn cannot_write(error: &rusqlite::Error) -> bool {
 fn set_up(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(BUSY)?;
     conn.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192")?;
-    // Nothing is opened before the first read.
+    // SQLite opens nothing before the first read.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(conn)
 }

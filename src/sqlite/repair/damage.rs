@@ -1,5 +1,5 @@
-//! Whether a database is damaged, as far as a start looks; and what to do about it by itself. Damage is a fact about
-//! bytes that were written by racerd and are not what it wrote any more; a disk that does not answer is another matter.
+//! Detects whether a database is damaged, as far as a start checks it, and salvages it without the user. Damage means
+//! that bytes written by racerd have changed since; a disk that does not answer is another matter.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -16,35 +16,36 @@ use crate::sqlite::schema;
 use crate::sqlite::wal::Wal;
 use crate::types::{Cause, harmless_start};
 
-/// How long a start looks through the database after a run that did not end in order.
+/// Time limit of the check at a start, after a run that was not shut down cleanly.
 pub(in crate::sqlite) const LOOK_FOR: Duration = Duration::from_secs(10);
 
-/// How long it looks after one that did, twice: through the beginning, and here and there. It promises nothing.
+/// Time limit after a clean shutdown, for each of two checks: one from the beginning, one of samples. It guarantees
+/// nothing.
 pub(in crate::sqlite) const SAMPLE_FOR: Duration = Duration::from_millis(150);
 
-/// Steps of SQLite between two looks at the clock.
+/// Number of SQLite steps between two checks of the time limit.
 const STEPS: i32 = 200;
 
-/// What a look has come to.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sqlite) enum Found {
     Well,
-    /// Nothing so far, and the time was up.
+    /// No damage so far, but the time was up.
     TimeUp,
-    /// The same in the short time that is enough after a run that ended in order.
+    /// The same with the short time limit that suffices after a clean shutdown.
     ShortTimeUp,
-    /// The WAL has lost some of what it held, as it may where nothing was synced: seqs may be given again.
+    /// The WAL has lost some of its content, which can happen if it was not synced: seqs may be assigned again.
     Lost,
     Damage(String),
 }
 
-/// Whether a plain body is all there: nothing but the sender's JSON tells. (serde_json passes over strings that are no
-/// UTF-8.)
+/// Returns whether a plain body is complete, which only the sender's JSON can tell. (serde_json skips over strings
+/// without checking that they are UTF-8.)
 pub(in crate::sqlite) fn is_whole(body: &[u8]) -> bool {
     str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// Whether this error says that the bytes are wrong.
+/// Returns whether this error means that the bytes are wrong.
 pub(in crate::sqlite) fn is_damage(error: &Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || matches!(
@@ -56,9 +57,9 @@ pub(in crate::sqlite) fn is_damage(error: &Error) -> bool {
         )
 }
 
-/// Looks at the tables, and through the whole database if the last run did not end in order, but not for longer than
-/// `most`. `wal` is what the WAL was before SQLite saw it: what SQLite makes of it may say of an older run that it
-/// ended well.
+/// Checks the tables, and the whole database if the last run was not shut down cleanly, taking at most `most`. `wal` is
+/// the WAL as it was before SQLite opened it: the part of a damaged WAL that SQLite accepts may end with the clean
+/// shutdown of an older run.
 pub(in crate::sqlite) fn look(conn: &mut Connection, wal: &Wal, boot: &str, most: Duration) -> rusqlite::Result<Found> {
     if let Some(wrong) = schema::wrong_tables(conn)? {
         return Ok(Found::Damage(wrong));
@@ -89,7 +90,7 @@ fn quick_check(conn: &mut Connection, most: Duration) -> rusqlite::Result<Found>
     })
 }
 
-/// What `ask` has to say; `None` where that takes longer than `most`.
+/// Runs `ask`, and returns its result; `None` if that takes longer than `most`.
 fn within<T>(
     conn: &mut Connection,
     most: Duration,
@@ -106,8 +107,8 @@ fn within<T>(
     }
 }
 
-/// What an earlier run has noted, and whether it still holds: not where all of it can be read and is sound, as far as
-/// `most` allows to find out.
+/// Returns the damage that an earlier run has recorded, and whether the record still holds: it does not if the whole
+/// database can be read within `most` and is intact.
 pub(in crate::sqlite) fn noted(
     conn: &mut Connection,
     key: Option<&DataKey>,
@@ -121,23 +122,23 @@ pub(in crate::sqlite) fn noted(
     }))
 }
 
-/// A note of an earlier run.
+/// A record of damage by an earlier run.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::sqlite) enum Noted {
     Holds(String),
-    /// It was read as a whole, and is sound.
+    /// The whole database was read, and is intact.
     Mended(String),
 }
 
-/// What a check of SQLite's found, without the line that only names the database, and fit for one line: it may quote a
-/// damaged schema.
+/// Formats the result of an SQLite check for one line, without the line that only names the database. Escapes it, since
+/// it may quote a damaged schema.
 pub(in crate::sqlite) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("***") && !line.is_empty()).collect();
     harmless_start(&lines.join(", "), check::LONGEST_TOLD)
 }
 
-/// Copies what can be read of the damaged database into a new one, and puts that into its place. What was copied, and
-/// where the damaged one is kept now.
+/// Copies what can be read of the damaged database into a new one, and replaces the damaged one with it. Returns what
+/// was copied, and where the damaged one is kept.
 pub(in crate::sqlite) fn salvage_in_place(
     files: &Files,
     key: Option<&DataKey>,
@@ -148,7 +149,7 @@ pub(in crate::sqlite) fn salvage_in_place(
     Ok((report, kept.map_or_else(String::new, |path| path.display().to_string())))
 }
 
-/// Copies what can be read of a database to a new file, and syncs it. An old file of that name is written over.
+/// Copies what can be read of a database to a new file, and syncs it. An old file of that name is replaced.
 pub(in crate::sqlite) fn salvage_to(
     files: &Files,
     new: &std::path::Path,

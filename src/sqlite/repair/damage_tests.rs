@@ -1,4 +1,4 @@
-//! Damage of every kind; this file has what the tests share.
+//! Damage of every kind; this file has the helpers that the tests share.
 
 mod check;
 mod running;
@@ -18,7 +18,7 @@ use crate::types::{Durability, Message};
 
 pub(in crate::sqlite) const ROOMS: [&str; 3] = ["lobby", "side.room", "x"];
 
-/// Numbers that look random and are the same each time.
+/// Pseudorandom numbers, the same each time.
 pub(in crate::sqlite) struct Dice(pub u64);
 
 impl Dice {
@@ -32,7 +32,7 @@ impl Dice {
     }
 }
 
-/// A database as an orderly end leaves it, and all that was said in it.
+/// Creates a database as a clean shutdown leaves it. Returns its path, and all messages in it.
 pub(in crate::sqlite) fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'static str, Vec<Message>>) {
     let options = options(directory.path(), Durability::Normal);
     let mut bench = Bench::open(options.clone());
@@ -50,7 +50,7 @@ pub(in crate::sqlite) fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'s
     (options.path, said)
 }
 
-/// Says that the last run did not end in order, so that the next start looks through all of it.
+/// Records that the last run was not shut down cleanly, so that the next start checks the whole database.
 fn unclean(path: &Path) {
     outside(path).execute_batch("UPDATE meta SET clean = 0; PRAGMA journal_mode = DELETE").unwrap();
 }

@@ -1,6 +1,6 @@
-//! A database as its pages, read without SQLite: what a damaged one can still be read by. Of each page that holds rows,
-//! the rows that are whole (<https://www.sqlite.org/fileformat2.html>, sections 1.6, 1.7, 1.8 and 2.1). It trusts no
-//! number that it reads, and knows nothing of what the rows mean.
+//! Reads a database page by page without SQLite, which also works for a damaged one: from each page with rows, the rows
+//! that are intact (<https://www.sqlite.org/fileformat2.html>, sections 1.6, 1.7, 1.8 and 2.1). It trusts no number
+//! that it reads, and knows nothing about the meaning of the rows.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use crate::sqlite::files::Files;
 use crate::sqlite::wal::{Wal, word};
 
-/// Longest row that is put together, in bytes: above any message.
+/// Maximum size in bytes of a row that is reassembled: above any message.
 const LONGEST: usize = 80 << 20;
 
 /// A column of a row.
@@ -19,7 +19,7 @@ pub(in crate::sqlite) enum Value {
     Integer(i64),
     Text(Vec<u8>),
     Blob(Vec<u8>),
-    /// What no table here holds.
+    /// A value of a type that no table here has.
     Other,
 }
 
@@ -30,17 +30,17 @@ pub(in crate::sqlite) struct RawRow {
     pub values: Vec<Value>,
 }
 
-/// What a page is.
+/// The content of a page.
 #[derive(Debug, PartialEq)]
 pub(in crate::sqlite) enum Page {
-    /// Rows, and whether all of what should be there could be read.
+    /// Rows, and whether all rows of the page could be read.
     Rows(Vec<RawRow>, bool),
-    /// Nothing of its own: free, the rest of a long row, or a list of pages.
+    /// No rows: a free page, an overflow page of a long row, or a pointer map.
     Nothing,
     Damaged,
 }
 
-/// The pages of a database file, with what its WAL holds in place of them.
+/// The pages of a database file, or their newer versions from its WAL.
 pub(in crate::sqlite) struct Image {
     file: File,
     wal_file: Option<File>,
@@ -48,16 +48,16 @@ pub(in crate::sqlite) struct Image {
     page_size: usize,
     usable: usize,
     count: u32,
-    /// Whether it keeps lists of what each page is.
+    /// Whether it has pointer maps, which list the types of pages.
     has_lists: bool,
-    /// The last of these lists that was looked at: its page number, and its content where it makes sense.
+    /// The pointer map read last: its page number, and its content if that is plausible.
     list: Option<(u32, Option<Vec<u8>>)>,
 }
 
 impl Image {
     pub fn open(files: &Files) -> io::Result<Image> {
         let file = File::open(&files.database)?;
-        // One that cannot be read is one that is not there.
+        // A WAL that cannot be read counts as missing.
         let wal = Wal::scan(&files.wal).unwrap_or_default();
         let length = file.metadata()?.len();
         let mut image = Image {
@@ -84,12 +84,12 @@ impl Image {
             (image.page_size, image.usable) = (image.wal.page_size, image.wal.page_size);
         }
         let in_file = u32::try_from(length.div_ceil(image.page_size as u64)).unwrap_or(u32::MAX);
-        // After a commit in the WAL the file may have to become shorter.
+        // With a commit in the WAL, the file may be longer than the database.
         image.count = if image.wal.count != 0 { image.wal.count } else { in_file };
         Ok(image)
     }
 
-    /// Pages, numbered from 1.
+    /// Returns the number of pages; they are numbered from 1.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -98,7 +98,7 @@ impl Image {
         self.wal.damage
     }
 
-    /// What the page holds.
+    /// Reads the content of a page.
     pub fn look(&mut self, number: u32) -> Page {
         let kind = self.kind(number);
         if matches!(kind, Kind::Other) {
@@ -107,13 +107,13 @@ impl Image {
         let Some(page) = self.page(number) else { return Page::Damaged };
         match self.rows(number, &page) {
             Some((rows, whole)) => Page::Rows(rows, whole),
-            // A list that is damaged says of no page what it is.
+            // Without a plausible pointer map, the type of the page is unknown.
             None if kind == Kind::Unknown => Page::Nothing,
             None => Page::Damaged,
         }
     }
 
-    /// The page's bytes; a page that a file ends in is filled up with zeros.
+    /// Returns the page's bytes; a page cut off by the end of the file is padded with zeros.
     fn page(&self, number: u32) -> Option<Vec<u8>> {
         let mut page = vec![0; self.page_size];
         if let (Some(at), Some(file)) = (self.wal.pages.get(&number), &self.wal_file) {
@@ -134,12 +134,12 @@ impl Image {
         Some(page)
     }
 
-    /// What the pointer map says of a page (section 1.8): free pages still hold rows that were deleted.
+    /// Returns the type of a page according to the pointer map (section 1.8): free pages still hold deleted rows.
     fn kind(&mut self, number: u32) -> Kind {
         if !self.has_lists || number == 1 {
             return Kind::Tree;
         }
-        // The page that SQLite locks by holds nothing (section 1.5).
+        // The page that SQLite uses for locks holds nothing (section 1.5).
         let lock = u32::try_from(0x4000_0000 / self.page_size).unwrap_or(u32::MAX) + 1;
         let entries = u32::try_from(self.usable / 5).unwrap_or(u32::MAX);
         let list = (number - 2) / (entries + 1) * (entries + 1) + 2;
@@ -149,7 +149,7 @@ impl Image {
         }
         if self.list.as_ref().is_none_or(|(at, _)| *at != list) {
             let page = self.page(list).filter(|page| {
-                // One that says nonsense of any page is not believed about another.
+                // A pointer map with an invalid entry for any page is not trusted for another.
                 page.as_chunks::<5>().0.iter().all(|entry| entry[0] <= 5)
             });
             self.list = Some((list, page));
@@ -162,7 +162,7 @@ impl Image {
         }
     }
 
-    /// The rows of a page, and whether there were no others; `None` where it is no page of rows at all.
+    /// Returns the rows of a page, and whether these are all; `None` if it is not a page of rows.
     fn rows(&self, number: u32, page: &[u8]) -> Option<(Vec<RawRow>, bool)> {
         let head = if number == 1 { 100 } else { 0 };
         let (is_table, pointers) = match page.get(head)? {
@@ -191,11 +191,11 @@ impl Image {
 
     fn row(&self, page: &[u8], at: usize, is_table: bool) -> Option<RawRow> {
         let mut cell = page.get(..self.usable)?.get(at..)?;
-        // No more than the file holds, so that a damaged chain that runs in a circle has an end.
+        // At most what the file holds, so that following a damaged chain that runs in a circle ends.
         let longest = LONGEST.min(self.usable.saturating_mul(self.count as usize));
         let length = usize::try_from(varint(&mut cell)?).ok().filter(|length| *length <= longest)?;
         let id = if is_table { Some(varint(&mut cell)?.cast_signed()) } else { None };
-        // How much of it lies in the page itself, section 1.6.
+        // Number of the row's bytes in the page itself (section 1.6).
         let most = if is_table { self.usable - 35 } else { (self.usable - 12) * 64 / 255 - 23 };
         let least = (self.usable - 12) * 32 / 255 - 23;
         let here = if length <= most {
@@ -230,7 +230,7 @@ enum Kind {
     Unknown,
 }
 
-/// A record's columns, section 2.1; `None` where it is not one to its last byte.
+/// Decodes a record's columns (section 2.1); `None` unless it is valid to its last byte.
 fn record(payload: &[u8]) -> Option<Vec<Value>> {
     let mut rest = payload;
     let length = usize::try_from(varint(&mut rest)?).ok()?;
@@ -262,13 +262,13 @@ fn record(payload: &[u8]) -> Option<Vec<Value>> {
     content.is_empty().then_some(values)
 }
 
-/// Up to eight bytes as a signed number, the highest first.
+/// Decodes up to eight big-endian bytes as a signed number.
 fn integer(bytes: &[u8]) -> i64 {
     let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
     bytes.iter().fold(if negative { -1 } else { 0 }, |number, byte| (number << 8) | i64::from(*byte))
 }
 
-/// A number of one to nine bytes, section 1.6; takes it off the bytes.
+/// Decodes a number of one to nine bytes (section 1.6), and removes it from `bytes`.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for count in 1..=9 {

@@ -1,5 +1,5 @@
-//! What runs on a database that is stopped, damaged, or copied while it is in use: looking through it, copying it,
-//! saving what can be read, changing its key.
+//! Operations on a database that is stopped or damaged, or copied while in use: check, copy, salvage, and change of the
+//! data key.
 
 pub(super) mod check;
 mod copying;

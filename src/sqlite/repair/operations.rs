@@ -1,5 +1,5 @@
-//! What is done to a database as a whole by a command: back it up, restore it, check it, salvage it. Each leaves either
-//! all of its result under its name, or nothing.
+//! The commands on a whole database: back it up, restore it, check it, salvage it. Each leaves either its complete
+//! result under the given name, or nothing.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,11 +16,11 @@ use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
 
-/// Copies the database at `data` to a new file `to`, also while a racerd writes to it: everything that was acknowledged
-/// before the call is in the copy. Its size in bytes.
+/// Copies the database at `data` to a new file `to`, even while a racerd writes to it: everything that was acknowledged
+/// before the call is in the copy. Returns the copy's size in bytes.
 ///
 /// # Errors
-/// `to` exists and is not to be replaced (`force`), there is no database, or it cannot be read or the copy written.
+/// `to` exists and must not be replaced (`force`), there is no database, or it cannot be read or the copy written.
 pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result<u64, OperationError> {
     let from = database(data)?;
     let target = Target::at(to, &from, force)?;
@@ -32,22 +32,22 @@ pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result
     Ok(bytes)
 }
 
-/// What a restore has done.
+/// The result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     pub rooms: u64,
     pub messages: u64,
-    /// Where the database that was there before is kept.
+    /// The path at which the previous database is kept.
     pub kept: Option<PathBuf>,
-    /// What somebody should know, a line each.
+    /// Remarks for the operator, one line each.
     pub remarks: Vec<String>,
 }
 
-/// Puts a copy of the backup `from` into the place of the database at `data`, which is kept beside it. The log has a
-/// new epoch then.
+/// Replaces the database at `data` with a copy of the backup `from`, and keeps the old one beside it. The log has a new
+/// epoch then.
 ///
 /// # Errors
-/// A racerd uses the database; the backup is none, or is damaged; it cannot be written.
+/// A racerd uses the database; the backup is not a database, or is damaged; the copy cannot be written.
 pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored, OperationError> {
     let from = database(from)?;
     let files = Files::at(data)?;
@@ -70,7 +70,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
                 "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
                 from.database.display()
             ))),
-            // What is noted of where it came from is not so of this one.
+            // Damage recorded in the original does not apply to this copy.
             None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, error)),
         }
     })?;
@@ -79,10 +79,10 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept, remarks })
 }
 
-/// Looks through the database at `data`, also while a racerd writes to it; with its key, also whether sealed rows open.
+/// Checks the database at `data`, even while a racerd writes to it; with its key, also whether sealed rows open.
 ///
 /// # Errors
-/// There is no database, or it cannot be read. What is wrong inside is no error but the answer.
+/// There is no database, or it cannot be read. Faults inside the database are not errors, but the result.
 pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationError> {
     let files = Files::at(data)?;
     match files.is_database() {
@@ -108,11 +108,11 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
 }
 
 /// Copies what can be read of the damaged database `from` to a new file `to`. Sealed rows need no key as long as each
-/// stays where it was; with `key`, only those that open are copied.
+/// keeps its seq; with `key`, only those that open are copied.
 ///
 /// # Errors
-/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move and there is no key, or
-/// another one; it cannot be written.
+/// A racerd uses the database; `to` exists; nothing can be read; sealed rows have to move, and no key or the wrong one
+/// was given; the copy cannot be written.
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
     if !files.database.exists() {
@@ -126,7 +126,7 @@ pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged
     Ok(report)
 }
 
-/// The database at a path, if one of racerd's lies there.
+/// Returns the files of the racerd database at a path, if there is one.
 fn database(path: &Path) -> Result<Files, OperationError> {
     let files = Files::at(path)?;
     if files.is_database()? {
@@ -145,14 +145,14 @@ fn reading(from: &Files) -> Result<Reading, OperationError> {
     })
 }
 
-/// Makes a file of its own and syncs it; takes it away again where that fails. Its size in bytes.
+/// Creates a file, has `make` fill it, and syncs it; deletes it if that fails. Returns its size in bytes.
 fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) -> Result<u64, OperationError> {
     let failed = |error: io::Error| {
         OperationError::Failed(Reason::with(format!("cannot write to {}: {error}", draft.display()), error))
     };
     let file = copying::begin(draft).map_err(failed)?;
     let made = make(&file).and_then(|()| {
-        // SQLite may have written by another descriptor; the data is the file's.
+        // SQLite may have written through another descriptor; a sync covers the whole file.
         file.sync_all().and_then(|()| file.metadata()).map(|metadata| metadata.len()).map_err(failed)
     });
     if made.is_err() {

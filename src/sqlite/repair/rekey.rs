@@ -1,15 +1,14 @@
-//! Gives a stopped database another key: from plain to sealed, from one key to another, or back to plain. Row by row in
-//! bounded transactions; each row says by its key id whether it is done, so that a run that was killed goes on where it
-//! was. Until all is done the log says that a rekey is under way, and no server opens it.
+//! Changes the data key of a stopped database: from plain to sealed, from one key to another, or back to plain. It goes
+//! row by row in bounded transactions; each row's key id tells whether it is done, so that an interrupted run can be
+//! continued. Until all rows are done, the log records that a rekey is under way, and no server opens it.
 //!
-//! What belongs to sessions ends with it: tokens are made from the key, so that nobody could come back for a parked
-//! session or repeat a send under its own keys. The windows of keys go, too, since their hashes are made with the old
-//! key.
+//! Sessions end with a rekey: tokens are derived from the key, so nobody could come back for a parked session or repeat
+//! a send under its own keys. The key windows are deleted, too, since their hashes are made with the old key.
 //!
-//! No old content stays: `secure_delete` zeroes what rows leave in their pages, and a VACUUM at the end writes all
-//! pages anew, through the WAL, which is emptied then. VACUUM's temporary file holds rows as they are to be. A reader
-//! of another process keeps SQLite from moving the new pages into the file, where the old text still is: the rekey ends
-//! only once a checkpoint says that nothing was in its way.
+//! No old content stays: `secure_delete` zeroes the space that rows free in their pages, and a final VACUUM rewrites
+//! all pages through the WAL, which is emptied then. VACUUM's temporary file holds rows in their final form. A reader
+//! in another process keeps SQLite from moving the new pages into the file, which still has the old text: the rekey
+//! ends only once a checkpoint reports that nothing prevented it.
 
 use std::path::{Path, PathBuf};
 
@@ -31,40 +30,40 @@ use crate::sqlite::wal::Wal;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
 
-/// Rows of one transaction ...
+/// Maximum number of rows in one transaction ...
 const ROWS: usize = 1_000;
 
-/// ... and, but for the last of them, so many bytes.
+/// ... and maximum size of their bodies in bytes, not counting the last one.
 const BYTES: usize = 1 << 20;
 
-/// How much of the disk must be free, in sizes of the database: VACUUM's temporary copy, the WAL, and some to spare.
+/// Free disk space required, in sizes of the database: VACUUM's temporary copy, the WAL, and a reserve.
 const FREE: u64 = 3;
 
-/// What a rekey has done.
+/// The result of a rekey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rekeyed {
     pub from: Option<KeyId>,
     pub to: Option<KeyId>,
-    /// Messages that this run has changed.
+    /// Number of messages that this run has changed.
     pub changed: u64,
-    /// Messages that were as they are to be: an earlier run had done them.
+    /// Number of messages that already had their final form, from an earlier run.
     pub done: u64,
-    /// Messages that could not be read, and are as they were.
+    /// Number of messages that could not be read, and were left as they are.
     pub unreadable: u64,
-    /// The database was as it is to be; only its WAL was emptied.
+    /// Whether the database already had its final form, so that only its WAL was emptied.
     pub only_emptied: bool,
-    /// Older databases and drafts beside this one, which hold what it held before.
+    /// Older databases and drafts beside this one, which hold its earlier content.
     pub beside: Vec<PathBuf>,
-    /// What somebody should know, a line each.
+    /// Remarks for the operator, one line each.
     pub remarks: Vec<String>,
 }
 
-/// Gives the database at `data` the key `to`, or none. `present` is the key that it has; one that it does not need is
-/// not looked at.
+/// Changes the key of the database at `data` to `to`, or makes it plain without one. `present` is its present key,
+/// which is ignored if it is not needed.
 ///
 /// # Errors
-/// A racerd uses the database; there is none; the key that it has was not given; a rekey to another key is under way;
-/// it cannot be read or written, or another program reads it, and then the same call goes on from there.
+/// A racerd uses the database; there is none; its present key was not given; a rekey to another key is under way; it
+/// cannot be read or written, or another program reads it, in which case the same call continues later.
 pub fn rekey(
     data: &Path,
     present: Option<&DataKey>,
@@ -96,7 +95,7 @@ pub fn rekey(
     let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(&files.database, access).map_err(failed)?;
     conn.busy_timeout(BUSY).map_err(failed)?;
-    // Until it is known that something may be changed.
+    // Set until it is known that the database may be changed.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
         .map_err(failed)?;
@@ -132,11 +131,11 @@ pub fn rekey(
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version }.into());
     }
-    // Which boot it was does not matter: a log that has lost something has another epoch at its next start in any case.
+    // The boot id does not matter here: a log that has lost something has another epoch at its next start in any case.
     if let Found::Damage(what) = damage::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
-    // Better now than after hours of work.
+    // Better to fail now than after hours of work.
     empty_wal(&conn, &files).map_err(|error| error.told(failed, &files))?;
     let mut outcome = match is_done {
         true => Rekeyed { only_emptied: true, ..rekey.outcome() },
@@ -150,7 +149,7 @@ pub fn rekey(
     Ok(outcome)
 }
 
-/// Why a rekey has not come to its end.
+/// The reason why a rekey did not finish.
 enum Failed {
     Sqlite(rusqlite::Error),
     /// Another program reads the database.
@@ -176,21 +175,21 @@ impl Failed {
     }
 }
 
-/// Moves all of the WAL into the database file and cuts it to nothing: what it held in their place is overwritten then.
+/// Moves the whole WAL into the database file and truncates it: that overwrites the old content of its pages.
 fn empty_wal(conn: &Connection, files: &Files) -> Result<(), Failed> {
     let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
-    // A reader that came since keeps nothing back, but a writer may have begun anew.
+    // A reader that has started since does not matter, but a writer may have begun a new WAL.
     if busy || files.wal_bytes() > 0 { Err(Failed::Busy) } else { Ok(()) }
 }
 
-/// What is to be done.
+/// The old and the new key of a rekey.
 struct Rekey {
     from: Option<RecordKey>,
     to: Option<Sealing>,
 }
 
 impl Rekey {
-    /// Whether the keys are those that the log asks for.
+    /// Checks that the keys are those that the log needs.
     fn plan(
         files: &Files,
         sealed: Sealed,
@@ -223,12 +222,13 @@ impl Rekey {
 
     fn run(mut self, conn: &Connection, files: &Files, mut progress: Progress) -> Result<Rekeyed, Failed> {
         let mut outcome = self.outcome();
-        // The file holds what its rows are to be, or what is plain in any case: no reason to take memory for it.
+        // The temporary file holds only rows in their final form, or plain ones: there is no reason to use memory for
+        // it.
         conn.execute_batch("PRAGMA temp_store = FILE; PRAGMA secure_delete = ON")?;
         conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         schema::begin_rekey(conn, outcome.to)?;
         forget_sessions(conn)?;
-        // Its digests are made with the key.
+        // The index's digests are made with the old key.
         sealed_bodies::restart(conn)?;
         let total = number(conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?);
         let mut after = SCRATCH;
@@ -245,7 +245,7 @@ impl Rekey {
         Ok(outcome)
     }
 
-    /// The next rows; the last one's id, `None` where there are no more.
+    /// Changes the next rows. Returns the last one's id; `None` if there are no more.
     fn step(&mut self, conn: &Connection, after: i64, outcome: &mut Rekeyed) -> rusqlite::Result<Option<i64>> {
         let transaction = conn.unchecked_transaction()?;
         let rows = rows::read(&transaction, after, ROWS, BYTES)?;
@@ -253,7 +253,7 @@ impl Rekey {
         let mut room = (0, String::new());
         for row in &rows {
             if room.0 != room_of(row.id) {
-                // A message without a room is damage; it is sealed all the same, so that nothing stays readable.
+                // A message without a room is damage; it is sealed nevertheless, so that nothing stays readable.
                 room = (room_of(row.id), rows::room_name(&transaction, room_of(row.id))?.unwrap_or_default());
             }
             match self.change(row, &room.1)? {
@@ -282,7 +282,7 @@ impl Rekey {
                 Ok(parts) => parts,
                 Err(_) => return Ok(Changed::Unreadable),
             },
-            // A plain row among sealed ones is nobody's that may be believed; nor has a plain database sealed ones.
+            // A plain row in a sealed database cannot be trusted, and a plain database has no sealed rows.
             _ => return Ok(Changed::Unreadable),
         };
         Ok(match &mut self.to {
@@ -296,14 +296,14 @@ impl Rekey {
 }
 
 enum Changed {
-    /// It is as it is to be.
+    /// The row already has its final form.
     Is,
     Unreadable,
-    /// To this name and body.
+    /// The row gets this name and body.
     To(String, Vec<u8>),
 }
 
-/// Parked sessions and windows of keys go, some at a time.
+/// Deletes parked sessions and key windows, some at a time.
 fn forget_sessions(conn: &Connection) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM parked WHERE id IN (SELECT id FROM parked LIMIT 1000)",

@@ -1,7 +1,7 @@
-//! Copies what can be read of a damaged database into a new one, row by row, from its pages. Nothing is changed in the
-//! damaged one. Heads never go back. Messages that were lost leave no hole: those before them move up to the ones
-//! behind, so that each room is contiguous up to its head again, and what was lost counts as pruned. That gives seqs a
-//! second meaning, so the new database has a new epoch.
+//! Copies what can be read of a damaged database into a new one, row by row, from its pages. The damaged one is not
+//! changed. Heads never go back. Lost messages leave no holes: those before them move up to the ones behind, so that
+//! each room is contiguous up to its head again, and lost messages count as pruned. That gives seqs a second meaning,
+//! so the new database has a new epoch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -19,36 +19,36 @@ use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number,
 use crate::store::idempotency::Window;
 use crate::types::{Name, RoomId, Seq, WallMillis, counted};
 
-/// Rows that are written in one transaction.
+/// Number of rows written in one transaction.
 const ROWS: usize = 20_000;
 
-/// No time is later, nor any running second (the year 10889).
+/// Upper limit of plausible times (the year 10889) and running seconds.
 const LATEST: i64 = 1 << 48;
 
-/// Pages that are looked at to find out whose a file is.
+/// Maximum number of pages read to find out whether a file is racerd's.
 const LOOKED_AT: u32 = 1_000;
 
-/// Rooms that a report names.
+/// Maximum number of rooms that a report names.
 const NAMED: usize = 10;
 
-/// What a salvage has found.
+/// The result of a salvage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
     pub rooms: u64,
     pub messages: u64,
-    /// Senders in a room whose keys are kept.
+    /// Number of senders whose keys are kept, counted per room.
     pub senders: u64,
     pub parked: u64,
-    /// Messages that are certainly lost, with their rooms; the oldest of a room may be lost beside them, since nothing
-    /// tells them from pruned ones.
+    /// Number of messages that are certainly lost, by room. A room's oldest messages may be lost as well: nothing tells
+    /// them from pruned ones.
     pub lost: Vec<(String, u64)>,
-    /// Rooms of which nothing but the head is there. They may have been pruned.
+    /// Number of rooms that have only their head left. They may have been pruned.
     pub empty: u64,
-    /// Rooms whose name is lost; they are called `salvaged-` and a number now.
+    /// Number of rooms whose names are lost; each is now called `salvaged-` and a number.
     pub unnamed: u64,
-    /// Pages that could not be read, or not as a whole.
+    /// Number of pages that could not be read, or not completely.
     pub damaged_pages: u64,
-    /// What was wrong with the WAL.
+    /// The damage found in the WAL, if any.
     pub wal: Option<&'static str>,
 }
 
@@ -96,8 +96,8 @@ impl fmt::Display for Salvaged {
     }
 }
 
-/// Copies what can be read of the database with these files to an empty database. Of sealed rows, with a key those that
-/// open; without, all that look like some.
+/// Copies what can be read of the database with these files to an empty database. With a key, copies the sealed rows
+/// that open; without one, all that look like sealed rows.
 pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
     let mut image = Image::open(from).map_err(Failed::Read)?;
     let mut copy = Copy {
@@ -134,7 +134,8 @@ pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKe
     if copy.found { Ok(copy.report) } else { Err(Failed::Nothing) }
 }
 
-/// Whether a file whose head says nothing is racerd's: one of its first pages has a row that could be no one else's.
+/// Returns whether a file with an unrecognizable header is racerd's: one of its first pages has a row that can only be
+/// racerd's.
 pub(in crate::sqlite) fn recognises(files: &Files) -> bool {
     use Value::{Blob, Integer, Null, Text};
     let Ok(mut image) = Image::open(files) else { return false };
@@ -151,12 +152,12 @@ pub(in crate::sqlite) fn recognises(files: &Files) -> bool {
     })
 }
 
-/// Why nothing could be copied.
+/// The reason why nothing could be copied.
 #[derive(Debug)]
 pub(in crate::sqlite) enum Failed {
     Read(std::io::Error),
     Write(rusqlite::Error),
-    /// There is nothing of racerd's in it.
+    /// The file contains nothing of racerd's.
     Nothing,
     /// Its rows are sealed, and cannot be copied without their key.
     Key(String),
@@ -168,7 +169,7 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-/// What is known of a room while it is copied.
+/// The state of a room while it is copied.
 #[derive(Clone, Debug, Default)]
 struct Head {
     name: Option<RoomId>,
@@ -179,7 +180,7 @@ struct Head {
 struct Copy<'a> {
     to: &'a Connection,
     heads: BTreeMap<i64, Head>,
-    /// Names by an index, for rooms whose row is lost.
+    /// Names found in an index, for rooms whose rows are lost.
     names: BTreeMap<i64, RoomId>,
     sealed: SealedRows,
     report: Salvaged,
@@ -187,8 +188,8 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Puts a row where it belongs, which its columns tell. What is not one of ours, or makes no sense, is passed over.
-    /// Of a row that is there in several versions (pages that were given up keep old ones) the latest stays.
+    /// Stores a row in the table that its columns indicate. A row that is not racerd's, or makes no sense, is skipped.
+    /// Of a row found in several versions (freed pages keep old ones), the latest is kept.
     fn take(&mut self, row: RawRow) -> rusqlite::Result<()> {
         use Value::{Blob, Integer, Null, Text};
         match (row.id, row.values.as_slice()) {
@@ -302,14 +303,14 @@ impl Copy<'_> {
             .map(drop)
     }
 
-    /// The room has certainly given this seq, at this time.
+    /// Records that the room has certainly assigned this seq, at this time.
     fn reaches(&mut self, room: i64, seq: Seq, at: WallMillis) {
         let head = self.heads.entry(room).or_default();
         head.seq = head.seq.max(seq);
         head.at = head.at.max(at);
     }
 
-    /// With all rows there: names the rooms, closes holes, and counts.
+    /// Names the rooms, closes holes, and counts, once all rows are there.
     fn finish(&mut self) -> Result<(), Failed> {
         self.sealed.begin(self.to)?;
         let heads = std::mem::take(&mut self.heads);
@@ -351,11 +352,12 @@ impl Copy<'_> {
         self.report.messages = count("SELECT count(*) FROM messages")?;
         self.report.senders = count("SELECT count(*) FROM keys")?;
         self.report.parked = count("SELECT count(*) FROM parked")?;
-        // Where the row about the log is lost, the next start makes one.
+        // If the row about the log is lost, the next start creates one.
         Ok(())
     }
 
-    /// Moves the room's messages up to each other and to its head, the newest first, where some are missing.
+    /// Closes the holes in a room, if there are any: moves its messages up to each other and to its head, the newest
+    /// first.
     fn close_holes(&mut self, room: i64, head: Seq, name: &RoomId) -> Result<Option<Moved>, Failed> {
         let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
         let (count, oldest): (i64, Option<i64>) = self
@@ -386,7 +388,8 @@ impl Copy<'_> {
         Ok(Some(shift))
     }
 
-    /// Keys stand for the same messages as before; those of lost ones go, so that they may be sent again.
+    /// Makes keys refer to the same messages as before; keys of lost messages are dropped, so that those may be sent
+    /// again.
     fn move_keys(&self, room: i64, shift: &Moved) -> rusqlite::Result<()> {
         let windows: Vec<(i64, Vec<u8>)> = self
             .to
@@ -414,7 +417,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Parked sessions go on behind the message that they had last.
+    /// Moves the cursors of parked sessions, so that these continue after the last message they had.
     fn move_cursors(&self, moved: &HashMap<RoomId, Moved>) -> rusqlite::Result<()> {
         if moved.is_empty() {
             return Ok(());
@@ -438,20 +441,20 @@ impl Copy<'_> {
     }
 }
 
-/// Where the messages of a room went: the one at each place of `seqs` is the same number of places before the head now.
+/// The new seqs of a room's messages: contiguous up to the head, in the same order.
 pub(in crate::sqlite) struct Moved {
-    /// As they were, in rising order.
+    /// The old seqs, in ascending order.
     seqs: Vec<Seq>,
     head: Seq,
 }
 
 impl Moved {
-    /// The seq of the message at this place now.
+    /// Returns the new seq of the message at this place in `seqs`.
     fn at(&self, place: usize) -> Seq {
         Seq(self.head.0.saturating_sub((self.seqs.len() - 1 - place) as u64))
     }
 
-    /// The seq now of the message that had this one; `None` if it is lost. What was pruned before stays pruned.
+    /// Returns the new seq of the message that had this one; `None` if it is lost. Seqs pruned before stay as they are.
     fn of(&self, seq: Seq) -> Option<Seq> {
         match self.seqs.binary_search(&seq) {
             Ok(place) => Some(self.at(place)),
@@ -460,7 +463,7 @@ impl Moved {
         }
     }
 
-    /// The cursor now of who had everything up to this one.
+    /// Returns the new cursor of a session that had everything up to this seq.
     pub fn cursor(&self, seq: Seq) -> Seq {
         match self.seqs.partition_point(|kept| *kept <= seq) {
             0 => seq,
@@ -477,12 +480,12 @@ fn is_room(id: i64) -> bool {
     (1..=0xff_ffff).contains(&id)
 }
 
-/// A seq that a message can have.
+/// Returns whether a message can have this seq.
 fn is_given(seq: i64) -> bool {
     seq > 0 && is_seq(seq)
 }
 
-/// The same, or the head of a room without one.
+/// Returns whether a message can have this seq, or whether it is 0, the head of an empty room.
 fn is_seq(seq: i64) -> bool {
     seq >= 0 && message_id(1, Seq(number(seq))).is_some()
 }
@@ -491,7 +494,8 @@ fn is_time(time: i64) -> bool {
     (0..LATEST).contains(&time)
 }
 
-/// Makes an empty database of the newest version at this path, fast and for nobody else; it is synced when it is done.
+/// Creates an empty database of the newest version at this path, for one writer alone, and without syncing; it is
+/// synced once it is complete.
 pub(in crate::sqlite) fn create(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.execute_batch(

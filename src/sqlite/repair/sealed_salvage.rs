@@ -1,5 +1,5 @@
-//! What a salvage does with sealed rows. One that stays where it was needs no key; one that has to move is sealed anew
-//! for its new place. With the key, rows that do not open count as lost.
+//! Salvage of sealed rows. A row that keeps its seq needs no key; a row that has to move is sealed anew for its new
+//! seq. With the key, rows that do not open count as lost.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,14 +12,14 @@ use crate::sqlite::schema::{self, Sealed, integer, last_id, number, seq_of};
 use crate::sqlite::sealing::{Sealing, message_place, open_parked, open_parts};
 use crate::types::{RoomId, Seq, SessionId, WallMillis};
 
-/// What is known of how the rows are sealed.
+/// The facts known about how the rows are sealed.
 pub(super) struct SealedRows {
     key: Option<DataKey>,
-    /// What the log's own row says, where it is there.
+    /// How rows are sealed according to the log's own row, if that was found.
     log: Option<Sealed>,
-    /// Rows that were met, by the key that they say.
+    /// Number of sealed rows found, by the key id that they state.
     seen: BTreeMap<KeyId, u64>,
-    /// Opens and seals them, once it is known that the key is theirs.
+    /// Opens and seals rows, once it is known that the key is theirs.
     sealing: Option<Sealing>,
 }
 
@@ -28,7 +28,7 @@ impl SealedRows {
         SealedRows { key: key.cloned(), log: None, seen: BTreeMap::new(), sealing: None }
     }
 
-    /// The log's own row says this.
+    /// Records how rows are sealed according to the log's own row.
     pub fn log_says(&mut self, key_id: &Value, rekey: &Value) {
         let id = |bytes: &[u8]| bytes.try_into().ok().map(KeyId);
         let with = if let Value::Blob(bytes) = key_id { id(bytes) } else { None };
@@ -36,12 +36,12 @@ impl SealedRows {
         self.log = Some(Sealed { with, rekey });
     }
 
-    /// A row says that it is sealed with this key.
+    /// Counts a sealed row that states this key id.
     pub fn saw(&mut self, id: KeyId) {
         *self.seen.entry(id).or_default() += 1;
     }
 
-    /// All rows were met. Puts down what they are sealed with, and lets those go that no server would believe.
+    /// Records how the rows are sealed, once all were found, and deletes those that no server would trust.
     pub fn begin(&mut self, to: &Connection) -> Result<(), Failed> {
         let most = self.seen.iter().max_by_key(|(_, count)| **count).map(|(id, _)| *id);
         let sealed = self.log.unwrap_or(Sealed { with: most, rekey: None });
@@ -62,7 +62,7 @@ impl SealedRows {
         Ok(())
     }
 
-    /// With the key: the messages of a room that do not open go.
+    /// Deletes the messages of a room that do not open, if there is a key.
     pub fn drop_unreadable(&self, to: &Connection, room: i64, name: &RoomId) -> rusqlite::Result<()> {
         let Some(sealing) = &self.sealing else { return Ok(()) };
         let range = [last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))];
@@ -87,10 +87,10 @@ impl SealedRows {
         Ok(())
     }
 
-    /// Gives a message another id in its room.
+    /// Moves a message to another id in its room.
     ///
     /// # Errors
-    /// It is sealed, and there is no key.
+    /// The message is sealed, and there is no key.
     pub fn move_message(&mut self, to: &Connection, name: &RoomId, from: i64, id: i64) -> Result<(), Failed> {
         let row = to
             .prepare_cached("SELECT at, member, name, body FROM messages WHERE id = ?1")?
@@ -120,7 +120,8 @@ impl SealedRows {
         Ok(())
     }
 
-    /// Parked sessions go on behind the message that they had last; those that do not open go.
+    /// Moves the cursors of parked sessions, so that these continue after the last message they had; deletes sessions
+    /// that do not open.
     pub fn move_cursors(&mut self, to: &Connection, moved: &HashMap<RoomId, Moved>) -> rusqlite::Result<()> {
         let Some(sealing) = &mut self.sealing else { return Ok(()) };
         let parked: Vec<(i64, Vec<u8>, i64, Vec<u8>)> = to

@@ -1,5 +1,5 @@
-//! Where a command may write a file: never over a database in use, nor under the name of a file that belongs to a
-//! database.
+//! Decides where a command may write a file: never over a database in use, nor under the name of a file that belongs to
+//! a database.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,14 +14,14 @@ use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
 
-/// How the names of files end that belong to the database whose name stands before.
+/// Suffixes of the names of files that belong to the database named by the rest.
 const SIDE_FILES: [&str; 8] =
     ["-wal", "-shm", "-journal", ".lock", ".draft", ".partial", ".instead-of-damaged", ".instead-of-replaced"];
 
 /// Files that SQLite would apply to a new database beside them.
 const APPLIED: [&str; 2] = ["-wal", "-journal"];
 
-/// Returns the existing file whose side file this path names, if it does: `chat.db` for `chat.db-wal`. What is written
+/// Returns the existing file whose side file this path names, if it does: `chat.db` for `chat.db-wal`. A file written
 /// there would harm that database.
 pub fn side_file_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.as_bytes();
@@ -44,10 +44,10 @@ pub(in crate::sqlite) fn refuse_side_file(files: &Files) -> Result<(), OpenError
     }
 }
 
-/// A name under which a finished copy is put.
+/// The destination of a finished copy.
 pub(in crate::sqlite) struct Target {
     files: Files,
-    /// What lies there and is to be replaced: nobody opens it meanwhile.
+    /// The existing file that is to be replaced; nobody opens it meanwhile.
     replaced: Option<Replaced>,
 }
 
@@ -57,8 +57,8 @@ struct Replaced {
 }
 
 impl Target {
-    /// Looks at the place for a copy of `from`. What lies there is replaced only by `force`, and only if it is a
-    /// database of racerd's or empty, and nobody has it open.
+    /// Checks the destination for a copy of `from`. An existing file is replaced only with `force`, and only if it is a
+    /// racerd database or empty, and nobody has it open.
     pub fn at(to: &Path, from: &Files, force: bool) -> Result<Target, OperationError> {
         let files = Files::at(to)?;
         let path = files.database.display();
@@ -81,12 +81,12 @@ impl Target {
         Ok(target)
     }
 
-    /// Where the copy is made.
+    /// Returns the path at which the copy is made.
     pub fn draft(&self) -> PathBuf {
         beside(&self.files.database, ".partial")
     }
 
-    /// Refuses a place beside which a file lies that would change what is put there.
+    /// Refuses a destination that has a file beside it which SQLite would apply to the copy.
     fn refuse_applied(&self) -> Result<(), OperationError> {
         let found = APPLIED.map(|suffix| beside(&self.files.database, suffix));
         let applied = found.iter().find(|file| fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0));
@@ -100,7 +100,7 @@ impl Target {
         })
     }
 
-    /// Gives the finished draft its name; where that fails, there is no draft any more.
+    /// Renames the finished draft to its destination; deletes the draft if that fails.
     pub fn put(self, draft: &Path) -> Result<(), OperationError> {
         let put = self.rename(draft);
         if put.is_err() {
@@ -116,10 +116,10 @@ impl Target {
         };
         self.refuse_applied()?;
         let flags = match &self.replaced {
-            // Another file that came meanwhile is not the one that was locked.
+            // Another file put there meanwhile is not the one that was locked.
             Some(replaced) if id(to).is_some_and(|now| now != replaced.id) => return Err(exists(to)),
             Some(_) => {
-                // Empty ones, and shared memory: those of the file that goes.
+                // Empty logs and shared memory, which belong to the replaced file.
                 for suffix in ["-wal", "-journal", "-shm"] {
                     match fs::remove_file(beside(to, suffix)) {
                         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -131,7 +131,7 @@ impl Target {
             None => RenameFlags::NOREPLACE,
         };
         let renamed = match renameat_with(CWD, draft, CWD, to, flags) {
-            // A file system that does not know the flag.
+            // The file system does not support the flag.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if id(to).is_none() => fs::rename(draft, to),
             Err(rustix::io::Errno::EXIST) => return Err(exists(to)),
             other => other.map_err(io::Error::from),
@@ -140,7 +140,7 @@ impl Target {
     }
 }
 
-/// Device and inode of what the name means now.
+/// Returns the device and inode of the file that the path names now.
 fn id(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }

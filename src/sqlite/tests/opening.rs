@@ -1,5 +1,5 @@
-//! What opening refuses and what it creates: foreign and newer files, a database in use, bad paths, and the settings of
-//! SQLite.
+//! Opening a database: refusal of foreign and newer files, a database in use and bad paths; the files that it creates,
+//! and the settings of SQLite.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,14 +23,14 @@ fn a_second_racerd_is_refused() {
     bench.append(append("a", "1", 1));
     let line = refusal(options.clone());
     assert!(line.contains("in use by another racerd") && line.contains("racerd.db.lock"), "{line}");
-    // Nor by another name.
+    // It cannot be opened under another name, either.
     let link = directory.path().join("link.db");
     std::os::unix::fs::symlink(&options.path, &link).unwrap();
     assert!(refusal(StoreOptions { path: link, ..options.clone() }).contains("in use"));
     let hard = directory.path().join("hard.db");
     fs::hard_link(&options.path, &hard).unwrap();
     assert!(refusal(StoreOptions { path: hard, ..options.clone() }).contains("in use"));
-    // Nor where somebody has tidied up.
+    // Nor can it after somebody has deleted the lock file.
     fs::remove_file(directory.path().join("racerd.db.lock")).unwrap();
     assert!(refusal(options.clone()).contains("in use"));
     assert_eq!(stored(&bench.append(append("a", "2", 1))).seq, Seq(2), "the first goes on");
@@ -61,7 +61,7 @@ fn what_is_not_ours_is_refused_and_left_untouched() {
         Bench::open(options(path.parent().unwrap(), Durability::Full)).store.finish().unwrap();
         outside(path).execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 999").unwrap();
     };
-    // A newer one that was killed: its version stands in the WAL only.
+    // A newer database that was killed: its version is only in the WAL.
     let newer_in_wal = |path: &Path| {
         Bench::open(options(path.parent().unwrap(), Durability::Full)).store.finish().unwrap();
         let conn = outside(path);
@@ -128,7 +128,7 @@ fn bad_places_are_told_in_words() {
     assert!(line.contains("directory") && line.contains("no/such"), "{line}");
     let line = refusal(StoreOptions { path: directory.path().into(), ..options.clone() });
     assert!(line.contains("is not a file"), "{line}");
-    // A link without a target is one to where the database is to be, and has its side files there.
+    // A dangling link names the place where the database will be, with its side files.
     let (disk, link) = (directory.path().join("disk"), directory.path().join("link.db"));
     std::os::unix::fs::symlink("hop.db", &link).unwrap();
     std::os::unix::fs::symlink(disk.join("chat.db"), directory.path().join("hop.db")).unwrap();
@@ -144,7 +144,7 @@ fn bad_places_are_told_in_words() {
     std::os::unix::fs::symlink("link.db", directory.path().join("hop.db")).unwrap();
     let line = refusal(StoreOptions { path: link, ..options.clone() });
     assert!(line.contains("link"), "{line}");
-    // The database was moved without its WAL: SQLite alone would delete what is left.
+    // The database was moved without its WAL: SQLite alone would delete the WAL.
     let wal = directory.path().join("racerd.db-wal");
     fs::write(&wal, "the last messages").unwrap();
     let line = refusal(options.clone());

@@ -1,5 +1,5 @@
-//! What the log does while it cannot write, and how it recovers: a full disk, a lock held elsewhere, files that vanish,
-//! a thread that panics.
+//! The log while it cannot write, and how it recovers: a full disk, a lock held elsewhere, files that vanish, a thread
+//! that panics.
 
 use std::fs;
 use std::path::Path;
@@ -63,7 +63,7 @@ fn a_full_disk_refuses_whole_batches_and_recovers() {
     assert_eq!(bench.page(read("new-room", Span::Newest, 1, 1)).head, Seq::ZERO);
     assert_eq!(bench.available, [], "failing on is no news");
 
-    // Somebody makes space; the store finds out by itself.
+    // Somebody frees space; the store notices by itself.
     let conn = outside(&options.path);
     conn.execute("DELETE FROM messages WHERE id <= ?1", [schema::last_id(1, Seq(kept / 2))]).unwrap();
     assert_eq!(bench.next_available(), Ok(()));
@@ -96,7 +96,7 @@ fn a_size_raised_while_running_ends_a_full_disk_at_once_and_a_lowered_one_bounds
     assert_eq!(bench.next_available(), Ok(()));
     assert_eq!(bench.store.bounds(), bounds);
     assert!(fill(&mut bench) > 8);
-    // Smaller than what is there: that stays, and nothing is added.
+    // A limit below the present size: the content stays, and nothing is added.
     bench.store.set_bounds(Bounds { max_database_size: 4096, ..bounds });
     assert_eq!(bench.append(append("a", &body_of(50_000), 1)), Outcome::Full);
     assert!(bench.everything("a").len() > 10);

@@ -1,4 +1,4 @@
-//! What a restart keeps: messages, keys, parked sessions, the epoch, and what was answered before a crash.
+//! The state that a restart keeps: messages, keys, parked sessions, the epoch, and everything answered before a crash.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn a_restart_keeps_messages_keys_and_epoch() {
         bench.append(keyed("a", "1", ALICE, "k"));
         bench.append(keyed("a", "2", Scope::Common, "k"));
         let before = bench.everything("a");
-        // What is submitted right before the end is stored, too.
+        // A request submitted right before the end is stored, too.
         bench.submit([StoreRequest::Append(append("a", "3", 50))]);
         bench.store.finish().unwrap();
         let files: Vec<String> = contents(directory.path()).into_iter().map(|(name, _)| name).collect();
@@ -47,7 +47,7 @@ fn a_restart_keeps_parked_sessions_and_the_token_key() {
     let mut bench = Bench::open(options.clone());
     assert_eq!((bench.store.token_key(), bench.store.running_seconds()), ([0x3c; 32], 0));
     bench.submit([StoreRequest::Park(parked(1, 5)), StoreRequest::Park(parked(2, 6))]);
-    // No answer says that they are there: an orderly end does.
+    // Parking is not answered; a clean shutdown ensures that the sessions are stored.
     bench.store.finish().unwrap();
 
     outside(&options.path).execute_batch("UPDATE meta SET running = running + 1000").unwrap();
@@ -58,7 +58,7 @@ fn a_restart_keeps_parked_sessions_and_the_token_key() {
     assert_eq!(bench.claim(1), Some(parked(1, 5)));
     bench.store.finish().unwrap();
 
-    // Too old, by the server's own seconds.
+    // Too old, in the server's own running seconds.
     outside(&options.path).execute_batch("UPDATE meta SET running = running + 8 * 24 * 3600").unwrap();
     let mut bench = Bench::open(options);
     assert_eq!((bench.claim(1), bench.claim(2)), (None, None));
@@ -98,7 +98,7 @@ fn what_was_answered_is_in_the_files_without_an_end() {
             bench.append_all((0..size).map(|n| keyed("a", &body_of(500), ALICE, &format!("{size} {n}"))).collect());
             count += size;
         }
-        // As a kill at this moment would leave them.
+        // The state in which a kill at this moment would leave them.
         let copy = TempDir::new();
         for name in ["racerd.db", "racerd.db-wal"] {
             fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();

@@ -33,7 +33,7 @@ fn a_damaged_row_keeps_its_place_as_unreadable_and_all_others_are_as_they_were()
     let options = options(directory.path(), Durability::Full);
     let damages = [
         "UPDATE messages SET body = x'22ff22'",
-        // Text, and no JSON: a frame with it would be one that nobody can read.
+        // Text that is not JSON: no client could read a frame that contains it.
         "UPDATE messages SET body = x'226f6b'",
         "UPDATE messages SET body = 7",
         "UPDATE messages SET name = ''",

@@ -45,8 +45,8 @@ fn the_wal_stays_short_while_pages_are_read() {
     assert_eq!(pages, 500);
     assert!(longest > 4 << 20, "the limit is reached at all: {longest}");
     assert!(longest < 10 << 20, "{longest}");
-    // The file itself: its told length is that of the last piece of upkeep, and a pause between two rounds may have
-    // been long enough to empty it once before.
+    // The file itself is measured: the reported length is that of the last piece of upkeep, and a pause between two
+    // rounds may have been long enough to empty the WAL once before.
     let is_empty = || fs::metadata(&wal).unwrap().len() == 0 && bench.store.wal_bytes() == 0;
     wait_until("the WAL is emptied in a pause", is_empty);
     assert_eq!(bench.page(read("a", Span::Newest, 0, 0)).head, Seq(50_000));

@@ -1,4 +1,4 @@
-//! What `racerd check` finds, and how it says so.
+//! The faults that `racerd check` finds, and how it describes them.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn a_check_says_what_it_finds() {
     }
 }
 
-/// Order is the seq's, and a clock that was days ahead may have been set right.
+/// The seq gives the order, and a clock that was days ahead may have been set right.
 #[test]
 fn times_that_go_back_are_no_damage() {
     let directory = TempDir::new();
@@ -78,7 +78,7 @@ fn what_is_told_of_damage_fits_on_one_line() {
         let directory = TempDir::new();
         let (path, _) = database(&directory);
         outside(&path).execute_batch(&sql).unwrap();
-        // What is an error instead is escaped where it is printed.
+        // An error is not checked here: it is escaped where it is printed.
         let mut told = check(&path, None).map_or_else(|_| Vec::new(), |checked| checked.faults);
         if let Ok(Found::Damage(what)) = look(&mut outside(&path), &Wal::default(), "boot", Duration::from_secs(60)) {
             told.push(what);

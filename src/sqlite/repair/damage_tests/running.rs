@@ -1,4 +1,4 @@
-//! Damage that is met while the server runs, and the background pass that looks for it.
+//! Damage found while the server runs, and the background check that looks for it.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn damage_that_is_met_while_running_is_told_and_looked_for_at_the_next_start() {
     let options = options(directory.path(), Durability::Full);
     let mut bench = open_quick(&options);
     let mut dice = Dice(11);
-    // By the same descriptor rules as any other program: it is open elsewhere, and never closed by us in between.
+    // Never closed while the store has the database open: closing any descriptor of a file drops SQLite's locks on it.
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let pages = fs::metadata(&path).unwrap().len() / 4096;
     for page in 2..pages {
@@ -39,7 +39,7 @@ fn damage_that_is_met_while_running_is_told_and_looked_for_at_the_next_start() {
     assert!(refusal(options).contains("is damaged"));
 }
 
-/// The page of the file in which this text is.
+/// Returns the number of the page of the file that contains this text.
 fn page_with(path: &Path, text: &str) -> u64 {
     let bytes = fs::read(path).unwrap();
     let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("it is there");
@@ -50,11 +50,11 @@ fn page_with(path: &Path, text: &str) -> u64 {
 fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() {
     let directory = TempDir::new();
     let (path, _) = database(&directory);
-    // Longer ago than any pass.
+    // The last check is longer ago than any interval.
     outside(&path).execute_batch("UPDATE meta SET scrubbed = NULL").unwrap();
     let options = options(directory.path(), Durability::Full);
     let page = page_with(&path, "\"151 y");
-    // In place of the text only, as a medium does that lies: SQLite's own checks find nothing wrong.
+    // Only the text is overwritten, as by a medium that returns wrong data: SQLite's own checks find nothing wrong.
     let spoil = |path: &Path| {
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         let bytes = fs::read(path).unwrap();
@@ -83,7 +83,7 @@ fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() 
         kept.contains("racerd.db.damaged-1") && !kept.contains("found while"),
         "forgotten with the damaged one: {kept}"
     );
-    // Strangers read this one.
+    // Anyone can read this note.
     assert!(bench.store.note().is_some_and(|note| !note.contains(['/', '\\']) && !note.contains(".db")));
 }
 
@@ -107,7 +107,7 @@ fn a_pass_over_a_sound_database_ends_and_is_put_down() {
         bench.store.finish().unwrap();
         assert_eq!(scrubbed().is_some(), ends);
     }
-    // It lasts over a start, and a week of running is counted from it.
+    // The record survives a restart, and the week until the next check counts from it.
     Bench::open(options(directory.path(), Durability::Full)).store.finish().unwrap();
     assert!(scrubbed().is_some());
 }

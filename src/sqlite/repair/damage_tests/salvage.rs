@@ -1,4 +1,4 @@
-//! What a salvage keeps of a database that is damaged, cut short, or no database at all.
+//! Salvage of a database that is damaged or truncated, or of a file that is no database at all.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,8 +22,8 @@ fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -
     bytes
 }
 
-/// The new database is sound, holds nothing that was not said, keeps the order and what may be repeated, and its heads
-/// are no lower; how many messages it holds.
+/// Checks that the new database is intact, contains only messages that were sent, keeps their order and their keys, and
+/// that its heads are no lower. Returns the number of its messages.
 fn is_honest(new: &Path, report: &Salvaged, said: &BTreeMap<&'static str, Vec<Message>>) -> usize {
     let checked = check(new, None).unwrap();
     assert!(checked.is_well(), "{checked:?}");
@@ -80,8 +80,8 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
         assert!(kept + 40 * spoilt.len() >= total, "pages {spoilt:?} of seed {seed} cost {} messages", total - kept);
         assert!(fs::read(&options.path).unwrap() == bytes, "the damaged one is as it was");
 
-        // A start sees it or not (the inside of a message is nobody's to know); if so it says what to do, and touches
-        // nothing.
+        // A start detects the damage or not (it cannot check the inside of a message). If it does, it says what to do,
+        // and touches nothing.
         match Sqlite::open(&options, || ()) {
             Ok(store) => Box::new(store).finish().unwrap(),
             Err(error) => {
@@ -108,7 +108,7 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
 }
 
 impl Bench {
-    /// A room's messages from this seq on.
+    /// Returns a room's messages from this seq on.
     fn everything_from(&mut self, of: &str, oldest: Seq) -> Vec<Message> {
         let mut all: Vec<Message> = Vec::new();
         loop {
@@ -124,7 +124,7 @@ impl Bench {
     }
 }
 
-/// Whatever the bytes are, what comes of them is sound, or there is a reason why nothing does.
+/// Whatever the bytes are, the result is intact, or there is a reason why there is none.
 #[test]
 fn any_bytes_are_salvaged_or_refused() {
     let source = TempDir::new();
@@ -136,7 +136,7 @@ fn any_bytes_are_salvaged_or_refused() {
     for seed in 0..60 {
         let mut dice = Dice(seed);
         let mut bytes = match seed % 3 {
-            // Single bytes anywhere, lengths and pointers among them.
+            // Single bytes anywhere, including lengths and pointers.
             0 => {
                 let mut bytes = sound.clone();
                 for _ in 0..200 {
@@ -145,7 +145,7 @@ fn any_bytes_are_salvaged_or_refused() {
                 }
                 bytes
             }
-            // The heads of all pages, where their structure is.
+            // The headers of all pages, which hold their structure.
             1 => {
                 let mut bytes = sound.clone();
                 for page in 1..bytes.len() / 4096 {

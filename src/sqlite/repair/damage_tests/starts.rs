@@ -1,4 +1,4 @@
-//! What a start finds, and what it does about it.
+//! Damage that a start finds, and what the start does about it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ fn a_replacement_that_was_cut_short_is_finished() {
     let options = options(directory.path(), Durability::Full);
     let name = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
     let whole = fs::read(&path).unwrap();
-    // Decided, and nothing moved yet; the old one moved; its WAL, too.
+    // Interrupted replacements: decided, but nothing moved yet; the old database moved; its WAL moved, too.
     for moved in 0..3 {
         fs::write(&path, "the old one").unwrap();
         fs::write(name("-wal"), "its last messages").unwrap();

@@ -11,7 +11,7 @@ use crate::store::samples::append;
 use crate::testing::TempDir;
 use crate::types::{Durability, OnDamage};
 
-/// A database that was killed, with its last 50 commits in the WAL.
+/// Creates a database that was killed, with its last 50 commits in the WAL.
 fn killed(directory: &TempDir, durability: Durability) -> (PathBuf, PathBuf, u64) {
     let options = options(directory.path(), durability);
     let mut bench = Bench::open(options.clone());
@@ -36,7 +36,7 @@ fn a_damaged_wal_is_not_taken_for_a_short_one() {
     let options = StoreOptions { path: path.clone(), ..options(directory.path(), Durability::Full) };
     let database = fs::read(&path).unwrap();
 
-    // Cut within its last transaction: that one was never answered.
+    // Truncated within the last transaction, which was never acknowledged.
     fs::write(&wal, &sound[..sound.len() - 100]).unwrap();
     let mut bench = Bench::open(StoreOptions { new_epoch: [9; 8], ..options.clone() });
     assert_eq!(bench.everything("lobby").len() as u64, count - 1);
@@ -83,7 +83,7 @@ fn after_a_power_cut_a_wal_that_was_not_synced_may_have_holes() {
     assert!((10..45).contains(&kept), "{kept}");
     bench.store.finish().unwrap();
 
-    // Nothing of the run is left but what was there before it, which says that all was well.
+    // Nothing of the run is left, only the state before it, which records a clean shutdown.
     let conn = outside(&path);
     conn.execute_batch("UPDATE meta SET clean = 1; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(conn);
