@@ -3,22 +3,20 @@
 //! blocks the loop.
 
 mod json;
+mod parts;
+
+pub use parts::timestamp;
 
 use crate::config::{LogFormat, LogLevel};
 use crate::types::{Millis, escape, is_unsafe};
+use parts::{Bounded, LONGEST_LINE, LONGEST_VALUE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Longest line in bytes, with its newline. A pipe that polls as writable takes this many (PIPE_BUF) without blocking.
-const LONGEST_LINE: usize = 4096;
-
-/// Longest value in characters; the rest is cut off and shown as `...`.
-const LONGEST_VALUE: usize = 300;
+use std::time::SystemTime;
 
 /// Destination of log lines. Shared by reference; each thread may also have its own.
 pub struct Log {
@@ -141,50 +139,6 @@ fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Di
     }
     line.push('\n');
     line
-}
-
-/// Accepts the first `left` characters, then writes dots and refuses the rest.
-struct Bounded<'a> {
-    out: &'a mut String,
-    left: usize,
-}
-
-impl fmt::Write for Bounded<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if self.left == 0 {
-                self.out.push_str("...");
-                return Err(fmt::Error);
-            }
-            self.out.push(c);
-            self.left -= 1;
-        }
-        Ok(())
-    }
-}
-
-/// Formats a time as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.
-pub fn timestamp(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Returns year, month and day of the Gregorian calendar for a number of days since 1970-01-01.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Days count from 0000-03-01: with the year beginning in March the leap day is its last, and the cycle is 400
-    // years.
-    let days = days + 719_468;
-    let (cycle, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March in groups of five with 153 days: 31, 30, 31, 30, 31.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + next_year, month, day)
 }
 
 /// Rate limit for log lines, with a count of those left out. For events that can happen thousands of times a second.

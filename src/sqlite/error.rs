@@ -183,18 +183,9 @@ impl fmt::Display for OpenError {
                 path.display(),
                 super::schema::VERSION
             ),
-            OpenError::NoKey { path, id, given: None } => write!(
-                f,
-                "{} is sealed with the data key {id}, but no key was given; it was not touched; name the key file with \
-                 --data-key-file",
-                path.display()
-            ),
-            OpenError::NoKey { path, id, given: Some(given) } => write!(
-                f,
-                "{} is sealed with the data key {id}, but the given key is {given}; it was not touched; name the right key \
-                 file with --data-key-file",
-                path.display()
-            ),
+            OpenError::NoKey { path, id, given } => {
+                write!(f, "{} is sealed with the data key {id}, but {}", path.display(), key_advice(*given))
+            }
             OpenError::Plain { path } => write!(
                 f,
                 "{} is not sealed, but a data key was given; it was not touched; 'racerd rekey {} --data-key-file FILE' seals \
@@ -245,23 +236,11 @@ impl fmt::Display for OpenError {
                 )
             }
             OpenError::File { action, path, error } => {
-                let advice = match error.kind() {
-                    _ if is_out_of_files(error) => "raise the open file limit (ulimit -n)",
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
-                    _ => "check the path given with --data",
-                };
-                write!(f, "cannot {action} {}: {error}; {advice}", path.display())
+                write!(f, "cannot {action} {}: {error}; {}", path.display(), file_advice(error))
             }
-            OpenError::Sqlite { action, path, error } if is_busy(error) => write!(
-                f,
-                "cannot {action} {}: another program has it locked; end that program, and try again",
-                path.display()
-            ),
-            OpenError::Sqlite { action, path, error } => write!(
-                f,
-                "cannot {action} {}: {error}; check the disk and the file, or restore a backup",
-                path.display()
-            ),
+            OpenError::Sqlite { action, path, error } => {
+                write!(f, "cannot {action} {}: {}", path.display(), sqlite_advice(error))
+            }
             OpenError::Limit { action, path, advice, .. } => write!(f, "cannot {action} {}: {advice}", path.display()),
             OpenError::Setting { path, name, wanted, found } => write!(
                 f,
@@ -272,6 +251,33 @@ impl fmt::Display for OpenError {
                 write!(f, "cannot start a thread for the store: {error}; raise the process limit (ulimit -u)")
             }
         }
+    }
+}
+
+/// Says which key was given instead, and what to do.
+fn key_advice(given: Option<KeyId>) -> String {
+    match given {
+        None => "no key was given; it was not touched; name the key file with --data-key-file".to_owned(),
+        Some(given) => {
+            format!("the given key is {given}; it was not touched; name the right key file with --data-key-file")
+        }
+    }
+}
+
+/// Says why SQLite fails, and what to do.
+fn sqlite_advice(error: &rusqlite::Error) -> String {
+    match is_busy(error) {
+        true => "another program has it locked; end that program, and try again".to_owned(),
+        false => format!("{error}; check the disk and the file, or restore a backup"),
+    }
+}
+
+/// Says what to do about a file that the system refuses.
+fn file_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if is_out_of_files(error) => "raise the open file limit (ulimit -n)",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
+        _ => "check the path given with --data",
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,10 @@ const LINKS: u32 = 40;
 
 /// Suffixes, after the database's name, of files with its older states.
 const OLDER: [&str; 4] = [".replaced-", ".damaged-", ".draft", ".partial"];
+
+/// Suffixes of the names of files that belong to the database named by the rest.
+const SIDE_FILES: [&str; 8] =
+    ["-wal", "-shm", "-journal", ".lock", ".draft", ".partial", ".instead-of-damaged", ".instead-of-replaced"];
 
 /// A database file and those beside it.
 #[derive(Clone, Debug)]
@@ -345,6 +349,29 @@ fn share(begun: u64, has: u64, free: u64) -> u64 {
 
 /// Describes a file whose header is not SQLite's.
 pub(super) const NO_SQLITE: &str = "it is not an SQLite file";
+
+/// Returns the existing file whose side file this path names, if it does: `chat.db` for `chat.db-wal`. A file written
+/// there would harm that database.
+pub fn side_file_of(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_bytes();
+    let mut rest = name;
+    while let Some(stem) = SIDE_FILES.iter().find_map(|suffix| rest.strip_suffix(suffix.as_bytes())) {
+        let owner = path.with_file_name(std::ffi::OsString::from_vec(stem.to_vec()));
+        if !stem.is_empty() && owner.is_file() {
+            return Some(owner);
+        }
+        rest = stem;
+    }
+    None
+}
+
+/// Refuses a path that names a side file of a database.
+pub(super) fn refuse_side_file(files: &Files) -> Result<(), OpenError> {
+    match side_file_of(&files.database) {
+        Some(owner) => Err(OpenError::SideFile { path: files.database.clone(), owner }),
+        None => Ok(()),
+    }
+}
 
 /// Appends a suffix to a path, which need not be UTF-8.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -1,5 +1,5 @@
-//! The log on disk behind [`Store`]: opens a database, starts its two threads, and passes requests and answers between
-//! them and the event loop.
+//! The log on disk behind [`Store`]: starts the two threads of an opened database, and passes requests and answers
+//! between them and the event loop. [`Sqlite::open`] is in `repair/opening.rs`, since it may have to salvage first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,20 +39,17 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the database, or creates it, and starts its threads, which call `wake` when they have sent an answer.
+    /// Starts the threads of an opened database. They call `wake` when they have sent an answer.
     ///
     /// # Errors
-    /// The database cannot be opened, or a thread cannot be started.
-    pub fn open(options: &StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Sqlite, OpenError> {
-        Sqlite::open_timed(options, wake, Timing::USUAL)
-    }
-
-    pub(super) fn open_timed(
+    /// A thread cannot be started.
+    pub(super) fn start(
         options: &StoreOptions,
+        lock: Lock,
+        opened: Opened,
         wake: impl Fn() + Send + Clone + 'static,
         timing: Timing,
     ) -> Result<Sqlite, OpenError> {
-        let (lock, opened) = open::open(options)?;
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
         let shared =

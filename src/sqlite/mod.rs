@@ -6,7 +6,9 @@
 
 mod ages;
 mod batch;
+mod check;
 mod clock;
+mod damage;
 mod dating;
 mod error;
 mod files;
@@ -26,6 +28,7 @@ mod schema;
 mod scrub;
 mod sealed_bodies;
 mod sealing;
+mod start_check;
 mod stepped;
 mod upkeep;
 mod wal;
@@ -43,11 +46,11 @@ mod sealed_tests;
 #[cfg(test)]
 mod tests;
 
+pub use self::check::Checked;
 pub use self::clock::SetClock;
 pub use self::error::{OpenError, OperationError};
+pub use self::files::side_file_of;
 pub use self::log::{FIXED_BYTES, Sqlite};
 pub use self::options::StoreOptions;
-pub use self::repair::{
-    Checked, Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage, side_file_of,
-};
+pub use self::repair::{Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage};
 pub use self::stepped::SteppedLog;

@@ -1,5 +1,5 @@
-//! Opens a database: locks it, inspects its files, connects, checks for damage, and sets SQLite's options. After this
-//! the two threads own the connections.
+//! Opens an intact database: locks it, inspects its files, connects, checks for damage, and sets SQLite's options.
+//! After this the two threads own the connections. What becomes of a damaged one is decided in `repair/opening.rs`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::files::{Files, Identity, NO_SQLITE};
+use super::damage::is_damage;
+use super::files::{Files, Identity, refuse_side_file};
 use super::limits::Limit;
 use super::lock::Lock;
-use super::repair::damage::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR, is_damage};
-use super::repair::target::refuse_side_file;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
+use super::start_check::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR};
 use super::wal::Wal;
-use super::{repair, retention, scrub};
+use super::{retention, scrub};
 use crate::crypto::at_rest::{DataKey, KeyId};
 use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::new_epoch;
-use crate::types::{Durability, OnDamage};
+use crate::types::Durability;
 
 /// How long a statement waits for another process that holds the database.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
@@ -48,22 +48,13 @@ pub(super) struct Opened {
     pub note: Option<String>,
 }
 
-/// Opens the database, or creates it. A file that this racerd may not write is left untouched; a damaged database is
-/// salvaged or refused, depending on the options. The lock must outlive the connections.
-pub(super) fn open(options: &StoreOptions) -> Result<(Lock, Opened), OpenError> {
-    let files = Files::at(&options.path)?;
+/// Locks the database at this path, and finishes a replacement of its file that was cut short.
+pub(super) fn lock(path: &Path) -> Result<(Lock, Files), OpenError> {
+    let files = Files::at(path)?;
     refuse_side_file(&files)?;
-    let mut lock = Lock::take(&files)?;
+    let lock = Lock::take(&files)?;
     files.finish_replacing()?;
-    let what = match open_sound(options, &files, &mut lock) {
-        Err(OpenError::Damaged { what, .. }) if options.on_damage == OnDamage::Salvage => what,
-        other => return other.map(|opened| (lock, opened)),
-    };
-    let (report, kept) = damage::salvage_in_place(&files, options.data_key.as_ref())?;
-    let mut opened = open_sound(options, &files, &mut lock)?;
-    let path = files.database.display();
-    opened.remarks.insert(0, format!("{path} was damaged ({what}); {report}; the damaged file is kept as {kept}"));
-    Ok((lock, opened))
+    Ok((lock, files))
 }
 
 /// Converts an SQLite error, adding the system limit that caused it, if any: SQLite does not report that.
@@ -75,21 +66,21 @@ fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenE
     }
 }
 
-/// Opens the database if it is intact, as far as a short check can tell.
-fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
-    let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
-    let failed = |action| {
-        move |error: rusqlite::Error| match is_damage(&error) {
-            true => damaged(error.to_string()),
-            false => refused(action, files, error),
-        }
-    };
-    match files.prepare() {
-        Err(OpenError::Foreign { what: NO_SQLITE, .. }) if repair::salvage::recognises(files) => {
-            return Err(damaged("its header is overwritten".to_owned()));
-        }
-        other => other?,
+/// Converts an SQLite error of an opening; one that says that bytes are wrong is damage.
+fn failed<'a>(files: &'a Files, action: &'static str) -> impl Fn(rusqlite::Error) -> OpenError + 'a {
+    move |error| match is_damage(&error) {
+        true => damaged(files, error.to_string()),
+        false => refused(action, files, error),
     }
+}
+
+fn damaged(files: &Files, what: String) -> OpenError {
+    OpenError::Damaged { path: files.database.clone(), what }
+}
+
+/// Opens the database if it is intact, as far as a short check can tell.
+pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
+    files.prepare()?;
     // The database may be a different file than when the lock was taken.
     lock.hold(files)?;
     if !files.is_writable() {
@@ -101,77 +92,12 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     let wal = Wal::scan(&files.wal);
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
 
-    let mut writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed("open"))?;
-    if writer.is_readonly("main").map_err(failed("open"))? {
-        return Err(OpenError::ReadOnly { path: files.database.clone() });
-    }
-    // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
-    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed("open"))?;
-    // Checked before anything is written: a wrong key must not change the database.
     let key_id = options.data_key.as_ref().map(DataKey::id);
-    if let Some(sealed) = schema::sealed(&writer).map_err(failed("read"))? {
-        fits(files, sealed, key_id)?;
-    }
-    // The first read rolls back an interrupted creation, which leaves an empty file. auto_vacuum must be set while the
-    // file is empty: later it would need a full rewrite (VACUUM).
-    let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed("read"))?;
-    if pages == 0 {
-        writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed("create"))?;
-    }
-    // The tables are created with a rollback journal, so that the header of the file itself identifies racerd.
-    let version = schema::migrate(&writer).map_err(failed("migrate"))?;
-    if version != VERSION {
-        return Err(OpenError::Newer { path: files.database.clone(), version });
-    }
-    let mut lost = false;
-    match damage::look(&mut writer, &wal, &options.boot_id, LOOK_FOR).map_err(failed("read"))? {
-        Found::Well => {}
-        Found::ShortTimeUp => {
-            let seed = u64::from_le_bytes(options.new_epoch);
-            let records = options.data_key.as_ref().map(DataKey::records);
-            let sample = scrub::sample(&writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
-            if let Some(what) = sample.map_err(failed("read"))? {
-                return Err(damaged(what));
-            }
-        }
-        Found::Lost => {
-            lost = true;
-            remarks.push(format!(
-                "{} lost what was not synced when the machine went down; clients are told that the log is a new one",
-                files.database.display()
-            ));
-        }
-        Found::Damage(what) => return Err(damaged(what)),
-        Found::TimeUp => remarks.push(format!(
-            "{} was not checked completely after an unclean shutdown, since that takes more than {} s; 'racerd check' does \
-             so, also while racerd runs",
-            files.database.display(),
-            LOOK_FOR.as_secs()
-        )),
-    }
-    match damage::noted(&mut writer, options.data_key.as_ref(), LOOK_FOR).map_err(failed("read"))? {
-        None => {}
-        Some(Noted::Holds(what)) => return Err(damaged(format!("{what} (found while it was in use)"))),
-        Some(Noted::Mended(what)) => remarks.push(format!(
-            "{} was reported damaged while it was in use ({what}); a complete read now found it intact",
-            files.database.display()
-        )),
-    }
+    let mut writer = open_writer(files, key_id)?;
+    let lost = check_damage(&mut writer, options, files, &wal, &mut remarks)?;
     // Drop the pages cached by the check: they are not the ones needed from now on.
-    writer.execute_batch("PRAGMA shrink_memory").map_err(failed("read"))?;
-    set(&writer, files, "journal_mode", "WAL", "wal")?;
-    set(&writer, files, "synchronous", "FULL", "2")?;
-    set(&writer, files, "wal_autocheckpoint", "0", "0")?;
-    let limit = JOURNAL_SIZE_LIMIT.to_string();
-    set(&writer, files, "journal_size_limit", &limit, &limit)?;
-    let most_pages = bound(&writer, files, options.bounds.max_database_size)?;
-    let prunes = options.bounds.keep_messages > 0 || options.bounds.keep_for > 0;
-    if prunes && !retention::can_shrink(&writer).map_err(failed("read"))? {
-        remarks.push(format!(
-            "{} never shrinks (auto_vacuum is off); 'racerd backup' and then 'racerd restore' of the backup fix that",
-            files.database.display()
-        ));
-    }
+    writer.execute_batch("PRAGMA shrink_memory").map_err(failed(files, "read"))?;
+    let most_pages = configure(&writer, options, files, &mut remarks)?;
 
     let fresh = new_epoch(&options.new_epoch);
     let run = Run {
@@ -183,7 +109,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
         lost,
     };
     // Always synced: a `normal` run must not be mistaken for the previous one.
-    let begun = schema::begin_run(&writer, &run).map_err(failed("write to"))?;
+    let begun = schema::begin_run(&writer, &run).map_err(failed(files, "write to"))?;
     if options.durability == Durability::Normal {
         set(&writer, files, "synchronous", "NORMAL", "1")?;
     }
@@ -191,7 +117,7 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
     // The transaction has created the WAL, so both files exist.
     let no_file = |error| OpenError::File { action: "find", path: files.database.clone(), error };
     let identity = files.identity().map_err(no_file)?;
-    let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed("open"))?;
+    let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed(files, "open"))?;
     set(&reader, files, "query_only", "ON", "1")?;
     let note = files.damaged().map(|path| {
         remarks.push(format!(
@@ -204,6 +130,102 @@ fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<
             .to_owned()
     });
     Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
+}
+
+/// Opens the writer's connection, and creates the tables of a new database. Nothing is written to a database that is
+/// sealed with another key than `key_id`, or that a newer racerd wrote.
+fn open_writer(files: &Files, key_id: Option<KeyId>) -> Result<Connection, OpenError> {
+    let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed(files, "open"))?;
+    if writer.is_readonly("main").map_err(failed(files, "open"))? {
+        return Err(OpenError::ReadOnly { path: files.database.clone() });
+    }
+    // Closing must not fold the WAL into a file that was replaced or is damaged, nor change one of a newer version.
+    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed(files, "open"))?;
+    // Checked before anything is written: a wrong key must not change the database.
+    if let Some(sealed) = schema::sealed(&writer).map_err(failed(files, "read"))? {
+        fits(files, sealed, key_id)?;
+    }
+    // The first read rolls back an interrupted creation, which leaves an empty file. auto_vacuum must be set while the
+    // file is empty: later it would need a full rewrite (VACUUM).
+    let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed(files, "read"))?;
+    if pages == 0 {
+        writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed(files, "create"))?;
+    }
+    // The tables are created with a rollback journal, so that the header of the file itself identifies racerd.
+    let version = schema::migrate(&writer).map_err(failed(files, "migrate"))?;
+    if version != VERSION {
+        return Err(OpenError::Newer { path: files.database.clone(), version });
+    }
+    Ok(writer)
+}
+
+/// Refuses a damaged database, as far as a check in limited time can tell; adds remarks about what it found. Returns
+/// whether the WAL has lost some of what was not synced, so that seqs may be given again.
+fn check_damage(
+    writer: &mut Connection,
+    options: &StoreOptions,
+    files: &Files,
+    wal: &Wal,
+    remarks: &mut Vec<String>,
+) -> Result<bool, OpenError> {
+    let mut lost = false;
+    match start_check::look(writer, wal, &options.boot_id, LOOK_FOR).map_err(failed(files, "read"))? {
+        Found::Well => {}
+        Found::ShortTimeUp => {
+            let seed = u64::from_le_bytes(options.new_epoch);
+            let records = options.data_key.as_ref().map(DataKey::records);
+            let sample = scrub::sample(writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
+            if let Some(what) = sample.map_err(failed(files, "read"))? {
+                return Err(damaged(files, what));
+            }
+        }
+        Found::Lost => {
+            lost = true;
+            remarks.push(format!(
+                "{} lost what was not synced when the machine went down; clients are told that the log is a new one",
+                files.database.display()
+            ));
+        }
+        Found::Damage(what) => return Err(damaged(files, what)),
+        Found::TimeUp => remarks.push(format!(
+            "{} was not checked completely after an unclean shutdown, since that takes more than {} s; 'racerd check' does \
+             so, also while racerd runs",
+            files.database.display(),
+            LOOK_FOR.as_secs()
+        )),
+    }
+    match start_check::noted(writer, options.data_key.as_ref(), LOOK_FOR).map_err(failed(files, "read"))? {
+        None => {}
+        Some(Noted::Holds(what)) => return Err(damaged(files, format!("{what} (found while it was in use)"))),
+        Some(Noted::Mended(what)) => remarks.push(format!(
+            "{} was reported damaged while it was in use ({what}); a complete read now found it intact",
+            files.database.display()
+        )),
+    }
+    Ok(lost)
+}
+
+/// Sets SQLite's options for the writer, and returns the database's maximum number of pages.
+fn configure(
+    writer: &Connection,
+    options: &StoreOptions,
+    files: &Files,
+    remarks: &mut Vec<String>,
+) -> Result<i64, OpenError> {
+    set(writer, files, "journal_mode", "WAL", "wal")?;
+    set(writer, files, "synchronous", "FULL", "2")?;
+    set(writer, files, "wal_autocheckpoint", "0", "0")?;
+    let limit = JOURNAL_SIZE_LIMIT.to_string();
+    set(writer, files, "journal_size_limit", &limit, &limit)?;
+    let most_pages = bound(writer, files, options.bounds.max_database_size)?;
+    let prunes = options.bounds.keep_messages > 0 || options.bounds.keep_for > 0;
+    if prunes && !retention::can_shrink(writer).map_err(failed(files, "read"))? {
+        remarks.push(format!(
+            "{} never shrinks (auto_vacuum is off); 'racerd backup' and then 'racerd restore' of the backup fix that",
+            files.database.display()
+        ));
+    }
+    Ok(most_pages)
 }
 
 /// Checks that the given key is exactly the one that the sealed rows need, and that none is given for plain rows.

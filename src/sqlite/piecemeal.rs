@@ -6,8 +6,8 @@ use std::fmt;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::damage::is_damage;
 use super::reader;
-use super::repair::damage::is_damage;
 use super::schema::{last_id, message_id, number, seq_of};
 use super::sealing;
 use crate::crypto::at_rest::{RecordKey, Unreadable};

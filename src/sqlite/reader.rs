@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
+use super::damage::{self, is_damage};
 use super::piecemeal::{self, Ends, Loss};
-use super::repair::damage::{self, is_damage};
 use super::schema::{last_id, number, seq_of};
 use super::scrub::{Piece, Scrub};
 use super::sealing;

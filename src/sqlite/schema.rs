@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::repair::check::LONGEST_TOLD;
+use super::damage::LONGEST_TOLD;
 use crate::crypto::at_rest::KeyId;
 use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 

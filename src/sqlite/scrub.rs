@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
+use super::damage::is_damage;
 use super::reader;
-use super::repair::damage::is_damage;
 use super::schema::{SCRATCH, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::types::RoomId;

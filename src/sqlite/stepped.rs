@@ -10,12 +10,12 @@ use super::batch;
 use super::clock::{Clock, SetClock};
 use super::lock::Lock;
 use super::log::{Held, Shared};
-use super::open;
+use super::open::Opened;
 use super::reader::Reader;
 use super::schema::Begun;
 use super::worker::Answers;
 use super::writer::{Command, Timing, WriterLoop};
-use crate::sqlite::{OpenError, StoreOptions};
+use crate::sqlite::StoreOptions;
 use crate::store::{Bounds, Read, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
@@ -33,12 +33,8 @@ pub struct SteppedLog {
 }
 
 impl SteppedLog {
-    /// Opens the database, or creates it.
-    ///
-    /// # Errors
-    /// Those of [`Sqlite::open`](super::Sqlite::open), except that no thread can fail to start.
-    pub fn open(options: &StoreOptions, clock: SetClock) -> Result<SteppedLog, OpenError> {
-        let (lock, opened) = open::open(options)?;
+    /// Starts an opened database.
+    pub(super) fn start(options: &StoreOptions, lock: Lock, opened: Opened, clock: SetClock) -> SteppedLog {
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(|| {}) };
         let damaged = Arc::new(AtomicBool::new(false));
@@ -47,7 +43,7 @@ impl SteppedLog {
         let (sender, notes) = channel();
         let reader = reader(sender);
         let writer = WriterLoop::new(writer, answers());
-        Ok(SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock })
+        SteppedLog { begun, remarks, writer, reader, answers: answers(), events, notes, _lock: lock }
     }
 
     /// Returns the log's epoch.

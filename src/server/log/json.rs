@@ -1,7 +1,7 @@
 //! A log line as one JSON object: `time`, `level`, `message`, then the fields. Valid JSON whatever the values hold, and
 //! never longer than the longest text line.
 
-use super::{Bounded, LONGEST_LINE, LONGEST_VALUE, timestamp};
+use super::parts::{Bounded, LONGEST_LINE, LONGEST_VALUE, timestamp};
 use crate::config::LogLevel;
 use crate::types::is_unsafe;
 use std::fmt::{Display, Write as _};

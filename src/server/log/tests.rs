@@ -1,10 +1,11 @@
 //! Tests of the log: dates, escapes, and outputs that accept no data.
 
+use super::parts::civil_date;
 use super::*;
 use proptest::prelude::*;
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)

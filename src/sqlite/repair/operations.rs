@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::check::{self, Checked};
 use super::copying::{self, Progress, Reading};
-use super::damage::{self, is_damage};
 use super::salvage::{self, Salvaged};
-use super::target::{Target, refuse_side_file};
+use super::target::Target;
 use crate::crypto::at_rest::DataKey;
-use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside};
+use crate::sqlite::check::{self, Checked};
+use crate::sqlite::damage::is_damage;
+use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside, refuse_side_file};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
@@ -121,7 +121,7 @@ pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged
     let _lock = Lock::to_read(&files)?;
     let target = Target::at(to, &files, false)?;
     let draft = target.draft();
-    let report = damage::salvage_to(&files, &draft, key)?;
+    let report = salvage::salvage_to(&files, &draft, key)?;
     target.put(&draft)?;
     Ok(report)
 }

@@ -16,16 +16,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::copying::Progress;
-use super::damage::{self, Found, LOOK_FOR, is_damage};
-use super::target::refuse_side_file;
 use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
-use crate::sqlite::files::Files;
+use crate::sqlite::damage::is_damage;
+use crate::sqlite::files::{Files, refuse_side_file};
 use crate::sqlite::lock::Lock;
 use crate::sqlite::open::BUSY;
 use crate::sqlite::rows::{self, Row};
 use crate::sqlite::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
 use crate::sqlite::sealed_bodies;
 use crate::sqlite::sealing::{Sealing, message_place, open_parts};
+use crate::sqlite::start_check::{self, Found, LOOK_FOR};
 use crate::sqlite::wal::Wal;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
@@ -132,7 +132,7 @@ pub fn rekey(
         return Err(OpenError::Newer { path: files.database.clone(), version }.into());
     }
     // The boot id does not matter here: a log that has lost something has another epoch at its next start in any case.
-    if let Found::Damage(what) = damage::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
+    if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());
     }
     // Better to fail now than after hours of work.

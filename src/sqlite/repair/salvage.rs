@@ -5,19 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::fs::{self, File};
 use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::damage::is_whole;
+use super::copying;
 use super::image::{Image, Page, RawRow, Value};
 use super::sealed_salvage::SealedRows;
 use crate::crypto::at_rest::{DataKey, sealed_with};
+use crate::sqlite::OpenError;
+use crate::sqlite::damage::is_whole;
 use crate::sqlite::files::Files;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
 use crate::store::idempotency::Window;
-use crate::types::{Name, RoomId, Seq, WallMillis, counted};
+use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
 
 /// Number of rows written in one transaction.
 const ROWS: usize = 20_000;
@@ -134,9 +137,32 @@ pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKe
     if copy.found { Ok(copy.report) } else { Err(Failed::Nothing) }
 }
 
+/// Copies what can be read of a database to a new file, and syncs it. An old file of that name is replaced.
+pub(super) fn salvage_to(files: &Files, new: &Path, key: Option<&DataKey>) -> Result<Salvaged, OpenError> {
+    let because = |cause: Cause, why: String| OpenError::Salvage { path: files.database.clone(), why, cause };
+    let failed = |why: String| because(Cause::Disk, why);
+    let outcome = copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
+        let conn = create(new).map_err(|error| failed(error.to_string()))?;
+        copy(files, &conn, key).map_err(|error| match error {
+            Failed::Read(error) => failed(error.to_string()),
+            Failed::Write(error) => failed(format!("writing to {}: {error}", new.display())),
+            Failed::Nothing => because(Cause::Foreign, "nothing of racerd's is in it".to_owned()),
+            Failed::Key(why) => because(Cause::Key, why),
+        })
+    });
+    let synced = outcome.and_then(|report| {
+        let sync = File::open(new).and_then(|file| file.sync_all());
+        sync.map(|()| report).map_err(|error| failed(format!("{}: {error}", new.display())))
+    });
+    if synced.is_err() {
+        let _ = fs::remove_file(new);
+    }
+    synced
+}
+
 /// Returns whether a file with an unrecognizable header is racerd's: one of its first pages has a row that can only be
 /// racerd's.
-pub(in crate::sqlite) fn recognises(files: &Files) -> bool {
+pub(super) fn recognises(files: &Files) -> bool {
     use Value::{Blob, Integer, Null, Text};
     let Ok(mut image) = Image::open(files) else { return false };
     (1..=image.count().min(LOOKED_AT)).any(|page| {

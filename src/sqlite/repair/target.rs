@@ -3,49 +3,21 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::sqlite::files::{Files, beside};
+use crate::sqlite::OperationError;
+use crate::sqlite::files::{Files, beside, refuse_side_file};
 use crate::sqlite::lock::Lock;
-use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
-
-/// Suffixes of the names of files that belong to the database named by the rest.
-const SIDE_FILES: [&str; 8] =
-    ["-wal", "-shm", "-journal", ".lock", ".draft", ".partial", ".instead-of-damaged", ".instead-of-replaced"];
 
 /// Files that SQLite would apply to a new database beside them.
 const APPLIED: [&str; 2] = ["-wal", "-journal"];
 
-/// Returns the existing file whose side file this path names, if it does: `chat.db` for `chat.db-wal`. A file written
-/// there would harm that database.
-pub fn side_file_of(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.as_bytes();
-    let mut rest = name;
-    while let Some(stem) = SIDE_FILES.iter().find_map(|suffix| rest.strip_suffix(suffix.as_bytes())) {
-        let owner = path.with_file_name(std::ffi::OsString::from_vec(stem.to_vec()));
-        if !stem.is_empty() && owner.is_file() {
-            return Some(owner);
-        }
-        rest = stem;
-    }
-    None
-}
-
-/// Refuses a path that names a side file of a database.
-pub(in crate::sqlite) fn refuse_side_file(files: &Files) -> Result<(), OpenError> {
-    match side_file_of(&files.database) {
-        Some(owner) => Err(OpenError::SideFile { path: files.database.clone(), owner }),
-        None => Ok(()),
-    }
-}
-
 /// The destination of a finished copy.
-pub(in crate::sqlite) struct Target {
+pub(super) struct Target {
     files: Files,
     /// The existing file that is to be replaced; nobody opens it meanwhile.
     replaced: Option<Replaced>,

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::sqlite::StoreOptions;
 use crate::sqlite::contract::{Bench, options};
+use crate::sqlite::repair::opening::open;
 use crate::sqlite::schema::VERSION;
 use crate::sqlite::tests::{contents, outside, refusal, sized};
-use crate::sqlite::{StoreOptions, open};
 use crate::store::samples::{append, stored};
 use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
@@ -157,7 +158,7 @@ fn bad_places_are_told_in_words() {
 fn settings_are_set_and_read_back() {
     for (durability, synchronous) in [(Durability::Full, "2"), (Durability::Normal, "1")] {
         let directory = TempDir::new();
-        let (_lock, opened) = open::open(&options(directory.path(), durability)).unwrap();
+        let (_lock, opened) = open(&options(directory.path(), durability)).unwrap();
         let pragma = |conn: &Connection, name: &str| {
             conn.query_row(&format!("PRAGMA {name}"), [], |row| {
                 Ok(match row.get_ref(0)? {
@@ -189,7 +190,7 @@ fn settings_are_set_and_read_back() {
 #[test]
 fn without_a_size_the_database_may_take_most_of_the_free_space() {
     let directory = TempDir::new();
-    let opened = open::open(&sized(0, directory.path()));
+    let opened = open(&sized(0, directory.path()));
     let pages: i64 = opened.unwrap().1.writer.query_row("PRAGMA max_page_count", [], |row| row.get(0)).unwrap();
     let space = rustix::fs::statvfs(directory.path()).unwrap();
     let share = (space.f_bavail * space.f_frsize / 5 * 4 / 4096).min(0xffff_fffe) as i64;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::sqlite::StoreOptions;
 use crate::sqlite::contract::{Bench, options};
-use crate::sqlite::repair::damage::{Found, look};
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{check, salvage};
+use crate::sqlite::start_check::{Found, look};
 use crate::sqlite::tests::outside;
 use crate::sqlite::wal::Wal;
 use crate::store::Outcome;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::sqlite::contract::{Bench, options};
-use crate::sqlite::repair::damage::{Found, look};
 use crate::sqlite::repair::damage_tests::{database, unclean};
+use crate::sqlite::start_check::{Found, look};
 use crate::sqlite::tests::{outside, refusal};
 use crate::sqlite::wal::Wal;
 use crate::testing::TempDir;

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::damage::{is_whole, one_line};
+use super::damage::{LONGEST_TOLD, is_whole, one_line};
+use super::retention;
+use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
+use super::sealing::{message_place, open_message};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
-use crate::sqlite::retention;
-use crate::sqlite::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
-use crate::sqlite::sealing::{message_place, open_message};
 use crate::store::idempotency::{WINDOW, Window};
 use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
 
@@ -19,9 +19,6 @@ const TOLD: usize = 20;
 
 /// Maximum number of faults of one kind that are described.
 const TOLD_OF_A_KIND: u64 = 3;
-
-/// Maximum number of characters of a description.
-pub(in crate::sqlite) const LONGEST_TOLD: usize = 500;
 
 /// Maximum number of kinds of faults that are told apart.
 const KINDS: usize = 1_000;
@@ -37,12 +34,12 @@ pub struct Checked {
     /// Remarks that are not faults.
     pub remarks: Vec<String>,
     /// Kinds of faults, by their text without numbers; empty once the check is done.
-    pub(in crate::sqlite) kinds: BTreeMap<String, Kind>,
+    pub(super) kinds: BTreeMap<String, Kind>,
 }
 
 impl Checked {
     /// Returns the outcome of a check that ended at its first fault.
-    pub(in crate::sqlite) fn of(fault: &str) -> Checked {
+    pub(super) fn of(fault: &str) -> Checked {
         let mut checked = Checked::default();
         checked.fault(fault.to_owned());
         checked.fold();
@@ -85,7 +82,7 @@ impl Checked {
 
 /// Faults whose texts differ only in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::sqlite) struct Kind {
+pub(super) struct Kind {
     told: u64,
     untold: u64,
     /// Index of the last one that is described.
@@ -174,7 +171,7 @@ impl Room {
 
 /// Checks the whole database in one read transaction. Sealed rows are opened if `key` is theirs; otherwise only the
 /// headers of their records are checked.
-pub(in crate::sqlite) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
+pub(super) fn look(conn: &Connection, key: Option<&DataKey>) -> rusqlite::Result<Checked> {
     let mut checked = Checked::default();
     look_at(conn, key, &mut checked)?;
     checked.fold();
