@@ -31,9 +31,9 @@ use super::tokens::SIGNALS;
 /// Signals that ask a server to stop.
 const STOP: [i32; 5] = [SIGTERM, SIGINT, SIGQUIT, SIGXCPU, Signal::POWER.as_raw()];
 /// Signals that have no meaning for a server, but would end it. The C library reserves the real-time signals 32 and 33
-/// (nptl(7)), musl also 34.
+/// (nptl(7)), musl also 34, which is SIGRTMIN elsewhere.
 const MEANINGLESS: [i32; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO];
-const REAL_TIME: RangeInclusive<i32> = 35..=64;
+const REAL_TIME: RangeInclusive<i32> = if cfg!(target_env = "musl") { 35..=64 } else { 34..=64 };
 /// Unused in practice, and not available on every processor (signal(7)).
 #[cfg(not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64")))]
 const UNUSED: Option<Signal> = Some(Signal::STKFLT);

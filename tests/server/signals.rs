@@ -102,7 +102,9 @@ fn signals_without_a_meaning_end_no_server() {
         server.signal(signal);
         assert_eq!(server.get("/readyz").status, 200, "{signal:?}");
     }
-    for number in ["35", "36", "50", "64"] {
+    // The first one that is not the C library's own, SIGRTMIN, and others.
+    let first = if cfg!(target_env = "musl") { "35" } else { "34" };
+    for number in [first, "36", "50", "64"] {
         let status = Command::new("kill").args(["-s", number, &server.pid().to_string()]).status();
         assert!(status.unwrap().success());
         assert_eq!(server.get("/readyz").status, 200, "{number}");
