@@ -79,6 +79,8 @@ fn no_command_harms_a_database_in_use() {
     let [data, copy] = [&data, &copy].map(|path| path.to_str().unwrap());
     for target in &targets {
         let target = target.to_str().unwrap();
+        // A server that rests for 10 s empties its WAL, and a hard link to that is an empty file like any other.
+        assert_eq!(server.post("/rooms/other/messages", "1").status, 201);
         for arguments in [
             &["backup", target, "--data", data][..],
             &["backup", target, "--data", data, "--force"],
@@ -152,6 +154,13 @@ fn a_copy_replaces_nothing_but_an_earlier_copy() {
     let fifo = at("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     refused(&backup(&fifo, true), "is not a file");
+    // Nobody writes to it: a command that opened it would wait for ever.
+    let rescued = at("rescued");
+    for reading in [vec!["check", &fifo], vec!["restore", &fifo, "--data", &rescued], vec!["salvage", &fifo, &rescued]]
+    {
+        refused(&racerd(&reading), "is not a file");
+    }
+    assert!(!Path::new(&at("fifo.lock")).exists());
     lives(&mut server, inode, 3);
 }
 
@@ -245,6 +254,7 @@ fn a_database_is_read_where_nobody_can_write() {
     for arguments in [&["check", name][..], &["backup", copy, "--data", name]] {
         ended(&read_only(&folder, arguments), 1, "-wal holds its last messages");
     }
+    ended(&read_only(&folder, &["rekey", name, "--plain"]), 1, "cannot be written to; make both writable");
     assert!(done(&read_only(&folder, &["salvage", name, copy])).contains("copied 4 messages"));
 }
 

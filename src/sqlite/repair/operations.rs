@@ -66,7 +66,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
         checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, error))?;
         drop(copied);
         match checked.faults.first() {
-            Some(fault) => Err(OperationError::failed(format!(
+            Some(fault) => Err(OperationError::Usage(format!(
                 "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
                 from.database.display()
             ))),
@@ -115,8 +115,13 @@ pub fn check(data: &Path, key: Option<&DataKey>) -> Result<Checked, OperationErr
 /// was given; the copy cannot be written.
 pub fn salvage(from: &Path, to: &Path, key: Option<&DataKey>) -> Result<Salvaged, OperationError> {
     let files = Files::at(from)?;
-    if !files.database.exists() {
-        return Err(OperationError::failed(format!("{} does not exist", files.database.display())));
+    match fs::metadata(&files.database) {
+        // Opening a FIFO would wait for its other end, and a device may have no end.
+        Ok(found) if !found.is_file() => return Err(OpenError::NotAFile { path: files.database }.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(OperationError::failed(format!("{} does not exist", files.database.display())));
+        }
+        _ => {}
     }
     let _lock = Lock::to_read(&files)?;
     let target = Target::at(to, &files, false)?;
@@ -164,10 +169,9 @@ fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) 
 
 fn copy_failed(from: &Files, error: rusqlite::Error) -> OperationError {
     let path = from.database.display();
-    let text = if is_damage(&error) {
-        format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read")
-    } else {
-        format!("cannot copy {path}: {error}")
-    };
-    OperationError::Failed(Reason::with(text, error))
+    if is_damage(&error) {
+        let text = format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read");
+        return OperationError::Usage(text);
+    }
+    OperationError::Failed(Reason::with(format!("cannot copy {path}: {error}"), error))
 }

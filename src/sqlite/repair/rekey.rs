@@ -78,6 +78,9 @@ pub fn rekey(
     if !files.is_database()? {
         return Err(OperationError::failed(format!("there is no database at {path}")));
     }
+    if !files.is_writable() || files.is_on_read_only_medium() {
+        return Err(OpenError::ReadOnly { path: files.database }.into());
+    }
     let remarks = files.tighten();
     let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
     let failed = |error: rusqlite::Error| match is_damage(&error) {
@@ -120,7 +123,7 @@ pub fn rekey(
     })?;
     let needed = if is_done { 0 } else { number(bytes).saturating_mul(FREE) };
     if free < needed {
-        return Err(OperationError::Usage(format!(
+        return Err(OperationError::failed(format!(
             "{path} was not touched: changing its key needs {} MiB of free space, and there are {}",
             needed.div_ceil(1 << 20),
             free >> 20
