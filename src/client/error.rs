@@ -30,6 +30,13 @@ impl ConnectionError {
             let why = format!("the server's certificate is not trusted: {fault}");
             return ConnectionError::Mismatch(Reason::with(why, error));
         }
+        #[cfg(feature = "tls")]
+        if answers_in_the_clear(&error) {
+            return ConnectionError::lost(Reason::with(
+                "the peer does not speak TLS; does it expect http or ws?",
+                error,
+            ));
+        }
         ConnectionError::lost(match error.kind() {
             ErrorKind::TimedOut => Reason::with("no answer in time", error),
             ErrorKind::UnexpectedEof => Reason::with("the connection was closed", error),
@@ -104,6 +111,18 @@ impl Error for RunError {
     }
 }
 
+/// Says that nobody whom this machine trusts vouches for a certificate.
+#[cfg(feature = "tls")]
+const UNTRUSTED: &str = "its issuer is not trusted on this machine; --ca FILE names certificates to trust";
+
+/// Returns whether the peer's first bytes are not TLS.
+#[cfg(feature = "tls")]
+fn answers_in_the_clear(error: &io::Error) -> bool {
+    use rustls::{Error::InvalidMessage, InvalidMessage::InvalidContentType};
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(InvalidMessage(InvalidContentType)))
+}
+
 /// Returns what is wrong with the certificate, where the error is that it is not trusted.
 #[cfg(feature = "tls")]
 fn distrust(error: &io::Error) -> Option<String> {
@@ -112,9 +131,9 @@ fn distrust(error: &io::Error) -> Option<String> {
         return None;
     };
     Some(match fault {
-        CertificateError::UnknownIssuer => {
-            "its issuer is not trusted on this machine; --ca FILE names certificates to trust".to_string()
-        }
+        CertificateError::UnknownIssuer => UNTRUSTED.to_string(),
+        // webpki's words for a self-signed certificate that calls itself an authority, as openssl makes them.
+        CertificateError::Other(fault) if fault.to_string().contains("CaUsedAsEndEntity") => UNTRUSTED.to_string(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_string(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet".to_string()

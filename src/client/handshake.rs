@@ -77,10 +77,15 @@ fn fill(pipe: &mut Pipe, into: &mut Vec<u8>) -> io::Result<bool> {
     Ok(length > 0)
 }
 
-/// Returns the `detail` of a refusal's body (RFC 9457), or nothing.
+/// Returns the `detail` of a refusal's body, or nothing.
 fn detail(pipe: &mut Pipe, mut body: Vec<u8>, length: usize) -> String {
     while body.len() < length.min(LONGEST_RESPONSE) && fill(pipe, &mut body).unwrap_or(false) {}
-    let text = String::from_utf8_lossy(&body);
+    detail_of(&body)
+}
+
+/// Returns the `detail` of a problem (RFC 9457 §3.1.4), or nothing.
+pub fn detail_of(problem: &[u8]) -> String {
+    let text = String::from_utf8_lossy(problem);
     ServerMessage::parse(&text).and_then(|problem| problem.string("detail")).unwrap_or_default()
 }
 

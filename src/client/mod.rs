@@ -19,6 +19,7 @@ mod tls;
 
 pub use connection::{Trust, connect};
 pub use error::{ConnectionError, RunError};
+pub use handshake::detail_of;
 pub use run::{RunOptions, run};
 #[cfg(any(test, fuzzing))]
 pub use sealed_lines::{SealedLineError, SealedLines};

@@ -1,12 +1,14 @@
 //! TLS for a client: which certificates it trusts, and a connection with it. rustls does the work.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -16,6 +18,18 @@ use rustls::{
 
 use super::pipe::Tcp;
 use crate::types::{Cause, Reason, Unusable};
+
+/// Longest file of certificates, in bytes; all authorities of a Linux distribution take a quarter of a megabyte.
+const LONGEST_FILE: u64 = 16 << 20;
+
+/// A byte order mark in UTF-8, which editors and shells of Windows put before a text.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut text)?;
+    Ok(text)
+}
 
 /// The certificates that all connections of one run trust.
 #[derive(Clone)]
@@ -34,17 +48,15 @@ impl Trust {
         let mut own = Vec::new();
         if let Some(path) = ca {
             let shown = path.display();
-            let refused = |error: pem::Error| match error {
-                pem::Error::Io(error) => Unusable {
-                    cause: Cause::of_file(&error),
+            let text = read(path).map_err(|error| Unusable {
+                cause: Cause::of_file(&error),
+                reason: Reason::with(format!("--ca {shown}: {error}"), error),
+            })?;
+            for certificate in CertificateDer::pem_slice_iter(text.strip_prefix(BOM).unwrap_or(&text)) {
+                let certificate = certificate.map_err(|error| Unusable {
+                    cause: Cause::Settings,
                     reason: Reason::with(format!("--ca {shown}: {error}"), error),
-                },
-                error => {
-                    Unusable { cause: Cause::Settings, reason: Reason::with(format!("--ca {shown}: {error}"), error) }
-                }
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(refused)? {
-                let certificate = certificate.map_err(refused)?;
+                })?;
                 let added = roots.add(certificate.clone());
                 added.map_err(|error| Unusable {
                     cause: Cause::Settings,

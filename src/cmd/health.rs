@@ -4,7 +4,7 @@ use super::command::{
     Argument, Command, Completion, Example, ExitCode, Group, Opt, OptValue, Run, Settings as TakesSettings,
 };
 use super::{Args, Failure};
-use crate::client::{ConnectionError, Trust, connect, host_and_port, without_zone};
+use crate::client::{ConnectionError, Trust, connect, detail_of, host_and_port, without_zone};
 use crate::config::Settings;
 use crate::types::{Place, Reason, Unusable, escape};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -47,8 +47,11 @@ pub const COMMAND: Command = Command {
     run: Run::OneShot(run),
 };
 
-/// Bounds connecting, asking and reading the answer's first line, together.
+/// Bounds connecting, asking and reading the answer, together.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest answer that is read, in bytes.
+const LONGEST_ANSWER: usize = 16 << 10;
 
 /// Asks the server at the given URL, or else the one that the same settings would start.
 ///
@@ -69,9 +72,13 @@ fn run(mut args: Args) -> Result<(), Failure> {
     let target = target.map_err(|text| Failure::Usage(text.into()))?;
     let trust = target.trust()?;
     match ask(&target, trust.as_ref()) {
-        Ok(line) if is_ready(&line) => Ok(()),
-        Ok(line) => {
-            let why = format!("not ready: {} answered {}", target.authority, escape(&line));
+        Ok(answer) if is_ready(answer.line.as_bytes()) => Ok(()),
+        Ok(Answer { line, detail }) => {
+            let mut why = format!("not ready: {} answered {}", target.authority, escape(&line));
+            if !detail.is_empty() {
+                why.push_str(": ");
+                why.push_str(&escape(&detail));
+            }
             Err(Failure::Failed(why.into()))
         }
         Err(error @ ConnectionError::Mismatch(_)) => {
@@ -181,28 +188,45 @@ fn authority_of(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Asks, and returns the answer's first line.
-fn ask(target: &Target, trust: Option<&Trust>) -> Result<String, ConnectionError> {
+struct Answer {
+    /// The first line, `HTTP/1.1 200 OK`.
+    line: String,
+    /// Why the server is not ready, in its own words, as far as they came.
+    detail: String,
+}
+
+/// Asks, and reads the answer: of one that is ready, the first line alone.
+fn ask(target: &Target, trust: Option<&Trust>) -> Result<Answer, ConnectionError> {
     let end = Instant::now() + TIMEOUT;
     let connections = target.hosts.iter().map(|host| connect(host, target.port, trust, end));
     let mut pipe = first(connections)?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.authority);
     pipe.write_all(request.as_bytes()).and_then(|()| pipe.flush()).map_err(ConnectionError::of_io)?;
-    let mut line = Vec::new();
-    let mut buffer = [0; 256];
-    while !line.contains(&b'\n') && line.len() < 1024 {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while answer.len() < LONGEST_ANSWER && !first_line(&answer).is_some_and(is_ready) {
         match pipe.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => line.extend_from_slice(&buffer[..length]),
+            Ok(length) => answer.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The first line already says that it is not ready.
+            Err(_) if first_line(&answer).is_some() => break,
             Err(error) => return Err(ConnectionError::of_io(error)),
         }
     }
-    if line.is_empty() {
+    if answer.is_empty() {
         return Err(ConnectionError::Refused("closed without an answer".into()));
     }
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(String::from_utf8_lossy(line).trim_end().to_string())
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").and_then(|end| answer.get(end + 4..));
+    Ok(Answer {
+        line: String::from_utf8_lossy(first_line(&answer).unwrap_or(&answer)).trim_end().to_string(),
+        detail: body.map(detail_of).unwrap_or_default(),
+    })
+}
+
+/// Returns the first line, once it is complete.
+fn first_line(answer: &[u8]) -> Option<&[u8]> {
+    answer.iter().position(|byte| *byte == b'\n').and_then(|end| answer.get(..end))
 }
 
 /// Returns the first success, or the last fault.
@@ -218,9 +242,9 @@ fn first<T>(tries: impl Iterator<Item = Result<T, ConnectionError>>) -> Result<T
 }
 
 /// `HTTP/1.1 200 OK`
-fn is_ready(line: &str) -> bool {
-    let mut words = line.split(' ');
-    words.next().is_some_and(|version| version.starts_with("HTTP/1.")) && words.next() == Some("200")
+fn is_ready(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    words.next().is_some_and(|version| version.starts_with(b"HTTP/1.")) && words.next() == Some(b"200")
 }
 
 #[cfg(test)]
@@ -293,9 +317,9 @@ mod tests {
 
     #[test]
     fn status_lines() {
-        assert!(is_ready("HTTP/1.1 200 OK") && is_ready("HTTP/1.0 200"));
+        assert!(is_ready(b"HTTP/1.1 200 OK") && is_ready(b"HTTP/1.0 200\r"));
         for bad in ["HTTP/1.1 503 Service Unavailable", "HTTP/1.1 2000", "SSH-2.0 200", "", "200"] {
-            assert!(!is_ready(bad), "{bad}");
+            assert!(!is_ready(bad.as_bytes()), "{bad}");
         }
     }
 
@@ -339,6 +363,15 @@ mod tests {
         assert!(text.contains("503") && !text.contains('\x1b'), "{text}");
         let (outcome, _) = against(b"");
         assert!(matches!(outcome, Err(Failure::Failed(text)) if text.as_str().contains("closed without an answer")));
+    }
+
+    #[test]
+    fn the_reason_is_told() {
+        let (outcome, _) = against(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 43\r\n\r\n{\"status\":503,\"detail\":\"disk \\u001b[2J full\"}",
+        );
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.contains("503 Service Unavailable: disk ") && !text.contains('\x1b'), "{text}");
     }
 
     #[test]

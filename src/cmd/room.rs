@@ -193,7 +193,9 @@ fn room_key_of(value: String) -> Result<RoomKey, Unusable> {
         Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(refused(error)),
         _ => {}
     }
-    RoomKey::parse(text.trim()).ok_or_else(|| wrong(&format!("{shown}: {}", RoomKey::RULE)))
+    // An editor's byte order mark is none of the key's characters.
+    let key = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
+    RoomKey::parse(key).ok_or_else(|| wrong(&format!("{shown}: {}", RoomKey::RULE)))
 }
 
 #[cfg(test)]

@@ -268,7 +268,8 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
     let garden = url(server.address, "e2e.garden");
     let folder = TempDir::new();
     let file = folder.path().join("key");
-    std::fs::write(&file, format!("{}\n", key(1))).unwrap();
+    // As an editor of Windows writes it, with a byte order mark.
+    std::fs::write(&file, format!("\u{feff}{}\r\n", key(1))).unwrap();
     let from_file = format!("@{}", file.display());
     assert_eq!(run(&["send", &garden, "by the file", "--name", "ann", "--room-key", &from_file]).0, 0);
     assert_eq!(run_with(&["send", &format!("{garden}#k={}", key(1)), "--name", "ann"], b"by the link\n").0, 0);
