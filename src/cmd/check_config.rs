@@ -6,7 +6,7 @@ use super::{Args, Failure, say};
 use crate::config::{GROUPS, Parsed, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
 use crate::server::{self, FEW, RESERVED, connections_for, open_files};
-use crate::types::Durability;
+use crate::types::{Durability, harmless};
 use std::fmt::Write as _;
 
 pub const COMMAND: Command = Command {
@@ -50,8 +50,9 @@ fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
         let _ = writeln!(out, "{}:", group.title);
         for setting in group.settings {
             let value = setting.show(&parsed.settings);
-            let value = if value.is_empty() { "none" } else { &value };
-            let _ = writeln!(out, "  {:<28} {value:<22} {}", setting.flag(), parsed.origin(setting));
+            let value = if value.is_empty() { "none".to_owned() } else { harmless(&value) };
+            let origin = harmless(&parsed.origin(setting));
+            let _ = writeln!(out, "  {:<28} {value:<22} {origin}", setting.flag());
         }
         out.push('\n');
     }
@@ -194,6 +195,8 @@ mod tests {
         has(&report, &["pong-wait", "50s", "--pong-wait"]);
         has(&report, &["host", "a,b", "--host"]);
         has(&report, &["allow-origin", "none", "default"]);
+        let hostile = of("", &["--data", "\u{1b}[31mx\u{202e}\n.db"], Some(1064), None);
+        has(&hostile, &["data", r"\u{1b}[31mx\u{202e}\n.db", "--data"]);
         for setting in config::all() {
             assert_eq!(report.matches(&format!("\n  {} ", setting.flag())).count(), 1, "{}", setting.flag());
         }
