@@ -33,7 +33,7 @@ settings! {
 
 pub(super) fn address(text: &str) -> Result<String, String> {
     let wrong = "write an IP address and a port, such as 127.0.0.1:7077, 0.0.0.0:7077, [::1]:7077 or \
-                 [fe80::1%eth0]:7077 (a zone is for fe80::/10 only), or localhost:7077";
+                 [fe80::1%eth0]:7077 (fe80::/10 needs its interface, no other address has one), or localhost:7077";
     let place = text.parse::<Place>();
     place.map(|place| place.to_string()).map_err(|_| format!("\"{}\" is not an address; {wrong}", shown(text)))
 }

@@ -28,7 +28,10 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Place, NoPlace> {
         if let Ok(address) = text.parse() {
-            return Ok(Place::Address(address));
+            // The kernel refuses a link-local address whose interface is not known (RFC 4007 §6).
+            let is_ambiguous =
+                matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0);
+            return if is_ambiguous { Err(NoPlace) } else { Ok(Place::Address(address)) };
         }
         let (host, port) = text.rsplit_once(':').ok_or(NoPlace)?;
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -179,6 +182,7 @@ mod tests {
             "localhost:65536",
             "host:80",
             "fe80::1%eth0:80",
+            "[fe80::1]:80",
             "[fe80::1%]:80",
             "[2001:db8::1%eth0]:80",
             "[::1%eth0]:80",

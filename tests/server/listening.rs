@@ -60,7 +60,8 @@ fn places_that_contradict_each_other_are_named() {
         ),
         (vec!["--listen", "0.0.0.0:7077,127.0.0.1:7077", "--open"], "leave one out"),
         (vec!["--listen", "127.0.0.1:0", "--plain-listen", "127.0.0.1:0"], "tls-cert none (default)"),
-        (vec!["--listen", "[::1%lo]:7077"], "a zone is for fe80::/10 only"),
+        (vec!["--listen", "[::1%lo]:7077"], "no other address has one"),
+        (vec!["--listen", "[fe80::1]:7077", "--open"], "fe80::/10 needs its interface"),
         (vec!["--listen", "127.0.0.1:0", "--trusted-proxy", "fe80::1%eth0"], "write fe80::1"),
         (vec!["--listen", "[fe80::1%lo]:7077"], "--open"),
     ] {
