@@ -233,6 +233,30 @@ test("history that cannot be read is reported, and requested again by a button",
   await page.waitForFunction(() => document.getElementById("beginning").textContent === "This is the beginning.");
 });
 
+test("history that is refused for a senseless pause is not requested in a hot loop", async (t) => {
+  const server = await Server.start(t);
+  for (let index = 0; index < 80; index += 1) await server.post("lobby", { text: `${index}` });
+  const context = await profile(t);
+  await context.addInitScript(() => {
+    const { setTimeout } = window;
+    window.pauses = [];
+    window.setTimeout = (act, pause) => {
+      window.pauses.push(pause);
+      return setTimeout(act, pause);
+    };
+  });
+  const SENSELESS = 7;
+  let asked = 0;
+  await answerInstead(context, "history", ({ id }) => (
+    (asked += 1) > 3 ? [] : [{ type: "error", id, code: "rate_limited", message: "slower", retry_after_ms: SENSELESS }]
+  ));
+  const page = await enter(context, server.base, "lobby", "ann");
+  await page.$eval("#scroller", (scroller) => (scroller.scrollTop = 0));
+  await page.waitForFunction(() => document.getElementById("beginning").textContent === "This is the beginning.");
+  assert.ok(asked > 3, `${asked}`);
+  assert.equal(await page.evaluate((senseless) => window.pauses.includes(senseless), SENSELESS), false);
+});
+
 test("a room that cannot be read says so instead of loading for ever", async (t) => {
   const server = await Server.start(t);
   const context = await profile(t);

@@ -1,6 +1,7 @@
 // The view of one room: connects racerd.js with the log, the composer and the banner.
 
 import { connect } from "../racerd.js";
+import { pauseOf } from "../racerd/connection.js";
 import { Banner } from "./banner.js";
 import { Composer } from "./composer.js";
 import { Log } from "./log.js";
@@ -199,7 +200,7 @@ export class RoomView {
       }
     } catch (error) {
       // After a loss, the page is requested again once the room is joined.
-      if (error.code === "rate_limited") await new Promise((resolve) => setTimeout(resolve, error.retryAfter ?? 2000));
+      if (error.code === "rate_limited") await new Promise((resolve) => setTimeout(resolve, pauseOf(error)));
       else if (error.code !== "lost" && this.#oldest === before) this.#showUnreadable(error);
     }
     this.#loading = false;
