@@ -18,6 +18,7 @@ mod json;
 mod key_file;
 pub mod limits;
 pub mod protocol;
+mod random;
 pub mod server;
 pub mod sqlite;
 pub mod store;

@@ -19,6 +19,7 @@ use crate::hub::{Hub, HubLimits};
 use crate::protocol;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::StoreFault;
+use crate::random::SplitMix64;
 use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
 use crate::types::{ConnId, Epoch, Millis, RoomId, SessionSlot};
 use crate::ws::code;
@@ -73,7 +74,7 @@ pub struct Chat {
     pub(super) epoch: Epoch,
     pub(super) limits: ChatLimits,
     pub(super) access: Access,
-    pub(super) random: Random,
+    pub(super) random: SplitMix64,
     pub(super) tokens: TokenSealer,
     /// The running seconds of the database at monotonic time 0.
     pub(super) running: u64,
@@ -104,7 +105,7 @@ impl Chat {
             epoch,
             limits: chat,
             access,
-            random: Random(secrets.seed),
+            random: SplitMix64::new(secrets.seed),
             tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
             running: secrets.running,
             first_rooms: FirstRooms::default(),
@@ -302,7 +303,7 @@ impl App for Chat {
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
         // Jitter, so that the clients' return is no stampede: over the time in which the handshake rate admits all of
         // them, and over a second at least. No client returns before the next server can be ready.
-        let reconnect = 250 + self.random.next() % (1000 + net.return_time());
+        let reconnect = 250 + self.random.next_u64() % (1000 + net.return_time());
         if net.get(conn).and_then(Connection::encoding) == Some(Encoding::Events) {
             super::streams::retry_after(net, conn, reconnect);
         }
@@ -345,16 +346,4 @@ pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
         Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}
     }
     net.release(ticket.conn);
-}
-
-/// A SplitMix64 generator (Steele, Lea, Flood 2014), for names and ids that need not be secret.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
 }

@@ -171,10 +171,10 @@ impl Chat {
 
     /// Returns the identity of a new session.
     pub(super) fn new_identity(&mut self, name: Option<Name>, private: bool) -> Identity {
-        let member = MemberId::from_random(self.random.next());
+        let member = MemberId::from_random(self.random.next_u64());
         let mut session_id = [0; 16];
-        session_id[..8].copy_from_slice(&self.random.next().to_be_bytes());
-        session_id[8..].copy_from_slice(&self.random.next().to_be_bytes());
+        session_id[..8].copy_from_slice(&self.random.next_u64().to_be_bytes());
+        session_id[8..].copy_from_slice(&self.random.next_u64().to_be_bytes());
         let name = name.unwrap_or_else(|| self.guest());
         Identity { session: SessionId(session_id), member, name, generation: 0, private }
     }
@@ -182,7 +182,7 @@ impl Chat {
     /// Returns a random name for a client that gave none.
     fn guest(&mut self) -> Name {
         const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-        let random = self.random.next();
+        let random = self.random.next_u64();
         let tail: String = (0..4).map(|i| char::from(LETTERS[(random >> (5 * i)) as usize & 31])).collect();
         // proof: ten letters, digits and a hyphen are a valid name.
         Name::parse(&format!("guest-{tail}")).expect("letters and digits")

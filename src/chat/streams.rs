@@ -37,9 +37,9 @@ impl Chat {
         // A listener has no name and no token: its cursor is all that it needs to reconnect.
         let identity = self.new_identity(None, false);
         let session = self.hub.handle_follower(identity, conn);
-        let early = self.random.next() as u8;
+        let early = self.random.next_u64() as u8;
         net.begin_events(conn, events::head(), session, early);
-        let retry = RETRY + self.random.next() % RETRY;
+        let retry = RETRY + self.random.next_u64() % RETRY;
         net.push_own(conn, |_, out| events::begin(out, retry));
         let mut outbox = Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable));
         let joined = self.hub.handle_join(session, None, room, start, Presence::Off, &mut outbox);

@@ -14,6 +14,7 @@ use super::damage::is_damage;
 use super::reader;
 use super::schema::{SCRATCH, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
+use crate::random::SplitMix64;
 use crate::types::RoomId;
 
 /// Interval between two checks, in running seconds: a week.
@@ -318,21 +319,17 @@ impl Messages {
 pub(super) fn sample(
     conn: &Connection,
     records: Option<&RecordKey>,
-    mut seed: u64,
+    seed: u64,
     until: Instant,
 ) -> rusqlite::Result<Option<String>> {
     let rooms: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM rooms", [], |row| row.get(0))?;
-    let mut roll = move |below: u64| {
-        // SplitMix64's step and mix (Steele, Lea, Flood 2014), without its last round.
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        ((seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) % below.max(1)
-    };
+    let mut random = SplitMix64::new(seed);
     while Instant::now() < until {
-        let Ok(room) = i64::try_from(1 + roll(number(rooms))) else { break };
+        let Ok(room) = i64::try_from(1 + random.below(number(rooms).max(1))) else { break };
         let head: Option<i64> =
             conn.query_row("SELECT head FROM rooms WHERE id = ?1", [room], |row| row.get(0)).optional()?;
         let Some(head) = head else { continue };
-        let from = super::schema::last_id(room, crate::types::Seq(roll(number(head))));
+        let from = super::schema::last_id(room, crate::types::Seq(random.below(number(head).max(1))));
         let sql = "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT 4";
         let mut statement = conn.prepare_cached(sql)?;
         let mut rows = statement.query([from])?;

@@ -2,6 +2,8 @@
 //! link the library without `cfg(test)` and so need the feature `testing`. No release has this module: `tests/run`
 //! looks for it in the sources of the release build.
 
+mod random;
 mod temp_dir;
 
+pub use random::{Ppm, Random};
 pub use temp_dir::TempDir;

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use racerd::testing::Random;
 use serde_json::{Value, json};
 
 use crate::event_stream::EventStream;
@@ -19,8 +20,8 @@ fn damage(data: &Path, text: &str) {
     let bytes = std::fs::read(data).unwrap();
     let at = bytes.windows(text.len()).rposition(|window| window == text.as_bytes()).unwrap() as u64;
     let file = OpenOptions::new().write(true).open(data).unwrap();
-    let mut dice = Dice(7);
-    let garbage: Vec<u8> = (0..PAGE).map(|_| dice.roll(256) as u8).collect();
+    let mut random = Random::new(7);
+    let garbage: Vec<u8> = random.bytes(PAGE as usize);
     file.write_all_at(&garbage, at / PAGE * PAGE).unwrap();
 }
 

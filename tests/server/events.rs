@@ -1,6 +1,7 @@
 //! Event streams: the room's messages, each once and in order, from the client's cursor on; with the same bounds and
 //! the same endings as sockets.
 
+use racerd::testing::Random;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -321,7 +322,7 @@ fn a_thousand_messages_once_and_in_order() {
     std::thread::scope(|scope| {
         let follow = |seed: u64| {
             move || {
-                let mut dice = Dice(seed);
+                let mut random = Random::new(seed);
                 let mut next = 1;
                 let mut id = String::new();
                 while next <= MESSAGES {
@@ -331,7 +332,7 @@ fn a_thousand_messages_once_and_in_order() {
                     };
                     let joined = stream.next_of("joined").json();
                     assert_eq!((&joined["from"], &joined["recovered"]), (&json!(next), &json!(true)));
-                    for _ in 0..=dice.roll(150) {
+                    for _ in 0..=random.below(150) {
                         if next > MESSAGES {
                             break;
                         }
@@ -340,7 +341,7 @@ fn a_thousand_messages_once_and_in_order() {
                         next += 1;
                     }
                     id = stream.id.clone();
-                    if dice.roll(2) == 0 {
+                    if random.below(2) == 0 {
                         stream.raw.reset();
                     }
                 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use racerd::testing::Random;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -181,7 +182,7 @@ fn following_a_room_over_lost_connections() {
         for follower in 0..8 {
             let (server, epoch, writing) = (&server, &epoch, &writing);
             scope.spawn(move || {
-                let mut dice = Dice(follower);
+                let mut random = Random::new(follower);
                 let (mut cursor, mut cuts) = (0, 0);
                 while cursor < COUNT {
                     let mut raw = server.socket(&format!("/rooms/news/ws?after={cursor}&epoch={epoch}"));
@@ -189,14 +190,14 @@ fn following_a_room_over_lost_connections() {
                     assert_eq!((&joined["from"], &joined["recovered"]), (&json!(cursor + 1), &json!(true)));
                     assert!(joined["head"].as_u64().unwrap() >= cursor);
                     // Once the writer is done, the client reads to the end in one go, so that the test ends, too.
-                    let most = if writing.load(Ordering::Relaxed) { dice.roll(120) } else { COUNT };
+                    let most = if writing.load(Ordering::Relaxed) { random.within((0, 119)) } else { COUNT };
                     for _ in 0..most.min(COUNT - cursor) {
                         let message = raw.next_of("message");
                         assert_eq!((&message["seq"], &message["body"]), (&json!(cursor + 1), &json!(cursor + 1)));
                         cursor += 1;
                     }
                     cuts += 1;
-                    if dice.roll(2) == 0 {
+                    if random.below(2) == 0 {
                         raw.reset();
                     }
                 }

@@ -7,6 +7,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use racerd::testing::Random;
 use serde_json::{Value, json};
 
 use crate::command::{ended, refused};
@@ -92,9 +93,9 @@ fn killed(arguments: &[&str], messages: u64) -> Server {
 /// Overwrites some pages of a file.
 fn spoil(path: &Path, pages: impl IntoIterator<Item = usize>) {
     let mut bytes = fs::read(path).unwrap();
-    let mut dice = Dice(5);
+    let mut random = Random::new(5);
     for page in pages {
-        bytes[page * 4096..(page + 1) * 4096].fill_with(|| dice.roll(256) as u8);
+        bytes[page * 4096..(page + 1) * 4096].fill_with(|| random.below(256) as u8);
     }
     fs::write(path, bytes).unwrap();
 }
@@ -186,8 +187,8 @@ fn damage_that_is_met_is_told_and_the_next_start_acts_on_it() {
     let bytes = fs::read(&data).unwrap();
     let page = bytes.windows(6).position(|window| window == b"\"100 x").unwrap() / 4096;
     let file = fs::OpenOptions::new().write(true).open(&data).unwrap();
-    let mut dice = Dice(9);
-    let garbage: Vec<u8> = (0..8192).map(|_| dice.roll(256) as u8).collect();
+    let mut random = Random::new(9);
+    let garbage: Vec<u8> = random.bytes(8192);
     file.write_all_at(&garbage, page as u64 * 4096).unwrap();
     assert!(server.get("/rooms/r/messages?after=0&limit=200").body.contains("\"unreadable\":true"));
     let ready = server.get("/readyz");

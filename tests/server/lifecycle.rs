@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use racerd::testing::Random;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use serde_json::json;
 
@@ -183,14 +184,14 @@ fn the_next_in_a_slot_gets_nothing_of_the_one_before() {
         let halves = [0, 1].map(|half| {
             let server = &server;
             scope.spawn(move || {
-                let mut dice = Dice(half);
+                let mut random = Random::new(half);
                 for round in 0..100 {
                     let mut old = server.socket("/rooms/old/ws?last=20");
                     // The store's answers to all of these are under way when the connection ends.
                     for request in [r#"{"type":"send","id":777,"body":"late"}"#, r#"{"type":"history","id":778}"#] {
                         old.send(text(request));
                     }
-                    match dice.roll(3) {
+                    match random.below(3) {
                         0 => old.reset(),
                         1 => old.send(close(1000, b"")),
                         _ => drop(old),

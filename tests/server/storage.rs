@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use racerd::testing::Random;
 use serde_json::{Value, json};
 
 use crate::command::{ended, refused};
@@ -92,10 +93,10 @@ fn survives_kills(durability: &str) {
     let mut server = Server::start(&["--durability", durability, "--request-rate", "0", "--log-level", "warn"]);
     let epoch = server.get("/rooms/kept/messages").json()["epoch"].clone();
     let mut acked: Vec<(u64, Value)> = Vec::new();
-    let mut dice = Dice(durability.len() as u64);
+    let mut random = Random::new(durability.len() as u64);
     for round in 0..4 {
         let acks = AtomicUsize::new(0);
-        let enough = 40 + dice.roll(200) as usize;
+        let enough = 40 + random.below(200);
         let address = server.address;
         let told: Vec<Told> = thread::scope(|scope| {
             let acks = &acks;

@@ -589,14 +589,3 @@ pub fn at_once<P: Send, T: Send>(prepared: Vec<P>, act: impl Fn(usize, P) -> T +
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
 }
-
-/// A reproducible sequence of pseudo-random numbers.
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// Returns a number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}

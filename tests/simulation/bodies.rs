@@ -1,9 +1,9 @@
 //! Bodies of messages: JSON of many kinds, each with a unique number by which it is recognised.
 
+use racerd::testing::Random;
 use serde_json::Value;
 
 use super::encryption::{About, Sealed};
-use super::random::Random;
 
 /// Draws the text of a body with this number, of at most `most` bytes (and at least 120). With `breaks` it may contain
 /// line ends between its tokens.

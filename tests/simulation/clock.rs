@@ -2,10 +2,10 @@
 //! clock is independent of it: it may be wrong by decades, step both ways, run fast or slow, and stand still.
 
 use racerd::engine::Now;
+use racerd::testing::Random;
 use racerd::types::{Millis, WallMillis};
 
 use super::agenda::{MILLISECOND, Micros, SECOND};
-use super::random::Random;
 
 /// Wall time at which most runs begin, in microseconds since 1970.
 pub const USUAL_WALL: Micros = 1_790_000_000 * SECOND;

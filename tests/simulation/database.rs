@@ -15,12 +15,11 @@ use std::time::Duration;
 use racerd::engine::Now;
 use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
 use racerd::store::{Bounds, Read, StoreEvent, StoreRequest};
-use racerd::testing::TempDir;
+use racerd::testing::{Random, TempDir};
 use racerd::types::Durability;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
 
-use super::random::Random;
 use super::scene::{Checked, violation};
 
 const CHECKER: &str = "store: a database that was served opens again";
@@ -72,8 +71,8 @@ impl Database {
 
     /// Opens the database for the next server.
     pub fn open(&mut self, now: Now, random: &mut Random) -> Checked {
-        self.options.new_epoch = random.bytes();
-        self.options.new_token_key = random.bytes();
+        self.options.new_epoch = random.array();
+        self.options.new_token_key = random.array();
         self.clock = SetClock::default();
         self.clock.set(now.mono, now.wall);
         (self.began, self.committed) = (now.mono.0, now.mono.0);

@@ -1,7 +1,8 @@
 //! The listeners through which clients connect, with TLS or without, and what the server may say on each. Drawn from a
 //! random source of its own, so that the rest of a seed's run stays the same without them.
 
-use super::random::{Ppm, Random};
+use racerd::testing::{Ppm, Random};
+
 use super::scene::{Checked, Scene, violation};
 
 /// Connections above the limit that are accepted only to be told so.

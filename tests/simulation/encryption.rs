@@ -2,9 +2,8 @@
 //! of a message is in its nonce, since any client may use any `k`.
 
 use racerd::protocol::encrypted::EncryptedRooms;
+use racerd::testing::{Ppm, Random};
 use serde_json::Value;
-
-use super::random::{Ppm, Random};
 
 /// Decides which runs have encrypted messages, and what clients do with each other's. Drawn from a random source of its
 /// own, so that the rest of a seed's run stays the same without them.

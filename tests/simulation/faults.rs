@@ -1,13 +1,14 @@
 //! The faults of a run and their frequency. Each run draws its own mix, in which some faults never occur: a fault that
 //! always strikes hides bugs that only show when the rest works.
 
+use racerd::testing::{Ppm, Random};
+
 use super::agenda::{MILLISECOND, Micros, SECOND};
 use super::clock::USUAL_WALL;
 use super::doors::Doors;
 use super::encryption::Encryption;
 use super::keeping::Keeping;
 use super::limits::Limits;
-use super::random::{Ppm, Random};
 use super::settings;
 
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
+use racerd::testing::Random;
 use racerd::types::{ConnId, Epoch};
 use racerd::ws::code;
 
@@ -15,7 +16,6 @@ use super::agenda::Micros;
 use super::doors::EXCESS;
 use super::limits::Limits;
 use super::network::{End, Read};
-use super::random::Random;
 use super::scene::{Checked, Scene, Violation, violation};
 use super::store::Store;
 use super::witness::Queue;
@@ -47,8 +47,8 @@ impl Host {
         let limits = &scene.mix.limits;
         let secrets = Secrets {
             token_key: store.disk.token_key,
-            salt: scene.random.bytes(),
-            seed: scene.random.next(),
+            salt: scene.random.array(),
+            seed: scene.random.next_u64(),
             running: store.disk.running,
         };
         let answers_once = scene.mix.store.repeats == 0 && scene.tally.answers_repeated == 0;
@@ -58,8 +58,8 @@ impl Host {
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
         let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
         let mut chat = Chat::new(app, epoch, &secrets);
-        let mut random = Random::new(scene.random.next());
-        chat.seal(scene.key.clone(), move || Some(random.bytes()));
+        let mut random = Random::new(scene.random.next_u64());
+        chat.seal(scene.key.clone(), move || Some(random.array()));
         chat.sealed_only = scene.mix.doors.private_only;
         let net = Connections::new(limits.conn(), limits.admission());
         Host {

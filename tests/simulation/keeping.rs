@@ -5,11 +5,11 @@ use racerd::crypto::at_rest::DataKey;
 use racerd::protocol::encrypted;
 use racerd::sqlite::StoreOptions;
 use racerd::store::Bounds;
+use racerd::testing::Random;
 use racerd::types::{Durability, OnDamage};
 
 use super::agenda::{Micros, SECOND};
 use super::limits::Limits;
-use super::random::Random;
 
 /// Of the runs whose log outlives the server, one in this many uses SQLite: it is about ten times as expensive to
 /// simulate.
@@ -42,7 +42,7 @@ impl Keeping {
             _ => random.magnitude((1_000, 600_000)),
         };
         let bytes = if random.below(3) == 0 { random.magnitude((160 << 10, 1 << 20)) } else { 1 << 30 };
-        let key = (random.below(3) == 0).then(|| random.bytes());
+        let key = (random.below(3) == 0).then(|| random.array());
         let damage = if key.is_some() && random.coin() { random.magnitude((SECOND, 60 * SECOND)) } else { 0 };
         let is_plain = key.is_none() && random.below(2) == 0;
         let damage = if is_plain { random.magnitude((SECOND, 60 * SECOND)) } else { damage };
@@ -74,8 +74,8 @@ impl Keeping {
             on_damage: OnDamage::Stop,
             scrub_rate: 0,
             data_key: self.key.map(DataKey::new),
-            new_epoch: random.bytes(),
-            new_token_key: random.bytes(),
+            new_epoch: random.array(),
+            new_token_key: random.array(),
             sealed_body: encrypted::of_stored,
             boot_id: String::new(),
         }

@@ -7,10 +7,9 @@ use racerd::engine::Admission;
 use racerd::http::limits::HeadLimits;
 use racerd::hub::HubLimits;
 use racerd::protocol::server::Limits as WelcomeLimits;
+use racerd::testing::Random;
 use racerd::types::Durability;
 use racerd::ws;
-
-use super::random::Random;
 
 /// The most bytes that racerd's own JSON adds to a body, as its settings count them.
 pub const ENVELOPE: usize = 1024;

@@ -30,7 +30,6 @@ mod limits;
 mod log;
 mod model;
 mod network;
-mod random;
 mod retention;
 mod scene;
 mod settings;

@@ -1,6 +1,7 @@
 //! The state that clients, links, store and server share: the time, the randomness, the links, and the observers.
 
 use racerd::crypto::sealed::SealedKey;
+use racerd::testing::Random;
 
 use super::agenda::{Agenda, Event, Micros};
 use super::clock::Clock;
@@ -8,7 +9,6 @@ use super::faults::Mix;
 use super::here::Here;
 use super::model::Model;
 use super::network::Links;
-use super::random::Random;
 use super::settings::History;
 use super::signals::Signals;
 use super::tally::Tally;

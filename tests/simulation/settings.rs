@@ -3,11 +3,11 @@
 //! the rest of a seed's run stays the same without them.
 
 use racerd::config::Settings;
+use racerd::testing::Random;
 
 use super::agenda::{Micros, SECOND};
 use super::encryption::Encryption;
 use super::limits::{ENVELOPE, Limits};
-use super::random::Random;
 
 /// One in this many runs has settings that change.
 const RUNS: usize = 3;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use racerd::testing::Random;
 use serde_json::Value;
 
 use super::agenda::Micros;
 use super::encryption::{About, Sealed};
-use super::random::Random;
 use super::scene::{Checked, violation};
 
 const CHECKER: &str = "2: a signal is heard by the others in its room, once";

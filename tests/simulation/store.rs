@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use racerd::store::{
     Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
+use racerd::testing::Random;
 use racerd::types::{Durability, Epoch, WallMillis};
 
 use super::agenda::{Event, Micros, SECOND};
@@ -15,7 +16,6 @@ use super::faults::Mix;
 use super::limits::Limits;
 use super::log::Log;
 use super::model::Room;
-use super::random::Random;
 use super::retention::Retention;
 use super::scene::{Checked, Scene, violation};
 
@@ -79,8 +79,8 @@ fn new_log(limits: &Limits, epoch: &str) -> Log {
 impl Store {
     pub fn new(mix: &Mix, random: &mut Random) -> Store {
         let Mix { limits, keeping, .. } = mix;
-        let epoch = format!("{:016x}", random.next());
-        let token_key = random.bytes();
+        let epoch = format!("{:016x}", random.next_u64());
+        let token_key = random.array();
         let disk = if keeping.in_database {
             let database = Database::new(keeping.options(limits, random));
             Disk { log: Log::Database(Box::new(database)), epoch: String::new(), token_key, running: 0 }
@@ -432,13 +432,13 @@ impl Store {
         disk.running += if is_clean { ran } else { ran.saturating_sub(scene.random.within((0, 60))) };
         match (limits.durability, self.synced) {
             (Durability::Memory, _) => {
-                let epoch = format!("{:016x}", scene.random.next());
+                let epoch = format!("{:016x}", scene.random.next_u64());
                 let log = new_log(&limits, &epoch);
-                disk = Disk { log, epoch, token_key: scene.random.bytes(), running: 0 };
+                disk = Disk { log, epoch, token_key: scene.random.array(), running: 0 };
             }
             (Durability::Normal, Some(synced)) if !is_clean && !with_power => {
                 // Seqs could be assigned again.
-                disk.epoch = format!("{:016x}", scene.random.next());
+                disk.epoch = format!("{:016x}", scene.random.next_u64());
                 disk.log = Log::Memory(synced);
             }
             _ => {}

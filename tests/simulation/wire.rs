@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::random::Random;
+use racerd::testing::Random;
 
 /// Anything that a server may send.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ fn write_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random
             out.extend((n as u64).to_be_bytes());
         }
     }
-    let mask: [u8; 4] = random.bytes();
+    let mask: [u8; 4] = random.array();
     out.extend(mask);
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }

@@ -84,7 +84,7 @@ impl World {
         let clients = (0..mix.clients)
             .map(|index| Client::new(index, if mix.namesakes { index / 2 } else { index }, index < mix.sealed))
             .collect();
-        let key = SealedKey::new(random.bytes());
+        let key = SealedKey::new(random.array());
         let scene = Scene {
             now: 0,
             clock: Clock::new(mix.server.speed, mix.server.wall),

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use racerd::crypto::sealed::Pin;
+use racerd::testing::Random;
 use serde_json::json;
 
 use crate::line::Line;
-use crate::random::Random;
 
 /// The history of one client.
 pub struct Life {
@@ -102,7 +102,7 @@ impl Survivor {
     pub fn live(mut self, random: &mut Random, end: &End) -> Life {
         let mut patience = None;
         loop {
-            let fresh = std::array::from_fn(|_| random.below(256) as u8);
+            let fresh = random.array();
             if let Some(mut line) = Line::open(self.address, &self.life.name, self.pin.as_ref(), fresh)
                 && self.talk(&mut line, random, end)
             {
@@ -113,7 +113,7 @@ impl Survivor {
                 let limit = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
                 assert!(Instant::now() < limit, "{} does not get to the end", self.life.name);
             }
-            std::thread::sleep(Duration::from_millis(5 + random.below(30)));
+            std::thread::sleep(Duration::from_millis(random.within((5, 34))));
         }
     }
 
@@ -225,7 +225,7 @@ impl Survivor {
                 // Until the others have sent everything, there may be more. Their acknowledged messages are in the log
                 // that is read afterwards. (A pong only covers what was queued for this socket, which may still be
                 // reading the log.)
-                std::thread::sleep(Duration::from_millis(5 + random.below(20)));
+                std::thread::sleep(Duration::from_millis(random.within((5, 24))));
                 self.all_silent = end.silent.load(Ordering::SeqCst) == end.clients;
                 asked_head = true;
                 if !line.say(&json!({"type": "history", "id": 3, "room": "r", "limit": 1})) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::random::Random;
+use racerd::testing::Random;
 
 pub struct Cutter {
     pub address: SocketAddr,
@@ -30,11 +30,11 @@ impl Cutter {
                     stream.set_nodelay(true).expect("a socket");
                 }
                 // Some connections die in the handshake, most in the middle of something.
-                let most = [400, 3_000, 30_000][random.below(3) as usize];
+                let most = [400, 3_000, 30_000][random.below(3)];
                 for (from, to) in [(&client, &upstream), (&upstream, &client)] {
                     let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
                     let (cuts, over) = (Arc::clone(&counter), Arc::clone(&over));
-                    let (budget, resets) = (random.below(most) as usize, random.below(2) == 0);
+                    let (budget, resets) = (random.below(most), random.below(2) == 0);
                     std::thread::Builder::new()
                         .stack_size(128 << 10)
                         .spawn(move || pass(from, to, budget, resets, &cuts, &over))

@@ -11,7 +11,6 @@ mod clock;
 mod cutter;
 mod line;
 mod power;
-mod random;
 #[path = "../server/support.rs"]
 mod support;
 
@@ -24,13 +23,22 @@ use client::{End, Life, Survivor};
 use clock::FakeClock;
 use cutter::Cutter;
 use racerd::crypto::sealed::{Pin, SealedKey};
-use random::Random;
-use support::{Server, TempDir, eventually};
+use racerd::testing::{Random, TempDir};
+use support::{Server, eventually};
 
 const CLIENTS: usize = 50;
 
 fn rounds() -> usize {
     std::env::var("RACERD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// Returns random numbers whose seed is RACERD_SEED, or else the clock. Prints the seed either way.
+fn seeded() -> Random {
+    let given = std::env::var("RACERD_SEED").ok().and_then(|text| text.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let seed = given.unwrap_or(now.as_nanos() as u64);
+    println!("RACERD_SEED={seed}");
+    Random::new(seed)
 }
 
 /// Many clients share one small machine: only faults may hold them up, no rate limit.
@@ -133,7 +141,7 @@ fn kill_9_loses_nothing_of_a_sealed_database() {
 /// message is pruned, and dates go back as docs/guarantees.md says.
 #[test]
 fn kill_9_under_a_clock_that_steps_loses_nothing() {
-    let mut random = Random::from_environment();
+    let mut random = seeded();
     let folder = TempDir::new();
     let clock = FakeClock::showing(&folder, "+0");
     let file = keygen(&folder, "sealed.key", &[]);
@@ -143,13 +151,13 @@ fn kill_9_under_a_clock_that_steps_loses_nothing() {
     let start_as = command(&folder, "127.0.0.1:0");
     let mut server = Server::start_as(folder, start_as);
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(server.address, pin, random.next(), &end);
+    let clients = start(server.address, pin, random.next_u64(), &end);
     let dates = ["+0", "-30", "-2h", "+40", "+3d", "@1970-01-01 00:00:09", "-90", "@2099-01-01 00:00:00", "-20y"];
-    let draw = |random: &mut Random| dates[random.below(dates.len() as u64) as usize];
+    let draw = |random: &mut Random| *random.pick(&dates);
     for date in dates {
-        std::thread::sleep(Duration::from_millis(20 + random.below(300)));
+        std::thread::sleep(Duration::from_millis(random.within((20, 319))));
         clock.set(draw(&mut random));
-        std::thread::sleep(Duration::from_millis(20 + random.below(100)));
+        std::thread::sleep(Duration::from_millis(random.within((20, 119))));
         server.kill();
         clock.set(date);
         let restart_as = command(&server.folder, &server.address.to_string());
@@ -171,14 +179,14 @@ fn kill_9_under_a_clock_that_steps_loses_nothing() {
 }
 
 fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {
-    let mut random = Random::from_environment();
+    let mut random = seeded();
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(server.address, pin, random.next(), &end);
+    let clients = start(server.address, pin, random.next_u64(), &end);
     for _ in 0..rounds {
-        std::thread::sleep(Duration::from_millis(20 + random.below(300)));
+        std::thread::sleep(Duration::from_millis(random.within((20, 319))));
         server.kill();
         if random.below(4) == 0 {
-            std::thread::sleep(Duration::from_millis(random.below(100)));
+            std::thread::sleep(Duration::from_millis(random.within((0, 99))));
         }
         server.restart();
     }
@@ -189,12 +197,12 @@ fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {
 
 #[test]
 fn graceful_restarts_lose_nothing() {
-    let mut random = Random::from_environment();
+    let mut random = seeded();
     let (mut server, pin) = server();
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(server.address, pin, random.next(), &end);
+    let clients = start(server.address, pin, random.next_u64(), &end);
     for _ in 0..rounds().min(5) {
-        std::thread::sleep(Duration::from_millis(50 + random.below(300)));
+        std::thread::sleep(Duration::from_millis(random.within((50, 349))));
         assert!(server.stop().success());
         server.restart();
     }
@@ -205,11 +213,11 @@ fn graceful_restarts_lose_nothing() {
 
 #[test]
 fn connections_that_break_at_any_byte_lose_nothing() {
-    let mut random = Random::from_environment();
+    let mut random = seeded();
     let (server, pin) = server();
-    let cutter = Cutter::start(server.address, random.next());
+    let cutter = Cutter::start(server.address, random.next_u64());
     let end = Arc::new(End::of(CLIENTS));
-    let clients = start(cutter.address, pin, random.next(), &end);
+    let clients = start(cutter.address, pin, random.next_u64(), &end);
     cutter.wait_for_cuts(CLIENTS * rounds());
     cutter.cut_no_more();
     end.call();

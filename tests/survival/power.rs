@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::random::Random;
-use crate::support::{Server, TempDir};
+use racerd::testing::{Random, TempDir};
+
+use crate::seeded;
+use crate::support::Server;
 
 /// An operation on the files, or an acknowledgement to a client.
 #[derive(Debug)]
@@ -198,7 +200,7 @@ fn lay_out(files: &BTreeMap<String, Vec<u8>>, folder: &Path) {
 fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
     let possible = Command::new("strace").args(["-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     assert!(possible.is_ok_and(|status| status.success()), "this test needs strace: tests/run installs it");
-    let mut random = Random::from_environment();
+    let mut random = seeded();
     let (said, events) = record("full");
     let syncs = events.iter().filter(|event| matches!(event, Event::Sync { .. })).count();
     let checkpoints = events.iter().filter(|event| matches!(event, Event::Sync { file } if file.is_empty())).count();
@@ -220,7 +222,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged() {
             continue;
         }
         let fates = [Fate::Nothing, Fate::All, Fate::Some, Fate::Torn];
-        let fate = fates[random.below(4) as usize];
+        let fate = fates[random.below(4)];
         cuts += 1;
         let folder = TempDir::new();
         lay_out(&disk.after_a_cut(fate, &mut random), folder.path());

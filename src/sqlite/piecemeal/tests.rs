@@ -6,13 +6,13 @@ use std::fs;
 use super::*;
 use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::files::Files;
-use crate::sqlite::repair::damage_tests::{Dice, ROOMS, database};
+use crate::sqlite::repair::damage_tests::{ROOMS, database};
 use crate::sqlite::repair::image::{self, Image};
 use crate::sqlite::schema;
 use crate::sqlite::tests::{open_quick, outside};
 use crate::store::samples::read;
 use crate::store::{StoreEvent, StoreRequest};
-use crate::testing::TempDir;
+use crate::testing::{Random, TempDir};
 use crate::types::Durability;
 
 /// Returns all messages of a room, read page by page in this direction.
@@ -67,22 +67,22 @@ fn what_damage_has_left_is_read_whole_and_in_order_and_what_is_lost_keeps_its_pl
     let leaves: Vec<usize> = places.values().copied().collect();
     let mut lost_in_all = 0;
     for seed in 0..12 {
-        let mut dice = Dice(seed);
+        let mut random = Random::new(seed);
         let directory = TempDir::new();
         let options = options(directory.path(), Durability::Full);
         fs::write(&options.path, &sound).unwrap();
         let mut bench = open_quick(&options);
         // In every second run, also a page in which a room begins.
         let first = places[&(ROOMS[seed as usize % 3], Seq(1))];
-        let others = (0..=dice.roll(3)).map(|_| leaves[dice.roll(leaves.len() as u64) as usize]);
+        let others = (0..=random.below(3)).map(|_| leaves[random.below(leaves.len())]);
         let spoilt: Vec<usize> = others.chain((seed % 2 == 0).then_some(first)).collect();
         let file = fs::OpenOptions::new().write(true).open(&options.path).unwrap();
         for page in &spoilt {
-            std::os::unix::fs::FileExt::write_all_at(&file, &dice.garbage(4096), *page as u64 * 4096).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &random.bytes(4096), *page as u64 * 4096).unwrap();
         }
         std::mem::forget(file);
         for (room, said) in &said {
-            let limit = 1 + dice.roll(70) as u32;
+            let limit = 1 + random.below(70) as u32;
             let up = paged(&mut bench, room, true, limit);
             let down = paged(&mut bench, room, false, limit);
             assert_eq!(up.last().map(|m| m.seq), said.last().map(|m| m.seq), "seed {seed}, {room}: to the head");

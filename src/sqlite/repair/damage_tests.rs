@@ -13,35 +13,21 @@ use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::outside;
 use crate::store::samples::{ALICE, BOB, keyed};
 use crate::store::{Outcome, Scope, StoreRequest};
-use crate::testing::TempDir;
+use crate::testing::{Random, TempDir};
 use crate::types::{Durability, Message};
 
 pub(in crate::sqlite) const ROOMS: [&str; 3] = ["lobby", "side.room", "x"];
-
-/// Pseudorandom numbers, the same each time.
-pub(in crate::sqlite) struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    pub fn garbage(&mut self, bytes: usize) -> Vec<u8> {
-        (0..bytes).map(|_| self.roll(256) as u8).collect()
-    }
-}
 
 /// Creates a database as a clean shutdown leaves it. Returns its path, and all messages in it.
 pub(in crate::sqlite) fn database(directory: &TempDir) -> (PathBuf, BTreeMap<&'static str, Vec<Message>>) {
     let options = options(directory.path(), Durability::Normal);
     let mut bench = Bench::open(options.clone());
-    let mut dice = Dice(1);
+    let mut random = Random::new(1);
     for n in 0..300_u64 {
-        let room = ROOMS[dice.roll(3) as usize];
-        let scope = [ALICE, BOB, Scope::Common][dice.roll(3) as usize];
-        let bytes = if n % 10 == 0 { dice.roll(20_000) } else { dice.roll(600) };
-        let body = format!("\"{n} {}\"", "y".repeat(bytes as usize));
+        let room = ROOMS[random.below(3)];
+        let scope = [ALICE, BOB, Scope::Common][random.below(3)];
+        let bytes = if n % 10 == 0 { random.below(20_000) } else { random.below(600) };
+        let body = format!("\"{n} {}\"", "y".repeat(bytes));
         assert!(matches!(bench.append(keyed(room, &body, scope, &format!("k{n}"))), Outcome::Stored(_)));
     }
     bench.submit((1..5).map(|n| StoreRequest::Park(parked(n, 1))));

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use racerd::crypto::sealed::{Initiator, Pin, SealedKey, Transport};
+use racerd::testing::Random;
 
-use super::super::random::Random;
 use super::super::wire::{self, Reader, Said};
 
 /// The most plaintext bytes that may share a frame with the next message.
@@ -84,7 +84,7 @@ impl Line {
     /// Starts the client's part of the handshake, on a sealed socket.
     pub fn begin(&mut self, pin: &Pin, random: &mut Random) -> Option<Vec<u8>> {
         let sealed = self.sealed.as_mut()?;
-        let (initiator, first) = Initiator::begin(pin, random.bytes()).expect("the pin of a server");
+        let (initiator, first) = Initiator::begin(pin, random.array()).expect("the pin of a server");
         sealed.state = State::Asked(initiator);
         Some(wire::binary(&first, false, random))
     }
@@ -93,8 +93,8 @@ impl Line {
     pub fn begin_badly(&mut self, pin: &Pin, random: &mut Random) -> Vec<u8> {
         self.is_spoilt = true;
         let kind = random.below(4);
-        let other = SealedKey::new(random.bytes()).pin();
-        let (_, first) = Initiator::begin(if kind == 0 { &other } else { pin }, random.bytes()).expect("a pin");
+        let other = SealedKey::new(random.array()).pin();
+        let (_, first) = Initiator::begin(if kind == 0 { &other } else { pin }, random.array()).expect("a pin");
         let mut first = first.to_vec();
         match kind {
             0 => {}

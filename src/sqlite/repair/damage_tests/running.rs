@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::sqlite::StoreOptions;
 use crate::sqlite::contract::{Bench, options};
-use crate::sqlite::repair::damage_tests::{Dice, database};
+use crate::sqlite::repair::damage_tests::database;
 use crate::sqlite::tests::{open_quick, outside, refusal};
 use crate::store::samples::{append, read};
 use crate::store::{Outcome, Span, StoreEvent, StoreRequest};
-use crate::testing::TempDir;
+use crate::testing::{Random, TempDir};
 use crate::types::{Durability, OnDamage};
 
 #[test]
@@ -18,12 +18,12 @@ fn damage_that_is_met_while_running_is_told_and_looked_for_at_the_next_start() {
     let (path, _) = database(&directory);
     let options = options(directory.path(), Durability::Full);
     let mut bench = open_quick(&options);
-    let mut dice = Dice(11);
+    let mut random = Random::new(11);
     // Never closed while the store has the database open: closing any descriptor of a file drops SQLite's locks on it.
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let pages = fs::metadata(&path).unwrap().len() / 4096;
     for page in 2..pages {
-        std::os::unix::fs::FileExt::write_all_at(&file, &dice.garbage(4096), page * 4096).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &random.bytes(4096), page * 4096).unwrap();
     }
     bench.submit([StoreRequest::Read(read("lobby", Span::Newest, 200, 1 << 20))]);
     assert!(matches!(bench.next(), StoreEvent::ReadFailed(_)));
@@ -39,13 +39,6 @@ fn damage_that_is_met_while_running_is_told_and_looked_for_at_the_next_start() {
     assert!(refusal(options).contains("is damaged"));
 }
 
-/// Returns the number of the page of the file that contains this text.
-fn page_with(path: &Path, text: &str) -> u64 {
-    let bytes = fs::read(path).unwrap();
-    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("it is there");
-    (at / 4096) as u64
-}
-
 #[test]
 fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() {
     let directory = TempDir::new();
@@ -53,14 +46,13 @@ fn a_pass_finds_what_nobody_asked_for_and_the_next_start_does_what_it_is_told() 
     // The last check is longer ago than any interval.
     outside(&path).execute_batch("UPDATE meta SET scrubbed = NULL").unwrap();
     let options = options(directory.path(), Durability::Full);
-    let page = page_with(&path, "\"151 y");
+    let text = format!("\"151 {}", "y".repeat(40));
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("it is there");
     // Only the text is overwritten, as by a medium that returns wrong data: SQLite's own checks find nothing wrong.
     let spoil = |path: &Path| {
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-        let bytes = fs::read(path).unwrap();
-        let from = page * 4096 + 4096 - 200;
-        assert!(bytes.len() as u64 > from);
-        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 100], from).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 40], at as u64 + 5).unwrap();
         std::mem::forget(file);
     };
     let mut bench = open_quick(&options);

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use crate::sqlite::contract::{Bench, options, parked};
-use crate::sqlite::repair::damage_tests::{Dice, database, unclean};
+use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{Salvaged, check, salvage};
 use crate::sqlite::tests::refusal;
 use crate::sqlite::{Sqlite, StoreOptions};
 use crate::store::samples::{ALICE, BOB, append, keyed, read};
 use crate::store::{Outcome, Scope, Span, Store as _};
-use crate::testing::TempDir;
+use crate::testing::{Random, TempDir};
 use crate::types::{Durability, Message, OnDamage, Seq};
 
 fn with_pages(bytes: &[u8], pages: &[usize], mut spoil: impl FnMut(&mut [u8])) -> Vec<u8> {
@@ -61,12 +61,12 @@ fn garbage_at_many_places_is_told_and_what_is_whole_is_kept() {
     let (pages, total) = (sound.len() / 4096, said.values().map(Vec::len).sum::<usize>());
     let (mut told, mut kept_in_all) = (0, 0);
     for seed in 0..40 {
-        let mut dice = Dice(seed);
-        let spoilt: Vec<usize> = (0..=dice.roll(3)).map(|_| dice.roll(pages as u64) as usize).collect();
-        let whole = dice.roll(2) == 0;
+        let mut random = Random::new(seed);
+        let spoilt: Vec<usize> = (0..=random.below(3)).map(|_| random.below(pages)).collect();
+        let whole = random.below(2) == 0;
         let bytes = with_pages(&sound, &spoilt, |page| {
-            let (from, to) = if whole { (0, 4096) } else { (512 * dice.roll(4) as usize, 2048) };
-            let garbage = if dice.roll(3) == 0 { vec![0; to - from] } else { dice.garbage(to - from) };
+            let (from, to) = if whole { (0, 4096) } else { (512 * random.below(4), 2048) };
+            let garbage = if random.below(3) == 0 { vec![0; to - from] } else { random.bytes(to - from) };
             page[from..to].copy_from_slice(&garbage);
         });
         let directory = TempDir::new();
@@ -134,14 +134,14 @@ fn any_bytes_are_salvaged_or_refused() {
     let (file, new) = (directory.path().join("any"), directory.path().join("new.db"));
     let mut salvaged = 0;
     for seed in 0..60 {
-        let mut dice = Dice(seed);
+        let mut random = Random::new(seed);
         let mut bytes = match seed % 3 {
             // Single bytes anywhere, including lengths and pointers.
             0 => {
                 let mut bytes = sound.clone();
                 for _ in 0..200 {
-                    let at = dice.roll(bytes.len() as u64) as usize;
-                    bytes[at] = dice.roll(256) as u8;
+                    let at = random.below(bytes.len());
+                    bytes[at] = random.below(256) as u8;
                 }
                 bytes
             }
@@ -149,26 +149,26 @@ fn any_bytes_are_salvaged_or_refused() {
             1 => {
                 let mut bytes = sound.clone();
                 for page in 1..bytes.len() / 4096 {
-                    let at = page * 4096 + dice.roll(12) as usize;
-                    bytes[at] = dice.roll(256) as u8;
+                    let at = page * 4096 + random.below(12);
+                    bytes[at] = random.below(256) as u8;
                 }
                 bytes
             }
             _ => {
-                let length = dice.roll(40_000) as usize;
-                let mut bytes = dice.garbage(length);
+                let length = random.below(40_000);
+                let mut bytes = random.bytes(length);
                 for at in (0..bytes.len()).step_by(512) {
-                    bytes[at] = [0x0d, 0x0a, 0x02, 0x05][dice.roll(4) as usize];
+                    bytes[at] = [0x0d, 0x0a, 0x02, 0x05][random.below(4)];
                 }
                 bytes
             }
         };
         if seed % 2 == 0 && bytes.len() > 100 {
             bytes[..100].copy_from_slice(&sound[..100]);
-            bytes[16..18].copy_from_slice(&[[2, 0], [16, 0], [0, 1], [0, 3]][dice.roll(4) as usize]);
+            bytes[16..18].copy_from_slice(&[[2, 0], [16, 0], [0, 1], [0, 3]][random.below(4)]);
         }
         fs::write(&file, &bytes).unwrap();
-        fs::write(directory.path().join("any-wal"), dice.garbage(500)).unwrap();
+        fs::write(directory.path().join("any-wal"), random.bytes(500)).unwrap();
         match salvage(&file, &new, None) {
             Ok(_) => {
                 let checked = check(&new, None).unwrap();
@@ -225,9 +225,9 @@ fn a_cut_file_keeps_what_is_left_of_it() {
     let (path, said) = database(&source);
     unclean(&path);
     let sound = fs::read(&path).unwrap();
-    let mut dice = Dice(7);
+    let mut random = Random::new(7);
     for part in 1..8 {
-        let length = sound.len() * part / 8 + dice.roll(4096) as usize;
+        let length = sound.len() * part / 8 + random.below(4096);
         let directory = TempDir::new();
         let options = options(directory.path(), Durability::Full);
         fs::write(&options.path, &sound[..length]).unwrap();
@@ -249,10 +249,10 @@ fn a_damaged_index_costs_no_message() {
     let indexes: Vec<usize> =
         (1..sound.len() / 4096).filter(|page| [0x0a, 0x02].contains(&sound[page * 4096])).collect();
     assert!(indexes.len() >= 4);
-    let mut dice = Dice(3);
+    let mut random = Random::new(3);
     let directory = TempDir::new();
     let options = options(directory.path(), Durability::Full);
-    fs::write(&options.path, with_pages(&sound, &indexes, |page| page.copy_from_slice(&dice.garbage(4096)))).unwrap();
+    fs::write(&options.path, with_pages(&sound, &indexes, |page| page.copy_from_slice(&random.bytes(4096)))).unwrap();
     assert!(refusal(options.clone()).contains("is damaged"));
     let new = directory.path().join("new.db");
     let report = salvage(&options.path, &new, None).unwrap();
