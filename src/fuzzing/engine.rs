@@ -3,10 +3,10 @@
 //! the faults cease and every client must become live; then time passes, and nothing may be left.
 
 use super::input::Input as Decisions;
-use super::late_store::Failure;
 use super::world::{Sizes, World};
 use crate::engine::Input;
 use crate::store::{Outage, StoreEvent, Why};
+use crate::testing::Failure;
 use crate::types::WallMillis;
 
 /// Clients at the same time.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::value::RawValue;
 
-use super::late_store::LateStore;
 use crate::crypto::sealed::{Initiator, Transport};
 use crate::store::NO_ID;
+use crate::testing::LateStore;
 use crate::types::{ConnId, RoomId, Seq};
 
 pub struct Listener {

@@ -12,7 +12,6 @@ mod database;
 mod engine;
 mod http_request;
 mod input;
-pub mod late_store;
 mod listener;
 mod sealed;
 mod strict_http;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::late_store::{Failure, LateStore};
 use super::listener::Listener;
 use crate::api::Access;
 use crate::chat::{self, Chat, ChatLimits, Secrets};
@@ -14,6 +13,7 @@ use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::{StoreEvent, StoreRequest};
+use crate::testing::{Failure, LateStore};
 use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
 
 /// The key of a server that accepts sealed sockets.

@@ -10,5 +10,4 @@ mod outside;
 mod presence;
 mod properties;
 mod sessions;
-mod store;
 mod world;

@@ -136,7 +136,7 @@ impl MemoryLog {
     }
 
     /// Sets the maximum number of rooms, instead of 100,000.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "testing"))]
     pub fn set_rooms_max(&mut self, rooms_max: usize) {
         self.rooms_max = rooms_max;
     }

@@ -2,8 +2,14 @@
 //! link the library without `cfg(test)` and so need the feature `testing`. No release has this module: `tests/run`
 //! looks for it in the sources of the release build.
 
+mod late_store;
+mod log;
 mod random;
+mod store;
 mod temp_dir;
 
+pub use late_store::{Failure, LateStore};
+pub use log::{NaiveLog, stamp};
 pub use random::{Ppm, Random};
+pub use store::{Fate, Store};
 pub use temp_dir::TempDir;

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use racerd::types::{Message, RoomId};
+use racerd::testing::stamp;
+use racerd::types::{Message, RoomId, WallMillis};
 use serde_json::Value;
 
 use super::bodies::number;
@@ -91,11 +92,6 @@ pub fn short(message: &Message) -> String {
     format!("body {}", value(message).as_ref().map_or(u64::MAX, number))
 }
 
-/// Returns the stamp of a message at `wall` that follows one of `last`: a step back of at most a minute is hidden.
-fn stamp(wall: u64, last: u64) -> u64 {
-    if wall < last && last <= wall + 60_000 { last } else { wall }
-}
-
 fn value(message: &Message) -> Option<Value> {
     serde_json::from_str(message.body.as_str()).ok()
 }
@@ -176,11 +172,11 @@ impl Model {
         if seq != self.head(room) + 1 {
             return violation("store", format!("{} got seq {seq} behind {}", message.room, self.head(room)));
         }
-        let last = self.rooms[room].said.last().map_or(0, |said| said.at);
-        let at = stamp(wall, last);
+        let last = self.rooms[room].said.last().map(|said| said.at);
+        let at = stamp(WallMillis(wall), last.map(WallMillis)).0;
         if message.at.0 != at {
             let text = format!(
-                "{} {seq} is of {}; the clock showed {wall} and the one before is of {last}, so it is to be of {at}",
+                "{} {seq} is of {}; the clock showed {wall} and the one before is of {last:?}, so it is to be of {at}",
                 message.room, message.at.0
             );
             return violation("dates: a stamp is the clock's, but for small steps back", text);

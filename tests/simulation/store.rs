@@ -1,6 +1,7 @@
 //! The simulated store: the real in-memory log, or the real database, behind a disk that is slow, full, failing or
 //! unsure, whose commits and reads overtake each other, and on which a crash leaves exactly what the durability
-//! guarantees.
+//! guarantees. It shares no code with the fake stores of the unit tests (src/testing): it plans everything on the
+//! virtual clock, and keeps what a disk would.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

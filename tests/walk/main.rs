@@ -12,7 +12,6 @@
 
 mod judge;
 mod state;
-mod store;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

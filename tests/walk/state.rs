@@ -4,14 +4,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, Start};
-use racerd::store::{Append, Outcome, Purpose, Scope, ScopedKey, StoreRequest, Ticket};
+use racerd::store::{Append, Outcome, Purpose, Scope, ScopedKey, StoreEvent, StoreRequest, Ticket};
+use racerd::testing::{Fate, Store};
 use racerd::types::{
     Author, Body, ConnId, Epoch, IdempotencyKey, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
     WallMillis,
 };
 
 use crate::judge::{Client, From, Judge, Place, Said, Told, conn, member};
-use crate::store::{Answer, Fate, Store};
 
 /// How often each act may occur in one story.
 #[derive(Clone, Hash)]
@@ -302,14 +302,17 @@ impl State {
                 self.store.decide(Fate::Unsure);
             }
             Act::Answer => self.answer(),
-            Act::Snapshot(index) => self.store.read(usize::from(index)),
+            Act::Snapshot(index) => self.store.read(usize::from(index), true),
             Act::SnapshotFails(index) => {
                 self.left.failures -= 1;
-                self.store.fail(usize::from(index));
+                self.store.read(usize::from(index), false);
             }
-            Act::Page(index) => match self.store.answers.remove(usize::from(index)) {
-                Answer::Page(page) => self.hub.handle_page(page, &mut self.judge),
-                Answer::Failed(failed) => self.hub.handle_read_failed(failed, self.now, &mut self.judge),
+            Act::Page(index) => match self.store.arrive(usize::from(index)) {
+                Some(StoreEvent::Page(page)) => self.hub.handle_page(page, &mut self.judge),
+                Some(StoreEvent::ReadFailed(failed)) => {
+                    self.hub.handle_read_failed(failed, self.now, &mut self.judge);
+                }
+                other => return Err(format!("no answer to a read: {other:?}")),
             },
             Act::Drain(client) => {
                 let it = &mut self.judge.clients[usize::from(client)];

@@ -2,7 +2,7 @@
 //! start of timeouts, and the state that a reconnect may rely on.
 
 use super::*;
-use crate::fuzzing::late_store::Failure;
+use crate::testing::Failure;
 
 /// Opens a WebSocket on this path.
 fn open(world: &mut World, index: u32, path: &str) {

@@ -1,10 +1,10 @@
 //! Every message reaches everyone once, in one order, encoded once.
 
 use super::clients::{Heard, Kind};
-use super::store::Fate;
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubError, HubLimits, Presence, Start};
 use crate::store::{Outcome, Span, StoreEvent};
+use crate::testing::Fate;
 use crate::types::{Body, Seq};
 
 fn members(world: &mut World, count: usize) -> Vec<Who> {
@@ -337,14 +337,14 @@ fn reads_in_flight_are_bounded_and_all_are_answered() {
         world.history(*who, &room("r"), Span::Newest, 3);
     }
     world.ask();
-    assert_eq!((world.store.reads.len(), world.store.most_reads), (2, 2));
+    assert_eq!((world.store.reads.len(), world.most_reads), (2, 2));
     // A failed read also makes room for the next one.
     world.store.read(1, false);
     world.arrive(0);
     world.ask();
     assert_eq!(world.store.reads.len(), 2);
     world.settle();
-    assert_eq!(world.store.most_reads, 2);
+    assert_eq!(world.most_reads, 2);
     for who in &all {
         let heard = world.heard(*who);
         let answers = |h: &&Heard| matches!(h, Heard::Page { .. } | Heard::Refused { .. } | Heard::Joined { .. });

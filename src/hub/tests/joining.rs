@@ -1,10 +1,10 @@
 //! Joining and leaving: one entry per room, however many clients ask at once, and none when the room is empty.
 
 use super::clients::Heard;
-use super::store::Fate;
 use super::world::{LIMITS, World, room};
 use crate::hub::{HubError, HubLimits, Presence, Start};
 use crate::store::{Page, ReadFailed, Span, StoreEvent, Why};
+use crate::testing::Fate;
 use crate::types::{Body, Seq};
 
 fn after(seq: u64) -> Start {

@@ -1,10 +1,10 @@
 //! Slow members: full, then lagging, then reading from the log, then live again.
 
 use super::clients::Heard;
-use super::store::Fate;
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubLimits, Start};
 use crate::store::{Page, Span, StoreEvent};
+use crate::testing::Fate;
 use crate::types::{Body, Seq};
 
 /// Makes a fast member and a slow one, whose queue holds `bound` items; both have read all earlier items.
@@ -108,7 +108,7 @@ fn commits_during_catch_up_are_delivered_once_in_either_order_of_answers() {
         world.ask();
         world.publish(&room("r"));
         world.ask();
-        world.decide(super::store::Fate::Fine);
+        world.decide(Fate::Fine);
         world.read(0);
         world.set_queue(slow, 100);
         if page_first {
@@ -215,8 +215,8 @@ fn a_repeated_page_is_delivered_once() {
         world.arrive(0);
         world.ask();
         let waiting = world.store.reads.len();
-        for index in 0..world.store.old.len() {
-            let old = world.store.old[index].clone();
+        for index in 0..world.old.len() {
+            let old = world.old[index].clone();
             world.answer(old);
             world.ask();
         }
@@ -224,7 +224,7 @@ fn a_repeated_page_is_delivered_once() {
     }
     world.settle();
     assert_eq!(world.seqs(slow, &room("r")), [1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(world.store.most_reads, 1);
+    assert_eq!(world.most_reads, 1);
     world.settle();
     world.judge_at_rest();
 }

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::store::Fate;
 use super::world::{LIMITS, Lost, Who, World, room};
 use crate::hub::{HubLimits, Presence, Start};
+use crate::testing::Fate;
 use crate::types::{RoomId, Seq};
 
 /// Indices are taken modulo the number of objects, so that every sequence is valid and can be shrunk.

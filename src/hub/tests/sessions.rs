@@ -282,14 +282,14 @@ fn a_thousand_members_back_after_a_restart_read_each_page_once() {
         let places = vec![(room("r"), Seq(200 - n % 7), Presence::Off)];
         Lost { identity, places, wishes: [(room("r"), Presence::Off)].into() }
     };
-    let before = world.store.reads_taken;
+    let before = world.reads_taken;
     let back: Vec<Who> = (1 << 40..(1 << 40) + 1000).map(|n| world.resume(&lost(n)).unwrap()).collect();
     world.settle_turn();
     for who in &back {
         let seqs = world.seqs(*who, &room("r"));
         assert_eq!((seqs.len() >= 500, seqs.last()), (true, Some(&700)));
     }
-    let reads = world.store.reads_taken - before;
+    let reads = world.reads_taken - before;
     assert!(reads <= 8, "{reads} reads for a thousand members");
     world.judge_at_rest();
 }

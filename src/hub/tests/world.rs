@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
-use super::store::{Fate, Store};
 use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, Start};
-use crate::store::{Append, Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::store::{Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::testing::{Fate, Store};
 use crate::types::{
     Body, ConnId, Epoch, IdempotencyKey, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
     WallMillis,
@@ -63,6 +63,11 @@ pub struct World {
     pub hub: Hub,
     pub clients: Fakes,
     pub store: Store,
+    /// Answers to reads that were delivered, to be repeated.
+    pub old: Vec<StoreEvent>,
+    /// The most reads that were ever pending at once.
+    pub most_reads: usize,
+    pub reads_taken: usize,
     pub now: Millis,
     limits: HubLimits,
     next_conn: u32,
@@ -82,6 +87,9 @@ impl World {
             hub: Hub::new(limits, Epoch(Arc::from("k3f9"))),
             clients: Fakes::default(),
             store: Store::default(),
+            old: Vec::new(),
+            most_reads: 0,
+            reads_taken: 0,
             now: Millis(5000),
             limits,
             next_conn: 0,
@@ -297,16 +305,16 @@ impl World {
 
     /// Passes the turn's requests to the store.
     pub fn ask(&mut self) {
-        let appends: Vec<Append> = self.hub.poll_appends().collect();
-        for append in appends {
-            self.store.take(StoreRequest::Append(append));
-        }
+        self.store.appends.extend(self.hub.poll_appends());
         self.parked.extend(self.hub.poll_parks().map(|parked| (parked.session, parked)));
         while let Some(request) = self.hub.poll_request() {
-            self.store.take(request);
+            let StoreRequest::Read(read) = request else { unreachable!("the world keeps what is parked") };
+            self.reads_taken += 1;
+            self.store.reads.push(read);
         }
+        self.most_reads = self.most_reads.max(self.store.reads.len() + self.store.answers.len());
         let most = self.limits.reads_in_flight + self.repeats;
-        assert!(self.store.most_reads <= most, "{} reads at once", self.store.most_reads);
+        assert!(self.most_reads <= most, "{} reads at once", self.most_reads);
     }
 
     pub fn decide(&mut self, fate: Fate) {
@@ -327,15 +335,16 @@ impl World {
     /// Delivers an answer to a read.
     pub fn arrive(&mut self, index: usize) {
         if let Some(answer) = self.store.arrive(index) {
+            self.old.push(answer.clone());
             self.answer(answer);
         }
     }
 
     /// Delivers an answer to a read once more.
     pub fn repeat(&mut self, index: usize) {
-        if !self.store.old.is_empty() {
+        if !self.old.is_empty() {
             self.repeats += 1;
-            let answer = self.store.old[index % self.store.old.len()].clone();
+            let answer = self.old[index % self.old.len()].clone();
             self.answer(answer);
         }
     }

@@ -1,4 +1,4 @@
-//! Random histories against a simple model, and walks over all pages of a room.
+//! Random histories against the naive log, and walks over all pages of a room.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use super::{Bench, ROOMS, options};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::StoreOptions;
 use crate::store::samples::{ALICE, BOB, append, body_of, read};
-use crate::store::{Append, Outcome, Page, Read, Scope, ScopedKey, Span};
-use crate::testing::TempDir;
-use crate::types::{Body, Durability, IdempotencyKey, Message, RoomId, Seq, WallMillis};
+use crate::store::{Append, Outcome, Scope, ScopedKey, Span};
+use crate::testing::{NaiveLog, TempDir};
+use crate::types::{Durability, IdempotencyKey, Seq};
 
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];
 
@@ -39,66 +39,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-/// The log as a list that is searched linearly.
-#[derive(Default)]
-struct Model {
-    messages: Vec<Message>,
-    keys: Vec<(RoomId, ScopedKey, Body, Seq, WallMillis)>,
-}
-
-impl Model {
-    fn of(&self, room: &RoomId) -> Vec<Message> {
-        self.messages.iter().filter(|message| message.room == *room).cloned().collect()
-    }
-
-    fn append(&mut self, append: &Append) -> Outcome {
-        let known = self.keys.iter().find(|(room, key, ..)| *room == append.room && Some(*key) == append.key);
-        match known {
-            Some((.., body, seq, at)) if *body == append.body => return Outcome::Duplicate { seq: *seq, at: *at },
-            Some(_) => return Outcome::KeyReused,
-            None => {}
-        }
-        let before = self.of(&append.room);
-        let seq = Seq(before.len() as u64 + 1);
-        let last = before.last().map_or(0, |message| message.at.0);
-        let at = if last > append.at.0 && last <= append.at.0 + 60_000 { WallMillis(last) } else { append.at };
-        if let Some(key) = append.key {
-            self.keys.push((append.room.clone(), key, append.body.clone(), seq, at));
-        }
-        let Append { room, author, body, .. } = append.clone();
-        let message = Message { room, seq, at, author, body };
-        self.messages.push(message.clone());
-        Outcome::Stored(message)
-    }
-
-    /// Checks a page against the model, which computes it in another way than the logs.
-    fn check(&self, read: &Read, page: &Page) {
-        let all = self.of(&read.room);
-        let (mut there, backwards): (Vec<Message>, bool) = match read.span {
-            Span::After(seq) => (all.iter().filter(|message| message.seq > seq).cloned().collect(), false),
-            Span::Before(seq) => (all.iter().filter(|message| message.seq < seq).cloned().collect(), true),
-            Span::Newest => (all.clone(), true),
-        };
-        let mut got = page.messages.clone();
-        if backwards {
-            there.reverse();
-            got.reverse();
-        }
-        assert_eq!(got, there[..got.len()], "the page is the beginning of what lies there");
-        let bytes = |messages: &[Message]| messages.iter().map(|message| message.body.len()).sum::<usize>();
-        assert!(got.len() <= read.limit as usize);
-        assert!(got.len() <= 1 || bytes(&got) <= read.bytes as usize);
-        assert_eq!(page.more, got.len() < there.len());
-        if page.more && got.len() < read.limit as usize {
-            assert!(!got.is_empty(), "always one message");
-            assert!(bytes(&there[..=got.len()]) > read.bytes as usize, "the next one would have fitted");
-        }
-        assert_eq!((page.oldest, page.head), (Seq(1), Seq(all.len() as u64)));
-    }
-}
-
 fn compare(bench: &mut Bench, steps: Vec<Step>) {
-    let mut model = Model::default();
+    let mut model = NaiveLog::default();
     for step in steps {
         match step {
             Step::Append(list) => {
@@ -114,7 +56,7 @@ fn compare(bench: &mut Bench, steps: Vec<Step>) {
             }
             Step::Read(of, span, limit, bytes) => {
                 let read = read(ROOMS[of], span, limit, bytes);
-                model.check(&read, &bench.page(read.clone()));
+                assert_eq!(bench.page(read.clone()), model.read(&read));
             }
         }
     }

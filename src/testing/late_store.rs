@@ -1,9 +1,12 @@
 //! The memory log as a slow store: appends wait for their commit, reads for their turn, and answers for delivery, each
 //! at its own pace, as with the two threads of the real store. Appends keep their order, and so do reads; reads and
 //! appends overtake each other. It can fail, and remembers every message that it ever stored and every positive answer.
+//! It is for the whole engine, which also parks and claims sessions and meets the log's bounds; [`Store`](super::Store)
+//! is for the hub alone.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::stamp;
 use crate::store::{
     Append, Appended, Found, MemoryLog, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
@@ -178,14 +181,5 @@ impl LateStore {
     /// Returns the next answer to a read, to be given to the engine.
     pub fn next_page(&mut self) -> Option<StoreEvent> {
         self.pages.pop_front()
-    }
-}
-
-/// Computes `at` independently by the rule of docs/guarantees.md: a room's last stamp stays while it is ahead of the
-/// clock by at most a minute, otherwise the clock is used, and `at` goes back.
-fn stamp(clock: WallMillis, last: Option<WallMillis>) -> WallMillis {
-    match last {
-        Some(last) if last > clock && last.0 - clock.0 <= 60_000 => last,
-        _ => clock,
     }
 }
