@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::crypto::sealed::{Initiator, Transport};
 use crate::store::NO_ID;
 use crate::testing::LateStore;
+use crate::testing::judge::{self, Begin};
 use crate::types::{ConnId, RoomId, Seq};
 
 pub struct Listener {
@@ -259,17 +260,14 @@ impl Listener {
                 assert!(!is_resumed || self.rooms.is_empty(), "resumed within a room");
             }
             "joined" => {
-                let from = number(object, "from");
-                assert!(from >= 1 && from <= number(object, "head") + 1, "joined from {from}");
+                let (head, from) = (number(object, "head"), number(object, "from"));
+                assert!(from >= 1 && from <= head + 1, "joined from {from}");
                 assert!(self.rooms.insert(room.to_owned(), from).is_none(), "joined {room} twice");
                 if let Some(next) = self.owed.remove(room)
                     && self.has_resumed
                 {
-                    assert_eq!(
-                        raw(object, "recovered") == "true",
-                        from == next,
-                        "owed from {next}, and given from {from}"
-                    );
+                    let judged = Begin::After(next - 1).judge(head, from, raw(object, "recovered") == "true", None);
+                    assert_eq!(judged, Ok(()), "owed from {next}, and given from {from}");
                 }
             }
             "left" => assert!(self.rooms.remove(room).is_some() || self.is_vague || id.is_some(), "left {room}"),
@@ -281,9 +279,8 @@ impl Listener {
                     // The counterpart of `recovered` on a socket.
                     return assert!(number(object, "after") < *next);
                 }
-                assert_eq!(number(object, "after") + 1, *next, "a gap elsewhere than at the cursor");
-                assert!(number(object, "from") > *next, "a gap of nothing");
-                *next = number(object, "from");
+                let judged = judge::gap(next, number(object, "after"), number(object, "from"), None);
+                assert_eq!(judged, Ok(()), "in {room}");
             }
             "lagging" | "presence" => drop(self.next(room, kind)),
             "signal" => {
@@ -322,9 +319,7 @@ impl Listener {
 
     fn message(&mut self, room: &str, object: &Object<'_>, store: &LateStore) {
         let seq = number(object, "seq");
-        let next = self.next(room, "message");
-        assert_eq!(seq, *next, "a message of {room} out of its order");
-        *next += 1;
+        assert_eq!(judge::message(self.next(room, "message"), seq), Ok(()), "in {room}");
         let own = self.check_stored(room, object, store);
         if own && !self.has_resumed && !store.repeated_itself && !store.was_denied(&room_id(room), Seq(seq)) {
             assert!(self.acked.contains(&(room.to_owned(), seq)), "one's own {seq} of {room} before its ack");

@@ -2,6 +2,7 @@
 //! link the library without `cfg(test)` and so need the feature `testing`. No release has this module: `tests/run`
 //! looks for it in the sources of the release build.
 
+pub mod judge;
 mod late_store;
 mod log;
 mod random;

@@ -192,9 +192,9 @@ impl World {
                 if here != left {
                     return violation(CHECKER, format!("{here} are in r{room}, and {left} clients have not left"));
                 }
-                if view.hears_count() && view.count != Some(here as u64) {
-                    let text =
-                        format!("c{} takes them for {:?} in r{room}, and they are {here}", client.index, view.count);
+                let count = view.members.as_ref().map(|members| members.count);
+                if view.hears_count() && count != Some(here as u64) {
+                    let text = format!("c{} takes them for {count:?} in r{room}, and they are {here}", client.index);
                     return violation(CHECKER, text);
                 }
             }
@@ -274,7 +274,7 @@ impl World {
     fn compare_rosters(&self) -> Checked {
         for client in &self.clients {
             for (room, view) in &client.rooms {
-                let Some(roster) = &view.roster else { continue };
+                let Some(roster) = view.members.as_ref().and_then(|members| members.names.as_ref()) else { continue };
                 let here = self.clients.iter().filter(|client| client.is_in(*room));
                 let members: Vec<&str> = here.filter_map(|client| client.member()).collect();
                 let missing = members.iter().find(|member| roster.get(**member) != Some(&false));

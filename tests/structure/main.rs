@@ -80,6 +80,7 @@ const PURE: &[&str] = &[
     "client/session",
     "client/target",
     "store",
+    "testing/judge",
     "testing/late_store",
     "testing/log",
     "testing/random",

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use racerd::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice};
+use racerd::testing::judge::{self, Begin};
 use racerd::types::{ConnId, MemberId, Message, RoomId};
 
 /// The index of the client whose queue holds one item at a time; the other takes whatever comes.
@@ -87,14 +88,13 @@ impl Judge {
 
     fn hear(&mut self, index: usize, message: &Message) {
         let client = &mut self.clients[index];
-        let Place::In(next) = client.place else {
+        let Place::In(mut next) = client.place else {
             return self.require(false, || format!("client {index} hears {} and is not in the room", message.seq.0));
         };
-        (client.place, client.known) = (Place::In(next + 1), message.seq.0);
+        let judged = judge::message(&mut next, message.seq.0);
+        (client.place, client.known) = (Place::In(next), message.seq.0);
         let generation = client.generation;
-        self.require(message.seq.0 == next, || {
-            format!("client {index} hears {}, and {next} comes next", message.seq.0)
-        });
+        self.require(judged.is_ok(), || format!("client {index}: {}", judged.unwrap_err()));
         let body = message.body.as_str().parse::<usize>().unwrap_or(usize::MAX);
         let said = self.said.get(body).copied();
         self.require(said.is_some(), || "nobody said that".to_owned());
@@ -115,14 +115,14 @@ impl Judge {
         };
         client.place = Place::In(from);
         client.known = client.known.max(from - 1);
-        let is_right = match start {
-            From::Now => from == head + 1,
-            From::After(seq) => from == seq + 1,
-            From::Newest(n) => from <= head + 1 && from + n > head,
+        let begin = match start {
+            From::Now => Begin::Now,
+            From::After(seq) => Begin::After(seq),
+            From::Newest(count) => Begin::Last(count),
         };
-        self.require(is_right && recovered, || {
-            format!("client {index} asked for {start:?}, begins with {from} of {head}")
-        });
+        // The log keeps everything, so everything can be recovered.
+        let judged = begin.judge(head, from, recovered, Some(1));
+        self.require(judged.is_ok() && recovered, || format!("client {index}: {judged:?}, recovered: {recovered}"));
     }
 }
 

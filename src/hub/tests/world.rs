@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::{Fakes, Heard, Kind};
-use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceKind, Said, Start};
+use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
 use crate::store::{Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
+use crate::testing::judge::{self, Begin, Change, Roster, Wanted};
 use crate::testing::{Fate, Store};
 use crate::types::{
     Body, ConnId, Epoch, IdempotencyKey, Identity, MemberId, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
@@ -493,10 +494,10 @@ impl World {
                 let (count, members, _) = self.hub.roster(room);
                 let is_small = count <= self.limits.presence_max;
                 if stay.presence != Presence::Off {
-                    assert_eq!(stay.count, count, "{index}.{generation} counts the members of {room}");
+                    assert_eq!(stay.roster.count, count as u64, "{index}.{generation} counts the members of {room}");
                 }
-                if stay.presence == Presence::Full && is_small && !stay.is_partial {
-                    let known = stay.roster.as_ref().expect("a list of members");
+                if stay.presence == Presence::Full && is_small && !stay.roster.is_cut {
+                    let known = stay.roster.names.as_ref().expect("a list of members");
                     let here = members.iter().map(|p| (p.member, p.away)).collect();
                     assert_eq!(*known, here, "{index}.{generation} in {room}");
                 }
@@ -526,11 +527,7 @@ struct Stay {
     /// The first seq of this stay; `next` is the next seq to arrive.
     first: u64,
     next: u64,
-    count: usize,
-    /// The last list was truncated, since it did not fit a page.
-    is_partial: bool,
-    /// The members present, and whether each is away. Known from a `members` on, until a mere count makes it outdated.
-    roster: Option<BTreeMap<MemberId, bool>>,
+    roster: Roster<MemberId>,
 }
 
 impl Judge {
@@ -581,24 +578,25 @@ impl Judge {
                         self.returns.remove(room).unwrap_or(kept)
                     }
                 };
-                let head = *head;
-                let is_right = match start {
-                    Start::Now => *recovered,
-                    Start::Last(n) => *recovered && from.saturating_add(u64::from(n)) > head,
-                    Start::After { seq, epoch } if epoch.as_deref().is_none_or(|e| e == "k3f9") => {
-                        if *recovered {
-                            *from == seq.next().0
-                        } else {
-                            *from > seq.next().0 || seq.0 > head
-                        }
-                    }
-                    Start::After { .. } => !*recovered,
+                let begin = match start {
+                    Start::Now => Begin::Now,
+                    Start::Last(count) => Begin::Last(count.into()),
+                    Start::After { seq, epoch } if epoch.as_deref().is_none_or(|e| e == "k3f9") => Begin::After(seq.0),
+                    Start::After { .. } => Begin::AfterOther,
                 };
-                if is_named && !is_right || head > log.head(room) || *from > head + 1 {
-                    return Err("not where it asked to begin".into());
+                if is_named {
+                    begin.judge(*head, *from, *recovered, Some(log.oldest(room)))?;
                 }
-                let stay =
-                    Stay { presence, first: *from, next: *from, count: *members, is_partial: false, roster: None };
+                if *head > log.head(room) || *from > head + 1 {
+                    return Err("that is beyond the log".into());
+                }
+                let wanted = match presence {
+                    Presence::Off => Wanted::Nothing,
+                    Presence::Count => Wanted::Count,
+                    Presence::Full => Wanted::Names,
+                };
+                let roster = Roster::new(wanted, *members as u64);
+                let stay = Stay { presence, first: *from, next: *from, roster };
                 if self.stays.insert(room.clone(), stay).is_some() {
                     return Err("joined twice".into());
                 }
@@ -612,14 +610,10 @@ impl Judge {
             Heard::Ack { id, .. } => self.answer(*id)?,
             Heard::Refused { id, .. } => self.answer(*id)?,
             Heard::Message(message) => {
-                let next = self.stay(&message.room)?.next;
-                if message.seq.0 != next {
-                    return Err(format!("{next} comes next"));
-                }
-                if log.message(&message.room, next) != Some(message) {
+                judge::message(&mut self.stay(&message.room)?.next, message.seq.0)?;
+                if log.message(&message.room, message.seq.0) != Some(message) {
                     return Err("that is not what the log holds".into());
                 }
-                self.stay(&message.room)?.next += 1;
                 if message.author.member == Some(self.me) {
                     let ids = sent.get(message.body.as_str()).ok_or("nobody sent that")?;
                     // The ack of a message that it sent over an earlier socket went there.
@@ -630,11 +624,7 @@ impl Judge {
                 }
             }
             Heard::Gap { room, after, from } => {
-                let stay = self.stay(room)?;
-                if *after + 1 != stay.next || *from <= stay.next || *from > log.oldest(room) {
-                    return Err("there is no such gap".into());
-                }
-                stay.next = *from;
+                judge::gap(&mut self.stay(room)?.next, *after, *from, Some(log.oldest(room)))?;
             }
             Heard::Signal { room, from, .. } => {
                 let me = self.me;
@@ -645,43 +635,20 @@ impl Judge {
             }
             Heard::Lagging { room, .. } => drop(self.stay(room)?),
             Heard::Members { room, count, members, more } => {
-                let stay = self.stay(room)?;
-                let list: BTreeMap<MemberId, bool> = members.iter().map(|p| (p.member, p.away)).collect();
-                if stay.presence != Presence::Full || (list.len() != *count) != *more {
-                    return Err("not that list".into());
-                }
-                stay.count = *count;
-                stay.is_partial = *more;
-                stay.roster = (!more).then_some(list);
+                let list = members.iter().map(|present| (present.member, present.away)).collect();
+                self.stay(room)?.roster.list(list, *count as u64, *more)?;
             }
             Heard::Presence { room, count, events } => {
-                let stay = self.stay(room)?;
-                stay.count = *count;
-                match (stay.presence, &mut stay.roster) {
-                    (Presence::Off, _) => return Err("it wanted none".into()),
-                    (Presence::Count, _) if events.is_empty() => {}
-                    (Presence::Count, _) => return Err("it wanted no names".into()),
-                    (Presence::Full, None) if events.is_empty() || stay.is_partial => {}
-                    (Presence::Full, None) => return Err("events before a list".into()),
-                    // A large room: names are no longer told.
-                    (Presence::Full, Some(_)) if events.is_empty() => stay.roster = None,
-                    (Presence::Full, Some(roster)) => {
-                        for event in events {
-                            let is_new = match event.kind {
-                                PresenceKind::Join => roster.insert(event.member, false).is_none(),
-                                PresenceKind::Leave => roster.remove(&event.member).is_some(),
-                                PresenceKind::Away => roster.insert(event.member, true) == Some(false),
-                                PresenceKind::Back => roster.insert(event.member, false) == Some(true),
-                            };
-                            if !is_new {
-                                return Err(format!("{event:?} makes no sense"));
-                            }
-                        }
-                        if roster.len() != *count {
-                            return Err(format!("{} are known", roster.len()));
-                        }
-                    }
-                }
+                let change = |event: &PresenceEvent| {
+                    let change = match event.kind {
+                        PresenceKind::Join => Change::Join,
+                        PresenceKind::Leave => Change::Leave,
+                        PresenceKind::Away => Change::Away,
+                        PresenceKind::Back => Change::Back,
+                    };
+                    (change, event.member)
+                };
+                self.stay(room)?.roster.changes(events.iter().map(change).collect(), *count as u64)?;
             }
             Heard::Page { id, .. } => self.answer(*id)?,
         }

@@ -67,7 +67,7 @@ impl Client {
             }
             if view.is_joined {
                 view.judge_who_is_here(scene)?;
-                scene.tally.presences += u64::from(view.count.is_some());
+                scene.tally.presences += u64::from(view.members.is_some());
             }
         }
         self.judge_signals(link, scene)

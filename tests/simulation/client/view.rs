@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use racerd::testing::judge::{self, Begin, Change, Roster, Wanted};
 use racerd::types::WallMillis;
 use serde_json::Value;
 
@@ -40,12 +41,8 @@ pub struct View {
     pub asked: Option<Option<u64>>,
     pub start: Start,
     pub presence: &'static str,
-    /// The members and whether they are away, as far as it was told.
-    pub roster: Option<BTreeMap<String, bool>>,
-    /// The number of members, likewise.
-    pub count: Option<u64>,
-    /// The list was longer than a page.
-    is_cut: bool,
+    /// The members as far as it was told; `None` before `joined`.
+    pub members: Option<Roster<String>>,
     /// When it last heard `lagging`, by the server's clock in milliseconds.
     lagged: Option<u64>,
     /// The time since which it is live, as a rest showed.
@@ -63,9 +60,7 @@ impl View {
             asked: None,
             start: Start::Now,
             presence,
-            roster: None,
-            count: None,
-            is_cut: false,
+            members: None,
             lagged: None,
             steady: None,
         }
@@ -76,7 +71,7 @@ impl View {
         self.is_joined = false;
         self.asked = None;
         self.start = Start::Now;
-        (self.roster, self.count, self.is_cut) = (None, None, false);
+        self.members = None;
         (self.lagged, self.steady) = (None, None);
     }
 
@@ -95,29 +90,25 @@ impl View {
         if epoch != scene.epoch_of(link) {
             return fault(format!("the epoch is {}", scene.epoch_of(link)));
         }
-        if from > head + 1 {
-            return fault("it begins beyond the head".into());
-        }
         let is_same = epoch == self.epoch;
-        // Messages before the beginning may be pruned; no other may be missing.
-        let is_pruned = !scene.is_of_this_epoch(link) || scene.model.rooms[self.room].oldest >= from;
-        let fits = match (&self.start, recovered) {
-            (Start::Now, recovered) => recovered,
-            (Start::Last(n), recovered) => {
-                let wanted = (head + 1).saturating_sub(*n).max(1);
-                recovered && (from == wanted || (from > wanted && is_pruned))
-            }
-            (Start::After(seq), true) => from == seq + 1,
-            (Start::After(seq), false) if *seq > head => from == head + 1,
-            (Start::After(seq), false) => from > seq + 1 && is_pruned,
-            (Start::Cursor, true) => is_same && from == self.next,
-            (Start::Cursor, false) if is_same => from > self.next && is_pruned,
-            (Start::Cursor, false) => from == 1 || is_pruned,
+        let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[self.room].oldest);
+        let judged = match &self.start {
+            Start::Now => Begin::Now.judge(head, from, recovered, oldest),
+            Start::Last(count) => Begin::Last(*count).judge(head, from, recovered, oldest),
+            Start::After(seq) => Begin::After(*seq).judge(head, from, recovered, oldest),
+            // In the same log nothing is lost.
+            Start::Cursor if is_same && self.next > head + 1 => Err("it was told more than there is".to_owned()),
+            Start::Cursor if is_same => Begin::After(self.next - 1).judge(head, from, recovered, oldest),
+            Start::Cursor => Begin::AfterOther.judge(head, from, recovered, oldest),
+            Start::Unnamed if from > head + 1 => Err("it begins beyond the head".to_owned()),
             // A state parked before a failed claim may be older than the client's.
-            (Start::Unnamed, _) => !is_same || from >= self.next || scene.tally.claims_failed > 0,
+            Start::Unnamed if is_same && from < self.next && scene.tally.claims_failed == 0 => {
+                Err("it had heard more".to_owned())
+            }
+            Start::Unnamed => Ok(()),
         };
-        if !fits {
-            return fault("that is not where it was to begin".into());
+        if let Err(what) = judged {
+            return fault(what);
         }
         scene.tally.joins += 1;
         scene.tally.unrecovered += u64::from(!recovered);
@@ -138,8 +129,14 @@ impl View {
         self.next = from;
         self.is_joined = true;
         self.asked = None;
-        self.count = told["members"].as_u64();
-        (self.roster, self.is_cut, self.lagged, self.steady) = (None, false, None, None);
+        let wanted = match self.presence {
+            "off" => Wanted::Nothing,
+            "count" => Wanted::Count,
+            UNSURE => Wanted::Unknown,
+            _ => Wanted::Names,
+        };
+        self.members = told["members"].as_u64().map(|count| Roster::new(wanted, count));
+        (self.lagged, self.steady) = (None, None);
         Ok(())
     }
 
@@ -149,8 +146,8 @@ impl View {
         if !self.is_joined {
             return violation(CHECKER, format!("{id} {seq} is heard outside the room"));
         }
-        if seq != self.next {
-            return violation(CHECKER, format!("{id} {seq} is heard where {} is to come", self.next));
+        if let Err(what) = judge::message(&mut self.next, seq) {
+            return violation(CHECKER, format!("{id}: {what}"));
         }
         // Small steps back of the clock are hidden; after a large one the stamp is the clock's.
         match at {
@@ -160,24 +157,21 @@ impl View {
             Some(at) => self.at = at,
             None => scene.tally.unreadable += 1,
         }
-        self.next += 1;
         scene.tally.messages += 1;
         Ok(())
     }
 
     pub fn gap(&mut self, link: usize, after: u64, from: u64, scene: &mut Scene) -> Checked {
         let Some(room) = scene.model.rooms.get(self.room) else { return Ok(()) };
-        let is_pruned = !scene.is_of_this_epoch(link) || room.oldest >= from;
-        if !self.is_joined || after + 1 != self.next || from <= self.next || !is_pruned {
-            let text = format!(
-                "{}: a gap from {after} to {from} where {} is to come and {} is kept",
-                room.id, self.next, room.oldest
-            );
-            return violation(CHECKER, text);
+        let oldest = scene.is_of_this_epoch(link).then_some(room.oldest);
+        if !self.is_joined {
+            return violation(CHECKER, format!("{}: a gap is heard outside the room", room.id));
+        }
+        if let Err(what) = judge::gap(&mut self.next, after, from, oldest) {
+            return violation(CHECKER, format!("{}: {what}", room.id));
         }
         scene.tally.gaps += 1;
         self.at = 0;
-        self.next = from;
         Ok(())
     }
 
@@ -186,43 +180,32 @@ impl View {
     /// Checks a list of the members.
     pub fn members(&mut self, told: &Value, scene: &mut Scene) -> Checked {
         scene.tally.rosters += 1;
-        let (names, count) = listed(told)?;
-        self.is_cut = names.is_none();
-        (self.roster, self.count) = (names, Some(count));
-        Ok(())
+        let Some((list, count, more)) = members_of(told) else {
+            return violation(PRESENT, format!("no count: {told}"));
+        };
+        let known = self.members.as_mut().map_or(Err("no `joined`".to_owned()), |known| known.list(list, count, more));
+        known.or_else(|what| violation(PRESENT, format!("r{}: {what}: {told}", self.room)))
     }
 
     /// Checks an announcement of members who came or went.
     pub fn presence(&mut self, told: &Value) -> Checked {
-        let fault = |what: &str, known: &View| {
-            violation(PRESENT, format!("{what}; r{} had {:?}: {told}", known.room, known.roster))
-        };
-        let events: Vec<&Value> = told["events"].as_array().into_iter().flatten().collect();
-        self.count = told["count"].as_u64();
-        if self.count.is_none() || self.presence == "off" || (self.presence == "count" && !events.is_empty()) {
-            return fault("not what was asked for", self);
-        }
-        if events.is_empty() {
-            // It is only a number, without names.
-            self.roster = None;
-            self.is_cut = false;
-        }
-        for event in events {
-            let Some(roster) = &mut self.roster else { break };
-            let member = event["member"].as_str().unwrap_or_default().to_owned();
-            let before = match event["event"].as_str() {
-                Some("join") => roster.insert(member, false).map_or(Ok(()), |_| Err("it is here already")),
-                Some("away") => (roster.insert(member, true) == Some(false)).then_some(()).ok_or("away from where"),
-                Some("back") => (roster.insert(member, false) == Some(true)).then_some(()).ok_or("back from where"),
-                Some("leave") => roster.remove(&member).map(drop).ok_or("it was not here"),
-                _ => Err("no such event"),
+        let change = |event: &Value| {
+            let change = match event["event"].as_str()? {
+                "join" => Change::Join,
+                "leave" => Change::Leave,
+                "away" => Change::Away,
+                "back" => Change::Back,
+                _ => return None,
             };
-            if let Err(what) = before {
-                return fault(what, self);
-            }
-        }
-        let count = self.roster.as_ref().map(|roster| roster.len() as u64);
-        if count.is_some() && count != self.count { fault("they are not as many", self) } else { Ok(()) }
+            Some((change, event["member"].as_str()?.to_owned()))
+        };
+        let changes = told["events"].as_array().into_iter().flatten().map(change).collect::<Option<Vec<_>>>();
+        let (Some(changes), Some(count), Some(known)) = (changes, told["count"].as_u64(), &mut self.members) else {
+            return violation(PRESENT, format!("r{}: not what was asked for: {told}", self.room));
+        };
+        let before = known.names.clone();
+        let judged = known.changes(changes, count);
+        judged.or_else(|what| violation(PRESENT, format!("{what}; r{} had {before:?}: {told}", self.room)))
     }
 
     /// Returns whether it is told the number of members.
@@ -245,21 +228,21 @@ impl View {
         if matches!(self.presence, "off" | UNSURE) || is_late || !here.is_told(mono) {
             return Ok(());
         }
+        let known = self.members.as_ref();
         let fault = || {
-            let View { room, presence, roster, count, is_cut, .. } = self;
             let text = format!(
-                "r{room}, presence {presence}: {count:?} {roster:?}, cut: {is_cut}; here are {:?} since {}, now {mono}",
-                here.members, here.changed
+                "r{}, presence {}: {known:?}; here are {:?} since {}, now {mono}",
+                self.room, self.presence, here.members, here.changed
             );
             violation(PRESENT, text)
         };
-        if self.count != Some(here.members.len() as u64) {
+        let Some(known) = known.filter(|known| known.count == here.members.len() as u64) else {
             return fault();
-        }
+        };
         let is_by_name = self.presence == "full" && here.is_small(mono);
-        match &self.roster {
-            Some(roster) if *roster != here.members => fault(),
-            None if is_by_name && !self.is_cut => fault(),
+        match &known.names {
+            Some(names) if *names != here.members => fault(),
+            None if is_by_name && !known.is_cut => fault(),
             _ => Ok(()),
         }
     }
@@ -270,17 +253,20 @@ const PRESENT: &str = "2: everyone knows who is here";
 /// The hub repeats what a full queue did not take within this time, in milliseconds of the server's clock.
 const RETRY: u64 = 1000;
 
-/// Parses a list of members: their names and whether they are away, unless it is cut; and their number.
+/// A list of members: each with whether it is away; their number; and whether there are more.
+type List = (Vec<(String, bool)>, u64, bool);
+
+fn members_of(told: &Value) -> Option<List> {
+    let list = told["members"].as_array().into_iter().flatten();
+    let entry = |one: &Value| (one["member"].as_str().unwrap_or_default().to_owned(), one["away"] == true);
+    Some((list.map(entry).collect(), told["count"].as_u64()?, told["more"] == true))
+}
+
+/// Judges a list of members. Returns their names and whether they are away, unless it is cut; and their number.
 pub fn listed(told: &Value) -> Checked<(Option<BTreeMap<String, bool>>, u64)> {
-    let list: Vec<&Value> = told["members"].as_array().into_iter().flatten().collect();
-    let entry = |one: &&Value| (one["member"].as_str().unwrap_or_default().to_owned(), one["away"] == true);
-    let names: BTreeMap<String, bool> = list.iter().map(entry).collect();
-    let (Some(count), is_cut) = (told["count"].as_u64(), told["more"] == true) else {
-        return violation(PRESENT, format!("no count: {told}"));
-    };
-    let length = list.len() as u64;
-    if names.len() != list.len() || (is_cut && length >= count) || (!is_cut && length != count) {
-        return violation(PRESENT, format!("{count} are {length}: {told}"));
+    let Some((list, count, more)) = members_of(told) else { return violation(PRESENT, format!("no count: {told}")) };
+    match judge::listed(list, count, more) {
+        Ok(names) => Ok((names, count)),
+        Err(what) => violation(PRESENT, format!("{what}: {told}")),
     }
-    Ok(((!is_cut).then_some(names), count))
 }
