@@ -1,6 +1,11 @@
 //! Test doubles and helpers that tests of every kind share: unit tests, fuzz targets, and the tests in `tests/`, which
 //! link the library without `cfg(test)` and so need the feature `testing`. No release has this module: `tests/run`
 //! looks for it in the sources of the release build.
+//!
+//! Three things stay with their tests, since they are not the same knowledge. The simulator's store plans on a virtual
+//! clock and keeps what a disk would. The steps of proptest and of the fuzz targets come from their own input, which
+//! has to shrink. And each world has its own evidence beside the [`judge`]: open requests, acknowledgements, what is
+//! stored.
 
 pub mod judge;
 mod late_store;
