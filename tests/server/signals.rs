@@ -155,7 +155,7 @@ fn a_backup_past_the_limit_says_so() {
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program());
     command.arg("backup").arg(server.folder.path().join("copy.db")).arg("--data").arg(server.data());
-    crate::command::ended(&Server::clean(command).output().expect("a shell"), 1, "cannot copy");
+    crate::command::ended(&Server::clean(command).output().expect("a shell"), 1, "the file size limit is reached");
 }
 
 /// Standard descriptors 0 to 2 that are closed at the start are not reused for the database or a socket.

@@ -12,6 +12,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::check::{self, Checked};
 use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside, refuse_side_file};
+use crate::sqlite::limits::Limit;
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
@@ -26,7 +27,7 @@ pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result
     let target = Target::at(to, &from, force)?;
     let draft = target.draft();
     let reading = reading(&from)?;
-    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, error));
+    let copy = |_: &File| copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, &draft, error));
     let bytes = finish(&draft, copy)?;
     target.put(&draft)?;
     Ok(bytes)
@@ -61,9 +62,10 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     let reading = reading(&from)?;
     let mut checked = Checked::default();
     finish(&draft, |_| {
-        copying::copy(reading, &draft, progress).map_err(|error| copy_failed(&from, error))?;
+        let failed = |error| copy_failed(&from, &draft, error);
+        copying::copy(reading, &draft, progress).map_err(failed)?;
         let copied = copying::open(&Files::at(&draft)?)?;
-        checked = check::look(&copied.conn, None).map_err(|error| copy_failed(&from, error))?;
+        checked = check::look(&copied.conn, None).map_err(failed)?;
         drop(copied);
         match checked.faults.first() {
             Some(fault) => Err(OperationError::Usage(format!(
@@ -71,7 +73,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
                 from.database.display()
             ))),
             // Damage recorded in the original does not apply to this copy.
-            None => copying::forget_damage(&draft).map_err(|error| copy_failed(&from, error)),
+            None => copying::forget_damage(&draft).map_err(failed),
         }
     })?;
     let kept = files.replace(Aside::Replaced)?;
@@ -145,7 +147,7 @@ fn database(path: &Path) -> Result<Files, OperationError> {
 /// Opens a database to copy it.
 fn reading(from: &Files) -> Result<Reading, OperationError> {
     copying::open(from).map_err(|error| match error {
-        OpenError::Sqlite { error, .. } => copy_failed(from, error),
+        OpenError::Sqlite { error, .. } if is_damage(&error) => damaged(from, &error),
         other => other.into(),
     })
 }
@@ -167,11 +169,18 @@ fn finish(draft: &Path, make: impl FnOnce(&File) -> Result<(), OperationError>) 
     made
 }
 
-fn copy_failed(from: &Files, error: rusqlite::Error) -> OperationError {
-    let path = from.database.display();
+/// Explains why the copy could not be made, with the limit that was in the way.
+fn copy_failed(from: &Files, draft: &Path, error: rusqlite::Error) -> OperationError {
     if is_damage(&error) {
-        let text = format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read");
-        return OperationError::Usage(text);
+        return damaged(from, &error);
     }
-    OperationError::Failed(Reason::with(format!("cannot copy {path}: {error}"), error))
+    let limit = draft.parent().and_then(|folder| Limit::behind(&error, folder));
+    let advice = limit.map(|limit| format!("; {}", limit.advice())).unwrap_or_default();
+    let text = format!("cannot copy {} to {}: {error}{advice}", from.database.display(), draft.display());
+    OperationError::Failed(Reason::with(text, error))
+}
+
+fn damaged(from: &Files, error: &rusqlite::Error) -> OperationError {
+    let path = from.database.display();
+    OperationError::Usage(format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read"))
 }
