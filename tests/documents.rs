@@ -32,6 +32,7 @@ const OTHER_FLAGS: &[&str] = &[
     "url",
     // cargo, rustup, git, curl and the test programs
     "all-targets",
+    "restart",
     "bench",
     "check",
     "databases",
@@ -43,6 +44,8 @@ const OTHER_FLAGS: &[&str] = &[
     "max-time",
     "no-default-features",
     "pinnedpubkey",
+    "path",
+    "reference",
     "release",
     "seconds",
     "seed",
@@ -520,6 +523,24 @@ fn the_log_is_explained() {
     let is_told = |line: &&String| told.iter().any(|told| line.contains(told));
     faults.extend(written.iter().filter(|line| !is_told(line)).map(|line| format!("docs/operate.md lacks {line:?}")));
     none(faults);
+}
+
+/// docs/install.md has a row for each target of packaging/build, and the version of the database.
+#[test]
+fn what_can_be_installed_is_named() {
+    let text = read("docs/install.md");
+    let build = read("packaging/build");
+    let targets = build.split("\ntargets=(").nth(1).and_then(|rest| rest.split(')').next()).expect("the targets");
+    let targets: Vec<&str> = targets.split_whitespace().collect();
+    assert!(!targets.is_empty());
+    for target in targets {
+        assert!(text.contains(&format!("| `racerd-{target}` |")), "docs/install.md does not name {target}");
+    }
+    let version = read("src/sqlite/schema.rs");
+    let version = version.split("pub const VERSION: i32 = ").nth(1).and_then(|rest| rest.split(';').next());
+    let version = version.expect("the version of the database");
+    let row = format!("| {} | 1 to {version} | {version} |", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&row), "docs/install.md does not have {row}");
 }
 
 /// Holds for all documents but the change log, which everybody adds to.

@@ -124,6 +124,9 @@ mod tests {
 
     const OPERATE: &str = include_str!("../../docs/operate.md");
     const UNIT: &str = include_str!("../../packaging/racerd.service");
+    const QUADLET: &str = include_str!("../../packaging/racerd.container");
+    const PROCD: &str = include_str!("../../packaging/openwrt/racerd.init");
+    const PROCD_RUN: &str = include_str!("../../packaging/openwrt/racerd-run");
 
     /// Returns the causes that end a start with this code, in words.
     fn causes(code: u8) -> String {
@@ -162,22 +165,54 @@ mod tests {
         assert!(OPERATE.contains(&table), "docs/operate.md must contain\n{table}");
     }
 
-    /// The service manager retries failures that may heal, at growing intervals, and no others.
+    /// systemd retries failures that may heal, at growing intervals, and no others; so it does for the container.
     #[test]
-    fn the_unit_tries_again_what_may_heal() {
-        let values = |name: &str| -> Vec<&str> {
-            let lines = UNIT.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            lines.flat_map(str::split_whitespace).collect()
-        };
+    fn systemd_tries_again_what_may_heal() {
+        for unit in [UNIT, QUADLET] {
+            let values = |name: &str| -> Vec<&str> {
+                let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+                lines.flat_map(str::split_whitespace).collect()
+            };
+            for cause in Cause::ALL {
+                let code = Failure::of(cause, "").code().to_string();
+                let is_final = values("RestartPreventExitStatus").contains(&code.as_str());
+                assert_eq!(is_final, cause.needs_a_person(), "{cause:?} ends with {code}");
+            }
+            assert_eq!(values("Restart"), ["on-failure"]);
+            assert_eq!(values("StartLimitIntervalSec"), ["0"], "or it would give up after five starts");
+            assert_eq!((values("RestartSec"), values("RestartMaxDelaySec")), (vec!["2s"], vec!["60s"]));
+            assert!(values("RestartSteps")[0].parse::<u32>().is_ok_and(|steps| steps > 0));
+        }
+    }
+
+    /// procd retries whatever ends, so racerd-run stays for the codes that are not to be retried.
+    #[test]
+    fn procd_tries_again_what_may_heal() {
+        let kept = PROCD_RUN.lines().find_map(|line| line.trim().strip_suffix(") ;;")).expect("the codes it stays for");
+        let kept: Vec<&str> = kept.split(" | ").collect();
         for cause in Cause::ALL {
             let code = Failure::of(cause, "").code().to_string();
-            let is_final = values("RestartPreventExitStatus").contains(&code.as_str());
-            assert_eq!(is_final, cause.needs_a_person(), "{cause:?} ends with {code}");
+            assert_eq!(kept.contains(&code.as_str()), cause.needs_a_person(), "{cause:?} ends with {code}");
         }
-        assert_eq!(values("Restart"), ["on-failure"]);
-        assert_eq!(values("StartLimitIntervalSec"), ["0"], "or it would give up after five starts");
-        assert_eq!((values("RestartSec"), values("RestartMaxDelaySec")), (vec!["2s"], vec!["60s"]));
-        assert!(values("RestartSteps")[0].parse::<u32>().is_ok_and(|steps| steps > 0));
+        assert!(kept.contains(&"0"), "systemd does not start again what was stopped");
+        // Threshold, timeout and retry: with a retry of 0, procd never gives up.
+        assert!(PROCD.lines().any(|line| line.trim() == "procd_set_param respawn 0 10 0"));
+        assert!(PROCD.lines().any(|line| line.trim() == "procd_set_param command /usr/libexec/racerd-run serve"));
+    }
+
+    /// The documents tell of each of them what it does.
+    #[test]
+    fn operate_md_says_what_is_tried_again() {
+        let start = OPERATE.find("\n### Exit statuses\n").expect("the section");
+        let text = OPERATE[start..OPERATE[start..].find("\n| status |").expect("the table") + start].replace('\n', " ");
+        for words in [
+            "The unit, and the container's (`packaging/racerd.container`), try again after 2 s at first and a minute at last",
+            "OpenWrt's script every 10 s",
+            "None of them tries again after 2",
+            "A container engine alone",
+        ] {
+            assert!(text.contains(words), "docs/operate.md does not say: {words}\n{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The files below `packaging/` that are made from the declarations: shell completions and the man page. A test
-//! compares them; `WRITE_PACKAGING=1 cargo test --lib packaging` rewrites them.
+//! The files below `packaging/` that are made from the declarations: shell completions, the man page and the
+//! configuration file of the packages. A test compares them; `WRITE_PACKAGING=1 cargo test --lib packaging` rewrites
+//! them.
 
 mod bash;
 mod fish;
@@ -117,6 +118,15 @@ mod tests {
     #[test]
     fn the_man_page_is_that_of_the_declarations() {
         compare("racerd.1", &man::page());
+    }
+
+    #[test]
+    fn the_configuration_file_is_that_of_the_declarations() {
+        let text = config::example();
+        compare("racerd.toml", &text);
+        for (index, line) in text.lines().enumerate() {
+            assert!(line.is_empty() || line.starts_with('#'), "line {} of racerd.toml sets something", index + 1);
+        }
     }
 
     #[test]

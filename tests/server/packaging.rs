@@ -17,6 +17,7 @@ fn operate_md_shows_the_files_as_they_are() {
     for (name, text) in [
         ("packaging/nginx.conf", include_str!("../../packaging/nginx.conf")),
         ("packaging/Caddyfile", include_str!("../../packaging/Caddyfile")),
+        ("packaging/haproxy.cfg", include_str!("../../packaging/haproxy.cfg")),
     ] {
         let shown: String =
             text.lines().map(|line| if line.is_empty() { "\n".into() } else { format!("    {line}\n") }).collect();

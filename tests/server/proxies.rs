@@ -1,5 +1,5 @@
-//! racerd behind the real nginx and Caddy, with the unchanged files of packaging/: only addresses, ports and the one
-//! timeout that is too long for a test are replaced.
+//! racerd behind the real nginx, Caddy and HAProxy, with the unchanged files of packaging/: only addresses, ports and
+//! the one timeout that is too long for a test are replaced.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,14 +11,16 @@ use crate::support::*;
 
 const NGINX: &str = include_str!("../../packaging/nginx.conf");
 const CADDY: &str = include_str!("../../packaging/Caddyfile");
+const HAPROXY: &str = include_str!("../../packaging/haproxy.cfg");
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Nginx,
     Caddy,
+    Haproxy,
 }
 
-const BOTH: [Kind; 2] = [Kind::Nginx, Kind::Caddy];
+const ALL: [Kind; 3] = [Kind::Nginx, Kind::Caddy, Kind::Haproxy];
 
 /// A running proxy in front of a racerd.
 struct Proxy {
@@ -36,7 +38,7 @@ impl Proxy {
     /// Starts one with these words of its file replaced.
     fn start_with(kind: Kind, racerd: SocketAddr, replaced: &[(&str, &str)]) -> Proxy {
         let mut folder = TempDir::new();
-        // Neither proxy can listen on port 0. If another program takes the free port first, the next one is tried.
+        // No proxy can listen on port 0. If another program takes the free port first, the next one is tried.
         for _ in 0..3 {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
             let spawned = kind.command(&folder, free, racerd, replaced).spawn();
@@ -150,6 +152,15 @@ impl Kind {
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(path.join("Caddyfile"));
                 command.env("HOME", path).env("XDG_DATA_HOME", path).env("XDG_CONFIG_HOME", path);
             }
+            Kind::Haproxy => {
+                let bind = format!("bind {own}");
+                let file = [("127.0.0.1:7077", &*racerd), ("bind :80", &bind)].into_iter().fold(HAPROXY.into(), put);
+                let file = replaced.iter().copied().fold(file, put);
+                std::fs::write(path.join("haproxy.cfg"), file).expect("a file");
+                command = Command::new("haproxy");
+                command.args(["-db", "-f"]).arg(path.join("haproxy.cfg"));
+                command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+            }
         }
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -161,7 +172,7 @@ fn log(folder: &TempDir) -> String {
     std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
 }
 
-/// Starts racerd with the options that both files require.
+/// Starts racerd with the options that the files require.
 fn racerd(arguments: &[&str]) -> Server {
     Server::start(&[&["--host", "chat.example", "--trusted-proxy", "127.0.0.1"], arguments].concat())
 }
@@ -184,7 +195,7 @@ fn connect_from(local: Ipv4Addr, address: SocketAddr) -> Raw {
 #[test]
 fn people_talk_through_it() {
     let server = racerd(&[]);
-    for (kind, prefix) in BOTH.into_iter().flat_map(|kind| [(kind, ""), (kind, "/chat")]) {
+    for (kind, prefix) in ALL.into_iter().flat_map(|kind| [(kind, ""), (kind, "/chat")]) {
         let room = format!("r-{kind:?}-{}", prefix.len());
         let proxy = Proxy::start(kind, server.address);
         let mut ann = proxy.member(&format!("{prefix}/rooms/{room}/ws?name=ann"));
@@ -217,7 +228,7 @@ fn people_talk_through_it() {
         assert_eq!(ann.closed_with(), 1000, "{kind:?}");
     }
     // The page's relative links need the trailing slash.
-    for kind in BOTH {
+    for kind in ALL {
         let answer = Proxy::start(kind, server.address).get("/chat");
         assert!(matches!(answer.status, 301 | 302), "{answer:?}");
         assert!(answer.header("location").is_some_and(|to| to.ends_with("/chat/")), "{answer:?}");
@@ -226,7 +237,7 @@ fn people_talk_through_it() {
 
 #[test]
 fn the_clients_address_is_in_the_log() {
-    for kind in BOTH {
+    for kind in ALL {
         let server = racerd(&[]);
         let proxy = Proxy::start(kind, server.address);
         let client = || connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address);
@@ -251,7 +262,7 @@ fn the_clients_address_is_in_the_log() {
 fn the_clients_address_is_what_limits_count() {
     let server = racerd(&["--max-connections-per-address", "2"]);
     let chain = "reverse_proxy 127.0.0.1:7077 {\n\t\t\ttrusted_proxies 127.0.0.1\n\t\t}";
-    for kind in BOTH {
+    for kind in ALL {
         let chain = chain.replace("127.0.0.1:7077", &server.address.to_string());
         let direct = format!("reverse_proxy {}", server.address);
         let replaced: &[(&str, &str)] = if kind == Kind::Caddy { &[(&direct, &chain)] } else { &[] };
@@ -279,7 +290,7 @@ fn the_clients_address_is_what_limits_count() {
 fn each_client_has_its_rate_of_requests() {
     let server = racerd(&["--request-rate", "1", "--request-burst", "3"]);
     let chain = "reverse_proxy 127.0.0.1:7077 {\n\t\t\ttrusted_proxies 127.0.0.1\n\t\t}";
-    for kind in BOTH {
+    for kind in ALL {
         let chain = chain.replace("127.0.0.1:7077", &server.address.to_string());
         let direct = format!("reverse_proxy {}", server.address);
         let replaced: &[(&str, &str)] = if kind == Kind::Caddy { &[(&direct, &chain)] } else { &[] };
@@ -302,7 +313,7 @@ fn each_client_has_its_rate_of_requests() {
 #[test]
 fn a_page_of_the_proxys_host_may_connect_and_no_other() {
     let server = racerd(&[]);
-    for kind in BOTH {
+    for kind in ALL {
         let proxy = Proxy::start(kind, server.address);
         let status = |host: &str, origin: &str| {
             let mut raw = Raw::connect(proxy.address);
@@ -319,7 +330,7 @@ fn a_page_of_the_proxys_host_may_connect_and_no_other() {
     }
     // Host is passed on, and racerd names the option that it needs.
     let server = Server::start(&[]);
-    for kind in BOTH {
+    for kind in ALL {
         let proxy = Proxy::start(kind, server.address);
         let answer = proxy.get("/rooms/r1/messages");
         assert_eq!(answer.status, 421, "{kind:?}");
@@ -328,13 +339,14 @@ fn a_page_of_the_proxys_host_may_connect_and_no_other() {
     }
 }
 
-/// Starts both proxies, with a timeout of 30 s without traffic.
-fn impatient(racerd: SocketAddr) -> [Proxy; 2] {
+/// Starts the proxies, with a timeout of 30 s without traffic.
+fn impatient(racerd: SocketAddr) -> [Proxy; 3] {
     let direct = format!("reverse_proxy {racerd}");
     let times = format!("{direct} {{\n\ttransport http {{\n\t\tread_timeout 30s\n\t}}\n}}");
     [
         Proxy::start_with(Kind::Nginx, racerd, &[("proxy_read_timeout 60s", "proxy_read_timeout 30s")]),
         Proxy::start_with(Kind::Caddy, racerd, &[(&direct, &times)]),
+        Proxy::start_with(Kind::Haproxy, racerd, &[("timeout tunnel 60s", "timeout tunnel 30s")]),
     ]
 }
 
@@ -343,8 +355,9 @@ fn impatient(racerd: SocketAddr) -> [Proxy; 2] {
 fn an_idle_socket_outlives_the_proxys_timeout() {
     let server = racerd(&[]);
     let late = racerd(&["--ping-period", "50s"]);
-    let [nginx, caddy] = impatient(server.address);
-    let mut sockets = [nginx.member("/rooms/r1/ws"), caddy.member("/chat/rooms/r1/ws")];
+    let [nginx, caddy, haproxy] = impatient(server.address);
+    let mut sockets =
+        [nginx.member("/rooms/r1/ws"), caddy.member("/chat/rooms/r1/ws"), haproxy.member("/rooms/r1/ws?presence=off")];
     let late_proxies = impatient(late.address);
     let mut forgotten = late_proxies.each_ref().map(|proxy| proxy.member("/rooms/r1/ws?presence=off"));
     let begun = Instant::now();
@@ -359,16 +372,17 @@ fn an_idle_socket_outlives_the_proxys_timeout() {
         assert_eq!(ping, Some(Frame { first: 0x89, payload: Vec::new() }));
         socket.send(frame(0x8a, b""));
     }
-    let [ann, bob] = &mut sockets;
+    let [ann, bob, carl] = &mut sockets;
     say(ann, 1, "still here");
     assert_eq!(bob.next_of("message")["body"], "still here");
+    assert_eq!(carl.next_of("message")["body"], "still here");
     say(bob, 2, "me, too");
 }
 
 #[test]
 fn refusals_arrive_as_they_are() {
     let server = racerd(&["--max-head-size", "2KiB"]);
-    for kind in BOTH {
+    for kind in ALL {
         let proxy = Proxy::start(kind, server.address);
         let long_body = format!("\"{}\"", "x".repeat(40_000));
         let long_head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(4000));
@@ -386,7 +400,7 @@ fn refusals_arrive_as_they_are() {
             let detail = answer.json()["detail"].to_string();
             assert!(detail.contains(words), "{kind:?} {status}: {detail}");
         }
-        // Neither proxy opens a tunnel for a refused upgrade; in a tunnel, this header would come unchecked from the
+        // No proxy opens a tunnel for a refused upgrade; in a tunnel, this header would come unchecked from the
         // client.
         let mut raw = connect_from(Ipv4Addr::new(127, 0, 0, 2), proxy.address);
         let behind =
@@ -400,11 +414,11 @@ fn refusals_arrive_as_they_are() {
     assert!(log.contains("client=127.0.0.2 status=403") && !log.contains("6.6.6.6"), "{log}");
 }
 
-/// The proxies answer 502 while racerd is down and recover with it; a graceful stop is visible through them.
+/// The proxies answer 502 or 503 while racerd is down and recover with it; a graceful stop is visible through them.
 #[test]
 fn racerd_goes_and_comes_back() {
     let mut server = racerd(&[]);
-    let proxies = BOTH.map(|kind| Proxy::start(kind, server.address));
+    let proxies = ALL.map(|kind| Proxy::start(kind, server.address));
     let mut sockets = proxies.each_ref().map(|proxy| proxy.member("/rooms/r1/ws"));
     for (socket, proxy) in sockets.iter_mut().zip(&proxies) {
         say(socket, 1, "before");
@@ -414,8 +428,9 @@ fn racerd_goes_and_comes_back() {
     for (mut socket, proxy) in sockets.into_iter().zip(&proxies) {
         assert_eq!(socket.next_of("bye")["reason"], "shutdown");
         assert_eq!(socket.closed_with(), 1001, "{:?}", proxy.kind);
-        assert_eq!(proxy.get("/readyz").status, 502);
-        assert_eq!(proxy.handshake("/rooms/r1/ws", "").1, 502);
+        let refused = if proxy.kind == Kind::Haproxy { 503 } else { 502 };
+        assert_eq!(proxy.get("/readyz").status, refused);
+        assert_eq!(proxy.handshake("/rooms/r1/ws", "").1, refused);
     }
     server.restart();
     for proxy in &proxies {
