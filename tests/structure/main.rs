@@ -5,6 +5,7 @@
 //! with `// proof:` directly above its statement, or at the end of its line, and says why it cannot.
 
 mod circles;
+mod functions;
 mod source;
 
 use std::fs;
@@ -232,6 +233,9 @@ fn check_file(file: &File, is_test: bool, faults: &mut Vec<String>) {
     }
 
     let code = strip(&file.text);
+    for (line, name, length) in functions::too_long(&code) {
+        fault(line, format!("`{name}` has {length} lines; split it before {}", functions::LONGEST + 1));
+    }
     let tokens = tokens(&code);
     for (index, token) in tokens.iter().enumerate() {
         let text = |offset: usize| tokens.get(index + offset).map_or("", |token| token.text);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use racerd::crypto::sealed::Pin;
 use racerd::testing::Random;
 use racerd::testing::judge::{self, Begin};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::line::Line;
 
@@ -128,38 +128,8 @@ impl Survivor {
             let Some(said) = line.read() else { return false };
             match said["type"].as_str().unwrap_or_default() {
                 "welcome" => {
-                    let greets_back = said["id"] == 1;
-                    if std::mem::replace(&mut is_welcome, true) && !greets_back {
-                        // The join said its name, and this token knows it.
-                        assert!(line.is_sealed(), "{} is greeted twice: {said}", self.life.name);
-                        self.token = said["session"].as_str().map(str::to_owned);
-                        continue;
-                    }
-                    if let Some(token) = self.token.as_ref().filter(|_| !greets_back) {
-                        // Not the client's own session yet: that comes with the answer to this.
-                        let mut cursors = json!({});
-                        if let Some(seq) = self.cursor {
-                            cursors["r"] = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
-                        }
-                        let ask = json!({"type": "resume", "id": 1, "session": token, "cursors": cursors});
-                        if !line.say(&ask) {
-                            return false;
-                        }
-                        continue;
-                    }
-                    self.token = said["session"].as_str().map(str::to_owned);
-                    let member = said["member"].as_str().map(str::to_owned);
-                    if greets_back {
-                        self.life.resumed += 1;
-                        self.life.resumed_sealed += usize::from(line.is_sealed());
-                        assert_eq!(member, self.member, "{} is somebody else now", self.life.name);
-                    }
-                    self.member = member;
-                    let mut join = json!({"type": "join", "id": 2, "room": "r", "presence": "off"});
-                    if line.is_sealed() {
-                        join["name"] = json!(self.life.name);
-                    }
-                    if self.cursor.is_none() && !line.say(&join) {
+                    let was_welcome = std::mem::replace(&mut is_welcome, true);
+                    if !self.welcomed(line, &said, was_welcome) {
                         return false;
                     }
                 }
@@ -240,5 +210,38 @@ impl Survivor {
                 }
             }
         }
+    }
+
+    /// Resumes its session, or joins the room; returns false if the socket is broken.
+    fn welcomed(&mut self, line: &mut Line, said: &Value, was_welcome: bool) -> bool {
+        let greets_back = said["id"] == 1;
+        if was_welcome && !greets_back {
+            // The join said its name, and this token knows it.
+            assert!(line.is_sealed(), "{} is greeted twice: {said}", self.life.name);
+            self.token = said["session"].as_str().map(str::to_owned);
+            return true;
+        }
+        if let Some(token) = self.token.as_ref().filter(|_| !greets_back) {
+            // Not the client's own session yet: that comes with the answer to this.
+            let mut cursors = json!({});
+            if let Some(seq) = self.cursor {
+                cursors["r"] = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
+            }
+            let ask = json!({"type": "resume", "id": 1, "session": token, "cursors": cursors});
+            return line.say(&ask);
+        }
+        self.token = said["session"].as_str().map(str::to_owned);
+        let member = said["member"].as_str().map(str::to_owned);
+        if greets_back {
+            self.life.resumed += 1;
+            self.life.resumed_sealed += usize::from(line.is_sealed());
+            assert_eq!(member, self.member, "{} is somebody else now", self.life.name);
+        }
+        self.member = member;
+        let mut join = json!({"type": "join", "id": 2, "room": "r", "presence": "off"});
+        if line.is_sealed() {
+            join["name"] = json!(self.life.name);
+        }
+        self.cursor.is_some() || line.say(&join)
     }
 }

@@ -278,16 +278,7 @@ impl Client {
             Act::Leave => return self.leave(room, scene),
             Act::History => {
                 let Some(room) = room else { return };
-                let wanted = Wanted::draw(room, scene);
-                let id = self.ask(Asked::History { wanted }, scene);
-                let limit = wanted.limit;
-                let span = match wanted.span {
-                    Span::Newest => String::new(),
-                    Span::Before(place) => format!(",\"before\":{place}"),
-                    Span::After(place) => format!(",\"after\":{place}"),
-                };
-                let text = format!("{{\"type\":\"history\",\"id\":{id},\"room\":\"r{room}\",\"limit\":{limit}{span}}}");
-                self.say(&text, scene);
+                self.ask_history(room, scene);
             }
             Act::Members => {
                 let Some(room) = room else { return };
@@ -348,26 +339,42 @@ impl Client {
             Act::Squat => self.squat(room, scene),
             Act::Faulty => self.send_faulty(room, scene),
             Act::Damage => self.damage(room.unwrap_or(0), scene),
-            Act::Garbage => {
-                scene.tally.garbage += 1;
-                self.nonsense += 1;
-                let id = self.ask(Asked::Nonsense, scene);
-                let texts = [
-                    format!("{{\"type\":\"nonsense\",\"id\":{id}}}"),
-                    format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"a/b\"}}"),
-                    format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r0\"}}"),
-                    "[]".to_owned(),
-                    "{".to_owned(),
-                ];
-                let text = scene.random.pick(&texts).clone();
-                if !text.contains("id") {
-                    // Its answer has no number either.
-                    self.asked.remove(&id);
-                }
-                self.say(&text, scene);
-            }
+            Act::Garbage => self.say_garbage(scene),
         }
         self.counts(scene);
+    }
+
+    fn ask_history(&mut self, room: usize, scene: &mut Scene) {
+        let wanted = Wanted::draw(room, scene);
+        let id = self.ask(Asked::History { wanted }, scene);
+        let limit = wanted.limit;
+        let span = match wanted.span {
+            Span::Newest => String::new(),
+            Span::Before(place) => format!(",\"before\":{place}"),
+            Span::After(place) => format!(",\"after\":{place}"),
+        };
+        let text = format!("{{\"type\":\"history\",\"id\":{id},\"room\":\"r{room}\",\"limit\":{limit}{span}}}");
+        self.say(&text, scene);
+    }
+
+    /// Says something that is no request.
+    fn say_garbage(&mut self, scene: &mut Scene) {
+        scene.tally.garbage += 1;
+        self.nonsense += 1;
+        let id = self.ask(Asked::Nonsense, scene);
+        let texts = [
+            format!("{{\"type\":\"nonsense\",\"id\":{id}}}"),
+            format!("{{\"type\":\"join\",\"id\":{id},\"room\":\"a/b\"}}"),
+            format!("{{\"type\":\"send\",\"id\":{id},\"room\":\"r0\"}}"),
+            "[]".to_owned(),
+            "{".to_owned(),
+        ];
+        let text = scene.random.pick(&texts).clone();
+        if !text.contains("id") {
+            // Its answer has no number either.
+            self.asked.remove(&id);
+        }
+        self.say(&text, scene);
     }
 
     /// Draws a room that it is in, or about to be in.

@@ -14,37 +14,12 @@ impl Client {
     pub(super) fn error(&mut self, link: usize, id: Option<u64>, told: &Value, scene: &mut Scene) -> Checked {
         let code = told["code"].as_str().unwrap_or_default().to_owned();
         let wait = told["retry_after_ms"].as_u64().unwrap_or(200) * MILLISECOND;
-        let is_wait = matches!(code.as_str(), "rate_limited" | "storage_unavailable");
         scene.tally.rate_limited += u64::from(code == "rate_limited");
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
         if code != "storage_unavailable" {
             self.counts_fault(scene);
         }
-        let Some(id) = id else {
-            // The refusal may belong to the signal.
-            self.signalled = None;
-            // It may belong to a join by URL, a signal, a malformed request, or a room that was to be resumed.
-            let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
-            if !is_expected {
-                return violation(CHECKER, format!("a refusal of nothing: {told}"));
-            }
-            let opened = scene.links.get(link).opened;
-            let reason = match code.as_str() {
-                "rate_limited" => self.may_be_rated(link, opened, scene),
-                "too_many_rooms" => self.may_be_too_many(opened, scene),
-                _ => Ok(()),
-            };
-            if let Err(fault) = reason {
-                return violation(REASONS, format!("{fault}: {told}"));
-            }
-            if code == "storage_unavailable" {
-                // The store could not read where the room of the URL begins.
-                for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
-                    view.asked = None;
-                }
-            }
-            return Ok(());
-        };
+        let Some(id) = id else { return self.refused_without_id(link, &code, told, scene) };
         if code == "too_many_rooms" && !self.asked.contains_key(&id) {
             // A return: some of the rooms that it named have no place.
             if scene.is_of_this_run(link)
@@ -112,21 +87,7 @@ impl Client {
                 Ok(())
             }
             (Asked::Resume { is_outdated, .. }, "not_resumable") => {
-                if self.identity.as_ref().is_some_and(|old| old.is_private && !self.is_private(link, scene)) {
-                    scene.tally.shown += 1;
-                    self.close(Some(1000), scene);
-                    return Ok(());
-                }
-                match self.identity.clone().filter(|_| is_outdated) {
-                    Some(identity) => {
-                        scene.tally.old_tokens += 1;
-                        self.resume(identity.token, false, scene);
-                    }
-                    None => {
-                        scene.tally.not_resumable += 1;
-                        self.begin_anew(scene);
-                    }
-                }
+                self.not_resumable(link, is_outdated, scene);
                 Ok(())
             }
             (Asked::Nonsense, "unknown_type" | "bad_field" | "bad_json" | "rate_limited") => Ok(()),
@@ -144,6 +105,52 @@ impl Client {
                 Ok(())
             }
             _ => violation(CHECKER, format!("a refusal on link {link} that does not fit: {told}")),
+        }
+    }
+
+    /// A refusal without an id may belong to a join by URL, a signal, a malformed request, or a room that was to be
+    /// resumed.
+    fn refused_without_id(&mut self, link: usize, code: &str, told: &Value, scene: &mut Scene) -> Checked {
+        // The refusal may belong to the signal.
+        self.signalled = None;
+        let is_wait = matches!(code, "rate_limited" | "storage_unavailable");
+        let is_expected = self.nonsense > 0 || is_wait || code == "too_many_rooms";
+        if !is_expected {
+            return violation(CHECKER, format!("a refusal of nothing: {told}"));
+        }
+        let opened = scene.links.get(link).opened;
+        let reason = match code {
+            "rate_limited" => self.may_be_rated(link, opened, scene),
+            "too_many_rooms" => self.may_be_too_many(opened, scene),
+            _ => Ok(()),
+        };
+        if let Err(fault) = reason {
+            return violation(REASONS, format!("{fault}: {told}"));
+        }
+        if code == "storage_unavailable" {
+            // The store could not read where the room of the URL begins.
+            for view in self.rooms.values_mut().filter(|view| view.asked == Some(None) && view.next == 0) {
+                view.asked = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn not_resumable(&mut self, link: usize, is_outdated: bool, scene: &mut Scene) {
+        if self.identity.as_ref().is_some_and(|old| old.is_private && !self.is_private(link, scene)) {
+            scene.tally.shown += 1;
+            self.close(Some(1000), scene);
+            return;
+        }
+        match self.identity.clone().filter(|_| is_outdated) {
+            Some(identity) => {
+                scene.tally.old_tokens += 1;
+                self.resume(identity.token, false, scene);
+            }
+            None => {
+                scene.tally.not_resumable += 1;
+                self.begin_anew(scene);
+            }
         }
     }
 
