@@ -3,8 +3,9 @@
 
 use super::command::{Command, Example, ExitCode, Group, Run, Settings as TakesSettings};
 use super::{Args, Failure, say};
-use crate::config::{GROUPS, Parsed, Source};
+use crate::config::{GROUPS, Parsed, SandboxMode, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
+use crate::server::sandbox::{self, Held};
 use crate::server::{self, FEW, RESERVED, connections_for, open_files};
 use crate::types::{Durability, harmless};
 use std::fmt::Write as _;
@@ -16,7 +17,8 @@ pub const COMMAND: Command = Command {
     summary: "Print the effective settings, without starting a server",
     about: &[
         "Prints each setting's effective value and its source (the default, a line of the file, a variable, a flag), how \
-         many connections the server would take, how much memory it may need at worst, and warnings about unusual values. \
+         many connections the server would take, what of the sandbox this machine offers, how much memory it may need at \
+         worst, and warnings about unusual values. \
          It opens no socket and no database.",
     ],
     arguments: &[],
@@ -38,13 +40,13 @@ pub const COMMAND: Command = Command {
 fn run(args: Args) -> Result<(), Failure> {
     let parsed = args.into_invocation().read_to_serve()?;
     server::check(&parsed.settings)?;
-    say(&report(&parsed, open_files(), memory_of_machine()));
+    say(&report(&parsed, open_files(), memory_of_machine(), &sandbox::offered()));
     Ok(())
 }
 
 /// Returns the whole report. `files` is the limit of open files, `machine` the bytes of memory of the machine, where
-/// known.
-fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
+/// known, `offered` the sandbox that this machine offers.
+fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>, offered: &Held) -> String {
     let mut out = String::new();
     for group in &GROUPS {
         let _ = writeln!(out, "{}:", group.title);
@@ -59,6 +61,10 @@ fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>) -> String {
     let connections = connections_for(files, parsed.settings.limits.max_connections);
     let _ =
         writeln!(out, "Connections: at most {connections}, {}\n", why(parsed.settings.limits.max_connections, files));
+    let _ = match parsed.settings.sandbox.sandbox {
+        SandboxMode::On => writeln!(out, "Sandbox:\n  files: {}\n  system calls: {}\n", offered.files, offered.calls),
+        SandboxMode::Off => writeln!(out, "Sandbox: off\n"),
+    };
     let worst = Worst::of(&parsed.settings, connections);
     memory(&mut out, &worst);
     let warnings = warnings(parsed, connections, worst.total(), machine);
@@ -173,12 +179,15 @@ fn memory_of_machine() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::config::{self, File};
+    use crate::server::sandbox::Hold;
     use std::ffi::OsString;
 
     fn of(text: &str, args: &[&str], files: Option<u64>, machine: Option<u64>) -> String {
         let file = Some(File { name: "racerd.toml", text });
         let environment = [("RACERD_WRITE_WAIT".into(), "5s".into())];
-        report(&config::parse(file, args.iter().map(OsString::from), environment).unwrap(), files, machine)
+        let parsed = config::parse(file, args.iter().map(OsString::from), environment).unwrap();
+        let offered = Held { files: Hold::Missing("this kernel has none".into()), calls: Hold::Whole };
+        report(&parsed, files, machine, &offered)
     }
 
     #[track_caller]
@@ -201,6 +210,14 @@ mod tests {
             assert_eq!(report.matches(&format!("\n  {} ", setting.flag())).count(), 1, "{}", setting.flag());
         }
         assert!(!report.contains("Warnings"), "{report}");
+    }
+
+    #[test]
+    fn what_the_sandbox_holds() {
+        let report = of("", &[], None, None);
+        has(&report, &["files:", "no:", "this", "kernel", "has", "none"]);
+        has(&report, &["system", "calls:", "yes"]);
+        has(&of("sandbox = \"off\"", &[], None, None), &["Sandbox:", "off"]);
     }
 
     #[test]

@@ -73,5 +73,5 @@ fn run(args: Args) -> Result<(), Failure> {
         log.write(LogLevel::Warn, "listen is not used, since listeners are given", &[("given", &listeners.len())]);
     }
     let read_again = move || invocation.read_to_serve();
-    Ok(server::run(parsed.settings, listeners, Box::new(read_again), signals)?)
+    Ok(server::run(parsed, listeners, Box::new(read_again), signals)?)
 }

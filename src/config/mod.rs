@@ -1,7 +1,7 @@
 //! The settings: each is declared once, as data, in the file of its group (`listening`, `tls`, `sealed`, `storage`,
-//! `limits`, `time`, `logging`). Flags, environment variables, the file's keys, `--help`, the checks and the typed
-//! [`Settings`] all come from that declaration. Knows no socket, file, clock or process: arguments, environment and
-//! text are passed in.
+//! `limits`, `time`, `logging`, `sandbox`). Flags, environment variables, the file's keys, `--help`, the checks and the
+//! typed [`Settings`] all come from that declaration. Knows no socket, file, clock or process: arguments, environment
+//! and text are passed in.
 
 mod change;
 mod error;
@@ -14,6 +14,7 @@ mod logging;
 mod parse;
 mod parsed;
 mod relations;
+mod sandbox;
 mod sealed;
 mod setting;
 mod spelling;
@@ -35,6 +36,7 @@ pub use logging::{LogFormat, LogLevel, Logging};
 pub use parse::{file_name, flag_names, flag_takes_value, parse, separate_value};
 pub use parsed::{Parsed, Source};
 pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
+pub use sandbox::{Sandbox, SandboxMode};
 pub use sealed::Sealed;
 pub use setting::{Kind, Setting, Value};
 pub use spelling::nearest;
@@ -54,6 +56,7 @@ pub struct Settings {
     pub limits: Limits,
     pub time: Times,
     pub log: Logging,
+    pub sandbox: Sandbox,
 }
 
 /// One group of settings, as `--help` prints it.
@@ -64,7 +67,7 @@ pub struct Group {
 }
 
 /// The declaration: every group in the order in which it is shown.
-pub static GROUPS: [Group; 7] = [
+pub static GROUPS: [Group; 8] = [
     Group { title: "Listening", settings: listening::SETTINGS },
     Group { title: "TLS", settings: tls::SETTINGS },
     Group { title: "Sealed sockets", settings: sealed::SETTINGS },
@@ -72,6 +75,7 @@ pub static GROUPS: [Group; 7] = [
     Group { title: "Limits", settings: limits::SETTINGS },
     Group { title: "Time", settings: time::SETTINGS },
     Group { title: "Log", settings: logging::SETTINGS },
+    Group { title: "Sandbox", settings: sandbox::SETTINGS },
 ];
 
 /// Returns every setting, in the order of the declaration.

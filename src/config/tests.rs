@@ -78,7 +78,7 @@ fn each_setting_has_a_place_of_its_own() {
 
 #[test]
 fn defaults_are_the_designs() {
-    let Settings { listening, tls, sealed, storage, limits, time, log } = Settings::default();
+    let Settings { listening, tls, sealed, storage, limits, time, log, sandbox } = Settings::default();
     assert_eq!(listening.listen, ["127.0.0.1:7077".parse().unwrap()]);
     assert!(sealed.sealed_key.is_none() && !sealed.require_sealed);
     assert!(!listening.open && listening.host.is_empty() && listening.allow_origin.is_empty());
@@ -96,6 +96,7 @@ fn defaults_are_the_designs() {
     assert_eq!((time.write_wait, time.pong_wait, time.ping_period), (10_000, 60_000, 25_000));
     assert_eq!((time.header_timeout, time.keep_alive, time.drain_timeout), (10_000, 75_000, 10_000));
     assert_eq!(log.log_level, LogLevel::Info);
+    assert_eq!(sandbox.sandbox, SandboxMode::On);
 }
 
 #[test]

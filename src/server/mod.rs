@@ -15,6 +15,7 @@ mod names;
 mod open_files;
 mod received;
 mod reload;
+pub mod sandbox;
 mod setup;
 mod signals;
 mod socket_options;

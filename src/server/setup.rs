@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -13,26 +14,29 @@ use super::clock::Clock;
 use super::log::{self, Log};
 use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
+use super::sandbox::{self, Reach};
 use super::supervisor::Supervisor;
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend};
 use crate::chat::{Chat, Secrets};
-use crate::config::{ConfigError, LogFormat, LogLevel, Settings};
+use crate::config::{ConfigError, LogFormat, LogLevel, Parsed, SandboxMode, Settings};
 use crate::crypto::sealed::SealedKey;
 use crate::engine::{Connections, Engine};
 use crate::key_file;
 use crate::limits;
 use crate::protocol::encrypted;
-use crate::sqlite::StoreOptions;
+use crate::sqlite::{self, StoreOptions};
 use crate::store::About;
 use crate::types::{Cause, Reason, Unusable};
 
 /// Serves until a signal stops it: on the listeners that were passed in, or else on those of the settings. On SIGHUP,
-/// `read` gives the new settings. `signals` handles signals until the loop does.
+/// `read` gives the new settings. `signals` handles signals until the loop does. Must be called while the process has
+/// one thread: the sandbox holds for those that are made after it.
 ///
 /// # Errors
 /// Why it could not start, or why it stopped by itself.
-pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, signals: Early) -> Result<(), ServeError> {
+pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals: Early) -> Result<(), ServeError> {
+    let Parsed { settings, file, .. } = parsed;
     let log = Log::stderr(settings.log.log_level, settings.log.log_format);
     let open_files = raise_open_files();
     let max_connections = connections_for(open_files, settings.limits.max_connections);
@@ -52,9 +56,9 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     };
     let listeners = listeners?;
     let listeners = listeners.wanting(settings.limits.max_connections);
-    let addresses: Vec<(SocketAddr, bool)> = listeners.addresses().collect();
-    let encrypted: Vec<SocketAddr> =
-        addresses.iter().filter(|(_, plain)| !plain).map(|(address, _)| *address).collect();
+    // The names of interfaces are asked for before the sandbox.
+    let places: Vec<(String, bool)> = listeners.addresses().map(|(at, plain)| (authority(at), plain)).collect();
+    let encrypted: Vec<SocketAddr> = listeners.addresses().filter(|(_, plain)| !plain).map(|(at, _)| at).collect();
     let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
     let tls = tls?;
     let options = StoreOptions {
@@ -68,6 +72,13 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
         new_token_key: random()?,
         sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
+    };
+    let sandbox = match settings.sandbox.sandbox {
+        SandboxMode::On => {
+            let config = file.as_deref().map(Path::new);
+            Some(sandbox::enter(&Reach::of(&settings, config, |path| sqlite::real_path(path).ok())))
+        }
+        SandboxMode::Off => None,
     };
     // A wake can only fail if the event queue is full, and then the loop is awake anyway.
     let store = backend::open(options, move || drop(waker.wake()));
@@ -97,13 +108,16 @@ pub fn run(settings: Settings, given: Vec<TcpListener>, read: reload::Read, sign
     signals.over();
     // Announced only once signals are watched: a reader of the line may send one at once.
     let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);
-    announce(&settings, &addresses, fingerprints, max_connections, open_files, &server.log);
+    announce(&settings, &places, fingerprints, max_connections, open_files, &server.log);
     if let Some(tls) = &mut server.tls {
         tls.tell(server.clock.last(), &server.log);
     }
     let (supervisor, unheard) = Supervisor::from_environment();
     if let Some(reason) = unheard {
         server.log.warn("the supervisor cannot be told", &[("reason", &reason)]);
+    }
+    if let Some(gaps) = sandbox.map(|held| held.gaps()).filter(|gaps| !gaps.is_empty()) {
+        server.log.warn("the sandbox is not whole", &[("missing", &gaps.join("; "))]);
     }
     for remark in server.store.remarks() {
         server.log.warn(remark, &[]);
@@ -155,7 +169,7 @@ fn sealed_key(settings: &Settings) -> Result<Option<SealedKey>, Unusable> {
 /// racerd's own certificate, if it made one.
 fn announce(
     settings: &Settings,
-    addresses: &[(SocketAddr, bool)],
+    places: &[(String, bool)],
     tls: Option<Option<Fingerprints>>,
     max_connections: usize,
     open_files: Option<u64>,
@@ -163,9 +177,8 @@ fn announce(
 ) {
     let mut text = String::new();
     let version = env!("CARGO_PKG_VERSION");
-    for (address, is_plain) in addresses {
+    for (host, is_plain) in places {
         let s = if tls.is_some() && !is_plain { "s" } else { "" };
-        let host = authority(*address);
         let (page, socket) = (format!("http{s}://{host}/"), format!("ws{s}://{host}/rooms/lobby/ws?name=you"));
         match settings.log.log_format {
             LogFormat::Text => text.push_str(&format!("racerd {version} listens on {page} and {socket}\n")),

@@ -61,7 +61,7 @@ impl Files {
     /// Resolves symbolic links, so that two names of one database share one lock, and makes the path absolute, so that
     /// SQLite does not take a name for a URI or `:memory:`.
     pub fn at(path: &Path) -> Result<Files, OpenError> {
-        let database = resolve(path)?;
+        let database = real_path(path)?;
         if database.is_dir() {
             return Err(OpenError::NotAFile { path: path.into() });
         }
@@ -319,7 +319,10 @@ impl Files {
 
 /// Returns the absolute path without symbolic links. The file need not exist yet, not even at the end of links; its
 /// folder must.
-fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+///
+/// # Errors
+/// The path that cannot be followed, and why.
+pub fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
     let mut at = path.to_owned();
     for _ in 0..LINKS {
         match fs::canonicalize(&at) {

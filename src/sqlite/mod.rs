@@ -49,7 +49,7 @@ mod tests;
 pub use self::check::Checked;
 pub use self::clock::SetClock;
 pub use self::error::{OpenError, OperationError};
-pub use self::files::side_file_of;
+pub use self::files::{real_path, side_file_of};
 pub use self::log::{FIXED_BYTES, Sqlite};
 pub use self::options::StoreOptions;
 pub use self::repair::{Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage};

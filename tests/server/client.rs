@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 

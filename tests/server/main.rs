@@ -39,6 +39,7 @@ mod rates;
 mod refusals;
 mod restart;
 mod rooms;
+mod sandbox;
 mod sealed;
 mod settings;
 mod signals;

@@ -1,0 +1,97 @@
+//! What a running server reads and writes, from its settings. Folders rather than files: Landlock follows what a path
+//! meant at the start, and databases, certificates and configuration files are replaced by renames.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::types::Durability;
+
+/// Read while serving, whatever the settings: SQLite's source of random numbers, and the machine's name, which may
+/// change.
+const ALWAYS_READ: [&str; 2] = ["/dev/urandom", "/proc/sys/kernel/hostname"];
+
+/// What a sandboxed server can still reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Folders in which it reads, creates, writes, renames and removes files.
+    pub written: Vec<PathBuf>,
+    /// Folders and files that it reads.
+    pub read: Vec<PathBuf>,
+    /// Whether it may open UDP sockets and connect them: to ask the kernel for the address that a certificate of its
+    /// own must hold. Nothing else needs them.
+    pub routes: bool,
+}
+
+impl Reach {
+    /// Returns what a server with these settings reaches. `config` is the file that they were read from. `real` returns
+    /// a path without symbolic links: certificates are often links into another folder.
+    pub fn of(settings: &Settings, config: Option<&Path>, real: impl Fn(&Path) -> Option<PathBuf>) -> Reach {
+        let folders = |file: &Path| [Some(folder(file)), real(file).map(|file| folder(&file))].into_iter().flatten();
+        let own = settings.tls.tls_self_signed.as_deref();
+        let data = match settings.storage.durability {
+            Durability::Full | Durability::Normal => Some(settings.storage.data.as_path()),
+            Durability::Memory => None,
+        };
+        let written = data.into_iter().flat_map(folders).chain(own.map(Path::to_path_buf));
+        let pairs = settings.tls.pairs().into_iter().flat_map(|(cert, key)| [cert, key]);
+        let files = pairs.chain(config.map(Path::to_path_buf));
+        let read =
+            ALWAYS_READ.map(PathBuf::from).into_iter().chain(files.flat_map(|file| folders(&file).collect::<Vec<_>>()));
+        Reach { written: unique(written), read: unique(read), routes: own.is_some() }
+    }
+}
+
+fn unique(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = paths.collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Returns the folder of a file; "." for a bare name.
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use std::ffi::OsString;
+
+    fn of(args: &[&str], config: Option<&str>) -> Reach {
+        let settings = parse(None, args.iter().map(OsString::from), []).unwrap().settings;
+        let real = |path: &Path| Some(Path::new("/real").join(path.strip_prefix("/link").ok()?));
+        Reach::of(&settings, config.map(Path::new), real)
+    }
+
+    fn paths(paths: &[&str]) -> Vec<PathBuf> {
+        paths.iter().map(PathBuf::from).collect()
+    }
+
+    #[test]
+    fn a_server_writes_the_folder_of_its_database_and_reads_little() {
+        let reach = of(&[], None);
+        assert_eq!((reach.written, reach.read, reach.routes), (paths(&["."]), paths(&ALWAYS_READ), false));
+        assert_eq!(of(&["--data", "/srv/chat/racerd.db"], None).written, paths(&["/srv/chat"]));
+        assert_eq!(of(&["--durability", "memory"], None).written, paths(&[]), "nothing is written");
+    }
+
+    #[test]
+    fn certificates_and_configuration_are_read_from_their_folders_and_where_links_lead() {
+        let args = ["--tls-cert", "/link/live/cert.pem", "--tls-key", "/etc/keys/key.pem"];
+        let reach = of(&args, Some("racerd.toml"));
+        let read = [ALWAYS_READ[0], "/etc/keys", "/link/live", ALWAYS_READ[1], "/real/live", "."];
+        assert_eq!(reach.read, paths(&read));
+        assert_eq!(of(&["--data", "/link/x.db"], None).written, paths(&["/link", "/real"]));
+    }
+
+    #[test]
+    fn a_certificate_of_its_own_is_written_and_needs_the_routes() {
+        let reach = of(&["--tls-self-signed", "/etc/racerd/tls"], None);
+        assert_eq!((reach.written, reach.routes), (paths(&["/etc/racerd/tls", "."]), true));
+    }
+}
