@@ -7,6 +7,7 @@ mod network;
 mod place;
 mod printable;
 mod reason;
+pub mod size;
 mod unusable;
 
 pub use cause::Cause;

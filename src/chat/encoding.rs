@@ -58,9 +58,6 @@ pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &M
     object(encoding, event, out, |out| server::message(out, message));
 }
 
-/// Bytes that a message takes on the wire beside its body, roughly, to size the buffer.
-const ENVELOPE: usize = 160;
-
 impl<'a> SharedFrames<'a> {
     /// Returns a broadcast that is not encoded yet.
     pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
@@ -85,7 +82,7 @@ impl<'a> SharedFrames<'a> {
         let room = self.room;
         match self.broadcast {
             Broadcast::Live(list) => {
-                let size: usize = list.iter().map(|live| live.body().len() + ENVELOPE).sum();
+                let size: usize = list.iter().map(Live::size).sum();
                 bytes.reserve(size);
                 ends.reserve(list.len());
                 for live in list {

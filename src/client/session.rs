@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::ServerMessage;
 use super::outbox::Outbox;
+use crate::types::size::MAX_ENVELOPE;
 use crate::types::{Name, RoomId};
 
 /// Milliseconds of silence after which the server is pinged, and for which it may then delay its answer.
@@ -25,8 +26,8 @@ const MIN_RETRY_AFTER: u64 = 100;
 const MAX_RETRY_AFTER: u64 = 3_600_000;
 /// Messages that a join can begin with (`page_messages`). For more, the first seq is computed from the head.
 const MAX_LAST: u64 = 200;
-/// Bytes of a server's message beside the bodies in it, at most.
-const ENVELOPE: usize = 4096;
+/// Most bytes of a page of messages beside a page and a message: a page is cut after the message that fills it.
+const ENVELOPE: usize = 4 * MAX_ENVELOPE;
 
 /// Where to begin when the room is joined for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

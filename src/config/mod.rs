@@ -35,7 +35,7 @@ pub use listening::Listening;
 pub use logging::{LogFormat, LogLevel, Logging};
 pub use parse::{file_name, flag_names, flag_takes_value, parse, separate_value};
 pub use parsed::{Parsed, Source};
-pub use relations::{ENVELOPE, MAX_LISTENERS, exposed};
+pub use relations::{MAX_LISTENERS, exposed};
 pub use sandbox::{Sandbox, SandboxMode};
 pub use sealed::Sealed;
 pub use setting::{Kind, Setting, Value};

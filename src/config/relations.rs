@@ -1,10 +1,7 @@
 //! Relations that must hold between settings, and their error texts. Each setting's own bounds are in its declaration.
 
 use super::{ConfigError, Parsed, Settings, all, text};
-
-/// Upper bound, in bytes, on what racerd's own JSON adds to a message's body: type, room (64), member, name (32
-/// characters of up to 12 bytes where JSON escapes them), numbers, and the frame's header.
-pub const ENVELOPE: usize = 1024;
+use crate::types::size::MAX_ENVELOPE;
 
 /// Maximum number of listeners: a few for each network of a machine.
 pub const MAX_LISTENERS: usize = 64;
@@ -31,9 +28,9 @@ struct Relation {
 
 fn relations(settings: &Settings) -> Vec<Relation> {
     let Settings { listening, tls, storage, limits, time, .. } = settings;
-    let envelope = text::show_size(ENVELOPE as u64);
-    let whole = limits.max_message_size.saturating_add(ENVELOPE);
-    let page = limits.page_bytes.saturating_add(ENVELOPE);
+    let envelope = text::show_size(MAX_ENVELOPE as u64);
+    let whole = limits.max_message_size.saturating_add(MAX_ENVELOPE);
+    let page = limits.page_bytes.saturating_add(MAX_ENVELOPE);
     let smallest_database = 1 << 20;
     let places = || listening.listen.iter().chain(&tls.plain_listen);
     let clash = places()

@@ -77,7 +77,7 @@ fn check_settings(parsed: &Parsed) {
 /// Checks the relations between settings.
 fn check_relations(settings: &Settings) {
     let Settings { listening, storage, limits, time, .. } = settings;
-    let envelope = crate::config::ENVELOPE;
+    let envelope = crate::types::size::MAX_ENVELOPE;
     assert!(time.ping_period as u128 * 10 <= time.pong_wait as u128 * 9);
     for (larger, smaller) in [
         (limits.queue_bytes, limits.max_message_size + envelope),

@@ -6,10 +6,7 @@ use super::Hub;
 use super::clients::{Clients, HubError, Live, Notice};
 use super::log::Knowledge;
 use crate::store::{Append, Appended, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
-use crate::types::{Epoch, Message, Millis, RoomId};
-
-/// Approximate bytes of a message on the wire beside body and name.
-const ENVELOPE: usize = 140;
+use crate::types::{Epoch, Message, Millis, RoomId, size};
 
 impl Hub {
     /// Takes the store's decision on an append: acknowledges it to its sender, and fans it out at the end of the turn.
@@ -108,10 +105,9 @@ pub(super) fn same_epoch(epoch: &Epoch, named: &Option<Box<str>>) -> bool {
 /// Cuts a page to `page_bytes` as sent, at the end that is farther from where the read began. At least one message
 /// stays.
 fn trim(page: &mut Page, page_bytes: usize) {
-    let cost = |m: &Message| m.body.len() + m.author.name.as_str().len() + ENVELOPE;
     let mut bytes = 0;
-    let mut fits = |m| {
-        bytes += cost(m);
+    let mut fits = |m: &Message| {
+        bytes += size::on_wire(&m.author, &m.body);
         bytes <= page_bytes
     };
     let keep = match page.span {

@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use crate::store::Page;
-use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis};
+use crate::types::{Author, Body, ConnId, Epoch, MemberId, Message, Name, RoomId, Seq, WallMillis, size};
 
 /// All clients. One value stands for all of them, so that a member needs no pointer.
 pub trait Clients {
@@ -55,6 +55,15 @@ impl Live {
         match self {
             Live::Message(message) => &message.body,
             Live::Signal { body, .. } => body,
+        }
+    }
+
+    /// Returns about how many bytes it takes on the wire.
+    pub fn size(&self) -> usize {
+        match self {
+            Live::Message(Message { author, body, .. }) | Live::Signal { from: author, body } => {
+                size::on_wire(author, body)
+            }
         }
     }
 }

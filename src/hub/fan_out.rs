@@ -86,14 +86,11 @@ impl Room {
     }
 }
 
-/// Approximate bytes of a message on the wire beside its body.
-const ENVELOPE: usize = 160;
-
 /// Returns how many of these one turn may fan out: at least one.
 fn fitting(live: &[Live], batch_bytes: usize) -> usize {
     let mut bytes = 0;
     let within = |item: &&Live| {
-        bytes += item.body().len() + ENVELOPE;
+        bytes += item.size();
         bytes <= batch_bytes
     };
     live.iter().take_while(within).count().max(1).min(live.len())

@@ -2,20 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{Message, Seq};
-
-/// Approximate bytes of a message in memory beside its body and name.
-const OVERHEAD: usize = 120;
+use crate::types::{Message, Seq, size};
 
 /// Consecutive messages of one room.
 #[derive(Clone, Hash, Default)]
 pub struct Run {
     messages: VecDeque<Message>,
     bytes: usize,
-}
-
-pub fn cost(message: &Message) -> usize {
-    message.body.len() + message.author.name.as_str().len() + OVERHEAD
 }
 
 impl Run {
@@ -41,7 +34,7 @@ impl Run {
         let from = (cursor.next().0 - first.0) as usize;
         let mut used = 0;
         let fits = |m: &&Message| {
-            used += cost(m);
+            used += size::in_memory(m);
             used <= bytes
         };
         let count = self.messages.range(from..).take(most).take_while(fits).count().max(1);
@@ -59,7 +52,7 @@ impl Run {
         if self.last().is_some_and(|last| message.seq != last.next()) {
             self.clear();
         }
-        self.bytes += cost(&message);
+        self.bytes += size::in_memory(&message);
         self.messages.push_back(message);
     }
 
@@ -67,7 +60,7 @@ impl Run {
     pub fn shrink(&mut self, most: usize) {
         while self.bytes > most {
             let Some(message) = self.messages.pop_front() else { break };
-            self.bytes -= cost(&message);
+            self.bytes -= size::in_memory(&message);
         }
     }
 
@@ -79,7 +72,7 @@ impl Run {
     pub fn extend_front(&mut self, messages: Vec<Message>) {
         for message in messages.into_iter().rev() {
             if self.first().is_some_and(|first| message.seq.next() == first) {
-                self.bytes += cost(&message);
+                self.bytes += size::in_memory(&message);
                 self.messages.push_front(message);
             }
         }
@@ -109,7 +102,7 @@ pub(super) mod tests {
         page.map(|(a, b)| a.iter().chain(b).map(|m| m.seq.0).collect())
     }
 
-    pub const EACH: usize = 9 + 1 + OVERHEAD;
+    pub const EACH: usize = 130;
 
     #[test]
     fn a_run_goes_on_without_a_hole_and_forgets_its_oldest() {

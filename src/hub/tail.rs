@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::room::Room;
-use super::run::cost;
-use crate::types::{Message, RoomId, Seq};
+use crate::types::{Message, RoomId, Seq, size};
 
 impl Room {
     /// Returns the messages in memory after a cursor, at most one page; `None` if the next one is not in memory.
@@ -35,10 +34,10 @@ impl Room {
         let (Some(first), Some(last)) = (messages.first().map(|m| m.seq), messages.last().map(|m| m.seq)) else {
             return;
         };
-        let most = most.max(messages.iter().map(cost).sum());
+        let most = most.max(messages.iter().map(size::in_memory).sum());
         // Fan-out brings the messages after this.
         let live_from = self.live_from();
-        let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(cost).sum::<usize>();
+        let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(size::in_memory).sum::<usize>();
         match self.log.tail.first().zip(self.log.tail.last()) {
             Some((begin, end)) if first >= begin && first <= end.next() => {
                 messages.retain(|m| m.seq > end && m.seq <= live_from);

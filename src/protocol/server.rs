@@ -223,7 +223,7 @@ mod tests {
     use crate::hub::Present;
     use crate::protocol::reasons::{Reason, StoreFault};
     use crate::store::Why;
-    use crate::types::Body;
+    use crate::types::{Body, size};
 
     fn json(write: impl FnOnce(&mut Vec<u8>)) -> serde_json::Value {
         let mut out = Vec::new();
@@ -237,6 +237,29 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_message_takes_no_more_than_its_bound_and_about_what_is_counted() {
+        let of = |room: &str, member, named: &str, seq: u64| Message {
+            room: RoomId::parse(room).unwrap(),
+            seq: Seq(seq),
+            at: WallMillis(seq),
+            author: Author { member, name: name(named) },
+            body: Body::checked("1".into()),
+        };
+        let bytes = |said: &Message| {
+            let mut out = Vec::new();
+            message(&mut out, said);
+            out.len()
+        };
+        // Every character takes as many bytes as JSON can make of one, and every number has its most digits.
+        let widest = "\u{1f600}".repeat(Name::MAX);
+        let longest = of(&"r".repeat(RoomId::MAX), Some(MemberId::from_random(u64::MAX)), &widest, (1 << 53) - 1);
+        assert!(bytes(&longest) + 10 <= size::MAX_ENVELOPE, "{}", bytes(&longest));
+        let usual = of("a-room-of-about-thirty-letters", Some(MemberId::from_random(1)), "ann", 1_790_000_000_123);
+        let counted = size::on_wire(&usual.author, &usual.body);
+        assert!((counted - 20..=counted + 10).contains(&bytes(&usual)), "{} for {counted}", bytes(&usual));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use super::accept::EXCESS;
 use super::tls::WORST_BYTES;
-use crate::config::{ENVELOPE, Settings};
+use crate::config::Settings;
+use crate::types::size::MAX_ENVELOPE;
 use crate::types::{Durability, RoomId, Seq};
 use crate::{chat, conn, engine, hub, store};
 use std::mem::size_of;
@@ -52,7 +53,7 @@ impl Worst {
         let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
         // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that reply counts in
         // full.
-        let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(ENVELOPE);
+        let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(MAX_ENVELOPE);
         let mut per_connection = vec![
             term("idle", "connection, socket, session", IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
             term(
@@ -69,7 +70,7 @@ impl Worst {
             term(
                 "room messages waiting",
                 "queue_bytes",
-                limits.queue_bytes.max(limits.queue_bytes / 2 + message.saturating_add(ENVELOPE)),
+                limits.queue_bytes.max(limits.queue_bytes / 2 + message.saturating_add(MAX_ENVELOPE)),
             ),
             term("replies waiting", "reply_bytes, and one page or message more", replies),
             // Their bodies are part of append_bytes.
@@ -84,7 +85,7 @@ impl Worst {
         // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have exceeded.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
         // `hub/reads.rs`: `reads_in_flight` pages at once, each of a page and at least one message.
-        let page = limits.page_bytes.saturating_add(message).saturating_add(ENVELOPE);
+        let page = limits.page_bytes.saturating_add(message).saturating_add(MAX_ENVELOPE);
         // `accept.rs`: excess connections never become members.
         let members = ["memberships", "room messages waiting", "replies waiting", "sends under way"];
         let brief = per_connection.iter().filter(|term| !members.contains(&term.what));
@@ -156,7 +157,7 @@ mod tests {
         let worst = Worst::of(&settings, 1000);
         assert_eq!(worst.total(), worst.connection() * 1000 + sum(&worst.shared));
         // By hand: queue 256 KiB, replies 64 KiB and a page, message twice and head, read budget, and small things.
-        let hand = (256 << 10) + (64 << 10) + 60_000 + ENVELOPE as u64 + (80 << 10) + (64 << 10);
+        let hand = (256 << 10) + (64 << 10) + 60_000 + MAX_ENVELOPE as u64 + (80 << 10) + (64 << 10);
         assert!((hand..hand + (64 << 10)).contains(&worst.connection()), "{worst:?}");
         let mut larger = settings.clone();
         larger.limits.queue_bytes += 1000;
