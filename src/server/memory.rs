@@ -54,17 +54,24 @@ impl Worst {
         // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that reply counts in
         // full.
         let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(MAX_ENVELOPE);
-        let mut per_connection = vec![
+        let mut any = vec![
             term("idle", "connection, socket, session", IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
+            term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
+            // `engine/engine.rs`, `bytes`: reading stops while bytes wait here. If none do, the signals taken from one
+            // turn's read use the space instead.
+            term("read and not yet looked at", "read_budget", limits.read_budget),
+        ];
+        // `tls/stream.rs`: incomplete records, and ciphertext that waits.
+        if let Some(bytes) = WORST_BYTES.filter(|_| settings.tls.is_on()) {
+            any.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
+        }
+        // `accept.rs`: excess connections never become members.
+        let member = vec![
             term(
                 "memberships",
                 "rooms_per_session, each in a room of its own",
                 hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
             ),
-            term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
-            // `engine/engine.rs`, `bytes`: reading stops while bytes wait here. If none do, the signals taken from one
-            // turn's read use the space instead.
-            term("read and not yet looked at", "read_budget", limits.read_budget),
             // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, at most half a
             // queue and a message (`limits.rs`, `hub`).
             term(
@@ -76,20 +83,13 @@ impl Worst {
             // Their bodies are part of append_bytes.
             term("sends under way", "in_flight", size_of::<store::Append>().saturating_mul(limits.in_flight as usize)),
         ];
-
-        // `tls/stream.rs`: incomplete records, and ciphertext that waits.
-        if let Some(bytes) = WORST_BYTES.filter(|_| settings.tls.is_on()) {
-            per_connection.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
-        }
+        let excess = any.iter().fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
+        let per_connection = [any, member].concat();
 
         // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have exceeded.
         let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
         // `hub/reads.rs`: `reads_in_flight` pages at once, each of a page and at least one message.
         let page = limits.page_bytes.saturating_add(message).saturating_add(MAX_ENVELOPE);
-        // `accept.rs`: excess connections never become members.
-        let members = ["memberships", "room messages waiting", "replies waiting", "sends under way"];
-        let brief = per_connection.iter().filter(|term| !members.contains(&term.what));
-        let brief = brief.fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
         let mut shared = vec![
             term("sends waiting for the store", "append_bytes", appends),
             // `chat/outbox.rs`, `encode`: the store's answers, a second time, as frames.
@@ -103,7 +103,7 @@ impl Worst {
             Term {
                 what: "connections told that the server is full",
                 from: "their number".to_string(),
-                bytes: brief.saturating_mul(EXCESS as u64),
+                bytes: excess.saturating_mul(EXCESS as u64),
             },
         ];
         shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total));
