@@ -1,7 +1,7 @@
 //! How a connection ends: closed by its peer or by the server, at the end of the peer's stream, or drained. The queue
 //! goes out first, then the sending side is shut, then further input is discarded.
 
-use super::connection::State;
+use super::connection::{Parting, State};
 use super::{ConnLimits, Connection, Ending, Protocol};
 use crate::types::Millis;
 use crate::ws;
@@ -19,17 +19,6 @@ const DRAIN_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Milliseconds for which the answer to a close waits for the acknowledgements of earlier sends. After that it goes out
 /// without them: the client may send those messages again, and their idempotency keys make that harmless.
 const ACKS_FIRST: u64 = 1000;
-
-/// A WebSocket that its peer has closed while sends await the store: their acknowledgements go out before the answering
-/// close frame (RFC 6455 §5.5.1 lets it wait). The session is over.
-pub struct Parting {
-    /// The peer's close code, which the answer repeats.
-    code: Option<u16>,
-    /// Sends that the store has not answered.
-    in_flight: u16,
-    /// When the answer goes out at the latest.
-    pub until: Millis,
-}
 
 impl Connection {
     /// Answers the peer's close with the same code, behind the queue and, for at most [`ACKS_FIRST`], behind

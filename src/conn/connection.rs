@@ -4,7 +4,6 @@
 use core::net::SocketAddr;
 
 use super::bucket::Bucket;
-use super::closing::Parting;
 use super::http::Http;
 use super::peer::Peer;
 use super::queue::WriteQueue;
@@ -58,6 +57,17 @@ pub enum Encoding {
 
 /// Bytes of one connection with empty buffers.
 pub const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Http>();
+
+/// A WebSocket that its peer has closed while sends await the store: their acknowledgements go out before the answering
+/// close frame (RFC 6455 §5.5.1 lets it wait). The session is over.
+pub(super) struct Parting {
+    /// The peer's close code, which the answer repeats.
+    pub code: Option<u16>,
+    /// Sends that the store has not answered.
+    pub in_flight: u16,
+    /// When the answer goes out at the latest.
+    pub until: Millis,
+}
 
 pub(super) enum State {
     Http(Box<Http>),

@@ -111,8 +111,8 @@ fn trim(page: &mut Page, page_bytes: usize) {
         bytes <= page_bytes
     };
     let keep = match page.span {
-        Span::After(_) => page.messages.iter().take_while(|m| fits(*m)).count(),
-        Span::Before(_) | Span::Newest => page.messages.iter().rev().take_while(|m| fits(*m)).count(),
+        Span::After(_) => page.messages.iter().take_while(|m| fits(m)).count(),
+        Span::Before(_) | Span::Newest => page.messages.iter().rev().take_while(|m| fits(m)).count(),
     };
     let keep = keep.max(1);
     if keep < page.messages.len() {

@@ -1,6 +1,7 @@
 //! TLS at the edge: the certificate files, read at start, on SIGHUP and after they have changed, and the log lines
 //! about them. A new certificate does not affect open sessions.
 
+mod pem_file;
 mod self_signed;
 mod stream;
 
@@ -8,30 +9,26 @@ pub use crate::crypto::tls::Fault;
 pub use stream::{Scratch, TlsStream, WORST_BYTES};
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-
-use zeroize::Zeroizing;
 
 use super::log::{Log, timestamp};
 use crate::config::Settings;
 use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config, tickets};
 use crate::engine::Now;
 use crate::types::{Cause, Millis, Unusable, WallMillis};
+use pem_file::contents;
 use self_signed::{Own, Renewal};
 use std::net::SocketAddr;
 
 /// Milliseconds between two checks of the files.
 const LOOK: u64 = 60_000;
-/// Milliseconds between two checks of when the certificates expire, and between two log lines about it.
-const DAY: u64 = 86_400_000;
+/// Milliseconds between two checks of when the certificates expire, and between two log lines about it: a day.
+const EXPIRY_CHECK: u64 = 86_400_000;
 /// Seconds before a certificate's expiry at which the warnings begin: 14 days.
 const WARN: u64 = 14 * 86_400;
-/// Longest file, in bytes: a certificate chain has less than a tenth of it.
-const LONGEST: u64 = 1 << 20;
 /// Mode bits that a key file should not have. Its group may read it: some systems keep keys for a group of servers.
 const TOO_OPEN: u32 = 0o027;
 
@@ -99,7 +96,7 @@ impl Tls {
             }
         }
         let config = configured(&pairs, &tickets)?;
-        let (look_at, warn_at) = (Millis(LOOK), Millis(DAY));
+        let (look_at, warn_at) = (Millis(LOOK), Millis(EXPIRY_CHECK));
         Ok(Some(Tls { files, config, tickets, pairs, seen, look_at, warn_at, own, at_start }))
     }
 
@@ -272,7 +269,7 @@ impl Tls {
     }
 
     fn warn(&mut self, now: Now, log: &Log) {
-        self.warn_at = now.mono.after(DAY);
+        self.warn_at = now.mono.after(EXPIRY_CHECK);
         let seconds = now.wall.0 / 1000;
         for (pair, (file, _)) in self.pairs.iter().zip(&self.files) {
             let Some(validity) = pair.certificate().validity else { continue };
@@ -314,16 +311,6 @@ fn read(certificate: &Path, key: &Path) -> Result<Pair, Unusable> {
         };
         Unusable::with(Cause::Settings, line, error)
     })
-}
-
-fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
-    let wrong = |error: &dyn std::fmt::Display| format!("{setting} {} cannot be read: {error}", path.display());
-    let failed = |error: io::Error| Unusable::with(Cause::of_file(&error), wrong(&error), error);
-    let about = fs::metadata(path).map_err(failed)?;
-    if !about.is_file() || about.len() > LONGEST {
-        return Err(Unusable::new(Cause::Settings, wrong(&"it is no file of PEM text")));
-    }
-    fs::read(path).map(Zeroizing::new).map_err(failed)
 }
 
 fn stamps(files: &[(PathBuf, PathBuf)]) -> Vec<Option<Stamp>> {

@@ -7,10 +7,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{DAY, contents};
+use super::pem_file::contents;
 use crate::crypto::tls::{Due, Made, Pair, Why, due, made, period};
 use crate::server::names::host_name;
 use crate::types::{Cause, Millis, Reason, Unusable, WallMillis};
+
+/// Milliseconds from a renewal, or an attempt, to the next: a day.
+const RENEWAL_PAUSE: u64 = 86_400_000;
 
 /// racerd's self-signed certificate.
 pub struct Own {
@@ -97,7 +100,7 @@ impl Own {
         }
         let renewal = self.renew(pair, wall);
         if matches!(renewal, Renewal::Made(_) | Renewal::Failed(..)) {
-            self.again_at = mono.after(DAY);
+            self.again_at = mono.after(RENEWAL_PAUSE);
         }
         renewal
     }
