@@ -20,7 +20,7 @@ use crate::types::{Cause, Durability, Unusable};
 const CREDENTIAL: &str = "racerd-data-key";
 
 /// A kind of key file, as messages describe it.
-struct Kind {
+struct KeyFile {
     name: &'static str,
     /// The command that makes one, without the file's name.
     made_by: &'static str,
@@ -29,8 +29,8 @@ struct Kind {
     may_come: bool,
 }
 
-const DATA: Kind = Kind { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
-const SEALED: Kind = Kind { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
+const DATA: KeyFile = KeyFile { name: "the data key file", made_by: "racerd keygen --data", may_come: false };
+const SEALED: KeyFile = KeyFile { name: "the sealed sockets' key file", made_by: "racerd keygen", may_come: true };
 
 /// Longest file, in bytes: several times the length of a key's line.
 const LONGEST: u64 = 1024;
@@ -89,8 +89,8 @@ fn parse(path: &Path, text: &[u8]) -> Result<DataKey, Unusable> {
 }
 
 /// Reads the file's bytes; refuses the file if its mode has one of the bits `closed`.
-fn read(path: &Path, kind: &Kind, closed: u32) -> Result<Zeroizing<Vec<u8>>, Unusable> {
-    let Kind { name, made_by, may_come } = kind;
+fn read(path: &Path, kind: &KeyFile, closed: u32) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    let KeyFile { name, made_by, may_come } = kind;
     let shown = path.display();
     let failed = |error: io::Error| {
         let advice = match error.kind() {

@@ -259,7 +259,7 @@ fn resumed_connections_keep_the_bound_on_waiting_appends() {
     while world.engine.app.undecided().0 > 0 {
         world.store.decide(usize::MAX);
         while let Some(event) = world.store.next_decided() {
-            world.tell(Some(event));
+            world.answer(Some(event));
             let (_, bytes) = world.engine.app.undecided();
             assert!(bytes <= max_bytes, "{bytes} bytes wait for the store");
         }

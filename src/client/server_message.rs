@@ -63,7 +63,7 @@ mod tests {
         let large =
             ServerMessage::parse(r#"{"most":9007199254740992,"more":9007199254740993,"seq":18446744073709551615}"#)
                 .unwrap();
-        assert_eq!((large.number("most"), large.number("more"), large.number("seq")), (Some(1 << 53), None, None));
+        assert_eq!((large.number("most"), large.number("more"), large.number("seq")), (Some(MAX_NUMBER), None, None));
         for bad in ["", "[]", "1", "{", "{} {}"] {
             assert!(ServerMessage::parse(bad).is_none(), "{bad}");
         }

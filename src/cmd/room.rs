@@ -6,7 +6,7 @@ use crate::client::{Event, RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
-use crate::types::{Cause, Name, Unusable, harmless};
+use crate::types::{Cause, MAX_NUMBER, Name, Unusable, harmless};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -145,7 +145,7 @@ impl RoomArgs {
                 self.key.as_ref().ok_or("--key: an idempotency key has 1 to 200 bytes")?;
             }
             "last" => {
-                let number = value.parse().ok().filter(|number| *number <= 1 << 53);
+                let number = value.parse().ok().filter(|number| *number <= MAX_NUMBER);
                 self.last = Some(number.ok_or("--last: write a whole number of messages")?);
             }
             "pin" => {

@@ -81,25 +81,25 @@ fn step(world: &mut World, what: u8, who: u32, input: &mut Decisions<'_>) {
         22 => world.store.decide(usize::from(input.byte() % 8)),
         23 => {
             let event = world.store.next_decided();
-            world.tell(event);
+            world.answer(event);
         }
         24 => {
             // Violates the contract, but must not crash the engine.
             if let Some(event) = world.store.next_decided() {
                 world.store.repeated_itself = true;
-                world.tell(Some(event.clone()));
-                world.tell(Some(event));
+                world.answer(Some(event.clone()));
+                world.answer(Some(event));
             }
         }
         25 => world.store.read_next(),
         26 => {
             let event = world.store.next_page();
-            world.tell(event);
+            world.answer(event);
         }
         27 => {
             let event = world.store.next_page();
-            world.tell(event.clone());
-            world.tell(event);
+            world.answer(event.clone());
+            world.answer(event);
         }
         28 => fail(world, input.byte()),
         29 => {
@@ -202,7 +202,7 @@ fn fail(world: &mut World, x: u8) {
         6 if x == 0xfe => {
             // The store's loop has stopped then.
             world.store.is_dead = true;
-            world.tell(Some(StoreEvent::Died("the disk is gone".to_owned())));
+            world.answer(Some(StoreEvent::Died("the disk is gone".to_owned())));
             world.engine.handle(Input::Stop);
             return world.flush();
         }
@@ -214,7 +214,7 @@ fn fail(world: &mut World, x: u8) {
     } else {
         Err(Outage { why: Why::DiskFull, detail: "disk full".to_owned() })
     };
-    world.tell(Some(StoreEvent::Available(said)));
+    world.answer(Some(StoreEvent::Available(said)));
 }
 
 /// Feeds events of connections that are already gone.

@@ -415,7 +415,7 @@ impl World {
     }
 
     /// Gives the engine an answer from the store.
-    pub fn tell(&mut self, event: Option<StoreEvent>) {
+    pub fn answer(&mut self, event: Option<StoreEvent>) {
         let Some(event) = event else { return };
         self.activity += 1;
         self.engine.handle(Input::Store(event));
@@ -457,13 +457,13 @@ impl World {
     fn answer_all(&mut self) {
         self.store.decide(usize::MAX);
         while let Some(event) = self.store.next_decided() {
-            self.tell(Some(event));
+            self.answer(Some(event));
         }
         loop {
             self.store.read_next();
             match self.store.next_page() {
                 None => return,
-                page => self.tell(page),
+                page => self.answer(page),
             }
         }
     }

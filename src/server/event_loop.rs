@@ -423,7 +423,7 @@ impl<A: App> Edge for Loop<A> {
     }
 
     fn log(&mut self, fact: Fact) {
-        self.facts.tell(&self.log, fact, self.clock.last().mono);
+        self.facts.log(&self.log, fact, self.clock.last().mono);
     }
 
     fn free(&mut self, closed: &mut Vec<ConnId>) {

@@ -74,7 +74,7 @@ impl Facts {
         }
     }
 
-    pub fn tell(&mut self, log: &Log, fact: Fact, now: Millis) {
+    pub fn log(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
             Fact::Closed { conn, peer, client, ending, protocol } => {
                 let kind = match protocol {

@@ -110,7 +110,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let fingerprints = server.tls.as_ref().map(Tls::own_fingerprints);
     announce(&settings, &places, fingerprints, max_connections, open_files, &server.log);
     if let Some(tls) = &mut server.tls {
-        tls.tell(server.clock.last(), &server.log);
+        tls.log_at_start(server.clock.last(), &server.log);
     }
     let (supervisor, unheard) = Supervisor::from_environment();
     if let Some(reason) = unheard {

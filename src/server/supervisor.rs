@@ -53,19 +53,19 @@ impl Supervisor {
 
     /// Reports that the store is open and connections are accepted.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
     /// Reports that the graceful shutdown has begun.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.notify("STOPPING=1");
     }
 
     /// Reports that the loop turned, if a sign of life is due.
     pub fn turned(&mut self, now: Millis) {
         let Some(period) = self.period.filter(|_| now >= self.next) else { return };
         self.next = now.after(period);
-        self.tell("WATCHDOG=1");
+        self.notify("WATCHDOG=1");
     }
 
     /// Returns the latest time at which the loop has to turn.
@@ -73,7 +73,7 @@ impl Supervisor {
         self.period.map(|_| self.next)
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         if let Some((socket, address)) = &self.listens {
             // Serving goes on if the service manager is gone or busy; it will notice a missing message itself.
             let _ = socket.send_to_addr(state.as_bytes(), address);

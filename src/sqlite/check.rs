@@ -34,7 +34,7 @@ pub struct Checked {
     /// Remarks that are not faults.
     pub remarks: Vec<String>,
     /// Kinds of faults, by their text without numbers; empty once the check is done.
-    pub(super) kinds: BTreeMap<String, Kind>,
+    pub(super) kinds: BTreeMap<String, Counts>,
 }
 
 impl Checked {
@@ -82,7 +82,7 @@ impl Checked {
 
 /// Faults whose texts differ only in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct Counts {
     told: u64,
     untold: u64,
     /// Index of the last one that is described.

@@ -51,7 +51,7 @@ impl Dating {
     ) -> rusqlite::Result<Option<WallMillis>> {
         let Moment { wall, running, keep_for } = moment;
         if keep_for == 0 {
-            self.tell(None, 0, told);
+            self.report(None, 0, told);
             return Ok(None);
         }
         let hold = Ages::hold(keep_for);
@@ -71,11 +71,11 @@ impl Dating {
             self.writes = self.writes.wrapping_add(1);
         }
         let (now, doubt) = (ages.now(running), ages.doubt(hold));
-        self.tell(doubt, hold, told);
+        self.report(doubt, hold, told);
         Ok(now)
     }
 
-    fn tell(&mut self, doubt: Option<Doubt>, hold: u64, told: &mut Vec<StoreEvent>) {
+    fn report(&mut self, doubt: Option<Doubt>, hold: u64, told: &mut Vec<StoreEvent>) {
         let is_told = match (self.told, doubt) {
             (Some(Doubt::Leapt { ahead: before }), Some(Doubt::Leapt { ahead })) => before.abs_diff(ahead) <= OTHER,
             (before, doubt) => before == doubt,

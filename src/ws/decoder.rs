@@ -75,14 +75,14 @@ struct Unfinished {
 /// An accepted header; `remaining` bytes of its payload are still to come.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    kind: Kind,
+    kind: OpcodeKind,
     fin: bool,
     mask: [u8; 4],
     remaining: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum OpcodeKind {
     Text,
     Binary,
     Continuation,
@@ -91,9 +91,9 @@ enum Kind {
     Close,
 }
 
-impl Kind {
+impl OpcodeKind {
     fn is_control(self) -> bool {
-        matches!(self, Kind::Ping | Kind::Pong | Kind::Close)
+        matches!(self, OpcodeKind::Ping | OpcodeKind::Pong | OpcodeKind::Close)
     }
 }
 
@@ -242,7 +242,7 @@ impl Decoder {
             return control_frame(frame.kind, Cow::Owned(control)).map(Some);
         }
         let assembly = state.message.get_or_insert_with(|| Assembly {
-            text: frame.kind == Kind::Text,
+            text: frame.kind == OpcodeKind::Text,
             data: Vec::new(),
             valid: 0,
             frames: 1,
@@ -290,12 +290,12 @@ fn parse(bytes: &[u8], message: Option<&Assembly>, limits: &Limits) -> Result<Op
         return Err(violation(code::PROTOCOL, "length with its top bit set"));
     }
     let kind = match header.opcode {
-        OpCode::Data(Data::Text) => Kind::Text,
-        OpCode::Data(Data::Binary) => Kind::Binary,
-        OpCode::Data(Data::Continue) => Kind::Continuation,
-        OpCode::Control(Control::Ping) => Kind::Ping,
-        OpCode::Control(Control::Pong) => Kind::Pong,
-        OpCode::Control(Control::Close) => Kind::Close,
+        OpCode::Data(Data::Text) => OpcodeKind::Text,
+        OpCode::Data(Data::Binary) => OpcodeKind::Binary,
+        OpCode::Data(Data::Continue) => OpcodeKind::Continuation,
+        OpCode::Control(Control::Ping) => OpcodeKind::Ping,
+        OpCode::Control(Control::Pong) => OpcodeKind::Pong,
+        OpCode::Control(Control::Close) => OpcodeKind::Close,
         OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
             return Err(violation(code::PROTOCOL, "reserved opcode"));
         }
@@ -309,14 +309,14 @@ fn parse(bytes: &[u8], message: Option<&Assembly>, limits: &Limits) -> Result<Op
         }
     } else {
         match (kind, message) {
-            (Kind::Continuation, None) => return Err(violation(code::PROTOCOL, "continuation of nothing")),
-            (Kind::Continuation, Some(message)) if message.frames > limits.max_fragments => {
+            (OpcodeKind::Continuation, None) => return Err(violation(code::PROTOCOL, "continuation of nothing")),
+            (OpcodeKind::Continuation, Some(message)) if message.frames > limits.max_fragments => {
                 return Err(violation(code::POLICY, "message in too many fragments"));
             }
-            (Kind::Text | Kind::Binary, Some(_)) => {
+            (OpcodeKind::Text | OpcodeKind::Binary, Some(_)) => {
                 return Err(violation(code::PROTOCOL, "new message inside a fragmented one"));
             }
-            (Kind::Binary, None) if !limits.binary => {
+            (OpcodeKind::Binary, None) if !limits.binary => {
                 return Err(violation(code::UNSUPPORTED, "binary message where text is spoken"));
             }
             _ => {}
@@ -331,19 +331,21 @@ fn parse(bytes: &[u8], message: Option<&Assembly>, limits: &Limits) -> Result<Op
 }
 
 /// Makes a message of one whole frame, whose payload is already unmasked in place.
-fn in_place(kind: Kind, payload: &[u8]) -> Result<Message<'_>, Violation> {
+fn in_place(kind: OpcodeKind, payload: &[u8]) -> Result<Message<'_>, Violation> {
     match kind {
-        Kind::Text => std::str::from_utf8(payload).map(|text| Message::Text(Cow::Borrowed(text))).map_err(|_| NOT_UTF8),
+        OpcodeKind::Text => {
+            std::str::from_utf8(payload).map(|text| Message::Text(Cow::Borrowed(text))).map_err(|_| NOT_UTF8)
+        }
         // A continuation always has a message before it, and then the decoder is not idle.
-        Kind::Binary | Kind::Continuation => Ok(Message::Binary(Cow::Borrowed(payload))),
-        Kind::Ping | Kind::Pong | Kind::Close => control_frame(kind, Cow::Borrowed(payload)),
+        OpcodeKind::Binary | OpcodeKind::Continuation => Ok(Message::Binary(Cow::Borrowed(payload))),
+        OpcodeKind::Ping | OpcodeKind::Pong | OpcodeKind::Close => control_frame(kind, Cow::Borrowed(payload)),
     }
 }
 
-fn control_frame(kind: Kind, payload: Cow<'_, [u8]>) -> Result<Message<'_>, Violation> {
+fn control_frame(kind: OpcodeKind, payload: Cow<'_, [u8]>) -> Result<Message<'_>, Violation> {
     match kind {
-        Kind::Ping => return Ok(Message::Ping(payload)),
-        Kind::Close => {}
+        OpcodeKind::Ping => return Ok(Message::Ping(payload)),
+        OpcodeKind::Close => {}
         _ => return Ok(Message::Pong),
     }
     // RFC 6455 §5.5.1: either nothing, or a code and perhaps a reason.

@@ -325,7 +325,7 @@ fn a_shutdown_does_not_wait_for_a_store_that_died() {
     world.say(0, r#"{"type":"send","id":1,"body":1}"#);
     world.turn();
     world.store.is_dead = true;
-    world.tell(Some(StoreEvent::Died("the disk is gone".to_owned())));
+    world.answer(Some(StoreEvent::Died("the disk is gone".to_owned())));
     world.engine.handle(Input::Stop);
     world.settle();
     assert_eq!(world.heard(0).last().unwrap()["type"], "bye", "appends that will never be answered delay nothing");

@@ -24,9 +24,9 @@ pub enum Heard {
     Refused { id: Option<u64>, error: HubError },
 }
 
-/// Kind of an encoded item, for counting.
+/// Encoded of an encoded item, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Encoded {
     Live,
     Presence,
     Members,
@@ -51,7 +51,7 @@ pub struct Inbox {
 #[derive(Default)]
 pub struct Fakes {
     pub inboxes: BTreeMap<(u32, u32), Inbox>,
-    pub encoded: Vec<(RoomId, Kind)>,
+    pub encoded: Vec<(RoomId, Encoded)>,
     pub deliveries: usize,
 }
 
@@ -78,7 +78,7 @@ impl Fakes {
     }
 
     /// Returns the items encoded since the last call.
-    pub fn take_encoded(&mut self) -> Vec<(RoomId, Kind)> {
+    pub fn take_encoded(&mut self) -> Vec<(RoomId, Encoded)> {
         std::mem::take(&mut self.encoded)
     }
 }
@@ -96,14 +96,14 @@ impl Clients for Fakes {
                         Heard::Signal { room: room.clone(), from: from.clone(), body: body.clone() }
                     }
                 };
-                (Kind::Live, list.iter().map(heard).collect())
+                (Encoded::Live, list.iter().map(heard).collect())
             }
             Broadcast::Presence { count, events } => {
-                (Kind::Presence, vec![Heard::Presence { room: room.clone(), count, events: events.to_vec() }])
+                (Encoded::Presence, vec![Heard::Presence { room: room.clone(), count, events: events.to_vec() }])
             }
             Broadcast::Members(roster) => {
                 let (count, members, more) = (roster.count, roster.members.to_vec(), roster.more);
-                (Kind::Members, vec![Heard::Members { room: room.clone(), count, members, more }])
+                (Encoded::Members, vec![Heard::Members { room: room.clone(), count, members, more }])
             }
         };
         self.encoded.push((room, kind));

@@ -1,6 +1,6 @@
 //! Every message reaches everyone once, in one order, encoded once.
 
-use super::clients::{Heard, Kind};
+use super::clients::{Encoded, Heard};
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubError, HubLimits, Presence, Start};
 use crate::store::{Outcome, Span, StoreEvent};
@@ -139,7 +139,7 @@ fn a_room_is_encoded_once_a_turn_however_many_listen() {
         }
         world.store_answers();
         world.end_turn();
-        assert_eq!(world.clients.take_encoded(), [(room("r"), Kind::Live)], "{count} members");
+        assert_eq!(world.clients.take_encoded(), [(room("r"), Encoded::Live)], "{count} members");
         world.end_turn();
         assert_eq!(world.clients.take_encoded(), [], "nothing was said");
     }
@@ -286,7 +286,7 @@ fn a_room_delivers_a_bounded_number_of_bytes_a_turn_and_the_rest_in_the_next() {
     world.signal(all[1], &room("r")).unwrap();
     for (told, more) in [(2, true), (4, true), (5, false)] {
         assert_eq!(world.end_turn(), more);
-        assert_eq!(world.clients.encoded, [(room("r"), Kind::Live)]);
+        assert_eq!(world.clients.encoded, [(room("r"), Encoded::Live)]);
         assert_eq!(world.seqs(all[0], &room("r")), (1..=told).collect::<Vec<_>>());
         let has_signal = world.heard(all[0]).iter().any(|h| matches!(h, Heard::Signal { .. }));
         assert_eq!(has_signal, !more);

@@ -1,6 +1,6 @@
 //! Presence: lists and events agree, large rooms get counts, and slow members receive the events that they missed.
 
-use super::clients::{Heard, Kind};
+use super::clients::{Encoded, Heard};
 use super::world::{LIMITS, Who, World, room};
 use crate::hub::{HubLimits, Presence, PresenceKind, Start};
 use crate::types::MemberId;
@@ -63,8 +63,12 @@ fn arrivals_of_one_turn_share_a_frame() {
     let others: Vec<Who> = (0..20).map(|_| join(&mut world, Presence::Full)).collect();
     world.leave(others[0], &room("r")).unwrap();
     world.end_turn();
-    let kinds: Vec<Kind> = world.clients.take_encoded().into_iter().map(|(_, kind)| kind).collect();
-    assert_eq!(kinds, [Kind::Presence, Kind::Presence, Kind::Members], "names, a number, and the list for the new");
+    let kinds: Vec<Encoded> = world.clients.take_encoded().into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(
+        kinds,
+        [Encoded::Presence, Encoded::Presence, Encoded::Members],
+        "names, a number, and the list for the new"
+    );
     let news = world.news(a);
     assert_eq!(news.len(), 1);
     assert_eq!(presence(&news).0.len(), 21);
@@ -92,7 +96,7 @@ fn a_large_room_counts_at_most_once_a_second() {
     let due = world.hub.deadline().expect("a count is due");
     world.pass(due.since(world.now));
     world.end_turn();
-    assert_eq!(world.clients.take_encoded(), [(room("r"), Kind::Presence)], "the same for both");
+    assert_eq!(world.clients.take_encoded(), [(room("r"), Encoded::Presence)], "the same for both");
     assert_eq!(presence(&world.news(a)), (vec![], vec![14]));
     assert_eq!(presence(&world.news(b)), (vec![], vec![14]));
     assert_eq!(world.hub.deadline(), None);

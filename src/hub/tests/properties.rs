@@ -102,7 +102,7 @@ impl Story {
         }
     }
 
-    fn tell(&mut self, step: &Step) {
+    fn take(&mut self, step: &Step) {
         let world = &mut self.world;
         let rooms = &self.rooms;
         match *step {
@@ -314,7 +314,7 @@ proptest! {
     ) {
         let mut story = Story::new(limits);
         for step in &steps {
-            story.tell(step);
+            story.take(step);
         }
         story.end();
     }
@@ -327,7 +327,7 @@ proptest! {
     ) {
         let mut story = Story::new(limits);
         for step in &steps {
-            story.tell(step);
+            story.take(step);
         }
         story.settle();
         story.end();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::clients::{Fakes, Heard, Kind};
+use super::clients::{Encoded, Fakes, Heard};
 use crate::hub::{Cursor, Hub, HubError, HubLimits, Presence, PresenceEvent, PresenceKind, Said, Start};
 use crate::store::{Parked, Purpose, Span, StoreEvent, StoreRequest, Ticket};
 use crate::testing::judge::{self, Begin, Change, Roster, Wanted};
@@ -387,7 +387,7 @@ impl World {
         let more = self.hub.end_turn(self.now, &mut self.clients);
         let mut live = BTreeSet::new();
         for (room, kind) in &self.clients.encoded {
-            assert!(*kind != Kind::Live || live.insert(room.clone()), "{room} was encoded twice in one turn");
+            assert!(*kind != Encoded::Live || live.insert(room.clone()), "{room} was encoded twice in one turn");
         }
         self.ask();
         self.judge();

@@ -82,7 +82,7 @@ impl Tls {
         match *self {}
     }
 
-    pub fn tell(&mut self, _: Now, _: &Log) {
+    pub fn log_at_start(&mut self, _: Now, _: &Log) {
         match *self {}
     }
 

@@ -172,7 +172,7 @@ impl Tls {
         if is_made {
             self.read(now, log);
         }
-        self.tell_renewal(renewal, log);
+        self.log_renewal(renewal, log);
         is_made
     }
 
@@ -196,20 +196,20 @@ impl Tls {
             Ok((config, pairs)) => {
                 (self.pairs, self.config) = (pairs, config);
                 log.info("certificates read again", &[("count", &self.pairs.len())]);
-                self.tell_all(now, log);
+                self.log_all(now, log);
             }
             Err(reason) => log.error("the certificates stay as they were", &[("reason", &reason)]),
         }
     }
 
     /// Logs at the start the certificates, those that expire soon, and whether racerd's own was renewed.
-    pub fn tell(&mut self, now: Now, log: &Log) {
+    pub fn log_at_start(&mut self, now: Now, log: &Log) {
         let renewal = std::mem::replace(&mut self.at_start, Renewal::Kept);
-        self.tell_renewal(renewal, log);
-        self.tell_all(now, log);
+        self.log_renewal(renewal, log);
+        self.log_all(now, log);
     }
 
-    fn tell_all(&mut self, now: Now, log: &Log) {
+    fn log_all(&mut self, now: Now, log: &Log) {
         for (pair, (file, _)) in self.pairs.iter().zip(&self.files) {
             let certificate = pair.certificate();
             let until = certificate.validity.map_or("unknown".to_string(), |validity| date(validity.end));
@@ -227,7 +227,7 @@ impl Tls {
     }
 
     /// Logs the result of a renewal check, once.
-    fn tell_renewal(&mut self, renewal: Renewal, log: &Log) {
+    fn log_renewal(&mut self, renewal: Renewal, log: &Log) {
         let Some((file, _)) = self.files.first() else { return };
         if !self.own.as_mut().is_some_and(|own| own.is_news(&renewal)) {
             return;

@@ -101,14 +101,14 @@ impl Image {
     /// Reads the content of a page.
     pub fn look(&mut self, number: u32) -> Page {
         let kind = self.kind(number);
-        if matches!(kind, Kind::Other) {
+        if matches!(kind, PageKind::Other) {
             return Page::Nothing;
         }
         let Some(page) = self.page(number) else { return Page::Damaged };
         match self.rows(number, &page) {
             Some((rows, whole)) => Page::Rows(rows, whole),
             // Without a plausible pointer map, the type of the page is unknown.
-            None if kind == Kind::Unknown => Page::Nothing,
+            None if kind == PageKind::Unknown => Page::Nothing,
             None => Page::Damaged,
         }
     }
@@ -135,9 +135,9 @@ impl Image {
     }
 
     /// Returns the type of a page according to the pointer map (section 1.8): free pages still hold deleted rows.
-    fn kind(&mut self, number: u32) -> Kind {
+    fn kind(&mut self, number: u32) -> PageKind {
         if !self.has_lists || number == 1 {
-            return Kind::Tree;
+            return PageKind::Tree;
         }
         // The page that SQLite uses for locks holds nothing (section 1.5).
         let lock = u32::try_from(0x4000_0000 / self.page_size).unwrap_or(u32::MAX) + 1;
@@ -145,7 +145,7 @@ impl Image {
         let list = (number - 2) / (entries + 1) * (entries + 1) + 2;
         let list = if list == lock { list + 1 } else { list };
         if list >= number || lock == number {
-            return Kind::Other;
+            return PageKind::Other;
         }
         if self.list.as_ref().is_none_or(|(at, _)| *at != list) {
             let page = self.page(list).filter(|page| {
@@ -154,11 +154,11 @@ impl Image {
             });
             self.list = Some((list, page));
         }
-        let Some((_, Some(page))) = &self.list else { return Kind::Unknown };
+        let Some((_, Some(page))) = &self.list else { return PageKind::Unknown };
         match page.get((number - list - 1) as usize * 5) {
-            Some(1 | 5) => Kind::Tree,
-            Some(2..=4) => Kind::Other,
-            _ => Kind::Unknown,
+            Some(1 | 5) => PageKind::Tree,
+            Some(2..=4) => PageKind::Other,
+            _ => PageKind::Unknown,
         }
     }
 
@@ -224,7 +224,7 @@ impl Image {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PageKind {
     Tree,
     Other,
     Unknown,
