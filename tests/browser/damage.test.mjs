@@ -17,7 +17,7 @@ const DAMAGED = /^Part of this room's history is damaged and cannot be read \((?
 async function damagedRoom(t, damaged, kept = MANY) {
   const server = await Server.start(t, "--request-rate", "0", "--keep-messages", `${kept}`);
   await server.fill("r", Array.from({ length: MANY }, (_, index) => ({ text: `number ${index + 1} ${"x".repeat(150)}` })));
-  await until("pruned", async () => (await (await fetch(`${server.base}rooms/r/messages?after=0&limit=1`)).json()).messages[0].seq === MANY - kept + 1);
+  await until("pruned", async () => (await server.history("r", "after=0&limit=1")).messages[0].seq === MANY - kept + 1);
   // After a restart the server reads the file, not its memory.
   await server.stop();
   await server.restart();

@@ -160,11 +160,23 @@ export class Server {
     return (await answer.json()).seq;
   }
 
+  /** Returns a page of a room's history. Whoever waits for it by asking again and again is put off by the request rate. */
+  async history(room, query) {
+    for (;;) {
+      const answer = await fetch(`${this.base}rooms/${room}/messages?${query}`);
+      if (answer.status !== 429) {
+        assert.equal(answer.status, 200, await answer.clone().text());
+        return answer.json();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1000 * Number(answer.headers.get("Retry-After"))));
+    }
+  }
+
   /** Returns all bodies of a room. */
   async bodies(room) {
     const all = [];
     for (;;) {
-      const page = await (await fetch(`${this.base}rooms/${room}/messages?after=${all.length}&limit=200`)).json();
+      const page = await this.history(room, `after=${all.length}&limit=200`);
       all.push(...page.messages.map((message) => message.body));
       if (!page.more) return all;
     }
