@@ -129,11 +129,14 @@ fn every_thread_of_a_server_is_in_the_sandbox() {
     let offered = sandbox::offered();
     let filtered = of_each_thread(&server, "Seccomp:");
     assert!(filtered.len() > 1, "the store has threads of its own");
-    let held = if offered.calls == Hold::Whole { "2" } else { "0" };
+    // A container may filter the calls of everything in it.
+    let own = fs::read_to_string("/proc/self/status").expect("this process");
+    let own = own.lines().find_map(|line| line.strip_prefix("Seccomp:")).expect("a field of every kernel").trim();
+    let held = if offered.calls == Hold::Whole { "2" } else { own };
     assert!(filtered.iter().all(|mode| mode == held), "{filtered:?}");
     assert_eq!(server.log().contains("the sandbox is not whole"), !offered.gaps().is_empty(), "{}", server.log());
     let open = Server::start(&["--sandbox", "off"]);
-    assert!(of_each_thread(&open, "Seccomp:").iter().all(|mode| mode == "0"));
+    assert!(of_each_thread(&open, "Seccomp:").iter().all(|mode| mode == own));
     assert!(!open.log().contains("sandbox"), "{}", open.log());
 }
 
