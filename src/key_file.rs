@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
 use crate::sqlite;
-use crate::types::{Cause, Durability, Unusable};
+use crate::types::{Cause, Durability, Unusable, folder_of};
 
 /// The data key's name in systemd's directory of credentials (<https://systemd.io/CREDENTIALS/>).
 const CREDENTIAL: &str = "racerd-data-key";
@@ -137,7 +137,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Unusable> {
         }
         _ => Unusable::with(Cause::Folder, format!("cannot write the key file {shown}: {error}"), error),
     })?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = folder_of(path);
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     let written = written.and_then(|()| File::open(directory)?.sync_all());
     written.map_err(|error| {

@@ -2,6 +2,7 @@
 //! thread or clock: times are plain numbers that the edge passes in.
 
 mod cause;
+mod folder;
 mod name;
 mod network;
 mod place;
@@ -11,6 +12,7 @@ pub mod size;
 mod unusable;
 
 pub use cause::Cause;
+pub use folder::folder_of;
 pub use name::{Name, NameFault};
 pub use network::Network;
 pub use place::{NoPlace, Place, is_localhost, is_zone};

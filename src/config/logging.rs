@@ -1,6 +1,6 @@
 //! Settings: the log on stderr.
 
-use super::setting::{Field, Kind, Value, settings};
+use super::setting::{Choice, Kind, settings};
 
 settings! {
     /// What is written to stderr.
@@ -20,10 +20,10 @@ pub enum LogFormat {
     Json,
 }
 
-impl LogFormat {
-    pub const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+impl Choice for LogFormat {
+    const ALL: &'static [LogFormat] = &[LogFormat::Text, LogFormat::Json];
 
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -40,37 +40,15 @@ pub enum LogLevel {
     Debug,
 }
 
-impl LogLevel {
-    pub const ALL: [LogLevel; 4] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+impl Choice for LogLevel {
+    const ALL: &'static [LogLevel] = &[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
 
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             LogLevel::Error => "error",
             LogLevel::Warn => "warn",
             LogLevel::Info => "info",
             LogLevel::Debug => "debug",
         }
-    }
-}
-
-impl Field for LogLevel {
-    fn take(value: Value) -> Option<LogLevel> {
-        let Value::Text(word) = value else { return None };
-        LogLevel::ALL.into_iter().find(|level| level.as_str() == word)
-    }
-
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
-    }
-}
-
-impl Field for LogFormat {
-    fn take(value: Value) -> Option<LogFormat> {
-        let Value::Text(word) = value else { return None };
-        LogFormat::ALL.into_iter().find(|format| format.as_str() == word)
-    }
-
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
     }
 }

@@ -38,7 +38,7 @@ pub use parsed::{Parsed, Source};
 pub use relations::{MAX_LISTENERS, exposed};
 pub use sandbox::{Sandbox, SandboxMode};
 pub use sealed::Sealed;
-pub use setting::{Kind, Setting, Value};
+pub use setting::{Choice, Kind, Setting, Value};
 pub use spelling::nearest;
 pub use storage::Storage;
 pub use text::{duration, wrap};

@@ -1,9 +1,9 @@
-//! Settings: what the process may still do once it has started.
+//! Settings: the limits of the process once it has started.
 
-use super::setting::{Field, Kind, Value, settings};
+use super::setting::{Choice, Kind, settings};
 
 settings! {
-    /// What the process may still do once it has started.
+    /// Limits the process to what a running server needs.
     Sandbox in sandbox {
         /// on: once it has started, racerd can write only the folders of its database and of the certificate that it
         /// makes itself, read only these and the folders of its configuration, certificates and keys, and make only
@@ -20,24 +20,13 @@ pub enum SandboxMode {
     Off,
 }
 
-impl SandboxMode {
-    pub const ALL: [SandboxMode; 2] = [SandboxMode::On, SandboxMode::Off];
+impl Choice for SandboxMode {
+    const ALL: &'static [SandboxMode] = &[SandboxMode::On, SandboxMode::Off];
 
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             SandboxMode::On => "on",
             SandboxMode::Off => "off",
         }
-    }
-}
-
-impl Field for SandboxMode {
-    fn take(value: Value) -> Option<SandboxMode> {
-        let Value::Text(word) = value else { return None };
-        SandboxMode::ALL.into_iter().find(|mode| mode.as_str() == word)
-    }
-
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
     }
 }

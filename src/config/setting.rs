@@ -305,10 +305,17 @@ impl Field for Vec<Network> {
     }
 }
 
-impl Field for Durability {
-    fn take(value: Value) -> Option<Durability> {
+/// A value that is one of a few words.
+pub trait Choice: Copy + 'static {
+    const ALL: &'static [Self];
+
+    fn as_str(self) -> &'static str;
+}
+
+impl<T: Choice> Field for T {
+    fn take(value: Value) -> Option<T> {
         let Value::Text(word) = value else { return None };
-        [Durability::Full, Durability::Normal, Durability::Memory].into_iter().find(|level| level.as_str() == word)
+        T::ALL.iter().copied().find(|choice| choice.as_str() == word)
     }
 
     fn give(&self) -> Value {
@@ -316,14 +323,19 @@ impl Field for Durability {
     }
 }
 
-impl Field for OnDamage {
-    fn take(value: Value) -> Option<OnDamage> {
-        let Value::Text(word) = value else { return None };
-        [OnDamage::Stop, OnDamage::Salvage].into_iter().find(|way| way.as_str() == word)
-    }
+impl Choice for Durability {
+    const ALL: &'static [Durability] = &[Durability::Full, Durability::Normal, Durability::Memory];
 
-    fn give(&self) -> Value {
-        Value::Text(self.as_str().to_string())
+    fn as_str(self) -> &'static str {
+        Durability::as_str(self)
+    }
+}
+
+impl Choice for OnDamage {
+    const ALL: &'static [OnDamage] = &[OnDamage::Stop, OnDamage::Salvage];
+
+    fn as_str(self) -> &'static str {
+        OnDamage::as_str(self)
     }
 }
 

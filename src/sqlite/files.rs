@@ -13,6 +13,7 @@ use rustix::fs::{Access, OFlags, StatVfsMountFlags};
 
 use super::schema::{APPLICATION_ID, VERSION};
 use crate::sqlite::{OpenError, OperationError};
+use crate::types::folder_of;
 
 /// Mode of the files: only the owner may read messages.
 pub(super) const MODE: u32 = 0o600;
@@ -331,7 +332,7 @@ pub fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
             Err(error) => return Err(OpenError::File { action: "find", path: path.into(), error }),
         }
         let name = at.file_name().ok_or_else(|| OpenError::NotAFile { path: path.into() })?;
-        let directory = at.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = folder_of(&at);
         let directory =
             fs::canonicalize(directory).map_err(|error| OpenError::Directory { path: directory.into(), error })?;
         let place = directory.join(name);

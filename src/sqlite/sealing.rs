@@ -80,8 +80,8 @@ impl Sealing {
         (ScopedKey { key: IdempotencyKey(hash), ..key }, self.hashes.body(hash, body))
     }
 
-    /// Returns what the index of sealed bodies stores of this one, in this room: the same whoever sends it, and under
-    /// whichever idempotency key.
+    /// Returns the digest that the index of sealed bodies stores for this body in this room. It does not depend on the
+    /// sender or the idempotency key.
     pub fn sealed_body(&self, room: i64, digest: Digest) -> Digest {
         self.hashes.digest(room, None, digest)
     }

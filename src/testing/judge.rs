@@ -1,6 +1,6 @@
-//! The judge of what a client may hear of a room: where its stream may begin, what may come next, and who is said to be
-//! there. It knows what docs/protocol.md promises to a client, and nothing of how the server keeps it. Each world that
-//! uses it brings its own evidence: what the log holds, what was acknowledged, and which requests are open.
+//! Judges the stream that a client receives of a room: its beginning, the order of its messages, and its list of
+//! members. The judge knows what docs/protocol.md promises to a client, and nothing of how the server keeps it. Each
+//! world that uses it brings its own evidence: what the log holds, what was acknowledged, and which requests are open.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ pub fn gap(next: &mut u64, after: u64, from: u64, oldest: Option<u64>) -> Result
     Ok(())
 }
 
-/// What a client asked to be told of the members of a room.
+/// The presence that a client requested for a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     Nothing,

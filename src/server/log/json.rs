@@ -2,7 +2,7 @@
 //! never longer than the longest text line.
 
 use super::parts::{Bounded, LONGEST_LINE, LONGEST_VALUE, timestamp};
-use crate::config::LogLevel;
+use crate::config::{Choice as _, LogLevel};
 use crate::types::is_unsafe;
 use std::fmt::{Display, Write as _};
 use std::time::SystemTime;

@@ -112,7 +112,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sysinfo,
 ];
 
-/// Those of them that only older processors have, under their old names.
+/// The older forms of some of these, which libc still calls where an architecture has them.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[i64] = &[
     libc::SYS_open,
@@ -137,8 +137,8 @@ const OLDER: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
-/// What ioctl(2) may be asked for: TCGETS, FIONREAD, FIONBIO, FIOCLEX (asm-generic/ioctls.h; libc gives them types that
-/// differ between targets).
+/// Allowed requests of ioctl(2): TCGETS, FIONREAD, FIONBIO and FIOCLEX, by the numbers in asm-generic/ioctls.h, because
+/// libc's types for them differ between targets.
 const REQUESTS: [u64; 4] = [0x5401, 0x541b, 0x5421, 0x5451];
 
 /// Returns whether a server would be held: by any kernel that filters, and there are few without.

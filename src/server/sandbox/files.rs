@@ -19,8 +19,7 @@ const OLD: &str = "this kernel's Landlock is too old to forbid connections to ot
 
 /// Returns whether a server would be held. Changes nothing.
 pub fn offered() -> Hold {
-    let create = |version, level| rules(version, level).and_then(Ruleset::create).map(drop);
-    if create(VERSION, CompatLevel::HardRequirement).is_ok() {
+    if rules(CompatLevel::HardRequirement).and_then(Ruleset::create).is_ok() {
         Hold::Whole
     } else if Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -47,21 +46,21 @@ pub fn enter(reach: &Reach) -> Hold {
 }
 
 /// Returns what is forbidden but for exceptions.
-fn rules(version: ABI, level: CompatLevel) -> Result<Ruleset, RulesetError> {
+fn rules(level: CompatLevel) -> Result<Ruleset, RulesetError> {
     Ruleset::default()
         .set_compatibility(level)
-        .handle_access(AccessFs::from_all(version))?
-        .handle_access(AccessNet::from_all(version))?
+        .handle_access(AccessFs::from_all(VERSION))?
+        .handle_access(AccessNet::from_all(VERSION))?
         .scope(Scope::Signal)
 }
 
 fn restrict(reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
     let reading = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let writing = reading | make_bitflags!(AccessFs::{WriteFile | Truncate | MakeReg | RemoveFile});
-    let mut rules = rules(VERSION, CompatLevel::BestEffort)?.create()?;
+    let mut rules = rules(CompatLevel::BestEffort)?.create()?;
     for (paths, access) in [(&reach.written, writing), (&reach.read, reading)] {
         for path in paths {
-            // What is missing is reported by whatever opens it.
+            // The part of the server that opens a missing path reports it.
             let Ok(place) = PathFd::new(path) else { continue };
             let access: BitFlags<AccessFs> = if path.is_dir() { access } else { access & AccessFs::from_file(VERSION) };
             rules = rules.add_rule(PathBeneath::new(place, access))?;

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
-use crate::types::Durability;
+use crate::types::{Durability, folder_of};
 
 /// Read while serving, whatever the settings: SQLite's source of random numbers, and the machine's name, which may
 /// change.
 const ALWAYS_READ: [&str; 2] = ["/dev/urandom", "/proc/sys/kernel/hostname"];
 
-/// What a sandboxed server can still reach.
+/// The files and sockets that a sandboxed server can still reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     /// Folders in which it reads, creates, writes, renames and removes files.
@@ -26,7 +26,10 @@ impl Reach {
     /// Returns what a server with these settings reaches. `config` is the file that they were read from. `real` returns
     /// a path without symbolic links: certificates are often links into another folder.
     pub fn of(settings: &Settings, config: Option<&Path>, real: impl Fn(&Path) -> Option<PathBuf>) -> Reach {
-        let folders = |file: &Path| [Some(folder(file)), real(file).map(|file| folder(&file))].into_iter().flatten();
+        let folders = |file: &Path| {
+            let folders = [Some(file.to_path_buf()), real(file)].into_iter().flatten();
+            folders.map(|file| folder_of(&file).to_path_buf())
+        };
         let own = settings.tls.tls_self_signed.as_deref();
         let data = match settings.storage.durability {
             Durability::Full | Durability::Normal => Some(settings.storage.data.as_path()),
@@ -46,14 +49,6 @@ fn unique(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     paths.sort();
     paths.dedup();
     paths
-}
-
-/// Returns the folder of a file; "." for a bare name.
-fn folder(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
 }
 
 #[cfg(test)]
