@@ -102,7 +102,7 @@ pub(super) mod tests {
         page.map(|(a, b)| a.iter().chain(b).map(|m| m.seq.0).collect())
     }
 
-    pub const EACH: usize = 130;
+    pub const EACH: usize = 9 + 1 + size::IN_MEMORY;
 
     #[test]
     fn a_run_goes_on_without_a_hole_and_forgets_its_oldest() {

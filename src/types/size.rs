@@ -10,7 +10,7 @@ pub const MAX_ENVELOPE: usize = 1024;
 const ENVELOPE: usize = 140;
 
 /// Usual bytes in memory beside body and name: the message itself, and the allocator's share.
-const IN_MEMORY: usize = 120;
+pub const IN_MEMORY: usize = 120;
 
 /// Returns about how many bytes a message or signal takes on the wire, to bound a page or a turn and to size a buffer.
 pub fn on_wire(author: &Author, body: &Body) -> usize {

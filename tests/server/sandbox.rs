@@ -15,12 +15,14 @@ use crate::support::*;
 const INTRUDER: &str = "RACERD_TEST_INTRUDER";
 
 /// What an intruder tries, in order. Each line of its report is one of these and what came of it.
-const ATTEMPTS: [&str; 16] = [
+const ATTEMPTS: [&str; 18] = [
     "write inside",
     "read inside",
     "replace inside",
     "thread",
     "unix socket",
+    "read what is readable",
+    "write what is readable",
     "read beside",
     "write beside",
     "remove beside",
@@ -35,11 +37,11 @@ const ATTEMPTS: [&str; 16] = [
 ];
 
 /// How many of them a server has to be able to do itself.
-const NEEDED: usize = 5;
+const NEEDED: usize = 6;
 
 /// Tries to do something, in the sandbox of a server whose database is in `inside`, as the child of this process.
 fn attempt(what: &str, folder: &Path, parent: rustix::process::Pid) -> Result<(), String> {
-    let (inside, beside) = (folder.join("inside"), folder.join("beside"));
+    let (inside, readable, beside) = (folder.join("inside"), folder.join("readable"), folder.join("beside"));
     let port = fs::read_to_string(inside.join("port")).map_err(|error| error.to_string())?;
     let outcome = match what {
         "write inside" => fs::write(inside.join("new"), "x"),
@@ -49,6 +51,8 @@ fn attempt(what: &str, folder: &Path, parent: rustix::process::Pid) -> Result<()
         }
         "thread" => std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().unwrap_or_default()),
         "unix socket" => UnixDatagram::unbound().map(drop),
+        "read what is readable" => fs::read(readable.join("config")).map(drop),
+        "write what is readable" => fs::OpenOptions::new().write(true).open(readable.join("config")).map(drop),
         "read beside" => fs::read(beside.join("secret")).map(drop),
         "write beside" => fs::write(beside.join("new"), "x"),
         "remove beside" => fs::remove_file(beside.join("secret")),
@@ -76,7 +80,7 @@ fn the_intruder() {
     };
     // Asked for before: which process started this one is no business of a server.
     let parent = rustix::process::getppid().expect("the test that started it");
-    let reach = Reach { written: vec![folder.join("inside")], ..Reach::default() };
+    let reach = Reach { written: vec![folder.join("inside")], read: vec![folder.join("readable")], ..Reach::default() };
     let held = sandbox::enter(&reach);
     println!("\nheld: {held:?}");
     for what in ATTEMPTS {
@@ -87,16 +91,20 @@ fn the_intruder() {
 #[test]
 fn an_intruder_is_stopped_and_a_server_is_not() {
     let folder = TempDir::new();
-    let (inside, beside) = (folder.path().join("inside"), folder.path().join("beside"));
+    let [inside, readable, beside] = ["inside", "readable", "beside"].map(|name| folder.path().join(name));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    for (place, file, text) in [(&inside, "port", address.as_str()), (&beside, "secret", "secret")] {
+    let files = [(&inside, "port", address.as_str()), (&readable, "config", ""), (&beside, "secret", "secret")];
+    for (place, file, text) in files {
         fs::create_dir(place).expect("a folder");
         fs::write(place.join(file), text).expect("a file");
     }
-    let mut intruder = Command::new(std::env::current_exe().expect("this program"));
+    let trace = folder.path().join("trace");
+    let mut intruder = Command::new("strace");
+    intruder.args(["-f", "-qq", "-e", "trace=clone,clone3,fork,vfork", "-o"]).arg(&trace);
+    intruder.arg(std::env::current_exe().expect("this program"));
     intruder.args(["--exact", "sandbox::the_intruder", "--nocapture", "--test-threads=1"]);
-    let output = intruder.env(INTRUDER, folder.path()).output().expect("this program runs");
+    let output = intruder.env(INTRUDER, folder.path()).output().expect("strace, which tests/run installs");
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
     let offered = sandbox::offered();
     for (at, what) in ATTEMPTS.into_iter().enumerate() {
@@ -110,17 +118,26 @@ fn an_intruder_is_stopped_and_a_server_is_not() {
         }
     }
     assert!(beside.join("secret").exists() || !offered.gaps().is_empty());
+    // To start a program fails at the program already: whether there was a process for it, only the trace shows.
+    let trace = fs::read_to_string(trace).expect("a trace");
+    let forks: Vec<&str> =
+        trace.lines().filter(|line| !line.contains("CLONE_THREAD") && line.contains(" = ")).collect();
+    if offered.calls == Hold::Whole {
+        assert!(!forks.is_empty() && forks.iter().all(|line| line.contains(" = -1 E")), "{forks:?}");
+    }
 }
 
-/// Returns what the kernel says of each thread of the server, in a field of /proc/PID/status.
-fn of_each_thread(server: &Server, field: &str) -> Vec<String> {
+/// Returns a field of a process or thread, by its folder in /proc.
+fn field(folder: &Path, name: &str) -> String {
+    let status = fs::read_to_string(folder.join("status")).expect("a thread");
+    let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field of every kernel");
+    value.trim().to_string()
+}
+
+/// Returns a field of each thread of the server.
+fn of_each_thread(server: &Server, name: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("a process");
-    let value = |folder: PathBuf| {
-        let status = fs::read_to_string(folder.join("status")).expect("a thread");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of every kernel");
-        line.trim().to_string()
-    };
-    tasks.map(|task| value(task.expect("a thread").path())).collect()
+    tasks.map(|task| field(&task.expect("a thread").path(), name)).collect()
 }
 
 #[test]
@@ -130,13 +147,12 @@ fn every_thread_of_a_server_is_in_the_sandbox() {
     let filtered = of_each_thread(&server, "Seccomp:");
     assert!(filtered.len() > 1, "the store has threads of its own");
     // A container may filter the calls of everything in it.
-    let own = fs::read_to_string("/proc/self/status").expect("this process");
-    let own = own.lines().find_map(|line| line.strip_prefix("Seccomp:")).expect("a field of every kernel").trim();
-    let held = if offered.calls == Hold::Whole { "2" } else { own };
+    let own = field(Path::new("/proc/self"), "Seccomp:");
+    let held = if offered.calls == Hold::Whole { "2" } else { &own };
     assert!(filtered.iter().all(|mode| mode == held), "{filtered:?}");
     assert_eq!(server.log().contains("the sandbox is not whole"), !offered.gaps().is_empty(), "{}", server.log());
     let open = Server::start(&["--sandbox", "off"]);
-    assert!(of_each_thread(&open, "Seccomp:").iter().all(|mode| mode == own));
+    assert!(of_each_thread(&open, "Seccomp:").iter().all(|mode| *mode == own));
     assert!(!open.log().contains("sandbox"), "{}", open.log());
 }
 
