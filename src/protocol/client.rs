@@ -11,9 +11,9 @@ use super::body::check_body;
 use super::cursors;
 use super::encrypted;
 use super::errors::{ErrorCode, Refusal};
-use super::field_name::FieldName;
+use super::raw::{self, FieldName};
 use crate::hub::{Cursor, Presence, Start};
-use crate::types::{Body, Digest, IdempotencyKey, MAX_NUMBER, Name, RoomId, Seq};
+use crate::types::{Body, Digest, IdempotencyKey, Name, RoomId, Seq};
 
 /// Limits on a request.
 #[derive(Clone, Copy, Debug)]
@@ -290,27 +290,13 @@ impl Fields<'_> {
     }
 }
 
-/// Reads a whole number from 0 to 2^53 in plain digits: `1.0` and `1e2` are refused rather than changed to a neighbour.
 fn number(id: Option<u64>, field: &'static str, raw: &RawValue) -> Result<u64, Refusal> {
-    let text = raw.get();
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    match text.parse::<u64>() {
-        Ok(n) if digits && n <= MAX_NUMBER => Ok(n),
-        _ => Err(Refusal::field(id, field, format!("'{field}' is a whole number from 0 to 2^53"))),
-    }
+    raw::whole_number(raw)
+        .ok_or_else(|| Refusal::field(id, field, format!("'{field}' is a whole number from 0 to 2^53")))
 }
 
 fn string<'a>(id: Option<u64>, field: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Refusal> {
-    let text = raw.get();
-    // Without an escape the text lies there already.
-    if let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'))
-        && !inner.contains('\\')
-    {
-        return Ok(Cow::Borrowed(inner));
-    }
-    serde_json::from_str::<String>(text)
-        .map(Cow::Owned)
-        .map_err(|_| Refusal::field(id, field, format!("'{field}' is a string")))
+    raw::string(raw).ok_or_else(|| Refusal::field(id, field, format!("'{field}' is a string")))
 }
 
 fn room_id(id: Option<u64>, raw: &RawValue) -> Result<RoomId, Refusal> {

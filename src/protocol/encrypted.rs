@@ -17,7 +17,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::field_name::FieldName;
+use super::raw::FieldName;
 use crate::json::Object;
 use crate::types::{Digest, IdempotencyKey, RoomId};
 

@@ -6,7 +6,7 @@ pub mod client;
 mod cursors;
 pub mod encrypted;
 pub mod errors;
-mod field_name;
+mod raw;
 pub mod reasons;
 pub mod server;
 
