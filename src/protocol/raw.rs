@@ -1,4 +1,4 @@
-//! Parts of a JSON text that is kept as it was sent: the names of its fields, numbers, strings, the entries of an object.
+//! Parts of a JSON text that is kept as it was sent: names of fields, numbers, strings, the entries of an object.
 //! None of them has an error text: serde's would quote what was sent, at whatever length.
 
 use std::borrow::Cow;
