@@ -1,4 +1,4 @@
-//! The log on disk behind [`Store`]: starts the two threads of an opened database, and passes requests and answers
+//! The log on disk behind [`Store`]: starts the threads of an opened database, and passes requests and answers
 //! between them and the event loop. [`Sqlite::open`] is in `repair/opening.rs`, since it may have to salvage first.
 
 use std::collections::BTreeSet;
@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Copier;
 use super::clock::Clock;
 use super::lock::Lock;
 use super::open::Opened;
@@ -20,10 +21,10 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::{Bounds, Read, Store, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
-/// Maximum memory of the two threads, in bytes: page caches, stacks, and the rooms that the writer caches.
-pub const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 2 * STACK_BYTES + batch::ROOMS * 150;
+/// Maximum memory of the three threads, in bytes: page caches, stacks, and the rooms that the writer caches.
+pub const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 3 * STACK_BYTES + batch::ROOMS * 150;
 
-/// A database and its two threads. Dropping it waits for them, but does not record a clean shutdown.
+/// A database and its threads. Dropping it waits for them, but does not record a clean shutdown.
 pub struct Sqlite {
     begun: Begun,
     bounds: Bounds,
@@ -56,7 +57,8 @@ impl Sqlite {
             Shared { timing, clock: Clock::System, damaged: Arc::default(), wal_bytes: Arc::new(AtomicU64::new(0)) };
         let no_thread = |error| OpenError::Thread { error };
 
-        let (writer, reader, held) = shared.divide(options, opened);
+        let (mut writer, reader, held) = shared.divide(options, opened);
+        writer.copier = writer.copier.on_a_thread(answers()).map_err(no_thread)?;
         let to = answers();
         let writer =
             Worker::start("writer", answers(), move |commands| writer.run(&commands, to)).map_err(no_thread)?;
@@ -168,9 +170,10 @@ impl Shared {
         options: &StoreOptions,
         opened: Opened,
     ) -> (WriterParts, impl FnOnce(Sender<Command>) -> Reader + use<>, Held) {
-        let Opened { writer, reader, files, identity, most_pages, begun, remarks, note, .. } = opened;
+        let Opened { writer, reader, copier, files, identity, most_pages, begun, remarks, note, .. } = opened;
         let writer = WriterParts {
             conn: writer,
+            copier: Copier::Inline(copier),
             files,
             identity,
             timing: self.timing,

@@ -1,12 +1,13 @@
-//! The log on disk: two threads with a connection each. The writer decides and commits appends in batches, in the order
-//! of their arrival; the reader reads pages. Both answer over a channel and then call `wake`; the writer's and the
-//! reader's answers may overtake each other. A thread that panics sends
+//! The log on disk: three threads with a connection each. The writer decides and commits appends in batches, in the
+//! order of their arrival; the reader reads pages; the copier copies the WAL into the database file. Writer and reader
+//! answer over a channel and then call `wake`; their answers may overtake each other. A thread that panics sends
 //! [`StoreEvent::Died`](crate::store::StoreEvent::Died) last (in a build with `panic = "abort"` the process ends
 //! instead). The threads own the database and nothing else.
 
 mod ages;
 mod batch;
 mod check;
+mod checkpoint;
 mod clock;
 mod damage;
 mod dating;

@@ -1,5 +1,5 @@
 //! Opens an intact database: locks it, inspects its files, connects, checks for damage, and sets SQLite's options.
-//! After this the two threads own the connections. What becomes of a damaged one is decided in `repair/opening.rs`.
+//! After this the threads own the connections. What becomes of a damaged one is decided in `repair/opening.rs`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(super) const WAL_FRAMES: i64 = 1_024;
 /// happens only after another program's reader has kept the WAL from starting over, and not every time.
 pub(super) const JOURNAL_SIZE_LIMIT: u64 = 8 << 20;
 
-/// Page cache of each connection, in KiB.
+/// Page cache of the writer's and of the reader's connection, in KiB. A checkpoint needs none.
 pub(super) const CACHE_KIB: i64 = 512;
 
 /// An opened database, as the threads need it.
@@ -39,6 +39,8 @@ pub(super) struct Opened {
     pub identity: Identity,
     pub writer: Connection,
     pub reader: Connection,
+    /// For checkpoints alone.
+    pub copier: Connection,
     pub begun: Begun,
     /// Maximum number of pages of the database.
     pub most_pages: i64,
@@ -119,6 +121,7 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     let identity = files.identity().map_err(no_file)?;
     let reader = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed(files, "open"))?;
     set(&reader, files, "query_only", "ON", "1")?;
+    let copier = open_copier(files).map_err(failed(files, "open"))?;
     let note = files.damaged().map(|path| {
         remarks.push(format!(
             "{} is kept beside the database that was salvaged from it; move it away once it is no longer needed",
@@ -129,7 +132,7 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
          is no longer needed"
             .to_owned()
     });
-    Ok(Opened { files: files.clone(), identity, writer, reader, begun, most_pages, remarks, note })
+    Ok(Opened { files: files.clone(), identity, writer, reader, copier, begun, most_pages, remarks, note })
 }
 
 /// Opens the writer's connection, and creates the tables of a new database. Nothing is written to a database that is
@@ -157,6 +160,15 @@ fn open_writer(files: &Files, key_id: Option<KeyId>) -> Result<Connection, OpenE
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
     Ok(writer)
+}
+
+/// Opens the connection for checkpoints. It syncs what it copies, whatever the durability.
+fn open_copier(files: &Files) -> rusqlite::Result<Connection> {
+    let conn = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // The writer alone decides whether the WAL stays when the log is closed.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.execute_batch("PRAGMA cache_size = 0; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0")?;
+    Ok(conn)
 }
 
 /// Refuses a damaged database, as far as a check in limited time can tell; adds remarks about what it found. Returns

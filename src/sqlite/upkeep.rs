@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::batch::roll_back;
+use super::checkpoint::{Due, Frames};
 use super::dating::Moment;
 use super::open::{self, BUSY, WAL_FRAMES};
 use super::retention::{self, Policy, Step};
@@ -279,26 +280,34 @@ impl WriterLoop {
         }
     }
 
-    /// Makes the WAL start over once it is too long. A passive checkpoint would not, since under load there is always a
-    /// reader at its end. If a reader prevents it, the next attempt is after the WAL has grown by as much again.
+    /// Has the WAL copied, or makes it start over, once it is too long. If a reader prevents the latter, the next
+    /// attempt is after the WAL has grown by as much again.
     pub fn bound_the_wal(&mut self) {
         self.measure_wal();
         let frames = self.frames();
-        if frames > self.restart_past {
-            let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
-            self.restart_past = if restarted { WAL_FRAMES } else { frames + WAL_FRAMES };
+        match frames.due(self.restart_past, self.parts.copier.is_copying()) {
+            Due::Nothing => {}
+            Due::Copy => self.parts.copier.ask(),
+            Due::Restart => {
+                let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
+                self.restart_past = if restarted { WAL_FRAMES } else { frames.all + WAL_FRAMES };
+            }
         }
     }
 
     /// Returns the number of pages in the WAL since it last started over. The file may be longer: it is overwritten
     /// from its beginning, which is cheaper than truncating it each time. (NOOP counts and does nothing.)
-    fn frames(&self) -> i64 {
-        let count = |sql| self.parts.conn.prepare_cached(sql)?.query_row([], |row| row.get(1));
-        count("PRAGMA wal_checkpoint(NOOP)").unwrap_or(0)
+    fn frames(&self) -> Frames {
+        let count = |sql| {
+            let mut statement = self.parts.conn.prepare_cached(sql)?;
+            statement.query_row([], |row| Ok(Frames { all: row.get(1)?, copied: row.get(2)? }))
+        };
+        count("PRAGMA wal_checkpoint(NOOP)").unwrap_or_default()
     }
 
     /// Runs a checkpoint. Returns whether the whole WAL is now in the database file and no reader needs it.
-    pub fn checkpoint(&self, pragma: &str) -> bool {
+    pub fn checkpoint(&mut self, pragma: &str) -> bool {
+        self.parts.copier.settle();
         let conn = &self.parts.conn;
         let _ = conn.busy_timeout(CHECKPOINT_BUSY);
         let busy = conn.query_row(pragma, [], |row| row.get::<_, bool>(0));

@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use super::batch::{Batches, Decision, Write, roll_back};
+use super::checkpoint::Copier;
 use super::clock::Clock;
 use super::dating::Dating;
 use super::files::{Files, Identity};
@@ -102,6 +103,7 @@ pub(super) enum Health {
 /// The initial state of the writer thread.
 pub(super) struct WriterParts {
     pub conn: Connection,
+    pub copier: Copier,
     pub files: Files,
     pub identity: Identity,
     pub timing: Timing,
@@ -457,15 +459,18 @@ impl WriterLoop {
         if self.parts.damaged.load(Ordering::Relaxed) {
             self.note("a row or a page could not be read or written".to_owned());
         }
-        let conn = &self.parts.conn;
-        roll_back(conn);
+        roll_back(&self.parts.conn);
         // The record of a clean shutdown is synced, and with it everything that a `normal` run has left unsynced.
         let clean = !self.parts.damaged.load(Ordering::Relaxed);
-        conn.execute_batch("PRAGMA synchronous = FULL")
-            .and_then(|()| schema::end_run(conn, self.running(), clean))
-            .map_err(|error| self.explain(&error, false).detail)?;
+        let end = |conn: &Connection| {
+            conn.execute_batch("PRAGMA synchronous = FULL")?;
+            schema::end_run(conn, self.running(), clean)
+        };
+        end(&self.parts.conn).map_err(|error| self.explain(&error, false).detail)?;
+        self.parts.copier.close();
         // If a reader in another process prevents this, the next start finds the WAL.
         self.untidy = !self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        let conn = &self.parts.conn;
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
         Ok(())
     }
