@@ -383,9 +383,6 @@ impl<A: App> Edge for Loop<A> {
 
     fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
         self.store.take(answers);
-        if !answers.is_empty() {
-            self.facts.watch_wal(&self.log, self.store.wal_bytes(), self.clock.last().mono);
-        }
     }
 
     fn answer(&mut self, answer: StoreEvent) {

@@ -12,13 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 /// Milliseconds between two log lines about a failing store.
 const SILENCE: u64 = 60_000;
 
-/// Bytes of the store's write-ahead log above which there is a warning: several times its normal size.
-const LONG_WAL: u64 = 16 << 20;
-
 pub struct Facts {
     store: Throttle,
     reads: Throttle,
-    wal: Throttle,
     /// Foreign host names whose refusals were logged, and the throttle for any further ones.
     strangers: BTreeSet<String>,
     more_strangers: Throttle,
@@ -39,7 +35,6 @@ impl Default for Facts {
         Facts {
             store: Throttle::new(SILENCE),
             reads: Throttle::new(SILENCE),
-            wal: Throttle::minute(),
             strangers: BTreeSet::new(),
             more_strangers: Throttle::minute(),
             fast: Throttle::new(FAST),
@@ -49,14 +44,6 @@ impl Default for Facts {
 }
 
 impl Facts {
-    /// Warns of a write-ahead log that is too long: it cannot start over while another program reads the database.
-    pub fn watch_wal(&mut self, log: &Log, bytes: u64, now: Millis) {
-        if bytes > LONG_WAL && self.wal.pass(now).is_some() {
-            let message = "the database's -wal file grows: another program holds a read of the database open; end it";
-            log.warn(message, &[("bytes", &bytes)]);
-        }
-    }
-
     /// Decides whether a refusal is logged: for a foreign host name once per name; over the rate limit, and for a
     /// request that cannot be served now, once a second each; any other each time. Returns the number of lines left out
     /// before it.
@@ -135,6 +122,7 @@ fn over(about: About) -> &'static str {
     match about {
         About::Damaged => "the database is well again",
         About::Unreadable => "what is stored can be read again",
+        About::Wal => "the database's -wal file has its usual length again",
         About::Rooms => "messages to further rooms are taken again",
         About::Clock => "the clock is believed again: messages go by age as it says",
     }

@@ -125,7 +125,7 @@ impl Worst {
         }
         let from = match settings.storage.durability {
             Durability::Memory => "rooms and keys",
-            Durability::Full | Durability::Normal => "SQLite's caches, two threads",
+            Durability::Full | Durability::Normal => "SQLite's caches, three threads",
         };
         shared.push(term("log", from, super::backend::fixed_bytes(settings.storage.durability)));
         shared.push(Term { what: "racerd itself", from: "measured".to_string(), bytes: BASE });

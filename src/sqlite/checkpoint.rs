@@ -51,6 +51,39 @@ impl Frames {
     }
 }
 
+/// The length of the WAL file. It passes the usual only while another program holds a read of the database open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Usual,
+    /// The operator is told.
+    Long,
+    /// Nothing more is written to it.
+    TooLong,
+}
+
+/// Length in bytes above which the WAL is long: several times its usual one.
+const LONG: u64 = 16 << 20;
+
+/// Length in bytes that the WAL may have, however small the database is to stay.
+const LEAST_ALLOWED: u64 = 64 << 20;
+
+impl Length {
+    /// Judges a length in bytes. `max_database` is the database's maximum size in bytes: its WAL may take a quarter as
+    /// much beside it.
+    pub fn of(bytes: u64, max_database: u64) -> Length {
+        match bytes {
+            0..=LONG => Length::Usual,
+            _ if bytes <= Length::allowed(max_database) => Length::Long,
+            _ => Length::TooLong,
+        }
+    }
+
+    /// Returns the length in bytes from which on nothing more is written.
+    pub fn allowed(max_database: u64) -> u64 {
+        LEAST_ALLOWED.max(max_database / 4)
+    }
+}
+
 /// Copies as much of the WAL as no reader is in the way of. A failure is not told: the frames stay in the WAL, where
 /// the writer meets the same fault when the WAL starts over.
 fn copy(conn: &Connection) {
@@ -153,6 +186,17 @@ mod tests {
         assert_eq!(due(2_000, 0), Due::Nothing, "it copies already");
         assert_eq!(due(2_000, 1_999), Due::Nothing, "and nobody else can meanwhile");
         assert_eq!(due(2_049, 0), Due::Restart, "commits wait for it");
+    }
+
+    #[test]
+    fn lengths() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(Length::of(16 * MIB, u64::MAX), Length::Usual);
+        assert_eq!(Length::of(16 * MIB + 1, 1), Length::Long);
+        assert_eq!(Length::of(64 * MIB, 256 * MIB), Length::Long);
+        assert_eq!(Length::of(64 * MIB + 1, 256 * MIB), Length::TooLong);
+        assert_eq!(Length::of(1_000 * MIB, 4_000 * MIB), Length::Long);
+        assert_eq!(Length::of(1_001 * MIB, 4_000 * MIB), Length::TooLong);
     }
 
     #[test]

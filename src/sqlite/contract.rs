@@ -67,6 +67,8 @@ pub(super) struct Bench {
     pub available: Vec<Result<(), String>>,
     /// Whether the store has reported that it is damaged.
     pub damaged: bool,
+    /// Reports received in between about whether the WAL is long.
+    pub long_wal: Vec<bool>,
     wakes: Receiver<()>,
     events: VecDeque<StoreEvent>,
 }
@@ -78,7 +80,7 @@ impl Bench {
     }
 
     pub fn of(store: Box<dyn Store>, wakes: Receiver<()>) -> Bench {
-        Bench { store, available: Vec::new(), damaged: false, wakes, events: VecDeque::new() }
+        Bench { store, available: Vec::new(), damaged: false, long_wal: Vec::new(), wakes, events: VecDeque::new() }
     }
 
     pub fn submit(&mut self, requests: impl IntoIterator<Item = StoreRequest>) {
@@ -105,6 +107,14 @@ impl Bench {
         self.available.remove(0)
     }
 
+    /// Waits for the store to report whether the WAL is long.
+    pub fn next_long_wal(&mut self) -> bool {
+        while self.long_wal.is_empty() {
+            self.take_or_wait();
+        }
+        self.long_wal.remove(0)
+    }
+
     fn take_or_wait(&mut self) {
         let mut events = Vec::new();
         self.store.take(&mut events);
@@ -116,6 +126,7 @@ impl Bench {
             match event {
                 StoreEvent::Available(available) => self.available.push(available.map_err(|outage| outage.detail)),
                 StoreEvent::Damaged => self.damaged = true,
+                StoreEvent::Note { about: About::Wal, text } => self.long_wal.push(text.is_some()),
                 event => self.events.push_back(event),
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,6 @@ pub struct Sqlite {
     /// Holds a sender to the writer, which ends once no sender is left: fields are dropped in this order.
     reader: Worker<Vec<Read>, ()>,
     writer: Worker<Command, Result<(), String>>,
-    wal_bytes: Arc<AtomicU64>,
     /// Held until both threads have ended.
     _lock: Lock,
 }
@@ -53,8 +52,7 @@ impl Sqlite {
     ) -> Result<Sqlite, OpenError> {
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(wake.clone()) };
-        let shared =
-            Shared { timing, clock: Clock::System, damaged: Arc::default(), wal_bytes: Arc::new(AtomicU64::new(0)) };
+        let shared = Shared { timing, clock: Clock::System, damaged: Arc::default() };
         let no_thread = |error| OpenError::Thread { error };
 
         let (mut writer, reader, held) = shared.divide(options, opened);
@@ -68,7 +66,6 @@ impl Sqlite {
         let to = answers();
         let reader =
             Worker::start("reader", answers(), move |requests| reader.run(&requests, &to)).map_err(no_thread)?;
-        let wal_bytes = shared.wal_bytes;
 
         Ok(Sqlite {
             begun: held.begun,
@@ -78,7 +75,6 @@ impl Sqlite {
             events,
             reader,
             writer,
-            wal_bytes,
             _lock: lock,
         })
     }
@@ -135,10 +131,6 @@ impl Store for Sqlite {
         false
     }
 
-    fn wal_bytes(&self) -> u64 {
-        self.wal_bytes.load(Ordering::Relaxed)
-    }
-
     fn finish(mut self: Box<Self>) -> Result<(), String> {
         // The last connection to close removes the WAL, and the reader's may not write.
         self.reader.join();
@@ -152,7 +144,6 @@ pub(super) struct Shared {
     pub timing: Timing,
     pub clock: Clock,
     pub damaged: Arc<AtomicBool>,
-    pub wal_bytes: Arc<AtomicU64>,
 }
 
 /// The part of an opened log that its owner keeps.
@@ -182,7 +173,6 @@ impl Shared {
             most_pages,
             damaged: self.damaged.clone(),
             running_before: begun.running,
-            wal_bytes: self.wal_bytes.clone(),
             sealing: options.data_key.as_ref().map(sealing::Sealing::new),
             sealed_body: options.sealed_body,
         };

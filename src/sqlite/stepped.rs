@@ -38,7 +38,7 @@ impl SteppedLog {
         let (sender, events) = channel();
         let answers = || Answers { events: sender.clone(), wake: Box::new(|| {}) };
         let damaged = Arc::new(AtomicBool::new(false));
-        let shared = Shared { timing: Timing::USUAL, clock: Clock::Set(clock), damaged, wal_bytes: Arc::default() };
+        let shared = Shared { timing: Timing::USUAL, clock: Clock::Set(clock), damaged };
         let (writer, reader, Held { begun, remarks, .. }) = shared.divide(options, opened);
         let (sender, notes) = channel();
         let reader = reader(sender);

@@ -1,18 +1,16 @@
 //! The writer's background work: pruning, returning space, emptying the write-ahead log, and detecting that a failed
 //! disk works again. Each call is one bounded piece, so that a commit never waits for more than one.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::batch::roll_back;
-use super::checkpoint::{Due, Frames};
+use super::checkpoint::{Due, Frames, Length};
 use super::dating::Moment;
 use super::open::{self, BUSY, WAL_FRAMES};
 use super::retention::{self, Policy, Step};
-use super::schema::{self, SCRATCH};
+use super::schema::{self, SCRATCH, number};
 use super::writer::{Health, Noted, WriterLoop};
-use crate::store::Bounds;
-use crate::store::StoreEvent;
+use crate::store::{About, Bounds, StoreEvent};
 use crate::types::WallMillis;
 
 /// How long a checkpoint waits for readers. Our own reader is done after a page; one in another process may stay for
@@ -31,6 +29,12 @@ const FREE_PART: i64 = 16;
 
 /// Minimum batch size in bytes, however small the database may be.
 const LEAST_BATCH: i64 = 64 << 10;
+
+/// Size of a page in bytes.
+const PAGE: i64 = 4_096;
+
+/// The note about a long WAL. Anyone can read it, so it names no path.
+const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";
 
 /// Maximum number of pruning steps to make space for one batch: several times its size.
 const SPACE_STEPS: usize = 64;
@@ -172,7 +176,6 @@ impl WriterLoop {
 
     /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.
     pub fn share(&self) -> usize {
-        const PAGE: i64 = 4_096;
         let bytes = (self.parts.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
@@ -265,6 +268,13 @@ impl WriterLoop {
         roll_back(&self.parts.conn);
         self.follow_the_disk();
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.measure_wal();
+        if self.wal == Length::TooLong {
+            if let Health::Failing { retry, .. } = &mut self.health {
+                *retry = again;
+            }
+            return;
+        }
         let conn = &self.parts.conn;
         let written = conn
             .execute(
@@ -315,8 +325,19 @@ impl WriterLoop {
         busy == Ok(false)
     }
 
-    /// Measures the WAL file, for the warning about a long one.
-    pub fn measure_wal(&self) {
-        self.parts.wal_bytes.store(self.parts.files.wal_bytes(), Ordering::Relaxed);
+    /// Measures the WAL file, and tells when it becomes long and when that is over.
+    pub fn measure_wal(&mut self) {
+        let length = Length::of(self.parts.files.wal_bytes(), self.max_bytes());
+        let (was_usual, is_usual) = (self.wal == Length::Usual, length == Length::Usual);
+        self.wal = length;
+        if was_usual != is_usual {
+            let text = (!is_usual).then(|| LONG_WAL.to_owned());
+            self.answers.send([StoreEvent::Note { about: About::Wal, text }]);
+        }
+    }
+
+    /// Returns the maximum size of the database in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        number(self.parts.most_pages.saturating_mul(PAGE))
     }
 }

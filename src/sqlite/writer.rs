@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use super::batch::{Batches, Decision, Write, roll_back};
-use super::checkpoint::Copier;
+use super::checkpoint::{Copier, Length};
 use super::clock::Clock;
 use super::dating::Dating;
 use super::files::{Files, Identity};
@@ -116,8 +116,6 @@ pub(super) struct WriterParts {
     pub damaged: Arc<AtomicBool>,
     /// Seconds that racerd had run on this log before this run.
     pub running_before: u64,
-    /// Size of the WAL file in bytes, for the warning about a long one.
-    pub wal_bytes: Arc<AtomicU64>,
     /// Seals stored rows; `None` for a plain database.
     pub sealing: Option<Sealing>,
     /// Returns the digest of a stored body if it is encrypted.
@@ -180,6 +178,8 @@ pub(super) struct WriterLoop {
     pub swept: u64,
     /// Number of pages above which the WAL is made to start over.
     pub restart_past: i64,
+    /// The length of the WAL when it was last measured.
+    pub wal: Length,
     pub prune: Prune,
     pub retention: Retention,
     pub dating: Dating,
@@ -204,6 +204,7 @@ impl WriterLoop {
         let mut writer = WriterLoop {
             idle: parts.timing.idle,
             restart_past: WAL_FRAMES,
+            wal: Length::Usual,
             batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),
             waiting: VecDeque::new(),
             late: Vec::new(),
@@ -289,6 +290,10 @@ impl WriterLoop {
         self.check_files();
         if let Health::Gone(reason) = &self.health {
             let outage = Outage { why: Why::Gone, detail: reason.clone() };
+            return self.refuse(batch, outage, false);
+        }
+        if self.wal == Length::TooLong {
+            let outage = self.held_open();
             return self.refuse(batch, outage, false);
         }
         let now = self.running();
@@ -444,6 +449,17 @@ impl WriterLoop {
             _ => (Why::Unknown, "racerd keeps retrying"),
         };
         Outage { why, detail: format!("cannot write to {path}: {error}; {advice}") }
+    }
+
+    /// Describes why nothing is written to a WAL that is too long.
+    fn held_open(&self) -> Outage {
+        let path = self.parts.files.database.display();
+        let mebibytes = Length::allowed(self.max_bytes()) >> 20;
+        let detail = format!(
+            "cannot write to {path}: its -wal file has passed {mebibytes} MiB, since another program holds a read of the \
+             database open; end that program"
+        );
+        Outage { why: Why::HeldOpen, detail }
     }
 
     /// Parks the remaining sessions, and records a clean shutdown.

@@ -18,8 +18,8 @@ use crate::types::Epoch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Maximum size of the database file in bytes. 0 means its size at the start plus 80 % of the free space, adjusted
-    /// as other programs use or free disk space. The WAL is not included: about 4 MiB, more while another program reads
-    /// the database.
+    /// as other programs use or free disk space. The WAL is not included: about 4 MiB; while another program reads the
+    /// database at most a quarter of this size, or 64 MiB if that is more.
     pub max_database_size: u64,
     /// Bytes of messages that [`Durability::Memory`](crate::types::Durability::Memory) keeps in each room ...
     pub memory_room_bytes: usize,
@@ -75,12 +75,6 @@ pub trait Store {
 
     /// Returns whether answers are ready as soon as `submit` returns, without a wake-up.
     fn is_inline(&self) -> bool;
-
-    /// Returns the size of SQLite's write-ahead log in bytes as last measured, 0 without one. It is usually below 8
-    /// MiB; more means that another program has a read transaction open.
-    fn wal_bytes(&self) -> u64 {
-        0
-    }
 
     /// Commits everything submitted, records a clean shutdown and releases the log's resources. Blocks until done.
     /// Answers that were not taken are dropped.

@@ -183,6 +183,8 @@ pub enum Why {
     NotWritable,
     /// Another program has the database locked.
     Busy,
+    /// Another program holds a read of the database open, so that what is written piles up beside it.
+    HeldOpen,
     Damaged,
     /// The disk reports errors.
     Disk,
@@ -201,6 +203,7 @@ impl Why {
             Why::FileSize => "the server's database has reached the system's file size limit",
             Why::AtBound => "the server's database has reached max_database_size",
             Why::NotWritable => "the server's database cannot be written to",
+            Why::HeldOpen => "another program on the server holds a read of the database open",
             Why::Busy => "another program on the server has the database locked",
             Why::Damaged => "the server's database is damaged",
             Why::Disk => "the server's disk reports errors",
@@ -229,6 +232,8 @@ pub enum About {
     Clock,
     /// The in-memory log accepts no further room.
     Rooms,
+    /// The database's write-ahead log is long.
+    Wal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

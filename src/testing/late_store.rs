@@ -1,5 +1,5 @@
 //! The memory log as a slow store: appends wait for their commit, reads for their turn, and answers for delivery, each
-//! at its own pace, as with the two threads of the real store. Appends keep their order, and so do reads; reads and
+//! at its own pace, as with the threads of the real store. Appends keep their order, and so do reads; reads and
 //! appends overtake each other. It can fail, and remembers every message that it ever stored and every positive answer.
 //! It is for the whole engine, which also parks and claims sessions and meets the log's bounds; [`Store`](super::Store)
 //! is for the hub alone.

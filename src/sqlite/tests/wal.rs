@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use crate::sqlite::contract::options;
+use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::tests::{open_quick, outside, wait_until};
-use crate::store::samples::{append, body_of, read};
-use crate::store::{Span, StoreEvent, StoreRequest};
+use crate::store::samples::{append, body_of, read, stored};
+use crate::store::{Outcome, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
@@ -45,10 +45,8 @@ fn the_wal_stays_short_while_pages_are_read() {
     assert_eq!(pages, 500);
     assert!(longest > 4 << 20, "the limit is reached at all: {longest}");
     assert!(longest < 10 << 20, "{longest}");
-    // The file itself is measured: the reported length is that of the last piece of upkeep, and a pause between two
-    // rounds may have been long enough to empty the WAL once before.
-    let is_empty = || fs::metadata(&wal).unwrap().len() == 0 && bench.store.wal_bytes() == 0;
-    wait_until("the WAL is emptied in a pause", is_empty);
+    wait_until("the WAL is emptied in a pause", || fs::metadata(&wal).unwrap().len() == 0);
+    assert!(bench.long_wal.is_empty(), "and was never long");
     assert_eq!(bench.page(read("a", Span::Newest, 0, 0)).head, Seq(50_000));
 }
 
@@ -66,8 +64,49 @@ fn a_read_that_another_program_holds_open_only_makes_the_wal_grow() {
         bench.append_all((0..1000).map(|_| append("a", &body_of(1000), n)).collect());
     }
     assert_eq!((count(), bench.page(read("a", Span::Newest, 0, 0)).head), (1, Seq(24_001)));
-    wait_until("the length is told", || bench.store.wal_bytes() > 20 << 20);
-    assert_eq!(bench.available, [], "and nobody is refused");
+    assert!(bench.next_long_wal(), "its length is told, once");
+    assert!(bench.available.is_empty() && bench.long_wal.is_empty(), "and nobody is refused");
     conn.execute_batch("COMMIT").unwrap();
-    wait_until("it shrinks once the reader is gone", || bench.store.wal_bytes() == 0);
+    assert!(!bench.next_long_wal(), "it shrinks once the reader is gone");
+}
+
+#[test]
+fn behind_a_read_that_never_ends_nothing_more_is_written_from_some_length_on() {
+    let directory = TempDir::new();
+    let mut options = options(directory.path(), Durability::Normal);
+    options.bounds.max_database_size = 200 << 20;
+    let mut bench = open_quick(&options);
+    bench.append(append("a", "1", 1));
+    let conn = outside(&options.path);
+    conn.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    let mut kept = 1;
+    while bench.available.is_empty() {
+        let appended = bench.append_all((0..100).map(|_| append("a", &body_of(20_000), 1)).collect());
+        kept += appended.iter().filter(|one| matches!(one.outcome, Outcome::Stored(_))).count() as u64;
+    }
+    let refusal = bench.next_available().unwrap_err();
+    let words =
+        "its -wal file has passed 64 MiB, since another program holds a read of the database open; end that program";
+    assert!(refusal.ends_with(words), "{refusal}");
+    let length = fs::metadata(directory.path().join("racerd.db-wal")).unwrap().len();
+    assert!((64 << 20..80 << 20).contains(&length), "one batch beyond the limit at most: {length}");
+    assert_eq!(bench.append(append("a", "2", 2)), Outcome::Unavailable, "as long as the reader stays");
+    conn.execute_batch("COMMIT").unwrap();
+    assert_eq!(bench.next_available(), Ok(()), "messages are accepted again by themselves");
+    assert_eq!(stored(&bench.append(append("a", "3", 3))).seq, Seq(kept + 1), "and nothing is lost");
+    assert_eq!(bench.long_wal, [true, false]);
+}
+
+#[test]
+fn the_wal_is_copied_before_it_has_to_start_over() {
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Normal);
+    // With its usual times the writer itself empties the WAL after ten idle seconds only.
+    let mut bench = Bench::open(options.clone());
+    bench.append_all((0..2_000).map(|n| append("a", &body_of(1000), n)).collect());
+    let conn = outside(&options.path);
+    let frames = |column| conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(column)).unwrap();
+    assert!((512..1_024).contains(&frames(1)), "{}", frames(1));
+    wait_until("the thread copies", || frames(2) == frames(1));
+    assert!(frames(1) >= 512, "and the WAL goes on: {}", frames(1));
 }
