@@ -127,6 +127,8 @@ mod tests {
     const QUADLET: &str = include_str!("../../packaging/racerd.container");
     const PROCD: &str = include_str!("../../packaging/openwrt/racerd.init");
     const PROCD_RUN: &str = include_str!("../../packaging/openwrt/racerd-run");
+    const IPK: &str = include_str!("../../packaging/ipk");
+    const RECIPE: &str = include_str!("../../packaging/openwrt/Makefile");
 
     /// Returns the causes that end a start with this code, in words.
     fn causes(code: u8) -> String {
@@ -198,6 +200,13 @@ mod tests {
         // Threshold, timeout and retry: with a retry of 0, procd never gives up.
         assert!(PROCD.lines().any(|line| line.trim() == "procd_set_param respawn 0 10 0"));
         assert!(PROCD.lines().any(|line| line.trim() == "procd_set_param command /usr/libexec/racerd-run serve"));
+        // Both packages put these very scripts there.
+        for (name, package) in [("packaging/ipk", IPK), ("OpenWrt's recipe", RECIPE)] {
+            for (script, place) in [("racerd-run", "/usr/libexec/racerd-run"), ("racerd.init", "/etc/init.d/racerd")] {
+                let installs = |line: &str| line.contains(&format!("/{script} ")) && line.contains(place);
+                assert!(package.lines().any(installs), "{name} does not install {script} as {place}");
+            }
+        }
     }
 
     /// The documents tell of each of them what it does.
