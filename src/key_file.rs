@@ -7,12 +7,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use crate::crypto::at_rest::DataKey;
 use crate::crypto::sealed::SealedKey;
+use crate::named_file::{self, Named};
 use crate::sqlite;
 use crate::types::{Cause, Durability, Unusable, folder_of};
 
@@ -101,13 +101,9 @@ fn read(path: &Path, kind: &KeyFile, closed: u32) -> Result<Zeroizing<Vec<u8>>, 
         let cause = if *may_come { Cause::of_file(&error) } else { Cause::Key };
         Unusable::with(cause, format!("{name} {shown}: {error}{advice}"), error)
     };
-    // A FIFO may have no writer; opening it must not block.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
+    let Named::Regular(file, metadata) = named_file::open(path).map_err(failed)? else {
         return Err(Unusable::new(Cause::Key, format!("{name} {shown}: is not a regular file")));
-    }
+    };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & closed != 0 {
         let line = format!("{name} {shown}: others may read or change it (mode {mode:03o}); run 'chmod 600 {shown}'");

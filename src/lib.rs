@@ -17,6 +17,7 @@ pub mod hub;
 mod json;
 mod key_file;
 pub mod limits;
+mod named_file;
 pub mod protocol;
 mod random;
 pub mod server;

@@ -1,7 +1,6 @@
 //! TLS for a client: which certificates it trusts, and a connection with it. rustls does the work.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use rustls::{
 };
 
 use super::pipe::Tcp;
+use crate::named_file::{self, Named};
 use crate::types::{Cause, Reason, Unusable};
 
 /// Longest file of certificates, in bytes; all authorities of a Linux distribution take a quarter of a megabyte.
@@ -25,9 +25,17 @@ const LONGEST_FILE: u64 = 16 << 20;
 /// A byte order mark in UTF-8, which editors and shells of Windows put before a text.
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads the file of `--ca`.
+fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
+    let failed = |error| Unusable {
+        cause: Cause::of_file(&error),
+        reason: Reason::with(format!("--ca {}: {error}", path.display()), error),
+    };
+    let Named::Regular(file, _) = named_file::open(path).map_err(failed)? else {
+        return Err(Unusable::new(Cause::Settings, format!("--ca {}: is not a regular file", path.display())));
+    };
     let mut text = Vec::new();
-    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut text)?;
+    file.take(LONGEST_FILE).read_to_end(&mut text).map_err(failed)?;
     Ok(text)
 }
 
@@ -48,10 +56,7 @@ impl Trust {
         let mut own = Vec::new();
         if let Some(path) = ca {
             let shown = path.display();
-            let text = read(path).map_err(|error| Unusable {
-                cause: Cause::of_file(&error),
-                reason: Reason::with(format!("--ca {shown}: {error}"), error),
-            })?;
+            let text = read(path)?;
             for certificate in CertificateDer::pem_slice_iter(text.strip_prefix(BOM).unwrap_or(&text)) {
                 let certificate = certificate.map_err(|error| Unusable {
                     cause: Cause::Settings,

@@ -3,11 +3,10 @@
 //! start.
 
 use crate::config::{self, ConfigError, File, Parsed};
-use rustix::fs::OFlags;
+use crate::named_file::{self, Named};
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 /// Longest file, in bytes: some hundred times what all settings with their texts take.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -60,14 +59,11 @@ fn read_file(name: &str) -> Result<String, ConfigError> {
     if name.contains('\0') {
         return Err(refused("a path cannot contain a zero byte"));
     }
-    // A FIFO may have no writer; opening it must not block.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(name).map_err(failed)?;
-    let kind = file.metadata().map_err(failed)?;
-    if !kind.is_file() {
-        let what = if kind.is_dir() { "is a directory; name the file in it" } else { "is not a regular file" };
-        return Err(refused(what));
-    }
+    let file = match named_file::open(Path::new(name)).map_err(failed)? {
+        Named::Regular(file, _) => file,
+        Named::Folder => return Err(refused("is a directory; name the file in it")),
+        Named::Other => return Err(refused("is not a regular file")),
+    };
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > LONGEST_FILE {

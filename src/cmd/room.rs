@@ -6,12 +6,12 @@ use crate::client::{Event, RunError, RunOptions, Target};
 use crate::config;
 use crate::crypto::room_key::{RoomCipher, RoomKey};
 use crate::crypto::sealed::Pin;
+use crate::named_file::{self, Named};
 use crate::types::{Cause, MAX_NUMBER, Name, Unusable, harmless};
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Milliseconds to wait for a connection, by default.
@@ -188,7 +188,9 @@ fn room_key_of(value: String) -> Result<RoomKey, Unusable> {
         |error: io::Error| Unusable::with(Cause::of_file(&error), format!("--room-key: {shown}: {error}"), error);
     // Room for the whole file: a string that grows leaves copies in memory.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize + 1));
-    let file = File::open(path).map_err(refused)?;
+    let Named::Regular(file, _) = named_file::open(Path::new(path)).map_err(refused)? else {
+        return Err(wrong(&format!("{shown}: is not a regular file")));
+    };
     match file.take(LONGEST_FILE + 1).read_to_string(&mut text) {
         Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(refused(error)),
         _ => {}

@@ -78,7 +78,7 @@ pub fn send<T>(make: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Fail
 /// Copies a database from standard input to a temporary file.
 ///
 /// # Errors
-/// [`Failure::Usage`] where that is a terminal; [`Failure::Failed`] where it cannot be read or kept.
+/// [`Failure::Usage`] where that is a terminal; [`Failure::Failed`] where it is empty, or cannot be read or kept.
 pub fn receive() -> Result<Spool, Failure> {
     if io::stdin().is_terminal() {
         return Err(Failure::Usage("a database cannot be read from a terminal; name its file, or use a pipe".into()));
@@ -86,11 +86,14 @@ pub fn receive() -> Result<Spool, Failure> {
     let spool = Spool::new()?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(spool.file());
     let kept = file.and_then(|mut file| io::copy(&mut io::stdin().lock(), &mut file));
-    kept.map_err(|error| {
+    let length = kept.map_err(|error| {
         let text = format!("cannot copy standard input to a temporary file: {error}; set TMPDIR");
         Failure::Failed(Reason::with(text, error))
     })?;
-    Ok(spool)
+    match length {
+        0 => Err(Failure::Failed("standard input is empty: the command before the pipe wrote no database".into())),
+        _ => Ok(spool),
+    }
 }
 
 /// The database that a command reads: a file, or standard input.

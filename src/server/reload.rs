@@ -5,7 +5,7 @@ use super::accept::Listeners;
 use super::log::Log;
 use super::open_files::{connections_for, raise_open_files};
 use super::tls::Tls;
-use crate::config::{Change, Changed, ConfigError, Parsed, Settings};
+use crate::config::{Change, Changed, ConfigError, LogLevel, Parsed, Settings};
 use crate::engine::{self, App, Engine};
 use crate::limits;
 use crate::store::Store;
@@ -45,7 +45,12 @@ impl<L> Reload<L> {
     pub fn run<A: App<Limits = L>>(&mut self, parts: &mut Parts<'_, A>) {
         let read = match (self.read)() {
             Ok(parsed) if parsed.file.is_none() => {
-                return parts.log.warn("no settings to read again: racerd was started without --config", &[]);
+                let level = match parts.tls {
+                    // SIGHUP has read them again, which is all that was asked for.
+                    Some(_) => LogLevel::Info,
+                    None => LogLevel::Warn,
+                };
+                return parts.log.write(level, "no settings to read again: racerd was started without --config", &[]);
             }
             Ok(parsed) => parsed,
             Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),

@@ -408,6 +408,11 @@ fn a_stream_that_fails_is_told_and_leaves_nothing() {
     let mut child = run(&["check", "-"], Stdio::piped(), Stdio::piped());
     child.stdin.take().unwrap().write_all(b"Dear Ann").unwrap();
     refused(&child.wait_with_output().unwrap(), "- is not a racerd database");
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for reading in [vec!["check", "-"], vec!["restore", "-", "--data", &at("a")], vec!["salvage", "-", &at("b")]] {
+        let output = run(&reading, Stdio::null(), Stdio::piped()).wait_with_output().unwrap();
+        ended(&output, 1, "standard input is empty");
+    }
     let mut missing = Server::program();
     missing.args(backup).env("TMPDIR", "/nowhere/at/all");
     ended(&missing.output().unwrap(), 1, "TMPDIR");

@@ -8,11 +8,11 @@ use crate::support::*;
 use crate::tls::made;
 
 /// Faults that a file can have, by its name here.
-const FAULTS: [&str; 5] = ["missing", "no-folder/missing", "loop", "folder", "junk"];
+const FAULTS: [&str; 6] = ["missing", "no-folder/missing", "loop", "folder", "fifo", "junk"];
 /// Statuses of a file whose faults all need the user: no retry.
-const SETTING: [i32; 5] = [2, 2, 2, 2, 2];
+const SETTING: [i32; 6] = [2, 2, 2, 2, 2, 2];
 /// Statuses of a file that may appear later; one of the wrong kind stays wrong.
-const FILE: [i32; 5] = [1, 1, 1, 2, 2];
+const FILE: [i32; 6] = [1, 1, 1, 2, 2, 2];
 
 #[test]
 fn each_kind_of_file_has_one_rule() {
@@ -26,6 +26,8 @@ fn each_kind_of_file_has_one_rule() {
     let words = |line: &str| line.split(' ').map(str::to_string).collect::<Vec<_>>();
     std::fs::create_dir(at("folder")).unwrap();
     symlink("loop", at("loop")).unwrap();
+    // Nobody writes to it: a command that waited would wait for ever.
+    assert!(std::process::Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
     std::fs::write(at("junk"), "junk\n").unwrap();
     std::fs::set_permissions(at("junk"), std::fs::Permissions::from_mode(0o600)).unwrap();
     made(folder.path(), "good", &[], |_| {});
@@ -86,5 +88,5 @@ fn each_kind_of_file_has_one_rule() {
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
     names.retain(|name| !name.ends_with(".lock"));
     names.sort();
-    assert_eq!(names, ["data.key", "folder", "good.key", "good.pem", "junk", "loop"], "nothing was made");
+    assert_eq!(names, ["data.key", "fifo", "folder", "good.key", "good.pem", "junk", "loop"], "nothing was made");
 }

@@ -216,6 +216,37 @@ fn without_its_certificate_the_key_is_kept() {
 }
 
 /// If the folder takes no new file, the old certificate stays in use, and the log says so once.
+/// Files that were removed while the server runs: the error names the setting that was given, and SIGHUP makes them
+/// anew as a start would.
+#[test]
+fn removed_files_are_made_anew_on_request() {
+    let folder = TempDir::new();
+    let own = Own::in_(&folder);
+    let server = Server::start_in(folder, "127.0.0.1:0", &["--tls-self-signed", own.path()]);
+    let (fingerprint, key) = (own.fingerprint(), own.key());
+    let reload = |words: &str| {
+        let before = server.log().len();
+        server.signal(Signal::HUP);
+        eventually(words, || server.log()[before..].contains(words));
+        assert!(!server.log().contains("tls_cert"), "a setting that nobody gave: {}", server.log());
+    };
+    std::fs::remove_file(own.0.join("cert.pem")).unwrap();
+    reload("own certificate had been removed, and was made anew");
+    assert_eq!(own.key(), key, "the key was still there");
+    assert_ne!(own.fingerprint(), fingerprint);
+    assert_eq!(served(&server), own.fingerprint());
+    std::fs::remove_file(own.0.join("cert.pem")).unwrap();
+    std::fs::remove_file(own.0.join("key.pem")).unwrap();
+    reload("own certificate had been removed, and was made anew");
+    assert_ne!(own.key(), key);
+    assert_eq!(served(&server), own.fingerprint());
+    // A certificate without its key is not replaced: the key may only be moved.
+    let fingerprint = own.fingerprint();
+    std::fs::rename(own.0.join("key.pem"), own.0.join("kept.pem")).unwrap();
+    reload("key.pem beside it; restore it, or move the certificate away");
+    assert_eq!((served(&server), own.fingerprint()), (fingerprint.clone(), fingerprint));
+}
+
 #[test]
 fn a_certificate_that_cannot_be_renewed_stays() {
     let folder = TempDir::new();

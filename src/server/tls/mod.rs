@@ -20,7 +20,7 @@ use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config,
 use crate::engine::Now;
 use crate::types::{Cause, Millis, Unusable, WallMillis};
 use pem_file::contents;
-use self_signed::{Own, Renewal};
+use self_signed::{Ensured, Own, Renewal};
 use std::net::SocketAddr;
 
 /// Milliseconds between two checks of the files.
@@ -29,6 +29,8 @@ const LOOK: u64 = 60_000;
 const EXPIRY_CHECK: u64 = 86_400_000;
 /// Seconds before a certificate's expiry at which the warnings begin: 14 days.
 const WARN: u64 = 14 * 86_400;
+/// Logged where the files cannot be used.
+const STAY: &str = "the certificates stay as they were";
 /// Mode bits that a key file should not have. Its group may read it: some systems keep keys for a group of servers.
 const TOO_OPEN: u32 = 0o027;
 
@@ -78,21 +80,25 @@ impl Tls {
         let folder = settings.tls.tls_self_signed.as_deref();
         let mut own = folder.map(|folder| Own::new(folder, addresses, &settings.listening.host));
         let files = match &own {
-            Some(own) => vec![own.files(wall)?],
+            Some(own) => {
+                own.ensure(wall)?;
+                vec![own.files()]
+            }
             None => settings.tls.pairs(),
         };
+        let names = Names::of(&own);
         if files.is_empty() {
             return Ok(None);
         }
         let tickets = tickets().map_err(|reason| Unusable::new(Cause::System, reason))?;
         let mut seen = stamps(&files);
-        let mut pairs = read_all(&files)?;
+        let mut pairs = read_all(&files, names)?;
         let mut at_start = Renewal::Kept;
         if let (Some(own), Some(pair)) = (&mut own, pairs.first()) {
             at_start = own.renew(pair, wall);
             if matches!(at_start, Renewal::Made(_)) {
                 seen = stamps(&files);
-                pairs = read_all(&files)?;
+                pairs = read_all(&files, names)?;
             }
         }
         let config = configured(&pairs, &tickets)?;
@@ -105,10 +111,10 @@ impl Tls {
     /// # Errors
     /// The line with which the start would be refused.
     pub fn check(settings: &Settings) -> Result<(), Unusable> {
-        read_all(&settings.tls.pairs())?;
+        read_all(&settings.tls.pairs(), Names::Pair)?;
         let Some(folder) = settings.tls.tls_self_signed.as_deref() else { return Ok(()) };
         self_signed::refuse_file(folder)?;
-        self_signed::existing(folder).map_or(Ok(()), |files| read_all(&[files]).map(drop))
+        self_signed::existing(folder).map_or(Ok(()), |files| read_all(&[files], Names::Folder).map(drop))
     }
 
     /// Starts TLS for a newly accepted socket.
@@ -177,11 +183,19 @@ impl Tls {
     }
 
     /// Reads the files again on request, and makes the next check, which also covers the renewal of racerd's own
-    /// certificate, due at once.
+    /// certificate, due at once. If somebody has removed racerd's own certificate, it is made anew, as at a start.
     pub fn reload(&mut self, now: Now, log: &Log) {
         if let Some(own) = &mut self.own {
             own.look_again();
             self.look_at = Millis(0);
+            match own.ensure(now.wall) {
+                Ok(Ensured::Kept) => {}
+                Ok(Ensured::Made) => {
+                    let what = "racerd's own certificate had been removed, and was made anew: browsers ask again";
+                    log.warn(what, &[("file", &own.files().0.display())]);
+                }
+                Err(reason) => return log.error(STAY, &[("reason", &reason)]),
+            }
         }
         self.read(now, log);
     }
@@ -191,14 +205,15 @@ impl Tls {
     fn read(&mut self, now: Now, log: &Log) {
         // Before the files are read, so that the next check notices a change in the meantime.
         self.seen = stamps(&self.files);
-        let read = read_all(&self.files).and_then(|pairs| Ok((configured(&pairs, &self.tickets)?, pairs)));
+        let read = read_all(&self.files, Names::of(&self.own));
+        let read = read.and_then(|pairs| Ok((configured(&pairs, &self.tickets)?, pairs)));
         match read {
             Ok((config, pairs)) => {
                 (self.pairs, self.config) = (pairs, config);
                 log.info("certificates read again", &[("count", &self.pairs.len())]);
                 self.log_all(now, log);
             }
-            Err(reason) => log.error("the certificates stay as they were", &[("reason", &reason)]),
+            Err(reason) => log.error(STAY, &[("reason", &reason)]),
         }
     }
 
@@ -291,23 +306,67 @@ fn configured(pairs: &[Pair], tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<
     config(pairs.to_vec(), Arc::clone(tickets)).map_err(|reason| Unusable::new(Cause::Settings, reason))
 }
 
-/// Reads each pair.
-fn read_all(files: &[(PathBuf, PathBuf)]) -> Result<Vec<Pair>, Unusable> {
-    files.iter().map(|(certificate, key)| read(certificate, key)).collect()
+/// The settings by which an error names a file: those that the administrator gave.
+#[derive(Clone, Copy)]
+enum Names {
+    /// tls_cert and tls_key.
+    Pair,
+    /// tls_self_signed, which names the folder of both.
+    Folder,
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<Pair, Unusable> {
-    let chain = contents("tls_cert", certificate)?;
-    let secret = contents("tls_key", key)?;
+impl Names {
+    fn of(own: &Option<Own>) -> Names {
+        if own.is_some() { Names::Folder } else { Names::Pair }
+    }
+
+    fn certificate(self) -> &'static str {
+        match self {
+            Names::Pair => "tls_cert",
+            Names::Folder => "tls_self_signed",
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Names::Pair => "tls_key",
+            Names::Folder => "tls_self_signed",
+        }
+    }
+
+    /// Returns what to do about files that cannot be used.
+    fn advice(self) -> &'static str {
+        match self {
+            Names::Pair => "",
+            Names::Folder => "; restore both files, or remove both: a start or SIGHUP then makes them anew",
+        }
+    }
+}
+
+/// Reads each pair.
+fn read_all(files: &[(PathBuf, PathBuf)], names: Names) -> Result<Vec<Pair>, Unusable> {
+    let pairs = files.iter().map(|(certificate, key)| read(certificate, key, names));
+    pairs.collect::<Result<_, _>>().map_err(|Unusable { cause, reason }| {
+        Unusable::new(cause, reason.map(|reason| format!("{reason}{}", names.advice())))
+    })
+}
+
+fn read(certificate: &Path, key: &Path, names: Names) -> Result<Pair, Unusable> {
+    let chain = contents(names.certificate(), certificate)?;
+    let secret = contents(names.key(), key)?;
     Pair::from_pem(&chain, &secret).map_err(|error| {
-        let line = match &error {
-            PairError::Certificate(reason) => format!("tls_cert {}: {reason}", certificate.display()),
-            PairError::Key(reason) => format!("tls_key {}: {reason}", key.display()),
-            PairError::Mismatch => format!(
+        let (of_certificate, of_key) = (names.certificate(), names.key());
+        let line = match (&error, names) {
+            (PairError::Certificate(reason), _) => format!("{of_certificate} {}: {reason}", certificate.display()),
+            (PairError::Key(reason), _) => format!("{of_key} {}: {reason}", key.display()),
+            (PairError::Mismatch, Names::Pair) => format!(
                 "tls_key {} is not the key of tls_cert {}; give the two in the same order",
                 key.display(),
                 certificate.display()
             ),
+            (PairError::Mismatch, Names::Folder) => {
+                format!("tls_self_signed {} is not the key of {}", key.display(), certificate.display())
+            }
         };
         Unusable::with(Cause::Settings, line, error)
     })

@@ -1,11 +1,11 @@
 //! A file of PEM text, read whole.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::named_file::{self, Named};
 use crate::types::{Cause, Unusable};
 
 /// Longest file, in bytes: a certificate chain has less than a tenth of it.
@@ -18,9 +18,12 @@ const LONGEST: u64 = 1 << 20;
 pub fn contents(setting: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     let wrong = |error: &dyn std::fmt::Display| format!("{setting} {} cannot be read: {error}", path.display());
     let failed = |error: io::Error| Unusable::with(Cause::of_file(&error), wrong(&error), error);
-    let about = fs::metadata(path).map_err(failed)?;
-    if !about.is_file() || about.len() > LONGEST {
-        return Err(Unusable::new(Cause::Settings, wrong(&"it is no file of PEM text")));
-    }
-    fs::read(path).map(Zeroizing::new).map_err(failed)
+    let file = match named_file::open(path).map_err(failed)? {
+        Named::Regular(file, about) if about.len() <= LONGEST => file,
+        _ => return Err(Unusable::new(Cause::Settings, wrong(&"it is no file of PEM text"))),
+    };
+    // Allocated in full at once: a vector that grows leaves copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize));
+    file.take(LONGEST).read_to_end(&mut text).map_err(failed)?;
+    Ok(text)
 }

@@ -44,6 +44,13 @@ pub enum Renewal {
     NoClock(Why),
 }
 
+/// Whether there was a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured {
+    Kept,
+    Made,
+}
+
 impl Own {
     pub fn new(folder: &Path, addresses: &[SocketAddr], names: &[String]) -> Own {
         Own {
@@ -55,15 +62,18 @@ impl Own {
         }
     }
 
-    /// Returns the paths of the certificate and its key. Makes the certificate if there is none, with the existing key
-    /// if there is one.
+    /// Returns the paths of the certificate and its key.
+    pub fn files(&self) -> (PathBuf, PathBuf) {
+        paths(&self.folder)
+    }
+
+    /// Makes the certificate if there is none, with the existing key if there is one.
     ///
     /// # Errors
     /// The file that cannot be read or written, and what to do.
-    pub fn files(&self, now: WallMillis) -> Result<(PathBuf, PathBuf), Unusable> {
+    pub fn ensure(&self, now: WallMillis) -> Result<Ensured, Unusable> {
         refuse_file(&self.folder)?;
-        let files = paths(&self.folder);
-        let (certificate, key) = &files;
+        let (certificate, key) = self.files();
         if !certificate.exists() {
             self.make(now).map_err(|Unusable { cause, reason }| {
                 let folder = self.folder.display();
@@ -71,12 +81,13 @@ impl Own {
                     |reason: &str| format!("tls_self_signed {folder}: no certificate can be made there: {reason}");
                 Unusable::new(cause, reason.map(about))
             })?;
+            return Ok(Ensured::Made);
         } else if !key.exists() {
             let (certificate, key) = (certificate.display(), key.display());
             let line = format!("{certificate} has no {key} beside it; restore it, or move the certificate away");
             return Err(Unusable::new(Cause::Folder, line));
         }
-        Ok(files)
+        Ok(Ensured::Kept)
     }
 
     /// Renews the certificate if that is due.
