@@ -2,13 +2,15 @@
 //! memory that the server may take at worst. Opens no socket and no database.
 
 use super::command::{Command, Example, ExitCode, Group, Run, Settings as TakesSettings};
-use super::{Args, Failure, say};
+use super::{Args, Failure, say, shown as shown_path};
 use crate::config::{GROUPS, Parsed, SandboxMode, Source};
 use crate::server::memory::{KERNEL_BYTES, Term, Worst};
-use crate::server::sandbox::{self, Held};
+use crate::server::sandbox::{self, Held, Reach};
 use crate::server::{self, FEW, RESERVED, connections_for, open_files};
 use crate::types::{Durability, harmless};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 pub const COMMAND: Command = Command {
     word: "check-config",
@@ -40,13 +42,46 @@ pub const COMMAND: Command = Command {
 fn run(args: Args) -> Result<(), Failure> {
     let parsed = args.into_invocation().read_to_serve()?;
     server::check(&parsed.settings)?;
-    say(&report(&parsed, open_files(), memory_of_machine(), &sandbox::offered()));
+    let config = parsed.file.as_deref().map(Path::new);
+    let machine = Machine {
+        files: open_files(),
+        memory: memory_of_machine(),
+        offered: sandbox::offered(),
+        reach: absolute(server::reach(&parsed.settings, config)),
+        home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+    };
+    say(&report(&parsed, &machine));
     Ok(())
 }
 
-/// Returns the whole report. `files` is the limit of open files, `machine` the bytes of memory of the machine, where
-/// known, `offered` the sandbox that this machine offers.
-fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>, offered: &Held) -> String {
+/// What the report needs to know of the machine, and of the person who asks.
+struct Machine {
+    /// The limit of open files.
+    files: Option<u64>,
+    /// The bytes of memory, where known.
+    memory: Option<u64>,
+    /// The sandbox that the machine offers.
+    offered: Held,
+    /// What that sandbox admits.
+    reach: Reach,
+    home: Option<PathBuf>,
+}
+
+/// Makes the paths absolute, so that people see which folder is meant, and names each once.
+fn absolute(reach: Reach) -> Reach {
+    let all = |paths: Vec<PathBuf>| -> BTreeSet<PathBuf> {
+        let paths = paths.into_iter().map(|path| std::path::absolute(&path).unwrap_or(path));
+        // Without the slash at the end.
+        paths.map(|path| path.components().collect()).collect()
+    };
+    let (written, mut read) = (all(reach.written), all(reach.read));
+    read.retain(|path| !written.contains(path));
+    Reach { written: written.into_iter().collect(), read: read.into_iter().collect(), ..reach }
+}
+
+/// Returns the whole report.
+fn report(parsed: &Parsed, machine: &Machine) -> String {
+    let files = machine.files;
     let mut out = String::new();
     for group in &GROUPS {
         let _ = writeln!(out, "{}:", group.title);
@@ -62,7 +97,7 @@ fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>, offered: &H
     let _ =
         writeln!(out, "Connections: at most {connections}, {}\n", why(parsed.settings.limits.max_connections, files));
     let _ = match parsed.settings.sandbox.sandbox {
-        SandboxMode::On => writeln!(out, "Sandbox:\n  files: {}\n  system calls: {}\n", offered.files, offered.calls),
+        SandboxMode::On => writeln!(out, "{}", sandbox_of(machine)),
         SandboxMode::Off => writeln!(out, "Sandbox: off\n"),
     };
     let worst = Worst::of(&parsed.settings, connections);
@@ -73,6 +108,18 @@ fn report(parsed: &Parsed, files: Option<u64>, machine: Option<u64>, offered: &H
     }
     for warning in warnings {
         let _ = writeln!(out, "  {warning}");
+    }
+    out
+}
+
+/// Says how far a server would be sandboxed, and what it could still reach.
+fn sandbox_of(machine: &Machine) -> String {
+    let Machine { offered: Held { files, calls }, reach, .. } = machine;
+    let mut out = format!("Sandbox:\n  files: {files}\n  system calls: {calls}\n");
+    for (what, paths) in [("reads and writes", &reach.written), ("reads", &reach.read)] {
+        for path in paths {
+            let _ = writeln!(out, "  {what:<16} {}", shown_path(path));
+        }
     }
     out
 }
@@ -112,7 +159,7 @@ fn memory(out: &mut String, worst: &Worst) {
 }
 
 /// Returns a line for each value that is unusual enough to be a mistake.
-fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64>) -> Vec<String> {
+fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: &Machine) -> Vec<String> {
     let settings = &parsed.settings;
     let mut found = Vec::new();
     let listen = settings.listening.listen.iter().map(|address| ("listen", address));
@@ -127,8 +174,8 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
     if asked == 0 && connections < FEW {
         found.push(format!("max-connections: only {connections}; raise NOFILE (ulimit -n, LimitNOFILE=)"));
     }
-    if machine.is_some_and(|machine| worst > machine) {
-        let has = shown(machine.unwrap_or_default());
+    if let Some(memory) = machine.memory.filter(|memory| worst > *memory) {
+        let has = shown(memory);
         found.push(format!(
             "memory: this machine has {has}; lower max-connections or queue-bytes if peers may be hostile"
         ));
@@ -145,6 +192,21 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: Option<u64
             }
         }
         Durability::Full | Durability::Normal => {}
+    }
+    if settings.sandbox.sandbox == SandboxMode::On {
+        let Machine { reach, home, .. } = machine;
+        for path in Reach::broad(&reach.written, home.as_deref()) {
+            let path = shown_path(path);
+            found.push(format!(
+                "sandbox: all of {path} can be written; give the database, and the certificate, a folder of its own"
+            ));
+        }
+        for path in Reach::broad(&reach.read, home.as_deref()) {
+            let path = shown_path(path);
+            found.push(format!(
+                "sandbox: all of {path} can be read; give the configuration, and the certificates, a folder of their own"
+            ));
+        }
     }
     if settings.time.ping_period > 30_000 {
         found.push("ping-period: common proxies forget a connection that is silent for 30 s".to_string());
@@ -187,7 +249,9 @@ mod tests {
         let environment = [("RACERD_WRITE_WAIT".into(), "5s".into())];
         let parsed = config::parse(file, args.iter().map(OsString::from), environment).unwrap();
         let offered = Held { files: Hold::Missing("this kernel has none".into()), calls: Hold::Whole };
-        report(&parsed, files, machine, &offered)
+        let reach = Reach { written: vec!["/srv/chat".into()], read: vec!["/etc/racerd".into()], ..Reach::default() };
+        let home = Some("/home/ann".into());
+        report(&parsed, &Machine { files, memory: machine, offered, reach, home })
     }
 
     #[track_caller]
@@ -217,7 +281,37 @@ mod tests {
         let report = of("", &[], None, None);
         has(&report, &["files:", "no:", "this", "kernel", "has", "none"]);
         has(&report, &["system", "calls:", "yes"]);
-        has(&of("sandbox = \"off\"", &[], None, None), &["Sandbox:", "off"]);
+        has(&report, &["reads", "and", "writes", "/srv/chat"]);
+        has(&report, &["reads", "/etc/racerd"]);
+        let off = of("sandbox = \"off\"", &[], None, None);
+        has(&off, &["Sandbox:", "off"]);
+        assert!(!off.contains("  reads "), "{off}");
+    }
+
+    #[test]
+    fn a_sandbox_that_is_wider_than_it_need_be_is_warned_of() {
+        let of = |mode: &str| {
+            let parsed = config::parse(None, ["--sandbox", mode].map(OsString::from), []).unwrap();
+            let machine = Machine {
+                files: Some(1064),
+                memory: None,
+                offered: Held { files: Hold::Whole, calls: Hold::Whole },
+                reach: absolute(Reach {
+                    written: ["/", "/home/ann/./", "/srv/chat"].map(PathBuf::from).to_vec(),
+                    read: ["/", "/etc", "/etc/racerd", "/dev/urandom", "/tmp/\u{1b}"].map(PathBuf::from).to_vec(),
+                    ..Reach::default()
+                }),
+                home: Some("/home/ann".into()),
+            };
+            report(&parsed, &machine)
+        };
+        let report = of("on");
+        let warned: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("  sandbox: all of ")).collect();
+        let warned: Vec<String> = warned.iter().map(|line| line.split(';').next().unwrap().to_string()).collect();
+        assert_eq!(warned, ["/ can be written", "/home/ann can be written", "/etc can be read"], "{report}");
+        assert_eq!(report.matches("  reads            /\n").count(), 0, "it is among those that are written: {report}");
+        assert!(!report.contains('\u{1b}'), "{report}");
+        assert!(!of("off").contains("all of"));
     }
 
     #[test]

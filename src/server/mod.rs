@@ -29,6 +29,6 @@ pub use accept::Listeners;
 pub use activation::given_listeners;
 pub use event_loop::{Loop, ServeError};
 pub use open_files::{FEW, RESERVED, connections_for, open_files, raise_open_files};
-pub use setup::{check, run};
+pub use setup::{check, reach, run};
 pub use signals::Early;
 pub use tokens::WAKER;

@@ -1,9 +1,13 @@
 //! Reload on SIGHUP: the settings are read again, and those that may change in a running server change at once,
 //! everywhere or nowhere. [`Parts::apply`] is the only place that lists the parts which a changed setting reaches.
 
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
 use super::accept::Listeners;
 use super::log::Log;
 use super::open_files::{connections_for, raise_open_files};
+use super::sandbox::{Admitted, Use};
 use super::tls::Tls;
 use crate::config::{Change, Changed, ConfigError, LogLevel, Parsed, Settings};
 use crate::engine::{self, App, Engine};
@@ -21,6 +25,9 @@ pub struct Reload<L> {
     running: Settings,
     read: Read,
     limits: LimitsOf<L>,
+    /// The configuration file, if there is one.
+    file: Option<PathBuf>,
+    admitted: Admitted,
 }
 
 /// The parts of a running server that depend on settings.
@@ -37,7 +44,14 @@ pub struct Parts<'a, A> {
 impl<L> Reload<L> {
     /// Creates the reload state; `running` are the settings with which the server was started.
     pub fn new(running: Settings, read: Read, limits: LimitsOf<L>) -> Reload<L> {
-        Reload { running, read, limits }
+        Reload { running, read, limits, file: None, admitted: Admitted::Everything }
+    }
+
+    /// Explains refusals of the sandbox, which admits no more than this.
+    pub fn sandboxed(mut self, file: Option<&Path>, admitted: Admitted) -> Reload<L> {
+        self.file = file.map(Path::to_path_buf);
+        self.admitted = admitted;
+        self
     }
 
     /// Reads and checks all settings, then changes all that may change, or nothing; logs the outcome. The loop waits
@@ -53,7 +67,11 @@ impl<L> Reload<L> {
                 return parts.log.write(level, "no settings to read again: racerd was started without --config", &[]);
             }
             Ok(parsed) => parsed,
-            Err(reason) => return parts.log.error("the settings stay as they were", &[("reason", &reason)]),
+            Err(reason) => {
+                let refusal = self.file.as_deref().and_then(|file| self.admitted.refusal(file, Use::Read, &reason));
+                let reason: &dyn Display = refusal.as_ref().map_or(&reason, |refusal| refusal);
+                return parts.log.error("the settings stay as they were", &[("reason", reason)]);
+            }
         };
         let change = Change::between(&self.running, &read.settings);
         // All steps that can fail come before the first change.

@@ -14,8 +14,8 @@ use super::clock::Clock;
 use super::log::{self, Log};
 use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
-use super::sandbox::{self, Reach};
-use super::supervisor::Supervisor;
+use super::sandbox::{self, Admitted, Reach};
+use super::supervisor::{self, Supervisor};
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend};
 use crate::chat::{Chat, Secrets};
@@ -60,7 +60,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let places: Vec<(String, bool)> = listeners.addresses().map(|(at, plain)| (authority(at), plain)).collect();
     let encrypted: Vec<SocketAddr> = listeners.addresses().filter(|(_, plain)| !plain).map(|(at, _)| at).collect();
     let tls = Tls::load(&settings, &encrypted, Clock::start().last().wall);
-    let tls = tls?;
+    let mut tls = tls?;
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
@@ -73,13 +73,19 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
         sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
     };
-    let sandbox = match settings.sandbox.sandbox {
+    let config = file.as_deref().map(Path::new);
+    let (sandbox, admitted) = match settings.sandbox.sandbox {
         SandboxMode::On => {
-            let config = file.as_deref().map(Path::new);
-            Some(sandbox::enter(&Reach::of(&settings, config, |path| sqlite::real_path(path).ok())))
+            let reach = Reach { abstract_sockets: supervisor::is_abstract(), ..reach(&settings, config) };
+            let held = sandbox::enter(&reach);
+            let admitted = Admitted::of(&reach, &held);
+            (Some(held), admitted)
         }
-        SandboxMode::Off => None,
+        SandboxMode::Off => (None, Admitted::Everything),
     };
+    if let Some(tls) = &mut tls {
+        tls.sandboxed(admitted.clone());
+    }
     // A wake can only fail if the event queue is full, and then the loop is awake anyway.
     let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(Unusable::from)?;
@@ -102,7 +108,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
 
     let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(system("cannot watch signals"))?
-        .reloading(Reload::new(settings.clone(), read, limits::engine))
+        .reloading(Reload::new(settings.clone(), read, limits::engine).sandboxed(config, admitted))
         .encrypting(tls);
     server.name();
     signals.over();
@@ -124,6 +130,11 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     }
     supervisor.ready();
     server.supervised(supervisor).run()
+}
+
+/// Returns the files and folders that the sandbox of a server with these settings admits.
+pub fn reach(settings: &Settings, config: Option<&Path>) -> Reach {
+    Reach::of(settings, config, |path| sqlite::real_path(path).ok())
 }
 
 fn wrong_setting(error: ConfigError) -> Unusable {

@@ -19,6 +19,11 @@ pub struct Supervisor {
     next: Millis,
 }
 
+/// Returns whether the service manager's socket has an abstract name.
+pub fn is_abstract() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|address| address.as_bytes().starts_with(b"@"))
+}
+
 impl Supervisor {
     /// Creates a notifier for `notify_socket` (NOTIFY_SOCKET: a path, or an abstract name after `@`). `watchdog`:
     /// microseconds within which the service manager wants a sign of life.

@@ -75,7 +75,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_dup3,
     // Memory.
     libc::SYS_brk,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
@@ -137,6 +136,15 @@ const OLDER: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
+/// Flags of clone(2) that make namespaces.
+const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
+
 /// Allowed requests of ioctl(2): TCGETS, FIONREAD, FIONBIO and FIOCLEX, by the numbers in asm-generic/ioctls.h, because
 /// libc's types for them differ between targets.
 const REQUESTS: [u64; 4] = [0x5401, 0x541b, 0x5421, 0x5451];
@@ -175,9 +183,11 @@ fn fallback() -> Result<BpfProgram, BackendError> {
 fn filter(reach: &Reach) -> Result<BpfProgram, BackendError> {
     let own = u64::from(std::process::id());
     let mut rules: Rules = ALLOWED.iter().chain(OLDER).map(|call| (*call, Vec::new())).collect();
-    // Threads, but no processes.
-    rules.insert(libc::SYS_clone, vec![only(vec![has(0, libc::CLONE_THREAD as u64)?])?]);
-    // No memory becomes code.
+    // Threads, but no processes, and none with namespaces of its own.
+    let threads = masked(0, (libc::CLONE_THREAD | NAMESPACES) as u64, libc::CLONE_THREAD as u64)?;
+    rules.insert(libc::SYS_clone, vec![only(vec![threads])?]);
+    // No memory is code, or becomes it.
+    rules.insert(libc::SYS_mmap, vec![only(vec![lacks(2, libc::PROT_EXEC as u64)?])?]);
     rules.insert(libc::SYS_mprotect, vec![only(vec![lacks(2, libc::PROT_EXEC as u64)?])?]);
     // The name of a thread.
     rules.insert(libc::SYS_prctl, vec![only(vec![is(0, libc::PR_SET_NAME as u64)?])?]);
@@ -221,10 +231,9 @@ fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Backe
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
 }
 
-fn has(argument: u8, flag: u64) -> Result<SeccompCondition, BackendError> {
-    masked(argument, flag, flag)
-}
-
 fn lacks(argument: u8, flag: u64) -> Result<SeccompCondition, BackendError> {
     masked(argument, flag, 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The sandbox: once a server has started, it gives up what it does not need any more, so that a flaw in it is worth
 //! less. Files are limited by Landlock, system calls by seccomp; both hold for all threads made later, and for good.
 
+mod admitted;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")), path = "no_calls.rs")]
 mod calls;
 mod files;
@@ -8,7 +9,15 @@ mod reach;
 
 use std::fmt;
 
+pub use admitted::{Admitted, Use};
 pub use reach::Reach;
+
+/// The two halves, each of which some systems lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    Files,
+    Calls,
+}
 
 /// How far the process is sandboxed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +31,7 @@ pub struct Held {
 pub enum Hold {
     Whole,
     /// It holds, but for this.
-    Part(&'static str),
+    Part(String),
     /// It does not hold, and this is why.
     Missing(String),
 }
@@ -58,5 +67,13 @@ pub fn offered() -> Held {
 /// one thread, with the listeners bound and before the database is opened.
 pub fn enter(reach: &Reach) -> Held {
     // The files first: the filter of system calls forbids Landlock's own.
-    Held { files: files::enter(reach), calls: calls::enter(reach) }
+    Held { files: enter_half(Half::Files, reach), calls: enter_half(Half::Calls, reach) }
+}
+
+/// Enters one half, which is all that some systems offer.
+pub fn enter_half(half: Half, reach: &Reach) -> Hold {
+    match half {
+        Half::Files => files::enter(reach),
+        Half::Calls => calls::enter(reach),
+    }
 }

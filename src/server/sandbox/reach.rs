@@ -20,6 +20,8 @@ pub struct Reach {
     /// Whether it may open UDP sockets and connect them: to ask the kernel for the address that a certificate of its
     /// own must hold. Nothing else needs them.
     pub routes: bool,
+    /// Whether it may send to sockets with an abstract name: the service manager's may be one.
+    pub abstract_sockets: bool,
 }
 
 impl Reach {
@@ -40,9 +42,51 @@ impl Reach {
         let files = pairs.chain(config.map(Path::to_path_buf));
         let read =
             ALWAYS_READ.map(PathBuf::from).into_iter().chain(files.flat_map(|file| folders(&file).collect::<Vec<_>>()));
-        Reach { written: unique(written), read: unique(read), routes: own.is_some() }
+        Reach { written: unique(written), read: unique(read), routes: own.is_some(), abstract_sockets: false }
+    }
+
+    /// Returns those of its folders that hold more than racerd's files, so that its sandbox is wider than it need be:
+    /// folders that a system shares, and those that `home` is in or is itself.
+    pub fn broad<'a>(paths: &'a [PathBuf], home: Option<&'a Path>) -> impl Iterator<Item = &'a PathBuf> {
+        paths.iter().filter(move |path| {
+            SHARED.iter().any(|shared| Path::new(shared) == *path) || home.is_some_and(|home| home.starts_with(path))
+        })
     }
 }
+
+/// Folders in which other programs' files lie (hier(7)).
+const SHARED: [&str; 30] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/dev/shm",
+    "/etc",
+    "/etc/ssl",
+    "/etc/ssl/private",
+    "/home",
+    "/lib",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/usr/local/etc",
+    "/var",
+    "/var/backups",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/run",
+    "/var/tmp",
+];
 
 fn unique(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = paths.collect();
@@ -82,6 +126,18 @@ mod tests {
         let read = [ALWAYS_READ[0], "/etc/keys", "/link/live", ALWAYS_READ[1], "/real/live", "."];
         assert_eq!(reach.read, paths(&read));
         assert_eq!(of(&["--data", "/link/x.db"], None).written, paths(&["/link", "/real"]));
+    }
+
+    #[test]
+    fn folders_that_hold_more_than_a_server_needs_are_broad() {
+        let broad = |path: &str| Reach::broad(&paths(&[path]), Some(Path::new("/home/ann"))).next().is_some();
+        for path in ["/", "/etc", "/etc/", "/tmp", "/home", "/home/ann", "/var/lib"] {
+            assert!(broad(path), "{path}");
+        }
+        for path in ["/etc/racerd", "/home/ann/chat", "/home/bob", "/var/lib/racerd", "/tmp/x"] {
+            assert!(!broad(path), "{path}");
+        }
+        assert_eq!(Reach::broad(&paths(&["/home/ann"]), None).count(), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::log::{Log, timestamp};
+use super::sandbox::{Admitted, Use};
 use crate::config::Settings;
 use crate::crypto::tls::{Pair, PairError, ProducesTickets, ServerConfig, config, tickets};
 use crate::engine::Now;
@@ -48,6 +49,7 @@ pub struct Tls {
     own: Option<Own>,
     /// Result of the renewal check at start, until it is logged.
     at_start: Renewal,
+    admitted: Admitted,
 }
 
 /// The fingerprints of a certificate that racerd made, by which people recognise it.
@@ -103,7 +105,26 @@ impl Tls {
         }
         let config = configured(&pairs, &tickets)?;
         let (look_at, warn_at) = (Millis(LOOK), Millis(EXPIRY_CHECK));
-        Ok(Some(Tls { files, config, tickets, pairs, seen, look_at, warn_at, own, at_start }))
+        Ok(Some(Tls {
+            files,
+            config,
+            tickets,
+            pairs,
+            seen,
+            look_at,
+            warn_at,
+            own,
+            at_start,
+            admitted: Admitted::Everything,
+        }))
+    }
+
+    /// Explains refusals of the sandbox, which admits no more than this.
+    pub fn sandboxed(&mut self, admitted: Admitted) {
+        if let Some(own) = &mut self.own {
+            own.sandboxed(admitted.clone());
+        }
+        self.admitted = admitted;
     }
 
     /// Checks whether a start would accept the certificates. Makes no certificate.
@@ -194,7 +215,10 @@ impl Tls {
                     let what = "racerd's own certificate had been removed, and was made anew: browsers ask again";
                     log.warn(what, &[("file", &own.files().0.display())]);
                 }
-                Err(reason) => return log.error(STAY, &[("reason", &reason)]),
+                Err(reason) => {
+                    let reason = self.explained(reason, Use::Written);
+                    return log.error(STAY, &[("reason", &reason)]);
+                }
             }
         }
         self.read(now, log);
@@ -213,7 +237,17 @@ impl Tls {
                 log.info("certificates read again", &[("count", &self.pairs.len())]);
                 self.log_all(now, log);
             }
-            Err(reason) => log.error(STAY, &[("reason", &reason)]),
+            Err(reason) => log.error(STAY, &[("reason", &self.explained(reason, Use::Read))]),
+        }
+    }
+
+    /// Says that it was the sandbox, if one of the files lies outside of it.
+    fn explained(&self, error: Unusable, to: Use) -> Unusable {
+        let files = self.files.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let refusal = files.map(|file| self.admitted.refusal(file, to, &error)).find_map(|refusal| refusal);
+        match refusal {
+            Some(refusal) => Unusable::new(error.cause, refusal),
+            None => error,
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::pem_file::contents;
 use crate::crypto::tls::{Due, Made, Pair, Why, due, made, period};
 use crate::server::names::host_name;
+use crate::server::sandbox::{Admitted, Use};
 use crate::types::{Cause, Millis, Reason, Unusable, WallMillis};
 
 /// Milliseconds from a renewal, or an attempt, to the next: a day.
@@ -27,6 +28,7 @@ pub struct Own {
     again_at: Millis,
     /// Last logged result, so that each is logged once.
     said: Option<Renewal>,
+    admitted: Admitted,
 }
 
 /// Result of a renewal check.
@@ -59,7 +61,13 @@ impl Own {
             names: names.to_vec(),
             again_at: Millis(0),
             said: None,
+            admitted: Admitted::Everything,
         }
+    }
+
+    /// Explains refusals of the sandbox, which admits no more than this.
+    pub fn sandboxed(&mut self, admitted: Admitted) {
+        self.admitted = admitted;
     }
 
     /// Returns the paths of the certificate and its key.
@@ -99,7 +107,10 @@ impl Own {
             Due::NoClock(why) => Renewal::NoClock(why),
             Due::Now(why) => match self.make(wall) {
                 Ok(()) => Renewal::Made(why),
-                Err(error) => Renewal::Failed(why, error.to_string()),
+                Err(error) => {
+                    let refusal = self.admitted.refusal(&self.files().0, Use::Written, &error);
+                    Renewal::Failed(why, refusal.unwrap_or_else(|| error.to_string()))
+                }
             },
         }
     }
