@@ -8,7 +8,11 @@
 //! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | logs that it has no meaning | end at once |
 //! | SIGPIPE (ignored by Rust's runtime), SIGXFSZ (`RLIMIT_FSIZE`) | an error of the write | an error of the write |
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
-//! | SIGSEGV, SIGABRT and others of a fault | end the process | the same |
+//! | SIGSEGV, SIGBUS, SIGABRT and others of a fault | end the process | the same |
+//!
+//! Signals that whoever started the process had blocked are let through: the mask is inherited (sigprocmask(2)), and
+//! nothing could stop a server that hears no SIGTERM. A SIGSEGV or SIGBUS that another process sends is passed over the
+//! first time: Rust's handler, which looks for overflows of a stack, takes it for a fault that will come again.
 //!
 //! The kernel does not end a process with the id 1 by a signal without a handler (signal(7), pid_namespaces(7)): there,
 //! "at once" is implemented by a handler of ours, with the status that a shell shows, 128 and the signal's number.
@@ -19,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::Registry;
+use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 use signal_hook::SigId;
 use signal_hook::consts::{
@@ -122,6 +127,7 @@ impl Early {
         let mut early = Early { until_watched: Vec::new(), hung_up: None };
         early.ending_with(&STOP)?;
         early.ending_with(&[SIGHUP])?;
+        unblock()?;
         Ok(early)
     }
 
@@ -137,6 +143,7 @@ impl Early {
         let hung_up = Arc::new(AtomicBool::new(false));
         early.until_watched.push(flag::register(SIGHUP, Arc::clone(&hung_up))?);
         early.hung_up = Some(hung_up);
+        unblock()?;
         Ok(early)
     }
 
@@ -160,6 +167,12 @@ impl Early {
             let _ = low_level::raise(SIGHUP);
         }
     }
+}
+
+/// Lets all signals through. Call it with the handlers in place, as a signal that was blocked may wait already, and
+/// while there is one thread: those that are made later inherit its mask.
+fn unblock() -> io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
 }
 
 /// Makes a write past `RLIMIT_FSIZE` fail with EFBIG (setrlimit(2)), which is reported like a full disk. Without a

@@ -223,11 +223,15 @@ impl fmt::Display for OpenError {
             OpenError::NotAFile { path } => {
                 write!(f, "{} is not a file; give the name of a database file with --data", path.display())
             }
-            OpenError::Directory { path, error } => write!(
-                f,
-                "the database's directory {} cannot be used: {error}; create it and make it writable, or give another with --data",
-                path.display()
-            ),
+            OpenError::Directory { path, error } => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => "create it and make it writable, or ",
+                    io::ErrorKind::PermissionDenied => "let the user that runs racerd read and write it, or ",
+                    _ => "",
+                };
+                let path = path.display();
+                write!(f, "the database's directory {path} cannot be used: {error}; {advice}give another with --data")
+            }
             OpenError::ReadOnly { path } => {
                 write!(
                     f,

@@ -102,6 +102,9 @@ pub(super) fn inode(path: &Path, files: &Files) -> Result<Option<File>, OpenErro
 }
 
 fn beside(files: &Files) -> Result<Option<File>, OpenError> {
+    let unusable = |error| OpenError::Directory { path: files.directory().into(), error };
+    // Before anything is made in it: without reading a folder, nobody can sync it.
+    File::open(files.directory()).map_err(unusable)?;
     for _ in 0..TRIES {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(MODE);
@@ -111,7 +114,11 @@ fn beside(files: &Files) -> Result<Option<File>, OpenError> {
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 return Err(OpenError::File { action: "open", path: files.lock.clone(), error });
             }
-            Err(error) => return Err(OpenError::Directory { path: files.directory().into(), error }),
+            // Such as /proc: the folder is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(unusable(io::Error::other("its file system takes no new files")));
+            }
+            Err(error) => return Err(unusable(error)),
         };
         match file.try_lock() {
             Ok(()) if is_named(&file, &files.lock) => return Ok(Some(file)),

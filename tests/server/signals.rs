@@ -2,6 +2,7 @@
 //! src/server/signals.rs.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -113,6 +114,48 @@ fn signals_without_a_meaning_end_no_server() {
     eventually("another", || server.log().contains("signal=\"a real-time signal\""));
     server.signal(Signal::QUIT);
     assert_eq!(server.wait(SOON).code(), Some(0), "SIGQUIT stops it in order");
+}
+
+/// Whoever starts a process may have blocked signals for itself, and passes that on.
+#[test]
+fn signals_that_were_blocked_before_are_heard() {
+    let blocked = |command: Command| {
+        let mut env = Command::new("env");
+        env.arg("--block-signal").arg(command.get_program()).args(command.get_args());
+        Server::clean(env)
+    };
+    let folder = TempDir::new();
+    let command = blocked(Server::command(&folder, "127.0.0.1:0", &[]));
+    let mut server = Server::start_as(folder, command);
+    server.signal(Signal::HUP);
+    eventually("a reload", || server.log().contains("no settings to read again"));
+    let url = format!("http://{}/rooms/r", server.address);
+    let mut tail = Server::program();
+    tail.args(["tail", &url, "--follow"]);
+    let mut tail = blocked(tail).stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("env");
+    eventually("a member", || server.members("r") == 1);
+    kill_process(Pid::from_child(&tail), Signal::TERM).expect("a process of ours");
+    let mut status = None;
+    eventually("its end", || {
+        status = tail.try_wait().expect("a child");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.signal()), Some(Signal::TERM.as_raw()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(SOON).code(), Some(0));
+}
+
+/// The first is taken for a fault of this process by Rust's handler, which looks for overflows of a stack, finds none,
+/// and leaves the next one to the system.
+#[test]
+fn a_fault_that_another_process_feigns_is_passed_over_once() {
+    let mut server = Server::start(&[]);
+    for signal in [Signal::SEGV, Signal::BUS] {
+        server.signal(signal);
+        assert_eq!(server.get("/readyz").status, 200, "{signal:?}");
+    }
+    server.signal(Signal::SEGV);
+    assert_eq!(server.wait(SOON).signal(), Some(Signal::SEGV.as_raw()));
 }
 
 /// The CPU time limit sends a signal before it kills the process (setrlimit(2)).

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -405,6 +406,38 @@ fn no_acknowledgement_into_files_that_are_gone() {
 
 fn serve(folder: &TempDir) -> std::process::Output {
     Server::command(folder, "127.0.0.1:0", &[]).stdin(Stdio::null()).output().expect("the binary")
+}
+
+/// A folder in which nothing can be made, or whose entries cannot be synced, is named before anything is made in it.
+#[test]
+fn a_folder_that_is_no_place_for_a_database_is_left_as_it_was() {
+    let folder = TempDir::new();
+    let serve = |data: &str| {
+        let mut command = Command::new("setpriv");
+        if rustix::process::geteuid().is_root() {
+            // Without its privileges, modes hold for root, too.
+            command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+        }
+        command.arg(Server::program().get_program()).args(["serve", "--listen", "127.0.0.1:0", "--data", data]);
+        let output = Server::clean(command).stdin(Stdio::null()).output().expect("setpriv");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let modes = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("ours");
+    for mode in [0o300, 0o500] {
+        modes(mode);
+        let told = serve(folder.path().join("x.db").to_str().expect("a path"));
+        assert!(told.contains("Permission denied") && told.contains("read and write it"), "{mode:o}: {told}");
+        modes(0o700);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "{mode:o}");
+    }
+    let told = serve("/proc/x.db");
+    assert!(told.contains("/proc cannot be used: its file system takes no new files"), "{told}");
+    let told = serve("/nowhere/x.db");
+    assert!(
+        told.contains("/nowhere cannot be used: No such file or directory") && told.contains("create it"),
+        "{told}"
+    );
 }
 
 #[test]
