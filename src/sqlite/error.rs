@@ -224,12 +224,7 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is not a file; give the name of a database file with --data", path.display())
             }
             OpenError::Directory { path, error } => {
-                let advice = match error.kind() {
-                    io::ErrorKind::NotFound => "create it and make it writable, or ",
-                    io::ErrorKind::PermissionDenied => "let the user that runs racerd read and write it, or ",
-                    _ => "",
-                };
-                let path = path.display();
+                let (path, advice) = (path.display(), directory_advice(error));
                 write!(f, "the database's directory {path} cannot be used: {error}; {advice}give another with --data")
             }
             OpenError::ReadOnly { path } => {
@@ -282,6 +277,15 @@ fn file_advice(error: &io::Error) -> &'static str {
         _ if is_out_of_files(error) => "raise the open file limit (ulimit -n)",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the disk",
         _ => "check the path given with --data",
+    }
+}
+
+/// Says what may make the directory one that can be used.
+fn directory_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "create it and make it writable, or ",
+        io::ErrorKind::PermissionDenied => "let the user that runs racerd read and write it, or ",
+        _ => "",
     }
 }
 
