@@ -177,7 +177,7 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: &Machine) 
     if let Some(memory) = machine.memory.filter(|memory| worst > *memory) {
         let has = shown(memory);
         found.push(format!(
-            "memory: this machine has {has}; lower max-connections or queue-bytes if peers may be hostile"
+            "memory: this machine has {has} for one process; lower max-connections or queue-bytes if peers may be hostile"
         ));
     }
     let given = |field| parsed.source(field) != Source::Default;
@@ -230,11 +230,13 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// Returns the memory of the machine in bytes, as Linux reports it.
+/// Returns the bytes of memory that a process can have on this machine: all of it, as Linux reports it, as far as
+/// addresses reach.
 fn memory_of_machine() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let all = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)?;
+    Some(all.min(usize::MAX as u64))
 }
 
 #[cfg(test)]
@@ -347,6 +349,6 @@ mod tests {
             ("0 B".into(), "1023 B".into(), "1.0 KiB".into(), "1.1 KiB".into())
         );
         assert_eq!((shown(3 << 29), shown(u64::MAX)), ("1.5 GiB".into(), "16777216.0 TiB".into()));
-        assert!(memory_of_machine().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(memory_of_machine().is_none_or(|bytes| bytes > 1 << 20 && usize::try_from(bytes).is_ok()));
     }
 }

@@ -245,7 +245,6 @@ mod tests {
     use super::*;
 
     /// Ten thousand idle connections should cost little: state that few of them have is boxed.
-    #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_connection_is_small() {
         assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());

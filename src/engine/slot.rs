@@ -76,7 +76,6 @@ mod tests {
     use super::*;
 
     /// Every connection costs a slot, even each of ten thousand idle ones.
-    #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_slot_is_small() {
         assert!(size_of::<Option<Slot>>() <= 208, "{}", size_of::<Option<Slot>>());

@@ -44,52 +44,56 @@ impl Worst {
     /// Computes the sum for these settings and this number of connections.
     pub fn of(settings: &Settings, connections: usize) -> Worst {
         let limits = &settings.limits;
-        let message = limits.max_message_size;
-        let term = |what, from: &str, bytes: usize| Term { what, from: from.to_string(), bytes: bytes as u64 };
+        let term = |what, from: &str, bytes: u64| Term { what, from: from.to_string(), bytes };
+        // In 64 bits on every machine: sums and products of the limits can be larger than an address.
+        let (message, envelope) = (limits.max_message_size as u64, MAX_ENVELOPE as u64);
+        let (page_bytes, read_budget) = (limits.page_bytes as u64, limits.read_budget as u64);
+        let (head_size, queue) = (limits.max_head_size as u64, limits.queue_bytes as u64);
+        let (rooms, append) = (u64::from(limits.rooms_per_session), size_of::<store::Append>() as u64);
 
         // `conn/http.rs`: a head is kept, copied once when it is complete, and then its body is collected.
         // `ws/decoder.rs`: a message is collected. Collecting buffers grow by doubling.
-        let head = limits.max_head_size.saturating_mul(3);
-        let collected = limits.max_head_size.saturating_add(message.saturating_mul(2));
+        let head = head_size.saturating_mul(3);
+        let collected = head_size.saturating_add(message.saturating_mul(2));
         // `engine/writing.rs`, `push_own`: past the two, the next reply closes the connection; that reply counts in
         // full.
-        let replies = limits.reply_bytes.saturating_add(limits.page_bytes.max(message)).saturating_add(MAX_ENVELOPE);
+        let replies = (limits.reply_bytes as u64).saturating_add(page_bytes.max(message)).saturating_add(envelope);
         let mut any = vec![
-            term("idle", "connection, socket, session", IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES),
+            term("idle", "connection, socket, session", (IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES) as u64),
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
             // `engine/engine.rs`, `bytes`: reading stops while bytes wait here. If none do, the signals taken from one
             // turn's read use the space instead.
-            term("read and not yet looked at", "read_budget", limits.read_budget),
+            term("read and not yet looked at", "read_budget", read_budget),
         ];
         // `tls/stream.rs`: incomplete records, and ciphertext that waits.
         if let Some(bytes) = WORST_BYTES.filter(|_| settings.tls.is_on()) {
-            any.push(term("TLS", "keys, and records that are not whole or not taken", bytes));
+            any.push(term("TLS", "keys, and records that are not whole or not taken", bytes as u64));
         }
         // `accept.rs`: excess connections never become members.
         let member = vec![
             term(
                 "memberships",
                 "rooms_per_session, each in a room of its own",
-                hub::MEMBERSHIP_BYTES.saturating_mul(limits.rooms_per_session as usize),
+                rooms.saturating_mul(hub::MEMBERSHIP_BYTES as u64),
             ),
             // `engine/writing.rs`, `push_shared`: an empty queue takes one batch whatever its size, at most half a
             // queue and a message (`limits.rs`, `hub`).
             term(
                 "room messages waiting",
                 "queue_bytes",
-                limits.queue_bytes.max(limits.queue_bytes / 2 + message.saturating_add(MAX_ENVELOPE)),
+                queue.max((queue / 2).saturating_add(message).saturating_add(envelope)),
             ),
             term("replies waiting", "reply_bytes, and one page or message more", replies),
             // Their bodies are part of append_bytes.
-            term("sends under way", "in_flight", size_of::<store::Append>().saturating_mul(limits.in_flight as usize)),
+            term("sends under way", "in_flight", append.saturating_mul(limits.in_flight.into())),
         ];
         let excess = any.iter().fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
         let per_connection = [any, member].concat();
 
         // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have exceeded.
-        let appends = limits.append_bytes.saturating_add(limits.read_budget).saturating_add(message);
+        let appends = (limits.append_bytes as u64).saturating_add(read_budget).saturating_add(message);
         // `hub/reads.rs`: `reads_in_flight` pages at once, each of a page and at least one message.
-        let page = limits.page_bytes.saturating_add(message).saturating_add(MAX_ENVELOPE);
+        let page = page_bytes.saturating_add(message).saturating_add(envelope);
         let mut shared = vec![
             term("sends waiting for the store", "append_bytes", appends),
             // `chat/outbox.rs`, `encode`: the store's answers, a second time, as frames.
@@ -97,37 +101,37 @@ impl Worst {
             term(
                 "pages read from the log",
                 "reads_in_flight, page_bytes",
-                page.saturating_mul(limits.reads_in_flight as usize),
+                page.saturating_mul(limits.reads_in_flight.into()),
             ),
-            term("read buffer", "read_budget", limits.read_budget),
+            term("read buffer", "read_budget", read_budget),
             Term {
                 what: "connections told that the server is full",
                 from: "their number".to_string(),
                 bytes: excess.saturating_mul(EXCESS as u64),
             },
         ];
-        shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total));
+        shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total as u64));
         shared.push(term(
             "sessions waited for",
             "detached_max",
-            limits.detached_max.saturating_mul(hub::SESSION_BYTES + hub::MEMBERSHIP_BYTES),
+            (limits.detached_max as u64).saturating_mul((hub::SESSION_BYTES + hub::MEMBERSHIP_BYTES) as u64),
         ));
         if settings.storage.durability == Durability::Memory {
             // A row, its place in the order, and its rooms with their ids.
-            let rooms = (limits.rooms_per_session as usize).saturating_mul(size_of::<(RoomId, Seq)>() + RoomId::MAX);
-            let parked = size_of::<store::Parked>().saturating_add(64).saturating_add(rooms);
-            let parked = parked.saturating_mul(settings.storage.parked_max as usize);
+            let rooms = rooms.saturating_mul((size_of::<(RoomId, Seq)>() + RoomId::MAX) as u64);
+            let parked = rooms.saturating_add(size_of::<store::Parked>() as u64 + 64);
+            let parked = parked.saturating_mul(settings.storage.parked_max.into());
             shared.push(term("parked sessions", "parked_max, rooms_per_session", parked));
         }
         if !settings.listening.trusted_proxy.is_empty() {
-            let bytes = engine::MAX_CLIENTS * engine::CLIENT_BYTES;
+            let bytes = (engine::MAX_CLIENTS * engine::CLIENT_BYTES) as u64;
             shared.push(term("rates of clients behind proxies", "their number", bytes));
         }
         let from = match settings.storage.durability {
             Durability::Memory => "rooms and keys",
             Durability::Full | Durability::Normal => "SQLite's caches, three threads",
         };
-        shared.push(term("log", from, super::backend::fixed_bytes(settings.storage.durability)));
+        shared.push(term("log", from, super::backend::fixed_bytes(settings.storage.durability) as u64));
         shared.push(Term { what: "racerd itself", from: "measured".to_string(), bytes: BASE });
         Worst { per_connection, connections: connections as u64, shared }
     }
@@ -168,6 +172,22 @@ mod tests {
         let kept =
             |settings: &Settings| Worst::of(settings, 0).shared.iter().any(|term| term.what == "parked sessions");
         assert!(kept(&memory) && !kept(&settings));
+    }
+
+    #[test]
+    fn what_is_more_than_32_bits_is_told_in_full() {
+        let mut settings = Settings::default();
+        settings.storage.durability = Durability::Memory;
+        settings.storage.parked_max = 10_000_000;
+        settings.limits.rooms_per_session = 10_000;
+        settings.limits.page_bytes = 16 << 20;
+        settings.limits.reads_in_flight = 1024;
+        settings.limits.detached_max = 10_000_000;
+        let worst = Worst::of(&settings, 1000);
+        let bytes = |what| worst.shared.iter().find(|term| term.what == what).map_or(0, |term| term.bytes);
+        assert!(bytes("pages read from the log") > 16 << 30, "{worst:?}");
+        assert!(bytes("sessions waited for") > 10_000_000 * hub::SESSION_BYTES as u64, "{worst:?}");
+        assert!(bytes("parked sessions") > 10_000_000 * 10_000 * RoomId::MAX as u64, "{worst:?}");
     }
 
     #[test]

@@ -27,9 +27,25 @@ pub fn raise_open_files() -> Option<u64> {
 
 /// Returns the number of connections for this limit of open files: the setting, or for 0 as many as fit.
 pub fn connections_for(open_files: Option<u64>, setting: u32) -> usize {
-    let allowed = open_files.map_or(usize::MAX, |files| files.saturating_sub(RESERVED).max(1) as usize);
+    let free = open_files.map_or(u64::MAX, |files| files.saturating_sub(RESERVED).max(1));
+    let allowed = usize::try_from(free).unwrap_or(usize::MAX);
     match setting {
         0 => allowed.min(1_000_000),
         wanted => allowed.min(wanted as usize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_any_limit_of_open_files() {
+        let of = |files| (connections_for(files, 0), connections_for(files, 500));
+        assert_eq!((of(None), of(Some(RESERVED)), of(Some(RESERVED + 100))), ((1_000_000, 500), (1, 1), (100, 100)));
+        // Past 32 bits.
+        for files in [1 << 32, (1 << 32) + RESERVED, u64::MAX] {
+            assert_eq!(of(Some(files)), (1_000_000, 500), "{files}");
+        }
     }
 }

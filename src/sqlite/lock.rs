@@ -21,7 +21,7 @@ const TRIES: u32 = 10;
 
 /// File systems that emulate flock(2) with fcntl(2), where it would lock SQLite out: NFS, SMB and CIFS, 9P
 /// (`include/uapi/linux/magic.h`). Only the lock file is used there.
-const EMULATED: [u64; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+const EMULATED: [u32; 5] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
@@ -89,8 +89,7 @@ pub(super) fn inode(path: &Path, files: &Files) -> Result<Option<File>, OpenErro
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::File { action: "open", path: path.into(), error }),
     };
-    let kind = fstatfs(&file).map_or(0, |found| u64::try_from(found.f_type).unwrap_or(0) & 0xffff_ffff);
-    if EMULATED.contains(&kind) {
+    if fstatfs(&file).is_ok_and(|found| is_emulated(found.f_type)) {
         return Ok(None);
     }
     match file.try_lock() {
@@ -99,6 +98,13 @@ pub(super) fn inode(path: &Path, files: &Files) -> Result<Option<File>, OpenErro
         // A file system without locks.
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// Returns whether this kind of file system is one of [`EMULATED`]. The kernel's word has 32 or 64 bits and a sign or
+/// none, whichever the processor; the kind is its lower 32 bits.
+fn is_emulated(word: impl Into<i128>) -> bool {
+    let [.., a, b, c, d] = word.into().to_be_bytes();
+    EMULATED.contains(&u32::from_be_bytes([a, b, c, d]))
 }
 
 fn beside(files: &Files) -> Result<Option<File>, OpenError> {
@@ -151,4 +157,22 @@ fn locked(files: &Files) -> OpenError {
 fn is_named(file: &File, path: &Path) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     matches!((file.metadata(), fs::metadata(path)), (Ok(here), Ok(there)) if same(&here, &there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emulated_locks_are_known_by_words_of_any_width() {
+        for kind in EMULATED {
+            let signed = kind.cast_signed();
+            assert!(is_emulated(kind) && is_emulated(signed), "{kind:x}: 32 bits");
+            assert!(is_emulated(i64::from(kind)) && is_emulated(i64::from(signed)), "{kind:x}: 64 bits");
+        }
+        // ext4, overlayfs, btrfs.
+        for kind in [0xef53, 0x794c_7630, 0x9123_683e_u32] {
+            assert!(!is_emulated(kind) && !is_emulated(kind.cast_signed()), "{kind:x}");
+        }
+    }
 }
