@@ -17,7 +17,7 @@ const PASS: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS="$FDS" LISTEN_PID="${PID
 /// Returns a command that takes its standard input as its first listener. `fds` is the value of LISTEN_FDS.
 fn with_given(folder: &TempDir, fds: &str, arguments: &[&str]) -> Command {
     let mut command = Server::clean(Command::new("sh"));
-    command.args(["-c", PASS, env!("CARGO_BIN_EXE_racerd"), "serve", "--data"]).arg(folder.path().join("racerd.db"));
+    command.args(["-c", PASS]).arg(Server::path()).args(["serve", "--data"]).arg(folder.path().join("racerd.db"));
     command.args(arguments).env("FDS", fds).env_remove("PID");
     command
 }
@@ -162,7 +162,7 @@ fn systemd_activates_it() {
     let port = listener().1.port();
     let mut command = Command::new("systemd-socket-activate");
     command.arg("-l").arg(format!("127.0.0.1:{port}")).args(["-E", "RACERD_LOG_LEVEL=info"]);
-    command.args([env!("CARGO_BIN_EXE_racerd"), "serve", "--data"]).arg(folder.path().join("racerd.db"));
+    command.arg(Server::path()).args(["serve", "--data"]).arg(folder.path().join("racerd.db"));
     let mut activator = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(activator) = activator.as_mut() else { panic!("systemd-socket-activate is missing: run tests/run") };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -275,7 +275,7 @@ fn a_full_disk_refuses_and_recovers() {
     );
     let mut command = unshare(&format!("{mount} && shift && exec \"$@\""));
     let data = disk.join("racerd.db");
-    command.args([env!("CARGO_BIN_EXE_racerd"), "serve", "--listen", "127.0.0.1:0", "--request-rate", "0"]);
+    command.arg(Server::path()).args(["serve", "--listen", "127.0.0.1:0", "--request-rate", "0"]);
     command.args(["--max-database-size", "1GiB", "--data"]).arg(&data);
     let mut server = Server::start_as(folder, command);
     let inside = |path: &Path| Path::new(&format!("/proc/{}/root", server.pid())).join(path.strip_prefix("/").unwrap());

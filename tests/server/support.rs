@@ -63,7 +63,14 @@ impl Server {
 
     /// Returns the binary with a clean environment.
     pub fn program() -> Command {
-        Server::clean(Command::new(env!("CARGO_BIN_EXE_racerd")))
+        Server::clean(Command::new(Server::path()))
+    }
+
+    /// Returns the path of the binary: cargo's, or what `RUN_RACERD` names. Everything that starts racerd gets it from
+    /// here, so that one for another processor is tested through a script that runs it in an emulator. (A server takes
+    /// variables that begin with RACERD for settings.)
+    pub fn path() -> PathBuf {
+        std::env::var_os("RUN_RACERD").map_or_else(|| env!("CARGO_BIN_EXE_racerd").into(), PathBuf::from)
     }
 
     /// Removes racerd's variables from a command's environment.
