@@ -15,7 +15,7 @@ use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 /// Destination of log lines. Shared by reference; each thread may also have its own.
@@ -23,20 +23,20 @@ pub struct Log {
     level: LogLevel,
     format: LogFormat,
     out: Option<File>,
-    /// Lines lost since the last successful write.
-    lost: AtomicU64,
+    /// Lines lost since the last successful write. Of the machine's size, since 32-bit MIPS has no 64-bit atomics.
+    lost: AtomicUsize,
 }
 
 impl Log {
     /// Writes lines of this level and more important ones to standard error.
     pub fn stderr(level: LogLevel, format: LogFormat) -> Log {
         let out = io::stderr().as_fd().try_clone_to_owned().map(File::from).ok();
-        Log { level, format, out, lost: AtomicU64::new(0) }
+        Log { level, format, out, lost: AtomicUsize::new(0) }
     }
 
     /// Writes to a file, pipe or terminal.
     pub fn to(level: LogLevel, format: LogFormat, out: File) -> Log {
-        Log { level, format, out: Some(out), lost: AtomicU64::new(0) }
+        Log { level, format, out: Some(out), lost: AtomicUsize::new(0) }
     }
 
     /// Sets the level and format of further lines.
@@ -83,7 +83,10 @@ impl Log {
             lost = 0;
         }
         if lost > 0 || !put(out, &self.line(now, level, message, fields)) {
-            self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+            let more = lost.saturating_add(1);
+            // A count that has reached its end stays there. It never fails, as the closure always returns a number.
+            let add = |lost: usize| Some(lost.saturating_add(more));
+            let _ = self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         }
     }
 

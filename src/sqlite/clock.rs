@@ -1,8 +1,7 @@
 //! The writer's clocks, monotonic and wall: the system's, or ones that a caller sets. Durations come from the monotonic
 //! clock alone, dates from the wall clock.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::{Millis, WallMillis};
@@ -20,7 +19,7 @@ impl Clock {
     pub fn now(&self) -> Instant {
         match self {
             Clock::System => Instant::now(),
-            Clock::Set(clock) => clock.0.base + Duration::from_millis(clock.0.mono.load(Ordering::Relaxed)),
+            Clock::Set(clock) => clock.base + Duration::from_millis(clock.hands().mono.0),
         }
     }
 
@@ -37,8 +36,9 @@ impl Clock {
                 WallMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }
             Clock::Set(clock) => {
-                clock.0.dates.fetch_add(1, Ordering::Relaxed);
-                WallMillis(clock.0.wall.load(Ordering::Relaxed))
+                let mut hands = clock.hands();
+                hands.dates += 1;
+                hands.wall
             }
         }
     }
@@ -46,35 +46,41 @@ impl Clock {
 
 /// Two clocks that stand still until they are set, shared by all clones. For a log that is stepped manually.
 #[derive(Clone, Debug)]
-pub struct SetClock(Arc<Hands>);
-
-#[derive(Debug)]
-struct Hands {
+pub struct SetClock {
     base: Instant,
-    /// Milliseconds past `base`; `wall` counts from 1970.
-    mono: AtomicU64,
-    wall: AtomicU64,
+    hands: Arc<Mutex<Hands>>,
+}
+
+#[derive(Debug, Default)]
+struct Hands {
+    /// Past `base`; `wall` counts from 1970.
+    mono: Millis,
+    wall: WallMillis,
     /// Number of times that `wall` was read.
-    dates: AtomicU64,
+    dates: u64,
 }
 
 impl Default for SetClock {
     fn default() -> SetClock {
-        let new = || AtomicU64::new(0);
-        SetClock(Arc::new(Hands { base: Instant::now(), mono: new(), wall: new(), dates: new() }))
+        SetClock { base: Instant::now(), hands: Arc::default() }
     }
 }
 
 impl SetClock {
     /// Sets both clocks.
     pub fn set(&self, mono: Millis, wall: WallMillis) {
-        self.0.mono.store(mono.0, Ordering::Relaxed);
-        self.0.wall.store(wall.0, Ordering::Relaxed);
+        let mut hands = self.hands();
+        (hands.mono, hands.wall) = (mono, wall);
     }
 
     /// Returns the number of times that the wall clock was read, so that a caller knows which of its steps the log has
     /// seen.
     pub fn dates_read(&self) -> u64 {
-        self.0.dates.load(Ordering::Relaxed)
+        self.hands().dates
+    }
+
+    /// Locks the clocks. A thread that panicked meanwhile cannot have left them half set.
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -136,7 +136,7 @@ fn a_reader_that_stalls_does_not_block_and_is_told_what_it_missed() {
     let text = String::from_utf8(rest).unwrap();
     assert!(text.contains(&format!("log lines were lost lines={lost}\n")), "{}", &text[text.len() - 300..]);
     assert!(text.trim_end().ends_with("INFO  after"));
-    assert_eq!(text.matches(" line value=").count() as u64 + lost, total);
+    assert_eq!(text.matches(" line value=").count() + lost, total);
 }
 
 #[test]
