@@ -9,11 +9,12 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocket};
 
+use super::dial::{Trust, connect};
 use super::error::ConnectionError;
 use super::handshake::upgrade;
-use super::pipe::{Pipe, Tcp};
+use super::pipe::Pipe;
 use super::sealed_lines::SealedLines;
-use super::target::{Target, without_zone};
+use super::target::Target;
 use crate::crypto::sealed::{Initiator, MAX_PLAINTEXT, PROLOGUE, Pin, Transport};
 use crate::types::{Name, Reason};
 use crate::ws::handshake::SUBPROTOCOL;
@@ -22,15 +23,6 @@ use crate::ws::handshake::SUBPROTOCOL;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Milliseconds to stay away from a server that is overloaded, or that found this client too demanding.
 const OVERLOAD_PAUSE: u64 = 5_000;
-
-/// Which certificates are trusted.
-#[cfg(feature = "tls")]
-pub use super::tls::Trust;
-
-/// Stands for the certificates that a racerd without TLS cannot trust.
-#[cfg(not(feature = "tls"))]
-#[derive(Clone)]
-pub struct Trust;
 
 /// An open connection.
 pub struct Connection {
@@ -148,27 +140,6 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
-}
-
-/// Connects to a host before `deadline`, with TLS where `trust` is given. A zone behind `%` is for the system alone; no
-/// certificate names it.
-///
-/// # Errors
-/// Why there is no connection.
-pub fn connect(host: &str, port: u16, trust: Option<&Trust>, deadline: Instant) -> Result<Pipe, ConnectionError> {
-    let tcp = Tcp::connect(host, port, deadline).map_err(ConnectionError::of_io)?;
-    with_tls(trust, tcp, without_zone(host))
-}
-
-#[cfg(feature = "tls")]
-fn with_tls(trust: Option<&Trust>, tcp: Tcp, host: &str) -> Result<Pipe, ConnectionError> {
-    let Some(trust) = trust else { return Ok(Pipe::Plain(tcp)) };
-    Ok(Pipe::Tls(Box::new(trust.connect(tcp, host).map_err(ConnectionError::Refused)?)))
-}
-
-#[cfg(not(feature = "tls"))]
-fn with_tls(_: Option<&Trust>, tcp: Tcp, _: &str) -> Result<Pipe, ConnectionError> {
-    Ok(Pipe::Plain(tcp))
 }
 
 /// Returns the subprotocol of sealed sockets, whose name the Noise handshake is bound to.

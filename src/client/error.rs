@@ -44,6 +44,7 @@ impl ConnectionError {
         })
     }
 
+    #[cfg(feature = "client")]
     pub(super) fn of_socket(error: tungstenite::Error) -> ConnectionError {
         use tungstenite::Error::{AlreadyClosed, ConnectionClosed, Io};
         match error {

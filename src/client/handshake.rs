@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 
 use super::error::ConnectionError;
 use super::pipe::Pipe;
-use super::server_message::ServerMessage;
+use super::server_message::detail_of;
 use super::target::Target;
 use crate::types::{Name, Reason};
 use crate::ws::handshake::accept;
@@ -81,12 +81,6 @@ fn fill(pipe: &mut Pipe, into: &mut Vec<u8>) -> io::Result<bool> {
 fn detail(pipe: &mut Pipe, mut body: Vec<u8>, length: usize) -> String {
     while body.len() < length.min(LONGEST_RESPONSE) && fill(pipe, &mut body).unwrap_or(false) {}
     detail_of(&body)
-}
-
-/// Returns the `detail` of a problem (RFC 9457 §3.1.4), or nothing.
-pub fn detail_of(problem: &[u8]) -> String {
-    let text = String::from_utf8_lossy(problem);
-    ServerMessage::parse(&text).and_then(|problem| problem.string("detail")).unwrap_or_default()
 }
 
 /// Translates a status other than 101. `wait` is the pause that it asks for, in milliseconds.

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+#[cfg(feature = "client")]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,7 @@ pub enum Pipe {
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, Tcp>>),
 }
 
+#[cfg(feature = "client")]
 impl Pipe {
     /// Makes reads block until this time; with `None`, not at all.
     pub fn set_read_deadline(&mut self, deadline: Option<Instant>) {
@@ -110,6 +112,7 @@ impl Pipe {
     }
 }
 
+#[cfg(feature = "client")]
 impl AsFd for Pipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::connection::{Connection, Trust};
+use super::connection::Connection;
+use super::dial::Trust;
+#[cfg(not(feature = "tls"))]
+use super::dial::no_tls;
 use super::error::ConnectionError;
 use super::pipe::timespec;
 use super::{ClientSession, Event, RunError, StdinLines, Target};
@@ -135,7 +138,7 @@ fn trust(options: &RunOptions) -> Result<Option<Trust>, RunError> {
 #[cfg(not(feature = "tls"))]
 fn trust(options: &RunOptions) -> Result<Option<Trust>, RunError> {
     match options.target.tls {
-        true => Err(RunError::Refused("this racerd was built without TLS".into())),
+        true => Err(RunError::Trust(no_tls())),
         false => Ok(None),
     }
 }

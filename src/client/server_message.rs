@@ -49,6 +49,12 @@ impl<'a> ServerMessage<'a> {
     }
 }
 
+/// Returns the `detail` of a problem (RFC 9457 §3.1.4), or nothing.
+pub fn detail_of(problem: &[u8]) -> String {
+    let text = String::from_utf8_lossy(problem);
+    ServerMessage::parse(&text).and_then(|problem| problem.string("detail")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -166,9 +166,7 @@ impl Target {
             #[cfg(feature = "tls")]
             Over::OwnTls => Trust::any().map(Some),
             #[cfg(not(feature = "tls"))]
-            Over::Tls(_) | Over::OwnTls => {
-                Err(Unusable::new(crate::types::Cause::Settings, "this racerd was built without TLS"))
-            }
+            Over::Tls(_) | Over::OwnTls => Err(crate::client::no_tls()),
         }
     }
 }

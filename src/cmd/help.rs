@@ -2,7 +2,7 @@
 //! declarations.
 
 use super::command::{Argument, Command, Completion, Example, Group, Run, SETTINGS_TOPIC, Settings};
-use super::{Args, COMMANDS, EXIT_CODES, Failure, find, say};
+use super::{Args, COMMANDS, EXIT_CODES, Failure, find, refuse_left_out, say};
 use crate::config::{self, wrap};
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
     settings: Settings::NotTaken,
     surplus: "it takes one topic",
     examples: &[
-        Example { line: "racerd help send", text: "The same as racerd send --help." },
+        Example { line: "racerd help backup", text: "The same as racerd backup --help." },
         Example { line: "racerd help ping-period", text: "" },
     ],
     exit_codes: &[],
@@ -49,6 +49,7 @@ fn run(mut args: Args) -> Result<(), Failure> {
         return Ok(());
     };
     let topic = topic.to_string_lossy();
+    refuse_left_out(&topic)?;
     say(&match find(&topic) {
         Some(command) => of_command(command),
         None if topic == SETTINGS_TOPIC => of_settings(),
@@ -74,8 +75,12 @@ fn overview() -> String {
          Usage: racerd [COMMAND] [ARGUMENTS]\n",
     );
     for group in Group::ALL {
-        let _ = writeln!(out, "\n{}:", group.title());
-        for command in COMMANDS.iter().filter(|command| command.group == group) {
+        let commands: Vec<_> = COMMANDS.iter().filter(|command| command.group == group).collect();
+        // A build without the chat client has none for rooms.
+        if !commands.is_empty() {
+            let _ = writeln!(out, "\n{}:", group.title());
+        }
+        for command in commands {
             entry(&mut out, command.word, command.summary, 16);
         }
     }
@@ -89,7 +94,8 @@ fn overview() -> String {
     for exit in EXIT_CODES {
         entry(&mut out, &exit.code.to_string(), exit.text, 7);
     }
-    entry(&mut out, "3-5", "See the help on send, tail and health.", 7);
+    let (codes, commands) = if cfg!(feature = "client") { ("3-5", "send, tail and health") } else { ("4", "health") };
+    entry(&mut out, codes, &format!("See the help on {commands}."), 7);
     out
 }
 
@@ -204,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_topic_gets_a_suggestion() {
-        assert_eq!(of("sned").unwrap_err(), "no command or setting sned; did you mean send?");
+        assert_eq!(of("chekc").unwrap_err(), "no command or setting chekc; did you mean check?");
         assert_eq!(of("ping-perod").unwrap_err(), "ping-perod: unknown setting; did you mean ping-period?");
         assert!(!of("\u{1b}\n").unwrap_err().contains(char::is_control));
     }

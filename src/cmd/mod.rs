@@ -11,18 +11,22 @@ mod health;
 mod help;
 mod invocation;
 mod keygen;
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod packaging;
 mod pin;
 mod print_config;
 mod rekey;
 mod restore;
+#[cfg(feature = "client")]
 mod room;
 mod salvage;
+#[cfg(feature = "client")]
 mod send;
 mod serve;
 mod stream;
+#[cfg(feature = "client")]
 pub(crate) mod tail;
+#[cfg(feature = "client")]
 mod terminal;
 mod version;
 
@@ -47,7 +51,9 @@ pub const COMMANDS: &[&Command] = &[
     &check_config::COMMAND,
     &print_config::COMMAND,
     &health::COMMAND,
+    #[cfg(feature = "client")]
     &send::COMMAND,
+    #[cfg(feature = "client")]
     &tail::COMMAND,
     &backup::COMMAND,
     &restore::COMMAND,
@@ -59,6 +65,9 @@ pub const COMMANDS: &[&Command] = &[
     &help::COMMAND,
     &version::COMMAND,
 ];
+
+/// The commands that this build lacks.
+const LEFT_OUT: &[&str] = if cfg!(feature = "client") { &[] } else { &["send", "tail"] };
 
 /// Runs the command that the command line names.
 ///
@@ -115,6 +124,7 @@ fn choose(args: impl IntoIterator<Item = OsString>) -> Result<(&'static Command,
 /// Finds the command of this name, or the one that was likely meant.
 fn named(word: &OsStr) -> Result<&'static Command, Failure> {
     let word = word.to_string_lossy();
+    refuse_left_out(&word)?;
     find(&word).ok_or_else(|| {
         let hint = match config::nearest(&word, COMMANDS.iter().map(|command| command.word)) {
             Some(near) => format!("did you mean {near}?"),
@@ -122,6 +132,19 @@ fn named(word: &OsStr) -> Result<&'static Command, Failure> {
         };
         Failure::Usage(format!("unknown command \"{}\"; {hint}", config::shown(&word)).into())
     })
+}
+
+/// Refuses a command that this build lacks.
+///
+/// # Errors
+/// [`Failure::Usage`] where this is the name of one.
+fn refuse_left_out(word: &str) -> Result<(), Failure> {
+    if !LEFT_OUT.contains(&word) {
+        return Ok(());
+    }
+    let line =
+        "this racerd was built without its chat client; build it with the feature client, which is on by default";
+    Err(Failure::Usage(format!("{word}: {line}").into()))
 }
 
 /// Returns the command for the arguments of a server: `serve`, or one that prints the settings instead.
@@ -195,8 +218,8 @@ mod tests {
         assert_eq!(of(&["--open"]).unwrap(), ("serve", 1));
         assert_eq!(of(&["serve", "--open"]).unwrap(), ("serve", 1));
         assert_eq!(of(&["backup", "a.db", "--force"]).unwrap(), ("backup", 2));
-        assert_eq!(of(&["send", "http://a/rooms/b", "--", "-h"]).unwrap(), ("send", 3));
-        assert_eq!(of(&["tail", "-h"]).unwrap(), ("help", 1), "on tail");
+        assert_eq!(of(&["health", "http://a", "--", "-h"]).unwrap(), ("health", 3));
+        assert_eq!(of(&["check", "-h"]).unwrap(), ("help", 1), "on check");
         assert_eq!(of(&["serve", "--help"]).unwrap(), ("help", 1));
         assert_eq!(of(&["--open", "--help"]).unwrap(), ("help", 0));
         assert_eq!(of(&["-V"]).unwrap(), ("version", 0));
@@ -211,9 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_was_left_out_is_refused_by_its_name() {
+        for word in LEFT_OUT {
+            for args in [&[*word][..], &["help", *word]] {
+                let failure = run(args.iter().map(Into::into), []).unwrap_err();
+                assert_eq!(failure.code(), 2);
+                assert!(
+                    failure.to_string().starts_with(&format!("{word}: this racerd was built without")),
+                    "{failure}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_misspelt_command_gets_a_suggestion() {
         let of = |word: &str| choose([word.into()]).map(|(command, _)| command.word).unwrap_err().to_string();
-        assert_eq!(of("sned"), "unknown command \"sned\"; did you mean send?");
+        assert_eq!(of("chekc"), "unknown command \"chekc\"; did you mean check?");
         assert_eq!(of("frob"), "unknown command \"frob\"; racerd help lists the commands");
         assert!(of("").starts_with("unknown command \"\""));
         assert!(!of("serv\u{1b}\n").contains(char::is_control));

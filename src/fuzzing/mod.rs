@@ -5,6 +5,7 @@
 
 mod at_rest;
 mod canary;
+#[cfg(feature = "client")]
 mod client_hears;
 mod client_json;
 mod config;
@@ -20,6 +21,7 @@ pub mod ws_stream;
 
 pub use at_rest::at_rest;
 pub use canary::canary;
+#[cfg(feature = "client")]
 pub use client_hears::client_hears;
 pub use client_json::client_json;
 pub use config::config;
@@ -35,6 +37,7 @@ pub type Body = fn(&[u8]);
 /// The targets by their names. [`client_json`] is separate, since it takes a function that measures allocations.
 pub const TARGETS: &[(&str, Body)] = &[
     ("at_rest", at_rest),
+    #[cfg(feature = "client")]
     ("client_hears", client_hears),
     ("config", config),
     ("database", database),

@@ -91,6 +91,7 @@ const PURE: &[&str] = &[
     "engine",
     "chat",
     "limits",
+    "client/host",
     "client/outbox",
     "client/server_message",
     "client/session",
