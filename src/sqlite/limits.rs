@@ -66,3 +66,10 @@ impl Limit {
         }
     }
 }
+
+/// Returns what to do about the limit behind an error of writing to this file, as the end of a sentence; nothing if
+/// none is reached.
+pub fn advice(error: &rusqlite::Error, file: &Path) -> String {
+    let limit = file.parent().and_then(|folder| Limit::behind(error, folder));
+    limit.map(|limit| format!("; {}", limit.advice())).unwrap_or_default()
+}

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use serde_json::json;
+
 use crate::support::*;
 
 /// The binary as the first process of its own PID namespace, as in a container: the kernel delivers no signal to it
@@ -190,15 +192,30 @@ fn a_limit_of_file_lengths_is_a_full_disk() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// A command past the limit fails with an error line.
+/// A command past the limit fails with an error line that says so, whatever it copies, and leaves no half copy.
 #[test]
-fn a_backup_past_the_limit_says_so() {
-    let server = Server::start(&[]);
-    assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -f 4; exec "$0" "$@""#]).arg(Server::program().get_program());
-    command.arg("backup").arg(server.folder.path().join("copy.db")).arg("--data").arg(server.data());
-    crate::command::ended(&Server::clean(command).output().expect("a shell"), 1, "the file size limit is reached");
+fn a_copy_past_the_limit_says_so() {
+    let mut server = Server::start(&[]);
+    // More than the limit, which leaves room for what SQLite makes beside a database that it reads.
+    for _ in 0..8 {
+        assert_eq!(server.post("/rooms/r/messages", &json!("x".repeat(30_000)).to_string()).status, 201);
+    }
+    assert_eq!(server.stop().code(), Some(0));
+    let at = |name: &str| server.folder.path().join(name).to_str().expect("a path").to_string();
+    let data = server.data().to_str().expect("a path").to_string();
+    for copying in [
+        vec!["backup", &at("backup.db"), "--data", &data],
+        vec!["restore", &data, "--data", &at("restored.db")],
+        vec!["salvage", &data, &at("salvaged.db")],
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -f 100; exec "$0" "$@""#]).arg(Server::program().get_program()).args(&copying);
+        crate::command::ended(&Server::clean(command).output().expect("a shell"), 1, "the file size limit is reached");
+    }
+    let names = std::fs::read_dir(server.folder.path()).expect("its folder");
+    let names: Vec<String> = names.map(|entry| entry.expect("ours").file_name().into_string().expect("text")).collect();
+    let half = names.iter().find(|name| [".partial", ".draft", "-journal"].iter().any(|end| name.ends_with(end)));
+    assert!(half.is_none(), "{names:?}");
 }
 
 /// Standard descriptors 0 to 2 that are closed at the start are not reused for the database or a socket.

@@ -12,7 +12,7 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::check::{self, Checked};
 use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside, refuse_side_file};
-use crate::sqlite::limits::Limit;
+use crate::sqlite::limits::advice;
 use crate::sqlite::lock::Lock;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
@@ -174,8 +174,7 @@ fn copy_failed(from: &Files, draft: &Path, error: rusqlite::Error) -> OperationE
     if is_damage(&error) {
         return damaged(from, &error);
     }
-    let limit = draft.parent().and_then(|folder| Limit::behind(&error, folder));
-    let advice = limit.map(|limit| format!("; {}", limit.advice())).unwrap_or_default();
+    let advice = advice(&error, draft);
     let text = format!("cannot copy {} to {}: {error}{advice}", from.database.display(), draft.display());
     OperationError::Failed(Reason::with(text, error))
 }

@@ -17,6 +17,7 @@ use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::sqlite::OpenError;
 use crate::sqlite::damage::is_whole;
 use crate::sqlite::files::Files;
+use crate::sqlite::limits::advice;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
 use crate::store::idempotency::Window;
@@ -145,7 +146,7 @@ pub(super) fn salvage_to(files: &Files, new: &Path, key: Option<&DataKey>) -> Re
         let conn = create(new).map_err(|error| failed(error.to_string()))?;
         copy(files, &conn, key).map_err(|error| match error {
             Failed::Read(error) => failed(error.to_string()),
-            Failed::Write(error) => failed(format!("writing to {}: {error}", new.display())),
+            Failed::Write(error) => failed(format!("writing to {}: {error}{}", new.display(), advice(&error, new))),
             Failed::Nothing => because(Cause::Foreign, "nothing of racerd's is in it".to_owned()),
             Failed::Key(why) => because(Cause::Key, why),
         })
