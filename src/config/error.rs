@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::types::Reason;
+use crate::types::{Cause, Reason, Unusable};
 
 /// Why the settings cannot be used. Prints as one line for the user: the flag, variable or line of the file, its value,
 /// and the allowed values.
@@ -36,6 +36,12 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
+    }
+}
+
+impl From<ConfigError> for Unusable {
+    fn from(error: ConfigError) -> Unusable {
+        Unusable { cause: Cause::Settings, reason: Reason::of(error) }
     }
 }
 

@@ -19,7 +19,7 @@ use super::supervisor::{self, Supervisor};
 use super::tls::{Fingerprints, Tls};
 use super::{Early, Loop, ServeError, WAKER, backend};
 use crate::chat::{Chat, Secrets};
-use crate::config::{ConfigError, LogFormat, LogLevel, Parsed, SandboxMode, Settings};
+use crate::config::{LogFormat, LogLevel, Parsed, SandboxMode, Settings};
 use crate::crypto::sealed::SealedKey;
 use crate::engine::{Connections, Engine};
 use crate::key_file;
@@ -27,7 +27,7 @@ use crate::limits;
 use crate::protocol::encrypted;
 use crate::sqlite::{self, StoreOptions};
 use crate::store::About;
-use crate::types::{Cause, Reason, Unusable};
+use crate::types::{Cause, Unusable};
 
 /// Serves until a signal stops it: on the listeners that were passed in, or else on those of the settings. On SIGHUP,
 /// `read` gives the new settings. `signals` handles signals until the loop does. Must be called while the process has
@@ -90,7 +90,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(Unusable::from)?;
 
-    let limits = limits::engine(&settings).map_err(wrong_setting)?;
+    let limits = limits::engine(&settings).map_err(Unusable::from)?;
     let secrets = Secrets {
         token_key: store.token_key(),
         salt: random()?,
@@ -137,10 +137,6 @@ pub fn reach(settings: &Settings, config: Option<&Path>) -> Reach {
     Reach::of(settings, config, |path| sqlite::real_path(path).ok())
 }
 
-fn wrong_setting(error: ConfigError) -> Unusable {
-    Unusable { cause: Cause::Settings, reason: Reason::of(error) }
-}
-
 fn random<const N: usize>() -> Result<[u8; N], Unusable> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
@@ -159,7 +155,7 @@ fn boot_id() -> String {
 /// # Errors
 /// The error with which the server would fail to start.
 pub fn check(settings: &Settings) -> Result<(), Unusable> {
-    limits::engine(settings).map_err(wrong_setting)?;
+    limits::engine(settings)?;
     Tls::check(settings)?;
     key_file::data_key(settings)?;
     sealed_key(settings).map(drop)

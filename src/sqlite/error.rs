@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -114,6 +114,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Returns the error of a damaged database, and what is wrong with it.
+    pub(super) fn damaged(path: &Path, what: impl Into<String>) -> OpenError {
+        OpenError::Damaged { path: path.into(), what: what.into() }
+    }
+
     /// Returns the cause, which decides the exit status.
     pub fn cause(&self) -> Cause {
         match self {

@@ -71,13 +71,9 @@ fn refused(action: &'static str, files: &Files, error: rusqlite::Error) -> OpenE
 /// Converts an SQLite error of an opening; one that says that bytes are wrong is damage.
 fn failed<'a>(files: &'a Files, action: &'static str) -> impl Fn(rusqlite::Error) -> OpenError + 'a {
     move |error| match is_damage(&error) {
-        true => damaged(files, error.to_string()),
+        true => OpenError::damaged(&files.database, error.to_string()),
         false => refused(action, files, error),
     }
-}
-
-fn damaged(files: &Files, what: String) -> OpenError {
-    OpenError::Damaged { path: files.database.clone(), what }
 }
 
 /// Opens the database if it is intact, as far as a short check can tell.
@@ -188,7 +184,7 @@ fn check_damage(
             let records = options.data_key.as_ref().map(DataKey::records);
             let sample = scrub::sample(writer, records.as_ref(), seed, Instant::now() + SAMPLE_FOR);
             if let Some(what) = sample.map_err(failed(files, "read"))? {
-                return Err(damaged(files, what));
+                return Err(OpenError::damaged(&files.database, what));
             }
         }
         Found::Lost => {
@@ -198,7 +194,7 @@ fn check_damage(
                 files.database.display()
             ));
         }
-        Found::Damage(what) => return Err(damaged(files, what)),
+        Found::Damage(what) => return Err(OpenError::damaged(&files.database, what)),
         Found::TimeUp => remarks.push(format!(
             "{} was not checked completely after an unclean shutdown, since that takes more than {} s; 'racerd check' does \
              so, also while racerd runs",
@@ -208,7 +204,9 @@ fn check_damage(
     }
     match start_check::noted(writer, options.data_key.as_ref(), LOOK_FOR).map_err(failed(files, "read"))? {
         None => {}
-        Some(Noted::Holds(what)) => return Err(damaged(files, format!("{what} (found while it was in use)"))),
+        Some(Noted::Holds(what)) => {
+            return Err(OpenError::damaged(&files.database, format!("{what} (found while it was in use)")));
+        }
         Some(Noted::Mended(what)) => remarks.push(format!(
             "{} was reported damaged while it was in use ({what}); a complete read now found it intact",
             files.database.display()

@@ -60,7 +60,7 @@ pub(in crate::sqlite) fn open(options: &StoreOptions) -> Result<(Lock, Opened), 
 fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock) -> Result<Opened, OpenError> {
     match open::open_sound(options, files, lock) {
         Err(OpenError::Foreign { what: NO_SQLITE, .. }) if recognises(files) => {
-            Err(OpenError::Damaged { path: files.database.clone(), what: "its header is overwritten".to_owned() })
+            Err(OpenError::damaged(&files.database, "its header is overwritten"))
         }
         other => other,
     }

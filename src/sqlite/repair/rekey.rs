@@ -82,7 +82,7 @@ pub fn rekey(
         return Err(OpenError::ReadOnly { path: files.database }.into());
     }
     let remarks = files.tighten();
-    let damaged = |what| OpenError::Damaged { path: files.database.clone(), what };
+    let damaged = |what: String| OpenError::damaged(&files.database, what);
     let failed = |error: rusqlite::Error| match is_damage(&error) {
         true => OperationError::from(damaged(error.to_string())),
         false => OperationError::Failed(Reason::with(
