@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::obstacle::Obstacle;
 use crate::crypto::at_rest::KeyId;
 use crate::types::{Cause, Reason, Unusable};
 
@@ -317,8 +318,8 @@ impl From<OpenError> for Unusable {
 pub enum OperationError {
     /// The database cannot be opened.
     Open(OpenError),
-    /// The user has to change something first: a name that is already taken, a key, or too little free space.
-    Usage(String),
+    /// The user has to change something first.
+    Usage(Obstacle),
     /// The operation failed, and may succeed later.
     Failed(Reason),
 }
@@ -345,11 +346,17 @@ impl From<OpenError> for OperationError {
     }
 }
 
+impl From<Obstacle> for OperationError {
+    fn from(obstacle: Obstacle) -> OperationError {
+        OperationError::Usage(obstacle)
+    }
+}
+
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OperationError::Open(error) => error.fmt(f),
-            OperationError::Usage(text) => f.write_str(text),
+            OperationError::Usage(obstacle) => obstacle.fmt(f),
             OperationError::Failed(reason) => reason.fmt(f),
         }
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags, StatVfsMountFlags};
 
+use super::obstacle::Obstacle;
 use super::schema::{APPLICATION_ID, VERSION};
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::folder_of;
@@ -95,10 +96,7 @@ impl Files {
     /// Refuses to replace a file that is not a racerd database, or not a regular file.
     pub fn is_replaceable(&self) -> Result<(), OperationError> {
         match self.look() {
-            Err(OpenError::Foreign { path, what }) => Err(OperationError::Usage(format!(
-                "{} is not a racerd database ({what}), and was not touched; give another name, or move it away",
-                path.display()
-            ))),
+            Err(OpenError::Foreign { path, what }) => Err(Obstacle::NotReplaceable { path, what }.into()),
             Ok(_) | Err(OpenError::Newer { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -16,6 +16,7 @@ mod files;
 mod limits;
 mod lock;
 mod log;
+mod obstacle;
 mod open;
 mod options;
 mod parked;

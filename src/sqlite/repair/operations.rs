@@ -14,6 +14,7 @@ use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside, refuse_side_file};
 use crate::sqlite::limits::advice;
 use crate::sqlite::lock::Lock;
+use crate::sqlite::obstacle::Obstacle;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
 
@@ -53,7 +54,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     let from = database(from)?;
     let files = Files::at(data)?;
     if files.database == from.database {
-        return Err(OperationError::Usage(format!("{} is the database itself", from.database.display())));
+        return Err(Obstacle::Itself { path: from.database }.into());
     }
     refuse_side_file(&files)?;
     let _lock = Lock::take(&files)?;
@@ -68,10 +69,7 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
         checked = check::look(&copied.conn, None).map_err(failed)?;
         drop(copied);
         match checked.faults.first() {
-            Some(fault) => Err(OperationError::Usage(format!(
-                "{} is damaged: {fault}; 'racerd check' says more; 'racerd salvage' makes a sound file of what can be read",
-                from.database.display()
-            ))),
+            Some(fault) => Err(Obstacle::Unsound { path: from.database.clone(), fault: fault.clone() }.into()),
             // Damage recorded in the original does not apply to this copy.
             None => copying::forget_damage(&draft).map_err(failed),
         }
@@ -180,6 +178,5 @@ fn copy_failed(from: &Files, draft: &Path, error: rusqlite::Error) -> OperationE
 }
 
 fn damaged(from: &Files, error: &rusqlite::Error) -> OperationError {
-    let path = from.database.display();
-    OperationError::Usage(format!("{path} is damaged: {error}; 'racerd salvage {path} NEW' copies what can be read"))
+    Obstacle::Damaged { path: from.database.clone(), error: error.to_string() }.into()
 }

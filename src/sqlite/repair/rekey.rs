@@ -20,6 +20,7 @@ use crate::crypto::at_rest::{DataKey, KeyId, RecordKey, sealed_with};
 use crate::sqlite::damage::is_damage;
 use crate::sqlite::files::{Files, refuse_side_file};
 use crate::sqlite::lock::Lock;
+use crate::sqlite::obstacle::Obstacle;
 use crate::sqlite::open::BUSY;
 use crate::sqlite::rows::{self, Row};
 use crate::sqlite::schema::{self, SCRATCH, Sealed, VERSION, number, room_of, seq_of};
@@ -103,17 +104,12 @@ pub fn rekey(
     conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8192; PRAGMA synchronous = FULL")
         .map_err(failed)?;
     let Some(sealed) = schema::sealed(&conn).map_err(failed)? else {
-        return Err(OperationError::Usage(format!(
-            "{path} was never used by a server; its first start with --data-key-file seals it"
-        )));
+        return Err(Obstacle::NeverServed { path: files.database }.into());
     };
     let rekey = Rekey::plan(&files, sealed, present, to)?;
     let is_done = sealed.rekey.is_none() && sealed.with == rekey.outcome().to;
     if is_done && files.wal_bytes() == 0 {
-        return Err(OperationError::Usage(match sealed.with {
-            Some(id) => format!("{path} is sealed with the key {id} already; name another with --new-key"),
-            None => format!("{path} is plain already"),
-        }));
+        return Err(Obstacle::HasKey { path: files.database, key: sealed.with }.into());
     }
     let bytes: i64 = conn
         .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))
@@ -202,11 +198,7 @@ impl Rekey {
         let path = files.database.clone();
         let to_id = to.map(DataKey::id);
         if let Some(begun) = sealed.rekey.filter(|begun| *begun != to_id) {
-            let words = begun.map_or("to plain (--plain)".to_owned(), |id| format!("to the key {id}"));
-            return Err(OperationError::Usage(format!(
-                "{} is in the middle of a change {words}; it was not touched; end that first",
-                path.display()
-            )));
+            return Err(Obstacle::Rekeying { path, to: begun }.into());
         }
         let from = match sealed.with {
             None => None,

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::sqlite::OperationError;
 use crate::sqlite::files::{Files, beside, refuse_side_file};
 use crate::sqlite::lock::Lock;
+use crate::sqlite::obstacle::Obstacle;
 use crate::types::Reason;
 
 /// Files that SQLite would apply to a new database beside them.
@@ -33,10 +34,9 @@ impl Target {
     /// racerd database or empty, and nobody has it open.
     pub fn at(to: &Path, from: &Files, force: bool) -> Result<Target, OperationError> {
         let files = Files::at(to)?;
-        let path = files.database.display();
         let id = id(&files.database);
         if files.database == from.database || id.is_some() && id == self::id(&from.database) {
-            return Err(OperationError::Usage(format!("{path} is the database itself")));
+            return Err(Obstacle::Itself { path: files.database }.into());
         }
         refuse_side_file(&files)?;
         let replaced = match id {
@@ -63,12 +63,7 @@ impl Target {
         let found = APPLIED.map(|suffix| beside(&self.files.database, suffix));
         let applied = found.iter().find(|file| fs::symlink_metadata(file).is_ok_and(|found| found.len() > 0));
         applied.map_or(Ok(()), |file| {
-            Err(OperationError::Usage(format!(
-                "{} is beside {}, and SQLite would apply it to the new file: it belongs to a database that is in use, or was \
-                 not shut down cleanly; give another name, or move both away",
-                file.display(),
-                self.files.database.display()
-            )))
+            Err(Obstacle::Applied { path: self.files.database.clone(), file: file.clone() }.into())
         })
     }
 
@@ -118,5 +113,5 @@ fn id(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn exists(path: &Path) -> OperationError {
-    OperationError::Usage(format!("{} exists; give another name, or move it away", path.display()))
+    Obstacle::Exists { path: path.into() }.into()
 }
