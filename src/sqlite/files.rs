@@ -266,6 +266,8 @@ impl Files {
         match (number(68), number(60)) {
             (APPLICATION_ID, version) if version <= VERSION => Ok(Found::Database),
             (APPLICATION_ID, version) => Err(OpenError::Newer { path: self.database.clone(), version }),
+            // Ended right after `PRAGMA auto_vacuum`: a page that has it, and never had a table (no schema format).
+            (0, 0) if number(28) == 1 && number(44) == 0 && number(64) == 1 => Ok(Found::Empty),
             _ => foreign("it is another program's SQLite file"),
         }
     }
@@ -385,7 +387,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The kind of file that a path refers to.
 enum Found {
     Nothing,
-    /// An empty file.
+    /// An empty file, or one whose creation was interrupted before it had a table.
     Empty,
     /// A racerd database, perhaps one whose creation was interrupted; SQLite rolls that back.
     Database,

@@ -144,8 +144,8 @@ fn open_writer(files: &Files, key_id: Option<KeyId>) -> Result<Connection, OpenE
     if let Some(sealed) = schema::sealed(&writer).map_err(failed(files, "read"))? {
         fits(files, sealed, key_id)?;
     }
-    // The first read rolls back an interrupted creation, which leaves an empty file. auto_vacuum must be set while the
-    // file is empty: later it would need a full rewrite (VACUUM).
+    // The first read rolls back an interrupted creation, which leaves an empty file, or its first page, which has
+    // auto_vacuum. That must be set while the file is empty: later it would need a full rewrite (VACUUM).
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed(files, "read"))?;
     if pages == 0 {
         writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed(files, "create"))?;

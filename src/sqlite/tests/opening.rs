@@ -48,6 +48,9 @@ fn what_is_not_ours_is_refused_and_left_untouched() {
         conn.execute_batch("PRAGMA application_id = 77; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
     };
     let plain = |path: &Path| outside(path).execute_batch("CREATE TABLE t (x)").unwrap();
+    let vacuumed = |path: &Path| {
+        outside(path).execute_batch("PRAGMA auto_vacuum = INCREMENTAL; CREATE TABLE t (x); DROP TABLE t").unwrap();
+    };
     let with_wal = |path: &Path| {
         let conn = outside(path);
         conn.execute_batch("CREATE TABLE t (x); PRAGMA journal_mode = WAL; INSERT INTO t VALUES (1)").unwrap();
@@ -74,11 +77,12 @@ fn what_is_not_ours_is_refused_and_left_untouched() {
         fs::write(wal, log).unwrap();
     };
     type Make<'a> = &'a dyn Fn(&Path);
-    let cases: [(Make, &str); 7] = [
+    let cases: [(Make, &str); 8] = [
         (&text, "not an SQLite file"),
         (&short, "not an SQLite file"),
         (&other, "another program's"),
         (&plain, "another program's"),
+        (&vacuumed, "another program's"),
         (&with_wal, "another program's"),
         (&newer, "newer racerd (version 999"),
         (&newer_in_wal, "newer racerd (version 999"),
@@ -118,6 +122,21 @@ fn a_missing_or_empty_file_is_a_new_database_for_its_owner_only() {
     assert_eq!(pragma("auto_vacuum"), 2, "incremental");
     assert_eq!(pragma("application_id"), 0x7261_6372);
     assert_eq!(pragma("user_version"), i64::from(VERSION));
+}
+
+/// A process that was killed in its first start leaves what SQLite commits with the first statement.
+#[test]
+fn a_creation_that_was_cut_short_is_begun_anew() {
+    let directory = TempDir::new();
+    let options = options(directory.path(), Durability::Full);
+    outside(&options.path).execute_batch("PRAGMA auto_vacuum = INCREMENTAL").unwrap();
+    assert_ne!(fs::metadata(&options.path).unwrap().len(), 0, "SQLite commits that by itself");
+    let mut bench = Bench::open(options.clone());
+    assert_eq!(stored(&bench.append(append("a", "1", 1))).seq, Seq(1));
+    bench.store.finish().unwrap();
+    let conn = outside(&options.path);
+    let pragma = |name: &str| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((pragma("auto_vacuum"), pragma("user_version")), (2, i64::from(VERSION)));
 }
 
 #[test]
