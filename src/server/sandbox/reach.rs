@@ -138,6 +138,9 @@ mod tests {
             assert!(!broad(path), "{path}");
         }
         assert_eq!(Reach::broad(&paths(&["/home/ann"]), None).count(), 0);
+        // Where homes lie in a folder of another name.
+        let (people, home) = (paths(&["/data/people", "/data/people/ann"]), Path::new("/data/people/ann"));
+        assert_eq!(Reach::broad(&people, Some(home)).count(), 2);
     }
 
     #[test]
