@@ -27,7 +27,9 @@ fn refused(args: &[&str], words: &[&str]) {
 /// Returns a value that differs from the default and is valid without a change to any other setting.
 fn other_value(setting: &Setting) -> String {
     match setting.kind {
-        Kind::Size { max, .. } | Kind::Count { max, .. } | Kind::Rate { max, .. } => max.to_string(),
+        // A size that is kept in memory can be no larger than an address.
+        Kind::Size { max, .. } => max.min(usize::MAX as u64).to_string(),
+        Kind::Count { max, .. } | Kind::Rate { max, .. } => max.to_string(),
         Kind::Duration { max, .. } => format!("{max}ms"),
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Flag => "true".to_string(),
@@ -73,6 +75,16 @@ fn each_setting_has_a_place_of_its_own() {
         }
         // The shown text parses back to the same value.
         assert_eq!(setting.parse(&[&setting.show(&settings)]), Ok(value), "{}", setting.field);
+    }
+}
+
+#[test]
+fn a_size_beyond_every_address_is_refused() {
+    let setting = all().find(|setting| setting.field == "tail_bytes_total").unwrap();
+    let applied = setting.apply(&mut Settings::default(), setting.parse(&["64GiB"]).unwrap());
+    match usize::BITS {
+        32 => assert_eq!(applied, Err("too large for this machine".to_string())),
+        _ => assert_eq!(applied, Ok(())),
     }
 }
 
