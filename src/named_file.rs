@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// What a name leads to.
+/// The kind of file behind a path.
 pub enum Named {
     /// A file that can be read to its end, and what the system says of it.
     Regular(File, Metadata),

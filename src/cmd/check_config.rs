@@ -54,7 +54,7 @@ fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the report needs to know of the machine, and of the person who asks.
+/// Facts about the machine and about the user who asks, which the report depends on.
 struct Machine {
     /// The limit of open files.
     files: Option<u64>,
@@ -62,7 +62,7 @@ struct Machine {
     memory: Option<u64>,
     /// The sandbox that the machine offers.
     offered: Held,
-    /// What that sandbox admits.
+    /// The folders that the sandbox admits.
     reach: Reach,
     home: Option<PathBuf>,
 }

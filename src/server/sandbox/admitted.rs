@@ -19,14 +19,14 @@ pub enum Admitted {
     Below { read: Vec<Inode>, written: Vec<Inode> },
 }
 
-/// What the sandbox knows a folder by, whatever its name is by now.
+/// The identity of a folder as Landlock sees it: its device and inode, whatever its name is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inode {
     device: u64,
     number: u64,
 }
 
-/// What a file is needed for.
+/// The access that a file is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     Read,

@@ -15,7 +15,7 @@ const VERSIONS: [ABI; 6] = [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6
 
 const ABSENT: &str = "this kernel has no Landlock (it needs Linux 5.13 or later, with landlock among its LSMs)";
 
-/// What a kernel before a version cannot forbid, and the Linux that can.
+/// Accesses that older kernels cannot forbid, each with the first version of Linux that can.
 const LATER: [(ABI, &str); 4] = [
     (ABI::V3, "emptying files that are only read (Linux 6.2 can)"),
     (ABI::V4, "TCP connections to other machines and further TCP ports (6.7)"),
@@ -23,7 +23,7 @@ const LATER: [(ABI, &str); 4] = [
     (ABI::V6, "signals to other processes and their abstract sockets (6.12)"),
 ];
 
-/// What is taken away, but for exceptions.
+/// The accesses that are denied except where a rule allows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rights {
     files: BitFlags<AccessFs>,

@@ -88,7 +88,7 @@ const THREAD: u64 = (libc::CLONE_VM
     | libc::CLONE_PARENT_SETTID
     | libc::CLONE_CHILD_CLEARTID) as u64;
 
-/// What an intruder would like to call. None of it is in the list, and the list is all that is allowed.
+/// System calls that an intruder would use. The list of allowed calls has none of them.
 #[test]
 fn what_a_server_does_not_need_is_refused() {
     for number in [
