@@ -269,25 +269,20 @@ impl WriterLoop {
         self.follow_the_disk();
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         self.measure_wal();
-        if self.wal == Length::TooLong {
-            if let Health::Failing { retry, .. } = &mut self.health {
-                *retry = again;
-            }
-            return;
-        }
-        let conn = &self.parts.conn;
-        let written = conn
-            .execute(
-                "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))",
-                [SCRATCH],
-            )
-            .and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH]));
-        if written.is_ok() {
+        if self.wal != Length::TooLong && self.writes_scratch() {
             let recovered: Option<StoreEvent> = self.recovered();
             self.answers.send(recovered);
         } else if let Health::Failing { retry, .. } = &mut self.health {
             *retry = again;
         }
+    }
+
+    /// Writes 64 KiB and deletes them. Returns whether that worked.
+    fn writes_scratch(&self) -> bool {
+        let conn = &self.parts.conn;
+        let put = "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, 0, '', zeroblob(65536))";
+        let written = conn.execute(put, [SCRATCH]);
+        written.and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])).is_ok()
     }
 
     /// Has the WAL copied, or makes it start over, once it is too long. If a reader prevents the latter, the next
