@@ -14,43 +14,52 @@ pub struct Headers {
     fields: Vec<Field>,
 }
 
-/// The ends of a name and its value in `text`. A name begins where the field before it ends, a value where its name
-/// ends.
+/// Where a name and its value stand in `text`. The value begins where the name ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Field {
+    start: usize,
     name_end: usize,
     value_end: usize,
 }
 
 impl Headers {
     /// Collects fields whose characters have been checked already.
-    pub(super) fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
-        let mut headers = Headers::default();
+    pub(super) fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Headers {
+        let (count, bytes) =
+            fields.clone().fold((0, 0), |(n, sum), (name, value)| (n + 1, sum + name.len() + value.len()));
+        let mut headers = Headers { text: String::with_capacity(bytes), fields: Vec::with_capacity(count) };
         for (name, value) in fields {
+            let start = headers.text.len();
             headers.text.push_str(name);
             let name_end = headers.text.len();
             match str::from_utf8(value) {
                 Ok(value) => headers.text.push_str(value),
                 Err(_) => headers.text.extend(value.iter().map(|&byte| char::from(byte))),
             }
-            headers.fields.push(Field { name_end, value_end: headers.text.len() });
+            headers.fields.push(Field { start, name_end, value_end: headers.text.len() });
         }
         headers
     }
 
     /// Returns all fields as (name, value).
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        self.fields.iter().enumerate().map(|(index, field)| {
-            let start = index.checked_sub(1).and_then(|before| self.fields.get(before)).map_or(0, |f| f.value_end);
-            let name = self.text.get(start..field.name_end).unwrap_or_default();
-            let value = self.text.get(field.name_end..field.value_end).unwrap_or_default();
-            (name, value)
-        })
+        self.fields.iter().map(|field| (self.name(field), self.value(field)))
+    }
+
+    fn name(&self, field: &Field) -> &str {
+        self.text.get(field.start..field.name_end).unwrap_or_default()
+    }
+
+    fn value(&self, field: &Field) -> &str {
+        self.text.get(field.name_end..field.value_end).unwrap_or_default()
     }
 
     /// Returns the values of all lines with this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        // The length first: a request is asked for many names, and has few of them.
+        let has_length = move |field: &&Field| field.name_end - field.start == name.len();
+        let named = move |field: &&Field| self.name(field).eq_ignore_ascii_case(name);
+        self.fields.iter().filter(has_length).filter(named).map(|field| self.value(field))
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -80,7 +89,14 @@ impl Headers {
 
     /// Returns whether a comma-separated list has this item, compared case-insensitively.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.tokens(name).any(|item| item.eq_ignore_ascii_case(token))
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        // By bytes, not characters: each handshake asks several times.
+        self.all(name).flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).any(|item| {
+            let start = item.iter().take_while(|byte| is_blank(byte)).count();
+            let end = item.iter().rev().take_while(|byte| is_blank(byte)).count();
+            let item = item.get(start..item.len().saturating_sub(end)).unwrap_or_default();
+            !item.is_empty() && item.eq_ignore_ascii_case(token.as_bytes())
+        })
     }
 }
 
