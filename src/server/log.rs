@@ -8,7 +8,7 @@ mod parts;
 pub use parts::timestamp;
 
 use crate::config::{LogFormat, LogLevel};
-use crate::types::{Millis, escape, is_unsafe};
+use crate::types::{Millis, is_unsafe, push_escaped};
 use parts::{Bounded, LONGEST_LINE, LONGEST_VALUE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt::{Display, Write as _};
@@ -17,6 +17,9 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
+
+/// Bytes that most lines need.
+const USUAL_LINE: usize = 192;
 
 /// Destination of log lines. Shared by reference; each thread may also have its own.
 pub struct Log {
@@ -120,12 +123,16 @@ fn put(out: &File, line: &str) -> bool {
 /// Returns the line, with its newline.
 fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {
     let level = match level {
-        LogLevel::Error => "ERROR",
-        LogLevel::Warn => "WARN",
-        LogLevel::Info => "INFO",
-        LogLevel::Debug => "DEBUG",
+        LogLevel::Error => "ERROR ",
+        LogLevel::Warn => "WARN  ",
+        LogLevel::Info => "INFO  ",
+        LogLevel::Debug => "DEBUG ",
     };
-    let mut line = format!("{} {level:<5} {}", timestamp(at), escape(message));
+    let mut line = String::with_capacity(USUAL_LINE);
+    for part in [&timestamp(at), " ", level] {
+        line.push_str(part);
+    }
+    push_escaped(&mut line, message);
     let mut value = String::new();
     for (key, field) in fields {
         value.clear();
@@ -133,7 +140,11 @@ fn line(at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Di
         let _ = write!(Bounded { out: &mut value, left: LONGEST_VALUE }, "{field}");
         let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && !is_unsafe(c);
         let quote = if !value.is_empty() && value.chars().all(plain) { "" } else { "\"" };
-        let _ = write!(line, " {key}={quote}{}{quote}", escape(&value));
+        for part in [" ", key, "=", quote] {
+            line.push_str(part);
+        }
+        push_escaped(&mut line, &value);
+        line.push_str(quote);
     }
     if line.len() >= LONGEST_LINE {
         let end = line.char_indices().map(|(index, _)| index).take_while(|index| *index <= LONGEST_LINE - 4).last();

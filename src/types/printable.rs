@@ -3,6 +3,9 @@
 
 /// Returns whether a character ends a line, controls a terminal, or reorders or hides text.
 pub fn is_unsafe(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -12,14 +15,23 @@ pub fn is_unsafe(c: char) -> bool {
 /// Escapes unsafe characters, quotes and backslashes, so that original text and escapes can be told apart.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    push_escaped(&mut out, text);
+    out
+}
+
+/// Appends text, escaped as [`escape`] does.
+pub fn push_escaped(out: &mut String, text: &str) {
+    // Nearly always all of it.
+    let plain = text.bytes().take_while(|byte| (b' '..127).contains(byte) && !matches!(byte, b'"' | b'\\')).count();
+    let (plain, rest) = text.split_at(plain);
+    out.push_str(plain);
+    for c in rest.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             c if is_unsafe(c) => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }
-    out
 }
 
 /// Escapes unsafe characters only, as `\n` or `\u{1b}`. The two joiners stay, since scripts and emoji need them.

@@ -17,6 +17,12 @@ pub(super) struct Bounded<'a> {
 
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.len() <= self.left {
+            // It has no more characters than bytes.
+            self.left -= if text.is_ascii() { text.len() } else { text.chars().count() };
+            self.out.push_str(text);
+            return Ok(());
+        }
         for c in text.chars() {
             if self.left == 0 {
                 self.out.push_str("...");
@@ -29,13 +35,32 @@ impl fmt::Write for Bounded<'_> {
     }
 }
 
-/// Formats a time as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970.
+/// Formats a time as RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. A clock before 1970 reads as 1970,
+/// one after 9999 as 9999.
 pub fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    let mut text = String::with_capacity("2026-01-02T03:04:05.678Z".len());
+    digits(&mut text, year.min(9999), 4);
+    for (before, number) in
+        [('-', month), ('-', day), ('T', second / 3600), (':', second / 60 % 60), (':', second % 60)]
+    {
+        text.push(before);
+        digits(&mut text, number, 2);
+    }
+    text.push('.');
+    digits(&mut text, since.subsec_millis().into(), 3);
+    text.push('Z');
+    text
+}
+
+/// Appends the last `count` digits of a number.
+fn digits(text: &mut String, number: u64, count: u32) {
+    for place in (0..count).rev() {
+        // proof: a digit fits.
+        text.push(char::from(b'0' + (number / 10u64.pow(place) % 10) as u8));
+    }
 }
 
 /// Returns year, month and day of the Gregorian calendar for a number of days since 1970-01-01.
