@@ -2,9 +2,12 @@
 //! stores nothing for a token, so connecting writes nothing and no session is lost in a crash; clients can neither read
 //! nor alter a token.
 
+use chacha20::{R20, hchacha};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroizing;
 
 use crate::types::{Identity, MemberId, Name, SessionId};
 
@@ -18,18 +21,23 @@ pub struct Token {
 
 /// Bytes of the nonce (draft-irtf-cfrg-xchacha §2.3).
 const NONCE: usize = 24;
+/// Bytes of the authentication tag.
+const TAG: usize = 16;
 /// session, member, generation, issued.
 const FIXED: usize = 16 + 8 + 4 + 8;
 /// Longest text that is examined: a name has 32 characters of at most 4 bytes.
-const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + 16).div_ceil(3) * 4;
+const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + TAG).div_ceil(3) * 4;
 /// Binds a token to its use and format, and states the kind of its session.
 const OPEN: &[u8] = b"racerd session token 1";
 const PRIVATE: &[u8] = b"racerd session token 1 private";
 
 /// Makes and reads tokens.
 pub struct TokenSealer {
+    /// Opens tokens of every salt.
     cipher: XChaCha20Poly1305,
     salt: [u8; 16],
+    /// Seals tokens of this salt.
+    own: LessSafeKey,
     sealed: u64,
 }
 
@@ -37,27 +45,31 @@ impl TokenSealer {
     /// `salt` must be random, and new for each sealer of the same key: together with the count of sealed tokens it
     /// makes the nonce, so that no nonce is used twice.
     pub fn new(key: &[u8; 32], salt: [u8; 16]) -> TokenSealer {
-        TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), salt, sealed: 0 }
+        // The first 16 bytes of the nonce only derive the key of the cipher that seals (draft-irtf-cfrg-xchacha §2.3).
+        let subkey = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>(key.into(), &salt.into())));
+        // proof: a key of ChaCha20-Poly1305 has 32 bytes, and any 32 will do.
+        let own = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, subkey.as_slice()).expect("32 bytes"));
+        TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), salt, own, sealed: 0 }
     }
 
     /// Seals a token and returns its text: letters, digits, `-` and `_`.
     pub fn seal(&mut self, token: &Token) -> String {
         let Token { identity, issued } = token;
-        let mut nonce = [0; NONCE];
-        nonce[..16].copy_from_slice(&self.salt);
-        nonce[16..].copy_from_slice(&self.sealed.to_be_bytes());
+        let mut bytes = Vec::with_capacity(NONCE + FIXED + identity.name.as_str().len() + TAG);
+        bytes.extend_from_slice(&self.salt);
+        bytes.extend_from_slice(&self.sealed.to_be_bytes());
+        bytes.extend_from_slice(&identity.session.0);
+        bytes.extend_from_slice(&identity.member.as_u64().to_be_bytes());
+        bytes.extend_from_slice(&identity.generation.to_be_bytes());
+        bytes.extend_from_slice(&issued.to_be_bytes());
+        bytes.extend_from_slice(identity.name.as_str().as_bytes());
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&self.sealed.to_be_bytes());
         self.sealed += 1;
-        let mut plain = Vec::with_capacity(FIXED + identity.name.as_str().len());
-        plain.extend_from_slice(&identity.session.0);
-        plain.extend_from_slice(&identity.member.as_u64().to_be_bytes());
-        plain.extend_from_slice(&identity.generation.to_be_bytes());
-        plain.extend_from_slice(&issued.to_be_bytes());
-        plain.extend_from_slice(identity.name.as_str().as_bytes());
-        let payload = Payload { msg: &plain, aad: context(identity.private) };
+        let (nonce, context) = (Nonce::assume_unique_for_key(nonce), Aad::from(context(identity.private)));
         // proof: the cipher refuses only texts longer than 256 GiB.
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("short enough");
-        let mut bytes = nonce.to_vec();
-        bytes.extend_from_slice(&sealed);
+        let tag = self.own.seal_in_place_separate_tag(nonce, context, &mut bytes[NONCE..]).expect("short enough");
+        bytes.extend_from_slice(tag.as_ref());
         BASE64URL_NOPAD.encode(&bytes)
     }
 

@@ -2,6 +2,7 @@
 //! extension, so offers of them are not even read.
 
 use data_encoding::BASE64;
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 
 use crate::http::framing::BodyLength;
 use crate::http::method::{Method, Version};
@@ -20,6 +21,9 @@ pub enum Spoken {
     Open,
     Sealed,
 }
+
+/// Bytes of an answer without a subprotocol, and some to spare.
+const USUAL_ANSWER: usize = 192;
 
 /// The GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -86,6 +90,7 @@ impl Upgrade {
 
     /// Appends the answer 101 (RFC 6455 §4.2.2). Frames follow it on the connection.
     pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve_exact(USUAL_ANSWER);
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
         );
@@ -116,10 +121,10 @@ fn is_key(key: &str) -> bool {
 
 /// Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2, 5.4).
 pub fn accept(key: &str) -> String {
-    let mut hash = sha1_smol::Sha1::new();
+    let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
     hash.update(key.as_bytes());
     hash.update(GUID);
-    BASE64.encode(&hash.digest().bytes())
+    BASE64.encode(hash.finish().as_ref())
 }
 
 /// Returns the protocol of the first offered subprotocol that is known here; if none is offered, the open protocol,
