@@ -12,6 +12,9 @@ use crate::ws;
 /// Bytes that many queues share.
 pub type Shared = Rc<Vec<u8>>;
 
+/// Bytes that an acknowledgement with its frame fits in.
+const USUAL_OBJECT: usize = 128;
+
 #[derive(Debug)]
 enum Chunk {
     /// Whole frames or events, from `start` to `end` of a buffer that other queues share.
@@ -76,7 +79,7 @@ impl WriteQueue {
             self.length += (bytes.len() - before) as u32;
             return;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL_OBJECT);
         write(&mut bytes);
         let length = bytes.len() as u32;
         if length > 0 {
