@@ -37,7 +37,9 @@ impl Connections {
         let due = due.max(fired.after(1));
         if due < slot.armed {
             let before = std::mem::replace(&mut slot.armed, due);
-            self.deadlines.remove(&(before, id));
+            if before != UNARMED {
+                self.deadlines.remove(&(before, id));
+            }
             self.deadlines.insert((due, id));
         }
     }

@@ -1,5 +1,7 @@
 //! Reads one whole request head (RFC 9112 §3): httparse splits it, and this module checks the meaning of its parts.
 
+use std::mem::MaybeUninit;
+
 use super::authority::Authority;
 use super::framing::{self, BodyLength};
 use super::headers::Headers;
@@ -31,9 +33,9 @@ pub struct Request {
 /// Reads a head that ends in its empty line. Every refusal must close the connection; `fields` then still holds the
 /// header fields that could be read.
 pub(super) fn parse(head: &[u8], limits: &HeadLimits, fields: &mut Headers) -> Result<Request, Problem> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parts = httparse::Request::new(&mut lines);
-    match parts.parse(head) {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parts = httparse::Request::new(&mut []);
+    match parts.parse_with_uninit_headers(head, &mut lines) {
         Ok(httparse::Status::Complete(used)) if used == head.len() => {}
         Ok(_) => return Err(malformed("the request head is malformed")),
         Err(error) => return Err(explain(error, head)),
