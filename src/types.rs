@@ -21,6 +21,7 @@ pub use reason::Reason;
 pub use unusable::Unusable;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use siphasher::sip128::SipHasher13;
@@ -145,8 +146,16 @@ impl fmt::Display for MemberId {
 }
 
 /// A session's number, which is no secret: the scope of its idempotency keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
+
+impl Hash for SessionId {
+    /// Hashes the first half: all of it is random, and no client can choose one.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
 
 /// A session's place in the hub, for as long as the session lives. The generation distinguishes it from later sessions
 /// in the same place: a stale slot finds nothing.
