@@ -9,6 +9,10 @@ use crate::timers::narrow;
 
 /// Bytes that may wait for one connection: `queue_bytes` plus `reply_bytes`.
 const QUEUE: u64 = (256 + 64) << 10;
+/// So long that a client that is silent is neither pinged nor closed: an emulator takes half a minute for some of these
+/// tests.
+const PING: &str = "--ping-period=1h";
+const PONG: &str = "--pong-wait=2h";
 
 /// Publishes `count` messages of 8 KB while one member reads at once and the others do not. Returns the server's
 /// growth.
@@ -39,7 +43,7 @@ fn publish_to_the_deaf(server: &Server, count: u64) -> u64 {
 fn slow_readers_take_bounded_memory_and_miss_nothing() {
     const DEAF: u64 = 20;
     const COUNT: u64 = 2000;
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m", PING, PONG]);
     let mut deaf: Vec<Raw> = (0..DEAF)
         .map(|i| {
             let mut raw = narrow(&server, 4096);
@@ -113,7 +117,7 @@ fn clients_that_never_read_are_closed() {
 /// The server stops reading from a client that does not read its answers, and other clients are unaffected.
 #[test]
 fn answers_that_are_not_read_hold_their_asker_back() {
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m"]);
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "5m", PING, PONG]);
     let mut writer = server.member("pages", "writer");
     for id in 0..40 {
         writer.say(id, json!("x".repeat(3000)));
@@ -142,7 +146,7 @@ fn a_client_that_stops_reading_costs_its_queue_and_misses_nothing() {
     const WARM: u64 = 400;
     const COUNT: u64 = WARM + 4_000;
     let members: usize = std::env::var("SLOW_MEMBERS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
-    let server = Server::start(&["--request-rate", "0", "--write-wait", "10m", "--durability", "normal"]);
+    let server = Server::start(&["--request-rate", "0", "--write-wait", "10m", "--durability", "normal", PING, PONG]);
     let mut deaf = server.raw();
     deaf.upgrade("/rooms/slow/ws?name=deaf&presence=off");
     let readers: Vec<_> = (0..members)
