@@ -1,6 +1,8 @@
 //! Converts the settings into the limits of every part, at the start and at each reload. Durations are in milliseconds
 //! and sizes in bytes, unless a name says otherwise.
 
+use std::time::Duration;
+
 use crate::api::{self, Access};
 use crate::chat::{self, ChatLimits};
 use crate::config::{ConfigError, Settings};
@@ -133,6 +135,7 @@ pub fn store(settings: &Settings) -> Bounds {
         keep_for: storage.keep_for,
         parked_max: u64::from(storage.parked_max),
         park_for: storage.park_for.div_ceil(1000),
+        commit_delay: Duration::from_millis(storage.commit_delay),
         memory_room_bytes: settings.limits.tail_bytes,
         memory_total_bytes: settings.limits.tail_bytes_total,
     }

@@ -22,6 +22,10 @@ settings! {
         /// keygen --data makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is
         /// there.
         data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;
+        /// Under load, how long after the beginning of a commit the next one begins, so that what is sent meanwhile
+        /// shares it: less work and less writing for each message. A message that comes alone never waits. 0: none
+        /// does.
+        commit_delay: u64 = "2ms", Kind::Duration { min: 0, max: 1000 }, live true;
         /// Largest size of the database. Near it the oldest messages go, if keep-messages or keep-for say that messages
         /// may go at all; else sends are refused until there is room. 0: what is there at start, and 80 % of the free
         /// space.

@@ -219,6 +219,7 @@ fn options(path: &Path) -> StoreOptions {
             keep_for: 0,
             parked_max: 5,
             park_for: 604_800,
+            commit_delay: std::time::Duration::ZERO,
         },
         on_damage: OnDamage::Stop,
         scrub_rate: 0,

@@ -58,9 +58,20 @@ impl Ages {
         (keep_for / 4).min(DAY)
     }
 
-    /// Decodes what [`Ages::to_bytes`] has encoded. If nothing was stored, the time of the newest message is the last
-    /// one known; without messages, the clock is trusted.
-    pub fn from_bytes(bytes: &[u8], newest: Option<WallMillis>, running: u64) -> Ages {
+    /// Returns the history of a clock of which only the time of the newest message is known; without messages, the
+    /// clock is trusted.
+    pub fn since(newest: Option<WallMillis>, running: u64) -> Ages {
+        let line = |newest: WallMillis| Line { since: 0, offset: signed(newest.0).saturating_sub(signed(running)) };
+        Ages { lines: newest.map(line).into_iter().collect(), is_unset: false }
+    }
+
+    /// Returns whether nothing is known of the clock.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Decodes what [`Ages::to_bytes`] has encoded.
+    pub fn from_bytes(bytes: &[u8]) -> Ages {
         let line = |bytes: &[u8]| {
             let (since, offset) = bytes.split_first_chunk::<8>()?;
             Some(Line { since: u64::from_le_bytes(*since), offset: i64::from_le_bytes(offset.try_into().ok()?) })
@@ -69,9 +80,6 @@ impl Ages {
         if !lines.is_sorted_by(|a, b| a.offset < b.offset && a.since <= b.since) {
             // Only damage causes this.
             lines.clear();
-        }
-        if let (true, Some(newest)) = (lines.is_empty(), newest) {
-            lines.push(Line { since: 0, offset: signed(newest.0).saturating_sub(signed(running)) });
         }
         Ages { lines, is_unset: false }
     }
@@ -159,7 +167,7 @@ mod tests {
         fn look(&mut self, after: u64, wall: u64) -> Option<u64> {
             self.running += after;
             self.ages.observe(WallMillis(wall), self.running, self.hold);
-            self.ages = Ages::from_bytes(&self.ages.to_bytes(), None, self.running);
+            self.ages = Ages::from_bytes(&self.ages.to_bytes());
             self.ages.observe(WallMillis(wall), self.running, self.hold);
             self.ages.now(self.running).map(|now| now.0)
         }
@@ -244,17 +252,17 @@ mod tests {
 
     #[test]
     fn without_what_was_stored_the_newest_message_is_the_last_known_time() {
-        let mut ages = Ages::from_bytes(b"", Some(WallMillis(NOW)), 5_000);
+        let mut ages = Ages::since(Some(WallMillis(NOW)), 5_000);
         ages.observe(WallMillis(NOW + YEARS), 6_000, DAY);
         assert_eq!(ages.now(6_000), Some(WallMillis(NOW + 1_000)));
-        let mut ages = Ages::from_bytes(b"", None, 5_000);
+        let mut ages = Ages::since(None, 5_000);
         ages.observe(WallMillis(NOW + YEARS), 6_000, DAY);
         assert_eq!(ages.now(6_000), Some(WallMillis(NOW + YEARS)));
         // The message's own timestamp was wrong.
-        let mut ages = Ages::from_bytes(b"", Some(WallMillis(NOW + YEARS)), 0);
+        let mut ages = Ages::since(Some(WallMillis(NOW + YEARS)), 0);
         ages.observe(WallMillis(NOW), 0, DAY);
         assert_eq!(ages.now(0), Some(WallMillis(NOW)));
-        assert_eq!(Ages::from_bytes(&[0xff; 40], None, 0).lines.len(), 0, "damaged");
+        assert_eq!(Ages::from_bytes(&[0xff; 40]).lines.len(), 0, "damaged");
     }
 
     proptest! {

@@ -1,25 +1,26 @@
-//! Commits many appends in one transaction: decides each (the next seq, or a repeat by its key), then writes and
-//! commits. Sessions are parked and claimed in the same transaction, in order. A batch is stored as a whole or not at
-//! all, and the caches never hold more than the database. Independent of threads, files and clocks.
+//! Commits many appends in one transaction: decides each (the next seq, or a repeat by its key), then writes the
+//! messages, each with its key in its row, and commits. Heads and key windows follow from those rows, and wait in
+//! memory for a fold. Sessions are parked and claimed in the same transaction, in order. A batch is stored as a whole
+//! or not at all, and nothing in memory ever says more than the database. Independent of threads, files and clocks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
+use super::fold::{self, Position};
+use super::message_key::MessageKey;
 use super::parked::Parking;
 use super::schema::{integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
-use crate::store::idempotency::{COMMON, Entry, Seen, Window};
-use crate::store::{Append, Claim, Found, Parked, Read, Scope, ScopedKey, Seek, StoreRequest};
-use crate::types::{Digest, RoomId, Seq, SessionId, WallMillis};
+use super::unfolded::Unfolded;
+use super::windows::Windows;
+use crate::store::idempotency::Seen;
+use crate::store::{Append, Claim, Found, Parked, Read, Seek, StoreRequest};
+use crate::types::{Digest, RoomId, Seq, WallMillis};
 
 /// Maximum number of room rows cached between batches. About 150 bytes each.
 pub(super) const ROOMS: usize = 4_096;
-
-/// A repeat refreshes a window's stored last use only if that is at least this old, in running seconds: most repeats
-/// should not cost a write.
-const TOUCH: u64 = 3_600;
 
 /// Interval at which the running seconds are stored.
 const RUNNING_STEP: u64 = 60;
@@ -33,6 +34,11 @@ pub(super) enum Write {
 }
 
 impl Write {
+    /// Returns whether the caller waits for the answer alone, so that nothing is gained by sharing a commit.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Write::Claim(_) | Write::Seek(_))
+    }
+
     /// Estimates the number of bytes that the request adds to the database.
     pub fn bytes(&self) -> usize {
         match self {
@@ -78,9 +84,11 @@ pub(super) enum Decision {
     Sought(Found),
 }
 
-/// The writer's caches between batches.
+/// The writer's memory between batches.
 pub(super) struct Batches {
+    /// A cache, cleared after each failure.
     rooms: HashMap<RoomId, Room>,
+    pub unfolded: Unfolded,
     pub parking: Parking,
     /// The running seconds as last stored.
     running: u64,
@@ -89,32 +97,33 @@ pub(super) struct Batches {
     filling: Filling,
 }
 
-/// A room's row.
+/// The end of a room's log.
 #[derive(Clone, Copy)]
 struct Room {
     id: i64,
     head: Seq,
     at: WallMillis,
-    /// Number of its rows in `common_keys`.
-    common: u64,
-    /// Whether it differs from the stored row.
-    changed: bool,
 }
 
-/// The key windows that a batch has loaded, in the order of their rows.
-type Windows = BTreeMap<(i64, SessionId), UsedWindow>;
-
-struct UsedWindow {
-    /// The id of its row, if it has one.
-    id: Option<i64>,
-    window: Window,
-    used: u64,
-    changed: bool,
+/// A message that a batch stores.
+struct Added {
+    room: i64,
+    seq: Seq,
+    at: WallMillis,
+    bytes: u64,
+    key: Option<MessageKey>,
 }
 
 impl Batches {
     pub fn new(parking: Parking, sealing: Option<Sealing>) -> Batches {
-        Batches { rooms: HashMap::new(), parking, running: 0, sealing, filling: Filling::default() }
+        Batches {
+            rooms: HashMap::new(),
+            unfolded: Unfolded::default(),
+            parking,
+            running: 0,
+            sealing,
+            filling: Filling::default(),
+        }
     }
 
     /// Decides and commits a batch; `now` in running seconds. Returns the decisions in the order of the batch.
@@ -139,34 +148,22 @@ impl Batches {
 
     fn transact(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut windows = Windows::new();
-        let mut changed: Vec<RoomId> = Vec::new();
+        let mut windows = Windows::default();
+        let mut added = Vec::with_capacity(batch.len());
         let mut decisions = Vec::with_capacity(batch.len());
         {
-            let mut insert =
-                conn.prepare_cached("INSERT INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut insert = conn.prepare_cached(
+                "INSERT INTO messages (id, at, member, name, body, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
             for write in batch {
-                let append = match write {
-                    Write::Append(append) => append,
-                    Write::Park(parked) => {
-                        self.parking.park(conn, parked, now, self.sealing.as_mut())?;
-                        decisions.push(Decision::Parked);
-                        continue;
-                    }
-                    Write::Claim(claim) => {
-                        let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
-                        decisions.push(Decision::Claimed(parked.map(Box::new)));
-                        continue;
-                    }
-                    Write::Seek(seek) => {
-                        decisions.push(Decision::Sought(self.seek(conn, seek)?));
-                        continue;
-                    }
+                let Write::Append(append) = write else {
+                    decisions.push(self.decide_other(conn, write, now)?);
+                    continue;
                 };
                 let room = match self.rooms.get_mut(&append.room) {
                     Some(room) => room,
                     None => {
-                        let Some(row) = load_room(conn, &append.room)? else {
+                        let Some(row) = load_room(conn, &mut self.unfolded, &append.room, now)? else {
                             decisions.push(Decision::Refused);
                             continue;
                         };
@@ -178,8 +175,9 @@ impl Batches {
                     Some(sealing) => sealing.hash(room.id, key, body),
                     None => (key, Digest::of(body)),
                 });
-                if let Some((key, body)) = key
-                    && let Some(seen) = lookup(conn, &mut windows, room.id, key, body, now)?
+                let key = key.map(|(key, body)| MessageKey { key, body });
+                if let Some(key) = &key
+                    && let Some(seen) = windows.lookup(conn, &self.unfolded, (room.id, room.head), key, now)?
                 {
                     decisions.push(match seen {
                         Seen::Same { seq, at } => Decision::Duplicate { seq, at },
@@ -211,29 +209,89 @@ impl Batches {
                     }
                     None => (name, body),
                 };
-                insert.execute(params![id, integer(at.0), member.map(integer), name, body])?;
+                let key_bytes = key.as_ref().map(MessageKey::encode);
+                let key_bytes = key_bytes.as_ref().map(|bytes| bytes.as_slice());
+                insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
                 if let Some(sealed) = sealed {
                     sealed_bodies::put(conn, id, sealed)?;
                 }
                 (room.head, room.at) = (seq, at);
-                if !room.changed {
-                    room.changed = true;
-                    changed.push(append.room.clone());
+                if let Some(key) = &key {
+                    windows.remember(room.id, key, seq, at);
                 }
-                if let Some((key, body)) = key {
-                    let entry = Entry { key: key.key, body, seq, at };
-                    remember(conn, &mut windows, room, key.scope, entry, now)?;
-                }
+                added.push(Added { room: room.id, seq, at, bytes: body.len() as u64, key });
                 decisions.push(Decision::Stored { seq, at });
             }
         }
-        self.write_rooms(conn, &changed)?;
-        write_windows(conn, &windows)?;
+        windows.write_renewed(conn)?;
         if now >= self.running + RUNNING_STEP {
             conn.prepare_cached("UPDATE meta SET running = ?1 WHERE id = 1")?.execute([integer(now)])?;
         }
         conn.prepare_cached("COMMIT")?.execute([])?;
+        // Only now, so that a batch which failed has left nothing in memory.
+        for Added { room, seq, at, bytes, key } in added {
+            self.unfolded.add(room, seq, at, bytes, key, now);
+        }
+        windows.renew_recent(&mut self.unfolded);
         Ok(decisions)
+    }
+
+    /// Decides a request that is no append.
+    fn decide_other(&mut self, conn: &Connection, write: &Write, now: u64) -> rusqlite::Result<Decision> {
+        Ok(match write {
+            Write::Park(parked) => {
+                self.parking.park(conn, parked, now, self.sealing.as_mut())?;
+                Decision::Parked
+            }
+            Write::Claim(claim) => {
+                let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
+                Decision::Claimed(parked.map(Box::new))
+            }
+            Write::Seek(seek) => Decision::Sought(self.seek(conn, seek)?),
+            Write::Append(_) => Decision::Refused,
+        })
+    }
+
+    /// Forgets the cached rooms.
+    #[cfg(test)]
+    pub fn clear_cache(&mut self) {
+        self.rooms.clear();
+    }
+
+    /// Writes the next piece of a fold in a transaction of its own. Returns where to go on; `None` at the end.
+    ///
+    /// # Errors
+    /// Nothing was written, or it will be written once more, which changes nothing.
+    pub fn fold(&mut self, conn: &Connection, from: Position) -> rusqlite::Result<Option<Position>> {
+        roll_back(conn);
+        let result = self.fold_piece(conn, from);
+        if result.is_err() {
+            roll_back(conn);
+        }
+        result
+    }
+
+    fn fold_piece(&mut self, conn: &Connection, from: Position) -> rusqlite::Result<Option<Position>> {
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let (folded, next) = fold::piece(conn, &self.unfolded, from)?;
+        conn.prepare_cached("COMMIT")?.execute([])?;
+        self.unfolded.forget(&folded);
+        Ok(next)
+    }
+
+    /// Makes sure that what waits in a room is in memory, so that a fold can write it; `now` in running seconds.
+    pub fn take_in(&mut self, conn: &Connection, room: i64, now: u64) -> rusqlite::Result<()> {
+        if self.unfolded.tail(room).is_some() {
+            return Ok(());
+        }
+        let head: Option<i64> = conn
+            .prepare_cached("SELECT head FROM rooms WHERE id = ?1")?
+            .query_row([room], |row| row.get(0))
+            .optional()?;
+        match head {
+            Some(head) => fold::read(conn, &mut self.unfolded, room, Seq(number(head)), now),
+            None => Ok(()),
+        }
     }
 
     /// Looks for a sealed body in its room, which need not exist yet.
@@ -258,17 +316,6 @@ impl Batches {
     pub fn fill(&mut self, conn: &Connection, digest: fn(&str) -> Option<Digest>) -> rusqlite::Result<bool> {
         self.filling.step(conn, self.sealing.as_ref(), digest)
     }
-
-    fn write_rooms(&mut self, conn: &Connection, changed: &[RoomId]) -> rusqlite::Result<()> {
-        let mut update = conn.prepare_cached("UPDATE rooms SET head = ?2, at = ?3, common = ?4 WHERE id = ?1")?;
-        for name in changed {
-            if let Some(room) = self.rooms.get_mut(name) {
-                update.execute([room.id, integer(room.head.0), integer(room.at.0), integer(room.common)])?;
-                room.changed = false;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Rolls back a transaction that a failure has left open, if any. SQLite itself rolls back after some errors and not
@@ -280,141 +327,30 @@ pub(super) fn roll_back(conn: &Connection) {
     }
 }
 
-/// Loads the room's row, adding it if the room is new; `None` if there is no id left for it.
-fn load_room(conn: &Connection, name: &RoomId) -> rusqlite::Result<Option<Room>> {
+/// Loads the end of a room's log, adding a row if the room is new; `None` if there is no id left for it. What waits
+/// there since before the start is read from the rows of its messages.
+fn load_room(conn: &Connection, unfolded: &mut Unfolded, name: &RoomId, now: u64) -> rusqlite::Result<Option<Room>> {
     let found = conn
-        .prepare_cached("SELECT id, head, at, common FROM rooms WHERE name = ?1")?
+        .prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
         .query_row([name.as_str()], |row| {
-            Ok(Room {
-                id: row.get(0)?,
-                head: Seq(number(row.get(1)?)),
-                at: WallMillis(number(row.get(2)?)),
-                common: number(row.get(3)?),
-                changed: false,
-            })
+            let (head, at) = (Seq(number(row.get(1)?)), WallMillis(number(row.get(2)?)));
+            Ok(Room { id: row.get(0)?, head, at })
         })
         .optional()?;
-    if found.is_some() {
-        return Ok(found);
+    if let Some(room) = found {
+        if unfolded.tail(room.id).is_none() {
+            fold::read(conn, unfolded, room.id, room.head, now)?;
+        }
+        let tail = unfolded.tail(room.id);
+        return Ok(Some(tail.map_or(room, |tail| Room { head: tail.head, at: tail.at, ..room })));
     }
     let mut insert = conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?;
     match insert.execute([name.as_str()]) {
-        Ok(_) => {
-            let id = conn.last_insert_rowid();
-            Ok(Some(Room { id, head: Seq::ZERO, at: WallMillis(0), common: 0, changed: false }))
-        }
+        Ok(_) => Ok(Some(Room { id: conn.last_insert_rowid(), head: Seq::ZERO, at: WallMillis(0) })),
         // The CHECK on the id failed, which undoes this statement only.
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Looks a key up in the batch's own transaction, which also detects equal keys within one batch.
-fn lookup(
-    conn: &Connection,
-    windows: &mut Windows,
-    room: i64,
-    key: ScopedKey,
-    body: Digest,
-    now: u64,
-) -> rusqlite::Result<Option<Seen>> {
-    match key.scope {
-        Scope::Session(session) => {
-            let entry = window(conn, windows, room, session, now)?;
-            let seen = entry.window.lookup(key.key, body);
-            if seen.is_some() && now >= entry.used + TOUCH {
-                (entry.used, entry.changed) = (now, true);
-            }
-            Ok(seen)
-        }
-        Scope::Common => conn
-            .prepare_cached("SELECT body, seq, at FROM common_keys WHERE room = ?1 AND key = ?2")?
-            .query_row(params![room, key.key.0.0], |row| {
-                let entry = Entry {
-                    key: key.key,
-                    body: Digest(row.get(0)?),
-                    seq: Seq(number(row.get(1)?)),
-                    at: WallMillis(number(row.get(2)?)),
-                };
-                Ok(entry.compare(body))
-            })
-            .optional(),
-    }
-}
-
-/// Returns a sender's window, loading it at most once in a transaction.
-fn window<'a>(
-    conn: &Connection,
-    windows: &'a mut Windows,
-    room: i64,
-    session: SessionId,
-    now: u64,
-) -> rusqlite::Result<&'a mut UsedWindow> {
-    use std::collections::btree_map::Entry::{Occupied, Vacant};
-    match windows.entry((room, session)) {
-        Occupied(entry) => Ok(entry.into_mut()),
-        Vacant(entry) => {
-            let found = conn
-                .prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
-                .query_row(params![room, session.0], |row| {
-                    Ok(UsedWindow {
-                        id: row.get(0)?,
-                        used: number(row.get(1)?),
-                        window: Window::from_bytes(row.get_ref(2)?.as_blob()?),
-                        changed: false,
-                    })
-                })
-                .optional()?;
-            let new = UsedWindow { id: None, used: now, window: Window::default(), changed: false };
-            Ok(entry.insert(found.unwrap_or(new)))
-        }
-    }
-}
-
-/// Adds a new key, after [`lookup`] has found nothing.
-fn remember(
-    conn: &Connection,
-    windows: &mut Windows,
-    room: &mut Room,
-    scope: Scope,
-    entry: Entry,
-    now: u64,
-) -> rusqlite::Result<()> {
-    match scope {
-        Scope::Session(session) => {
-            let used = window(conn, windows, room.id, session, now)?;
-            used.window.push(entry);
-            (used.used, used.changed) = (now, true);
-        }
-        Scope::Common => {
-            if room.common >= COMMON as u64 {
-                let gone = conn
-                    .prepare_cached(
-                        "DELETE FROM common_keys WHERE room = ?1
-                         AND seq = (SELECT min(seq) FROM common_keys WHERE room = ?1)",
-                    )?
-                    .execute([room.id])?;
-                room.common = room.common.saturating_sub(gone as u64);
-            }
-            conn.prepare_cached("INSERT INTO common_keys (room, key, body, seq, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![room.id, entry.key.0.0, entry.body.0, integer(entry.seq.0), integer(entry.at.0)])?;
-            room.common += 1;
-        }
-    }
-    Ok(())
-}
-
-fn write_windows(conn: &Connection, windows: &Windows) -> rusqlite::Result<()> {
-    let mut update = conn.prepare_cached("UPDATE keys SET used = ?2, entries = ?3 WHERE id = ?1")?;
-    let mut insert = conn.prepare_cached("INSERT INTO keys (room, session, used, entries) VALUES (?1, ?2, ?3, ?4)")?;
-    for ((room, session), used) in windows.iter().filter(|(_, used)| used.changed) {
-        let (at, entries) = (integer(used.used), used.window.as_bytes());
-        match used.id {
-            Some(id) => update.execute(params![id, at, entries])?,
-            None => insert.execute(params![room, session.0, at, entries])?,
-        };
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -442,7 +378,16 @@ mod tests {
     fn send(conn: &Connection, batches: &mut Batches, key: u64, now: u64) -> Decision {
         Prune::default().step(conn, now, WEEK).unwrap();
         let append = keyed("r", &key.to_string(), ALICE, &format!("key-{key}"));
-        batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0)
+        let decision = batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0);
+        fold_all(conn, batches);
+        decision
+    }
+
+    fn fold_all(conn: &Connection, batches: &mut Batches) {
+        let mut position = Some(Position::default());
+        while let Some(from) = position {
+            position = batches.fold(conn, from).unwrap();
+        }
     }
 
     /// `park-for` counts from the last use: a sender that is busy for weeks loses no key.

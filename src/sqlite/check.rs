@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::damage::{LONGEST_TOLD, is_whole, one_line};
+use super::message_key::MessageKey;
 use super::retention;
 use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
 use super::sealing::{message_place, open_message};
@@ -152,16 +153,22 @@ impl Room {
         self.last = Some((seq, at));
     }
 
-    fn end(&self, checked: &mut Checked) {
+    /// Returns the last seq that was given: of the last message, or that in the row, if it is greater.
+    fn end(&self) -> u64 {
+        self.last.map_or(self.head, |(last, _)| last.0.max(self.head))
+    }
+
+    /// Judges the room after the walk through its messages. Those behind the head in its row wait for a fold.
+    fn judge(&self, checked: &mut Checked) {
         let Room { name, head, at, .. } = self;
         if let Some(text) = self.holes.text() {
             checked.fault(format!("room {name}: {text}"));
         }
         match self.last {
-            Some((last, _)) if last.0 != *head => {
+            Some((last, _)) if last.0 < *head => {
                 checked.fault(format!("room {name}: its last message is {}, but its head is {head}", last.0));
             }
-            Some((_, last_at)) if last_at > *at => {
+            Some((last, last_at)) if last.0 == *head && last_at > *at => {
                 checked.fault(format!("room {name}: its last message is later than its own time"));
             }
             _ => {}
@@ -291,7 +298,7 @@ fn messages(
             checked.fault(format!("room {id} has a name that no room can have: {:?}", room.name));
         }
     }
-    let mut statement = conn.prepare("SELECT id, at, name, body, member FROM messages ORDER BY id")?;
+    let mut statement = conn.prepare("SELECT id, at, name, body, member, key FROM messages ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut strange = None;
     while let Some(row) = rows.next()? {
@@ -308,6 +315,10 @@ fn messages(
                 if let Some(what) = how.fault(&place, bytes(row.get_ref(2)?), bytes(row.get_ref(3)?)) {
                     checked.fault(format!("room {}: message {} {what}", room.name, seq_of(id).0));
                 }
+                let key = row.get_ref(5)?;
+                if key != ValueRef::Null && key.as_blob().ok().and_then(MessageKey::decode).is_none() {
+                    checked.fault(format!("room {}: message {} has a key that is none", room.name, seq_of(id).0));
+                }
             }
             None if strange == Some(room_of(id)) => {}
             None => {
@@ -318,7 +329,7 @@ fn messages(
     }
     for id in &ids {
         if let Some(room) = rooms.get(id) {
-            room.end(checked);
+            room.judge(checked);
         }
     }
     Ok(())
@@ -338,7 +349,7 @@ fn keys(conn: &Connection, rooms: &HashMap<i64, Room>, checked: &mut Checked) ->
         if window.as_bytes() != entries {
             checked.fault(format!("room {}: a sender's keys are not {WINDOW} whole ones at most", room.name));
         }
-        let mut ahead = window.seqs().filter(|seq| seq.0 == 0 || seq.0 > room.head);
+        let mut ahead = window.entries().map(|entry| entry.seq).filter(|seq| seq.0 == 0 || seq.0 > room.end());
         if let Some(seq) = ahead.next() {
             checked.fault(format!("room {}: a key stands for message {}, which was never given", room.name, seq.0));
         }
@@ -352,7 +363,7 @@ fn keys(conn: &Connection, rooms: &HashMap<i64, Room>, checked: &mut Checked) ->
         counts.insert(id, count);
         match rooms.get(&id) {
             None => checked.fault(format!("there are keys of a room {id} that does not exist")),
-            Some(room) if first < 1 || number(last) > room.head => {
+            Some(room) if first < 1 || number(last) > room.end() => {
                 checked.fault(format!("room {}: a key stands for a message that was never given", room.name));
             }
             Some(_) => {}

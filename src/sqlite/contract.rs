@@ -32,6 +32,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
             keep_for: 0,
             parked_max: 5,
             park_for: 7 * 24 * 3600,
+            commit_delay: Duration::from_millis(2),
         },
         on_damage: OnDamage::Stop,
         scrub_rate: 1 << 40,

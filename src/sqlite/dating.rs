@@ -59,8 +59,8 @@ impl Dating {
         let ages = match &mut self.ages {
             Some(ages) => ages,
             none => {
-                let (shown, newest) = schema::clock(conn)?;
-                none.insert(Ages::from_bytes(&shown, newest, running))
+                let ages = Ages::from_bytes(&schema::clock(conn)?);
+                none.insert(if ages.is_empty() { Ages::since(schema::newest(conn)?, running) } else { ages })
             }
         };
         self.is_other |= ages.observe(wall, running, hold);

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::batch::{self, Write};
 use super::checkpoint::Copier;
 use super::clock::Clock;
 use super::lock::Lock;
@@ -14,15 +15,18 @@ use super::open::Opened;
 use super::reader::Reader;
 use super::schema::Begun;
 use super::scrub::Scrub;
+use super::unfolded::{self, FoldLimits};
 use super::worker::{Answers, STACK_BYTES, Worker};
 use super::writer::{Command, Timing, WriterParts};
-use super::{OpenError, StoreOptions, batch, open, scrub, sealing};
+use super::{OpenError, StoreOptions, open, scrub, sealing};
 use crate::crypto::at_rest::DataKey;
 use crate::store::{Bounds, Read, Store, StoreEvent, StoreRequest};
 use crate::types::Epoch;
 
-/// Maximum memory of the three threads, in bytes: page caches, stacks, and the rooms that the writer caches.
-pub const FIXED_BYTES: usize = 2 * ((open::CACHE_KIB as usize) << 10) + 3 * STACK_BYTES + batch::ROOMS * 150;
+/// Maximum memory of the three threads, in bytes: page caches, stacks, the rooms that the writer caches, and what waits
+/// for a fold.
+pub const FIXED_BYTES: usize =
+    2 * ((open::CACHE_KIB as usize) << 10) + 3 * STACK_BYTES + batch::ROOMS * 150 + unfolded::MOST_MEMORY;
 
 /// A database and its threads. Dropping it waits for them, but does not record a clean shutdown.
 pub struct Sqlite {
@@ -116,7 +120,11 @@ impl Store for Sqlite {
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) {
         let (writes, reads) = batch::divide(requests);
         if !writes.is_empty() {
+            let is_urgent = writes.iter().any(Write::is_urgent);
             self.writer.send(Command::Write(writes));
+            if is_urgent {
+                self.writer.hurry();
+            }
         }
         if !reads.is_empty() {
             self.reader.send(reads);
@@ -135,6 +143,7 @@ impl Store for Sqlite {
         // The last connection to close removes the WAL, and the reader's may not write.
         self.reader.join();
         self.writer.send(Command::Finish);
+        self.writer.hurry();
         self.writer.join().unwrap_or_else(|| Err("the store's writer thread has died".to_owned()))
     }
 }
@@ -171,6 +180,7 @@ impl Shared {
             clock: self.clock.clone(),
             bounds: options.bounds,
             most_pages,
+            fold_limits: FoldLimits::USUAL,
             damaged: self.damaged.clone(),
             running_before: begun.running,
             sealing: options.data_key.as_ref().map(sealing::Sealing::new),

@@ -288,7 +288,12 @@ pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         // Page numbers have 32 bits, and the highest are reserved by SQLite.
         let pages = schema::integer((bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe));
-        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(pages))
+        set_most_pages(conn, pages).map(|()| pages)
     };
     set().map_err(|error| refused("set up", files, error))
+}
+
+/// Limits the number of pages that this connection may take.
+pub(super) fn set_most_pages(conn: &Connection, pages: i64) -> rusqlite::Result<()> {
+    conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
 }

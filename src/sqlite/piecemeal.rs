@@ -7,6 +7,7 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::damage::is_damage;
+use super::fold;
 use super::reader;
 use super::schema::{last_id, message_id, number, seq_of};
 use super::sealing;
@@ -65,7 +66,7 @@ fn told_stretch(room: &RoomId, stretch: &[Loss]) -> Option<String> {
     ))
 }
 
-/// A room's row.
+/// The end of a room's log.
 pub(super) struct Ends {
     pub room: i64,
     pub head: Seq,
@@ -198,14 +199,38 @@ fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
     Ok(Seq(found.0.saturating_sub(LEAF).max(1)))
 }
 
-/// Reads a room's row; `None` if there is no such room.
+/// Reads where a room's log ends: at its last message, or where its row says, if that is further. `None` if there is no
+/// such room. Where the last messages are damaged, it ends at the last one that is known.
 pub(super) fn ends(conn: &Connection, room: &RoomId) -> rusqlite::Result<Option<Ends>> {
-    conn.prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
+    let found = conn
+        .prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
         .query_row([room.as_str()], |row| {
             let at = WallMillis(number(row.get_ref(2)?.as_i64().unwrap_or(0)));
             Ok(Ends { room: row.get(0)?, head: Seq(number(row.get(1)?)), at })
         })
-        .optional()
+        .optional()?;
+    let Some(row) = found else { return Ok(None) };
+    Ok(Some(match fold::last_behind(conn, row.room, row.head) {
+        Ok(None) => row,
+        Ok(Some((head, at))) => Ends { head, at, ..row },
+        Err(error) if is_damage(&error) => last_readable(conn, row)?,
+        Err(error) => return Err(error),
+    }))
+}
+
+/// Returns the end of a room's log if its last messages are damaged: the last one before them.
+fn last_readable(conn: &Connection, row: Ends) -> rusqlite::Result<Ends> {
+    let mut statement = conn.prepare_cached("SELECT id, at FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id")?;
+    let mut rows = statement.query([last_id(row.room, row.head), last_id(row.room, Seq(u64::MAX))])?;
+    let mut ends = row;
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => (ends.head, ends.at) = (seq_of(row.get(0)?), WallMillis(number(row.get(1)?))),
+            Ok(None) => return Ok(ends),
+            Err(error) if is_damage(&error) => return Ok(ends),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Deletes key windows that have not been used for long, a bounded number of rows at a time, so that the writer is
-//! never held up. Ages count running seconds: no key is lost because a machine was off or its clock jumped.
+//! never held up. Ages count running seconds: no key is lost because a machine was off or its clock jumped. A window
+//! stays while something waits for a fold in its room: its sender may have used it since.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -8,6 +9,20 @@ use super::schema::integer;
 /// Maximum number of rows examined in one step.
 const ROWS: i64 = 2_000;
 
+/// The condition under which something waits for a fold in the room of a window: a message behind the head in the
+/// room's row. See [`super::schema::message_id`].
+const WAITS: &str = "EXISTS (SELECT 1 FROM rooms JOIN messages ON messages.id > (rooms.id << 39) + rooms.head
+                             AND messages.id < (rooms.id + 1) << 39 WHERE rooms.id = keys.room)";
+
+/// The result of a step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Number of windows that it deleted.
+    pub dropped: usize,
+    /// Rooms that have old windows, and something that waits for a fold.
+    pub waiting: Vec<i64>,
+}
+
 /// Walks through the windows by id, and starts over at the end.
 #[derive(Default)]
 pub(super) struct Prune {
@@ -15,21 +30,23 @@ pub(super) struct Prune {
 }
 
 impl Prune {
-    /// Examines the next windows, and deletes those last used more than `keep` ago. Returns how many it deleted. Both
-    /// times in running seconds.
-    pub fn step(&mut self, conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<usize> {
-        let Some(before) = now.checked_sub(keep) else { return Ok(0) };
+    /// Examines the next windows, and deletes those last used more than `keep` ago. Both times in running seconds.
+    pub fn step(&mut self, conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<Step> {
+        let Some(before) = now.checked_sub(keep) else { return Ok(Step::default()) };
         let end: Option<i64> = conn
             .prepare_cached("SELECT id FROM keys WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
             .query_row([self.after, ROWS - 1], |row| row.get(0))
             .optional()?;
-        let dropped = conn.prepare_cached("DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3")?.execute([
-            self.after,
-            end.unwrap_or(i64::MAX),
-            integer(before),
-        ])?;
+        let old = [self.after, end.unwrap_or(i64::MAX), integer(before)];
+        let dropped = conn
+            .prepare_cached(&format!("DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3 AND NOT {WAITS}"))?
+            .execute(old)?;
+        let waiting = conn
+            .prepare_cached("SELECT DISTINCT room FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3")?
+            .query_map(old, |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
         self.after = end.unwrap_or_default();
-        Ok(dropped)
+        Ok(Step { dropped, waiting })
     }
 }
 
@@ -51,8 +68,12 @@ mod tests {
         }
         let count = || conn.query_row("SELECT count(*) FROM keys", [], |row| row.get::<_, i64>(0)).unwrap();
         let mut prune = Prune::default();
-        assert_eq!(prune.step(&conn, 150, 1000).unwrap(), 0, "younger than the time for which they are kept");
-        let steps: Vec<usize> = (0..6).map(|_| prune.step(&conn, 1150, 1000).unwrap()).collect();
+        assert_eq!(
+            prune.step(&conn, 150, 1000).unwrap(),
+            Step::default(),
+            "younger than the time for which they are kept"
+        );
+        let steps: Vec<usize> = (0..6).map(|_| prune.step(&conn, 1150, 1000).unwrap().dropped).collect();
         assert_eq!((steps, count()), (vec![1000, 1000, 500, 0, 0, 0], 2500));
         let old = conn.query_row("SELECT count(*) FROM keys WHERE used < 150", [], |row| row.get::<_, i64>(0));
         assert_eq!(old, Ok(0));

@@ -4,6 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
+use super::fold;
 use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
 use crate::types::{Seq, WallMillis};
@@ -23,6 +24,9 @@ const SHARE: u64 = 16;
 
 /// Minimum number of free pages that the file keeps for new messages; it keeps an eighth of its pages if that is more.
 const SLACK: i64 = 256;
+
+/// Size of a page in bytes.
+pub(super) const PAGE: i64 = 4_096;
 
 /// Number of pages returned in one step.
 const VACUUMED: u32 = 128;
@@ -47,6 +51,9 @@ pub(super) struct Step {
     pub dropped: usize,
     /// Number of messages that stay for now, since their timestamps are far ahead or not dates.
     pub misdated: usize,
+    /// A room whose messages are to be deleted, but wait for a fold: nothing else tells their keys, and the room's
+    /// head.
+    pub waiting: Option<i64>,
     /// Whether the walk has visited all rooms without finding anything to delete.
     pub done: bool,
 }
@@ -123,17 +130,19 @@ impl Retention {
                 .query_row([self.after], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((room, head)) = next else {
-                step.done = self.dropped_in_round + step.dropped == 0;
+                step.done = self.dropped_in_round + step.dropped == 0 && step.waiting.is_none();
                 (self.after, self.dropped_in_round) = (0, 0);
                 break;
             };
             let search = self.search.take().filter(|search| search.room == room && !policy.squeeze);
             let search = search.unwrap_or(Search::new(room));
-            let rules = Rules::new(policy, ages, Seq(number(head)));
+            let folded = Seq(number(head));
+            let head = fold::last_behind(&transaction, room, folded)?.map_or(folded, |(last, _)| last);
+            let rules = Rules::new(policy, ages, head, folded);
             self.search = rules.drop_oldest(&transaction, search, &mut budget, &mut step)?;
             // An interrupted room continues with the next step, unless every room is to shrink.
             self.after = if self.search.is_none() || policy.squeeze { room } else { room - 1 };
-            if budget.is_spent() {
+            if budget.is_spent() || step.waiting.is_some() {
                 break;
             }
         }
@@ -161,16 +170,18 @@ impl Budget {
 struct Rules {
     ages: Option<Ages>,
     head: Seq,
+    /// Messages behind this seq wait for a fold.
+    folded: Seq,
     /// Messages up to this seq exceed the number to keep.
     too_many: Seq,
     squeeze: bool,
 }
 
 impl Rules {
-    fn new(policy: &Policy, ages: Option<Ages>, head: Seq) -> Rules {
+    fn new(policy: &Policy, ages: Option<Ages>, head: Seq, folded: Seq) -> Rules {
         let too_many =
             if policy.keep_messages == 0 { Seq::ZERO } else { Seq(head.0.saturating_sub(policy.keep_messages)) };
-        Rules { ages, head, too_many, squeeze: policy.squeeze }
+        Rules { ages, head, folded, too_many, squeeze: policy.squeeze }
     }
 
     /// Returns the last seq to delete for the room's share, given its oldest message, if every room is to shrink.
@@ -220,6 +231,11 @@ impl Rules {
                     budget.rows -= 1;
                     cut = budget.is_spent();
                     continue;
+                }
+                if seq > self.folded {
+                    step.waiting = Some(search.room);
+                    cut = true;
+                    break;
                 }
                 (last, count) = (Some(id), count + 1);
                 budget.rows -= 1;
@@ -415,7 +431,7 @@ mod tests {
         let step = retention.step(&conn, &policy, None).unwrap();
         assert_eq!(
             (step, kept(&conn, 4)),
-            (Step { dropped: 12, misdated: 0, done: false }, vec![(11, 150), (2, 15), (2, 1), (1, 1)])
+            (Step { dropped: 12, ..Step::default() }, vec![(11, 150), (2, 15), (2, 1), (1, 1)])
         );
         for _ in 0..1000 {
             retention.step(&conn, &policy, None).unwrap();

@@ -104,10 +104,16 @@ const MIGRATIONS: &[&str] = &[
     -- The running seconds at which all of the database had last been read through.
     ALTER TABLE meta ADD COLUMN scrubbed INTEGER;
 ",
+    "
+    -- The idempotency key of a message that had one (message_key.rs). A room's head and at, the windows in keys, and
+    -- common_keys are written by folds (fold.rs) from now on: for messages behind the head in the room's row, they are
+    -- in the rows of the messages alone.
+    ALTER TABLE messages ADD COLUMN key BLOB;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 6;
+pub const VERSION: i32 = 7;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -276,19 +282,26 @@ pub(super) fn end_run(conn: &Connection, running: u64, clean: bool) -> rusqlite:
     conn.execute("UPDATE meta SET clean = ?2, running = ?1 WHERE id = 1", params![integer(running), clean]).map(drop)
 }
 
-/// Returns the stored history of the wall clock, empty if there is none, and the newest timestamp of a room's head, if
-/// there is any.
-pub(super) fn clock(conn: &Connection) -> rusqlite::Result<(Vec<u8>, Option<WallMillis>)> {
-    conn.query_row(
-        "SELECT (SELECT clock FROM meta WHERE id = 1), (SELECT max(at) FROM rooms WHERE head > 0)",
-        [],
-        |row| {
-            let newest: Option<i64> = row.get(1)?;
-            // A value of another type is damaged, and counts as none.
-            let shown = row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default();
-            Ok((shown.to_vec(), newest.map(|at| WallMillis(number(at)))))
-        },
-    )
+/// Returns the stored history of the wall clock, empty if there is none.
+pub(super) fn clock(conn: &Connection) -> rusqlite::Result<Vec<u8>> {
+    let found = conn.query_row("SELECT clock FROM meta WHERE id = 1", [], |row| {
+        // A value of another type is damaged, and counts as none.
+        Ok(row.get_ref(0)?.as_blob_or_null().ok().flatten().unwrap_or_default().to_vec())
+    });
+    Ok(found.optional()?.unwrap_or_default())
+}
+
+/// Returns the newest timestamp of a room's last message, if there is any; for a room without messages, that in its
+/// row. Looks at each room.
+pub(super) fn newest(conn: &Connection) -> rusqlite::Result<Option<WallMillis>> {
+    let sql = "SELECT max(at) FROM (
+                   SELECT CASE WHEN head > 0 THEN at END AS at FROM rooms
+                   UNION ALL
+                   SELECT (SELECT at FROM messages
+                           WHERE messages.id > (rooms.id << 39) + head AND messages.id < (rooms.id + 1) << 39
+                           ORDER BY messages.id DESC LIMIT 1) FROM rooms)";
+    let newest: Option<i64> = conn.query_row(sql, [], |row| row.get(0))?;
+    Ok(newest.map(|at| WallMillis(number(at))))
 }
 
 /// Stores the history of the wall clock, and the running seconds with it.

@@ -11,11 +11,12 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::damage::is_damage;
+use super::fold;
 use super::reader;
 use super::schema::{SCRATCH, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::random::SplitMix64;
-use crate::types::RoomId;
+use crate::types::{RoomId, Seq};
 
 /// Interval between two checks, in running seconds: a week.
 pub(super) const PERIOD: u64 = 7 * 24 * 3_600;
@@ -59,7 +60,7 @@ const WALKS: [Walk; 13] = [
         tree: "messages",
         keys: 1,
         is_text: false,
-        sql: "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+        sql: "SELECT id, at, member, name, body, key FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "keys",
@@ -328,8 +329,9 @@ pub(super) fn sample(
         let Ok(room) = i64::try_from(1 + random.below(number(rooms).max(1))) else { break };
         let head: Option<i64> =
             conn.query_row("SELECT head FROM rooms WHERE id = ?1", [room], |row| row.get(0)).optional()?;
-        let Some(head) = head else { continue };
-        let from = super::schema::last_id(room, crate::types::Seq(random.below(number(head).max(1))));
+        let Some(head) = head.map(|head| Seq(number(head))) else { continue };
+        let head = fold::last_behind(conn, room, head)?.map_or(head, |(last, _)| last);
+        let from = super::schema::last_id(room, Seq(random.below(head.0.max(1))));
         let sql = "SELECT id, at, member, name, body FROM messages WHERE id > ?1 ORDER BY id LIMIT 4";
         let mut statement = conn.prepare_cached(sql)?;
         let mut rows = statement.query([from])?;

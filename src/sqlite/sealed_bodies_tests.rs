@@ -11,8 +11,9 @@ use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 /// Removes the index, so that the log is as an older racerd would have written it.
-const OLDER: &str = "DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; ALTER TABLE meta DROP COLUMN scrubbed;
-                     ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
+const OLDER: &str = "ALTER TABLE messages DROP COLUMN key; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled;
+                     ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
+                     ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
 
 fn plain(directory: &TempDir) -> StoreOptions {
     options(directory.path(), Durability::Normal)

@@ -523,7 +523,7 @@ fn an_older_database_is_plain() {
     let conn = Connection::open(plain(&directory).path).unwrap();
     schema::migrate(&conn).unwrap();
     conn.execute_batch(
-        "ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock;
+        "ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock;
          ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
          DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 2;
          INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, 'e', 1, '', 'full', 7, NULL)",

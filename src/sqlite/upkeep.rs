@@ -7,7 +7,7 @@ use super::batch::roll_back;
 use super::checkpoint::{Due, Frames, Length};
 use super::dating::Moment;
 use super::open::{self, BUSY, WAL_FRAMES};
-use super::retention::{self, Policy, Step};
+use super::retention::{self, PAGE, Policy, Step};
 use super::schema::{self, SCRATCH, number};
 use super::writer::{Health, Noted, WriterLoop};
 use crate::store::{About, Bounds, StoreEvent};
@@ -30,9 +30,6 @@ const FREE_PART: i64 = 16;
 /// Minimum batch size in bytes, however small the database may be.
 const LEAST_BATCH: i64 = 64 << 10;
 
-/// Size of a page in bytes.
-const PAGE: i64 = 4_096;
-
 /// The note about a long WAL. Anyone can read it, so it names no path.
 const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";
 
@@ -45,8 +42,15 @@ impl WriterLoop {
         match self.health {
             Health::Well => {
                 self.upkeep_if_due();
+                self.fold_if_due();
                 if self.is_quiet() {
-                    self.tidy();
+                    if self.has_some_to_fold() {
+                        self.begin_fold();
+                    }
+                    // What a fold writes is emptied with the rest.
+                    if !self.is_folding() {
+                        self.tidy();
+                    }
                 }
             }
             Health::Failing { retry, .. } => self.probe(retry),
@@ -89,11 +93,13 @@ impl WriterLoop {
         if running >= self.swept + SWEEP {
             let keys = self.prune.step(conn, running, self.parts.bounds.park_for)?;
             let parked = self.batches.parking.sweep(conn, running)?;
-            if keys + parked == 0 {
+            let any = keys.dropped + parked > 0;
+            self.untidy |= any;
+            // What waits in a room with old windows is folded first.
+            more |= any | self.fold_rooms(keys.waiting)?;
+            if !more {
                 self.swept = running;
             }
-            self.untidy |= keys + parked > 0;
-            more |= keys + parked > 0;
         }
         let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
         let now = self.time_of_ages()?;
@@ -101,6 +107,7 @@ impl WriterLoop {
             let step = self.prune_messages(&policy, now)?;
             self.untidy |= step.dropped > 0;
             more |= !step.done;
+            self.fold_rooms(step.waiting)?;
         }
         if self.batches.fill(&self.parts.conn, self.parts.sealed_body)? {
             self.untidy = true;
@@ -164,8 +171,12 @@ impl WriterLoop {
         let now = self.time_of_ages().unwrap_or(None);
         let mut dropped = 0;
         for _ in 0..SPACE_STEPS {
-            let Ok(step) = self.prune_messages(&policy, now) else { break };
+            // Otherwise most of what could go might wait for a fold.
+            let Ok(step) = self.fold_all().and_then(|()| self.prune_messages(&policy, now)) else { break };
             dropped += step.dropped;
+            if self.fold_rooms(step.waiting).is_err() {
+                break;
+            }
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {
                 break;
@@ -192,19 +203,23 @@ impl WriterLoop {
 
     /// Updates a maximum size that is a share of the free space, as other programs use or free disk space.
     fn follow_the_disk(&mut self) {
-        if self.parts.bounds.max_database_size == 0
-            && let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, 0)
-        {
-            self.parts.most_pages = most;
+        if self.parts.bounds.max_database_size == 0 {
+            self.set_most_pages(0);
         }
     }
 
-    /// Applies new limits. If the size cannot be set, the disk is failing, which the next append reports.
-    pub fn bound(&mut self, bounds: Bounds) {
-        let (conn, files) = (&self.parts.conn, &self.parts.files);
-        if let Ok(most) = open::bound(conn, files, bounds.max_database_size) {
+    /// Sets the maximum size of the database, in bytes, or as a share of the free space. If that cannot be set, the
+    /// disk is failing, which the next append reports.
+    fn set_most_pages(&mut self, bytes: u64) {
+        if let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, bytes) {
             self.parts.most_pages = most;
+            let _ = open::set_most_pages(&self.parts.conn, self.pages_for_messages());
         }
+    }
+
+    /// Applies new limits.
+    pub fn bound(&mut self, bounds: Bounds) {
+        self.set_most_pages(bounds.max_database_size);
         self.batches.parking.max = bounds.parked_max;
         self.batches.parking.keep = bounds.park_for;
         self.parts.bounds = bounds;

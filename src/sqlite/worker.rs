@@ -49,6 +49,13 @@ impl<Q: Send + 'static, T: Send + 'static> Worker<Q, T> {
 }
 
 impl<Q, T> Worker<Q, T> {
+    /// Wakes the thread if it pauses before it takes the next request.
+    pub fn hurry(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
     /// Lets the thread finish its pending requests, and waits for it. `None` if it panicked, or was joined before.
     pub fn join(&mut self) -> Option<T> {
         self.requests = None;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -14,15 +15,19 @@ use rusqlite::{Connection, ErrorCode};
 use super::batch::{Batches, Decision, Write, roll_back};
 use super::checkpoint::{Copier, Length};
 use super::clock::Clock;
+use super::damage::is_damage;
 use super::dating::Dating;
 use super::files::{Files, Identity};
+use super::folding::Folding;
 use super::limits::Limit;
-use super::open::WAL_FRAMES;
+use super::open::{self, WAL_FRAMES};
+use super::pace::Pace;
 use super::parked::Parking;
 use super::prune::Prune;
 use super::retention::Retention;
 use super::schema;
 use super::sealing::Sealing;
+use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
 use crate::store::{Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Seek, Sought, StoreEvent, Why};
@@ -111,6 +116,7 @@ pub(super) struct WriterParts {
     pub bounds: Bounds,
     /// Maximum number of pages of the database.
     pub most_pages: i64,
+    pub fold_limits: FoldLimits,
     /// Set by either thread that finds damage: the shutdown is then not recorded as clean, so that the next start
     /// checks.
     pub damaged: Arc<AtomicBool>,
@@ -143,6 +149,11 @@ impl WriterParts {
                 }
                 if writer.waiting.is_empty() {
                     break;
+                }
+                if let Some(pause) = writer.pause_before_commit().filter(|_| !finish) {
+                    // Not at the channel: each command would wake this thread. What is urgent unparks it.
+                    park_timeout(pause);
+                    continue;
                 }
                 writer.write_batch();
                 writer.upkeep_if_due();
@@ -180,6 +191,8 @@ pub(super) struct WriterLoop {
     pub restart_past: i64,
     /// The length of the WAL when it was last measured.
     pub wal: Length,
+    pub folding: Folding,
+    pace: Pace,
     pub prune: Prune,
     pub retention: Retention,
     pub dating: Dating,
@@ -215,6 +228,8 @@ impl WriterLoop {
             quiet_since: now,
             upkeep_due: Some(now),
             swept: 0,
+            folding: Folding::Waiting,
+            pace: Pace::default(),
             prune: Prune::default(),
             retention: Retention::default(),
             dating: Dating::default(),
@@ -222,6 +237,8 @@ impl WriterLoop {
             parts,
             answers,
         };
+        // If it cannot be set, messages may take the pages of folds.
+        let _ = open::set_most_pages(&writer.parts.conn, writer.pages_for_messages());
         writer.measure_wal();
         // Read before anything is written that could carry a wrong time. A lasting failure is noticed at the next
         // append.
@@ -243,7 +260,7 @@ impl WriterLoop {
             Health::Failing { retry, .. } => Some(*retry),
             Health::Well => {
                 let tidy = self.untidy.then(|| left(self.quiet_since + self.idle));
-                self.upkeep_due.map(left).into_iter().chain(tidy).min()
+                self.upkeep_due.map(left).into_iter().chain(tidy).chain(self.fold_due_in()).min()
             }
             Health::Gone(_) => None,
         }
@@ -275,6 +292,13 @@ impl WriterLoop {
         }
     }
 
+    /// Returns how long the next commit is to wait for more to share it. A claim or a search does not wait.
+    fn pause_before_commit(&mut self) -> Option<Duration> {
+        let is_urgent = self.waiting.len() >= BATCH_WRITES || self.waiting.iter().any(Write::is_urgent);
+        let delay = self.parts.bounds.commit_delay;
+        if is_urgent { None } else { self.pace.wait(self.parts.clock.now(), delay, self.waiting.len()) }
+    }
+
     /// Commits and answers as many pending writes as one transaction may hold.
     fn write_batch(&mut self) {
         let mut bytes = 0;
@@ -296,6 +320,11 @@ impl WriterLoop {
             let outage = self.held_open();
             return self.refuse(batch, outage, false);
         }
+        if let Err(error) = self.fold_down() {
+            let outage = self.explain(&error, false);
+            return self.refuse(batch, outage, false);
+        }
+        self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
         let now = self.running();
         let mut result = self.batches.commit(&self.parts.conn, &batch, now);
         let mut tries = 0;
@@ -309,6 +338,7 @@ impl WriterLoop {
                 self.idle = self.parts.timing.idle;
                 self.answer(batch, decisions);
                 self.bound_the_wal();
+                self.fold_if_due();
                 self.upkeep_soon();
             }
             Err(error) => {
@@ -471,6 +501,10 @@ impl WriterLoop {
         self.parts.identity.check(&self.parts.files)?;
         if !self.late.is_empty() {
             self.write_batch();
+        }
+        // What cannot be folded is taken in by the next run.
+        if self.fold_all().is_err_and(|error| is_damage(&error)) {
+            self.parts.damaged.store(true, Ordering::Relaxed);
         }
         if self.parts.damaged.load(Ordering::Relaxed) {
             self.note("a row or a page could not be read or written".to_owned());

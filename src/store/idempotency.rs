@@ -83,38 +83,57 @@ impl Window {
 
     /// Looks a key up; `None` if it is new.
     pub fn lookup(&self, key: IdempotencyKey, body: Digest) -> Option<Seen> {
+        self.lookup_newest(key, body, WINDOW)
+    }
+
+    /// Looks a key up among the newest `count` entries.
+    pub fn lookup_newest(&self, key: IdempotencyKey, body: Digest, count: usize) -> Option<Seen> {
         let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
         // Repeats are usually of recent sends: search from the newest back.
-        let found = entries.iter().rev().find(|entry| entry.starts_with(&key.0.0))?;
+        let found = entries.iter().rev().take(count).find(|entry| entry.starts_with(&key.0.0))?;
         Some(Entry::decode(found).compare(body))
     }
 
     /// Returns the window without the entries that are implausible.
     pub fn plausible(&self, is_plausible: impl Fn(&Entry) -> bool) -> Window {
         let mut window = Window::default();
-        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
-        entries.iter().map(Entry::decode).filter(is_plausible).for_each(|entry| window.push(entry));
+        self.entries().filter(is_plausible).for_each(|entry| window.push(entry));
         window
     }
 
     /// Returns the highest seq and time among its entries.
     pub fn newest(&self) -> Option<(Seq, WallMillis)> {
-        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
-        let entries = entries.iter().map(Entry::decode);
-        entries.map(|entry| (entry.seq, entry.at)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
+        self.entries().map(|entry| (entry.seq, entry.at)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
     }
 
-    /// Returns the seqs of its entries, oldest first.
-    pub fn seqs(&self) -> impl Iterator<Item = Seq> {
-        let (entries, _) = self.bytes.as_chunks::<ENTRY_BYTES>();
-        entries.iter().map(|entry| Entry::decode(entry).seq)
+    /// Returns its entries, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(Entry::decode)
+    }
+
+    /// Returns the window without the entries from this seq on.
+    pub fn before(&self, seq: Seq) -> Window {
+        self.plausible(|entry| entry.seq < seq)
+    }
+
+    /// Returns the number of its entries.
+    pub fn count(&self) -> usize {
+        self.bytes.len() / ENTRY_BYTES
+    }
+
+    /// Returns the window with the entries of a later one added that are newer than its own. Adding them twice changes
+    /// nothing.
+    pub fn followed_by(mut self, later: &Window) -> Window {
+        let newest = self.newest().map_or(Seq::ZERO, |(seq, _)| seq);
+        later.entries().filter(|entry| entry.seq > newest).for_each(|entry| self.push(entry));
+        self
     }
 
     /// Returns the window for messages that were renumbered; `new_seq` returns `None` for a lost message, whose key is
     /// dropped.
     pub fn renumbered(&self, new_seq: impl Fn(Seq) -> Option<Seq>) -> Window {
         let mut window = Window::default();
-        for entry in self.bytes.as_chunks::<ENTRY_BYTES>().0.iter().map(Entry::decode) {
+        for entry in self.entries() {
             if let Some(seq) = new_seq(entry.seq) {
                 window.push(Entry { seq, ..entry });
             }

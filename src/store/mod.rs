@@ -12,6 +12,8 @@ pub use in_memory::InMemory;
 pub use memory::{FIXED_BYTES, MemoryLog};
 pub use request::*;
 
+use std::time::Duration;
+
 use crate::types::Epoch;
 
 /// Limits on what a log stores and keeps: the part of its options that may change at run time.
@@ -34,6 +36,8 @@ pub struct Bounds {
     /// How long a parked session is kept, and a sender's idempotency keys after their last use, in seconds of racerd's
     /// own running time.
     pub park_for: u64,
+    /// Under load, how long after the beginning of a commit the next one begins; zero means as soon as it can.
+    pub commit_delay: Duration,
 }
 
 /// A log as the event loop uses it: [`submit`](Store::submit) hands requests over, and once the log has called its

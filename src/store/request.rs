@@ -74,7 +74,7 @@ pub struct ScopedKey {
 pub enum Scope {
     /// One session's keys: its last 64 in the room are kept.
     Session(SessionId),
-    /// The keys of all POSTs without an identity: the last 100,000 in the room are kept.
+    /// The keys of all POSTs without an identity: at least the last 100,000 in the room are kept.
     Common,
 }
 

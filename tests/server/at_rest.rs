@@ -203,7 +203,8 @@ fn a_rekey_that_is_killed_goes_on() {
     conn.execute_batch(
         "BEGIN;
          WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
-         INSERT INTO messages SELECT (1 << 39) + i, (SELECT at FROM rooms), NULL, 'Bartholomew',
+         INSERT INTO messages (id, at, member, name, body)
+             SELECT (1 << 39) + i, (SELECT at FROM rooms), NULL, 'Bartholomew',
              CAST('\"a-secret ' || i || printf('%.200c', 'x') || '\"' AS BLOB) FROM n;
          UPDATE rooms SET head = 60000;
          COMMIT;",

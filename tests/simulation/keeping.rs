@@ -63,6 +63,7 @@ impl Keeping {
             keep_for: self.keep_for,
             parked_max: limits.parked_max as u64,
             park_for: limits.park_for,
+            commit_delay: std::time::Duration::ZERO,
         }
     }
 

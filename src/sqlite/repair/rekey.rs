@@ -261,6 +261,12 @@ impl Rekey {
             }
         }
         drop(update);
+        if let Some(last) = rows.last() {
+            // What they were made with is gone, as the windows are.
+            transaction
+                .prepare_cached("UPDATE messages SET key = NULL WHERE id > ?1 AND id <= ?2 AND key IS NOT NULL")?
+                .execute([after, last.id])?;
+        }
         transaction.commit()?;
         Ok(rows.last().map(|row| row.id))
     }

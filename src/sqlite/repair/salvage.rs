@@ -17,10 +17,13 @@ use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::sqlite::OpenError;
 use crate::sqlite::damage::is_whole;
 use crate::sqlite::files::Files;
+use crate::sqlite::fold::{self, Position};
 use crate::sqlite::limits::advice;
+use crate::sqlite::message_key::MessageKey;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
-use crate::store::idempotency::Window;
+use crate::sqlite::unfolded::Unfolded;
+use crate::store::idempotency::{COMMON, Window};
 use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
 
 /// Number of rows written in one transaction.
@@ -169,7 +172,11 @@ pub(super) fn recognises(files: &Files) -> bool {
     (1..=image.count().min(LOOKED_AT)).any(|page| {
         let Page::Rows(rows, _) = image.look(page) else { return false };
         rows.iter().any(|row| match (row.id, row.values.as_slice()) {
-            (Some(id), [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]) => {
+            (
+                Some(id),
+                [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]
+                | [Null, Integer(at), Null | Integer(_), Text(name), Blob(body), Null | Blob(_)],
+            ) => {
                 let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
                 let plain = named && is_whole(body);
                 id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
@@ -200,8 +207,19 @@ impl From<rusqlite::Error> for Failed {
 #[derive(Clone, Debug, Default)]
 struct Head {
     name: Option<RoomId>,
+    /// The head in its row: the keys of messages behind it may be in their rows alone.
+    folded: Seq,
     seq: Seq,
     at: WallMillis,
+}
+
+/// The columns of a message's row.
+struct Stored<'a> {
+    at: i64,
+    member: Option<i64>,
+    name: &'a [u8],
+    body: &'a [u8],
+    key: Option<&'a [u8]>,
 }
 
 struct Copy<'a> {
@@ -220,9 +238,12 @@ impl Copy<'_> {
     fn take(&mut self, row: RawRow) -> rusqlite::Result<()> {
         use Value::{Blob, Integer, Null, Text};
         match (row.id, row.values.as_slice()) {
-            (Some(id), [Null, Integer(at), member @ (Null | Integer(_)), Text(name), Blob(body)]) => {
+            (Some(id), [Null, Integer(at), member @ (Null | Integer(_)), Text(name), Blob(body), key @ ..])
+                if matches!(key, [] | [Null | Blob(_)]) =>
+            {
                 let member = if let Integer(member) = member { Some(*member) } else { None };
-                self.message(id, *at, member, name, body)
+                let key = if let [Blob(key)] = key { MessageKey::decode(key).map(|_| key.as_slice()) } else { None };
+                self.message(id, Stored { at: *at, member, name, body, key })
             }
             (Some(id), [Null, Text(name), Integer(head), Integer(at), Integer(_)]) => {
                 let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
@@ -231,6 +252,7 @@ impl Copy<'_> {
                 self.found = true;
                 let entry = self.heads.entry(id).or_default();
                 entry.name = Some(name);
+                entry.folded = entry.folded.max(Seq(number(*head)));
                 entry.seq = entry.seq.max(Seq(number(*head)));
                 entry.at = entry.at.max(WallMillis(number(*at)));
                 Ok(())
@@ -309,7 +331,8 @@ impl Copy<'_> {
         }
     }
 
-    fn message(&mut self, id: i64, at: i64, member: Option<i64>, name: &[u8], body: &[u8]) -> rusqlite::Result<()> {
+    fn message(&mut self, id: i64, row: Stored<'_>) -> rusqlite::Result<()> {
+        let Stored { at, member, name, body, key } = row;
         let (room, seq) = (schema::room_of(id), seq_of(id));
         let sealed = if name.is_empty() { sealed_with(body) } else { None };
         let name = str::from_utf8(name).ok().filter(|name| sealed.is_some() || Name::kept(name).is_some());
@@ -325,8 +348,10 @@ impl Copy<'_> {
         self.found = true;
         self.reaches(room, seq, WallMillis(number(at)));
         self.to
-            .prepare_cached("INSERT OR IGNORE INTO messages (id, at, member, name, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![id, at, member, name, body])
+            .prepare_cached(
+                "INSERT OR IGNORE INTO messages (id, at, member, name, body, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![id, at, member, name, body, key])
             .map(drop)
     }
 
@@ -344,7 +369,7 @@ impl Copy<'_> {
         let mut taken = BTreeSet::new();
         let mut moved: HashMap<RoomId, Moved> = HashMap::new();
         for (id, head) in heads {
-            let named = head.name.or_else(|| self.names.get(&id).cloned());
+            let named = head.name.clone().or_else(|| self.names.get(&id).cloned());
             let name = match named.filter(|name| !taken.contains(name)) {
                 Some(name) => name,
                 None => {
@@ -358,17 +383,16 @@ impl Copy<'_> {
             taken.insert(name.clone());
             self.report.rooms += 1;
             self.sealed.drop_unreadable(self.to, id, &name)?;
+            self.to
+                .prepare_cached("INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?4, 0)")?
+                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0)])?;
+            self.count_common(id)?;
+            self.fold(id, &head)?;
             if let Some(shift) = self.close_holes(id, head.seq, &name)? {
                 self.move_keys(id, &shift)?;
                 moved.insert(name.clone(), shift);
             }
-            let common: i64 = self
-                .to
-                .prepare_cached("SELECT count(*) FROM common_keys WHERE room = ?1")?
-                .query_row([id], |r| r.get(0))?;
-            self.to
-                .prepare_cached("INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0), common])?;
+            self.count_common(id)?;
         }
         if self.sealed.is_sealed() {
             self.sealed.move_cursors(self.to, &moved)?;
@@ -381,6 +405,28 @@ impl Copy<'_> {
         self.report.parked = count("SELECT count(*) FROM parked")?;
         // If the row about the log is lost, the next start creates one.
         Ok(())
+    }
+
+    /// Writes to the windows and the common keys of a room what was in the rows of its messages alone, while these
+    /// still have the seqs to which the windows refer.
+    fn fold(&self, room: i64, head: &Head) -> rusqlite::Result<()> {
+        // If the room's row is lost, all of its messages may be meant, but older common keys are not kept.
+        let behind = head.folded.max(Seq(head.seq.0.saturating_sub(COMMON as u64)));
+        let mut unfolded = Unfolded::default();
+        fold::read(self.to, &mut unfolded, room, behind, 0)?;
+        let mut position = Some(Position::default());
+        while let Some(from) = position {
+            let (folded, next) = fold::piece(self.to, &unfolded, from)?;
+            unfolded.forget(&folded);
+            position = next;
+        }
+        Ok(())
+    }
+
+    /// Sets the number of a room's common keys.
+    fn count_common(&self, room: i64) -> rusqlite::Result<()> {
+        let sql = "UPDATE rooms SET common = (SELECT count(*) FROM common_keys WHERE room = ?1) WHERE id = ?1";
+        self.to.prepare_cached(sql)?.execute([room]).map(drop)
     }
 
     /// Closes the holes in a room, if there are any: moves its messages up to each other and to its head, the newest

@@ -75,7 +75,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path)
         .execute_batch(
-            "ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
+            "ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
              ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
              ALTER TABLE meta DROP COLUMN token_key;
              DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 1",

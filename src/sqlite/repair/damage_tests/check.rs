@@ -22,10 +22,11 @@ fn a_check_says_what_it_finds() {
         ("UPDATE rooms SET at = 0 WHERE id = 1", "later than its own time"),
         ("UPDATE rooms SET name = 'a b' WHERE id = 2", "name that no room can have"),
         (
-            "INSERT INTO messages SELECT (77 << 39) + 1, at, member, name, body FROM messages LIMIT 1",
+            "INSERT INTO messages SELECT (77 << 39) + 1, at, member, name, body, key FROM messages LIMIT 1",
             "room 77 that does not",
         ),
         ("UPDATE messages SET name = '' WHERE id = (1 << 39) + 3", "message 3 has no readable author"),
+        ("UPDATE messages SET key = x'01' WHERE id = (1 << 39) + 3", "message 3 has a key that is none"),
         ("UPDATE keys SET entries = zeroblob(100) WHERE id = 1", "64 whole ones at most"),
         ("UPDATE keys SET room = 99 WHERE id = 1", "keys of a room 99"),
         ("UPDATE common_keys SET seq = 100000 WHERE seq = (SELECT max(seq) FROM common_keys)", "never given"),

@@ -1,0 +1,177 @@
+//! When the writer folds: pieces between commits, so that none waits for more than one, unless so much waits to be
+//! folded that commits have to. A fold that fails is tried again later; it harms no commit before that.
+
+use std::time::{Duration, Instant};
+
+use super::fold::Position;
+use super::open;
+use super::retention;
+use super::unfolded::FoldLimits;
+use super::writer::{Health, WriterLoop};
+
+/// Maximum number of bytes that are kept free for folds in a database of limited size. The smaller one keeps this share
+/// of it.
+const RESERVE: u64 = 8 << 20;
+const RESERVE_PART: u64 = 32;
+
+/// What the writer does about folds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folding {
+    /// Nothing is due.
+    Waiting,
+    /// A fold is under way.
+    At {
+        position: Position,
+        /// The running second at which it began.
+        begun: u64,
+    },
+    /// The last one failed; the next begins then.
+    Failed(Instant),
+}
+
+impl WriterLoop {
+    /// Returns whether a piece of a fold is to be written now.
+    pub fn is_folding(&self) -> bool {
+        matches!(self.folding, Folding::At { .. })
+    }
+
+    /// Begins a fold if one is due: too much waits, or for too long.
+    fn begin_if_due(&mut self) {
+        let running = self.running();
+        let limits = self.fold_limits();
+        let unfolded = &self.batches.unfolded;
+        let is_due = unfolded.is_at(&limits, 1, self.fold_reserve())
+            || unfolded.too_old_at(&limits).is_some_and(|then| running >= then);
+        let may = match self.folding {
+            Folding::Waiting => true,
+            Folding::At { .. } => false,
+            Folding::Failed(until) => self.parts.clock.now() >= until,
+        };
+        match (may, is_due) {
+            (true, true) => self.begin_fold(),
+            (true, false) => self.folding = Folding::Waiting,
+            (false, _) => {}
+        }
+    }
+
+    /// Begins a fold of all that waits.
+    pub fn begin_fold(&mut self) {
+        if !self.is_folding() && !self.batches.unfolded.is_empty() {
+            self.folding = Folding::At { position: Position::default(), begun: self.running() };
+        }
+    }
+
+    /// Begins a fold because the upkeep wants to delete something of these rooms. Returns whether one is under way, for
+    /// any reason.
+    pub fn fold_rooms(&mut self, rooms: impl IntoIterator<Item = i64>) -> rusqlite::Result<bool> {
+        let now = self.running();
+        for room in rooms {
+            self.batches.take_in(&self.parts.conn, room, now)?;
+            // The upkeep comes again sooner than a fold that failed is worth another attempt.
+            if self.folding == Folding::Waiting {
+                self.begin_fold();
+            }
+        }
+        Ok(self.is_folding())
+    }
+
+    /// Writes a piece of a fold, if one is due.
+    pub fn fold_if_due(&mut self) {
+        self.begin_if_due();
+        // What a failure means is decided where it is in the way.
+        let _ = self.fold_piece();
+    }
+
+    fn fold_piece(&mut self) -> rusqlite::Result<()> {
+        let Folding::At { position, begun } = self.folding else { return Ok(()) };
+        self.untidy = true;
+        match self.write_piece(position) {
+            Ok(Some(position)) => self.folding = Folding::At { position, begun },
+            Ok(None) => {
+                self.folding = Folding::Waiting;
+                self.batches.unfolded.all_since(begun);
+            }
+            Err(error) => {
+                self.folding = Folding::Failed(self.parts.clock.now() + self.parts.timing.probe_last);
+                return Err(error);
+            }
+        }
+        self.bound_the_wal();
+        Ok(())
+    }
+
+    /// Folds all that waits.
+    ///
+    /// # Errors
+    /// A piece could not be written. What was not folded goes on waiting.
+    pub fn fold_all(&mut self) -> rusqlite::Result<()> {
+        self.begin_fold();
+        while self.is_folding() {
+            self.fold_piece()?;
+        }
+        Ok(())
+    }
+
+    /// Folds as long as so much waits that nothing may be added to it.
+    ///
+    /// # Errors
+    /// A piece could not be written.
+    pub fn fold_down(&mut self) -> rusqlite::Result<()> {
+        while self.batches.unfolded.is_at(&self.fold_limits(), 2, self.fold_reserve()) {
+            self.begin_fold();
+            self.fold_piece()?;
+        }
+        Ok(())
+    }
+
+    /// Writes a piece with the pages that only folds may take.
+    fn write_piece(&mut self, position: Position) -> rusqlite::Result<Option<Position>> {
+        let conn = &self.parts.conn;
+        open::set_most_pages(conn, self.parts.most_pages)?;
+        let written = self.batches.fold(conn, position);
+        // If this fails, messages may take those pages, too, until the next piece.
+        let _ = open::set_most_pages(conn, self.pages_for_messages());
+        written
+    }
+
+    /// Returns the limits at which a fold begins. Where messages go by their age, none waits for longer than a part of
+    /// that.
+    fn fold_limits(&self) -> FoldLimits {
+        let limits = self.parts.fold_limits;
+        match self.parts.bounds.keep_for {
+            0 => limits,
+            keep_for => FoldLimits { age: limits.age.min(keep_for / 1000 / 64), ..limits },
+        }
+    }
+
+    /// Returns how many bytes the database has left for folds when it has no page left for messages.
+    fn fold_reserve(&self) -> u64 {
+        (self.max_bytes() / RESERVE_PART).min(RESERVE)
+    }
+
+    /// Returns the maximum number of pages for anything but folds.
+    pub fn pages_for_messages(&self) -> i64 {
+        let part = self.parts.most_pages.unsigned_abs() / RESERVE_PART;
+        let reserve = part.min(RESERVE / retention::PAGE.unsigned_abs());
+        self.parts.most_pages.saturating_sub_unsigned(reserve)
+    }
+
+    /// Returns whether enough waits to be folded once nothing is written any more.
+    pub fn has_some_to_fold(&self) -> bool {
+        matches!(self.health, Health::Well)
+            && self.folding == Folding::Waiting
+            && self.batches.unfolded.are_many(&self.parts.fold_limits)
+    }
+
+    /// Returns in how long the next piece is due; `None` if nothing waits.
+    pub fn fold_due_in(&self) -> Option<Duration> {
+        match self.folding {
+            Folding::At { .. } => Some(Duration::ZERO),
+            Folding::Failed(until) => Some(until.saturating_duration_since(self.parts.clock.now())),
+            Folding::Waiting => {
+                let too_old = self.batches.unfolded.too_old_at(&self.fold_limits())?;
+                Some(Duration::from_secs(too_old.saturating_sub(self.running())))
+            }
+        }
+    }
+}
