@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::message_key::MessageKey;
 use super::schema::{integer, last_id, number, seq_of};
-use super::unfolded::{Folded, Unfolded};
+use super::unfolded::{Folded, Tail, Unfolded};
 use crate::store::Scope;
 use crate::store::idempotency::{COMMON, Entry, Window};
 use crate::types::{IdempotencyKey, Seq, SessionId, WallMillis};
@@ -41,17 +41,34 @@ enum Part {
     Common(Option<IdempotencyKey>),
 }
 
+impl Position {
+    /// Returns the position at which a fold of one room begins.
+    pub fn of_room(room: i64) -> Position {
+        Position { room, goal: None }
+    }
+}
+
+/// The rooms that a fold writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// This one alone.
+    Room(i64),
+}
+
 /// Writes the next piece, in the caller's transaction. Returns what it has written and where to go on; `None` if this
 /// was the last.
 pub(super) fn piece(
     conn: &Connection,
     unfolded: &Unfolded,
+    which: Which,
     from: Position,
 ) -> rusqlite::Result<(Folded, Option<Position>)> {
     let mut folded = Folded::default();
     let mut position = from;
     let mut work = PIECE;
-    while let Some((room, tail)) = unfolded.next_room(position.room) {
+    let is_meant = |(room, _): &(i64, Tail)| which == Which::All || which == Which::Room(*room);
+    while let Some((room, tail)) = unfolded.next_room(position.room).filter(is_meant) {
         let begun = position.goal.filter(|_| position.room == room);
         let mut goal = begun.unwrap_or(Goal { upto: tail.head, at: tail.at, part: Part::Windows(None) });
         if let Part::Windows(mut after) = goal.part {

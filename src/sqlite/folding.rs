@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
+use super::batch::Batches;
 use super::fold::Position;
 use super::open;
 use super::retention;
@@ -75,6 +78,16 @@ impl WriterLoop {
         Ok(self.is_folding())
     }
 
+    /// Folds these rooms alone, as far as a few pieces go, so that retention can delete in them.
+    pub fn fold_for_retention(&mut self, rooms: &[i64]) -> rusqlite::Result<()> {
+        let now = self.running();
+        for room in rooms {
+            self.batches.take_in(&self.parts.conn, *room, now)?;
+        }
+        self.untidy = true;
+        self.with_all_pages(|conn, batches| batches.fold_rooms(conn, rooms))
+    }
+
     /// Writes a piece of a fold, if one is due.
     pub fn fold_if_due(&mut self) {
         self.begin_if_due();
@@ -85,7 +98,7 @@ impl WriterLoop {
     fn fold_piece(&mut self) -> rusqlite::Result<()> {
         let Folding::At { position, begun } = self.folding else { return Ok(()) };
         self.untidy = true;
-        match self.write_piece(position) {
+        match self.with_all_pages(|conn, batches| batches.fold(conn, position)) {
             Ok(Some(position)) => self.folding = Folding::At { position, begun },
             Ok(None) => {
                 self.folding = Folding::Waiting;
@@ -124,14 +137,17 @@ impl WriterLoop {
         Ok(())
     }
 
-    /// Writes a piece with the pages that only folds may take.
-    fn write_piece(&mut self, position: Position) -> rusqlite::Result<Option<Position>> {
+    /// Folds something with the pages that only folds may take.
+    fn with_all_pages<T>(
+        &mut self,
+        fold: impl FnOnce(&Connection, &mut Batches) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let conn = &self.parts.conn;
         open::set_most_pages(conn, self.parts.most_pages)?;
-        let written = self.batches.fold(conn, position);
-        // If this fails, messages may take those pages, too, until the next piece.
+        let folded = fold(conn, &mut self.batches);
+        // If this fails, messages may take those pages, too, until the next fold.
         let _ = open::set_most_pages(conn, self.pages_for_messages());
-        written
+        folded
     }
 
     /// Returns the limits at which a fold begins. Where messages go by their age, none waits for longer than a part of

@@ -46,14 +46,14 @@ pub(super) struct Policy {
 const AHEAD: u64 = 86_400_000;
 
 /// The result of a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
     pub dropped: usize,
     /// Number of messages that stay for now, since their timestamps are far ahead or not dates.
     pub misdated: usize,
-    /// A room whose messages are to be deleted, but wait for a fold: nothing else tells their keys, and the room's
+    /// Rooms with messages that are to be deleted, but wait for a fold: nothing else tells their keys, and the room's
     /// head.
-    pub waiting: Option<i64>,
+    pub waiting: Vec<i64>,
     /// Whether the walk has visited all rooms without finding anything to delete.
     pub done: bool,
 }
@@ -115,6 +115,11 @@ impl Retention {
         *self = Retention::default();
     }
 
+    /// Visits this room next.
+    pub fn go_back_to(&mut self, room: i64) {
+        (self.after, self.search) = (room - 1, None);
+    }
+
     /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the reference time for ages;
     /// without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date, counts as
     /// old as the next message of its room with a plausible one.
@@ -130,7 +135,7 @@ impl Retention {
                 .query_row([self.after], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((room, head)) = next else {
-                step.done = self.dropped_in_round + step.dropped == 0 && step.waiting.is_none();
+                step.done = self.dropped_in_round + step.dropped == 0 && step.waiting.is_empty();
                 (self.after, self.dropped_in_round) = (0, 0);
                 break;
             };
@@ -142,7 +147,7 @@ impl Retention {
             self.search = rules.drop_oldest(&transaction, search, &mut budget, &mut step)?;
             // An interrupted room continues with the next step, unless every room is to shrink.
             self.after = if self.search.is_none() || policy.squeeze { room } else { room - 1 };
-            if budget.is_spent() || step.waiting.is_some() {
+            if budget.is_spent() {
                 break;
             }
         }
@@ -233,8 +238,7 @@ impl Rules {
                     continue;
                 }
                 if seq > self.folded {
-                    step.waiting = Some(search.room);
-                    cut = true;
+                    step.waiting.push(search.room);
                     break;
                 }
                 (last, count) = (Some(id), count + 1);

@@ -30,6 +30,13 @@ const FREE_PART: i64 = 16;
 /// Minimum batch size in bytes, however small the database may be.
 const LEAST_BATCH: i64 = 64 << 10;
 
+/// Number of frames that a write adds to the WAL at most, if its trees need no rebalancing, and that a commit adds
+/// beside those of its writes.
+const FRAMES_OF_A_WRITE: usize = 4;
+
+/// Number of frames after which the WAL is looked at: a quarter of those from which on it is copied.
+const LOOKED_AT: usize = 128;
+
 /// The note about a long WAL. Anyone can read it, so it names no path.
 const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";
 
@@ -104,10 +111,15 @@ impl WriterLoop {
         let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
         let now = self.time_of_ages()?;
         if policy != Policy::default() {
-            let step = self.prune_messages(&policy, now)?;
+            let mut step = self.prune_messages(&policy, now)?;
             self.untidy |= step.dropped > 0;
+            if let Some(first) = step.waiting.first().copied() {
+                self.fold_for_retention(&step.waiting)?;
+                self.retention.go_back_to(first);
+                step = self.prune_messages(&policy, now)?;
+                self.untidy |= step.dropped > 0;
+            }
             more |= !step.done;
-            self.fold_rooms(step.waiting)?;
         }
         if self.batches.fill(&self.parts.conn, self.parts.sealed_body)? {
             self.untidy = true;
@@ -174,9 +186,6 @@ impl WriterLoop {
             // Otherwise most of what could go might wait for a fold.
             let Ok(step) = self.fold_all().and_then(|()| self.prune_messages(&policy, now)) else { break };
             dropped += step.dropped;
-            if self.fold_rooms(step.waiting).is_err() {
-                break;
-            }
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {
                 break;
@@ -300,9 +309,20 @@ impl WriterLoop {
         written.and_then(|_| conn.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])).is_ok()
     }
 
+    /// Looks after the WAL once this commit, of so many writes and bytes, and those before it may have added enough to
+    /// it. Looking costs a system call and a statement that SQLite prepares anew each time.
+    pub fn bound_the_wal_after(&mut self, writes: usize, bytes: usize) {
+        let pages = bytes / PAGE.unsigned_abs() as usize;
+        self.unmeasured += FRAMES_OF_A_WRITE * (1 + writes) + pages;
+        if self.unmeasured >= LOOKED_AT {
+            self.bound_the_wal();
+        }
+    }
+
     /// Has the WAL copied, or makes it start over, once it is too long. If a reader prevents the latter, the next
     /// attempt is after the WAL has grown by as much again.
     pub fn bound_the_wal(&mut self) {
+        self.unmeasured = 0;
         self.measure_wal();
         let frames = self.frames();
         match frames.due(self.restart_past, self.parts.copier.is_copying()) {

@@ -191,6 +191,8 @@ pub(super) struct WriterLoop {
     pub restart_past: i64,
     /// The length of the WAL when it was last measured.
     pub wal: Length,
+    /// Number of frames that commits may have added to it since.
+    pub unmeasured: usize,
     pub folding: Folding,
     pace: Pace,
     pub prune: Prune,
@@ -218,6 +220,7 @@ impl WriterLoop {
             idle: parts.timing.idle,
             restart_past: WAL_FRAMES,
             wal: Length::Usual,
+            unmeasured: 0,
             batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),
             waiting: VecDeque::new(),
             late: Vec::new(),
@@ -324,7 +327,8 @@ impl WriterLoop {
             let outage = self.explain(&error, false);
             return self.refuse(batch, outage, false);
         }
-        self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
+        let writes = batch.len();
+        self.pace.begin(self.parts.clock.now(), writes + self.waiting.len());
         let now = self.running();
         let mut result = self.batches.commit(&self.parts.conn, &batch, now);
         let mut tries = 0;
@@ -337,7 +341,7 @@ impl WriterLoop {
                 self.untidy = true;
                 self.idle = self.parts.timing.idle;
                 self.answer(batch, decisions);
-                self.bound_the_wal();
+                self.bound_the_wal_after(writes, bytes);
                 self.fold_if_due();
                 self.upkeep_soon();
             }

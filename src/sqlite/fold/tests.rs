@@ -10,7 +10,7 @@ use super::super::check;
 use super::super::parked::Parking;
 use super::super::schema::{migrate, number};
 use super::super::sealing::Sealing;
-use super::Position;
+use super::{Position, Which};
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::schema::Sealed;
 use crate::store::idempotency::{WINDOW, Window};
@@ -31,6 +31,8 @@ enum Step {
     Fail(Vec<Saying>),
     /// The next piece of a fold.
     Fold,
+    /// A piece of a fold of this room alone.
+    FoldRoom(i64),
     /// The same, but its commit comes to nothing.
     FoldFails,
     /// The same, and the process ends right behind its commit.
@@ -47,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => batch().prop_map(Step::Commit),
         2 => batch().prop_map(Step::Fail),
         6 => Just(Step::Fold),
+        2 => (1..4i64).prop_map(Step::FoldRoom),
         1 => Just(Step::FoldFails),
         1 => Just(Step::FoldAndKill),
         1 => Just(Step::Kill),
@@ -208,10 +211,13 @@ fn run(steps: Vec<Step>, data_key: Option<DataKey>) {
                 log.commit(&batch).unwrap_err();
             }
             Step::Fold => log.fold().unwrap(),
+            Step::FoldRoom(room) => {
+                log.batches.fold_rooms(&log.conn, &[room]).unwrap();
+            }
             Step::FoldFails => {
                 log.conn.execute_batch("BEGIN").unwrap();
                 let from = log.position.unwrap_or_default();
-                super::piece(&log.conn, &log.batches.unfolded, from).unwrap();
+                super::piece(&log.conn, &log.batches.unfolded, Which::All, from).unwrap();
                 log.conn.execute_batch("ROLLBACK").unwrap();
             }
             Step::FoldAndKill => {

@@ -17,7 +17,7 @@ use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::sqlite::OpenError;
 use crate::sqlite::damage::is_whole;
 use crate::sqlite::files::Files;
-use crate::sqlite::fold::{self, Position};
+use crate::sqlite::fold::{self, Position, Which};
 use crate::sqlite::limits::advice;
 use crate::sqlite::message_key::MessageKey;
 use crate::sqlite::parked;
@@ -416,7 +416,7 @@ impl Copy<'_> {
         fold::read(self.to, &mut unfolded, room, behind, 0)?;
         let mut position = Some(Position::default());
         while let Some(from) = position {
-            let (folded, next) = fold::piece(self.to, &unfolded, from)?;
+            let (folded, next) = fold::piece(self.to, &unfolded, Which::All, from)?;
             unfolded.forget(&folded);
             position = next;
         }

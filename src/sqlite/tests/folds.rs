@@ -219,7 +219,6 @@ fn retention_folds_before_it_deletes() {
     options.bounds.keep_messages = 5;
     let mut hand = Hand::open(&options);
     hand.append((0..60).map(|n| by(1, "a", n)));
-    assert_eq!(hand.folded("a"), 0);
     hand.pass(5);
     let count: i64 = hand.outside.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
     assert_eq!((count, hand.folded("a")), (5, 60));
