@@ -3,6 +3,7 @@
 
 mod cause;
 mod folder;
+mod leading;
 mod name;
 mod network;
 mod place;
@@ -13,6 +14,7 @@ mod unusable;
 
 pub use cause::Cause;
 pub use folder::folder_of;
+pub use leading::leading;
 pub use name::{Name, NameFault};
 pub use network::Network;
 pub use place::{NoPlace, Place, is_localhost, is_zone};

@@ -9,6 +9,7 @@ use super::limits::{HeadLimits, MAX_FIELDS};
 use super::problem::Problem;
 use super::request::{self, Request};
 use super::status::Status;
+use crate::types::leading;
 
 /// Longest method, in bytes: longer than any existing one (RFC 9112 §3 then asks for 501).
 const MAX_METHOD: usize = 32;
@@ -118,7 +119,10 @@ impl HeadScan {
         let end = buffer.len().min(self.start + bound);
         let Some(ahead) = buffer.get(self.scanned..end) else { return };
         let in_target = self.lines == 0 && matches!(self.place, Place::Target { .. });
-        let plain = if in_target { plain(ahead, |byte| byte > b' ') } else { plain(ahead, |byte| byte >= b' ') };
+        let plain = match in_target {
+            true => leading(ahead, |byte| (byte > b' ') & (byte != 127)),
+            false => leading(ahead, |byte| (byte >= b' ') & (byte != 127)),
+        };
         self.scanned += plain;
         #[cfg(test)]
         {
@@ -211,16 +215,6 @@ impl HeadScan {
         }
         Ok(())
     }
-}
-
-/// Returns how many bytes at the front are of `kind` and not DEL. It takes them in groups, which compilers turn into a
-/// few instructions each.
-fn plain(bytes: &[u8], kind: impl Fn(u8) -> bool) -> usize {
-    let is_plain = |byte: u8| kind(byte) & (byte != 127);
-    let (groups, _rest) = bytes.as_chunks::<16>();
-    let whole = groups.iter().take_while(|group| group.iter().fold(true, |all, &byte| all & is_plain(byte))).count();
-    let after = bytes.get(whole * 16..).unwrap_or_default();
-    whole * 16 + after.iter().take_while(|&&byte| is_plain(byte)).count()
 }
 
 fn malformed(detail: &'static str) -> Problem {
