@@ -13,7 +13,7 @@ use super::parked::Parking;
 use super::schema::{integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
-use super::unfolded::Unfolded;
+use super::unfolded::{Folded, Unfolded};
 use super::windows::Windows;
 use crate::store::idempotency::Seen;
 use crate::store::{Append, Claim, Found, Parked, Read, Seek, StoreRequest};
@@ -267,12 +267,10 @@ impl Batches {
     /// # Errors
     /// Nothing was written, or it will be written once more, which changes nothing.
     pub fn fold(&mut self, conn: &Connection, from: Position) -> rusqlite::Result<Option<Position>> {
-        roll_back(conn);
-        let result = self.fold_piece(conn, from);
-        if result.is_err() {
-            roll_back(conn);
-        }
-        result
+        self.fold_in_transaction(conn, |unfolded| {
+            let (folded, next) = fold::piece(conn, unfolded, Which::All, from)?;
+            Ok((vec![folded], next))
+        })
     }
 
     /// Folds these rooms alone, in one transaction: all of each, as far as a few pieces go.
@@ -280,37 +278,37 @@ impl Batches {
     /// # Errors
     /// As for [`Batches::fold`].
     pub fn fold_rooms(&mut self, conn: &Connection, rooms: &[i64]) -> rusqlite::Result<()> {
-        roll_back(conn);
-        let result = self.fold_each(conn, rooms);
-        if result.is_err() {
-            roll_back(conn);
-        }
-        result
-    }
-
-    fn fold_each(&mut self, conn: &Connection, rooms: &[i64]) -> rusqlite::Result<()> {
-        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut written = Vec::new();
-        let mut windows = 0;
-        for room in rooms {
-            let (folded, next) = fold::piece(conn, &self.unfolded, Which::Room(*room), Position::of_room(*room))?;
-            windows += folded.windows.len();
-            written.push(folded);
-            if next.is_some() || windows >= FOLDED_AT_ONCE {
-                break;
+        self.fold_in_transaction(conn, |unfolded| {
+            let mut written = Vec::new();
+            let mut windows = 0;
+            for room in rooms {
+                let (folded, next) = fold::piece(conn, unfolded, Which::Room(*room), Position::of_room(*room))?;
+                windows += folded.windows.len();
+                written.push(folded);
+                if next.is_some() || windows >= FOLDED_AT_ONCE {
+                    break;
+                }
             }
-        }
-        conn.prepare_cached("COMMIT")?.execute([])?;
-        written.iter().for_each(|folded| self.unfolded.forget(folded));
-        Ok(())
+            Ok((written, ()))
+        })
     }
 
-    fn fold_piece(&mut self, conn: &Connection, from: Position) -> rusqlite::Result<Option<Position>> {
-        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let (folded, next) = fold::piece(conn, &self.unfolded, Which::All, from)?;
-        conn.prepare_cached("COMMIT")?.execute([])?;
-        self.unfolded.forget(&folded);
-        Ok(next)
+    /// Runs `write` in a transaction, and forgets what it has written once that is committed.
+    fn fold_in_transaction<T>(
+        &mut self,
+        conn: &Connection,
+        write: impl FnOnce(&Unfolded) -> rusqlite::Result<(Vec<Folded>, T)>,
+    ) -> rusqlite::Result<T> {
+        roll_back(conn);
+        let transact = || -> rusqlite::Result<_> {
+            conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let written = write(&self.unfolded)?;
+            conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(written)
+        };
+        let (written, outcome) = transact().inspect_err(|_| roll_back(conn))?;
+        written.iter().for_each(|folded| self.unfolded.forget(folded));
+        Ok(outcome)
     }
 
     /// Makes sure that what waits in a room is in memory, so that a fold can write it; `now` in running seconds.

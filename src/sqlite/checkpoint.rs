@@ -11,7 +11,7 @@ use super::open::WAL_FRAMES;
 use super::worker::{Answers, Worker};
 
 /// Number of frames (pages in the WAL) that are not copied yet from which on the thread copies: 2 MiB.
-const COPIED_FROM: i64 = WAL_FRAMES / 2;
+pub(super) const COPIED_FROM: i64 = WAL_FRAMES / 2;
 
 /// Maximum number of frames that the writer copies itself, while everything waits for it: 1 MiB.
 const REST: i64 = WAL_FRAMES / 4;

@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::message_key::MessageKey;
 use super::schema::{integer, last_id, number, seq_of};
 use super::unfolded::{Folded, Tail, Unfolded};
-use crate::store::Scope;
 use crate::store::idempotency::{COMMON, Entry, Window};
 use crate::types::{IdempotencyKey, Seq, SessionId, WallMillis};
 
@@ -105,6 +104,28 @@ pub(super) fn piece(
     Ok((folded, None))
 }
 
+/// A row of the table of windows.
+pub(super) struct StoredWindow {
+    pub id: i64,
+    /// When a key was last used, in running seconds.
+    pub used: u64,
+    pub window: Window,
+}
+
+/// Reads a sender's stored window, if it has one.
+pub(super) fn stored_window(
+    conn: &Connection,
+    room: i64,
+    session: SessionId,
+) -> rusqlite::Result<Option<StoredWindow>> {
+    conn.prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
+        .query_row(params![room, session.0], |row| {
+            let window = Window::from_bytes(row.get_ref(2)?.as_blob()?);
+            Ok(StoredWindow { id: row.get(0)?, used: number(row.get(1)?), window })
+        })
+        .optional()
+}
+
 /// Adds a sender's keys to its stored window. Entries beyond the room's head are damage: nothing new would ever be
 /// behind them.
 fn write_window(
@@ -115,15 +136,8 @@ fn write_window(
     used: u64,
     recent: &Window,
 ) -> rusqlite::Result<()> {
-    let found = conn
-        .prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
-        .query_row(params![room, session.0], |row| {
-            let window = Window::from_bytes(row.get_ref(2)?.as_blob()?);
-            Ok((row.get::<_, i64>(0)?, number(row.get(1)?), window))
-        })
-        .optional()?;
-    match found {
-        Some((id, before, window)) => {
+    match stored_window(conn, room, session)? {
+        Some(StoredWindow { id, used: before, window }) => {
             let window = window.plausible(|entry| entry.seq <= head).followed_by(recent);
             conn.prepare_cached("UPDATE keys SET used = ?2, entries = ?3 WHERE id = ?1")?.execute(params![
                 id,
@@ -191,11 +205,6 @@ pub(super) fn read(conn: &Connection, unfolded: &mut Unfolded, room: i64, head: 
         unfolded.add(room, seq, at, number(row.get(2)?), key, now);
     }
     Ok(())
-}
-
-/// Returns the scope's entry for a message's key.
-pub(super) fn entry(key: &MessageKey, seq: Seq, at: WallMillis) -> (Scope, Entry) {
-    (key.key.scope, Entry { key: key.key.key, body: key.body, seq, at })
 }
 
 #[cfg(test)]

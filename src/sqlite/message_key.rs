@@ -1,8 +1,9 @@
 //! The idempotency key in a message's row: what the windows and the table of common keys are made from, until a fold
 //! has written them, and again after a kill.
 
+use crate::store::idempotency::Entry;
 use crate::store::{Scope, ScopedKey};
-use crate::types::{Digest, IdempotencyKey, SessionId};
+use crate::types::{Digest, IdempotencyKey, Seq, SessionId, WallMillis};
 
 /// A key, and the digest of the body sent under it, as the windows keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,11 @@ impl KeyBytes {
 }
 
 impl MessageKey {
+    /// Returns the entry of a window or of the common keys for the message with this seq and time.
+    pub fn entry(&self, seq: Seq, at: WallMillis) -> Entry {
+        Entry { key: self.key.key, body: self.body, seq, at }
+    }
+
     pub fn encode(&self) -> KeyBytes {
         let mut bytes = [0; 48];
         // The ranges lie within the 48 bytes.

@@ -20,7 +20,7 @@ const WINDOW: usize = 288;
 const ROOM: usize = 64;
 
 /// Maximum number of bytes by which a fold grows the database for one key: a row of its own, its entry in an index, and
-/// what pages that are not full leave unused.
+/// the unused space of pages that are not full.
 const GROWTH: u64 = 192;
 
 /// How much may wait. A fold begins at these limits; at twice as much, commits wait for it.
@@ -142,9 +142,9 @@ impl Unfolded {
         tail.bytes += bytes;
         self.rows += 1;
         self.bytes += bytes;
-        let Some(MessageKey { key, body }) = key else { return };
-        let entry = Entry { key: key.key, body, seq, at };
-        match key.scope {
+        let Some(key) = key else { return };
+        let entry = key.entry(seq, at);
+        match key.key.scope {
             Scope::Session(session) => {
                 let recent = self.windows.entry((room, session)).or_default();
                 let before = recent.window.count();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::batch::roll_back;
-use super::checkpoint::{Due, Frames, Length};
+use super::checkpoint::{COPIED_FROM, Due, Frames, Length};
 use super::dating::Moment;
 use super::open::{self, BUSY, WAL_FRAMES};
 use super::retention::{self, PAGE, Policy, Step};
@@ -34,8 +34,8 @@ const LEAST_BATCH: i64 = 64 << 10;
 /// beside those of its writes.
 const FRAMES_OF_A_WRITE: usize = 4;
 
-/// Number of frames after which the WAL is looked at: a quarter of those from which on it is copied.
-const LOOKED_AT: usize = 128;
+/// Number of frames after which the WAL is looked at.
+const LOOKED_AT: usize = COPIED_FROM.unsigned_abs() as usize / 4;
 
 /// The note about a long WAL. Anyone can read it, so it names no path.
 const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry::{Occupied, Vacant};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::fold;
+use super::fold::{StoredWindow, stored_window};
 use super::message_key::MessageKey;
 use super::schema::{integer, number};
 use super::unfolded::{Prints, Recent, Unfolded};
@@ -102,8 +102,8 @@ impl Windows {
 
     /// Adds a new key, after [`Windows::lookup`] has found nothing.
     pub fn remember(&mut self, room: i64, key: &MessageKey, seq: Seq, at: WallMillis) {
-        let (scope, entry) = fold::entry(key, seq, at);
-        match scope {
+        let entry = key.entry(seq, at);
+        match key.key.scope {
             Scope::Session(session) => {
                 if let Some(used) = self.windows.get_mut(&(room, session)) {
                     used.added.push(entry);
@@ -147,13 +147,13 @@ impl Used {
         {
             return Ok(known(Stored::Prints, *used, Home::Memory));
         }
-        let found = stored_window(conn, sender)?;
+        let found = stored_window(conn, sender.room, sender.session)?;
         Ok(match (recent, found) {
             (Some(recent), found) => {
-                let older = found.map_or_else(Window::default, |(_, _, window)| older(&window, sender, recent));
+                let older = found.map_or_else(Window::default, |found| older(&found.window, sender, recent));
                 known(Stored::Read(older), recent.used, Home::Memory)
             }
-            (None, Some((id, used, window))) => known(Stored::Read(window), used, Home::Row(id)),
+            (None, Some(StoredWindow { id, used, window })) => known(Stored::Read(window), used, Home::Row(id)),
             (None, None) => known(Stored::Read(Window::default()), now, Home::Nowhere),
         })
     }
@@ -185,7 +185,8 @@ impl Used {
             (Stored::Prints, Some(recent))
                 if recent.stored.as_ref().is_none_or(|prints| prints.may_hold(key, left)) =>
             {
-                let window = stored_window(conn, sender)?.map(|(_, _, window)| older(&window, sender, recent));
+                let found = stored_window(conn, sender.room, sender.session)?;
+                let window = found.map(|found| older(&found.window, sender, recent));
                 Ok(window.and_then(|window| window.lookup_newest(key, body, left)))
             }
             (Stored::Prints, _) => Ok(None),
@@ -198,15 +199,6 @@ impl Used {
 fn older(window: &Window, sender: Sender, recent: &Recent) -> Window {
     let first = recent.window.entries().next().map_or(sender.head.next(), |entry| entry.seq);
     window.before(first)
-}
-
-/// Returns the id of a sender's stored row, the time of its last use in running seconds, and its window.
-fn stored_window(conn: &Connection, sender: Sender) -> rusqlite::Result<Option<(i64, u64, Window)>> {
-    conn.prepare_cached("SELECT id, used, entries FROM keys WHERE room = ?1 AND session = ?2")?
-        .query_row(params![sender.room, sender.session.0], |row| {
-            Ok((row.get(0)?, number(row.get(1)?), Window::from_bytes(row.get_ref(2)?.as_blob()?)))
-        })
-        .optional()
 }
 
 fn stored_common(conn: &Connection, room: i64, key: IdempotencyKey) -> rusqlite::Result<Option<Entry>> {
