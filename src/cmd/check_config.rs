@@ -54,7 +54,7 @@ fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Facts about the machine and about the user who asks, which the report depends on.
+/// The facts that the report depends on, about the machine and about the user who runs the command.
 struct Machine {
     /// The limit of open files.
     files: Option<u64>,

@@ -17,7 +17,7 @@ use super::writer::{Health, WriterLoop};
 const RESERVE: u64 = 8 << 20;
 const RESERVE_PART: u64 = 32;
 
-/// What the writer does about folds.
+/// The state of the writer's folds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Folding {
     /// Nothing is due.
@@ -91,7 +91,7 @@ impl WriterLoop {
     /// Writes a piece of a fold, if one is due.
     pub fn fold_if_due(&mut self) {
         self.begin_if_due();
-        // What a failure means is decided where it is in the way.
+        // A failure matters only once a commit has to wait for a fold, which then reports it.
         let _ = self.fold_piece();
     }
 

@@ -58,7 +58,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-/// What was sent under a key, and its seq.
+/// A key that was used, with its body and the seq of its message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Known {
     key: u8,
@@ -321,7 +321,7 @@ fn a_fold_of_a_busy_room_ends() {
     assert!(stored.values().all(|seqs| seqs.len() == 4), "each sender has each of its keys: {stored:?}");
 }
 
-/// What is kept in memory of a stored window tells of each of its keys, as far as these are among the last 64.
+/// The prints in memory recognize each key of a stored window that is among the last 64.
 #[test]
 fn stored_keys_are_known_beside_those_that_wait() {
     let mut log = Log::new(None);

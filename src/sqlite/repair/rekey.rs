@@ -262,7 +262,7 @@ impl Rekey {
         }
         drop(update);
         if let Some(last) = rows.last() {
-            // What they were made with is gone, as the windows are.
+            // The keys were hashed with the old data key, and their windows are deleted.
             transaction
                 .prepare_cached("UPDATE messages SET key = NULL WHERE id > ?1 AND id <= ?2 AND key IS NOT NULL")?
                 .execute([after, last.id])?;

@@ -228,7 +228,7 @@ fn retention_folds_before_it_deletes() {
     assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Duplicate { .. })));
 }
 
-/// What a sender has used since the last fold renews its window, though the stored time is an old one.
+/// A key used since the last fold keeps its sender's window, although the stored time of last use is old.
 #[test]
 fn no_window_goes_while_something_waits_in_its_room() {
     const WEEK: u64 = 7 * 24 * 3600;
