@@ -7,6 +7,7 @@
 mod circles;
 mod functions;
 mod source;
+mod statements;
 
 use std::fs;
 use std::path::Path;

@@ -94,6 +94,39 @@ pub fn without_tests(code: &str) -> String {
 
 /// Blanks comments and literals, byte for byte; newlines stay. Non-ASCII characters are blanked, too.
 pub fn strip(text: &str) -> String {
+    blank(text, &mut Vec::new())
+}
+
+/// A string that stands in a source.
+pub struct Literal {
+    /// Where it begins.
+    pub start: usize,
+    pub line: usize,
+    /// Its content. A line that continues it begins with a single blank.
+    pub text: String,
+}
+
+/// Returns the code without tests as [`strip`] does, with a `"` where each string begins, and these strings.
+pub fn strings(text: &str) -> (String, Vec<Literal>) {
+    let mut found = Vec::new();
+    let mut code = blank(text, &mut found).into_bytes();
+    for (start, _) in &found {
+        code[*start] = b'"';
+    }
+    // What was blanked and marked is ASCII.
+    let code = without_tests(&String::from_utf8(code).unwrap());
+    let shipped = found.into_iter().filter(|(start, _)| code.as_bytes()[*start] == b'"');
+    let literals = shipped.map(|(start, end)| {
+        let text = text[start..end].trim_start_matches('r').trim_matches('#').trim_matches('"');
+        let lines: Vec<&str> = text.lines().map(|line| line.trim().trim_end_matches('\\').trim_end()).collect();
+        Literal { start, line: 1 + code[..start].matches('\n').count(), text: lines.join(" ").replace("\\\"", "\"") }
+    });
+    let literals = literals.collect();
+    (code, literals)
+}
+
+/// Blanks as [`strip`] says, and adds where each string begins and ends.
+fn blank(text: &str, strings: &mut Vec<(usize, usize)>) -> String {
     let bytes = text.as_bytes();
     let at = |index: usize| bytes.get(index).copied().unwrap_or(0);
     let mut out = Vec::with_capacity(bytes.len());
@@ -117,6 +150,9 @@ pub fn strip(text: &str) -> String {
             }
         };
         let end = end.clamp(index + 1, bytes.len());
+        if at(index) == b'"' || (at(index) == b'r' && at(end - 1) != b'r') {
+            strings.push((index, end));
+        }
         out.extend(bytes[index..end].iter().map(|byte| if *byte == b'\n' { b'\n' } else { b' ' }));
         index = end;
     }
