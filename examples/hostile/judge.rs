@@ -1,0 +1,308 @@
+//! Judges what was measured: pure, so that a planted unfairness can be shown to it.
+//!
+//! Counts are judged always: losses, refusals, honest handshakes that got through, work done by the server's loop until
+//! an honest request was answered, bytes held, bytes and lines logged. Times depend on the machine; the long form
+//! judges them, too.
+
+/// The spread of a set of figures.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+pub struct Spread {
+    pub count: usize,
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    pub fn of(mut figures: Vec<f64>) -> Spread {
+        figures.sort_by(f64::total_cmp);
+        let at = |part: f64| {
+            let index = (figures.len() as f64 * part).ceil() as usize;
+            figures.get(index.saturating_sub(1)).copied().unwrap_or_default()
+        };
+        Spread { count: figures.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
+/// How many tried, and how many of them succeeded in time.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub tried: usize,
+    pub done: usize,
+}
+
+/// What honest clients saw in one phase. Times are in milliseconds.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+pub struct Seen {
+    pub ping: Spread,
+    pub delivery: Spread,
+    /// Time of the server's loop on a processor, from an honest request to its answer.
+    pub work: Spread,
+    /// Of newcomers who got in.
+    pub handshake: Spread,
+    pub newcomers: Share,
+    pub resumes: Share,
+    pub reads: Share,
+    /// Members that wait for the loop: none of these may be sent away.
+    pub dropped: u64,
+}
+
+/// What was done to the messages of honest members.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Fate {
+    pub sent: u64,
+    /// Acknowledged, and not heard by somebody.
+    pub lost: u64,
+    pub doubled: u64,
+    pub reordered: u64,
+    /// Neither acknowledged nor refused.
+    pub unanswered: u64,
+    pub refused: u64,
+}
+
+/// Everything that was measured of one attack.
+#[derive(Clone, Default, Debug)]
+pub struct Figures {
+    pub quiet: Seen,
+    pub during: Seen,
+    pub fate: Fate,
+    /// Part of one processor that the server took during the attack.
+    pub cpu: f64,
+    /// Mean time on a processor of one turn of the loop, where turns could be counted.
+    pub turn: Option<f64>,
+    /// The most memory of the process, and the most that the kernel held for its sockets, in bytes.
+    pub memory: u64,
+    pub kernel: u64,
+    /// Bytes and lines of log a second.
+    pub log: f64,
+    pub lines: f64,
+    /// Messages in the honest members' room before and after.
+    pub history: (u64, u64),
+    /// Requests a second that the attacker got done.
+    pub done: f64,
+    /// How the server ended, if it did.
+    pub ended: Option<String>,
+}
+
+/// What an attack may do to others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// The most that the process and the kernel for its sockets may hold.
+    pub memory: u64,
+    /// The disk itself is slow: deliveries may be, too.
+    pub delivery_is_slow: bool,
+    /// The store cannot take messages, which may be refused but not lost.
+    pub may_refuse: bool,
+    /// The server itself stands still for so many milliseconds.
+    pub pause: f64,
+    /// The most requests a second that the attacker may get done, where that is what is shared out.
+    pub done: Option<f64>,
+}
+
+impl Bounds {
+    /// The bounds that hold where nothing else is said.
+    pub const STATED: Bounds =
+        Bounds { memory: 256 << 20, delivery_is_slow: false, may_refuse: false, pause: 0.0, done: None };
+}
+
+/// Milliseconds of the loop's time until an honest request is answered: the rest of one turn, and the next. The
+/// system tells a running thread's time with the grain of its clock, 4 ms at each end.
+pub const WORK: f64 = 20.0 + 8.0;
+/// Milliseconds above what was seen before.
+pub const PING_P50: f64 = 5.0;
+pub const PING_P99: f64 = 50.0;
+pub const DELIVERY_P99: f64 = 100.0;
+/// Milliseconds of one turn.
+pub const TURN: f64 = 10.0;
+/// Parts of honest handshakes, resumes and reads that succeed.
+pub const DONE: f64 = 0.95;
+/// Bytes of log a second.
+pub const LOG: f64 = 100_000.0;
+
+/// What is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judged {
+    Counts,
+    CountsAndTimes,
+}
+
+/// Returns what was not kept, in words; empty if the server was fair.
+pub fn judge(figures: &Figures, bounds: &Bounds, judged: Judged) -> Vec<String> {
+    let mut faults = counts(figures, bounds);
+    if judged == Judged::CountsAndTimes {
+        faults.extend(times(figures, bounds));
+    }
+    faults
+}
+
+fn counts(figures: &Figures, bounds: &Bounds) -> Vec<String> {
+    let Figures { during, fate, .. } = figures;
+    let mut faults = Vec::new();
+    let mut none = |count: u64, what: &str| {
+        if count > 0 {
+            faults.push(format!("{count} {what}"));
+        }
+    };
+    none(fate.lost, "lost");
+    none(fate.doubled, "doubled");
+    none(fate.reordered, "out of order");
+    none(fate.unanswered, "sends unanswered");
+    none(if bounds.may_refuse { 0 } else { fate.refused }, "sends refused");
+    none(during.dropped, "honest members dropped");
+    if let Some(how) = &figures.ended {
+        faults.push(format!("server ended: {how}"));
+    }
+    for (share, what) in [(during.newcomers, "handshakes"), (during.resumes, "resumes"), (during.reads, "reads")] {
+        // While it stands still nobody can be let in; who was in is to stay.
+        if bounds.pause == 0.0 && (share.done as f64) < DONE * share.tried as f64 {
+            faults.push(format!("{} of {} {what}", share.done, share.tried));
+        }
+    }
+    // A stopped server says nothing about its loop.
+    if bounds.pause == 0.0 && during.work.p99 > WORK {
+        faults.push(format!("{:.0} ms of work until answered", during.work.p99));
+    }
+    if figures.memory + figures.kernel > bounds.memory {
+        let mib = |bytes: u64| bytes >> 20;
+        faults.push(format!("memory {} MiB", mib(figures.memory + figures.kernel)));
+    }
+    if figures.log > LOG {
+        faults.push(format!("log {:.0} KB/s", figures.log / 1000.0));
+    }
+    if bounds.done.is_some_and(|most| figures.done > most) {
+        faults.push(format!("{:.0} a second done for the attacker", figures.done));
+    }
+    if figures.history.1 < figures.history.0 {
+        faults.push(format!("history {} to {}", figures.history.0, figures.history.1));
+    }
+    faults
+}
+
+fn times(figures: &Figures, bounds: &Bounds) -> Vec<String> {
+    let Figures { quiet, during, .. } = figures;
+    let mut faults = Vec::new();
+    let mut above = |before: f64, after: f64, most: f64, what: &str| {
+        if after - before > most {
+            faults.push(format!("{what} {before:.1} to {after:.1} ms"));
+        }
+    };
+    above(quiet.ping.p50, during.ping.p50, PING_P50 + bounds.pause, "ping p50");
+    above(quiet.ping.p99, during.ping.p99, PING_P99 + bounds.pause, "ping p99");
+    if !bounds.delivery_is_slow {
+        above(quiet.delivery.p99, during.delivery.p99, DELIVERY_P99 + bounds.pause, "delivery p99");
+    }
+    above(0.0, figures.turn.unwrap_or_default(), TURN, "turn");
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that was fair.
+    fn fair() -> Figures {
+        let all = Share { tried: 20, done: 20 };
+        let spread = Spread { count: 100, p50: 0.3, p99: 2.0, max: 3.0 };
+        let seen = Seen {
+            ping: spread,
+            delivery: spread,
+            work: spread,
+            handshake: spread,
+            newcomers: all,
+            resumes: all,
+            reads: all,
+            dropped: 0,
+        };
+        Figures {
+            quiet: seen,
+            during: seen,
+            history: (500, 500),
+            memory: 20 << 20,
+            turn: Some(1.0),
+            ..Figures::default()
+        }
+    }
+
+    #[track_caller]
+    fn seen(plant: impl FnOnce(&mut Figures), judged: Judged, fault: &str) {
+        let mut figures = fair();
+        plant(&mut figures);
+        assert_eq!(judge(&figures, &Bounds::STATED, judged), [fault]);
+    }
+
+    #[test]
+    fn a_fair_server_passes() {
+        assert_eq!(judge(&fair(), &Bounds::STATED, Judged::CountsAndTimes), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_planted_unfairness_is_seen_by_its_count() {
+        let counts = Judged::Counts;
+        seen(|f| f.fate.lost = 1, counts, "1 lost");
+        seen(|f| f.fate.doubled = 2, counts, "2 doubled");
+        seen(|f| f.fate.reordered = 1, counts, "1 out of order");
+        seen(|f| f.fate.unanswered = 1, counts, "1 sends unanswered");
+        seen(|f| f.fate.refused = 1, counts, "1 sends refused");
+        seen(|f| f.during.dropped = 1, counts, "1 honest members dropped");
+        seen(|f| f.ended = Some("signal 9".into()), counts, "server ended: signal 9");
+        seen(|f| f.during.newcomers.done = 18, counts, "18 of 20 handshakes");
+        seen(|f| f.during.resumes.done = 0, counts, "0 of 20 resumes");
+        seen(|f| f.during.reads.done = 18, counts, "18 of 20 reads");
+        seen(|f| f.during.work.p99 = 1019.0, counts, "1019 ms of work until answered");
+        seen(|f| f.memory = 703 << 20, counts, "memory 703 MiB");
+        seen(|f| f.kernel = 240 << 20, counts, "memory 260 MiB");
+        seen(|f| f.log = 16e6, counts, "log 16000 KB/s");
+        seen(|f| f.history.1 = 4, counts, "history 500 to 4");
+    }
+
+    #[test]
+    fn what_the_attacker_got_done_is_judged_where_it_is_shared_out() {
+        let figures = Figures { done: 16_000.0, ..fair() };
+        let bounds = Bounds { done: Some(1000.0), ..Bounds::STATED };
+        assert_eq!(judge(&figures, &bounds, Judged::Counts), ["16000 a second done for the attacker"]);
+        assert_eq!(judge(&figures, &Bounds::STATED, Judged::Counts), Vec::<String>::new());
+    }
+
+    #[test]
+    fn times_are_judged_in_the_long_form_alone() {
+        let slow = |f: &mut Figures| f.during.ping.p50 = 2105.0;
+        seen(slow, Judged::CountsAndTimes, "ping p50 0.3 to 2105.0 ms");
+        seen(|f| f.during.ping.p99 = 60.0, Judged::CountsAndTimes, "ping p99 2.0 to 60.0 ms");
+        seen(|f| f.during.delivery.p99 = 4768.0, Judged::CountsAndTimes, "delivery p99 2.0 to 4768.0 ms");
+        seen(|f| f.turn = Some(65.0), Judged::CountsAndTimes, "turn 0.0 to 65.0 ms");
+        let mut figures = fair();
+        slow(&mut figures);
+        assert_eq!(judge(&figures, &Bounds::STATED, Judged::Counts), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_at_its_bound_is_kept() {
+        let mut figures = fair();
+        figures.during.newcomers.done = 19;
+        figures.during.work.p99 = WORK;
+        figures.log = LOG;
+        figures.memory = Bounds::STATED.memory;
+        figures.during.ping.p50 = figures.quiet.ping.p50 + PING_P50;
+        assert_eq!(judge(&figures, &Bounds::STATED, Judged::CountsAndTimes), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_slow_disk_and_a_stop_excuse_only_what_they_cause() {
+        let mut figures = fair();
+        figures.during.delivery.p99 = 3000.0;
+        figures.fate.refused = 1;
+        let slow = Bounds { delivery_is_slow: true, may_refuse: true, ..Bounds::STATED };
+        assert_eq!(judge(&figures, &slow, Judged::CountsAndTimes), Vec::<String>::new());
+        figures.during.ping.p99 = 70.0;
+        figures.fate.lost = 1;
+        assert_eq!(judge(&figures, &slow, Judged::CountsAndTimes), ["1 lost", "ping p99 2.0 to 70.0 ms"]);
+    }
+
+    #[test]
+    fn a_spread_takes_the_nearest_rank() {
+        let spread = Spread::of((1..=100).rev().map(f64::from).collect());
+        assert_eq!(spread, Spread { count: 100, p50: 50.0, p99: 99.0, max: 100.0 });
+        assert_eq!(Spread::of(vec![7.0]), Spread { count: 1, p50: 7.0, p99: 7.0, max: 7.0 });
+        assert_eq!(Spread::of(vec![]), Spread::default());
+    }
+}

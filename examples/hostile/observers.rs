@@ -1,0 +1,473 @@
+//! Well-behaved clients, each at an address of its own: a pair of members who exchange a message each 50 ms, a member
+//! who pings, newcomers, members who come back, readers over HTTP, and members who only listen.
+//!
+//! What they do goes on by the clock, whether or not the server answers, so that a stall is felt by all that falls into
+//! it. Everything is kept with the phase in which it began.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, Shutdown, SocketAddrV6, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::judge::{Fate, Seen, Share, Spread};
+use crate::server;
+use crate::wire::{self, CLOSE, Frames, PING, PONG, TEXT};
+
+/// How long an honest client waits for a handshake, a resume or an answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+const MESSAGES: Duration = Duration::from_millis(50);
+const PINGS: Duration = Duration::from_millis(60);
+const ARRIVALS: Duration = Duration::from_millis(250);
+
+/// What is measured at present.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    Starting,
+    Quiet,
+    Preparing,
+    During,
+    After,
+}
+
+const PHASES: [Phase; 5] = [Phase::Starting, Phase::Quiet, Phase::Preparing, Phase::During, Phase::After];
+
+/// A message of the pair, or a ping.
+struct Sent {
+    phase: Phase,
+    at: Instant,
+    /// Time of the server's loop before.
+    loop_time: Duration,
+    answer: Option<Answer>,
+    /// When each of the pair heard it.
+    heard: [Option<Instant>; 2],
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Done { at: Instant, loop_time: Duration },
+    Refused,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Newcomer,
+    Resume,
+    Read,
+}
+
+#[derive(Default)]
+struct Kept {
+    messages: Vec<Sent>,
+    pings: Vec<Sent>,
+    last: [u64; 2],
+    doubled: u64,
+    reordered: u64,
+    dropped: Vec<Phase>,
+    /// Who came, when, and after how many milliseconds they were in, if they were.
+    tries: Vec<(Kind, Phase, Option<f64>)>,
+    /// How many of them still try.
+    trying: usize,
+}
+
+struct Shared {
+    kept: Mutex<Kept>,
+    phase: AtomicU8,
+    is_over: AtomicBool,
+    pid: u32,
+    is_tls: bool,
+}
+
+impl Kept {
+    /// Keeps that somebody came; who is not in by the end never was.
+    fn begin(&mut self, kind: Kind, phase: Phase) -> usize {
+        self.tries.push((kind, phase, None));
+        self.trying += 1;
+        self.tries.len() - 1
+    }
+}
+
+impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn phase(&self) -> Phase {
+        PHASES[usize::from(self.phase.load(Ordering::Relaxed))]
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn sent(&self) -> Sent {
+        let loop_time = server::loop_time(self.pid);
+        Sent { phase: self.phase(), at: Instant::now(), loop_time, answer: None, heard: [None; 2] }
+    }
+}
+
+/// The running observers.
+pub struct Observers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    streams: Vec<TcpStream>,
+}
+
+/// An open WebSocket.
+struct Line {
+    stream: TcpStream,
+    frames: Frames,
+}
+
+impl Observers {
+    /// Opens all lines; from then on the observers work by themselves.
+    pub fn start(pid: u32, idle: usize, is_tls: bool) -> Result<Observers, String> {
+        let phase = AtomicU8::new(0);
+        let is_over = AtomicBool::new(false);
+        let shared = Arc::new(Shared { kept: Mutex::default(), phase, is_over, pid, is_tls });
+        let mut observers = Observers { shared, threads: Vec::new(), streams: Vec::new() };
+        let mut writers = Vec::new();
+        for member in 0..2 {
+            let path = format!("/rooms/observed/ws?name=observer-{member}&presence=off");
+            let line = Line::open(wire::honest(member), &path)?;
+            writers.push(observers.listen(line, move |shared, value| pair(shared, member, value))?);
+        }
+        observers.work(MESSAGES, move |shared, turn| {
+            let mut kept = shared.kept();
+            kept.messages.push(shared.sent());
+            let number = kept.messages.len() - 1;
+            drop(kept);
+            let json = format!(r#"{{"type":"send","id":{number},"key":"pair-{number}","body":{number}}}"#);
+            say(&mut writers[turn as usize % 2], &json);
+        });
+        let line = Line::open(wire::honest(2), "/rooms/pinged/ws?name=pinger")?;
+        let mut pinger = observers.listen(line, ponged)?;
+        observers.work(PINGS, move |shared, _| {
+            let mut kept = shared.kept();
+            kept.pings.push(shared.sent());
+            let number = kept.pings.len() - 1;
+            drop(kept);
+            say(&mut pinger, &format!(r#"{{"type":"ping","id":{number}}}"#));
+        });
+        for index in 0..idle {
+            let line = Line::open(wire::honest(3 + index), "/rooms/idle/ws?name=idle&presence=off")?;
+            observers.listen(line, |_, _| ())?;
+        }
+        observers.work(ARRIVALS, arrive);
+        Ok(observers)
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        let index = PHASES.iter().position(|other| *other == phase).unwrap_or_default();
+        self.shared.phase.store(index as u8, Ordering::Relaxed);
+    }
+
+    /// Reads a line on a thread of its own; returns what writes to it.
+    fn listen(
+        &mut self,
+        mut line: Line,
+        mut hear: impl FnMut(&Shared, &Value) + Send + 'static,
+    ) -> Result<TcpStream, String> {
+        let broken = |error: std::io::Error| error.to_string();
+        line.stream.set_read_timeout(None).map_err(broken)?;
+        self.streams.push(line.stream.try_clone().map_err(broken)?);
+        let writer = line.stream.try_clone().map_err(broken)?;
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::spawn(move || {
+            while let Some(text) = line.read() {
+                if let Ok(value) = serde_json::from_str(&text) {
+                    hear(&shared, &value);
+                }
+            }
+            if !shared.is_over() {
+                let phase = shared.phase();
+                shared.kept().dropped.push(phase);
+            }
+        }));
+        Ok(writer)
+    }
+
+    /// Does something at each tick of the clock.
+    fn work(&mut self, period: Duration, mut act: impl FnMut(&Arc<Shared>, u64) + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::spawn(move || {
+            let begun = Instant::now();
+            let mut turn = 0;
+            while !shared.is_over() {
+                act(&shared, turn);
+                turn += 1;
+                std::thread::sleep((begun + period * turn as u32).saturating_duration_since(Instant::now()));
+            }
+        }));
+    }
+
+    /// Waits until everything that was said is answered and heard, at most so long; then all leave.
+    pub fn finish(self, most: Duration) -> (Seen, Seen, Fate) {
+        let end = Instant::now() + most;
+        // No more is sent: the threads that do are told first.
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        while !settled(&self.shared.kept()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for stream in &self.streams {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let kept = self.shared.kept();
+        (seen(&kept, Phase::Quiet), seen(&kept, Phase::During), fate(&kept))
+    }
+}
+
+/// All that was sent was answered, and all that was acknowledged was heard by both.
+fn settled(kept: &Kept) -> bool {
+    let is_heard = |sent: &Sent| match sent.answer {
+        None => false,
+        Some(Answer::Refused) => true,
+        Some(Answer::Done { .. }) => sent.heard.iter().all(Option::is_some),
+    };
+    kept.trying == 0 && kept.messages.iter().all(is_heard) && kept.pings.iter().all(|ping| ping.answer.is_some())
+}
+
+fn answered(shared: &Shared, is_done: bool) -> Answer {
+    if is_done {
+        Answer::Done { at: Instant::now(), loop_time: server::loop_time(shared.pid) }
+    } else {
+        Answer::Refused
+    }
+}
+
+/// Keeps what one of the pair hears.
+fn pair(shared: &Shared, member: usize, value: &Value) {
+    let number = |field: &str| value[field].as_u64().map(|number| number as usize);
+    let answer = answered(shared, value["type"] == "ack");
+    let mut kept = shared.kept();
+    match value["type"].as_str() {
+        Some("ack" | "error") => {
+            if let Some(sent) = number("id").and_then(|number| kept.messages.get_mut(number)) {
+                sent.answer = Some(answer);
+            }
+        }
+        Some("message") => {
+            let seq = value["seq"].as_u64().unwrap_or_default();
+            if seq != kept.last[member] + 1 {
+                kept.reordered += 1;
+            }
+            kept.last[member] = seq;
+            let Some(sent) = number("body").and_then(|number| kept.messages.get_mut(number)) else { return };
+            if sent.heard[member].replace(Instant::now()).is_some() {
+                kept.doubled += 1;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn ponged(shared: &Shared, value: &Value) {
+    let is_pong = value["type"] == "pong";
+    if is_pong || value["type"] == "error" {
+        let answer = answered(shared, is_pong);
+        let mut kept = shared.kept();
+        let number = value["id"].as_u64().unwrap_or(u64::MAX) as usize;
+        if let Some(sent) = kept.pings.get_mut(number) {
+            sent.answer = Some(answer);
+        }
+    }
+}
+
+/// Lets somebody come, on a thread of its own: a newcomer, one who comes back, a reader, a newcomer, ...
+fn arrive(shared: &Arc<Shared>, turn: u64) {
+    let shared = Arc::clone(shared);
+    let source = wire::honest(16 + turn as usize % (wire::HONEST - 16));
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        let kind = [Kind::Newcomer, Kind::Resume, Kind::Read, Kind::Read][turn as usize % 4];
+        let index = shared.kept().begin(kind, shared.phase());
+        let done = match turn % 4 {
+            1 => come_back(source),
+            2 => asks(source, "/rooms/observed/messages?limit=1"),
+            3 => asks(source, "/healthz"),
+            _ if shared.is_tls => comes_by_tls(source),
+            _ => joins(source),
+        };
+        let took = begun.elapsed();
+        let mut kept = shared.kept();
+        kept.trying -= 1;
+        if done.is_some() && took <= PATIENCE {
+            kept.tries[index].2 = Some(millis(took));
+        }
+    });
+}
+
+fn joins(source: Ipv6Addr) -> Option<()> {
+    let mut line = Line::open(source, "/rooms/newcomers/ws?name=new&presence=off").ok()?;
+    let end = Instant::now() + PATIENCE;
+    line.until("joined", end)?;
+    let mut close = Vec::new();
+    wire::frame(CLOSE, &1000_u16.to_be_bytes(), &mut close);
+    line.stream.write_all(&close).ok()
+}
+
+/// Drops a connection and resumes its session.
+fn come_back(source: Ipv6Addr) -> Option<()> {
+    let mut line = Line::open(source, "/ws?name=back").ok()?;
+    let end = Instant::now() + PATIENCE;
+    let token = line.until("welcome", end)?["session"].as_str()?.to_owned();
+    drop(line);
+    let mut line = Line::open(source, "/ws").ok()?;
+    say(&mut line.stream, &format!(r#"{{"type":"resume","id":1,"session":"{token}"}}"#));
+    line.until("welcome", end)?;
+    let again = line.until("welcome", end)?;
+    (again["id"] == 1).then_some(())
+}
+
+fn asks(source: Ipv6Addr, path: &str) -> Option<()> {
+    let mut stream = connect(source, wire::PORT).ok()?;
+    let mut request = Vec::new();
+    wire::get(path, &mut request);
+    stream.write_all(&request).ok()?;
+    let head = read_head(&mut stream).ok()?;
+    head.0.starts_with("HTTP/1.1 200").then_some(())
+}
+
+fn comes_by_tls(source: Ipv6Addr) -> Option<()> {
+    let client = crate::attacks::tls_client().ok()?;
+    let mut stream = rustls::StreamOwned::new(client, connect(source, wire::TLS_PORT).ok()?);
+    stream.write_all(&wire::upgrade("/rooms/newcomers/ws?name=new", None)).ok()?;
+    let head = read_head(&mut stream).ok()?;
+    head.0.starts_with("HTTP/1.1 101").then_some(())
+}
+
+/// Makes a connection from this address. Everything it waits for may take `PATIENCE`.
+pub fn connect(source: Ipv6Addr, port: u16) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.bind(&SocketAddrV6::new(source, 0, 0, 0).into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.connect_timeout(&wire::server(port).into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
+}
+
+/// Reads the head of an answer, and what came with it.
+pub fn read_head(stream: &mut impl Read) -> std::io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            length => bytes.extend(&buffer[..length]),
+        }
+        if let Some(length) = wire::head_length(&bytes) {
+            let rest = bytes.split_off(length);
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), rest));
+        }
+    }
+}
+
+fn say(stream: &mut TcpStream, json: &str) {
+    let mut out = Vec::new();
+    wire::ask(json, &mut out);
+    // A line that broke is counted by its reader.
+    let _ = stream.write_all(&out);
+}
+
+impl Line {
+    fn open(source: Ipv6Addr, path: &str) -> Result<Line, String> {
+        let failed = |error: std::io::Error| format!("{path}: {error}");
+        let mut stream = connect(source, wire::PORT).map_err(failed)?;
+        stream.write_all(&wire::upgrade(path, None)).map_err(failed)?;
+        let (head, rest) = read_head(&mut stream).map_err(failed)?;
+        if !head.starts_with("HTTP/1.1 101") {
+            return Err(format!("{path}: {}", head.lines().next().unwrap_or_default()));
+        }
+        let mut frames = Frames::default();
+        frames.push(&rest);
+        Ok(Line { stream, frames })
+    }
+
+    /// Returns the next text; answers pings meanwhile.
+    fn read(&mut self) -> Option<String> {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match self.frames.next() {
+                Some((TEXT, payload)) => return String::from_utf8(payload).ok(),
+                Some((PING, payload)) => {
+                    let mut pong = Vec::new();
+                    wire::frame(PONG, &payload, &mut pong);
+                    self.stream.write_all(&pong).ok()?;
+                }
+                Some((CLOSE, _)) => return None,
+                Some(_) => {}
+                None => match self.stream.read(&mut buffer) {
+                    Ok(length) if length > 0 => self.frames.push(&buffer[..length]),
+                    _ => return None,
+                },
+            }
+        }
+    }
+
+    /// Reads until something of this type comes.
+    fn until(&mut self, kind: &str, end: Instant) -> Option<Value> {
+        while Instant::now() < end {
+            let value: Value = serde_json::from_str(&self.read()?).ok()?;
+            if value["type"] == kind {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+const fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// Sums up one phase. What was never answered counts as answered now.
+fn seen(kept: &Kept, phase: Phase) -> Seen {
+    let of_phase = |sent: &&Sent| sent.phase == phase;
+    let now = Instant::now();
+    let until = |sent: &Sent, end: Option<Instant>| millis(end.unwrap_or(now) - sent.at);
+    let pings = || kept.pings.iter().filter(of_phase);
+    let answer = |sent: &Sent| match sent.answer {
+        Some(Answer::Done { at, .. }) => Some(at),
+        _ => None,
+    };
+    let work = |sent: &Sent| match sent.answer {
+        Some(Answer::Done { loop_time, .. }) => Some(millis(loop_time.saturating_sub(sent.loop_time))),
+        _ => None,
+    };
+    let acknowledged = kept.messages.iter().filter(of_phase).filter(|sent| answer(sent).is_some());
+    let share = |kind: Kind| {
+        let tries = || kept.tries.iter().filter(|(of, at, _)| *of == kind && *at == phase);
+        Share { tried: tries().count(), done: tries().filter(|(_, _, took)| took.is_some()).count() }
+    };
+    let took = |(kind, at, took): &(Kind, Phase, Option<f64>)| took.filter(|_| *kind == Kind::Newcomer && *at == phase);
+    Seen {
+        ping: Spread::of(pings().map(|sent| until(sent, answer(sent))).collect()),
+        delivery: Spread::of(acknowledged.flat_map(|sent| sent.heard.map(|heard| until(sent, heard))).collect()),
+        work: Spread::of(pings().filter_map(work).collect()),
+        handshake: Spread::of(kept.tries.iter().filter_map(took).collect()),
+        newcomers: share(Kind::Newcomer),
+        resumes: share(Kind::Resume),
+        reads: share(Kind::Read),
+        dropped: kept.dropped.iter().filter(|at| **at >= phase).count() as u64,
+    }
+}
+
+fn fate(kept: &Kept) -> Fate {
+    let count = |is: &dyn Fn(&Sent) -> bool| kept.messages.iter().filter(|sent| is(sent)).count() as u64;
+    Fate {
+        sent: kept.messages.len() as u64,
+        lost: count(&|sent| matches!(sent.answer, Some(Answer::Done { .. })) && sent.heard.iter().any(Option::is_none)),
+        doubled: kept.doubled,
+        reordered: kept.reordered,
+        unanswered: count(&|sent| sent.answer.is_none()),
+        refused: count(&|sent| matches!(sent.answer, Some(Answer::Refused))),
+    }
+}
