@@ -5,18 +5,24 @@
 //!     cargo bench --bench commit                              a table
 //!     cargo bench --bench commit ROOMS BATCH MESSAGES BODY    one row: messages to random rooms, BATCH in a commit
 //!
+//! A page size behind it (1KiB, 4KiB) is that of the database. The last two columns are a read of 200 messages of a room:
+//! with what SQLite and the system keep in memory, and with what they do not.
+//!
 //! The database is in a new folder in TMPDIR, which has to be on the disk that counts.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
-use racerd::store::{Append, Bounds, Purpose, Scope, ScopedKey, StoreRequest, Ticket};
+use racerd::store::{Append, Bounds, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use racerd::testing::{Random, TempDir};
 use racerd::types::{
-    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Millis, Name, OnDamage, RoomId, SessionId, WallMillis,
+    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Millis, Name, OnDamage, PageSize, RoomId, Seq,
+    SessionId, WallMillis,
 };
+use rustix::fs::{Advice, fadvise};
 
 const SENDERS: usize = 4;
 
@@ -30,6 +36,8 @@ struct Load {
     body: usize,
 }
 
+const SIZES: [PageSize; 3] = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
+
 const TABLE: [Load; 7] = [
     Load { rooms: 1, batch: 1, messages: 20_000, body: 128 },
     Load { rooms: 500, batch: 1, messages: 20_000, body: 128 },
@@ -40,10 +48,11 @@ const TABLE: [Load; 7] = [
     Load { rooms: 500, batch: 8, messages: 2_000, body: 60_000 },
 ];
 
-fn options(folder: &Path) -> StoreOptions {
+fn options(folder: &Path, page_size: PageSize) -> StoreOptions {
     StoreOptions {
         path: folder.join("racerd.db"),
         durability: Durability::Full,
+        page_size,
         bounds: Bounds {
             max_database_size: 8 << 30,
             memory_room_bytes: 0,
@@ -95,9 +104,41 @@ fn append(room: usize, sender: usize, n: u64, body: &str) -> Option<Append> {
     })
 }
 
-fn run(load: Load) -> Option<()> {
+/// Number of rooms that are read back, at most.
+const READ: usize = 100;
+
+/// Reads 200 messages of some rooms each, and returns the mean time of a read in microseconds.
+fn read(log: &mut SteppedLog, rooms: usize) -> Option<f64> {
+    let begun = Instant::now();
+    for room in 0..rooms.min(READ) {
+        let read = Read {
+            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::History, tag: 1 },
+            room: RoomId::parse(&format!("room-{room}"))?,
+            span: Span::Newest,
+            limit: 200,
+            bytes: 16 << 20,
+            upto: Seq::ZERO,
+        };
+        let mut events = Vec::new();
+        log.read(read, &mut events);
+        let [StoreEvent::Page(page)] = &events[..] else { return None };
+        if page.messages.len() != 200 {
+            return None;
+        }
+    }
+    Some(begun.elapsed().as_secs_f64() * 1e6 / rooms.min(READ) as f64)
+}
+
+/// Makes the system forget the file's content.
+fn forget(file: &Path) -> Option<()> {
+    let file = fs::File::open(file).ok()?;
+    file.sync_all().ok()?;
+    fadvise(&file, 0, None, Advice::DontNeed).ok()
+}
+
+fn run(load: Load, page_size: PageSize) -> Option<()> {
     let folder = TempDir::new();
-    let options = options(folder.path());
+    let options = options(folder.path(), page_size);
     let clock = SetClock::default();
     clock.set(Millis(0), WallMillis(1_790_000_000_000));
     let mut random = Random::new(1);
@@ -119,7 +160,7 @@ fn run(load: Load) -> Option<()> {
         }
     }
     log.finish().ok()?;
-    let mut log = SteppedLog::open(&options, clock).ok()?;
+    let mut log = SteppedLog::open(&options, clock.clone()).ok()?;
     let body = format!("\"{}\"", "x".repeat(load.body - 2));
     let (file, before) = (fs::metadata(&options.path).ok()?.len(), spent()?);
     for _ in 0..load.messages / load.batch {
@@ -127,9 +168,14 @@ fn run(load: Load) -> Option<()> {
     }
     log.finish().ok()?;
     let after = spent()?;
+    let mut log = SteppedLog::open(&options, clock).ok()?;
+    forget(&options.path)?;
+    let cold = read(&mut log, load.rooms)?;
+    let warm = read(&mut log, load.rooms)?;
+    log.finish().ok()?;
     let each = |bytes: u64| bytes as f64 / load.messages as f64;
     println!(
-        "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.1} |",
+        "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} | {:.0} |",
         load.rooms,
         load.batch,
         load.body,
@@ -137,20 +183,27 @@ fn run(load: Load) -> Option<()> {
         each(after.device - before.device),
         each(fs::metadata(&options.path).ok()?.len().saturating_sub(file)),
         (after.cpu - before.cpu) * 1e6 / load.messages as f64,
+        warm,
+        cold,
     );
     Some(())
 }
 
 fn main() -> ExitCode {
-    let numbers = std::env::args_os().skip(1).filter_map(|argument| argument.to_str()?.parse().ok());
-    let numbers: Vec<usize> = numbers.collect();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok()).collect();
+    let numbers: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let size = SIZES.into_iter().find(|size| arguments.iter().any(|argument| argument == size.as_str()));
+    let size = size.unwrap_or(PageSize::TwoKib);
     let loads = match numbers[..] {
         [rooms, batch, messages, body] => vec![Load { rooms, batch, messages, body }],
         _ => TABLE.to_vec(),
     };
-    println!("| rooms | messages in a commit | body, B | written, B a message | to the device | file | CPU, us |");
-    println!("|---|---|---|---|---|---|---|");
-    match loads.into_iter().map(run).collect::<Option<()>>() {
+    println!(
+        "| rooms | messages in a commit | body, B | written, B a message | to the device | file | CPU, us | 200 read, us | from the disk, us |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    match loads.into_iter().map(|load| run(load, size)).collect::<Option<()>>() {
         Some(()) => ExitCode::SUCCESS,
         None => {
             eprintln!("the log, /proc/self/io or /proc/self/stat does not answer");

@@ -338,6 +338,32 @@ impl OnDamage {
     }
 }
 
+/// The size of the pages of a new database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    OneKib,
+    TwoKib,
+    FourKib,
+}
+
+impl PageSize {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PageSize::OneKib => "1KiB",
+            PageSize::TwoKib => "2KiB",
+            PageSize::FourKib => "4KiB",
+        }
+    }
+
+    pub fn bytes(self) -> u32 {
+        match self {
+            PageSize::OneKib => 1_024,
+            PageSize::TwoKib => 2_048,
+            PageSize::FourKib => 4_096,
+        }
+    }
+}
+
 /// Returns a count with its noun: `1 message`, `2 messages`.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -2,7 +2,7 @@
 //! `settings!` macro makes a group's struct and its table from one list, so that nothing is stated twice.
 
 use super::{Settings, text};
-use crate::types::{Durability, Network, OnDamage, Place};
+use crate::types::{Durability, Network, OnDamage, PageSize, Place};
 use std::path::PathBuf;
 
 /// One setting, as declared.
@@ -336,6 +336,14 @@ impl Choice for OnDamage {
 
     fn as_str(self) -> &'static str {
         OnDamage::as_str(self)
+    }
+}
+
+impl Choice for PageSize {
+    const ALL: &'static [PageSize] = &[PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
+
+    fn as_str(self) -> &'static str {
+        PageSize::as_str(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Settings: the log on disk.
 
 use super::setting::{Kind, settings};
-use crate::types::{Durability, OnDamage};
+use crate::types::{Durability, OnDamage, PageSize};
 use std::path::PathBuf;
 
 settings! {
@@ -22,6 +22,9 @@ settings! {
         /// keygen --data makes and nobody else may read. none: racerd-data-key among systemd's credentials, if it is
         /// there.
         data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;
+        /// Size of the pages of a new database; an existing one keeps its own. Smaller pages write less for each
+        /// message, which spares flash, and take more work for large messages.
+        page_size: PageSize = "2KiB", Kind::Choice(&["1KiB", "2KiB", "4KiB"]), live false;
         /// Under load, how long after the beginning of a commit the next one begins, so that what is sent meanwhile
         /// shares it: less work and less writing for each message. A message that comes alone never waits. 0: none
         /// does.

@@ -13,7 +13,8 @@ use crate::sqlite::{SetClock, SteppedLog, StoreOptions, backup, check, salvage};
 use crate::store::{Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use crate::testing::TempDir;
 use crate::types::{
-    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
+    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Name, OnDamage, PageSize, RoomId, Seq, SessionId,
+    WallMillis,
 };
 
 /// Most damages of one input.
@@ -211,6 +212,7 @@ fn options(path: &Path) -> StoreOptions {
     StoreOptions {
         path: path.to_owned(),
         durability: Durability::Normal,
+        page_size: PageSize::FourKib,
         bounds: Bounds {
             max_database_size: 1 << 30,
             memory_room_bytes: 0,

@@ -64,6 +64,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let options = StoreOptions {
         path: settings.storage.data.clone(),
         durability: settings.storage.durability,
+        page_size: settings.storage.page_size,
         bounds: limits::store(&settings),
         on_damage: settings.storage.on_damage,
         scrub_rate: settings.storage.scrub_rate,

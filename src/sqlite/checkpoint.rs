@@ -7,18 +7,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rusqlite::Connection;
 
-use super::open::WAL_FRAMES;
+use super::open::WAL_BYTES;
+use super::pages::Pages;
 use super::worker::{Answers, Worker};
 
-/// Number of frames (pages in the WAL) that are not copied yet from which on the thread copies: 2 MiB.
-pub(super) const COPIED_FROM: i64 = WAL_FRAMES / 2;
+/// Size in bytes of the frames (pages in the WAL) that are not copied yet from which on the thread copies.
+pub(super) const COPIED_FROM: i64 = WAL_BYTES / 2;
 
-/// Maximum number of frames that the writer copies itself, while everything waits for it: 1 MiB.
-const REST: i64 = WAL_FRAMES / 4;
+/// Maximum size in bytes of the frames that the writer copies itself, while everything waits for it.
+const REST: i64 = WAL_BYTES / 4;
 
-/// Number of frames beyond those past which the WAL starts over, at which the writer copies however many are left: the
-/// disk is slower than the commits, or each adds many frames.
-const BEHIND: i64 = WAL_FRAMES;
+/// Size in bytes of the frames beyond those past which the WAL starts over, at which the writer copies however many are
+/// left: the disk is slower than the commits, or each adds many frames.
+const BEHIND: i64 = WAL_BYTES;
 
 /// The frames of the WAL since it last started over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +40,14 @@ pub(super) enum Due {
 }
 
 impl Frames {
-    /// Decides, with the number of frames past which the WAL starts over, and whether the thread copies at the moment.
-    pub fn due(self, restart_past: i64, is_copying: bool) -> Due {
+    /// Decides, with the number of frames past which the WAL starts over, the pages' size, and whether the
+    /// thread copies at the moment.
+    pub fn due(self, restart_past: i64, pages: Pages, is_copying: bool) -> Due {
         let rest = self.all - self.copied;
-        let is_few = rest < REST && !is_copying;
-        match self.all > restart_past && (is_few || self.all > restart_past + BEHIND) {
+        let is_few = rest < pages.in_bytes(REST) && !is_copying;
+        match self.all > restart_past && (is_few || self.all > restart_past + pages.in_bytes(BEHIND)) {
             true => Due::Restart,
-            false if rest >= COPIED_FROM && !is_copying => Due::Copy,
+            false if rest >= pages.in_bytes(COPIED_FROM) && !is_copying => Due::Copy,
             false => Due::Nothing,
         }
     }
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_thread_copies_and_the_writer_makes_it_start_over() {
-        let due = |all, copied| Frames { all, copied }.due(WAL_FRAMES, false);
+        let due = |all, copied| Frames { all, copied }.due(1_024, Pages::USUAL, false);
         assert_eq!(due(0, 0), Due::Nothing);
         assert_eq!(due(511, 0), Due::Nothing);
         assert_eq!(due(512, 0), Due::Copy);
@@ -182,7 +184,7 @@ mod tests {
         assert_eq!(due(1_500, 512), Due::Copy, "many are left: the thread comes first");
         assert_eq!(due(2_048, 0), Due::Copy);
         assert_eq!(due(2_049, 0), Due::Restart, "the disk does not keep up");
-        let due = |all, copied| Frames { all, copied }.due(WAL_FRAMES, true);
+        let due = |all, copied| Frames { all, copied }.due(1_024, Pages::USUAL, true);
         assert_eq!(due(2_000, 0), Due::Nothing, "it copies already");
         assert_eq!(due(2_000, 1_999), Due::Nothing, "and nobody else can meanwhile");
         assert_eq!(due(2_049, 0), Due::Restart, "commits wait for it");
@@ -202,7 +204,7 @@ mod tests {
     #[test]
     fn where_another_program_reads_it_is_tried_again_later() {
         // The WAL did not start over at 1,025 frames, and it is tried at 1,024 more.
-        let due = |all, copied| Frames { all, copied }.due(2_049, false);
+        let due = |all, copied| Frames { all, copied }.due(2_049, Pages::USUAL, false);
         assert_eq!(due(1_100, 1_100), Due::Nothing);
         assert_eq!(due(2_049, 1_100), Due::Copy);
         assert_eq!(due(2_050, 2_049), Due::Restart);

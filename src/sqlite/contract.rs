@@ -18,12 +18,13 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::samples::*;
 use crate::store::*;
 use crate::testing::TempDir;
-use crate::types::{Durability, MemberId, Message, Name, OnDamage, Seq, SessionId};
+use crate::types::{Durability, MemberId, Message, Name, OnDamage, PageSize, Seq, SessionId};
 
 pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions {
     StoreOptions {
         path: directory.join("racerd.db"),
         durability,
+        page_size: PageSize::FourKib,
         bounds: Bounds {
             max_database_size: 1 << 30,
             memory_room_bytes: 64 << 20,

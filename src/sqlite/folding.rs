@@ -8,7 +8,6 @@ use rusqlite::Connection;
 use super::batch::Batches;
 use super::fold::Position;
 use super::open;
-use super::retention;
 use super::unfolded::FoldLimits;
 use super::writer::{Health, WriterLoop};
 
@@ -168,7 +167,7 @@ impl WriterLoop {
     /// Returns the maximum number of pages for anything but folds.
     pub fn pages_for_messages(&self) -> i64 {
         let part = self.parts.most_pages.unsigned_abs() / RESERVE_PART;
-        let reserve = part.min(RESERVE / retention::PAGE.unsigned_abs());
+        let reserve = part.min(self.parts.pages.in_bytes(RESERVE.cast_signed()).unsigned_abs());
         self.parts.most_pages.saturating_sub_unsigned(reserve)
     }
 

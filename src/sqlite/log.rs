@@ -170,7 +170,7 @@ impl Shared {
         options: &StoreOptions,
         opened: Opened,
     ) -> (WriterParts, impl FnOnce(Sender<Command>) -> Reader + use<>, Held) {
-        let Opened { writer, reader, copier, files, identity, most_pages, begun, remarks, note, .. } = opened;
+        let Opened { writer, reader, copier, files, identity, most_pages, pages, begun, remarks, note, .. } = opened;
         let writer = WriterParts {
             conn: writer,
             copier: Copier::Inline(copier),
@@ -180,6 +180,7 @@ impl Shared {
             clock: self.clock.clone(),
             bounds: options.bounds,
             most_pages,
+            pages,
             fold_limits: FoldLimits::USUAL,
             damaged: self.damaged.clone(),
             running_before: begun.running,

@@ -23,6 +23,7 @@ mod obstacle;
 mod open;
 mod options;
 mod pace;
+mod pages;
 mod parked;
 mod piecemeal;
 mod prune;

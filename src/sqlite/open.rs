@@ -11,6 +11,7 @@ use super::damage::is_damage;
 use super::files::{Files, Identity, refuse_side_file};
 use super::limits::Limit;
 use super::lock::Lock;
+use super::pages::Pages;
 use super::schema::{self, Begun, Run, Sealed, VERSION};
 use super::start_check::{self, Found, LOOK_FOR, Noted, SAMPLE_FOR};
 use super::wal::Wal;
@@ -18,13 +19,13 @@ use super::{retention, scrub};
 use crate::crypto::at_rest::{DataKey, KeyId};
 use crate::sqlite::{OpenError, StoreOptions};
 use crate::store::new_epoch;
-use crate::types::Durability;
+use crate::types::{Durability, PageSize};
 
 /// How long a statement waits for another process that holds the database.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 
-/// Pages in the WAL above which it starts over after a commit: 4 MiB.
-pub(super) const WAL_FRAMES: i64 = 1_024;
+/// Size in bytes of the pages in the WAL above which it starts over after a commit.
+pub(super) const WAL_BYTES: i64 = 4 << 20;
 
 /// Size in bytes to which a longer WAL file is truncated when it starts over. Twice the writer's limit, so that this
 /// happens only after another program's reader has kept the WAL from starting over, and not every time.
@@ -44,6 +45,7 @@ pub(super) struct Opened {
     pub begun: Begun,
     /// Maximum number of pages of the database.
     pub most_pages: i64,
+    pub pages: Pages,
     /// Remarks for the operator, one line each.
     pub remarks: Vec<String>,
     /// A note that holds until the operator has acted.
@@ -91,10 +93,11 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
 
     let key_id = options.data_key.as_ref().map(DataKey::id);
-    let mut writer = open_writer(files, key_id)?;
+    let mut writer = open_writer(files, key_id, options.page_size)?;
     let lost = check_damage(&mut writer, options, files, &wal, &mut remarks)?;
     // Drop the pages cached by the check: they are not the ones needed from now on.
     writer.execute_batch("PRAGMA shrink_memory").map_err(failed(files, "read"))?;
+    let pages = Pages::of(&writer).map_err(failed(files, "read"))?;
     let most_pages = configure(&writer, options, files, &mut remarks)?;
 
     let fresh = new_epoch(&options.new_epoch);
@@ -128,12 +131,12 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
          is no longer needed"
             .to_owned()
     });
-    Ok(Opened { files: files.clone(), identity, writer, reader, copier, begun, most_pages, remarks, note })
+    Ok(Opened { files: files.clone(), identity, writer, reader, copier, begun, most_pages, pages, remarks, note })
 }
 
-/// Opens the writer's connection, and creates the tables of a new database. Nothing is written to a database that is
+/// Opens the writer's connection, and creates the tables of a new database, with pages of this size. Nothing is written to a database that is
 /// sealed with another key than `key_id`, or that a newer racerd wrote.
-fn open_writer(files: &Files, key_id: Option<KeyId>) -> Result<Connection, OpenError> {
+fn open_writer(files: &Files, key_id: Option<KeyId>, page_size: PageSize) -> Result<Connection, OpenError> {
     let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed(files, "open"))?;
     if writer.is_readonly("main").map_err(failed(files, "open"))? {
         return Err(OpenError::ReadOnly { path: files.database.clone() });
@@ -145,10 +148,13 @@ fn open_writer(files: &Files, key_id: Option<KeyId>) -> Result<Connection, OpenE
         fits(files, sealed, key_id)?;
     }
     // The first read rolls back an interrupted creation, which leaves an empty file, or its first page, which has
-    // auto_vacuum. That must be set while the file is empty: later it would need a full rewrite (VACUUM).
+    // auto_vacuum. That and the pages' size must be set while the file is empty: later they would need a full rewrite
+    // (VACUUM).
     let pages: i64 = writer.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed(files, "read"))?;
     if pages == 0 {
-        writer.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(failed(files, "create"))?;
+        let bytes = page_size.bytes();
+        let begin = format!("PRAGMA page_size = {bytes}; PRAGMA auto_vacuum = INCREMENTAL");
+        writer.execute_batch(&begin).map_err(failed(files, "create"))?;
     }
     // The tables are created with a rollback journal, so that the header of the file itself identifies racerd.
     let version = schema::migrate(&writer).map_err(failed(files, "migrate"))?;
@@ -285,9 +291,8 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
 pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<i64, OpenError> {
     let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
     let set = || -> rusqlite::Result<i64> {
-        let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         // Page numbers have 32 bits, and the highest are reserved by SQLite.
-        let pages = schema::integer((bytes / schema::number(page).max(1)).clamp(1, 0xffff_fffe));
+        let pages = Pages::of(conn)?.in_bytes(schema::integer(bytes)).min(0xffff_fffe);
         set_most_pages(conn, pages).map(|()| pages)
     };
     set().map_err(|error| refused("set up", files, error))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::crypto::at_rest::DataKey;
 use crate::store::Bounds;
-use crate::types::{Digest, Durability, OnDamage};
+use crate::types::{Digest, Durability, OnDamage, PageSize};
 
 /// The location of a log, and how it is stored.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct StoreOptions {
     /// The database file; unused with [`Durability::Memory`].
     pub path: PathBuf,
     pub durability: Durability,
+    /// Of a new database.
+    pub page_size: PageSize,
     pub bounds: Bounds,
     pub on_damage: OnDamage,
     /// Rate of the weekly background check of the whole database for damage, in bytes per second; 0 turns it off.

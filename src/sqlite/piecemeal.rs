@@ -16,7 +16,7 @@ use crate::sqlite::error::DAMAGED;
 use crate::store::{Page, Read, Span};
 use crate::types::{Author, Body, Message, RoomId, Seq, WallMillis};
 
-/// Maximum number of messages in one page of the database: a row takes at least 30 of its 4096 bytes.
+/// Maximum number of messages in one page of the database: a row takes at least 30 bytes of at most 4,096.
 const LEAF: u64 = 128;
 
 /// A message that is delivered as unreadable, and the reason.

@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::fold;
+use super::pages::Pages;
 use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
 use crate::types::{Seq, WallMillis};
@@ -22,14 +23,12 @@ const BYTES: u64 = 1 << 20;
 /// shrink alike.
 const SHARE: u64 = 16;
 
-/// Minimum number of free pages that the file keeps for new messages; it keeps an eighth of its pages if that is more.
-const SLACK: i64 = 256;
+/// Minimum size in bytes of the free pages that the file keeps for new messages; it keeps an eighth of its pages if that
+/// is more.
+const SLACK: i64 = 1 << 20;
 
-/// Size of a page in bytes.
-pub(super) const PAGE: i64 = 4_096;
-
-/// Number of pages returned in one step.
-const VACUUMED: u32 = 128;
+/// Size in bytes of the pages returned in one step.
+const VACUUMED: i64 = 512 << 10;
 
 /// The rules by which messages are deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,17 +267,18 @@ pub(super) fn pages(conn: &Connection) -> rusqlite::Result<(i64, i64)> {
 
 /// Returns some free pages to the file system, if there are more than the file needs. Returns whether there are still
 /// more. A database without `auto_vacuum` cannot shrink.
-pub(super) fn give_back(conn: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn give_back(conn: &Connection, size: Pages) -> rusqlite::Result<bool> {
     let (all, free) = pages(conn)?;
-    let slack = SLACK.max(all / 8);
+    let slack = size.in_bytes(SLACK).max(all / 8);
     if free <= slack || !can_shrink(conn)? {
         return Ok(false);
     }
     // Each row of the result has returned one page.
-    let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({VACUUMED})"))?;
+    let vacuumed = size.in_bytes(VACUUMED);
+    let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({vacuumed})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
-    Ok(free - i64::from(VACUUMED) > slack)
+    Ok(free - vacuumed > slack)
 }
 
 /// Returns whether the file can shrink, which is decided when a database is created.

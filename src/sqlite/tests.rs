@@ -3,6 +3,7 @@
 mod folds;
 mod opening;
 mod outages;
+mod page_sizes;
 mod restarts;
 mod rows;
 mod wal;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::batch::roll_back;
 use super::checkpoint::{COPIED_FROM, Due, Frames, Length};
 use super::dating::Moment;
-use super::open::{self, BUSY, WAL_FRAMES};
-use super::retention::{self, PAGE, Policy, Step};
+use super::open::{self, BUSY, WAL_BYTES};
+use super::retention::{self, Policy, Step};
 use super::schema::{self, SCRATCH, number};
 use super::writer::{Health, Noted, WriterLoop};
 use crate::store::{About, Bounds, StoreEvent};
@@ -32,10 +32,10 @@ const LEAST_BATCH: i64 = 64 << 10;
 
 /// Number of frames that a write adds to the WAL at most, if its trees need no rebalancing, and that a commit adds
 /// beside those of its writes.
-const FRAMES_OF_A_WRITE: usize = 4;
+const FRAMES_OF_A_WRITE: i64 = 4;
 
-/// Number of frames after which the WAL is looked at.
-const LOOKED_AT: usize = COPIED_FROM.unsigned_abs() as usize / 4;
+/// Size in bytes of the frames after which the WAL is looked at.
+const LOOKED_AT: i64 = COPIED_FROM / 4;
 
 /// The note about a long WAL. Anyone can read it, so it names no path.
 const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";
@@ -125,7 +125,7 @@ impl WriterLoop {
             self.untidy = true;
             more = true;
         }
-        if retention::give_back(&self.parts.conn)? {
+        if retention::give_back(&self.parts.conn, self.parts.pages)? {
             self.untidy = true;
             more = true;
         }
@@ -196,17 +196,18 @@ impl WriterLoop {
 
     /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.
     pub fn share(&self) -> usize {
-        let bytes = (self.parts.most_pages / FREE_PART).saturating_mul(PAGE).max(LEAST_BATCH);
+        let bytes = self.parts.pages.bytes(self.parts.most_pages / FREE_PART).max(LEAST_BATCH);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Returns whether its maximum size, not the disk, keeps the database from growing.
     pub fn is_at_bound(&self) -> bool {
-        // The last batch may have needed more pages than were left: 16 MiB, twice the maximum size of a batch.
-        const BATCH: i64 = 4_096;
+        // The last batch may have needed more pages than were left: twice the maximum size of a batch, in bytes.
+        const BATCH: i64 = 16 << 20;
         const ENOUGH: u64 = 1 << 20;
         let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
-        let is_near = self.parts.most_pages - pages <= BATCH.max(self.parts.most_pages / FREE_PART);
+        let is_near =
+            self.parts.most_pages - pages <= self.parts.pages.in_bytes(BATCH).max(self.parts.most_pages / FREE_PART);
         is_near && self.parts.files.free_space().is_ok_and(|free| free > ENOUGH)
     }
 
@@ -272,7 +273,7 @@ impl WriterLoop {
     fn tidy(&mut self) {
         if self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)") {
             self.untidy = false;
-            self.restart_past = WAL_FRAMES;
+            self.restart_past = self.wal_frames();
         } else {
             // Another process is reading: back off.
             self.idle = (self.idle * 2).min(self.parts.timing.idle * 16);
@@ -312,11 +313,17 @@ impl WriterLoop {
     /// Looks after the WAL once this commit, of so many writes and bytes, and those before it may have added enough to
     /// it. Looking costs a system call and a statement that SQLite prepares anew each time.
     pub fn bound_the_wal_after(&mut self, writes: usize, bytes: usize) {
-        let pages = bytes / PAGE.unsigned_abs() as usize;
-        self.unmeasured += FRAMES_OF_A_WRITE * (1 + writes) + pages;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let frames = self.parts.pages.bytes(FRAMES_OF_A_WRITE * (1 + count(writes)));
+        self.unmeasured = self.unmeasured.saturating_add(frames).saturating_add(count(bytes));
         if self.unmeasured >= LOOKED_AT {
             self.bound_the_wal();
         }
+    }
+
+    /// Returns the number of frames above which the WAL starts over.
+    fn wal_frames(&self) -> i64 {
+        self.parts.pages.in_bytes(WAL_BYTES)
     }
 
     /// Has the WAL copied, or makes it start over, once it is too long. If a reader prevents the latter, the next
@@ -325,12 +332,12 @@ impl WriterLoop {
         self.unmeasured = 0;
         self.measure_wal();
         let frames = self.frames();
-        match frames.due(self.restart_past, self.parts.copier.is_copying()) {
+        match frames.due(self.restart_past, self.parts.pages, self.parts.copier.is_copying()) {
             Due::Nothing => {}
             Due::Copy => self.parts.copier.ask(),
             Due::Restart => {
                 let restarted = self.checkpoint("PRAGMA wal_checkpoint(RESTART)");
-                self.restart_past = if restarted { WAL_FRAMES } else { frames.all + WAL_FRAMES };
+                self.restart_past = if restarted { self.wal_frames() } else { frames.all + self.wal_frames() };
             }
         }
     }
@@ -368,6 +375,6 @@ impl WriterLoop {
 
     /// Returns the maximum size of the database in bytes.
     pub fn max_bytes(&self) -> u64 {
-        number(self.parts.most_pages.saturating_mul(PAGE))
+        number(self.parts.pages.bytes(self.parts.most_pages))
     }
 }

@@ -20,8 +20,9 @@ use super::dating::Dating;
 use super::files::{Files, Identity};
 use super::folding::Folding;
 use super::limits::Limit;
-use super::open::{self, WAL_FRAMES};
+use super::open::{self, WAL_BYTES};
 use super::pace::Pace;
+use super::pages::Pages;
 use super::parked::Parking;
 use super::prune::Prune;
 use super::retention::Retention;
@@ -116,6 +117,7 @@ pub(super) struct WriterParts {
     pub bounds: Bounds,
     /// Maximum number of pages of the database.
     pub most_pages: i64,
+    pub pages: Pages,
     pub fold_limits: FoldLimits,
     /// Set by either thread that finds damage: the shutdown is then not recorded as clean, so that the next start
     /// checks.
@@ -192,7 +194,7 @@ pub(super) struct WriterLoop {
     /// The length of the WAL when it was last measured.
     pub wal: Length,
     /// Number of frames that commits may have added to it since.
-    pub unmeasured: usize,
+    pub unmeasured: i64,
     pub folding: Folding,
     pace: Pace,
     pub prune: Prune,
@@ -218,7 +220,7 @@ impl WriterLoop {
         let sealing = parts.sealing.take();
         let mut writer = WriterLoop {
             idle: parts.timing.idle,
-            restart_past: WAL_FRAMES,
+            restart_past: parts.pages.in_bytes(WAL_BYTES),
             wal: Length::Usual,
             unmeasured: 0,
             batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),

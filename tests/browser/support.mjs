@@ -23,7 +23,7 @@ const { chromium } = require("playwright-core");
 
 const SOON = 20_000;
 /** The size of a database's pages. */
-const PAGE_BYTES = 4096;
+const PAGE_BYTES = 2048;
 
 /** Waits until `look` returns something true. Returns that. */
 export async function until(what, look, most = SOON) {

@@ -12,7 +12,7 @@ use crate::event_stream::EventStream;
 use crate::support::*;
 
 const MANY: u64 = 300;
-const PAGE: u64 = 4096;
+const PAGE: u64 = 2048;
 
 /// Overwrites the database page that contains this text: the last such page, since a page keeps its old bytes after a
 /// split.

@@ -95,7 +95,7 @@ fn spoil(path: &Path, pages: impl IntoIterator<Item = usize>) {
     let mut bytes = fs::read(path).unwrap();
     let mut random = Random::new(5);
     for page in pages {
-        bytes[page * 4096..(page + 1) * 4096].fill_with(|| random.below(256) as u8);
+        bytes[page * 2048..(page + 1) * 2048].fill_with(|| random.below(256) as u8);
     }
     fs::write(path, bytes).unwrap();
 }
@@ -185,11 +185,11 @@ fn damage_that_is_met_is_told_and_the_next_start_acts_on_it() {
     // The damage happens while the server runs, on pages that it has not read yet.
     let data = server.data();
     let bytes = fs::read(&data).unwrap();
-    let page = bytes.windows(6).position(|window| window == b"\"100 x").unwrap() / 4096;
+    let page = bytes.windows(6).position(|window| window == b"\"100 x").unwrap() / 2048;
     let file = fs::OpenOptions::new().write(true).open(&data).unwrap();
     let mut random = Random::new(9);
     let garbage: Vec<u8> = random.bytes(8192);
-    file.write_all_at(&garbage, page as u64 * 4096).unwrap();
+    file.write_all_at(&garbage, page as u64 * 2048).unwrap();
     assert!(server.get("/rooms/r/messages?after=0&limit=200").body.contains("\"unreadable\":true"));
     let ready = server.get("/readyz");
     assert_eq!(ready.status, 200, "messages are taken");

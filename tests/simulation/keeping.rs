@@ -6,7 +6,7 @@ use racerd::protocol::encrypted;
 use racerd::sqlite::StoreOptions;
 use racerd::store::Bounds;
 use racerd::testing::Random;
-use racerd::types::{Durability, OnDamage};
+use racerd::types::{Durability, OnDamage, PageSize};
 
 use super::agenda::{Micros, SECOND};
 use super::limits::Limits;
@@ -25,6 +25,7 @@ pub struct Keeping {
     pub keep_for: u64,
     /// The size limit of the database, in bytes.
     pub bytes: u64,
+    pub page_size: PageSize,
     /// The key that seals its rows, if they are sealed.
     pub key: Option<[u8; 32]>,
     /// The approximate time between two damaged rows; 0 for never. Plain rows are restored before the next start, as
@@ -46,7 +47,8 @@ impl Keeping {
         let damage = if key.is_some() && random.coin() { random.magnitude((SECOND, 60 * SECOND)) } else { 0 };
         let is_plain = key.is_none() && random.below(2) == 0;
         let damage = if is_plain { random.magnitude((SECOND, 60 * SECOND)) } else { damage };
-        Keeping { in_database, messages, keep_for, bytes, key, damage }
+        let page_size = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib][random.below(3)];
+        Keeping { in_database, messages, keep_for, bytes, page_size, key, damage }
     }
 
     /// Returns whether messages may be pruned at all.
@@ -71,6 +73,7 @@ impl Keeping {
         StoreOptions {
             path: Default::default(),
             durability: limits.durability,
+            page_size: self.page_size,
             bounds: self.bounds(limits),
             on_damage: OnDamage::Stop,
             scrub_rate: 0,

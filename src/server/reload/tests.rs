@@ -35,6 +35,7 @@ impl Running {
         let options = StoreOptions {
             path: data.to_path_buf(),
             durability,
+            page_size: settings.storage.page_size,
             bounds: limits::store(&settings),
             on_damage: settings.storage.on_damage,
             scrub_rate: 0,

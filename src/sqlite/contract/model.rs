@@ -10,7 +10,7 @@ use crate::sqlite::StoreOptions;
 use crate::store::samples::{ALICE, BOB, append, body_of, read};
 use crate::store::{Append, Outcome, Scope, ScopedKey, Span};
 use crate::testing::{NaiveLog, TempDir};
-use crate::types::{Durability, IdempotencyKey, Seq};
+use crate::types::{Durability, IdempotencyKey, PageSize, Seq};
 
 const SCOPES: [Scope; 3] = [ALICE, BOB, Scope::Common];
 
@@ -37,6 +37,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         read.prop_map(|(room, span, limit, bytes)| Step::Read(room, span, limit, bytes)),
     ];
     proptest::collection::vec(step, 1..40)
+}
+
+fn page_sizes() -> impl Strategy<Value = PageSize> {
+    prop_oneof![Just(PageSize::OneKib), Just(PageSize::TwoKib), Just(PageSize::FourKib)]
 }
 
 fn compare(bench: &mut Bench, steps: Vec<Step>) {
@@ -111,9 +115,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
-    fn sqlite_is_like_the_model(steps in steps()) {
+    fn sqlite_is_like_the_model(steps in steps(), page_size in page_sizes()) {
         let directory = TempDir::new();
-        compare(&mut Bench::open(options(directory.path(), Durability::Normal)), steps);
+        let options = StoreOptions { page_size, ..options(directory.path(), Durability::Normal) };
+        compare(&mut Bench::open(options), steps);
     }
 
     #[test]

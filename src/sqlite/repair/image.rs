@@ -40,13 +40,20 @@ pub(in crate::sqlite) enum Page {
     Damaged,
 }
 
+/// The sizes that pages of racerd's databases have, in bytes, the usual one first.
+pub(in crate::sqlite) const SIZES: [usize; 3] = [4_096, 2_048, 1_024];
+
 /// The pages of a database file, or their newer versions from its WAL.
 pub(in crate::sqlite) struct Image {
     file: File,
     wal_file: Option<File>,
     wal: Wal,
     page_size: usize,
+    /// Whether the header or the WAL tells the pages' size.
+    is_told: bool,
     usable: usize,
+    /// Length of the database file in bytes.
+    length: u64,
     count: u32,
     /// Whether it has pointer maps, which list the types of pages.
     has_lists: bool,
@@ -64,8 +71,10 @@ impl Image {
             file,
             wal_file: File::open(&files.wal).ok(),
             wal,
-            page_size: 4096,
-            usable: 4096,
+            page_size: SIZES[0],
+            is_told: true,
+            usable: SIZES[0],
+            length,
             count: 0,
             has_lists: true,
             list: None,
@@ -82,11 +91,32 @@ impl Image {
             }
         } else if image.wal.page_size != 0 {
             (image.page_size, image.usable) = (image.wal.page_size, image.wal.page_size);
+        } else {
+            image.is_told = false;
         }
-        let in_file = u32::try_from(length.div_ceil(image.page_size as u64)).unwrap_or(u32::MAX);
-        // With a commit in the WAL, the file may be longer than the database.
-        image.count = if image.wal.count != 0 { image.wal.count } else { in_file };
+        image.count_pages();
         Ok(image)
+    }
+
+    fn count_pages(&mut self) {
+        let in_file = u32::try_from(self.length.div_ceil(self.page_size as u64)).unwrap_or(u32::MAX);
+        // With a commit in the WAL, the file may be longer than the database.
+        self.count = if self.wal.count != 0 { self.wal.count } else { in_file };
+    }
+
+    /// Tries another size of the pages, if nothing tells it. Returns whether it is tried.
+    pub fn retry_with(&mut self, page_size: usize) -> bool {
+        if self.is_told {
+            return false;
+        }
+        (self.page_size, self.usable, self.list) = (page_size, page_size, None);
+        self.count_pages();
+        true
+    }
+
+    /// Returns the pages' size in bytes.
+    pub fn page_size(&self) -> usize {
+        self.page_size
     }
 
     /// Returns the number of pages; they are numbered from 1.

@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 
 use super::copying;
-use super::image::{Image, Page, RawRow, Value};
+use super::image::{Image, Page, RawRow, SIZES, Value};
 use super::sealed_salvage::SealedRows;
 use crate::crypto::at_rest::{DataKey, sealed_with};
 use crate::sqlite::OpenError;
@@ -33,7 +33,7 @@ const ROWS: usize = 20_000;
 const LATEST: i64 = 1 << 48;
 
 /// Maximum number of pages read to find out whether a file is racerd's.
-const LOOKED_AT: u32 = 1_000;
+const LOOKED_AT: usize = 4_000 << 10;
 
 /// Maximum number of rooms that a report names.
 const NAMED: usize = 10;
@@ -106,7 +106,10 @@ impl fmt::Display for Salvaged {
 /// Copies what can be read of the database with these files to an empty database. With a key, copies the sealed rows
 /// that open; without one, all that look like sealed rows.
 pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
-    let mut image = Image::open(from).map_err(Failed::Read)?;
+    let mut image = image(from).map_err(Failed::Read)?;
+    // Both can be chosen only while the copy is empty. Its pages get the size that they had.
+    let page_size = image.page_size();
+    to.execute_batch(&format!("PRAGMA page_size = {page_size}; PRAGMA auto_vacuum = INCREMENTAL"))?;
     let mut copy = Copy {
         to,
         heads: BTreeMap::new(),
@@ -167,23 +170,52 @@ pub(super) fn salvage_to(files: &Files, new: &Path, key: Option<&DataKey>) -> Re
 /// Returns whether a file with an unrecognizable header is racerd's: one of its first pages has a row that can only be
 /// racerd's.
 pub(super) fn recognises(files: &Files) -> bool {
-    use Value::{Blob, Integer, Null, Text};
-    let Ok(mut image) = Image::open(files) else { return false };
-    (1..=image.count().min(LOOKED_AT)).any(|page| {
-        let Page::Rows(rows, _) = image.look(page) else { return false };
-        rows.iter().any(|row| match (row.id, row.values.as_slice()) {
-            (
-                Some(id),
-                [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]
-                | [Null, Integer(at), Null | Integer(_), Text(name), Blob(body), Null | Blob(_)],
-            ) => {
-                let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
-                let plain = named && is_whole(body);
-                id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
-            }
-            _ => false,
+    image(files).is_ok_and(|mut image| recognised(&mut image) > 0)
+}
+
+/// Opens the pages of a database. Where nothing tells their size, it is that with which most rows are found.
+fn image(files: &Files) -> std::io::Result<Image> {
+    let mut image = Image::open(files)?;
+    let mut best = (0, SIZES[0]);
+    for size in SIZES {
+        if !image.retry_with(size) {
+            return Ok(image);
+        }
+        let rows = recognised(&mut image);
+        if rows > best.0 {
+            best = (rows, size);
+        }
+    }
+    image.retry_with(best.1);
+    Ok(image)
+}
+
+/// Counts the rows at the start of a file that can only be racerd's messages.
+fn recognised(image: &mut Image) -> usize {
+    let pages = u32::try_from(LOOKED_AT / image.page_size()).unwrap_or(u32::MAX);
+    (1..=image.count().min(pages))
+        .map(|page| match image.look(page) {
+            Page::Rows(rows, _) => rows.iter().filter(|row| is_message(row)).count(),
+            Page::Nothing | Page::Damaged => 0,
         })
-    })
+        .sum()
+}
+
+/// Returns whether a row can only be a message of racerd's.
+fn is_message(row: &RawRow) -> bool {
+    use Value::{Blob, Integer, Null, Text};
+    match (row.id, row.values.as_slice()) {
+        (
+            Some(id),
+            [Null, Integer(at), Null | Integer(_), Text(name), Blob(body)]
+            | [Null, Integer(at), Null | Integer(_), Text(name), Blob(body), Null | Blob(_)],
+        ) => {
+            let named = str::from_utf8(name).ok().and_then(Name::kept).is_some();
+            let plain = named && is_whole(body);
+            id > SCRATCH && is_time(*at) && (plain || name.is_empty() && sealed_with(body).is_some())
+        }
+        _ => false,
+    }
 }
 
 /// The reason why nothing could be copied.
@@ -567,13 +599,11 @@ fn is_time(time: i64) -> bool {
     (0..LATEST).contains(&time)
 }
 
-/// Creates an empty database of the newest version at this path, for one writer alone, and without syncing; it is
-/// synced once it is complete.
+/// Creates an empty database at this path, for one writer alone, and without syncing; it is synced once it is complete.
 pub(in crate::sqlite) fn create(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.execute_batch(
-        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-         PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -8192",
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -8192",
     )?;
     Ok(conn)
 }

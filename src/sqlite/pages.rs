@@ -1,0 +1,46 @@
+//! The size of a database's pages, and limits in bytes as numbers of pages. A new database gets the size that the
+//! settings say; an existing one keeps its own.
+
+use rusqlite::Connection;
+
+/// The size of a page in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pages(i64);
+
+impl Pages {
+    /// The size if nothing else is chosen.
+    #[cfg(test)]
+    pub const USUAL: Pages = Pages(4_096);
+
+    /// Reads the size from the database.
+    pub fn of(conn: &Connection) -> rusqlite::Result<Pages> {
+        let size: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        Ok(Pages(size.max(1)))
+    }
+
+    /// Returns how many pages are so many bytes, rounded down, but at least one.
+    pub const fn in_bytes(self, bytes: i64) -> i64 {
+        let pages = bytes / self.0;
+        if pages > 1 { pages } else { 1 }
+    }
+
+    /// Returns how many bytes so many pages are.
+    pub const fn bytes(self, pages: i64) -> i64 {
+        pages.saturating_mul(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_read_from_the_database() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("PRAGMA page_size = 1024; CREATE TABLE t (x)").unwrap();
+        let pages = Pages::of(&conn).unwrap();
+        assert_eq!((pages.in_bytes(4 << 20), pages.bytes(3)), (4_096, 3_072));
+        assert_eq!(pages.in_bytes(100), 1, "never none");
+        assert_eq!(Pages::USUAL.in_bytes(4 << 20), 1_024);
+    }
+}
