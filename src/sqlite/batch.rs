@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Statement, params};
 
 use super::fold::{self, Position, Which};
 use super::message_key::MessageKey;
@@ -118,6 +118,12 @@ struct Added {
     key: Option<MessageKey>,
 }
 
+/// What a batch has stored so far, which nobody knows before its commit.
+struct Adding {
+    windows: Windows,
+    added: Vec<Added>,
+}
+
 impl Batches {
     pub fn new(parking: Parking, sealing: Option<Sealing>) -> Batches {
         Batches {
@@ -152,81 +158,28 @@ impl Batches {
 
     fn transact(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut windows = Windows::default();
-        let mut added = Vec::with_capacity(batch.len());
+        let mut adding = Adding { windows: Windows::default(), added: Vec::with_capacity(batch.len()) };
         let mut decisions = Vec::with_capacity(batch.len());
         {
             let mut insert = conn.prepare_cached(
                 "INSERT INTO messages (id, at, member, name, body, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
             for write in batch {
-                let Write::Append(append) = write else {
-                    decisions.push(self.decide_other(conn, write, now)?);
-                    continue;
-                };
-                let room = match self.rooms.get_mut(&append.room) {
-                    Some(room) => room,
-                    None => {
-                        let Some(row) = load_room(conn, &mut self.unfolded, &append.room, now)? else {
-                            decisions.push(Decision::Refused);
-                            continue;
-                        };
-                        self.rooms.entry(append.room.clone()).or_insert(row)
+                decisions.push(match write {
+                    Write::Append(append) => self.append(conn, &mut insert, append, &mut adding, now)?,
+                    Write::Park(parked) => {
+                        self.parking.park(conn, parked, now, self.sealing.as_mut())?;
+                        Decision::Parked
                     }
-                };
-                let body = append.body.as_str().as_bytes();
-                let key = append.key.map(|key| match &self.sealing {
-                    Some(sealing) => sealing.hash(room.id, key, body),
-                    None => (key, Digest::of(body)),
-                });
-                let key = key.map(|(key, body)| MessageKey { key, body });
-                if let Some(key) = &key
-                    && let Some(seen) = windows.lookup(conn, &self.unfolded, (room.id, room.head), key, now)?
-                {
-                    decisions.push(match seen {
-                        Seen::Same { seq, at } => Decision::Duplicate { seq, at },
-                        Seen::OtherBody => Decision::KeyReused,
-                    });
-                    continue;
-                }
-                let sealed = append.sealed.map(|digest| match &self.sealing {
-                    Some(sealing) => sealing.sealed_body(room.id, digest),
-                    None => digest,
-                });
-                if let Some(sealed) = sealed
-                    && sealed_bodies::holds(conn, room.id, sealed)?
-                {
-                    decisions.push(Decision::BodyReused);
-                    continue;
-                }
-                let (seq, at) = (room.head.next(), append.at.stamp_after(room.at));
-                let Some(id) = message_id(room.id, seq) else {
-                    decisions.push(Decision::Refused);
-                    continue;
-                };
-                let member = append.author.member.map(|member| member.as_u64());
-                let name = append.author.name.as_str();
-                let (name, body) = match &mut self.sealing {
-                    Some(sealing) => {
-                        let place = message_place(append.room.as_str(), seq, at, member);
-                        ("", sealing.message(&place, name.as_bytes(), body)?)
+                    Write::Claim(claim) => {
+                        let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
+                        Decision::Claimed(parked.map(Box::new))
                     }
-                    None => (name, body),
-                };
-                let key_bytes = key.as_ref().map(MessageKey::encode);
-                let key_bytes = key_bytes.as_ref().map(|bytes| bytes.as_slice());
-                insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
-                if let Some(sealed) = sealed {
-                    sealed_bodies::put(conn, id, sealed)?;
-                }
-                (room.head, room.at) = (seq, at);
-                if let Some(key) = &key {
-                    windows.remember(room.id, key, seq, at);
-                }
-                added.push(Added { room: room.id, seq, at, bytes: body.len() as u64, key });
-                decisions.push(Decision::Stored { seq, at });
+                    Write::Seek(seek) => Decision::Sought(self.seek(conn, seek)?),
+                });
             }
         }
+        let Adding { windows, added } = adding;
         windows.write_renewed(conn)?;
         if now >= self.running + RUNNING_STEP {
             conn.prepare_cached("UPDATE meta SET running = ?1 WHERE id = 1")?.execute([integer(now)])?;
@@ -240,20 +193,68 @@ impl Batches {
         Ok(decisions)
     }
 
-    /// Decides a request that is no append.
-    fn decide_other(&mut self, conn: &Connection, write: &Write, now: u64) -> rusqlite::Result<Decision> {
-        Ok(match write {
-            Write::Park(parked) => {
-                self.parking.park(conn, parked, now, self.sealing.as_mut())?;
-                Decision::Parked
+    /// Stores a message as its room's next, unless its key or its sealed body is known.
+    fn append(
+        &mut self,
+        conn: &Connection,
+        insert: &mut Statement,
+        append: &Append,
+        adding: &mut Adding,
+        now: u64,
+    ) -> rusqlite::Result<Decision> {
+        let room = match self.rooms.get_mut(&append.room) {
+            Some(room) => room,
+            None => {
+                let row = load_room(conn, &mut self.unfolded, &append.room, now)?;
+                let Some(row) = row else { return Ok(Decision::Refused) };
+                self.rooms.entry(append.room.clone()).or_insert(row)
             }
-            Write::Claim(claim) => {
-                let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
-                Decision::Claimed(parked.map(Box::new))
+        };
+        let body = append.body.as_str().as_bytes();
+        let key = append.key.map(|key| match &self.sealing {
+            Some(sealing) => sealing.hash(room.id, key, body),
+            None => (key, Digest::of(body)),
+        });
+        let key = key.map(|(key, body)| MessageKey { key, body });
+        if let Some(key) = &key {
+            match adding.windows.lookup(conn, &self.unfolded, (room.id, room.head), key, now)? {
+                Some(Seen::Same { seq, at }) => return Ok(Decision::Duplicate { seq, at }),
+                Some(Seen::OtherBody) => return Ok(Decision::KeyReused),
+                None => {}
             }
-            Write::Seek(seek) => Decision::Sought(self.seek(conn, seek)?),
-            Write::Append(_) => Decision::Refused,
-        })
+        }
+        let sealed = append.sealed.map(|digest| match &self.sealing {
+            Some(sealing) => sealing.sealed_body(room.id, digest),
+            None => digest,
+        });
+        if let Some(sealed) = sealed
+            && sealed_bodies::holds(conn, room.id, sealed)?
+        {
+            return Ok(Decision::BodyReused);
+        }
+        let (seq, at) = (room.head.next(), append.at.stamp_after(room.at));
+        let Some(id) = message_id(room.id, seq) else { return Ok(Decision::Refused) };
+        let member = append.author.member.map(|member| member.as_u64());
+        let name = append.author.name.as_str();
+        let (name, body) = match &mut self.sealing {
+            Some(sealing) => {
+                let place = message_place(append.room.as_str(), seq, at, member);
+                ("", sealing.message(&place, name.as_bytes(), body)?)
+            }
+            None => (name, body),
+        };
+        let key_bytes = key.as_ref().map(MessageKey::encode);
+        let key_bytes = key_bytes.as_ref().map(|bytes| bytes.as_slice());
+        insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
+        if let Some(sealed) = sealed {
+            sealed_bodies::put(conn, id, sealed)?;
+        }
+        (room.head, room.at) = (seq, at);
+        if let Some(key) = &key {
+            adding.windows.remember(room.id, key, seq, at);
+        }
+        adding.added.push(Added { room: room.id, seq, at, bytes: body.len() as u64, key });
+        Ok(Decision::Stored { seq, at })
     }
 
     /// Forgets the cached rooms.

@@ -385,6 +385,8 @@ pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>
 /// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
 const SEQ_BITS: u32 = 39;
 
+const _: () = assert!(SEQ_BITS == 39, "the SQL of newest, and that of prune.rs, shift by so many");
+
 /// The last seq that a room can assign.
 const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 

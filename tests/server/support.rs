@@ -48,6 +48,14 @@ impl Server {
         Server { child, address, folder, arguments: Vec::new() }
     }
 
+    /// Does the same. Returns the folder if the server ends before it is ready.
+    pub fn try_start_as(folder: TempDir, command: Command) -> Result<Server, TempDir> {
+        match try_spawn(&folder, command, Stdio::null()) {
+            Ok((child, address)) => Ok(Server { child, address, folder, arguments: Vec::new() }),
+            Err(_) => Err(folder),
+        }
+    }
+
     /// Does the same with this descriptor as standard input.
     pub fn start_given(folder: TempDir, command: Command, given: OwnedFd) -> Server {
         let (child, address) = spawn_with(&folder, command, Stdio::from(given));
@@ -115,6 +123,14 @@ impl Server {
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         self.wait(Duration::from_secs(20))
+    }
+
+    /// Sends SIGTERM, if it has not ended by itself, and waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        match self.child.try_wait().expect("a child") {
+            Some(status) => status,
+            None => self.stop(),
+        }
     }
 
     /// Sends SIGKILL.
@@ -267,7 +283,15 @@ fn spawn_as(folder: &TempDir, command: Command) -> (Child, SocketAddr) {
     spawn_with(folder, command, Stdio::null())
 }
 
-fn spawn_with(folder: &TempDir, mut command: Command, input: Stdio) -> (Child, SocketAddr) {
+fn spawn_with(folder: &TempDir, command: Command, input: Stdio) -> (Child, SocketAddr) {
+    try_spawn(folder, command, input).unwrap_or_else(|line| {
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        panic!("no address in {line:?}\n{log}")
+    })
+}
+
+/// Returns the server's first line if that has no address.
+fn try_spawn(folder: &TempDir, mut command: Command, input: Stdio) -> Result<(Child, SocketAddr), String> {
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
     let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();
@@ -276,9 +300,10 @@ fn spawn_with(folder: &TempDir, mut command: Command, input: Stdio) -> (Child, S
     let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
     let Some(address) = address else {
         let _ = child.kill();
-        panic!("no address in {line:?}\n{}", std::fs::read_to_string(folder.path().join("log")).unwrap_or_default());
+        let _ = child.wait();
+        return Err(line);
     };
-    (child, address)
+    Ok((child, address))
 }
 
 /// An HTTP answer.

@@ -11,6 +11,7 @@ mod clock;
 mod cutter;
 mod line;
 mod power;
+mod steps;
 #[path = "../server/support.rs"]
 mod support;
 
