@@ -5,8 +5,8 @@
 //!     cargo bench --bench commit                              a table
 //!     cargo bench --bench commit ROOMS BATCH MESSAGES BODY    one row: messages to random rooms, BATCH in a commit
 //!
-//! A page size behind it (1KiB, 4KiB) is that of the database. The last two columns are a read of 200 messages of a room:
-//! with what SQLite and the system keep in memory, and with what they do not.
+//! A page size behind it (1KiB, 4KiB) is that of the database. The last two columns are a read of 200 messages of a
+//! room: where the system has the file in memory, and from the disk.
 //!
 //! The database is in a new folder in TMPDIR, which has to be on the disk that counts.
 

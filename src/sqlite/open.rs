@@ -134,8 +134,8 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     Ok(Opened { files: files.clone(), identity, writer, reader, copier, begun, most_pages, pages, remarks, note })
 }
 
-/// Opens the writer's connection, and creates the tables of a new database, with pages of this size. Nothing is written to a database that is
-/// sealed with another key than `key_id`, or that a newer racerd wrote.
+/// Opens the writer's connection, and creates the tables of a new database, with pages of this size. Nothing is written
+/// to a database that is sealed with another key than `key_id`, or that a newer racerd wrote.
 fn open_writer(files: &Files, key_id: Option<KeyId>, page_size: PageSize) -> Result<Connection, OpenError> {
     let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed(files, "open"))?;
     if writer.is_readonly("main").map_err(failed(files, "open"))? {

@@ -23,8 +23,8 @@ const BYTES: u64 = 1 << 20;
 /// shrink alike.
 const SHARE: u64 = 16;
 
-/// Minimum size in bytes of the free pages that the file keeps for new messages; it keeps an eighth of its pages if that
-/// is more.
+/// Minimum size in bytes of the free pages that the file keeps for new messages; it keeps an eighth of its pages if
+/// that is more.
 const SLACK: i64 = 1 << 20;
 
 /// Size in bytes of the pages returned in one step.
