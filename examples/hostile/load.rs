@@ -68,6 +68,8 @@ pub struct Script {
     pub hello: Make,
     /// Waits for `101` before it goes on.
     pub upgrades: bool,
+    /// The first bytes after that.
+    pub greeting: Make,
     pub saying: Saying,
     pub reading: Reading,
     pub leaving: Leaving,
@@ -86,6 +88,7 @@ impl Script {
             burst: 0.0,
             hello: Box::new(|_, _, _| ()),
             upgrades: false,
+            greeting: Box::new(|_, _, _| ()),
             saying: Saying::Nothing,
             reading: Reading::All,
             leaving: Leaving::Never,
@@ -106,6 +109,11 @@ impl Script {
 
     pub fn hello(mut self, make: impl FnMut(u64, u64, &mut Vec<u8>) + 'static) -> Script {
         self.hello = Box::new(make);
+        self
+    }
+
+    pub fn greeting(mut self, make: impl FnMut(u64, u64, &mut Vec<u8>) + 'static) -> Script {
+        self.greeting = Box::new(make);
         self
     }
 
@@ -570,7 +578,7 @@ fn count(statuses: &mut Statuses, carry: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Reads; returns the number of requests done, too.
-fn read(connection: &mut Connection, script: &Script, buffer: &mut [u8], tally: &mut Tally) -> (Progress, u64) {
+fn read(connection: &mut Connection, script: &mut Script, buffer: &mut [u8], tally: &mut Tally) -> (Progress, u64) {
     let is_upgrading = matches!(connection.stage, Stage::Upgrading(_));
     let most = match script.reading {
         Reading::All => buffer.len(),
@@ -603,6 +611,7 @@ fn read(connection: &mut Connection, script: &Script, buffer: &mut [u8], tally: 
                     }
                     tally.upgraded += 1;
                     connection.stage = Stage::Open { said: false };
+                    (script.greeting)(connection.number, 0, &mut connection.out);
                 }
             }
             let goes_on = script.reading == Reading::All || matches!(connection.stage, Stage::Upgrading(_));

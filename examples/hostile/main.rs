@@ -10,6 +10,7 @@ mod attacks;
 mod judge;
 mod load;
 mod observers;
+mod peer;
 mod report;
 mod run;
 mod server;
@@ -20,13 +21,16 @@ use std::process::ExitCode;
 
 use attacks::{Attack, Form, Length};
 use judge::Judged;
+use peer::Peer;
 
-const USAGE: &str = "usage: tests/hostile [--short | --long] [--list] [--from 1|60] [ATTACK...]";
+const USAGE: &str =
+    "usage: tests/hostile [--short | --long] [--list] [--from 1|60] [--against racerd|ws|mosquitto] [ATTACK...]";
 
 /// What is to be run.
 struct Given {
     length: Length,
     form: Option<Form>,
+    peer: Peer,
     names: Vec<String>,
     /// Another program's part: what a process that attacks is told.
     attack: Option<String>,
@@ -39,6 +43,7 @@ fn given() -> Result<Given, String> {
     let mut given = Given {
         length: Length::Short,
         form: None,
+        peer: Peer::Racerd,
         names: Vec::new(),
         attack: None,
         is_list: false,
@@ -54,6 +59,7 @@ fn given() -> Result<Given, String> {
             "--long" => given.length = Length::Long,
             "--list" => given.is_list = true,
             "--from" => given.form = Some(Form::of(&value()?).ok_or(format!("--from: 1 or 60\n{USAGE}"))?),
+            "--against" => given.peer = Peer::of(&value()?).ok_or(format!("--against: no such server\n{USAGE}"))?,
             "--attack" => given.attack = Some(value()?),
             "--server" => given.server = value()?.into(),
             "--out" => given.out = value()?.into(),
@@ -77,7 +83,7 @@ fn main() -> ExitCode {
             list();
             Ok(true)
         }
-        Some(name) => run::attack(name, given.form.unwrap_or(Form::One)).map(|()| true),
+        Some(name) => run::attack(name, given.form.unwrap_or(Form::One), given.peer).map(|()| true),
         None => run_all(&given),
     };
     match done {
@@ -106,13 +112,16 @@ fn run_all(given: &Given) -> Result<bool, String> {
         false => given.names.iter().any(|name| name == attack.name),
     };
     let judged = if given.length == Length::Long { Judged::CountsAndTimes } else { Judged::Counts };
-    let setting = run::Setting { binary: given.server.clone(), out: given.out.clone(), judged };
+    let setting = run::Setting { peer: given.peer, binary: given.server.clone(), out: given.out.clone(), judged };
     run::prepare(&setting)?;
     println!("{}", report::HEAD);
     let mut rows = 0;
     let mut unfair = 0;
     for attack in attacks::all().into_iter().filter(is_chosen) {
-        for form in attack.forms.iter().copied().filter(|form| given.form.is_none_or(|chosen| chosen == *form)) {
+        let applies = |form: &Form| {
+            given.form.is_none_or(|chosen| chosen == *form) && run::plan(attack.name, *form, given.peer).is_some()
+        };
+        for form in attack.forms.iter().copied().filter(applies) {
             let row = run::measure(&setting, &attack, form).map_err(|error| format!("{}: {error}", attack.name))?;
             run::keep(&setting, &row)?;
             rows += 1;

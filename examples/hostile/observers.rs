@@ -15,8 +15,9 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::judge::{Fate, Seen, Share, Spread};
+use crate::peer::{self, Peer};
 use crate::server;
-use crate::wire::{self, CLOSE, Frames, PING, PONG, TEXT};
+use crate::wire::{self, BINARY, CLOSE, Frames, PING, PONG, TEXT};
 
 /// How long an honest client waits for a handshake, a resume or an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,7 +65,8 @@ enum Kind {
 struct Kept {
     messages: Vec<Sent>,
     pings: Vec<Sent>,
-    last: [u64; 2],
+    /// For each of the pair and each sender, what is to come next; 0: anything.
+    next: [[u64; 2]; 2],
     doubled: u64,
     reordered: u64,
     dropped: Vec<Phase>,
@@ -78,11 +80,24 @@ struct Shared {
     kept: Mutex<Kept>,
     phase: AtomicU8,
     is_over: AtomicBool,
+    peer: Peer,
     pid: u32,
     is_tls: bool,
 }
 
 impl Kept {
+    /// Keeps that one of the pair heard a message, which stands at a place in an order that rises by a step.
+    fn hear(&mut self, member: usize, number: u64, (order, place, step): (usize, u64, u64)) {
+        let next = std::mem::replace(&mut self.next[member][order], place + step);
+        if next != 0 && next != place {
+            self.reordered += 1;
+        }
+        let heard = self.messages.get_mut(number as usize).map(|sent| sent.heard[member].replace(Instant::now()));
+        if heard.flatten().is_some() {
+            self.doubled += 1;
+        }
+    }
+
     /// Keeps that somebody came; who is not in by the end never was.
     fn begin(&mut self, kind: Kind, phase: Phase) -> usize {
         self.tries.push((kind, phase, None));
@@ -125,15 +140,14 @@ struct Line {
 
 impl Observers {
     /// Opens all lines; from then on the observers work by themselves.
-    pub fn start(pid: u32, idle: usize, is_tls: bool) -> Result<Observers, String> {
+    pub fn start(peer: Peer, pid: u32, idle: usize, is_tls: bool) -> Result<Observers, String> {
         let phase = AtomicU8::new(0);
         let is_over = AtomicBool::new(false);
-        let shared = Arc::new(Shared { kept: Mutex::default(), phase, is_over, pid, is_tls });
+        let shared = Arc::new(Shared { kept: Mutex::default(), phase, is_over, peer, pid, is_tls });
         let mut observers = Observers { shared, threads: Vec::new(), streams: Vec::new() };
         let mut writers = Vec::new();
         for member in 0..2 {
-            let path = format!("/rooms/observed/ws?name=observer-{member}&presence=off");
-            let line = Line::open(wire::honest(member), &path)?;
+            let line = Line::join(peer, wire::honest(member), "observed", &format!("observer-{member}"))?;
             writers.push(observers.listen(line, move |shared, value| pair(shared, member, value))?);
         }
         observers.work(MESSAGES, move |shared, turn| {
@@ -141,20 +155,25 @@ impl Observers {
             kept.messages.push(shared.sent());
             let number = kept.messages.len() - 1;
             drop(kept);
-            let json = format!(r#"{{"type":"send","id":{number},"key":"pair-{number}","body":{number}}}"#);
-            say(&mut writers[turn as usize % 2], &json);
+            let frame = peer.publish("observed", number as u64, &format!("@{number}@"));
+            // A line that broke is counted by its reader.
+            let _ = writers[turn as usize % 2].write_all(&frame);
         });
-        let line = Line::open(wire::honest(2), "/rooms/pinged/ws?name=pinger")?;
+        let line = Line::join(peer, wire::honest(2), "pinged", "pinger")?;
         let mut pinger = observers.listen(line, ponged)?;
         observers.work(PINGS, move |shared, _| {
             let mut kept = shared.kept();
             kept.pings.push(shared.sent());
             let number = kept.pings.len() - 1;
             drop(kept);
-            say(&mut pinger, &format!(r#"{{"type":"ping","id":{number}}}"#));
+            if peer == Peer::Racerd {
+                say(&mut pinger, &format!(r#"{{"type":"ping","id":{number}}}"#));
+            } else {
+                let _ = pinger.write_all(&peer.publish("pinged", number as u64, &format!("@{number}@")));
+            }
         });
         for index in 0..idle {
-            let line = Line::open(wire::honest(3 + index), "/rooms/idle/ws?name=idle&presence=off")?;
+            let line = Line::join(peer, wire::honest(3 + index), "idle", &format!("idle-{index}"))?;
             observers.listen(line, |_, _| ())?;
         }
         observers.work(ARRIVALS, arrive);
@@ -170,7 +189,7 @@ impl Observers {
     fn listen(
         &mut self,
         mut line: Line,
-        mut hear: impl FnMut(&Shared, &Value) + Send + 'static,
+        mut hear: impl FnMut(&Shared, &str) + Send + 'static,
     ) -> Result<TcpStream, String> {
         let broken = |error: std::io::Error| error.to_string();
         line.stream.set_read_timeout(None).map_err(broken)?;
@@ -179,9 +198,7 @@ impl Observers {
         let shared = Arc::clone(&self.shared);
         self.threads.push(std::thread::spawn(move || {
             while let Some(text) = line.read() {
-                if let Ok(value) = serde_json::from_str(&text) {
-                    hear(&shared, &value);
-                }
+                hear(&shared, &text);
             }
             if !shared.is_over() {
                 let phase = shared.phase();
@@ -243,38 +260,53 @@ fn answered(shared: &Shared, is_done: bool) -> Answer {
 }
 
 /// Keeps what one of the pair hears.
-fn pair(shared: &Shared, member: usize, value: &Value) {
-    let number = |field: &str| value[field].as_u64().map(|number| number as usize);
+fn pair(shared: &Shared, member: usize, text: &str) {
+    if shared.peer != Peer::Racerd {
+        // Whoever hears its own message takes it for acknowledged.
+        let answer = answered(shared, true);
+        for number in peer::numbers(text) {
+            let sender = number as usize % 2;
+            let mut kept = shared.kept();
+            kept.hear(member, number, (sender, number, 2));
+            if let Some(sent) = kept.messages.get_mut(number as usize).filter(|_| sender == member) {
+                sent.answer = Some(answer);
+            }
+        }
+        return;
+    }
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return };
     let answer = answered(shared, value["type"] == "ack");
     let mut kept = shared.kept();
     match value["type"].as_str() {
         Some("ack" | "error") => {
-            if let Some(sent) = number("id").and_then(|number| kept.messages.get_mut(number)) {
+            let number = value["id"].as_u64().unwrap_or(u64::MAX) as usize;
+            if let Some(sent) = kept.messages.get_mut(number) {
                 sent.answer = Some(answer);
             }
         }
         Some("message") => {
             let seq = value["seq"].as_u64().unwrap_or_default();
-            if seq != kept.last[member] + 1 {
-                kept.reordered += 1;
-            }
-            kept.last[member] = seq;
-            let Some(sent) = number("body").and_then(|number| kept.messages.get_mut(number)) else { return };
-            if sent.heard[member].replace(Instant::now()).is_some() {
-                kept.doubled += 1;
-            }
+            let numbers = peer::numbers(value["body"].as_str().unwrap_or_default());
+            numbers.into_iter().for_each(|number| kept.hear(member, number, (0, seq, 1)));
         }
         _ => {}
     }
 }
 
-fn ponged(shared: &Shared, value: &Value) {
-    let is_pong = value["type"] == "pong";
-    if is_pong || value["type"] == "error" {
-        let answer = answered(shared, is_pong);
-        let mut kept = shared.kept();
-        let number = value["id"].as_u64().unwrap_or(u64::MAX) as usize;
-        if let Some(sent) = kept.pings.get_mut(number) {
+fn ponged(shared: &Shared, text: &str) {
+    let numbers = match serde_json::from_str::<Value>(text) {
+        Ok(value) if shared.peer == Peer::Racerd => {
+            if value["type"] == "pong" {
+                value["id"].as_u64().into_iter().collect()
+            } else {
+                Vec::new()
+            }
+        }
+        _ => peer::numbers(text),
+    };
+    let answer = answered(shared, true);
+    for number in numbers {
+        if let Some(sent) = shared.kept().pings.get_mut(number as usize) {
             sent.answer = Some(answer);
         }
     }
@@ -286,9 +318,15 @@ fn arrive(shared: &Arc<Shared>, turn: u64) {
     let source = wire::honest(16 + turn as usize % (wire::HONEST - 16));
     std::thread::spawn(move || {
         let begun = Instant::now();
-        let kind = [Kind::Newcomer, Kind::Resume, Kind::Read, Kind::Read][turn as usize % 4];
+        let kind = match turn % 4 {
+            _ if shared.peer != Peer::Racerd => Kind::Newcomer,
+            0 => Kind::Newcomer,
+            1 => Kind::Resume,
+            _ => Kind::Read,
+        };
         let index = shared.kept().begin(kind, shared.phase());
         let done = match turn % 4 {
+            _ if shared.peer != Peer::Racerd => joins_other(shared.peer, source, turn),
             1 => come_back(source),
             2 => asks(source, "/rooms/observed/messages?limit=1"),
             3 => asks(source, "/healthz"),
@@ -313,6 +351,20 @@ fn joins(source: Ipv6Addr) -> Option<()> {
     line.stream.write_all(&close).ok()
 }
 
+/// Comes to another server: is in once it hears what it said.
+fn joins_other(peer: Peer, source: Ipv6Addr, turn: u64) -> Option<()> {
+    let name = format!("new-{turn}");
+    let mut line = Line::join(peer, source, &name, &name).ok()?;
+    line.stream.write_all(&peer.publish(&name, 0, "@1@")).ok()?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if peer::numbers(&line.read()?) == [1] {
+            return Some(());
+        }
+    }
+    None
+}
+
 /// Drops a connection and resumes its session.
 fn come_back(source: Ipv6Addr) -> Option<()> {
     let mut line = Line::open(source, "/ws?name=back").ok()?;
@@ -327,7 +379,7 @@ fn come_back(source: Ipv6Addr) -> Option<()> {
 }
 
 fn asks(source: Ipv6Addr, path: &str) -> Option<()> {
-    let mut stream = connect(source, wire::PORT).ok()?;
+    let mut stream = connect(Peer::Racerd, source, wire::PORT).ok()?;
     let mut request = Vec::new();
     wire::get(path, &mut request);
     stream.write_all(&request).ok()?;
@@ -337,18 +389,18 @@ fn asks(source: Ipv6Addr, path: &str) -> Option<()> {
 
 fn comes_by_tls(source: Ipv6Addr) -> Option<()> {
     let client = crate::attacks::tls_client().ok()?;
-    let mut stream = rustls::StreamOwned::new(client, connect(source, wire::TLS_PORT).ok()?);
+    let mut stream = rustls::StreamOwned::new(client, connect(Peer::Racerd, source, wire::TLS_PORT).ok()?);
     stream.write_all(&wire::upgrade("/rooms/newcomers/ws?name=new", None)).ok()?;
     let head = read_head(&mut stream).ok()?;
     head.0.starts_with("HTTP/1.1 101").then_some(())
 }
 
 /// Makes a connection from this address. Everything it waits for may take `PATIENCE`.
-pub fn connect(source: Ipv6Addr, port: u16) -> std::io::Result<TcpStream> {
+pub fn connect(peer: Peer, source: Ipv6Addr, port: u16) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
-    socket.bind(&SocketAddrV6::new(source, 0, 0, 0).into())?;
+    socket.bind(&SocketAddrV6::new(peer.reach(source), 0, 0, 0).into())?;
     socket.set_tcp_nodelay(true)?;
-    socket.connect_timeout(&wire::server(port).into(), PATIENCE)?;
+    socket.connect_timeout(&SocketAddrV6::new(peer.reach(wire::SERVER), port, 0, 0).into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket.into())
@@ -378,13 +430,25 @@ fn say(stream: &mut TcpStream, json: &str) {
 }
 
 impl Line {
+    /// Opens a socket of racerd.
     fn open(source: Ipv6Addr, path: &str) -> Result<Line, String> {
-        let failed = |error: std::io::Error| format!("{path}: {error}");
-        let mut stream = connect(source, wire::PORT).map_err(failed)?;
-        stream.write_all(&wire::upgrade(path, None)).map_err(failed)?;
+        Line::ask(Peer::Racerd, source, &wire::upgrade(path, None)).map_err(|error| format!("{path}: {error}"))
+    }
+
+    /// Opens a socket in a room.
+    fn join(peer: Peer, source: Ipv6Addr, room: &str, name: &str) -> Result<Line, String> {
+        let mut line = Line::ask(peer, source, &peer.upgrade(room)).map_err(|error| format!("{room}: {error}"))?;
+        line.stream.write_all(&peer.greeting(room, name)).map_err(|error| format!("{room}: {error}"))?;
+        Ok(line)
+    }
+
+    fn ask(peer: Peer, source: Ipv6Addr, upgrade: &[u8]) -> Result<Line, String> {
+        let failed = |error: std::io::Error| error.to_string();
+        let mut stream = connect(peer, source, wire::PORT).map_err(failed)?;
+        stream.write_all(upgrade).map_err(failed)?;
         let (head, rest) = read_head(&mut stream).map_err(failed)?;
         if !head.starts_with("HTTP/1.1 101") {
-            return Err(format!("{path}: {}", head.lines().next().unwrap_or_default()));
+            return Err(head.lines().next().unwrap_or_default().to_owned());
         }
         let mut frames = Frames::default();
         frames.push(&rest);
@@ -396,7 +460,7 @@ impl Line {
         let mut buffer = [0; 16 << 10];
         loop {
             match self.frames.next() {
-                Some((TEXT, payload)) => return String::from_utf8(payload).ok(),
+                Some((TEXT | BINARY, payload)) => return Some(String::from_utf8_lossy(&payload).into_owned()),
                 Some((PING, payload)) => {
                     let mut pong = Vec::new();
                     wire::frame(PONG, &payload, &mut pong);

@@ -8,7 +8,7 @@ use crate::judge::{Figures, Seen, Share, Spread};
 pub struct Row {
     pub attack: &'static str,
     pub form: &'static str,
-    pub server: String,
+    pub server: &'static str,
     pub figures: Figures,
     /// What the attacker did, as its own process counted it, and the part of a processor that it took.
     pub load: Value,

@@ -13,13 +13,15 @@ use serde_json::Value;
 
 use crate::attacks::{self, Attack, Form, Machine};
 use crate::judge::{self, Figures, Judged};
-use crate::load::{Load, Ready};
+use crate::load::{Load, Plan, Ready};
 use crate::observers::{self, Observers, Phase};
+use crate::peer::{self, Peer};
 use crate::report::{self, Row};
 use crate::server::{self, Server, Turns};
 use crate::wire;
 
 pub struct Setting {
+    pub peer: Peer,
     pub binary: PathBuf,
     pub out: PathBuf,
     pub judged: Judged,
@@ -56,23 +58,26 @@ pub fn prepare(setting: &Setting) -> Result<(), String> {
         .chain((0..wire::HONEST).map(wire::honest))
         .chain((0..wire::ATTACKERS).map(wire::attacker))
         .chain((0..wire::SITE).map(wire::of_one_site));
-    let lines: String = addresses.map(|address| format!("addr replace {address}/128 dev lo nodad\n")).collect();
-    let mut ip = Command::new("ip")
-        .args(["-6", "-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("ip: {error}"))?;
-    let wrote = ip.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(lines.as_bytes()));
-    let status = ip.wait().map_err(|error| format!("ip: {error}"))?;
-    if wrote.is_err() || !status.success() {
-        return Err("ip: the addresses could not be set".to_owned());
-    }
+    let addresses: Vec<_> = addresses.collect();
+    set_addresses(
+        "-6",
+        addresses.iter().map(|address| format!("addr replace {address}/128 dev lo nodad\n")).collect(),
+    )?;
+    let version_4 = addresses.iter().map(|address| peer::version_4(*address));
+    set_addresses("-4", version_4.map(|address| format!("addr replace {address}/32 dev lo\n")).collect())?;
     fs::create_dir_all(&setting.out).map_err(|error| format!("{}: {error}", setting.out.display()))?;
     for (name, text) in [("results.jsonl", String::new()), ("table.md", format!("{}\n", report::HEAD))] {
         let path = setting.out.join(name);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+fn set_addresses(family: &str, lines: String) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("ip: {error}");
+    let mut ip = Command::new("ip").args([family, "-batch", "-"]).stdin(Stdio::piped()).spawn().map_err(failed)?;
+    ip.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(lines.as_bytes())).map_err(failed)?;
+    if ip.wait().map_err(failed)?.success() { Ok(()) } else { Err("ip: the addresses could not be set".to_owned()) }
 }
 
 /// Prints a row, and adds it to the files.
@@ -94,10 +99,10 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn start(attack: &Attack, form: Form) -> Result<Attacker, String> {
+    fn start(attack: &Attack, form: Form, peer: Peer) -> Result<Attacker, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut child = Command::new(program)
-            .args(["--attack", attack.name, "--from", form.name()])
+            .args(["--attack", attack.name, "--from", form.name(), "--against", peer.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -131,22 +136,25 @@ impl Attacker {
 /// Measures one attack.
 pub fn measure(setting: &Setting, attack: &Attack, form: Form) -> Result<Row, String> {
     let folder = std::env::temp_dir().join(format!("racerd-hostile-{}", std::process::id()));
-    let mut server = Server::start(&setting.binary, folder, &attack.shape)?;
+    let mut server = Server::start(setting.peer, &setting.binary, folder, &attack.shape)?;
     let row = measure_server(setting, attack, form, &mut server);
     server.stop();
     row
 }
 
 fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut Server) -> Result<Row, String> {
-    fill_lobby()?;
+    let peer = setting.peer;
     let mut figures = Figures::default();
-    figures.history.0 = history(SETTLING).ok_or("the lobby cannot be read before the attack")?;
-    let observers = Observers::start(server.pid(), attack.shape.idle, attack.shape.tls.is_some())?;
+    if peer == Peer::Racerd {
+        fill_lobby()?;
+        figures.history.0 = history(SETTLING).ok_or("the lobby cannot be read before the attack")?;
+    }
+    let observers = Observers::start(peer, server.pid(), attack.shape.idle, attack.shape.tls.is_some())?;
     std::thread::sleep(Duration::from_millis(500));
     observers.enter(Phase::Quiet);
     std::thread::sleep(setting.quiet());
     observers.enter(Phase::Preparing);
-    let mut attacker = Attacker::start(attack, form)?;
+    let mut attacker = Attacker::start(attack, form, peer)?;
     let is_ready = attacker.line()?["ready"] == true;
     let turns = Turns::count(server.pid(), setting.during());
     let (before, load_before) = (server.taken(), server::process_time(attacker.child.id()));
@@ -161,7 +169,9 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     // What a server that has ended owes will not come.
     let settling = if figures.ended.is_some() { Duration::ZERO } else { SETTLING };
     (figures.quiet, figures.during, figures.fate) = observers.finish(settling);
-    figures.history.1 = history(settling).unwrap_or_default();
+    if peer == Peer::Racerd {
+        figures.history.1 = history(settling).unwrap_or_default();
+    }
     figures.memory = figures.memory.max(server.peak());
     let seconds = (after.at - before.at).as_secs_f64();
     let part = |time: Duration| time.as_secs_f64() / seconds;
@@ -179,7 +189,7 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     Ok(Row {
         attack: attack.name,
         form: form.name(),
-        server: "racerd".to_owned(),
+        server: peer.name(),
         load_cpu: part(load_after.saturating_sub(load_before)),
         figures,
         load,
@@ -213,7 +223,8 @@ fn watch(setting: &Setting, attack: &Attack, server: &Server) -> (u64, u64) {
 /// Writes the messages that others are not to lose.
 fn fill_lobby() -> Result<(), String> {
     for part in 0..MESSAGES / 100 {
-        let mut stream = observers::connect(wire::honest(part), wire::PORT).map_err(|error| error.to_string())?;
+        let mut stream =
+            observers::connect(Peer::Racerd, wire::honest(part), wire::PORT).map_err(|error| error.to_string())?;
         for _ in 0..100 {
             let mut request = Vec::new();
             wire::post(LOBBY, None, "\"what was said before, and is not to go because of an attack\"", &mut request);
@@ -252,7 +263,7 @@ fn history(most: Duration) -> Option<u64> {
 }
 
 fn history_at_once() -> Option<u64> {
-    let mut stream = observers::connect(wire::honest(8), wire::PORT).ok()?;
+    let mut stream = observers::connect(Peer::Racerd, wire::honest(8), wire::PORT).ok()?;
     let path = format!("/rooms/{LOBBY}/messages?limit=1");
     let mut request = Vec::new();
     wire::get(&path, &mut request);
@@ -272,10 +283,22 @@ fn history_at_once() -> Option<u64> {
     Some((head + 1).saturating_sub(oldest))
 }
 
+/// Returns what an attack does to this server, if it applies.
+pub fn plan(name: &str, form: Form, peer: Peer) -> Option<Plan> {
+    let mut plan = match peer {
+        Peer::Racerd => attacks::named(name).map(|attack| (attack.plan)(form))?,
+        _ => attacks::abroad::plan(name, form, peer)?,
+    };
+    for script in plan.before.iter_mut().chain(&mut plan.attack) {
+        script.sources.iter_mut().for_each(|source| *source = peer.reach(*source));
+        script.target.set_ip(peer.reach(*script.target.ip()));
+    }
+    Some(plan)
+}
+
 /// Is the attacking process: prepares, says so, and attacks from the word `go` to the end of its input.
-pub fn attack(name: &str, form: Form) -> Result<(), String> {
-    let attack = attacks::named(name).ok_or(format!("{name}: no such attack"))?;
-    let plan = (attack.plan)(form);
+pub fn attack(name: &str, form: Form, peer: Peer) -> Result<(), String> {
+    let plan = plan(name, form, peer).ok_or(format!("{name}: no such attack on {}", peer.name()))?;
     let failed = |error: std::io::Error| error.to_string();
     let mut load = Load::new().map_err(failed)?;
     if plan.attack.is_empty() {

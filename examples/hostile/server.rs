@@ -11,12 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::attacks::{Certificate, Machine, Shape};
 use crate::observers;
+use crate::peer::Peer;
 use crate::wire::{self, PORT, SERVER, TLS_PORT};
 
 /// How long a server may take to listen, and to stop.
 const SOON: Duration = Duration::from_secs(15);
 
 pub struct Server {
+    peer: Peer,
     child: Child,
     folder: PathBuf,
     machine: Machine,
@@ -38,7 +40,7 @@ pub struct Taken {
 
 impl Server {
     /// Starts the binary in this new folder.
-    pub fn start(binary: &Path, folder: PathBuf, shape: &Shape) -> Result<Server, String> {
+    pub fn start(peer: Peer, binary: &Path, folder: PathBuf, shape: &Shape) -> Result<Server, String> {
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
         let cgroup = match shape.machine {
@@ -60,33 +62,29 @@ impl Server {
         let log = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{prologue}exec \"$@\""), "sh"]);
-        command.arg(binary).args(["serve", "--open", "--data"]).arg(data.join("racerd.db"));
-        if let Some(certificate) = shape.tls {
-            let (cert, key) = make_certificate(certificate, &folder)?;
-            command.args(["--listen", &format!("[{SERVER}]:{TLS_PORT}"), "--tls-cert", &cert, "--tls-key", &key]);
-            command.args(["--plain-listen", &format!("[{SERVER}]:{PORT}")]);
+        if peer == Peer::Racerd {
+            serve(&mut command, binary, &folder, shape)?;
         } else {
-            command.args(["--listen", &format!("[{SERVER}]:{PORT}")]);
+            let other = peer.command(&folder)?;
+            command.arg(other.get_program()).args(other.get_args());
         }
-        if shape.is_sealed {
-            let key = folder.join("sealed.key").to_string_lossy().into_owned();
-            run(&binary.to_string_lossy(), &["keygen", &key])?;
-            command.args(["--sealed-key", &key]);
-        }
-        command.args(shape.arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(if shape.machine == Machine::LogUnread { Stdio::piped() } else { Stdio::from(log) });
+        // A server takes variables that begin with RACERD for settings.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
-            command.env_remove(name);
+            if peer == Peer::Racerd {
+                command.env_remove(name);
+            }
         }
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
-        let mut server = Server { child, folder, machine: shape.machine, cgroup, without };
+        let mut server = Server { peer, child, folder, machine: shape.machine, cgroup, without };
         server.wait_until_it_listens()?;
         Ok(server)
     }
 
     fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let end = Instant::now() + SOON;
-        while observers::connect(wire::honest(0), PORT).is_err() {
+        while observers::connect(self.peer, wire::honest(0), PORT).is_err() {
             if let Some(how) = self.ended() {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
                 return Err(format!("the server ended ({how}):\n{log}"));
@@ -166,6 +164,25 @@ impl Server {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Appends racerd's own arguments.
+fn serve(command: &mut Command, binary: &Path, folder: &Path, shape: &Shape) -> Result<(), String> {
+    command.arg(binary).args(["serve", "--open", "--data"]).arg(folder.join("data/racerd.db"));
+    if let Some(certificate) = shape.tls {
+        let (cert, key) = make_certificate(certificate, folder)?;
+        command.args(["--listen", &format!("[{SERVER}]:{TLS_PORT}"), "--tls-cert", &cert, "--tls-key", &key]);
+        command.args(["--plain-listen", &format!("[{SERVER}]:{PORT}")]);
+    } else {
+        command.args(["--listen", &format!("[{SERVER}]:{PORT}")]);
+    }
+    if shape.is_sealed {
+        let key = folder.join("sealed.key").to_string_lossy().into_owned();
+        run(&binary.to_string_lossy(), &["keygen", &key])?;
+        command.args(["--sealed-key", &key]);
+    }
+    command.args(shape.arguments);
+    Ok(())
 }
 
 /// What makes the disk slow.

@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 
 /// Opcodes of frames.
 pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;

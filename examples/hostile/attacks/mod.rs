@@ -1,6 +1,7 @@
 //! The attacks: name, what each does, what it is to leave alone, how the server stands there, and by which bounds it
 //! is judged. What an attack says is in the module of its group.
 
+pub mod abroad;
 mod connections;
 mod http;
 mod machines;
