@@ -239,10 +239,12 @@ impl Hub {
             return Err(HubError::TooManyRooms { limit });
         }
         let stay = &mut self.next_stay;
-        let room = self.rooms.entry(room_id.clone()).or_insert_with(|| {
+        let room = self.rooms.entry(room_id).or_insert_with_key(|id| {
             *stay = stay.wrapping_add(1);
-            Room::new(room_id.clone(), *stay)
+            Room::new(id.clone(), *stay)
         });
+        // Not the request's own copy of the text: thousands of idle members would keep thousands of copies.
+        let room_id = room.id.clone();
         let seat = room.members.len();
         room.members.push(Member {
             session: slot,

@@ -63,6 +63,22 @@ fn two_requests_for_one_room_id_make_one_entry() {
     assert_eq!(world.seqs(b, &room("r")), [1]);
 }
 
+/// Each request brings a copy of the room's id, which an idle member must not keep.
+#[test]
+fn members_of_a_room_share_its_id() {
+    let mut world = World::new(LIMITS);
+    let all = [world.open(), world.open(), world.open()];
+    for who in &all {
+        world.join(*who, &room("r"), Start::Now);
+        world.settle();
+    }
+    let places = all.map(|who| {
+        let session = world.hub.session(who.slot).expect("it is here");
+        session.rooms().map(|room| room.as_str().as_ptr()).collect::<Vec<_>>()
+    });
+    assert_eq!((places[0].len(), &places[0], &places[0]), (1, &places[1], &places[2]));
+}
+
 #[test]
 fn two_concurrent_requests_for_one_room_id_make_one_entry() {
     let mut world = with_log(LIMITS, 3);
