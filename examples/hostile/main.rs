@@ -23,8 +23,7 @@ use attacks::{Attack, Form, Length};
 use judge::Judged;
 use peer::Peer;
 
-const USAGE: &str =
-    "usage: tests/hostile [--short | --long] [--list] [--from 1|60] [--against racerd|ws|mosquitto] [ATTACK...]";
+const USAGE: &str = "usage: tests/hostile [--short | --long] [--list] [--from 1|60] [--against ws|mosquitto|bun|nats|nchan] [ATTACK...]";
 
 /// What is to be run.
 struct Given {

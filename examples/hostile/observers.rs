@@ -2,7 +2,8 @@
 //! who pings, newcomers, members who come back, readers over HTTP, and members who only listen.
 //!
 //! What they do goes on by the clock, whether or not the server answers, so that a stall is felt by all that falls into
-//! it. Everything is kept with the phase in which it began.
+//! it: what an honest client holds back because too much is under way counts with the time that it waits. Everything is
+//! kept with the phase in which it began.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddrV6, TcpStream};
@@ -24,6 +25,11 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const MESSAGES: Duration = Duration::from_millis(50);
 const PINGS: Duration = Duration::from_millis(60);
 const ARRIVALS: Duration = Duration::from_millis(250);
+
+/// How many of its messages or pings an honest client has under way: `in_flight` of racerd's limits.
+const UNDER_WAY: usize = 32;
+/// The line of the pinger, behind those of the pair.
+const PINGER: usize = 2;
 
 /// What is measured at present.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,6 +54,14 @@ struct Sent {
     heard: [Option<Instant>; 2],
 }
 
+/// Something that could not be said when it was time, because too much was under way.
+struct Held {
+    phase: Phase,
+    line: usize,
+    at: Instant,
+    until: Option<Instant>,
+}
+
 #[derive(Clone, Copy)]
 enum Answer {
     Done { at: Instant, loop_time: Duration },
@@ -65,6 +79,8 @@ enum Kind {
 struct Kept {
     messages: Vec<Sent>,
     pings: Vec<Sent>,
+    held: Vec<Held>,
+    under_way: [usize; 3],
     /// For each of the pair and each sender, what is to come next; 0: anything.
     next: [[u64; 2]; 2],
     doubled: u64,
@@ -86,6 +102,28 @@ struct Shared {
 }
 
 impl Kept {
+    /// Takes a place for what this line says now; `false` if it has to be held back.
+    fn takes(&mut self, line: usize, phase: Phase) -> bool {
+        let has_room = self.under_way[line] < UNDER_WAY;
+        if has_room {
+            self.under_way[line] += 1;
+        } else {
+            self.held.push(Held { phase, line, at: Instant::now(), until: None });
+        }
+        has_room
+    }
+
+    /// Keeps the answer to a message or a ping of this line.
+    fn answer(&mut self, line: usize, number: usize, answer: Answer) {
+        let sent = if line == PINGER { &mut self.pings } else { &mut self.messages };
+        let Some(sent) = sent.get_mut(number) else { return };
+        if sent.answer.replace(answer).is_none() {
+            self.under_way[line] -= 1;
+            let held = self.held.iter_mut().filter(|held| held.line == line && held.until.is_none());
+            held.for_each(|held| held.until = Some(Instant::now()));
+        }
+    }
+
     /// Keeps that one of the pair heard a message, which stands at a place in an order that rises by a step.
     fn hear(&mut self, member: usize, number: u64, (order, place, step): (usize, u64, u64)) {
         let next = std::mem::replace(&mut self.next[member][order], place + step);
@@ -150,19 +188,26 @@ impl Observers {
             let line = Line::join(peer, wire::honest(member), "observed", &format!("observer-{member}"))?;
             writers.push(observers.listen(line, move |shared, value| pair(shared, member, value))?);
         }
-        observers.work(MESSAGES, move |shared, turn| {
-            let mut kept = shared.kept();
+        observers.work(MESSAGES, move |shared, _| {
+            let (phase, mut kept) = (shared.phase(), shared.kept());
+            let number = kept.messages.len();
+            let sender = number % 2;
+            if !kept.takes(sender, phase) {
+                return;
+            }
             kept.messages.push(shared.sent());
-            let number = kept.messages.len() - 1;
             drop(kept);
             let frame = peer.publish("observed", number as u64, &format!("@{number}@"));
             // A line that broke is counted by its reader.
-            let _ = writers[turn as usize % 2].write_all(&frame);
+            let _ = writers[sender].write_all(&frame);
         });
         let line = Line::join(peer, wire::honest(2), "pinged", "pinger")?;
         let mut pinger = observers.listen(line, ponged)?;
         observers.work(PINGS, move |shared, _| {
-            let mut kept = shared.kept();
+            let (phase, mut kept) = (shared.phase(), shared.kept());
+            if !kept.takes(PINGER, phase) {
+                return;
+            }
             kept.pings.push(shared.sent());
             let number = kept.pings.len() - 1;
             drop(kept);
@@ -268,8 +313,8 @@ fn pair(shared: &Shared, member: usize, text: &str) {
             let sender = number as usize % 2;
             let mut kept = shared.kept();
             kept.hear(member, number, (sender, number, 2));
-            if let Some(sent) = kept.messages.get_mut(number as usize).filter(|_| sender == member) {
-                sent.answer = Some(answer);
+            if sender == member {
+                kept.answer(member, number as usize, answer);
             }
         }
         return;
@@ -280,9 +325,7 @@ fn pair(shared: &Shared, member: usize, text: &str) {
     match value["type"].as_str() {
         Some("ack" | "error") => {
             let number = value["id"].as_u64().unwrap_or(u64::MAX) as usize;
-            if let Some(sent) = kept.messages.get_mut(number) {
-                sent.answer = Some(answer);
-            }
+            kept.answer(member, number, answer);
         }
         Some("message") => {
             let seq = value["seq"].as_u64().unwrap_or_default();
@@ -306,9 +349,7 @@ fn ponged(shared: &Shared, text: &str) {
     };
     let answer = answered(shared, true);
     for number in numbers {
-        if let Some(sent) = shared.kept().pings.get_mut(number as usize) {
-            sent.answer = Some(answer);
-        }
+        shared.kept().answer(PINGER, number as usize, answer);
     }
 }
 
@@ -512,9 +553,14 @@ fn seen(kept: &Kept, phase: Phase) -> Seen {
         Share { tried: tries().count(), done: tries().filter(|(_, _, took)| took.is_some()).count() }
     };
     let took = |(kind, at, took): &(Kind, Phase, Option<f64>)| took.filter(|_| *kind == Kind::Newcomer && *at == phase);
+    let held = |is_ping: bool| {
+        let held = kept.held.iter().filter(move |held| held.phase == phase && (held.line == PINGER) == is_ping);
+        held.map(|held| millis(held.until.unwrap_or(now) - held.at))
+    };
+    let deliveries = acknowledged.flat_map(|sent| sent.heard.map(|heard| until(sent, heard)));
     Seen {
-        ping: Spread::of(pings().map(|sent| until(sent, answer(sent))).collect()),
-        delivery: Spread::of(acknowledged.flat_map(|sent| sent.heard.map(|heard| until(sent, heard))).collect()),
+        ping: Spread::of(pings().map(|sent| until(sent, answer(sent))).chain(held(true)).collect()),
+        delivery: Spread::of(deliveries.chain(held(false)).collect()),
         work: Spread::of(pings().filter_map(work).collect()),
         handshake: Spread::of(kept.tries.iter().filter_map(took).collect()),
         newcomers: share(Kind::Newcomer),
@@ -533,5 +579,67 @@ fn fate(kept: &Kept) -> Fate {
         reordered: kept.reordered,
         unanswered: count(&|sent| sent.answer.is_none()),
         refused: count(&|sent| matches!(sent.answer, Some(Answer::Refused))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(phase: Phase) -> Sent {
+        Sent { phase, at: Instant::now(), loop_time: Duration::ZERO, answer: None, heard: [None; 2] }
+    }
+
+    fn done() -> Answer {
+        Answer::Done { at: Instant::now(), loop_time: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_loss_a_repeat_and_a_wrong_order_are_seen() {
+        let mut kept = Kept { messages: (0..4).map(|_| sent(Phase::During)).collect(), ..Kept::default() };
+        kept.under_way[0] = 4;
+        for (number, seq) in [(0, 1), (1, 2), (3, 4), (2, 3)] {
+            kept.hear(0, number, (0, seq, 1));
+        }
+        assert_eq!((kept.reordered, kept.doubled), (2, 0));
+        kept.hear(0, 2, (0, 4, 1));
+        assert_eq!((kept.reordered, kept.doubled), (2, 1));
+        (0..2).for_each(|number| kept.answer(0, number, done()));
+        kept.answer(0, 2, Answer::Refused);
+        kept.hear(1, 0, (0, 1, 1));
+        let expected = Fate { sent: 4, lost: 1, doubled: 1, reordered: 2, unanswered: 1, refused: 1 };
+        assert_eq!(fate(&kept), expected);
+    }
+
+    #[test]
+    fn what_is_held_back_waits_until_an_answer_of_its_own_line() {
+        let mut kept = Kept::default();
+        for _ in 0..UNDER_WAY {
+            assert!(kept.takes(PINGER, Phase::During));
+            kept.pings.push(sent(Phase::During));
+        }
+        assert!(!kept.takes(PINGER, Phase::During));
+        assert!(kept.takes(0, Phase::During), "the other lines have room");
+        kept.messages.push(sent(Phase::During));
+        kept.answer(0, 0, done());
+        assert_eq!(kept.held[0].until, None);
+        kept.answer(PINGER, 5, done());
+        kept.answer(PINGER, 5, done());
+        assert!(kept.held[0].until.is_some());
+        assert_eq!(kept.under_way, [0, 0, UNDER_WAY - 1]);
+        assert_eq!(seen(&kept, Phase::During).ping.count, UNDER_WAY + 1);
+    }
+
+    #[test]
+    fn who_never_got_in_counts_in_the_phase_of_the_try() {
+        let mut kept = Kept::default();
+        kept.begin(Kind::Newcomer, Phase::Quiet);
+        let index = kept.begin(Kind::Newcomer, Phase::During);
+        kept.tries[index].2 = Some(3.0);
+        kept.begin(Kind::Resume, Phase::During);
+        let seen = seen(&kept, Phase::During);
+        assert_eq!(seen.newcomers, Share { tried: 1, done: 1 });
+        assert_eq!(seen.resumes, Share { tried: 1, done: 0 });
+        assert_eq!(seen.handshake.max, 3.0);
     }
 }

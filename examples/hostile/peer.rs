@@ -2,7 +2,7 @@
 //! configuration that makes it a chat of rooms. What is said to each, and how its clients know their own messages.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::wire::{self, BINARY, PORT, TEXT, frame};
@@ -14,9 +14,15 @@ pub enum Peer {
     Ws,
     /// Debian's Mosquitto: MQTT over WebSockets, a topic for each room.
     Mosquitto,
+    /// Bun's own server.
+    Bun,
+    /// Debian's nats-server, a subject for each room.
+    Nats,
+    /// Debian's nginx with nchan.
+    Nchan,
 }
 
-const ALL: [Peer; 3] = [Peer::Racerd, Peer::Ws, Peer::Mosquitto];
+const ALL: [Peer; 6] = [Peer::Racerd, Peer::Ws, Peer::Mosquitto, Peer::Bun, Peer::Nats, Peer::Nchan];
 
 impl Peer {
     pub fn name(self) -> &'static str {
@@ -24,6 +30,9 @@ impl Peer {
             Peer::Racerd => "racerd",
             Peer::Ws => "ws",
             Peer::Mosquitto => "mosquitto",
+            Peer::Bun => "bun",
+            Peer::Nats => "nats",
+            Peer::Nchan => "nchan",
         }
     }
 
@@ -35,7 +44,7 @@ impl Peer {
     /// WebSockets. These servers have no limits per address that would tell.
     pub fn reach(self, address: Ipv6Addr) -> Ipv6Addr {
         match self {
-            Peer::Racerd | Peer::Ws => address,
+            Peer::Racerd | Peer::Ws | Peer::Bun | Peer::Nats | Peer::Nchan => address,
             Peer::Mosquitto => version_4(address).to_ipv6_mapped(),
         }
     }
@@ -44,7 +53,8 @@ impl Peer {
     pub fn upgrade(self, room: &str) -> Vec<u8> {
         match self {
             Peer::Racerd => wire::upgrade(&format!("/rooms/{room}/ws?name=m&presence=off"), None),
-            Peer::Ws => wire::upgrade(&format!("/{room}"), None),
+            Peer::Ws | Peer::Bun | Peer::Nchan => wire::upgrade(&format!("/{room}"), None),
+            Peer::Nats => wire::upgrade("/", None),
             Peer::Mosquitto => wire::upgrade("/mqtt", Some("mqtt")),
         }
     }
@@ -52,11 +62,18 @@ impl Peer {
     /// Returns what a client says next to be in the room. No two clients may have the same name.
     pub fn greeting(self, room: &str, name: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        if self == Peer::Mosquitto {
-            // CONNECT with a clean session and without keep-alive, then SUBSCRIBE with QoS 0.
-            let connect = [&string("MQTT"), [4, 2, 0, 0].as_slice(), &string(name)].concat();
-            frame(BINARY, &packet(0x10, &connect), &mut out);
-            frame(BINARY, &packet(0x82, &[&[0, 1], string(room).as_slice(), &[0]].concat()), &mut out);
+        match self {
+            Peer::Racerd | Peer::Ws | Peer::Bun | Peer::Nchan => {}
+            Peer::Mosquitto => {
+                // CONNECT with a clean session and without keep-alive, then SUBSCRIBE with QoS 0.
+                let connect = [&string("MQTT"), [4, 2, 0, 0].as_slice(), &string(name)].concat();
+                frame(BINARY, &packet(0x10, &connect), &mut out);
+                frame(BINARY, &packet(0x82, &[&[0, 1], string(room).as_slice(), &[0]].concat()), &mut out);
+            }
+            Peer::Nats => {
+                frame(BINARY, b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n", &mut out);
+                frame(BINARY, format!("SUB {room} 1\r\n").as_bytes(), &mut out);
+            }
         }
         out
     }
@@ -70,7 +87,10 @@ impl Peer {
                     format!(r#"{{"type":"send","id":{number},"room":"{room}","key":"k-{number}","body":"{text}"}}"#);
                 frame(TEXT, json.as_bytes(), &mut out);
             }
-            Peer::Ws => frame(TEXT, text.as_bytes(), &mut out),
+            Peer::Ws | Peer::Bun | Peer::Nchan => frame(TEXT, text.as_bytes(), &mut out),
+            Peer::Nats => {
+                frame(BINARY, format!("PUB {room} {}\r\n{text}\r\n", text.len()).as_bytes(), &mut out);
+            }
             Peer::Mosquitto => {
                 frame(BINARY, &packet(0x30, &[string(room).as_slice(), text.as_bytes()].concat()), &mut out);
             }
@@ -80,28 +100,61 @@ impl Peer {
 
     /// Returns the command that runs the server, with what it needs in the folder.
     pub fn command(self, folder: &Path) -> Result<Command, String> {
+        let written = |name: &str, text: String| {
+            let file = folder.join(name);
+            std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display())).map(|()| file)
+        };
+        let modules = std::env::var_os("RACERD_NODE_PATH").map(PathBuf::from).unwrap_or_default();
+        let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hostile/peers");
         let mut command;
         match self {
             Peer::Racerd => return Err("racerd is started with its settings".to_owned()),
             Peer::Ws => {
                 command = Command::new("node");
-                command
-                    .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hostile/peers/ws.mjs"))
-                    .arg(PORT.to_string());
+                command.arg(programs.join("ws.mjs")).arg(PORT.to_string());
+            }
+            Peer::Bun => {
+                command = Command::new(modules.join(".bin/bun"));
+                command.arg("run").arg(programs.join("bun.mjs")).arg(PORT.to_string());
             }
             Peer::Mosquitto => {
-                let file = folder.join("mosquitto.conf");
-                let text = format!(
-                    "allow_anonymous true\nset_tcp_nodelay true\nlistener 1883 127.0.0.1\n\
-                     listener {PORT}\nsocket_domain ipv4\nprotocol websockets\n"
-                );
-                std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+                let file = written("mosquitto.conf", mosquitto_conf())?;
                 command = Command::new("mosquitto");
                 command.arg("-c").arg(file);
+            }
+            Peer::Nats => {
+                let text =
+                    format!("listen: \"127.0.0.1:4222\"\nwebsocket {{ host: \"::\", port: {PORT}, no_tls: true }}\n");
+                command = Command::new("nats-server");
+                command.arg("-c").arg(written("nats.conf", text)?);
+            }
+            Peer::Nchan => {
+                let file = written("nchan.conf", nchan_conf())?;
+                command = Command::new("nginx");
+                command.arg("-p").arg(folder).arg("-c").arg(file);
             }
         }
         Ok(command)
     }
+}
+
+/// Its WebSockets need a listener without them beside.
+fn mosquitto_conf() -> String {
+    format!(
+        "allow_anonymous true\nset_tcp_nodelay true\nlistener 1883 127.0.0.1\n\
+         listener {PORT}\nsocket_domain ipv4\nprotocol websockets\n"
+    )
+}
+
+/// One process, so that its time is that of its loop.
+fn nchan_conf() -> String {
+    format!(
+        "load_module /usr/lib/nginx/modules/ngx_nchan_module.so;\n\
+         daemon off;\nmaster_process off;\npid nchan.pid;\nerror_log stderr error;\n\
+         events {{ worker_connections 16000; }}\n\
+         http {{ access_log off; server {{ listen [::]:{PORT}; location ~ ^/(.*)$ {{ nchan_pubsub websocket;\n\
+         nchan_channel_id $1; nchan_message_buffer_length 200; nchan_subscriber_first_message newest; }} }} }}\n"
+    )
 }
 
 /// Returns the address of version 4 that a party has beside its own.

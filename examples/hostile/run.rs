@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -135,7 +135,9 @@ impl Attacker {
 
 /// Measures one attack.
 pub fn measure(setting: &Setting, attack: &Attack, form: Form) -> Result<Row, String> {
-    let folder = std::env::temp_dir().join(format!("racerd-hostile-{}", std::process::id()));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    // Another run at the same time may have the same number as a process in a namespace of its own.
+    let folder = std::env::temp_dir().join(format!("racerd-hostile-{since}"));
     let mut server = Server::start(setting.peer, &setting.binary, folder, &attack.shape)?;
     let row = measure_server(setting, attack, form, &mut server);
     server.stop();

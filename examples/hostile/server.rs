@@ -44,7 +44,7 @@ impl Server {
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
         let cgroup = match shape.machine {
-            Machine::Memory(most) => cgroup(most),
+            Machine::Memory(most) => cgroup(&folder, most),
             _ => None,
         };
         let without = (matches!(shape.machine, Machine::Memory(_)) && cgroup.is_none())
@@ -198,12 +198,12 @@ impl Drop for SlowDisk {
     }
 }
 
-/// Makes a cgroup of so much memory, by the second version or the first.
-fn cgroup(most: u64) -> Option<PathBuf> {
-    let name = format!("racerd-hostile-{}", std::process::id());
+/// Makes a cgroup of so much memory, by the second version or the first, named as the folder.
+fn cgroup(folder: &Path, most: u64) -> Option<PathBuf> {
+    let name = folder.file_name()?;
     let roots = [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
     roots.into_iter().find_map(|(root, limit)| {
-        let folder = Path::new(root).join(&name);
+        let folder = Path::new(root).join(name);
         fs::create_dir(&folder).ok()?;
         // A folder without this file is no cgroup of memory.
         let wrote = File::options().write(true).open(folder.join(limit)).and_then(|mut file| write!(file, "{most}"));
@@ -270,13 +270,14 @@ fn socket_memory(text: &str) -> u64 {
     fields.filter_map(|field| field.strip_prefix('r').or_else(|| field.strip_prefix('w'))?.parse::<u64>().ok()).sum()
 }
 
-/// Counts the turns of a server's loop for so long, where perf can: the calls of epoll_wait of its thread.
+/// Counts the turns of a server's loop for so long, where perf can: its thread's calls that wait for events.
 pub struct Turns(Option<Child>);
 
 impl Turns {
     pub fn count(pid: u32, time: Duration) -> Turns {
+        let events = ["epoll_wait", "epoll_pwait", "epoll_pwait2"].map(|call| format!("syscalls:sys_enter_{call}"));
         let mut perf = Command::new("perf");
-        perf.args(["stat", "-x,", "-e", "syscalls:sys_enter_epoll_wait", "-t", &pid.to_string(), "--", "sleep"]);
+        perf.args(["stat", "-x,", "-e", &events.join(","), "-t", &pid.to_string(), "--", "sleep"]);
         perf.arg(format!("{:.2}", time.as_secs_f64()));
         Turns(perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok())
     }
@@ -284,8 +285,9 @@ impl Turns {
     pub fn finish(self) -> Option<u64> {
         let output = self.0?.wait_with_output().ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let line = text.lines().find(|line| line.contains("epoll_wait"))?;
-        line.split(',').next()?.parse().ok().filter(|turns| *turns > 0)
+        let lines = text.lines().filter(|line| line.contains("sys_enter_epoll"));
+        let turns = lines.filter_map(|line| line.split(',').next()?.parse::<u64>().ok()).sum();
+        (turns > 0).then_some(turns)
     }
 }
 
