@@ -194,7 +194,14 @@ pub(super) fn last_behind(conn: &Connection, room: i64, seq: Seq) -> rusqlite::R
 }
 
 /// Reads what waits in a room, whose row has this head, from the rows of its messages; `now` in running seconds.
+///
+/// # Errors
+/// Nothing of the room is in memory: a part of it would be taken for all, and its seqs given out once more.
 pub(super) fn read(conn: &Connection, unfolded: &mut Unfolded, room: i64, head: Seq, now: u64) -> rusqlite::Result<()> {
+    read_rows(conn, unfolded, room, head, now).inspect_err(|_| unfolded.abandon(room))
+}
+
+fn read_rows(conn: &Connection, unfolded: &mut Unfolded, room: i64, head: Seq, now: u64) -> rusqlite::Result<()> {
     let mut statement =
         conn.prepare_cached("SELECT id, at, length(body), key FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id")?;
     let mut rows = statement.query([last_id(room, head), last_id(room, Seq(u64::MAX))])?;

@@ -9,7 +9,7 @@ use super::batch::Batches;
 use super::fold::Position;
 use super::open;
 use super::unfolded::FoldLimits;
-use super::writer::{Health, WriterLoop};
+use super::writer::{Health, SPACE_TRIES, WriterLoop, is_full};
 
 /// Maximum number of bytes that are kept free for folds in a database of limited size. The smaller one keeps this share
 /// of it.
@@ -124,14 +124,21 @@ impl WriterLoop {
         Ok(())
     }
 
-    /// Folds as long as so much waits that nothing may be added to it.
+    /// Folds as long as so much waits that nothing may be added to it. Where that needs more pages than the database
+    /// has left, old messages make space for it, if they may be deleted.
     ///
     /// # Errors
     /// A piece could not be written.
     pub fn fold_down(&mut self) -> rusqlite::Result<()> {
+        let mut tries = 0;
         while self.batches.unfolded.is_at(&self.fold_limits(), 2, self.fold_reserve()) {
             self.begin_fold();
-            self.fold_piece()?;
+            if let Err(error) = self.fold_piece() {
+                if tries == SPACE_TRIES || !is_full(&error) || !self.make_space() {
+                    return Err(error);
+                }
+                tries += 1;
+            }
         }
         Ok(())
     }

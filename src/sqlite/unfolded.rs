@@ -216,6 +216,16 @@ impl Unfolded {
         }
     }
 
+    /// Forgets all of a room, which was not read to its end.
+    pub fn abandon(&mut self, room: i64) {
+        let folded = Folded {
+            windows: self.windows_after(room, None).map(|(session, _)| (room, session)).collect(),
+            common: self.common_after(room, None).map(|entry| (room, entry.key)).collect(),
+            rooms: self.tail(room).map(|tail| (room, tail.head)).into_iter().collect(),
+        };
+        self.forget(&folded);
+    }
+
     /// Records that all which waited at this time, in running seconds, is written.
     pub fn all_since(&mut self, now: u64) {
         self.since = now;

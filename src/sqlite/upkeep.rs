@@ -9,7 +9,7 @@ use super::dating::Moment;
 use super::open::{self, BUSY, WAL_BYTES};
 use super::retention::{self, Policy, Step};
 use super::schema::{self, SCRATCH, number};
-use super::writer::{Health, Noted, WriterLoop};
+use super::writer::{Health, Noted, WriterLoop, is_full};
 use crate::store::{About, Bounds, StoreEvent};
 use crate::types::WallMillis;
 
@@ -183,8 +183,12 @@ impl WriterLoop {
         let now = self.time_of_ages().unwrap_or(None);
         let mut dropped = 0;
         for _ in 0..SPACE_STEPS {
-            // Otherwise most of what could go might wait for a fold.
-            let Ok(step) = self.fold_all().and_then(|()| self.prune_messages(&policy, now)) else { break };
+            // Otherwise most of what could go might wait for a fold. If that finds no page either, what was folded
+            // before makes space for it.
+            if self.fold_all().is_err_and(|error| !is_full(&error)) {
+                break;
+            }
+            let Ok(step) = self.prune_messages(&policy, now) else { break };
             dropped += step.dropped;
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if step.done || free > wanted {
@@ -282,24 +286,39 @@ impl WriterLoop {
         self.measure_wal();
     }
 
-    /// Tests whether writing works again by writing 64 KiB and deleting them. Emptying the WAL may itself free disk
-    /// space.
+    /// Tests whether writing works again by writing 64 KiB and deleting them.
     fn probe(&mut self, retry: Duration) {
         let again = (retry * 2).min(self.parts.timing.probe_last);
         self.check_files();
         if matches!(self.health, Health::Gone(_)) {
             return;
         }
-        roll_back(&self.parts.conn);
-        self.follow_the_disk();
-        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
-        self.measure_wal();
+        self.look_again();
         if self.wal != Length::TooLong && self.writes_scratch() {
             let recovered: Option<StoreEvent> = self.recovered();
             self.answers.send(recovered);
         } else if let Health::Failing { retry, .. } = &mut self.health {
             *retry = again;
         }
+    }
+
+    /// Does what may end a failure, if it was done long enough ago: under load there is no idle moment for a probe.
+    pub fn look_again_if_due(&mut self) {
+        if let Health::Failing { retry, .. } = self.health
+            && self.parts.clock.since(self.looked_again) >= retry
+        {
+            self.look_again();
+        }
+    }
+
+    /// Does what may end a failure: takes over how much space the disk has now, and empties the WAL, which may itself
+    /// free some.
+    fn look_again(&mut self) {
+        self.looked_again = self.parts.clock.now();
+        roll_back(&self.parts.conn);
+        self.follow_the_disk();
+        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.measure_wal();
     }
 
     /// Writes 64 KiB and deletes them. Returns whether that worked.

@@ -42,7 +42,7 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// Maximum rounds of deleting old messages to make space for one batch. A batch is no larger than what one round frees;
 /// if it still does not fit, the log must not be emptied for it.
-const SPACE_TRIES: u32 = 3;
+pub(super) const SPACE_TRIES: u32 = 3;
 
 /// Maximum number of sessions waiting to be parked while the store fails. Beyond it the oldest are lost, as in a crash.
 const LATE: usize = 10_000;
@@ -179,6 +179,8 @@ pub(super) struct WriterLoop {
     started: Instant,
     /// When the files were last checked.
     checked: Instant,
+    /// When that was last done which may end a failure.
+    pub looked_again: Instant,
     /// Whether the WAL may hold content that is not in the database file yet.
     pub untidy: bool,
     /// Idle time after which the WAL is emptied.
@@ -229,6 +231,7 @@ impl WriterLoop {
             health: Health::Well,
             started: now,
             checked: now,
+            looked_again: now,
             untidy: true,
             quiet_since: now,
             upkeep_due: Some(now),
@@ -244,6 +247,10 @@ impl WriterLoop {
         };
         // If it cannot be set, messages may take the pages of folds.
         let _ = open::set_most_pages(&writer.parts.conn, writer.pages_for_messages());
+        // It may be left from a run that was killed while another program read.
+        if Length::of(writer.parts.files.wal_bytes(), writer.max_bytes()) != Length::Usual {
+            writer.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        }
         writer.measure_wal();
         // Read before anything is written that could carry a wrong time. A lasting failure is noticed at the next
         // append.
@@ -321,13 +328,13 @@ impl WriterLoop {
             let outage = Outage { why: Why::Gone, detail: reason.clone() };
             return self.refuse(batch, outage, false);
         }
+        self.look_again_if_due();
         if self.wal == Length::TooLong {
             let outage = self.held_open();
             return self.refuse(batch, outage, false);
         }
         if let Err(error) = self.fold_down() {
-            let outage = self.explain(&error, false);
-            return self.refuse(batch, outage, false);
+            return self.refuse_for(batch, &error);
         }
         let writes = batch.len();
         self.pace.begin(self.parts.clock.now(), writes + self.waiting.len());
@@ -347,12 +354,15 @@ impl WriterLoop {
                 self.fold_if_due();
                 self.upkeep_soon();
             }
-            Err(error) => {
-                let at_bound = is_full(&error) && self.is_at_bound();
-                let outage = self.explain(&error, at_bound);
-                self.refuse(batch, outage, at_bound);
-            }
+            Err(error) => self.refuse_for(batch, &error),
         }
+    }
+
+    /// Answers a batch that could not be stored because of this error.
+    fn refuse_for(&mut self, batch: Vec<Write>, error: &rusqlite::Error) {
+        let at_bound = is_full(error) && self.is_at_bound();
+        let outage = self.explain(error, at_bound);
+        self.refuse(batch, outage, at_bound);
     }
 
     /// Answers a batch that was committed.

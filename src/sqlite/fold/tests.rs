@@ -339,3 +339,33 @@ fn stored_keys_are_known_beside_those_that_wait() {
     assert_eq!(say(&mut log, 0..1), [Expected::Stored(66)], "it is the 65th from the end");
     assert_eq!(say(&mut log, 1..2), [Expected::Stored(67)], "now this one is");
 }
+
+/// A room of which only a part could be read ends where it ended before.
+#[test]
+fn a_read_that_fails_halfway_leaves_nothing_in_memory() {
+    let mut log = Log::new(None);
+    let say = |log: &mut Log, key: u8| {
+        let decisions = log.commit(&[write_of((0, Some((0, key)), true)), write_of((0, Some((3, key)), true))])?;
+        Ok::<_, rusqlite::Error>(decisions.iter().map(got).collect::<Vec<_>>())
+    };
+    for key in 0..5 {
+        say(&mut log, key).unwrap();
+    }
+    log.kill();
+    // Takes the place of the table of messages, and has a row that cannot be read.
+    log.conn
+        .execute_batch(
+            "CREATE TEMP TABLE messages AS SELECT * FROM main.messages;
+             UPDATE temp.messages SET at = 'damaged' WHERE id = (SELECT max(id) FROM temp.messages)",
+        )
+        .unwrap();
+    say(&mut log, 5).unwrap_err();
+    assert!(log.batches.take_in(&log.conn, 1, 0).is_err());
+    assert!(log.batches.unfolded.is_empty());
+    log.conn.execute_batch("DROP TABLE temp.messages").unwrap();
+    assert_eq!(say(&mut log, 5).unwrap(), [Expected::Stored(11), Expected::Stored(12)]);
+    assert_eq!(say(&mut log, 0).unwrap(), [Expected::Duplicate(1), Expected::Duplicate(2)]);
+    log.fold_all();
+    assert_eq!(log.stored().values().map(Vec::len).collect::<Vec<_>>(), [6, 6]);
+    log.check();
+}

@@ -11,7 +11,7 @@ use crate::sqlite::{SetClock, SteppedLog, StoreOptions};
 use crate::store::samples::{ALICE, BOB, append, body_of, keyed, stored};
 use crate::store::{Append, Bounds, Outcome, Scope, ScopedKey, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
-use crate::types::{Durability, IdempotencyKey, Millis, SessionId, WallMillis};
+use crate::types::{Durability, IdempotencyKey, Millis, PageSize, SessionId, WallMillis};
 
 /// A log that is stepped by the second.
 struct Hand {
@@ -278,6 +278,27 @@ fn a_small_database_keeps_going_and_keeps_its_keys() {
     }
     hand.log.finish().unwrap();
     assert!(check(&options.path, None).unwrap().is_well());
+}
+
+/// Senders who all have the same number of keys need more pages for their windows at the same time than are kept free
+/// for folds: old messages make space for them.
+#[test]
+fn windows_that_grow_together_find_space() {
+    for page_size in [PageSize::TwoKib, PageSize::FourKib] {
+        let directory = TempDir::new();
+        let options = sized(1 << 20, directory.path());
+        let bounds = Bounds { keep_messages: 100_000, ..options.bounds };
+        let mut hand = Hand::open(&StoreOptions { bounds, page_size, durability: Durability::Normal, ..options });
+        for key in 0..100 {
+            for senders in [0..40, 40..80, 80..120] {
+                let outcomes = hand.append(senders.map(|n| by(n, &format!("room{}", n % 30), key)));
+                assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored(_))), "{key}: {outcomes:?}");
+            }
+        }
+        let again = hand.append((36..100).map(|key| by(7, "room7", key)));
+        assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Duplicate { .. })), "{again:?}");
+        hand.log.finish().unwrap();
+    }
 }
 
 /// Nothing may be deleted, and no message fits any more: what waits can still be folded.

@@ -4,10 +4,11 @@ use std::fs;
 
 use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::tests::{open_quick, outside, wait_until};
+use crate::sqlite::{SetClock, SteppedLog, StoreOptions};
 use crate::store::samples::{append, body_of, read, stored};
 use crate::store::{Outcome, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
-use crate::types::{Durability, Seq};
+use crate::types::{Durability, Millis, Seq, WallMillis};
 
 #[test]
 fn the_wal_stays_short_while_pages_are_read() {
@@ -95,6 +96,43 @@ fn behind_a_read_that_never_ends_nothing_more_is_written_from_some_length_on() {
     assert_eq!(bench.next_available(), Ok(()), "messages are accepted again by themselves");
     assert_eq!(stored(&bench.append(append("a", "3", 3))).seq, Seq(kept + 1), "and nothing is lost");
     assert_eq!(bench.long_wal, [true, false]);
+}
+
+#[test]
+fn messages_are_taken_again_after_a_long_read_however_many_come_meanwhile() {
+    let directory = TempDir::new();
+    let mut options = options(directory.path(), Durability::Normal);
+    options.bounds.max_database_size = 200 << 20;
+    let clock = SetClock::default();
+    let mut log = SteppedLog::open(&options, clock.clone()).unwrap();
+    let mut append_all = |second: u64, count: u64| -> Vec<StoreEvent> {
+        clock.set(Millis(second * 1_000), WallMillis(second * 1_000));
+        let mut events = Vec::new();
+        let appends = (0..count).map(|_| StoreRequest::Append(append("a", &body_of(20_000), 1)));
+        log.answer(&mut appends.collect(), &mut events);
+        events
+    };
+    append_all(0, 1);
+    let conn = outside(&options.path);
+    conn.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    let refused = |events: &[StoreEvent]| events.iter().any(|event| matches!(event, StoreEvent::Available(Err(_))));
+    while !refused(&append_all(0, 100)) {}
+    assert_eq!(append_all(1, 1).len(), 1, "it stays refused");
+    // A kill leaves the long WAL, and the next start finds no other program.
+    let killed = TempDir::new();
+    for file in ["racerd.db", "racerd.db-wal"] {
+        fs::copy(directory.path().join(file), killed.path().join(file)).unwrap();
+    }
+    let after = StoreOptions { path: killed.path().join("racerd.db"), ..options.clone() };
+    let mut events = Vec::new();
+    let append_one = StoreRequest::Append(append("a", "1", 1));
+    SteppedLog::open(&after, SetClock::default()).unwrap().answer(&mut vec![append_one], &mut events);
+    let [StoreEvent::Appended(appended)] = &events[..] else { panic!("{events:?}") };
+    assert!(matches!(appended[0].outcome, Outcome::Stored(_)), "{events:?}");
+    conn.execute_batch("COMMIT").unwrap();
+    // The writer is never idle: something comes each second.
+    let again = (2..12).any(|second| append_all(second, 1).contains(&StoreEvent::Available(Ok(()))));
+    assert!(again);
 }
 
 #[test]
