@@ -234,7 +234,7 @@ fn a_rekey_that_is_killed_goes_on() {
             let mut child = rekey.args(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             // Nothing is measured by this time: on a machine that is busy elsewhere, 60,000 rows took longer than 30 s.
             within(12 * SOON, "some rows are done", || {
-                fs::metadata(&wal).is_ok_and(|wal| wal.len() > 3 << 20) || child.try_wait().unwrap().is_some()
+                fs::metadata(&wal).is_ok_and(|wal| wal.len() > 1 << 20) || child.try_wait().unwrap().is_some()
             });
             child.kill().unwrap();
             let was_killed = child.wait().unwrap().code().is_none();
