@@ -391,6 +391,7 @@ mod tests {
     use super::super::prune::Prune;
     use super::super::schema::migrate;
     use super::*;
+    use crate::store::Scope;
     use crate::store::samples::{ALICE, keyed};
 
     const DAY: u64 = 86_400;
@@ -407,10 +408,10 @@ mod tests {
         (conn, Batches::new(Parking::new(10, WEEK), None))
     }
 
-    /// Sends a message with this key at `now`, after the upkeep has dropped windows that are too old.
-    fn send(conn: &Connection, batches: &mut Batches, key: u64, now: u64) -> Decision {
+    /// Sends a message with this key at `now`, after the upkeep has dropped what is too old.
+    fn send(conn: &Connection, batches: &mut Batches, scope: Scope, key: u64, now: u64) -> Decision {
         Prune::default().step(conn, now, WEEK).unwrap();
-        let append = keyed("r", &key.to_string(), ALICE, &format!("key-{key}"));
+        let append = keyed("r", &key.to_string(), scope, &format!("key-{key}"));
         let decision = batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0);
         fold_all(conn, batches);
         decision
@@ -423,27 +424,36 @@ mod tests {
         }
     }
 
-    /// `park-for` counts from the last use: a sender that is busy for weeks loses no key.
+    /// `park-for` counts from the last use: a sender that is busy for weeks loses no key, nor does a room its common
+    /// ones.
     #[test]
     fn new_keys_renew_the_window_of_their_sender() {
-        let (conn, mut batches) = log();
-        for day in 0..30 {
-            assert!(matches!(send(&conn, &mut batches, day, day * DAY), Decision::Stored { .. }));
+        for scope in [ALICE, Scope::Common] {
+            let (conn, mut batches) = log();
+            for day in 0..30 {
+                assert!(matches!(send(&conn, &mut batches, scope, day, day * DAY), Decision::Stored { .. }));
+            }
+            // The first key is a month old, but among the last 64.
+            let again = send(&conn, &mut batches, scope, 0, 30 * DAY);
+            assert!(matches!(again, Decision::Duplicate { seq: Seq(1), .. }), "{scope:?}");
         }
-        // The first key is a month old, but among the last 64.
-        assert!(matches!(send(&conn, &mut batches, 0, 30 * DAY), Decision::Duplicate { seq: Seq(1), .. }));
     }
 
     #[test]
     fn repeats_renew_the_window_of_their_sender() {
-        let (conn, mut batches) = log();
-        assert!(matches!(send(&conn, &mut batches, 1, 0), Decision::Stored { .. }));
-        for day in 1..30 {
-            let decision = send(&conn, &mut batches, 1, day * DAY);
-            assert!(matches!(decision, Decision::Duplicate { seq: Seq(1), .. }), "on day {day}: {decision:?}");
+        for scope in [ALICE, Scope::Common] {
+            let (conn, mut batches) = log();
+            assert!(matches!(send(&conn, &mut batches, scope, 1, 0), Decision::Stored { .. }));
+            for day in 1..30 {
+                let decision = send(&conn, &mut batches, scope, 1, day * DAY);
+                assert!(
+                    matches!(decision, Decision::Duplicate { seq: Seq(1), .. }),
+                    "{scope:?}, day {day}: {decision:?}"
+                );
+            }
+            let after = send(&conn, &mut batches, scope, 1, 29 * DAY + WEEK + 1);
+            assert!(matches!(after, Decision::Stored { .. }), "{scope:?}: a week without use is its end: {after:?}");
         }
-        let after = send(&conn, &mut batches, 1, 29 * DAY + WEEK + 1);
-        assert!(matches!(after, Decision::Stored { .. }), "a week without use is its end: {after:?}");
     }
 
     /// A crash loses at most a minute of the running seconds, not all since the start.
@@ -451,7 +461,7 @@ mod tests {
     fn running_seconds_are_stored_while_running() {
         let (conn, mut batches) = log();
         for now in (0..600).step_by(20) {
-            send(&conn, &mut batches, now, now);
+            send(&conn, &mut batches, ALICE, now, now);
             let stored = conn.query_row("SELECT running FROM meta", [], |row| row.get::<_, i64>(0)).unwrap();
             let lag = now - number(stored);
             assert!(lag <= RUNNING_STEP, "{lag} seconds behind at {now}");

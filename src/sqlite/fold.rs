@@ -6,10 +6,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::common;
 use super::message_key::MessageKey;
 use super::schema::{integer, last_id, number, seq_of};
 use super::unfolded::{Folded, Tail, Unfolded};
-use crate::store::idempotency::{COMMON, Entry, Window};
+use crate::store::idempotency::{Entry, Window};
 use crate::types::{IdempotencyKey, Seq, SessionId, WallMillis};
 
 /// Work of one piece: so many common keys are written, or an eighth as many windows, which takes about 2 ms.
@@ -85,7 +86,7 @@ pub(super) fn piece(
         }
         if let Part::Common(after) = goal.part {
             let keys: Vec<&Entry> = unfolded.common_after(room, after).take(work as usize).collect();
-            write_common(conn, room, &keys)?;
+            common::write(conn, room, &keys, unfolded.common_used(room))?;
             folded.common.extend(keys.iter().map(|entry| (room, entry.key)));
             work -= u32::try_from(keys.len()).unwrap_or(work).min(work);
             if work == 0 {
@@ -150,32 +151,6 @@ fn write_window(
             .execute(params![room, session.0, integer(used), recent.as_bytes()]),
     }
     .map(drop)
-}
-
-/// Writes common keys, and deletes the oldest beyond the number that is kept.
-fn write_common(conn: &Connection, room: i64, keys: &[&Entry]) -> rusqlite::Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut insert = conn
-        .prepare_cached("INSERT OR IGNORE INTO common_keys (room, key, body, seq, at) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let mut added = 0;
-    for Entry { key, body, seq, at } in keys {
-        added += insert.execute(params![room, key.0.0, body.0, integer(seq.0), integer(at.0)])? as u64;
-    }
-    let before: i64 =
-        conn.prepare_cached("SELECT common FROM rooms WHERE id = ?1")?.query_row([room], |row| row.get(0))?;
-    let count = number(before).saturating_add(added);
-    // Both the index and the key are named, so that this looks at nothing but the rows that go.
-    let gone = conn
-        .prepare_cached(
-            "DELETE FROM common_keys WHERE room = ?1
-             AND key IN (SELECT key FROM common_keys WHERE room = ?1 ORDER BY seq LIMIT ?2)",
-        )?
-        .execute([room, integer(count.saturating_sub(COMMON as u64))])?;
-    conn.prepare_cached("UPDATE rooms SET common = ?2 WHERE id = ?1")?
-        .execute([room, integer(count.saturating_sub(gone as u64))])
-        .map(drop)
 }
 
 fn write_head(conn: &Connection, room: i64, head: Seq, at: WallMillis) -> rusqlite::Result<()> {

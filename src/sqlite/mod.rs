@@ -9,6 +9,7 @@ mod batch;
 mod check;
 mod checkpoint;
 mod clock;
+mod common;
 mod damage;
 mod dating;
 mod error;

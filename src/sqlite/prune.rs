@@ -1,9 +1,10 @@
-//! Deletes key windows that have not been used for long, a bounded number of rows at a time, so that the writer is
+//! Deletes key windows and common keys that have not been used for long, a bounded number of rows at a time, so that the writer is
 //! never held up. Ages count running seconds: no key is lost because a machine was off or its clock jumped. A window
 //! stays while something waits for a fold in its room: its sender may have used it since.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::common;
 use super::schema::integer;
 
 /// Maximum number of rows examined in one step.
@@ -17,9 +18,9 @@ const WAITS: &str = "EXISTS (SELECT 1 FROM rooms JOIN messages ON messages.id > 
 /// The result of a step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Number of windows that it deleted.
+    /// Number of windows and common keys that it deleted.
     pub dropped: usize,
-    /// Rooms that have old windows, and something that waits for a fold.
+    /// Rooms that have old windows or common keys, and something that waits for a fold.
     pub waiting: Vec<i64>,
 }
 
@@ -27,6 +28,7 @@ pub(super) struct Step {
 #[derive(Default)]
 pub(super) struct Prune {
     after: i64,
+    common: common::Walk,
 }
 
 impl Prune {
@@ -39,14 +41,19 @@ impl Prune {
             .optional()?;
         let old = [self.after, end.unwrap_or(i64::MAX), integer(before)];
         let dropped = conn
-            .prepare_cached(&format!("DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3 AND NOT {WAITS}"))?
+            .prepare_cached(&format!(
+                "DELETE FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3 AND session <> x'' AND NOT {WAITS}"
+            ))?
             .execute(old)?;
         let waiting = conn
-            .prepare_cached("SELECT DISTINCT room FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3")?
+            .prepare_cached(
+                "SELECT DISTINCT room FROM keys WHERE id > ?1 AND id <= ?2 AND used < ?3 AND session <> x''",
+            )?
             .query_map(old, |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
+            .collect::<rusqlite::Result<Vec<_>>>()?;
         self.after = end.unwrap_or_default();
-        Ok(Step { dropped, waiting })
+        let common = self.common.step(conn, now, before)?;
+        Ok(Step { dropped: dropped + common.dropped, waiting: [waiting, common.waiting].concat() })
     }
 }
 

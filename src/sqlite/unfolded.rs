@@ -15,13 +15,17 @@ use crate::types::{Digest, IdempotencyKey, Seq, SessionId, WallMillis};
 const WINDOW_ENTRY: usize = 96;
 const COMMON_ENTRY: usize = 112;
 
-/// Memory in bytes that a window takes beside its entries, with the prints of 64 stored ones, and a room.
+/// Memory in bytes that a window takes beside its entries, with the prints of 64 stored ones, and a room
+/// with when its common keys were used.
 const WINDOW: usize = 288;
-const ROOM: usize = 64;
+const ROOM: usize = 96;
 
 /// Maximum number of bytes by which a fold grows the database for one key: a row of its own, its entry in an index, and
 /// the unused space of pages that are not full.
 const GROWTH: u64 = 192;
+
+/// The same for a room whose common keys were used, beside these.
+const MARK_GROWTH: u64 = 64;
 
 /// How much may wait. A fold begins at these limits; at twice as much, commits wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,8 @@ pub(super) struct Unfolded {
     rooms: BTreeMap<i64, Tail>,
     windows: BTreeMap<(i64, SessionId), Recent>,
     common: BTreeMap<(i64, IdempotencyKey), Entry>,
+    /// When a common key of a room was last used, in running seconds.
+    common_used: BTreeMap<i64, u64>,
     /// Number of entries in `windows`.
     entries: usize,
     rows: u64,
@@ -131,6 +137,11 @@ impl Unfolded {
         self.common.get(&(room, key))
     }
 
+    /// Returns when a common key of a room was last used since the last fold, in running seconds.
+    pub fn common_used(&self, room: i64) -> u64 {
+        self.common_used.get(&room).copied().unwrap_or(0)
+    }
+
     /// Adds a message of `bytes` bytes, with its key if it has one; `now` in running seconds.
     pub fn add(&mut self, room: i64, seq: Seq, at: WallMillis, bytes: u64, key: Option<MessageKey>, now: u64) {
         if self.rooms.is_empty() {
@@ -154,6 +165,7 @@ impl Unfolded {
             }
             Scope::Common => {
                 self.common.insert((room, entry.key), entry);
+                self.common_used.insert(room, now);
             }
         }
     }
@@ -212,6 +224,7 @@ impl Unfolded {
             (tail.rows, tail.bytes) = (left, bytes);
             if left == 0 {
                 self.rooms.remove(room);
+                self.common_used.remove(room);
             }
         }
     }
@@ -262,6 +275,7 @@ impl Unfolded {
 
     /// Returns the maximum number of bytes by which a fold grows the database.
     fn growth(&self) -> u64 {
-        (self.entries as u64 + self.common.len() as u64).saturating_mul(GROWTH)
+        let keys = (self.entries as u64 + self.common.len() as u64).saturating_mul(GROWTH);
+        keys.saturating_add((self.common_used.len() as u64).saturating_mul(MARK_GROWTH))
     }
 }

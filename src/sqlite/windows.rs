@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry::{Occupied, Vacant};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::common;
 use super::fold::{StoredWindow, stored_window};
 use super::message_key::MessageKey;
 use super::schema::{integer, number};
@@ -24,6 +25,8 @@ pub(super) struct Windows {
     windows: BTreeMap<(i64, SessionId), Used>,
     /// The common keys that the batch adds.
     common: BTreeMap<(i64, IdempotencyKey), Entry>,
+    /// Rooms in which a stored common key was repeated, with the running second.
+    repeated: BTreeMap<i64, u64>,
 }
 
 /// A sender whose keys the batch looks up.
@@ -93,7 +96,13 @@ impl Windows {
                 let waiting = self.common.get(&(room, key.key)).or_else(|| unfolded.common(room, key.key));
                 let found = match waiting {
                     Some(entry) => Some(*entry),
-                    None => stored_common(conn, room, key.key)?,
+                    None => {
+                        let stored = stored_common(conn, room, key.key)?;
+                        if stored.is_some() {
+                            self.repeated.insert(room, now);
+                        }
+                        stored
+                    }
                 };
                 Ok(found.map(|entry| entry.compare(*body)))
             }
@@ -115,14 +124,15 @@ impl Windows {
         }
     }
 
-    /// Writes the last use of the stored windows that were renewed and have nothing that waits for a fold.
+    /// Writes the last use of the stored windows that were renewed and have nothing that waits for a fold, and of common
+    /// keys.
     pub fn write_renewed(&self, conn: &Connection) -> rusqlite::Result<()> {
         for used in self.windows.values().filter(|used| used.is_renewed) {
             if let Home::Row(id) = used.home {
                 conn.prepare_cached("UPDATE keys SET used = ?2 WHERE id = ?1")?.execute([id, integer(used.used)])?;
             }
         }
-        Ok(())
+        self.repeated.iter().try_for_each(|(room, now)| common::renew(conn, *room, *now))
     }
 
     /// Renews the other windows in memory, and what is known of the stored ones, after the batch's commit.

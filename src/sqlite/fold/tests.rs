@@ -174,7 +174,8 @@ impl Log {
     fn stored(&self) -> BTreeMap<(String, Option<Vec<u8>>), Vec<u64>> {
         let mut found: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         let name = "(SELECT name FROM rooms WHERE id = room)";
-        let mut statement = self.conn.prepare(&format!("SELECT {name}, session, entries FROM keys")).unwrap();
+        let mut statement =
+            self.conn.prepare(&format!("SELECT {name}, session, entries FROM keys WHERE session <> x''")).unwrap();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let window = Window::from_bytes(row.get_ref(2).unwrap().as_blob().unwrap());

@@ -433,7 +433,7 @@ impl Copy<'_> {
         }
         let count = |sql| self.to.query_row(sql, [], |row| Ok(number(row.get(0)?)));
         self.report.messages = count("SELECT count(*) FROM messages")?;
-        self.report.senders = count("SELECT count(*) FROM keys")?;
+        self.report.senders = count("SELECT count(*) FROM keys WHERE session <> x''")?;
         self.report.parked = count("SELECT count(*) FROM parked")?;
         // If the row about the log is lost, the next start creates one.
         Ok(())

@@ -1,5 +1,6 @@
 //! Long queues, damaged rows, and the limits of rooms and keys.
 
+use crate::sqlite::common::SPARE;
 use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::schema;
 use crate::sqlite::tests::outside;
@@ -74,26 +75,29 @@ fn the_common_scope_keeps_its_last_hundred_thousand_keys() {
     bench.append(keyed("a", "1", Scope::Common, "second"));
     bench.store.finish().unwrap();
     let conn = outside(&options.path);
+    // One key is missing until the oldest are evicted, and the second message is the first that is not among those.
+    let (count, second) = (COMMON as u64 + SPARE - 1, SPARE + 1);
     conn.execute_batch(&format!(
         "BEGIN;
-         WITH RECURSIVE n(i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < {COMMON})
-         INSERT INTO common_keys SELECT 1, randomblob(16), randomblob(16), i, 1 FROM n;
-         UPDATE rooms SET head = {COMMON}, common = {COMMON};
+         UPDATE common_keys SET seq = {second} WHERE seq = 2;
+         WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+         INSERT INTO common_keys SELECT 1, randomblob(16), randomblob(16), i, 1 FROM n WHERE i <> {second};
+         UPDATE rooms SET head = {count}, common = {count};
          COMMIT;"
     ))
     .unwrap();
     let mut bench = Bench::open(options.clone());
     assert!(matches!(bench.append(keyed("a", "1", Scope::Common, "first")), Outcome::Duplicate { .. }));
     let one_more = bench.append(keyed("a", "1", Scope::Common, "one more"));
-    assert_eq!(stored(&one_more).seq, Seq(COMMON as u64 + 1));
+    assert_eq!(stored(&one_more).seq, Seq(count + 1));
     assert!(matches!(bench.append(keyed("a", "1", Scope::Common, "second")), Outcome::Duplicate { .. }));
     // The end of a run folds.
     bench.store.finish().unwrap();
-    let count: i64 = conn.query_row("SELECT count(*) FROM common_keys", [], |row| row.get(0)).unwrap();
-    assert_eq!(count, COMMON as i64);
+    let kept: i64 = conn.query_row("SELECT count(*) FROM common_keys", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, COMMON as i64);
     let mut bench = Bench::open(options);
     assert!(matches!(bench.append(keyed("a", "1", Scope::Common, "second")), Outcome::Duplicate { .. }));
-    assert_eq!(stored(&bench.append(keyed("a", "1", Scope::Common, "first"))).seq, Seq(COMMON as u64 + 2));
+    assert_eq!(stored(&bench.append(keyed("a", "1", Scope::Common, "first"))).seq, Seq(count + 2));
 }
 
 #[test]
