@@ -40,6 +40,15 @@ pub const USAGE_ERROR: ExitCode = ExitCode { code: 2, text: "Usage error: the ar
 pub const NO_CONNECTION: ExitCode = ExitCode { code: 3, text: "No connection in time." };
 pub const MISMATCH: ExitCode = ExitCode { code: 4, text: "The server's pin or certificate does not match." };
 
+/// Where a room key was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyPlace {
+    /// In a file, or there is none.
+    Hidden,
+    /// In the URL or in an option, both of which the list of processes shows.
+    Arguments,
+}
+
 /// The command line of `send` or `tail`.
 #[derive(Debug)]
 pub struct RoomArgs {
@@ -53,6 +62,7 @@ pub struct RoomArgs {
     pub follow: bool,
     pin: Option<Pin>,
     room_key: Option<RoomKey>,
+    key_place: KeyPlace,
     ca: Option<PathBuf>,
     /// In milliseconds; 0 is for ever.
     timeout: Option<u64>,
@@ -67,6 +77,7 @@ impl RoomArgs {
     pub fn read(mut args: Args) -> Result<RoomArgs, Failure> {
         let mut target = Target::parse(&unicode("URL", args.required("URL")?)?).map_err(usage)?;
         let (pin, room_key) = (target.pin.take(), target.room_key.take());
+        let key_place = if room_key.is_some() { KeyPlace::Arguments } else { KeyPlace::Hidden };
         let mut read = RoomArgs {
             target,
             text: args.next_word().map(|text| unicode("TEXT", text)).transpose()?,
@@ -77,6 +88,7 @@ impl RoomArgs {
             follow: args.has("follow"),
             pin,
             room_key,
+            key_place,
             ca: None,
             timeout: None,
         };
@@ -85,8 +97,11 @@ impl RoomArgs {
                 "json" | "follow" => {}
                 "ca" => read.ca = Some(PathBuf::from(value)),
                 "room-key" => {
-                    let key = room_key_of(unicode("--room-key", value)?)?;
-                    read.room_key = Some(key);
+                    let value = unicode("--room-key", value)?;
+                    if !value.starts_with('@') {
+                        read.key_place = KeyPlace::Arguments;
+                    }
+                    read.room_key = Some(room_key_of(value)?);
                 }
                 _ => read.set(option, unicode(&format!("--{option}"), value)?).map_err(usage)?,
             }
@@ -111,6 +126,19 @@ impl RoomArgs {
     /// Returns the name if it has to be sent with the join: the URL of a sealed socket has none.
     pub fn name_inside(&self) -> Option<Name> {
         self.name.clone().filter(|_| self.pin.is_some())
+    }
+
+    /// Warns, once a run, if other users of the machine can see the room key.
+    pub fn warn_of_key(&self) {
+        if let Some(text) = self.key_warning() {
+            complain(text);
+        }
+    }
+
+    fn key_warning(&self) -> Option<&'static str> {
+        (self.key_place == KeyPlace::Arguments).then_some(
+            "warning: other users of this machine can see the room key among the arguments; --room-key @FILE hides it",
+        )
     }
 
     /// Returns the cipher for the messages of an encrypted room.
@@ -224,6 +252,28 @@ mod tests {
         assert!(sealed.cipher().is_some() && sealed.name_inside().is_some());
         let options = sealed.run_options();
         assert_eq!((options.name, options.connect_timeout, options.reconnect_timeout), (None, None, None));
+    }
+
+    /// Whatever comes after it, a key among the arguments was seen.
+    #[test]
+    fn keys_that_others_can_see_are_warned_of() {
+        let file = crate::testing::TempDir::new();
+        let file = file.path().join("key");
+        std::fs::write(&file, KEY).unwrap();
+        let hidden = format!("@{}", file.display());
+        let link = format!("{URL}#k={KEY}");
+        for (arguments, is_seen) in [
+            (&[URL][..], false),
+            (&[URL, "--room-key", &hidden], false),
+            (&[URL, "--room-key", KEY], true),
+            (&[&link], true),
+            (&[&link, "--room-key", &hidden], true),
+            (&[&format!("{URL}#pin={KEY}")], false),
+        ] {
+            let warning = of(arguments).unwrap().key_warning();
+            assert_eq!(warning.is_some(), is_seen, "{arguments:?}");
+            assert!(warning.is_none_or(|text| text.contains("--room-key @FILE") && !text.contains(KEY)));
+        }
     }
 
     #[test]

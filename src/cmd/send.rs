@@ -75,6 +75,7 @@ pub const COMMAND: Command = Command {
 /// [`Failure`]: messages that were not acknowledged may or may not be stored.
 fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
+    args.warn_of_key();
     let text = match args.text.as_deref() {
         None if std::io::stdin().is_terminal() => {
             return Err(Failure::Usage("send needs TEXT, or - to send the lines of standard input".into()));

@@ -74,6 +74,7 @@ const KEYS: usize = 100_000;
 /// [`Failure`]; [`Failure::Unreadable`] at the end if a message could not be read with the room key.
 fn run(args: Args) -> Result<(), Failure> {
     let args = RoomArgs::read(args)?;
+    args.warn_of_key();
     let begin = Begin::Last(args.last.unwrap_or(LAST));
     let mut session = ClientSession::new(args.target.room.clone(), args.name_inside(), begin);
     let mut reader = Reader::new(args.cipher(), args.json);

@@ -12,22 +12,30 @@ pub enum BodyFault {
     TooDeep,
     /// `\ud800` without its other half is not a character; strict readers refuse the whole message (RFC 7493 §2.1).
     LoneSurrogate,
+    /// A number of more than [`MOST_DIGITS`]: common readers fail on it, and then on all that comes with it.
+    LongNumber,
 }
+
+/// Maximum number of digits of a number, with those behind its point and in its exponent. Python refuses integers of more
+/// than 4,300.
+pub const MOST_DIGITS: usize = 300;
 
 impl fmt::Display for BodyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BodyFault::TooDeep => "nested too deeply",
             BodyFault::LoneSurrogate => "not Unicode: half of a surrogate pair (\\ud800 to \\udfff)",
+            BodyFault::LongNumber => "not for every reader: it has a number of more than 300 digits",
         })
     }
 }
 
-/// Checks a JSON value that a parser has already accepted: at most `max_depth` nested arrays and objects, and every
-/// `\u` surrogate in a pair. One pass, no allocation.
+/// Checks a JSON value that a parser has already accepted: at most `max_depth` nested arrays and objects, every `\u`
+/// surrogate in a pair, and no number longer than common readers take. One pass, no allocation.
 pub fn check_body(json: &str, max_depth: usize) -> Result<(), BodyFault> {
     let bytes = json.as_bytes();
     let mut depth = 0usize;
+    let mut digits = 0usize;
     let mut in_string = false;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -58,6 +66,16 @@ pub fn check_body(json: &str, max_depth: usize) -> Result<(), BodyFault> {
                     at += 1;
                 }
             }
+            (false, b'0'..=b'9') => {
+                digits += 1;
+                if digits > MOST_DIGITS {
+                    return Err(BodyFault::LongNumber);
+                }
+            }
+            // They stand between the digits of one number.
+            (false, b'.' | b'e' | b'E' | b'+' | b'-') => {}
+            // Whatever separates two numbers.
+            (false, b',' | b':') => digits = 0,
             (false, b'[' | b'{') => {
                 depth += 1;
                 if depth > max_depth {
@@ -92,6 +110,29 @@ mod tests {
         assert_eq!(check_body(r#"{"a":{"b":[]}}"#, 3), Ok(()));
         assert_eq!(check_body(&"[".repeat(65), 64), Err(BodyFault::TooDeep));
         assert_eq!(check_body(r#"[[],[],[]]"#, 2), Ok(()));
+    }
+
+    #[test]
+    fn numbers_have_at_most_three_hundred_digits() {
+        let ones = |count: usize| "1".repeat(count);
+        for good in [
+            ones(300),
+            format!("-{}.{}E-{}", ones(100), ones(100), ones(100)),
+            format!("[{0},{0} , {0}]", ones(300)),
+            format!("{{\"a\":{0},\"b\":[[{0}]],\"c\":true,\"{1}\":{0}}}", ones(300), ones(5_000)),
+            format!("\"{}\"", ones(5_000)),
+        ] {
+            assert_eq!(check_body(&good, 64), Ok(()), "{good}");
+        }
+        for bad in [
+            ones(301),
+            format!("[{}]", ones(4_301)),
+            format!("-0.{}", ones(300)),
+            format!("{}e+{}", ones(150), ones(151)),
+            format!("{{\"a\":[true,{}]}}", ones(301)),
+        ] {
+            assert_eq!(check_body(&bad, 64), Err(BodyFault::LongNumber), "{bad}");
+        }
     }
 
     #[test]

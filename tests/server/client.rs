@@ -263,6 +263,10 @@ fn what_was_sent_before_a_bare_fin_is_stored_once() {
     assert_eq!(server.history("r").len(), 5);
 }
 
+/// What is said of a room key among the arguments.
+const SEEN: &str = "racerd: warning: other users of this machine can see the room key among the arguments; --room-key \
+                    @FILE hides it\n";
+
 #[test]
 fn encrypted_rooms_are_read_with_their_key_alone() {
     let server = Server::start(&[]);
@@ -278,7 +282,13 @@ fn encrypted_rooms_are_read_with_their_key_alone() {
         assert_eq!(message["body"].as_object().unwrap().len(), 4, "{message}");
     }
     let both = "ann: by the file\nann: by the link\n";
-    assert_eq!(run(&["tail", &garden, "--room-key", &key(1)]), (0, both.to_string(), String::new()));
+    assert_eq!(run(&["tail", &garden, "--room-key", &from_file]), (0, both.to_string(), String::new()));
+    // A key among the arguments works, with one warning.
+    let by_link = format!("{garden}#k={}", key(1));
+    for arguments in [&["tail", &by_link][..], &["tail", &garden, "--room-key", &key(1)]] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, out.as_str(), err.as_str()), (0, both, SEEN));
+    }
     let (code, out, err) = run(&["tail", &garden, "--room-key", &key(2)]);
     assert_eq!((code, out.as_str()), (5, &*"ann: (can't be read with this key)\n".repeat(2)), "{err}");
     assert!(!err.contains(&key(2)), "{err}");
@@ -303,7 +313,7 @@ fn sealed_talk_over_a_server_that_is_killed() {
     let mut server = Server::start(&["--sealed-key", &file, "--require-sealed"]);
     let address = server.address;
     let link = move |room: &str| format!("{}#pin={pin}&k={}", url(address, room), key(1));
-    assert_eq!(run(&["send", &link("e2e.garden"), "hello", "--name", "Zoë"]), (0, String::new(), String::new()));
+    assert_eq!(run(&["send", &link("e2e.garden"), "hello", "--name", "Zoë"]), (0, String::new(), SEEN.to_string()));
     let tail = racerd(&["tail", &link("e2e.garden"), "--follow"]).stdin(Stdio::null()).spawn().unwrap();
     let mut tail = Running(tail);
     let mut heard = BufReader::new(tail.0.stdout.take().unwrap());

@@ -125,8 +125,8 @@ fn a_field_that_stands_there_twice_is_refused() {
     assert_eq!(server.get("/rooms/r1/messages?limit=1&limit=2").status, 400);
 }
 
-/// A body is any JSON value, also `null`. One that is nested too deep or holds half a surrogate pair is refused before
-/// it is stored.
+/// A body is any JSON value, also `null`. One that is nested too deep, holds half a surrogate pair or a number of more
+/// than 300 digits is refused before it is stored.
 #[test]
 fn bodies_are_any_json_within_bounds() {
     let server = Server::start(&["--request-rate", "0", "--error-budget", "0"]);
@@ -137,7 +137,7 @@ fn bodies_are_any_json_within_bounds() {
     }
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     assert_eq!(ask(&mut ann, &format!("{{\"type\":\"send\",\"id\":1,\"body\":{}}}", deep(64)))["type"], "ack");
-    for bad in [deep(65), deep(10_000), r#""\ud800""#.into(), r#"{"\udc00":1}"#.into()] {
+    for bad in [deep(65), deep(10_000), r#""\ud800""#.into(), r#"{"\udc00":1}"#.into(), "1".repeat(301)] {
         let answer = ask(&mut ann, &format!("{{\"type\":\"send\",\"id\":1,\"body\":{bad}}}"));
         assert_eq!(answer["field"], "body", "{answer}");
         let posted = server.post("/rooms/r/messages", &bad);

@@ -56,6 +56,12 @@ fn expand(sets: &BTreeMap<String, Vec<String>>, name: &str, calls: &mut BTreeSet
     }
 }
 
+/// A core file would hold keys, and what strangers make racerd need is not taken from the whole machine.
+#[test]
+fn the_unit_bounds_memory_and_writes_no_core_file() {
+    assert_eq!((values("LimitCORE"), values("MemoryMax")), (vec!["0"], vec!["50%"]));
+}
+
 /// A call that the filter refuses would fail only under systemd, unseen by every other test.
 #[test]
 fn the_unit_allows_every_system_call_that_is_made() {
