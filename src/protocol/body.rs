@@ -16,8 +16,8 @@ pub enum BodyFault {
     LongNumber,
 }
 
-/// Maximum number of digits of a number, with those behind its point and in its exponent. Python refuses integers of more
-/// than 4,300.
+/// Maximum number of digits of a number, with those behind its point and in its exponent. Python refuses integers of
+/// more than 4,300.
 pub const MOST_DIGITS: usize = 300;
 
 impl fmt::Display for BodyFault {

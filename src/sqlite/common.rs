@@ -13,7 +13,7 @@ use crate::store::idempotency::{COMMON, Entry};
 use crate::types::Seq;
 
 /// Number of keys beyond those to keep at which the oldest are evicted together, and maximum number of keys that one
-/// step evicts. A piece of a fold adds a fourth as many, so a room never holds more than [`COMMON`] and 1.25 times this.
+/// step evicts. A piece of a fold adds a fourth as many: a room never holds more than [`COMMON`] and 1.25 times this.
 pub(super) const SPARE: u64 = 1_024;
 
 /// A repeat renews a mark only if that is at least this old, in running seconds.

@@ -1,6 +1,6 @@
-//! Deletes key windows and common keys that have not been used for long, a bounded number of rows at a time, so that the writer is
-//! never held up. Ages count running seconds: no key is lost because a machine was off or its clock jumped. A window
-//! stays while something waits for a fold in its room: its sender may have used it since.
+//! Deletes key windows and common keys that have not been used for long, a bounded number of rows at a time, so
+//! that the writer is never held up. Ages count running seconds: no key is lost because a machine was off or its
+//! clock jumped. A window stays while something waits for a fold in its room: its sender may have used it since.
 
 use rusqlite::{Connection, OptionalExtension as _};
 

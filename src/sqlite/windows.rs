@@ -124,8 +124,8 @@ impl Windows {
         }
     }
 
-    /// Writes the last use of the stored windows that were renewed and have nothing that waits for a fold, and of common
-    /// keys.
+    /// Writes the last use of common keys, and of the stored windows that were renewed and have nothing that waits for
+    /// a fold.
     pub fn write_renewed(&self, conn: &Connection) -> rusqlite::Result<()> {
         for used in self.windows.values().filter(|used| used.is_renewed) {
             if let Home::Row(id) = used.home {
