@@ -42,6 +42,8 @@ pub struct Listeners {
     retry_at: Option<Millis>,
     resting: Throttle,
     full: Throttle,
+    /// For connections that the server itself cannot begin.
+    failed: Throttle,
 }
 
 struct Listener {
@@ -131,6 +133,7 @@ impl Listeners {
             retry_at: None,
             resting: Throttle::new(SILENCE),
             full: Throttle::new(SILENCE),
+            failed: Throttle::new(SILENCE),
         }
     }
 
@@ -248,7 +251,7 @@ impl Listeners {
                         let tls = match tls {
                             Ok(tls) => tls.map(Box::<TlsStream>::new),
                             Err(error) => {
-                                log.warn("a connection could not begin TLS", &[("error", &error)]);
+                                self.tell_failed("a connection could not begin TLS", &error, now.mono, log);
                                 continue;
                             }
                         };
@@ -259,7 +262,9 @@ impl Listeners {
                                 opened.push(Input::Excess { conn, peer, secure });
                             }
                             Ok(conn) => opened.push(Input::Opened { conn, peer, secure }),
-                            Err(error) => log.warn("a connection could not be watched", &[("error", &error)]),
+                            Err(error) => {
+                                self.tell_failed("a connection could not be watched", &error, now.mono, log);
+                            }
                         }
                     }
                     Err(error) => match error.kind() {
@@ -293,6 +298,12 @@ impl Listeners {
             let fields: [(&str, &dyn std::fmt::Display); 2] =
                 [("connections", &sockets.lasting()), ("lines_left_out", &left_out)];
             log.warn("as many connections as there may be (max-connections): further ones are answered 503", &fields);
+        }
+    }
+
+    fn tell_failed(&mut self, what: &str, error: &dyn std::fmt::Display, now: Millis, log: &Log) {
+        if let Some(left_out) = self.failed.pass(now) {
+            log.warn(what, &[("error", error), ("lines_left_out", &left_out)]);
         }
     }
 

@@ -355,7 +355,7 @@ impl<A: App> Edge for Loop<A> {
                 Received::End => self.engine.handle(Input::Ended { conn }),
                 Received::Failed => self.engine.handle(Input::Lost { conn }),
                 Received::Broken(fault) => {
-                    self.log.info("TLS ended the connection", &[("conn", &conn), ("reason", &fault)]);
+                    self.facts.log_tls(&self.log, conn, &fault, self.clock.last().mono);
                     self.engine.handle(Input::Lost { conn });
                 }
                 Received::PlainHttp => {
@@ -427,6 +427,7 @@ impl<A: App> Edge for Loop<A> {
         for conn in closed.drain(..) {
             self.sockets.remove(conn);
         }
+        self.facts.tell_left_out(&self.log, self.clock.last().mono);
         self.listeners.freed(self.sockets.count());
     }
 }

@@ -1,6 +1,8 @@
-//! Writes the engine's facts to the log, as lines.
+//! Writes the engine's facts to the log, as lines, as many as their rates allow.
 
+use super::log::rates::{Kind, Rates};
 use super::log::{Log, Throttle};
+use crate::config::LogLevel;
 use crate::conn::{Ending, Protocol};
 use crate::engine::Fact;
 use crate::store::About;
@@ -15,74 +17,74 @@ const SILENCE: u64 = 60_000;
 pub struct Facts {
     store: Throttle,
     reads: Throttle,
-    /// Foreign host names whose refusals were logged, and the throttle for any further ones.
+    /// Lines that strangers can cause.
+    rates: Rates,
+    /// Foreign host names whose refusals were logged.
     strangers: BTreeSet<String>,
-    more_strangers: Throttle,
-    /// Throttle for requests over the rate limit.
-    fast: Throttle,
-    /// Throttle for requests that cannot be served now.
-    unavailable: Throttle,
 }
 
 /// Distinct foreign host names that are logged, each once.
 const STRANGERS: usize = 64;
-/// Milliseconds between two lines about requests over the rate limit, and between two about requests that cannot be
-/// served now.
-const FAST: u64 = 1_000;
 
 impl Default for Facts {
     fn default() -> Facts {
         Facts {
             store: Throttle::new(SILENCE),
             reads: Throttle::new(SILENCE),
+            rates: Rates::default(),
             strangers: BTreeSet::new(),
-            more_strangers: Throttle::minute(),
-            fast: Throttle::new(FAST),
-            unavailable: Throttle::new(FAST),
         }
     }
 }
 
 impl Facts {
-    /// Decides whether a refusal is logged: for a foreign host name once per name; over the rate limit, and for a
-    /// request that cannot be served now, once a second each; any other each time. Returns the number of lines left out
-    /// before it.
+    /// Decides whether a refusal is logged: for a foreign host name once per name, any other as its kind's rate has it.
+    /// Returns the number of lines left out before it.
     fn refusal_passes(&mut self, status: u16, detail: &str, now: Millis) -> Option<u64> {
-        match status {
-            421 if self.strangers.contains(detail) => None,
+        let kind = match status {
+            421 if self.strangers.contains(detail) => return None,
             421 if self.strangers.len() < STRANGERS => {
+                let left_out = self.rates.pass(Kind::Refused, now)?;
                 self.strangers.insert(detail.to_owned());
-                Some(0)
+                return Some(left_out);
             }
-            421 => self.more_strangers.pass(now),
-            429 => self.fast.pass(now),
-            503 => self.unavailable.pass(now),
-            _ => Some(0),
-        }
+            421 => Kind::Stranger,
+            429 => Kind::TooFast,
+            503 => Kind::Unavailable,
+            _ => Kind::Refused,
+        };
+        self.rates.pass(kind, now)
     }
 
     pub fn log(&mut self, log: &Log, fact: Fact, now: Millis) {
         match fact {
             Fact::Closed { conn, peer, client, ending, protocol } => {
-                let kind = match protocol {
-                    Protocol::Http | Protocol::ExcessHttp => "http",
-                    Protocol::WebSocket => "websocket",
-                    Protocol::EventStream => "events",
+                let (level, rate, kind) = match protocol {
+                    Protocol::Http | Protocol::ExcessHttp => (LogLevel::Debug, Kind::Http, "http"),
+                    Protocol::WebSocket => (LogLevel::Info, Kind::Session, "websocket"),
+                    Protocol::EventStream => (LogLevel::Info, Kind::Session, "events"),
                 };
+                if !log.wants(level) {
+                    return;
+                }
+                let Some(left_out) = self.rates.pass(rate, now) else { return };
                 let reason = words(ending);
-                with_client(log, "connection closed", (conn, peer, client), &[("kind", &kind), ("reason", &reason)]);
+                let fields: [(&str, &dyn Display); 2] = [("kind", &kind), ("reason", &reason)];
+                let line = Line { level, message: "connection closed", left_out };
+                self.rates.written(line.with_client(log, (conn, peer, client), &fields));
             }
             Fact::Refused { conn, peer, client, status, detail, asked } => {
+                if !log.wants(LogLevel::Info) {
+                    return;
+                }
                 let Some(left_out) = self.refusal_passes(status, &detail, now) else { return };
                 let mut fields: Vec<(&str, &dyn Display)> = vec![("status", &status)];
                 if let Some(asked) = &asked {
                     fields.push(("asked", asked));
                 }
                 fields.push(("detail", &detail));
-                if left_out > 0 {
-                    fields.push(("lines_left_out", &left_out));
-                }
-                with_client(log, "refused", (conn, peer, client), &fields);
+                let line = Line { level: LogLevel::Info, message: "refused", left_out };
+                self.rates.written(line.with_client(log, (conn, peer, client), &fields));
             }
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
@@ -100,21 +102,55 @@ impl Facts {
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),
         }
     }
+
+    /// Logs that TLS has ended a connection.
+    pub fn log_tls(&mut self, log: &Log, conn: ConnId, reason: &dyn Display, now: Millis) {
+        if !log.wants(LogLevel::Info) {
+            return;
+        }
+        let Some(left_out) = self.rates.pass(Kind::Tls, now) else { return };
+        let mut fields: Vec<(&str, &dyn Display)> = vec![("conn", &conn), ("reason", reason)];
+        if left_out > 0 {
+            fields.push(("lines_left_out", &left_out));
+        }
+        self.rates.written(log.write_counted(LogLevel::Info, "TLS ended the connection", &fields));
+    }
+
+    /// Tells how many lines were left out, where no further line of their kind does.
+    pub fn tell_left_out(&mut self, log: &Log, now: Millis) {
+        if let Some((kind, left_out)) = self.rates.untold(now) {
+            let fields: [(&str, &dyn Display); 2] = [("kind", &kind.name()), ("lines_left_out", &left_out)];
+            self.rates.written(log.write_counted(LogLevel::Info, "lines left out", &fields));
+        }
+    }
 }
 
-/// Logs one line about a connection: `client` is given beside `peer` if the connection came through a proxy.
-fn with_client(
-    log: &Log,
-    message: &str,
-    (conn, peer, client): (ConnId, SocketAddr, Option<IpAddr>),
-    more: &[(&str, &dyn Display)],
-) {
-    let mut fields: Vec<(&str, &dyn Display)> = vec![("conn", &conn), ("peer", &peer)];
-    if let Some(client) = &client {
-        fields.push(("client", client));
+/// A line about a connection.
+struct Line {
+    level: LogLevel,
+    message: &'static str,
+    /// Number of lines of its kind that were left out before it.
+    left_out: u64,
+}
+
+impl Line {
+    /// Writes it: `client` is given beside `peer` if the connection came through a proxy. Returns its length.
+    fn with_client(
+        &self,
+        log: &Log,
+        (conn, peer, client): (ConnId, SocketAddr, Option<IpAddr>),
+        more: &[(&str, &dyn Display)],
+    ) -> usize {
+        let mut fields: Vec<(&str, &dyn Display)> = vec![("conn", &conn), ("peer", &peer)];
+        if let Some(client) = &client {
+            fields.push(("client", client));
+        }
+        fields.extend(more.iter().copied());
+        if self.left_out > 0 {
+            fields.push(("lines_left_out", &self.left_out));
+        }
+        log.write_counted(self.level, self.message, &fields)
     }
-    fields.extend(more.iter().copied());
-    log.info(message, &fields);
 }
 
 /// Returns the log line for the end of a note.
@@ -141,3 +177,6 @@ fn words(ending: Ending) -> String {
         Ending::Stopped => "the server stopped".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 mod json;
 mod parts;
+pub mod rates;
 
 pub use parts::timestamp;
 
@@ -76,21 +77,28 @@ impl Log {
 
     /// Writes one line, or drops it if it cannot be written now.
     pub fn write(&self, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) {
+        self.write_counted(level, message, fields);
+    }
+
+    /// Writes as [`Log::write`] does, and returns the length of the line in bytes.
+    pub fn write_counted(&self, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> usize {
         if !self.wants(level) {
-            return;
+            return 0;
         }
-        let Some(out) = &self.out else { return };
+        let Some(out) = &self.out else { return 0 };
         let now = SystemTime::now();
         let mut lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 && put(out, &self.line(now, LogLevel::Warn, "log lines were lost", &[("lines", &lost)])) {
             lost = 0;
         }
-        if lost > 0 || !put(out, &self.line(now, level, message, fields)) {
+        let line = self.line(now, level, message, fields);
+        if lost > 0 || !put(out, &line) {
             let more = lost.saturating_add(1);
             // A count that has reached its end stays there. It never fails, as the closure always returns a number.
             let add = |lost: usize| Some(lost.saturating_add(more));
             let _ = self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         }
+        line.len()
     }
 
     fn line(&self, at: SystemTime, level: LogLevel, message: &str, fields: &[(&str, &dyn Display)]) -> String {

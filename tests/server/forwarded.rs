@@ -92,7 +92,7 @@ fn a_client_behind_a_proxy_gets_its_rate_of_handshakes() {
 #[test]
 fn without_a_trusted_proxy_nobody_is_believed() {
     for trusted in [&[] as &[&str], &["--trusted-proxy", "10.0.0.1,127.0.0.2,::1"]] {
-        let arguments = [trusted, &["--max-connections-per-address", "1"]].concat();
+        let arguments = [trusted, &["--max-connections-per-address", "1", "--log-level", "debug"]].concat();
         let server = Server::start(&arguments);
         let sockets: Vec<(Raw, u16)> = (0..5).map(|_| open(&server, &forwarded_for("1.2.3.4"))).collect();
         // The requests count for the peer, which is loopback.
@@ -108,7 +108,7 @@ fn without_a_trusted_proxy_nobody_is_believed() {
 /// A proxy reuses one connection for many clients' requests; each counts for its own client.
 #[test]
 fn one_connection_brings_requests_of_many_clients() {
-    let server = Server::start(&["--trusted-proxy", "127.0.0.1", "--max-message-size", "4KiB"]);
+    let server = Server::start(&["--trusted-proxy", "127.0.0.1", "--max-message-size", "4KiB", "--log-level", "debug"]);
     let mut raw = server.raw();
     for (n, headers) in ["X-Forwarded-For: 1.2.3.4\r\n", "", "X-Forwarded-For: 2001:db8::7\r\n"].iter().enumerate() {
         raw.send(format!("GET /nowhere{n} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
