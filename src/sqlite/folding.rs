@@ -162,7 +162,7 @@ impl WriterLoop {
         let limits = self.parts.fold_limits;
         match self.parts.bounds.keep_for {
             0 => limits,
-            keep_for => FoldLimits { age: limits.age.min(keep_for / 1000 / 64), ..limits },
+            keep_for => FoldLimits { age: limits.age.min((keep_for / 1000 / 64).max(1)), ..limits },
         }
     }
 
