@@ -206,6 +206,7 @@ impl Client {
         let Post { room, text, .. } = self.posts.remove(index);
         match scene.model.last(room, body) {
             Some(seq) if !scene.model.is_published(room, seq, &text) => Ok(()),
+            Some(seq) if scene.model.may_forget_the_key_of(room, seq) => Ok(()),
             _ if scene.model.is_published_otherwise(room, &text) => Ok(()),
             _ => violation(REASONS, format!("body {body} was published once, and was refused: {told}")),
         }

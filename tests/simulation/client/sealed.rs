@@ -215,12 +215,13 @@ impl Client {
     }
 
     /// Judges a refusal because the room has the very same message. The log may have lost the first copy after another
-    /// client heard it, and that client was quicker to send it again.
+    /// client heard it, and that client was quicker to send it again; or the key is older than keys are kept.
     pub(super) fn forestalled(&mut self, body: u64, told: &Value, scene: &mut Scene) -> Checked {
         let Some(index) = self.outbox.iter().position(|draft| draft.body == body) else { return Ok(()) };
         let draft = self.outbox.remove(index);
         let is_own = |seq: u64| self.member().is_some_and(|member| scene.model.is_by(draft.room, seq, member));
-        if told["field"] == "body" && scene.model.last(draft.room, body).is_some_and(|seq| !is_own(seq)) {
+        let is_excused = |seq: u64| !is_own(seq) || scene.model.may_forget_the_key_of(draft.room, seq);
+        if told["field"] == "body" && scene.model.last(draft.room, body).is_some_and(is_excused) {
             return Ok(());
         }
         violation(CHECKER, format!("c{} said body {body} once, and was refused: {told}", self.index))
