@@ -207,7 +207,8 @@ impl Model {
         Ok(())
     }
 
-    /// Returns whether the key of a message may be forgotten: nobody has used it for long, while the machine slept, say.
+    /// Returns whether the key of a message may be forgotten: nobody has used it for long, perhaps because the machine
+    /// slept.
     pub fn may_forget_the_key_of(&self, room: usize, seq: u64) -> bool {
         let is_old = |then: u64| self.running.saturating_sub(then) > self.key_life;
         self.bodies.values().any(|(of, at, then)| (*of, *at) == (room, seq) && is_old(*then))
