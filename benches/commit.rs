@@ -36,8 +36,6 @@ struct Load {
     body: usize,
 }
 
-const SIZES: [PageSize; 3] = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
-
 const TABLE: [Load; 7] = [
     Load { rooms: 1, batch: 1, messages: 20_000, body: 128 },
     Load { rooms: 500, batch: 1, messages: 20_000, body: 128 },
@@ -193,7 +191,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok()).collect();
     let numbers: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    let size = SIZES.into_iter().find(|size| arguments.iter().any(|argument| argument == size.as_str()));
+    let size = PageSize::ALL.into_iter().find(|size| arguments.iter().any(|argument| argument == size.as_str()));
     let size = size.unwrap_or(PageSize::TwoKib);
     let loads = match numbers[..] {
         [rooms, batch, messages, body] => vec![Load { rooms, batch, messages, body }],

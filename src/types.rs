@@ -347,6 +347,8 @@ pub enum PageSize {
 }
 
 impl PageSize {
+    pub const ALL: [PageSize; 3] = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
+
     pub fn as_str(self) -> &'static str {
         match self {
             PageSize::OneKib => "1KiB",

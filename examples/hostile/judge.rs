@@ -31,7 +31,7 @@ pub struct Share {
     pub done: usize,
 }
 
-/// What honest clients saw in one phase. Times are in milliseconds.
+/// Measurements of honest clients in one phase. Times are in milliseconds.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
 pub struct Seen {
     pub ping: Spread,
@@ -47,7 +47,7 @@ pub struct Seen {
     pub dropped: u64,
 }
 
-/// What was done to the messages of honest members.
+/// Counts of what became of the messages that honest members sent.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Fate {
     pub sent: u64,
@@ -84,7 +84,7 @@ pub struct Figures {
     pub ended: Option<String>,
 }
 
-/// What an attack may do to others.
+/// The limits of what an attack may cost others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// The most that the process and the kernel for its sockets may hold.
@@ -119,7 +119,7 @@ pub const DONE: f64 = 0.95;
 /// Bytes of log a second.
 pub const LOG: f64 = 100_000.0;
 
-/// What is judged.
+/// The figures that are compared with the bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Judged {
     Counts,
@@ -153,7 +153,7 @@ fn counts(figures: &Figures, bounds: &Bounds) -> Vec<String> {
         faults.push(format!("server ended: {how}"));
     }
     for (share, what) in [(during.newcomers, "handshakes"), (during.resumes, "resumes"), (during.reads, "reads")] {
-        // While it stands still nobody can be let in; who was in is to stay.
+        // A stopped server can let nobody in, but it has to keep those who were in.
         if bounds.pause == 0.0 && (share.done as f64) < DONE * share.tried as f64 {
             faults.push(format!("{} of {} {what}", share.done, share.tried));
         }

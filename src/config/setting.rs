@@ -340,7 +340,7 @@ impl Choice for OnDamage {
 }
 
 impl Choice for PageSize {
-    const ALL: &'static [PageSize] = &[PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
+    const ALL: &'static [PageSize] = &PageSize::ALL;
 
     fn as_str(self) -> &'static str {
         PageSize::as_str(self)

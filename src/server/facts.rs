@@ -109,11 +109,8 @@ impl Facts {
             return;
         }
         let Some(left_out) = self.rates.pass(Kind::Tls, now) else { return };
-        let mut fields: Vec<(&str, &dyn Display)> = vec![("conn", &conn), ("reason", reason)];
-        if left_out > 0 {
-            fields.push(("lines_left_out", &left_out));
-        }
-        self.rates.written(log.write_counted(LogLevel::Info, "TLS ended the connection", &fields));
+        let line = Line { level: LogLevel::Info, message: "TLS ended the connection", left_out };
+        self.rates.written(line.write(log, vec![("conn", &conn), ("reason", reason)]));
     }
 
     /// Tells how many lines were left out, where no further line of their kind does.
@@ -146,6 +143,11 @@ impl Line {
             fields.push(("client", client));
         }
         fields.extend(more.iter().copied());
+        self.write(log, fields)
+    }
+
+    /// Writes it with these fields, and the number of lines left out if there is any. Returns its length.
+    fn write<'a>(&'a self, log: &Log, mut fields: Vec<(&'a str, &'a dyn Display)>) -> usize {
         if self.left_out > 0 {
             fields.push(("lines_left_out", &self.left_out));
         }

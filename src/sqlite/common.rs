@@ -84,9 +84,9 @@ pub(super) fn renew(conn: &Connection, room: i64, now: u64) -> rusqlite::Result<
 /// The result of a step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Number of keys that it deleted.
+    /// Number of keys, or of windows and keys, that it deleted.
     pub dropped: usize,
-    /// Rooms with old keys, and something that waits for a fold.
+    /// Rooms that have old ones, and something that waits for a fold.
     pub waiting: Vec<i64>,
 }
 

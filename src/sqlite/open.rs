@@ -98,7 +98,7 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     // Drop the pages cached by the check: they are not the ones needed from now on.
     writer.execute_batch("PRAGMA shrink_memory").map_err(failed(files, "read"))?;
     let pages = Pages::of(&writer).map_err(failed(files, "read"))?;
-    let most_pages = configure(&writer, options, files, &mut remarks)?;
+    let most_pages = configure(&writer, options, files, pages, &mut remarks)?;
 
     let fresh = new_epoch(&options.new_epoch);
     let run = Run {
@@ -226,6 +226,7 @@ fn configure(
     writer: &Connection,
     options: &StoreOptions,
     files: &Files,
+    pages: Pages,
     remarks: &mut Vec<String>,
 ) -> Result<i64, OpenError> {
     set(writer, files, "journal_mode", "WAL", "wal")?;
@@ -233,7 +234,7 @@ fn configure(
     set(writer, files, "wal_autocheckpoint", "0", "0")?;
     let limit = JOURNAL_SIZE_LIMIT.to_string();
     set(writer, files, "journal_size_limit", &limit, &limit)?;
-    let most_pages = bound(writer, files, options.bounds.max_database_size)?;
+    let most_pages = bound(writer, files, pages, options.bounds.max_database_size)?;
     let prunes = options.bounds.keep_messages > 0 || options.bounds.keep_for > 0;
     if prunes && !retention::can_shrink(writer).map_err(failed(files, "read"))? {
         remarks.push(format!(
@@ -288,12 +289,12 @@ fn set(conn: &Connection, files: &Files, name: &'static str, value: &str, expect
 }
 
 /// Limits the database's size, and returns the limit in pages. SQLite raises it to the present size if that is larger.
-pub(super) fn bound(conn: &Connection, files: &Files, max_bytes: u64) -> Result<i64, OpenError> {
+pub(super) fn bound(conn: &Connection, files: &Files, pages: Pages, max_bytes: u64) -> Result<i64, OpenError> {
     let bytes = if max_bytes == 0 { files.share_of_free_space()? } else { max_bytes };
     let set = || -> rusqlite::Result<i64> {
         // Page numbers have 32 bits, and the highest are reserved by SQLite.
-        let pages = Pages::of(conn)?.in_bytes(schema::integer(bytes)).min(0xffff_fffe);
-        set_most_pages(conn, pages).map(|()| pages)
+        let most = pages.in_bytes(schema::integer(bytes)).min(0xffff_fffe);
+        set_most_pages(conn, most).map(|()| most)
     };
     set().map_err(|error| refused("set up", files, error))
 }

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::common;
+use super::common::{self, Step};
 use super::schema::integer;
 
 /// Maximum number of rows examined in one step.
@@ -14,15 +14,6 @@ const ROWS: i64 = 2_000;
 /// room's row. See [`super::schema::message_id`].
 const WAITS: &str = "EXISTS (SELECT 1 FROM rooms JOIN messages ON messages.id > (rooms.id << 39) + rooms.head
                              AND messages.id < (rooms.id + 1) << 39 WHERE rooms.id = keys.room)";
-
-/// The result of a step.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
-    /// Number of windows and common keys that it deleted.
-    pub dropped: usize,
-    /// Rooms that have old windows or common keys, and something that waits for a fold.
-    pub waiting: Vec<i64>,
-}
 
 /// Walks through the windows by id, and starts over at the end.
 #[derive(Default)]

@@ -225,7 +225,7 @@ impl WriterLoop {
     /// Sets the maximum size of the database, in bytes, or as a share of the free space. If that cannot be set, the
     /// disk is failing, which the next append reports.
     fn set_most_pages(&mut self, bytes: u64) {
-        if let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, bytes) {
+        if let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, self.parts.pages, bytes) {
             self.parts.most_pages = most;
             let _ = open::set_most_pages(&self.parts.conn, self.pages_for_messages());
         }

@@ -179,7 +179,7 @@ pub(super) struct WriterLoop {
     started: Instant,
     /// When the files were last checked.
     checked: Instant,
-    /// When that was last done which may end a failure.
+    /// When the writer last did what may end a failure.
     pub looked_again: Instant,
     /// Whether the WAL may hold content that is not in the database file yet.
     pub untidy: bool,
@@ -195,7 +195,7 @@ pub(super) struct WriterLoop {
     pub restart_past: i64,
     /// The length of the WAL when it was last measured.
     pub wal: Length,
-    /// Number of frames that commits may have added to it since.
+    /// Size in bytes of the frames that commits may have added to it since.
     pub unmeasured: i64,
     pub folding: Folding,
     pace: Pace,

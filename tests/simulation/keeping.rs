@@ -47,7 +47,7 @@ impl Keeping {
         let damage = if key.is_some() && random.coin() { random.magnitude((SECOND, 60 * SECOND)) } else { 0 };
         let is_plain = key.is_none() && random.below(2) == 0;
         let damage = if is_plain { random.magnitude((SECOND, 60 * SECOND)) } else { damage };
-        let page_size = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib][random.below(3)];
+        let page_size = *random.pick(&PageSize::ALL);
         Keeping { in_database, messages, keep_for, bytes, page_size, key, damage }
     }
 

@@ -63,17 +63,17 @@ pub enum Certificate {
     Rsa4096,
 }
 
-/// What is wrong with the machine on which the server stands.
+/// The fault of the machine on which the server runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Machine {
     Sound,
     /// Each sync of the disk takes so long.
     SlowDisk(Duration),
-    /// So many bytes of memory, in a cgroup.
+    /// A cgroup limits the memory to this many bytes.
     Memory(u64),
-    /// So many open files.
+    /// This many files may be open.
     Files(u32),
-    /// A disk of so many bytes.
+    /// The disk has this many bytes.
     Disk(u64),
     /// Nobody reads the log.
     LogUnread,

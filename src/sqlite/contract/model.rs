@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn page_sizes() -> impl Strategy<Value = PageSize> {
-    prop_oneof![Just(PageSize::OneKib), Just(PageSize::TwoKib), Just(PageSize::FourKib)]
+    proptest::sample::select(&PageSize::ALL)
 }
 
 fn compare(bench: &mut Bench, steps: Vec<Step>) {

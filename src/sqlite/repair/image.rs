@@ -40,7 +40,8 @@ pub(in crate::sqlite) enum Page {
     Damaged,
 }
 
-/// The sizes that pages of racerd's databases have, in bytes, the usual one first.
+/// The sizes that pages of racerd's databases have, in bytes. The first is that of databases from before it could be
+/// chosen.
 pub(in crate::sqlite) const SIZES: [usize; 3] = [4_096, 2_048, 1_024];
 
 /// The pages of a database file, or their newer versions from its WAL.

@@ -11,18 +11,16 @@ use crate::store::{Outcome, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::{Durability, PageSize};
 
-const SIZES: [PageSize; 3] = [PageSize::OneKib, PageSize::TwoKib, PageSize::FourKib];
-
 #[test]
 fn a_database_keeps_the_size_of_its_creation() {
-    for page_size in SIZES {
+    for page_size in PageSize::ALL {
         let directory = TempDir::new();
         let first = StoreOptions { page_size, ..options(directory.path(), Durability::Full) };
         let mut bench = Bench::open(first.clone());
         bench.append_all((0..100).map(|n| append("a", &body_of(if n % 10 == 0 { 9_000 } else { 100 }), n)).collect());
         let said = bench.everything("a");
         bench.store.finish().unwrap();
-        let other = SIZES.into_iter().find(|size| *size != page_size).unwrap();
+        let other = PageSize::ALL.into_iter().find(|size| *size != page_size).unwrap();
         let second = StoreOptions { page_size: other, ..first.clone() };
         let mut bench = Bench::open(second);
         bench.append(append("b", "1", 1));
@@ -58,7 +56,7 @@ fn a_database_keeps_the_size_of_its_creation() {
 #[test]
 fn the_wal_and_the_database_keep_to_their_bytes() {
     const MOST: u64 = 32 << 20;
-    for page_size in SIZES {
+    for page_size in PageSize::ALL {
         let directory = TempDir::new();
         let options = options(directory.path(), Durability::Normal);
         let bounds = crate::store::Bounds { max_database_size: MOST, ..options.bounds };
