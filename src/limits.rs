@@ -21,6 +21,12 @@ use crate::ws;
 /// Longest request target, in bytes; a smaller limit of the whole head lowers it.
 const MAX_TARGET: usize = 8 * 1024;
 
+/// How many seconds' pings and pongs may come at once.
+const CONTROL_BURST: u32 = 10;
+
+/// How many seconds' requests of one address may come at once: an office loads the page.
+const ADDRESS_BURST: u32 = 4;
+
 /// Returns the limits of everything that the engine runs.
 ///
 /// # Errors
@@ -48,6 +54,8 @@ pub fn connections(settings: &Settings) -> ConnLimits {
         reply_bytes: limits.reply_bytes,
         // The setting's own bound is far below the type's.
         in_flight: u16::try_from(limits.in_flight).unwrap_or(u16::MAX),
+        requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
+        controls: Rate::new(limits.control_rate, 1000, limits.control_rate.saturating_mul(CONTROL_BURST)),
         header_timeout: time.header_timeout,
         keep_alive: time.keep_alive,
         write_wait: time.write_wait,
@@ -65,6 +73,11 @@ pub fn admission(settings: &Settings) -> Admission {
         rate(limits.handshake_rate_per_address),
         rate(limits.handshake_rate),
     )
+    .rating(Rate::new(
+        limits.request_rate_per_address,
+        1000,
+        limits.request_rate_per_address.saturating_mul(ADDRESS_BURST),
+    ))
     .trusting(settings.listening.trusted_proxy.clone())
 }
 

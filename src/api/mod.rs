@@ -80,15 +80,10 @@ impl Action {
 }
 
 impl Action {
-    /// Returns whether the action counts against the request rate limit. Static files and health checks do not, so that
-    /// a page loads in one go and a flooded server does not look dead; opening a WebSocket or event stream has its own
-    /// limit.
-    pub fn is_rated(&self) -> bool {
-        match self {
-            Action::Page(_) | Action::Health | Action::Ready | Action::Socket { .. } | Action::Events { .. } => false,
-            Action::Browse { .. } | Action::Publish { .. } | Action::Members { .. } => true,
-            Action::Moved { .. } | Action::Options { .. } => true,
-        }
+    /// Returns whether the action counts against the rate of handshakes instead of that of requests, where a trusted
+    /// proxy brings it.
+    pub fn has_a_rate_of_its_own(&self) -> bool {
+        matches!(self, Action::Socket { .. } | Action::Events { .. })
     }
 }
 

@@ -42,7 +42,7 @@ impl Chat {
         let action = match action {
             // The connection ends with this refusal, so there is nothing to count.
             Err(problem) if problem.close => return Err(problem),
-            Ok(action) if !action.is_rated() => action,
+            Ok(action) if action.has_a_rate_of_its_own() => action,
             counted => {
                 net.take_request(conn, self.limits.requests).map_err(answers::too_fast)?;
                 counted?

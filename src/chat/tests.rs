@@ -3,6 +3,7 @@
 
 mod events;
 mod promises;
+mod rates;
 mod sealed;
 mod shares;
 

@@ -48,11 +48,16 @@ settings! {
         delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
         /// Reads of the log under way at the same time.
         reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
-        /// Requests of one connection, by socket or by HTTP; by HTTP through a trusted proxy, of one client. Static
-        /// files and health are not counted. Past it a socket hears rate_limited, HTTP 429.
-        request_rate: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// Requests of any kind of one connection; by HTTP through a trusted proxy, of one client. Past it a socket hears
+        /// rate_limited, a client of a proxy 429, and an HTTP connection waits.
+        request_rate: u32 = "30", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Requests that may come at once before request-rate counts.
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
+        /// Requests of one address (IPv6: one /64) over all of its connections, loopback and trusted proxies left out.
+        /// Past it, as past request-rate. Four times as many at once. 0: no limit.
+        request_rate_per_address: u32 = "500", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// Pings and pongs of one connection; past it, the connection waits. Ten times as many at once. 0: no limit.
+        control_rate: u32 = "10", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
         /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;

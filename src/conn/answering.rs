@@ -18,6 +18,14 @@ impl Connection {
         }
     }
 
+    /// Takes one HTTP request from the connection's rate, also beyond it. Returns when one more is free.
+    pub fn spend_request(&mut self, rate: Rate, now: Millis) -> Millis {
+        match &mut self.state {
+            State::Http(http) => http.requests.spend(rate, now),
+            _ => now,
+        }
+    }
+
     /// Takes one HTTP request from the connection's rate.
     ///
     /// # Errors
@@ -101,6 +109,7 @@ impl Connection {
             reading: false,
             requests: Bucket::default(),
             errors: Bucket::default(),
+            controls: Bucket::default(),
             ping: Ping::None,
         });
     }

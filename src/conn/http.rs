@@ -166,6 +166,11 @@ impl Http {
         }
     }
 
+    /// Counts the peer's time from now on: it was not read meanwhile.
+    pub fn waited(&mut self, now: Millis) {
+        self.since = now;
+    }
+
     /// Returns when this connection times out, if it waits for its peer. `written` is when the peer last took bytes of
     /// an answer: a connection is idle once its peer has taken the whole answer. `keep_alive` and `header_timeout` are
     /// milliseconds.
@@ -206,6 +211,7 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::Rate;
     use crate::http::limits::HeadLimits;
     use crate::ws;
 
@@ -216,6 +222,8 @@ mod tests {
             queue_bytes: 1000,
             reply_bytes: 1000,
             in_flight: 1,
+            requests: Rate::new(0, 1, 1),
+            controls: Rate::new(0, 1, 1),
             header_timeout: 1000,
             keep_alive: 1000,
             write_wait: 1000,

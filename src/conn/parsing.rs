@@ -37,7 +37,9 @@ impl Connection {
                     },
                     Some(_) => open.decoder.next(input, &Sealing::ws_limits(&limits.ws)),
                 };
-                match next.and_then(|(used, message)| Ok((used, message.map(|m| self.step_of(m, now)).transpose()?))) {
+                match next
+                    .and_then(|(used, message)| Ok((used, message.map(|m| self.step_of(m, now, limits)).transpose()?)))
+                {
                     Ok(done) => done,
                     Err(violation) => {
                         let ending = self.close(violation.code, violation.reason, now);
@@ -56,8 +58,21 @@ impl Connection {
         }
     }
 
+    /// Takes a ping or a pong of the peer from its rate.
+    fn spend_control(&mut self, limits: &ConnLimits, now: Millis) {
+        if let State::Open(open) = &mut self.state {
+            let until = open.controls.spend(limits.controls, now);
+            self.slow_until(until, now);
+        }
+    }
+
     /// Turns a WebSocket message into a step, and answers control frames.
-    fn step_of<'a>(&mut self, message: ws::Message<'a>, now: Millis) -> Result<Step<'a>, ws::Violation> {
+    fn step_of<'a>(
+        &mut self,
+        message: ws::Message<'a>,
+        now: Millis,
+        limits: &ConnLimits,
+    ) -> Result<Step<'a>, ws::Violation> {
         Ok(match (message, &mut self.sealing) {
             (ws::Message::Text(_), Some(_)) => return Err(super::sealing::TEXT),
             (ws::Message::Text(text), None) => Step::Text(text),
@@ -69,8 +84,12 @@ impl Connection {
                 }
             },
             (ws::Message::Binary(bytes), None) => Step::Binary(bytes),
-            (ws::Message::Pong, _) => Step::Again,
+            (ws::Message::Pong, _) => {
+                self.spend_control(limits, now);
+                Step::Again
+            }
             (ws::Message::Ping(payload), _) => {
+                self.spend_control(limits, now);
                 self.push_frame(now, |out| ws::pong_frame(out, &payload));
                 Step::Again
             }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::bucket::Rate;
 use crate::http::headers::Headers;
 use crate::http::limits::HeadLimits;
 use crate::http::problem::Problem;
@@ -19,6 +20,10 @@ pub struct ConnLimits {
     pub reply_bytes: usize,
     /// Sends that may await their acknowledgement. At this number the socket is not read.
     pub in_flight: u16,
+    /// HTTP requests of one connection. Past it the socket is not read for a while.
+    pub requests: Rate,
+    /// Pings and pongs of one connection, likewise.
+    pub controls: Rate,
     pub header_timeout: u64,
     pub keep_alive: u64,
     pub write_wait: u64,
@@ -69,6 +74,8 @@ pub enum Timeout {
     Late(Problem, Headers),
     /// No request came, and the server is full: say so and close.
     Full,
+    /// The peer was over its rate, and has waited: it may be read again.
+    Waited,
     /// The connection began to close. The session is over.
     Ended(Ending),
     /// The connection is to be dropped at once.

@@ -1,5 +1,5 @@
-//! Limits on connections and handshakes, from one address and in all. Knows addresses and numbers, but no connection
-//! and no request.
+//! Limits on connections, handshakes and requests, from one address and in all. Knows addresses and numbers, but no
+//! connection and no request.
 
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::HashMap;
@@ -11,15 +11,17 @@ use crate::types::{Millis, Network};
 /// Limits per address (IPv6: per /64), and one rate for all handshakes. Loopback and trusted proxies are exempt from
 /// the limits per address, since all clients behind them share theirs.
 ///
-/// An address is kept while it has connections or its bucket is not full. A bucket is full again some seconds after an
-/// admitted handshake, so the number of addresses is bounded by the connections and the rate of all handshakes,
-/// whatever addresses a proxy names.
+/// An address is kept while it has connections or one of its buckets is not full. A bucket is full again some seconds
+/// after an admitted handshake or request, and only addresses with connections make requests that count here, so the
+/// number of addresses is bounded by the connections and the rate of all handshakes, whatever addresses a proxy names.
 #[derive(Debug)]
 pub struct Admission {
     /// The most connections of one address; 0 for no limit.
     pub per_address: u32,
     pub handshakes_per_address: Rate,
     pub handshakes: Rate,
+    /// Requests of one address, over all of its connections.
+    pub requests: Rate,
     /// Proxies that are trusted to name the client for whom they ask.
     pub trusted: Vec<Network>,
     all: Bucket,
@@ -33,8 +35,16 @@ pub struct Admission {
 struct Address {
     connections: u32,
     handshakes: Bucket,
+    requests: Bucket,
     /// Times to retry for this address's refused handshakes.
     retry_slots: RetrySlots,
+}
+
+impl Address {
+    /// Returns whether nothing that was taken has to be remembered.
+    fn is_full(&self, now: Millis) -> bool {
+        self.handshakes.is_full(now) && self.requests.is_full(now)
+    }
 }
 
 /// The number of addresses below which no sweep is worth its cost.
@@ -47,6 +57,7 @@ impl Admission {
             per_address,
             handshakes_per_address,
             handshakes,
+            requests: Rate::new(0, 1, 1),
             trusted: Vec::new(),
             all: Bucket::default(),
             retry_slots: RetrySlots::default(),
@@ -58,6 +69,11 @@ impl Admission {
     /// Returns the same limits with these trusted proxies.
     pub fn trusting(self, trusted: Vec<Network>) -> Admission {
         Admission { trusted, ..self }
+    }
+
+    /// Returns the same limits with this rate of requests of one address.
+    pub fn rating(self, requests: Rate) -> Admission {
+        Admission { requests, ..self }
     }
 
     /// Applies other limits and proxies, and keeps the counts so far.
@@ -99,7 +115,7 @@ impl Admission {
         let network = network_of(address);
         let Some(known) = self.addresses.get_mut(&network) else { return };
         known.connections = known.connections.saturating_sub(1);
-        if known.connections == 0 && known.handshakes.is_full(now) {
+        if known.connections == 0 && known.is_full(now) {
             self.addresses.remove(&network);
         }
     }
@@ -134,8 +150,36 @@ impl Admission {
         Ok(())
     }
 
-    fn is_exempt(&self, address: IpAddr) -> bool {
-        address.to_canonical().is_loopback() || self.trusted.iter().any(|network| network.contains(address))
+    /// Takes one request of this address from its rate, also beyond it. Returns when one more is free.
+    pub fn spend_request(&mut self, address: IpAddr, now: Millis) -> Millis {
+        let rate = self.requests;
+        self.rated(address).map_or(now, |known| known.requests.spend(rate, now))
+    }
+
+    /// Takes one request of this address from its rate.
+    ///
+    /// # Errors
+    /// The rate is spent: the milliseconds until one more is free.
+    pub fn take_request(&mut self, address: IpAddr, now: Millis) -> Result<(), u64> {
+        let rate = self.requests;
+        self.rated(address).map_or(Ok(()), |known| known.requests.take(rate, now))
+    }
+
+    /// Returns an address that has connections, unless it is exempt.
+    fn rated(&mut self, address: IpAddr) -> Option<&mut Address> {
+        if self.is_exempt(address) {
+            return None;
+        }
+        self.addresses.get_mut(&network_of(address))
+    }
+
+    /// Returns whether this is the address of a proxy that is trusted.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    pub(super) fn is_exempt(&self, address: IpAddr) -> bool {
+        address.to_canonical().is_loopback() || self.is_trusted(address)
     }
 
     /// Removes addresses that need not be kept, once there are `sweep_at`. That number doubles with the addresses that
@@ -143,7 +187,7 @@ impl Admission {
     fn sweep(&mut self, now: Millis) {
         if self.addresses.len() >= self.sweep_at {
             // The outcome does not depend on the order of this walk.
-            self.addresses.retain(|_, a| a.connections > 0 || !a.handshakes.is_full(now));
+            self.addresses.retain(|_, a| a.connections > 0 || !a.is_full(now));
             self.sweep_at = MIN_SWEEP.max(2 * self.addresses.len());
         }
     }

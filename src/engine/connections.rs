@@ -4,6 +4,7 @@
 //! Each of the files beside it has one job on this table: `lifecycle` opens, upgrades and drops connections, `writing`
 //! fills their queues, `reading` pauses and resumes them, `timers` keeps their deadlines.
 
+use core::net::IpAddr;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -123,6 +124,17 @@ impl Connections {
         self.slot_mut(id).map(|slot| &mut slot.connection)
     }
 
+    /// Returns the address that a connection counts against where addresses have limits; `None` for loopback, for a
+    /// trusted proxy's own, and for connections that are gone.
+    pub(super) fn rated_address(&self, id: ConnId) -> Option<IpAddr> {
+        let peer = &self.get(id)?.peer;
+        let address = peer.client().unwrap_or(peer.address().ip());
+        let is_http = self.get(id)?.is_http();
+        // A proxy's connection carries the next request of anyone.
+        let address = if is_http { peer.address().ip() } else { address };
+        (!self.admission.is_exempt(address)).then_some(address)
+    }
+
     pub(super) fn slot(&self, id: ConnId) -> Option<&Slot> {
         self.slots.get(id.index as usize)?.as_ref().filter(|slot| is_of(id, slot.generation))
     }
@@ -189,4 +201,4 @@ fn is_of(id: ConnId, generation: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

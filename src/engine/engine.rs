@@ -129,6 +129,7 @@ impl<A: App> Engine<A> {
             match connection.timeout(now.mono, &limits) {
                 Timeout::Nothing => {}
                 Timeout::Late(problem, headers) => self.refused(conn, &headers, problem),
+                Timeout::Waited => self.net.release(conn),
                 Timeout::Full => self.net.turn_away(conn, Problem::full()),
                 Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
@@ -176,6 +177,7 @@ impl<A: App> Engine<A> {
                 None | Some(Step::Again) => {}
                 Some(Step::Request(request, body)) => {
                     self.net.note_client(conn, &request.headers);
+                    self.net.spend_request(conn);
                     self.app.request(&mut self.net, conn, *request, body);
                 }
                 Some(Step::Malformed(problem, headers)) => self.refused(conn, &headers, problem),

@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use super::slot::{Counted, Slot};
-use super::{Connections, Fact, Output};
+use super::{Connections, Fact, Now, Output};
 use crate::conn::{Connection, Ending, Protocol, Rate};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::http::forwarded;
@@ -87,16 +87,45 @@ impl Connections {
         self.admission.handshake(client.unwrap_or(peer), self.now.mono)
     }
 
-    /// Takes one HTTP request from the connection's rate, or from its client's where a trusted proxy names one.
+    /// Takes one HTTP request of any kind from the rates of the connection and of its address. Past either of them the
+    /// socket is not read for a while. A trusted proxy's socket is always read, since it carries requests of many.
+    pub(super) fn spend_request(&mut self, id: ConnId) {
+        let (Now { mono, .. }, limits) = self.clock_and_limits();
+        let Some(peer) = self.get(id).map(|connection| connection.peer.address().ip()) else { return };
+        if self.admission.is_trusted(peer) {
+            return;
+        }
+        let until = self.admission.spend_request(peer, mono);
+        if let Some(connection) = self.get_mut(id) {
+            let own = connection.spend_request(limits.requests, mono);
+            connection.slow_until(own.max(until), mono);
+        }
+    }
+
+    /// Takes one HTTP request that a trusted proxy brings from its client's rate, or from the connection's where it
+    /// names none. Others have waited instead.
     ///
     /// # Errors
     /// The rate is spent: the milliseconds until one more is free.
     pub fn take_request(&mut self, id: ConnId, rate: Rate) -> Result<(), u64> {
         let now = self.now.mono;
-        match self.get(id).and_then(|connection| connection.peer.client()) {
+        let Some(peer) = self.get(id).map(|connection| &connection.peer) else { return Ok(()) };
+        match peer.client() {
             Some(client) => self.client_rates.take(client, rate, now),
+            None if !self.admission.is_trusted(peer.address().ip()) => Ok(()),
             None => self.get_mut(id).map_or(Ok(()), |connection| connection.take_request(rate, now)),
         }
+    }
+
+    /// Takes one request over a socket from the rate of its address.
+    ///
+    /// # Errors
+    /// The rate is spent: when one more is free.
+    pub fn take_from_address(&mut self, id: ConnId) -> Result<(), u64> {
+        let now = self.now.mono;
+        let Some(peer) = self.get(id).map(|connection| &connection.peer) else { return Ok(()) };
+        let address = peer.client().unwrap_or(peer.address().ip());
+        self.admission.take_request(address, now)
     }
 
     /// Answers a request for an upgrade. The connection is a WebSocket from now on, and counts against its client.

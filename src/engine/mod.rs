@@ -10,6 +10,7 @@ mod client_rates;
 mod connections;
 #[allow(clippy::module_inception)]
 mod engine;
+mod fairness;
 mod lifecycle;
 mod reading;
 mod slot;

@@ -50,6 +50,14 @@ impl Connections {
         }
     }
 
+    /// Does not read a connection for so many milliseconds, since its peer is over its rate.
+    pub fn slow(&mut self, id: ConnId, wait: u64) {
+        let now = self.now.mono;
+        if let Some(connection) = self.get_mut(id) {
+            connection.slow_until(now.after(wait), now);
+        }
+    }
+
     /// Schedules another check of a paused connection, since the reason for the pause may be gone.
     pub fn release(&mut self, id: ConnId) {
         if self.slot(id).is_some_and(|slot| slot.reading != Reading::Allowed) {

@@ -1,7 +1,10 @@
 //! The order of a turn, for every loop around an engine. The server and the simulator run this same function, so what
 //! holds in one holds in the other.
 
+use super::fairness::Fairness;
 use super::{App, Engine, Fact, Input, Now, Output};
+use std::collections::VecDeque;
+
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::ConnId;
 
@@ -13,6 +16,12 @@ pub trait Edge {
 
     fn engine(&mut self) -> &mut Engine<Self::App>;
 
+    /// Begins a part of a turn that has a time of its own.
+    fn begin_part(&mut self);
+
+    /// Returns whether the part that began last may go on: it has not taken longer than everyone may wait for it.
+    fn has_time(&mut self) -> bool;
+
     /// Applies new settings, if a reload was requested. Runs before [`Edge::read`], so that this turn already reads
     /// within the new limits.
     fn reload_if_asked(&mut self);
@@ -20,8 +29,12 @@ pub trait Edge {
     /// Accepts connections, within a bound, and tells the engine about each.
     fn accept(&mut self);
 
-    /// Reads once from each socket that has data and that the engine allows to be read, and feeds the engine.
-    fn read(&mut self);
+    /// Adds the connections whose sockets have become readable to the list.
+    fn take_ready(&mut self, list: &mut Vec<ConnId>);
+
+    /// Reads once from a socket, if the engine allows it to be read, and feeds the engine. If there may be more to
+    /// read, [`Edge::take_ready`] names the connection again.
+    fn read(&mut self, conn: ConnId);
 
     /// Closes the listeners and tells the engine to shut down, if that was requested. Runs after [`Edge::read`], so
     /// that requests that clients had sent before are still accepted.
@@ -76,12 +89,19 @@ pub enum Written {
 pub struct Turn {
     requests: Vec<StoreRequest>,
     answers: Vec<StoreEvent>,
+    /// Connections to read, those that were left over first.
+    ready: Vec<ConnId>,
+    fairness: Fairness,
+    /// Connections to flush in this turn.
     dirty: Vec<ConnId>,
+    /// Connections that earlier turns had no time to flush, in order.
+    backlog: VecDeque<ConnId>,
     closed: Vec<ConnId>,
 }
 
 impl Turn {
-    /// Runs one turn: reads, decides, stores, answers, flushes, frees. The order is the point: no socket is freed
+    /// Runs one turn: reads, decides, stores, answers, flushes, frees. Reading and flushing stop when their time is
+    /// over, and the next turn goes on where they stopped. The order is the point: no socket is freed
     /// before the whole batch of events is handled, and no message is delivered before it is stored. Returns true if
     /// something is left over that no event will announce, so that the next turn must not wait.
     ///
@@ -91,7 +111,7 @@ impl Turn {
         edge.engine().handle(Input::Time(now));
         edge.reload_if_asked();
         edge.accept();
-        edge.read();
+        self.read(edge);
         edge.stop_if_asked();
         self.consult_store(edge)?;
         edge.engine().end_turn();
@@ -99,6 +119,22 @@ impl Turn {
         self.carry_out(edge);
         edge.free(&mut self.closed);
         self.hand_over(edge)
+    }
+
+    /// Reads once from each connection that is ready, while there is time, and from one at least.
+    fn read<E: Edge>(&mut self, edge: &mut E) {
+        edge.take_ready(&mut self.ready);
+        self.fairness.order(&mut self.ready, &edge.engine().net);
+        edge.begin_part();
+        let mut done = 0;
+        while let Some(conn) = self.ready.get(done).copied() {
+            edge.read(conn);
+            done += 1;
+            if !edge.has_time() {
+                break;
+            }
+        }
+        self.ready.drain(..done);
     }
 
     /// Submits the requests to the store, and handles the answers that are there; the memory log answers at once.
@@ -112,18 +148,29 @@ impl Turn {
         Ok(())
     }
 
-    /// Writes once to each connection that has something to write.
+    /// Writes once to each connection that has something to write, while there is time. Those of this turn and those
+    /// that were left over have a time of their own each: an answer does not wait behind a large room, and a large room
+    /// is not put off for ever by answers.
     fn flush<E: Edge>(&mut self, edge: &mut E) {
+        edge.begin_part();
+        let mut some = true;
+        while some && let Some(conn) = self.backlog.pop_front() {
+            write(edge, conn);
+            some = edge.has_time();
+        }
         self.dirty.clear();
         edge.engine().take_dirty(&mut self.dirty);
         edge.take_writable(&mut self.dirty);
-        for &conn in &self.dirty {
-            match edge.write(conn) {
-                Some(Written::Some(taken)) => edge.engine().handle(Input::Wrote { conn, taken }),
-                Some(Written::Failed) => edge.engine().handle(Input::Lost { conn }),
-                None => {}
+        edge.begin_part();
+        let mut done = 0;
+        while let Some(conn) = self.dirty.get(done).copied() {
+            write(edge, conn);
+            done += 1;
+            if !edge.has_time() {
+                break;
             }
         }
+        self.backlog.extend(self.dirty.drain(..).skip(done));
     }
 
     fn carry_out<E: Edge>(&mut self, edge: &mut E) {
@@ -145,6 +192,16 @@ impl Turn {
             more |= edge.is_inline();
             edge.submit(&mut self.requests)?;
         }
-        Ok(more || edge.engine().has_dirty())
+        let is_left_over = !self.ready.is_empty() || !self.backlog.is_empty();
+        Ok(more || is_left_over || edge.engine().has_dirty())
+    }
+}
+
+/// Writes once to a connection.
+fn write<E: Edge>(edge: &mut E, conn: ConnId) {
+    match edge.write(conn) {
+        Some(Written::Some(taken)) => edge.engine().handle(Input::Wrote { conn, taken }),
+        Some(Written::Failed) => edge.engine().handle(Input::Lost { conn }),
+        None => {}
     }
 }

@@ -3,7 +3,7 @@
 
 use super::input::{Cuts, Input};
 use super::strict_http;
-use crate::conn::{ConnLimits, Connection, Step};
+use crate::conn::{ConnLimits, Connection, Rate, Step};
 use crate::http::headers::Headers;
 use crate::http::limits::HeadLimits;
 use crate::http::method::{Method, Version};
@@ -57,6 +57,8 @@ fn read<'a>(stream: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
         queue_bytes: 4096,
         reply_bytes: 4096,
         in_flight: 4,
+        requests: Rate::new(0, 1, 1),
+        controls: Rate::new(0, 1, 1),
         header_timeout: 10_000,
         keep_alive: 75_000,
         write_wait: 10_000,

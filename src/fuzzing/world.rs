@@ -141,6 +141,8 @@ impl Sizes {
             queue_bytes: self.queue_bytes,
             reply_bytes: self.reply_bytes,
             in_flight: self.in_flight,
+            requests: Rate::new(0, 1, 1),
+            controls: Rate::new(0, 1, 1),
             header_timeout: 10_000,
             keep_alive: 75_000,
             write_wait: 10_000,

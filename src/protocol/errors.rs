@@ -40,9 +40,10 @@ impl ErrorCode {
         }
     }
 
-    /// Is it the client's fault, so that it counts against its error budget?
+    /// Is it the client's fault, so that it counts against its error budget? Whoever is over a rate is not read for a
+    /// while instead.
     pub fn is_clients_fault(self) -> bool {
-        !matches!(self, ErrorCode::StorageUnavailable)
+        !matches!(self, ErrorCode::StorageUnavailable | ErrorCode::RateLimited)
     }
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
@@ -58,9 +58,9 @@ impl Error for ServeError {
 
 /// Maximum of events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// TLS handshake steps per turn: the most expensive takes some milliseconds (a signature with a long RSA key), and all
-/// connections wait for it.
-const HANDSHAKES: usize = 16;
+/// How long a part of a turn goes on: reading (TLS handshakes included), or one of two kinds of writing. All connections
+/// wait for it.
+const PART: Duration = Duration::from_millis(2);
 
 /// Answer to a client that speaks plain HTTP where TLS is expected.
 const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
@@ -90,6 +90,8 @@ pub struct Loop<A: App> {
     turn: Turn,
     /// Requests made by signals in this turn.
     asked: Asked,
+    /// When the present part of the turn has taken its time.
+    part_until: Instant,
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
     failure: Option<Reason>,
@@ -129,6 +131,7 @@ impl<A: App> Loop<A> {
             writable: Vec::new(),
             turn: Turn::default(),
             asked: Asked::NOTHING,
+            part_until: Instant::now(),
             more: false,
             failure: None,
         })
@@ -293,6 +296,14 @@ impl<A: App> Edge for Loop<A> {
         &mut self.engine
     }
 
+    fn begin_part(&mut self) {
+        self.part_until = Instant::now() + PART;
+    }
+
+    fn has_time(&mut self) -> bool {
+        Instant::now() < self.part_until
+    }
+
     fn reload_if_asked(&mut self) {
         let now = self.clock.last();
         if let Some(tls) = self.tls.as_mut().filter(|tls| tls.deadline() <= now.mono) {
@@ -321,47 +332,41 @@ impl<A: App> Edge for Loop<A> {
         }
     }
 
-    /// Reads once from each ready socket, at most a buffer full; a socket with more to read is first in line next turn.
-    fn read(&mut self) {
-        let mut handshakes = HANDSHAKES;
-        for conn in std::mem::take(&mut self.ready) {
-            if !self.engine.may_read(conn) {
-                // The bytes wait in the kernel until the engine resumes this connection.
-                continue;
-            }
-            let Some(socket) = self.sockets.get(conn) else { continue };
-            if socket.is_handshaking() {
-                if handshakes == 0 {
+    fn take_ready(&mut self, list: &mut Vec<ConnId>) {
+        list.append(&mut self.ready);
+    }
+
+    /// Reads at most a buffer full; a socket with more to read is ready in the next turn, too.
+    fn read(&mut self, conn: ConnId) {
+        if !self.engine.may_read(conn) {
+            // The bytes wait in the kernel until the engine resumes this connection.
+            return;
+        }
+        let Some(socket) = self.sockets.get(conn) else { return };
+        let read = socket.read(&mut self.buffer, &mut self.scratch);
+        if socket.wants_write() {
+            self.writable.push(conn);
+        }
+        match read {
+            Received::Some { bytes, more } => {
+                if more {
                     self.ready.push(conn);
-                    continue;
                 }
-                handshakes -= 1;
+                // With TLS, a read may have brought no whole record.
+                if !bytes.is_empty() {
+                    self.engine.handle(Input::Bytes { conn, bytes });
+                }
             }
-            let read = socket.read(&mut self.buffer, &mut self.scratch);
-            if socket.wants_write() {
-                self.writable.push(conn);
+            Received::Nothing => {}
+            Received::End => self.engine.handle(Input::Ended { conn }),
+            Received::Failed => self.engine.handle(Input::Lost { conn }),
+            Received::Broken(fault) => {
+                self.facts.log_tls(&self.log, conn, &fault, self.clock.last().mono);
+                self.engine.handle(Input::Lost { conn });
             }
-            match read {
-                Received::Some { bytes, more } => {
-                    if more {
-                        self.ready.push(conn);
-                    }
-                    // With TLS, a read may have brought no whole record.
-                    if !bytes.is_empty() {
-                        self.engine.handle(Input::Bytes { conn, bytes });
-                    }
-                }
-                Received::Nothing => {}
-                Received::End => self.engine.handle(Input::Ended { conn }),
-                Received::Failed => self.engine.handle(Input::Lost { conn }),
-                Received::Broken(fault) => {
-                    self.facts.log_tls(&self.log, conn, &fault, self.clock.last().mono);
-                    self.engine.handle(Input::Lost { conn });
-                }
-                Received::PlainHttp => {
-                    socket.speak_plainly();
-                    self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
-                }
+            Received::PlainHttp => {
+                socket.speak_plainly();
+                self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
             }
         }
     }

@@ -19,32 +19,20 @@ fn ask(raw: &mut Raw, request: &str) -> u16 {
 }
 
 #[test]
-fn requests_over_the_rate_are_refused_and_the_connection_stays() {
-    let server = Server::start(&["--request-rate", "1", "--request-burst", "5"]);
+fn requests_over_the_rate_wait_and_all_are_answered() {
+    let server = Server::start(&["--request-rate", "5", "--request-burst", "5"]);
     let mut raw = server.raw();
     let requests = [post(""), get("/rooms/r/messages", ""), get("/rooms/r/members", ""), get("/nowhere", "")];
-    let mut refused = 0;
-    for n in 0..50 {
-        raw.send(&requests[n % requests.len()]);
-        let answer = raw.answer();
-        assert!(n >= 5 || answer.status != 429, "{n}: {answer:?}");
-        if answer.status == 429 {
-            refused += 1;
-            assert!(answer.header("Retry-After").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait >= 1)));
-            assert_eq!(answer.json()["code"], "rate_limited");
-            assert_eq!(answer.header("Connection"), Some("keep-alive"));
-        }
+    let statuses: Vec<u16> = (0..12).map(|n| ask(&mut raw, &requests[n % requests.len()])).collect();
+    assert_eq!(statuses, [201, 200, 200, 404].repeat(3));
+    for path in ["/healthz", "/readyz", "/", "/rooms/r", "/racerd.js"] {
+        assert_eq!(ask(&mut raw, &get(path, "")), 200, "{path}");
     }
-    // On a slow machine some seconds may have passed.
-    assert!((30..=45).contains(&refused), "{refused}");
-    for free in ["/healthz", "/readyz", "/", "/rooms/r", "/racerd.js"] {
-        assert_eq!(ask(&mut raw, &get(free, "")), 200, "{free}");
+    // All at once, as a client that pipelines does.
+    raw.send(get("/rooms/r/members", "").repeat(8));
+    for _ in 0..8 {
+        assert_eq!(raw.answer().status, 200);
     }
-    // Another connection has its own rate; every connection has one.
-    assert_eq!(server.post("/rooms/r/messages", "1").status, 201);
-    eventually("one more is free", || ask(&mut raw, &post("")) == 201);
-    let log = server.log();
-    assert!(log.matches("status=429").count() < 30, "no line for each of them: {log}");
 }
 
 /// Behind a proxy each client has its own rate, over any of the proxy's connections; the proxy has none.

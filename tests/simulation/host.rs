@@ -39,6 +39,8 @@ struct Running<'a> {
     host: &'a mut Host,
     store: &'a mut Store,
     scene: &'a mut Scene,
+    /// Reads, or writes, for which the present part of the turn has time.
+    part: usize,
 }
 
 impl Host {
@@ -91,7 +93,7 @@ impl Host {
         let now = scene.clock.read(scene.now);
         scene.witness.turns(now.mono.0);
         let mut turn = std::mem::take(&mut self.turn);
-        let more = turn.run(&mut Running { host: self, store, scene }, now)?;
+        let more = turn.run(&mut Running { host: self, store, scene, part: 0 }, now)?;
         if !more && Store::is_inline(scene) && store.has_answers() {
             let text = "an answer of the store is there, and the loop sleeps".to_owned();
             return violation("lost wake-ups: the loop never sleeps beside work", text);
@@ -138,7 +140,7 @@ impl Edge for Running<'_> {
 
     fn reload_if_asked(&mut self) {
         let Some(limits) = self.host.new_limits.take() else { return };
-        let Running { host, store, scene } = self;
+        let Running { host, store, scene, .. } = self;
         scene.tally.reloads += 1;
         scene.trace.line(scene.now, "server", || format!("reads its settings again: {limits:?}"));
         scene.mix.limits = limits;
@@ -190,26 +192,41 @@ impl Edge for Running<'_> {
         }
     }
 
-    /// Reads once from each link that has data.
-    fn read(&mut self) {
+    fn begin_part(&mut self) {
+        self.part = self.scene.mix.limits.part;
+    }
+
+    /// A part of a turn ends after so many reads or writes.
+    fn has_time(&mut self) -> bool {
+        self.part = self.part.saturating_sub(1);
+        self.part > 0
+    }
+
+    fn take_ready(&mut self, list: &mut Vec<ConnId>) {
+        for link in std::mem::take(&mut self.scene.links.ready) {
+            if let End::Open(conn) = self.scene.links.get(link).server {
+                list.push(conn);
+            }
+        }
+    }
+
+    /// Reads once from a link.
+    fn read(&mut self, conn: ConnId) {
+        let Some(link) = self.host.link(conn) else { return };
         let Running { host, scene, .. } = self;
-        let budget = scene.mix.limits.read_budget;
-        for link in std::mem::take(&mut scene.links.ready) {
-            let End::Open(conn) = scene.links.get(link).server else { continue };
-            if !host.engine.may_read(conn) {
-                continue;
-            }
-            match scene.server_reads(link, budget) {
-                Read::Some { mut bytes, more } => {
-                    host.engine.handle(Input::Bytes { conn, bytes: &mut bytes });
-                    if more {
-                        scene.links.ready.push(link);
-                    }
+        if !host.engine.may_read(conn) {
+            return;
+        }
+        match scene.server_reads(link, scene.mix.limits.read_budget) {
+            Read::Some { mut bytes, more } => {
+                host.engine.handle(Input::Bytes { conn, bytes: &mut bytes });
+                if more {
+                    scene.links.ready.push(link);
                 }
-                Read::Nothing => {}
-                Read::End => host.engine.handle(Input::Ended { conn }),
-                Read::Failed => host.engine.handle(Input::Lost { conn }),
             }
+            Read::Nothing => {}
+            Read::End => host.engine.handle(Input::Ended { conn }),
+            Read::Failed => host.engine.handle(Input::Lost { conn }),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Limits {
     pub tail_bytes: usize,
     pub tail_bytes_total: usize,
     pub delivery_budget: usize,
+    /// Reads, or writes, that a part of a turn has time for.
+    pub part: usize,
     pub detached_max: usize,
     pub parked_max: usize,
     /// Bytes of messages that the log keeps, per room and in total.
@@ -96,6 +98,7 @@ impl Limits {
             error_budget: if random.coin() { 0 } else { random.within((5, 40)) as u32 },
             handshake_rate: if random.below(4) > 0 { 0 } else { random.within((1, 20)) as u32 },
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
+            part: magnitude(random, 1, 1000),
         }
     }
 
@@ -126,6 +129,8 @@ impl Limits {
             queue_bytes: self.queue_bytes,
             reply_bytes: self.reply_bytes,
             in_flight: self.in_flight,
+            requests: Rate::new(self.request_rate, 1000, self.burst()),
+            controls: Rate::new(self.request_rate, 1000, self.burst()),
             header_timeout: 10_000,
             keep_alive: 20_000,
             write_wait: self.write_wait,

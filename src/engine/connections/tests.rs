@@ -6,13 +6,15 @@ use crate::http::limits::HeadLimits;
 use crate::types::WallMillis;
 use crate::ws;
 
-fn limits(header_timeout: u64) -> ConnLimits {
+pub(in crate::engine) fn limits(header_timeout: u64) -> ConnLimits {
     ConnLimits {
         head: HeadLimits::default(),
         ws: ws::Limits { max_message: 1000, max_fragments: 10, binary: false },
         queue_bytes: 10_000,
         reply_bytes: 5_000,
         in_flight: 1,
+        requests: Rate::new(0, 1, 1),
+        controls: Rate::new(0, 1, 1),
         header_timeout,
         keep_alive: 1000,
         write_wait: 1000,

@@ -1,0 +1,120 @@
+//! Rates of requests and of control frames: who is over one is not read for a while, and nobody else waits for that.
+
+use super::*;
+use crate::conn::{ConnLimits, Rate};
+use crate::types::Network;
+
+const GET: &[u8] = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// An engine with small rates: ten a second and three at once for a connection, twenty and eight for an address.
+struct Slow {
+    engine: Engine<Chat>,
+    last: u32,
+}
+
+impl Slow {
+    fn new() -> Slow {
+        let mut engine = Sizes::USUAL.engine();
+        let (own, none) = (Rate::new(10, 1000, 3), Rate::new(0, 1, 1));
+        let limits = ConnLimits { requests: own, controls: own, ..engine.net.limits().clone() };
+        let trusted = vec![Network::parse("10.0.0.1").unwrap()];
+        let admission = Admission::new(0, none, none).rating(Rate::new(20, 1000, 8)).trusting(trusted);
+        engine.net = Connections::new(limits, admission);
+        let mut slow = Slow { engine, last: 0 };
+        slow.at(1);
+        slow
+    }
+
+    fn at(&mut self, milliseconds: u64) {
+        self.engine.handle(Input::Time(Now { mono: Millis(milliseconds), wall: WallMillis(0) }));
+    }
+
+    fn come(&mut self, peer: &str) -> ConnId {
+        self.last += 1;
+        let conn = ConnId { index: self.last, generation: 1 };
+        self.engine.handle(Input::Opened { conn, peer: peer.parse().unwrap(), secure: false });
+        conn
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.engine.handle(Input::Bytes { conn, bytes: &mut bytes.to_vec() });
+    }
+
+    /// Returns how often this text is in what waits for a peer.
+    fn count(&self, conn: ConnId, text: &[u8]) -> usize {
+        let bytes: Vec<u8> = self.engine.queue(conn).unwrap().pieces().flatten().copied().collect();
+        bytes.windows(text.len()).filter(|window| *window == text).count()
+    }
+}
+
+#[test]
+fn http_requests_beyond_the_rate_wait() {
+    let mut slow = Slow::new();
+    let conn = slow.come("192.0.2.1:1");
+    let other = slow.come("192.0.2.2:1");
+    slow.send(conn, &GET.repeat(6));
+    assert_eq!(slow.count(conn, b"HTTP/1.1 404"), 3);
+    assert!(!slow.engine.may_read(conn) && slow.engine.may_read(other));
+    slow.send(other, GET);
+    assert_eq!(slow.count(other, b"HTTP/1.1 404"), 1);
+    for (at, answered) in [(100, 3), (101, 4), (200, 4), (201, 5), (301, 6), (302, 6)] {
+        slow.at(at);
+        assert_eq!(slow.count(conn, b"HTTP/1.1 404"), answered, "at {at}");
+        assert_eq!(slow.count(conn, b"429"), 0, "a direct client waits instead");
+    }
+    slow.at(401);
+    assert!(slow.engine.may_read(conn));
+}
+
+#[test]
+fn all_connections_of_an_address_share_its_rate() {
+    let mut slow = Slow::new();
+    let conns: Vec<ConnId> = (0..9).map(|n| slow.come(&format!("[2001:db8::{n}]:1"))).collect();
+    for conn in &conns {
+        slow.send(*conn, GET);
+    }
+    let held: Vec<bool> = conns.iter().map(|conn| !slow.engine.may_read(*conn)).collect();
+    assert_eq!(held, [[false; 7].as_slice(), &[true, true]].concat(), "eight at once");
+    slow.send(conns[8], GET);
+    slow.at(51);
+    assert!(slow.engine.may_read(conns[7]));
+    let local: Vec<ConnId> = (0..20).map(|_| slow.come("127.0.0.1:1")).collect();
+    for conn in local {
+        slow.send(conn, GET);
+        assert!(slow.engine.may_read(conn), "loopback has no rate of its address");
+    }
+}
+
+#[test]
+fn pings_beyond_their_rate_wait_and_the_socket_lives() {
+    let mut slow = Slow::new();
+    let conn = slow.come("127.0.0.1:1");
+    slow.send(
+        conn,
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    slow.send(conn, &masked(0x89, b"ping", [0; 4]).repeat(40));
+    let pong = b"\x8a\x04ping";
+    assert_eq!(slow.count(conn, pong), 3);
+    for (at, answered) in [(101, 4), (201, 5), (2_001, 8), (2_101, 9)] {
+        slow.at(at);
+        assert_eq!(slow.count(conn, pong), answered, "at {at}");
+    }
+    for at in (2_201..=5_401).step_by(100) {
+        slow.at(at);
+    }
+    assert_eq!(slow.count(conn, pong), 40);
+    assert!(slow.engine.may_read(conn));
+}
+
+#[test]
+fn a_trusted_proxy_is_always_read() {
+    let mut slow = Slow::new();
+    let conn = slow.come("10.0.0.1:1");
+    let request = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+    for _ in 0..10 {
+        slow.send(conn, request);
+        assert!(slow.engine.may_read(conn));
+    }
+}
