@@ -241,6 +241,11 @@ impl Connection {
         }
     }
 
+    /// Returns until when the peer is not read because it was over a rate, if it was.
+    pub fn slowed_until(&self) -> Option<Millis> {
+        self.is_slowed.then_some(self.heard)
+    }
+
     /// Returns whether reading must pause until something else happens: an answer, an acknowledgement, a flush, or the
     /// end of a wait.
     pub fn is_held(&self, limits: &ConnLimits) -> bool {

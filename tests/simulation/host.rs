@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
-use racerd::conn::Ending;
+use racerd::conn::{Connection, Ending};
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::testing::Random;
@@ -101,6 +101,13 @@ impl Host {
         self.turn = turn;
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
         let net = &self.engine.net;
+        // A wait is believed while it is not over, and if it is no longer than one request may have to wait.
+        let most = now.mono.after(scene.mix.limits.request_interval().div_ceil(1000));
+        let waits = net.ids().into_iter().filter(|conn| {
+            let until = net.get(*conn).and_then(Connection::slowed_until);
+            until.is_some_and(|until| until > now.mono && until <= most)
+        });
+        scene.witness.looks_at_waits(waits);
         let mut closing = Vec::new();
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;

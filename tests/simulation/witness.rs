@@ -54,6 +54,8 @@ pub struct Witness {
     /// last turn.
     too_slow: BTreeSet<usize>,
     backed_up: BTreeSet<usize>,
+    /// Links that are not read, since their peers were over a rate.
+    waits: BTreeSet<usize>,
     /// The highest generation that the present server has answered.
     answered: BTreeMap<SessionId, u32>,
 }
@@ -285,6 +287,16 @@ impl Witness {
             None => Ok(()),
             Some(session) => Err(format!("session {:02x?} was kept, and is lost", &session.0[..4])),
         }
+    }
+
+    /// Notes after a turn which links are not read, since their peers were over a rate.
+    pub fn looks_at_waits(&mut self, list: impl Iterator<Item = ConnId>) {
+        self.waits = list.filter_map(|conn| self.links.get(&(conn.index, conn.generation)).copied()).collect();
+    }
+
+    /// Returns whether the server does not read this link for a moment, since its peer was over a rate.
+    pub fn waits(&self, link: usize) -> bool {
+        self.waits.contains(&link)
     }
 
     /// Notes after a turn which links have a non-empty queue or have just been closed as too slow.

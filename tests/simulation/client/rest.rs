@@ -147,7 +147,7 @@ impl Scene {
     /// Returns whether nothing is in flight on this link although the link would let it through.
     pub fn is_link_at_rest(&self, link: usize) -> bool {
         let end = self.links.get(link);
-        end.run == self.run && end.is_at_rest()
+        end.run == self.run && end.is_at_rest() && !self.witness.waits(link)
     }
 
     /// Returns whether the store has work for a join or a catch-up in this room, or the hub will ask it again.
