@@ -16,7 +16,7 @@ impl Client {
         let wait = told["retry_after_ms"].as_u64().unwrap_or(200) * MILLISECOND;
         scene.tally.rate_limited += u64::from(code == "rate_limited");
         scene.tally.unavailable += u64::from(code == "storage_unavailable");
-        if code != "storage_unavailable" {
+        if !matches!(code.as_str(), "storage_unavailable" | "rate_limited") {
             self.counts_fault(scene);
         }
         let Some(id) = id else { return self.refused_without_id(link, &code, told, scene) };
@@ -27,7 +27,10 @@ impl Client {
             {
                 return violation(REASONS, format!("{fault}: {told}"));
             }
+            // Some of those whose `joined` has not come have a place.
+            let before = self.rooms.len();
             self.rooms.retain(|_, view| view.is_joined);
+            self.unsure_rooms += before - self.rooms.len();
             self.forget_drafts();
             return Ok(());
         }
