@@ -103,7 +103,8 @@ fn defaults_are_the_designs() {
     assert_eq!((limits.append_bytes, limits.tail_bytes, limits.tail_bytes_total), (8 << 20, 256 << 10, 16 << 20));
     assert_eq!((limits.in_flight, limits.rooms_per_session, limits.presence_max), (32, 64, 100));
     assert_eq!((limits.page_bytes, limits.read_budget, limits.delivery_budget), (60_000, 64 << 10, 50_000));
-    assert_eq!((limits.request_rate, limits.request_burst, limits.error_budget), (20, 100, 20));
+    assert_eq!((limits.request_rate, limits.request_burst, limits.error_budget), (30, 100, 20));
+    assert_eq!((limits.request_rate_per_address, limits.control_rate), (500, 10));
     assert_eq!((limits.handshake_rate_per_address, limits.handshake_rate), (20, 1000));
     assert_eq!((time.write_wait, time.pong_wait, time.ping_period), (10_000, 60_000, 25_000));
     assert_eq!((time.header_timeout, time.keep_alive, time.drain_timeout), (10_000, 75_000, 10_000));

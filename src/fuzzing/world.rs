@@ -18,6 +18,8 @@ use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
 
 /// The key of a server that accepts sealed sockets.
 const SEALED_KEY: [u8; 32] = [7; 32];
+/// Seconds that the end of a run waits at most for peers that were over their rate.
+const WAITS: usize = 1_000;
 
 /// Sizes of everything that is bounded.
 #[derive(Clone, Copy)]
@@ -599,6 +601,14 @@ impl World {
         }
         self.pass(1_100);
         self.settle();
+        // Whoever was over a rate is read again, one request after the other.
+        for _ in 0..WAITS {
+            if self.peers.values().all(|peer| peer.unread.is_empty()) {
+                break;
+            }
+            self.pass(1_000);
+            self.settle();
+        }
         for (index, peer) in &self.peers {
             let Some(connection) = self.engine.net.get(peer.id) else { continue };
             if connection.session().is_none() {
