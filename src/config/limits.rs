@@ -48,8 +48,8 @@ settings! {
         delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
         /// Reads of the log under way at the same time.
         reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
-        /// Requests of any kind of one connection; by HTTP through a trusted proxy, of one client. Past it a socket hears
-        /// rate_limited, a client of a proxy 429, and an HTTP connection waits.
+        /// Requests of any kind of one connection; by HTTP through a trusted proxy, of one client. Past it a socket
+        /// hears rate_limited, a client of a proxy 429, and an HTTP connection waits.
         request_rate: u32 = "30", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Requests that may come at once before request-rate counts.
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;

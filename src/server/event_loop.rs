@@ -58,8 +58,8 @@ impl Error for ServeError {
 
 /// Maximum of events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// How long a part of a turn goes on: reading (TLS handshakes included), or one of two kinds of writing. All connections
-/// wait for it.
+/// How long a part of a turn goes on: reading (TLS handshakes included), or one of two kinds of writing. All
+/// connections wait for it.
 const PART: Duration = Duration::from_millis(2);
 
 /// Answer to a client that speaks plain HTTP where TLS is expected.
