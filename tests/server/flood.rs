@@ -15,7 +15,7 @@ fn pour(raw: &Raw, bytes: Vec<u8>) -> thread::JoinHandle<()> {
 #[test]
 fn five_megabytes_of_small_pings_are_all_answered() {
     const COUNT: u64 = 60_000;
-    let server = Server::start(&["--request-rate", "0"]);
+    let server = Server::start(&["--request-rate", "0", "--control-rate", "0"]);
     let mut raw = server.socket("/ws");
     assert_eq!(raw.next_of("welcome")["type"], "welcome");
     let mut bytes = Vec::new();

@@ -188,7 +188,7 @@ fn a_connection_stays_and_pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn many_pipelined_requests_in_one_send_are_all_answered() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--request-rate", "0"]);
     let mut raw = server.raw();
     let mut writer = raw.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || writer.write_all(GET_HEALTH.repeat(5000).as_bytes()));
