@@ -102,7 +102,7 @@ fn only_sealed_is_told_to_a_plain_get() {
 
 #[test]
 fn a_browser_gets_a_page_and_a_program_json() {
-    let server = Server::start(&["--request-rate", "1", "--request-burst", "3"]);
+    let server = Server::start(&["--request-rate", "1", "--request-burst", "3", "--trusted-proxy", "127.0.0.1"]);
     let cases = [
         ("/nowhere", "", 404, Some("./")),
         ("/rooms/r/nowhere", "", 404, Some("../../")),
