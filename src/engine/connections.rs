@@ -32,7 +32,7 @@ pub struct Connections {
     /// The buffer in which plaintext to be sealed is put together.
     pub(super) scratch: Vec<u8>,
     /// Connections whose reading may be resumed.
-    pub(super) released: Vec<ConnId>,
+    pub(super) released: VecDeque<ConnId>,
     /// Connections whose reading is paused because too much waits for the store.
     pub(super) congested: Vec<ConnId>,
     pub(super) is_congested: bool,
@@ -61,7 +61,7 @@ impl Connections {
             deadlines: BTreeSet::new(),
             dirty: Vec::new(),
             scratch: Vec::new(),
-            released: Vec::new(),
+            released: VecDeque::new(),
             congested: Vec::new(),
             is_congested: false,
             is_full: false,

@@ -12,6 +12,7 @@ mod connections;
 mod engine;
 mod fairness;
 mod lifecycle;
+mod line;
 mod reading;
 mod slot;
 mod timers;

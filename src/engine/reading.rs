@@ -61,12 +61,12 @@ impl Connections {
     /// Schedules another check of a paused connection, since the reason for the pause may be gone.
     pub fn release(&mut self, id: ConnId) {
         if self.slot(id).is_some_and(|slot| slot.reading != Reading::Allowed) {
-            self.released.push(id);
+            self.released.push_back(id);
         }
     }
 
     pub(super) fn pop_released(&mut self) -> Option<ConnId> {
-        self.released.pop()
+        self.released.pop_front()
     }
 
     /// Sets whether too much waits for the store. When that ends, all connections that it paused are released.
@@ -75,7 +75,7 @@ impl Connections {
             for id in std::mem::take(&mut self.congested) {
                 if let Some(slot) = self.slot_mut(id).filter(|slot| slot.reading == Reading::Congested) {
                     slot.reading = Reading::Held;
-                    self.released.push(id);
+                    self.released.push_back(id);
                 }
             }
         }

@@ -2,8 +2,8 @@
 //! holds in one holds in the other.
 
 use super::fairness::Fairness;
+use super::line::Line;
 use super::{App, Engine, Fact, Input, Now, Output};
-use std::collections::VecDeque;
 
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::ConnId;
@@ -90,12 +90,12 @@ pub struct Turn {
     requests: Vec<StoreRequest>,
     answers: Vec<StoreEvent>,
     /// Connections to read, those that were left over first.
-    ready: Vec<ConnId>,
+    ready: Line,
     fairness: Fairness,
-    /// Connections to flush in this turn.
-    dirty: Vec<ConnId>,
+    /// Connections that have just become ready, or have something to write.
+    fresh: Vec<ConnId>,
     /// Connections that earlier turns had no time to flush, in order.
-    backlog: VecDeque<ConnId>,
+    backlog: Line,
     closed: Vec<ConnId>,
 }
 
@@ -117,24 +117,29 @@ impl Turn {
         edge.engine().end_turn();
         self.flush(edge);
         self.carry_out(edge);
+        self.ready.forget(&self.closed);
+        self.backlog.forget(&self.closed);
         edge.free(&mut self.closed);
         self.hand_over(edge)
     }
 
     /// Reads once from each connection that is ready, while there is time, and from one at least.
     fn read<E: Edge>(&mut self, edge: &mut E) {
-        edge.take_ready(&mut self.ready);
-        self.fairness.order(&mut self.ready, &edge.engine().net);
+        edge.take_ready(&mut self.fresh);
+        for conn in self.fresh.drain(..) {
+            self.ready.join(conn);
+        }
+        self.fairness.order(self.ready.order_mut(), &edge.engine().net);
         edge.begin_part();
         let mut done = 0;
-        while let Some(conn) = self.ready.get(done).copied() {
+        while let Some(conn) = self.ready.get(done) {
             edge.read(conn);
             done += 1;
             if !edge.has_time() {
                 break;
             }
         }
-        self.ready.drain(..done);
+        self.ready.serve(done);
     }
 
     /// Submits the requests to the store, and handles the answers that are there; the memory log answers at once.
@@ -153,24 +158,28 @@ impl Turn {
     /// is not put off for ever by answers.
     fn flush<E: Edge>(&mut self, edge: &mut E) {
         edge.begin_part();
-        let mut some = true;
-        while some && let Some(conn) = self.backlog.pop_front() {
-            write(edge, conn);
-            some = edge.has_time();
-        }
-        self.dirty.clear();
-        edge.engine().take_dirty(&mut self.dirty);
-        edge.take_writable(&mut self.dirty);
-        edge.begin_part();
         let mut done = 0;
-        while let Some(conn) = self.dirty.get(done).copied() {
+        while let Some(conn) = self.backlog.get(done) {
             write(edge, conn);
             done += 1;
             if !edge.has_time() {
                 break;
             }
         }
-        self.backlog.extend(self.dirty.drain(..).skip(done));
+        self.backlog.serve(done);
+        edge.engine().take_dirty(&mut self.fresh);
+        edge.take_writable(&mut self.fresh);
+        edge.begin_part();
+        let mut fresh = self.fresh.drain(..);
+        for conn in fresh.by_ref() {
+            write(edge, conn);
+            if !edge.has_time() {
+                break;
+            }
+        }
+        for conn in fresh {
+            self.backlog.join(conn);
+        }
     }
 
     fn carry_out<E: Edge>(&mut self, edge: &mut E) {

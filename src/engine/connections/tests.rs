@@ -70,3 +70,19 @@ fn a_lowered_bound_holds_after_write_wait_and_a_raised_one_at_once() {
     net.set_limits(limits(1000), unlimited());
     assert_eq!(net.max_waiting(), 15_000);
 }
+
+/// Otherwise the last to be paused would be the first to go on, each turn anew, and use up its time.
+#[test]
+fn connections_that_congestion_paused_go_on_in_order() {
+    let no_rate = Rate::new(0, 1, 1);
+    let mut net = Connections::new(limits(1000), Admission::new(0, no_rate, no_rate));
+    let conns = [2, 0, 1].map(|index| ConnId { index, generation: 1 });
+    for conn in conns {
+        net.open(conn, Connection::new("127.0.0.1:1".parse().unwrap(), Millis(1)), false);
+    }
+    net.set_congested(true);
+    assert!(conns.iter().all(|conn| !net.may_read(*conn)));
+    net.set_congested(false);
+    let order: Vec<ConnId> = std::iter::from_fn(|| net.pop_released()).collect();
+    assert_eq!(order, conns);
+}
