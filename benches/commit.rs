@@ -57,6 +57,7 @@ fn options(folder: &Path, page_size: PageSize) -> StoreOptions {
             memory_total_bytes: 0,
             keep_messages: 0,
             keep_for: 0,
+            rooms_max: 0xff_ffff,
             parked_max: 0,
             park_for: 604_800,
             commit_delay: std::time::Duration::ZERO,

@@ -146,6 +146,7 @@ pub fn store(settings: &Settings) -> Bounds {
         max_database_size: storage.max_database_size,
         keep_messages: storage.keep_messages,
         keep_for: storage.keep_for,
+        rooms_max: u64::from(storage.rooms_max),
         parked_max: u64::from(storage.parked_max),
         park_for: storage.park_for.div_ceil(1000),
         commit_delay: Duration::from_millis(storage.commit_delay),

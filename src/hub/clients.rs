@@ -168,7 +168,7 @@ pub enum HubError {
     StorageUnavailable,
     /// The database has reached its limit; nothing is stored.
     StorageFull,
-    /// The log in memory has reached its limit of rooms; nothing is stored.
+    /// The log has reached its limit of rooms; nothing is stored.
     RoomsFull {
         limit: usize,
     },

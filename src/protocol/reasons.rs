@@ -42,8 +42,8 @@ impl Reason {
             HubError::RoomsFull { limit } => (
                 ErrorCode::StorageUnavailable,
                 format!(
-                    "the server keeps its messages in memory, and has as many rooms as it takes ({limit}); nothing was \
-                     stored: write in a room that has messages already"
+                    "the server has as many rooms as it takes ({limit}); nothing was stored: write in a room that has \
+                     messages already"
                 )
                 .into(),
             ),

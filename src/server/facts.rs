@@ -97,6 +97,8 @@ impl Facts {
                 }
             }
             Fact::StoreRemark { line } => log.warn(&line, &[]),
+            // Something is refused until somebody acts.
+            Fact::StoreNote { about: About::Rooms, text: Some(text) } => log.error(&text, &[]),
             Fact::StoreNote { text: Some(text), .. } => log.warn(&text, &[]),
             Fact::StoreNote { about, text: None } => log.info(over(about), &[]),
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),

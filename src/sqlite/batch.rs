@@ -3,14 +3,16 @@
 //! memory for a fold. Sessions are parked and claimed in the same transaction, in order. A batch is stored as a whole
 //! or not at all, and nothing in memory ever says more than the database. Independent of threads, files and clocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Statement, params};
+use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
 use super::fold::{self, Position, Which};
 use super::message_key::MessageKey;
+use super::oldest::{self, Oldest};
 use super::parked::Parking;
-use super::schema::{integer, message_id, number};
+use super::rounds::Grown;
+use super::schema::{ROOM_IDS, count_rooms, integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
 use super::unfolded::{Folded, Unfolded};
@@ -81,8 +83,10 @@ pub(super) enum Decision {
     },
     KeyReused,
     BodyReused,
-    /// The database has no id left for this room or this message.
+    /// The room has no seq left for this message.
     Refused,
+    /// This would be one room too many.
+    RoomsFull,
     Parked,
     Claimed(Option<Box<Parked>>),
     Sought(Found),
@@ -93,7 +97,10 @@ pub(super) struct Batches {
     /// A cache, cleared after each failure.
     rooms: HashMap<RoomId, Room>,
     pub unfolded: Unfolded,
+    pub grown: Grown,
     pub parking: Parking,
+    /// Maximum number of rooms.
+    pub rooms_max: u64,
     /// The running seconds as last stored.
     running: u64,
     /// Seals stored rows; `None` for a plain database.
@@ -107,6 +114,8 @@ struct Room {
     id: i64,
     head: Seq,
     at: WallMillis,
+    /// The oldest message; `None` if the room has none.
+    oldest: Option<Seq>,
 }
 
 /// A message that a batch stores.
@@ -114,6 +123,7 @@ struct Added {
     room: i64,
     seq: Seq,
     at: WallMillis,
+    oldest: Seq,
     bytes: u64,
     key: Option<MessageKey>,
 }
@@ -129,7 +139,9 @@ impl Batches {
         Batches {
             rooms: HashMap::new(),
             unfolded: Unfolded::default(),
+            grown: Grown::default(),
             parking,
+            rooms_max: ROOM_IDS,
             running: 0,
             sealing,
             filling: Filling::default(),
@@ -186,8 +198,9 @@ impl Batches {
         }
         conn.prepare_cached("COMMIT")?.execute([])?;
         // Only now, so that a batch which failed has left nothing in memory.
-        for Added { room, seq, at, bytes, key } in added {
+        for Added { room, seq, at, oldest, bytes, key } in added {
             self.unfolded.add(room, seq, at, bytes, key, now);
+            self.grown.note(room, oldest, seq);
         }
         windows.renew_recent(&mut self.unfolded);
         Ok(decisions)
@@ -205,8 +218,11 @@ impl Batches {
         let room = match self.rooms.get_mut(&append.room) {
             Some(room) => room,
             None => {
-                let row = load_room(conn, &mut self.unfolded, &append.room, now)?;
-                let Some(row) = row else { return Ok(Decision::Refused) };
+                let row = match load_room(conn, &mut self.unfolded, &append.room, now)? {
+                    Some(room) => Some(room),
+                    None => make_room(conn, &append.room, self.rooms_max)?,
+                };
+                let Some(row) = row else { return Ok(Decision::RoomsFull) };
                 self.rooms.entry(append.room.clone()).or_insert(row)
             }
         };
@@ -246,6 +262,11 @@ impl Batches {
         let key_bytes = key.as_ref().map(MessageKey::encode);
         let key_bytes = key_bytes.as_ref().map(|bytes| bytes.as_slice());
         insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
+        let oldest = match room.oldest {
+            Some(oldest) => oldest,
+            None => oldest::put(conn, room.id, Some(Oldest { seq, at })).map(|()| seq)?,
+        };
+        room.oldest = Some(oldest);
         if let Some(sealed) = sealed {
             sealed_bodies::put(conn, id, sealed)?;
         }
@@ -253,8 +274,16 @@ impl Batches {
         if let Some(key) = &key {
             adding.windows.remember(room.id, key, seq, at);
         }
-        adding.added.push(Added { room: room.id, seq, at, bytes: body.len() as u64, key });
+        adding.added.push(Added { room: room.id, seq, at, oldest, bytes: body.len() as u64, key });
         Ok(Decision::Stored { seq, at })
+    }
+
+    /// Forgets what is cached of these rooms: their rows have changed.
+    pub fn forget_rooms(&mut self, changed: &[i64]) {
+        if !changed.is_empty() {
+            let changed: BTreeSet<i64> = changed.iter().copied().collect();
+            self.rooms.retain(|_, room| !changed.contains(&room.id));
+        }
     }
 
     /// Forgets the cached rooms.
@@ -360,30 +389,33 @@ pub(super) fn roll_back(conn: &Connection) {
     }
 }
 
-/// Loads the end of a room's log, adding a row if the room is new; `None` if there is no id left for it. What waits
-/// there since before the start is read from the rows of its messages.
+/// Loads the end of a room's log; `None` if there is no such room. What waits there since before the start is read from
+/// the rows of its messages.
 fn load_room(conn: &Connection, unfolded: &mut Unfolded, name: &RoomId, now: u64) -> rusqlite::Result<Option<Room>> {
     let found = conn
-        .prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
+        .prepare_cached("SELECT id, head, at, oldest FROM rooms WHERE name = ?1")?
         .query_row([name.as_str()], |row| {
             let (head, at) = (Seq(number(row.get(1)?)), WallMillis(number(row.get(2)?)));
-            Ok(Room { id: row.get(0)?, head, at })
+            let oldest = row.get::<_, Option<i64>>(3)?.map(|seq| Seq(number(seq)));
+            Ok(Room { id: row.get(0)?, head, at, oldest })
         })
         .optional()?;
-    if let Some(room) = found {
-        if unfolded.tail(room.id).is_none() {
-            fold::read(conn, unfolded, room.id, room.head, now)?;
-        }
-        let tail = unfolded.tail(room.id);
-        return Ok(Some(tail.map_or(room, |tail| Room { head: tail.head, at: tail.at, ..room })));
+    let Some(room) = found else { return Ok(None) };
+    if unfolded.tail(room.id).is_none() {
+        fold::read(conn, unfolded, room.id, room.head, now)?;
     }
-    let mut insert = conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?;
-    match insert.execute([name.as_str()]) {
-        Ok(_) => Ok(Some(Room { id: conn.last_insert_rowid(), head: Seq::ZERO, at: WallMillis(0) })),
-        // The CHECK on the id failed, which undoes this statement only.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => Ok(None),
-        Err(error) => Err(error),
+    let tail = unfolded.tail(room.id);
+    Ok(Some(tail.map_or(room, |tail| Room { head: tail.head, at: tail.at, ..room })))
+}
+
+/// Adds the row of a new room; `None` if there are `most` rooms. Rooms are numbered without holes, so the last number
+/// is their count.
+fn make_room(conn: &Connection, name: &RoomId, most: u64) -> rusqlite::Result<Option<Room>> {
+    if count_rooms(conn)? >= most.min(ROOM_IDS) {
+        return Ok(None);
     }
+    conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?.execute([name.as_str()])?;
+    Ok(Some(Room { id: conn.last_insert_rowid(), head: Seq::ZERO, at: WallMillis(0), oldest: None }))
 }
 
 #[cfg(test)]

@@ -140,6 +140,9 @@ struct Room {
     head: u64,
     at: i64,
     common: i64,
+    /// Seq and time of the oldest message, as the row has them.
+    oldest: Option<(Seq, i64)>,
+    first: Option<(Seq, i64)>,
     last: Option<(Seq, i64)>,
     holes: Holes,
 }
@@ -150,6 +153,7 @@ impl Room {
         if let Some((last, _)) = self.last.filter(|(last, _)| seq != last.next()) {
             self.holes.add(last.next().0, seq.0.saturating_sub(1));
         }
+        self.first = self.first.or(Some((seq, at)));
         self.last = Some((seq, at));
     }
 
@@ -163,6 +167,9 @@ impl Room {
         let Room { name, head, at, .. } = self;
         if let Some(text) = self.holes.text() {
             checked.fault(format!("room {name}: {text}"));
+        }
+        if self.oldest != self.first {
+            checked.fault(format!("room {name}: its row names another oldest message than it has"));
         }
         match self.last {
             Some((last, _)) if last.0 < *head => {
@@ -202,6 +209,9 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
         return Ok(());
     }
     let mut rooms = rooms(&transaction, checked)?;
+    if schema::count_rooms(&transaction)? >= schema::ROOM_IDS {
+        checked.remarks.push("no number is left for a further room: messages to such a one are refused".to_owned());
+    }
     let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);
     messages(&transaction, &mut rooms, &rows, checked)?;
     keys(&transaction, &rooms, checked)?;
@@ -214,13 +224,15 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
 }
 
 fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
-    let mut statement = conn.prepare("SELECT id, name, head, at, common FROM rooms ORDER BY id")?;
+    let mut statement = conn.prepare("SELECT id, name, head, at, common, oldest, oldest_at FROM rooms ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         let room = Room {
             name: row.get(1)?,
             head: number(row.get(2)?),
             at: row.get(3)?,
             common: row.get(4)?,
+            oldest: row.get::<_, Option<i64>>(5)?.map(number).map(Seq).zip(row.get(6)?),
+            first: None,
             last: None,
             holes: Holes::default(),
         };

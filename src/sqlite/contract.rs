@@ -31,6 +31,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
             memory_total_bytes: 256 << 20,
             keep_messages: 0,
             keep_for: 0,
+            rooms_max: 0xff_ffff,
             parked_max: 5,
             park_for: 7 * 24 * 3600,
             commit_delay: Duration::from_millis(2),
@@ -71,6 +72,8 @@ pub(super) struct Bench {
     pub damaged: bool,
     /// Reports received in between about whether the WAL is long.
     pub long_wal: Vec<bool>,
+    /// Reports received in between about whether further rooms are refused.
+    pub full_of_rooms: Vec<bool>,
     wakes: Receiver<()>,
     events: VecDeque<StoreEvent>,
 }
@@ -82,7 +85,8 @@ impl Bench {
     }
 
     pub fn of(store: Box<dyn Store>, wakes: Receiver<()>) -> Bench {
-        Bench { store, available: Vec::new(), damaged: false, long_wal: Vec::new(), wakes, events: VecDeque::new() }
+        let (available, long_wal, full_of_rooms) = (Vec::new(), Vec::new(), Vec::new());
+        Bench { store, available, damaged: false, long_wal, full_of_rooms, wakes, events: VecDeque::new() }
     }
 
     pub fn submit(&mut self, requests: impl IntoIterator<Item = StoreRequest>) {
@@ -129,6 +133,7 @@ impl Bench {
                 StoreEvent::Available(available) => self.available.push(available.map_err(|outage| outage.detail)),
                 StoreEvent::Damaged => self.damaged = true,
                 StoreEvent::Note { about: About::Wal, text } => self.long_wal.push(text.is_some()),
+                StoreEvent::Note { about: About::Rooms, text } => self.full_of_rooms.push(text.is_some()),
                 event => self.events.push_back(event),
             }
         }

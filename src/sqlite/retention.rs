@@ -5,13 +5,15 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::fold;
+use super::oldest;
 use super::pages::Pages;
+use super::rounds::{Grown, Mark, Next, Round, Wanted};
 use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
 use crate::types::{Seq, WallMillis};
 
 /// Maximum number of rooms in one step.
-const ROOMS: usize = 64;
+const ROOMS: usize = 256;
 
 /// Maximum number of messages that one step deletes ...
 const ROWS: usize = 1_000;
@@ -53,16 +55,20 @@ pub(super) struct Step {
     /// Rooms with messages that are to be deleted, but wait for a fold: nothing else tells their keys, and the room's
     /// head.
     pub waiting: Vec<i64>,
-    /// Whether the walk has visited all rooms without finding anything to delete.
+    /// Rooms whose oldest message is another one now.
+    pub changed: Vec<i64>,
+    /// Whether a round through the rooms has ended without finding anything to delete.
     pub done: bool,
 }
 
-/// Walks through the rooms by id, and starts over at the end.
+/// Goes through the rooms in rounds.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
-    after: i64,
+    round: Round,
+    /// Where the last step began.
+    begun: Option<(Mark, Option<Search>)>,
     dropped_in_round: usize,
-    /// The unfinished search in the next room, whose oldest messages have implausible timestamps.
+    /// The unfinished search in a room, whose oldest messages have implausible timestamps.
     search: Option<Search>,
 }
 
@@ -92,7 +98,7 @@ enum Age {
 
 /// The reference time for ages, and how long a message is kept, in milliseconds.
 #[derive(Clone, Copy)]
-struct Ages {
+pub(super) struct Ages {
     now: WallMillis,
     keep_for: u64,
 }
@@ -101,10 +107,20 @@ impl Ages {
     fn of(ages: Option<Ages>, at: WallMillis) -> Age {
         match ages {
             None => Age::Young,
-            Some(Ages { now, .. }) if !at.is_date() || at.0 > now.0.saturating_add(AHEAD) => Age::Unknown,
-            Some(Ages { now, keep_for }) if at.0 < now.0.saturating_sub(keep_for) => Age::TooOld,
+            Some(ages) if !at.is_date() || at.0 > ages.latest() => Age::Unknown,
+            Some(ages) if at.0 < ages.too_old_before() => Age::TooOld,
             Some(_) => Age::Young,
         }
+    }
+
+    /// Returns the time before which a message is too old.
+    pub fn too_old_before(self) -> u64 {
+        self.now.0.saturating_sub(self.keep_for)
+    }
+
+    /// Returns the last time that is plausible.
+    pub fn latest(self) -> u64 {
+        self.now.0.saturating_add(AHEAD)
     }
 }
 
@@ -114,49 +130,100 @@ impl Retention {
         *self = Retention::default();
     }
 
-    /// Visits this room next.
-    pub fn go_back_to(&mut self, room: i64) {
-        (self.after, self.search) = (room - 1, None);
+    /// Goes back to where the last step began: the rooms that waited were folded.
+    pub fn go_back(&mut self) {
+        if let Some((mark, search)) = self.begun.take() {
+            self.round.go_back(mark);
+            self.search = search;
+        }
     }
 
     /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the reference time for ages;
     /// without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date, counts as
     /// old as the next message of its room with a plausible one.
-    pub fn step(&mut self, conn: &Connection, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
+    ///
+    /// # Errors
+    /// Nothing was deleted, and the walk starts over.
+    pub fn step(
+        &mut self,
+        conn: &Connection,
+        policy: &Policy,
+        now: Option<WallMillis>,
+        grown: &mut Grown,
+    ) -> rusqlite::Result<Step> {
+        self.transact(conn, policy, now, grown).inspect_err(|_| self.restart())
+    }
+
+    fn transact(
+        &mut self,
+        conn: &Connection,
+        policy: &Policy,
+        now: Option<WallMillis>,
+        grown: &mut Grown,
+    ) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
+        let wanted = Wanted { ages, squeeze: policy.squeeze };
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
         let mut budget = Budget { rows: ROWS, bytes: BYTES };
         let mut step = Step::default();
+        let mut is_over = false;
+        self.begun = Some((self.round.mark(), self.search));
         for _ in 0..ROOMS {
-            let next: Option<(i64, i64)> = transaction
-                .prepare_cached("SELECT id, head FROM rooms WHERE id > ?1 ORDER BY id LIMIT 1")?
-                .query_row([self.after], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((room, head)) = next else {
-                step.done = self.dropped_in_round + step.dropped == 0 && step.waiting.is_empty();
-                (self.after, self.dropped_in_round) = (0, 0);
-                break;
+            let search = match self.search.take() {
+                Some(search) => search,
+                None => match self.round.next(&transaction, wanted, grown, !step.waiting.is_empty())? {
+                    Next::Room(room) => Search::new(room),
+                    Next::Waiting => break,
+                    Next::End { again } => {
+                        step.done = self.dropped_in_round + step.dropped == 0 && !again;
+                        is_over = true;
+                        break;
+                    }
+                },
             };
-            let search = self.search.take().filter(|search| search.room == room && !policy.squeeze);
-            let search = search.unwrap_or(Search::new(room));
-            let folded = Seq(number(head));
-            let head = fold::last_behind(&transaction, room, folded)?.map_or(folded, |(last, _)| last);
-            let rules = Rules::new(policy, ages, head, folded);
-            self.search = rules.drop_oldest(&transaction, search, &mut budget, &mut step)?;
+            // Only a walk through all makes every room shrink.
+            let squeeze = policy.squeeze && self.round.is_in_all();
+            let waiting = step.waiting.len();
+            let rest = visit(&transaction, (policy, ages, squeeze), search, (&mut budget, &mut step))?;
+            if rest.is_some() || step.waiting.len() > waiting {
+                self.round.keep_last(search.room, grown);
+            }
             // An interrupted room continues with the next step, unless every room is to shrink.
-            self.after = if self.search.is_none() || policy.squeeze { room } else { room - 1 };
+            self.search = rest.filter(|_| !squeeze);
             if budget.is_spent() {
                 break;
             }
         }
         transaction.commit()?;
-        // The round may have ended within this step.
-        if self.after != 0 {
-            self.dropped_in_round += step.dropped;
+        self.dropped_in_round = if is_over { 0 } else { self.dropped_in_round + step.dropped };
+        if !step.waiting.is_empty() {
+            self.round.miss();
         }
         Ok(step)
     }
+}
+
+/// Deletes in one room what may be deleted. Returns the search to continue with, if the budget has run out.
+fn visit(
+    conn: &Connection,
+    (policy, ages, squeeze): (&Policy, Option<Ages>, bool),
+    search: Search,
+    (budget, step): (&mut Budget, &mut Step),
+) -> rusqlite::Result<Option<Search>> {
+    let room = search.room;
+    let found = conn
+        .prepare_cached("SELECT head, oldest, oldest_at FROM rooms WHERE id = ?1")?
+        .query_row([room], |row| Ok((Seq(number(row.get(0)?)), oldest::of_row(row.get(1)?, row.get(2)?))))
+        .optional()?;
+    let Some((folded, known)) = found else { return Ok(None) };
+    let head = fold::last_behind(conn, room, folded)?.map_or(folded, |(last, _)| last);
+    let rules = Rules::new(&Policy { squeeze, ..*policy }, ages, head, folded);
+    let rest = rules.drop_oldest(conn, search, budget, step)?;
+    if oldest::correct(conn, room, known)? {
+        step.changed.push(room);
+    }
+    Ok(rest)
 }
 
 struct Budget {
@@ -314,6 +381,7 @@ mod tests {
             }
             let sql = "INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, 0, 0)";
             conn.execute(sql, params![room, format!("r{room}"), *count as i64]).unwrap();
+            oldest::correct(&conn, room, None).unwrap();
         }
         conn
     }
@@ -331,10 +399,11 @@ mod tests {
     }
 
     fn run(conn: &Connection, policy: Policy, now: Option<u64>) -> Vec<usize> {
-        let mut retention = Retention::default();
+        let (mut retention, mut grown) = (Retention::default(), Grown::default());
+        grown.keep(policy.keep_messages);
         let mut steps = Vec::new();
         loop {
-            let step = retention.step(conn, &policy, now.map(at)).unwrap();
+            let step = retention.step(conn, &policy, now.map(at), &mut grown).unwrap();
             steps.push(step.dropped);
             if step.done {
                 return steps;
@@ -379,6 +448,7 @@ mod tests {
             let id = message_id(room, Seq(seq)).unwrap();
             assert_eq!(conn.execute("UPDATE messages SET at = ?2 WHERE id = ?1", [id, at as i64]), Ok(1));
         }
+        oldest::correct(conn, room, None).unwrap();
     }
 
     #[test]
@@ -432,15 +502,13 @@ mod tests {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
         let policy = Policy { squeeze: true, ..Policy::default() };
-        let step = retention.step(&conn, &policy, None).unwrap();
-        assert_eq!(
-            (step, kept(&conn, 4)),
-            (Step { dropped: 12, ..Step::default() }, vec![(11, 150), (2, 15), (2, 1), (1, 1)])
-        );
+        let mut step = || retention.step(&conn, &policy, None, &mut Grown::default()).unwrap();
+        let first = Step { dropped: 12, changed: vec![1, 2, 3], ..Step::default() };
+        assert_eq!((step(), kept(&conn, 4)), (first, vec![(11, 150), (2, 15), (2, 1), (1, 1)]));
         for _ in 0..1000 {
-            retention.step(&conn, &policy, None).unwrap();
+            step();
         }
         assert_eq!(kept(&conn, 4), [(160, 1), (16, 1), (2, 1), (1, 1)], "never the last one");
-        assert!(retention.step(&conn, &policy, None).unwrap().done);
+        assert!(step().done);
     }
 }

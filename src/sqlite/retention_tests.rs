@@ -193,6 +193,28 @@ fn one_message_of_a_clock_that_was_ahead_ends_no_pruning() {
     log.log.finish().unwrap();
 }
 
+/// A room that lost all of its messages is found again once those that came later are too old, too.
+#[test]
+fn a_room_that_was_emptied_is_emptied_again() {
+    let directory = TempDir::new();
+    let options = keeping(directory.path(), |bounds| bounds.keep_for = DAY);
+    let mut log = Stepped::open(&options, TODAY);
+    for day in 0..5 {
+        let now = TODAY + day * 2 * DAY;
+        log.later(DAY * 2, now);
+        assert_eq!(log.edge("a"), (Seq(1 + day), Seq(day)));
+        // In a room that the writer knows, and not for the first time after a restart.
+        log.say("a", now);
+        log.say("other", now);
+        if day == 3 {
+            log.log.finish().unwrap();
+            log = Stepped::open(&options, now);
+        }
+    }
+    log.log.finish().unwrap();
+    assert_eq!(check(&options.path, None).unwrap().faults, [""; 0]);
+}
+
 #[test]
 fn a_clock_that_was_never_set_drops_nothing() {
     let directory = TempDir::new();

@@ -110,10 +110,19 @@ const MIGRATIONS: &[&str] = &[
     -- in the rows of the messages alone.
     ALTER TABLE messages ADD COLUMN key BLOB;
 ",
+    "
+    -- The seq and the time of a room's oldest message, NULL without any: retention finds by them what is due. Written when
+    -- an empty room gets a message, and when a room is pruned.
+    ALTER TABLE rooms ADD COLUMN oldest INTEGER;
+    ALTER TABLE rooms ADD COLUMN oldest_at INTEGER;
+    UPDATE rooms SET (oldest, oldest_at) = (SELECT id & (1 << 39) - 1, at FROM messages
+        WHERE messages.id > rooms.id << 39 AND messages.id < (rooms.id + 1) << 39 ORDER BY messages.id LIMIT 1);
+    CREATE INDEX rooms_by_oldest ON rooms (oldest_at) WHERE oldest_at IS NOT NULL;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 7;
+pub const VERSION: i32 = 8;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -385,10 +394,18 @@ pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>
 /// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
 const SEQ_BITS: u32 = 39;
 
-const _: () = assert!(SEQ_BITS == 39, "the SQL of newest, and that of prune.rs, shift by so many");
+const _: () = assert!(SEQ_BITS == 39, "the SQL of newest, of a migration, and of prune.rs shift by so many");
 
 /// The last seq that a room can assign.
 const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// The greatest id of a room, and so the greatest number of them.
+pub(super) const ROOM_IDS: u64 = 0xff_ffff;
+
+/// Returns the number of rooms: their ids have no holes, except in a salvaged database.
+pub(super) fn count_rooms(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.prepare_cached("SELECT coalesce(max(id), 0) FROM rooms")?.query_row([], |row| row.get(0)).map(number)
+}
 
 /// The id of the probe's message.
 pub(super) const SCRATCH: i64 = 1;

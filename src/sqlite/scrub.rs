@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use super::damage::is_damage;
 use super::fold;
 use super::reader;
-use super::schema::{SCRATCH, number, room_of, seq_of};
+use super::schema::{SCRATCH, count_rooms, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::random::SplitMix64;
 use crate::types::{RoomId, Seq};
@@ -42,19 +42,26 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 13] = [
+const WALKS: [Walk; 14] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
         keys: 1,
         is_text: false,
-        sql: "SELECT id, name, head, at, common FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+        sql: "SELECT id, name, head, at, common, oldest, oldest_at FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sqlite_autoindex_rooms_1",
         keys: 1,
         is_text: true,
         sql: "SELECT name FROM rooms WHERE name > ?1 ORDER BY name LIMIT ?2",
+    },
+    Walk {
+        tree: "rooms_by_oldest",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT oldest_at, id FROM rooms WHERE oldest_at IS NOT NULL AND (oldest_at, id) > (?1, ?2)
+              ORDER BY oldest_at, id LIMIT ?3",
     },
     Walk {
         tree: "messages",
@@ -323,10 +330,10 @@ pub(super) fn sample(
     seed: u64,
     until: Instant,
 ) -> rusqlite::Result<Option<String>> {
-    let rooms: i64 = conn.query_row("SELECT coalesce(max(id), 0) FROM rooms", [], |row| row.get(0))?;
+    let rooms = count_rooms(conn)?;
     let mut random = SplitMix64::new(seed);
     while Instant::now() < until {
-        let Ok(room) = i64::try_from(1 + random.below(number(rooms).max(1))) else { break };
+        let Ok(room) = i64::try_from(1 + random.below(rooms.max(1))) else { break };
         let head: Option<i64> =
             conn.query_row("SELECT head FROM rooms WHERE id = ?1", [room], |row| row.get(0)).optional()?;
         let Some(head) = head.map(|head| Seq(number(head))) else { continue };

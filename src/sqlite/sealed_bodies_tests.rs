@@ -11,7 +11,9 @@ use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 /// Removes the index, so that the log is as an older racerd would have written it.
-const OLDER: &str = "ALTER TABLE messages DROP COLUMN key; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled;
+const OLDER: &str = "DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at;
+                     ALTER TABLE rooms DROP COLUMN oldest;
+                     ALTER TABLE messages DROP COLUMN key; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled;
                      ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
                      ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
 

@@ -259,7 +259,13 @@ fn a_key_comes_changes_and_goes() {
     let token_key = bench.store.token_key();
     bench.store.finish().unwrap();
     // Leaves old plaintext in free pages.
-    outside(&path).execute("DELETE FROM messages WHERE id >> 39 = 2 AND id & 63 < 20", []).unwrap();
+    outside(&path)
+        .execute_batch(
+            "DELETE FROM messages WHERE id >> 39 = 2 AND id & 63 < 20;
+             UPDATE rooms SET (oldest, oldest_at) = (SELECT id & 63, at FROM messages
+                 WHERE id >> 39 = 2 ORDER BY id LIMIT 1) WHERE id = 2",
+        )
+        .unwrap();
     assert!(found(directory.path()).len() >= 5);
 
     for (present, to) in [(None, Some(1)), (Some(1), Some(2)), (Some(2), None), (None, Some(1))] {
@@ -522,7 +528,9 @@ fn an_older_database_is_plain() {
     let conn = Connection::open(plain(&directory).path).unwrap();
     schema::migrate(&conn).unwrap();
     conn.execute_batch(
-        "ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; ALTER TABLE meta DROP COLUMN clock;
+        "DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
+         ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
+         ALTER TABLE meta DROP COLUMN clock;
          ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
          DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 2;
          INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, 'e', 1, '', 'full', 7, NULL)",

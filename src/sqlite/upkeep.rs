@@ -113,9 +113,9 @@ impl WriterLoop {
         if policy != Policy::default() {
             let mut step = self.prune_messages(&policy, now)?;
             self.untidy |= step.dropped > 0;
-            if let Some(first) = step.waiting.first().copied() {
+            if !step.waiting.is_empty() {
                 self.fold_for_retention(&step.waiting)?;
-                self.retention.go_back_to(first);
+                self.retention.go_back();
                 step = self.prune_messages(&policy, now)?;
                 self.untidy |= step.dropped > 0;
             }
@@ -149,7 +149,8 @@ impl WriterLoop {
     }
 
     fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
-        let step = self.retention.step(&self.parts.conn, policy, now)?;
+        let step = self.retention.step(&self.parts.conn, policy, now, &mut self.batches.grown)?;
+        self.batches.forget_rooms(&step.changed);
         if step.misdated > 0 {
             let mut told = Vec::new();
             self.dating.misdated(&mut told);
@@ -236,7 +237,9 @@ impl WriterLoop {
         self.set_most_pages(bounds.max_database_size);
         self.batches.parking.max = bounds.parked_max;
         self.batches.parking.keep = bounds.park_for;
+        self.batches.grown.keep(bounds.keep_messages);
         self.parts.bounds = bounds;
+        self.bound_rooms();
         self.swept = 0;
         self.retention.restart();
         self.upkeep_soon();
@@ -244,6 +247,28 @@ impl WriterLoop {
             // The old limit may have been the reason for the failure.
             self.probe(retry);
         }
+    }
+
+    /// Applies the maximum number of rooms, and tells whether further ones are refused.
+    pub fn bound_rooms(&mut self) {
+        self.batches.rooms_max = self.parts.bounds.rooms_max;
+        // A lasting failure is noticed at the next append.
+        let count = schema::count_rooms(&self.parts.conn).unwrap_or(0);
+        let note = self.note_rooms(count >= self.parts.bounds.rooms_max);
+        self.answers.send(note);
+    }
+
+    /// Returns the note for the operator that further rooms are refused, or are accepted again, if that is new.
+    pub fn note_rooms(&mut self, is_full: bool) -> Option<StoreEvent> {
+        if std::mem::replace(&mut self.rooms_full, is_full) == is_full {
+            return None;
+        }
+        let limit = self.parts.bounds.rooms_max;
+        let advice = if limit < schema::ROOM_IDS { "; raise rooms_max" } else { "" };
+        let text = format!(
+            "the database has as many rooms as it takes ({limit}): messages to further rooms are refused{advice}"
+        );
+        Some(StoreEvent::Note { about: About::Rooms, text: is_full.then_some(text) })
     }
 
     /// Records in the database that it is damaged, so that the next start acts on it. The first record stays.

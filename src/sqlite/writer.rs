@@ -203,6 +203,8 @@ pub(super) struct WriterLoop {
     pub retention: Retention,
     pub dating: Dating,
     pub noted: Noted,
+    /// Whether the operator was told that no further room is accepted.
+    pub rooms_full: bool,
 }
 
 /// Whether damage was found, and recorded in the database.
@@ -242,9 +244,12 @@ impl WriterLoop {
             retention: Retention::default(),
             dating: Dating::default(),
             noted: Noted::Nothing,
+            rooms_full: false,
             parts,
             answers,
         };
+        writer.batches.grown.keep(writer.parts.bounds.keep_messages);
+        writer.bound_rooms();
         // If it cannot be set, messages may take the pages of folds.
         let _ = open::set_most_pages(&writer.parts.conn, writer.pages_for_messages());
         // It may be left from a run that was killed while another program read.
@@ -369,10 +374,12 @@ impl WriterLoop {
     fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut others = Vec::new();
+        let mut rooms_full = false;
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
-                    appended.push(decided(append, decision));
+                    rooms_full |= decision == Decision::RoomsFull;
+                    appended.push(self.decided(append, decision));
                 }
                 Write::Claim(Claim { ticket, session }) => {
                     let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
@@ -388,7 +395,25 @@ impl WriterLoop {
         }
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
         let recovered = self.recovered();
+        let note = rooms_full.then(|| self.note_rooms(true)).flatten();
+        self.answers.send(note);
         self.answers.send(appended.into_iter().chain(others).chain(recovered));
+    }
+
+    fn decided(&self, append: Append, decision: Decision) -> Appended {
+        let Append { ticket, room, author, body, .. } = append;
+        let bytes = body.len();
+        let outcome = match decision {
+            Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
+            Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
+            Decision::KeyReused => Outcome::KeyReused,
+            Decision::BodyReused => Outcome::BodyReused,
+            Decision::RoomsFull => {
+                Outcome::RoomsFull { limit: usize::try_from(self.batches.rooms_max).unwrap_or(usize::MAX) }
+            }
+            Decision::Refused | Decision::Parked | Decision::Claimed(_) | Decision::Sought(_) => Outcome::Unavailable,
+        };
+        Appended { ticket, room, bytes, outcome }
     }
 
     /// Answers a batch that was not stored; `full` if the database has reached its maximum size. Sessions to be parked
@@ -540,19 +565,6 @@ impl WriterLoop {
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
         Ok(())
     }
-}
-
-fn decided(append: Append, decision: Decision) -> Appended {
-    let Append { ticket, room, author, body, .. } = append;
-    let bytes = body.len();
-    let outcome = match decision {
-        Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
-        Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
-        Decision::KeyReused => Outcome::KeyReused,
-        Decision::BodyReused => Outcome::BodyReused,
-        Decision::Refused | Decision::Parked | Decision::Claimed(_) | Decision::Sought(_) => Outcome::Unavailable,
-    };
-    Appended { ticket, room, bytes, outcome }
 }
 
 fn refused(append: Append, full: bool) -> Appended {

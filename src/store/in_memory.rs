@@ -15,6 +15,7 @@ impl InMemory {
     /// Creates an empty log. `epoch` and `token_key` are random.
     pub fn new(bounds: Bounds, epoch: &[u8; 8], token_key: [u8; 32]) -> InMemory {
         let mut log = MemoryLog::new(new_epoch(epoch), bounds.memory_room_bytes, bounds.memory_total_bytes);
+        log.set_rooms_max(bounds.rooms_max);
         log.set_parked_max(bounds.parked_max);
         InMemory { log, bounds, token_key, events: Vec::new() }
     }
@@ -39,6 +40,7 @@ impl Store for InMemory {
 
     fn set_bounds(&mut self, bounds: Bounds) {
         self.log.set_limits(bounds.memory_room_bytes, bounds.memory_total_bytes);
+        self.events.extend(self.log.set_rooms_max(bounds.rooms_max));
         self.log.set_parked_max(bounds.parked_max);
         self.bounds = bounds;
     }

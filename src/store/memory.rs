@@ -135,10 +135,13 @@ impl MemoryLog {
         }
     }
 
-    /// Sets the maximum number of rooms, instead of 100,000.
-    #[cfg(any(test, fuzzing, feature = "testing"))]
-    pub fn set_rooms_max(&mut self, rooms_max: usize) {
-        self.rooms_max = rooms_max;
+    /// Sets the maximum number of rooms, which is never more than 100,000. Returns the note for the operator if further
+    /// rooms are accepted again.
+    pub fn set_rooms_max(&mut self, rooms_max: u64) -> Option<StoreEvent> {
+        self.rooms_max = usize::try_from(rooms_max).map_or(ROOMS, |max| max.min(ROOMS));
+        let is_over = self.has_noted_bound && self.rooms.len() < self.rooms_max;
+        self.has_noted_bound &= !is_over;
+        is_over.then_some(StoreEvent::Note { about: About::Rooms, text: None })
     }
 
     /// Sets the maximum number of parked sessions, instead of 100,000. Excess ones are dropped when the next is parked.

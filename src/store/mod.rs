@@ -31,6 +31,8 @@ pub struct Bounds {
     pub keep_messages: u64,
     /// How long a message is kept, in milliseconds of the wall clock; 0 means forever.
     pub keep_for: u64,
+    /// Maximum number of rooms; messages to a further one are refused.
+    pub rooms_max: u64,
     /// Maximum number of parked sessions.
     pub parked_max: u64,
     /// How long a parked session is kept, and a sender's idempotency keys after their last use, in seconds of racerd's

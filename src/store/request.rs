@@ -230,7 +230,7 @@ pub enum About {
     Unreadable,
     /// The wall clock is not trusted.
     Clock,
-    /// The in-memory log accepts no further room.
+    /// The log accepts no further room.
     Rooms,
     /// The database's write-ahead log is long.
     Wal,
@@ -259,7 +259,7 @@ pub enum Outcome {
     BodyReused,
     /// The database has reached its maximum size, and no message may be deleted to make room. Nothing was stored.
     Full,
-    /// The in-memory log has its maximum number of rooms, and this would be one more. Nothing was stored.
+    /// The log has its maximum number of rooms, and this would be one more. Nothing was stored.
     RoomsFull {
         limit: usize,
     },

@@ -66,7 +66,7 @@ impl LateStore {
     }
 
     /// Sets the number of rooms in which it takes messages.
-    pub fn set_rooms_max(&mut self, rooms_max: usize) {
+    pub fn set_rooms_max(&mut self, rooms_max: u64) {
         self.log.set_rooms_max(rooms_max);
     }
 

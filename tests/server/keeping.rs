@@ -431,7 +431,7 @@ fn pruning_does_not_delay_senders() {
     outside(&server.data())
         .execute_batch(
             "BEGIN;
-             INSERT INTO rooms VALUES (1, 'r', 100000, 1, 0);
+             INSERT INTO rooms (id, name, head, at, common, oldest, oldest_at) VALUES (1, 'r', 100000, 1, 0, 1, 1);
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
              INSERT INTO messages (id, at, member, name, body)
                  SELECT (1 << 39) + i, 1, NULL, 'x', CAST('\"' || hex(zeroblob(200)) || '\"' AS BLOB) FROM n;

@@ -63,6 +63,7 @@ impl Keeping {
             memory_total_bytes: limits.total_bytes,
             keep_messages: self.messages,
             keep_for: self.keep_for,
+            rooms_max: 0xff_ffff,
             parked_max: limits.parked_max as u64,
             park_for: limits.park_for,
             commit_delay: std::time::Duration::ZERO,

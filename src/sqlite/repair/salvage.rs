@@ -20,6 +20,7 @@ use crate::sqlite::files::Files;
 use crate::sqlite::fold::{self, Position, Which};
 use crate::sqlite::limits::advice;
 use crate::sqlite::message_key::MessageKey;
+use crate::sqlite::oldest;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
 use crate::sqlite::unfolded::Unfolded;
@@ -277,7 +278,11 @@ impl Copy<'_> {
                 let key = if let [Blob(key)] = key { MessageKey::decode(key).map(|_| key.as_slice()) } else { None };
                 self.message(id, Stored { at: *at, member, name, body, key })
             }
-            (Some(id), [Null, Text(name), Integer(head), Integer(at), Integer(_)]) => {
+            (
+                Some(id),
+                [Null, Text(name), Integer(head), Integer(at), Integer(_)]
+                | [Null, Text(name), Integer(head), Integer(at), Integer(_), Null | Integer(_), Null | Integer(_)],
+            ) => {
                 let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
                     return Ok(());
                 };
@@ -425,6 +430,7 @@ impl Copy<'_> {
                 moved.insert(name.clone(), shift);
             }
             self.count_common(id)?;
+            oldest::correct(self.to, id, None)?;
         }
         if self.sealed.is_sealed() {
             self.sealed.move_cursors(self.to, &moved)?;

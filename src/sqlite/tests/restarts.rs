@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::sqlite::StoreOptions;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::{contents, outside};
+use crate::sqlite::{StoreOptions, check};
 use crate::store::samples::{ALICE, append, body_of, keyed, stored};
 use crate::store::{Outcome, Scope, StoreRequest};
 use crate::testing::TempDir;
@@ -75,17 +75,23 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path)
         .execute_batch(
-            "ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
+            "DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
+             ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed;
+             ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
              ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
              ALTER TABLE meta DROP COLUMN token_key;
              DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 1",
         )
         .unwrap();
+    let path = options.path.clone();
     let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });
     assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, [7; 32]));
     assert_eq!(bench.everything("a").len(), 1);
     bench.submit([StoreRequest::Park(parked(1, 1))]);
     assert_eq!(bench.claim(1), Some(parked(1, 1)));
+    bench.store.finish().unwrap();
+    // The oldest message of each room, among others.
+    assert_eq!(check(&path, None).unwrap().faults, Vec::<String>::new());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::sqlite::schema;
 use crate::sqlite::tests::outside;
 use crate::store::idempotency::COMMON;
 use crate::store::samples::{append, keyed, read, stored};
-use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
+use crate::store::{Bounds, Outcome, Scope, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
@@ -100,21 +100,53 @@ fn the_common_scope_keeps_its_last_hundred_thousand_keys() {
     assert_eq!(stored(&bench.append(keyed("a", "1", Scope::Common, "first"))).seq, Seq(count + 2));
 }
 
+/// The operator is told when it begins and when it is over, also by a server that starts with too many rooms.
+#[test]
+fn a_room_too_many_is_refused_until_the_bound_is_raised() {
+    for durability in [Durability::Normal, Durability::Memory] {
+        let directory = TempDir::new();
+        let mut options = options(directory.path(), durability);
+        options.bounds.rooms_max = 2;
+        let mut bench = Bench::open(options.clone());
+        let batch = ["a", "b", "c", "a"].map(|name| append(name, "1", 1)).to_vec();
+        let outcomes: Vec<Outcome> = bench.append_all(batch).into_iter().map(|answer| answer.outcome).collect();
+        let full = Outcome::RoomsFull { limit: 2 };
+        assert_eq!((stored(&outcomes[0]).seq, stored(&outcomes[1]).seq, &outcomes[2]), (Seq(1), Seq(1), &full));
+        assert_eq!((stored(&outcomes[3]).seq, bench.append(append("c", "1", 1))), (Seq(2), full.clone()));
+        assert_eq!((&bench.full_of_rooms[..], &bench.available[..]), (&[true][..], &[][..]), "told once");
+        if durability != Durability::Memory {
+            bench.store.finish().unwrap();
+            bench = Bench::open(options.clone());
+            assert_eq!((bench.append(append("c", "1", 1)), &bench.full_of_rooms[..]), (full, &[true][..]));
+        }
+        bench.store.set_bounds(Bounds { rooms_max: 3, ..options.bounds });
+        assert_eq!(stored(&bench.append(append("c", "1", 1))).seq, Seq(1));
+        assert_eq!(bench.append(append("d", "1", 1)), Outcome::RoomsFull { limit: 3 });
+        assert_eq!(bench.full_of_rooms, [true, false, true]);
+        // A lower bound takes nothing away.
+        bench.store.set_bounds(Bounds { rooms_max: 1, ..options.bounds });
+        assert_eq!(stored(&bench.append(append("c", "1", 1))).seq, Seq(2));
+    }
+}
+
 #[test]
 fn a_room_without_numbers_left_is_refused_alone() {
     let directory = TempDir::new();
     let options = options(directory.path(), Durability::Normal);
     Bench::open(options.clone()).store.finish().unwrap();
     let conn = outside(&options.path);
-    conn.execute("INSERT INTO rooms VALUES (1, 'old', ?1, 5, 0), (0xffffff, 'last', 0, 0, 0)", [(1_i64 << 39) - 2])
-        .unwrap();
+    conn.execute(
+        "INSERT INTO rooms (id, name, head, at, common) VALUES (1, 'old', ?1, 5, 0), (0xffffff, 'last', 0, 0, 0)",
+        [(1_i64 << 39) - 2],
+    )
+    .unwrap();
     let mut bench = Bench::open(options);
     let batch = ["old", "old", "last", "new", "last"].map(|name| append(name, "1", 1)).to_vec();
     let outcomes: Vec<Outcome> = bench.append_all(batch).into_iter().map(|answer| answer.outcome).collect();
     assert_eq!(stored(&outcomes[0]).seq, Seq((1 << 39) - 1));
     assert_eq!(outcomes[1], Outcome::Unavailable);
     assert_eq!(stored(&outcomes[2]).seq, Seq(1));
-    assert_eq!(outcomes[3], Outcome::Unavailable);
+    assert_eq!(outcomes[3], Outcome::RoomsFull { limit: 0xff_ffff });
     assert_eq!(stored(&outcomes[4]).seq, Seq(2));
     assert_eq!(bench.page(read("old", Span::After(Seq::ZERO), 5, 100)).messages[0].seq, Seq((1 << 39) - 1));
     assert_eq!(bench.page(read("old", Span::Newest, 5, 100)).messages.len(), 1, "and none of a neighbour");

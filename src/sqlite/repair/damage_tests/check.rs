@@ -31,6 +31,8 @@ fn a_check_says_what_it_finds() {
         ("UPDATE keys SET room = 99 WHERE id = 1", "keys of a room 99"),
         ("UPDATE common_keys SET seq = 100000 WHERE seq = (SELECT max(seq) FROM common_keys)", "never given"),
         ("UPDATE rooms SET common = common + 1 WHERE id = 1", "common keys"),
+        ("UPDATE rooms SET oldest = oldest + 1 WHERE id = 1", "another oldest message"),
+        ("UPDATE rooms SET oldest = NULL, oldest_at = NULL WHERE id = 1", "another oldest message"),
         ("DROP TABLE parked", "parked is missing"),
     ];
     for (sql, expected) in cases {
