@@ -141,7 +141,8 @@ fn a_close_behind_a_full_queue_comes_after_whole_frames() {
 /// A close for an error does not wait for the queue, cuts no frame, and is the last frame.
 #[test]
 fn an_error_close_drops_what_is_not_begun_and_cuts_nothing() {
-    let server = Server::without_grace(&["--request-rate", "0"]);
+    // On a slow machine filling the queue takes longer than the 10 s of the default.
+    let server = Server::without_grace(&["--request-rate", "0", "--write-wait", "2m"]);
     for (bytes, wanted) in [(frame(0x82, b"x"), 1003), (frame(0x81, &[b' '; 33_000]), 1009), (frame(0x83, b""), 1002)] {
         let mut raw = narrow(&server, 4096);
         raw.upgrade("/rooms/r1/ws?name=slow&presence=off");

@@ -238,7 +238,8 @@ fn more_connections_are_accepted_once_they_may() {
 /// Messages queued under the old limit are still delivered, and none is missing after them.
 #[test]
 fn a_queue_smaller_than_what_waits_loses_nothing() {
-    let racer = Configured::start("queue_bytes = \"4MiB\"\n");
+    // On a slow machine filling the queue takes longer than the 10 s of the default.
+    let racer = Configured::start("queue_bytes = \"4MiB\"\nwrite_wait = \"2m\"\n");
     let mut slow = crate::timers::narrow(&racer.server, 4096);
     slow.upgrade("/rooms/r/ws?name=slow");
     slow.next_of("joined");
@@ -248,7 +249,7 @@ fn a_queue_smaller_than_what_waits_loses_nothing() {
     for id in 0..60 {
         writer.say(id, body(30_000));
     }
-    racer.takes("queue_bytes = \"64KiB\"\nrequest_rate = 0\n");
+    racer.takes("queue_bytes = \"64KiB\"\nwrite_wait = \"2m\"\nrequest_rate = 0\n");
     for id in 60..65 {
         writer.say(id, body(30_000));
     }
