@@ -9,6 +9,11 @@ use std::os::unix::fs::FileExt as _;
 use crate::sqlite::files::Files;
 use crate::sqlite::wal::{Wal, word};
 
+/// The bytes of a header that are the same in each database (section 1.3.): the format of the payload fractions at 21,
+/// and zeros at 72.
+const FRACTIONS: [u8; 3] = [64, 32, 32];
+const RESERVED: [u8; 20] = [0; 20];
+
 /// Maximum size in bytes of a row that is reassembled: above any message.
 const LONGEST: usize = 80 << 20;
 
@@ -127,6 +132,16 @@ impl Image {
 
     pub fn wal_damage(&self) -> Option<&'static str> {
         self.wal.damage
+    }
+
+    /// Returns the application id and the user version, if the header is whole: what is the same in each database is
+    /// as it should be.
+    pub fn marks(&self) -> Option<(i32, i32)> {
+        let page = self.page(1)?;
+        let is_whole = page.starts_with(b"SQLite format 3\0")
+            && page.get(21..24) == Some(&FRACTIONS)
+            && page.get(72..92) == Some(&RESERVED);
+        is_whole.then(|| (word(&page, 68).cast_signed(), word(&page, 60).cast_signed()))
     }
 
     /// Reads the content of a page.

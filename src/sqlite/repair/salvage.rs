@@ -22,7 +22,7 @@ use crate::sqlite::limits::advice;
 use crate::sqlite::message_key::MessageKey;
 use crate::sqlite::oldest;
 use crate::sqlite::parked;
-use crate::sqlite::schema::{self, SCRATCH, integer, last_id, message_id, number, seq_of};
+use crate::sqlite::schema::{self, APPLICATION_ID, SCRATCH, VERSION, integer, last_id, message_id, number, seq_of};
 use crate::sqlite::unfolded::Unfolded;
 use crate::store::idempotency::{COMMON, Window};
 use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
@@ -108,6 +108,12 @@ impl fmt::Display for Salvaged {
 /// that open; without one, all that look like sealed rows.
 pub(in crate::sqlite) fn copy(from: &Files, to: &Connection, key: Option<&DataKey>) -> Result<Salvaged, Failed> {
     let mut image = image(from).map_err(Failed::Read)?;
+    if let Some((APPLICATION_ID, version)) = image.marks()
+        && version > VERSION
+    {
+        // What its rows mean is unknown here.
+        return Err(Failed::Newer(version));
+    }
     // Both can be chosen only while the copy is empty. Its pages get the size that they had.
     let page_size = image.page_size();
     to.execute_batch(&format!("PRAGMA page_size = {page_size}; PRAGMA auto_vacuum = INCREMENTAL"))?;
@@ -152,6 +158,7 @@ pub(super) fn salvage_to(files: &Files, new: &Path, key: Option<&DataKey>) -> Re
     let outcome = copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
         let conn = create(new).map_err(|error| failed(error.to_string()))?;
         copy(files, &conn, key).map_err(|error| match error {
+            Failed::Newer(version) => OpenError::Newer { path: files.database.clone(), version },
             Failed::Read(error) => failed(error.to_string()),
             Failed::Write(error) => failed(format!("writing to {}: {error}{}", new.display(), advice(&error, new))),
             Failed::Nothing => because(Cause::Foreign, "nothing of racerd's is in it".to_owned()),
@@ -224,6 +231,8 @@ fn is_message(row: &RawRow) -> bool {
 pub(in crate::sqlite) enum Failed {
     Read(std::io::Error),
     Write(rusqlite::Error),
+    /// A newer racerd wrote it, with this version of the database.
+    Newer(i32),
     /// The file contains nothing of racerd's.
     Nothing,
     /// Its rows are sealed, and cannot be copied without their key.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{Salvaged, check, salvage};
-use crate::sqlite::tests::refusal;
+use crate::sqlite::tests::{outside, refusal};
 use crate::sqlite::{Sqlite, StoreOptions};
 use crate::store::samples::{ALICE, BOB, append, keyed, read};
 use crate::store::{Outcome, Scope, Span, Store as _};
@@ -258,4 +258,39 @@ fn a_damaged_index_costs_no_message() {
     let report = salvage(&options.path, &new, None).unwrap();
     assert_eq!((report.messages, report.lost_messages(), report.unnamed), (300, 0, 0), "{report}");
     assert_eq!(is_honest(&new, &report, &said), 300);
+}
+
+/// The rows of a newer racerd may mean something else. Where its version cannot be read, what is there is copied.
+#[test]
+fn a_newer_database_is_refused_and_not_salvaged_by_guess() {
+    let directory = TempDir::new();
+    let (path, _) = database(&directory);
+    let new = directory.path().join("new.db");
+    let refused = |path: &Path| {
+        let error = salvage(path, &new, None).unwrap_err();
+        let line = error.to_string();
+        assert!(line.contains("newer racerd (version 999") && line.contains("update racerd"), "{line}");
+        assert!(error.needs_a_person() && !line.contains('\n'), "{line}");
+        assert!(!new.exists() && !directory.path().join("new.db.partial").exists());
+    };
+    // Its version is only in the WAL, and then in the file, too.
+    let conn = outside(&path);
+    conn.execute_batch("PRAGMA user_version = 999").unwrap();
+    let killed = directory.path().join("killed.db");
+    fs::copy(&path, &killed).unwrap();
+    fs::copy(path.with_extension("db-wal"), killed.with_extension("db-wal")).unwrap();
+    refused(&killed);
+    conn.execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+    drop(conn);
+    refused(&path);
+    let options = StoreOptions { on_damage: OnDamage::Salvage, ..options(directory.path(), Durability::Full) };
+    assert!(refusal(options).contains("newer racerd"), "nor does a start salvage it");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[72..92].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(salvage(&path, &new, None).unwrap().messages, 300);
+    fs::remove_file(&new).unwrap();
+    bytes[..100].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(salvage(&path, &new, None).unwrap().messages, 300);
 }
