@@ -3,7 +3,9 @@
 //! continued. Until all rows are done, the log records that a rekey is under way, and no server opens it.
 //!
 //! Sessions end with a rekey: tokens are derived from the key, so nobody could come back for a parked session or repeat
-//! a send under its own keys. The key windows are deleted, too, since their hashes are made with the old key.
+//! a send under its own keys. All idempotency keys are deleted, too, since their hashes are made with the old key: the
+//! windows, the common keys, and those in the rows of messages that wait for a fold. So nothing is folded before; the
+//! rooms' heads follow from the rows, as after a kill.
 //!
 //! No old content stays: `secure_delete` zeroes the space that rows free in their pages, and a final VACUUM rewrites
 //! all pages through the WAL, which is emptied then. VACUUM's temporary file holds rows in their final form. A reader

@@ -360,7 +360,9 @@ fn a_rekey_forgets_keys_that_were_not_folded() {
     let directory = TempDir::new();
     let options = options(directory.path(), Durability::Full);
     let mut hand = Hand::open(&options);
-    hand.append([keyed("a", "1", ALICE, "k")]);
+    let said = || [keyed("a", "1", ALICE, "k"), keyed("a", "1", Scope::Common, "k")];
+    hand.append(said());
+    assert_eq!(hand.folded("a"), 0);
     drop(hand);
     let key = crate::crypto::at_rest::DataKey::new([1; 32]);
     crate::sqlite::rekey(&options.path, None, Some(&key), Box::new(|_, _| ())).unwrap();
@@ -369,5 +371,7 @@ fn a_rekey_forgets_keys_that_were_not_folded() {
         .unwrap();
     assert_eq!(keys, 0);
     let mut hand = Hand::open(&StoreOptions { data_key: Some(key), ..options });
-    assert_eq!(stored(&hand.append([keyed("a", "1", ALICE, "k")])[0]).seq.0, 2);
+    assert_eq!(hand.folded("a"), 0);
+    let seqs: Vec<u64> = hand.append(said()).iter().map(|outcome| stored(outcome).seq.0).collect();
+    assert_eq!(seqs, [3, 4], "its head is known from the rows");
 }
