@@ -487,4 +487,27 @@ mod tests {
         let id: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
         assert_eq!(id, APPLICATION_ID);
     }
+
+    /// A room's row has the time of its folded head only; its last message may be newer, or older than that of another.
+    #[test]
+    fn the_newest_time_may_be_that_of_a_message_that_waits_for_a_fold() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        assert_eq!(newest(&conn), Ok(None), "no room");
+        let say = |room: i64, seq: u64, at: i64| {
+            let id = message_id(room, Seq(seq));
+            conn.execute("INSERT INTO messages (id, at, name, body) VALUES (?1, ?2, '', '')", params![id, at]).unwrap();
+        };
+        conn.execute_batch("INSERT INTO rooms (id, name, head, at, common) VALUES (1, 'a', 0, 0, 0)").unwrap();
+        assert_eq!(newest(&conn), Ok(None), "a room without messages");
+        say(1, 1, 500);
+        say(1, 2, 700);
+        assert_eq!(newest(&conn), Ok(Some(WallMillis(700))), "nothing is folded");
+        conn.execute_batch("UPDATE rooms SET head = 1, at = 500").unwrap();
+        assert_eq!(newest(&conn), Ok(Some(WallMillis(700))), "one of two is");
+        conn.execute_batch("INSERT INTO rooms (id, name, head, at, common) VALUES (2, 'b', 9, 600, 0)").unwrap();
+        assert_eq!(newest(&conn), Ok(Some(WallMillis(700))));
+        conn.execute_batch("UPDATE rooms SET head = 20, at = 800 WHERE id = 2").unwrap();
+        assert_eq!(newest(&conn), Ok(Some(WallMillis(800))), "its messages were deleted");
+    }
 }
