@@ -20,8 +20,9 @@ const COMMON_ENTRY: usize = 112;
 const WINDOW: usize = 288;
 const ROOM: usize = 96;
 
-/// Maximum number of bytes by which a fold grows the database for one key: a row of its own, its entry in an index, and
-/// the unused space of pages that are not full.
+/// Estimate of the bytes by which a fold grows the database for one key: a row of its own, its entry in an index, and
+/// the unused space of pages that are not full. Windows that grow together may take more, since their pages split at
+/// the same time; then old messages make space, or the fold waits.
 const GROWTH: u64 = 192;
 
 /// The same for a room whose common keys were used, beside these.
@@ -255,7 +256,7 @@ impl Unfolded {
     }
 
     /// Returns whether as much waits as the limits allow, or `times` as much. `reserve` is the number of bytes by which
-    /// a fold may grow the database.
+    /// a fold may grow the database, as far as that can be estimated.
     pub fn is_at(&self, limits: &FoldLimits, times: u64, reserve: u64) -> bool {
         let FoldLimits { memory, rows, bytes, .. } = limits;
         let times_memory = usize::try_from(times).unwrap_or(usize::MAX).saturating_mul(*memory);
@@ -273,7 +274,7 @@ impl Unfolded {
             + self.common.len() * COMMON_ENTRY
     }
 
-    /// Returns the maximum number of bytes by which a fold grows the database.
+    /// Estimates the number of bytes by which a fold grows the database.
     fn growth(&self) -> u64 {
         let keys = (self.entries as u64 + self.common.len() as u64).saturating_mul(GROWTH);
         keys.saturating_add((self.common_used.len() as u64).saturating_mul(MARK_GROWTH))
