@@ -148,13 +148,20 @@ impl Batches {
         }
     }
 
-    /// Decides and commits a batch; `now` in running seconds. Returns the decisions in the order of the batch.
+    /// Decides and commits a batch; `now` in running seconds. Returns the decisions in the order of the batch: those of
+    /// its beginning, at least one, once rooms were taken in and with them `is_enough` waits for a fold.
     ///
     /// # Errors
     /// Nothing was stored, except that a commit that failed in its last step may reappear after a crash.
-    pub fn commit(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
+    pub fn commit(
+        &mut self,
+        conn: &Connection,
+        batch: &[Write],
+        now: u64,
+        is_enough: impl Fn(&Unfolded) -> bool,
+    ) -> rusqlite::Result<Vec<Decision>> {
         roll_back(conn);
-        let result = self.transact(conn, batch, now);
+        let result = self.transact(conn, batch, now, is_enough);
         if result.is_err() {
             roll_back(conn);
             self.rooms.clear();
@@ -168,8 +175,15 @@ impl Batches {
         result
     }
 
-    fn transact(&mut self, conn: &Connection, batch: &[Write], now: u64) -> rusqlite::Result<Vec<Decision>> {
+    fn transact(
+        &mut self,
+        conn: &Connection,
+        batch: &[Write],
+        now: u64,
+        is_enough: impl Fn(&Unfolded) -> bool,
+    ) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let before = self.unfolded.rows();
         let mut adding = Adding { windows: Windows::default(), added: Vec::with_capacity(batch.len()) };
         let mut decisions = Vec::with_capacity(batch.len());
         {
@@ -177,6 +191,11 @@ impl Batches {
                 "INSERT INTO messages (id, at, member, name, body, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
             for write in batch {
+                // What the batch itself adds gets there after the commit.
+                let has_taken_in = self.unfolded.rows() > before;
+                if has_taken_in && self.may_take_in(write) && is_enough(&self.unfolded) {
+                    break;
+                }
                 decisions.push(match write {
                     Write::Append(append) => self.append(conn, &mut insert, append, &mut adding, now)?,
                     Write::Park(parked) => {
@@ -204,6 +223,11 @@ impl Batches {
         }
         windows.renew_recent(&mut self.unfolded);
         Ok(decisions)
+    }
+
+    /// Returns whether a request may have a room taken in.
+    fn may_take_in(&self, write: &Write) -> bool {
+        matches!(write, Write::Append(append) if !self.rooms.contains_key(&append.room))
     }
 
     /// Stores a message as its room's next, unless its key or its sealed body is known.
@@ -444,7 +468,7 @@ mod tests {
     fn send(conn: &Connection, batches: &mut Batches, scope: Scope, key: u64, now: u64) -> Decision {
         Prune::default().step(conn, now, WEEK).unwrap();
         let append = keyed("r", &key.to_string(), scope, &format!("key-{key}"));
-        let decision = batches.commit(conn, &[Write::Append(append)], now).unwrap().remove(0);
+        let decision = batches.commit(conn, &[Write::Append(append)], now, |_| false).unwrap().remove(0);
         fold_all(conn, batches);
         decision
     }

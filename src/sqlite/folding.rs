@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::batch::Batches;
 use super::fold::Position;
 use super::open;
-use super::unfolded::FoldLimits;
+use super::unfolded::{FoldLimits, Unfolded};
 use super::writer::{Health, SPACE_TRIES, WriterLoop, is_full};
 
 /// Maximum number of bytes that are kept free for folds in a database of limited size. The smaller one keeps this share
@@ -42,8 +42,7 @@ impl WriterLoop {
         let running = self.running();
         let limits = self.fold_limits();
         let unfolded = &self.batches.unfolded;
-        let is_due = unfolded.is_at(&limits, 1, self.fold_reserve())
-            || unfolded.too_old_at(&limits).is_some_and(|then| running >= then);
+        let is_due = self.waits(1)(unfolded) || unfolded.too_old_at(&limits).is_some_and(|then| running >= then);
         let may = match self.folding {
             Folding::Waiting => true,
             Folding::At { .. } => false,
@@ -131,7 +130,8 @@ impl WriterLoop {
     /// A piece could not be written.
     pub fn fold_down(&mut self) -> rusqlite::Result<()> {
         let mut tries = 0;
-        while self.batches.unfolded.is_at(&self.fold_limits(), 2, self.fold_reserve()) {
+        let is_enough = self.waits(2);
+        while is_enough(&self.batches.unfolded) {
             self.begin_fold();
             if let Err(error) = self.fold_piece() {
                 if tries == SPACE_TRIES || !is_full(&error) || !self.make_space() {
@@ -164,6 +164,12 @@ impl WriterLoop {
             0 => limits,
             keep_for => FoldLimits { age: limits.age.min((keep_for / 1000 / 64).max(1)), ..limits },
         }
+    }
+
+    /// Returns the test of whether as much waits as the limits allow, or `times` as much.
+    pub fn waits(&self, times: u64) -> impl Fn(&Unfolded) -> bool + use<> {
+        let (limits, reserve) = (self.fold_limits(), self.fold_reserve());
+        move |unfolded| unfolded.is_at(&limits, times, reserve)
     }
 
     /// Returns how many bytes the database has left for folds when it has no page left for messages.

@@ -126,6 +126,11 @@ impl Unfolded {
         self.rooms.is_empty()
     }
 
+    /// Returns the number of messages that wait.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     pub fn tail(&self, room: i64) -> Option<Tail> {
         self.rooms.get(&room).copied()
     }

@@ -341,19 +341,24 @@ impl WriterLoop {
         if let Err(error) = self.fold_down() {
             return self.refuse_for(batch, &error);
         }
-        let writes = batch.len();
-        self.pace.begin(self.parts.clock.now(), writes + self.waiting.len());
+        self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
         let now = self.running();
-        let mut result = self.batches.commit(&self.parts.conn, &batch, now);
+        let is_enough = self.waits(2);
+        let mut result = self.batches.commit(&self.parts.conn, &batch, now, &is_enough);
         let mut tries = 0;
         while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
-            result = self.batches.commit(&self.parts.conn, &batch, now);
+            result = self.batches.commit(&self.parts.conn, &batch, now, &is_enough);
             tries += 1;
         }
         match result {
             Ok(decisions) => {
                 self.untidy = true;
                 self.idle = self.parts.timing.idle;
+                let writes = decisions.len();
+                // What was taken in is folded before the rest.
+                for write in batch.drain(writes..).rev() {
+                    self.waiting.push_front(write);
+                }
                 self.answer(batch, decisions);
                 self.bound_the_wal_after(writes, bytes);
                 self.fold_if_due();

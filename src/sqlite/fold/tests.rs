@@ -142,7 +142,7 @@ impl Log {
     }
 
     fn commit(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<Decision>> {
-        self.batches.commit(&self.conn, batch, 0)
+        self.batches.commit(&self.conn, batch, 0, |_| false)
     }
 
     fn fold(&mut self) -> rusqlite::Result<()> {
@@ -368,5 +368,32 @@ fn a_read_that_fails_halfway_leaves_nothing_in_memory() {
     assert_eq!(say(&mut log, 0).unwrap(), [Expected::Duplicate(1), Expected::Duplicate(2)]);
     log.fold_all();
     assert_eq!(log.stored().values().map(Vec::len).collect::<Vec<_>>(), [6, 6]);
+    log.check();
+}
+
+/// Once what was taken in is enough, a batch ends before the next room that might bring more, and not before a known
+/// one.
+#[test]
+fn a_batch_ends_where_it_has_taken_in_enough() {
+    let mut log = Log::new(None);
+    let batch = |rooms: &[u32]| -> Vec<Write> {
+        let write = |n: &u32| Write::Append(append(&format!("room{n}"), "1", 1));
+        rooms.iter().map(write).collect()
+    };
+    let rooms: Vec<u32> = (0..10).collect();
+    for _ in 0..5 {
+        log.commit(&batch(&rooms)).unwrap();
+    }
+    log.kill();
+    let is_enough = |unfolded: &crate::sqlite::unfolded::Unfolded| unfolded.rows() >= 12;
+    let commit =
+        |log: &mut Log, rooms: &[u32]| log.batches.commit(&log.conn, &batch(rooms), 0, is_enough).unwrap().len();
+    assert_eq!(commit(&mut log, &[0, 0, 1, 2, 2, 1, 0, 3, 4]), 7);
+    assert_eq!(log.batches.unfolded.rows(), 22, "three rooms, and seven messages");
+    assert_eq!(commit(&mut log, &[3, 4]), 1, "one at least");
+    assert_eq!(commit(&mut log, &[0, 11, 12]), 3, "nothing was taken in");
+    log.fold_all();
+    assert_eq!(commit(&mut log, &[5, 6, 7, 8]), 3);
+    assert_eq!(log.batches.unfolded.rows(), 18);
     log.check();
 }

@@ -158,11 +158,11 @@ pub(super) fn salvage_to(files: &Files, new: &Path, key: Option<&DataKey>) -> Re
     let outcome = copying::begin(new).map_err(|error| failed(format!("{}: {error}", new.display()))).and_then(|_| {
         let conn = create(new).map_err(|error| failed(error.to_string()))?;
         copy(files, &conn, key).map_err(|error| match error {
-            Failed::Newer(version) => OpenError::Newer { path: files.database.clone(), version },
             Failed::Read(error) => failed(error.to_string()),
             Failed::Write(error) => failed(format!("writing to {}: {error}{}", new.display(), advice(&error, new))),
             Failed::Nothing => because(Cause::Foreign, "nothing of racerd's is in it".to_owned()),
             Failed::Key(why) => because(Cause::Key, why),
+            Failed::Newer(version) => OpenError::Newer { path: files.database.clone(), version },
         })
     });
     let synced = outcome.and_then(|report| {

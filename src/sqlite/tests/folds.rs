@@ -228,6 +228,36 @@ fn retention_folds_before_it_deletes() {
     assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Duplicate { .. })));
 }
 
+/// After many kills in a row, a batch that uses all rooms takes in no more of what was not folded than may wait, and
+/// one room.
+#[test]
+fn rooms_of_many_runs_are_taken_in_a_few_at_a_time() {
+    let directory = TempDir::new();
+    let options = sized(4 << 20, directory.path());
+    let room = |n: u64| format!("room{n}");
+    for run in 0..10 {
+        let mut hand = Hand::open(&options);
+        for n in run * 3..run * 3 + 3 {
+            hand.append((0..100).map(|sender| by(sender, &room(n), 1)));
+        }
+    }
+    let mut hand = Hand::open(&options);
+    assert!((0..30).all(|n| hand.folded(&room(n)) == 0));
+    let outcomes = hand.append((0..30).flat_map(|n| [by(1, &room(n), 1), by(1, &room(n), 2)]));
+    for (n, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Duplicate { seq, .. } if n % 2 == 0 => assert_eq!(seq.0, 2),
+            other => assert_eq!((n % 2, stored(other).seq.0), (1, 101), "{n}"),
+        }
+    }
+    assert_eq!(outcomes.len(), 60);
+    // A reserve of 128 KiB, at 192 bytes a key: 682 may wait.
+    let folded = (0..30).filter(|n| hand.folded(&room(*n)) > 0).count();
+    assert!(folded >= 22, "{folded} of 30 rooms are folded before the last is taken in");
+    hand.log.finish().unwrap();
+    assert!(check(&options.path, None).unwrap().is_well());
+}
+
 /// A key used since the last fold keeps its sender's window, although the stored time of last use is old.
 #[test]
 fn no_window_goes_while_something_waits_in_its_room() {
