@@ -93,7 +93,7 @@ fn spent() -> Option<Spent> {
 fn append(room: usize, sender: usize, n: u64, body: &str) -> Option<Append> {
     let session = SessionId((((room * SENDERS) + sender) as u128).to_be_bytes());
     Some(Append {
-        ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::Send, tag: n },
+        ticket: Ticket::new(ConnId { index: 0, generation: 0 }, Purpose::Send, n),
         room: RoomId::parse(&format!("room-{room}"))?,
         author: Author { member: Some(MemberId::from_random(n)), name: Name::parse("someone").ok()? },
         key: Some(ScopedKey { scope: Scope::Session(session), key: IdempotencyKey::of(&n.to_be_bytes()) }),
@@ -111,7 +111,7 @@ fn read(log: &mut SteppedLog, rooms: usize) -> Option<f64> {
     let begun = Instant::now();
     for room in 0..rooms.min(READ) {
         let read = Read {
-            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::History, tag: 1 },
+            ticket: Ticket::new(ConnId { index: 0, generation: 0 }, Purpose::History, 1),
             room: RoomId::parse(&format!("room-{room}"))?,
             span: Span::Newest,
             limit: 200,

@@ -66,9 +66,6 @@ impl App for Echo {
     }
     fn end_turn(&mut self, _: &mut Connections) {}
     fn take_requests(&mut self, _: &mut Vec<StoreRequest>) {}
-    fn is_congested(&self) -> bool {
-        false
-    }
     fn stopping(&mut self) {}
     fn is_settled(&self) -> bool {
         true

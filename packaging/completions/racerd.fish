@@ -116,7 +116,7 @@ complete -c racerd -n '__racerd_is serve check-config health backup restore chec
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l queue-bytes -x -d 'Bytes of room messages that may wait for a connection; past it, the member is read to from the log'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l reply-bytes -x -d 'Bytes of replies that may wait for a connection, beside queue-bytes; past it, it is not read from'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l in-flight -x -d 'Sends that a connection may have open'
-complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l append-bytes -x -d 'Bytes of sends that may wait for the store in all; past it, no socket is read'
+complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l append-bytes -x -d 'Bytes of sends that may wait for the store in all'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l rooms-per-session -x -d 'Rooms that one session may be in'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l detached-max -x -d 'Sessions whose clients dropped and are waited for; past it, the one that waits longest is parked'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l tail-bytes -x -d 'Messages of a room that are kept in memory, in bytes'

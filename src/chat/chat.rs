@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::encoding::{named, object};
 use super::first_rooms::FirstRooms;
 use super::outbox::Outbox;
+use super::postponed::Queue;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
 use crate::api::Access;
-use crate::conn::{Connection, Encoding, Ending, Rate};
+use crate::conn::{Connection, Encoding, Ending, Rate, Waits};
 use crate::crypto::TokenSealer;
 use crate::engine::{App, Connections, Fact};
 use crate::http::headers::Headers;
@@ -27,7 +28,7 @@ use crate::ws::code;
 /// The chat's own limits, beside those of connections and hub.
 #[derive(Clone, Debug)]
 pub struct ChatLimits {
-    /// Bytes of message bodies that may wait for the store. Above them nothing more is read.
+    /// Bytes of message bodies that may wait for the store. Those who send share them; who is over its share waits.
     pub append_bytes: usize,
     /// The deepest nesting of a message body.
     pub body_depth: usize,
@@ -83,9 +84,8 @@ pub struct Chat {
     pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
     /// Requests to the store about sessions and signals.
     pub(super) requests: Vec<StoreRequest>,
-    /// Appends and signals that the store has not decided, and the bytes of their bodies.
-    undecided: usize,
-    undecided_bytes: usize,
+    /// Appends and signals that the store has not decided, and those that wait for a place there.
+    pub(super) queue: Queue,
     /// Why the store accepts no messages; `None` while it does.
     pub(super) unavailable: Option<Why>,
     pub(super) is_stopping: bool,
@@ -111,8 +111,7 @@ impl Chat {
             first_rooms: FirstRooms::default(),
             resuming: HashMap::new(),
             requests: Vec::new(),
-            undecided: 0,
-            undecided_bytes: 0,
+            queue: Queue::default(),
             unavailable: None,
             is_stopping: false,
             sealed: None,
@@ -123,7 +122,7 @@ impl Chat {
 
     /// Returns the number of appends and signals that the store has not decided, and the bytes of their bodies.
     pub fn undecided(&self) -> (usize, usize) {
-        (self.undecided, self.undecided_bytes)
+        self.queue.shares.total()
     }
 
     /// Returns the chat's own limits, and which hosts and origins are accepted.
@@ -148,16 +147,9 @@ impl Chat {
         Some(Problem::unavailable(format!("store unavailable: {}", self.unavailable?.text()), 5))
     }
 
-    /// Records that one more append or signal waits for the store.
-    pub(super) fn expect(&mut self, bytes: usize) {
-        self.undecided += 1;
-        self.undecided_bytes += bytes;
-    }
-
-    /// Records that the store has answered one of them.
-    pub(super) fn decided(&mut self, bytes: usize) {
-        self.undecided = self.undecided.saturating_sub(1);
-        self.undecided_bytes = self.undecided_bytes.saturating_sub(bytes);
+    /// Returns the number of messages that wait for a place at the store.
+    pub fn postponed(&self) -> usize {
+        self.queue.waiting()
     }
 }
 
@@ -206,6 +198,10 @@ impl App for Chat {
         }
     }
 
+    fn freed(&mut self, conn: ConnId) {
+        self.queue.forget(conn);
+    }
+
     fn drained(&mut self, net: &mut Connections, session: SessionSlot) {
         self.hub.handle_drained(session, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
@@ -216,7 +212,7 @@ impl App for Chat {
                 let outage = outage(self.unavailable);
                 for appended in list {
                     let ticket = appended.ticket;
-                    self.decided(appended.bytes);
+                    self.queue.shares.give_back(ticket.payer, appended.bytes);
                     self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
                     // After the acknowledgement: the last one lets the answer to a client's close go out.
                     answered(net, &ticket);
@@ -253,10 +249,10 @@ impl App for Chat {
                 net.log(Fact::StoreFailed { reason });
                 self.unavailable = Some(Why::Ended);
                 // Nothing that waits will be answered any more.
-                self.undecided = 0;
-                self.undecided_bytes = 0;
+                self.queue.shares.give_back_all();
             }
         }
+        self.grant(net);
     }
 
     fn time(&mut self, net: &mut Connections) {
@@ -284,10 +280,6 @@ impl App for Chat {
         requests.extend(std::iter::from_fn(|| self.hub.poll_request()));
     }
 
-    fn is_congested(&self) -> bool {
-        self.undecided_bytes > self.limits.append_bytes
-    }
-
     fn stopping(&mut self) {
         self.is_stopping = true;
     }
@@ -297,7 +289,7 @@ impl App for Chat {
     }
 
     fn is_settled(&self) -> bool {
-        self.undecided == 0
+        self.queue.is_empty()
     }
 
     fn farewell(&mut self, net: &mut Connections, conn: ConnId) {
@@ -339,8 +331,11 @@ pub(super) fn answered(net: &mut Connections, ticket: &Ticket) {
     match ticket.purpose {
         Purpose::Send | Purpose::Signal => net.answered(ticket.conn),
         Purpose::History | Purpose::Resume => {
-            if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut()) {
-                open.reading = false;
+            if let Some(open) = net.get_mut(ticket.conn).and_then(|c| c.open_mut())
+                // An answer may come twice.
+                && open.waits == Waits::Page
+            {
+                open.waits = Waits::Not;
             }
         }
         Purpose::Publish | Purpose::Deliver | Purpose::Browse => {}

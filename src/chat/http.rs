@@ -3,6 +3,7 @@
 use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
+use super::postponed::Wish;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
 use crate::engine::Connections;
@@ -55,7 +56,7 @@ impl Chat {
             Action::Socket { room } => self.open_socket(net, conn, request, room)?,
             Action::Events { room } => self.open_events(net, conn, request, room)?,
             Action::Browse { room, span, limit } => {
-                let ticket = Ticket { conn, purpose: Purpose::Browse, tag: NO_ID };
+                let ticket = Ticket::new(conn, Purpose::Browse, NO_ID);
                 self.hub.handle_read(ticket, room, span, limit);
             }
             Action::Publish { room, name, key } => self.publish(net, conn, (room, name, key), body)?,
@@ -99,17 +100,22 @@ impl Chat {
         let encrypted_only = self.limits.encrypted_rooms.contains(&room);
         let (body, sealed) =
             api::published_body(body, BodyRules { depth: self.limits.body_depth, key, encrypted_only })?;
-        self.expect(body.len());
         let name = name.unwrap_or_else(|| self.guest());
-        self.hub.handle_publish(Append {
-            ticket: Ticket { conn, purpose: Purpose::Publish, tag: NO_ID },
+        let append = Append {
+            ticket: Ticket::new(conn, Purpose::Publish, NO_ID),
             room,
             author: Author { member: None, name },
             key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
             body,
             sealed,
             at: net.now().wall,
-        });
+        };
+        let bytes = append.body.len();
+        if self.queue.shares.may_take(Chat::payer(net, conn), bytes, self.limits.append_bytes) {
+            self.hand_in(net, append);
+        } else {
+            self.postpone(net, conn, bytes, Wish::Publish(append));
+        }
         Ok(())
     }
 

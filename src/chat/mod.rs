@@ -7,9 +7,11 @@ mod encoding;
 mod first_rooms;
 mod http;
 mod outbox;
+mod postponed;
 mod requests;
 mod sealed;
 mod sessions;
+mod shares;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use super::outbox::charge;
+use super::postponed::{Wish, bytes_of};
 use crate::api;
+use crate::conn::Waits;
 use crate::engine::Connections;
 use crate::hub::{HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
@@ -31,7 +33,14 @@ impl Chat {
                 retry_after_ms: Some(wait),
                 ..Refusal::new(request.id, ErrorCode::RateLimited, reasons::TOO_FAST)
             }),
-            (Ok(request), Ok(())) => self.carry_out(net, conn, request),
+            (Ok(request), Ok(())) => {
+                if let Some(bytes) = bytes_of(&request.command)
+                    && !self.queue.shares.may_take(Chat::payer(net, conn), bytes, self.limits.append_bytes)
+                {
+                    return self.postpone(net, conn, bytes, Wish::Request(request));
+                }
+                self.carry_out(net, conn, request)
+            }
         };
         if let Err(refusal) = done {
             self.refuse(net, conn, &refusal);
@@ -44,7 +53,7 @@ impl Chat {
         charge(net, conn, refusal.code, self.limits.errors);
     }
 
-    fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
+    pub(super) fn carry_out(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Result<(), Refusal> {
         let id = request.id;
         let Some(session) = net.get(conn).and_then(|c| c.open()).map(|open| open.session) else { return Ok(()) };
         let room = |room| {
@@ -81,8 +90,12 @@ impl Chat {
                 self.keep_encrypted(id, &room, sealed.is_some())?;
                 let bytes = body.len();
                 let at = net.now().wall;
-                self.hub.handle_send(session, id, room, Said { key, body, sealed, at }).map_err(hub_error)?;
-                self.expect(bytes);
+                let payer = self.queue.shares.take(Chat::payer(net, conn), bytes);
+                let done = self.hub.handle_send(session, id, room, Said { key, body, sealed, at, payer });
+                if let Err(error) = done {
+                    self.queue.shares.give_back(payer, bytes);
+                    return Err(hub_error(error));
+                }
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
                     open.in_flight += 1;
                 }
@@ -97,7 +110,7 @@ impl Chat {
                         self.seek(
                             net,
                             Seek {
-                                ticket: Ticket { conn, purpose: Purpose::Signal, tag: id.unwrap_or(NO_ID) },
+                                ticket: Ticket::new(conn, Purpose::Signal, id.unwrap_or(NO_ID)),
                                 room,
                                 sealed,
                                 body,
@@ -114,9 +127,9 @@ impl Chat {
                     return Err(hub_error(HubError::NotJoined));
                 }
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
-                    open.reading = true;
+                    open.waits = Waits::Page;
                 }
-                let ticket = Ticket { conn, purpose: Purpose::History, tag: id.unwrap_or(NO_ID) };
+                let ticket = Ticket::new(conn, Purpose::History, id.unwrap_or(NO_ID));
                 self.hub.handle_read(ticket, room, span, limit);
                 Ok(())
             }
@@ -144,7 +157,8 @@ impl Chat {
     /// Asks the store whether a signal repeats the ciphertext of a message in the room: otherwise somebody without the
     /// room's key could replay it. The signal waits and counts like a send.
     fn seek(&mut self, net: &mut Connections, seek: Seek) {
-        self.expect(seek.body.len());
+        let payer = self.queue.shares.take(Chat::payer(net, seek.ticket.conn), seek.body.len());
+        let seek = Seek { ticket: seek.ticket.paid_by(payer), ..seek };
         if let Some(open) = net.get_mut(seek.ticket.conn).and_then(|c| c.open_mut()) {
             open.in_flight += 1;
         }
@@ -154,7 +168,7 @@ impl Chat {
     /// Delivers a signal to its room, if the store has found its body in no message there.
     pub(super) fn sought(&mut self, net: &mut Connections, sought: Sought) {
         let Sought { ticket, room, body, outcome } = sought;
-        self.decided(body.len());
+        self.queue.shares.give_back(ticket.payer, body.len());
         super::chat::answered(net, &ticket);
         let Some(session) = net.get(ticket.conn).and_then(|c| c.open()).map(|open| open.session) else { return };
         let done = match outcome {

@@ -3,6 +3,7 @@
 use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
+use crate::conn::Waits;
 use crate::crypto::Token;
 use crate::engine::Connections;
 use crate::hub::{Cursor, Session};
@@ -85,11 +86,11 @@ impl Chat {
             return self.take_over(net, conn, Resuming { id, token, cursors }, None);
         }
         let session = token.identity.session;
-        let ticket = Ticket { conn, purpose: Purpose::Resume, tag: id.unwrap_or(NO_ID) };
+        let ticket = Ticket::new(conn, Purpose::Resume, id.unwrap_or(NO_ID));
         self.requests.push(StoreRequest::Claim(Claim { ticket, session }));
         self.resuming.insert(conn, Box::new(Resuming { id, token, cursors }));
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
-            open.reading = true;
+            open.waits = Waits::Page;
         }
         Ok(())
     }

@@ -22,8 +22,9 @@ settings! {
         reply_bytes: usize = "64KiB", Kind::Size { min: 2048, max: GIB }, live true;
         /// Sends that a connection may have open. No more than 64, since a sender's last 64 keys are kept.
         in_flight: u32 = "32", Kind::Count { min: 1, max: 64 }, live true;
-        /// Bytes of sends that may wait for the store in all; past it, no socket is read.
-        append_bytes: usize = "8MiB", Kind::Size { min: 4096, max: GIB }, live true;
+        /// Bytes of sends that may wait for the store in all. Addresses (IPv6: each /64) share them; a connection whose
+        /// address is over its share waits, and no other.
+        append_bytes: usize = "2MiB", Kind::Size { min: 4096, max: GIB }, live true;
         /// Rooms that one session may be in.
         rooms_per_session: u32 = "64", Kind::Count { min: 1, max: 10_000 }, live true;
         /// Sessions whose clients dropped and are waited for; past it, the one that waits longest is parked.

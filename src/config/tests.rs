@@ -100,7 +100,7 @@ fn defaults_are_the_designs() {
     assert_eq!((storage.keep_messages, storage.keep_for, storage.max_database_size), (0, 0, 0));
     assert_eq!(storage.on_damage, OnDamage::Stop);
     assert_eq!((limits.max_message_size, limits.queue_bytes, limits.reply_bytes), (32 << 10, 256 << 10, 64 << 10));
-    assert_eq!((limits.append_bytes, limits.tail_bytes, limits.tail_bytes_total), (8 << 20, 256 << 10, 16 << 20));
+    assert_eq!((limits.append_bytes, limits.tail_bytes, limits.tail_bytes_total), (2 << 20, 256 << 10, 16 << 20));
     assert_eq!((limits.in_flight, limits.rooms_per_session, limits.presence_max), (32, 64, 100));
     assert_eq!((limits.page_bytes, limits.read_budget, limits.delivery_budget), (60_000, 64 << 10, 50_000));
     assert_eq!((limits.request_rate, limits.request_burst, limits.error_budget), (30, 100, 20));

@@ -1,7 +1,7 @@
 //! Answers to HTTP requests. With its answer, a connection may become a WebSocket or an event stream, or close.
 
 use super::bucket::{Bucket, Rate};
-use super::connection::{EventStream, Open, Ping, State};
+use super::connection::{EventStream, Open, Ping, State, Waits};
 use super::http::Reply;
 use super::{Connection, Ending, Protocol};
 use crate::http::problem::Shown;
@@ -106,7 +106,7 @@ impl Connection {
             decoder: ws::Decoder::default(),
             session,
             in_flight: 0,
-            reading: false,
+            waits: Waits::Not,
             requests: Bucket::default(),
             errors: Bucket::default(),
             controls: Bucket::default(),

@@ -99,13 +99,23 @@ pub struct Open {
     pub session: SessionSlot,
     /// Sends that the store has not answered.
     pub in_flight: u16,
-    /// A read of the log is in progress for this socket.
-    pub reading: bool,
+    /// What the next request waits for.
+    pub waits: Waits,
     pub requests: Bucket,
     pub errors: Bucket,
     /// Pings and pongs.
     pub(super) controls: Bucket,
     pub(super) ping: Ping,
+}
+
+/// What a socket's next request waits for, beside its own rate and unanswered sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    Not,
+    /// A page of the log, or a parked session.
+    Page,
+    /// A place at the store for the last request.
+    Place,
 }
 
 /// An answer without an end.
@@ -252,7 +262,7 @@ impl Connection {
         let is_held = self.is_slowed || self.waiting() > limits.queue_bytes;
         match &self.state {
             State::Http(http) => is_held || http.is_waiting(),
-            State::Open(open) => is_held || open.in_flight >= limits.in_flight || open.reading,
+            State::Open(open) => is_held || open.in_flight >= limits.in_flight || open.waits != Waits::Not,
             State::Events(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
     }

@@ -16,7 +16,7 @@ mod values;
 mod writing;
 
 pub use bucket::{Bucket, Rate, RetrySlots};
-pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol};
+pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol, Waits};
 pub use deadlines::EXCESS_TIME;
 pub use http::Reply;
 pub use peer::Peer;

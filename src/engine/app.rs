@@ -60,8 +60,8 @@ pub trait App {
     /// Moves out the requests to the store, in order.
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>);
 
-    /// Returns whether too much waits for the store: then nothing more may be read.
-    fn is_congested(&self) -> bool;
+    /// Forgets a connection that is gone, whatever it was.
+    fn freed(&mut self, _conn: ConnId) {}
 
     /// Prepares for a graceful shutdown, which begins now.
     fn stopping(&mut self);

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use super::admission::network_of;
 use super::client_rates::ClientRates;
 use super::slot::{Counted, Reading, Slot, UNARMED};
 use super::{Admission, Fact, Now, Output};
@@ -31,9 +32,11 @@ pub struct Connections {
     pub(super) dirty: Vec<ConnId>,
     /// The buffer in which plaintext to be sealed is put together.
     pub(super) scratch: Vec<u8>,
+    /// Connections of which bytes are here that may be parsed now.
+    pub(super) unread: Vec<ConnId>,
     /// Connections whose reading may be resumed.
     pub(super) released: VecDeque<ConnId>,
-    /// Connections whose reading is paused because too much waits for the store.
+    /// Connections whose reading is paused until the messages that the turn before has left are delivered.
     pub(super) congested: Vec<ConnId>,
     pub(super) is_congested: bool,
     /// The server has reached its connection limit.
@@ -61,6 +64,7 @@ impl Connections {
             deadlines: BTreeSet::new(),
             dirty: Vec::new(),
             scratch: Vec::new(),
+            unread: Vec::new(),
             released: VecDeque::new(),
             congested: Vec::new(),
             is_congested: false,
@@ -133,6 +137,14 @@ impl Connections {
         // A proxy's connection carries the next request of anyone.
         let address = if is_http { peer.address().ip() } else { address };
         (!self.admission.is_exempt(address)).then_some(address)
+    }
+
+    /// Returns the network of a connection's client (IPv6: its /64), also of a proxy's present request; `None` for
+    /// loopback and for a trusted proxy's own.
+    pub fn client_network(&self, id: ConnId) -> Option<IpAddr> {
+        let peer = &self.get(id)?.peer;
+        let address = peer.client().unwrap_or(peer.address().ip());
+        (!self.admission.is_exempt(address)).then(|| network_of(address))
     }
 
     pub(super) fn slot(&self, id: ConnId) -> Option<&Slot> {

@@ -14,6 +14,12 @@ use crate::store::StoreRequest;
 use crate::types::{ConnId, Millis, SessionSlot};
 use crate::ws::code;
 
+/// How much a connection parses in one go before the others have their turn: so many frames or requests, or so many
+/// times [`WORK_BYTES`].
+const WORK: usize = 32;
+/// Bytes that are as much work as one more frame.
+const WORK_BYTES: usize = 4096;
+
 pub struct Engine<A> {
     pub net: Connections,
     pub app: A,
@@ -60,9 +66,16 @@ impl<A: App> Engine<A> {
         self.net.get(conn).map(|c| &c.queue)
     }
 
-    /// Returns whether a connection has something to write, or work is left over from this turn or has come up since.
+    /// Returns whether a connection has something to write or bytes to parse, or work is left over from this turn or
+    /// has come up since.
     pub fn has_dirty(&self) -> bool {
-        self.app.is_unfinished() || self.net.has_dirty()
+        self.app.is_unfinished() || self.net.has_dirty() || self.net.has_unread()
+    }
+
+    /// Adds the connections to the list of which bytes are here that may be parsed now: each is to get its
+    /// [`Engine::read_on`].
+    pub fn take_unread(&mut self, list: &mut Vec<ConnId>) {
+        self.net.take_unread(list);
     }
 
     /// Returns when the next [`Input::Time`] is due: now, if something is left over from this turn.
@@ -134,7 +147,7 @@ impl<A: App> Engine<A> {
                 Timeout::Ended(ending) => self.session_over(conn, session, ending),
                 Timeout::Drop(ending) => {
                     self.session_over(conn, session, ending);
-                    self.net.drop(conn, ending);
+                    self.drop(conn, ending);
                 }
             }
             self.net.mark_dirty(conn);
@@ -146,29 +159,54 @@ impl<A: App> Engine<A> {
 
     fn bytes(&mut self, conn: ConnId, bytes: &mut [u8]) {
         let Some(connection) = self.net.get_mut(conn) else { return };
+        let mut used = 0;
         if connection.input.is_empty() {
-            return self.run(conn, bytes);
+            used = self.run(conn, bytes);
         }
         // Bytes that came although reading is paused wait behind the earlier ones.
-        connection.input.extend_from_slice(bytes);
+        if let Some(connection) = self.net.get_mut(conn) {
+            connection.input.extend_from_slice(&bytes[used..]);
+        }
     }
 
-    /// Makes a connection parse bytes until it needs more or must pause.
-    fn run(&mut self, conn: ConnId, bytes: &mut [u8]) {
-        let mut at = 0;
+    /// Makes a connection go on with the bytes that it has here. Returns false if it has none, so that its socket may be
+    /// read instead.
+    pub fn read_on(&mut self, conn: ConnId) -> bool {
+        let Some(connection) = self.net.get_mut(conn).filter(|connection| connection.has_input()) else { return false };
+        let mut input = std::mem::take(&mut connection.input);
+        let used = self.run(conn, &mut input);
+        if let Some(connection) = self.net.get_mut(conn) {
+            if used < input.len() {
+                input.drain(..used);
+                connection.input = input;
+            }
+            if !connection.has_input() && self.net.is_reading(conn) {
+                self.net.push_output(Output::Resume(conn));
+            }
+        }
+        self.settle();
+        true
+    }
+
+    /// Makes a connection parse bytes until it needs more, must pause, or has made as much work as it may in one go.
+    /// Returns the number of bytes parsed: all, if it needs more.
+    fn run(&mut self, conn: ConnId, bytes: &mut [u8]) -> usize {
+        let length = bytes.len();
+        let (mut at, mut work) = (0, 0);
         loop {
             if !self.net.may_go_on(conn) {
-                if let Some(connection) = self.net.get_mut(conn) {
-                    connection.input.extend_from_slice(&bytes[at..]);
-                }
+                break;
+            }
+            if work >= WORK {
+                self.net.unread.push(conn);
                 break;
             }
             let (now, limits) = self.net.clock_and_limits();
-            let Some(connection) = self.net.get_mut(conn) else { return };
+            let Some(connection) = self.net.get_mut(conn) else { return length };
             let session = connection.session();
-            let length = bytes.len();
             let (used, step) = connection.next(&mut bytes[at..], now.mono, &limits);
             at += used;
+            work += 1 + used / WORK_BYTES;
             match step {
                 None if at == length || used == 0 => {
                     debug_assert_eq!(at, length, "a connection that may go on takes all there is");
@@ -188,10 +226,12 @@ impl<A: App> Engine<A> {
             self.net.mark_dirty(conn);
             if self.net.get(conn).is_some_and(Connection::is_drained) {
                 let ending = self.net.get(conn).map_or(Ending::Reset, Connection::ending);
-                return self.net.drop(conn, ending);
+                self.drop(conn, ending);
+                return length;
             }
         }
         self.net.arm(conn);
+        at
     }
 
     fn refused(&mut self, conn: ConnId, headers: &Headers, problem: Problem) {
@@ -205,7 +245,7 @@ impl<A: App> Engine<A> {
         let Some((ending, over)) = connection.ended() else { return };
         self.session_over(conn, session, ending);
         if over {
-            self.net.drop(conn, ending);
+            self.drop(conn, ending);
         } else {
             self.net.mark_dirty(conn);
             self.net.arm(conn);
@@ -217,6 +257,11 @@ impl<A: App> Engine<A> {
         let Some(connection) = self.net.get(conn) else { return };
         let session = connection.session();
         self.session_over(conn, session, ending);
+        self.drop(conn, ending);
+    }
+
+    fn drop(&mut self, conn: ConnId, ending: Ending) {
+        self.app.freed(conn);
         self.net.drop(conn, ending);
     }
 
@@ -233,7 +278,7 @@ impl<A: App> Engine<A> {
         if let Some(peer_ended) = connection.flushed(now.mono, &limits) {
             let ending = connection.ending();
             if peer_ended {
-                return self.net.drop(conn, ending);
+                return self.drop(conn, ending);
             }
             self.net.push_output(Output::Shutdown(conn));
         }
@@ -252,7 +297,7 @@ impl<A: App> Engine<A> {
     fn settle(&mut self) {
         loop {
             // Checked each time: a single resumed connection may use up the bytes that may wait for the store.
-            self.net.set_congested(self.app.is_congested() || self.is_stopping() || self.unfinished);
+            self.net.set_congested(self.is_stopping() || self.unfinished);
             if let Some((conn, code, reason)) = self.net.pop_scheduled_close() {
                 self.close(conn, code, reason, false);
             } else if let Some(conn) = self.net.pop_released() {
@@ -263,19 +308,17 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Resumes a paused connection: parses the bytes that wait here, then has the socket read again.
+    /// Resumes a paused connection: it parses the bytes that wait here when its turn comes, and then its socket is read
+    /// again.
     fn go_on(&mut self, conn: ConnId) {
         if !self.net.may_go_on(conn) {
             return;
         }
         let Some(slot) = self.net.slot_mut(conn) else { return };
         slot.reading = Reading::Allowed;
-        let has_input = slot.connection.has_input();
-        let mut input = std::mem::take(&mut slot.connection.input);
-        if has_input {
-            self.run(conn, &mut input);
-        }
-        if self.net.is_reading(conn) {
+        if slot.connection.has_input() {
+            self.net.unread.push(conn);
+        } else {
             self.net.push_output(Output::Resume(conn));
         }
     }

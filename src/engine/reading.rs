@@ -1,5 +1,5 @@
 //! When a connection's bytes may be read: reading pauses while the connection owes or awaits something, and for all
-//! connections while too much waits for the store.
+//! connections while the turn before has left messages to deliver.
 
 use std::rc::Rc;
 
@@ -65,11 +65,19 @@ impl Connections {
         }
     }
 
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    pub(super) fn take_unread(&mut self, list: &mut Vec<ConnId>) {
+        list.append(&mut self.unread);
+    }
+
     pub(super) fn pop_released(&mut self) -> Option<ConnId> {
         self.released.pop_front()
     }
 
-    /// Sets whether too much waits for the store. When that ends, all connections that it paused are released.
+    /// Sets whether there is more to deliver before anything may be read. When that ends, all connections that it paused are released.
     pub(super) fn set_congested(&mut self, is_congested: bool) {
         if self.is_congested && !is_congested {
             for id in std::mem::take(&mut self.congested) {

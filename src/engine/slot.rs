@@ -33,7 +33,7 @@ pub(super) enum Reading {
     /// Paused until the connection's own answer, acknowledgement or flush: the code that completes it calls
     /// [`super::Connections::release`].
     Held,
-    /// Paused because too much waits for the store. The connection is in the list of congested ones.
+    /// Paused because the turn before has left messages to deliver, or the server stops. The connection is in the list of congested ones.
     Congested,
 }
 

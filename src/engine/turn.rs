@@ -123,8 +123,10 @@ impl Turn {
         self.hand_over(edge)
     }
 
-    /// Reads once from each connection that is ready, while there is time, and from one at least.
+    /// Reads once from each connection that is ready, or parses what was read from it before, while there is time, and
+    /// from one at least.
     fn read<E: Edge>(&mut self, edge: &mut E) {
+        edge.engine().take_unread(&mut self.fresh);
         edge.take_ready(&mut self.fresh);
         for conn in self.fresh.drain(..) {
             self.ready.join(conn);
@@ -133,7 +135,9 @@ impl Turn {
         edge.begin_part();
         let mut done = 0;
         while let Some(conn) = self.ready.get(done) {
-            edge.read(conn);
+            if !edge.engine().read_on(conn) {
+                edge.read(conn);
+            }
             done += 1;
             if !edge.has_time() {
                 break;

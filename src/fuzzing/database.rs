@@ -245,7 +245,7 @@ fn name(text: &str) -> Name {
 }
 
 fn ticket(purpose: Purpose) -> Ticket {
-    Ticket { conn: ConnId { index: 1, generation: 1 }, purpose, tag: 1 }
+    Ticket::new(ConnId { index: 1, generation: 1 }, purpose, 1)
 }
 
 fn append(to: &str, n: u64, key: Option<ScopedKey>) -> Append {

@@ -433,6 +433,11 @@ impl World {
     /// Runs one turn, as the loop does.
     pub fn turn(&mut self) {
         self.read_clocks();
+        let mut unread = Vec::new();
+        self.engine.take_unread(&mut unread);
+        for conn in unread {
+            self.engine.read_on(conn);
+        }
         let indices: Vec<u32> = self.peers.keys().copied().collect();
         for index in indices {
             self.feed(index, usize::MAX);

@@ -298,11 +298,11 @@ impl Hub {
         room: RoomId,
         said: Said,
     ) -> Result<(), HubError> {
-        let Said { key, body, sealed, at } = said;
+        let Said { key, body, sealed, at, payer } = said;
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
         let append = Append {
-            ticket: Ticket { conn: session.client, purpose: Purpose::Send, tag: id.unwrap_or(NO_ID) },
+            ticket: Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID)).paid_by(payer),
             room,
             author: session.author(),
             key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),

@@ -23,6 +23,8 @@ pub struct Said {
     pub sealed: Option<Digest>,
     /// The time of the request, by the wall clock.
     pub at: WallMillis,
+    /// Who pays for it while it waits for the store.
+    pub payer: u32,
 }
 
 /// How much a member is told about the joins and leaves of others.

@@ -65,6 +65,6 @@ impl Room {
 
     /// Returns the ticket of the room's own reads.
     pub fn ticket(&self) -> Ticket {
-        Ticket { conn: ConnId::NOBODY, purpose: Purpose::Deliver, tag: u64::from(self.stay) }
+        Ticket::new(ConnId::NOBODY, Purpose::Deliver, u64::from(self.stay))
     }
 }

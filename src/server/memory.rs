@@ -60,6 +60,7 @@ impl Worst {
         let replies = (limits.reply_bytes as u64).saturating_add(page_bytes.max(message)).saturating_add(envelope);
         let mut any = vec![
             term("idle", "connection, socket, session", (IDLE_BYTES + PLACE_BYTES + hub::SESSION_BYTES) as u64),
+            // `chat/postponed.rs`: or a message that waits for a place at the store.
             term("request or message coming in", "max_head_size, max_message_size", head.max(collected)),
             // `engine/engine.rs`, `bytes`: reading stops while bytes wait here. If none do, the signals taken from one
             // turn's read use the space instead.
@@ -90,8 +91,8 @@ impl Worst {
         let excess = any.iter().fold(0, |sum: u64, term| sum.saturating_add(term.bytes));
         let per_connection = [any, member].concat();
 
-        // `chat/chat.rs`, `is_congested`: reading stops past the bound, which one turn's read may have exceeded.
-        let appends = (limits.append_bytes as u64).saturating_add(read_budget).saturating_add(message);
+        // `chat/shares.rs`.
+        let appends = limits.append_bytes as u64;
         // `hub/reads.rs`: `reads_in_flight` pages at once, each of a page and at least one message.
         let page = page_bytes.saturating_add(message).saturating_add(envelope);
         let mut shared = vec![

@@ -12,6 +12,22 @@ pub struct Ticket {
     pub purpose: Purpose,
     /// The caller's own number: a request id, or a visit to a room.
     pub tag: u64,
+    /// The caller's number of who pays for what waits for the store; [`NOBODY`] where nobody does.
+    pub payer: u32,
+}
+
+/// The payer of a request that takes no place at the store.
+pub const NOBODY: u32 = u32::MAX;
+
+impl Ticket {
+    /// Returns the ticket of a request for which nobody pays.
+    pub fn new(conn: ConnId, purpose: Purpose, tag: u64) -> Ticket {
+        Ticket { conn, purpose, tag, payer: NOBODY }
+    }
+
+    pub fn paid_by(self, payer: u32) -> Ticket {
+        Ticket { payer, ..self }
+    }
 }
 
 /// The purpose for which the caller needs the answer.

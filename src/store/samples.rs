@@ -13,7 +13,7 @@ pub fn room(name: &str) -> RoomId {
 }
 
 pub fn ticket(purpose: Purpose, tag: u64) -> Ticket {
-    Ticket { conn: ConnId { index: 7, generation: 3 }, purpose, tag }
+    Ticket::new(ConnId { index: 7, generation: 3 }, purpose, tag)
 }
 
 pub fn body_of(bytes: usize) -> String {

@@ -39,7 +39,7 @@ impl Log {
     /// Returns up to `limit` of the oldest messages of a room that the log keeps, for the observers; `None` if they
     /// cannot be read.
     pub fn page(&mut self, room: &RoomId, limit: u32) -> Option<Page> {
-        let ticket = Ticket { conn: ConnId::NOBODY, purpose: Purpose::Browse, tag: 0 };
+        let ticket = Ticket::new(ConnId::NOBODY, Purpose::Browse, 0);
         let span = Span::After(Seq::ZERO);
         let mut events = Vec::new();
         self.read(Read { ticket, room: room.clone(), span, limit, bytes: u32::MAX, upto: Seq::ZERO }, &mut events);

@@ -228,9 +228,12 @@ impl Witness {
         self.asked.reads >= self.reads_allowed
     }
 
-    /// Returns whether the server reads nothing until the store has answered.
-    pub fn is_congested(&self) -> bool {
-        self.waiting_bytes.0 > self.waiting_bytes.1
+    /// Returns whether a message of this client may have to wait for a place at the store: there is no room for the
+    /// longest, or something of the client is there, so that its share may be used up.
+    pub fn may_have_no_place(&self, client: usize, longest: usize, links: &Links) -> bool {
+        let (bytes, bound) = self.waiting_bytes;
+        let is_its = |(link, count): (&usize, &usize)| *count > 0 && links.get(*link).client == client;
+        bytes > 0 && (bytes + longest > bound || self.asked.links.iter().any(is_its))
     }
 
     pub fn head(&self, room: &RoomId) -> u64 {

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use racerd::hub::{self, Cursor, Hub, HubLimits, Presence, Start};
-use racerd::store::{Append, Outcome, Purpose, Scope, ScopedKey, StoreEvent, StoreRequest, Ticket};
+use racerd::store::{self, Append, Outcome, Purpose, Scope, ScopedKey, StoreEvent, StoreRequest, Ticket};
 use racerd::testing::{Fate, Store};
 use racerd::types::{
     Author, Body, ConnId, Epoch, IdempotencyKey, Identity, Millis, Name, RoomId, Seq, SessionId, SessionSlot,
@@ -364,12 +364,12 @@ impl State {
         match self.judge.said[index].by {
             Some((client, _)) => {
                 let session = self.slots[client].ok_or("a session")?;
-                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0) };
+                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0), payer: store::NOBODY };
                 let sent = self.hub.handle_send(session, Some(index as u64), room(), said);
                 sent.map_err(|error| format!("a send is refused: {error:?}"))
             }
             None => {
-                let ticket = Ticket { conn: ConnId::NOBODY, purpose: Purpose::Publish, tag: index as u64 };
+                let ticket = Ticket::new(ConnId::NOBODY, Purpose::Publish, index as u64);
                 let author = Author { member: None, name: Name::parse("out").expect("a name") };
                 let key = Some(ScopedKey { scope: Scope::Common, key });
                 self.hub.handle_publish(Append {

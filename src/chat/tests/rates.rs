@@ -27,6 +27,7 @@ impl Slow {
 
     fn at(&mut self, milliseconds: u64) {
         self.engine.handle(Input::Time(Now { mono: Millis(milliseconds), wall: WallMillis(0) }));
+        self.read_on();
     }
 
     fn come(&mut self, peer: &str) -> ConnId {
@@ -38,6 +39,17 @@ impl Slow {
 
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {
         self.engine.handle(Input::Bytes { conn, bytes: &mut bytes.to_vec() });
+        self.read_on();
+    }
+
+    /// Parses what the turns after this one would.
+    fn read_on(&mut self) {
+        let mut unread = Vec::new();
+        self.engine.take_unread(&mut unread);
+        while let Some(conn) = unread.pop() {
+            self.engine.read_on(conn);
+            self.engine.take_unread(&mut unread);
+        }
     }
 
     /// Returns how often this text is in what waits for a peer.
@@ -64,6 +76,30 @@ fn http_requests_beyond_the_rate_wait() {
     }
     slow.at(401);
     assert!(slow.engine.may_read(conn));
+}
+
+/// Whoever sends much at once does not keep the others waiting until all of it is answered.
+#[test]
+fn much_at_once_is_parsed_in_parts() {
+    let mut engine = Sizes::USUAL.engine();
+    let none = Rate::new(0, 1, 1);
+    engine.net = Connections::new(
+        ConnLimits { reply_bytes: 1 << 20, queue_bytes: 1 << 20, ..engine.net.limits().clone() },
+        Admission::new(0, none, none),
+    );
+    engine.handle(Input::Time(Now { mono: Millis(1), wall: WallMillis(0) }));
+    let mut slow = Slow { engine, last: 0 };
+    let conn = slow.come("192.0.2.1:1");
+    let mut bytes = GET.repeat(80);
+    slow.engine.handle(Input::Bytes { conn, bytes: &mut bytes });
+    let mut unread = Vec::new();
+    for (answered, is_left) in [(32, true), (64, true), (80, false)] {
+        assert_eq!(slow.count(conn, b"HTTP/1.1 404"), answered);
+        slow.engine.take_unread(&mut unread);
+        assert_eq!(std::mem::take(&mut unread) == [conn], is_left);
+        assert_eq!(slow.engine.may_read(conn), !is_left, "the bytes are parsed in their order");
+        assert_eq!(slow.engine.read_on(conn), is_left);
+    }
 }
 
 #[test]
@@ -117,4 +153,73 @@ fn a_trusted_proxy_is_always_read() {
         slow.send(conn, request);
         assert!(slow.engine.may_read(conn));
     }
+}
+
+/// While the store takes its time, only those wait who send more than their share: everyone else is read and answered,
+/// and a message of theirs goes to the store.
+#[test]
+fn a_full_store_holds_back_only_those_who_fill_it() {
+    let mut world = World::new(Sizes::USUAL);
+    for index in 0..3 {
+        world.comes(index);
+        world.upgrade(index, "/rooms/r/ws?name=a");
+    }
+    world.settle();
+    world.answers_at_once = false;
+    let long = format!(r#"{{"type":"send","id":1,"body":"{:.<1000}"}}"#, "");
+    for _ in 0..3 {
+        world.say(0, &long);
+    }
+    world.say(0, r#"{"type":"ping"}"#);
+    world.send(1, b"");
+    world.turn();
+    assert_eq!(world.engine.app.undecided(), (1, 1002));
+    assert_eq!(world.engine.app.postponed(), 1);
+    world.say(1, r#"{"type":"send","id":1,"body":1}"#);
+    world.say(1, r#"{"type":"signal","body":2}"#);
+    world.say(1, r#"{"type":"ping"}"#);
+    world.connect(7, "127.0.0.1:9");
+    world.send(7, b"GET /rooms/r/members HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    world.turn();
+    world.turn();
+    assert_eq!(world.engine.app.undecided(), (2, 1003));
+    let (greedy, other) = (types(&world.heard(0)).join(" "), types(&world.heard(1)).join(" "));
+    assert!(other.ends_with("pong") && world.peers[&7].got.starts_with(b"HTTP/1.1 200 "), "{other}");
+    assert!(greedy.ends_with("signal"), "{greedy}");
+    // A peer that is not read is not silent.
+    world.pass(200_000);
+    world.answers_at_once = true;
+    world.settle();
+    let heard = world.heard(0);
+    let greedy = types(&heard);
+    assert_eq!(greedy.iter().filter(|kind| **kind == "ack").count(), 3, "{greedy:?}");
+    let before: Vec<_> = greedy.iter().take_while(|kind| **kind != "pong").filter(|kind| **kind == "ack").collect();
+    assert_eq!(before.len(), 2, "a request waits for those before it: {greedy:?}");
+    assert_eq!(world.engine.app.postponed(), 0);
+}
+
+/// A POST that waits for a place is answered once it has one; if its client hangs up before, nothing is kept of it.
+#[test]
+fn a_post_waits_for_a_place_at_the_store_and_is_gone_with_its_client() {
+    let mut world = World::new(Sizes::USUAL);
+    world.answers_at_once = false;
+    let body = format!("\"{:.<1000}\"", "");
+    let post = format!(
+        "POST /rooms/r/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                        Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for index in 0..6 {
+        world.connect(index, "192.0.2.1:9");
+        world.send(index, post.as_bytes());
+    }
+    world.turn();
+    assert_eq!((world.engine.app.undecided(), world.engine.app.postponed()), ((1, 1002), 5));
+    world.reset(2);
+    assert_eq!(world.engine.app.postponed(), 4);
+    world.answers_at_once = true;
+    world.settle();
+    assert_eq!((world.engine.app.undecided(), world.engine.app.postponed()), ((0, 0), 0));
+    let answered = world.peers.values().filter(|peer| peer.got.starts_with(b"HTTP/1.1 201 ")).count();
+    assert_eq!(answered, 5);
 }

@@ -476,11 +476,11 @@ fn a_page_requested_before_the_room_existed_does_not_set_its_head() {
     // A GET reads the log at 1; then 2 is committed; then the room is opened. If 1 were taken for the head, a client
     // that resumes after 1 would be live without having received 2.
     let mut world = with_log(LIMITS, 1);
-    let ticket = crate::store::Ticket {
-        conn: crate::types::ConnId { index: 77, generation: 0 },
-        purpose: crate::store::Purpose::Browse,
-        tag: crate::store::NO_ID,
-    };
+    let ticket = crate::store::Ticket::new(
+        crate::types::ConnId { index: 77, generation: 0 },
+        crate::store::Purpose::Browse,
+        crate::store::NO_ID,
+    );
     world.hub.handle_read(ticket, room("r"), Span::Newest, 10);
     world.ask();
     world.read(0);
@@ -504,7 +504,7 @@ fn unrequested_answers_change_nothing() {
     world.join(a, &room("r"), Start::Now);
     world.settle();
     let before = world.heard(a);
-    let ticket = crate::store::Ticket { conn: a.conn(), purpose: crate::store::Purpose::Deliver, tag: u64::MAX };
+    let ticket = crate::store::Ticket::new(a.conn(), crate::store::Purpose::Deliver, u64::MAX);
     let nowhere = room("nowhere");
     let page = Page {
         ticket,

@@ -24,7 +24,7 @@ impl World {
 
     fn publish_as(&mut self, room: &RoomId, key: Option<ScopedKey>, body: Body) {
         self.hub.handle_publish(Append {
-            ticket: Ticket { conn: ConnId { index: 0, generation: 0 }, purpose: Purpose::Publish, tag: NO_ID },
+            ticket: Ticket::new(ConnId { index: 0, generation: 0 }, Purpose::Publish, NO_ID),
             room: room.clone(),
             author: Author { member: None, name: name("outside") },
             key,

@@ -272,7 +272,13 @@ impl World {
         self.next_id += 1;
         let id = self.next_id;
         let key = key.map(|key| IdempotencyKey::of(key.as_bytes()));
-        let said = Said { key, body: Body::checked(body.into()), sealed: None, at: WallMillis(0) };
+        let said = Said {
+            key,
+            body: Body::checked(body.into()),
+            sealed: None,
+            at: WallMillis(0),
+            payer: crate::store::NOBODY,
+        };
         self.hub.handle_send(who.slot, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));
         self.judge_of(who).open.insert(id);
@@ -287,7 +293,7 @@ impl World {
     pub fn history(&mut self, who: Who, room: &RoomId, span: Span, limit: u32) {
         self.next_id += 1;
         let id = self.next_id;
-        let ticket = Ticket { conn: who.conn(), purpose: Purpose::History, tag: id };
+        let ticket = Ticket::new(who.conn(), Purpose::History, id);
         self.hub.handle_read(ticket, room.clone(), span, limit);
         self.judge_of(who).open.insert(id);
     }

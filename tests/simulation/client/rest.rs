@@ -20,14 +20,15 @@ impl Client {
         self.judge_errands(scene)?;
         self.judge_stream(scene)?;
         let Some(link) = self.link.filter(|link| scene.is_link_at_rest(*link)) else { return Ok(()) };
-        if self.line.is_spoilt || scene.witness.is_congested() {
+        if self.line.is_spoilt {
             return Ok(());
         }
         let is_unread = scene.links.get(link).is_readable();
         let index = self.index;
         let fault = |what: String| violation(CHECKER, format!("c{index} {what}, and nothing is under way"));
         // Requests behind one that waits for the store wait, too.
-        let is_answered = scene.witness.at_store(link) == 0 && !self.is_joining(scene) && !self.is_reading(scene);
+        let waits_for_store = scene.witness.at_store(link) > 0 || self.has_no_place(scene);
+        let is_answered = !waits_for_store && !self.is_joining(scene) && !self.is_reading(scene);
         match self.phase {
             Phase::Away { .. } => return Ok(()),
             Phase::Opening { .. } => return fault("waits for `welcome`".into()),
@@ -125,9 +126,30 @@ impl Client {
         scene.witness.reads_are_full() && self.asked.values().any(reads)
     }
 
+    /// Returns whether a message of it may wait for a place at the store. Only what it stores, and what is behind that,
+    /// may.
+    fn has_no_place(&self, scene: &Scene) -> bool {
+        let stores = |request: &Request| {
+            // Signals, since those with an encrypted body are compared with the log; faulty ones, since some are sends.
+            matches!(
+                request.what,
+                Asked::Send { .. } | Asked::Reuse { .. } | Asked::Signal { .. } | Asked::Faulty { .. }
+            )
+        };
+        let sends = self.asked.values().any(stores) || self.errands.values().any(|errand| !errand.is_read());
+        // What it has sent while it joins, also by a socket that is gone, takes its share before it goes to the store.
+        let may_join = (0..scene.model.rooms.len()).any(|room| scene.is_room_at_work(room));
+        let has_none = || {
+            scene.witness.may_have_no_place(self.index, scene.mix.limits.max_message, &scene.links)
+                || may_join && scene.witness.waiting_bytes.0 > 0
+        };
+        sends && has_none()
+    }
+
     fn judge_errands(&self, scene: &Scene) -> Checked {
         for (link, errand) in &self.errands {
-            let is_over = errand.is_answered() || scene.witness.at_store(*link) > 0 || scene.witness.is_congested();
+            let waits = scene.witness.at_store(*link) > 0 || !errand.is_read() && self.has_no_place(scene);
+            let is_over = errand.is_answered() || waits;
             if is_over || !scene.is_link_at_rest(*link) || errand.is_read() && scene.witness.reads_are_full() {
                 continue;
             }

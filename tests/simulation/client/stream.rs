@@ -279,7 +279,7 @@ impl Client {
     /// Checks at rest that the stream has begun and has delivered everything.
     pub(super) fn judge_stream(&self, scene: &mut Scene) -> Checked {
         let Some(Stream { link: Some(link), view, is_open, .. }) = &self.stream else { return Ok(()) };
-        if !scene.is_link_at_rest(*link) || scene.witness.is_congested() || scene.is_room_at_work(view.room) {
+        if !scene.is_link_at_rest(*link) || scene.is_room_at_work(view.room) {
             return Ok(());
         }
         scene.tally.rests += 1;

@@ -1,0 +1,312 @@
+//! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more is
+//! free for whoever comes next. Who is over its share waits here, first come first served within a payer, and payers
+//! take turns; nobody else waits for it.
+
+use core::net::IpAddr;
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::types::ConnId;
+
+/// Who pays for what waits for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Payer {
+    /// A network: all of its connections share.
+    Network(IpAddr),
+    /// A connection from loopback or from a trusted proxy, which cannot be told apart by address.
+    Connection(ConnId),
+}
+
+/// The number of idle shares that are kept, so that a payer that comes again is found with one look-up.
+const IDLE: usize = 1024;
+
+#[derive(Debug, Default)]
+struct Share {
+    /// Messages at the store, and their bytes.
+    count: usize,
+    bytes: usize,
+    /// Connections with one message each that waits for a place, and its bytes.
+    waiting: VecDeque<(ConnId, usize)>,
+}
+
+impl Share {
+    fn is_idle(&self) -> bool {
+        self.count == 0 && self.waiting.is_empty()
+    }
+}
+
+/// Everything that waits for the store or for a place there.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    list: Slab<Share>,
+    numbers: HashMap<Payer, u32>,
+    /// Shares that are not idle.
+    busy: usize,
+    /// Messages at the store, and their bytes.
+    count: usize,
+    bytes: usize,
+    /// Shares with connections that wait, the next first.
+    line: VecDeque<u32>,
+}
+
+impl Shares {
+    /// Returns the number of messages at the store, and their bytes.
+    pub fn total(&self) -> (usize, usize) {
+        (self.count, self.bytes)
+    }
+
+    /// Returns whether a message may go to the store now, if that may hold `bound` bytes. The first one of a payer may
+    /// always, while there is room.
+    pub fn may_take(&self, payer: Payer, bytes: usize, bound: usize) -> bool {
+        let share = self.numbers.get(&payer).map(|number| &self.list[*number as usize]);
+        share.is_none_or(|share| share.waiting.is_empty()) && self.fits(share, bytes, bound)
+    }
+
+    fn fits(&self, share: Option<&Share>, bytes: usize, bound: usize) -> bool {
+        let own = share.map_or(0, |share| share.bytes);
+        let payers = self.busy + usize::from(share.is_none_or(Share::is_idle));
+        let has_room = self.bytes == 0 || self.bytes + bytes <= bound;
+        has_room && (own == 0 || own + bytes <= bound / (payers + 1))
+    }
+
+    /// Takes a place for a message. Returns the number by which it is given back.
+    pub fn take(&mut self, payer: Payer, bytes: usize) -> u32 {
+        let number = self.number(payer);
+        self.change(number, |share| {
+            share.count += 1;
+            share.bytes += bytes;
+        });
+        self.count += 1;
+        self.bytes += bytes;
+        number
+    }
+
+    /// Gives back a place: the store has decided about the message.
+    pub fn give_back(&mut self, number: u32, bytes: usize) {
+        if !self.list.contains(number as usize) {
+            return;
+        }
+        self.change(number, |share| {
+            share.count = share.count.saturating_sub(1);
+            share.bytes = share.bytes.saturating_sub(bytes);
+        });
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Gives back all places: the store has ended.
+    pub fn give_back_all(&mut self) {
+        let numbers: Vec<usize> = self.list.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.change(number as u32, |share| (share.count, share.bytes) = (0, 0));
+        }
+        (self.count, self.bytes) = (0, 0);
+    }
+
+    /// Puts a connection's message at the end of its payer's line. Returns the share's number.
+    pub fn wait(&mut self, payer: Payer, conn: ConnId, bytes: usize) -> u32 {
+        let number = self.number(payer);
+        self.change(number, |share| share.waiting.push_back((conn, bytes)));
+        if self.list[number as usize].waiting.len() == 1 {
+            self.line.push_back(number);
+        }
+        number
+    }
+
+    /// Takes a connection out of its line: it is gone.
+    pub fn leave(&mut self, number: u32, conn: ConnId) {
+        if !self.list.contains(number as usize) {
+            return;
+        }
+        self.change(number, |share| share.waiting.retain(|(waiting, _)| *waiting != conn));
+        if self.list[number as usize].waiting.is_empty() {
+            self.line.retain(|waiting| *waiting != number);
+        }
+    }
+
+    /// Returns the next connection whose message may go to the store now, and takes it out of its line.
+    pub fn next(&mut self, bound: usize) -> Option<ConnId> {
+        for _ in 0..self.line.len() {
+            if self.bytes >= bound {
+                return None;
+            }
+            let number = self.line.pop_front()?;
+            let share = &self.list[number as usize];
+            // proof: a share in the line has connections that wait.
+            let (conn, bytes) = *share.waiting.front().expect("a connection waits");
+            let goes = self.fits(Some(share), bytes, bound);
+            if goes {
+                self.change(number, |share| _ = share.waiting.pop_front());
+            }
+            if !self.list[number as usize].waiting.is_empty() {
+                self.line.push_back(number);
+            }
+            if goes {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Returns the share of a payer, which is made if there is none.
+    fn number(&mut self, payer: Payer) -> u32 {
+        if let Some(number) = self.numbers.get(&payer) {
+            return *number;
+        }
+        if self.list.len() - self.busy >= IDLE {
+            self.list.retain(|_, share| !share.is_idle());
+            let list = &self.list;
+            self.numbers.retain(|_, number| list.contains(*number as usize));
+        }
+        // Connections and their messages are far fewer than 2^32.
+        let number = self.list.insert(Share::default()) as u32;
+        self.numbers.insert(payer, number);
+        number
+    }
+
+    /// Changes a share, and keeps the number of busy ones.
+    fn change(&mut self, number: u32, change: impl FnOnce(&mut Share)) {
+        let share = &mut self.list[number as usize];
+        let was_idle = share.is_idle();
+        change(share);
+        match (was_idle, share.is_idle()) {
+            (true, false) => self.busy += 1,
+            (false, true) => self.busy -= 1,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOUND: usize = 1200;
+
+    fn conn(index: u32) -> ConnId {
+        ConnId { index, generation: 1 }
+    }
+
+    fn payer(index: u32) -> Payer {
+        Payer::Connection(conn(index))
+    }
+
+    #[test]
+    fn one_payer_leaves_room_for_the_next() {
+        let mut shares = Shares::default();
+        for _ in 0..6 {
+            assert!(shares.may_take(payer(0), 100, BOUND));
+            shares.take(payer(0), 100);
+        }
+        assert!(!shares.may_take(payer(0), 100, BOUND), "half is for who comes next");
+        for _ in 0..4 {
+            assert!(shares.may_take(payer(1), 100, BOUND));
+            shares.take(payer(1), 100);
+        }
+        assert!(!shares.may_take(payer(1), 100, BOUND));
+        assert!(shares.may_take(payer(2), 100, BOUND));
+        assert!(!shares.may_take(payer(2), 300, BOUND), "1200 bytes are the bound of all");
+    }
+
+    #[test]
+    fn payers_take_turns_and_each_keeps_its_order() {
+        let mut shares = Shares::default();
+        let number = shares.take(payer(0), BOUND);
+        for (of, index) in [(0, 10), (0, 11), (1, 20), (1, 21), (2, 30)] {
+            shares.wait(payer(of), conn(index), 100);
+        }
+        assert!(!shares.may_take(payer(1), 100, BOUND), "not before those that wait");
+        assert_eq!(shares.next(BOUND), None);
+        shares.give_back(number, BOUND);
+        let order: Vec<u32> = std::iter::from_fn(|| shares.next(BOUND)).map(|conn| conn.index).collect();
+        assert_eq!(order, [10, 20, 30, 11, 21]);
+        assert_eq!(shares.total(), (0, 0));
+    }
+
+    #[test]
+    fn who_is_gone_waits_no_more() {
+        let mut shares = Shares::default();
+        let number = shares.take(payer(0), BOUND);
+        let waits = shares.wait(payer(1), conn(1), 100);
+        shares.wait(payer(1), conn(2), 100);
+        shares.leave(waits, conn(1));
+        shares.give_back(number, BOUND);
+        assert_eq!(shares.next(BOUND), Some(conn(2)));
+        assert_eq!(shares.next(BOUND), None);
+        assert_eq!((shares.busy, shares.line.len()), (0, 0));
+    }
+
+    #[test]
+    fn idle_shares_are_bounded() {
+        let mut shares = Shares::default();
+        for index in 0..100_000 {
+            let number = shares.take(payer(index), 1);
+            shares.give_back(number, 1);
+        }
+        assert!(shares.list.len() <= IDLE && shares.numbers.len() == shares.list.len());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send { of: u32, bytes: usize },
+        Decide,
+        Gone,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..4u32, 1..400usize).prop_map(|(of, bytes)| Step::Send { of, bytes }),
+            3 => Just(Step::Decide),
+            1 => Just(Step::Gone),
+        ];
+        proptest::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        /// The bound holds, nobody waits while nothing is at the store, and in the end everyone was served.
+        #[test]
+        fn everyone_is_served_within_the_bound(steps in steps()) {
+            let mut shares = Shares::default();
+            let mut store: VecDeque<(u32, usize)> = VecDeque::new();
+            let mut waiting: Vec<(ConnId, u32, u32, usize)> = Vec::new();
+            let mut last = 0;
+            for step in steps.into_iter().chain(std::iter::repeat_n(Step::Decide, 1000)) {
+                match step {
+                    Step::Send { of, bytes } if shares.may_take(payer(of), bytes, BOUND) => {
+                        prop_assert!(waiting.iter().all(|(_, other, _, _)| *other != of), "not before an earlier one");
+                        store.push_back((shares.take(payer(of), bytes), bytes));
+                    }
+                    Step::Send { of, bytes } => {
+                        last += 1;
+                        let number = shares.wait(payer(of), conn(last), bytes);
+                        waiting.push((conn(last), of, number, bytes));
+                    }
+                    Step::Decide => {
+                        if let Some((number, bytes)) = store.pop_front() {
+                            shares.give_back(number, bytes);
+                        }
+                        while let Some(next) = shares.next(BOUND) {
+                            let of = waiting.iter().find(|(conn, ..)| *conn == next).map(|(_, of, ..)| *of);
+                            let first = waiting.iter().position(|(_, other, ..)| Some(*other) == of);
+                            let (conn, of, _, bytes) = waiting.remove(first.expect("it waits"));
+                            prop_assert_eq!(conn, next, "within a payer, first come first served");
+                            store.push_back((shares.take(payer(of), bytes), bytes));
+                        }
+                    }
+                    Step::Gone => {
+                        if let Some((conn, _, number, _)) = waiting.pop() {
+                            shares.leave(number, conn);
+                        }
+                    }
+                }
+                let bytes: usize = store.iter().map(|(_, bytes)| bytes).sum();
+                prop_assert_eq!(shares.total(), (store.len(), bytes));
+                prop_assert!(bytes <= BOUND);
+                prop_assert!(waiting.is_empty() || !store.is_empty(), "somebody waits for nothing");
+            }
+            prop_assert!(waiting.is_empty() && store.is_empty() && shares.busy == 0);
+        }
+    }
+}
