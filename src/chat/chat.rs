@@ -256,6 +256,7 @@ impl App for Chat {
     }
 
     fn time(&mut self, net: &mut Connections) {
+        self.catch_up(net);
         let now = net.now().mono;
         self.hub.handle_time(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
     }
@@ -270,7 +271,7 @@ impl App for Chat {
     }
 
     fn is_unfinished(&self) -> bool {
-        self.hub.is_unfinished()
+        self.hub.is_unfinished() || self.queue.waits_for_rooms()
     }
 
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {

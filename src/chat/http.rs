@@ -3,7 +3,6 @@
 use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
-use super::postponed::Wish;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
 use crate::engine::Connections;
@@ -110,12 +109,7 @@ impl Chat {
             sealed,
             at: net.now().wall,
         };
-        let bytes = append.body.len();
-        if self.queue.shares.may_take(Chat::payer(net, conn), bytes, self.limits.append_bytes) {
-            self.hand_in(net, append);
-        } else {
-            self.postpone(net, conn, bytes, Wish::Publish(append));
-        }
+        self.hand_in_or_wait(net, append);
         Ok(())
     }
 

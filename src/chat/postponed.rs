@@ -1,6 +1,7 @@
-//! Messages that wait for a place at the store. Their connections are not read meanwhile; all others are.
+//! Messages that wait for a place at the store, or for a room that has more to tell than one turn may. Their
+//! connections are not read meanwhile; all others are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::Chat;
 use super::shares::{Payer, Shares};
@@ -8,9 +9,9 @@ use crate::conn::Waits;
 use crate::engine::Connections;
 use crate::protocol::{Command, Request};
 use crate::store::Append;
-use crate::types::ConnId;
+use crate::types::{ConnId, RoomId};
 
-/// A message that waits. A connection has one at most, since it is not read meanwhile.
+/// What waits. A connection has one at most, since it is not read meanwhile.
 #[derive(Debug)]
 pub(super) enum Wish {
     /// A request over a socket.
@@ -19,12 +20,31 @@ pub(super) enum Wish {
     Publish(Append),
 }
 
-/// What waits for the store, and for a place there.
+/// What a message waits for.
+#[derive(Debug)]
+enum Obstacle {
+    /// A place for so many bytes at the store.
+    Store(usize),
+    /// The room has more to tell than it could in the last turn.
+    Room(RoomId),
+}
+
+/// Where a wish waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the line of a share of the store.
+    Share(u32),
+    /// In the line of those whose room is behind.
+    Room,
+}
+
+/// What waits for the store, or for a place there, or for its room.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub shares: Shares,
-    /// The wish of each connection that waits, and the number of its share.
-    wishes: HashMap<ConnId, (u32, Wish)>,
+    wishes: HashMap<ConnId, (Place, Wish)>,
+    /// Connections whose wish waits for its room, and that room. Some may be gone.
+    behind: VecDeque<(RoomId, ConnId)>,
 }
 
 impl Queue {
@@ -32,16 +52,27 @@ impl Queue {
         self.shares.total().0 == 0 && self.wishes.is_empty()
     }
 
-    /// Returns the number of messages that wait for a place.
+    /// Returns the number of messages that wait for a place or for their room.
     pub fn waiting(&self) -> usize {
         self.wishes.len()
     }
 
+    /// Returns whether something waits for a room: it goes on with the next turn.
+    pub fn waits_for_rooms(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
     /// Forgets the wish of a connection that is gone.
     pub fn forget(&mut self, conn: ConnId) {
-        if let Some((number, _)) = self.wishes.remove(&conn) {
+        if let Some((Place::Share(number), _)) = self.wishes.remove(&conn) {
             self.shares.leave(number, conn);
         }
+    }
+
+    /// Takes a wish out that waited at this place.
+    fn take(&mut self, conn: ConnId, place: fn(Place) -> bool) -> Option<Wish> {
+        let is_here = self.wishes.get(&conn).is_some_and(|(at, _)| place(*at));
+        is_here.then(|| self.wishes.remove(&conn))?.map(|(_, wish)| wish)
     }
 }
 
@@ -51,10 +82,52 @@ impl Chat {
         net.client_network(conn).map_or(Payer::Connection(conn), Payer::Network)
     }
 
-    /// Lets a message wait until its payer has a place for it.
-    pub(super) fn postpone(&mut self, net: &mut Connections, conn: ConnId, bytes: usize, wish: Wish) {
-        let number = self.queue.shares.wait(Chat::payer(net, conn), conn, bytes);
-        let before = self.queue.wishes.insert(conn, (number, wish));
+    /// Returns the request, if it may be carried out now. Otherwise it waits here, and its connection is not read.
+    pub(super) fn now_or_later(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Option<Request> {
+        let obstacle = match &request.command {
+            Command::Send { room, body, .. } | Command::Signal { room, body, sealed: Some(_), .. } => {
+                self.obstacle(net, conn, self.room_of(conn, room.clone()), Some(body.len()))
+            }
+            Command::Signal { room, .. } => self.obstacle(net, conn, self.room_of(conn, room.clone()), None),
+            _ => None,
+        };
+        let Some(obstacle) = obstacle else { return Some(request) };
+        self.postpone(net, conn, obstacle, Wish::Request(request));
+        None
+    }
+
+    /// Hands a POST's message in, as soon as it may go to the store.
+    pub(super) fn hand_in_or_wait(&mut self, net: &mut Connections, append: Append) {
+        let conn = append.ticket.conn;
+        match self.obstacle(net, conn, Some(append.room.clone()), Some(append.body.len())) {
+            None => self.hand_in(net, append),
+            Some(obstacle) => self.postpone(net, conn, obstacle, Wish::Publish(append)),
+        }
+    }
+
+    fn obstacle(
+        &self,
+        net: &Connections,
+        conn: ConnId,
+        room: Option<RoomId>,
+        bytes: Option<usize>,
+    ) -> Option<Obstacle> {
+        if let Some(room) = room.filter(|room| self.hub.is_behind(room)) {
+            return Some(Obstacle::Room(room));
+        }
+        let fits = |bytes: &usize| self.queue.shares.may_take(Chat::payer(net, conn), *bytes, self.limits.append_bytes);
+        bytes.filter(|bytes| !fits(bytes)).map(Obstacle::Store)
+    }
+
+    fn postpone(&mut self, net: &mut Connections, conn: ConnId, obstacle: Obstacle, wish: Wish) {
+        let place = match obstacle {
+            Obstacle::Store(bytes) => Place::Share(self.queue.shares.wait(Chat::payer(net, conn), conn, bytes)),
+            Obstacle::Room(room) => {
+                self.queue.behind.push_back((room, conn));
+                Place::Room
+            }
+        };
+        let before = self.queue.wishes.insert(conn, (place, wish));
         debug_assert!(before.is_none(), "a connection that waits is not read");
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
             open.waits = Waits::Place;
@@ -62,19 +135,36 @@ impl Chat {
         }
     }
 
-    /// Grants the wishes for which there is a place now.
+    /// Carries out what waited for a place at the store that is free now.
     pub(super) fn grant(&mut self, net: &mut Connections) {
         while let Some(conn) = self.queue.shares.next(self.limits.append_bytes) {
-            match self.queue.wishes.remove(&conn) {
-                Some((_, Wish::Publish(append))) => self.hand_in(net, append),
-                Some((_, Wish::Request(request))) => {
-                    if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
-                        open.waits = Waits::Not;
-                        // It is counted once more when it goes.
-                        open.in_flight = open.in_flight.saturating_sub(1);
-                    }
-                    if let Err(refusal) = self.carry_out(net, conn, request) {
-                        self.refuse(net, conn, &refusal);
+            match self.queue.take(conn, |place| matches!(place, Place::Share(_))) {
+                Some(Wish::Publish(append)) => self.hand_in(net, append),
+                Some(Wish::Request(request)) => {
+                    Chat::waits_no_more(net, conn);
+                    self.carry_out_or_refuse(net, conn, request);
+                }
+                None => {}
+            }
+            net.release(conn);
+        }
+    }
+
+    /// Carries out what waited for rooms that have told by now what they had to tell.
+    pub(super) fn catch_up(&mut self, net: &mut Connections) {
+        for _ in 0..self.queue.behind.len() {
+            let Some((room, conn)) = self.queue.behind.pop_front() else { return };
+            let is_behind = self.hub.is_behind(&room);
+            if is_behind && self.queue.wishes.get(&conn).is_some_and(|(place, _)| *place == Place::Room) {
+                self.queue.behind.push_back((room, conn));
+                continue;
+            }
+            match self.queue.take(conn, |place| place == Place::Room) {
+                Some(Wish::Publish(append)) => self.hand_in_or_wait(net, append),
+                Some(Wish::Request(request)) => {
+                    Chat::waits_no_more(net, conn);
+                    if let Some(request) = self.now_or_later(net, conn, request) {
+                        self.carry_out_or_refuse(net, conn, request);
                     }
                 }
                 None => {}
@@ -83,17 +173,22 @@ impl Chat {
         }
     }
 
-    /// Hands a POST's message in.
-    pub(super) fn hand_in(&mut self, net: &Connections, append: Append) {
+    /// Lets a socket be read again. Its request is counted once more when it is carried out.
+    fn waits_no_more(net: &mut Connections, conn: ConnId) {
+        if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
+            open.waits = Waits::Not;
+            open.in_flight = open.in_flight.saturating_sub(1);
+        }
+    }
+
+    fn carry_out_or_refuse(&mut self, net: &mut Connections, conn: ConnId, request: Request) {
+        if let Err(refusal) = self.carry_out(net, conn, request) {
+            self.refuse(net, conn, &refusal);
+        }
+    }
+
+    fn hand_in(&mut self, net: &Connections, append: Append) {
         let payer = self.queue.shares.take(Chat::payer(net, append.ticket.conn), append.body.len());
         self.hub.handle_publish(Append { ticket: append.ticket.paid_by(payer), ..append });
-    }
-}
-
-/// Returns the bytes that a request has wait for the store.
-pub(super) fn bytes_of(command: &Command) -> Option<usize> {
-    match command {
-        Command::Send { body, .. } | Command::Signal { body, sealed: Some(_), .. } => Some(body.len()),
-        _ => None,
     }
 }

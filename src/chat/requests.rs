@@ -4,7 +4,6 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use super::outbox::charge;
-use super::postponed::{Wish, bytes_of};
 use crate::api;
 use crate::conn::Waits;
 use crate::engine::Connections;
@@ -34,11 +33,7 @@ impl Chat {
                 ..Refusal::new(request.id, ErrorCode::RateLimited, reasons::TOO_FAST)
             }),
             (Ok(request), Ok(())) => {
-                if let Some(bytes) = bytes_of(&request.command)
-                    && !self.queue.shares.may_take(Chat::payer(net, conn), bytes, self.limits.append_bytes)
-                {
-                    return self.postpone(net, conn, bytes, Wish::Request(request));
-                }
+                let Some(request) = self.now_or_later(net, conn, request) else { return };
                 self.carry_out(net, conn, request)
             }
         };

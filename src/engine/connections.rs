@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::admission::network_of;
 use super::client_rates::ClientRates;
-use super::slot::{Counted, Reading, Slot, UNARMED};
+use super::slot::{Counted, Slot, UNARMED};
 use super::{Admission, Fact, Now, Output};
 use crate::conn::{ConnLimits, Connection};
 use crate::types::{ConnId, Millis};
@@ -36,9 +36,8 @@ pub struct Connections {
     pub(super) unread: Vec<ConnId>,
     /// Connections whose reading may be resumed.
     pub(super) released: VecDeque<ConnId>,
-    /// Connections whose reading is paused until the messages that the turn before has left are delivered.
-    pub(super) congested: Vec<ConnId>,
-    pub(super) is_congested: bool,
+    /// The server stops: nothing more is read but the ends of connections.
+    pub(super) is_stopping: bool,
     /// The server has reached its connection limit.
     pub(super) is_full: bool,
     /// Connections to close with a code and reason, once nothing is borrowed.
@@ -66,8 +65,7 @@ impl Connections {
             scratch: Vec::new(),
             unread: Vec::new(),
             released: VecDeque::new(),
-            congested: Vec::new(),
-            is_congested: false,
+            is_stopping: false,
             is_full: false,
             scheduled_closes: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -185,12 +183,7 @@ impl Connections {
         if dirty != in_list {
             return Err(format!("{dirty} connections are dirty, the list has {in_list}"));
         }
-        let is_congested = |slot: &Slot| slot.reading == Reading::Congested;
-        let (congested, in_list) = (count(is_congested), listed(&self.congested, is_congested));
-        match congested == in_list {
-            true => Ok(()),
-            false => Err(format!("{congested} connections wait for the congestion to end, the list has {in_list}")),
-        }
+        Ok(())
     }
 
     pub(super) fn push_output(&mut self, output: Output) {

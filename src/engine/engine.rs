@@ -169,8 +169,8 @@ impl<A: App> Engine<A> {
         }
     }
 
-    /// Makes a connection go on with the bytes that it has here. Returns false if it has none, so that its socket may be
-    /// read instead.
+    /// Makes a connection go on with the bytes that it has here. Returns false if it has none: then its socket may be
+    /// read.
     pub fn read_on(&mut self, conn: ConnId) -> bool {
         let Some(connection) = self.net.get_mut(conn).filter(|connection| connection.has_input()) else { return false };
         let mut input = std::mem::take(&mut connection.input);
@@ -296,8 +296,6 @@ impl<A: App> Engine<A> {
     /// resume.
     fn settle(&mut self) {
         loop {
-            // Checked each time: a single resumed connection may use up the bytes that may wait for the store.
-            self.net.set_congested(self.is_stopping() || self.unfinished);
             if let Some((conn, code, reason)) = self.net.pop_scheduled_close() {
                 self.close(conn, code, reason, false);
             } else if let Some(conn) = self.net.pop_released() {
@@ -344,6 +342,7 @@ impl<A: App> Engine<A> {
         let now = self.net.now().mono;
         let until = now.after(self.drain_timeout / 2);
         self.stop = Stop::Settling { until, deadline: now.after(self.drain_timeout) };
+        self.net.is_stopping = true;
         self.app.stopping();
         self.advance_stop();
     }

@@ -1,5 +1,5 @@
-//! When a connection's bytes may be read: reading pauses while the connection owes or awaits something, and for all
-//! connections while the turn before has left messages to deliver.
+//! When a connection's bytes may be read: reading pauses while the connection owes or awaits something, and ends
+//! when the server stops.
 
 use std::rc::Rc;
 
@@ -18,23 +18,16 @@ impl Connections {
     /// Returns whether the connection may parse more bytes. If it may not, the slot records what pauses it.
     pub(super) fn may_go_on(&mut self, id: ConnId) -> bool {
         let limits = Rc::clone(&self.limits);
-        let is_congested = self.is_congested;
+        let is_stopping = self.is_stopping;
         let Some(slot) = self.slot_mut(id) else { return true };
         if slot.connection.is_closing() {
             return true;
         }
-        match (slot.connection.is_held(&limits), slot.reading) {
-            // A held connection that is in the list of congested ones stays there.
-            (true, Reading::Allowed) => slot.reading = Reading::Held,
-            (true, Reading::Held | Reading::Congested) => {}
-            (false, _) if !is_congested => return true,
-            (false, Reading::Congested) => {}
-            (false, Reading::Allowed | Reading::Held) => {
-                slot.reading = Reading::Congested;
-                self.congested.push(id);
-            }
+        let may = !is_stopping && !slot.connection.is_held(&limits);
+        if !may {
+            slot.reading = Reading::Held;
         }
-        false
+        may
     }
 
     pub(super) fn is_reading(&self, id: ConnId) -> bool {
@@ -75,18 +68,5 @@ impl Connections {
 
     pub(super) fn pop_released(&mut self) -> Option<ConnId> {
         self.released.pop_front()
-    }
-
-    /// Sets whether there is more to deliver before anything may be read. When that ends, all connections that it paused are released.
-    pub(super) fn set_congested(&mut self, is_congested: bool) {
-        if self.is_congested && !is_congested {
-            for id in std::mem::take(&mut self.congested) {
-                if let Some(slot) = self.slot_mut(id).filter(|slot| slot.reading == Reading::Congested) {
-                    slot.reading = Reading::Held;
-                    self.released.push_back(id);
-                }
-            }
-        }
-        self.is_congested = is_congested;
     }
 }

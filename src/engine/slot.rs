@@ -31,10 +31,8 @@ pub(super) const UNARMED: Millis = Millis(u64::MAX);
 pub(super) enum Reading {
     Allowed,
     /// Paused until the connection's own answer, acknowledgement or flush: the code that completes it calls
-    /// [`super::Connections::release`].
+    /// [`super::Connections::release`]. Or the server stops.
     Held,
-    /// Paused because the turn before has left messages to deliver, or the server stops. The connection is in the list of congested ones.
-    Congested,
 }
 
 /// The address against whose limit a connection counts.

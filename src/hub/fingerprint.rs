@@ -27,6 +27,7 @@ impl Hub {
             appends,
             appending,
             dirty,
+            is_behind,
             counts,
             stalled,
             retry_at,
@@ -44,7 +45,7 @@ impl Hub {
             slot.hash(to);
             hash_session(session, *now, to);
         }
-        (parks, reads, appends, dirty, next_stay).hash(to);
+        (parks, reads, appends, dirty, is_behind, next_stay).hash(to);
         for (slot, room) in stalled {
             (slot, sessions.get(*slot).is_some(), room).hash(to);
         }

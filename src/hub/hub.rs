@@ -39,6 +39,8 @@ pub struct Hub {
     pub(super) appending: HashMap<RoomId, u32>,
     /// Rooms with something to tell, in the order in which they were marked.
     pub(super) dirty: VecDeque<RoomId>,
+    /// The last turn has left something to tell.
+    pub(super) is_behind: bool,
     /// The times at which large rooms tell their count.
     pub(super) counts: BTreeSet<(Millis, RoomId)>,
     /// Members to retry at `retry_at`: their read failed or brought nothing, or their client took no roster.
@@ -64,6 +66,7 @@ impl Hub {
             appends: Vec::new(),
             appending: HashMap::new(),
             dirty: VecDeque::new(),
+            is_behind: false,
             counts: BTreeSet::new(),
             stalled: Vec::new(),
             retry_at: None,
@@ -417,12 +420,19 @@ impl Hub {
                 room.mark_dirty(&mut self.dirty);
             }
         }
-        self.is_unfinished()
+        self.is_behind = self.is_unfinished();
+        self.is_behind
     }
 
     /// Returns whether a room has something to tell at the end of a turn.
     pub fn is_unfinished(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// Returns whether the last turn has left something to tell, and this room has something to tell. Nothing more is to
+    /// be said there until it has.
+    pub fn is_behind(&self, room: &RoomId) -> bool {
+        self.is_behind && self.rooms.get(room).is_some_and(|room| !room.agenda.live().is_empty())
     }
 
     // Helpers.

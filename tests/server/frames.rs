@@ -316,6 +316,8 @@ fn binary_is_refused_with_1003_at_its_header() {
 #[test]
 fn a_large_message_in_small_pieces_costs_work_in_proportion() {
     let server = Server::start(&[
+        "--append-bytes",
+        "4MiB",
         "--max-message-size",
         "2MiB",
         "--queue-bytes",

@@ -223,3 +223,38 @@ fn a_post_waits_for_a_place_at_the_store_and_is_gone_with_its_client() {
     let answered = world.peers.values().filter(|peer| peer.got.starts_with(b"HTTP/1.1 201 ")).count();
     assert_eq!(answered, 5);
 }
+
+/// A room that cannot tell in one turn what was said in it lets its own senders wait, and nobody in other rooms.
+#[test]
+fn a_room_that_is_behind_holds_back_only_its_own_senders() {
+    let mut world = World::new(Sizes::USUAL);
+    for (index, room) in [(0, "r"), (1, "r"), (2, "s"), (3, "s")] {
+        world.comes(index);
+        world.upgrade(index, &format!("/rooms/{room}/ws?name=a&presence=off"));
+    }
+    world.settle();
+    let long = format!(r#"{{"type":"signal","body":"{:.<1000}"}}"#, "");
+    for _ in 0..6 {
+        world.say(0, &long);
+    }
+    world.turn();
+    assert_eq!(world.engine.app.postponed(), 0, "nothing was left over before");
+    for index in [0, 1, 2] {
+        world.say(index, r#"{"type":"signal","body":1}"#);
+        world.say(index, r#"{"type":"ping"}"#);
+    }
+    world.turn();
+    assert_eq!(world.engine.app.postponed(), 2);
+    let last = |world: &World, index| types(&world.heard(index)).last().map(ToString::to_string);
+    assert_eq!(last(&world, 2).as_deref(), Some("pong"));
+    assert_eq!(last(&world, 3).as_deref(), Some("signal"));
+    assert!(![0, 1].iter().any(|index| types(&world.heard(*index)).contains(&"pong")));
+    world.settle();
+    assert_eq!(world.engine.app.postponed(), 0);
+    for (index, signals) in [(0, 1), (1, 7)] {
+        let heard = world.heard(index);
+        let heard = types(&heard);
+        assert_eq!(heard.iter().filter(|kind| **kind == "signal").count(), signals);
+        assert!(heard.contains(&"pong"));
+    }
+}
