@@ -429,8 +429,8 @@ impl Hub {
         !self.dirty.is_empty()
     }
 
-    /// Returns whether the last turn has left something to tell, and this room has something to tell. Nothing more is to
-    /// be said there until it has.
+    /// Returns whether the last turn has left something to tell, and this room has something to tell. Nothing more is
+    /// to be said there until it has.
     pub fn is_behind(&self, room: &RoomId) -> bool {
         self.is_behind && self.rooms.get(room).is_some_and(|room| !room.agenda.live().is_empty())
     }
