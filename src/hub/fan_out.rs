@@ -42,6 +42,8 @@ impl Room {
                 self.keep(message, limits.tail_bytes);
             }
         }
+        // The limit may have been lowered since pages were read.
+        self.trim(limits.tail_bytes);
         done.more = !self.agenda.live().is_empty();
         if self.agenda.take_missing() {
             for member in &mut self.members {

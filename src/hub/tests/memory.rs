@@ -14,6 +14,29 @@ fn kept(world: &World) -> usize {
     world.hub.rooms.values().map(|room| room.log.bytes()).sum()
 }
 
+/// A limit that was lowered holds from the next message on, also for pages that were read before.
+#[test]
+fn a_lower_limit_holds_for_pages_read_before() {
+    let mut world = World::new(HubLimits { tail_bytes: 4_000, page_messages: 3, ..LIMITS });
+    let (early, late) = (world.open(), world.open());
+    world.join(early, &room("r"), Start::Now);
+    let say = |world: &mut World| {
+        world.publish_body(&room("r"), Body::checked(format!("\"{:0>800}\"", 0).into()));
+        world.settle();
+    };
+    for _ in 0..30 {
+        say(&mut world);
+    }
+    world.join(late, &room("r"), Start::After { seq: Seq(0), epoch: None });
+    world.settle();
+    let read = |world: &World| world.hub.rooms[&room("r")].log.past.bytes();
+    assert!(read(&world) > 2_000, "{} bytes of pages", read(&world));
+    world.hub.set_limits(HubLimits { tail_bytes: 2_000, ..LIMITS });
+    say(&mut world);
+    assert!(read(&world) <= 2_000, "{} bytes of pages", read(&world));
+    world.judge_at_rest();
+}
+
 /// The memory for each member and each session must grow only on purpose, since there may be many of them.
 #[test]
 fn a_member_and_a_session_stay_small() {
