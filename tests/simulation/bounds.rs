@@ -30,7 +30,7 @@ pub struct Bounds {
     detached: usize,
     connections: BTreeMap<ConnId, Held>,
     /// Bytes of each room in memory.
-    tails: BTreeMap<RoomId, (usize, usize)>,
+    tails: BTreeMap<RoomId, usize>,
     /// Bytes that wait for the store, and reads that it has not answered yet.
     waiting: usize,
     reads: usize,
@@ -121,18 +121,16 @@ impl Bounds {
         let before = std::mem::take(&mut self.tails);
         for (room, newest, read) in engine.app.hub.kept_in_memory() {
             let had = before.get(room).copied().unwrap_or_default();
-            // After the bound is lowered, each part may stay as long as it was, until it is needed.
-            if newest > limits.tail_bytes.max(had.0) || read > limits.tail_bytes.max(had.1) {
+            if newest.max(read) > limits.tail_bytes && newest + read > had {
                 let text = format!(
-                    "{room} keeps {newest} and {read} bytes, of at most {} each, and had {had:?}",
+                    "{room} keeps {newest} and {read} bytes, of at most {} each, and had {had}",
                     limits.tail_bytes
                 );
                 return violation(MEMORY, text);
             }
-            self.tails.insert(room.clone(), (newest, read));
+            self.tails.insert(room.clone(), newest + read);
         }
-        let sum = |tails: &BTreeMap<RoomId, (usize, usize)>| tails.values().map(|(newest, read)| newest + read).sum();
-        let (total, had): (usize, usize) = (sum(&self.tails), sum(&before));
+        let (total, had): (usize, usize) = (self.tails.values().sum(), before.values().sum());
         if total > limits.tail_bytes_total.max(had) {
             let text = format!("rooms keep {total} bytes, of at most {}, and had {had}", limits.tail_bytes_total);
             return violation(MEMORY, text);
