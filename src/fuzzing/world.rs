@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listener::Listener;
 use crate::api::Access;
 use crate::chat::{self, Chat, ChatLimits, Secrets};
-use crate::conn::{ConnLimits, Rate};
+use crate::conn::{ConnLimits, Connection, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
 use crate::engine::{self, Admission, Connections, Engine, Input, Now, Output};
 use crate::http::limits::HeadLimits;
@@ -608,7 +608,8 @@ impl World {
         self.settle();
         // Whoever was over a rate is read again, one request after the other.
         for _ in 0..WAITS {
-            if self.peers.values().all(|peer| peer.unread.is_empty()) {
+            let has_input = |peer: &Peer| self.engine.net.get(peer.id).is_some_and(Connection::has_input);
+            if self.peers.values().all(|peer| peer.unread.is_empty() && !has_input(peer)) {
                 break;
             }
             self.pass(1_000);
