@@ -295,6 +295,14 @@ mod tests {
             grown.note(room, Seq(1), Seq(3));
             assert_eq!(retention.step(&conn, &policy, None, &mut grown).unwrap().changed, [room]);
         }
+        // One that has to be folded first is found again.
+        say(&conn, 5, 3, NOW.0);
+        grown.note(5, Seq(1), Seq(3));
+        conn.execute("UPDATE rooms SET head = 0 WHERE id = 5", []).unwrap();
+        assert_eq!(retention.step(&conn, &policy, None, &mut grown).unwrap().waiting, [5]);
+        conn.execute("UPDATE rooms SET head = 3 WHERE id = 5", []).unwrap();
+        let dropped: usize = (0..3).map(|_| retention.step(&conn, &policy, None, &mut grown).unwrap().dropped).sum();
+        assert_eq!(dropped, 1);
         grown.note(7, Seq(1), Seq(2));
         assert!(retention.step(&conn, &policy, None, &mut grown).unwrap().changed.is_empty());
         assert!(retention.step(&conn, &policy, None, &mut grown).unwrap().done);
