@@ -27,6 +27,11 @@ const CONTROL_BURST: u32 = 10;
 /// How many seconds' requests of one address may come at once: an office loads the page.
 const ADDRESS_BURST: u32 = 4;
 
+/// Returns a rate per second, of which so many seconds' worth may come at once.
+fn per_second(count: u32, seconds: u32) -> Rate {
+    Rate::new(count, 1000, count.saturating_mul(seconds))
+}
+
 /// Returns the limits of everything that the engine runs.
 ///
 /// # Errors
@@ -55,7 +60,7 @@ pub fn connections(settings: &Settings) -> ConnLimits {
         // The setting's own bound is far below the type's.
         in_flight: u16::try_from(limits.in_flight).unwrap_or(u16::MAX),
         requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
-        controls: Rate::new(limits.control_rate, 1000, limits.control_rate.saturating_mul(CONTROL_BURST)),
+        controls: per_second(limits.control_rate, CONTROL_BURST),
         header_timeout: time.header_timeout,
         keep_alive: time.keep_alive,
         write_wait: time.write_wait,
@@ -73,11 +78,7 @@ pub fn admission(settings: &Settings) -> Admission {
         rate(limits.handshake_rate_per_address),
         rate(limits.handshake_rate),
     )
-    .rating(Rate::new(
-        limits.request_rate_per_address,
-        1000,
-        limits.request_rate_per_address.saturating_mul(ADDRESS_BURST),
-    ))
+    .rating(per_second(limits.request_rate_per_address, ADDRESS_BURST))
     .trusting(settings.listening.trusted_proxy.clone())
 }
 

@@ -28,7 +28,7 @@ use crate::ws::code;
 /// The chat's own limits, beside those of connections and hub.
 #[derive(Clone, Debug)]
 pub struct ChatLimits {
-    /// Bytes of message bodies that may wait for the store. Those who send share them; who is over its share waits.
+    /// Bytes of message bodies that may wait for the store, shared out among their senders.
     pub append_bytes: usize,
     /// The deepest nesting of a message body.
     pub body_depth: usize,

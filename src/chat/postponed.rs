@@ -11,7 +11,7 @@ use crate::protocol::{Command, Request};
 use crate::store::Append;
 use crate::types::{ConnId, RoomId};
 
-/// What waits. A connection has one at most, since it is not read meanwhile.
+/// A postponed message. A connection has one at most, since it is not read meanwhile.
 #[derive(Debug)]
 pub(super) enum Wish {
     /// A request over a socket.
@@ -20,17 +20,17 @@ pub(super) enum Wish {
     Publish(Append),
 }
 
-/// What a message waits for.
+/// The reason why a message is postponed.
 #[derive(Debug)]
 enum Obstacle {
-    /// A place for so many bytes at the store.
+    /// Its payer's share of the store has no place for this many bytes.
     Store(usize),
     /// The room has more to tell than it could in the last turn.
     Room(RoomId),
 }
 
-/// Where a wish waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The line in which a wish waits.
+#[derive(Debug)]
 enum Place {
     /// In the line of a share of the store.
     Share(u32),
@@ -38,7 +38,7 @@ enum Place {
     Room,
 }
 
-/// What waits for the store, or for a place there, or for its room.
+/// The messages at the store, and the postponed ones.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub shares: Shares,
@@ -68,12 +68,6 @@ impl Queue {
             self.shares.leave(number, conn);
         }
     }
-
-    /// Takes a wish out that waited at this place.
-    fn take(&mut self, conn: ConnId, place: fn(Place) -> bool) -> Option<Wish> {
-        let is_here = self.wishes.get(&conn).is_some_and(|(at, _)| place(*at));
-        is_here.then(|| self.wishes.remove(&conn))?.map(|(_, wish)| wish)
-    }
 }
 
 impl Chat {
@@ -84,13 +78,14 @@ impl Chat {
 
     /// Returns the request, if it may be carried out now. Otherwise it waits here, and its connection is not read.
     pub(super) fn now_or_later(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Option<Request> {
-        let obstacle = match &request.command {
+        let (room, bytes) = match &request.command {
             Command::Send { room, body, .. } | Command::Signal { room, body, sealed: Some(_), .. } => {
-                self.obstacle(net, conn, self.room_of(conn, room.clone()), Some(body.len()))
+                (room, Some(body.len()))
             }
-            Command::Signal { room, .. } => self.obstacle(net, conn, self.room_of(conn, room.clone()), None),
-            _ => None,
+            Command::Signal { room, .. } => (room, None),
+            _ => return Some(request),
         };
+        let obstacle = self.obstacle(net, conn, self.room_of(conn, room.clone()), bytes);
         let Some(obstacle) = obstacle else { return Some(request) };
         self.postpone(net, conn, obstacle, Wish::Request(request));
         None
@@ -138,13 +133,14 @@ impl Chat {
     /// Carries out what waited for a place at the store that is free now.
     pub(super) fn grant(&mut self, net: &mut Connections) {
         while let Some(conn) = self.queue.shares.next(self.limits.append_bytes) {
-            match self.queue.take(conn, |place| matches!(place, Place::Share(_))) {
-                Some(Wish::Publish(append)) => self.hand_in(net, append),
-                Some(Wish::Request(request)) => {
+            // A connection that is gone has left its line.
+            let Some((_, wish)) = self.queue.wishes.remove(&conn) else { continue };
+            match wish {
+                Wish::Publish(append) => self.hand_in(net, append),
+                Wish::Request(request) => {
                     Chat::waits_no_more(net, conn);
                     self.carry_out_or_refuse(net, conn, request);
                 }
-                None => {}
             }
             net.release(conn);
         }
@@ -154,20 +150,19 @@ impl Chat {
     pub(super) fn catch_up(&mut self, net: &mut Connections) {
         for _ in 0..self.queue.behind.len() {
             let Some((room, conn)) = self.queue.behind.pop_front() else { return };
-            let is_behind = self.hub.is_behind(&room);
-            if is_behind && self.queue.wishes.get(&conn).is_some_and(|(place, _)| *place == Place::Room) {
+            if self.hub.is_behind(&room) && self.queue.wishes.contains_key(&conn) {
                 self.queue.behind.push_back((room, conn));
                 continue;
             }
-            match self.queue.take(conn, |place| place == Place::Room) {
-                Some(Wish::Publish(append)) => self.hand_in_or_wait(net, append),
-                Some(Wish::Request(request)) => {
+            let Some((_, wish)) = self.queue.wishes.remove(&conn) else { continue };
+            match wish {
+                Wish::Publish(append) => self.hand_in_or_wait(net, append),
+                Wish::Request(request) => {
                     Chat::waits_no_more(net, conn);
                     if let Some(request) = self.now_or_later(net, conn, request) {
                         self.carry_out_or_refuse(net, conn, request);
                     }
                 }
-                None => {}
             }
             net.release(conn);
         }

@@ -1,6 +1,6 @@
-//! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more is
-//! free for whoever comes next. Who is over its share waits here, first come first served within a payer, and payers
-//! take turns; nobody else waits for it.
+//! Shares of what may wait for the store. Each payer with something waiting has an equal share, and one share more
+//! stays free for the next payer. A message that exceeds its payer's share waits here: in order of arrival within a
+//! payer, while payers take turns. It delays no other payer.
 
 use core::net::IpAddr;
 use std::collections::{HashMap, VecDeque};
@@ -116,9 +116,6 @@ impl Shares {
 
     /// Takes a connection out of its line: it is gone.
     pub fn leave(&mut self, number: u32, conn: ConnId) {
-        if !self.list.contains(number as usize) {
-            return;
-        }
         self.change(number, |share| share.waiting.retain(|(waiting, _)| *waiting != conn));
         if self.list[number as usize].waiting.is_empty() {
             self.line.retain(|waiting| *waiting != number);

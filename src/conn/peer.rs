@@ -35,6 +35,11 @@ impl Peer {
         }
     }
 
+    /// Returns the address of whoever makes the current or last request: the client's, or the peer's own.
+    pub fn asker(&self) -> IpAddr {
+        self.client().unwrap_or(self.address().ip())
+    }
+
     /// Records for which client the peer asks from now on; that may be itself.
     pub fn asks_for(&mut self, client: IpAddr) {
         let address = self.address();

@@ -129,19 +129,16 @@ impl Connections {
     /// Returns the address that a connection counts against where addresses have limits; `None` for loopback, for a
     /// trusted proxy's own, and for connections that are gone.
     pub(super) fn rated_address(&self, id: ConnId) -> Option<IpAddr> {
-        let peer = &self.get(id)?.peer;
-        let address = peer.client().unwrap_or(peer.address().ip());
-        let is_http = self.get(id)?.is_http();
+        let connection = self.get(id)?;
         // A proxy's connection carries the next request of anyone.
-        let address = if is_http { peer.address().ip() } else { address };
+        let address = if connection.is_http() { connection.peer.address().ip() } else { connection.peer.asker() };
         (!self.admission.is_exempt(address)).then_some(address)
     }
 
     /// Returns the network of a connection's client (IPv6: its /64), also of a proxy's present request; `None` for
     /// loopback and for a trusted proxy's own.
     pub fn client_network(&self, id: ConnId) -> Option<IpAddr> {
-        let peer = &self.get(id)?.peer;
-        let address = peer.client().unwrap_or(peer.address().ip());
+        let address = self.get(id)?.peer.asker();
         (!self.admission.is_exempt(address)).then(|| network_of(address))
     }
 

@@ -80,11 +80,11 @@ impl Connections {
         }
         let Some(connection) = self.get(id) else { return Ok(()) };
         // A direct connection has counted since it came; a proxied one counts against its client only from now on.
-        let (peer, client) = (connection.peer.address().ip(), connection.peer.client());
-        if client.is_some() || !becomes {
-            self.admission.may_connect(client.unwrap_or(peer))?;
+        let (address, is_proxied) = (connection.peer.asker(), connection.peer.client().is_some());
+        if is_proxied || !becomes {
+            self.admission.may_connect(address)?;
         }
-        self.admission.handshake(client.unwrap_or(peer), self.now.mono)
+        self.admission.handshake(address, self.now.mono)
     }
 
     /// Takes one HTTP request of any kind from the rates of the connection and of its address. Past either of them the
@@ -123,8 +123,7 @@ impl Connections {
     /// The rate is spent: when one more is free.
     pub fn take_from_address(&mut self, id: ConnId) -> Result<(), u64> {
         let now = self.now.mono;
-        let Some(peer) = self.get(id).map(|connection| &connection.peer) else { return Ok(()) };
-        let address = peer.client().unwrap_or(peer.address().ip());
+        let Some(address) = self.get(id).map(|connection| connection.peer.asker()) else { return Ok(()) };
         self.admission.take_request(address, now)
     }
 

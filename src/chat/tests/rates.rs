@@ -1,4 +1,5 @@
-//! Rates of requests and of control frames: who is over one is not read for a while, and nobody else waits for that.
+//! Rates of requests and of control frames, and shares of the store. A connection that exceeds one is not read for a
+//! while, and no other connection waits for it.
 
 use super::*;
 use crate::conn::{ConnLimits, Rate};
@@ -78,7 +79,7 @@ fn http_requests_beyond_the_rate_wait() {
     assert!(slow.engine.may_read(conn));
 }
 
-/// Whoever sends much at once does not keep the others waiting until all of it is answered.
+/// A long burst from one connection is parsed in parts, so that other connections are served in between.
 #[test]
 fn much_at_once_is_parsed_in_parts() {
     let mut engine = Sizes::USUAL.engine();
