@@ -73,8 +73,9 @@ fn post_all(address: SocketAddr, acknowledged: &mut BTreeMap<u64, u64>) {
     }
 }
 
+/// Copies a database with everything that SQLite needs to recover it: a migration has a rollback journal.
 fn copied(from: &Path, to: &TempDir) {
-    for name in ["racerd.db", "racerd.db-wal"] {
+    for name in ["racerd.db", "racerd.db-journal", "racerd.db-wal"] {
         if let Ok(bytes) = fs::read(from.join(name)) {
             fs::write(to.path().join(name), bytes).expect("a file");
         }
