@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::batch::Batches;
+use super::damage::is_damage;
 use super::fold::Position;
 use super::open;
 use super::unfolded::{FoldLimits, Unfolded};
@@ -64,33 +65,68 @@ impl WriterLoop {
 
     /// Begins a fold because the upkeep wants to delete something of these rooms. Returns whether one is under way, for
     /// any reason.
-    pub fn fold_rooms(&mut self, rooms: impl IntoIterator<Item = i64>) -> rusqlite::Result<bool> {
-        let now = self.running();
-        for room in rooms {
-            self.batches.take_in(&self.parts.conn, room, now)?;
-            // The upkeep comes again sooner than a fold that failed is worth another attempt.
-            if self.folding == Folding::Waiting {
-                self.begin_fold();
-            }
+    pub fn fold_rooms(&mut self, rooms: &[i64]) -> bool {
+        self.take_in(rooms);
+        // The upkeep comes again sooner than a fold that failed is worth another attempt.
+        if !rooms.is_empty() && self.folding == Folding::Waiting {
+            self.begin_fold();
         }
-        Ok(self.is_folding())
+        self.is_folding()
     }
 
-    /// Folds these rooms alone, as far as a few pieces go, so that retention can delete in them.
-    pub fn fold_for_retention(&mut self, rooms: &[i64]) -> rusqlite::Result<()> {
-        let now = self.running();
-        for room in rooms {
-            self.batches.take_in(&self.parts.conn, *room, now)?;
-        }
+    /// Folds these rooms alone, as far as a few pieces go, so that retention can delete in them. It then leaves alone
+    /// those that are damaged. Returns whether any was folded.
+    pub fn fold_for_retention(&mut self, rooms: &[i64]) -> rusqlite::Result<bool> {
+        let rooms = self.take_in(rooms);
         self.untidy = true;
-        self.with_all_pages(|conn, batches| batches.fold_rooms(conn, rooms))
+        if self.with_all_pages(|conn, batches| batches.fold_rooms(conn, &rooms)).is_ok() {
+            return Ok(!rooms.is_empty());
+        }
+        // One of them may be in the way of the others.
+        let mut is_any = false;
+        for room in rooms {
+            match self.with_all_pages(|conn, batches| batches.fold_rooms(conn, &[room])) {
+                Ok(()) => is_any = true,
+                Err(error) if is_damage(&error) => {
+                    self.tell_of_room("the keys", room, &error);
+                    self.retention.leave_alone(room);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(is_any)
+    }
+
+    /// Makes sure that what waits in these rooms is in memory, until there is enough. Returns those where it is.
+    /// Retention leaves alone those that are damaged.
+    fn take_in(&mut self, rooms: &[i64]) -> Vec<i64> {
+        let (now, is_enough) = (self.running(), self.waits(1));
+        let mut taken = Vec::new();
+        for room in rooms {
+            let unfolded = &self.batches.unfolded;
+            if unfolded.tail(*room).is_none() && is_enough(unfolded) {
+                continue;
+            }
+            match self.batches.take_in(&self.parts.conn, *room, now) {
+                Ok(()) => taken.push(*room),
+                Err(error) => {
+                    self.tell_of_room("the newest messages", *room, &error);
+                    if is_damage(&error) {
+                        self.retention.leave_alone(*room);
+                    }
+                }
+            }
+        }
+        taken
     }
 
     /// Writes a piece of a fold, if one is due.
     pub fn fold_if_due(&mut self) {
         self.begin_if_due();
-        // A failure matters only once a commit has to wait for a fold, which then reports it.
-        let _ = self.fold_piece();
+        // A failure of the disk matters only once a commit has to wait for a fold, which then reports it.
+        if let Err(error) = self.fold_piece() {
+            self.tell_of_damage("a sender's keys", &error);
+        }
     }
 
     fn fold_piece(&mut self) -> rusqlite::Result<()> {

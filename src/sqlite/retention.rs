@@ -2,8 +2,11 @@
 //! free pages to the file system. A room's row stays, so that no seq is assigned twice. Independent of threads, files
 //! and clocks.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
+use super::damage::is_damage;
 use super::fold;
 use super::oldest;
 use super::pages::Pages;
@@ -32,6 +35,9 @@ const SLACK: i64 = 1 << 20;
 /// Size in bytes of the pages returned in one step.
 const VACUUMED: i64 = 512 << 10;
 
+/// Maximum number of rooms that are left alone.
+const LEFT_ALONE: usize = 1_000;
+
 /// The rules by which messages are deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
@@ -47,7 +53,7 @@ pub(super) struct Policy {
 const AHEAD: u64 = 86_400_000;
 
 /// The result of a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Step {
     pub dropped: usize,
     /// Number of messages that stay for now, since their timestamps are far ahead or not dates.
@@ -57,6 +63,8 @@ pub(super) struct Step {
     pub waiting: Vec<i64>,
     /// Rooms whose oldest message is another one now.
     pub changed: Vec<i64>,
+    /// A room that is damaged. Nothing was deleted in this step, and the next ones leave it alone.
+    pub damaged: Option<(i64, rusqlite::Error)>,
     /// Whether a round through the rooms has ended without finding anything to delete.
     pub done: bool,
 }
@@ -68,6 +76,10 @@ pub(super) struct Retention {
     /// Where the last step began.
     begun: Option<(Mark, Option<Search>)>,
     dropped_in_round: usize,
+    /// Rooms that are not visited, since something there is damaged.
+    left_alone: BTreeSet<i64>,
+    /// The room that is being visited.
+    visited: Option<i64>,
     /// The unfinished search in a room, whose oldest messages have implausible timestamps.
     search: Option<Search>,
 }
@@ -127,7 +139,14 @@ impl Ages {
 impl Retention {
     /// Restarts the walk, after the limits have changed.
     pub fn restart(&mut self) {
-        *self = Retention::default();
+        *self = Retention { left_alone: std::mem::take(&mut self.left_alone), ..Retention::default() };
+    }
+
+    /// Visits this room no more in this run: damage does not heal.
+    pub fn leave_alone(&mut self, room: i64) {
+        if self.left_alone.len() < LEFT_ALONE {
+            self.left_alone.insert(room);
+        }
     }
 
     /// Goes back to where the last step began: the rooms that waited were folded.
@@ -151,7 +170,19 @@ impl Retention {
         now: Option<WallMillis>,
         grown: &mut Grown,
     ) -> rusqlite::Result<Step> {
-        self.transact(conn, policy, now, grown).inspect_err(|_| self.restart())
+        self.visited = None;
+        self.transact(conn, policy, now, grown).or_else(|error| {
+            let visited = self.visited.filter(|_| is_damage(&error));
+            // What was deleted in other rooms is undone, so they are visited once more.
+            self.restart();
+            match visited {
+                Some(room) if self.left_alone.len() < LEFT_ALONE => {
+                    self.leave_alone(room);
+                    Ok(Step { damaged: Some((room, error)), ..Step::default() })
+                }
+                _ => Err(error),
+            }
+        })
     }
 
     fn transact(
@@ -182,10 +213,15 @@ impl Retention {
                     }
                 },
             };
+            if self.left_alone.contains(&search.room) {
+                continue;
+            }
             // Only a walk through all makes every room shrink.
             let squeeze = policy.squeeze && self.round.is_in_all();
             let waiting = step.waiting.len();
+            self.visited = Some(search.room);
             let rest = visit(&transaction, (policy, ages, squeeze), search, (&mut budget, &mut step))?;
+            self.visited = None;
             if rest.is_some() || step.waiting.len() > waiting {
                 self.round.keep_last(search.room, grown);
             }

@@ -1,13 +1,17 @@
 //! The writer's background work: pruning, returning space, emptying the write-ahead log, and detecting that a failed
 //! disk works again. Each call is one bounded piece, so that a commit never waits for more than one.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::batch::roll_back;
 use super::checkpoint::{COPIED_FROM, Due, Frames, Length};
+use super::damage::is_damage;
 use super::dating::Moment;
+use super::error::DAMAGED;
 use super::open::{self, BUSY, WAL_BYTES};
 use super::retention::{self, Policy, Step};
+use super::rows;
 use super::schema::{self, SCRATCH, number};
 use super::writer::{Health, Noted, WriterLoop, is_full};
 use crate::store::{About, Bounds, StoreEvent};
@@ -43,6 +47,21 @@ const LONG_WAL: &str = "the database's -wal file grows: another program holds a 
 /// Maximum number of pruning steps to make space for one batch: several times its size.
 const SPACE_STEPS: usize = 64;
 
+/// Maximum number of lines about damage that the upkeep has met.
+const TOLD: usize = 100;
+
+type Part = fn(&mut WriterLoop) -> rusqlite::Result<bool>;
+
+/// The parts of the upkeep, and what each of them reads and writes. Damage of messages that are indexed, and of pages
+/// that are free, is told by others: by reads and the background check, which know whether a row is sealed, and by
+/// `racerd check`.
+const PARTS: [(Option<&str>, Part); 4] = [
+    (Some("old keys"), WriterLoop::sweep),
+    (Some("the rooms"), WriterLoop::retain),
+    (None, WriterLoop::fill),
+    (None, WriterLoop::give_back),
+];
+
 impl WriterLoop {
     /// Uses an idle moment: does a piece of upkeep if one is due, or probes a failing disk.
     pub fn use_the_pause(&mut self) {
@@ -77,8 +96,7 @@ impl WriterLoop {
         if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
-        // A lasting failure is noticed at the next append.
-        let more = self.upkeep().unwrap_or(false);
+        let more = self.upkeep();
         let pause = self.parts.timing.pause.max(self.parts.clock.since(begun) * 4);
         self.upkeep_due = match (more, self.parts.bounds.keep_for) {
             (true, _) => Some(begun + pause),
@@ -91,46 +109,99 @@ impl WriterLoop {
     }
 
     /// Does one piece of upkeep. Returns whether there is more to do.
-    fn upkeep(&mut self) -> rusqlite::Result<bool> {
-        let running = self.running();
+    fn upkeep(&mut self) -> bool {
         roll_back(&self.parts.conn);
         self.follow_the_disk();
-        let conn = &self.parts.conn;
         let mut more = false;
-        if running >= self.swept + SWEEP {
-            let keys = self.prune.step(conn, running, self.parts.bounds.park_for)?;
-            let parked = self.batches.parking.sweep(conn, running)?;
-            let any = keys.dropped + parked > 0;
-            self.untidy |= any;
-            // What waits in a room with old windows is folded first.
-            more |= any | self.fold_rooms(keys.waiting)?;
-            if !more {
-                self.swept = running;
+        // None keeps the others from what they can do.
+        for (what, part) in PARTS {
+            match (part(self), what) {
+                (Ok(has_more), _) => more |= has_more,
+                (Err(error), Some(what)) => self.tell_of_damage(what, &error),
+                (Err(_), None) => {}
             }
-        }
-        let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
-        let now = self.time_of_ages()?;
-        if policy != Policy::default() {
-            let mut step = self.prune_messages(&policy, now)?;
-            self.untidy |= step.dropped > 0;
-            if !step.waiting.is_empty() {
-                self.fold_for_retention(&step.waiting)?;
-                self.retention.go_back();
-                step = self.prune_messages(&policy, now)?;
-                self.untidy |= step.dropped > 0;
-            }
-            more |= !step.done;
-        }
-        if self.batches.fill(&self.parts.conn, self.parts.sealed_body)? {
-            self.untidy = true;
-            more = true;
-        }
-        if retention::give_back(&self.parts.conn, self.parts.pages)? {
-            self.untidy = true;
-            more = true;
+            roll_back(&self.parts.conn);
         }
         self.bound_the_wal();
+        more
+    }
+
+    /// Deletes old keys and sessions.
+    fn sweep(&mut self) -> rusqlite::Result<bool> {
+        let running = self.running();
+        if running < self.swept + SWEEP {
+            return Ok(false);
+        }
+        // After a failure, the next attempt comes as late as if it had worked.
+        let swept = std::mem::replace(&mut self.swept, running);
+        let parked = self.batches.parking.sweep(&self.parts.conn, running).unwrap_or_else(|error| {
+            self.tell_of_damage("parked sessions", &error);
+            roll_back(&self.parts.conn);
+            0
+        });
+        self.untidy |= parked > 0;
+        let keys = self.prune.step(&self.parts.conn, running, self.parts.bounds.park_for)?;
+        self.untidy |= keys.dropped > 0;
+        // What waits in a room with old windows is folded first.
+        let is_folding = self.fold_rooms(&keys.waiting);
+        let more = is_folding || keys.dropped + parked > 0;
+        if more {
+            self.swept = swept;
+        }
         Ok(more)
+    }
+
+    /// Deletes the messages that are not to be kept.
+    fn retain(&mut self) -> rusqlite::Result<bool> {
+        let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
+        let now = self.time_of_ages().unwrap_or_else(|error| {
+            self.tell_of_damage("the time of the newest message", &error);
+            None
+        });
+        if policy == Policy::default() {
+            return Ok(false);
+        }
+        let mut step = self.prune_messages(&policy, now)?;
+        if !step.waiting.is_empty() && self.fold_for_retention(&step.waiting)? {
+            self.retention.go_back();
+            step = self.prune_messages(&policy, now)?;
+        }
+        Ok(!step.done)
+    }
+
+    /// Indexes the sealed bodies of messages that are older than the index.
+    fn fill(&mut self) -> rusqlite::Result<bool> {
+        let more = self.batches.fill(&self.parts.conn, self.parts.sealed_body)?;
+        self.untidy |= more;
+        Ok(more)
+    }
+
+    /// Returns free pages to the file system.
+    fn give_back(&mut self) -> rusqlite::Result<bool> {
+        let more = retention::give_back(&self.parts.conn, self.parts.pages)?;
+        self.untidy |= more;
+        Ok(more)
+    }
+
+    /// Tells that something of a room is damaged. See [`WriterLoop::tell_of_damage`].
+    pub fn tell_of_room(&mut self, what: &str, room: i64, error: &rusqlite::Error) {
+        let name = rows::room_name(&self.parts.conn, room).ok().flatten();
+        let name = name.unwrap_or_else(|| format!("number {room}"));
+        self.tell_of_damage(&format!("{what} of room {name}"), error);
+    }
+
+    /// Tells of damage that the upkeep or a fold has met, once, and has the next start act on it. Other failures are
+    /// told by the next append, which meets them, too.
+    pub fn tell_of_damage(&mut self, what: &str, error: &rusqlite::Error) {
+        if !is_damage(error) {
+            return;
+        }
+        self.parts.damaged.store(true, Ordering::Relaxed);
+        let fault = format!("{what} cannot be read or written: {error}");
+        self.note(fault.clone());
+        if self.told.len() < TOLD && self.told.insert(fault.clone()) {
+            self.answers.send([StoreEvent::Unreadable(format!("{fault}; {DAMAGED}")), StoreEvent::Damaged]);
+        }
     }
 
     /// Reads the clock, and returns the reference time for ages; `None` if messages do not expire.
@@ -155,6 +226,10 @@ impl WriterLoop {
             let mut told = Vec::new();
             self.dating.misdated(&mut told);
             self.answers.send(told);
+        }
+        self.untidy |= step.dropped > 0;
+        if let Some((room, error)) = &step.damaged {
+            self.tell_of_room("the oldest messages", *room, error);
         }
         Ok(step)
     }

@@ -2,7 +2,7 @@
 //! the disk works. In between it does the upkeep in bounded pieces. An idle writer with nothing left to do waits
 //! without a timeout.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -203,6 +203,8 @@ pub(super) struct WriterLoop {
     pub retention: Retention,
     pub dating: Dating,
     pub noted: Noted,
+    /// Damage that the upkeep has told.
+    pub told: BTreeSet<String>,
     /// Whether the operator was told that no further room is accepted.
     pub rooms_full: bool,
 }
@@ -244,6 +246,7 @@ impl WriterLoop {
             retention: Retention::default(),
             dating: Dating::default(),
             noted: Noted::Nothing,
+            told: BTreeSet::new(),
             rooms_full: false,
             parts,
             answers,

@@ -19,13 +19,15 @@ struct Hand {
     clock: SetClock,
     second: u64,
     outside: Connection,
+    /// What the log has told while the time passed.
+    told: Vec<StoreEvent>,
 }
 
 impl Hand {
     fn open(options: &StoreOptions) -> Hand {
         let clock = SetClock::default();
         let log = SteppedLog::open(options, clock.clone()).unwrap();
-        Hand { log, clock, second: 0, outside: outside(&options.path) }
+        Hand { log, clock, second: 0, outside: outside(&options.path), told: Vec::new() }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -35,7 +37,7 @@ impl Hand {
             // A fold is a piece each time.
             for _ in 0..100 {
                 if self.log.patience().is_some_and(|patience| patience.is_zero()) {
-                    self.log.use_the_pause(&mut Vec::new());
+                    self.log.use_the_pause(&mut self.told);
                 }
             }
         }
@@ -226,6 +228,82 @@ fn retention_folds_before_it_deletes() {
     let mut hand = Hand::open(&options);
     let again = hand.append((0..60).map(|n| by(1, "a", n)));
     assert!(again.iter().all(|outcome| matches!(outcome, Outcome::Duplicate { .. })));
+}
+
+impl Hand {
+    fn count(&self, room: &str) -> i64 {
+        let sql = "SELECT count(*) FROM messages JOIN rooms ON messages.id >> 39 = rooms.id WHERE rooms.name = ?1";
+        self.outside.query_row(sql, [room], |row| row.get(0)).unwrap()
+    }
+
+    /// Returns the lines about damage.
+    fn damage(&self) -> Vec<&str> {
+        let mut lines = Vec::new();
+        for event in &self.told {
+            if let StoreEvent::Unreadable(line) = event {
+                lines.push(line.as_str());
+            }
+        }
+        lines
+    }
+}
+
+/// One room that cannot be read or folded keeps nobody else's messages, and somebody hears of it.
+#[test]
+fn retention_goes_on_beside_a_damaged_room() {
+    const WEEK: u64 = 7 * 24 * 3600;
+    let last = "UPDATE messages SET at = 'damaged' WHERE id = (1 << 39) + 26";
+    let waiting = "UPDATE messages SET at = 'damaged' WHERE id = (1 << 39) + 20";
+    let window = "UPDATE keys SET entries = 'damaged'";
+    for (damage, is_killed, is_old) in [(last, true, false), (waiting, true, true), (window, false, false)] {
+        let directory = TempDir::new();
+        let mut options = options(directory.path(), Durability::Full);
+        let mut hand = Hand::open(&options);
+        hand.append((0..6).map(|n| by(1, "a", n)));
+        hand.pass(3601);
+        assert_eq!(hand.folded("a"), 6);
+        hand.append((6..26).map(|n| by(1, "a", n)));
+        hand.append((0..20).map(|n| by(2, "b", n)));
+        options.bounds.keep_messages = 5;
+        if is_killed {
+            drop(hand);
+            // Where a week has passed, the window in the damaged room is old, too.
+            let seconds = if is_old { WEEK + 7_200 } else { 0 };
+            let later = format!("UPDATE meta SET running = running + {seconds}");
+            outside(&options.path).execute_batch(&later).unwrap();
+            hand = Hand::open(&options);
+        } else {
+            hand.log.set_bounds(options.bounds, &mut Vec::new());
+        }
+        hand.outside.execute_batch(damage).unwrap();
+        hand.pass(5);
+        assert_eq!((hand.count("b"), hand.folded("b")), (5, 20), "{damage}");
+        let told = hand.damage();
+        assert!(!told.is_empty() && told.iter().all(|line| line.contains("racerd salvage")), "{damage}: {told:?}");
+        assert!(told.iter().any(|line| line.contains("of room a cannot be")), "{damage}: {told:?}");
+        let lines = told.len();
+        hand.append((20..40).map(|n| by(2, "b", n)));
+        hand.pass(200);
+        assert_eq!(hand.count("b"), 5, "{damage}");
+        assert_eq!(hand.damage().len(), lines, "{damage}: each is told once: {:?}", hand.damage());
+        let noted: Option<String> = hand.outside.query_row("SELECT damage FROM meta", [], |row| row.get(0)).unwrap();
+        assert!(noted.is_some(), "the next start looks at it");
+    }
+}
+
+/// A table that cannot be read is no reason to keep old messages.
+#[test]
+fn retention_goes_on_beside_damaged_sessions_and_keys() {
+    for table in ["parked", "keys"] {
+        let directory = TempDir::new();
+        let mut options = options(directory.path(), Durability::Full);
+        options.bounds.keep_messages = 5;
+        let mut hand = Hand::open(&options);
+        hand.append((0..20).map(|n| append("b", &n.to_string(), 1)));
+        hand.outside.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+        hand.pass(200);
+        assert_eq!(hand.count("b"), 5, "{table}");
+    }
 }
 
 /// After many kills in a row, a batch that uses all rooms takes in no more of what was not folded than may wait, and
