@@ -19,8 +19,8 @@ use racerd::sqlite::{SetClock, SteppedLog, StoreOptions};
 use racerd::store::{Append, Bounds, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use racerd::testing::{Random, TempDir};
 use racerd::types::{
-    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Millis, Name, OnDamage, PageSize, RoomId, Seq,
-    SessionId, WallMillis,
+    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Millis, Name, PageSize, RoomId, Seq, SessionId,
+    WallMillis,
 };
 use rustix::fs::{Advice, fadvise};
 
@@ -47,29 +47,9 @@ const TABLE: [Load; 7] = [
 ];
 
 fn options(folder: &Path, page_size: PageSize) -> StoreOptions {
-    StoreOptions {
-        path: folder.join("racerd.db"),
-        durability: Durability::Full,
-        page_size,
-        bounds: Bounds {
-            max_database_size: 8 << 30,
-            memory_room_bytes: 0,
-            memory_total_bytes: 0,
-            keep_messages: 0,
-            keep_for: 0,
-            rooms_max: 0xff_ffff,
-            parked_max: 0,
-            park_for: 604_800,
-            commit_delay: std::time::Duration::ZERO,
-        },
-        on_damage: OnDamage::Stop,
-        scrub_rate: 0,
-        data_key: None,
-        new_epoch: [0; 8],
-        new_token_key: [0; 32],
-        sealed_body: |_| None,
-        boot_id: String::new(),
-    }
+    let sample = StoreOptions::sample(folder.join("racerd.db"));
+    let bounds = Bounds { max_database_size: 8 << 30, ..sample.bounds };
+    StoreOptions { durability: Durability::Full, page_size, bounds, ..sample }
 }
 
 /// Bytes written through system calls, and to the block device; and CPU seconds.

@@ -10,11 +10,10 @@ use std::sync::LazyLock;
 use super::input::Input;
 use crate::crypto::at_rest::DataKey;
 use crate::sqlite::{SetClock, SteppedLog, StoreOptions, backup, check, salvage};
-use crate::store::{Append, Bounds, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
+use crate::store::{Append, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreEvent, StoreRequest, Ticket};
 use crate::testing::TempDir;
 use crate::types::{
-    Author, Body, ConnId, Durability, IdempotencyKey, MemberId, Name, OnDamage, PageSize, RoomId, Seq, SessionId,
-    WallMillis,
+    Author, Body, ConnId, IdempotencyKey, MemberId, Name, OnDamage, RoomId, Seq, SessionId, WallMillis,
 };
 
 /// Most damages of one input.
@@ -140,7 +139,7 @@ fn copy(folder: &TempDir, path: &Path, key: Option<&DataKey>, is_well: bool) {
 
 /// Runs a server on the file: it opens or gives the reason why not, reads the rows and takes new ones.
 fn serve(path: &Path, key: Option<DataKey>, on_damage: OnDamage) {
-    let options = StoreOptions { on_damage, data_key: key, ..options(path) };
+    let options = StoreOptions { on_damage, data_key: key, ..StoreOptions::sample(path.to_owned()) };
     let clock = SetClock::default();
     let Ok(mut log) = SteppedLog::open(&options, clock) else { return };
     let mut events = Vec::new();
@@ -174,7 +173,8 @@ fn unchanged(path: &Path, files: &Files, by: &str) {
 fn fixture(has_key: bool, is_copy: bool) -> Files {
     let folder = TempDir::in_memory();
     let path = folder.path().join("racerd.db");
-    let options = StoreOptions { data_key: has_key.then(|| DataKey::new([9; 32])), ..options(&path) };
+    let options =
+        StoreOptions { data_key: has_key.then(|| DataKey::new([9; 32])), ..StoreOptions::sample(path.clone()) };
     let clock = SetClock::default();
     clock.set(crate::types::Millis(1), WallMillis(1_790_000_000_000));
     // proof: the folder is new and empty.
@@ -206,32 +206,6 @@ fn fixture(has_key: bool, is_copy: bool) -> Files {
     };
     let wal = if is_copy { Vec::new() } else { contents(&folder.path().join("racerd.db-wal")) };
     Files { database: contents(&taken), wal, has_key }
-}
-
-fn options(path: &Path) -> StoreOptions {
-    StoreOptions {
-        path: path.to_owned(),
-        durability: Durability::Normal,
-        page_size: PageSize::FourKib,
-        bounds: Bounds {
-            max_database_size: 1 << 30,
-            memory_room_bytes: 0,
-            memory_total_bytes: 0,
-            keep_messages: 0,
-            keep_for: 0,
-            rooms_max: 0xff_ffff,
-            parked_max: 5,
-            park_for: 604_800,
-            commit_delay: std::time::Duration::ZERO,
-        },
-        on_damage: OnDamage::Stop,
-        scrub_rate: 0,
-        data_key: None,
-        new_epoch: [0x1a; 8],
-        new_token_key: [0x3c; 32],
-        sealed_body: |_| None,
-        boot_id: "this-boot".to_owned(),
-    }
 }
 
 fn room(name: &str) -> RoomId {

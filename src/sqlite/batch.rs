@@ -211,7 +211,7 @@ impl Batches {
             }
         }
         let Adding { windows, added } = adding;
-        windows.write_renewed(conn)?;
+        windows.write_renewed(conn, now)?;
         if now >= self.running + RUNNING_STEP {
             conn.prepare_cached("UPDATE meta SET running = ?1 WHERE id = 1")?.execute([integer(now)])?;
         }

@@ -18,31 +18,16 @@ use crate::crypto::at_rest::DataKey;
 use crate::store::samples::*;
 use crate::store::*;
 use crate::testing::TempDir;
-use crate::types::{Durability, MemberId, Message, Name, OnDamage, PageSize, Seq, SessionId};
+use crate::types::{Durability, MemberId, Message, Name, Seq, SessionId};
 
 pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions {
+    let sample = StoreOptions::sample(directory.join("racerd.db"));
     StoreOptions {
-        path: directory.join("racerd.db"),
         durability,
-        page_size: PageSize::FourKib,
-        bounds: Bounds {
-            max_database_size: 1 << 30,
-            memory_room_bytes: 64 << 20,
-            memory_total_bytes: 256 << 20,
-            keep_messages: 0,
-            keep_for: 0,
-            rooms_max: 0xff_ffff,
-            parked_max: 5,
-            park_for: 7 * 24 * 3600,
-            commit_delay: Duration::from_millis(2),
-        },
-        on_damage: OnDamage::Stop,
+        bounds: Bounds { commit_delay: Duration::from_millis(2), ..sample.bounds },
         scrub_rate: 1 << 40,
-        data_key: None,
-        new_epoch: [0x1a; 8],
-        new_token_key: [0x3c; 32],
         sealed_body: sealed_body_of,
-        boot_id: "this-boot".to_owned(),
+        ..sample
     }
 }
 

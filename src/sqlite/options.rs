@@ -30,3 +30,33 @@ pub struct StoreOptions {
     /// The kernel's boot id; empty if unknown, which counts as a different boot each time.
     pub boot_id: String,
 }
+
+#[cfg(any(test, fuzzing, feature = "testing"))]
+impl StoreOptions {
+    /// Returns the options of a database for tests and benches: nothing is deleted, and nothing runs in the background.
+    pub fn sample(path: PathBuf) -> StoreOptions {
+        StoreOptions {
+            path,
+            durability: Durability::Normal,
+            page_size: PageSize::FourKib,
+            bounds: Bounds {
+                max_database_size: 1 << 30,
+                memory_room_bytes: 64 << 20,
+                memory_total_bytes: 256 << 20,
+                keep_messages: 0,
+                keep_for: 0,
+                rooms_max: 0xff_ffff,
+                parked_max: 5,
+                park_for: 7 * 24 * 3600,
+                commit_delay: std::time::Duration::ZERO,
+            },
+            on_damage: OnDamage::Stop,
+            scrub_rate: 0,
+            data_key: None,
+            new_epoch: [0x1a; 8],
+            new_token_key: [0x3c; 32],
+            sealed_body: |_| None,
+            boot_id: "this-boot".to_owned(),
+        }
+    }
+}

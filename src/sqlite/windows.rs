@@ -1,8 +1,8 @@
 //! The keys that a batch looks up: those stored, those that wait for a fold, and those of the batch itself, which
 //! nobody else may see before its commit.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -25,8 +25,8 @@ pub(super) struct Windows {
     windows: BTreeMap<(i64, SessionId), Used>,
     /// The common keys that the batch adds.
     common: BTreeMap<(i64, IdempotencyKey), Entry>,
-    /// Rooms in which a stored common key was repeated, with the running second.
-    repeated: BTreeMap<i64, u64>,
+    /// Rooms in which a stored common key was repeated.
+    repeated: BTreeSet<i64>,
 }
 
 /// A sender whose keys the batch looks up.
@@ -99,7 +99,7 @@ impl Windows {
                     None => {
                         let stored = stored_common(conn, room, key.key)?;
                         if stored.is_some() {
-                            self.repeated.insert(room, now);
+                            self.repeated.insert(room);
                         }
                         stored
                     }
@@ -126,13 +126,13 @@ impl Windows {
 
     /// Writes the last use of common keys, and of the stored windows that were renewed and have nothing that waits for
     /// a fold.
-    pub fn write_renewed(&self, conn: &Connection) -> rusqlite::Result<()> {
+    pub fn write_renewed(&self, conn: &Connection, now: u64) -> rusqlite::Result<()> {
         for used in self.windows.values().filter(|used| used.is_renewed) {
             if let Home::Row(id) = used.home {
                 conn.prepare_cached("UPDATE keys SET used = ?2 WHERE id = ?1")?.execute([id, integer(used.used)])?;
             }
         }
-        self.repeated.iter().try_for_each(|(room, now)| common::renew(conn, *room, *now))
+        self.repeated.iter().try_for_each(|room| common::renew(conn, *room, now))
     }
 
     /// Renews the other windows in memory, and what is known of the stored ones, after the batch's commit.
