@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::api::{self, Access};
-use crate::chat::{self, ChatLimits};
+use crate::chat::{self, ChatLimits, RoomRates};
 use crate::config::{ConfigError, Settings};
 use crate::conn::{ConnLimits, Rate};
 use crate::engine::{self, Admission};
@@ -26,6 +26,10 @@ const CONTROL_BURST: u32 = 10;
 
 /// How many seconds' requests of one address may come at once: an office loads the page.
 const ADDRESS_BURST: u32 = 4;
+
+/// How many seconds' new rooms of one address, and of all, may come at once.
+const OWN_ROOMS_BURST: u32 = 20;
+const ROOMS_BURST: u32 = 10;
 
 /// Returns a rate per second, of which so many seconds' worth may come at once.
 fn per_second(count: u32, seconds: u32) -> Rate {
@@ -117,6 +121,10 @@ fn requests(settings: &Settings) -> ChatLimits {
         encrypted_rooms: EncryptedRooms::new(settings.listening.encrypted_rooms.iter().map(String::as_str)),
         requests: Rate::new(limits.request_rate, 1000, limits.request_burst),
         errors: Rate::new(limits.error_budget, 60_000, limits.error_budget),
+        rooms: RoomRates {
+            own: per_second(limits.room_rate_per_address, OWN_ROOMS_BURST),
+            all: per_second(limits.room_rate, ROOMS_BURST),
+        },
         welcome: WelcomeLimits {
             max_message_size: limits.max_message_size,
             in_flight: limits.in_flight as usize,

@@ -1,5 +1,6 @@
 //! The chat's state, and the application that the engine drives: it hands events to the hub, and answers back.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, HashMap};
 
 use super::encoding::{named, object};
@@ -8,6 +9,7 @@ use super::outbox::Outbox;
 use super::postponed::Queue;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
+use super::shares::RoomRates;
 use crate::api::Access;
 use crate::conn::{Connection, Encoding, Ending, Rate, Waits};
 use crate::crypto::TokenSealer;
@@ -21,8 +23,8 @@ use crate::protocol;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::reasons::StoreFault;
 use crate::random::SplitMix64;
-use crate::store::{About, Purpose, StoreEvent, StoreRequest, Ticket, Why};
-use crate::types::{ConnId, Epoch, Millis, RoomId, SessionSlot};
+use crate::store::{About, Outcome, Purpose, StoreEvent, StoreRequest, Ticket, Why};
+use crate::types::{ConnId, Epoch, Millis, RoomId, Seq, SessionSlot};
 use crate::ws::code;
 
 /// The chat's own limits, beside those of connections and hub.
@@ -38,6 +40,8 @@ pub struct ChatLimits {
     pub requests: Rate,
     /// The rate of faulty requests of one connection: its error budget.
     pub errors: Rate,
+    /// The rates of rooms that are made.
+    pub rooms: RoomRates,
     /// The limits that `welcome` announces.
     pub welcome: protocol::server::Limits,
     /// Milliseconds for which a dropped session waits for its client. `welcome` announces them.
@@ -147,6 +151,11 @@ impl Chat {
         Some(Problem::unavailable(format!("store unavailable: {}", self.unavailable?.text()), 5))
     }
 
+    /// Returns how many undecided messages may make rooms: of this network, or of all.
+    pub fn pending_rooms(&self, network: Option<IpAddr>) -> usize {
+        self.queue.shares.pending_rooms(network)
+    }
+
     /// Returns the number of messages that wait for a place at the store.
     pub fn postponed(&self) -> usize {
         self.queue.waiting()
@@ -212,7 +221,9 @@ impl App for Chat {
                 let outage = outage(self.unavailable);
                 for appended in list {
                     let ticket = appended.ticket;
-                    self.queue.shares.give_back(ticket.payer, appended.bytes);
+                    let has_made = matches!(&appended.outcome, Outcome::Stored(message) if message.seq == Seq(1));
+                    let place = (ticket.payer, ticket.making);
+                    self.give_place_back(place, appended.bytes, has_made, net.now().mono);
                     self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
                     // After the acknowledgement: the last one lets the answer to a client's close go out.
                     answered(net, &ticket);

@@ -18,3 +18,4 @@ mod tests;
 
 pub use chat::{Chat, ChatLimits, Limits, Secrets};
 pub use first_rooms::FIRST_ROOM_BYTES;
+pub use shares::RoomRates;

@@ -8,8 +8,8 @@ use super::shares::{Payer, Shares};
 use crate::conn::Waits;
 use crate::engine::Connections;
 use crate::protocol::{Command, Request};
-use crate::store::Append;
-use crate::types::{ConnId, RoomId};
+use crate::store::{Append, Making};
+use crate::types::{ConnId, Millis, RoomId};
 
 /// A postponed message. A connection has one at most, since it is not read meanwhile.
 #[derive(Debug)]
@@ -116,7 +116,10 @@ impl Chat {
 
     fn postpone(&mut self, net: &mut Connections, conn: ConnId, obstacle: Obstacle, wish: Wish) {
         let place = match obstacle {
-            Obstacle::Store(bytes) => Place::Share(self.queue.shares.wait(Chat::payer(net, conn), conn, bytes)),
+            Obstacle::Store(bytes) => {
+                let (payer, now) = (Chat::payer(net, conn), net.now().mono);
+                Place::Share(self.queue.shares.wait(payer, conn, bytes, now))
+            }
             Obstacle::Room(room) => {
                 self.queue.behind.push_back((room, conn));
                 Place::Room
@@ -183,7 +186,33 @@ impl Chat {
     }
 
     fn hand_in(&mut self, net: &Connections, append: Append) {
-        let payer = self.queue.shares.take(Chat::payer(net, append.ticket.conn), append.body.len());
-        self.hub.handle_publish(Append { ticket: append.ticket.paid_by(payer), ..append });
+        let (payer, making) = self.take_place(net, append.ticket.conn, &append.room, append.body.len());
+        self.hub.handle_publish(Append { ticket: append.ticket.paid_by(payer).making(making), ..append });
+    }
+
+    /// Takes a place at the store for a message. Returns its payer's number, and whether it may make its room: where
+    /// the hub does not know that the room exists, the store finds out.
+    pub(super) fn take_place(&mut self, net: &Connections, conn: ConnId, room: &RoomId, bytes: usize) -> (u32, Making) {
+        let now = net.now().mono;
+        let payer = self.queue.shares.take(Chat::payer(net, conn), bytes, now);
+        let making = match self.hub.has_messages(room) {
+            true => Making::Free,
+            false => self.queue.shares.may_make(payer, self.limits.rooms, now),
+        };
+        (payer, making)
+    }
+
+    /// Gives back a message's place; `has_made`: the message is the first of its room.
+    pub(super) fn give_place_back(
+        &mut self,
+        (payer, making): (u32, Making),
+        bytes: usize,
+        has_made: bool,
+        now: Millis,
+    ) {
+        self.queue.shares.give_back(payer, bytes);
+        if making == Making::Counted {
+            self.queue.shares.decided(payer, has_made, self.limits.rooms, now);
+        }
     }
 }

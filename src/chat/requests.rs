@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::outbox::charge;
 use crate::api;
 use crate::conn::Waits;
-use crate::engine::Connections;
+use crate::engine::{Connections, Now};
 use crate::hub::{HubError, Roster, Said};
 use crate::protocol::client::{Bounds, parse};
 use crate::protocol::encrypted::EncryptedRooms;
@@ -84,11 +84,11 @@ impl Chat {
                 let room = room(named)?;
                 self.keep_encrypted(id, &room, sealed.is_some())?;
                 let bytes = body.len();
-                let at = net.now().wall;
-                let payer = self.queue.shares.take(Chat::payer(net, conn), bytes);
-                let done = self.hub.handle_send(session, id, room, Said { key, body, sealed, at, payer });
-                if let Err(error) = done {
-                    self.queue.shares.give_back(payer, bytes);
+                let Now { wall: at, mono } = net.now();
+                let (payer, making) = self.take_place(net, conn, &room, bytes);
+                let said = Said { key, body, sealed, at, payer, making };
+                if let Err(error) = self.hub.handle_send(session, id, room, said) {
+                    self.give_place_back((payer, making), bytes, false, mono);
                     return Err(hub_error(error));
                 }
                 if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
@@ -152,7 +152,7 @@ impl Chat {
     /// Asks the store whether a signal repeats the ciphertext of a message in the room: otherwise somebody without the
     /// room's key could replay it. The signal waits and counts like a send.
     fn seek(&mut self, net: &mut Connections, seek: Seek) {
-        let payer = self.queue.shares.take(Chat::payer(net, seek.ticket.conn), seek.body.len());
+        let payer = self.queue.shares.take(Chat::payer(net, seek.ticket.conn), seek.body.len(), net.now().mono);
         let seek = Seek { ticket: seek.ticket.paid_by(payer), ..seek };
         if let Some(open) = net.get_mut(seek.ticket.conn).and_then(|c| c.open_mut()) {
             open.in_flight += 1;

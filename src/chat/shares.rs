@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
-use crate::types::ConnId;
+use crate::conn::{Bucket, Rate};
+use crate::store::Making;
+use crate::types::{ConnId, Millis};
 
 /// Who pays for what waits for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,16 +30,52 @@ struct Share {
     bytes: usize,
     /// Connections with one message each that waits for a place, and its bytes.
     waiting: VecDeque<(ConnId, usize)>,
+    /// `None` if this payer has no rate of its own.
+    rooms: Option<Rooms>,
+}
+
+/// The rooms that somebody makes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rooms {
+    made: Bucket,
+    /// Messages under way that may make one.
+    pending: usize,
+}
+
+impl Rooms {
+    fn wait(&self, rate: Rate, now: Millis) -> u64 {
+        self.made.wait(rate, self.pending, now)
+    }
+
+    /// Notes that a message has been decided, and whether it has made a room.
+    fn decided(&mut self, has_made: bool, rate: Rate, now: Millis) {
+        self.pending = self.pending.saturating_sub(1);
+        if has_made {
+            self.made.spend(rate, now);
+        }
+    }
+}
+
+/// How fast rooms may be made: by one network, and by all together.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomRates {
+    pub own: Rate,
+    pub all: Rate,
 }
 
 impl Share {
     fn is_idle(&self) -> bool {
         self.count == 0 && self.waiting.is_empty()
     }
+
+    /// Returns whether nothing has to be remembered.
+    fn is_forgettable(&self, now: Millis) -> bool {
+        self.is_idle() && self.rooms.is_none_or(|rooms| rooms.pending == 0 && rooms.made.is_full(now))
+    }
 }
 
 /// Everything that waits for the store or for a place there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shares {
     list: Slab<Share>,
     numbers: HashMap<Payer, u32>,
@@ -48,6 +86,25 @@ pub(super) struct Shares {
     bytes: usize,
     /// Shares with connections that wait, the next first.
     line: VecDeque<u32>,
+    /// Rooms that all payers make.
+    rooms: Rooms,
+    /// The number of idle shares at which those are removed that need not be kept.
+    sweep_at: usize,
+}
+
+impl Default for Shares {
+    fn default() -> Shares {
+        Shares {
+            list: Slab::new(),
+            numbers: HashMap::new(),
+            busy: 0,
+            count: 0,
+            bytes: 0,
+            line: VecDeque::new(),
+            rooms: Rooms::default(),
+            sweep_at: IDLE,
+        }
+    }
 }
 
 impl Shares {
@@ -71,8 +128,8 @@ impl Shares {
     }
 
     /// Takes a place for a message. Returns the number by which it is given back.
-    pub fn take(&mut self, payer: Payer, bytes: usize) -> u32 {
-        let number = self.number(payer);
+    pub fn take(&mut self, payer: Payer, bytes: usize, now: Millis) -> u32 {
+        let number = self.number(payer, now);
         self.change(number, |share| {
             share.count += 1;
             share.bytes += bytes;
@@ -99,14 +156,44 @@ impl Shares {
     pub fn give_back_all(&mut self) {
         let numbers: Vec<usize> = self.list.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            self.change(number as u32, |share| (share.count, share.bytes) = (0, 0));
+            self.change(number as u32, |share| {
+                (share.count, share.bytes) = (0, 0);
+                share.rooms.iter_mut().for_each(|rooms| rooms.pending = 0);
+            });
         }
-        (self.count, self.bytes) = (0, 0);
+        (self.count, self.bytes, self.rooms.pending) = (0, 0, 0);
+    }
+
+    /// Decides whether a message that has a place may make its room. If so, that counts as pending until
+    /// [`Shares::decided`], so that no more rooms are made than the rates allow, however many messages are under way.
+    pub fn may_make(&mut self, number: u32, rates: RoomRates, now: Millis) -> Making {
+        let own = self.list.get_mut(number as usize).and_then(|share| share.rooms.as_mut());
+        let wait = own.as_ref().map_or(0, |own| own.wait(rates.own, now)).max(self.rooms.wait(rates.all, now));
+        if wait > 0 {
+            return Making::Refused { wait: u32::try_from(wait).unwrap_or(u32::MAX) };
+        }
+        own.into_iter().chain([&mut self.rooms]).for_each(|rooms| rooms.pending += 1);
+        Making::Counted
+    }
+
+    /// Notes what became of a message that was allowed to make its room.
+    pub fn decided(&mut self, number: u32, has_made: bool, rates: RoomRates, now: Millis) {
+        if let Some(own) = self.list.get_mut(number as usize).and_then(|share| share.rooms.as_mut()) {
+            own.decided(has_made, rates.own, now);
+        }
+        self.rooms.decided(has_made, rates.all, now);
+    }
+
+    /// Returns how many messages under way may make rooms: of this network, or of all.
+    pub fn pending_rooms(&self, network: Option<IpAddr>) -> usize {
+        let Some(network) = network else { return self.rooms.pending };
+        let number = self.numbers.get(&Payer::Network(network));
+        number.and_then(|number| self.list[*number as usize].rooms).map_or(0, |own| own.pending)
     }
 
     /// Puts a connection's message at the end of its payer's line. Returns the share's number.
-    pub fn wait(&mut self, payer: Payer, conn: ConnId, bytes: usize) -> u32 {
-        let number = self.number(payer);
+    pub fn wait(&mut self, payer: Payer, conn: ConnId, bytes: usize, now: Millis) -> u32 {
+        let number = self.number(payer, now);
         self.change(number, |share| share.waiting.push_back((conn, bytes)));
         if self.list[number as usize].waiting.len() == 1 {
             self.line.push_back(number);
@@ -147,17 +234,21 @@ impl Shares {
     }
 
     /// Returns the share of a payer, which is made if there is none.
-    fn number(&mut self, payer: Payer) -> u32 {
+    fn number(&mut self, payer: Payer, now: Millis) -> u32 {
         if let Some(number) = self.numbers.get(&payer) {
             return *number;
         }
-        if self.list.len() - self.busy >= IDLE {
-            self.list.retain(|_, share| !share.is_idle());
+        if self.list.len() - self.busy >= self.sweep_at {
+            self.list.retain(|_, share| !share.is_forgettable(now));
             let list = &self.list;
             self.numbers.retain(|_, number| list.contains(*number as usize));
+            // It doubles with the shares that stay, so that the amortised cost of a new one is constant.
+            self.sweep_at = IDLE.max(2 * (self.list.len() - self.busy));
         }
+        // Loopback and a trusted proxy's own connection have no rate, as everywhere.
+        let rooms = matches!(payer, Payer::Network(_)).then(Rooms::default);
         // Connections and their messages are far fewer than 2^32.
-        let number = self.list.insert(Share::default()) as u32;
+        let number = self.list.insert(Share { rooms, ..Share::default() }) as u32;
         self.numbers.insert(payer, number);
         number
     }
@@ -181,6 +272,7 @@ mod tests {
     use proptest::prelude::*;
 
     const BOUND: usize = 1200;
+    const NOW: Millis = Millis(5);
 
     fn conn(index: u32) -> ConnId {
         ConnId { index, generation: 1 }
@@ -195,12 +287,12 @@ mod tests {
         let mut shares = Shares::default();
         for _ in 0..6 {
             assert!(shares.may_take(payer(0), 100, BOUND));
-            shares.take(payer(0), 100);
+            shares.take(payer(0), 100, NOW);
         }
         assert!(!shares.may_take(payer(0), 100, BOUND), "half is for who comes next");
         for _ in 0..4 {
             assert!(shares.may_take(payer(1), 100, BOUND));
-            shares.take(payer(1), 100);
+            shares.take(payer(1), 100, NOW);
         }
         assert!(!shares.may_take(payer(1), 100, BOUND));
         assert!(shares.may_take(payer(2), 100, BOUND));
@@ -210,9 +302,9 @@ mod tests {
     #[test]
     fn payers_take_turns_and_each_keeps_its_order() {
         let mut shares = Shares::default();
-        let number = shares.take(payer(0), BOUND);
+        let number = shares.take(payer(0), BOUND, NOW);
         for (of, index) in [(0, 10), (0, 11), (1, 20), (1, 21), (2, 30)] {
-            shares.wait(payer(of), conn(index), 100);
+            shares.wait(payer(of), conn(index), 100, NOW);
         }
         assert!(!shares.may_take(payer(1), 100, BOUND), "not before those that wait");
         assert_eq!(shares.next(BOUND), None);
@@ -225,9 +317,9 @@ mod tests {
     #[test]
     fn who_is_gone_waits_no_more() {
         let mut shares = Shares::default();
-        let number = shares.take(payer(0), BOUND);
-        let waits = shares.wait(payer(1), conn(1), 100);
-        shares.wait(payer(1), conn(2), 100);
+        let number = shares.take(payer(0), BOUND, NOW);
+        let waits = shares.wait(payer(1), conn(1), 100, NOW);
+        shares.wait(payer(1), conn(2), 100, NOW);
         shares.leave(waits, conn(1));
         shares.give_back(number, BOUND);
         assert_eq!(shares.next(BOUND), Some(conn(2)));
@@ -236,10 +328,60 @@ mod tests {
     }
 
     #[test]
+    fn rooms_have_a_rate_of_their_maker_and_of_all() {
+        let rates = RoomRates { own: Rate::new(10, 1000, 3), all: Rate::new(10, 1000, 5) };
+        let ip = |last| IpAddr::from([192, 0, 2, last]);
+        let network = |last| Payer::Network(ip(last));
+        let mut shares = Shares::default();
+        let one = shares.take(network(1), 10, NOW);
+        let makes = |shares: &mut Shares, number, at| shares.may_make(number, rates, at);
+        assert_eq!([0; 3].map(|_| makes(&mut shares, one, NOW)), [Making::Counted; 3]);
+        assert_eq!(makes(&mut shares, one, NOW), Making::Refused { wait: 100 }, "three are under way");
+        let pending = |shares: &Shares, last| (shares.pending_rooms(Some(ip(last))), shares.pending_rooms(None));
+        assert_eq!((pending(&shares, 1), pending(&shares, 2)), ((3, 3), (0, 3)));
+        shares.decided(one, false, rates, NOW);
+        assert_eq!(makes(&mut shares, one, NOW), Making::Counted, "one of them has made none");
+        (0..3).for_each(|_| shares.decided(one, true, rates, NOW));
+        assert_eq!(makes(&mut shares, one, NOW), Making::Refused { wait: 100 }, "three are made");
+        shares.give_back(one, 10);
+        for index in 0..3000 {
+            let number = shares.take(payer(index), 1, NOW);
+            shares.give_back(number, 1);
+        }
+        assert_eq!(shares.take(network(1), 10, NOW), one, "who has made rooms is remembered");
+        let local = shares.take(payer(0), 10, NOW);
+        assert_eq!([0; 2].map(|_| makes(&mut shares, local, NOW)), [Making::Counted; 2]);
+        assert_eq!(makes(&mut shares, local, NOW), Making::Refused { wait: 100 }, "the rate of all holds for all");
+        let other = shares.take(network(2), 10, NOW);
+        assert_eq!(makes(&mut shares, other, NOW), Making::Refused { wait: 100 });
+        shares.give_back_all();
+        assert_eq!(pending(&shares, 1), (0, 0));
+        assert_eq!(makes(&mut shares, other, NOW), Making::Counted);
+        assert_eq!(makes(&mut shares, one, NOW.after(100)), Making::Counted);
+    }
+
+    /// However many networks make rooms, only those are remembered whose buckets are not full.
+    #[test]
+    fn who_made_rooms_is_forgotten_once_the_bucket_is_full() {
+        let none = Rate::new(0, 1000, 1);
+        let rates = RoomRates { own: Rate::new(5, 1000, 100), all: none };
+        let (mut shares, mut most) = (Shares::default(), 0);
+        for index in 0..100_000_u32 {
+            let now = Millis(1 + u64::from(index));
+            let number = shares.take(Payer::Network((index | 1 << 30).to_be_bytes().into()), 1, now);
+            assert_eq!(shares.may_make(number, rates, now), Making::Counted);
+            shares.decided(number, true, rates, now);
+            shares.give_back(number, 1);
+            most = most.max(shares.list.len());
+        }
+        assert!(most <= 2 * IDLE, "{most}");
+    }
+
+    #[test]
     fn idle_shares_are_bounded() {
         let mut shares = Shares::default();
         for index in 0..100_000 {
-            let number = shares.take(payer(index), 1);
+            let number = shares.take(payer(index), 1, NOW);
             shares.give_back(number, 1);
         }
         assert!(shares.list.len() <= IDLE && shares.numbers.len() == shares.list.len());
@@ -273,11 +415,11 @@ mod tests {
                 match step {
                     Step::Send { of, bytes } if shares.may_take(payer(of), bytes, BOUND) => {
                         prop_assert!(waiting.iter().all(|(_, other, _, _)| *other != of), "not before an earlier one");
-                        store.push_back((shares.take(payer(of), bytes), bytes));
+                        store.push_back((shares.take(payer(of), bytes, NOW), bytes));
                     }
                     Step::Send { of, bytes } => {
                         last += 1;
-                        let number = shares.wait(payer(of), conn(last), bytes);
+                        let number = shares.wait(payer(of), conn(last), bytes, NOW);
                         waiting.push((conn(last), of, number, bytes));
                     }
                     Step::Decide => {
@@ -289,7 +431,7 @@ mod tests {
                             let first = waiting.iter().position(|(_, other, ..)| Some(*other) == of);
                             let (conn, of, _, bytes) = waiting.remove(first.expect("it waits"));
                             prop_assert_eq!(conn, next, "within a payer, first come first served");
-                            store.push_back((shares.take(payer(of), bytes), bytes));
+                            store.push_back((shares.take(payer(of), bytes, NOW), bytes));
                         }
                     }
                     Step::Gone => {

@@ -59,6 +59,12 @@ settings! {
         request_rate_per_address: u32 = "500", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Pings and pongs of one connection; past it, the connection waits. Ten times as many at once. 0: no limit.
         control_rate: u32 = "10", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// Rooms that one address (IPv6: one /64) makes by their first messages, loopback and trusted proxies left out.
+        /// Past it, rate_limited or 429 to first messages only. Twenty times as many at once. 0: no limit.
+        room_rate_per_address: u32 = "5", Kind::Rate { per: "s", max: 1_000_000 }, live true;
+        /// Rooms that all together make. Past it, as past room-rate-per-address. Ten times as many at once. 0: no
+        /// limit.
+        room_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
         /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;

@@ -62,6 +62,14 @@ impl Bucket {
         Millis(free_at.div_ceil(1000)).max(now)
     }
 
+    /// Returns the milliseconds until one more action is free, if `pending` others come first.
+    pub fn wait(&self, rate: Rate, pending: usize, now: Millis) -> u64 {
+        let now = now.0.saturating_mul(1000);
+        let full_at = self.full_at.clamp(now, now.saturating_add(rate.interval * rate.burst));
+        let taken = (full_at - now).saturating_add(rate.interval.saturating_mul(pending as u64));
+        taken.saturating_sub(rate.interval * (rate.burst - 1)).div_ceil(1000)
+    }
+
     /// Returns whether everything that was taken has been refilled. Such a bucket need not be kept.
     pub fn is_full(&self, now: Millis) -> bool {
         self.full_at <= now.0.saturating_mul(1000)
@@ -134,6 +142,19 @@ mod tests {
         assert_eq!(bucket.take(rate, at.after(50)), Ok(()));
         assert_eq!(bucket.take(rate, at.after(50)), Err(50));
         assert_eq!((0..200).filter(|_| bucket.take(rate, at.after(60_000)).is_ok()).count(), 100);
+    }
+
+    #[test]
+    fn what_is_pending_comes_first() {
+        let rate = Rate::new(20, 1000, 3);
+        let (mut bucket, at) = (Bucket::default(), Millis(5_000));
+        assert_eq!([0, 2, 3, 4].map(|pending| bucket.wait(rate, pending, at)), [0, 0, 50, 100]);
+        bucket.spend(rate, at);
+        bucket.spend(rate, at);
+        assert_eq!([0, 1, 2].map(|pending| bucket.wait(rate, pending, at)), [0, 50, 100]);
+        assert_eq!([0, 1, 2].map(|pending| bucket.wait(rate, pending, at.after(49))), [0, 1, 51]);
+        assert_eq!(bucket.wait(rate, 1, at.after(50)), 0);
+        assert_eq!(bucket.wait(Rate::new(0, 1000, 1), 1000, at), 0, "no limit");
     }
 
     #[test]

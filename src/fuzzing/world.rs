@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listener::Listener;
 use crate::api::Access;
-use crate::chat::{self, Chat, ChatLimits, Secrets};
+use crate::chat::{self, Chat, ChatLimits, RoomRates, Secrets};
 use crate::conn::{ConnLimits, Connection, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
 use crate::engine::{self, Admission, Connections, Engine, Input, Now, Output};
@@ -125,6 +125,7 @@ impl Sizes {
             encrypted_rooms: Default::default(),
             requests: Rate::new(self.requests.0, 1000, self.requests.1),
             errors: Rate::new(self.errors, 60_000, self.errors),
+            rooms: RoomRates { own: Rate::new(0, 1, 1), all: Rate::new(0, 1, 1) },
             welcome,
             resume_within: 30_000,
             park_for: 604_800,

@@ -5,7 +5,7 @@
 use super::Hub;
 use super::clients::{Clients, HubError, Live, Notice};
 use super::log::Knowledge;
-use crate::store::{Append, Appended, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
+use crate::store::{Append, Appended, Making, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
 use crate::types::{Epoch, Message, Millis, RoomId, size};
 
 impl Hub {
@@ -20,6 +20,10 @@ impl Hub {
             Outcome::BodyReused => Notice::Refused { id, error: HubError::BodyReused },
             Outcome::Full => Notice::Refused { id, error: HubError::StorageFull },
             Outcome::RoomsFull { limit } => Notice::Refused { id, error: HubError::RoomsFull { limit: *limit } },
+            Outcome::NotMade => {
+                let retry_after_ms = if let Making::Refused { wait } = ticket.making { wait } else { 0 };
+                Notice::Refused { id, error: HubError::TooManyNew { retry_after_ms } }
+            }
             Outcome::Unavailable => Notice::Refused { id, error: HubError::StorageUnavailable },
         };
         clients.tell(ticket.conn, notice);

@@ -172,6 +172,10 @@ pub enum HubError {
     RoomsFull {
         limit: usize,
     },
+    /// Its sender, or all together, make rooms too fast; nothing is stored.
+    TooManyNew {
+        retry_after_ms: u32,
+    },
     /// The idempotency key was used for another body.
     KeyReused,
     /// A message that the room keeps has the same sealed body.

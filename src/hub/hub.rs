@@ -301,11 +301,11 @@ impl Hub {
         room: RoomId,
         said: Said,
     ) -> Result<(), HubError> {
-        let Said { key, body, sealed, at, payer } = said;
+        let Said { key, body, sealed, at, payer, making } = said;
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
         let append = Append {
-            ticket: Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID)).paid_by(payer),
+            ticket: Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID)).paid_by(payer).making(making),
             room,
             author: session.author(),
             key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
@@ -427,6 +427,11 @@ impl Hub {
     /// Returns whether a room has something to tell at the end of a turn.
     pub fn is_unfinished(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// Returns whether a room is known to have had messages. Without members here, nothing is known of it.
+    pub fn has_messages(&self, room: &RoomId) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.log.head > Seq::ZERO)
     }
 
     /// Returns whether the last turn has left something to tell, and this room has something to tell. Nothing more is

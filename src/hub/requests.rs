@@ -1,5 +1,6 @@
 //! The requests of clients to the hub.
 
+use crate::store::Making;
 use crate::types::{Body, Digest, IdempotencyKey, RoomId, Seq, WallMillis};
 
 /// The position in a room's log at which a member begins.
@@ -25,6 +26,8 @@ pub struct Said {
     pub at: WallMillis,
     /// Who pays for it while it waits for the store.
     pub payer: u32,
+    /// Whether it may make its room.
+    pub making: Making,
 }
 
 /// How much a member is told about the joins and leaves of others.

@@ -47,6 +47,10 @@ impl Reason {
                 )
                 .into(),
             ),
+            HubError::TooManyNew { .. } => (
+                ErrorCode::RateLimited,
+                "too many new rooms in a short time; nothing was stored: rooms that have messages take more".into(),
+            ),
             HubError::StorageUnavailable => (ErrorCode::StorageUnavailable, outage.text().into()),
             HubError::KeyReused => {
                 (ErrorCode::KeyReused, "this key was used for another body; nothing was stored".into())
@@ -69,6 +73,7 @@ impl Reason {
         };
         let retry_after_ms = match error {
             HubError::StorageFull | HubError::RoomsFull { .. } => Some(10_000),
+            HubError::TooManyNew { retry_after_ms } => Some(u64::from(retry_after_ms)),
             HubError::StorageUnavailable => Some(1000),
             _ => None,
         };

@@ -87,6 +87,8 @@ pub(super) enum Decision {
     Refused,
     /// This would be one room too many.
     RoomsFull,
+    /// There is no such room, and this append may not make it.
+    NotMade,
     Parked,
     Claimed(Option<Box<Parked>>),
     Sought(Found),
@@ -244,6 +246,7 @@ impl Batches {
             None => {
                 let row = match load_room(conn, &mut self.unfolded, &append.room, now)? {
                     Some(room) => Some(room),
+                    None if append.ticket.makes_nothing() => return Ok(Decision::NotMade),
                     None => make_room(conn, &append.room, self.rooms_max)?,
                 };
                 let Some(row) = row else { return Ok(Decision::RoomsFull) };

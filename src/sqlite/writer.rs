@@ -419,6 +419,7 @@ impl WriterLoop {
             Decision::RoomsFull => {
                 Outcome::RoomsFull { limit: usize::try_from(self.batches.rooms_max).unwrap_or(usize::MAX) }
             }
+            Decision::NotMade => Outcome::NotMade,
             Decision::Refused | Decision::Parked | Decision::Claimed(_) | Decision::Sought(_) => Outcome::Unavailable,
         };
         Appended { ticket, room, bytes, outcome }

@@ -213,6 +213,9 @@ impl MemoryLog {
     pub fn append(&mut self, append: Append) -> Appended {
         let Append { ticket, room, author, key, body, sealed, at } = append;
         let bytes = body.len();
+        if ticket.makes_nothing() && !self.index.contains_key(&room) {
+            return Appended { ticket, room, bytes, outcome: Outcome::NotMade };
+        }
         let Some(index) = self.room(&room) else {
             let outcome = Outcome::RoomsFull { limit: self.rooms_max };
             return Appended { ticket, room, bytes, outcome };

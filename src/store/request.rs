@@ -14,6 +14,19 @@ pub struct Ticket {
     pub tag: u64,
     /// The caller's number of who pays for what waits for the store; [`NOBODY`] where nobody does.
     pub payer: u32,
+    /// Whether an append may make its room. The only part of a ticket that the store looks at.
+    pub making: Making,
+}
+
+/// Whether an append may make its room, if it turns out to be the room's first message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Making {
+    /// It may, and that has no rate: the room is known to exist.
+    Free,
+    /// It may, within its payer's rate.
+    Counted,
+    /// It may not: its payer makes rooms too fast. The milliseconds until it may make one more.
+    Refused { wait: u32 },
 }
 
 /// The payer of a request that takes no place at the store.
@@ -22,11 +35,20 @@ pub const NOBODY: u32 = u32::MAX;
 impl Ticket {
     /// Returns the ticket of a request for which nobody pays.
     pub fn new(conn: ConnId, purpose: Purpose, tag: u64) -> Ticket {
-        Ticket { conn, purpose, tag, payer: NOBODY }
+        Ticket { conn, purpose, tag, payer: NOBODY, making: Making::Free }
     }
 
     pub fn paid_by(self, payer: u32) -> Ticket {
         Ticket { payer, ..self }
+    }
+
+    pub fn making(self, making: Making) -> Ticket {
+        Ticket { making, ..self }
+    }
+
+    /// Returns whether the append may not make its room.
+    pub fn makes_nothing(&self) -> bool {
+        matches!(self.making, Making::Refused { .. })
     }
 }
 
@@ -279,6 +301,8 @@ pub enum Outcome {
     RoomsFull {
         limit: usize,
     },
+    /// The room does not exist, and the ticket says that this append may not make it. Nothing was stored.
+    NotMade,
     /// Not acknowledged, but perhaps stored. Sending it again with the same key is safe.
     Unavailable,
 }

@@ -195,6 +195,10 @@ impl Bounds {
             );
             return violation(MEMORY, text);
         }
+        let pending = engine.app.pending_rooms(None);
+        if pending > undecided {
+            return violation(MEMORY, format!("{pending} of {undecided} messages under way may make rooms"));
+        }
         let Some(limits) = history.last() else { return Ok(()) };
         // Once the bound is reached, one more connection may have its turn: with the request that it had begun before,
         // and with one read. A sealed message is decoded only when it is complete, and may hold many requests.

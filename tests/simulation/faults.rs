@@ -9,6 +9,7 @@ use super::doors::Doors;
 use super::encryption::Encryption;
 use super::keeping::Keeping;
 use super::limits::Limits;
+use super::making::MakingRates;
 use super::settings;
 
 #[derive(Debug)]
@@ -131,7 +132,8 @@ impl Mix {
     }
 
     fn draw_from(random: &mut Random, seed: u64, databases: bool) -> Mix {
-        let limits = Limits::draw(random);
+        let making = MakingRates::draw(&mut Random::new(!seed ^ 0x400d5));
+        let limits = Limits { making, ..Limits::draw(random) };
         let quickest = random.magnitude((100, 100 * MILLISECOND));
         let clients = random.magnitude((1, 24)) as usize;
         // Handshakes are expensive to simulate, so most clients speak open.

@@ -1,6 +1,7 @@
 //! The edge of the simulated server: the real engine, and around it the part that `server/` plays in a process. A turn
 //! has the same order as the server's own.
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeSet;
 
 use racerd::api::Access;
@@ -99,6 +100,9 @@ impl Host {
             return violation("lost wake-ups: the loop never sleeps beside work", text);
         }
         self.turn = turn;
+        if let Some(fault) = scene.witness.makers.fault() {
+            return violation("rates: rooms are made as fast as is allowed", fault);
+        }
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
         let net = &self.engine.net;
         // A wait is believed while it is not over, and if it is no longer than one request may have to wait.
@@ -137,6 +141,11 @@ impl Host {
     }
 }
 
+/// Returns the address of a client.
+fn address_of(client: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, client as u8 + 1])
+}
+
 impl Edge for Running<'_> {
     type App = Chat;
     type Failure = Violation;
@@ -154,11 +163,14 @@ impl Edge for Running<'_> {
         scene.limits.change(scene.now, limits);
         scene.witness.reconfigures(&limits);
         let settings = limits.settings(&scene.mix.encryption);
+        let mut app = racerd::limits::chat(&settings).expect("settings that a server can use");
+        // Settings allow no rate as low as these.
+        app.chat.rooms = limits.making.rates();
         host.engine.set_limits(engine::Limits {
             connections: limits.conn(),
             admission: limits.admission(),
             drain_timeout: limits.drain_timeout,
-            app: racerd::limits::chat(&settings).expect("settings that a server can use"),
+            app,
         });
         store.set_bounds(scene);
     }
@@ -185,7 +197,7 @@ impl Edge for Running<'_> {
             scene.server_accepts(link, conn);
             scene.witness.accepted(conn, link, is_excess);
             let (client, secure) = (scene.links.get(link).client, scene.links.get(link).secure);
-            let peer = format!("10.0.0.{}:{}", client + 1, 1000 + link % 60_000).parse().expect("an address");
+            let peer = SocketAddr::new(address_of(client), (1000 + link % 60_000) as u16);
             scene.trace.line(scene.now, "server", || format!("accepts link {link} of c{client} as {conn}"));
             if is_excess {
                 host.excess.insert(index);
@@ -246,6 +258,11 @@ impl Edge for Running<'_> {
     }
 
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Checked {
+        let Scene { witness, now, mix, .. } = &mut *self.scene;
+        for who in (0..mix.clients).map(Some).chain([None]) {
+            let pending = self.host.engine.app.pending_rooms(who.map(address_of));
+            witness.makers.look(who, pending, mix.limits.making, witness.mono, *now);
+        }
         self.scene.witness.asks(requests);
         self.store.submit(requests, self.scene)
     }
@@ -257,8 +274,8 @@ impl Edge for Running<'_> {
     fn take_answers(&mut self, answers: &mut Vec<StoreEvent>) {
         let from = answers.len();
         answers.append(&mut self.store.take());
-        let Scene { witness, now, mix, .. } = &mut *self.scene;
-        answers[from..].iter().for_each(|answer| witness.answer(answer, *now, &mix.limits));
+        let Scene { witness, now, mix, links, .. } = &mut *self.scene;
+        answers[from..].iter().for_each(|answer| witness.answer(answer, *now, &mix.limits, links));
     }
 
     fn take_writable(&mut self, list: &mut Vec<ConnId>) {

@@ -11,6 +11,8 @@ use racerd::testing::Random;
 use racerd::types::Durability;
 use racerd::ws;
 
+use super::making::MakingRates;
+
 /// The most bytes that racerd's own JSON adds to a body, as its settings count them.
 pub const ENVELOPE: usize = 1024;
 
@@ -53,6 +55,8 @@ pub struct Limits {
     pub error_budget: u32,
     pub handshake_rate: u32,
     pub connections_per_address: u32,
+    /// Drawn apart from the others; a reload leaves them.
+    pub making: MakingRates,
 }
 
 impl Limits {
@@ -99,6 +103,7 @@ impl Limits {
             handshake_rate: if random.below(4) > 0 { 0 } else { random.within((1, 20)) as u32 },
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
             part: magnitude(random, 1, 1000),
+            making: MakingRates::default(),
         }
     }
 
@@ -162,6 +167,7 @@ impl Limits {
             encrypted_rooms: Default::default(),
             requests: Rate::new(self.request_rate, 1000, self.burst()),
             errors: Rate::new(self.error_budget, 60_000, self.error_budget),
+            rooms: self.making.rates(),
             welcome: WelcomeLimits {
                 max_message_size: self.max_message,
                 in_flight: usize::from(self.in_flight),

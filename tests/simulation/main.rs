@@ -28,6 +28,7 @@ mod host;
 mod keeping;
 mod limits;
 mod log;
+mod making;
 mod model;
 mod network;
 mod retention;

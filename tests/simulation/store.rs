@@ -472,6 +472,14 @@ fn note(event: &StoreEvent, walls: &mut VecDeque<u64>, scene: &mut Scene) -> Che
         StoreEvent::Appended(list) => {
             for appended in list {
                 let wall = walls.pop_front().unwrap_or_default();
+                if appended.outcome == Outcome::NotMade {
+                    scene.tally.not_made += 1;
+                    let room = scene.model.room(appended.room.as_str()).map(|room| &scene.model.rooms[room]);
+                    if room.is_some_and(|room| room.head() > 0) {
+                        let text = format!("{} has messages, and refuses one that may make no room", appended.room);
+                        return violation("rates: a room that has messages takes more", text);
+                    }
+                }
                 if let Outcome::Stored(message) = &appended.outcome {
                     scene.trace.line(scene.now, "store", || {
                         format!("{} {} is {}", message.room, message.seq.0, super::model::short(message))

@@ -63,6 +63,7 @@ tally! {
     lags: "lagging",
     gaps: "gaps",
     rate_limited: "rate limited",
+    not_made: "first messages refused, as too many rooms were made",
     turned_away: "turned away at the door",
     full: "turned away as the server is full",
     unavailable: "not stored, said the store",

@@ -9,6 +9,7 @@ use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
 use super::limits::Limits;
+use super::making::Makers;
 use super::network::Links;
 
 #[derive(Default)]
@@ -58,6 +59,7 @@ pub struct Witness {
     waits: BTreeSet<usize>,
     /// The highest generation that the present server has answered.
     answered: BTreeMap<SessionId, u32>,
+    pub makers: Makers,
 }
 
 /// The state of a connection's queue.
@@ -246,7 +248,7 @@ impl Witness {
     }
 
     /// Notes that an answer of the store reaches the server.
-    pub fn answer(&mut self, event: &StoreEvent, now: Micros, limits: &Limits) {
+    pub fn answer(&mut self, event: &StoreEvent, now: Micros, limits: &Limits, links: &Links) {
         if matches!(event, StoreEvent::Page(_) | StoreEvent::ReadFailed(_)) {
             self.reads_allowed = limits.reads_in_flight;
         }
@@ -256,6 +258,10 @@ impl Witness {
                 for appended in list {
                     if matches!(appended.outcome, Outcome::Unavailable | Outcome::Full) {
                         self.fails(&appended.ticket);
+                    }
+                    if let Some(link) = self.link(&appended.ticket) {
+                        let who = (links.get(link).client, link);
+                        self.makers.answered(who, appended, limits.making, self.mono);
                     }
                 }
             }

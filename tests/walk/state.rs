@@ -364,7 +364,8 @@ impl State {
         match self.judge.said[index].by {
             Some((client, _)) => {
                 let session = self.slots[client].ok_or("a session")?;
-                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0), payer: store::NOBODY };
+                let (payer, making) = (store::NOBODY, store::Making::Free);
+                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0), payer, making };
                 let sent = self.hub.handle_send(session, Some(index as u64), room(), said);
                 sent.map_err(|error| format!("a send is refused: {error:?}"))
             }

@@ -2,6 +2,7 @@
 //! while, and no other connection waits for it.
 
 use super::*;
+use crate::chat::RoomRates;
 use crate::conn::{ConnLimits, Rate};
 use crate::types::Network;
 
@@ -258,4 +259,77 @@ fn a_room_that_is_behind_holds_back_only_its_own_senders() {
         assert_eq!(heard.iter().filter(|kind| **kind == "signal").count(), signals);
         assert!(heard.contains(&"pong"));
     }
+}
+
+/// Whoever makes rooms faster than the rate is refused their first messages, and those only.
+#[test]
+fn new_rooms_have_a_rate() {
+    let mut world = World::new(Sizes::USUAL);
+    let mut limits = Sizes::USUAL.limits();
+    limits.app.chat.rooms = RoomRates { own: Rate::new(1, 1000, 2), all: Rate::new(0, 1, 1) };
+    world.engine.set_limits(limits);
+    // Returns what a POST to this room is answered: the status, and the head's last line.
+    let post = |world: &mut World, index: u32, room: &str| {
+        let before = world.peers[&index].got.len();
+        let head = "HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1";
+        world.send(index, format!("POST /rooms/{room}/messages {head}\r\n\r\n1").as_bytes());
+        world.settle();
+        let got = String::from_utf8_lossy(&world.peers[&index].got[before..]).into_owned();
+        (got[9..12].to_owned(), got)
+    };
+    world.connect(0, "192.0.2.1:9");
+    world.connect(1, "192.0.2.2:9");
+    let answers = ["a", "b", "c", "a", "c", "b"].map(|room| post(&mut world, 0, room).0);
+    assert_eq!(answers, ["201", "201", "429", "201", "429", "201"], "rooms that have messages take more");
+    let (_, told) = post(&mut world, 0, "c");
+    assert!(told.contains("\r\nRetry-After: 1\r\n") && told.contains("\"rate_limited\""), "{told}");
+    assert_eq!(post(&mut world, 1, "c").0, "201", "another address");
+    assert_eq!(post(&mut world, 0, "c").0, "201", "which is there by now");
+    world.connect(2, "192.0.2.1:10");
+    world.upgrade(2, "/rooms/a/ws?name=a&last=5");
+    world.settle();
+    // Members who come before the store has told whether the room has messages.
+    for (id, room) in [(1, "b"), (2, "d")] {
+        world.say(2, &format!(r#"{{"type":"join","room":"{room}"}}"#));
+        world.say(2, &format!(r#"{{"type":"send","id":{id},"room":"{room}","body":1}}"#));
+    }
+    world.settle();
+    world.say(2, r#"{"type":"send","id":3,"room":"a","body":1}"#);
+    world.say(2, r#"{"type":"send","id":4,"room":"d","body":1}"#);
+    world.settle();
+    let heard = world.heard(2);
+    let of = |kind: &str| heard.iter().filter(|object| object["type"] == kind).collect::<Vec<_>>();
+    let ids = |list: &[&serde_json::Value]| list.iter().filter_map(|object| object["id"].as_u64()).collect::<Vec<_>>();
+    assert_eq!((ids(&of("ack")), ids(&of("error"))), (vec![1, 3], vec![2, 4]), "{heard:?}");
+    for refused in of("error") {
+        assert_eq!(refused["code"], "rate_limited");
+        assert!(refused["retry_after_ms"].as_u64().is_some_and(|wait| (1..=1000).contains(&wait)), "{refused}");
+    }
+    world.pass(1_000);
+    world.say(2, r#"{"type":"send","id":5,"room":"d","body":1}"#);
+    world.settle();
+    assert!(world.heard(2).iter().any(|object| object["type"] == "ack" && object["id"] == 5));
+    assert_eq!(post(&mut world, 0, "e").0, "429", "both connections share their address's rate");
+    world.connect(3, "127.0.0.1:9");
+    for room in 0..50 {
+        assert_eq!(post(&mut world, 3, &format!("local-{room}")).0, "201", "loopback has no rate per address");
+    }
+}
+
+/// The rate of all holds for all, and however slow the store is, no more rooms are made than it allows.
+#[test]
+fn all_new_rooms_have_a_rate() {
+    let mut world = World::new(Sizes::USUAL);
+    let mut limits = Sizes::USUAL.limits();
+    let none = Rate::new(0, 1, 1);
+    limits.app.chat.rooms = RoomRates { own: none, all: Rate::new(1, 1000, 5) };
+    world.engine.set_limits(limits);
+    for index in 0..20 {
+        world.connect(index, &format!("192.0.2.{}:9", index + 1));
+        let head = "HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1";
+        world.send(index, format!("POST /rooms/{index}/messages {head}\r\n\r\n1").as_bytes());
+    }
+    world.settle();
+    let count = |status: &str| world.peers.values().filter(|peer| &peer.got[9..12] == status.as_bytes()).count();
+    assert_eq!((count("201"), count("429")), (5, 15));
 }

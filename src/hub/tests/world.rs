@@ -278,6 +278,7 @@ impl World {
             sealed: None,
             at: WallMillis(0),
             payer: crate::store::NOBODY,
+            making: crate::store::Making::Free,
         };
         self.hub.handle_send(who.slot, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{ROOMS, over_all};
 use crate::store::samples::{ALICE, BOB, append, keyed, room, stored};
-use crate::store::{Append, Outcome, Scope};
+use crate::store::{Append, Making, Outcome, Scope};
 use crate::types::{Author, MemberId, Message, Name, Seq, WallMillis};
 
 #[test]
@@ -38,6 +38,23 @@ fn a_key_sent_again_is_stored_once() {
         assert_eq!(bench.append(keyed("a", "other", ALICE, "k1")), Outcome::KeyReused);
         assert_eq!(bench.append(keyed("a", "1", ALICE, "k1")), again, "the refused one has changed nothing");
         assert_eq!(bench.everything("a").len(), 2);
+    });
+}
+
+/// The store alone knows whether a room exists of which the server has no member.
+#[test]
+fn who_may_make_no_room_may_write_in_those_that_exist() {
+    over_all(|bench| {
+        let ticket = append("a", "1", 1).ticket.making(Making::Refused { wait: 1 });
+        let timid = |room, key| Append { ticket, ..keyed(room, "1", Scope::Common, key) };
+        let batch = vec![timid("a", "k1"), keyed("a", "1", Scope::Common, "k2"), timid("a", "k2"), timid("a", "k3")];
+        let outcomes: Vec<Outcome> = bench.append_all(batch).into_iter().map(|answer| answer.outcome).collect();
+        assert_eq!((&outcomes[0], stored(&outcomes[1]).seq), (&Outcome::NotMade, Seq(1)));
+        assert_eq!(outcomes[2], Outcome::Duplicate { seq: Seq(1), at: WallMillis(1) });
+        assert_eq!(stored(&outcomes[3]).seq, Seq(2));
+        assert_eq!(bench.append(timid("b", "k4")), Outcome::NotMade);
+        assert!(bench.everything("b").is_empty());
+        assert_eq!(stored(&bench.append(append("b", "1", 1))).seq, Seq(1));
     });
 }
 

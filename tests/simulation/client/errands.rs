@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::agenda::{MILLISECOND, Micros, SECOND};
 use super::super::bodies;
+use super::super::making::Makers;
 use super::super::scene::{Checked, Scene, violation};
 use super::super::wire::{self, Reader, Said};
 use super::Client;
@@ -281,7 +282,11 @@ impl Client {
                 self.post_forestalled(body, &told, scene)
             }
             (kind, 408 | 429 | 503) => {
-                if let Err(fault) = Client::may_turn_away(link, status, scene) {
+                let judged = match status == 429 && Makers::is_meant(text) && scene.is_of_this_run(link) {
+                    true => scene.witness.makers.may_refuse(self.index, (link, None), errand.since),
+                    false => Client::may_turn_away(link, status, scene),
+                };
+                if let Err(fault) = judged {
                     return violation(REASONS, format!("status {status}: {fault}"));
                 }
                 if status != 503 {

@@ -1,9 +1,11 @@
 //! The server's reasons for refusals and closes: each needs a cause that was observed.
 
 use racerd::types::SessionId;
+use serde_json::Value;
 
 use super::super::agenda::Micros;
 use super::super::limits::Limits;
+use super::super::making::Makers;
 use super::super::scene::Scene;
 use super::super::witness::Presented;
 use super::{Asked, Client, Faults, Phase, Request};
@@ -31,11 +33,14 @@ impl Client {
         &self,
         (link, id): (usize, Option<u64>),
         request: &Request,
-        code: &str,
+        (code, told): (&str, &Value),
         scene: &Scene,
     ) -> Result<(), String> {
         let room = |room: usize| &scene.model.rooms[room].id;
         match (code, &request.what) {
+            ("rate_limited", _) if Makers::is_meant(told["message"].as_str().unwrap_or_default()) => {
+                scene.witness.makers.may_refuse(self.index, (link, id), request.since)
+            }
             ("rate_limited", _) => self.may_be_rated(link, request.since, scene),
             ("storage_unavailable", Asked::Join { room: of }) => {
                 unless(scene.witness.was_unread(room(*of), request.since), || "no read of the room has failed".into())

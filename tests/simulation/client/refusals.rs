@@ -38,7 +38,7 @@ impl Client {
             return violation(CHECKER, format!("a refusal of nothing that c{} asked: {told}", self.index));
         };
         if scene.is_of_this_run(link)
-            && let Err(fault) = self.may_refuse((link, Some(id)), &request, &code, scene)
+            && let Err(fault) = self.may_refuse((link, Some(id)), &request, (&code, told), scene)
         {
             return violation(REASONS, format!("{fault}: {told}"));
         }
