@@ -133,7 +133,11 @@ impl Client {
             // Signals, since those with an encrypted body are compared with the log; faulty ones, since some are sends.
             matches!(
                 request.what,
-                Asked::Send { .. } | Asked::Reuse { .. } | Asked::Signal { .. } | Asked::Faulty { .. }
+                Asked::Send { .. }
+                    | Asked::Reuse { .. }
+                    | Asked::Replay(_)
+                    | Asked::Signal { .. }
+                    | Asked::Faulty { .. }
             )
         };
         let sends = self.asked.values().any(stores) || self.errands.values().any(|errand| !errand.is_read());

@@ -155,7 +155,11 @@ impl View {
                 return violation(CHECKER, format!("{id} {seq} is of {at}, and the one before of {}", self.at));
             }
             Some(at) => self.at = at,
-            None => scene.tally.unreadable += 1,
+            None => {
+                // The next one may be a large step before the true stamp of this one.
+                self.at = 0;
+                scene.tally.unreadable += 1;
+            }
         }
         scene.tally.messages += 1;
         Ok(())
