@@ -7,7 +7,7 @@ use crate::api::{self, Access};
 use crate::chat::{self, ChatLimits, RoomRates};
 use crate::config::{ConfigError, Settings};
 use crate::conn::{ConnLimits, Rate};
-use crate::engine::{self, Admission};
+use crate::engine::{self, Admission, Budget};
 use crate::http::authority::Origin;
 use crate::http::hosts::Hosts;
 use crate::http::limits::HeadLimits;
@@ -44,6 +44,8 @@ pub fn engine(settings: &Settings) -> Result<engine::Limits<chat::Limits>, Confi
     Ok(engine::Limits {
         connections: connections(settings),
         admission: admission(settings),
+        // The edge knows how much memory there is.
+        memory: Budget::UNLIMITED,
         drain_timeout: settings.time.drain_timeout,
         app: chat(settings)?,
     })

@@ -207,6 +207,11 @@ impl App for Chat {
         }
     }
 
+    fn memory(&self) -> u64 {
+        // What is at the store comes back as frames for the rooms.
+        (self.hub.memory() + 2 * self.queue.shares.total().1) as u64
+    }
+
     fn freed(&mut self, conn: ConnId) {
         self.queue.forget(conn);
     }

@@ -3,10 +3,9 @@
 
 use core::cell::OnceCell;
 use core::ops::Range;
-use std::rc::Rc;
 
 use crate::api::events::Event;
-use crate::conn::{Encoding, Shared};
+use crate::conn::{Encoding, Ledger, Shared, SharedBytes};
 use crate::hub::{Broadcast, Live};
 use crate::protocol::server;
 use crate::types::{Epoch, Message, RoomId};
@@ -16,6 +15,7 @@ use crate::ws::{begin_text, end_text};
 pub struct SharedFrames<'a> {
     room: &'a RoomId,
     broadcast: Broadcast<'a>,
+    ledger: Ledger,
     frames: OnceCell<Encoded>,
     lines: OnceCell<Encoded>,
     events: OnceCell<Encoded>,
@@ -60,8 +60,16 @@ pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &M
 
 impl<'a> SharedFrames<'a> {
     /// Returns a broadcast that is not encoded yet.
-    pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
-        SharedFrames { room, broadcast, frames: OnceCell::new(), lines: OnceCell::new(), events: OnceCell::new() }
+    pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>, ledger: &Ledger) -> SharedFrames<'a> {
+        let ledger = ledger.clone();
+        SharedFrames {
+            room,
+            broadcast,
+            ledger,
+            frames: OnceCell::new(),
+            lines: OnceCell::new(),
+            events: OnceCell::new(),
+        }
     }
 
     /// Returns the part of the shared bytes that holds these items in this encoding.
@@ -104,7 +112,7 @@ impl<'a> SharedFrames<'a> {
                 ends.push(bytes.len() as u32);
             }
         }
-        Encoded { bytes: Rc::new(bytes), ends }
+        Encoded { bytes: SharedBytes::share(bytes, &self.ledger), ends }
     }
 }
 
@@ -117,6 +125,7 @@ pub fn named(name: &'static str) -> Event<'static> {
 mod tests {
     use super::*;
     use crate::types::{Author, Body, Name, Seq, WallMillis};
+    use std::rc::Rc;
 
     /// Each encoding is made once, however many members take it, and not at all if none does.
     #[test]
@@ -128,7 +137,7 @@ mod tests {
             Live::Message(Message { room, seq: Seq(seq), at: WallMillis(5), author, body })
         };
         let list = [live(7), live(8)];
-        let shared = SharedFrames::new(&room, Broadcast::Live(&list));
+        let shared = SharedFrames::new(&room, Broadcast::Live(&list), &Ledger::default());
         let epoch = Epoch("k3f9".into());
         assert!(shared.frames.get().is_none() && shared.events.get().is_none());
         let (all, start, end) = shared.part(Encoding::Events, &epoch, 0..2);

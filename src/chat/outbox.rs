@@ -29,7 +29,7 @@ impl Clients for Outbox<'_> {
     type Frames<'a> = SharedFrames<'a>;
 
     fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
-        SharedFrames::new(room, broadcast)
+        SharedFrames::new(room, broadcast, self.net.ledger())
     }
 
     fn deliver(&mut self, client: ConnId, frames: &SharedFrames<'_>, part: Range<usize>) -> Delivery {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Chat;
-use super::shares::{Payer, Shares};
+use super::shares::Shares;
 use crate::conn::Waits;
 use crate::engine::Connections;
 use crate::protocol::{Command, Request};
@@ -47,6 +47,20 @@ pub(super) struct Queue {
     behind: VecDeque<(RoomId, ConnId)>,
 }
 
+impl Wish {
+    /// Returns the bytes of memory that it takes.
+    fn memory(&self) -> i64 {
+        let (outside, body) = match self {
+            Wish::Request(Request { command: Command::Send { body, .. } | Command::Signal { body, .. }, .. }) => {
+                (size_of::<Request>(), body.len())
+            }
+            Wish::Request(_) => (size_of::<Request>(), 0),
+            Wish::Publish(append) => (size_of::<Append>(), append.body.len()),
+        };
+        (outside + body) as i64
+    }
+}
+
 impl Queue {
     pub fn is_empty(&self) -> bool {
         self.shares.total().0 == 0 && self.wishes.is_empty()
@@ -71,11 +85,6 @@ impl Queue {
 }
 
 impl Chat {
-    /// Returns who pays for what a connection's present request has wait for the store.
-    pub(super) fn payer(net: &Connections, conn: ConnId) -> Payer {
-        net.client_network(conn).map_or(Payer::Connection(conn), Payer::Network)
-    }
-
     /// Returns the request, if it may be carried out now. Otherwise it waits here, and its connection is not read.
     pub(super) fn now_or_later(&mut self, net: &mut Connections, conn: ConnId, request: Request) -> Option<Request> {
         let (room, bytes) = match &request.command {
@@ -110,14 +119,14 @@ impl Chat {
         if let Some(room) = room.filter(|room| self.hub.is_behind(room)) {
             return Some(Obstacle::Room(room));
         }
-        let fits = |bytes: &usize| self.queue.shares.may_take(Chat::payer(net, conn), *bytes, self.limits.append_bytes);
+        let fits = |bytes: &usize| self.queue.shares.may_take(net.payer(conn), *bytes, self.limits.append_bytes);
         bytes.filter(|bytes| !fits(bytes)).map(Obstacle::Store)
     }
 
     fn postpone(&mut self, net: &mut Connections, conn: ConnId, obstacle: Obstacle, wish: Wish) {
         let place = match obstacle {
             Obstacle::Store(bytes) => {
-                let (payer, now) = (Chat::payer(net, conn), net.now().mono);
+                let (payer, now) = (net.payer(conn), net.now().mono);
                 Place::Share(self.queue.shares.wait(payer, conn, bytes, now))
             }
             Obstacle::Room(room) => {
@@ -125,6 +134,7 @@ impl Chat {
                 Place::Room
             }
         };
+        net.grows_beside(conn, wish.memory());
         let before = self.queue.wishes.insert(conn, (place, wish));
         debug_assert!(before.is_none(), "a connection that waits is not read");
         if let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) {
@@ -137,7 +147,7 @@ impl Chat {
     pub(super) fn grant(&mut self, net: &mut Connections) {
         while let Some(conn) = self.queue.shares.next(self.limits.append_bytes) {
             // A connection that is gone has left its line.
-            let Some((_, wish)) = self.queue.wishes.remove(&conn) else { continue };
+            let Some(wish) = self.take_wish(net, conn) else { continue };
             match wish {
                 Wish::Publish(append) => self.hand_in(net, append),
                 Wish::Request(request) => {
@@ -157,7 +167,7 @@ impl Chat {
                 self.queue.behind.push_back((room, conn));
                 continue;
             }
-            let Some((_, wish)) = self.queue.wishes.remove(&conn) else { continue };
+            let Some(wish) = self.take_wish(net, conn) else { continue };
             match wish {
                 Wish::Publish(append) => self.hand_in_or_wait(net, append),
                 Wish::Request(request) => {
@@ -169,6 +179,13 @@ impl Chat {
             }
             net.release(conn);
         }
+    }
+
+    /// Takes out what a connection postponed; `None` if it is gone.
+    fn take_wish(&mut self, net: &mut Connections, conn: ConnId) -> Option<Wish> {
+        let (_, wish) = self.queue.wishes.remove(&conn)?;
+        net.grows_beside(conn, -wish.memory());
+        Some(wish)
     }
 
     /// Lets a socket be read again. Its request is counted once more when it is carried out.
@@ -194,7 +211,7 @@ impl Chat {
     /// the hub does not know that the room exists, the store finds out.
     pub(super) fn take_place(&mut self, net: &Connections, conn: ConnId, room: &RoomId, bytes: usize) -> (u32, Making) {
         let now = net.now().mono;
-        let payer = self.queue.shares.take(Chat::payer(net, conn), bytes, now);
+        let payer = self.queue.shares.take(net.payer(conn), bytes, now);
         let making = match self.hub.has_messages(room) {
             true => Making::Free,
             false => self.queue.shares.may_make(payer, self.limits.rooms, now),

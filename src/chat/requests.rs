@@ -152,7 +152,7 @@ impl Chat {
     /// Asks the store whether a signal repeats the ciphertext of a message in the room: otherwise somebody without the
     /// room's key could replay it. The signal waits and counts like a send.
     fn seek(&mut self, net: &mut Connections, seek: Seek) {
-        let payer = self.queue.shares.take(Chat::payer(net, seek.ticket.conn), seek.body.len(), net.now().mono);
+        let payer = self.queue.shares.take(net.payer(seek.ticket.conn), seek.body.len(), net.now().mono);
         let seek = Seek { ticket: seek.ticket.paid_by(payer), ..seek };
         if let Some(open) = net.get_mut(seek.ticket.conn).and_then(|c| c.open_mut()) {
             open.in_flight += 1;

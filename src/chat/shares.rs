@@ -8,17 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use crate::conn::{Bucket, Rate};
+use crate::engine::Payer;
 use crate::store::Making;
 use crate::types::{ConnId, Millis};
-
-/// Who pays for what waits for the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Payer {
-    /// A network: all of its connections share.
-    Network(IpAddr),
-    /// A connection from loopback or from a trusted proxy, which cannot be told apart by address.
-    Connection(ConnId),
-}
 
 /// The number of idle shares that are kept, so that a payer that comes again is found with one look-up.
 const IDLE: usize = 1024;

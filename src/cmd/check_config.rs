@@ -3,8 +3,9 @@
 
 use super::command::{Command, Example, ExitCode, Group, Run, Settings as TakesSettings};
 use super::{Args, Failure, say, shown as shown_path};
-use crate::config::{GROUPS, Parsed, SandboxMode, Source};
-use crate::server::memory::{KERNEL_BYTES, Term, Worst};
+use crate::config::{GROUPS, Parsed, SandboxMode, Settings as AllSettings, Source};
+use crate::server::machine;
+use crate::server::memory::{Sums, Term, Worst};
 use crate::server::sandbox::{self, Held, Reach};
 use crate::server::{self, FEW, RESERVED, connections_for, open_files};
 use crate::types::{Durability, harmless};
@@ -45,7 +46,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let config = parsed.file.as_deref().map(Path::new);
     let machine = Machine {
         files: open_files(),
-        memory: memory_of_machine(),
+        memory: machine::Machine::look(),
         offered: sandbox::offered(),
         reach: absolute(server::reach(&parsed.settings, config)),
         home: std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
@@ -58,8 +59,7 @@ fn run(args: Args) -> Result<(), Failure> {
 struct Machine {
     /// The limit of open files.
     files: Option<u64>,
-    /// The bytes of memory, where known.
-    memory: Option<u64>,
+    memory: machine::Machine,
     /// The sandbox that the machine offers.
     offered: Held,
     /// The folders that the sandbox admits.
@@ -100,9 +100,8 @@ fn report(parsed: &Parsed, machine: &Machine) -> String {
         SandboxMode::On => writeln!(out, "{}", sandbox_of(machine)),
         SandboxMode::Off => writeln!(out, "Sandbox: off\n"),
     };
-    let worst = Worst::of(&parsed.settings, connections);
-    memory(&mut out, &worst);
-    let warnings = warnings(parsed, connections, worst.total(), machine);
+    memory_of(&mut out, &parsed.settings, connections, machine.memory);
+    let warnings = warnings(parsed, connections, machine);
     if !warnings.is_empty() {
         out.push_str("\nWarnings:\n");
     }
@@ -137,29 +136,45 @@ fn why(asked: u32, files: Option<u64>) -> String {
     }
 }
 
-fn memory(out: &mut String, worst: &Worst) {
+/// Adds up what the server may take, and what it would take at worst if that had no limit.
+fn memory_of(out: &mut String, settings: &AllSettings, connections: usize, machine: machine::Machine) {
     let line = |out: &mut String, what: &str, bytes: u64, from: &str| {
-        let line = format!("  {what:<36} {:>12}  {from}", shown(bytes));
+        let line = format!("  {what:<40} {:>12}  {from}", shown(bytes));
         let _ = writeln!(out, "{}", line.trim_end());
     };
+    let worst = Worst::of(settings, connections);
+    // `check` has refused settings that leave too little.
+    match Sums::of(settings, machine).ok().flatten() {
+        None => out.push_str("Memory: unlimited, since it is not known how much there is\n"),
+        Some(sums) => {
+            let (all, from) = (shown(sums.allowed), sums.from);
+            let _ = writeln!(out, "Memory: at most {all} ({from}), and as much in the kernel, for the sockets:");
+            for term in worst.shared.iter().filter(|term| term.is_fixed) {
+                line(out, term.what, term.bytes, &term.from);
+            }
+            line(out, "connections and rooms", sums.left, "what is left");
+            let room_for = |most: u64| format!("each: room for {most}");
+            line(out, "an idle connection", sums.idle, &room_for(sums.most_idle));
+            line(out, "in the kernel: an idle socket", sums.socket, "each");
+            line(out, "in the kernel: a peer that reads nothing", sums.stalled, &room_for(sums.most_stalled));
+        }
+    }
+    out.push_str("\nWithout that limit, if every connection reached every other limit at once:\n");
     let terms = |out: &mut String, terms: &[Term]| {
         for term in terms {
             line(out, term.what, term.bytes, &term.from);
         }
     };
-    out.push_str("Memory at worst, if every connection reaches every limit at once:\n");
     terms(out, &worst.per_connection);
     line(out, "one connection", worst.connection(), "");
     let all = worst.connection().saturating_mul(worst.connections);
     line(out, &format!("{} connections", worst.connections), all, "");
     terms(out, &worst.shared);
     line(out, "total", worst.total(), "");
-    let kernel = KERNEL_BYTES.saturating_mul(worst.connections);
-    line(out, "in addition, in the kernel", kernel, "socket buffers, if no peer reads anything");
 }
 
 /// Returns a line for each value that is unusual enough to be a mistake.
-fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: &Machine) -> Vec<String> {
+fn warnings(parsed: &Parsed, connections: usize, machine: &Machine) -> Vec<String> {
     let settings = &parsed.settings;
     let mut found = Vec::new();
     let listen = settings.listening.listen.iter().map(|address| ("listen", address));
@@ -174,11 +189,10 @@ fn warnings(parsed: &Parsed, connections: usize, worst: u64, machine: &Machine) 
     if asked == 0 && connections < FEW {
         found.push(format!("max-connections: only {connections}; raise NOFILE (ulimit -n, LimitNOFILE=)"));
     }
-    if let Some(memory) = machine.memory.filter(|memory| worst > *memory) {
-        let has = shown(memory);
-        found.push(format!(
-            "memory: this machine has {has} for one process; lower max-connections or queue-bytes if peers may be hostile"
-        ));
+    let (asked, has) = (settings.limits.memory, machine.memory.limit.or(machine.memory.total));
+    if let Some(has) = has.filter(|has| asked.saturating_mul(2) > *has) {
+        let (asked, has) = (shown(asked), shown(has));
+        found.push(format!("memory: {asked}, and as much in the kernel, is more than there is here ({has})"));
     }
     let given = |field| parsed.source(field) != Source::Default;
     match settings.storage.durability {
@@ -230,19 +244,11 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// Returns the bytes of memory that a process can have on this machine: all of it, as Linux reports it, as far as
-/// addresses reach.
-fn memory_of_machine() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let all = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)?;
-    Some(all.min(usize::MAX as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{self, File};
+    use crate::server::memory;
     use crate::server::sandbox::Hold;
     use std::ffi::OsString;
 
@@ -253,7 +259,8 @@ mod tests {
         let offered = Held { files: Hold::Missing("this kernel has none".into()), calls: Hold::Whole };
         let reach = Reach { written: vec!["/srv/chat".into()], read: vec!["/etc/racerd".into()], ..Reach::default() };
         let home = Some("/home/ann".into());
-        report(&parsed, &Machine { files, memory: machine, offered, reach, home })
+        let memory = machine::Machine { limit: None, total: machine };
+        report(&parsed, &Machine { files, memory, offered, reach, home })
     }
 
     #[track_caller]
@@ -296,7 +303,7 @@ mod tests {
             let parsed = config::parse(None, ["--sandbox", mode].map(OsString::from), []).unwrap();
             let machine = Machine {
                 files: Some(1064),
-                memory: None,
+                memory: machine::Machine { limit: None, total: None },
                 offered: Held { files: Hold::Whole, calls: Hold::Whole },
                 reach: absolute(Reach {
                     written: ["/", "/home/ann/./", "/srv/chat"].map(PathBuf::from).to_vec(),
@@ -333,12 +340,33 @@ mod tests {
     #[test]
     fn what_is_unusual_is_said() {
         let args = ["--listen", "0.0.0.0:1", "--open", "--durability", "memory", "--tail-bytes=1", "--ping-period=40s"];
-        let report = of("data = \"x.db\"", &args, Some(1064), Some(1 << 20));
+        let report = of("data = \"x.db\"\nmemory = \"600MiB\"", &args, Some(1064), Some(1 << 30));
         for words in
-            ["0.0.0.0:1", "keeps nothing", "gaps", "data: not used", "ping-period: common proxies", "has 1.0 MiB"]
+            ["0.0.0.0:1", "keeps nothing", "gaps", "data: not used", "ping-period: common proxies", "memory: 600.0 MiB"]
         {
             assert!(report.split("Warnings:").nth(1).is_some_and(|text| text.contains(words)), "{words}: {report}");
         }
+    }
+
+    /// The parts add up to what the server may take, and the counts follow from it.
+    #[test]
+    fn both_sums_of_memory() {
+        let parsed = config::parse(None, ["--memory", "32MiB"].map(OsString::from), []).unwrap();
+        let machine = machine::Machine { limit: None, total: None };
+        let budget = memory::budget(&parsed.settings, machine).unwrap();
+        let fixed: u64 = Worst::of(&parsed.settings, 0).shared.iter().filter(|t| t.is_fixed).map(|t| t.bytes).sum();
+        assert_eq!((budget.own + fixed, budget.kernel), (32 << 20, 32 << 20));
+        let report = of("memory = \"32MiB\"", &[], Some(1064), Some(1 << 30));
+        assert!(report.contains("Memory: at most 32.0 MiB (memory), and as much in the kernel"), "{report}");
+        assert!(report.contains("each: room for"), "{report}");
+        let parts = report.split("Memory: ").nth(1).and_then(|text| text.split("Without that limit").next()).unwrap();
+        for what in ["log", "racerd itself", "read buffer", "pages read from the log", "connections and rooms"] {
+            assert!(parts.lines().any(|line| line.trim_start().starts_with(&format!("{what}  "))), "{what}: {report}");
+        }
+        assert!(of("", &[], None, Some(1 << 30)).contains("at most 256.0 MiB (a quarter of the machine's memory)"));
+        let parsed = config::parse(None, ["--memory", "4MiB"].map(OsString::from), []).unwrap();
+        let refused = memory::budget(&parsed.settings, machine).unwrap_err().to_string();
+        assert!(refused.starts_with("memory: with these settings at least ") && refused.contains("MiB"), "{refused}");
     }
 
     #[test]
@@ -349,6 +377,5 @@ mod tests {
             ("0 B".into(), "1023 B".into(), "1.0 KiB".into(), "1.1 KiB".into())
         );
         assert_eq!((shown(3 << 29), shown(u64::MAX)), ("1.5 GiB".into(), "16777216.0 TiB".into()));
-        assert!(memory_of_machine().is_none_or(|bytes| bytes > 1 << 20 && usize::try_from(bytes).is_ok()));
     }
 }

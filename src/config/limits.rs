@@ -4,10 +4,15 @@ use super::setting::{Kind, settings};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 
 settings! {
     /// The bounds. Everything that could grow has one of these.
     Limits in limits {
+        /// Memory that racerd may take; the kernel may take as much again for the sockets. As it runs short, queues get
+        /// shorter, then who holds most of it is closed, then new connections are answered 503. 0: half of the limit of
+        /// the control group (MemoryMax=), else a quarter of the machine's.
+        memory: u64 = "0", Kind::Size { min: 0, max: 64 * TIB }, live true;
         /// Longest message that a client may send, in bytes, over a socket or by POST.
         max_message_size: usize = "32KiB", Kind::Size { min: 128, max: 64 * MIB }, live true;
         /// Most fragments that a message may come in. Honest clients use a handful; empty ones cost and carry nothing.

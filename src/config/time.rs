@@ -7,7 +7,8 @@ const DAY: u64 = 86_400_000;
 settings! {
     /// How long things may take, in milliseconds.
     Times in time {
-        /// A peer that takes no byte of what waits for it for that long is closed.
+        /// A peer that takes nothing of what waits for it for that long is closed. So is one that takes less than 1 KiB
+        /// a second of it, a little later.
         write_wait: u64 = "10s", Kind::Duration { min: 10, max: DAY }, live true;
         /// A peer that sends nothing for that long, not even a pong, is closed.
         pong_wait: u64 = "60s", Kind::Duration { min: 10, max: DAY }, live true;

@@ -26,7 +26,7 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// When the peer's last byte came; see `is_slowed`.
     pub(super) heard: Millis,
-    /// When the queue last moved or stopped being empty.
+    /// When the queue stopped being empty, or moved last; less than that, where it moves more slowly than it must.
     pub(super) progress: Millis,
     /// The last flush left something: the peer reads more slowly than the server sends.
     pub(super) backed_up: bool,
@@ -202,6 +202,23 @@ impl Connection {
         self.queue.len() + self.sealing.as_ref().map_or(0, |sealing| sealing.len())
     }
 
+    /// Returns the bytes of memory that this connection takes beside an idle one: what waits for the peer and is not
+    /// shared, and what has come of requests and messages.
+    pub fn memory(&self) -> usize {
+        let state = match &self.state {
+            State::Http(http) => http.memory(),
+            State::Open(open) => open.decoder.memory(),
+            State::Events(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => 0,
+        };
+        let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.memory());
+        state + sealing + self.queue.memory() + self.input.capacity()
+    }
+
+    /// Returns whether the kernel holds as much for the peer as it may: the last flush left something.
+    pub fn is_backed_up(&self) -> bool {
+        self.backed_up
+    }
+
     /// Returns whether received bytes or lines wait to be parsed.
     pub fn has_input(&self) -> bool {
         let has_lines = || self.sealing.as_ref().is_some_and(|sealing| sealing.has_lines());
@@ -266,6 +283,13 @@ impl Connection {
             State::Events(_) | State::Parting(_) | State::Flushing { .. } | State::Draining { .. } => false,
         }
     }
+
+    /// Returns whether reading pauses for longer than an answer takes, so that what the peer goes on sending fills the
+    /// kernel's buffer.
+    pub fn is_stalled(&self, limits: &ConnLimits) -> bool {
+        let is_over = self.is_slowed || self.waiting() > limits.queue_bytes;
+        is_over || self.open().is_some_and(|open| open.in_flight >= limits.in_flight || open.waits == Waits::Place)
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +299,6 @@ mod tests {
     /// Ten thousand idle connections should cost little: state that few of them have is boxed.
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
     }
 }

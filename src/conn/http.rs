@@ -60,6 +60,15 @@ impl Http {
     }
 
     /// Returns whether a request awaits its answer.
+    /// Returns the bytes of memory beside this value itself: the head or the body that has come so far.
+    pub fn memory(&self) -> usize {
+        match &self.phase {
+            Phase::Head { buffer, .. } => buffer.capacity(),
+            Phase::Body { request, body, .. } => size_of::<Request>() + request.headers.memory() + body.capacity(),
+            Phase::Waiting(_) => 0,
+        }
+    }
+
     pub fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
     }
@@ -211,25 +220,10 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::Rate;
     use crate::http::limits::HeadLimits;
-    use crate::ws;
 
     fn limits(max_head: usize) -> ConnLimits {
-        ConnLimits {
-            head: HeadLimits { max_head, ..HeadLimits::default() },
-            ws: ws::Limits { max_message: 100, max_fragments: 1, binary: false },
-            queue_bytes: 1000,
-            reply_bytes: 1000,
-            in_flight: 1,
-            requests: Rate::new(0, 1, 1),
-            controls: Rate::new(0, 1, 1),
-            header_timeout: 1000,
-            keep_alive: 1000,
-            write_wait: 1000,
-            pong_wait: 1000,
-            ping_period: 1000,
-        }
+        ConnLimits { head: HeadLimits { max_head, ..HeadLimits::default() }, ..ConnLimits::small() }
     }
 
     #[test]

@@ -20,5 +20,5 @@ pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol, Waits};
 pub use deadlines::EXCESS_TIME;
 pub use http::Reply;
 pub use peer::Peer;
-pub use queue::{Shared, WriteQueue};
+pub use queue::{Ledger, Shared, SharedBytes, WriteQueue};
 pub use values::{ConnLimits, Ending, Step, Timeout};

@@ -4,13 +4,55 @@
 //! The common case, one shared buffer for a whole turn that the socket takes at once, allocates nothing: the first
 //! chunk is stored in the queue itself.
 
+use core::cell::Cell;
+use core::ops::Deref;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::ws;
 
 /// Bytes that many queues share.
-pub type Shared = Rc<Vec<u8>>;
+pub type Shared = Rc<SharedBytes>;
+
+/// The memory that all living [`SharedBytes`] of one server take, in bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Rc<Cell<usize>>);
+
+impl Ledger {
+    /// Returns the bytes that are held now.
+    pub fn bytes(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// A buffer that counts in a ledger for as long as any queue refers to it.
+#[derive(Debug)]
+pub struct SharedBytes {
+    bytes: Vec<u8>,
+    ledger: Ledger,
+}
+
+impl SharedBytes {
+    /// Returns the bytes, ready to be shared. They count in this ledger from now on.
+    pub fn share(bytes: Vec<u8>, ledger: &Ledger) -> Shared {
+        ledger.0.set(ledger.0.get() + bytes.capacity());
+        Rc::new(SharedBytes { bytes, ledger: ledger.clone() })
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        self.ledger.0.set(self.ledger.0.get().saturating_sub(self.bytes.capacity()));
+    }
+}
 
 /// Bytes that an acknowledgement with its frame fits in.
 const USUAL_OBJECT: usize = 128;
@@ -39,9 +81,18 @@ impl Chunk {
     fn is_http(&self) -> bool {
         matches!(self, Chunk::Http(_) | Chunk::Body(_))
     }
+
+    /// Returns the bytes of memory that only this chunk takes.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Chunk::Own(bytes) | Chunk::Http(bytes) => bytes.capacity(),
+            Chunk::Shared { .. } | Chunk::Body(_) => 0,
+        }
+    }
 }
 
-/// Invariants: `rest` is empty while `first` is; `offset` lies within `first`; `length` counts the bytes left to write.
+/// Invariants: `rest` is empty while `first` is; `offset` lies within `first`; `length` counts the bytes left to write,
+/// and `own` the memory of the chunks that are this queue's only.
 #[derive(Debug, Default)]
 pub struct WriteQueue {
     first: Option<Chunk>,
@@ -51,6 +102,7 @@ pub struct WriteQueue {
     /// The number of bytes of `first` already written.
     offset: u32,
     length: u32,
+    own: u32,
 }
 
 impl WriteQueue {
@@ -61,6 +113,13 @@ impl WriteQueue {
 
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Returns the bytes of memory that this queue takes: the chunks that are its own, and the list of them. Shared
+    /// buffers count in their [`Ledger`].
+    pub fn memory(&self) -> usize {
+        let list = self.rest.as_ref().map_or(0, |rest| rest.capacity() * size_of::<Chunk>());
+        self.own as usize + list
     }
 
     /// Queues part of a shared buffer: whole frames or whole events. Copies nothing, and allocates nothing if the queue
@@ -74,9 +133,11 @@ impl WriteQueue {
     /// Queues frames or events for this connection only; `write` appends them, if possible to the last chunk.
     pub fn push_own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(Chunk::Own(bytes)) = self.last_mut() {
-            let before = bytes.len();
+            let (before, capacity) = (bytes.len(), bytes.capacity());
             write(bytes);
-            self.length += (bytes.len() - before) as u32;
+            let (length, grown) = (bytes.len() - before, bytes.capacity() - capacity);
+            self.length += length as u32;
+            self.own += grown as u32;
             return;
         }
         let mut bytes = Vec::with_capacity(USUAL_OBJECT);
@@ -104,6 +165,7 @@ impl WriteQueue {
 
     fn push(&mut self, chunk: Chunk, length: u32) {
         self.length += length;
+        self.own += chunk.own_bytes() as u32;
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
@@ -138,6 +200,7 @@ impl WriteQueue {
                 return;
             }
             taken -= left;
+            self.own -= first.own_bytes() as u32;
             self.offset = 0;
             self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
         }
@@ -152,6 +215,8 @@ impl WriteQueue {
                 rest.truncate(answers);
             }
             self.length = self.pieces().map(|piece| piece.len() as u32).sum();
+            let chunks = self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()));
+            self.own = chunks.map(|chunk| chunk.own_bytes() as u32).sum();
             return;
         }
         let keep = match &self.first {
@@ -173,7 +238,8 @@ impl WriteQueue {
                     Chunk::Own(bytes) => bytes.truncate(keep),
                     Chunk::Http(_) | Chunk::Body(_) => {}
                 }
-                *self = WriteQueue { first: Some(chunk), rest: None, offset, length: keep as u32 - offset };
+                let own = chunk.own_bytes() as u32;
+                *self = WriteQueue { first: Some(chunk), rest: None, offset, length: keep as u32 - offset, own };
             }
             _ => *self = WriteQueue::default(),
         }
@@ -187,6 +253,10 @@ mod tests {
 
     fn all(queue: &WriteQueue) -> Vec<u8> {
         queue.pieces().flatten().copied().collect()
+    }
+
+    fn shared(bytes: Vec<u8>) -> Shared {
+        SharedBytes::share(bytes, &Ledger::default())
     }
 
     fn frame(payload: &[u8]) -> Vec<u8> {
@@ -205,7 +275,7 @@ mod tests {
         for written in 0..=12 {
             let mut queue = WriteQueue::default();
             // Frames of 4, 5 and 3 bytes.
-            let shared = Rc::new([frame(b"ab"), frame(b"cde"), frame(b"f")].concat());
+            let shared = shared([frame(b"ab"), frame(b"cde"), frame(b"f")].concat());
             queue.push_shared(&shared, 0, 12);
             queue.push_own(ws::ping_frame);
             queue.advance(written);
@@ -253,12 +323,13 @@ mod tests {
             let mut queue = WriteQueue::default();
             let mut model: Vec<u8> = Vec::new();
             let mut next = 0u8;
+            let ledger = Ledger::default();
             for (kind, size) in steps {
                 let bytes: Vec<u8> = (0..size).map(|i| next.wrapping_add(i as u8)).collect();
                 next = next.wrapping_add(size as u8);
                 match kind {
                     0 => {
-                        queue.push_shared(&Rc::new(bytes.clone()), 0, size as u32);
+                        queue.push_shared(&SharedBytes::share(bytes.clone(), &ledger), 0, size as u32);
                         model.extend(bytes);
                     }
                     1 => {
@@ -281,6 +352,15 @@ mod tests {
                 }
                 prop_assert_eq!(all(&queue), model.clone());
                 prop_assert_eq!(queue.len(), model.len());
+                // The memory is that of the chunks, and nothing is left of it when the queue is empty.
+                let chunks = || queue.first.iter().chain(queue.rest.iter().flat_map(|rest| rest.iter()));
+                let own: usize = chunks().map(Chunk::own_bytes).sum();
+                let shared: usize = chunks().map(|chunk| match chunk {
+                    Chunk::Shared { bytes, .. } => bytes.bytes.capacity(),
+                    _ => 0,
+                }).sum();
+                prop_assert_eq!((queue.own as usize, ledger.bytes()), (own, shared));
+                prop_assert!(!queue.is_empty() || queue.memory() == 0);
             }
         }
     }

@@ -44,6 +44,11 @@ impl Sealing {
         self.plain.len() + self.last.len()
     }
 
+    /// Returns the bytes of memory of what waits here, and of the opened lines.
+    pub fn memory(&self) -> usize {
+        size_of::<Sealing>() + self.plain.memory() + self.last.capacity() + self.opened.capacity()
+    }
+
     /// Returns whether the handshake is still to come.
     pub fn is_new(&self) -> bool {
         self.transport.is_none()

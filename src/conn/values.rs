@@ -31,6 +31,27 @@ pub struct ConnLimits {
     pub ping_period: u64,
 }
 
+#[cfg(test)]
+impl ConnLimits {
+    /// Returns limits that a few bytes or a second reach, for tests.
+    pub fn small() -> ConnLimits {
+        ConnLimits {
+            head: HeadLimits::default(),
+            ws: ws::Limits { max_message: 100, max_fragments: 1, binary: false },
+            queue_bytes: 1000,
+            reply_bytes: 1000,
+            in_flight: 1,
+            requests: Rate::new(0, 1, 1),
+            controls: Rate::new(0, 1, 1),
+            header_timeout: 1000,
+            keep_alive: 1000,
+            write_wait: 1000,
+            pong_wait: 1000,
+            ping_period: 1000,
+        }
+    }
+}
+
 /// The result of parsing some bytes.
 pub enum Step<'a> {
     /// A request with its whole body. It must be answered before anything more is read.
@@ -62,6 +83,8 @@ pub enum Ending {
     Idle,
     /// The peer took no byte for the write timeout.
     TooSlow,
+    /// The server was short of memory, and this connection held much.
+    NoMemory,
     /// The server shut down and waited no longer.
     Stopped,
 }

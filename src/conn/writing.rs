@@ -5,6 +5,9 @@ use super::{Connection, Shared, WriteQueue};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::types::Millis;
 
+/// Bytes per second that a peer must take of what waits for it. Even a modem of 9,600 bit/s takes more.
+const SLOWEST: u64 = 1024;
+
 impl Connection {
     /// Answers the client's handshake message with `answer`, and seals everything after it with `transport`. Works
     /// once, on a sealed socket.
@@ -19,9 +22,12 @@ impl Connection {
     pub fn wrote(&mut self, taken: usize, now: Millis) {
         self.queue.advance(taken);
         self.backed_up = self.waiting() > 0;
-        if taken > 0 {
-            self.progress = now;
-        }
+        self.progress = match self.backed_up {
+            false if taken > 0 => now,
+            false => self.progress,
+            // Each byte earns its time, so that one byte now and then keeps nobody's queue alive.
+            true => now.min(self.progress.after(taken as u64 * 1000 / SLOWEST)),
+        };
         if self.queue.is_empty()
             && let State::Open(open) = &mut self.state
             && open.ping == Ping::Queued
@@ -85,5 +91,33 @@ impl Connection {
         if self.queue.is_empty() {
             self.progress = now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::{ConnLimits, Ending, Timeout};
+
+    /// Returns after how many seconds a peer that takes so many bytes in each is dropped, if that is within 100.
+    fn dropped_after(bytes: usize) -> Option<u64> {
+        let mut connection = Connection::new(([192, 0, 2, 1], 1).into(), Millis(0));
+        connection.queue.push_http(vec![0; 1 << 20]);
+        let limits = ConnLimits { header_timeout: 3_600_000, write_wait: 10_000, ..ConnLimits::small() };
+        (1..=100).find(|second| {
+            let now = Millis(second * 1000);
+            let is_over = matches!(connection.timeout(now, &limits), Timeout::Drop(Ending::TooSlow));
+            connection.wrote(bytes, now);
+            is_over
+        })
+    }
+
+    #[test]
+    fn a_byte_now_and_then_keeps_no_queue_alive() {
+        assert_eq!(dropped_after(0), Some(10));
+        assert_eq!(dropped_after(1), Some(10));
+        assert_eq!(dropped_after(512), Some(19));
+        assert_eq!(dropped_after(1024), None);
+        assert_eq!(dropped_after(8 * 1024), None);
     }
 }

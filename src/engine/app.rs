@@ -47,6 +47,11 @@ pub trait App {
     /// Returns when [`App::time`] is next due.
     fn deadline(&self) -> Option<Millis>;
 
+    /// Returns the bytes of memory that the app holds for sessions, rooms and messages. Called in every turn.
+    fn memory(&self) -> u64 {
+        0
+    }
+
     /// Ends the turn: delivers its messages and events, within a bound. [`App::is_unfinished`] says whether some are
     /// left.
     fn end_turn(&mut self, net: &mut Connections);

@@ -10,22 +10,28 @@ use std::rc::Rc;
 
 use super::admission::network_of;
 use super::client_rates::ClientRates;
+use super::memory::Memory;
 use super::slot::{Counted, Slot, UNARMED};
-use super::{Admission, Fact, Now, Output};
+use super::{Admission, Budget, Fact, Now, Output};
 use crate::conn::{ConnLimits, Connection};
 use crate::types::{ConnId, Millis};
 
 pub struct Connections {
+    /// The limits of the settings; `queue_bytes` is lower while memory is short.
     pub(super) limits: Rc<ConnLimits>,
+    /// `queue_bytes` of the settings.
+    pub(super) most_queued: usize,
     /// The earlier, higher bound on waiting bytes, and until when it still holds.
     pub(super) bound_before: Option<(usize, Millis)>,
     pub(super) admission: Admission,
     pub(super) client_rates: ClientRates,
+    pub(super) memory: Memory,
+    /// Connections of which the kernel holds too much unread, to be closed in the next turn.
+    pub(super) overfull: Vec<ConnId>,
     pub(super) now: Now,
     /// The Date header of this second.
     pub(super) date: (u64, String),
     pub(super) slots: Vec<Option<Slot>>,
-    pub(super) count: usize,
     /// At most one entry for each connection: the deadline in its slot's `armed`.
     pub(super) deadlines: BTreeSet<(Millis, ConnId)>,
     /// Connections to flush at the end of the turn.
@@ -52,14 +58,16 @@ impl Connections {
     /// Returns a table without connections.
     pub fn new(limits: ConnLimits, admission: Admission) -> Connections {
         Connections {
+            most_queued: limits.queue_bytes,
             limits: Rc::new(limits),
             bound_before: None,
             admission,
             client_rates: ClientRates::default(),
+            memory: Memory::new(Budget::UNLIMITED),
+            overfull: Vec::new(),
             now: Now::default(),
             date: (u64::MAX, String::new()),
             slots: Vec::new(),
-            count: 0,
             deadlines: BTreeSet::new(),
             dirty: Vec::new(),
             scratch: Vec::new(),
@@ -79,10 +87,11 @@ impl Connections {
     /// connection with more waiting bytes than a lowered limit allows is not read and gets no broadcasts until it has
     /// drained, but it is not closed for that within `write_wait`.
     pub(super) fn set_limits(&mut self, limits: ConnLimits, admission: Admission) {
-        let own = |limits: &ConnLimits| limits.queue_bytes + limits.reply_bytes;
         let (before, write_wait) = (self.max_waiting(), self.limits.write_wait.max(limits.write_wait));
-        let is_lower = own(&limits) < own(&self.limits);
+        let is_lower = limits.queue_bytes + limits.reply_bytes < self.most_queued + self.limits.reply_bytes;
+        self.most_queued = limits.queue_bytes;
         self.limits = Rc::new(limits);
+        self.fit_queues();
         if is_lower {
             // If the bound is lowered twice, connections within the bound in between get their time, too.
             let until = self.now.mono.after(write_wait);
@@ -115,7 +124,7 @@ impl Connections {
 
     /// Returns the number of connections.
     pub fn count(&self) -> usize {
-        self.count
+        self.memory.count as usize
     }
 
     pub fn get(&self, id: ConnId) -> Option<&Connection> {
@@ -137,7 +146,7 @@ impl Connections {
 
     /// Returns the network of a connection's client (IPv6: its /64), also of a proxy's present request; `None` for
     /// loopback and for a trusted proxy's own.
-    pub fn client_network(&self, id: ConnId) -> Option<IpAddr> {
+    pub(super) fn client_network(&self, id: ConnId) -> Option<IpAddr> {
         let address = self.get(id)?.peer.asker();
         (!self.admission.is_exempt(address)).then(|| network_of(address))
     }
@@ -152,15 +161,13 @@ impl Connections {
 
     /// Returns the ids of all connections, by index.
     pub fn ids(&self) -> Vec<ConnId> {
-        let ids = self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            slot.as_ref().map(|slot| ConnId { index: index as u32, generation: slot.generation })
-        });
-        ids.collect()
+        self.slots_by_id().map(|(id, _)| id).collect()
     }
 
     /// Checks the invariants, for tests: the set of deadlines and the lists hold exactly the connections whose slots
-    /// say so, and each address counts exactly its open connections.
+    /// say so, each address counts exactly its open connections, and the memory budget exactly what they hold.
     pub fn check(&self) -> Result<(), String> {
+        self.check_memory()?;
         let count = |is_it: fn(&Slot) -> bool| self.slots.iter().flatten().filter(|slot| is_it(slot)).count();
         let counted = count(|slot| slot.counted != Counted::Not);
         if counted != self.admission.counted() {

@@ -4,7 +4,8 @@
 use super::app::App;
 use super::connections::Connections;
 use super::slot::Reading;
-use super::values::{Input, Limits, Now, Output};
+use super::values::{Fact, Input, Limits, Now, Output};
+use super::weighing::Relief;
 use crate::conn::{Connection, Ending, Step, Timeout, WriteQueue};
 use crate::http::headers::Headers;
 use crate::http::problem::Problem;
@@ -19,6 +20,9 @@ use crate::ws::code;
 const WORK: usize = 32;
 /// Bytes that are as much work as one more frame.
 const WORK_BYTES: usize = 4096;
+
+/// The reason of a close for want of memory.
+pub const SHORT_OF_MEMORY: &str = "the server is short of memory";
 
 pub struct Engine<A> {
     pub net: Connections,
@@ -54,6 +58,11 @@ impl<A: App> Engine<A> {
     /// Returns how long a graceful shutdown may take, in milliseconds.
     pub fn drain_timeout(&self) -> u64 {
         self.drain_timeout
+    }
+
+    /// Returns the bytes that racerd holds, and the bytes that the kernel may hold, for connections and rooms.
+    pub fn held(&self) -> (u64, u64) {
+        self.net.held(self.app.memory())
     }
 
     /// Returns whether the socket may be read. If it may not, an [`Output::Resume`] follows once it may.
@@ -129,12 +138,14 @@ impl<A: App> Engine<A> {
     pub fn set_limits(&mut self, limits: Limits<A::Limits>) {
         self.app.set_limits(limits.app);
         self.drain_timeout = limits.drain_timeout;
+        self.net.set_budget(limits.memory);
         self.net.set_limits(limits.connections, limits.admission);
         self.settle();
     }
 
     fn time(&mut self, now: Now) {
         self.net.set_now(now);
+        self.relieve();
         while let Some(conn) = self.net.pop_due() {
             let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
@@ -157,6 +168,22 @@ impl<A: App> Engine<A> {
         self.advance_stop();
     }
 
+    /// Closes connections while more memory is held than may be.
+    fn relieve(&mut self) {
+        let app = self.app.memory();
+        let chosen = self.net.relieve(app);
+        if chosen.is_empty() {
+            return;
+        }
+        self.net.log(Fact::ShortOfMemory { closed: chosen.len() });
+        for relief in chosen {
+            match relief {
+                Relief::Told(conn) => self.close(conn, code::OVERLOADED, SHORT_OF_MEMORY, false),
+                Relief::Dropped(conn) => self.end(conn, Ending::NoMemory),
+            }
+        }
+    }
+
     fn bytes(&mut self, conn: ConnId, bytes: &mut [u8]) {
         let Some(connection) = self.net.get_mut(conn) else { return };
         let mut used = 0;
@@ -166,6 +193,7 @@ impl<A: App> Engine<A> {
         // Bytes that came although reading is paused wait behind the earlier ones.
         if let Some(connection) = self.net.get_mut(conn) {
             connection.input.extend_from_slice(&bytes[used..]);
+            self.net.weigh(conn);
         }
     }
 
@@ -180,6 +208,8 @@ impl<A: App> Engine<A> {
                 input.drain(..used);
                 connection.input = input;
             }
+            self.net.weigh(conn);
+            let Some(connection) = self.net.get(conn) else { return true };
             if !connection.has_input() && self.net.is_reading(conn) {
                 self.net.push_output(Output::Resume(conn));
             }
@@ -274,7 +304,11 @@ impl<A: App> Engine<A> {
     fn wrote(&mut self, conn: ConnId, taken: usize) {
         let (now, limits) = self.net.clock_and_limits();
         let Some(connection) = self.net.get_mut(conn) else { return };
+        let before = connection.is_backed_up();
         connection.wrote(taken, now.mono);
+        let is_backed_up = connection.is_backed_up();
+        self.net.note_backed_up(before, is_backed_up);
+        let Some(connection) = self.net.get_mut(conn) else { return };
         if let Some(peer_ended) = connection.flushed(now.mono, &limits) {
             let ending = connection.ending();
             if peer_ended {
@@ -312,9 +346,10 @@ impl<A: App> Engine<A> {
         if !self.net.may_go_on(conn) {
             return;
         }
-        let Some(slot) = self.net.slot_mut(conn) else { return };
-        slot.reading = Reading::Allowed;
-        if slot.connection.has_input() {
+        let Some(slot) = self.net.slot(conn) else { return };
+        let has_input = slot.connection.has_input();
+        self.net.set_reading(conn, Reading::Allowed);
+        if has_input {
             self.net.unread.push(conn);
         } else {
             self.net.push_output(Output::Resume(conn));

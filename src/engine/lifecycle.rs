@@ -34,8 +34,12 @@ impl Connections {
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
         let counted = if is_counted { Counted::Peer } else { Counted::Not };
+        self.memory.count += 1;
         self.slots[index] = Some(Slot { counted, ..Slot::new(id.generation, connection) });
-        self.count += 1;
+        if secure {
+            let bytes = self.memory.budget.secure;
+            self.grows_beside(id, bytes.into());
+        }
         self.mark_dirty(id);
         self.arm(id);
     }
@@ -59,8 +63,8 @@ impl Connections {
         let client =
             slot.connection.peer.client().filter(|_| !matches!(protocol, Protocol::Http | Protocol::ExcessHttp));
         self.deadlines.remove(&(armed, id));
+        self.weigh_off(id);
         self.slots[id.index as usize] = None;
-        self.count -= 1;
         if let Some(address) = counted {
             self.admission.uncount(address, self.now.mono);
         }

@@ -19,13 +19,14 @@ impl Connections {
     pub(super) fn may_go_on(&mut self, id: ConnId) -> bool {
         let limits = Rc::clone(&self.limits);
         let is_stopping = self.is_stopping;
-        let Some(slot) = self.slot_mut(id) else { return true };
-        if slot.connection.is_closing() {
+        let Some(connection) = self.get(id) else { return true };
+        if connection.is_closing() {
             return true;
         }
-        let may = !is_stopping && !slot.connection.is_held(&limits);
+        let may = !is_stopping && !connection.is_held(&limits);
         if !may {
-            slot.reading = Reading::Held;
+            let pause = if connection.is_stalled(&limits) { Reading::Stalled } else { Reading::Held };
+            self.set_reading(id, pause);
         }
         may
     }

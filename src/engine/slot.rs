@@ -17,6 +17,10 @@ pub(super) struct Slot {
     pub wants_drained: bool,
     /// The connection's entry in the set of deadlines; [`UNARMED`] if it has none.
     pub armed: Millis,
+    /// Bytes of memory that the connection held when it was weighed last.
+    pub held: u32,
+    /// Bytes that layers above and below hold for it: a postponed message, records of TLS that are not whole.
+    pub beside: u32,
     pub connection: Connection,
 }
 
@@ -30,6 +34,9 @@ pub(super) const UNARMED: Millis = Millis(u64::MAX);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     Allowed,
+    /// Paused like [`Reading::Held`], but for longer than an answer takes: what the peer sends fills the kernel's
+    /// buffer.
+    Stalled,
     /// Paused until the connection's own answer, acknowledgement or flush: the code that completes it calls
     /// [`super::Connections::release`]. Or the server stops.
     Held,
@@ -55,6 +62,8 @@ impl Slot {
             is_dirty: false,
             wants_drained: false,
             armed: UNARMED,
+            held: 0,
+            beside: 0,
             connection,
         }
     }
@@ -76,6 +85,6 @@ mod tests {
     /// Every connection costs a slot, even each of ten thousand idle ones.
     #[test]
     fn a_slot_is_small() {
-        assert!(size_of::<Option<Slot>>() <= 216, "{}", size_of::<Option<Slot>>());
+        assert!(size_of::<Option<Slot>>() <= 232, "{}", size_of::<Option<Slot>>());
     }
 }

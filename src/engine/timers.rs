@@ -19,7 +19,7 @@ impl Connections {
 
     /// Returns the milliseconds in which the handshake rate admits as many connections as are open now.
     pub fn return_time(&self) -> u64 {
-        self.admission.handshakes.time_for(self.count)
+        self.admission.handshakes.time_for(self.count())
     }
 
     /// Arms the connection's deadline, if it is earlier than the armed one. A later one is found when the armed one
@@ -31,6 +31,7 @@ impl Connections {
     /// Arms the deadline of a connection whose last one just fired: strictly after `fired`, so that the loop cannot
     /// spin.
     pub(super) fn arm_after(&mut self, id: ConnId, fired: Millis) {
+        self.weigh(id);
         let limits = Rc::clone(&self.limits);
         let Some(slot) = self.slot_mut(id) else { return };
         let Some(due) = slot.connection.deadline(&limits) else { return };

@@ -36,6 +36,9 @@ pub trait Edge {
     /// read, [`Edge::take_ready`] names the connection again.
     fn read(&mut self, conn: ConnId);
 
+    /// Returns how many bytes of this connection the kernel holds unread.
+    fn unread(&mut self, conn: ConnId) -> u64;
+
     /// Closes the listeners and tells the engine to shut down, if that was requested. Runs after [`Edge::read`], so
     /// that requests that clients had sent before are still accepted.
     fn stop_if_asked(&mut self);
@@ -144,6 +147,11 @@ impl Turn {
             }
         }
         self.ready.serve(done);
+        let left = self.ready.order_mut();
+        if let Some(stalled) = edge.engine().net.note_unserved(left.len()) {
+            let unread: Vec<_> = left.iter().copied().chain(stalled).map(|conn| (conn, edge.unread(conn))).collect();
+            edge.engine().net.measured(unread.into_iter());
+        }
     }
 
     /// Submits the requests to the store, and handles the answers that are there; the memory log answers at once.

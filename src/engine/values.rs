@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::Admission;
+use super::{Admission, Budget};
 use crate::conn::{ConnLimits, Ending, Protocol};
 use crate::store::{About, StoreEvent};
 use crate::types::{ConnId, Millis, WallMillis};
@@ -19,6 +19,7 @@ pub struct Now {
 pub struct Limits<L> {
     pub connections: ConnLimits,
     pub admission: Admission,
+    pub memory: Budget,
     /// How long a graceful shutdown may take, in milliseconds.
     pub drain_timeout: u64,
     pub app: L,
@@ -85,6 +86,8 @@ pub enum Fact {
         /// The method and the path, where they could be read. The query is left out, since it contains names.
         asked: Option<String>,
     },
+    /// So many connections were closed, since too much memory was held.
+    ShortOfMemory { closed: usize },
     /// The store accepts no messages.
     StoreFailed { reason: String },
     /// The store accepts messages again.

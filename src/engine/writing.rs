@@ -48,7 +48,7 @@ impl Connections {
 
     /// Returns how many bytes may wait for one connection. The next reply past this bound closes it.
     pub(super) fn max_waiting(&self) -> usize {
-        let bound = self.limits.queue_bytes + self.limits.reply_bytes;
+        let bound = self.most_queued + self.limits.reply_bytes;
         match self.bound_before {
             Some((before, until)) if self.now.mono < until => bound.max(before),
             _ => bound,
@@ -65,6 +65,7 @@ impl Connections {
         if connection.waiting() > bound {
             self.schedule_close(id, code::TOO_SLOW, "replies are not read");
         }
+        self.weigh(id);
         self.mark_dirty(id);
     }
 
@@ -84,6 +85,9 @@ impl Connections {
         slot.connection.push_shared(bytes, start, end, now);
         if !std::mem::replace(&mut slot.is_dirty, true) {
             self.dirty.push(id);
+        }
+        if waiting > 0 {
+            self.weigh(id);
         }
         true
     }
@@ -142,7 +146,10 @@ impl Connections {
         for id in list.iter() {
             if let Some(slot) = self.slot_mut(*id) {
                 slot.is_dirty = false;
-                slot.connection.seal(now, &mut scratch);
+                if slot.connection.wants_sealing() {
+                    slot.connection.seal(now, &mut scratch);
+                    self.weigh(*id);
+                }
             }
         }
         self.scratch = scratch;

@@ -8,7 +8,7 @@ use crate::api::Access;
 use crate::chat::{self, Chat, ChatLimits, RoomRates, Secrets};
 use crate::conn::{ConnLimits, Connection, Rate};
 use crate::crypto::sealed::{Initiator, SealedKey};
-use crate::engine::{self, Admission, Connections, Engine, Input, Now, Output};
+use crate::engine::{self, Admission, Budget, Connections, Engine, Input, Now, Output};
 use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
@@ -90,7 +90,13 @@ impl Sizes {
     /// Returns the limits for these sizes.
     pub fn limits(self) -> engine::Limits<chat::Limits> {
         let app = chat::Limits { hub: self.hub(), chat: self.chat(), access: Access::default() };
-        engine::Limits { connections: self.connections(), admission: self.admission(), drain_timeout: 10_000, app }
+        engine::Limits {
+            connections: self.connections(),
+            admission: self.admission(),
+            memory: Budget::UNLIMITED,
+            drain_timeout: 10_000,
+            app,
+        }
     }
 
     fn hub(self) -> HubLimits {

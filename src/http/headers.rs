@@ -23,6 +23,11 @@ struct Field {
 }
 
 impl Headers {
+    /// Returns the bytes of memory beside this value itself.
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Collects fields whose characters have been checked already.
     pub(super) fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Headers {
         let (count, bytes) =

@@ -9,10 +9,16 @@ use super::member::{Joining, Member, State, Wait};
 use super::reads::Reads;
 use super::requests::{Presence, Said, Start};
 use super::room::Room;
-use super::session::{Absences, Membership, Session, Sessions};
+use super::session::{Absences, Membership, SESSION_BYTES, Session, Sessions};
 use super::tail::Tails;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Epoch, Millis, RoomId, Seq, SessionId, SessionSlot};
+
+/// Bytes of a room besides its members and messages.
+const ROOM_BYTES: usize = size_of::<Room>() + 3 * size_of::<RoomId>() + RoomId::MAX;
+
+/// Bytes of one member of a room.
+const MEMBER_BYTES: usize = size_of::<Membership>() + size_of::<Member>();
 
 /// Bytes of one membership, including a room of its own and one queued read.
 pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
@@ -47,6 +53,8 @@ pub struct Hub {
     pub(super) stalled: Vec<(SessionSlot, RoomId)>,
     pub(super) retry_at: Option<Millis>,
     pub(super) next_stay: u32,
+    /// The members of all rooms.
+    pub(super) memberships: usize,
     pub(super) tails: Tails,
     /// The latest time that a caller passed in.
     pub(super) now: Millis,
@@ -71,6 +79,7 @@ impl Hub {
             stalled: Vec::new(),
             retry_at: None,
             next_stay: 0,
+            memberships: 0,
             tails: Tails::default(),
             now: Millis::default(),
         }
@@ -89,6 +98,13 @@ impl Hub {
     /// Returns the number of rooms that have a member.
     pub fn room_count(&self) -> usize {
         self.rooms.len()
+    }
+
+    /// Returns the bytes of memory that sessions, rooms, members and the messages kept of rooms take.
+    pub fn memory(&self) -> usize {
+        let sessions = self.sessions.len() * SESSION_BYTES;
+        let rooms = self.rooms.len() * ROOM_BYTES + self.memberships * MEMBER_BYTES;
+        sessions + rooms + self.tails.bytes()
     }
 
     pub fn session_count(&self) -> usize {
@@ -191,6 +207,9 @@ impl Hub {
                 }
             }
         }
+        if memberships != self.memberships {
+            return Err(format!("the sessions are in {memberships} rooms, {} are counted", self.memberships));
+        }
         // This walk yields only sums and a verdict, so its order does not matter.
         #[allow(clippy::iter_over_hash_type)]
         for room in self.rooms.values() {
@@ -256,6 +275,7 @@ impl Hub {
             presence,
             state: State::Joining(Box::new(Joining { id, start, sends: Vec::new(), kept: None, wait: Wait::Nothing })),
         });
+        self.memberships += 1;
         session.rooms.reserve_exact(1);
         session.rooms.push(Membership { room: room_id.clone(), seat: seat as u32 });
         if session.follows {
@@ -451,6 +471,7 @@ impl Hub {
         let follows = session.follows;
         let room = self.rooms.get_mut(room_id)?;
         room.headcount.followers -= usize::from(follows);
+        self.memberships -= 1;
         let mut member = room.members.swap_remove(seat);
         if let Some(moved) = room.members.get(seat)
             && let Some(session) = self.sessions.get_mut(moved.session)

@@ -101,6 +101,11 @@ impl Tails {
         }
     }
 
+    /// Returns the bytes of all messages in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Stops counting a room.
     pub fn forget(&mut self, room: &mut Room) {
         if let Some((stamp, bytes)) = room.touched.take() {

@@ -42,6 +42,7 @@ pub struct Listeners {
     retry_at: Option<Millis>,
     resting: Throttle,
     full: Throttle,
+    short: Throttle,
     /// For connections that the server itself cannot begin.
     failed: Throttle,
 }
@@ -133,6 +134,7 @@ impl Listeners {
             retry_at: None,
             resting: Throttle::new(SILENCE),
             full: Throttle::new(SILENCE),
+            short: Throttle::new(SILENCE),
             failed: Throttle::new(SILENCE),
         }
     }
@@ -211,7 +213,8 @@ impl Listeners {
         self.retry_at = None;
     }
 
-    /// Accepts a batch from each ready listener; with `tls`, the new connections speak it.
+    /// Accepts a batch from each ready listener; with `tls`, the new connections speak it. The memory budget allows
+    /// `openings` more; further ones are turned away.
     ///
     /// # Errors
     /// A listener is broken beyond recovery.
@@ -220,6 +223,7 @@ impl Listeners {
         registry: &Registry,
         sockets: &mut Sockets,
         tls: Option<&Tls>,
+        openings: usize,
         now: Now,
         log: &Log,
     ) -> Result<Vec<Input<'static>>, Reason> {
@@ -233,7 +237,13 @@ impl Listeners {
                 if self.resume_at.is_some() || !self.list[number].ready {
                     break;
                 }
-                let is_excess = self.is_full(sockets) && !self.may_grow();
+                let is_short = opened.len() >= openings;
+                let is_excess = is_short || self.is_full(sockets) && !self.may_grow();
+                if is_excess && is_short && sockets.excess() >= EXCESS {
+                    let retry = now.mono.after(RETRY);
+                    self.rest(sockets.count(), sockets.count() - 1, Some(retry), now.mono, "memory is short", log);
+                    break;
+                }
                 if is_excess && sockets.count() >= self.max_connections + EXCESS {
                     let until = self.max_connections + EXCESS - 1;
                     self.rest(sockets.count(), until, None, now.mono, "the connection limit is reached", log);
@@ -258,7 +268,10 @@ impl Listeners {
                         let secure = tls.is_some();
                         match sockets.insert(registry, stream, tls, is_excess) {
                             Ok(conn) if is_excess => {
-                                self.tell_full(sockets, now.mono, log);
+                                match is_short {
+                                    true => self.tell_short(sockets, now.mono, log),
+                                    false => self.tell_full(sockets, now.mono, log),
+                                }
                                 opened.push(Input::Excess { conn, peer, secure });
                             }
                             Ok(conn) => opened.push(Input::Opened { conn, peer, secure }),
@@ -298,6 +311,14 @@ impl Listeners {
             let fields: [(&str, &dyn std::fmt::Display); 2] =
                 [("connections", &sockets.lasting()), ("lines_left_out", &left_out)];
             log.warn("as many connections as there may be (max-connections): further ones are answered 503", &fields);
+        }
+    }
+
+    fn tell_short(&mut self, sockets: &Sockets, now: Millis, log: &Log) {
+        if let Some(left_out) = self.short.pass(now) {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("connections", &sockets.lasting()), ("lines_left_out", &left_out)];
+            log.warn("short of memory (memory): new connections are answered 503", &fields);
         }
     }
 

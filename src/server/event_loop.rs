@@ -319,9 +319,11 @@ impl<A: App> Edge for Loop<A> {
 
     fn accept(&mut self) {
         let now = self.clock.last();
-        let opened = self.listeners.accept(self.poll.registry(), &mut self.sockets, self.tls.as_ref(), now, &self.log);
+        let openings = self.engine.net.openings();
+        let (registry, tls) = (self.poll.registry(), self.tls.as_ref());
+        let opened = self.listeners.accept(registry, &mut self.sockets, tls, openings, now, &self.log);
         // Set before the requests of these connections are read.
-        self.engine.net.set_full(self.listeners.is_full(&self.sockets));
+        self.engine.net.set_full(openings == 0 || self.listeners.is_full(&self.sockets));
         match opened {
             Ok(list) => {
                 for input in list {
@@ -344,9 +346,11 @@ impl<A: App> Edge for Loop<A> {
         }
         let Some(socket) = self.sockets.get(conn) else { return };
         let read = socket.read(&mut self.buffer, &mut self.scratch);
+        let growth = socket.growth();
         if socket.wants_write() {
             self.writable.push(conn);
         }
+        self.engine.net.grows_beside(conn, growth);
         match read {
             Received::Some { bytes, more } => {
                 if more {
@@ -369,6 +373,10 @@ impl<A: App> Edge for Loop<A> {
                 self.engine.handle(Input::WrongProtocol { conn, detail: PLAIN_ON_TLS });
             }
         }
+    }
+
+    fn unread(&mut self, conn: ConnId) -> u64 {
+        self.sockets.get(conn).map_or(0, |socket| socket.unread())
     }
 
     fn stop_if_asked(&mut self) {
@@ -409,7 +417,9 @@ impl<A: App> Edge for Loop<A> {
     fn write(&mut self, conn: ConnId) -> Option<Written> {
         let socket = self.sockets.get(conn)?;
         let queue = self.engine.queue(conn)?;
-        Some(socket.write(queue, &mut self.scratch))
+        let written = socket.write(queue, &mut self.scratch);
+        self.engine.net.grows_beside(conn, socket.growth());
+        Some(written)
     }
 
     fn shut_down(&mut self, conn: ConnId) {

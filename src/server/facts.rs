@@ -11,12 +11,15 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
-/// Milliseconds between two log lines about a failing store.
+/// Milliseconds between two log lines about a failing store, or about memory.
 const SILENCE: u64 = 60_000;
 
 pub struct Facts {
     store: Throttle,
     reads: Throttle,
+    memory: Throttle,
+    /// Connections closed for want of memory that no line has told of.
+    closed: usize,
     /// Lines that strangers can cause.
     rates: Rates,
     /// Foreign host names whose refusals were logged.
@@ -31,6 +34,8 @@ impl Default for Facts {
         Facts {
             store: Throttle::new(SILENCE),
             reads: Throttle::new(SILENCE),
+            memory: Throttle::new(SILENCE),
+            closed: 0,
             rates: Rates::default(),
             strangers: BTreeSet::new(),
         }
@@ -85,6 +90,14 @@ impl Facts {
                 fields.push(("detail", &detail));
                 let line = Line { level: LogLevel::Info, message: "refused", left_out };
                 self.rates.written(line.with_client(log, (conn, peer, client), &fields));
+            }
+            Fact::ShortOfMemory { closed } => {
+                self.closed += closed;
+                if let Some(left_out) = self.memory.pass(now) {
+                    let closed = std::mem::take(&mut self.closed);
+                    let fields: [(&str, &dyn Display); 2] = [("connections", &closed), ("lines_left_out", &left_out)];
+                    log.warn("short of memory (memory): connections that held most of it were closed", &fields);
+                }
             }
             Fact::StoreFailed { reason } => {
                 if let Some(left_out) = self.store.pass(now) {
@@ -178,6 +191,7 @@ fn words(ending: Ending) -> String {
         Ending::Reset => "reset".into(),
         Ending::Idle => "no request came".into(),
         Ending::TooSlow => "took nothing for the write timeout".into(),
+        Ending::NoMemory => "held much while the server was short of memory".into(),
         Ending::Stopped => "the server stopped".into(),
     }
 }

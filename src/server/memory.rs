@@ -1,10 +1,12 @@
-//! Worst-case memory of a server, from its limits: every bound reached by every connection at once. The figures are
-//! those that the code enforces; a comment beside each names the place. Not included: the kernel's buffers of each
-//! socket.
+//! The memory of a server: its budget, from the settings and from what the machine has, and its worst case, from the
+//! limits alone: every bound reached by every connection at once. The figures are those that the code enforces; a
+//! comment beside each names the place.
 
 use super::accept::EXCESS;
+use super::machine::Machine;
 use super::tls::WORST_BYTES;
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
+use crate::engine::Budget;
 use crate::types::size::MAX_ENVELOPE;
 use crate::types::{Durability, RoomId, Seq};
 use crate::{chat, conn, engine, hub, store};
@@ -17,6 +19,8 @@ pub struct Term {
     /// The settings and constants from which it is computed.
     pub from: String,
     pub bytes: u64,
+    /// A server needs it from its start on, whoever connects.
+    pub is_fixed: bool,
 }
 
 /// The sum and its parts.
@@ -27,8 +31,18 @@ pub struct Worst {
     pub shared: Vec<Term>,
 }
 
-/// Bytes in the kernel for a peer that reads nothing, as measured with TCP_NOTSENT_LOWAT as `socket_options` sets it.
-pub const KERNEL_BYTES: u64 = 141 << 10;
+/// Bytes in the kernel for a socket without data, as measured.
+const SOCKET_BYTES: u32 = 5 << 10;
+
+/// Bytes in the kernel beside it for a peer that reads nothing, as measured with the options that `socket_options`
+/// sets.
+const UNSENT_BYTES: u32 = 141 << 10;
+
+/// Bytes in the kernel beside it for a peer that is not read: as much as `socket_options` lets it take.
+const UNREAD_BYTES: u32 = 64 << 10;
+
+/// Bytes that have to be left for connections and rooms.
+const LEAST: u64 = 1 << 20;
 
 /// Bytes that a server takes before the first connection, besides its log: as measured.
 const BASE: u64 = 7 << 19;
@@ -40,11 +54,102 @@ const IDLE_BYTES: usize = conn::IDLE_BYTES + engine::SLOT_BYTES + chat::FIRST_RO
 /// and, through a proxy, its client.
 const PLACE_BYTES: usize = size_of::<super::sockets::Socket>() + 24 + 64 + 64;
 
+/// Returns the memory that a server may take, and where that is from.
+pub fn allowed(settings: &Settings, machine: Machine) -> (u64, &'static str) {
+    match settings.limits.memory {
+        0 => machine.usual(),
+        bytes => (bytes, "memory"),
+    }
+}
+
+/// Returns the budget of connections and rooms: what is left of `memory` beside what a server needs from its start on.
+///
+/// # Errors
+/// The setting leaves too little.
+pub fn budget(settings: &Settings, machine: Machine) -> Result<Budget, ConfigError> {
+    let (memory, _) = allowed(settings, machine);
+    let worst = Worst::of(settings, 0);
+    let fixed: u64 = worst.shared.iter().filter(|term| term.is_fixed).map(|term| term.bytes).sum();
+    let own = memory.saturating_sub(fixed);
+    if own < LEAST && settings.limits.memory > 0 {
+        let least = (fixed + LEAST).div_ceil(1 << 20);
+        return Err(ConfigError::new(&format!(
+            "memory: with these settings at least {least}MiB are needed; lower page-bytes, reads-in-flight or \
+             max-message-size for less"
+        )));
+    }
+    Ok(Budget {
+        own: own.max(LEAST),
+        kernel: memory,
+        idle: (IDLE_BYTES + PLACE_BYTES) as u32,
+        secure: if settings.tls.is_on() { 4096 } else { 0 },
+        socket: SOCKET_BYTES,
+        unsent: UNSENT_BYTES,
+        unread: UNREAD_BYTES,
+    })
+}
+
+/// What the budget comes to, for people. Sizes in bytes.
+pub struct Sums {
+    pub allowed: u64,
+    /// Where `allowed` is from.
+    pub from: &'static str,
+    /// What is left of it for connections and rooms.
+    pub left: u64,
+    /// An idle connection with its session, in racerd and in the kernel, and how many fit.
+    pub idle: u64,
+    pub socket: u64,
+    pub most_idle: u64,
+    /// A peer that reads nothing, in the kernel, and how many fit.
+    pub stalled: u64,
+    pub most_stalled: u64,
+}
+
+impl Sums {
+    /// Returns what the budget comes to; `None` if there is no limit.
+    ///
+    /// # Errors
+    /// See [`budget`].
+    pub fn of(settings: &Settings, machine: Machine) -> Result<Option<Sums>, ConfigError> {
+        let budget = budget(settings, machine)?;
+        let (allowed, from) = allowed(settings, machine);
+        if allowed == u64::MAX {
+            return Ok(None);
+        }
+        let idle = u64::from(budget.idle + budget.secure) + hub::SESSION_BYTES as u64;
+        let socket = u64::from(budget.socket);
+        let stalled = socket + u64::from(budget.unsent);
+        // `engine/memory.rs`: past seven eighths nobody is admitted, past three quarters the stalled are closed.
+        let most_idle = (budget.own / 8 * 7 / idle).min(budget.kernel / 8 * 7 / socket);
+        let most_stalled = budget.kernel / 4 * 3 / stalled;
+        Ok(Some(Sums { allowed, from, left: budget.own, idle, socket, most_idle, stalled, most_stalled }))
+    }
+}
+
+/// Applies the budget to the engine's limits: the messages kept in memory take a quarter of it at most.
+///
+/// # Errors
+/// See [`budget`].
+pub fn within(
+    limits: engine::Limits<chat::Limits>,
+    settings: &Settings,
+    machine: Machine,
+) -> Result<engine::Limits<chat::Limits>, ConfigError> {
+    let memory = budget(settings, machine)?;
+    let mut limits = engine::Limits { memory, ..limits };
+    let quarter = usize::try_from(memory.own / 4).unwrap_or(usize::MAX);
+    let hub = &mut limits.app.hub;
+    hub.tail_bytes_total = hub.tail_bytes_total.min(quarter);
+    hub.tail_bytes = hub.tail_bytes.min(quarter);
+    Ok(limits)
+}
+
 impl Worst {
     /// Computes the sum for these settings and this number of connections.
     pub fn of(settings: &Settings, connections: usize) -> Worst {
         let limits = &settings.limits;
-        let term = |what, from: &str, bytes: u64| Term { what, from: from.to_string(), bytes };
+        let term = |what, from: &str, bytes: u64| Term { what, from: from.to_string(), bytes, is_fixed: false };
+        let fixed = |what, from: &str, bytes: u64| Term { is_fixed: true, ..term(what, from, bytes) };
         // In 64 bits on every machine: sums and products of the limits can be larger than an address.
         let (message, envelope) = (limits.max_message_size as u64, MAX_ENVELOPE as u64);
         let (page_bytes, read_budget) = (limits.page_bytes as u64, limits.read_budget as u64);
@@ -99,17 +204,13 @@ impl Worst {
             term("sends waiting for the store", "append_bytes", appends),
             // `chat/outbox.rs`, `encode`: the store's answers, a second time, as frames.
             term("the same as frames for the rooms", "append_bytes", appends),
-            term(
+            fixed(
                 "pages read from the log",
                 "reads_in_flight, page_bytes",
                 page.saturating_mul(limits.reads_in_flight.into()),
             ),
-            term("read buffer", "read_budget", read_budget),
-            Term {
-                what: "connections told that the server is full",
-                from: "their number".to_string(),
-                bytes: excess.saturating_mul(EXCESS as u64),
-            },
+            fixed("read buffer", "read_budget", read_budget),
+            fixed("connections told that the server is full", "their number", excess.saturating_mul(EXCESS as u64)),
         ];
         shared.push(term("messages kept in memory", "tail_bytes_total", limits.tail_bytes_total as u64));
         shared.push(term(
@@ -126,14 +227,14 @@ impl Worst {
         }
         if !settings.listening.trusted_proxy.is_empty() {
             let bytes = (engine::MAX_CLIENTS * engine::CLIENT_BYTES) as u64;
-            shared.push(term("rates of clients behind proxies", "their number", bytes));
+            shared.push(fixed("rates of clients behind proxies", "their number", bytes));
         }
         let from = match settings.storage.durability {
             Durability::Memory => "rooms and keys",
             Durability::Full | Durability::Normal => "SQLite's caches, three threads",
         };
-        shared.push(term("log", from, super::backend::fixed_bytes(settings.storage.durability) as u64));
-        shared.push(Term { what: "racerd itself", from: "measured".to_string(), bytes: BASE });
+        shared.push(fixed("log", from, super::backend::fixed_bytes(settings.storage.durability) as u64));
+        shared.push(fixed("racerd itself", "measured", BASE));
         Worst { per_connection, connections: connections as u64, shared }
     }
 

@@ -10,6 +10,7 @@ mod clock;
 mod event_loop;
 mod facts;
 pub mod log;
+pub mod machine;
 pub mod memory;
 mod names;
 mod open_files;

@@ -18,7 +18,7 @@ use crate::store::Store;
 pub type Read = Box<dyn Fn() -> Result<Parsed, ConfigError>>;
 
 /// Computes the engine's limits from the settings; the error says in one line why a value cannot be used.
-pub type LimitsOf<L> = fn(&Settings) -> Result<engine::Limits<L>, ConfigError>;
+pub type LimitsOf<L> = Box<dyn Fn(&Settings) -> Result<engine::Limits<L>, ConfigError>>;
 
 /// State for changing the settings of a running server; `L` are the limits of the app behind its engine.
 pub struct Reload<L> {

@@ -12,6 +12,8 @@ use super::accept::Listeners;
 use super::bind::authority;
 use super::clock::Clock;
 use super::log::{self, Log};
+use super::machine::Machine;
+use super::memory;
 use super::open_files::{FEW, connections_for, raise_open_files};
 use super::reload::{self, Reload};
 use super::sandbox::{self, Admitted, Reach};
@@ -42,6 +44,9 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let max_connections = connections_for(open_files, settings.limits.max_connections);
 
     let sealed_key = sealed_key(&settings)?;
+    let machine = Machine::look();
+    let limits_of = move |settings: &Settings| memory::within(limits::engine(settings)?, settings, machine);
+    let limits = limits_of(&settings).map_err(Unusable::from)?;
     let system =
         |what: &'static str| move |error: io::Error| Unusable::with(Cause::System, format!("{what}: {error}"), error);
     let poll = Poll::new().map_err(system("the system offers no event queue"))?;
@@ -91,7 +96,6 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     let store = backend::open(options, move || drop(waker.wake()));
     let store = store.map_err(Unusable::from)?;
 
-    let limits = limits::engine(&settings).map_err(Unusable::from)?;
     let secrets = Secrets {
         token_key: store.token_key(),
         salt: random()?,
@@ -104,12 +108,12 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
     if let Some(key) = sealed_key {
         chat.seal(key, || random().ok());
     }
-    let net = Connections::new(limits.connections, limits.admission);
+    let net = Connections::new(limits.connections, limits.admission).within(limits.memory);
     let engine = Engine::new(net, chat, limits.drain_timeout);
 
     let mut server = Loop::new(poll, listeners, engine, store, settings.limits.read_budget, log)
         .map_err(system("cannot watch signals"))?
-        .reloading(Reload::new(settings.clone(), read, limits::engine).sandboxed(config, admitted))
+        .reloading(Reload::new(settings.clone(), read, Box::new(limits_of)).sandboxed(config, admitted))
         .encrypting(tls);
     server.name();
     signals.over();
@@ -156,7 +160,7 @@ fn boot_id() -> String {
 /// # Errors
 /// The error with which the server would fail to start.
 pub fn check(settings: &Settings) -> Result<(), Unusable> {
-    limits::engine(settings)?;
+    memory::within(limits::engine(settings)?, settings, Machine::look())?;
     Tls::check(settings)?;
     key_file::data_key(settings)?;
     sealed_key(settings).map(drop)

@@ -3,9 +3,11 @@
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use slab::Slab;
+use socket2::SockRef;
 
 use super::received::Received;
 use super::tls::{Scratch, TlsStream};
@@ -61,6 +63,11 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Returns how many bytes the kernel holds unread; 0 if it does not say.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.stream).unwrap_or(0)
     }
 
     /// Writes from the queue until the socket accepts no more.
@@ -120,6 +127,11 @@ impl Socket {
         written
     }
 
+    /// Returns how many bytes of memory TLS holds more than when it was asked last, or less.
+    pub fn growth(&mut self) -> i64 {
+        self.tls.as_mut().map_or(0, |tls| tls.growth())
+    }
+
     /// Shuts down the sending side; with TLS, after the close_notify. A peer that is already gone is not an error.
     pub fn shut_down(&mut self) {
         if let Some(tls) = &mut self.tls
@@ -165,6 +177,11 @@ impl Sockets {
         self.slab.len() - self.excess
     }
 
+    /// Returns the number of sockets in excess.
+    pub fn excess(&self) -> usize {
+        self.excess
+    }
+
     /// Adds a socket and registers it with the poll: both directions, edge-triggered, once and for all.
     pub fn insert(
         &mut self,
@@ -194,9 +211,13 @@ impl Sockets {
         self.get(id).map(|socket| (id, socket))
     }
 
-    /// Closes the socket, which also removes it from the poll.
+    /// Closes the socket, which also removes it from the poll. What its peer has not taken is given up: the kernel
+    /// would keep it for minutes.
     pub fn remove(&mut self, id: ConnId) {
         if let Some(socket) = self.get(id) {
+            if socket.blocked {
+                let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+            }
             if let Some(tls) = &mut socket.tls {
                 // If the close_notify cannot be sent at once, the peer has stopped reading.
                 tls.close(&mut socket.stream);

@@ -135,6 +135,14 @@ impl Assembly {
 const NOT_UTF8: Violation = violation(code::INVALID_DATA, "text that is not UTF-8");
 
 impl Decoder {
+    /// Returns the bytes of memory beside this value itself: what has come of an unfinished frame or message.
+    pub fn memory(&self) -> usize {
+        self.unfinished.as_ref().map_or(0, |unfinished| {
+            let message = unfinished.message.as_ref().map_or(0, |message| message.data.capacity());
+            size_of::<Unfinished>() + unfinished.control.capacity() + message
+        })
+    }
+
     /// Consumes bytes from the front of `input` until a message is complete; returns their number and the message.
     /// `None` means that all of the input was consumed and more is needed. The input is unmasked in place, so consumed
     /// bytes are spent.

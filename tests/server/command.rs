@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::support::*;
 
-fn racerd(arguments: &[&str]) -> Output {
+/// Runs the binary to its end, with nothing on standard input.
+pub fn racerd(arguments: &[&str]) -> Output {
     Server::program().args(arguments).stdin(Stdio::null()).output().expect("the binary")
 }
 

@@ -28,6 +28,7 @@ mod json;
 mod keeping;
 mod lifecycle;
 mod listening;
+mod memory;
 #[cfg(feature = "tls")]
 mod named_files;
 #[cfg(feature = "tls")]

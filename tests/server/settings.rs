@@ -285,7 +285,7 @@ fn a_check_opens_nothing() {
     let output = racerd(&["--check-config", "--listen", &listen, "--data", data.to_str().unwrap()], &[]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{text}");
-    assert!(text.contains(&listen) && text.contains("Memory at worst"), "{text}");
+    assert!(text.contains(&listen) && text.contains("Memory: at most "), "{text}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

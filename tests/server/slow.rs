@@ -11,8 +11,8 @@ use crate::timers::narrow;
 const QUEUE: u64 = (256 + 64) << 10;
 /// So long that a client that is silent is neither pinged nor closed: an emulator takes half a minute for some of these
 /// tests.
-const PING: &str = "--ping-period=1h";
-const PONG: &str = "--pong-wait=2h";
+pub const PING: &str = "--ping-period=1h";
+pub const PONG: &str = "--pong-wait=2h";
 
 /// Publishes `count` messages of 8 KB while one member reads at once and the others do not. Returns the server's
 /// growth.

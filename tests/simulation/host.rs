@@ -27,6 +27,12 @@ pub struct Host {
     free: Vec<usize>,
     /// The excess links, and those that wait until there are fewer.
     excess: BTreeSet<usize>,
+    /// Too much memory was held at the end of the last turn, or is since.
+    was_short: bool,
+    /// What is unread was measured in this turn.
+    is_measured: bool,
+    /// A connection that was closed for want of memory, though there was enough.
+    closed_in_vain: Option<ConnId>,
     held_back: Vec<usize>,
     generation: u32,
     turn: Turn,
@@ -64,12 +70,15 @@ impl Host {
         let mut random = Random::new(scene.random.next_u64());
         chat.seal(scene.key.clone(), move || Some(random.array()));
         chat.sealed_only = scene.mix.doors.private_only;
-        let net = Connections::new(limits.conn(), limits.admission());
+        let net = Connections::new(limits.conn(), limits.admission()).within(limits.memory);
         Host {
             engine: Engine::new(net, chat, limits.drain_timeout),
             slots: Vec::new(),
             free: Vec::new(),
             excess: BTreeSet::new(),
+            was_short: false,
+            is_measured: false,
+            closed_in_vain: None,
             held_back: Vec::new(),
             generation: 0,
             turn: Turn::default(),
@@ -94,6 +103,7 @@ impl Host {
         let now = scene.clock.read(scene.now);
         scene.witness.turns(now.mono.0);
         let mut turn = std::mem::take(&mut self.turn);
+        self.was_short |= self.is_short(scene);
         let more = turn.run(&mut Running { host: self, store, scene, part: 0 }, now)?;
         if !more && Store::is_inline(scene) && store.has_answers() {
             let text = "an answer of the store is there, and the loop sleeps".to_owned();
@@ -112,11 +122,14 @@ impl Host {
             until.is_some_and(|until| until > now.mono && until <= most)
         });
         scene.witness.looks_at_waits(waits);
-        let mut closing = Vec::new();
+        let (mut closing, mut for_memory) = (Vec::new(), Vec::new());
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;
             if connection.is_closing() {
                 closing.push(conn);
+                if matches!(connection.ending(), Ending::Closed(_, engine::SHORT_OF_MEMORY)) {
+                    for_memory.push(conn);
+                }
             }
             let is_too_slow =
                 connection.is_closing() && matches!(connection.ending(), Ending::Closed(code::TOO_SLOW, _));
@@ -125,11 +138,30 @@ impl Host {
         });
         scene.witness.looks_at_queues(queues);
         closing.into_iter().for_each(|conn| scene.witness.closes(conn, scene.now));
+        for_memory.into_iter().for_each(|conn| self.closes_for_memory(conn, scene));
+        self.was_short = std::mem::take(&mut self.is_measured) || self.is_short(scene);
+        if let Some(conn) = self.closed_in_vain.take() {
+            return violation("20: nobody is closed for memory that is there", format!("{conn} was"));
+        }
         scene.is_turn_due = more || !scene.links.ready.is_empty();
         if more || !scene.links.ready.is_empty() {
             return Ok(Some(scene.now));
         }
         Ok(self.engine.deadline().map(|due| scene.clock.when(due, scene.now)))
+    }
+
+    /// Notes that a connection is closed for want of memory.
+    fn closes_for_memory(&mut self, conn: ConnId, scene: &mut Scene) {
+        if scene.witness.closes_for_memory(conn) {
+            scene.tally.no_memory += 1;
+            self.closed_in_vain = self.closed_in_vain.or((!self.was_short).then_some(conn));
+        }
+    }
+
+    /// Returns whether so much memory is held that connections are closed for it.
+    fn is_short(&self, scene: &Scene) -> bool {
+        let ((own, kernel), budget) = (self.engine.held(), scene.mix.limits.memory);
+        own > budget.own / 4 * 3 || kernel > budget.kernel / 4 * 3
     }
 
     /// Returns the link of a connection that is not freed yet.
@@ -169,6 +201,7 @@ impl Edge for Running<'_> {
         host.engine.set_limits(engine::Limits {
             connections: limits.conn(),
             admission: limits.admission(),
+            memory: limits.memory,
             drain_timeout: limits.drain_timeout,
             app,
         });
@@ -182,8 +215,9 @@ impl Edge for Running<'_> {
         arrivals.append(&mut scene.links.arrivals);
         for link in arrivals {
             let count = host.slots.len() - host.free.len();
-            let is_excess = max > 0 && count - host.excess.len() >= max;
-            if is_excess && count >= max + EXCESS {
+            let is_full = max > 0 && count - host.excess.len() >= max;
+            let is_excess = is_full || host.engine.net.openings() == 0;
+            if is_excess && host.excess.len() >= EXCESS {
                 host.held_back.push(link);
                 continue;
             }
@@ -249,6 +283,12 @@ impl Edge for Running<'_> {
         }
     }
 
+    fn unread(&mut self, conn: ConnId) -> u64 {
+        // Asked only when that may be too much, as the next turn may find.
+        self.host.is_measured = true;
+        self.host.link(conn).map_or(0, |link| self.scene.links.get(link).unread())
+    }
+
     fn stop_if_asked(&mut self) {
         if std::mem::take(&mut self.host.stop_wanted) {
             self.scene.is_listening = false;
@@ -312,6 +352,7 @@ impl Edge for Running<'_> {
             match ending {
                 Ending::TooSlow | Ending::Closed(code::TOO_SLOW, _) => scene.tally.too_slow += 1,
                 Ending::Closed(code::NO_PONG, _) => scene.tally.no_pong += 1,
+                Ending::NoMemory => self.host.closes_for_memory(conn, scene),
                 _ => {}
             }
         }

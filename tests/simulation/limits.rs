@@ -3,7 +3,7 @@
 
 use racerd::chat::ChatLimits;
 use racerd::conn::{ConnLimits, Rate};
-use racerd::engine::Admission;
+use racerd::engine::{Admission, Budget};
 use racerd::http::limits::HeadLimits;
 use racerd::hub::HubLimits;
 use racerd::protocol::server::Limits as WelcomeLimits;
@@ -57,6 +57,24 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Drawn apart from the others; a reload leaves them.
     pub making: MakingRates,
+    pub memory: Budget,
+}
+
+/// Draws a memory budget: none in most runs, else one that queues and buffers fill, and in which everybody's connection
+/// and so many bytes of messages find room.
+fn draw_budget(random: &mut Random, kept: usize) -> Budget {
+    if random.below(4) > 0 {
+        return Budget::UNLIMITED;
+    }
+    Budget {
+        own: 300_000 + 2 * kept as u64 + random.magnitude((1, 1_000_000)),
+        kernel: random.magnitude((100_000, 2_000_000)),
+        idle: 700,
+        secure: 4096,
+        socket: 500,
+        unsent: random.magnitude((1000, 40_000)) as u32,
+        unread: random.magnitude((1000, 40_000)) as u32,
+    }
 }
 
 impl Limits {
@@ -104,6 +122,7 @@ impl Limits {
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
             part: magnitude(random, 1, 1000),
             making: MakingRates::default(),
+            memory: draw_budget(random, 2 * tail_bytes),
         }
     }
 

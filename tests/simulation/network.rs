@@ -129,6 +129,11 @@ impl Link {
         self.broken || self.up.ended || !self.up.arrived.is_empty()
     }
 
+    /// Returns the bytes that have arrived at the server, and wait there.
+    pub fn unread(&self) -> u64 {
+        self.up.arrived.len() as u64
+    }
+
     /// Returns whether nothing is in flight although the link would let it through. Data that has arrived at the server
     /// may still wait there.
     pub fn is_at_rest(&self) -> bool {

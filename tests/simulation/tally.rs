@@ -69,6 +69,7 @@ tally! {
     unavailable: "not stored, said the store",
     refused_full: "refused as the database has its size",
     too_slow: "closed as too slow",
+    no_memory: "closed for want of memory",
     no_pong: "closed without a pong",
     byes: "byes",
     resets: "links reset",

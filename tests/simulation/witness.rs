@@ -55,6 +55,8 @@ pub struct Witness {
     /// last turn.
     too_slow: BTreeSet<usize>,
     backed_up: BTreeSet<usize>,
+    /// Links that the server closed for want of memory.
+    no_memory: BTreeSet<usize>,
     /// Links that are not read, since their peers were over a rate.
     waits: BTreeSet<usize>,
     /// The highest generation that the present server has answered.
@@ -324,6 +326,16 @@ impl Witness {
     /// Returns whether the server closed this link as too slow after a turn that left data in its queue.
     pub fn was_too_slow(&self, link: usize) -> bool {
         self.too_slow.contains(&link)
+    }
+
+    /// Notes that the server closes a connection for want of memory. Returns false if it was known.
+    pub fn closes_for_memory(&mut self, conn: ConnId) -> bool {
+        self.links.get(&(conn.index, conn.generation)).is_some_and(|link| self.no_memory.insert(*link))
+    }
+
+    /// Returns whether the server closed this link for want of memory.
+    pub fn had_no_memory(&self, link: usize) -> bool {
+        self.no_memory.contains(&link)
     }
 
     /// Returns whether the store failed this request.

@@ -1,9 +1,9 @@
 //! Queued lines come out once and in order, in frames of whole lines, however the peer takes them.
 
 use super::*;
+use crate::conn::{Ledger, SharedBytes};
 use crate::crypto::sealed::{Initiator, Responder, SealedKey};
 use proptest::prelude::*;
-use std::rc::Rc;
 
 /// Returns a sealed socket after its handshake, and its client.
 fn pair() -> (Sealing, WriteQueue, Client) {
@@ -78,7 +78,7 @@ fn line(length: usize) -> Vec<u8> {
 #[test]
 fn one_flush_makes_one_frame() {
     let (mut sealing, mut queue, mut client) = pair();
-    let shared = Rc::new(line(200));
+    let shared = SharedBytes::share(line(200), &Ledger::default());
     for _ in 0..3 {
         sealing.plain.push_shared(&shared, 0, 200);
         sealing.plain.push_own(|out| out.extend_from_slice(&line(50)));
@@ -97,7 +97,7 @@ fn frames_end_with_lines() {
     for length in lengths {
         sealing.plain.push_own(|out| out.extend_from_slice(&line(length)));
         // A shared line is a piece of its own.
-        sealing.plain.push_shared(&Rc::new(line(7)), 0, 7);
+        sealing.plain.push_shared(&SharedBytes::share(line(7), &Ledger::default()), 0, 7);
     }
     seal_all(&mut sealing, &mut queue, &mut client);
     let expected: Vec<u8> = lengths.iter().flat_map(|&length| [line(length), line(7)].concat()).collect();
@@ -190,7 +190,7 @@ proptest! {
                 }
                 1 => {
                     expected.extend(line(size));
-                    sealing.plain.push_shared(&Rc::new(line(size)), 0, size as u32);
+                    sealing.plain.push_shared(&SharedBytes::share(line(size), &Ledger::default()), 0, size as u32);
                 }
                 _ => client.take(&mut queue, size),
             }

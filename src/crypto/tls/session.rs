@@ -86,6 +86,11 @@ impl Session {
         self.ended
     }
 
+    /// Returns the bytes of memory that a record which is not whole takes.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished.capacity()
+    }
+
     /// Copies incomplete input to the front of `buffer`, which has room for [`UNFINISHED`] bytes; returns its length.
     /// The bytes for [`Session::receive`] begin with it.
     pub fn put_unfinished(&self, buffer: &mut [u8]) -> usize {

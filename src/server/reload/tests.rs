@@ -5,6 +5,8 @@ use super::*;
 use crate::chat::{self, Chat, Secrets};
 use crate::config::{self, File, Kind, LogFormat, LogLevel, Setting, Value};
 use crate::engine::Connections;
+use crate::server::machine::Machine;
+use crate::server::memory;
 use crate::sqlite::StoreOptions;
 use crate::testing::TempDir;
 use crate::types::{Durability, Epoch};
@@ -45,13 +47,14 @@ impl Running {
             sealed_body: crate::protocol::encrypted::of_stored,
             boot_id: String::new(),
         };
-        let limits = limits::engine(&settings).unwrap();
+        let machine = Machine { limit: None, total: Some(1 << 30) };
+        let limits = memory::within(limits::engine(&settings).unwrap(), &settings, machine).unwrap();
         let chat = Chat::new(
             limits.app,
             Epoch("e".into()),
             &Secrets { token_key: [2; 32], salt: [3; 16], seed: 1, running: 0 },
         );
-        let net = Connections::new(limits.connections, limits.admission);
+        let net = Connections::new(limits.connections, limits.admission).within(limits.memory);
         let file = Rc::new(RefCell::new(Some(String::new())));
         let text = Rc::clone(&file);
         let read = move || {
@@ -67,7 +70,11 @@ impl Running {
             listeners: Listeners::bind(&[], &[], max_connections, poll.registry()).unwrap(),
             log: Log::to(settings.log.log_level, settings.log.log_format, out),
             buffer: vec![0; settings.limits.read_budget],
-            reload: Reload::new(settings, Box::new(read), limits::engine),
+            reload: Reload::new(
+                settings,
+                Box::new(read),
+                Box::new(move |settings| memory::within(limits::engine(settings)?, settings, machine)),
+            ),
             file,
             written,
         }
@@ -98,7 +105,7 @@ impl Running {
     /// Returns all state of the parts that comes from settings.
     fn held(&self) -> String {
         let (net, chat) = (&self.engine.net, &self.engine.app);
-        let connections = (net.limits(), net.admission(), self.engine.drain_timeout());
+        let connections = (net.limits(), net.admission(), net.budget(), self.engine.drain_timeout());
         let chat = (chat.limits(), chat.hub.limits());
         let edge = (self.listeners.max_connections(), self.log.kind(), self.buffer.len(), self.store.bounds());
         format!("{connections:?} {chat:?} {edge:?}")

@@ -35,6 +35,10 @@ impl TlsStream {
         match *self {}
     }
 
+    pub fn growth(&mut self) -> i64 {
+        match *self {}
+    }
+
     pub fn wants_write(&self) -> bool {
         match *self {}
     }

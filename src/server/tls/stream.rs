@@ -28,6 +28,8 @@ pub struct TlsStream {
     /// The queue's last byte is encrypted, but stays in the queue until the socket has accepted its record. The engine
     /// thus correctly sees a non-empty queue: its deadlines apply, and nothing is shut down too early.
     owed: bool,
+    /// The bytes held when [`TlsStream::growth`] was last asked for.
+    told_bytes: usize,
     /// The end of the peer's stream was reported.
     told: bool,
     /// Our close_notify or alert is queued or sent, or there is none to send.
@@ -49,11 +51,17 @@ impl TlsStream {
     /// The library cannot make a session from the settings.
     pub fn new(config: Arc<ServerConfig>) -> Result<TlsStream, Fault> {
         let session = Session::new(config)?;
-        Ok(TlsStream { session, waiting: Vec::new(), sent: 0, owed: false, told: false, closed: false })
+        Ok(TlsStream { session, waiting: Vec::new(), sent: 0, owed: false, told_bytes: 0, told: false, closed: false })
     }
 
     pub fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
+    }
+
+    /// Returns how many bytes of memory this stream holds more than when it was asked last, or less.
+    pub fn growth(&mut self) -> i64 {
+        let held = self.waiting.capacity() + self.session.unfinished_bytes();
+        held as i64 - std::mem::replace(&mut self.told_bytes, held) as i64
     }
 
     /// Reports whether there is ciphertext for the socket.

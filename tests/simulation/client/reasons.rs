@@ -114,6 +114,7 @@ impl Client {
                     format!("{faults} faulty requests at most, of {budgets:?} a minute")
                 })
             }
+            Some(1013) => unless(scene.witness.had_no_memory(link), || "there was memory".into()),
             Some(4001) => {
                 // The server may have given it its session without its having heard so.
                 let here = self.shown.iter().filter(|(at, _)| *at == link).filter_map(|(_, of)| of.as_ref());

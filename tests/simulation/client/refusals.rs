@@ -174,7 +174,7 @@ impl Client {
             _ if is_own => wait = scene.random.within((10 * MILLISECOND, 3 * SECOND)),
             // A late request on an abandoned socket took the session over there.
             Some(4001) => scene.tally.superseded += 1,
-            Some(1001 | 1008 | 4002 | 4004) => {}
+            Some(1001 | 1008 | 1013 | 4002 | 4004) => {}
             _ => return violation(CHECKER, format!("c{} is closed with {code:?}", self.index)),
         }
         let bytes = wire::close(code, &mut scene.random);

@@ -1,7 +1,6 @@
 //! A stream over a socket with a settable capacity, against the library's own client.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -9,6 +8,7 @@ use rustls::ClientConnection;
 use rustls::version::{TLS12, TLS13};
 
 use super::*;
+use crate::conn::{Ledger, SharedBytes};
 use crate::crypto::tls::tests::{client, client_config, hears, made, pair, says};
 use crate::crypto::tls::{config, tickets};
 use crate::ws;
@@ -117,7 +117,7 @@ proptest! {
             next = next.wrapping_add(1);
             let bytes = vec![next; size];
             match kind {
-                0 => queue.push_shared(&Rc::new(bytes.clone()), 0, size as u32),
+                0 => queue.push_shared(&SharedBytes::share(bytes.clone(), &Ledger::default()), 0, size as u32),
                 1 => queue.push_own(|out| out.extend_from_slice(&bytes)),
                 _ => {}
             }
@@ -146,7 +146,7 @@ fn a_dropped_queue_leaves_whole_frames() {
         let mut queue = WriteQueue::default();
         let mut first = Vec::new();
         ws::data_frame(&mut first, true, &[b'a'; 90]);
-        queue.push_shared(&Rc::new(first.clone()), 0, first.len() as u32);
+        queue.push_shared(&SharedBytes::share(first.clone(), &Ledger::default()), 0, first.len() as u32);
         let taken = both.write(&queue, room);
         assert_eq!(taken, first.len() - 1);
         queue.advance(taken);

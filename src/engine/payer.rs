@@ -1,0 +1,22 @@
+//! Who pays for what a connection makes the server hold.
+
+use core::net::IpAddr;
+
+use super::Connections;
+use crate::types::ConnId;
+
+/// Who pays for what a connection makes the server hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Payer {
+    /// A network: all of its connections share.
+    Network(IpAddr),
+    /// A connection from loopback or from a trusted proxy, which cannot be told apart by address.
+    Connection(ConnId),
+}
+
+impl Connections {
+    /// Returns who pays for what this connection, and its present request, makes the server hold.
+    pub fn payer(&self, id: ConnId) -> Payer {
+        self.client_network(id).map_or(Payer::Connection(id), Payer::Network)
+    }
+}
