@@ -302,27 +302,24 @@ impl<A: App> Engine<A> {
     }
 
     fn wrote(&mut self, conn: ConnId, taken: usize) {
-        let (now, limits) = self.net.clock_and_limits();
-        let Some(connection) = self.net.get_mut(conn) else { return };
-        let before = connection.is_backed_up();
-        connection.wrote(taken, now.mono);
-        let is_backed_up = connection.is_backed_up();
-        self.net.note_backed_up(before, is_backed_up);
-        let Some(connection) = self.net.get_mut(conn) else { return };
-        if let Some(peer_ended) = connection.flushed(now.mono, &limits) {
-            let ending = connection.ending();
+        let Some(done) = self.net.wrote(conn, taken) else { return };
+        if let Some((peer_ended, ending)) = done.flushed {
             if peer_ended {
                 return self.drop(conn, ending);
             }
             self.net.push_output(Output::Shutdown(conn));
         }
-        if let Some(session) = self.net.take_drained(conn) {
+        if done.wants_drained
+            && let Some(session) = self.net.take_drained(conn)
+        {
             self.app.drained(&mut self.net, session);
         }
-        if self.net.get(conn).is_some_and(Connection::wants_sealing) {
+        if done.wants_sealing {
             self.net.mark_dirty(conn);
         }
-        self.net.release(conn);
+        if done.is_paused {
+            self.net.release(conn);
+        }
         self.net.arm(conn);
     }
 

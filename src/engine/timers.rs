@@ -1,7 +1,5 @@
 //! The time of a turn, and the connections' deadlines in order.
 
-use std::rc::Rc;
-
 use super::slot::UNARMED;
 use super::{Connections, Now};
 use crate::types::{ConnId, Millis};
@@ -31,10 +29,11 @@ impl Connections {
     /// Arms the deadline of a connection whose last one just fired: strictly after `fired`, so that the loop cannot
     /// spin.
     pub(super) fn arm_after(&mut self, id: ConnId, fired: Millis) {
-        self.weigh(id);
-        let limits = Rc::clone(&self.limits);
-        let Some(slot) = self.slot_mut(id) else { return };
-        let Some(due) = slot.connection.deadline(&limits) else { return };
+        // One look-up: this runs for every delivery.
+        let slot = self.slots.get_mut(id.index as usize).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|slot| slot.generation == id.generation) else { return };
+        self.memory.weigh(slot);
+        let Some(due) = slot.connection.deadline(&self.limits) else { return };
         let due = due.max(fired.after(1));
         if due < slot.armed {
             let before = std::mem::replace(&mut slot.armed, due);

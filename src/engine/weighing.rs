@@ -18,6 +18,17 @@ pub(super) enum Relief {
     Dropped(ConnId),
 }
 
+impl Memory {
+    /// Counts what a connection holds now.
+    pub(super) fn weigh(&mut self, slot: &mut Slot) {
+        let held = u32::try_from(slot.connection.memory()).unwrap_or(u32::MAX);
+        if held != slot.held {
+            self.connections += u64::from(held);
+            self.connections -= u64::from(std::mem::replace(&mut slot.held, held));
+        }
+    }
+}
+
 impl Connections {
     /// Returns the table with this budget.
     pub fn within(mut self, budget: Budget) -> Connections {
@@ -52,14 +63,9 @@ impl Connections {
 
     /// Counts what a connection holds now. Must be called after whatever may have changed it.
     pub(super) fn weigh(&mut self, id: ConnId) {
-        let Some(slot) = self.slots.get_mut(id.index as usize).and_then(Option::as_mut) else { return };
-        if slot.generation != id.generation {
-            return;
-        }
-        let held = u32::try_from(slot.connection.memory()).unwrap_or(u32::MAX);
-        if held != slot.held {
-            self.memory.connections += u64::from(held);
-            self.memory.connections -= u64::from(std::mem::replace(&mut slot.held, held));
+        let slot = self.slots.get_mut(id.index as usize).and_then(Option::as_mut);
+        if let Some(slot) = slot.filter(|slot| slot.generation == id.generation) {
+            self.memory.weigh(slot);
         }
     }
 
@@ -84,11 +90,6 @@ impl Connections {
         self.memory.connections -= held;
         self.memory.count -= 1;
         self.memory.unsent -= u32::from(unsent);
-    }
-
-    /// Notes whether the kernel's buffer for this peer is full, as the last flush found it.
-    pub(super) fn note_backed_up(&mut self, before: bool, now: bool) {
-        self.memory.unsent = self.memory.unsent + u32::from(now) - u32::from(before);
     }
 
     /// Changes whether a connection is read.

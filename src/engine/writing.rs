@@ -1,13 +1,26 @@
 //! The app's output to connections: answers, frames and events go into their write queues, whose bounds are enforced
 //! here.
 
+use super::slot::Reading;
 use super::{Connections, Fact, Output};
-use crate::conn::{Encoding, Shared};
+use crate::conn::{Encoding, Ending, Shared};
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::{Response, imf_fixdate};
 use crate::types::{ConnId, SessionSlot};
 use crate::ws::code;
+
+/// What is to be done after a write.
+pub(super) struct Done {
+    /// A closing connection's last byte is written; with true, the peer has shut its side, too. And why it closes.
+    pub flushed: Option<(bool, Ending)>,
+    /// The app waits for the queue to drain.
+    pub wants_drained: bool,
+    /// More is to be sealed, for which there is room now.
+    pub wants_sealing: bool,
+    /// Reading pauses; it may be that it waited for this.
+    pub is_paused: bool,
+}
 
 impl Connections {
     /// Answers the awaited request. With `close` the connection ends with the answer.
@@ -90,6 +103,23 @@ impl Connections {
             self.weigh(id);
         }
         true
+    }
+
+    /// Takes out of the queue what the socket took, and returns what is to be done now. Runs for every delivery: with one
+    /// look-up.
+    pub(super) fn wrote(&mut self, id: ConnId, taken: usize) -> Option<Done> {
+        let slot = self.slots.get_mut(id.index as usize)?.as_mut().filter(|slot| slot.generation == id.generation)?;
+        let (connection, now) = (&mut slot.connection, self.now.mono);
+        let before = u32::from(connection.is_backed_up());
+        connection.wrote(taken, now);
+        let flushed = connection.flushed(now, &self.limits).map(|peer_ended| (peer_ended, connection.ending()));
+        self.memory.unsent = self.memory.unsent + u32::from(connection.is_backed_up()) - before;
+        Some(Done {
+            flushed,
+            wants_drained: slot.wants_drained,
+            wants_sealing: connection.wants_sealing(),
+            is_paused: slot.reading != Reading::Allowed,
+        })
     }
 
     /// Returns whether the queue is below its low-water mark, so that one more page may be read for it. If it is not,
