@@ -105,8 +105,8 @@ impl Connections {
         true
     }
 
-    /// Takes out of the queue what the socket took, and returns what is to be done now. Runs for every delivery: with one
-    /// look-up.
+    /// Takes out of the queue what the socket took, and returns what is to be done now. With one look-up, since it runs
+    /// for every delivery.
     pub(super) fn wrote(&mut self, id: ConnId, taken: usize) -> Option<Done> {
         let slot = self.slots.get_mut(id.index as usize)?.as_mut().filter(|slot| slot.generation == id.generation)?;
         let (connection, now) = (&mut slot.connection, self.now.mono);
