@@ -20,10 +20,10 @@ impl Chat {
     pub(super) fn socket_request(&mut self, net: &mut Connections, conn: ConnId, text: &str) {
         let now = net.now().mono;
         let Some(open) = net.get_mut(conn).and_then(|c| c.open_mut()) else { return };
-        let own = open.requests.take(self.limits.requests, now);
-        let within_rate = own.and_then(|()| net.take_from_address(conn));
-        if let Err(wait) = within_rate {
-            net.slow(conn, wait);
+        let within_rate = open.requests.take(self.limits.requests, now);
+        match within_rate {
+            Ok(()) => net.spend_of_address(conn),
+            Err(wait) => net.slow(conn, wait),
         }
         let bounds = Bounds { body_depth: self.limits.body_depth, page_messages: api::PAGE_MAX };
         let done = match (parse(text, &bounds), within_rate) {

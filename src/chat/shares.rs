@@ -43,7 +43,7 @@ impl Rooms {
     fn decided(&mut self, has_made: bool, rate: Rate, now: Millis) {
         self.pending = self.pending.saturating_sub(1);
         if has_made {
-            self.made.spend(rate, now);
+            self.made.spend(rate, 1, now);
         }
     }
 }

@@ -60,7 +60,7 @@ settings! {
         /// Requests that may come at once before request-rate counts.
         request_burst: u32 = "100", Kind::Count { min: 1, max: 1_000_000 }, live true;
         /// Requests of one address (IPv6: one /64) over all of its connections, loopback and trusted proxies left out.
-        /// Past it, as past request-rate. Four times as many at once. 0: no limit.
+        /// Past it they wait, each for its turn. Four times as many at once. 0: no limit.
         request_rate_per_address: u32 = "500", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// Pings and pongs of one connection; past it, the connection waits. Ten times as many at once. 0: no limit.
         control_rate: u32 = "10", Kind::Rate { per: "s", max: 1_000_000 }, live true;

@@ -21,7 +21,7 @@ impl Connection {
     /// Takes one HTTP request from the connection's rate, also beyond it. Returns when one more is free.
     pub fn spend_request(&mut self, rate: Rate, now: Millis) -> Millis {
         match &mut self.state {
-            State::Http(http) => http.requests.spend(rate, now),
+            State::Http(http) => http.requests.spend(rate, 1, now),
             _ => now,
         }
     }

@@ -50,16 +50,27 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes one action even beyond the rate; one at most is owed then. Returns when one more is free.
-    pub fn spend(&mut self, rate: Rate, now: Millis) -> Millis {
+    /// Takes one action even beyond the rate, for one of `sharers` who each wait until what they took is paid for: so
+    /// many at most are owed. Returns when the next one is free.
+    pub fn spend(&mut self, rate: Rate, sharers: u32, now: Millis) -> Millis {
         if rate.interval == 0 {
             return now;
         }
-        let at = now.0.saturating_mul(1000);
-        let full_at = self.full_at.clamp(at, at.saturating_add(rate.interval * rate.burst));
-        self.full_at = full_at.saturating_add(rate.interval);
-        let free_at = self.full_at.saturating_sub(rate.interval * (rate.burst - 1));
+        self.full_at = self.owing(rate, sharers, now).saturating_add(rate.interval);
+        self.free_at(rate, sharers.saturating_add(1), now)
+    }
+
+    /// Returns when the next action is free, with so many sharers.
+    pub fn free_at(&self, rate: Rate, sharers: u32, now: Millis) -> Millis {
+        let free_at = self.owing(rate, sharers, now).saturating_sub(rate.interval * (rate.burst - 1));
         Millis(free_at.div_ceil(1000)).max(now)
+    }
+
+    /// Returns when the bucket will be full again, in microseconds, if no more is owed than so many sharers may.
+    fn owing(&self, rate: Rate, sharers: u32, now: Millis) -> u64 {
+        let now = now.0.saturating_mul(1000);
+        let owed = rate.interval.saturating_mul(u64::from(sharers.saturating_sub(1)));
+        self.full_at.clamp(now, now.saturating_add(rate.interval * rate.burst).saturating_add(owed))
     }
 
     /// Returns the milliseconds until one more action is free, if `pending` others come first.
@@ -149,8 +160,8 @@ mod tests {
         let rate = Rate::new(20, 1000, 3);
         let (mut bucket, at) = (Bucket::default(), Millis(5_000));
         assert_eq!([0, 2, 3, 4].map(|pending| bucket.wait(rate, pending, at)), [0, 0, 50, 100]);
-        bucket.spend(rate, at);
-        bucket.spend(rate, at);
+        bucket.spend(rate, 1, at);
+        bucket.spend(rate, 1, at);
         assert_eq!([0, 1, 2].map(|pending| bucket.wait(rate, pending, at)), [0, 50, 100]);
         assert_eq!([0, 1, 2].map(|pending| bucket.wait(rate, pending, at.after(49))), [0, 1, 51]);
         assert_eq!(bucket.wait(rate, 1, at.after(50)), 0);
@@ -163,16 +174,16 @@ mod tests {
         let mut bucket = Bucket::default();
         let at = Millis(5_000);
         for _ in 0..99 {
-            assert_eq!(bucket.spend(rate, at), at);
+            assert_eq!(bucket.spend(rate, 1, at), at);
         }
-        assert_eq!(bucket.spend(rate, at), at.after(50), "the burst is over");
-        assert_eq!(bucket.spend(rate, at.after(50)), at.after(100));
+        assert_eq!(bucket.spend(rate, 1, at), at.after(50), "the burst is over");
+        assert_eq!(bucket.spend(rate, 1, at.after(50)), at.after(100));
         for _ in 0..1_000 {
-            bucket.spend(rate, at.after(100));
+            bucket.spend(rate, 1, at.after(100));
         }
-        assert_eq!(bucket.spend(rate, at.after(100)), at.after(200), "one at most is owed");
-        assert_eq!(bucket.spend(rate, at.after(60_000)), at.after(60_000));
-        assert_eq!(Bucket::default().spend(Rate::new(0, 1000, 1), at), at, "no limit");
+        assert_eq!(bucket.spend(rate, 1, at.after(100)), at.after(200), "one at most is owed");
+        assert_eq!(bucket.spend(rate, 1, at.after(60_000)), at.after(60_000));
+        assert_eq!(Bucket::default().spend(Rate::new(0, 1000, 1), 1, at), at, "no limit");
     }
 
     #[test]

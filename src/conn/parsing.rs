@@ -61,7 +61,7 @@ impl Connection {
     /// Takes a ping or a pong of the peer from its rate.
     fn spend_control(&mut self, limits: &ConnLimits, now: Millis) {
         if let State::Open(open) = &mut self.state {
-            let until = open.controls.spend(limits.controls, now);
+            let until = open.controls.spend(limits.controls, 1, now);
             self.slow_until(until, now);
         }
     }

@@ -150,19 +150,19 @@ impl Admission {
         Ok(())
     }
 
-    /// Takes one request of this address from its rate, also beyond it. Returns when one more is free.
+    /// Takes one request of this address from its rate, also beyond it. Returns until when the connection that made it
+    /// is to wait: each of the address's connections for a time of its own, so that they take turns, and all together
+    /// make no more than the rate.
     pub fn spend_request(&mut self, address: IpAddr, now: Millis) -> Millis {
         let rate = self.requests;
-        self.rated(address).map_or(now, |known| known.requests.spend(rate, now))
+        self.rated(address).map_or(now, |known| known.requests.spend(rate, known.connections.max(1), now))
     }
 
-    /// Takes one request of this address from its rate.
-    ///
-    /// # Errors
-    /// The rate is spent: the milliseconds until one more is free.
-    pub fn take_request(&mut self, address: IpAddr, now: Millis) -> Result<(), u64> {
+    /// Returns until when a new connection of this address is to wait: what the others took is to be paid for first, so
+    /// that nobody gets around the rate by coming anew for each request.
+    pub fn may_ask_at(&mut self, address: IpAddr, now: Millis) -> Millis {
         let rate = self.requests;
-        self.rated(address).map_or(Ok(()), |known| known.requests.take(rate, now))
+        self.rated(address).map_or(now, |known| known.requests.free_at(rate, known.connections.max(1), now))
     }
 
     /// Returns an address that has connections, unless it is exempt.
@@ -226,6 +226,28 @@ mod tests {
         assert_eq!(admission.addresses.len(), 0);
         assert!(admission.count(ip("11.0.0.1"), Millis(1)));
         assert!(admission.may_connect(ip("11.0.0.1")).is_err());
+    }
+
+    /// However many connections an address has, all together make no more requests than its rate, each has its turns,
+    /// and one that comes anew gains nothing by that.
+    #[test]
+    fn the_connections_of_an_address_share_its_requests() {
+        let mut admission = admission(0, 0, 0).rating(Rate::new(20, 1000, 8));
+        let peer = ip("192.0.2.1");
+        let mut waits = [Millis(0); 20];
+        let mut made = [0; 20];
+        assert!((0..20).all(|_| admission.count(peer, Millis(0))));
+        for now in (0..2000).map(Millis) {
+            for (until, made) in waits.iter_mut().zip(&mut made).filter(|(until, _)| **until <= now) {
+                *until = admission.spend_request(peer, now);
+                *made += 1;
+            }
+        }
+        let all: u32 = made.iter().sum();
+        assert!((40..=8 + 40 + 20).contains(&all), "{all}");
+        assert!(made.iter().all(|made| (2..=5).contains(made)), "{made:?}");
+        assert!(admission.may_ask_at(peer, Millis(2000)) > Millis(2500), "all others come first");
+        assert_eq!(admission.may_ask_at(peer, Millis(60_000)), Millis(60_000));
     }
 
     /// The list of proxies may change while an address has connections.

@@ -33,6 +33,8 @@ impl Connections {
             let date = self.date().to_owned();
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
+        let waits_until = self.admission.may_ask_at(peer.ip(), self.now.mono);
+        connection.slow_until(waits_until, self.now.mono);
         let counted = if is_counted { Counted::Peer } else { Counted::Not };
         self.memory.count += 1;
         self.slots[index] = Some(Slot { counted, ..Slot::new(id.generation, connection) });
@@ -121,14 +123,15 @@ impl Connections {
         }
     }
 
-    /// Takes one request over a socket from the rate of its address.
-    ///
-    /// # Errors
-    /// The rate is spent: when one more is free.
-    pub fn take_from_address(&mut self, id: ConnId) -> Result<(), u64> {
+    /// Takes one request over a socket from the rate of its address. Past it the socket is not read until its turn
+    /// comes.
+    pub fn spend_of_address(&mut self, id: ConnId) {
         let now = self.now.mono;
-        let Some(address) = self.get(id).map(|connection| connection.peer.asker()) else { return Ok(()) };
-        self.admission.take_request(address, now)
+        let Some(address) = self.get(id).map(|connection| connection.peer.asker()) else { return };
+        let until = self.admission.spend_request(address, now);
+        if let Some(connection) = self.get_mut(id) {
+            connection.slow_until(until, now);
+        }
     }
 
     /// Answers a request for an upgrade. The connection is a WebSocket from now on, and counts against its client.
