@@ -278,6 +278,28 @@ fn frame_types() -> (BTreeSet<String>, BTreeSet<String>) {
     (requests, frames)
 }
 
+/// Each attack that the table of costs names is one of `tests/hostile`.
+#[test]
+fn every_attack_that_is_named_is_there() {
+    let text = read("docs/operate.md");
+    let table = text.split("### What a stranger can make the server spend").nth(1).expect("the table");
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    let named = rows.filter_map(|row| row.split('|').nth(4)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let folder = fs::read_dir(root().join("examples/hostile/attacks")).expect("the attacks");
+    let sources = folder.map(|file| fs::read_to_string(file.expect("an entry").path()).expect("a source"));
+    let sources: String = sources.collect();
+    let named: Vec<&str> = named.collect();
+    assert!(named.len() > 20, "{named:?}");
+    none(
+        named
+            .iter()
+            .filter(|name| !sources.contains(&format!("\"{name}\"")))
+            .map(|name| format!("no attack {name}"))
+            .collect(),
+    );
+}
+
 /// Returns the first cells of the rows below a heading.
 fn rows(text: &str, heading: &str) -> BTreeSet<String> {
     let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("there is no {heading:?}"));
