@@ -250,7 +250,7 @@ impl Client {
             }
             (Kind::Members { room, mono }, 200) => {
                 scene.tally.lists_over_http += 1;
-                judge_list(link, *room, *mono, &told, scene)
+                judge_list(link, *room, *mono, &told, None, scene)
             }
             (Kind::Post { body }, 200 | 201) => {
                 let body = *body;

@@ -220,7 +220,8 @@ impl Client {
         if told["room"] != *scene.model.rooms[room].id.as_str() {
             return violation(CHECKER, format!("a list of r{room} was asked for: {told}"));
         }
-        judge_list(link, room, mono, told, scene)
+        let own = self.identity.as_ref().map(|identity| identity.member.as_str());
+        judge_list(link, room, mono, told, own, scene)
     }
 
     /// Checks that the client has heard everything that was queued before this pong, and nothing else
@@ -252,8 +253,15 @@ impl Client {
 }
 
 /// Judges a list of members that was requested when the server's clock stood at `mono`: if nobody has come or gone
-/// since, it lists those who are here.
-pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scene: &mut Scene) -> Checked {
+/// since, it lists those who are here. `own` is who asked, where the answer goes to a member.
+pub(super) fn judge_list(
+    link: usize,
+    room: usize,
+    mono: u64,
+    told: &Value,
+    own: Option<&str>,
+    scene: &mut Scene,
+) -> Checked {
     let (names, count) = listed(told)?;
     let is_same_run = scene.is_of_this_run(link);
     let Some(here) = scene.here.room(room).filter(|here| is_same_run && here.changed < mono) else { return Ok(()) };
@@ -261,8 +269,11 @@ pub(super) fn judge_list(link: usize, room: usize, mono: u64, told: &Value, scen
     let is_right = match &names {
         None => count == here.members.len() as u64,
         Some(names) => {
-            // A member may have come and gone within the turn that made the list.
-            let stays = |(name, _): &(&String, &bool)| here.members.contains_key(*name) || here.known.contains(*name);
+            // A member may have come and gone within the turn that made the list; the one who asked may have been here
+            // before.
+            let stays = |(name, _): &(&String, &bool)| {
+                here.members.contains_key(*name) || here.known.contains(*name) && own != Some(name.as_str())
+            };
             names.iter().filter(stays).eq(here.members.iter())
         }
     };

@@ -168,6 +168,7 @@ impl Client {
         match code {
             Some(1008) if self.line.is_spoilt => scene.tally.condemned += 1,
             Some(1001 | 4001 | 4002 | 4004) if self.line.is_spoilt => {}
+            Some(1013) if self.line.is_spoilt && scene.witness.had_no_memory(link) => {}
             _ if self.line.is_spoilt => {
                 return violation("sealed", format!("c{} broke its sequence and is closed with {code:?}", self.index));
             }
