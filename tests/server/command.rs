@@ -211,7 +211,7 @@ fn started_without_standard_streams() {
         let serve = Server::command(folder, address, &["--log-level", "debug"]);
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$@\" <&- >&- 2>&-", "sh"]).arg(serve.get_program()).args(serve.get_args());
-        command.spawn().expect("a shell")
+        Server::clean(command).spawn().expect("a shell")
     })
     .serves_to_the_end();
 }

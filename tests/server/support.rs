@@ -81,10 +81,13 @@ impl Server {
         std::env::var_os("RUN_RACERD").map_or_else(|| env!("CARGO_BIN_EXE_racerd").into(), PathBuf::from)
     }
 
-    /// Removes racerd's variables from a command's environment.
+    /// Removes racerd's variables from the environment that a command inherits. Those that it was given stay.
     pub fn clean(mut command: Command) -> Command {
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RACERD_")) {
-            command.env_remove(name);
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.to_string_lossy().starts_with("RACERD_")) {
+            if command.get_envs().all(|(given, _)| given != name) {
+                command.env_remove(name);
+            }
         }
         command
     }
@@ -291,7 +294,9 @@ fn spawn_with(folder: &TempDir, command: Command, input: Stdio) -> (Child, Socke
 }
 
 /// Returns the server's first line if that has no address.
-fn try_spawn(folder: &TempDir, mut command: Command, input: Stdio) -> Result<(Child, SocketAddr), String> {
+fn try_spawn(folder: &TempDir, command: Command, input: Stdio) -> Result<(Child, SocketAddr), String> {
+    // Where racerd is an argument of another program, that has this process's variables.
+    let mut command = Server::clean(command);
     let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).expect("a log");
     let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary");
     let mut line = String::new();

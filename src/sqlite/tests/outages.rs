@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crate::sqlite::contract::{Bench, options, parked, wake};
 use crate::sqlite::schema;
-use crate::sqlite::tests::{QUICK, open_quick, open_with, outside, sized};
+use crate::sqlite::tests::{RESTLESS, open_quick, open_with, outside, sized};
 use crate::sqlite::worker::{Answers, Worker};
-use crate::sqlite::writer::Timing;
 use crate::store::samples::{ALICE, append, body_of, keyed, read, stored};
 use crate::store::{Bounds, Claim, Outcome, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
@@ -145,7 +144,7 @@ fn a_deleted_or_replaced_database_accepts_no_messages() {
         let directory = TempDir::new();
         let options = options(directory.path(), Durability::Full);
         // A pause would have the WAL copied into the database, also one that is deleted already.
-        let mut bench = open_with(&options, Timing { idle: Duration::from_secs(3_600), ..QUICK });
+        let mut bench = open_with(&options, RESTLESS);
         bench.append(append("a", "1", 1));
         deed(&options.path, &directory.path().join("racerd.db-wal"));
         let foreign = fs::read(&options.path).ok();

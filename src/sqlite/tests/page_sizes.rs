@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::sqlite::contract::{Bench, options};
 use crate::sqlite::repair::{backup, check, restore, salvage};
-use crate::sqlite::tests::{open_quick, outside, wait_until};
+use crate::sqlite::tests::{RESTLESS, open_with, outside};
 use crate::sqlite::{Sqlite, StoreOptions};
 use crate::store::samples::{append, body_of};
 use crate::store::{Outcome, StoreEvent, StoreRequest};
@@ -61,7 +61,7 @@ fn the_wal_and_the_database_keep_to_their_bytes() {
         let options = options(directory.path(), Durability::Normal);
         let bounds = crate::store::Bounds { max_database_size: MOST, ..options.bounds };
         let options = StoreOptions { page_size, bounds, ..options };
-        let mut bench = open_quick(&options);
+        let mut bench = open_with(&options, RESTLESS);
         let wal = directory.path().join("racerd.db-wal");
         let mut longest = 0;
         let (mut stored, mut full) = (0, 0);
@@ -81,7 +81,7 @@ fn the_wal_and_the_database_keep_to_their_bytes() {
         }
         assert!((4 << 20..10 << 20).contains(&longest), "{page_size:?}: a WAL of {longest} bytes");
         assert!(full > 0, "{page_size:?}: the database is full in the end");
-        wait_until("the WAL is emptied in a pause", || fs::metadata(&wal).unwrap().len() == 0);
+        bench.store.finish().unwrap();
         let length = fs::metadata(&options.path).unwrap().len();
         assert!((MOST / 8 * 7..=MOST).contains(&length), "{page_size:?}: {length} bytes with {stored} messages");
     }
