@@ -2,7 +2,7 @@
 //! impostors.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 #[cfg(feature = "tls")]
@@ -58,7 +58,11 @@ fn told(output: Output) -> (i32, String, String) {
 /// Runs the command with this standard input.
 fn run_with(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut child = racerd(arguments).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    let written = child.stdin.take().unwrap().write_all(input);
+    // One that ends before it has read everything says why, and its caller judges that.
+    if let Err(error) = written {
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{arguments:?}: {error}");
+    }
     told(finish(child))
 }
 

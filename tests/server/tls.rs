@@ -237,7 +237,7 @@ fn plain_listeners_stay_plain() {
 /// Another client is served all the while.
 #[test]
 fn crafted_input_stops_nobody() {
-    let secure = Secure::start(&["--header-timeout", "1s", "--request-rate", "0"]);
+    let secure = Secure::start(&["--header-timeout", "5s", "--request-rate", "0"]);
     let mut other = secure.member("r", "other");
     let mut hello = Vec::new();
     let name = ServerName::try_from("localhost").unwrap();
@@ -254,14 +254,16 @@ fn crafted_input_stops_nobody() {
         b"\x00".to_vec(),
         Vec::new(),
     ];
-    let mut id = 0;
-    for bytes in inputs {
+    let mut opened = Vec::new();
+    for (id, bytes) in inputs.into_iter().enumerate() {
         let mut raw = secure.server.raw();
         raw.try_send(&bytes);
-        id += 1;
+        opened.push((raw, bytes));
         other.send(json!({"type": "send", "id": id, "body": id}));
         assert_eq!(other.next_of("ack")["id"], id);
-        // Each connection ends by itself: with an error, or by header_timeout.
+    }
+    // Each connection ends by itself: with an error, or by header_timeout.
+    for (mut raw, bytes) in opened {
         loop {
             match raw.stream.read(&mut [0; 4096]) {
                 Ok(0) => break,

@@ -47,16 +47,34 @@ pub struct Survivor {
     all_silent: bool,
 }
 
-/// The end of sending, shared by all clients.
+/// What all clients share: the end of sending, and counts of what happened so far.
 pub struct End {
     called: AtomicBool,
     silent: AtomicUsize,
     clients: usize,
+    acknowledged: AtomicUsize,
+    resumed: AtomicUsize,
+    resumed_sealed: AtomicUsize,
 }
 
 impl End {
     pub fn of(clients: usize) -> End {
-        End { called: AtomicBool::new(false), silent: AtomicUsize::new(0), clients }
+        let none = || AtomicUsize::new(0);
+        let (silent, acknowledged, resumed, resumed_sealed) = (none(), none(), none(), none());
+        End { called: AtomicBool::new(false), silent, clients, acknowledged, resumed, resumed_sealed }
+    }
+
+    /// Returns how many messages were acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Returns true once every client was acknowledged something and came back, on average, a third of them sealed.
+    pub fn shows_something(&self) -> bool {
+        let reached = |count: &AtomicUsize, least| count.load(Ordering::SeqCst) >= least;
+        self.acknowledged() > self.clients
+            && reached(&self.resumed, self.clients)
+            && reached(&self.resumed_sealed, self.clients / 3)
     }
 
     pub fn call(&self) {
@@ -129,7 +147,7 @@ impl Survivor {
             match said["type"].as_str().unwrap_or_default() {
                 "welcome" => {
                     let was_welcome = std::mem::replace(&mut is_welcome, true);
-                    if !self.welcomed(line, &said, was_welcome) {
+                    if !self.welcomed(line, &said, was_welcome, end) {
                         return false;
                     }
                 }
@@ -163,6 +181,7 @@ impl Survivor {
                     self.sent -= 1;
                     let number = |field: &str| said[field].as_u64().expect("a number");
                     self.life.acknowledged.push((body, number("seq"), number("at")));
+                    end.acknowledged.fetch_add(1, Ordering::SeqCst);
                 }
                 "history" => {
                     let newest = said["messages"].as_array().and_then(|list| list.last());
@@ -213,7 +232,7 @@ impl Survivor {
     }
 
     /// Resumes its session, or joins the room; returns false if the socket is broken.
-    fn welcomed(&mut self, line: &mut Line, said: &Value, was_welcome: bool) -> bool {
+    fn welcomed(&mut self, line: &mut Line, said: &Value, was_welcome: bool, end: &End) -> bool {
         let greets_back = said["id"] == 1;
         if was_welcome && !greets_back {
             // The join said its name, and this token knows it.
@@ -235,6 +254,8 @@ impl Survivor {
         if greets_back {
             self.life.resumed += 1;
             self.life.resumed_sealed += usize::from(line.is_sealed());
+            end.resumed.fetch_add(1, Ordering::SeqCst);
+            end.resumed_sealed.fetch_add(usize::from(line.is_sealed()), Ordering::SeqCst);
             assert_eq!(member, self.member, "{} is somebody else now", self.life.name);
         }
         self.member = member;

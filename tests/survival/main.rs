@@ -25,9 +25,12 @@ use clock::FakeClock;
 use cutter::Cutter;
 use racerd::crypto::sealed::{Pin, SealedKey};
 use racerd::testing::{Random, TempDir};
-use support::{Server, eventually};
+use support::{Server, eventually, within};
 
 const CLIENTS: usize = 50;
+
+/// Upper bound for what 50 clients need on a slow machine.
+const LONG: Duration = Duration::from_secs(60);
 
 fn rounds() -> usize {
     std::env::var("RACERD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
@@ -179,11 +182,18 @@ fn kill_9_under_a_clock_that_steps_loses_nothing() {
     );
 }
 
+/// Lets somebody get on before every other stop. On a slow machine nobody would be in before all stops are over.
+fn wait_before_a_stop(end: &End, round: usize) {
+    let before = end.acknowledged();
+    within(LONG, "a message", || round.is_multiple_of(2) || end.acknowledged() > before);
+}
+
 fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {
     let mut random = seeded();
     let end = Arc::new(End::of(CLIENTS));
     let clients = start(server.address, pin, random.next_u64(), &end);
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        wait_before_a_stop(&end, round);
         std::thread::sleep(Duration::from_millis(random.within((20, 319))));
         server.kill();
         if random.below(4) == 0 {
@@ -191,6 +201,7 @@ fn kill_at_random_moments((mut server, pin): (Server, Pin), rounds: usize) {
         }
         server.restart();
     }
+    within(LONG, "enough to say anything", || end.shows_something());
     end.call();
     let lives: Vec<Life> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
     judge(&lives, &server);
@@ -202,11 +213,13 @@ fn graceful_restarts_lose_nothing() {
     let (mut server, pin) = server();
     let end = Arc::new(End::of(CLIENTS));
     let clients = start(server.address, pin, random.next_u64(), &end);
-    for _ in 0..rounds().min(5) {
+    for round in 0..rounds().min(5) {
+        wait_before_a_stop(&end, round);
         std::thread::sleep(Duration::from_millis(random.within((50, 349))));
         assert!(server.stop().success());
         server.restart();
     }
+    within(LONG, "enough to say anything", || end.shows_something());
     end.call();
     let lives: Vec<Life> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
     judge(&lives, &server);
