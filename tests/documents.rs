@@ -59,6 +59,9 @@ const OTHER_FLAGS: &[&str] = &[
     "trace",
     "now",
     "base64url",
+    // apt and dpkg
+    "allow-downgrades",
+    "force-confold",
     // An example of a mistake
     "ping-perod",
 ];
