@@ -11,6 +11,7 @@ use super::keeping::Keeping;
 use super::limits::Limits;
 use super::making::MakingRates;
 use super::settings;
+use super::strangers::Crowd;
 
 #[derive(Debug)]
 pub struct Mix {
@@ -18,6 +19,7 @@ pub struct Mix {
     pub keeping: Keeping,
     pub encryption: Encryption,
     pub doors: Doors,
+    pub crowd: Crowd,
     pub clients: usize,
     /// The number of clients that speak sealed: the first ones.
     pub sealed: usize,
@@ -133,7 +135,9 @@ impl Mix {
 
     fn draw_from(random: &mut Random, seed: u64, databases: bool) -> Mix {
         let making = MakingRates::draw(&mut Random::new(!seed ^ 0x400d5));
-        let limits = Limits { making, ..Limits::draw(random) };
+        let mut apart = Random::new(!seed ^ 0xc20bd);
+        let crowd = Crowd::draw(&mut apart);
+        let limits = crowd.limit(Limits { making, ..Limits::draw(random) }, &mut apart);
         let quickest = random.magnitude((100, 100 * MILLISECOND));
         let clients = random.magnitude((1, 24)) as usize;
         // Handshakes are expensive to simulate, so most clients speak open.
@@ -150,6 +154,7 @@ impl Mix {
             keeping,
             encryption,
             doors,
+            crowd,
             clients,
             sealed,
             rooms: random.magnitude((1, 6)) as usize,

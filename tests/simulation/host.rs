@@ -2,15 +2,15 @@
 //! has the same order as the server's own.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
-use racerd::conn::{Connection, Ending};
+use racerd::conn::Ending;
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::testing::Random;
-use racerd::types::{ConnId, Epoch};
+use racerd::types::{ConnId, Epoch, Millis};
 use racerd::ws::code;
 
 use super::agenda::Micros;
@@ -115,13 +115,19 @@ impl Host {
         }
         scene.witness.waiting_bytes = (self.engine.app.undecided().1, scene.mix.limits.append_bytes);
         let net = &self.engine.net;
-        // A wait is believed while it is not over, and if it is no longer than one request may have to wait.
-        let most = now.mono.after(scene.mix.limits.request_interval().div_ceil(1000));
-        let waits = net.ids().into_iter().filter(|conn| {
-            let until = net.get(*conn).and_then(Connection::slowed_until);
-            until.is_some_and(|until| until > now.mono && until <= most)
-        });
-        scene.witness.looks_at_waits(waits);
+        // A wait is believed while it is not over, and if it is no longer than one request may have to wait: for the
+        // connection's own rate, or until each other connection of its address has had a turn.
+        let waits: Vec<(ConnId, IpAddr, Millis)> = net.ids().into_iter().filter_map(|conn| slowed(net, conn)).collect();
+        let mut sharers: BTreeMap<IpAddr, u64> = waits.iter().map(|(_, address, _)| (*address, 1)).collect();
+        if !sharers.is_empty() {
+            for address in net.ids().into_iter().filter_map(|conn| Some(net.get(conn)?.peer.asker())) {
+                sharers.entry(address).and_modify(|count| *count += 1);
+            }
+        }
+        let (own, each) = (scene.mix.limits.request_interval(), scene.mix.limits.address_interval());
+        let longest = |address| own.max(each * sharers[address]).div_ceil(1000);
+        let believed = waits.iter().filter(|(_, address, until)| *until <= now.mono.after(longest(address)));
+        scene.witness.looks_at_waits(believed.map(|(conn, ..)| *conn));
         let (mut closing, mut for_memory) = (Vec::new(), Vec::new());
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;
@@ -171,6 +177,13 @@ impl Host {
             _ => None,
         }
     }
+}
+
+/// Returns the address of a connection that is not read since its peer was over a rate, and until when.
+fn slowed(net: &Connections, conn: ConnId) -> Option<(ConnId, IpAddr, Millis)> {
+    let connection = net.get(conn)?;
+    let until = connection.slowed_until().filter(|until| *until > net.now().mono)?;
+    Some((conn, connection.peer.asker(), until))
 }
 
 /// Returns the address of a client.
@@ -299,7 +312,8 @@ impl Edge for Running<'_> {
 
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Checked {
         let Scene { witness, now, mix, .. } = &mut *self.scene;
-        for who in (0..mix.clients).map(Some).chain([None]) {
+        let all = mix.clients + mix.crowd.addresses + usize::from(mix.crowd.is_there());
+        for who in (0..all).map(Some).chain([None]) {
             let pending = self.host.engine.app.pending_rooms(who.map(address_of));
             witness.makers.look(who, pending, mix.limits.making, witness.mono, *now);
         }

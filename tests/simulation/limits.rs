@@ -55,7 +55,8 @@ pub struct Limits {
     pub error_budget: u32,
     pub handshake_rate: u32,
     pub connections_per_address: u32,
-    /// Drawn apart from the others; a reload leaves them.
+    /// Requests per second of one address; 0 for no limit. Drawn apart, as are the next ones; a reload leaves them.
+    pub address_rate: u32,
     pub making: MakingRates,
     pub memory: Budget,
 }
@@ -121,6 +122,7 @@ impl Limits {
             handshake_rate: if random.below(4) > 0 { 0 } else { random.within((1, 20)) as u32 },
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
             part: magnitude(random, 1, 1000),
+            address_rate: 0,
             making: MakingRates::default(),
             memory: draw_budget(random, 2 * tail_bytes),
         }
@@ -130,6 +132,11 @@ impl Limits {
     /// limit.
     pub fn request_interval(&self) -> u64 {
         if self.request_rate == 0 { 0 } else { 1_000_000 / u64::from(self.request_rate) }
+    }
+
+    /// Returns the same for the requests of one address.
+    pub fn address_interval(&self) -> u64 {
+        if self.address_rate == 0 { 0 } else { 1_000_000 / u64::from(self.address_rate) }
     }
 
     pub fn error_interval(&self) -> u64 {
@@ -203,6 +210,10 @@ impl Limits {
 
     pub fn admission(&self) -> Admission {
         let rate = Rate::new(self.handshake_rate, 1000, self.handshake_rate.max(1) * 2);
-        Admission::new(self.connections_per_address, rate, Rate::new(0, 1000, 1))
+        Admission::new(self.connections_per_address, rate, Rate::new(0, 1000, 1)).rating(Rate::new(
+            self.address_rate,
+            1000,
+            self.address_rate * 5,
+        ))
     }
 }

@@ -22,6 +22,9 @@ pub struct Link {
     pub client: usize,
     /// It leads to the listener with TLS.
     pub secure: bool,
+    /// No network lies between: bytes arrive as they are written. So are strangers and their observer, for whom the
+    /// server's turns count and no time does.
+    is_near: bool,
     /// The start of the server that it leads to.
     pub run: u32,
     /// When the client opened the link.
@@ -120,6 +123,32 @@ impl Links {
 }
 
 impl Link {
+    fn new(client: usize, secure: bool, run: u32, opened: Micros) -> Link {
+        Link {
+            client,
+            secure,
+            is_near: false,
+            run,
+            opened,
+            server: End::Connecting,
+            client_open: true,
+            silent: false,
+            broken: false,
+            blocked: false,
+            accepted: 0,
+            heard: 0,
+            full_since: None,
+            silence: 0,
+            fullness: 0,
+            was_full: false,
+            written: 0,
+            read: 0,
+            sent: 0,
+            up: Pipe::default(),
+            down: Pipe::default(),
+        }
+    }
+
     pub fn is_open_to_client(&self) -> bool {
         self.client_open
     }
@@ -154,34 +183,64 @@ impl Link {
     pub fn has_ended(&self) -> bool {
         self.down.ended && self.down.arrived.is_empty()
     }
+
+    /// Returns whether the server has shut or closed a near link, or a fault has broken it.
+    pub fn is_over(&self) -> bool {
+        self.server == End::Gone || self.down.shut || !self.client_open
+    }
+}
+
+// A peer beside the server.
+impl Scene {
+    /// Opens a link without a network between.
+    pub fn open_near_link(&mut self, client: usize, secure: bool) -> Option<usize> {
+        if !self.is_listening {
+            return None;
+        }
+        let link = self.links.all.len();
+        let server = End::Waiting;
+        self.links.all.push(Link { server, is_near: true, ..Link::new(client, secure, self.run, self.now) });
+        self.links.arrivals.push(link);
+        Some(link)
+    }
+
+    pub fn near_writes(&mut self, link: usize, bytes: &[u8]) {
+        let end = &mut self.links.all[link];
+        end.up.arrived.extend_from_slice(bytes);
+        end.sent += bytes.len() as u64;
+        self.links.ready.push(link);
+    }
+
+    /// Takes everything that the server has written.
+    pub fn near_reads(&mut self, link: usize) -> Vec<u8> {
+        let end = &mut self.links.all[link];
+        let bytes = std::mem::take(&mut end.down.wire);
+        if std::mem::take(&mut end.blocked) {
+            self.links.writable.push(link);
+        }
+        bytes
+    }
+
+    /// Ends a near link, with a reset or in order.
+    pub fn near_ends(&mut self, link: usize, with_reset: bool) {
+        if with_reset {
+            self.break_link(link);
+            return;
+        }
+        let end = &mut self.links.all[link];
+        end.client_open = false;
+        end.down.clear();
+        (end.up.shut, end.up.ended) = (true, true);
+        self.links.ready.push(link);
+    }
 }
 
 // The client's side.
 impl Scene {
     pub fn open_link(&mut self, client: usize, secure: bool) -> usize {
         let link = self.links.all.len();
-        self.links.all.push(Link {
-            client,
-            secure,
-            run: self.run,
-            opened: self.now,
-            server: End::Connecting,
-            client_open: true,
-            silent: false,
-            broken: false,
-            blocked: false,
-            accepted: 0,
-            heard: 0,
-            full_since: None,
-            silence: 0,
-            fullness: 0,
-            was_full: false,
-            written: 0,
-            read: 0,
-            sent: 0,
-            up: Pipe { moving: true, ..Pipe::default() },
-            down: Pipe::default(),
-        });
+        let up = Pipe { moving: true, ..Pipe::default() };
+        self.links.all.push(Link { up, ..Link::new(client, secure, self.run, self.now) });
         let time = self.latency();
         self.agenda.at(time, Event::Up { link });
         link
@@ -212,8 +271,8 @@ impl Scene {
     }
 
     fn start_down(&mut self, link: usize) {
-        let pipe = &mut self.links.all[link].down;
-        if !pipe.moving && pipe.has_more() {
+        let Link { down: pipe, is_near, .. } = &mut self.links.all[link];
+        if !*is_near && !pipe.moving && pipe.has_more() {
             pipe.moving = true;
             let time = self.latency() + self.standstill();
             self.agenda.at(time, Event::Down { link });

@@ -155,6 +155,12 @@ pub fn pong(payload: &[u8], random: &mut Random) -> Vec<u8> {
     out
 }
 
+pub fn ping(payload: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_frame(&mut out, 0x80 | PING, payload, random);
+    out
+}
+
 pub fn close(code: Option<u16>, random: &mut Random) -> Vec<u8> {
     let mut out = Vec::new();
     write_frame(

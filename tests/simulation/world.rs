@@ -18,6 +18,7 @@ use super::scene::{Checked, Scene, Violation, violation};
 use super::settings::History;
 use super::signals::Signals;
 use super::store::Store;
+use super::strangers::Strangers;
 use super::tally::Tally;
 use super::trace::Trace;
 use super::witness::Witness;
@@ -58,6 +59,7 @@ const LEFT: &str = "4: nothing is left of those who went";
 pub struct World {
     scene: Scene,
     clients: Vec<Client>,
+    strangers: Strangers,
     host: Option<Host>,
     /// Absent only while it is handed to the next server.
     store: Option<Store>,
@@ -85,6 +87,7 @@ impl World {
             .map(|index| Client::new(index, if mix.namesakes { index / 2 } else { index }, index < mix.sealed))
             .collect();
         let key = SealedKey::new(random.array());
+        let strangers = Strangers::new(&mix, plan.seed);
         let scene = Scene {
             now: 0,
             clock: Clock::new(mix.server.speed, mix.server.wall),
@@ -109,6 +112,7 @@ impl World {
         World {
             scene,
             clients,
+            strangers,
             host: None,
             store: Some(store),
             bounds: Bounds::default(),
@@ -324,6 +328,7 @@ impl World {
                 self.clients[client].judge_rest(&mut self.scene)?;
                 self.clients[client].act(&mut self.scene)?;
                 self.clients[client].plan(&mut self.scene);
+                self.strangers.act(&mut self.scene);
             }
             Event::Up { link } => self.scene.move_up(link),
             Event::Down { link } => {
@@ -335,7 +340,7 @@ impl World {
             }
             Event::Break { link } => {
                 let client = self.scene.links.get(link).client;
-                if self.scene.break_link(link) {
+                if self.scene.break_link(link) && client < self.clients.len() {
                     self.clients[client].lost(link, &mut self.scene);
                 }
             }
@@ -386,6 +391,7 @@ impl World {
             return violation("6: the loop rests", format!("the loop spins; deadline {:?}", host.engine.deadline()));
         }
         let next = host.turn(store, &mut self.scene)?;
+        self.strangers.turned(&host.engine, &mut self.scene)?;
         let repeats = self.scene.mix.store.repeats > 0 || self.scene.tally.answers_repeated > 0;
         self.bounds.check(&host.engine, store, &self.scene.limits, self.scene.now, repeats)?;
         let Scene { here, model, mix, witness, .. } = &mut self.scene;
