@@ -5,6 +5,7 @@
 //! it: what an honest client holds back because too much is under way counts with the time that it waits. Everything is
 //! kept with the phase in which it began.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddrV6, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -17,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::judge::{Fate, Seen, Share, Spread};
 use crate::peer::{self, Peer};
-use crate::server;
+use crate::server::{self, Counted, Server};
 use crate::wire::{self, BINARY, CLOSE, Frames, PING, PONG, TEXT};
 
 /// How long an honest client waits for a handshake, a resume or an answer.
@@ -47,8 +48,9 @@ const PHASES: [Phase; 5] = [Phase::Starting, Phase::Quiet, Phase::Preparing, Pha
 struct Sent {
     phase: Phase,
     at: Instant,
-    /// Time of the server's loop before.
+    /// Time of the server's loop before, and its turns.
     loop_time: Duration,
+    turns: Option<u64>,
     answer: Option<Answer>,
     /// When each of the pair heard it.
     heard: [Option<Instant>; 2],
@@ -64,7 +66,7 @@ struct Held {
 
 #[derive(Clone, Copy)]
 enum Answer {
-    Done { at: Instant, loop_time: Duration },
+    Done { at: Instant, loop_time: Duration, turns: Option<u64> },
     Refused,
 }
 
@@ -98,6 +100,8 @@ struct Shared {
     is_over: AtomicBool,
     peer: Peer,
     pid: u32,
+    /// The server's counts.
+    counts: Option<File>,
     is_tls: bool,
 }
 
@@ -159,7 +163,11 @@ impl Shared {
 
     fn sent(&self) -> Sent {
         let loop_time = server::loop_time(self.pid);
-        Sent { phase: self.phase(), at: Instant::now(), loop_time, answer: None, heard: [None; 2] }
+        Sent { phase: self.phase(), at: Instant::now(), loop_time, turns: self.turns(), answer: None, heard: [None; 2] }
+    }
+
+    fn turns(&self) -> Option<u64> {
+        Counted::read(self.counts.as_ref()?).map(|counted| counted.turns)
     }
 }
 
@@ -178,10 +186,11 @@ struct Line {
 
 impl Observers {
     /// Opens all lines; from then on the observers work by themselves.
-    pub fn start(peer: Peer, pid: u32, idle: usize, is_tls: bool) -> Result<Observers, String> {
+    pub fn start(peer: Peer, server: &Server, idle: usize, is_tls: bool) -> Result<Observers, String> {
+        let (pid, counts) = (server.pid(), server.counts());
         let phase = AtomicU8::new(0);
         let is_over = AtomicBool::new(false);
-        let shared = Arc::new(Shared { kept: Mutex::default(), phase, is_over, peer, pid, is_tls });
+        let shared = Arc::new(Shared { kept: Mutex::default(), phase, is_over, peer, pid, counts, is_tls });
         let mut observers = Observers { shared, threads: Vec::new(), streams: Vec::new() };
         let mut writers = Vec::new();
         for member in 0..2 {
@@ -298,7 +307,7 @@ fn settled(kept: &Kept) -> bool {
 
 fn answered(shared: &Shared, is_done: bool) -> Answer {
     if is_done {
-        Answer::Done { at: Instant::now(), loop_time: server::loop_time(shared.pid) }
+        Answer::Done { at: Instant::now(), loop_time: server::loop_time(shared.pid), turns: shared.turns() }
     } else {
         Answer::Refused
     }
@@ -547,6 +556,10 @@ fn seen(kept: &Kept, phase: Phase) -> Seen {
         Some(Answer::Done { loop_time, .. }) => Some(millis(loop_time.saturating_sub(sent.loop_time))),
         _ => None,
     };
+    let turns = |sent: &Sent| match sent.answer {
+        Some(Answer::Done { turns, .. }) => Some((turns? - sent.turns?) as f64),
+        _ => None,
+    };
     let acknowledged = kept.messages.iter().filter(of_phase).filter(|sent| answer(sent).is_some());
     let share = |kind: Kind| {
         let tries = || kept.tries.iter().filter(|(of, at, _)| *of == kind && *at == phase);
@@ -562,6 +575,7 @@ fn seen(kept: &Kept, phase: Phase) -> Seen {
         ping: Spread::of(pings().map(|sent| until(sent, answer(sent))).chain(held(true)).collect()),
         delivery: Spread::of(deliveries.chain(held(false)).collect()),
         work: Spread::of(pings().filter_map(work).collect()),
+        turns: Spread::of(pings().filter_map(turns).collect()),
         handshake: Spread::of(kept.tries.iter().filter_map(took).collect()),
         newcomers: share(Kind::Newcomer),
         resumes: share(Kind::Resume),
@@ -587,11 +601,11 @@ mod tests {
     use super::*;
 
     fn sent(phase: Phase) -> Sent {
-        Sent { phase, at: Instant::now(), loop_time: Duration::ZERO, answer: None, heard: [None; 2] }
+        Sent { phase, at: Instant::now(), loop_time: Duration::ZERO, turns: None, answer: None, heard: [None; 2] }
     }
 
     fn done() -> Answer {
-        Answer::Done { at: Instant::now(), loop_time: Duration::ZERO }
+        Answer::Done { at: Instant::now(), loop_time: Duration::ZERO, turns: None }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 pub const HEAD: &str = "\
-| attack | from | load held, sent | ping p50 / p99, ms | delivery p50 / p99, ms | work until answered p99, ms | handshakes' p99, \
+| attack | from | load held, sent | ping p50 / p99, ms | delivery p50 / p99, ms | work until answered p99, ms; turns p50 / p99 | handshakes' p99, \
 ms | handshakes, resumes, reads | lost | server CPU, a turn | memory, kernel | log | load's CPU | verdict |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
@@ -40,7 +40,7 @@ impl Row {
             held,
             before_and_during(&quiet.ping, &during.ping),
             before_and_during(&quiet.delivery, &during.delivery),
-            format!("{:.0}", during.work.p99),
+            format!("{:.0}; {}", during.work.p99, turns(&during.turns)),
             format!("{:.0} → {:.0}", quiet.handshake.p99, during.handshake.p99),
             format!("{}, {}, {}", share(during.newcomers), share(during.resumes), share(during.reads)),
             format!("{lost}"),
@@ -64,7 +64,7 @@ impl Row {
                 "unanswered": fate.unanswered, "refused": fate.refused,
             },
             "cpu": self.figures.cpu, "turn_ms": self.figures.turn,
-            "memory": self.figures.memory, "kernel_memory": self.figures.kernel,
+            "most_work_in_a_turn": self.figures.most_work, "memory": self.figures.memory, "kernel_memory": self.figures.kernel,
             "log_bytes_per_second": self.figures.log, "log_lines_per_second": self.figures.lines,
             "history": [self.figures.history.0, self.figures.history.1], "ended": self.figures.ended,
             "load": self.load, "load_cpu": self.load_cpu, "faults": self.faults, "note": self.note,
@@ -77,10 +77,15 @@ fn seen(seen: &Seen) -> Value {
         |spread: &Spread| json!({"count": spread.count, "p50": spread.p50, "p99": spread.p99, "max": spread.max});
     let share = |share: Share| json!([share.done, share.tried]);
     json!({
-        "ping_ms": spread(&seen.ping), "delivery_ms": spread(&seen.delivery), "work_ms": spread(&seen.work), "handshake_ms": spread(&seen.handshake),
+        "ping_ms": spread(&seen.ping), "delivery_ms": spread(&seen.delivery), "work_ms": spread(&seen.work), "turns": spread(&seen.turns), "handshake_ms": spread(&seen.handshake),
         "handshakes": share(seen.newcomers), "resumes": share(seen.resumes), "reads": share(seen.reads),
         "dropped": seen.dropped,
     })
+}
+
+/// Returns the turns until answered, where the server counted them.
+fn turns(turns: &Spread) -> String {
+    if turns.count == 0 { "?".to_owned() } else { format!("{} / {}", turns.p50, turns.p99) }
 }
 
 fn share(share: Share) -> String {

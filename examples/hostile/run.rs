@@ -17,7 +17,7 @@ use crate::load::{Load, Plan, Ready};
 use crate::observers::{self, Observers, Phase};
 use crate::peer::{self, Peer};
 use crate::report::{self, Row};
-use crate::server::{self, Server, Turns};
+use crate::server::{self, Counted, Server, Turns};
 use crate::wire;
 
 pub struct Setting {
@@ -138,7 +138,7 @@ pub fn measure(setting: &Setting, attack: &Attack, form: Form) -> Result<Row, St
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     // Another run at the same time may have the same number as a process in a namespace of its own.
     let folder = std::env::temp_dir().join(format!("racerd-hostile-{since}"));
-    let mut server = Server::start(setting.peer, &setting.binary, folder, &attack.shape)?;
+    let mut server = Server::start(setting.peer, &setting.binary, folder, &attack.shape, attack.bounds.memory)?;
     let row = measure_server(setting, attack, form, &mut server);
     server.stop();
     row
@@ -151,7 +151,7 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
         fill_lobby()?;
         figures.history.0 = history(SETTLING).ok_or("the lobby cannot be read before the attack")?;
     }
-    let observers = Observers::start(peer, server.pid(), attack.shape.idle, attack.shape.tls.is_some())?;
+    let observers = Observers::start(peer, server, attack.shape.idle, attack.shape.tls.is_some())?;
     std::thread::sleep(Duration::from_millis(500));
     observers.enter(Phase::Quiet);
     std::thread::sleep(setting.quiet());
@@ -182,6 +182,7 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     figures.turn = turns.finish().map(|turns| own / turns as f64);
     figures.log = (after.log - before.log) as f64 / seconds;
     figures.lines = (after.lines - before.lines) as f64 / seconds;
+    figures.most_work = server.counts().and_then(|file| Counted::read(&file)).map_or(0, |counted| counted.most);
     figures.done = load["done"].as_f64().unwrap_or_default() / seconds;
     let faults = judge::judge(&figures, &attack.bounds, setting.judged);
     let mut notes: Vec<&str> = server.without.into_iter().collect();

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,28 @@ use crate::wire::{self, PORT, SERVER, TLS_PORT};
 
 /// How long a server may take to listen, and to stop.
 const SOON: Duration = Duration::from_secs(15);
+
+/// The variable by which a server with test code is told where to count its turns (`src/testing/turn_counts.rs`), and
+/// the file in its folder: beside the database, since a server's sandbox lets it write there.
+const TURN_COUNTS: &str = "COUNT_TURNS_IN";
+const TURNS: &str = "data/turns";
+
+/// What a server has counted so far.
+#[derive(Clone, Copy)]
+pub struct Counted {
+    pub turns: u64,
+    /// The most reads and writes of one turn.
+    pub most: u64,
+}
+
+impl Counted {
+    pub fn read(file: &File) -> Option<Counted> {
+        let mut bytes = [0; 24];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        let [turns, _, most] = [0, 8, 16].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte])));
+        Some(Counted { turns, most })
+    }
+}
 
 pub struct Server {
     peer: Peer,
@@ -39,8 +62,8 @@ pub struct Taken {
 }
 
 impl Server {
-    /// Starts the binary in this new folder.
-    pub fn start(peer: Peer, binary: &Path, folder: PathBuf, shape: &Shape) -> Result<Server, String> {
+    /// Starts the binary in this new folder, with so much memory.
+    pub fn start(peer: Peer, binary: &Path, folder: PathBuf, shape: &Shape, memory: u64) -> Result<Server, String> {
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
         let cgroup = match shape.machine {
@@ -63,7 +86,7 @@ impl Server {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{prologue}exec \"$@\""), "sh"]);
         if peer == Peer::Racerd {
-            serve(&mut command, binary, &folder, shape)?;
+            serve(&mut command, binary, &folder, shape, memory)?;
         } else {
             let other = peer.command(&folder)?;
             command.arg(other.get_program()).args(other.get_args());
@@ -76,6 +99,7 @@ impl Server {
                 command.env_remove(name);
             }
         }
+        command.env(TURN_COUNTS, folder.join(TURNS));
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
         let mut server = Server { peer, child, folder, machine: shape.machine, cgroup, without };
         server.wait_until_it_listens()?;
@@ -95,6 +119,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Returns the file of counts, if this build of the server has one.
+    pub fn counts(&self) -> Option<File> {
+        File::open(self.folder.join(TURNS)).ok()
     }
 
     pub fn pid(&self) -> u32 {
@@ -167,7 +196,7 @@ impl Server {
 }
 
 /// Appends racerd's own arguments.
-fn serve(command: &mut Command, binary: &Path, folder: &Path, shape: &Shape) -> Result<(), String> {
+fn serve(command: &mut Command, binary: &Path, folder: &Path, shape: &Shape, memory: u64) -> Result<(), String> {
     command.arg(binary).args(["serve", "--open", "--data"]).arg(folder.join("data/racerd.db"));
     if let Some(certificate) = shape.tls {
         let (cert, key) = make_certificate(certificate, folder)?;
@@ -181,7 +210,7 @@ fn serve(command: &mut Command, binary: &Path, folder: &Path, shape: &Shape) -> 
         run(&binary.to_string_lossy(), &["keygen", &key])?;
         command.args(["--sealed-key", &key]);
     }
-    command.args(shape.arguments);
+    command.arg(format!("--memory={memory}")).args(shape.arguments);
     Ok(())
 }
 

@@ -95,13 +95,15 @@ pub struct Loop<A: App> {
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
     failure: Option<Reason>,
+    #[cfg(feature = "testing")]
+    counts: crate::testing::TurnCounts,
 }
 
 impl<A: App> Loop<A> {
     /// Creates a loop that is ready to run. `read_budget` is in bytes.
     ///
     /// # Errors
-    /// The poll cannot watch signals.
+    /// The poll cannot watch signals. For tests: turns cannot be counted where they are to be.
     pub fn new(
         poll: Poll,
         listeners: Listeners,
@@ -134,6 +136,8 @@ impl<A: App> Loop<A> {
             part_until: Instant::now(),
             more: false,
             failure: None,
+            #[cfg(feature = "testing")]
+            counts: crate::testing::TurnCounts::from_environment()?,
         })
     }
 
@@ -196,6 +200,8 @@ impl<A: App> Loop<A> {
         let Ok(more) = turn.run(self, now);
         self.turn = turn;
         self.more |= more;
+        #[cfg(feature = "testing")]
+        self.counts.turn();
         Ok(self.asked.wish)
     }
 
@@ -301,6 +307,8 @@ impl<A: App> Edge for Loop<A> {
     }
 
     fn has_time(&mut self) -> bool {
+        #[cfg(feature = "testing")]
+        self.counts.work();
         Instant::now() < self.part_until
     }
 

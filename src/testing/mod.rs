@@ -13,9 +13,11 @@ mod log;
 mod random;
 mod store;
 mod temp_dir;
+mod turn_counts;
 
 pub use late_store::{Failure, LateStore};
 pub use log::{NaiveLog, stamp};
 pub use random::{Ppm, Random};
 pub use store::{Fate, Store};
 pub use temp_dir::TempDir;
+pub use turn_counts::TurnCounts;

@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server",
         &[
             "types",
+            "testing",
             "config",
             "http",
             "ws",

@@ -29,7 +29,7 @@ fn crowds() -> Vec<Attack> {
             members_unread,
         )
         .on(small)
-        .within(Bounds { memory: 64 * MIB, ..Bounds::STATED }),
+        .within(Bounds { memory: 32 * MIB, ..Bounds::STATED }),
         attack(
             "slow-room",
             "sends 32 KB messages into a room of 9,000 who read nothing",
