@@ -79,6 +79,7 @@ fn append(room: usize, sender: usize, n: u64, body: &str) -> Option<Append> {
         key: Some(ScopedKey { scope: Scope::Session(session), key: IdempotencyKey::of(&n.to_be_bytes()) }),
         body: Body::checked(body.into()),
         sealed: None,
+        era: None,
         at: WallMillis(1_790_000_000_000),
     })
 }

@@ -14,7 +14,7 @@ use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::encrypted::EncryptedRooms;
 use crate::protocol::server::Limits as WelcomeLimits;
-use crate::store::Bounds;
+use crate::store::{self, Bounds};
 use crate::types::Durability;
 use crate::ws;
 
@@ -112,6 +112,8 @@ fn hub(settings: &Settings) -> HubLimits {
         batch_bytes: limits.queue_bytes / 2,
         resume_within: settings.time.resume_within,
         detached_max: limits.detached_max,
+        // Twice as often as the store counts on.
+        renew_use: store::use_recorded_after(settings.storage.park_for.div_ceil(1000)) * 500,
     }
 }
 

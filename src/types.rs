@@ -76,9 +76,36 @@ impl Seq {
     }
 }
 
-/// A random id of the whole log; it changes when seqs could be reused.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A random id of the whole log; it changes when seqs could be reused. A room that came anew, after one of its name was
+/// removed, has another one: see [`Era`].
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Epoch(pub Arc<str>);
+
+impl Epoch {
+    /// Returns the epoch of a room of this log.
+    pub fn of_room(&self, era: Era) -> Epoch {
+        match era {
+            Era::FIRST => self.clone(),
+            Era(removed) => Epoch(format!("{}.{removed}", self.0).into()),
+        }
+    }
+
+    /// Returns whether a named epoch is that of some room of this log.
+    pub fn is_of_log(&self, named: &str) -> bool {
+        let rest = named.strip_prefix(&*self.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+/// Tells rooms of one name apart, which begin at seq 1 each: the number of removals that the log had counted for this
+/// name when the room's members, or its first message, came. A few names may share a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Era(pub u64);
+
+impl Era {
+    /// That of a room of which none was removed before.
+    pub const FIRST: Era = Era(0);
+}
 
 /// Monotonic milliseconds since an arbitrary start: for deadlines and durations only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

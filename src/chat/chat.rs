@@ -252,6 +252,8 @@ impl App for Chat {
             StoreEvent::Damaged => self.note(About::Unreadable, Some(DAMAGED.to_owned())),
             StoreEvent::Claimed(claimed) => self.claimed(net, claimed),
             StoreEvent::Sought(sought) => self.sought(net, sought),
+            StoreEvent::Unused(rooms) => self.hub.handle_unused(rooms),
+            StoreEvent::Removed(removed) => self.hub.handle_removed(&removed),
             StoreEvent::ClaimFailed { ticket, session } => self.claim_failed(net, &ticket, session),
             StoreEvent::Available(Ok(())) => {
                 self.unavailable = None;
@@ -293,6 +295,7 @@ impl App for Chat {
     fn take_requests(&mut self, requests: &mut Vec<StoreRequest>) {
         requests.extend(self.hub.poll_appends().map(StoreRequest::Append));
         requests.extend(self.hub.poll_parks().map(StoreRequest::Park));
+        requests.extend(self.hub.poll_removals());
         requests.append(&mut self.requests);
         requests.extend(std::iter::from_fn(|| self.hub.poll_request()));
     }

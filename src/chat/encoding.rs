@@ -14,6 +14,7 @@ use crate::ws::{begin_text, end_text};
 /// One broadcast to a room, encoded on demand and shared by all members.
 pub struct SharedFrames<'a> {
     room: &'a RoomId,
+    epoch: &'a Epoch,
     broadcast: Broadcast<'a>,
     ledger: Ledger,
     frames: OnceCell<Encoded>,
@@ -60,34 +61,27 @@ pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &M
 
 impl<'a> SharedFrames<'a> {
     /// Returns a broadcast that is not encoded yet.
-    pub fn new(room: &'a RoomId, broadcast: Broadcast<'a>, ledger: &Ledger) -> SharedFrames<'a> {
-        let ledger = ledger.clone();
-        SharedFrames {
-            room,
-            broadcast,
-            ledger,
-            frames: OnceCell::new(),
-            lines: OnceCell::new(),
-            events: OnceCell::new(),
-        }
+    pub fn new(room: &'a RoomId, epoch: &'a Epoch, broadcast: Broadcast<'a>, ledger: &Ledger) -> SharedFrames<'a> {
+        let (frames, lines, events) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        SharedFrames { room, epoch, broadcast, ledger: ledger.clone(), frames, lines, events }
     }
 
     /// Returns the part of the shared bytes that holds these items in this encoding.
-    pub fn part(&self, encoding: Encoding, epoch: &Epoch, items: Range<usize>) -> (&Shared, u32, u32) {
+    pub fn part(&self, encoding: Encoding, items: Range<usize>) -> (&Shared, u32, u32) {
         let cell = match encoding {
             Encoding::Frames => &self.frames,
             Encoding::Lines => &self.lines,
             Encoding::Events => &self.events,
         };
-        let encoded = cell.get_or_init(|| self.encode(encoding, epoch));
+        let encoded = cell.get_or_init(|| self.encode(encoding));
         let end = |items: usize| if items == 0 { 0 } else { encoded.ends.get(items - 1).copied().unwrap_or(0) };
         (&encoded.bytes, end(items.start), end(items.end))
     }
 
-    fn encode(&self, encoding: Encoding, epoch: &Epoch) -> Encoded {
+    fn encode(&self, encoding: Encoding) -> Encoded {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
-        let room = self.room;
+        let (room, epoch) = (self.room, self.epoch);
         match self.broadcast {
             Broadcast::Live(list) => {
                 let size: usize = list.iter().map(Live::size).sum();
@@ -137,19 +131,19 @@ mod tests {
             Live::Message(Message { room, seq: Seq(seq), at: WallMillis(5), author, body })
         };
         let list = [live(7), live(8)];
-        let shared = SharedFrames::new(&room, Broadcast::Live(&list), &Ledger::default());
         let epoch = Epoch("k3f9".into());
+        let shared = SharedFrames::new(&room, &epoch, Broadcast::Live(&list), &Ledger::default());
         assert!(shared.frames.get().is_none() && shared.events.get().is_none());
-        let (all, start, end) = shared.part(Encoding::Events, &epoch, 0..2);
+        let (all, start, end) = shared.part(Encoding::Events, 0..2);
         assert_eq!((start, end as usize), (0, all.len()));
-        let (again, start, end) = shared.part(Encoding::Events, &epoch, 1..2);
+        let (again, start, end) = shared.part(Encoding::Events, 1..2);
         assert!(Rc::ptr_eq(all, again));
         let text = String::from_utf8(again[start as usize..end as usize].to_vec()).unwrap();
         assert!(text.starts_with("id: k3f9:8\ndata: {\"type\":\"message\",") && text.ends_with("}\n\n"), "{text}");
         assert!(shared.frames.get().is_none(), "no socket takes it");
-        let (frames, _, end) = shared.part(Encoding::Frames, &epoch, 0..2);
+        let (frames, _, end) = shared.part(Encoding::Frames, 0..2);
         assert_eq!((frames[0], end as usize), (0x81, frames.len()));
-        let (lines, start, end) = shared.part(Encoding::Lines, &epoch, 1..2);
+        let (lines, start, end) = shared.part(Encoding::Lines, 1..2);
         let text = String::from_utf8(lines[start as usize..end as usize].to_vec()).unwrap();
         assert!(text.starts_with("{\"type\":\"message\",") && text.ends_with("\"body\":{ \"a\": 1 }}\n"), "{text}");
         assert_eq!(text.matches('\n').count(), 1, "{text}");

@@ -107,6 +107,7 @@ impl Chat {
             key: key.map(|key| ScopedKey { scope: Scope::Common, key }),
             body,
             sealed,
+            era: None,
             at: net.now().wall,
         };
         self.hand_in_or_wait(net, append);

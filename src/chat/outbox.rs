@@ -28,12 +28,12 @@ pub struct Outbox<'a> {
 impl Clients for Outbox<'_> {
     type Frames<'a> = SharedFrames<'a>;
 
-    fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
-        SharedFrames::new(room, broadcast, self.net.ledger())
+    fn encode<'a>(&mut self, room: &'a RoomId, epoch: &'a Epoch, broadcast: Broadcast<'a>) -> SharedFrames<'a> {
+        SharedFrames::new(room, epoch, broadcast, self.net.ledger())
     }
 
     fn deliver(&mut self, client: ConnId, frames: &SharedFrames<'_>, part: Range<usize>) -> Delivery {
-        match self.net.push_shared(client, |encoding| frames.part(encoding, self.epoch, part)) {
+        match self.net.push_shared(client, |encoding| frames.part(encoding, part)) {
             true => Delivery::Taken,
             false => Delivery::Full,
         }
@@ -72,7 +72,6 @@ impl<'a> Outbox<'a> {
 
     /// Queues a notice for a client with a WebSocket or an event stream.
     fn push_notice(&mut self, client: ConnId, encoding: Encoding, notice: Notice<'_>) {
-        let epoch = self.epoch;
         let mut object_of = |event: Event<'_>, write: &mut dyn FnMut(&mut Vec<u8>)| {
             self.net.push_own(client, |encoding, out| object(encoding, event, out, |out| write(out)));
         };
@@ -92,7 +91,7 @@ impl<'a> Outbox<'a> {
             Notice::Ack { id, room, seq, at, duplicate } => {
                 object_of(named("ack"), &mut |out| server::ack(out, id, room, seq, at, duplicate));
             }
-            Notice::CatchUp { messages } => self.net.push_own(client, |encoding, out| {
+            Notice::CatchUp { epoch, messages } => self.net.push_own(client, |encoding, out| {
                 for one in messages {
                     message(encoding, epoch, out, one);
                 }
@@ -109,7 +108,7 @@ impl<'a> Outbox<'a> {
             Notice::Lagging { room, behind } => {
                 object_of(named("lagging"), &mut |out| server::lagging(out, room, behind));
             }
-            Notice::Gap { room, after, from } => {
+            Notice::Gap { room, epoch, after, from } => {
                 let event = Event { name: Some("gap"), cursor: Some((epoch, Seq(from.0.saturating_sub(1)))) };
                 object_of(event, &mut |out| server::gap(out, room, after, from));
             }
@@ -137,7 +136,9 @@ impl<'a> Outbox<'a> {
             Notice::Ack { seq, at, duplicate, .. } => {
                 self.net.respond(client, answers::published(seq, at, duplicate), false);
             }
-            Notice::Page { page } => self.net.respond(client, answers::messages(page, self.epoch), false),
+            Notice::Page { page } => {
+                self.net.respond(client, answers::messages(page, &self.epoch.of_room(page.era)), false);
+            }
             Notice::Refused { error, .. } => {
                 self.net.refuse(client, answers::refusal(Reason::of(error, self.outage)), None)
             }

@@ -38,7 +38,7 @@ settings! {
         /// How long a message is kept, by the wall clock. A clock that leaps ahead is believed once it has held for a
         /// quarter of that, and at most for a day, of the time in which the server runs. 0: for ever.
         keep_for: u64 = "0s", Kind::Duration { min: 0, max: 36_500 * 86_400_000 }, live true;
-        /// Rooms that have messages, or had some. Messages to further ones are refused; the log, /readyz and the
+        /// Rooms that have messages, or had some lately. Messages to further ones are refused; the log, /readyz and the
         /// refusal say so. With durability memory at most 100000.
         rooms_max: u32 = "1000000", Kind::Count { min: 1, max: 0xff_ffff }, live true;
         /// Sessions that are kept after their grace period; past it, the oldest go.

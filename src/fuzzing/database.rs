@@ -232,6 +232,7 @@ fn append(to: &str, n: u64, key: Option<ScopedKey>) -> Append {
         key,
         body: Body::checked(body.into()),
         sealed: None,
+        era: None,
         at: WallMillis(1_790_000_000_000 + n),
     }
 }

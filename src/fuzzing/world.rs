@@ -112,6 +112,7 @@ impl Sizes {
             tail_bytes_total: 2 * self.log_room,
             resume_within: 30_000,
             detached_max: 100,
+            renew_use: 0,
         }
     }
 

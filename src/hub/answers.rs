@@ -5,13 +5,14 @@
 use super::Hub;
 use super::clients::{Clients, HubError, Live, Notice};
 use super::log::Knowledge;
+use super::room::Room;
 use crate::store::{Append, Appended, Making, NO_ID, Outcome, Page, Purpose, ReadFailed, Span};
 use crate::types::{Epoch, Message, Millis, RoomId, size};
 
 impl Hub {
     /// Takes the store's decision on an append: acknowledges it to its sender, and fans it out at the end of the turn.
     pub fn handle_appended(&mut self, appended: Appended, clients: &mut impl Clients) {
-        let Appended { ticket, room, outcome, .. } = appended;
+        let Appended { ticket, room, outcome, era, .. } = appended;
         let id = (ticket.tag != NO_ID).then_some(ticket.tag);
         let notice = match &outcome {
             Outcome::Stored(m) => Notice::Ack { id, room: &room, seq: m.seq, at: m.at, duplicate: false },
@@ -27,13 +28,14 @@ impl Hub {
             Outcome::Unavailable => Notice::Refused { id, error: HubError::StorageUnavailable },
         };
         clients.tell(ticket.conn, notice);
-        let is_send = ticket.purpose == Purpose::Send;
-        if is_send {
-            self.settle_append(&room);
-        }
+        self.settle_append(&room);
         let room_id = room;
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
         let was_held = room.log.is_held();
+        if let Some(era) = era.filter(|_| !room.log.is_known()) {
+            // What the first page said of a room without a message holds no more.
+            room.log.is_of(&self.epoch, era);
+        }
         match outcome {
             // A seq that is not new is a repeated answer.
             Outcome::Stored(message) if !room.log.is_known() || message.seq > room.log.head => {
@@ -51,12 +53,11 @@ impl Hub {
             }
             _ => {}
         }
-        if is_send {
-            room.log.settle();
-        }
+        room.log.settle();
         if was_held && room.log.is_known() {
             self.head_found(&room_id, clients);
         }
+        self.watch_use();
     }
 
     /// Takes a page that the store read.
@@ -85,14 +86,15 @@ impl Hub {
     }
 
     /// Queues an append for the store.
-    pub(super) fn append(&mut self, append: Append) {
-        if append.ticket.purpose == Purpose::Send {
-            *self.appending.entry(append.room.clone()).or_default() += 1;
-        }
+    pub(super) fn append(&mut self, mut append: Append) {
+        *self.appending.entry(append.room.clone()).or_default() += 1;
+        // Those who wait until another append is decided are told the same, unless that one makes the room.
+        let room = self.rooms.get(&append.room).filter(|room| room.log.knowledge != Knowledge::Unread);
+        append.era = room.map(|room| room.log.incarnation.era);
         self.appends.push(append);
     }
 
-    /// Counts an append of a session as decided.
+    /// Counts an append as decided.
     fn settle_append(&mut self, room: &RoomId) {
         let Some(count) = self.appending.get_mut(room) else { return };
         *count -= 1;
@@ -104,6 +106,14 @@ impl Hub {
 
 pub(super) fn same_epoch(epoch: &Epoch, named: &Option<Box<str>>) -> bool {
     named.as_deref().is_none_or(|named| *named == *epoch.0)
+}
+
+/// Returns whether a cursor of this epoch may be one of this room, as far as is known of it.
+pub(super) fn may_be_of(log: &Epoch, room: Option<&Room>, named: &Option<Box<str>>) -> bool {
+    match room.filter(|room| room.log.is_known()) {
+        Some(room) => same_epoch(&room.log.incarnation.epoch, named),
+        None => named.as_deref().is_none_or(|named| log.is_of_log(named)),
+    }
 }
 
 /// Cuts a page to `page_bytes` as sent, at the end that is farther from where the read began. At least one message

@@ -2,7 +2,7 @@
 //! the room has the messages, otherwise from the store. A room has one read in flight, and its answer serves every
 //! waiting member.
 
-use super::answers::same_epoch;
+use super::answers::{may_be_of, same_epoch};
 use super::clients::{Clients, HubError, Notice};
 use super::log::ReadState;
 use super::member::{Joining, Member, RosterState, State, Wait};
@@ -42,7 +42,11 @@ impl Hub {
         room.log.is_known()
             && match start {
                 Start::Now => true,
-                Start::After { seq, epoch } if *seq == room.log.head && same_epoch(&self.epoch, epoch) => true,
+                Start::After { seq, epoch }
+                    if *seq == room.log.head && same_epoch(&room.log.incarnation.epoch, epoch) =>
+                {
+                    true
+                }
                 Start::After { .. } | Start::Last(_) => room.log.oldest.is_some(),
             }
     }
@@ -58,7 +62,7 @@ impl Hub {
         let (cursor, recovered) = match &joining.start {
             Start::Now => (head, true),
             Start::Last(n) => (Seq(head.0.saturating_sub(u64::from(*n))).max(pruned), true),
-            Start::After { epoch, .. } if !same_epoch(&self.epoch, epoch) => (pruned, false),
+            Start::After { epoch, .. } if !same_epoch(&room.log.incarnation.epoch, epoch) => (pruned, false),
             Start::After { seq, .. } if *seq > head => (head, false),
             Start::After { seq, .. } if reaches(*seq) => (*seq, true),
             Start::After { .. } => (pruned, false),
@@ -76,7 +80,7 @@ impl Hub {
         clients: &mut impl Clients,
     ) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let (members, head) = (room.count(), room.log.head);
+        let (members, head, epoch) = (room.count(), room.log.head, room.log.incarnation.epoch.clone());
         let Some(member) = room.members.get_mut(seat) else { return };
         if member.joining().is_none() {
             return;
@@ -92,11 +96,11 @@ impl Hub {
         let State::Joining(joining) = std::mem::replace(&mut member.state, lagging) else { return };
         let Joining { id, sends, start, .. } = *joining;
         let after = match start {
-            Start::After { seq, epoch } if same_epoch(&self.epoch, &epoch) => Some(seq),
+            Start::After { seq, epoch: named } if same_epoch(&epoch, &named) => Some(seq),
             _ => None,
         };
         let from = cursor.next();
-        let notice = Notice::Joined { id, room: room_id, epoch: &self.epoch, head, from, recovered, after, members };
+        let notice = Notice::Joined { id, room: room_id, epoch: &epoch, head, from, recovered, after, members };
         clients.tell(member.client, notice);
         for append in sends {
             self.append(append);
@@ -125,7 +129,7 @@ impl Hub {
             }
             let told = room.recent(cursor, most, bytes).and_then(|(front, back)| {
                 for messages in [front, back].into_iter().filter(|messages| !messages.is_empty()) {
-                    clients.tell(client, Notice::CatchUp { messages });
+                    clients.tell(client, Notice::CatchUp { epoch: &room.log.incarnation.epoch, messages });
                 }
                 back.last().or(front.last()).map(|m| m.seq)
             });
@@ -135,7 +139,10 @@ impl Hub {
             let reached = match (told, gap) {
                 (Some(last), _) => last,
                 (None, Some(from)) => {
-                    clients.tell(client, Notice::Gap { room: room_id, after: cursor, from });
+                    clients.tell(
+                        client,
+                        Notice::Gap { room: room_id, epoch: &room.log.incarnation.epoch, after: cursor, from },
+                    );
                     before(from)
                 }
                 (None, None) => return self.ask(room_id, seat),
@@ -156,7 +163,7 @@ impl Hub {
 
     /// Requests the page that the next waiting member needs, from a position that serves members near it, too.
     fn read_room(&mut self, room_id: &RoomId) {
-        let most = self.limits.page_messages;
+        let (most, log) = (self.limits.page_messages, &self.epoch);
         let Some(room) = self.rooms.get_mut(room_id).filter(|room| room.log.may_read()) else { return };
         let count = room.members.len();
         let waiting = |seat: usize| room.members.get(seat % count).filter(|m| m.waits()).map(|m| (seat % count, m));
@@ -165,7 +172,7 @@ impl Hub {
         };
         let wish = |member: &Member| match member.joining().map(|joining| &joining.start) {
             None => (Span::After(member.cursor().unwrap_or(Seq::ZERO)), most),
-            Some(Start::After { seq, epoch }) if same_epoch(&self.epoch, epoch) => (Span::After(*seq), most),
+            Some(Start::After { seq, epoch }) if may_be_of(log, Some(room), epoch) => (Span::After(*seq), most),
             // Its cursor is of another log: every message kept in this one is new to it.
             Some(Start::After { .. }) => (Span::After(Seq::ZERO), most),
             Some(Start::Last(n)) => (Span::Newest, (*n).min(most)),
@@ -190,6 +197,7 @@ impl Hub {
 
     /// Takes the answer to the room's read: caches it, and wakes every waiting member.
     pub(super) fn handle_room_page(&mut self, page: Page, clients: &mut impl Clients) {
+        self.note_page(&page);
         let room_id = page.room;
         let Some(room) = self.rooms.get_mut(&room_id).filter(|room| room.ticket() == page.ticket) else { return };
         room.log.read = ReadState::Idle;
@@ -197,8 +205,13 @@ impl Hub {
         // This read was requested since the room was created, so its page misses no commit from before that. It may
         // miss a later one; if a duplicate has brought that one's seq meanwhile, `hold` keeps it as the head.
         if !room.log.is_known() {
+            // A repeat that has brought a seq beyond this page has also told which room it is.
+            if page.head >= room.log.head {
+                room.log.is_of(&self.epoch, page.era);
+            }
             // It may hold what the store has not acknowledged yet, at most what was on its way when it came. A sender
-            // hears of that first, so those who wait read on when it is decided. What was sent later holds nobody up.
+            // hears of that first, so those who wait read on when it is decided. It may also lack the first message,
+            // which decides the epoch that they are told. What was sent later holds nobody up.
             room.log.hold(page.head, self.appending.get(&room_id).copied().unwrap_or(0));
             if room.log.is_held() {
                 return;

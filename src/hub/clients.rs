@@ -12,7 +12,7 @@ pub trait Clients {
     type Frames<'a>;
 
     /// Encodes a broadcast once for each encoding in use, however many recipients there are.
-    fn encode<'a>(&mut self, room: &'a RoomId, broadcast: Broadcast<'a>) -> Self::Frames<'a>;
+    fn encode<'a>(&mut self, room: &'a RoomId, epoch: &'a Epoch, broadcast: Broadcast<'a>) -> Self::Frames<'a>;
 
     /// Queues items `part` of encoded frames (presence and members are one item). Queues nothing if it returns
     /// [`Delivery::Full`]. A client that is gone takes everything.
@@ -129,6 +129,7 @@ pub enum Notice<'a> {
     },
     /// Messages of the log after a member's cursor.
     CatchUp {
+        epoch: &'a Epoch,
         messages: &'a [Message],
     },
     /// The page that a `history` or GET requested; its ticket says which.
@@ -146,6 +147,7 @@ pub enum Notice<'a> {
     },
     Gap {
         room: &'a RoomId,
+        epoch: &'a Epoch,
         after: Seq,
         from: Seq,
     },

@@ -62,7 +62,7 @@ impl Room {
         if live.is_empty() || !self.members.iter().any(Member::is_live) {
             return;
         }
-        let frames = clients.encode(&self.id, Broadcast::Live(live));
+        let frames = clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Live(live));
         let seqs = || live.iter().filter_map(|l| if let Live::Message(m) = l { Some(m.seq) } else { None });
         let ends = seqs().next().zip(seqs().next_back());
         let is_whole = ends.is_none_or(|(first, last)| last.0 - first.0 + 1 == seqs().count() as u64);

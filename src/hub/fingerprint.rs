@@ -19,6 +19,8 @@ impl Hub {
             // The sum of what the rooms hold.
             memberships: _,
             epoch,
+            // Follows from the epoch.
+            first: _,
             rooms,
             sessions,
             // Follow from the sessions.
@@ -28,6 +30,7 @@ impl Hub {
             reads,
             appends,
             appending,
+            removal,
             dirty,
             is_behind,
             counts,
@@ -37,6 +40,9 @@ impl Hub {
             tails,
             now,
         } = self;
+        // Not when the next requests of it are due: an hour is beyond every walk.
+        removal.under_way().for_each(|room| room.hash(to));
+        removal.requests().len().hash(to);
         epoch.0.hash(to);
         let mut ids: Vec<&RoomId> = rooms.keys().collect();
         ids.sort_unstable();

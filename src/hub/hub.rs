@@ -1,18 +1,21 @@
 //! The hub itself: its limits, its state, and the requests that clients make of it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
 use super::headcount::Timer;
 use super::limits::HubLimits;
+use super::log::Incarnation;
 use super::member::{Joining, Member, State, Wait};
 use super::reads::Reads;
+use super::removal::Removal;
 use super::requests::{Presence, Said, Start};
 use super::room::Room;
 use super::session::{Absences, Membership, SESSION_BYTES, Session, Sessions};
 use super::tail::Tails;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
-use crate::types::{Body, Epoch, Millis, RoomId, Seq, SessionId, SessionSlot};
+use crate::types::{Body, Epoch, Era, Millis, RoomId, Seq, SessionId, SessionSlot};
 
 /// Bytes of a room besides its members and messages.
 const ROOM_BYTES: usize = size_of::<Room>() + 3 * size_of::<RoomId>() + RoomId::MAX;
@@ -33,6 +36,8 @@ pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
 pub struct Hub {
     pub(super) limits: HubLimits,
     pub(super) epoch: Epoch,
+    /// What most rooms are, shared by them.
+    pub(super) first: Arc<Incarnation>,
     pub(super) rooms: HashMap<RoomId, Room>,
     pub(super) sessions: Sessions,
     pub(super) by_id: HashMap<SessionId, SessionSlot>,
@@ -43,6 +48,7 @@ pub struct Hub {
     pub(super) appends: Vec<Append>,
     /// Undecided appends of sessions, by room. The room may have no member any more.
     pub(super) appending: HashMap<RoomId, u32>,
+    pub(super) removal: Removal,
     /// Rooms with something to tell, in the order in which they were marked.
     pub(super) dirty: VecDeque<RoomId>,
     /// The last turn has left something to tell.
@@ -64,6 +70,7 @@ impl Hub {
     pub fn new(limits: HubLimits, epoch: Epoch) -> Hub {
         Hub {
             limits,
+            first: Arc::new(Incarnation::new(&epoch, Era::FIRST)),
             epoch,
             rooms: HashMap::new(),
             sessions: Sessions::default(),
@@ -73,6 +80,7 @@ impl Hub {
             reads: Reads::default(),
             appends: Vec::new(),
             appending: HashMap::new(),
+            removal: Removal::default(),
             dirty: VecDeque::new(),
             is_behind: false,
             counts: BTreeSet::new(),
@@ -172,7 +180,8 @@ impl Hub {
     /// Returns when to call [`Hub::handle_time`] next.
     pub fn deadline(&self) -> Option<Millis> {
         let count = self.counts.first().map(|(at, _)| *at);
-        [count, self.retry_at, self.absences.deadline()].into_iter().flatten().min()
+        let renewal = self.removal.deadline().filter(|_| !self.rooms.is_empty());
+        [count, self.retry_at, self.absences.deadline(), renewal].into_iter().flatten().min()
     }
 
     /// Checks the invariants that hold between any two calls, for tests.
@@ -260,10 +269,10 @@ impl Hub {
         if session.rooms.len() >= limit {
             return Err(HubError::TooManyRooms { limit });
         }
-        let stay = &mut self.next_stay;
+        let (stay, first) = (&mut self.next_stay, &self.first);
         let room = self.rooms.entry(room_id).or_insert_with_key(|id| {
             *stay = stay.wrapping_add(1);
-            Room::new(id.clone(), *stay)
+            Room::new(id.clone(), *stay, first.clone())
         });
         // Not the request's own copy of the text: thousands of idle members would keep thousands of copies.
         let room_id = room.id.clone();
@@ -331,6 +340,8 @@ impl Hub {
             key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),
             body,
             sealed,
+            // Decided when it goes.
+            era: None,
             at,
         };
         let member = self.rooms.get_mut(&append.room).and_then(|room| room.members.get_mut(seat));
@@ -387,6 +398,7 @@ impl Hub {
         }
         self.absences_time(now);
         self.retry(now, clients);
+        self.renew_use();
     }
 
     // Draining.
@@ -394,15 +406,17 @@ impl Hub {
     /// Returns the next request for the store. Any call may have made one possible, so call this at the end of each
     /// turn.
     pub fn poll_request(&mut self) -> Option<StoreRequest> {
-        let rooms = &self.rooms;
+        let (rooms, removal) = (&self.rooms, &self.removal);
         let is_wanted = |read: &Read| Hub::is_wanted(rooms, read);
-        self.reads.poll(self.limits.reads_in_flight, is_wanted).map(StoreRequest::Read)
+        let is_held = |read: &Read| removal.holds(&read.room);
+        self.reads.poll(self.limits.reads_in_flight, is_wanted, is_held).map(StoreRequest::Read)
     }
 
-    /// Drains the appends of this turn, in order. Pages and departures release some, too, so call this at the end of
-    /// each turn.
+    /// Drains the appends of this turn, in order, except those to rooms whose removal is under way. Pages and
+    /// departures release some, too, so call this at the end of each turn.
     pub fn poll_appends(&mut self) -> impl Iterator<Item = Append> {
-        self.appends.drain(..)
+        let removal = &self.removal;
+        self.appends.extract_if(.., |append| !removal.holds(&append.room))
     }
 
     /// Ends the turn: fans out every room with something to tell. Returns true if some rooms wait for the next turn

@@ -25,4 +25,6 @@ pub struct HubLimits {
     pub resume_within: u64,
     /// Maximum detached sessions; above it, the one that has been detached longest is parked.
     pub detached_max: usize,
+    /// Milliseconds after which the store is told again that rooms have members; 0: never.
+    pub renew_use: u64,
 }

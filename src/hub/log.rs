@@ -1,9 +1,10 @@
 //! What a room knows of its log, and the part of it in memory.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::run::Run;
-use crate::types::Seq;
+use crate::types::{Epoch, Era, Seq};
 
 /// The reading part of a room.
 #[derive(Clone, Hash)]
@@ -12,6 +13,8 @@ pub struct RoomLog {
     /// far.
     pub head: Seq,
     pub knowledge: Knowledge,
+    /// What the members are told, and append with, once the head is known.
+    pub incarnation: Arc<Incarnation>,
     /// The oldest seq that the log still had when it was last read.
     pub oldest: Option<Seq>,
     pub read: ReadState,
@@ -22,6 +25,21 @@ pub struct RoomLog {
     pub tail: Run,
     /// Older messages, recently read from the log.
     pub past: Run,
+}
+
+/// Which of the rooms of its name a room is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    pub era: Era,
+    /// The epoch of its members' cursors.
+    pub epoch: Epoch,
+}
+
+impl Incarnation {
+    /// Returns that of a room in the log with this epoch.
+    pub fn new(log: &Epoch, era: Era) -> Incarnation {
+        Incarnation { era, epoch: log.of_room(era) }
+    }
 }
 
 /// Whether `head` is where the log ends.
@@ -45,10 +63,12 @@ pub enum ReadState {
 }
 
 impl RoomLog {
-    pub fn new() -> RoomLog {
+    /// Creates the reading part of a room that nothing is known of, except what most are.
+    pub fn new(incarnation: Arc<Incarnation>) -> RoomLog {
         RoomLog {
             head: Seq::ZERO,
             knowledge: Knowledge::Unread,
+            incarnation,
             oldest: None,
             read: ReadState::Idle,
             next_reader: 0,
@@ -68,6 +88,13 @@ impl RoomLog {
     /// Returns whether a read may be requested: none is in flight, and the last page is not held back.
     pub fn may_read(&self) -> bool {
         self.read == ReadState::Idle && !self.is_held()
+    }
+
+    /// Takes over which of the rooms of its name this is. Nobody was told before.
+    pub fn is_of(&mut self, log: &Epoch, era: Era) {
+        if self.incarnation.era != era {
+            self.incarnation = Arc::new(Incarnation::new(log, era));
+        }
     }
 
     /// Takes over the head of the first page, which counts once the store has decided `undecided` appends.

@@ -19,6 +19,7 @@ mod log;
 mod member;
 mod presence;
 mod reads;
+mod removal;
 mod requests;
 mod room;
 mod run;

@@ -59,8 +59,11 @@ impl Room {
             true => (false, wanted(Presence::Full) || wanted(Presence::Count)),
             false => (wanted(Presence::Full), wanted(Presence::Count)),
         };
-        let named = by_name.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &events }));
-        let numbered = by_number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
+        let named = by_name.then(|| {
+            clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Presence { count, events: &events })
+        });
+        let numbered = by_number
+            .then(|| clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Presence { count, events: &[] }));
         for member in &mut self.members {
             if member.presence == Presence::Off {
                 continue;
@@ -96,10 +99,15 @@ impl Room {
         let due = Member::roster_due;
         let named = self.members.iter().any(|m| due(m) && by_name(m)).then(|| self.roster(limits, sessions));
         let list = named.as_ref().map(|(members, more)| {
-            clients.encode(&self.id, Broadcast::Members(Roster { count, members, more: *more }))
+            clients.encode(
+                &self.id,
+                &self.log.incarnation.epoch,
+                Broadcast::Members(Roster { count, members, more: *more }),
+            )
         });
         let number = self.members.iter().any(|m| due(m) && !by_name(m));
-        let number = number.then(|| clients.encode(&self.id, Broadcast::Presence { count, events: &[] }));
+        let number = number
+            .then(|| clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Presence { count, events: &[] }));
         for member in self.members.iter_mut().filter(|m| due(m)) {
             let Some(frames) = (if by_name(member) { &list } else { &number }) else { continue };
             done.deliveries += 1;

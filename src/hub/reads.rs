@@ -27,16 +27,28 @@ impl Reads {
         self.waiting.len() + self.in_flight.len()
     }
 
+    /// Returns whether a read of this room waits, or is in flight.
+    pub fn has(&self, room: &RoomId) -> bool {
+        self.waiting.iter().any(|read| read.room == *room) || self.in_flight.iter().any(|asked| asked.room == *room)
+    }
+
     pub fn push(&mut self, read: Read) {
         self.waiting.push_back(read);
     }
 
-    /// Returns the next read that may go to the store, skipping those that are not wanted any more.
-    pub fn poll(&mut self, limit: usize, mut is_wanted: impl FnMut(&Read) -> bool) -> Option<Read> {
+    /// Returns the next read that may go to the store, skipping those that are not wanted any more, and leaving those
+    /// that are held back.
+    pub fn poll(
+        &mut self,
+        limit: usize,
+        mut is_wanted: impl FnMut(&Read) -> bool,
+        is_held: impl Fn(&Read) -> bool,
+    ) -> Option<Read> {
         if self.in_flight.len() >= limit {
             return None;
         }
-        while let Some(read) = self.waiting.pop_front() {
+        while let Some(index) = self.waiting.iter().position(|read| !is_held(read)) {
+            let Some(read) = self.waiting.remove(index) else { break };
             if is_wanted(&read) {
                 self.in_flight.push(Asked { ticket: read.ticket, room: read.room.clone(), span: read.span });
                 return Some(read);

@@ -2,11 +2,12 @@
 //! of the turn, `headcount` the joins and leaves.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::agenda::Agenda;
 use super::clients::{Live, PresenceEvent};
 use super::headcount::Headcount;
-use super::log::RoomLog;
+use super::log::{Incarnation, RoomLog};
 use super::member::Member;
 use crate::store::{Purpose, Ticket};
 use crate::types::{ConnId, RoomId, Seq};
@@ -26,12 +27,12 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(id: RoomId, stay: u32) -> Room {
+    pub fn new(id: RoomId, stay: u32, incarnation: Arc<Incarnation>) -> Room {
         Room {
             id,
             stay,
             members: Vec::new(),
-            log: RoomLog::new(),
+            log: RoomLog::new(incarnation),
             agenda: Agenda::new(),
             headcount: Headcount::new(),
             touched: None,

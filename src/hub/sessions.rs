@@ -2,7 +2,7 @@
 //! its rooms kept; parked with the store if the client does not come back in time. Tokens are checked before they reach
 //! the hub.
 
-use super::answers::same_epoch;
+use super::answers::may_be_of;
 use super::clients::{Clients, HubError, PresenceEvent, PresenceKind};
 use super::member::{Joining, Member, State, Wait};
 use super::session::{Absence, Membership, Session};
@@ -190,7 +190,8 @@ impl Hub {
         }
         let mut refused = None;
         for Cursor { room, epoch, seq, presence } in seats {
-            let known = if same_epoch(&self.epoch, &epoch) { seq } else { Seq::ZERO };
+            let is_of_room = may_be_of(&self.epoch, self.rooms.get(&room), &epoch);
+            let known = if is_of_room { seq } else { Seq::ZERO };
             let start = Start::After { seq, epoch };
             if self.member(slot, &room).is_some() {
                 self.reseat(slot, &room, start, presence, clients);

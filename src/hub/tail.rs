@@ -134,13 +134,17 @@ impl Tails {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::Knowledge;
+    use std::sync::Arc;
+
+    use super::super::log::{Incarnation, Knowledge};
     use super::super::run::tests::{EACH, messages, seqs};
     use super::*;
+    use crate::types::{Epoch, Era};
 
     #[test]
     fn pages_from_the_log_go_before_the_tail_or_stand_for_themselves() {
-        let mut room = Room::new(RoomId::parse("r").unwrap(), 1);
+        let incarnation = Arc::new(Incarnation::new(&Epoch("e".into()), Era::FIRST));
+        let mut room = Room::new(RoomId::parse("r").unwrap(), 1, incarnation);
         (room.log.head, room.log.knowledge) = (Seq(100), Knowledge::Known);
         let most = 30 * EACH;
         room.keep_page(messages(91..101), most);

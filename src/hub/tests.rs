@@ -9,5 +9,6 @@ mod memory;
 mod outside;
 mod presence;
 mod properties;
+mod removal;
 mod sessions;
 mod world;

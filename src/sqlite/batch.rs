@@ -11,15 +11,16 @@ use super::fold::{self, Position, Which};
 use super::message_key::MessageKey;
 use super::oldest::{self, Oldest};
 use super::parked::Parking;
+use super::removal;
 use super::rounds::Grown;
-use super::schema::{ROOM_IDS, count_rooms, integer, message_id, number};
+use super::schema::{ROOM_IDS, integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
 use super::unfolded::{Folded, Unfolded};
 use super::windows::Windows;
 use crate::store::idempotency::Seen;
 use crate::store::{Append, Claim, Found, Parked, Read, Seek, StoreRequest};
-use crate::types::{Digest, RoomId, Seq, WallMillis};
+use crate::types::{Digest, Era, RoomId, Seq, WallMillis};
 
 /// Maximum number of room rows cached between batches. About 150 bytes each.
 pub(super) const ROOMS: usize = 4_096;
@@ -37,12 +38,14 @@ pub(super) enum Write {
     Park(Parked),
     Claim(Claim),
     Seek(Seek),
+    Use(RoomId),
+    Remove(RoomId),
 }
 
 impl Write {
     /// Returns whether the caller waits for the answer alone, so that nothing is gained by sharing a commit.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Write::Claim(_) | Write::Seek(_))
+        matches!(self, Write::Claim(_) | Write::Seek(_) | Write::Remove(_))
     }
 
     /// Estimates the number of bytes that the request adds to the database.
@@ -50,7 +53,7 @@ impl Write {
         match self {
             Write::Append(append) => append.body.len(),
             Write::Park(parked) => 64 + parked.rooms.len() * 24,
-            Write::Claim(_) | Write::Seek(_) => 0,
+            Write::Claim(_) | Write::Seek(_) | Write::Use(_) | Write::Remove(_) => 0,
         }
     }
 }
@@ -64,6 +67,8 @@ pub(super) fn divide(requests: &mut Vec<StoreRequest>) -> (Vec<Write>, Vec<Read>
             StoreRequest::Park(parked) => writes.push(Write::Park(parked)),
             StoreRequest::Claim(claim) => writes.push(Write::Claim(claim)),
             StoreRequest::Seek(seek) => writes.push(Write::Seek(seek)),
+            StoreRequest::Use(room) => writes.push(Write::Use(room)),
+            StoreRequest::Remove(room) => writes.push(Write::Remove(room)),
             StoreRequest::Read(read) => reads.push(read),
         }
     }
@@ -76,13 +81,15 @@ pub(super) enum Decision {
     Stored {
         seq: Seq,
         at: WallMillis,
+        era: Era,
     },
     Duplicate {
         seq: Seq,
         at: WallMillis,
+        era: Era,
     },
-    KeyReused,
-    BodyReused,
+    KeyReused(Era),
+    BodyReused(Era),
     /// The room has no seq left for this message.
     Refused,
     /// This would be one room too many.
@@ -92,6 +99,10 @@ pub(super) enum Decision {
     Parked,
     Claimed(Option<Box<Parked>>),
     Sought(Found),
+    Used,
+    Removed {
+        is_gone: bool,
+    },
 }
 
 /// The writer's memory between batches.
@@ -118,6 +129,13 @@ struct Room {
     at: WallMillis,
     /// The oldest message; `None` if the room has none.
     oldest: Option<Seq>,
+    era: Era,
+}
+
+impl Room {
+    fn new((id, era): (i64, Era)) -> Room {
+        Room { id, head: Seq::ZERO, at: WallMillis(0), oldest: None, era }
+    }
 }
 
 /// A message that a batch stores.
@@ -202,13 +220,22 @@ impl Batches {
                     Write::Append(append) => self.append(conn, &mut insert, append, &mut adding, now)?,
                     Write::Park(parked) => {
                         self.parking.park(conn, parked, now, self.sealing.as_mut())?;
+                        removal::note_parked(conn, parked, now, self.parking.keep)?;
                         Decision::Parked
                     }
                     Write::Claim(claim) => {
                         let parked = self.parking.claim(conn, claim.session, now, self.sealing.as_ref())?;
+                        if let Some(parked) = &parked {
+                            removal::note_parked(conn, parked, now, self.parking.keep)?;
+                        }
                         Decision::Claimed(parked.map(Box::new))
                     }
                     Write::Seek(seek) => Decision::Sought(self.seek(conn, seek)?),
+                    Write::Use(room) => {
+                        removal::note_use(conn, room, now, self.parking.keep)?;
+                        Decision::Used
+                    }
+                    Write::Remove(room) => Decision::Removed { is_gone: self.remove(conn, room, now)? },
                 });
             }
         }
@@ -247,7 +274,7 @@ impl Batches {
                 let row = match load_room(conn, &mut self.unfolded, &append.room, now)? {
                     Some(room) => Some(room),
                     None if append.ticket.makes_nothing() => return Ok(Decision::NotMade),
-                    None => make_room(conn, &append.room, self.rooms_max)?,
+                    None => removal::make(conn, &append.room, self.rooms_max, append.era)?.map(Room::new),
                 };
                 let Some(row) = row else { return Ok(Decision::RoomsFull) };
                 self.rooms.entry(append.room.clone()).or_insert(row)
@@ -261,8 +288,8 @@ impl Batches {
         let key = key.map(|(key, body)| MessageKey { key, body });
         if let Some(key) = &key {
             match adding.windows.lookup(conn, &self.unfolded, (room.id, room.head), key, now)? {
-                Some(Seen::Same { seq, at }) => return Ok(Decision::Duplicate { seq, at }),
-                Some(Seen::OtherBody) => return Ok(Decision::KeyReused),
+                Some(Seen::Same { seq, at }) => return Ok(Decision::Duplicate { seq, at, era: room.era }),
+                Some(Seen::OtherBody) => return Ok(Decision::KeyReused(room.era)),
                 None => {}
             }
         }
@@ -273,7 +300,7 @@ impl Batches {
         if let Some(sealed) = sealed
             && sealed_bodies::holds(conn, room.id, sealed)?
         {
-            return Ok(Decision::BodyReused);
+            return Ok(Decision::BodyReused(room.era));
         }
         let (seq, at) = (room.head.next(), append.at.stamp_after(room.at));
         let Some(id) = message_id(room.id, seq) else { return Ok(Decision::Refused) };
@@ -291,7 +318,7 @@ impl Batches {
         insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
         let oldest = match room.oldest {
             Some(oldest) => oldest,
-            None => oldest::put(conn, room.id, Some(Oldest { seq, at })).map(|()| seq)?,
+            None => oldest::put(conn, room.id, Oldest { seq, at }).map(|()| seq)?,
         };
         room.oldest = Some(oldest);
         if let Some(sealed) = sealed {
@@ -302,7 +329,7 @@ impl Batches {
             adding.windows.remember(room.id, key, seq, at);
         }
         adding.added.push(Added { room: room.id, seq, at, oldest, bytes: body.len() as u64, key });
-        Ok(Decision::Stored { seq, at })
+        Ok(Decision::Stored { seq, at, era: room.era })
     }
 
     /// Forgets what is cached of these rooms: their rows have changed.
@@ -383,6 +410,15 @@ impl Batches {
         }
     }
 
+    /// Removes a room, if it still may go. Returns whether it is gone.
+    fn remove(&mut self, conn: &Connection, room: &RoomId, now: u64) -> rusqlite::Result<bool> {
+        let is_gone = removal::remove(conn, room, now, self.parking.keep)?.is_some();
+        if is_gone {
+            self.rooms.remove(room);
+        }
+        Ok(is_gone)
+    }
+
     /// Looks for a sealed body in its room, which need not exist yet.
     fn seek(&self, conn: &Connection, seek: &Seek) -> rusqlite::Result<Found> {
         let id = match self.rooms.get(&seek.room) {
@@ -420,11 +456,11 @@ pub(super) fn roll_back(conn: &Connection) {
 /// the rows of its messages.
 fn load_room(conn: &Connection, unfolded: &mut Unfolded, name: &RoomId, now: u64) -> rusqlite::Result<Option<Room>> {
     let found = conn
-        .prepare_cached("SELECT id, head, at, oldest FROM rooms WHERE name = ?1")?
+        .prepare_cached("SELECT id, head, at, oldest, era FROM rooms WHERE name = ?1")?
         .query_row([name.as_str()], |row| {
             let (head, at) = (Seq(number(row.get(1)?)), WallMillis(number(row.get(2)?)));
             let oldest = row.get::<_, Option<i64>>(3)?.map(|seq| Seq(number(seq)));
-            Ok(Room { id: row.get(0)?, head, at, oldest })
+            Ok(Room { id: row.get(0)?, head, at, oldest, era: Era(number(row.get(4)?)) })
         })
         .optional()?;
     let Some(room) = found else { return Ok(None) };
@@ -433,16 +469,6 @@ fn load_room(conn: &Connection, unfolded: &mut Unfolded, name: &RoomId, now: u64
     }
     let tail = unfolded.tail(room.id);
     Ok(Some(tail.map_or(room, |tail| Room { head: tail.head, at: tail.at, ..room })))
-}
-
-/// Adds the row of a new room; `None` if there are `most` rooms. Rooms are numbered without holes, so the last number
-/// is their count.
-fn make_room(conn: &Connection, name: &RoomId, most: u64) -> rusqlite::Result<Option<Room>> {
-    if count_rooms(conn)? >= most.min(ROOM_IDS) {
-        return Ok(None);
-    }
-    conn.prepare_cached("INSERT INTO rooms (name, head, at, common) VALUES (?1, 0, 0, 0)")?.execute([name.as_str()])?;
-    Ok(Some(Room { id: conn.last_insert_rowid(), head: Seq::ZERO, at: WallMillis(0), oldest: None }))
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use rusqlite::types::ValueRef;
 
 use super::damage::{LONGEST_TOLD, is_whole, one_line};
 use super::message_key::MessageKey;
+use super::removal;
 use super::retention;
 use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
 use super::sealing::{message_place, open_message};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
 use crate::store::idempotency::{WINDOW, Window};
-use crate::types::{Name, RoomId, Seq, WallMillis, harmless_start};
+use crate::types::{Name, RoomId, Seq, WallMillis, counted, harmless_start};
 
 /// Maximum number of faults that are described; the rest are counted.
 const TOLD: usize = 20;
@@ -209,7 +210,12 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
         return Ok(());
     }
     let mut rooms = rooms(&transaction, checked)?;
-    if schema::count_rooms(&transaction)? >= schema::ROOM_IDS {
+    let taken = "SELECT count(*) FROM free_rooms JOIN rooms USING (id)";
+    let taken: i64 = transaction.query_row(taken, [], |row| row.get(0))?;
+    if taken > 0 {
+        checked.fault(format!("{} would be given to others", counted(number(taken), "existing room")));
+    }
+    if removal::is_full(&transaction, schema::ROOM_IDS)? {
         checked.remarks.push("no number is left for a further room: messages to such a one are refused".to_owned());
     }
     let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);

@@ -30,6 +30,7 @@ mod parked;
 mod piecemeal;
 mod prune;
 mod reader;
+mod removal;
 mod repair;
 mod retention;
 mod rounds;

@@ -1,7 +1,7 @@
 //! The oldest message of each room, kept in the room's row, so that retention finds what is due without a look at the
 //! other rooms. Written in the transaction that changes it. Independent of threads, files and clocks.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::schema::{integer, last_id, number, seq_of};
 use crate::types::{Seq, WallMillis};
@@ -13,23 +13,31 @@ pub(super) struct Oldest {
     pub at: WallMillis,
 }
 
-/// Writes a room's oldest message to its row.
-pub(super) fn put(conn: &Connection, room: i64, oldest: Option<Oldest>) -> rusqlite::Result<()> {
-    let seq = oldest.map(|oldest| integer(oldest.seq.0));
-    let at = oldest.map(|oldest| integer(oldest.at.0));
+/// Writes the oldest message of a room to its row.
+pub(super) fn put(conn: &Connection, room: i64, oldest: Oldest) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE rooms SET oldest = ?2, oldest_at = ?3 WHERE id = ?1")?
-        .execute(params![room, seq, at])
+        .execute([room, integer(oldest.seq.0), integer(oldest.at.0)])
         .map(drop)
 }
 
-/// Looks up a room's oldest message, and writes it to the room's row if that has `known`, another one. Returns whether
-/// it had.
-pub(super) fn correct(conn: &Connection, room: i64, known: Option<Oldest>) -> rusqlite::Result<bool> {
+/// Records that a room has no message left: that is a use of it, at this running second.
+fn put_none(conn: &Connection, room: i64, running: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET oldest = NULL, oldest_at = NULL, used = ?2 WHERE id = ?1")?
+        .execute([room, integer(running)])
+        .map(drop)
+}
+
+/// Looks up a room's oldest message at this running second, and writes it to the room's row if that has another one,
+/// `known`. Returns whether it had.
+pub(super) fn correct(conn: &Connection, room: i64, known: Option<Oldest>, running: u64) -> rusqlite::Result<bool> {
     let found = find(conn, room)?;
     if found == known {
         return Ok(false);
     }
-    put(conn, room, found)?;
+    match found {
+        Some(oldest) => put(conn, room, oldest)?,
+        None => put_none(conn, room, running)?,
+    }
     Ok(true)
 }
 

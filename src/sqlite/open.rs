@@ -232,6 +232,8 @@ fn configure(
     set(writer, files, "journal_mode", "WAL", "wal")?;
     set(writer, files, "synchronous", "FULL", "2")?;
     set(writer, files, "wal_autocheckpoint", "0", "0")?;
+    // The number of a removed room is given to another, in which a salvage must find nothing of before.
+    set(writer, files, "secure_delete", "ON", "1")?;
     let limit = JOURNAL_SIZE_LIMIT.to_string();
     set(writer, files, "journal_size_limit", &limit, &limit)?;
     let most_pages = bound(writer, files, pages, options.bounds.max_database_size)?;

@@ -14,7 +14,7 @@ use super::sealing;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::sqlite::error::DAMAGED;
 use crate::store::{Page, Read, Span};
-use crate::types::{Author, Body, Message, RoomId, Seq, WallMillis};
+use crate::types::{Author, Body, Era, Message, RoomId, Seq, WallMillis};
 
 /// Maximum number of messages in one page of the database: a row takes at least 30 bytes of at most 4,096.
 const LEAF: u64 = 128;
@@ -72,6 +72,7 @@ pub(super) struct Ends {
     pub head: Seq,
     /// The timestamp of the head.
     pub at: WallMillis,
+    pub era: Era,
 }
 
 /// Reads one page, and adds its unreadable messages to `losses`, in ascending order.
@@ -113,7 +114,7 @@ pub(super) fn page(
     if !is_rising {
         found.reverse();
     }
-    let mut page = Page { more, ..reader::nothing(read, ends.head, oldest) };
+    let mut page = Page { more, ..reader::nothing(read, (ends.head, oldest), ends.era) };
     // An unreadable message gets the date of a neighbor.
     let mut at = found.iter().find_map(|(_, message, _)| message.as_ref()).map_or(ends.at, |message| message.at);
     for (seq, message, why) in found {
@@ -203,10 +204,11 @@ fn search_oldest(conn: &Connection, ends: &Ends) -> rusqlite::Result<Seq> {
 /// such room. Where the last messages are damaged, it ends at the last one that is known.
 pub(super) fn ends(conn: &Connection, room: &RoomId) -> rusqlite::Result<Option<Ends>> {
     let found = conn
-        .prepare_cached("SELECT id, head, at FROM rooms WHERE name = ?1")?
+        .prepare_cached("SELECT id, head, at, era FROM rooms WHERE name = ?1")?
         .query_row([room.as_str()], |row| {
             let at = WallMillis(number(row.get_ref(2)?.as_i64().unwrap_or(0)));
-            Ok(Ends { room: row.get(0)?, head: Seq(number(row.get(1)?)), at })
+            let era = Era(number(row.get(3)?));
+            Ok(Ends { room: row.get(0)?, head: Seq(number(row.get(1)?)), at, era })
         })
         .optional()?;
     let Some(row) = found else { return Ok(None) };

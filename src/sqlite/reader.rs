@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row};
 
 use super::damage::{self, is_damage};
 use super::piecemeal::{self, Ends, Loss};
+use super::removal;
 use super::schema::{last_id, number, seq_of};
 use super::scrub::{Piece, Scrub};
 use super::sealing;
@@ -20,7 +21,7 @@ use super::writer::Command;
 use crate::crypto::at_rest::{RecordKey, Unreadable};
 use crate::sqlite::error::DAMAGED;
 use crate::store::{About, Page, Read, ReadFailed, Span, StoreEvent, Why};
-use crate::types::{Author, Body, MemberId, Message, Name, RoomId, Seq, WallMillis};
+use crate::types::{Author, Body, Era, MemberId, Message, Name, RoomId, Seq, WallMillis};
 
 /// Maximum number of unreadable messages that are reported, each once.
 const REPORTED: usize = 1_000;
@@ -144,7 +145,7 @@ fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mu
     // Dropping it, on every return, ends the transaction; the statements inside are dropped before it.
     let transaction = conn.unchecked_transaction()?;
     let page = match piecemeal::ends(&transaction, &read.room)? {
-        None => nothing(read, Seq::ZERO, Seq(1)),
+        None => nothing(read, (Seq::ZERO, Seq(1)), removal::era(&transaction, &read.room)?),
         Some(ends) => match page_of(&transaction, read, &ends, records, losses) {
             Ok(page) if is_whole(&page, read) => page,
             Err(error) if !is_damage(&error) => return Err(error),
@@ -159,9 +160,9 @@ fn page(conn: &Connection, read: &Read, records: Option<&RecordKey>, losses: &mu
 }
 
 /// Returns a page without messages.
-pub(super) fn nothing(read: &Read, head: Seq, oldest: Seq) -> Page {
+pub(super) fn nothing(read: &Read, (head, oldest): (Seq, Seq), era: Era) -> Page {
     let (ticket, room, span) = (read.ticket, read.room.clone(), read.span);
-    Page { ticket, room, span, messages: Vec::new(), oldest, head, more: false }
+    Page { ticket, room, span, messages: Vec::new(), oldest, head, more: false, era }
 }
 
 fn page_of(
@@ -171,7 +172,7 @@ fn page_of(
     records: Option<&RecordKey>,
     losses: &mut Vec<Loss>,
 ) -> rusqlite::Result<Page> {
-    let mut page = nothing(read, ends.head, piecemeal::oldest(conn, ends)?);
+    let mut page = nothing(read, (ends.head, piecemeal::oldest(conn, ends)?), ends.era);
     let (none, all) = (last_id(ends.room, Seq::ZERO), last_id(ends.room, Seq(u64::MAX)));
     let (sql, after, upto) = match read.span {
         Span::After(seq) => (RISING, last_id(ends.room, seq), all),
@@ -359,7 +360,7 @@ mod tests {
             }
         };
         assert!(is_over(&over), "{over:?}");
-        assert_eq!(pieces, 14, "each table and index of it");
+        assert_eq!(pieces, 17, "each table and index of it");
         assert!(noted.try_recv().is_ok());
         assert!(!pass(&mut reader, &answers, &events, &noted), "once");
         // Damage does not heal.

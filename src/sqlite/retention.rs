@@ -158,8 +158,8 @@ impl Retention {
     }
 
     /// Visits the next rooms and deletes what may be deleted, in one transaction. `now` is the reference time for ages;
-    /// without it nothing expires. A message whose timestamp is more than a day ahead of it, or not a date, counts as
-    /// old as the next message of its room with a plausible one.
+    /// without it nothing expires. `running` is the running second. A message whose timestamp is more than a day ahead
+    /// of `now`, or not a date, counts as old as the next message of its room with a plausible one.
     ///
     /// # Errors
     /// Nothing was deleted, and the walk starts over.
@@ -167,11 +167,11 @@ impl Retention {
         &mut self,
         conn: &Connection,
         policy: &Policy,
-        now: Option<WallMillis>,
+        (now, running): (Option<WallMillis>, u64),
         grown: &mut Grown,
     ) -> rusqlite::Result<Step> {
         self.visited = None;
-        self.transact(conn, policy, now, grown).or_else(|error| {
+        self.transact(conn, policy, (now, running), grown).or_else(|error| {
             let visited = self.visited.filter(|_| is_damage(&error));
             // What was deleted in other rooms is undone, so they are visited once more.
             self.restart();
@@ -189,7 +189,7 @@ impl Retention {
         &mut self,
         conn: &Connection,
         policy: &Policy,
-        now: Option<WallMillis>,
+        (now, running): (Option<WallMillis>, u64),
         grown: &mut Grown,
     ) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
@@ -220,7 +220,7 @@ impl Retention {
             let squeeze = policy.squeeze && self.round.is_in_all();
             let waiting = step.waiting.len();
             self.visited = Some(search.room);
-            let rest = visit(&transaction, (policy, ages, squeeze), search, (&mut budget, &mut step))?;
+            let rest = visit(&transaction, (policy, ages, squeeze, running), search, (&mut budget, &mut step))?;
             self.visited = None;
             if rest.is_some() || step.waiting.len() > waiting {
                 self.round.keep_last(search.room, grown);
@@ -243,7 +243,7 @@ impl Retention {
 /// Deletes in one room what may be deleted. Returns the search to continue with, if the budget has run out.
 fn visit(
     conn: &Connection,
-    (policy, ages, squeeze): (&Policy, Option<Ages>, bool),
+    (policy, ages, squeeze, running): (&Policy, Option<Ages>, bool, u64),
     search: Search,
     (budget, step): (&mut Budget, &mut Step),
 ) -> rusqlite::Result<Option<Search>> {
@@ -256,7 +256,7 @@ fn visit(
     let head = fold::last_behind(conn, room, folded)?.map_or(folded, |(last, _)| last);
     let rules = Rules::new(&Policy { squeeze, ..*policy }, ages, head, folded);
     let rest = rules.drop_oldest(conn, search, budget, step)?;
-    if oldest::correct(conn, room, known)? {
+    if oldest::correct(conn, room, known, running)? {
         step.changed.push(room);
     }
     Ok(rest)
@@ -417,7 +417,7 @@ mod tests {
             }
             let sql = "INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, 0, 0)";
             conn.execute(sql, params![room, format!("r{room}"), *count as i64]).unwrap();
-            oldest::correct(&conn, room, None).unwrap();
+            oldest::correct(&conn, room, None, 0).unwrap();
         }
         conn
     }
@@ -439,7 +439,7 @@ mod tests {
         grown.keep(policy.keep_messages);
         let mut steps = Vec::new();
         loop {
-            let step = retention.step(conn, &policy, now.map(at), &mut grown).unwrap();
+            let step = retention.step(conn, &policy, (now.map(at), 0), &mut grown).unwrap();
             steps.push(step.dropped);
             if step.done {
                 return steps;
@@ -484,7 +484,7 @@ mod tests {
             let id = message_id(room, Seq(seq)).unwrap();
             assert_eq!(conn.execute("UPDATE messages SET at = ?2 WHERE id = ?1", [id, at as i64]), Ok(1));
         }
-        oldest::correct(conn, room, None).unwrap();
+        oldest::correct(conn, room, None, 0).unwrap();
     }
 
     #[test]
@@ -538,7 +538,7 @@ mod tests {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
         let policy = Policy { squeeze: true, ..Policy::default() };
-        let mut step = || retention.step(&conn, &policy, None, &mut Grown::default()).unwrap();
+        let mut step = || retention.step(&conn, &policy, (None, 0), &mut Grown::default()).unwrap();
         let first = Step { dropped: 12, changed: vec![1, 2, 3], ..Step::default() };
         assert_eq!((step(), kept(&conn, 4)), (first, vec![(11, 150), (2, 15), (2, 1), (1, 1)]));
         for _ in 0..1000 {

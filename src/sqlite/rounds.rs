@@ -248,7 +248,7 @@ mod tests {
         let sql = "INSERT OR REPLACE INTO messages (id, at, name, body) VALUES (?1, ?2, 'x', '1')";
         conn.execute(sql, [message_id(room, Seq(seq)).unwrap(), at as i64]).unwrap();
         if seq == 1 {
-            oldest::put(conn, room, Some(Oldest { seq: Seq(1), at: WallMillis(at) })).unwrap();
+            oldest::put(conn, room, Oldest { seq: Seq(1), at: WallMillis(at) }).unwrap();
         }
         conn.execute("UPDATE rooms SET head = max(head, ?2) WHERE id = ?1", [room, seq as i64]).unwrap();
     }
@@ -259,7 +259,7 @@ mod tests {
         let conn = log(5_000);
         let policy = Policy { keep_for: DAY, ..Policy::default() };
         let (mut retention, mut grown) = (Retention::default(), Grown::default());
-        let mut step = || retention.step(&conn, &policy, Some(NOW), &mut grown).unwrap();
+        let mut step = || retention.step(&conn, &policy, (Some(NOW), 0), &mut grown).unwrap();
         assert!(step().done, "one step is a round");
         for room in [4_999, 17, 3_000] {
             say(&conn, room, 1, NOW.0 - 2 * DAY);
@@ -288,29 +288,30 @@ mod tests {
         grown.keep(2);
         say(&conn, 900, 3, NOW.0);
         let steps: Vec<usize> =
-            (0..5).map(|_| retention.step(&conn, &policy, None, &mut grown).unwrap().dropped).collect();
+            (0..5).map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().dropped).collect();
         assert_eq!(steps, [0, 0, 0, 1, 0], "a fourth of them in each step");
         for room in [999, 1, 500] {
             say(&conn, room, 3, NOW.0);
             grown.note(room, Seq(1), Seq(3));
-            assert_eq!(retention.step(&conn, &policy, None, &mut grown).unwrap().changed, [room]);
+            assert_eq!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed, [room]);
         }
         // One that has to be folded first is found again.
         say(&conn, 5, 3, NOW.0);
         grown.note(5, Seq(1), Seq(3));
         conn.execute("UPDATE rooms SET head = 0 WHERE id = 5", []).unwrap();
-        assert_eq!(retention.step(&conn, &policy, None, &mut grown).unwrap().waiting, [5]);
+        assert_eq!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().waiting, [5]);
         conn.execute("UPDATE rooms SET head = 3 WHERE id = 5", []).unwrap();
-        let dropped: usize = (0..3).map(|_| retention.step(&conn, &policy, None, &mut grown).unwrap().dropped).sum();
+        let dropped: usize =
+            (0..3).map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().dropped).sum();
         assert_eq!(dropped, 1);
         grown.note(7, Seq(1), Seq(2));
-        assert!(retention.step(&conn, &policy, None, &mut grown).unwrap().changed.is_empty());
-        assert!(retention.step(&conn, &policy, None, &mut grown).unwrap().done);
+        assert!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed.is_empty());
+        assert!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().done);
         // More than are remembered: all are walked through once more.
         say(&conn, 700, 3, NOW.0);
         grown.is_beyond = true;
         let found: Vec<i64> =
-            (0..5).flat_map(|_| retention.step(&conn, &policy, None, &mut grown).unwrap().changed).collect();
+            (0..5).flat_map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed).collect();
         assert_eq!(found, [700]);
     }
 }

@@ -119,10 +119,22 @@ const MIGRATIONS: &[&str] = &[
         WHERE messages.id > rooms.id << 39 AND messages.id < (rooms.id + 1) << 39 ORDER BY messages.id LIMIT 1);
     CREATE INDEX rooms_by_oldest ON rooms (oldest_at) WHERE oldest_at IS NOT NULL;
 ",
+    "
+    -- Rooms that nobody uses are removed (removal.rs), and come anew under another epoch: which of its name a room is.
+    ALTER TABLE rooms ADD COLUMN era INTEGER NOT NULL DEFAULT 0;
+    -- When an empty room was last used, in running seconds.
+    ALTER TABLE rooms ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    UPDATE rooms SET used = coalesce((SELECT running FROM meta WHERE id = 1), 0);
+    CREATE INDEX rooms_by_use ON rooms (oldest, used) WHERE oldest IS NULL;
+    -- How many rooms were removed whose names have this place (removal::place).
+    CREATE TABLE removals (place INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+    -- Their ids, which are given again.
+    CREATE TABLE free_rooms (id INTEGER PRIMARY KEY);
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 8;
+pub const VERSION: i32 = 9;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -313,6 +325,13 @@ pub(super) fn newest(conn: &Connection) -> rusqlite::Result<Option<WallMillis>> 
     Ok(newest.map(|at| WallMillis(number(at))))
 }
 
+/// Returns the running seconds, as last stored.
+pub(super) fn running(conn: &Connection) -> rusqlite::Result<u64> {
+    let running: Option<i64> =
+        conn.prepare_cached("SELECT running FROM meta WHERE id = 1")?.query_row([], |row| row.get(0)).optional()?;
+    Ok(number(running.unwrap_or(0)))
+}
+
 /// Stores the history of the wall clock, and the running seconds with it.
 pub(super) fn put_clock(conn: &Connection, shown: &[u8], running: u64) -> rusqlite::Result<()> {
     conn.prepare_cached("UPDATE meta SET clock = ?1, running = ?2 WHERE id = 1")?
@@ -399,13 +418,13 @@ const _: () = assert!(SEQ_BITS == 39, "the SQL of newest, of a migration, and of
 /// The last seq that a room can assign.
 const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
-/// The greatest id of a room, and so the greatest number of them.
-pub(super) const ROOM_IDS: u64 = 0xff_ffff;
-
-/// Returns the number of rooms: their ids have no holes, except in a salvaged database.
-pub(super) fn count_rooms(conn: &Connection) -> rusqlite::Result<u64> {
+/// Returns the greatest id of a room.
+pub(super) fn last_room(conn: &Connection) -> rusqlite::Result<u64> {
     conn.prepare_cached("SELECT coalesce(max(id), 0) FROM rooms")?.query_row([], |row| row.get(0)).map(number)
 }
+
+/// The greatest id that a room can have, and so the greatest number of rooms.
+pub(super) const ROOM_IDS: u64 = 0xff_ffff;
 
 /// The id of the probe's message.
 pub(super) const SCRATCH: i64 = 1;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use super::damage::is_damage;
 use super::fold;
 use super::reader;
-use super::schema::{SCRATCH, count_rooms, number, room_of, seq_of};
+use super::schema::{SCRATCH, last_room, number, room_of, seq_of};
 use crate::crypto::at_rest::RecordKey;
 use crate::random::SplitMix64;
 use crate::types::{RoomId, Seq};
@@ -42,19 +42,37 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 14] = [
+const WALKS: [Walk; 17] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
         keys: 1,
         is_text: false,
-        sql: "SELECT id, name, head, at, common, oldest, oldest_at FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+        sql: "SELECT id, name, head, at, common, oldest, oldest_at, era, used FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sqlite_autoindex_rooms_1",
         keys: 1,
         is_text: true,
         sql: "SELECT name FROM rooms WHERE name > ?1 ORDER BY name LIMIT ?2",
+    },
+    Walk {
+        tree: "rooms_by_use",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT used, id FROM rooms WHERE oldest IS NULL AND (used, id) > (?1, ?2) ORDER BY used, id LIMIT ?3",
+    },
+    Walk {
+        tree: "free_rooms",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT id FROM free_rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+    },
+    Walk {
+        tree: "removals",
+        keys: 1,
+        is_text: false,
+        sql: "SELECT place, count FROM removals WHERE place > ?1 ORDER BY place LIMIT ?2",
     },
     Walk {
         tree: "rooms_by_oldest",
@@ -330,7 +348,7 @@ pub(super) fn sample(
     seed: u64,
     until: Instant,
 ) -> rusqlite::Result<Option<String>> {
-    let rooms = count_rooms(conn)?;
+    let rooms = last_room(conn)?;
     let mut random = SplitMix64::new(seed);
     while Instant::now() < until {
         let Ok(room) = i64::try_from(1 + random.below(rooms.max(1))) else { break };

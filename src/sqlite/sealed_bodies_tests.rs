@@ -11,7 +11,9 @@ use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 /// Removes the index, so that the log is as an older racerd would have written it.
-const OLDER: &str = "DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at;
+const OLDER: &str = "DROP TABLE free_rooms; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
+                     ALTER TABLE rooms DROP COLUMN era; DROP TABLE removals;
+                     DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at;
                      ALTER TABLE rooms DROP COLUMN oldest;
                      ALTER TABLE messages DROP COLUMN key; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled;
                      ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;

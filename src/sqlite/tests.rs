@@ -4,6 +4,7 @@ mod folds;
 mod opening;
 mod outages;
 mod page_sizes;
+mod removal;
 mod restarts;
 mod rows;
 mod wal;

@@ -10,6 +10,7 @@ use super::damage::is_damage;
 use super::dating::Moment;
 use super::error::DAMAGED;
 use super::open::{self, BUSY, WAL_BYTES};
+use super::removal;
 use super::retention::{self, Policy, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
@@ -55,9 +56,10 @@ type Part = fn(&mut WriterLoop) -> rusqlite::Result<bool>;
 /// The parts of the upkeep, and what each of them reads and writes. Damage of messages that are indexed, and of pages
 /// that are free, is told by others: by reads and the background check, which know whether a row is sealed, and by
 /// `racerd check`.
-const PARTS: [(Option<&str>, Part); 4] = [
+const PARTS: [(Option<&str>, Part); 5] = [
     (Some("old keys"), WriterLoop::sweep),
     (Some("the rooms"), WriterLoop::retain),
+    (Some("rooms without messages"), WriterLoop::propose),
     (None, WriterLoop::fill),
     (None, WriterLoop::give_back),
 ];
@@ -169,6 +171,23 @@ impl WriterLoop {
         Ok(!step.done)
     }
 
+    /// Proposes rooms that nobody uses for removal.
+    fn propose(&mut self) -> rusqlite::Result<bool> {
+        let running = self.running();
+        if running < self.proposed + SWEEP {
+            return Ok(false);
+        }
+        // After a failure, the next attempt comes as late as if it had worked.
+        let proposed = std::mem::replace(&mut self.proposed, running);
+        let unused = removal::propose(&self.parts.conn, running, self.parts.bounds.park_for)?;
+        let more = unused.len() >= removal::PROPOSED;
+        if more {
+            self.proposed = proposed;
+        }
+        self.answers.send((!unused.is_empty()).then_some(StoreEvent::Unused(unused)));
+        Ok(more)
+    }
+
     /// Indexes the sealed bodies of messages that are older than the index.
     fn fill(&mut self) -> rusqlite::Result<bool> {
         let more = self.batches.fill(&self.parts.conn, self.parts.sealed_body)?;
@@ -220,7 +239,7 @@ impl WriterLoop {
     }
 
     fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
-        let step = self.retention.step(&self.parts.conn, policy, now, &mut self.batches.grown)?;
+        let step = self.retention.step(&self.parts.conn, policy, (now, self.running()), &mut self.batches.grown)?;
         self.batches.forget_rooms(&step.changed);
         if step.misdated > 0 {
             let mut told = Vec::new();
@@ -315,7 +334,7 @@ impl WriterLoop {
         self.batches.grown.keep(bounds.keep_messages);
         self.parts.bounds = bounds;
         self.bound_rooms();
-        self.swept = 0;
+        (self.swept, self.proposed) = (0, 0);
         self.retention.restart();
         self.upkeep_soon();
         if let Health::Failing { retry, .. } = self.health {
@@ -328,8 +347,8 @@ impl WriterLoop {
     pub fn bound_rooms(&mut self) {
         self.batches.rooms_max = self.parts.bounds.rooms_max;
         // A lasting failure is noticed at the next append.
-        let count = schema::count_rooms(&self.parts.conn).unwrap_or(0);
-        let note = self.note_rooms(count >= self.parts.bounds.rooms_max);
+        let is_full = removal::is_full(&self.parts.conn, self.parts.bounds.rooms_max).unwrap_or(false);
+        let note = self.note_rooms(is_full);
         self.answers.send(note);
     }
 

@@ -31,7 +31,9 @@ use super::sealing::Sealing;
 use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
-use crate::store::{Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Seek, Sought, StoreEvent, Why};
+use crate::store::{
+    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Removed, Seek, Sought, StoreEvent, Why,
+};
 use crate::types::{Digest, Message};
 
 /// Maximum number of appends, parkings and claims in one transaction ...
@@ -191,6 +193,8 @@ pub(super) struct WriterLoop {
     pub upkeep_due: Option<Instant>,
     /// The running seconds of the last sweep for old keys and sessions.
     pub swept: u64,
+    /// When rooms were last proposed for removal, in running seconds.
+    pub proposed: u64,
     /// Number of pages above which the WAL is made to start over.
     pub restart_past: i64,
     /// The length of the WAL when it was last measured.
@@ -240,6 +244,7 @@ impl WriterLoop {
             quiet_since: now,
             upkeep_due: Some(now),
             swept: 0,
+            proposed: 0,
             folding: Folding::Waiting,
             pace: Pace::default(),
             prune: Prune::default(),
@@ -382,7 +387,7 @@ impl WriterLoop {
     fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut others = Vec::new();
-        let mut rooms_full = false;
+        let (mut rooms_full, mut removed) = (false, false);
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
@@ -398,7 +403,12 @@ impl WriterLoop {
                     let outcome = if let Decision::Sought(found) = decision { found } else { Found::Unknown };
                     others.push(StoreEvent::Sought(Sought { ticket, room, body, outcome }));
                 }
-                Write::Park(_) => {}
+                Write::Remove(room) => {
+                    let is_gone = decision == Decision::Removed { is_gone: true };
+                    removed |= is_gone;
+                    others.push(StoreEvent::Removed(Removed { room, is_gone }));
+                }
+                Write::Park(_) | Write::Use(_) => {}
             }
         }
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
@@ -406,23 +416,30 @@ impl WriterLoop {
         let note = rooms_full.then(|| self.note_rooms(true)).flatten();
         self.answers.send(note);
         self.answers.send(appended.into_iter().chain(others).chain(recovered));
+        if removed {
+            self.bound_rooms();
+        }
     }
 
     fn decided(&self, append: Append, decision: Decision) -> Appended {
         let Append { ticket, room, author, body, .. } = append;
         let bytes = body.len();
-        let outcome = match decision {
-            Decision::Stored { seq, at } => Outcome::Stored(Message { room: room.clone(), seq, at, author, body }),
-            Decision::Duplicate { seq, at } => Outcome::Duplicate { seq, at },
-            Decision::KeyReused => Outcome::KeyReused,
-            Decision::BodyReused => Outcome::BodyReused,
-            Decision::RoomsFull => {
-                Outcome::RoomsFull { limit: usize::try_from(self.batches.rooms_max).unwrap_or(usize::MAX) }
+        let (era, outcome) = match decision {
+            Decision::Stored { seq, at, era } => {
+                (Some(era), Outcome::Stored(Message { room: room.clone(), seq, at, author, body }))
             }
-            Decision::NotMade => Outcome::NotMade,
-            Decision::Refused | Decision::Parked | Decision::Claimed(_) | Decision::Sought(_) => Outcome::Unavailable,
+            Decision::Duplicate { seq, at, era } => (Some(era), Outcome::Duplicate { seq, at }),
+            Decision::KeyReused(era) => (Some(era), Outcome::KeyReused),
+            Decision::BodyReused(era) => (Some(era), Outcome::BodyReused),
+            Decision::RoomsFull => {
+                let limit = usize::try_from(self.batches.rooms_max).unwrap_or(usize::MAX);
+                (None, Outcome::RoomsFull { limit })
+            }
+            Decision::NotMade => (None, Outcome::NotMade),
+            // The others answer no append.
+            _ => (None, Outcome::Unavailable),
         };
-        Appended { ticket, room, bytes, outcome }
+        Appended { ticket, room, bytes, era, outcome }
     }
 
     /// Answers a batch that was not stored; `full` if the database has reached its maximum size. Sessions to be parked
@@ -438,6 +455,8 @@ impl WriterLoop {
                     failed.push(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
                 }
                 Write::Park(parked) => self.late.push(parked),
+                Write::Remove(room) => failed.push(StoreEvent::Removed(Removed { room, is_gone: false })),
+                Write::Use(_) => {}
             }
         }
         let extra = self.late.len().saturating_sub(LATE);
@@ -578,7 +597,7 @@ impl WriterLoop {
 
 fn refused(append: Append, full: bool) -> Appended {
     let outcome = if full { Outcome::Full } else { Outcome::Unavailable };
-    Appended { ticket: append.ticket, room: append.room, bytes: append.body.len(), outcome }
+    Appended { ticket: append.ticket, room: append.room, bytes: append.body.len(), era: None, outcome }
 }
 
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {

@@ -6,10 +6,10 @@ use std::hash::Hash;
 
 use super::idempotency::{COMMON, Entry, Seen, WINDOW, Window};
 use super::request::{
-    About, Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Scope, ScopedKey, Seek, Sought, Span,
-    StoreEvent, StoreRequest,
+    About, Append, Appended, Claimed, Found, Outcome, Page, Parked, Read, Removed, Scope, ScopedKey, Seek, Sought,
+    Span, StoreEvent, StoreRequest,
 };
-use crate::types::{Digest, Epoch, IdempotencyKey, Message, RoomId, Seq, SessionId, WallMillis};
+use crate::types::{Digest, Epoch, Era, IdempotencyKey, Message, RoomId, Seq, SessionId, WallMillis};
 
 /// Default maximum number of rooms. A room's head is kept forever, so that no seq is assigned twice; appends to a
 /// further room are refused. About 150 bytes each.
@@ -180,6 +180,11 @@ impl MemoryLog {
                     appended.push(decided);
                 }
                 StoreRequest::Park(parked) => self.parking.park(parked),
+                // This log proposes no room, and so removes none.
+                StoreRequest::Use(_) => {}
+                StoreRequest::Remove(room) => {
+                    events.push(StoreEvent::Removed(Removed { room, is_gone: false }));
+                }
                 StoreRequest::Read(read) => {
                     if !appended.is_empty() {
                         events.push(StoreEvent::Appended(std::mem::take(&mut appended)));
@@ -211,23 +216,24 @@ impl MemoryLog {
 
     /// Stores one message, unless its key shows that it is a repeat.
     pub fn append(&mut self, append: Append) -> Appended {
-        let Append { ticket, room, author, key, body, sealed, at } = append;
+        let Append { ticket, room, author, key, body, sealed, era: _, at } = append;
+        let era = Some(Era::FIRST);
         let bytes = body.len();
         if ticket.makes_nothing() && !self.index.contains_key(&room) {
-            return Appended { ticket, room, bytes, outcome: Outcome::NotMade };
+            return Appended { ticket, room, bytes, era: None, outcome: Outcome::NotMade };
         }
         let Some(index) = self.room(&room) else {
             let outcome = Outcome::RoomsFull { limit: self.rooms_max };
-            return Appended { ticket, room, bytes, outcome };
+            return Appended { ticket, room, bytes, era: None, outcome };
         };
         let key = key.map(|key| (key, Digest::of(body.as_str().as_bytes())));
         match key.and_then(|(key, body)| self.lookup(index, key, body)) {
             Some(Seen::Same { seq, at }) => {
-                return Appended { ticket, room, bytes, outcome: Outcome::Duplicate { seq, at } };
+                return Appended { ticket, room, bytes, era, outcome: Outcome::Duplicate { seq, at } };
             }
-            Some(Seen::OtherBody) => return Appended { ticket, room, bytes, outcome: Outcome::KeyReused },
+            Some(Seen::OtherBody) => return Appended { ticket, room, bytes, era, outcome: Outcome::KeyReused },
             None if sealed.is_some_and(|sealed| self.keeps(index, sealed)) => {
-                return Appended { ticket, room, bytes, outcome: Outcome::BodyReused };
+                return Appended { ticket, room, bytes, era, outcome: Outcome::BodyReused };
             }
             None => {}
         }
@@ -250,7 +256,7 @@ impl MemoryLog {
             self.remember(index, key.scope, Entry { key: key.key, body, seq, at });
         }
         self.make_room(index);
-        Appended { ticket, room, bytes, outcome: Outcome::Stored(message) }
+        Appended { ticket, room, bytes, era, outcome: Outcome::Stored(message) }
     }
 
     /// Returns the note for the operator that no further room is accepted. Only once, since rooms are never removed.
@@ -273,7 +279,16 @@ impl MemoryLog {
         let Read { ticket, room, span, limit, bytes, upto: _ } = read;
         let Some(entry) = self.index.get(&room).and_then(|index| self.rooms.get(*index as usize)) else {
             let messages = Vec::new();
-            return Page { ticket, room, span, messages, oldest: Seq(1), head: Seq::ZERO, more: false };
+            return Page {
+                ticket,
+                room,
+                span,
+                messages,
+                oldest: Seq(1),
+                head: Seq::ZERO,
+                more: false,
+                era: Era::FIRST,
+            };
         };
         let (limit, bytes) = (limit as usize, bytes as usize);
         let kept = entry.messages.len();
@@ -292,7 +307,7 @@ impl MemoryLog {
                 (page, more)
             }
         };
-        Page { ticket, room, span, messages, oldest: entry.oldest(), head: entry.head, more }
+        Page { ticket, room, span, messages, oldest: entry.oldest(), head: entry.head, more, era: Era::FIRST }
     }
 
     /// Returns the room's index, adding the room if it is new; `None` if there are too many.

@@ -42,6 +42,12 @@ pub struct Bounds {
     pub commit_delay: Duration,
 }
 
+/// Returns after how many running seconds the use of an empty room is recorded again, where sessions stay parked for
+/// `park_for` seconds.
+pub fn use_recorded_after(park_for: u64) -> u64 {
+    park_for.clamp(1, 3_600)
+}
+
 /// A log as the event loop uses it: [`submit`](Store::submit) hands requests over, and once the log has called its
 /// owner's `wake`, [`take`](Store::take) collects the answers. Neither blocks. The caller bounds how many requests are
 /// pending.

@@ -1,7 +1,7 @@
 //! Requests to the store and its answers. Plain values, so that the pure modules can use them, too.
 
 use crate::types::{
-    Author, Body, ConnId, Digest, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
+    Author, Body, ConnId, Digest, Era, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
 };
 
 /// Identifies the caller of a request. The store returns it unchanged. Answers may come late or twice, so the receiver
@@ -83,6 +83,11 @@ pub enum StoreRequest {
     Park(Parked),
     Claim(Claim),
     Seek(Seek),
+    /// Notes that a room has members. Not answered.
+    Use(RoomId),
+    /// Removes a room that the store has proposed in [`StoreEvent::Unused`], if that still may be. Answered by exactly
+    /// one [`Removed`].
+    Remove(RoomId),
 }
 
 /// Stores a message as its room's next. Answered by exactly one [`Appended`], in the order of the requests.
@@ -97,6 +102,8 @@ pub struct Append {
     /// The digest of an encrypted body. The message is refused if a stored message of the room has the same digest,
     /// from any sender.
     pub sealed: Option<Digest>,
+    /// What the members of the room were told, in case this is its first message. `None` if nobody was told anything.
+    pub era: Option<Era>,
     /// The current wall clock. The stored timestamp is [`WallMillis::stamp_after`] the room's last.
     pub at: WallMillis,
 }
@@ -194,6 +201,9 @@ pub enum StoreEvent {
         session: SessionId,
     },
     Sought(Sought),
+    /// Rooms without messages that nobody has used for long, as far as the store knows. They may be removed.
+    Unused(Vec<RoomId>),
+    Removed(Removed),
     /// A line for the operator, written to the log once.
     Remark(String),
     /// A lasting condition that does not stop appends, for the log and `/readyz`. Without a text it is over.
@@ -280,6 +290,8 @@ pub struct Appended {
     pub room: RoomId,
     /// Size of the body in bytes, for the caller's count of pending bytes.
     pub bytes: usize,
+    /// That of the room; `None` if nothing was found or stored.
+    pub era: Option<Era>,
     pub outcome: Outcome,
 }
 
@@ -321,6 +333,8 @@ pub struct Page {
     pub head: Seq,
     /// Whether there are more messages beyond this page, in the direction of reading.
     pub more: bool,
+    /// That of the room; for a room without any message yet, that which its first one would give it.
+    pub era: Era,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -336,6 +350,14 @@ pub struct Sought {
     pub room: RoomId,
     pub body: Body,
     pub outcome: Found,
+}
+
+/// The answer to [`StoreRequest::Remove`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    pub room: RoomId,
+    /// Whether the room is gone.
+    pub is_gone: bool,
 }
 
 /// Whether a sealed body is in the room's log.

@@ -28,6 +28,7 @@ pub fn append(to: &str, body: &str, at: u64) -> Append {
         key: None,
         body: Body::checked(body.into()),
         sealed: None,
+        era: None,
         at: WallMillis(at),
     }
 }

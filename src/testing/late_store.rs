@@ -133,7 +133,7 @@ impl LateStore {
     fn append(&mut self, append: Append) -> Appended {
         if self.failure == Failure::Refused {
             let (ticket, room, bytes) = (append.ticket, append.room, append.body.len());
-            return Appended { ticket, room, bytes, outcome: Outcome::Unavailable };
+            return Appended { ticket, room, bytes, era: None, outcome: Outcome::Unavailable };
         }
         let clock = append.at;
         let mut appended = self.log.append(append);

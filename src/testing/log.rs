@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::store::{Append, Outcome, Page, Read, ScopedKey, Span};
-use crate::types::{Body, Message, RoomId, Seq, WallMillis};
+use crate::types::{Body, Era, Message, RoomId, Seq, WallMillis};
 
 /// A log that forgets nothing by itself: neither messages nor keys. It does not tell encrypted bodies apart.
 #[derive(Clone, Debug, Default, Hash)]
@@ -95,7 +95,7 @@ impl NaiveLog {
             messages.reverse();
         }
         let (ticket, room, span) = (read.ticket, read.room.clone(), read.span);
-        Page { ticket, room, span, messages, oldest: Seq(oldest), head: Seq(head), more }
+        Page { ticket, room, span, messages, oldest: Seq(oldest), head: Seq(head), more, era: Era::FIRST }
     }
 }
 

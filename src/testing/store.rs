@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::NaiveLog;
 use crate::store::{Append, Appended, Outcome, Page, Read, ReadFailed, StoreEvent, Why};
+use crate::types::Era;
 
 /// Requests and answers in flight. Appends keep their order; reads do not.
 #[derive(Clone, Debug, Default, Hash)]
@@ -40,7 +41,8 @@ impl Store {
             }
         };
         let (ticket, room, bytes) = (append.ticket, append.room, append.body.len());
-        self.decided.push_back(Appended { ticket, room, bytes, outcome });
+        let era = (outcome != Outcome::Unavailable).then_some(Era::FIRST);
+        self.decided.push_back(Appended { ticket, room, bytes, era, outcome });
     }
 
     /// Carries out one of the waiting reads, on the log as it is now, or has it fail. The index counts around.

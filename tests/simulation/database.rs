@@ -106,8 +106,11 @@ impl Database {
     }
 
     pub fn answer(&mut self, now: Now, requests: &mut Vec<StoreRequest>, events: &mut Vec<StoreEvent>) {
+        // Without a request there is no commit.
+        if !requests.is_empty() {
+            self.committed = now.mono.0;
+        }
         self.at(now).answer(requests, events);
-        self.committed = now.mono.0;
     }
 
     pub fn read(&mut self, read: Read, events: &mut Vec<StoreEvent>) {

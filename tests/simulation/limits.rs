@@ -183,6 +183,7 @@ impl Limits {
             batch_bytes: self.batch_bytes(),
             resume_within: self.resume_within,
             detached_max: self.detached_max,
+            renew_use: racerd::store::use_recorded_after(self.park_for) * 500,
         }
     }
 

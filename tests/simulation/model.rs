@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::testing::stamp;
-use racerd::types::{Message, RoomId, WallMillis};
+use racerd::types::{Era, Message, RoomId, WallMillis};
 use serde_json::Value;
 
 use super::bodies::number;
@@ -14,6 +14,10 @@ use super::encryption::Sealed;
 use super::log::Log;
 use super::scene::{Checked, violation};
 use super::strangers;
+
+/// (4) of rooms that go and come anew: one room, epoch and seq name one message, and nobody begins anew who lost
+/// nothing.
+pub const ROOMS: &str = "4: a room that comes anew has another epoch, and no other has";
 
 pub struct Model {
     /// The epoch of the present log, also while no server is up.
@@ -26,6 +30,8 @@ pub struct Model {
     again: Vec<(usize, u64)>,
     /// The bodies that no server may accept.
     never: BTreeSet<u64>,
+    /// The bodies that clients heard as messages, by room, epoch and seq.
+    named: BTreeMap<(usize, String, u64), Value>,
     /// The texts that clients were given to send, by number.
     texts: BTreeMap<u64, Value>,
     next_body: u64,
@@ -39,6 +45,10 @@ pub struct Model {
 
 pub struct Room {
     pub id: RoomId,
+    /// The era of the row; `None` until the room has its first message.
+    pub era: Option<u64>,
+    /// Rooms of this name that were removed, with what was said there.
+    gone: Vec<(u64, Vec<Said>)>,
     /// The messages from seq 1 on, in order.
     said: Vec<Said>,
     /// Seqs that a client was told of, by an acknowledgement or with the message itself.
@@ -76,6 +86,11 @@ impl Said {
 }
 
 impl Room {
+    /// Returns whether the room of this name that had this era was removed.
+    pub fn is_gone(&self, era: u64) -> bool {
+        self.gone.iter().any(|(gone, _)| *gone == era)
+    }
+
     /// Returns the last seq.
     pub fn head(&self) -> u64 {
         self.said.len() as u64
@@ -101,6 +116,8 @@ impl Model {
     pub fn new(rooms: usize, epoch: &str) -> Model {
         let room = |n| Room {
             id: RoomId::parse(&format!("r{n}")).expect("a room id"),
+            era: None,
+            gone: Vec::new(),
             said: Vec::new(),
             acknowledged: BTreeMap::new(),
             told: 0,
@@ -112,6 +129,7 @@ impl Model {
             bodies: BTreeMap::new(),
             again: Vec::new(),
             never: BTreeSet::new(),
+            named: BTreeMap::new(),
             texts: BTreeMap::new(),
             next_body: 0,
             damaged: BTreeSet::new(),
@@ -155,10 +173,47 @@ impl Model {
         self.running <= self.key_life
     }
 
-    /// Records that the store committed a message that the server received at `wall` by its clock.
-    pub fn stored(&mut self, message: &Message, wall: u64) -> Checked {
-        if strangers::is_theirs(message.room.as_str()) {
+    /// Records that the store removed a room, which must have had no message left.
+    pub fn removed(&mut self, name: &RoomId) -> Checked {
+        if strangers::is_theirs(name.as_str()) {
             return Ok(());
+        }
+        let Some(index) = self.room(name.as_str()) else {
+            return violation(ROOMS, format!("{name} was removed, where nobody talks"));
+        };
+        let Room { id, era, gone, said, acknowledged, told, oldest } = &mut self.rooms[index];
+        let Some(before) = era.take().filter(|_| *oldest > said.len() as u64) else {
+            return violation(ROOMS, format!("{id} was removed with {oldest} to {} in it", said.len()));
+        };
+        gone.push((before, std::mem::take(said)));
+        acknowledged.clear();
+        (*told, *oldest) = (0, 1);
+        self.bodies.retain(|_, (of, ..)| *of != index);
+        self.again.retain(|(of, _)| *of != index);
+        self.damaged.retain(|(of, _)| *of != index);
+        Ok(())
+    }
+
+    /// Checks that a room, an epoch and a seq name one message, whatever was removed or lost in between.
+    pub fn named(&mut self, room: usize, epoch: &str, message: &Value) -> Checked {
+        let (seq, body) = (message["seq"].as_u64().unwrap_or(0), &message["body"]);
+        // What cannot be read is damaged, and the same message.
+        if message["unreadable"] == true {
+            return Ok(());
+        }
+        let before = self.named.entry((room, epoch.to_owned(), seq)).or_insert_with(|| body.clone());
+        if before != body {
+            let text = format!("{} {epoch} {seq} is {body}, and was {before}", self.rooms[room].id);
+            return violation(ROOMS, text);
+        }
+        Ok(())
+    }
+
+    /// Records that the store committed a message that the server received at `wall` by its clock, in a room of this
+    /// era. Returns whether that came anew with it.
+    pub fn stored(&mut self, message: &Message, era: Option<Era>, wall: u64) -> Checked<bool> {
+        if strangers::is_theirs(message.room.as_str()) {
+            return Ok(false);
         }
         let Some(room) = self.room(message.room.as_str()) else {
             return violation("store", format!("a message in {}, where nobody talks", message.room));
@@ -207,8 +262,21 @@ impl Model {
                 return violation("3: a key is stored once", text);
             }
         }
-        self.rooms[room].said.push(said);
-        Ok(())
+        let Room { id, era: known, gone, said: list, .. } = &mut self.rooms[room];
+        let era = era.map(|era| era.0);
+        if era.is_none()
+            || known.is_some_and(|known| Some(known) != era)
+            || gone.iter().any(|(gone, _)| Some(*gone) >= era)
+        {
+            return violation(
+                ROOMS,
+                format!("{id} {seq} has the era {era:?}; its row had {known:?}, after {}", gone.len()),
+            );
+        }
+        let is_anew = known.is_none() && !gone.is_empty();
+        *known = era;
+        list.push(said);
+        Ok(is_anew)
     }
 
     /// Returns whether the key of a message may be forgotten: nobody has used it for long, perhaps because the machine
@@ -339,6 +407,15 @@ impl Model {
             };
             let head = page.head.0;
             if is_new_epoch {
+                // A removal may be lost with the rest.
+                while room.era != Some(page.era.0) && head > 0 {
+                    let Some((era, said)) = room.gone.pop() else { break };
+                    (room.era, room.said) = (Some(era), said);
+                }
+                if head == 0 {
+                    room.era = None;
+                }
+                room.gone.clear();
                 lost += (room.said.len() as u64).saturating_sub(head);
                 room.acknowledged.clear();
                 room.told = 0;
@@ -348,6 +425,9 @@ impl Model {
                 }
             }
             room.oldest = page.oldest.0;
+            if head > 0 && room.era != Some(page.era.0) {
+                return violation(ROOMS, format!("{} has the era {:?}, and had {:?}", room.id, page.era, room.era));
+            }
             if head != room.said.len() as u64 {
                 return violation(CHECKER, format!("{} ends at {head} after {}", room.id, room.said.len()));
             }

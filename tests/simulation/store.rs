@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use racerd::store::{
-    Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Seek, Sought, StoreEvent, StoreRequest, Why,
+    Appended, Found, MemoryLog, Outage, Outcome, Read, ReadFailed, Removed, Seek, Sought, StoreEvent, StoreRequest, Why,
 };
 use racerd::testing::Random;
 use racerd::types::{Durability, Epoch, WallMillis};
@@ -146,7 +146,7 @@ impl Store {
                     scene.tally.parked += 1;
                     scene.witness.parks(parked.session);
                 }
-                StoreRequest::Claim(_) => {}
+                StoreRequest::Claim(_) | StoreRequest::Use(_) | StoreRequest::Remove(_) => {}
                 StoreRequest::Seek(seek) => {
                     self.appends += 1;
                     self.append_bytes += seek.body.len();
@@ -277,8 +277,11 @@ impl Store {
         for event in events {
             match event {
                 StoreEvent::Appended(list) if is_unsure => {
-                    let unavailable = |appended| Appended { outcome: Outcome::Unavailable, ..appended };
+                    let unavailable = |appended| Appended { era: None, outcome: Outcome::Unavailable, ..appended };
                     self.answer_write(StoreEvent::Appended(list.into_iter().map(unavailable).collect()), scene);
+                }
+                StoreEvent::Removed(removed) if is_unsure => {
+                    self.answer_write(StoreEvent::Removed(Removed { is_gone: false, ..removed }), scene);
                 }
                 event => self.answer_write(event, scene),
             }
@@ -301,6 +304,7 @@ impl Store {
                     ticket: append.ticket,
                     room: append.room,
                     bytes: append.body.len(),
+                    era: None,
                     outcome: outcome.clone(),
                 }),
                 StoreRequest::Claim(claim) => {
@@ -312,6 +316,10 @@ impl Store {
                     let sought = Sought { ticket, room, body, outcome: Found::Unknown };
                     self.answer_write(StoreEvent::Sought(sought), scene);
                 }
+                StoreRequest::Remove(room) => {
+                    self.answer_write(StoreEvent::Removed(Removed { room, is_gone: false }), scene);
+                }
+                StoreRequest::Use(_) => {}
                 park => self.late.push(park),
             }
         }
@@ -484,11 +492,16 @@ fn note(event: &StoreEvent, walls: &mut VecDeque<u64>, scene: &mut Scene) -> Che
                     scene.trace.line(scene.now, "store", || {
                         format!("{} {} is {}", message.room, message.seq.0, super::model::short(message))
                     });
-                    scene.model.stored(message, wall)?;
+                    scene.tally.anew += u64::from(scene.model.stored(message, appended.era, wall)?);
                 }
             }
         }
         StoreEvent::Claimed(claimed) => scene.tally.claimed += u64::from(claimed.parked.is_some()),
+        StoreEvent::Removed(removed) if removed.is_gone => {
+            scene.tally.removed += 1;
+            scene.trace.line(scene.now, "store", || format!("{} is removed", removed.room));
+            scene.model.removed(&removed.room)?;
+        }
         _ => {}
     }
     Ok(())

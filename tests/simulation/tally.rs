@@ -133,4 +133,7 @@ tally! {
     observed_sends: "sends answered in time",
     observed_gets: "GETs answered in time",
     observed_pages: "pages answered in time",
+    proposed: "rooms proposed for removal",
+    removed: "rooms removed",
+    anew: "rooms that came anew",
 }

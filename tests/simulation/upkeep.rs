@@ -125,6 +125,8 @@ impl Store {
             let mut events = Vec::new();
             database.use_the_pause(now, &mut events);
             self.note_health(&events);
+            let unused = |event: &StoreEvent| if let StoreEvent::Unused(rooms) = event { rooms.len() } else { 0 };
+            scene.tally.proposed += events.iter().map(unused).sum::<usize>() as u64;
             events.into_iter().for_each(|event| self.answer_write(event, scene));
             self.look(scene)?;
         }

@@ -181,7 +181,7 @@ impl Witness {
                 }
                 StoreRequest::Claim(claim) => self.count(&claim.ticket, None, true),
                 StoreRequest::Seek(seek) => self.count(&seek.ticket, None, true),
-                StoreRequest::Park(_) => {}
+                StoreRequest::Park(_) | StoreRequest::Use(_) | StoreRequest::Remove(_) => {}
             }
         }
     }
@@ -214,6 +214,7 @@ impl Witness {
             StoreEvent::Claimed(claimed) => self.count(&claimed.ticket, None, false),
             StoreEvent::ClaimFailed { ticket, .. } => self.count(ticket, None, false),
             StoreEvent::Sought(sought) => self.count(&sought.ticket, None, false),
+            StoreEvent::Removed(removed) if removed.is_gone => drop(self.heads.remove(&removed.room)),
             _ => {}
         }
     }

@@ -48,6 +48,14 @@ const EXCEPTIONS: &[Exception] = &[
     ),
     reads("check.rs", "PRAGMA integrity_check(", "reads everything", CHECK),
     reads(
+        "check.rs",
+        "SELECT count(*) FROM free_rooms JOIN rooms",
+        "SCAN rooms USING COVERING INDEX sqlite_autoindex_rooms_1",
+        CHECK,
+    ),
+    reads("removal.rs", "SELECT id FROM free_rooms ORDER BY id LIMIT 1", "SCAN free_rooms", OLDEST),
+    reads("removal.rs", "SELECT at FROM parked ORDER BY id LIMIT 1", "SCAN parked", OLDEST),
+    reads(
         "scrub.rs",
         "SELECT oldest_at, id FROM rooms WHERE oldest_at IS NOT NULL",
         "SEARCH rooms USING COVERING INDEX rooms_by_oldest (oldest_at>?)",
@@ -215,8 +223,18 @@ const PARTS: &[&str] = &[
     "DROP",
 ];
 
-const TABLES: &[&str] =
-    &["meta", "rooms", "messages", "keys", "common_keys", "parked", "sealed_bodies", "sealed_bodies_filled"];
+const TABLES: &[&str] = &[
+    "meta",
+    "rooms",
+    "free_rooms",
+    "removals",
+    "messages",
+    "keys",
+    "common_keys",
+    "parked",
+    "sealed_bodies",
+    "sealed_bodies_filled",
+];
 
 /// Tables of one row.
 const ONE_ROW: &[&str] = &["meta", "sealed_bodies_filled"];
@@ -474,6 +492,8 @@ fn database(schema: &File) -> Connection {
          INSERT INTO common_keys (room, key, body, seq, at) SELECT room, bytes, bytes, i, i FROM n;
          INSERT INTO parked (session, at, member, name, generation, rooms) SELECT bytes, i, i, 'n', 1, x'' FROM n;
          INSERT INTO sealed_bodies (id, digest) SELECT (room << 39) + i, bytes FROM n;
+         INSERT INTO free_rooms (id) SELECT i + 100000 FROM n;
+         INSERT INTO removals (place, count) SELECT i, 1 FROM n;
          COMMIT;",
     )
     .unwrap();

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use racerd::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice};
 use racerd::testing::judge::{self, Begin};
-use racerd::types::{ConnId, MemberId, Message, RoomId};
+use racerd::types::{ConnId, Epoch, MemberId, Message, RoomId};
 
 /// The index of the client whose queue holds one item at a time; the other takes whatever comes.
 pub const SLOW: usize = 1;
@@ -129,7 +129,7 @@ impl Judge {
 impl Clients for Judge {
     type Frames<'a> = Vec<Option<Message>>;
 
-    fn encode(&mut self, _room: &RoomId, broadcast: Broadcast<'_>) -> Vec<Option<Message>> {
+    fn encode(&mut self, _room: &RoomId, _epoch: &Epoch, broadcast: Broadcast<'_>) -> Vec<Option<Message>> {
         match broadcast {
             Broadcast::Live(list) => {
                 let message =
@@ -162,7 +162,7 @@ impl Clients for Judge {
             Notice::Joined { head, from, recovered, .. } => self.joined(index, head.0, from.0, recovered),
             Notice::Left { .. } => client.place = Place::Out,
             Notice::Ack { id, seq, .. } => self.answered(id, Told::Acked(seq.0)),
-            Notice::CatchUp { messages } => messages.iter().for_each(|message| self.hear(index, message)),
+            Notice::CatchUp { messages, .. } => messages.iter().for_each(|message| self.hear(index, message)),
             // The answer to the join itself.
             Notice::Refused { id: Some(id), .. } if id == u64::from(u32::MAX) => {
                 self.require(matches!(self.clients[index].place, Place::Joining(_)), || "no join to refuse".to_owned());

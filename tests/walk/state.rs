@@ -109,6 +109,7 @@ const LIMITS: HubLimits = HubLimits {
     batch_bytes: usize::MAX,
     resume_within: 30_000,
     detached_max: 10,
+    renew_use: 0,
 };
 
 #[derive(Clone)]
@@ -380,6 +381,7 @@ impl State {
                     key,
                     body,
                     sealed: None,
+                    era: None,
                     at: WallMillis(0),
                 });
                 Ok(())

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, Present};
 use crate::store::NO_ID;
-use crate::types::{Author, Body, ConnId, Message, RoomId};
+use crate::types::{Author, Body, ConnId, Epoch, Message, RoomId};
 
 /// One item that a client received.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +86,7 @@ impl Fakes {
 impl Clients for Fakes {
     type Frames<'a> = Frames;
 
-    fn encode(&mut self, room: &RoomId, broadcast: Broadcast<'_>) -> Frames {
+    fn encode(&mut self, room: &RoomId, _epoch: &Epoch, broadcast: Broadcast<'_>) -> Frames {
         let room = room.clone();
         let (kind, items) = match broadcast {
             Broadcast::Live(list) => {
@@ -134,7 +134,7 @@ impl Clients for Fakes {
             Notice::Ack { id, room, seq, duplicate, .. } => {
                 inbox.heard.push(Heard::Ack { id, room: room.clone(), seq: seq.0, duplicate });
             }
-            Notice::CatchUp { messages } => inbox.heard.extend(messages.iter().cloned().map(Heard::Message)),
+            Notice::CatchUp { messages, .. } => inbox.heard.extend(messages.iter().cloned().map(Heard::Message)),
             Notice::Page { page } => {
                 let seqs = page.messages.iter().map(|m| m.seq.0).collect();
                 let id = (page.ticket.tag != NO_ID).then_some(page.ticket.tag);
@@ -147,7 +147,7 @@ impl Clients for Fakes {
                 more: roster.more,
             }),
             Notice::Lagging { room, behind } => inbox.heard.push(Heard::Lagging { room: room.clone(), behind }),
-            Notice::Gap { room, after, from } => {
+            Notice::Gap { room, after, from, .. } => {
                 inbox.heard.push(Heard::Gap { room: room.clone(), after: after.0, from: from.0 });
             }
             Notice::Refused { id, error } => inbox.heard.push(Heard::Refused { id, error }),

@@ -5,7 +5,7 @@ use super::world::{LIMITS, World, room};
 use crate::hub::{HubError, HubLimits, Presence, Start};
 use crate::store::{Page, ReadFailed, Span, StoreEvent, Why};
 use crate::testing::Fate;
-use crate::types::{Body, Seq};
+use crate::types::{Body, Era, Seq};
 
 fn after(seq: u64) -> Start {
     Start::After { seq: Seq(seq), epoch: Some("k3f9".into()) }
@@ -514,6 +514,7 @@ fn unrequested_answers_change_nothing() {
         oldest: Seq(900),
         head: Seq(899),
         more: false,
+        era: Era::FIRST,
     };
     world.answer(StoreEvent::Page(Page { room: room("r"), ..page.clone() }));
     world.answer(StoreEvent::Page(page));

@@ -30,6 +30,7 @@ impl World {
             key,
             body,
             sealed: None,
+            era: None,
             at: WallMillis(0),
         });
     }

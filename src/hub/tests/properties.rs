@@ -297,6 +297,7 @@ fn limits() -> impl Strategy<Value = HubLimits> {
                 delivery_budget,
                 batch_bytes,
                 detached_max,
+                renew_use: 0,
                 ..LIMITS
             }
         },

@@ -26,6 +26,7 @@ pub const LIMITS: HubLimits = HubLimits {
     batch_bytes: usize::MAX,
     resume_within: 30_000,
     detached_max: 1000,
+    renew_use: 0,
 };
 
 pub fn room(text: &str) -> RoomId {
@@ -366,6 +367,8 @@ impl World {
                     self.hub.handle_appended(appended, &mut self.clients);
                 }
             }
+            StoreEvent::Unused(rooms) => self.hub.handle_unused(rooms),
+            StoreEvent::Removed(removed) => self.hub.handle_removed(&removed),
             StoreEvent::Claimed(_) | StoreEvent::ClaimFailed { .. } | StoreEvent::Sought(_) => {
                 unreachable!("claims and looks are not the hub's")
             }

@@ -103,7 +103,7 @@ fn got(decision: &Decision) -> Expected {
     match decision {
         Decision::Stored { seq, .. } => Expected::Stored(seq.0),
         Decision::Duplicate { seq, .. } => Expected::Duplicate(seq.0),
-        Decision::KeyReused => Expected::KeyReused,
+        Decision::KeyReused(_) => Expected::KeyReused,
         other => panic!("{other:?}"),
     }
 }

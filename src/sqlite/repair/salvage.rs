@@ -27,6 +27,9 @@ use crate::sqlite::unfolded::Unfolded;
 use crate::store::idempotency::{COMMON, Window};
 use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
 
+/// Maximum number of ids of rooms that are freed: a damaged one may be any number.
+const FREED: usize = 1 << 18;
+
 /// Number of rows written in one transaction.
 const ROWS: usize = 20_000;
 
@@ -290,7 +293,7 @@ impl Copy<'_> {
             (
                 Some(id),
                 [Null, Text(name), Integer(head), Integer(at), Integer(_)]
-                | [Null, Text(name), Integer(head), Integer(at), Integer(_), Null | Integer(_), Null | Integer(_)],
+                | [Null, Text(name), Integer(head), Integer(at), Integer(_), Null | Integer(_), Null | Integer(_), ..],
             ) => {
                 let Some(name) = room_name(name).filter(|_| is_room(id) && is_seq(*head) && is_time(*at)) else {
                     return Ok(());
@@ -412,6 +415,8 @@ impl Copy<'_> {
     fn finish(&mut self) -> Result<(), Failed> {
         self.sealed.begin(self.to)?;
         let heads = std::mem::take(&mut self.heads);
+        let running = schema::running(self.to)?;
+        self.free_ids(&heads)?;
         let mut taken = BTreeSet::new();
         let mut moved: HashMap<RoomId, Moved> = HashMap::new();
         for (id, head) in heads {
@@ -430,8 +435,8 @@ impl Copy<'_> {
             self.report.rooms += 1;
             self.sealed.drop_unreadable(self.to, id, &name)?;
             self.to
-                .prepare_cached("INSERT INTO rooms (id, name, head, at, common) VALUES (?1, ?2, ?3, ?4, 0)")?
-                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0)])?;
+                .prepare_cached("INSERT INTO rooms (id, name, head, at, common, used) VALUES (?1, ?2, ?3, ?4, 0, ?5)")?
+                .execute(params![id, name.as_str(), integer(head.seq.0), integer(head.at.0), integer(running)])?;
             self.count_common(id)?;
             self.fold(id, &head)?;
             if let Some(shift) = self.close_holes(id, head.seq, &name)? {
@@ -439,7 +444,7 @@ impl Copy<'_> {
                 moved.insert(name.clone(), shift);
             }
             self.count_common(id)?;
-            oldest::correct(self.to, id, None)?;
+            oldest::correct(self.to, id, None, running)?;
         }
         if self.sealed.is_sealed() {
             self.sealed.move_cursors(self.to, &moved)?;
@@ -451,6 +456,17 @@ impl Copy<'_> {
         self.report.senders = count("SELECT count(*) FROM keys WHERE session <> x''")?;
         self.report.parked = count("SELECT count(*) FROM parked")?;
         // If the row about the log is lost, the next start creates one.
+        Ok(())
+    }
+
+    /// Frees the ids that no room has, as far as their number makes sense.
+    fn free_ids(&self, heads: &BTreeMap<i64, Head>) -> rusqlite::Result<()> {
+        let mut free = self.to.prepare_cached("INSERT INTO free_rooms (id) VALUES (?1)")?;
+        let mut next = 1;
+        let gaps = heads.keys().flat_map(|id| std::mem::replace(&mut next, id + 1)..*id);
+        for id in gaps.take(FREED) {
+            free.execute([id])?;
+        }
         Ok(())
     }
 

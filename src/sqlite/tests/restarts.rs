@@ -75,7 +75,8 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path)
         .execute_batch(
-            "DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
+            "DROP TABLE free_rooms; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
+             DROP TABLE removals; DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
              ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed;
              ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
              ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;

@@ -132,7 +132,10 @@ impl Client {
     fn message(&mut self, link: usize, told: &Value, scene: &mut Scene) -> Checked {
         let (seq, at, body) = said(told);
         let room = told["room"].as_str().and_then(|name| scene.model.room(name)).unwrap_or(usize::MAX);
-        self.with_view(told, scene, |view, scene| view.message(seq, readable(told).then_some(at), scene))?;
+        self.with_view(told, scene, |view, scene| {
+            view.message(seq, readable(told).then_some(at), scene)?;
+            scene.model.named(view.room, &view.epoch, told)
+        })?;
         if scene.is_of_this_epoch(link) {
             scene.model.heard(room, told)?;
         }

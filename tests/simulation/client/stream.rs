@@ -143,6 +143,7 @@ impl Stream {
             "message" => {
                 let (seq, at, _) = super::hears::said(told);
                 view.message(seq, super::hears::readable(told).then_some(at), scene)?;
+                scene.model.named(view.room, &view.epoch, told)?;
                 if scene.is_of_this_epoch(link) {
                     scene.model.heard(view.room, told)?;
                 }

@@ -8,6 +8,7 @@ use racerd::types::WallMillis;
 use serde_json::Value;
 
 use super::super::agenda::Micros;
+use super::super::model::ROOMS;
 use super::super::scene::{Checked, Scene, violation};
 
 const CHECKER: &str = "2: every message once and in order";
@@ -49,6 +50,14 @@ pub struct View {
     pub steady: Option<Micros>,
 }
 
+/// Returns the era in an epoch of the log with this one; `None` if it is another's.
+fn era_of(log: &str, epoch: &str) -> Option<u64> {
+    match epoch.strip_prefix(log)? {
+        "" => Some(0),
+        rest => rest.strip_prefix('.')?.parse().ok().filter(|era| *era > 0),
+    }
+}
+
 impl View {
     pub fn new(room: usize, presence: &'static str) -> View {
         View {
@@ -87,10 +96,19 @@ impl View {
         if self.is_joined || self.asked.is_none() {
             return fault("joined without having asked, or twice".into());
         }
-        if epoch != scene.epoch_of(link) {
-            return fault(format!("the epoch is {}", scene.epoch_of(link)));
-        }
+        let log = scene.epoch_of(link).to_owned();
+        let Some(era) = era_of(&log, epoch) else { return fault(format!("the epoch is {log}")) };
         let is_same = epoch == self.epoch;
+        let before = era_of(&log, &self.epoch).filter(|before| *before != era);
+        if let Some(before) = before.filter(|_| scene.is_of_this_epoch(link)) {
+            let room = &scene.model.rooms[self.room];
+            if !room.is_gone(before) {
+                return violation(
+                    ROOMS,
+                    format!("{} begins anew for {} to {told}, and nothing went", room.id, self.epoch),
+                );
+            }
+        }
         let oldest = scene.is_of_this_epoch(link).then(|| scene.model.rooms[self.room].oldest);
         let judged = match &self.start {
             Start::Now => Begin::Now.judge(head, from, recovered, oldest),

@@ -1,0 +1,154 @@
+//! Making and removing the rows of rooms. A room that has no message, no key and no parked session, and that nobody has
+//! used for as long as a session stays parked, is proposed to the hub; if nobody is in it, it is removed, after another
+//! look in the transaction that does it. Its id is given to another room later. A room that comes anew under its name
+//! begins at seq 1, under another epoch. Independent of threads, files and clocks.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::schema::{ROOM_IDS, integer, last_id, number};
+use crate::store::{Parked, use_recorded_after};
+use crate::types::{Digest, Era, RoomId, Seq};
+
+/// Maximum number of rooms that are proposed at once.
+pub(super) const PROPOSED: usize = 64;
+
+/// Number of counters of removals. All of them would take some 50 MB, and none is ever forgotten. If two names share
+/// one, the removal of one room gives the other another epoch, if that was never written to and nobody is in it:
+/// whoever comes back to it is told that something may be lost, though nothing is.
+const PLACES: u64 = 1 << 22;
+
+/// Returns which counter counts the removals of rooms of this name.
+fn place(name: &RoomId) -> i64 {
+    let Digest(digest) = Digest::of(name.as_str().as_bytes());
+    let [a, b, c, d, ..] = digest;
+    integer(u64::from(u32::from_le_bytes([a, b, c, d])) % PLACES)
+}
+
+/// Returns the era of a room that would get its first message now.
+pub(super) fn era(conn: &Connection, name: &RoomId) -> rusqlite::Result<Era> {
+    let removed: Option<i64> = conn
+        .prepare_cached("SELECT count FROM removals WHERE place = ?1")?
+        .query_row([place(name)], |row| row.get(0))
+        .optional()?;
+    Ok(Era(number(removed.unwrap_or(0))))
+}
+
+/// Returns the id that the next new room gets: that of a removed one, or the next that none ever had.
+fn next_id(conn: &Connection) -> rusqlite::Result<i64> {
+    let free: Option<i64> = conn
+        .prepare_cached("SELECT id FROM free_rooms ORDER BY id LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    match free {
+        Some(id) => Ok(id),
+        None => conn.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM rooms")?.query_row([], |row| row.get(0)),
+    }
+}
+
+/// Returns whether no further room is accepted, since there are `most`: the least id that is free comes next, so ids up
+/// to `most` are enough for as many rooms. Where there were more before `most` was lowered, a new room may have a low
+/// id that became free, but those with greater ones only go.
+pub(super) fn is_full(conn: &Connection, most: u64) -> rusqlite::Result<bool> {
+    Ok(number(next_id(conn)?) > most.min(ROOM_IDS))
+}
+
+/// Adds the row of a new room, and returns its id and era; `None` if there are `most` rooms. `told` is the era that its
+/// members were told.
+pub(super) fn make(
+    conn: &Connection,
+    name: &RoomId,
+    most: u64,
+    told: Option<Era>,
+) -> rusqlite::Result<Option<(i64, Era)>> {
+    let id = next_id(conn)?;
+    if number(id) > most.min(ROOM_IDS) {
+        return Ok(None);
+    }
+    let era = match told {
+        Some(era) => era,
+        None => era(conn, name)?,
+    };
+    conn.prepare_cached("DELETE FROM free_rooms WHERE id = ?1")?.execute([id])?;
+    // Its first message comes in this transaction. Until then `oldest` is not NULL, so that the index of empty rooms
+    // need not be written.
+    conn.prepare_cached("INSERT INTO rooms (id, name, head, at, common, oldest, era) VALUES (?1, ?2, 0, 0, 0, 0, ?3)")?
+        .execute(params![id, name.as_str(), integer(era.0)])?;
+    Ok(Some((id, era)))
+}
+
+/// Records that an empty room is used at this running second, unless the record is young. `keep` is how long keys and
+/// parked sessions are kept, in running seconds.
+pub(super) fn note_use(conn: &Connection, name: &RoomId, now: u64, keep: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET used = ?2 WHERE name = ?1 AND oldest IS NULL AND used <= ?3")?
+        .execute(params![name.as_str(), integer(now), integer(now.saturating_sub(use_recorded_after(keep)))])
+        .map(drop)
+}
+
+/// Records that the rooms of a session are used, which is parked now or comes back.
+pub(super) fn note_parked(conn: &Connection, parked: &Parked, now: u64, keep: u64) -> rusqlite::Result<()> {
+    parked.rooms.iter().try_for_each(|(room, _)| note_use(conn, room, now, keep))
+}
+
+/// Returns the last running second of use before which an empty room goes; `None` if that is before all.
+fn unused_before(now: u64, keep: u64) -> Option<u64> {
+    now.checked_sub(keep.saturating_add(use_recorded_after(keep)))
+}
+
+/// Returns rooms that may be removed, those that were unused for longest first.
+pub(super) fn propose(conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<Vec<RoomId>> {
+    let Some(before) = unused_before(now, keep) else { return Ok(Vec::new()) };
+    let transaction = conn.unchecked_transaction()?;
+    let found: Vec<(i64, String)> = conn
+        .prepare_cached("SELECT id, name FROM rooms WHERE oldest IS NULL AND used < ?1 ORDER BY used LIMIT ?2")?
+        .query_map([integer(before), PROPOSED as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut proposed = Vec::new();
+    for (id, name) in found {
+        match RoomId::parse(&name) {
+            Some(name) if !has_keys(conn, id)? => proposed.push(name),
+            // Looked at again later, so that it does not stand before others.
+            _ => drop(conn.prepare_cached("UPDATE rooms SET used = ?2 WHERE id = ?1")?.execute([id, integer(before)])?),
+        }
+    }
+    transaction.commit()?;
+    Ok(proposed)
+}
+
+/// Removes a room, if it still may go. Returns its id if it is gone.
+pub(super) fn remove(conn: &Connection, name: &RoomId, now: u64, keep: u64) -> rusqlite::Result<Option<i64>> {
+    let found: Option<(i64, Option<i64>, i64)> = conn
+        .prepare_cached("SELECT id, oldest, used FROM rooms WHERE name = ?1")?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (Some((id, None, used)), Some(before)) = (found, unused_before(now, keep)) else { return Ok(None) };
+    let used = number(used);
+    if used >= before || is_parked_in(conn, used, keep)? || has_keys(conn, id)? || has_messages(conn, id)? {
+        return Ok(None);
+    }
+    conn.prepare_cached("DELETE FROM rooms WHERE id = ?1")?.execute([id])?;
+    conn.prepare_cached("INSERT INTO free_rooms (id) VALUES (?1)")?.execute([id])?;
+    conn.prepare_cached(
+        "INSERT INTO removals (place, count) VALUES (?1, 1) ON CONFLICT (place) DO UPDATE SET count = count + 1",
+    )?
+    .execute([place(name)])?;
+    Ok(Some(id))
+}
+
+/// Returns whether a parked session may name a room that was last used then: parking is a use.
+fn is_parked_in(conn: &Connection, used: u64, keep: u64) -> rusqlite::Result<bool> {
+    let first: Option<i64> =
+        conn.prepare_cached("SELECT at FROM parked ORDER BY id LIMIT 1")?.query_row([], |row| row.get(0)).optional()?;
+    Ok(first.is_some_and(|at| number(at) <= used.saturating_add(use_recorded_after(keep))))
+}
+
+/// Returns whether a room has keys. Those that are not used for long are deleted by themselves.
+fn has_keys(conn: &Connection, room: i64) -> rusqlite::Result<bool> {
+    let mut windows = conn.prepare_cached("SELECT id FROM keys WHERE room = ?1 ORDER BY session LIMIT 1")?;
+    let mut common = conn.prepare_cached("SELECT seq FROM common_keys WHERE room = ?1 ORDER BY seq LIMIT 1")?;
+    Ok(windows.exists([room])? || common.exists([room])?)
+}
+
+fn has_messages(conn: &Connection, room: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
+        .exists([last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))])
+}
