@@ -46,6 +46,8 @@ pub struct Witness {
     heads: BTreeMap<RoomId, u64>,
     /// The last answer of the store about each session, and its time.
     claims: BTreeMap<SessionId, (Micros, Kept)>,
+    /// When a claim last found a session, or could not look: whoever made it may have brought the session back.
+    found: BTreeMap<SessionId, Micros>,
     /// Rows that the store handed out, until their session is here or parked again.
     owed: Vec<SessionId>,
     sealer: Option<TokenSealer>,
@@ -278,11 +280,13 @@ impl Witness {
                 let kept = claimed.parked.as_ref().map_or(Kept::Nothing, |parked| Kept::Row(parked.generation));
                 self.claims.insert(claimed.session, (now, kept));
                 if claimed.parked.is_some() {
+                    self.found.insert(claimed.session, now);
                     self.owed.push(claimed.session);
                 }
             }
             StoreEvent::ClaimFailed { session, .. } => {
                 self.claims.insert(*session, (now, Kept::Unknown));
+                self.found.insert(*session, now);
             }
             _ => {}
         }
@@ -414,7 +418,9 @@ impl Witness {
             ));
         }
         let age = presented.running.saturating_sub(*issued);
-        if kept == Some(Kept::Nothing) && age > park_for {
+        // Another claim of the session, over a link that the client has given up, may have come first.
+        let is_back = self.found.get(&session).is_some_and(|at| *at >= presented.at);
+        if kept == Some(Kept::Nothing) && !is_back && age > park_for {
             return Err(format!("a token {age} s old was taken; nothing was kept, and it is good for {park_for} s"));
         }
         self.answered.insert(session, answered.max(generation));
