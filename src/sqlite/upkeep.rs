@@ -22,7 +22,7 @@ use crate::types::WallMillis;
 /// hours.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
-/// Running seconds between two sweeps for old keys and sessions.
+/// Running seconds between two sweeps for old keys and sessions, and at most between two for unused rooms.
 const SWEEP: u64 = 60;
 
 /// Age-based pruning runs every `keep_for / AGE_PART`, and at least once in [`AGE_MAX`].
@@ -174,12 +174,13 @@ impl WriterLoop {
     /// Proposes rooms that nobody uses for removal.
     fn propose(&mut self) -> rusqlite::Result<bool> {
         let running = self.running();
-        if running < self.proposed + SWEEP {
+        let park_for = self.parts.bounds.park_for;
+        if running < self.proposed + SWEEP.min(park_for) {
             return Ok(false);
         }
         // After a failure, the next attempt comes as late as if it had worked.
         let proposed = std::mem::replace(&mut self.proposed, running);
-        let unused = removal::propose(&self.parts.conn, running, self.parts.bounds.park_for)?;
+        let unused = removal::propose(&self.parts.conn, running, park_for)?;
         let more = unused.len() >= removal::PROPOSED;
         if more {
             self.proposed = proposed;

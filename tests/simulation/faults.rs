@@ -147,6 +147,7 @@ impl Mix {
             _ => 0,
         };
         let keeping = Keeping::draw(&limits, databases, &mut Random::new(!seed));
+        let limits = Limits { park_for: keeping.brief.unwrap_or(limits.park_for), ..limits };
         let doors = Doors::draw(&mut Random::new(!seed ^ 0xd0025));
         let encryption = Encryption::draw(&mut Random::new(!seed ^ 0xe2e));
         Mix {
@@ -157,7 +158,7 @@ impl Mix {
             crowd,
             clients,
             sealed,
-            rooms: random.magnitude((1, 6)) as usize,
+            rooms: random.magnitude((1, 6)) as usize + if keeping.brief.is_some() { 2 } else { 0 },
             namesakes: random.below(4) == 0,
             think: (quickest, quickest + random.magnitude((MILLISECOND, 2 * SECOND))),
             network: NetworkFaults::draw(random),

@@ -31,6 +31,8 @@ pub struct Keeping {
     /// The approximate time between two damaged rows; 0 for never. Plain rows are restored before the next start, as
     /// from a backup: the tests of the store and of the server cover a start on a damaged database.
     pub damage: Micros,
+    /// Seconds for which sessions are parked, in a run with many rooms that are emptied, removed, and come anew.
+    pub brief: Option<u64>,
 }
 
 impl Keeping {
@@ -48,7 +50,9 @@ impl Keeping {
         let is_plain = key.is_none() && random.below(2) == 0;
         let damage = if is_plain { random.magnitude((SECOND, 60 * SECOND)) } else { damage };
         let page_size = *random.pick(&PageSize::ALL);
-        Keeping { in_database, messages, keep_for, bytes, page_size, key, damage }
+        let brief = (in_database && random.below(3) == 0).then(|| random.magnitude((1, 5)));
+        let keep_for = if brief.is_some() { random.magnitude((500, 3_000)) } else { keep_for };
+        Keeping { in_database, messages, keep_for, bytes, page_size, key, damage, brief }
     }
 
     /// Returns whether messages may be pruned at all.
