@@ -64,7 +64,9 @@ impl App for Echo {
     fn deadline(&self) -> Option<Millis> {
         None
     }
-    fn end_turn(&mut self, _: &mut Connections) {}
+    fn end_turn(&mut self, _: &mut Connections, _: usize) -> usize {
+        0
+    }
     fn take_requests(&mut self, _: &mut Vec<StoreRequest>) {}
     fn stopping(&mut self) {}
     fn is_settled(&self) -> bool {

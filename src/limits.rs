@@ -108,6 +108,7 @@ fn hub(settings: &Settings) -> HubLimits {
         tail_bytes: if settings.storage.durability == Durability::Memory { 0 } else { limits.tail_bytes },
         tail_bytes_total: limits.tail_bytes_total,
         delivery_budget: limits.delivery_budget as usize,
+        room_delivery_rate: limits.room_delivery_rate as usize,
         // Two batches fit into a queue.
         batch_bytes: limits.queue_bytes / 2,
         resume_within: settings.time.resume_within,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::encoding::{named, object};
 use super::first_rooms::FirstRooms;
 use super::outbox::Outbox;
+use super::pages::Pages;
 use super::postponed::Queue;
 use super::sealed::Sealed;
 use super::sessions::Resuming;
@@ -84,6 +85,7 @@ pub struct Chat {
     /// The running seconds of the database at monotonic time 0.
     pub(super) running: u64,
     pub(super) first_rooms: FirstRooms,
+    pub(super) pages: Pages,
     /// Clients whose resume waits for the store's record of the session.
     pub(super) resuming: HashMap<ConnId, Box<Resuming>>,
     /// Requests to the store about sessions and signals.
@@ -113,6 +115,7 @@ impl Chat {
             tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
             running: secrets.running,
             first_rooms: FirstRooms::default(),
+            pages: Pages::default(),
             resuming: HashMap::new(),
             requests: Vec::new(),
             queue: Queue::default(),
@@ -217,7 +220,10 @@ impl App for Chat {
     }
 
     fn drained(&mut self, net: &mut Connections, session: SessionSlot) {
-        self.hub.handle_drained(session, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+        self.hub.handle_drained(
+            session,
+            &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
+        );
     }
 
     fn store(&mut self, net: &mut Connections, event: StoreEvent) {
@@ -229,19 +235,29 @@ impl App for Chat {
                     let has_made = matches!(&appended.outcome, Outcome::Stored(message) if message.seq == Seq(1));
                     let place = (ticket.payer, ticket.making);
                     self.give_place_back(place, appended.bytes, has_made, net.now().mono);
-                    self.hub.handle_appended(appended, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
+                    self.hub.handle_appended(
+                        appended,
+                        &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage),
+                    );
                     // After the acknowledgement: the last one lets the answer to a client's close go out.
                     answered(net, &ticket);
                 }
             }
             StoreEvent::Page(page) => {
                 answered(net, &page.ticket);
-                self.hub.handle_page(page, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+                self.hub.handle_page(
+                    page,
+                    &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
+                );
             }
             StoreEvent::ReadFailed(failed) => {
                 answered(net, &failed.ticket);
                 let (now, outage) = (net.now().mono, StoreFault::Read(failed.why));
-                self.hub.handle_read_failed(failed, now, &mut Outbox::new(net, &self.epoch, &self.limits, outage));
+                self.hub.handle_read_failed(
+                    failed,
+                    now,
+                    &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage),
+                );
             }
             StoreEvent::Unreadable(reason) => net.log(Fact::StoreUnreadable { reason }),
             StoreEvent::Remark(line) => net.log(Fact::StoreRemark { line }),
@@ -276,16 +292,24 @@ impl App for Chat {
     fn time(&mut self, net: &mut Connections) {
         self.catch_up(net);
         let now = net.now().mono;
-        self.hub.handle_time(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+        self.hub.handle_time(
+            now,
+            &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
+        );
     }
 
     fn deadline(&self) -> Option<Millis> {
         self.hub.deadline()
     }
 
-    fn end_turn(&mut self, net: &mut Connections) {
+    fn end_turn(&mut self, net: &mut Connections, work: usize) -> usize {
+        self.pages.forget();
         let now = net.now().mono;
-        self.hub.end_turn(now, &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)));
+        self.hub.end_turn(
+            now,
+            work,
+            &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
+        )
     }
 
     fn is_unfinished(&self) -> bool {

@@ -162,7 +162,7 @@ impl Chat {
                 room,
                 opening.start,
                 opening.presence,
-                &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)),
+                &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
             )
         {
             self.refuse(net, conn, &Reason::of(error, outage(self.unavailable)).refusal(None));

@@ -7,6 +7,7 @@ mod encoding;
 mod first_rooms;
 mod http;
 mod outbox;
+mod pages;
 mod postponed;
 mod requests;
 mod sealed;

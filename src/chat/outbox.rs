@@ -3,21 +3,26 @@
 use core::ops::Range;
 
 use super::ChatLimits;
-use super::encoding::{SharedFrames, message, named, object};
+use super::encoding::{SharedFrames, named, object};
+use super::pages::Pages;
 use crate::api::answers;
 use crate::api::events::Event;
-use crate::conn::{Encoding, Rate};
+use crate::conn::{Connection, Encoding, Rate};
 use crate::engine::Connections;
-use crate::hub::{Broadcast, Clients, Delivery, HubError, Notice};
+use crate::hub::{Broadcast, CaughtUp, Clients, Delivery, HubError, Notice};
 use crate::protocol::reasons::{Reason, StoreFault};
 use crate::protocol::{ErrorCode, server};
 use crate::store::NO_ID;
-use crate::types::{ConnId, Epoch, RoomId, Seq};
+use crate::types::{ConnId, Epoch, Message, RoomId, Seq};
 use crate::ws::code;
+
+/// Bytes that are encoded in about the time of one delivery.
+const ENCODED_AT_ONCE: usize = 128;
 
 /// The way out for one call of the hub.
 pub struct Outbox<'a> {
     net: &'a mut Connections,
+    pages: &'a mut Pages,
     epoch: &'a Epoch,
     /// The error budget of one client.
     errors: Rate,
@@ -48,6 +53,14 @@ impl Clients for Outbox<'_> {
         }
     }
 
+    fn catch_up(&mut self, client: ConnId, stay: u32, epoch: &Epoch, messages: &[Message]) -> CaughtUp {
+        let encoding = self.net.get(client).and_then(Connection::encoding);
+        let Some(encoding) = encoding else { return CaughtUp { messages: messages.len(), work: 1 } };
+        let part = self.pages.part((stay, encoding), epoch, messages, self.net.ledger());
+        self.net.push_page(client, &part.bytes, part.start, part.end);
+        CaughtUp { messages: part.messages, work: 1 + part.encoded / ENCODED_AT_ONCE }
+    }
+
     fn has_room(&mut self, client: ConnId) -> bool {
         self.net.has_room(client)
     }
@@ -66,8 +79,14 @@ pub fn charge(net: &mut Connections, client: ConnId, refused: ErrorCode, errors:
 
 impl<'a> Outbox<'a> {
     /// Returns the way out for one call of the hub.
-    pub fn new(net: &'a mut Connections, epoch: &'a Epoch, limits: &ChatLimits, outage: StoreFault) -> Outbox<'a> {
-        Outbox { net, epoch, errors: limits.errors, outage }
+    pub fn new(
+        net: &'a mut Connections,
+        pages: &'a mut Pages,
+        epoch: &'a Epoch,
+        limits: &ChatLimits,
+        outage: StoreFault,
+    ) -> Outbox<'a> {
+        Outbox { net, pages, epoch, errors: limits.errors, outage }
     }
 
     /// Queues a notice for a client with a WebSocket or an event stream.
@@ -91,11 +110,6 @@ impl<'a> Outbox<'a> {
             Notice::Ack { id, room, seq, at, duplicate } => {
                 object_of(named("ack"), &mut |out| server::ack(out, id, room, seq, at, duplicate));
             }
-            Notice::CatchUp { epoch, messages } => self.net.push_own(client, |encoding, out| {
-                for one in messages {
-                    message(encoding, epoch, out, one);
-                }
-            }),
             Notice::Page { page } => {
                 let id = (page.ticket.tag != NO_ID).then_some(page.ticket.tag);
                 object_of(named("history"), &mut |out| {

@@ -63,22 +63,13 @@ impl Chat {
             Command::Join { room: named, start, presence, name } => {
                 let room = room(named)?;
                 self.take_name(net, conn, id, name)?;
-                self.hub
-                    .handle_join(
-                        session,
-                        id,
-                        room,
-                        start,
-                        presence,
-                        &mut Outbox::new(net, &self.epoch, &self.limits, outage),
-                    )
-                    .map_err(hub_error)
+                let mut out = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage);
+                self.hub.handle_join(session, id, room, start, presence, &mut out).map_err(hub_error)
             }
             Command::Leave { room: named } => {
                 let room = room(named)?;
-                self.hub
-                    .handle_leave(session, id, &room, &mut Outbox::new(net, &self.epoch, &self.limits, outage))
-                    .map_err(hub_error)
+                let mut out = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage);
+                self.hub.handle_leave(session, id, &room, &mut out).map_err(hub_error)
             }
             Command::Send { room: named, key, body, sealed } => {
                 let room = room(named)?;

@@ -169,7 +169,7 @@ impl Chat {
             id,
             cursors,
             parked,
-            &mut Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable)),
+            &mut Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable)),
         );
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Chat {
         net.begin_events(conn, events::head(), session, early);
         let retry = RETRY + self.random.next_u64() % RETRY;
         net.push_own(conn, |_, out| events::begin(out, retry));
-        let mut outbox = Outbox::new(net, &self.epoch, &self.limits, outage(self.unavailable));
+        let mut outbox = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable));
         let joined = self.hub.handle_join(session, None, room, start, Presence::Off, &mut outbox);
         debug_assert!(joined.is_ok(), "a new session is in no room");
         Ok(())

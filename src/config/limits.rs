@@ -52,6 +52,9 @@ settings! {
         read_budget: usize = "64KiB", Kind::Size { min: 1024, max: 64 * MIB }, live true;
         /// Messages queued to members in one turn of the loop; the rest waits for the next.
         delivery_budget: u32 = "50000", Kind::Count { min: 1, max: 100_000_000 }, live true;
+        /// Messages queued to the members of one room in a second, about. A large room rests after each delivery, and
+        /// then brings all that was said meanwhile at once: one with 9000 members after 90 ms.
+        room_delivery_rate: u32 = "100000", Kind::Count { min: 1000, max: 100_000_000 }, live true;
         /// Reads of the log under way at the same time.
         reads_in_flight: u32 = "8", Kind::Count { min: 1, max: 1024 }, live true;
         /// Requests of any kind of one connection; by HTTP through a trusted proxy, of one client. Past it a socket

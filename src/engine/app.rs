@@ -52,9 +52,9 @@ pub trait App {
         0
     }
 
-    /// Ends the turn: delivers its messages and events, within a bound. [`App::is_unfinished`] says whether some are
-    /// left.
-    fn end_turn(&mut self, net: &mut Connections);
+    /// Ends the turn: delivers its messages and events, as far as this much `work` goes, in deliveries. Returns the
+    /// work done. [`App::is_unfinished`] says whether some is left.
+    fn end_turn(&mut self, net: &mut Connections, work: usize) -> usize;
 
     /// Returns whether the end of the next turn has something to deliver. That can come up after a turn has ended: a
     /// failed write makes a member leave.

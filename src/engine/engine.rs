@@ -420,12 +420,14 @@ impl<A: App> Engine<A> {
         self.net.arm(conn);
     }
 
-    /// Ends the turn: delivers its messages and events to the rooms.
-    pub fn end_turn(&mut self) {
-        self.app.end_turn(&mut self.net);
+    /// Ends the turn: delivers its messages and events to the rooms, as far as this much `work` goes, in deliveries.
+    /// Returns the work done.
+    pub fn end_turn(&mut self, work: usize) -> usize {
+        let done = self.app.end_turn(&mut self.net, work);
         self.unfinished = self.app.is_unfinished();
         self.advance_stop();
         self.settle();
+        done
     }
 
     /// Moves out the turn's requests to the store, in order.

@@ -31,5 +31,5 @@ pub use engine::{Engine, SHORT_OF_MEMORY};
 pub use memory::Budget;
 pub use payer::Payer;
 pub use slot::SLOT_BYTES;
-pub use turn::{Edge, Turn, Written};
+pub use turn::{Edge, Part, Turn, Written};
 pub use values::{Fact, Input, Limits, Now, Output};

@@ -17,10 +17,17 @@ pub trait Edge {
     fn engine(&mut self) -> &mut Engine<Self::App>;
 
     /// Begins a part of a turn that has a time of its own.
-    fn begin_part(&mut self);
+    fn begin_part(&mut self, part: Part);
 
     /// Returns whether the part that began last may go on: it has not taken longer than everyone may wait for it.
     fn has_time(&mut self) -> bool;
+
+    /// Returns how much the end of this turn may deliver in the time of a part. A delivery cannot be interrupted by the
+    /// clock, so its cost is known from earlier turns.
+    fn work(&mut self) -> usize;
+
+    /// Notes that the part that began last made this many deliveries, or what costs as much.
+    fn worked(&mut self, done: usize);
 
     /// Applies new settings, if a reload was requested. Runs before [`Edge::read`], so that this turn already reads
     /// within the new limits.
@@ -79,6 +86,17 @@ pub trait Edge {
     fn free(&mut self, closed: &mut Vec<ConnId>);
 }
 
+/// A part of a turn, by what one step of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A read, with all that follows from it: up to 32 requests, or a TLS handshake.
+    Reading,
+    /// All deliveries and pages that the edge allows.
+    Delivering,
+    /// A write of what waits for one connection, which takes microseconds.
+    Writing,
+}
+
 /// The result of a write to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -117,7 +135,10 @@ impl Turn {
         self.read(edge);
         edge.stop_if_asked();
         self.consult_store(edge)?;
-        edge.engine().end_turn();
+        edge.begin_part(Part::Delivering);
+        let work = edge.work();
+        let done = edge.engine().end_turn(work);
+        edge.worked(done);
         self.flush(edge);
         self.carry_out(edge);
         self.ready.forget(&self.closed);
@@ -135,7 +156,7 @@ impl Turn {
             self.ready.join(conn);
         }
         self.fairness.order(self.ready.order_mut(), &edge.engine().net);
-        edge.begin_part();
+        edge.begin_part(Part::Reading);
         let mut done = 0;
         while let Some(conn) = self.ready.get(done) {
             if !edge.engine().read_on(conn) {
@@ -169,7 +190,7 @@ impl Turn {
     /// that were left over have a time of their own each: an answer does not wait behind a large room, and a large room
     /// is not put off for ever by answers.
     fn flush<E: Edge>(&mut self, edge: &mut E) {
-        edge.begin_part();
+        edge.begin_part(Part::Writing);
         let mut done = 0;
         while let Some(conn) = self.backlog.get(done) {
             write(edge, conn);
@@ -181,7 +202,7 @@ impl Turn {
         self.backlog.serve(done);
         edge.engine().take_dirty(&mut self.fresh);
         edge.take_writable(&mut self.fresh);
-        edge.begin_part();
+        edge.begin_part(Part::Writing);
         let mut fresh = self.fresh.drain(..);
         for conn in fresh.by_ref() {
             write(edge, conn);

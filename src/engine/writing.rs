@@ -105,6 +105,15 @@ impl Connections {
         true
     }
 
+    /// Queues part of a shared page for one connection that has room for it, whatever waits there.
+    pub fn push_page(&mut self, id: ConnId, bytes: &Shared, start: u32, end: u32) {
+        let now = self.now.mono;
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.push_shared(bytes, start, end, now);
+        self.weigh(id);
+        self.mark_dirty(id);
+    }
+
     /// Takes out of the queue what the socket took, and returns what is to be done now. With one look-up, since it runs
     /// for every delivery.
     pub(super) fn wrote(&mut self, id: ConnId, taken: usize) -> Option<Done> {
@@ -128,7 +137,8 @@ impl Connections {
         let low_water = self.low_water();
         let Some(slot) = self.slot_mut(id) else { return false };
         let has_room = slot.connection.waiting() <= low_water;
-        slot.wants_drained = !has_room;
+        // In one room of its session the client may have room again before it was told so for another.
+        slot.wants_drained |= !has_room;
         has_room
     }
 

@@ -35,6 +35,7 @@ pub struct Sizes {
     pub presence_max: usize,
     pub reads_in_flight: usize,
     pub delivery_budget: usize,
+    pub room_delivery_rate: usize,
     pub requests: (u32, u32),
     pub errors: u32,
     pub per_address: u32,
@@ -55,6 +56,7 @@ impl Sizes {
         presence_max: 4,
         reads_in_flight: 2,
         delivery_budget: 20,
+        room_delivery_rate: usize::MAX,
         requests: (50, 100),
         errors: 20,
         per_address: 0,
@@ -74,6 +76,7 @@ impl Sizes {
         presence_max: 2,
         reads_in_flight: 1,
         delivery_budget: 3,
+        room_delivery_rate: 300,
         requests: (5, 12),
         errors: 3,
         per_address: 2,
@@ -107,6 +110,7 @@ impl Sizes {
             page_messages: self.page_messages,
             reads_in_flight: self.reads_in_flight,
             delivery_budget: self.delivery_budget,
+            room_delivery_rate: self.room_delivery_rate,
             batch_bytes: self.queue_bytes / 2,
             tail_bytes: self.log_room / 2,
             tail_bytes_total: 2 * self.log_room,
@@ -451,7 +455,7 @@ impl World {
             self.feed(index, usize::MAX);
         }
         self.consult_store();
-        self.engine.end_turn();
+        self.engine.end_turn(usize::MAX);
         self.flush();
         self.consult_store();
     }

@@ -2,11 +2,14 @@
 //! the room has the messages, otherwise from the store. A room has one read in flight, and its answer serves every
 //! waiting member.
 
+use std::iter;
+
 use super::answers::{may_be_of, same_epoch};
 use super::clients::{Clients, HubError, Notice};
 use super::log::ReadState;
 use super::member::{Joining, Member, RosterState, State, Wait};
 use super::room::Room;
+use super::turns::NOTICE;
 use super::{Hub, Presence, Start};
 use crate::store::{Page, Purpose, Read, ReadFailed, Span};
 use crate::types::{Millis, RoomId, Seq, SessionSlot};
@@ -20,19 +23,20 @@ fn before(seq: Seq) -> Seq {
 }
 
 impl Hub {
-    /// Advances a member from its current state: to its `joined`, to the next page, or to live.
-    pub(super) fn proceed(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
+    /// Advances a member from its current state: to its `joined`, to the next pages, or to live. It gets as many pages
+    /// as are `due` to it, and more only while nobody waits for a turn.
+    pub(super) fn proceed(&mut self, room_id: &RoomId, seat: usize, due: usize, clients: &mut impl Clients) {
         let Some(room) = self.rooms.get(room_id) else { return };
         match room.members.get(seat).map(|member| &member.state) {
             Some(State::Joining(joining)) if joining.wait == Wait::Nothing => {
                 if self.knows_where(room, &joining.start) {
                     self.begin(room_id, seat, clients);
-                    self.advance(room_id, seat, clients);
+                    self.advance(room_id, seat, due, clients);
                 } else {
                     self.ask(room_id, seat);
                 }
             }
-            Some(State::Lagging { wait: Wait::Nothing, .. }) => self.advance(room_id, seat, clients),
+            Some(State::Lagging { wait: Wait::Nothing, .. }) => self.advance(room_id, seat, due, clients),
             _ => {}
         }
     }
@@ -102,18 +106,19 @@ impl Hub {
         let from = cursor.next();
         let notice = Notice::Joined { id, room: room_id, epoch: &epoch, head, from, recovered, after, members };
         clients.tell(member.client, notice);
+        self.turns.spend(NOTICE);
         for append in sends {
             self.append(append);
         }
     }
 
     /// Makes a lagging member live if its cursor allows. Otherwise sends it pages from memory while its client's queue
-    /// has room, and requests the first page that is not in memory.
-    fn advance(&mut self, room_id: &RoomId, seat: usize, clients: &mut impl Clients) {
+    /// has room and the turn has work left, and requests the first page that is not in memory.
+    pub(super) fn advance(&mut self, room_id: &RoomId, seat: usize, mut due: usize, clients: &mut impl Clients) {
         let (most, bytes) = (self.limits.page_messages as usize, self.limits.page_bytes);
         loop {
             let Some(room) = self.rooms.get_mut(room_id) else { return };
-            let live_from = room.live_from();
+            let live_from = room.live_from(seat);
             let Some(member) = room.members.get_mut(seat) else { return };
             let State::Lagging { cursor, wait, roster } = member.state else { return };
             if cursor >= live_from {
@@ -124,14 +129,19 @@ impl Hub {
                 return;
             }
             let client = member.client;
-            if wait == Wait::Page || !clients.has_room(client) {
+            if wait != Wait::Nothing || !clients.has_room(client) {
                 return;
             }
+            if due == 0 && self.turns.must_wait() {
+                return self.wait_for_turn(room_id, seat);
+            }
+            due = due.saturating_sub(1);
+            let epoch = &room.log.incarnation.epoch;
             let told = room.recent(cursor, most, bytes).and_then(|(front, back)| {
-                for messages in [front, back].into_iter().filter(|messages| !messages.is_empty()) {
-                    clients.tell(client, Notice::CatchUp { epoch: &room.log.incarnation.epoch, messages });
-                }
-                back.last().or(front.last()).map(|m| m.seq)
+                let messages = if front.is_empty() { back } else { front };
+                let caught_up = clients.catch_up(client, room.stay, epoch, messages);
+                self.turns.spend(caught_up.work);
+                messages.get(caught_up.messages.checked_sub(1)?).map(|m| m.seq)
             });
             // Never report a gap past the known head; the next commit reveals anything newer.
             let gap =
@@ -139,10 +149,8 @@ impl Hub {
             let reached = match (told, gap) {
                 (Some(last), _) => last,
                 (None, Some(from)) => {
-                    clients.tell(
-                        client,
-                        Notice::Gap { room: room_id, epoch: &room.log.incarnation.epoch, after: cursor, from },
-                    );
+                    clients.tell(client, Notice::Gap { room: room_id, epoch, after: cursor, from });
+                    self.turns.spend(NOTICE);
                     before(from)
                 }
                 (None, None) => return self.ask(room_id, seat),
@@ -162,12 +170,13 @@ impl Hub {
     }
 
     /// Requests the page that the next waiting member needs, from a position that serves members near it, too.
-    fn read_room(&mut self, room_id: &RoomId) {
+    pub(super) fn read_room(&mut self, room_id: &RoomId) {
         let (most, log) = (self.limits.page_messages, &self.epoch);
         let Some(room) = self.rooms.get_mut(room_id).filter(|room| room.log.may_read()) else { return };
         let count = room.members.len();
         let waiting = |seat: usize| room.members.get(seat % count).filter(|m| m.waits()).map(|m| (seat % count, m));
-        let Some((seat, member)) = (room.log.next_reader..room.log.next_reader + count).find_map(waiting) else {
+        let from = room.log.next_reader as usize;
+        let Some((seat, member)) = (from..from + count).find_map(waiting) else {
             return;
         };
         let wish = |member: &Member| match member.joining().map(|joining| &joining.start) {
@@ -189,7 +198,7 @@ impl Hub {
             span = Span::After(others.min().unwrap_or(cursor));
         }
         room.log.read = ReadState::InFlight;
-        room.log.next_reader = seat + 1;
+        room.log.next_reader = seat as u32 + 1;
         let (ticket, upto) = (room.ticket(), room.log.head);
         let bytes = self.limits.page_bytes as u32;
         self.reads.push(Read { ticket, room: room_id.clone(), span, limit, bytes, upto });
@@ -225,14 +234,14 @@ impl Hub {
             _ => None,
         };
         room.keep_page(page.messages, self.limits.tail_bytes.max(self.limits.page_bytes));
-        self.wake(&room_id, clients, |hub, seat, clients| {
+        self.wake(&room_id, clients, |hub, seat, due, clients| {
             let Some(member) = hub.rooms.get(&room_id).and_then(|room| room.members.get(seat)) else { return };
             match member.state {
                 State::Lagging { cursor, .. } if missing == Some(cursor) => {
                     let slot = member.session;
                     hub.stall(slot, room_id.clone());
                 }
-                _ => hub.proceed(&room_id, seat, clients),
+                _ => hub.go_on(&room_id, seat, due, clients),
             }
         });
         let (tail, total) = (self.limits.tail_bytes, self.limits.tail_bytes_total);
@@ -249,7 +258,7 @@ impl Hub {
         room.log.read = ReadState::Idle;
         let mut waiting = Vec::new();
         for member in &mut room.members {
-            if member.set_wait(Wait::Nothing) {
+            if member.end_wait_for_page() {
                 let joining = member.joining().map(|joining| (joining.id, joining.kept.is_some()));
                 waiting.push((member.session, member.client, joining));
             }
@@ -267,18 +276,24 @@ impl Hub {
     }
 
     /// Wakes all waiting members of the room, beginning with the one at `next_reader`.
-    fn wake<C: Clients>(&mut self, room_id: &RoomId, clients: &mut C, mut each: impl FnMut(&mut Hub, usize, &mut C)) {
+    fn wake<C: Clients>(
+        &mut self,
+        room_id: &RoomId,
+        clients: &mut C,
+        mut each: impl FnMut(&mut Hub, usize, usize, &mut C),
+    ) {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let count = room.members.len();
-        let from = room.log.next_reader;
+        let from = room.log.next_reader as usize;
         // Holds back the next read until all of them have proceeded.
         let was_reading = std::mem::replace(&mut room.log.read, ReadState::InFlight);
         let woken: Vec<usize> = (0..count)
             .map(|n| (from + n) % count)
-            .filter(|seat| room.members.get_mut(*seat).is_some_and(|m| m.set_wait(Wait::Nothing)))
+            .filter(|seat| room.members.get_mut(*seat).is_some_and(Member::end_wait_for_page))
             .collect();
-        for seat in woken {
-            each(self, seat, clients);
+        // The first has chosen the page, and gets it at once, so that no page is read in vain.
+        for (due, seat) in [1].into_iter().chain(iter::repeat(0)).zip(woken) {
+            each(self, seat, due, clients);
         }
         if let Some(room) = self.rooms.get_mut(room_id) {
             room.log.read = was_reading;
@@ -286,39 +301,28 @@ impl Hub {
         }
     }
 
+    /// Lets a member whose page has come go on: now, or when its turn comes, since many may have waited for it.
+    fn go_on(&mut self, room_id: &RoomId, seat: usize, due: usize, clients: &mut impl Clients) {
+        match due == 0 && self.turns.must_wait() {
+            true => self.wait_for_turn(room_id, seat),
+            false => self.proceed(room_id, seat, due, clients),
+        }
+    }
+
     /// Wakes the members of a room whose first page was held back: its head is known now.
     pub(super) fn head_found(&mut self, room_id: &RoomId, clients: &mut impl Clients) {
-        self.wake(room_id, clients, |hub, seat, clients| hub.proceed(room_id, seat, clients));
+        self.wake(room_id, clients, |hub, seat, due, clients| hub.go_on(room_id, seat, due, clients));
     }
 
     /// Advances a session's member in a room.
     pub(super) fn read_on(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
         if let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) {
-            self.proceed(room_id, seat, clients);
-        }
-    }
-
-    /// Notifies a member that it lags. The log is read for it as soon as its client's queue has room, which may be now:
-    /// a page may fit where a large turn does not.
-    pub(super) fn left_behind(&mut self, slot: SessionSlot, room_id: &RoomId, clients: &mut impl Clients) {
-        let Some(seat) = self.session(slot).and_then(|s| s.seat(room_id)) else { return };
-        let Some(room) = self.rooms.get_mut(room_id) else { return };
-        let Some(member) = room.members.get(seat) else { return };
-        let State::Lagging { cursor, .. } = member.state else { return };
-        let client = member.client;
-        let behind = room.log.head.0.saturating_sub(cursor.0);
-        clients.tell(client, Notice::Lagging { room: room_id, behind });
-        if cursor < room.live_from() {
-            self.advance(room_id, seat, clients);
-        } else if clients.has_room(client) {
-            // Only the roster did not fit. Retry after a while, not in the next turn, so that no client makes the hub
-            // spin.
-            self.stall(slot, room_id.clone());
+            self.proceed(room_id, seat, 0, clients);
         }
     }
 
     /// Schedules a retry of a member.
-    fn stall(&mut self, slot: SessionSlot, room: RoomId) {
+    pub(super) fn stall(&mut self, slot: SessionSlot, room: RoomId) {
         self.stalled.push((slot, room));
         self.retry_at.get_or_insert(self.now.after(RETRY));
     }

@@ -21,8 +21,22 @@ pub trait Clients {
     /// Queues a notice for this client only.
     fn tell(&mut self, client: ConnId, notice: Notice<'_>);
 
+    /// Queues messages of the log for one client that has room. They follow one another, and are of this `stay` of a
+    /// room.
+    fn catch_up(&mut self, client: ConnId, stay: u32, epoch: &Epoch, messages: &[Message]) -> CaughtUp;
+
     /// Returns whether the client's queue has room for one more page. If not, call `Hub::handle_drained` once it has.
     fn has_room(&mut self, client: ConnId) -> bool;
+}
+
+/// What [`Clients::catch_up`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// The number of messages that are queued, from the first: at least one. There are fewer than there could be where
+    /// the others begin a page that other members read, too.
+    pub messages: usize,
+    /// What it cost, in deliveries.
+    pub work: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +140,6 @@ pub enum Notice<'a> {
         seq: Seq,
         at: WallMillis,
         duplicate: bool,
-    },
-    /// Messages of the log after a member's cursor.
-    CatchUp {
-        epoch: &'a Epoch,
-        messages: &'a [Message],
     },
     /// The page that a `history` or GET requested; its ticket says which.
     Page {

@@ -16,8 +16,9 @@ impl Hub {
     pub fn fingerprint(&self, to: &mut impl Hasher) {
         let Hub {
             limits: _,
-            // The sum of what the rooms hold.
+            // The sums of what the rooms hold.
             memberships: _,
+            untold: _,
             epoch,
             // Follows from the epoch.
             first: _,
@@ -38,6 +39,7 @@ impl Hub {
             retry_at,
             next_stay,
             tails,
+            turns,
             now,
         } = self;
         // Not when the next requests of it are due: an hour is beyond every walk.
@@ -53,7 +55,7 @@ impl Hub {
             slot.hash(to);
             hash_session(session, *now, to);
         }
-        (parks, reads, appends, dirty, is_behind, next_stay).hash(to);
+        (parks, reads, appends, dirty, turns, is_behind, next_stay).hash(to);
         for (slot, room) in stalled {
             (slot, sessions.get(*slot).is_some(), room).hash(to);
         }

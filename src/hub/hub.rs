@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::clients::{Clients, HubError, Live, Notice, PresenceEvent, PresenceKind, Present};
-use super::headcount::Timer;
+use super::headcount::{Change, Timer};
 use super::limits::HubLimits;
 use super::log::Incarnation;
 use super::member::{Joining, Member, State, Wait};
@@ -14,6 +14,7 @@ use super::requests::{Presence, Said, Start};
 use super::room::Room;
 use super::session::{Absences, Membership, SESSION_BYTES, Session, Sessions};
 use super::tail::Tails;
+use super::turns::Turns;
 use crate::store::{Append, NO_ID, Parked, Purpose, Read, Scope, ScopedKey, Span, StoreRequest, Ticket};
 use crate::types::{Body, Epoch, Era, Millis, RoomId, Seq, SessionId, SessionSlot};
 
@@ -53,7 +54,7 @@ pub struct Hub {
     pub(super) dirty: VecDeque<RoomId>,
     /// The last turn has left something to tell.
     pub(super) is_behind: bool,
-    /// The times at which large rooms tell their count.
+    /// The times at which large rooms tell their count, or go on after a rest.
     pub(super) counts: BTreeSet<(Millis, RoomId)>,
     /// Members to retry at `retry_at`: their read failed or brought nothing, or their client took no roster.
     pub(super) stalled: Vec<(SessionSlot, RoomId)>,
@@ -62,6 +63,9 @@ pub struct Hub {
     /// The members of all rooms.
     pub(super) memberships: usize,
     pub(super) tails: Tails,
+    /// Bytes of messages and signals that rooms are still to tell after the last turn.
+    pub(super) untold: usize,
+    pub(super) turns: Turns,
     /// The latest time that a caller passed in.
     pub(super) now: Millis,
 }
@@ -69,6 +73,7 @@ pub struct Hub {
 impl Hub {
     pub fn new(limits: HubLimits, epoch: Epoch) -> Hub {
         Hub {
+            turns: Turns::new(&limits),
             limits,
             first: Arc::new(Incarnation::new(&epoch, Era::FIRST)),
             epoch,
@@ -89,6 +94,7 @@ impl Hub {
             next_stay: 0,
             memberships: 0,
             tails: Tails::default(),
+            untold: 0,
             now: Millis::default(),
         }
     }
@@ -112,7 +118,7 @@ impl Hub {
     pub fn memory(&self) -> usize {
         let sessions = self.sessions.len() * SESSION_BYTES;
         let rooms = self.rooms.len() * ROOM_BYTES + self.memberships * MEMBER_BYTES;
-        sessions + rooms + self.tails.bytes()
+        sessions + rooms + self.tails.bytes() + self.untold
     }
 
     pub fn session_count(&self) -> usize {
@@ -166,15 +172,23 @@ impl Hub {
         })
     }
 
-    /// Returns the bytes of messages that each room keeps in memory: the newest, and those read from the log lately.
-    /// For tests.
-    pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize)> {
-        self.rooms.values().map(|room| (&room.id, room.log.tail.bytes(), room.log.past.bytes()))
+    /// Returns the bytes of messages that each room keeps in memory: the newest, and those read from the log lately;
+    /// and whether members wait for their turn to get them. For tests.
+    pub fn kept_in_memory(&self) -> impl Iterator<Item = (&RoomId, usize, usize, bool)> {
+        self.rooms.values().map(|room| (&room.id, room.log.tail.bytes(), room.log.past.bytes(), room.log.is_in_line()))
     }
 
     /// Returns the number of reads and appends without an answer, and of members to retry. For tests.
     pub fn pending(&self) -> usize {
         self.reads.len() + self.appends.len() + self.appending.len() + self.stalled.len()
+    }
+
+    /// Returns until when rooms rest that have something to tell: the latest of those times. For tests.
+    pub fn rests_until(&self) -> Option<Millis> {
+        let (now, batch_bytes) = (self.now, self.limits.batch_bytes);
+        let has_something = |room: &&Room| room.agenda.has_something() || room.headcount.change == Change::Untold;
+        let until = |room: &Room| room.agenda.rests_until(now, batch_bytes);
+        self.rooms.values().filter(has_something).filter_map(until).max()
     }
 
     /// Returns when to call [`Hub::handle_time`] next.
@@ -205,11 +219,14 @@ impl Hub {
                     ));
                 }
                 let retries = self.stalled.iter().any(|(s, r)| *s == slot && *r == room.id);
-                if member.joining().is_some() && !member.waits() && !retries {
+                if member.joining().is_some() && !member.waits() && !member.waits_for_turn() && !retries {
                     return Err(format!("nothing will end a join of {}", room.id));
                 }
                 if member.waits() && room.log.may_read() {
                     return Err(format!("a member of {} waits for nothing", room.id));
+                }
+                if member.waits_for_turn() && !room.log.is_in_line() {
+                    return Err(format!("a member of {} waits for a turn that never comes", room.id));
                 }
                 if member.roster_due() && !room.agenda.owes_roster() {
                     return Err(format!("a live member of {} waits for the roster", room.id));
@@ -225,7 +242,11 @@ impl Hub {
             if room.members.is_empty() {
                 return Err(format!("{} has no member", room.id));
             }
-            room.agenda.check().map_err(|fault| format!("{}: {fault}", room.id))?;
+            if room.log.is_in_line() && !self.turns.has(&room.id) {
+                return Err(format!("{} is not in the line in which it waits", room.id));
+            }
+            let is_resting = room.agenda.last_rest().is_some_and(|at| self.counts.contains(&(at, room.id.clone())));
+            room.agenda.check(is_resting).map_err(|fault| format!("{}: {fault}", room.id))?;
             let follows = |m: &&Member| self.session(m.session).is_some_and(|s| s.follows);
             if room.members.iter().filter(follows).count() != room.headcount.followers {
                 return Err(format!("{} does not know who only listens", room.id));
@@ -293,7 +314,7 @@ impl Hub {
             let event = PresenceEvent { kind: PresenceKind::Join, member: session.member, name: session.name.clone() };
             room.presence_changed(event, &mut self.dirty);
         }
-        self.proceed(&room_id, seat, clients);
+        self.proceed(&room_id, seat, 0, clients);
         Ok(())
     }
 
@@ -419,48 +440,57 @@ impl Hub {
         self.appends.extract_if(.., |append| !removal.holds(&append.room))
     }
 
-    /// Ends the turn: fans out every room with something to tell. Returns true if some rooms wait for the next turn
-    /// because `delivery_budget` is spent. A room is not interrupted, so the last one may exceed the budget.
-    pub fn end_turn(&mut self, now: Millis, clients: &mut impl Clients) -> bool {
+    /// Ends the turn: fans out rooms with something to tell, then lets members catch up that wait for it. Each of the
+    /// two goes as far as this much `work` allows, in deliveries, and `delivery_budget` at most; the next turn goes
+    /// on. Returns the work done.
+    pub fn end_turn(&mut self, now: Millis, work: usize, clients: &mut impl Clients) -> usize {
         self.now = now;
-        let mut deliveries = 0;
+        let work = work.min(self.limits.delivery_budget).max(1);
+        let turn = self.turns.number();
+        let mut done = 0;
         let mut unfinished = Vec::new();
-        let mut lagging = Vec::new();
-        while deliveries < self.limits.delivery_budget {
+        while done < work {
             let Some(id) = self.dirty.pop_front() else { break };
             // A room that was removed and created again meanwhile is in the line twice.
             let Some(room) = self.rooms.get_mut(&id) else { continue };
             if !room.agenda.leave_line() {
                 continue;
             }
-            let done = room.fan_out(now, &self.limits, &self.sessions, clients);
+            if let Some(until) = room.agenda.rests_until(now, self.limits.batch_bytes) {
+                room.agenda.weigh(&mut self.untold);
+                self.counts.insert((until, id));
+                continue;
+            }
+            let fanned_out = room.fan_out(now, &self.limits, &self.sessions, (turn, work - done), clients);
             if let Some(at) = room.headcount.arm() {
                 self.counts.insert((at, id.clone()));
             }
-            deliveries += done.deliveries;
+            if fanned_out.lagging {
+                room.line_up(&mut self.turns);
+            }
+            room.agenda.weigh(&mut self.untold);
+            done += fanned_out.deliveries;
             self.tails.touch(&id, &mut self.rooms, self.limits.tail_bytes_total);
-            lagging.extend(done.lagging.into_iter().map(|slot| (slot, id.clone())));
-            if done.more {
+            if fanned_out.more {
                 unfinished.push(id);
             }
         }
         // After all rooms: a member that catches up from memory at once may be owed a roster, and a room speaks once a
         // turn.
-        for (slot, id) in lagging {
-            self.left_behind(slot, &id, clients);
-        }
+        done += self.serve_turns(clients);
         for id in unfinished {
             if let Some(room) = self.rooms.get_mut(&id) {
                 room.mark_dirty(&mut self.dirty);
             }
         }
-        self.is_behind = self.is_unfinished();
-        self.is_behind
+        self.turns.renew(work);
+        self.is_behind = !self.dirty.is_empty();
+        done
     }
 
-    /// Returns whether a room has something to tell at the end of a turn.
+    /// Returns whether the end of the next turn has something to do.
     pub fn is_unfinished(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.turns.is_empty()
     }
 
     /// Returns whether a room is known to have had messages. Without members here, nothing is known of it.
@@ -486,18 +516,21 @@ impl Hub {
         let room = self.rooms.get_mut(room_id)?;
         room.headcount.followers -= usize::from(follows);
         self.memberships -= 1;
-        let mut member = room.members.swap_remove(seat);
-        if let Some(moved) = room.members.get(seat)
-            && let Some(session) = self.sessions.get_mut(moved.session)
-            && let Some(membership) = session.rooms.iter_mut().find(|m| m.room == *room_id)
-        {
-            membership.seat = seat as u32;
+        let (mut member, taken) = room.vacate(seat);
+        for seat in taken {
+            if let Some(moved) = room.members.get(seat)
+                && let Some(session) = self.sessions.get_mut(moved.session)
+                && let Some(membership) = session.rooms.iter_mut().find(|m| m.room == *room_id)
+            {
+                membership.seat = seat as u32;
+            }
         }
         if room.members.is_empty() {
-            if room.headcount.timer == Timer::Armed {
+            if room.headcount.timer == Timer::Armed || room.agenda.last_rest().is_some() {
                 self.counts.retain(|(_, id)| id != room_id);
             }
             self.tails.forget(room);
+            room.agenda.weigh_off(&mut self.untold);
             self.rooms.remove(room_id);
         } else if !follows {
             room.presence_changed(event, &mut self.dirty);

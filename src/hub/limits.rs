@@ -18,6 +18,8 @@ pub struct HubLimits {
     pub tail_bytes_total: usize,
     /// Maximum deliveries of one turn; the rest waits for the next.
     pub delivery_budget: usize,
+    /// Deliveries a second in one room, about: a room rests after each fan-out for as long as it needs at this rate.
+    pub room_delivery_rate: usize,
     /// Maximum bytes that one room fans out in one turn; the rest waits for the next turn, after a flush. A large
     /// commit therefore does not make a member lag that could keep up.
     pub batch_bytes: usize,

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::agenda::Line;
 use super::run::Run;
 use crate::types::{Epoch, Era, Seq};
 
@@ -20,7 +21,11 @@ pub struct RoomLog {
     pub read: ReadState,
     /// The index of the member at which the search for the next reader begins. The reader chooses the page, so that
     /// each waiting member has its turn.
-    pub next_reader: usize,
+    pub next_reader: u32,
+    /// The seat at which the search for the next member begins that waits for a turn.
+    pub next_turn: u32,
+    /// Whether the room is in the hub's line of rooms with such members.
+    line: Line,
     /// The newest messages, up to the last one fanned out.
     pub tail: Run,
     /// Older messages, recently read from the log.
@@ -72,6 +77,8 @@ impl RoomLog {
             oldest: None,
             read: ReadState::Idle,
             next_reader: 0,
+            next_turn: 0,
+            line: Line::Outside,
             tail: Run::default(),
             past: Run::default(),
         }
@@ -85,9 +92,24 @@ impl RoomLog {
         matches!(self.knowledge, Knowledge::Held { .. })
     }
 
-    /// Returns whether a read may be requested: none is in flight, and the last page is not held back.
+    /// Returns whether a read may be requested: none is in flight, and the last page is neither held back nor still to
+    /// be given to somebody.
     pub fn may_read(&self) -> bool {
-        self.read == ReadState::Idle && !self.is_held()
+        self.read == ReadState::Idle && !self.is_held() && self.line == Line::Outside
+    }
+
+    /// Notes that the room is in the line of those with members that wait for a turn. Returns false if it was before.
+    pub fn join_line(&mut self) -> bool {
+        std::mem::replace(&mut self.line, Line::Inside) == Line::Outside
+    }
+
+    pub fn leave_line(&mut self) {
+        self.line = Line::Outside;
+    }
+
+    /// Returns whether the room is in that line.
+    pub fn is_in_line(&self) -> bool {
+        self.line == Line::Inside
     }
 
     /// Takes over which of the rooms of its name this is. Nobody was told before.

@@ -36,6 +36,10 @@ pub enum Wait {
     Nothing,
     /// The answer to the room's next read.
     Page,
+    /// Its turn: the work of this turn is spent, or others wait longer.
+    Turn,
+    /// Its turn, in which it is first told that it lags: since the turn with this number.
+    Notice(u8),
 }
 
 /// Whether a member knows the current roster.
@@ -99,11 +103,26 @@ impl Member {
         std::mem::replace(wait, new) == Wait::Page
     }
 
-    /// Makes a live member lag: the log is read for it once its client has room. It misses joins and leaves meanwhile.
-    pub fn lag(&mut self) {
+    /// Returns whether the member goes on when its turn comes.
+    pub fn waits_for_turn(&self) -> bool {
+        match &self.state {
+            State::Joining(joining) => joining.wait == Wait::Turn,
+            State::Lagging { wait, .. } => matches!(wait, Wait::Turn | Wait::Notice(_)),
+            State::Live { .. } | State::Away { .. } => false,
+        }
+    }
+
+    /// Ends a wait for a page. Returns false if the member waited for none.
+    pub fn end_wait_for_page(&mut self) -> bool {
+        self.waits() && self.set_wait(Wait::Nothing)
+    }
+
+    /// Makes a live member lag: the log is read for it once its turn comes, and its client has room. It misses joins
+    /// and leaves meanwhile.
+    pub fn lag(&mut self, turn: u8) {
         if let State::Live { cursor, roster } = self.state {
             let roster = if self.presence == Presence::Full { RosterState::Owed } else { roster };
-            self.state = State::Lagging { cursor, wait: Wait::Nothing, roster };
+            self.state = State::Lagging { cursor, wait: Wait::Notice(turn), roster };
         }
     }
 

@@ -28,8 +28,11 @@ mod sessions;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod turns;
 
-pub use clients::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster};
+pub use clients::{
+    Broadcast, CaughtUp, Clients, Delivery, HubError, Live, Notice, PresenceEvent, PresenceKind, Present, Roster,
+};
 pub use hub::{Hub, MEMBERSHIP_BYTES};
 pub use limits::HubLimits;
 pub use requests::{Cursor, Presence, Said, Start};

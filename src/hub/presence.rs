@@ -10,8 +10,10 @@ use super::session::Sessions;
 use super::{HubLimits, Presence};
 use crate::types::Millis;
 
-/// Milliseconds between two counts of a large room.
+/// Milliseconds between two counts of a large room, at least.
 const COUNT_INTERVAL: u64 = 1000;
+/// The most counts that a large room sends, in a millisecond of the time between two.
+const COUNTS_PER_MS: u64 = 10;
 /// Approximate bytes of one entry of a `members` frame beside the name.
 const ROSTER_ENTRY: usize = 48;
 
@@ -38,27 +40,23 @@ impl Room {
             if now < self.headcount.next_count {
                 return;
             }
-            self.headcount.next_count = now.after(COUNT_INTERVAL);
-        }
-        if was_large && !is_large {
-            // No member was told the names of those that came and went meanwhile.
-            for member in &mut self.members {
-                if member.presence == Presence::Full {
-                    member.owe_roster();
-                }
+            self.headcount.next_count = now.after(COUNT_INTERVAL.max(count as u64 / COUNTS_PER_MS));
+            self.headcount.change = Change::Told;
+            // They are told as far as this turn goes, and the others in the next. A room that is small again owes
+            // names: no member was told of those that came and went meanwhile.
+            for member in self.members.iter_mut().filter(|member| member.presence != Presence::Off) {
+                member.owe_roster();
                 if member.roster_due() {
                     self.agenda.owe_roster_now();
                 }
             }
+            return;
         }
         self.headcount.change = Change::Told;
         let events = std::mem::take(&mut self.headcount.events);
         let hears = |m: &Member, what| m.presence == what && m.is_live() && !m.roster_due();
         let wanted = |what| self.members.iter().any(|m| hears(m, what));
-        let (by_name, by_number) = match events.is_empty() {
-            true => (false, wanted(Presence::Full) || wanted(Presence::Count)),
-            false => (wanted(Presence::Full), wanted(Presence::Count)),
-        };
+        let (by_name, by_number) = (wanted(Presence::Full), wanted(Presence::Count));
         let named = by_name.then(|| {
             clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Presence { count, events: &events })
         });
@@ -82,11 +80,13 @@ impl Room {
         }
     }
 
-    /// Sends the roster, or the count, to the members that are owed it.
+    /// Sends the roster, or the count, to the members that are owed it: to one at least, and to others while there is
+    /// `work` left.
     pub fn send_rosters(
         &mut self,
         limits: &HubLimits,
         sessions: &Sessions,
+        work: usize,
         done: &mut FannedOut,
         clients: &mut impl Clients,
     ) {
@@ -108,8 +108,14 @@ impl Room {
         let number = self.members.iter().any(|m| due(m) && !by_name(m));
         let number = number
             .then(|| clients.encode(&self.id, &self.log.incarnation.epoch, Broadcast::Presence { count, events: &[] }));
+        let most = work.max(done.deliveries + 1);
         for member in self.members.iter_mut().filter(|m| due(m)) {
             let Some(frames) = (if by_name(member) { &list } else { &number }) else { continue };
+            if done.deliveries >= most {
+                self.agenda.owe_roster_now();
+                done.more = true;
+                break;
+            }
             done.deliveries += 1;
             match clients.deliver(member.client, frames, 0..1) {
                 Delivery::Taken => member.roster_told(),

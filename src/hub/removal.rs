@@ -52,6 +52,11 @@ impl Removal {
 }
 
 impl Hub {
+    /// Returns whether the store has not answered yet whether it removed this room. For tests.
+    pub fn is_being_removed(&self, room: &RoomId) -> bool {
+        self.removal.holds(room)
+    }
+
     /// Takes the store's proposal to remove these rooms.
     pub fn handle_unused(&mut self, rooms: Vec<RoomId>) {
         for room in rooms {

@@ -59,9 +59,22 @@ impl Room {
         self.members.len() - self.headcount.followers
     }
 
-    /// Returns the cursor from which on a member is live.
-    pub fn live_from(&self) -> Seq {
-        self.agenda.live_from(self.log.head)
+    /// Returns the cursor from which on the member at this seat is live.
+    pub fn live_from(&self, seat: usize) -> Seq {
+        self.agenda.live_from_at(seat, self.log.head)
+    }
+
+    /// Takes the member at this seat out. Returns it, and the seats at which another sits now: the last takes its
+    /// place, but where a fan-out in progress has brought it something that the last one has not, the last of those
+    /// that have.
+    pub fn vacate(&mut self, seat: usize) -> (Member, [usize; 2]) {
+        let told = self.agenda.told();
+        let last_told = if seat < told { told - 1 } else { seat };
+        if seat < told {
+            self.members.swap(seat, last_told);
+            self.agenda.untell();
+        }
+        (self.members.swap_remove(last_told), [seat, last_told])
     }
 
     /// Returns the ticket of the room's own reads.

@@ -345,6 +345,6 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(room_id) else { return };
         let Some(member) = room.members.get_mut(seat) else { return };
         member.presence = presence.unwrap_or(member.presence);
-        self.proceed(room_id, seat, clients);
+        self.proceed(room_id, seat, 0, clients);
     }
 }

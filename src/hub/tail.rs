@@ -20,10 +20,12 @@ impl Room {
         }
     }
 
-    /// Drops the oldest messages above the limit.
+    /// Drops the oldest messages above the limit, but no page that members in line are still to get.
     pub fn trim(&mut self, most: usize) {
-        self.log.tail.shrink(most);
-        self.log.past.shrink(most);
+        if !self.log.is_in_line() {
+            self.log.tail.shrink(most);
+            self.log.past.shrink(most);
+        }
     }
 
     /// Caches a page read from the log. Messages past `head` are dropped. The cache may exceed the limit by the page
@@ -36,7 +38,7 @@ impl Room {
         };
         let most = most.max(messages.iter().map(size::in_memory).sum());
         // Fan-out brings the messages after this.
-        let live_from = self.live_from();
+        let live_from = self.agenda.live_from(self.log.head);
         let missing = |begin: Seq| messages.iter().filter(|m| m.seq < begin).map(size::in_memory).sum::<usize>();
         match self.log.tail.first().zip(self.log.tail.last()) {
             Some((begin, end)) if first >= begin && first <= end.next() => {

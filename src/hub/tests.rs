@@ -7,6 +7,7 @@ mod joining;
 mod lagging;
 mod memory;
 mod outside;
+mod pace;
 mod presence;
 mod properties;
 mod removal;

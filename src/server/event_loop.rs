@@ -12,6 +12,7 @@ use mio::{Events, Poll};
 use super::accept::Listeners;
 use super::clock::Clock;
 use super::log::Log;
+use super::pace::Pace;
 use super::received::Received;
 use super::reload::{Parts, Reload};
 use super::signals::{Asked, Signals, Wish};
@@ -19,7 +20,7 @@ use super::sockets::Sockets;
 use super::supervisor::Supervisor;
 use super::tls::{Scratch, Tls};
 use super::tokens::Source;
-use crate::engine::{App, Edge, Engine, Fact, Input, Turn, Written};
+use crate::engine::{App, Edge, Engine, Fact, Input, Part, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
 use crate::types::{ConnId, Reason, Unusable};
 
@@ -58,9 +59,13 @@ impl Error for ServeError {
 
 /// Maximum of events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// How long a part of a turn goes on: reading (TLS handshakes included), or one of two kinds of writing. All
-/// connections wait for it.
+/// How long a part of a turn goes on: reading (TLS handshakes included), delivering and catching up, or one of two
+/// kinds of writing. All connections wait for it.
 const PART: Duration = Duration::from_millis(2);
+
+/// Writes for each look at the clock. The look alone is a quarter of what a delivery costs the server outside the
+/// kernel.
+const WRITES_A_LOOK: u32 = 8;
 
 /// Answer to a client that speaks plain HTTP where TLS is expected.
 const PLAIN_ON_TLS: &str = "this port speaks TLS, and the request came without: use https:// or wss://";
@@ -92,6 +97,10 @@ pub struct Loop<A: App> {
     asked: Asked,
     /// When the present part of the turn has taken its time.
     part_until: Instant,
+    /// Steps of this part for each look at the clock, and those since the last.
+    each_look: u32,
+    unlooked: u32,
+    pace: Pace,
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
     failure: Option<Reason>,
@@ -134,6 +143,9 @@ impl<A: App> Loop<A> {
             turn: Turn::default(),
             asked: Asked::NOTHING,
             part_until: Instant::now(),
+            each_look: 1,
+            unlooked: 0,
+            pace: Pace::new(),
             more: false,
             failure: None,
             #[cfg(feature = "testing")]
@@ -302,14 +314,33 @@ impl<A: App> Edge for Loop<A> {
         &mut self.engine
     }
 
-    fn begin_part(&mut self) {
+    fn begin_part(&mut self, part: Part) {
         self.part_until = Instant::now() + PART;
+        self.each_look = if part == Part::Writing { WRITES_A_LOOK } else { 1 };
+        self.unlooked = 0;
     }
 
     fn has_time(&mut self) -> bool {
         #[cfg(feature = "testing")]
         self.counts.work();
+        self.unlooked += 1;
+        if self.unlooked < self.each_look {
+            return true;
+        }
+        self.unlooked = 0;
         Instant::now() < self.part_until
+    }
+
+    fn work(&mut self) -> usize {
+        self.pace.within(PART)
+    }
+
+    fn worked(&mut self, done: usize) {
+        if Pace::tells(done) {
+            // A part begins when it has all its time left.
+            let begun = self.part_until.checked_sub(PART).unwrap_or(self.part_until);
+            self.pace.note(done, begun.elapsed());
+        }
     }
 
     fn reload_if_asked(&mut self) {

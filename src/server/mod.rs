@@ -14,6 +14,7 @@ pub mod machine;
 pub mod memory;
 mod names;
 mod open_files;
+mod pace;
 mod received;
 mod reload;
 pub mod sandbox;

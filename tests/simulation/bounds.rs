@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use racerd::chat::Chat;
 use racerd::crypto::sealed::MAX_SEALED;
 use racerd::engine::Engine;
-use racerd::types::{ConnId, RoomId, SessionId};
+use racerd::types::{ConnId, RoomId, SessionId, size};
 
 use super::agenda::{MILLISECOND, Micros};
 use super::limits::{ENVELOPE, Limits};
@@ -29,8 +29,8 @@ pub struct Bounds {
     sessions: Vec<Option<(SessionId, u32, usize)>>,
     detached: usize,
     connections: BTreeMap<ConnId, Held>,
-    /// Bytes of each room in memory.
-    tails: BTreeMap<RoomId, usize>,
+    /// Bytes of each room in memory: of its newest messages, and of those read from the log.
+    tails: BTreeMap<RoomId, (usize, usize)>,
     /// Bytes that wait for the store, and reads that it has not answered yet.
     waiting: usize,
     reads: usize,
@@ -119,18 +119,19 @@ impl Bounds {
     /// Checks that the messages that rooms keep in memory beside the log are within their bounds, per room and in all.
     fn tails(&mut self, engine: &Engine<Chat>, limits: &Limits) -> Checked {
         let before = std::mem::take(&mut self.tails);
-        for (room, newest, read) in engine.app.hub.kept_in_memory() {
+        // A page that members are still to get stays whole, whatever may be kept. Its messages take more in memory.
+        let page = limits.page_bytes + limits.max_message + limits.page_messages as usize * size::IN_MEMORY;
+        for (room, newest, read, has_readers) in engine.app.hub.kept_in_memory() {
             let had = before.get(room).copied().unwrap_or_default();
-            if newest.max(read) > limits.tail_bytes && newest + read > had {
-                let text = format!(
-                    "{room} keeps {newest} and {read} bytes, of at most {} each, and had {had}",
-                    limits.tail_bytes
-                );
+            let most = if has_readers { limits.tail_bytes.max(page) } else { limits.tail_bytes };
+            if newest > most.max(had.0) || read > most.max(had.1) {
+                let text = format!("{room} keeps {newest} and {read} bytes, of at most {most} each, and had {had:?}");
                 return violation(MEMORY, text);
             }
-            self.tails.insert(room.clone(), newest + read);
+            self.tails.insert(room.clone(), (newest, read));
         }
-        let (total, had): (usize, usize) = (self.tails.values().sum(), before.values().sum());
+        let sum = |tails: &BTreeMap<RoomId, (usize, usize)>| -> usize { tails.values().map(|(a, b)| a + b).sum() };
+        let (total, had) = (sum(&self.tails), sum(&before));
         if total > limits.tail_bytes_total.max(had) {
             let text = format!("rooms keep {total} bytes, of at most {}, and had {had}", limits.tail_bytes_total);
             return violation(MEMORY, text);

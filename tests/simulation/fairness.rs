@@ -40,6 +40,8 @@ struct Way {
     rooms: u64,
     /// Reads, or writes, for which a part of a turn has time: the fewest.
     part: u64,
+    /// Deliveries for which a turn has time: the fewest.
+    deliveries: u64,
 }
 
 impl Way {
@@ -48,24 +50,29 @@ impl Way {
     /// Reading: addresses take turns. Before a connection is read, each other address is read as often as the
     /// connection's own address has connections, which is twice.
     ///
-    /// Telling: a turn tells at least one room everything that it has to tell, and rooms take turns. A request may wait
-    /// for its room twice: for what was said there before, and for its own.
+    /// Telling: a turn makes as many deliveries as it may, and rooms take turns. A request may wait for all rooms
+    /// twice: for what was said there before, and for its own. A room's members are connections at most, and each of
+    /// them may be told three things: messages, presence, the roster.
     ///
     /// Writing: a connection that a turn had no time to write to waits behind all those that waited before, each of
     /// which is written to once.
     fn turns(self, tells: bool) -> u64 {
         let part = self.part.max(1);
         let reading = (2 * self.addresses).max(FEW).div_ceil(part);
-        let telling = if tells { 2 * (self.rooms + 1) } else { 0 };
+        let told = (3 * self.connections).div_ceil(self.deliveries.max(1));
+        let telling = if tells { 2 * (self.rooms + 1) * told } else { 0 };
         let writing = self.connections.div_ceil(part);
-        reading + telling + writing
+        // The turn in which it is answered counts as well.
+        reading + telling + writing + 1
     }
 
     fn widen(&mut self, other: Way) {
         self.connections = self.connections.max(other.connections);
         self.addresses = self.addresses.max(other.addresses);
         self.rooms = self.rooms.max(other.rooms);
-        self.part = if self.part == 0 { other.part } else { self.part.min(other.part) };
+        let least = |a: u64, b: u64| if a == 0 { b } else { a.min(b) };
+        self.part = least(self.part, other.part);
+        self.deliveries = least(self.deliveries, other.deliveries);
     }
 }
 
@@ -202,6 +209,7 @@ fn way(engine: &Engine<Chat>, scene: &Scene) -> Way {
         addresses: addresses.len() as u64,
         rooms: engine.app.hub.room_count() as u64,
         part: scene.mix.limits.part as u64,
+        deliveries: scene.mix.limits.delivery_budget as u64,
     }
 }
 
@@ -310,7 +318,9 @@ impl Question {
     fn judge(&mut self, link: usize, client: usize, room: &RoomId, engine: &Engine<Chat>, scene: &Scene) -> Checked {
         // Where the server is full, it waits for a place first.
         let End::Open(conn) = scene.links.get(link).server else { return Ok(()) };
-        let has_reason = scene.witness.is_stopping || self.waits_for_store(link, client, room, scene);
+        let has_reason = scene.witness.is_stopping
+            || engine.app.hub.is_being_removed(room)
+            || self.waits_for_store(link, client, room, scene);
         if !std::mem::replace(&mut self.had_reason, has_reason) && !has_reason {
             self.turns += 1;
         }
@@ -329,7 +339,13 @@ impl Question {
     /// Returns whether the record shows that the store has it, or has no room for it.
     fn waits_for_store(&self, link: usize, client: usize, room: &RoomId, scene: &Scene) -> bool {
         let Scene { witness, links, .. } = scene;
-        let reads = || witness.reads_are_full() || witness.is_room_at_store(room) || witness.failed_within(room, RETRY);
+        // The record of reads is whole only where the store answers once.
+        let reads = || {
+            !witness.answers_once
+                || witness.reads_are_full()
+                || witness.is_room_at_store(room)
+                || witness.failed_within(room, RETRY)
+        };
         let has_no_place = || witness.may_have_no_place(client, LONGEST, links);
         witness.at_store(link) > 0
             || match self.what {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::Ending;
-use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Turn, Written};
+use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Part, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::testing::Random;
 use racerd::types::{ConnId, Epoch, Millis};
@@ -39,6 +39,8 @@ pub struct Host {
     stop_wanted: bool,
     /// The limits of the present settings, if the server has not reloaded them yet.
     pub new_limits: Option<Limits>,
+    /// The most connections that were ever open at the end of a turn.
+    most_connections: u64,
 }
 
 /// A running server, during one turn.
@@ -84,6 +86,7 @@ impl Host {
             turn: Turn::default(),
             stop_wanted: false,
             new_limits: None,
+            most_connections: 0,
         }
     }
 
@@ -124,7 +127,9 @@ impl Host {
                 sharers.entry(address).and_modify(|count| *count += 1);
             }
         }
-        let (own, each) = (scene.mix.limits.request_interval(), scene.mix.limits.address_interval());
+        // Also by the settings before the last reload.
+        let own = scene.limits.most(0, |limits| limits.request_interval());
+        let each = scene.limits.most(0, |limits| limits.address_interval());
         let longest = |address| own.max(each * sharers[address]).div_ceil(1000);
         let believed = waits.iter().filter(|(_, address, until)| *until <= now.mono.after(longest(address)));
         scene.witness.looks_at_waits(believed.map(|(conn, ..)| *conn));
@@ -148,6 +153,16 @@ impl Host {
         self.was_short = std::mem::take(&mut self.is_measured) || self.is_short(scene);
         if let Some(conn) = self.closed_in_vain.take() {
             return violation("20: nobody is closed for memory that is there", format!("{conn} was"));
+        }
+        // Each member costs three deliveries of one fan-out at most: messages, presence, the roster. It has a
+        // connection.
+        self.most_connections = self.most_connections.max(self.engine.net.count() as u64);
+        let rate = scene.limits.least(0, |limits| limits.room_delivery_rate);
+        let rest = 3 * self.most_connections * 1000 / rate as u64;
+        scene.rests_until = self.engine.app.hub.rests_until();
+        if let Some(until) = scene.rests_until.filter(|until| *until > now.mono.after(rest)) {
+            let text = format!("a room rests until {until:?} from {:?}", now.mono);
+            return violation("a room rests no longer than its last fan-out needed", text);
         }
         scene.is_turn_due = more || !scene.links.ready.is_empty();
         if more || !scene.links.ready.is_empty() {
@@ -258,7 +273,7 @@ impl Edge for Running<'_> {
         }
     }
 
-    fn begin_part(&mut self) {
+    fn begin_part(&mut self, _part: Part) {
         self.part = self.scene.mix.limits.part;
     }
 
@@ -267,6 +282,13 @@ impl Edge for Running<'_> {
         self.part = self.part.saturating_sub(1);
         self.part > 0
     }
+
+    /// The limits draw how much a turn may deliver.
+    fn work(&mut self) -> usize {
+        usize::MAX
+    }
+
+    fn worked(&mut self, _done: usize) {}
 
     fn take_ready(&mut self, list: &mut Vec<ConnId>) {
         for link in std::mem::take(&mut self.scene.links.ready) {

@@ -34,6 +34,7 @@ pub struct Limits {
     pub tail_bytes: usize,
     pub tail_bytes_total: usize,
     pub delivery_budget: usize,
+    pub room_delivery_rate: usize,
     /// Reads, or writes, that a part of a turn has time for.
     pub part: usize,
     pub detached_max: usize,
@@ -107,6 +108,7 @@ impl Limits {
             tail_bytes,
             tail_bytes_total: tail_bytes.saturating_mul(2),
             delivery_budget: magnitude(random, 1, 1000),
+            room_delivery_rate: magnitude(random, 100, 1_000_000),
             detached_max: magnitude(random, 1, 128) - 1,
             parked_max: magnitude(random, 1, 1024),
             room_bytes,
@@ -180,6 +182,7 @@ impl Limits {
             tail_bytes: self.tail_bytes,
             tail_bytes_total: self.tail_bytes_total,
             delivery_budget: self.delivery_budget,
+            room_delivery_rate: self.room_delivery_rate,
             batch_bytes: self.batch_bytes(),
             resume_within: self.resume_within,
             detached_max: self.detached_max,

@@ -334,7 +334,15 @@ impl Model {
     /// Checks a client's acknowledgement that this body is stored at this seq.
     pub fn acknowledged(&mut self, room: usize, seq: u64, at: u64, body: u64) -> Checked {
         const CHECKER: &str = "1: what is acknowledged is in the log";
-        let Room { id, said, acknowledged, told, .. } = &mut self.rooms[room];
+        let Room { id, said, gone, acknowledged, told, .. } = &mut self.rooms[room];
+        let in_log = |said: &Vec<Said>| {
+            let found = seq.checked_sub(1).and_then(|index| said.get(index as usize))?;
+            Some((found.body, found.at))
+        };
+        // It may have been on its way to the client for longer than the room was there.
+        if gone.iter().any(|(_, said)| in_log(said) == Some((body, at))) {
+            return Ok(());
+        }
         let found = seq.checked_sub(1).and_then(|index| said.get(index as usize));
         match found {
             None => violation(CHECKER, format!("{id} {seq} was acknowledged, and the log ends at {}", said.len())),
@@ -353,10 +361,15 @@ impl Model {
         }
     }
 
-    /// Returns whether this message, which the log holds, is from somebody of this name.
+    /// Returns whether this message, which the log holds or held before the room was removed, is from somebody of this
+    /// name.
     pub fn is_of(&self, room: usize, seq: u64, name: &str) -> bool {
-        let said = seq.checked_sub(1).and_then(|index| self.rooms[room].said.get(index as usize));
-        said.is_some_and(|said| said.name == name)
+        let Room { said, gone, .. } = &self.rooms[room];
+        let is_of = |said: &Vec<Said>| {
+            let said = seq.checked_sub(1).and_then(|index| said.get(index as usize));
+            said.is_some_and(|said| said.name == name)
+        };
+        is_of(said) || gone.iter().any(|(_, said)| is_of(said))
     }
 
     /// Returns the bytes of the body and the name of a message that the log holds.
@@ -368,8 +381,21 @@ impl Model {
     /// Checks a message that a client heard, live or in a page.
     pub fn heard(&mut self, room: usize, message: &Value) -> Checked {
         const CHECKER: &str = "2: everyone hears what the log holds";
-        let Room { id, said, told, .. } = &mut self.rooms[room];
+        let Room { id, said, gone, told, .. } = &mut self.rooms[room];
         let seq = message["seq"].as_u64().unwrap_or(0);
+        let is = |found: &Said| {
+            message["at"] == found.at
+                && message["from"]["name"] == *found.name
+                && message["from"]["member"].as_str() == found.member.as_deref()
+                && message["body"] == found.value
+                && message["unreadable"].is_null()
+        };
+        let in_log =
+            |said: &Vec<Said>| seq.checked_sub(1).is_some_and(|index| said.get(index as usize).is_some_and(is));
+        // It may have been on its way to the client for longer than the room was there.
+        if gone.iter().any(|(_, said)| in_log(said)) {
+            return Ok(());
+        }
         let Some(found) = seq.checked_sub(1).and_then(|index| said.get(index as usize)) else {
             return violation(CHECKER, format!("{id} {seq} was heard, and the log ends at {}", said.len()));
         };
@@ -377,12 +403,7 @@ impl Model {
             *told = seq.max(*told);
             return Ok(());
         }
-        let is_same = message["at"] == found.at
-            && message["from"]["name"] == *found.name
-            && message["from"]["member"].as_str() == found.member.as_deref()
-            && message["body"] == found.value
-            && message["unreadable"].is_null();
-        if !is_same {
+        if !is(found) {
             let (member, name) = (&found.member, &found.name);
             let text = format!(
                 "{id} {seq} was heard as {message}, and it is {} of {member:?} {name} at {}",

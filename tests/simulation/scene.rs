@@ -2,6 +2,7 @@
 
 use racerd::crypto::sealed::SealedKey;
 use racerd::testing::Random;
+use racerd::types::Millis;
 
 use super::agenda::{Agenda, Event, Micros};
 use super::clock::Clock;
@@ -55,6 +56,8 @@ pub struct Scene {
     pub is_calm: bool,
     /// The server's loop has work to do at once.
     pub is_turn_due: bool,
+    /// Until when rooms rest that have something to tell, by the server's clock.
+    pub rests_until: Option<Millis>,
     /// The number of this start of the server, from 0.
     pub run: u32,
     /// The epoch of each start.

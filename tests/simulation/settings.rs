@@ -38,6 +38,7 @@ impl Limits {
             presence_max: counts.presence_max,
             reads_in_flight: counts.reads_in_flight,
             delivery_budget: counts.delivery_budget,
+            room_delivery_rate: counts.room_delivery_rate,
             detached_max: counts.detached_max,
             parked_max: counts.parked_max,
             resume_within: times.resume_within,
@@ -72,6 +73,7 @@ impl Limits {
         limits.page_bytes = self.page_bytes;
         limits.read_budget = self.read_budget;
         limits.delivery_budget = self.delivery_budget as u32;
+        limits.room_delivery_rate = self.room_delivery_rate as u32;
         limits.reads_in_flight = self.reads_in_flight as u32;
         (limits.request_rate, limits.request_burst) = (self.request_rate, self.burst());
         limits.error_budget = self.error_budget;

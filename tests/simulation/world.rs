@@ -106,6 +106,7 @@ impl World {
             is_listening: false,
             is_calm: false,
             is_turn_due: false,
+            rests_until: None,
             run: 0,
             epochs: Vec::new(),
         };

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use racerd::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice};
+use racerd::hub::{Broadcast, CaughtUp, Clients, Delivery, HubError, Live, Notice};
 use racerd::testing::judge::{self, Begin};
 use racerd::types::{ConnId, Epoch, MemberId, Message, RoomId};
 
@@ -162,7 +162,6 @@ impl Clients for Judge {
             Notice::Joined { head, from, recovered, .. } => self.joined(index, head.0, from.0, recovered),
             Notice::Left { .. } => client.place = Place::Out,
             Notice::Ack { id, seq, .. } => self.answered(id, Told::Acked(seq.0)),
-            Notice::CatchUp { messages, .. } => messages.iter().for_each(|message| self.hear(index, message)),
             // The answer to the join itself.
             Notice::Refused { id: Some(id), .. } if id == u64::from(u32::MAX) => {
                 self.require(matches!(self.clients[index].place, Place::Joining(_)), || "no join to refuse".to_owned());
@@ -175,6 +174,14 @@ impl Clients for Judge {
             }
             other => self.require(false, || format!("client {index} hears {other:?}")),
         }
+    }
+
+    fn catch_up(&mut self, client: ConnId, _stay: u32, _epoch: &Epoch, messages: &[Message]) -> CaughtUp {
+        if let Some((index, client)) = self.of(client) {
+            client.queued += usize::from(index == SLOW);
+            messages.iter().for_each(|message| self.hear(index, message));
+        }
+        CaughtUp { messages: messages.len(), work: 1 }
     }
 
     fn has_room(&mut self, client: ConnId) -> bool {

@@ -106,6 +106,7 @@ const LIMITS: HubLimits = HubLimits {
     tail_bytes: 1 << 16,
     tail_bytes_total: 1 << 20,
     delivery_budget: 1000,
+    room_delivery_rate: usize::MAX,
     batch_bytes: usize::MAX,
     resume_within: 30_000,
     detached_max: 10,
@@ -289,7 +290,7 @@ impl State {
                 self.hub.set_limits(HubLimits { tail_bytes_total: 0, ..LIMITS });
             }
             Act::Turn => {
-                self.hub.end_turn(self.now, &mut self.judge);
+                self.hub.end_turn(self.now, usize::MAX, &mut self.judge);
                 self.store.appends.extend(self.hub.poll_appends());
                 self.hub.poll_parks().for_each(drop);
                 while let Some(request) = self.hub.poll_request() {

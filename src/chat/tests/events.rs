@@ -58,7 +58,7 @@ fn a_stream_that_cannot_begin_ends() {
     let peer = world.peers.get_mut(&0).unwrap();
     let (conn, mut bytes) = (peer.id, std::mem::take(&mut peer.unread));
     world.engine.handle(Input::Bytes { conn, bytes: &mut bytes });
-    world.engine.end_turn();
+    world.engine.end_turn(usize::MAX);
     let mut requests = Vec::new();
     world.engine.take_requests(&mut requests);
     let read =

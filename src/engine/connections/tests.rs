@@ -85,3 +85,18 @@ fn connections_that_were_paused_together_go_on_in_order() {
     let order: Vec<ConnId> = std::iter::from_fn(|| net.pop_released()).collect();
     assert_eq!(order, conns);
 }
+
+/// A session may be in many rooms. What one of them is told of the queue must not be forgotten because another asks
+/// when the bound has risen meanwhile.
+#[test]
+fn who_waits_for_room_is_told_of_it_whoever_asks_later() {
+    let mut net = Connections::new(ConnLimits { queue_bytes: 400, ..limits(1000) }, unlimited());
+    let conn = ConnId { index: 0, generation: 1 };
+    let mut connection = Connection::new("127.0.0.1:1".parse().unwrap(), Millis(0));
+    connection.queue.push_own(|out| out.extend([b'x'; 300]));
+    net.open(conn, connection, false);
+    assert!(!net.has_room(conn));
+    net.set_limits(limits(1000), unlimited());
+    assert!(net.has_room(conn), "the bound is higher now");
+    assert!(net.wrote(conn, 1).unwrap().wants_drained, "the first still waits");
+}

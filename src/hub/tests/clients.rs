@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::hub::{Broadcast, Clients, Delivery, HubError, Live, Notice, PresenceEvent, Present};
+use crate::hub::{Broadcast, CaughtUp, Clients, Delivery, HubError, Live, Notice, PresenceEvent, Present};
 use crate::store::NO_ID;
 use crate::types::{Author, Body, ConnId, Epoch, Message, RoomId};
 
@@ -53,6 +53,10 @@ pub struct Fakes {
     pub inboxes: BTreeMap<(u32, u32), Inbox>,
     pub encoded: Vec<(RoomId, Encoded)>,
     pub deliveries: usize,
+    /// Pages that were queued.
+    pub pages: usize,
+    /// The most messages that a page takes at once, if it is bounded.
+    pub page: Option<usize>,
 }
 
 impl Fakes {
@@ -134,7 +138,6 @@ impl Clients for Fakes {
             Notice::Ack { id, room, seq, duplicate, .. } => {
                 inbox.heard.push(Heard::Ack { id, room: room.clone(), seq: seq.0, duplicate });
             }
-            Notice::CatchUp { messages, .. } => inbox.heard.extend(messages.iter().cloned().map(Heard::Message)),
             Notice::Page { page } => {
                 let seqs = page.messages.iter().map(|m| m.seq.0).collect();
                 let id = (page.ticket.tag != NO_ID).then_some(page.ticket.tag);
@@ -153,6 +156,17 @@ impl Clients for Fakes {
             Notice::Refused { id, error } => inbox.heard.push(Heard::Refused { id, error }),
         }
         inbox.queued += inbox.heard.len() - before;
+    }
+
+    fn catch_up(&mut self, client: ConnId, _stay: u32, _epoch: &Epoch, messages: &[Message]) -> CaughtUp {
+        assert!(!messages.is_empty(), "a page of nothing");
+        self.pages += 1;
+        let count = self.page.unwrap_or(usize::MAX).min(messages.len());
+        if let Some(inbox) = self.inbox(client) {
+            inbox.heard.extend(messages.iter().take(count).cloned().map(Heard::Message));
+            inbox.queued += count;
+        }
+        CaughtUp { messages: count, work: 1 }
     }
 
     fn has_room(&mut self, client: ConnId) -> bool {

@@ -259,13 +259,14 @@ fn a_turn_stops_at_its_delivery_budget_and_the_next_goes_on_in_order() {
     world.store_answers();
     world.clients.deliveries = 0;
     assert!(world.end_turn());
-    assert_eq!(world.clients.deliveries, 4, "two rooms: the first leaves some of the budget, the second spends it");
+    assert_eq!(world.clients.deliveries, 3, "one room, and one of the second's two members");
     // Messages sent meanwhile are queued behind.
     world.publish(&rooms[4]);
     world.publish(&rooms[0]);
     world.store_answers();
-    assert!(world.end_turn());
-    assert!(!world.end_turn());
+    while world.end_turn() {
+        assert!(world.clients.deliveries <= 12);
+    }
     let heard = world.news(all[0]);
     let order: Vec<_> = heard
         .iter()

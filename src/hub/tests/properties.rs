@@ -283,18 +283,30 @@ fn limits() -> impl Strategy<Value = HubLimits> {
     let presence_max = prop_oneof![Just(1usize), Just(2), Just(100)];
     // The smaller page fits two messages, and a list of all members.
     let page_bytes = prop_oneof![Just(320usize), Just(60_000)];
-    let budget = prop_oneof![Just(1usize), Just(1000)];
+    let budget = prop_oneof![Just(1usize), Just(3), Just(1000)];
+    // A room rests for half a second or so at the lower rate.
+    let rate = prop_oneof![Just(10usize), Just(usize::MAX), Just(usize::MAX)];
     // The smaller batch fits one message.
     let batch = prop_oneof![Just(1usize), Just(usize::MAX)];
     let detached = prop_oneof![Just(1usize), Just(100)];
-    (1..4usize, presence_max, page_bytes, 1..4u32, budget, batch, detached).prop_map(
-        |(reads_in_flight, presence_max, page_bytes, page_messages, delivery_budget, batch_bytes, detached_max)| {
+    (1..4usize, presence_max, page_bytes, 1..4u32, budget, rate, batch, detached).prop_map(
+        |(
+            reads_in_flight,
+            presence_max,
+            page_bytes,
+            page_messages,
+            delivery_budget,
+            rate,
+            batch_bytes,
+            detached_max,
+        )| {
             HubLimits {
                 reads_in_flight,
                 presence_max,
                 page_bytes,
                 page_messages,
                 delivery_budget,
+                room_delivery_rate: rate,
                 batch_bytes,
                 detached_max,
                 renew_use: 0,

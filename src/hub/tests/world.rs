@@ -23,6 +23,7 @@ pub const LIMITS: HubLimits = HubLimits {
     tail_bytes: 1 << 18,
     tail_bytes_total: 1 << 24,
     delivery_budget: 50_000,
+    room_delivery_rate: usize::MAX,
     batch_bytes: usize::MAX,
     resume_within: 30_000,
     detached_max: 1000,
@@ -394,7 +395,8 @@ impl World {
     /// Ends the turn. True if some work had to wait for the next.
     pub fn end_turn(&mut self) -> bool {
         self.clients.take_encoded();
-        let more = self.hub.end_turn(self.now, &mut self.clients);
+        self.hub.end_turn(self.now, usize::MAX, &mut self.clients);
+        let more = self.hub.is_unfinished();
         let mut live = BTreeSet::new();
         for (room, kind) in &self.clients.encoded {
             assert!(*kind != Encoded::Live || live.insert(room.clone()), "{room} was encoded twice in one turn");

@@ -167,7 +167,11 @@ impl Client {
 impl Scene {
     /// Returns whether the server has nothing to do at once.
     pub fn is_at_rest(&self) -> bool {
-        !self.is_turn_due && !self.links.wants_turn() && !self.witness.is_stopping && self.witness.answers_once
+        !self.is_turn_due
+            && self.rests_until.is_none()
+            && !self.links.wants_turn()
+            && !self.witness.is_stopping
+            && self.witness.answers_once
     }
 
     /// Returns whether nothing is in flight on this link although the link would let it through.
