@@ -2,12 +2,10 @@
 //!
 //! | signal | a running server | a command, and a server that is starting |
 //! |---|---|---|
-//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | shuts down gracefully; the second time at once
-//! | end at once |
+//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR (which ends a container's init) | shuts down gracefully; the second time at once | end at once |
 //! | SIGXCPU (`RLIMIT_CPU`, the soft limit) | shuts down gracefully | ends at once |
 //! | SIGHUP | reads the settings again | a command ends at once; a start remembers it |
-//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | logs that it has no meaning
-//! | end at once |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, real-time signals | logs that it has no meaning | end at once |
 //! | SIGPIPE (ignored by Rust's runtime), SIGXFSZ (`RLIMIT_FSIZE`) | an error of the write | an error of the write |
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | job control, as everywhere | the same |
 //! | SIGSEGV, SIGBUS, SIGABRT and others of a fault | end the process | the same |
