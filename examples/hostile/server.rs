@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(15);
 const TURN_COUNTS: &str = "COUNT_TURNS_IN";
 const TURNS: &str = "data/turns";
 
-/// What a server has counted so far.
+/// The counts of a server so far.
 #[derive(Clone, Copy)]
 pub struct Counted {
     pub turns: u64,

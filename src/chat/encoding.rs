@@ -59,6 +59,11 @@ pub fn message(encoding: Encoding, epoch: &Epoch, out: &mut Vec<u8>, message: &M
     object(encoding, event, out, |out| server::message(out, message));
 }
 
+/// Returns where the first so many items end, given the end of each.
+pub fn end_of(ends: &[u32], items: usize) -> u32 {
+    items.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0)
+}
+
 impl<'a> SharedFrames<'a> {
     /// Returns a broadcast that is not encoded yet.
     pub fn new(room: &'a RoomId, epoch: &'a Epoch, broadcast: Broadcast<'a>, ledger: &Ledger) -> SharedFrames<'a> {
@@ -74,8 +79,7 @@ impl<'a> SharedFrames<'a> {
             Encoding::Events => &self.events,
         };
         let encoded = cell.get_or_init(|| self.encode(encoding));
-        let end = |items: usize| if items == 0 { 0 } else { encoded.ends.get(items - 1).copied().unwrap_or(0) };
-        (&encoded.bytes, end(items.start), end(items.end))
+        (&encoded.bytes, end_of(&encoded.ends, items.start), end_of(&encoded.ends, items.end))
     }
 
     fn encode(&self, encoding: Encoding) -> Encoded {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
-use super::encoding::message;
+use super::encoding::{end_of, message};
 use crate::conn::{Encoding, Ledger, Shared, SharedBytes};
 use crate::types::{Epoch, Message, Seq};
 
@@ -57,8 +57,7 @@ impl Pages {
             let from = (first.0 - made.first.0) as usize;
             if from < made.ends.len() {
                 let upto = made.ends.len().min(from + count);
-                let end = |messages: usize| messages.checked_sub(1).and_then(|last| made.ends.get(last)).copied();
-                let (start, end) = (end(from).unwrap_or(0), end(upto).unwrap_or(0));
+                let (start, end) = (end_of(&made.ends, from), end_of(&made.ends, upto));
                 return Part { bytes, start, end, messages: upto - from, encoded: 0 };
             }
         }
@@ -125,8 +124,8 @@ mod tests {
         bytes
     }
 
-    /// Whoever reads on where others read gets what is encoded already, from its own cursor on, and what lies before
-    /// their page is made up to that page only.
+    /// A member that reads where others read gets the bytes that are encoded already, from its own cursor on. Messages
+    /// before their page are encoded up to that page only.
     #[test]
     fn a_page_is_encoded_once_while_somebody_holds_it() {
         let mut reader = Reader { pages: Pages::default(), ledger: Ledger::default() };

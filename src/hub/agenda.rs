@@ -28,11 +28,11 @@ pub struct Agenda {
 /// A fan-out that did not fit a turn, and goes on in the next.
 #[derive(Clone, Hash)]
 pub struct Round {
-    /// What it brings: messages by rising seq, and signals.
+    /// Its messages, by rising seq, and its signals.
     pub items: Vec<Live>,
     /// Members at seats below this have it.
     pub told: usize,
-    /// Whom it was brought to so far.
+    /// The number of deliveries so far.
     pub deliveries: usize,
 }
 

@@ -33,7 +33,7 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
         let was_held = room.log.is_held();
         if let Some(era) = era.filter(|_| !room.log.is_known()) {
-            // What the first page said of a room without a message holds no more.
+            // The first page may have shown a room without a message: that no longer holds.
             room.log.is_of(&self.epoch, era);
         }
         match outcome {

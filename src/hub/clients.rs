@@ -29,13 +29,13 @@ pub trait Clients {
     fn has_room(&mut self, client: ConnId) -> bool;
 }
 
-/// What [`Clients::catch_up`] did.
+/// The result of [`Clients::catch_up`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaughtUp {
     /// The number of messages that are queued, from the first: at least one. There are fewer than there could be where
     /// the others begin a page that other members read, too.
     pub messages: usize,
-    /// What it cost, in deliveries.
+    /// Its cost, in deliveries.
     pub work: usize,
 }
 

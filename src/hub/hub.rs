@@ -37,7 +37,7 @@ pub const MEMBERSHIP_BYTES: usize = size_of::<Membership>()
 pub struct Hub {
     pub(super) limits: HubLimits,
     pub(super) epoch: Epoch,
-    /// What most rooms are, shared by them.
+    /// The incarnation of most rooms, shared by them.
     pub(super) first: Arc<Incarnation>,
     pub(super) rooms: HashMap<RoomId, Room>,
     pub(super) sessions: Sessions,

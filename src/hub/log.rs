@@ -14,7 +14,7 @@ pub struct RoomLog {
     /// far.
     pub head: Seq,
     pub knowledge: Knowledge,
-    /// What the members are told, and append with, once the head is known.
+    /// The incarnation that members are told, and append with, once the head is known.
     pub incarnation: Arc<Incarnation>,
     /// The oldest seq that the log still had when it was last read.
     pub oldest: Option<Seq>,
@@ -26,7 +26,7 @@ pub struct RoomLog {
     pub next_turn: u32,
     /// Whether the room is in the hub's line of rooms with such members.
     line: Line,
-    /// The newest messages, up to the last one fanned out.
+    /// The newest messages, up to the last one whose fan-out has begun.
     pub tail: Run,
     /// Older messages, recently read from the log.
     pub past: Run,
