@@ -298,6 +298,10 @@ impl App for Chat {
         );
     }
 
+    fn expire(&mut self, until: Millis) {
+        self.hub.handle_absences(until);
+    }
+
     fn deadline(&self) -> Option<Millis> {
         self.hub.deadline()
     }

@@ -44,6 +44,10 @@ pub trait App {
     /// Fires the timers that are due at the time of this turn.
     fn time(&mut self, net: &mut Connections);
 
+    /// Ends the time of absent clients that was over at `until`. Runs after the turn has read, and `until` is from
+    /// before: a client that came back while the server was held up has come in time.
+    fn expire(&mut self, _until: Millis) {}
+
     /// Returns when [`App::time`] is next due.
     fn deadline(&self) -> Option<Millis>;
 

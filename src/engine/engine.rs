@@ -113,7 +113,10 @@ impl<A: App> Engine<A> {
     /// Handles one input, and everything that it makes possible.
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
-            Input::Time(now) => self.time(now),
+            Input::Time(now) => {
+                self.begin_turn(now);
+                self.expire(now.mono, |_| false);
+            }
             Input::Opened { conn, peer, secure } => {
                 let connection = Connection::new(peer, self.net.now().mono);
                 self.net.open(conn, connection, secure);
@@ -143,10 +146,24 @@ impl<A: App> Engine<A> {
         self.settle();
     }
 
-    fn time(&mut self, now: Now) {
+    /// Begins a turn at this time. [`Engine::expire`] is to follow in it.
+    pub fn begin_turn(&mut self, now: Now) {
         self.net.set_now(now);
         self.relieve();
-        while let Some(conn) = self.net.pop_due() {
+        self.app.time(&mut self.net);
+        self.advance_stop();
+        self.settle();
+    }
+
+    /// Ends the time of the peers whose deadline is over at `until`, which is no later than this turn, but for those
+    /// that wait for the server itself.
+    pub fn expire(&mut self, until: Millis, waits: impl Fn(ConnId) -> bool) {
+        let now = self.net.now();
+        while let Some(conn) = self.net.pop_due(until.min(now.mono)) {
+            if waits(conn) {
+                self.net.arm_after(conn, now.mono);
+                continue;
+            }
             let (_, limits) = self.net.clock_and_limits();
             let Some(connection) = self.net.get_mut(conn) else { continue };
             let session = connection.session();
@@ -164,8 +181,8 @@ impl<A: App> Engine<A> {
             self.net.mark_dirty(conn);
             self.net.arm_after(conn, now.mono);
         }
-        self.app.time(&mut self.net);
-        self.advance_stop();
+        self.app.expire(until);
+        self.settle();
     }
 
     /// Closes connections while more memory is held than may be.

@@ -24,6 +24,12 @@ impl Line {
         }
     }
 
+    /// Returns whether a connection waits.
+    pub fn has(&self, conn: ConnId) -> bool {
+        let (word, bit) = place(conn);
+        self.waiting.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -101,7 +107,8 @@ mod tests {
         line.forget(&[conn(2), conn(900)]);
         assert_eq!(indexes(&line), [1, 3]);
         let next = ConnId { index: 2, generation: 2 };
+        assert!(!line.has(next) && line.has(conn(1)) && !line.has(conn(900)));
         line.join(next);
-        assert_eq!(line.get(2), Some(next));
+        assert_eq!((line.get(2), line.has(next)), (Some(next), true));
     }
 }

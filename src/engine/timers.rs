@@ -44,10 +44,9 @@ impl Connections {
         }
     }
 
-    /// Returns the next connection whose deadline has come, and disarms it.
-    pub(super) fn pop_due(&mut self) -> Option<ConnId> {
-        let now = self.now.mono;
-        if self.deadline()? > now {
+    /// Returns the next connection whose deadline has come by then, and disarms it.
+    pub(super) fn pop_due(&mut self, until: Millis) -> Option<ConnId> {
+        if self.deadline()? > until {
             return None;
         }
         let (_, id) = self.deadlines.pop_first()?;

@@ -6,7 +6,7 @@ use super::line::Line;
 use super::{App, Engine, Fact, Input, Now, Output};
 
 use crate::store::{StoreEvent, StoreRequest};
-use crate::types::ConnId;
+use crate::types::{ConnId, Millis};
 
 /// Connects an engine to listeners, sockets and a store: real ones, or simulated ones.
 pub trait Edge {
@@ -38,6 +38,11 @@ pub trait Edge {
 
     /// Adds the connections whose sockets have become readable to the list.
     fn take_ready(&mut self, list: &mut Vec<ConnId>);
+
+    /// Returns when the sockets were last asked for what they have, if all that had something have been named since. A
+    /// peer whose deadline was over by then, and of which nothing is there, is late. Returns `None` if more may be
+    /// there.
+    fn asked_at(&self) -> Option<Millis>;
 
     /// Reads once from a socket, if the engine allows it to be read, and feeds the engine. If there may be more to
     /// read, [`Edge::take_ready`] names the connection again.
@@ -121,15 +126,16 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Runs one turn: reads, decides, stores, answers, flushes, frees. Reading and flushing stop when their time is
-    /// over, and the next turn goes on where they stopped. The order is the point: no socket is freed
-    /// before the whole batch of events is handled, and no message is delivered before it is stored. Returns true if
-    /// something is left over that no event will announce, so that the next turn must not wait.
+    /// Runs one turn: reads, decides, stores, answers, flushes, ends what is over, frees. Reading and flushing stop
+    /// when their time is over, and the next turn goes on where they stopped. The order is the point: no socket is
+    /// freed before the whole batch of events is handled, no message is delivered before it is stored, and nobody is
+    /// late whose bytes are there. Returns true if something is left over that no event will announce, so that the
+    /// next turn must not wait.
     ///
     /// # Errors
     /// The loop cannot go on.
     pub fn run<E: Edge>(&mut self, edge: &mut E, now: Now) -> Result<bool, E::Failure> {
-        edge.engine().handle(Input::Time(now));
+        edge.engine().begin_turn(now);
         edge.reload_if_asked();
         edge.accept();
         self.read(edge);
@@ -140,6 +146,7 @@ impl Turn {
         let done = edge.engine().end_turn(work);
         edge.worked(done);
         self.flush(edge);
+        self.expire(edge);
         self.carry_out(edge);
         self.ready.forget(&self.closed);
         self.backlog.forget(&self.closed);
@@ -212,6 +219,15 @@ impl Turn {
         }
         for conn in fresh {
             self.backlog.join(conn);
+        }
+    }
+
+    /// Ends the time of those whose deadline is over. Whoever waits to be read or written to has time until then: it is
+    /// the server that is late.
+    fn expire<E: Edge>(&self, edge: &mut E) {
+        if let Some(asked_at) = edge.asked_at() {
+            let waits = |conn| self.ready.has(conn) || self.backlog.has(conn);
+            edge.engine().expire(asked_at, waits);
         }
     }
 

@@ -439,7 +439,7 @@ impl World {
 
     fn read_clocks(&mut self) {
         self.walls.insert(self.now.wall);
-        self.engine.handle(Input::Time(self.now));
+        self.engine.begin_turn(self.now);
     }
 
     /// Runs one turn, as the loop does.
@@ -456,7 +456,11 @@ impl World {
         }
         self.consult_store();
         self.engine.end_turn(usize::MAX);
-        self.flush();
+        self.write();
+        let peers = &self.peers;
+        let waits = |conn| peers.values().any(|peer| peer.id == conn && !peer.unread.is_empty() && !peer.refused);
+        self.engine.expire(self.now.mono, waits);
+        self.carry_out();
         self.consult_store();
     }
 
@@ -492,6 +496,11 @@ impl World {
     /// Writes the queued output and carries out the engine's requests; then all clients read, and the invariants are
     /// checked.
     pub fn flush(&mut self) {
+        self.write();
+        self.carry_out();
+    }
+
+    fn write(&mut self) {
         let mut dirty = Vec::new();
         self.engine.take_dirty(&mut dirty);
         for conn in dirty {
@@ -505,6 +514,9 @@ impl World {
         for peer in self.peers.values_mut().filter(|peer| !peer.is_sealed) {
             peer.listener.listen(&peer.got, &self.store);
         }
+    }
+
+    fn carry_out(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Close(conn) => {
@@ -560,11 +572,11 @@ impl World {
     pub fn pass(&mut self, milliseconds: u64) {
         // The loop does not let time pass while there are bytes that it may read or deliver.
         let waits = |peer: &Peer| !peer.unread.is_empty() && !peer.refused;
-        if self.engine.has_dirty() || self.peers.values().any(waits) {
-            self.turn();
-        }
         let end = self.now.mono.after(milliseconds);
         for _ in 0..10_000 {
+            if self.engine.has_dirty() || self.peers.values().any(waits) {
+                self.turn();
+            }
             match self.engine.deadline() {
                 Some(due) if due <= end => {
                     self.now.mono = due.max(self.now.mono);

@@ -191,7 +191,7 @@ impl Hub {
         self.rooms.values().filter(has_something).filter_map(until).max()
     }
 
-    /// Returns when to call [`Hub::handle_time`] next.
+    /// Returns when to call [`Hub::handle_time`] and [`Hub::handle_absences`] next.
     pub fn deadline(&self) -> Option<Millis> {
         let count = self.counts.first().map(|(at, _)| *at);
         let renewal = self.removal.deadline().filter(|_| !self.rooms.is_empty());
@@ -407,7 +407,7 @@ impl Hub {
         }
     }
 
-    /// Fires the timers that are due at `now`.
+    /// Fires the timers that are due at `now`, but for those of absent sessions: see [`Hub::handle_absences`].
     pub fn handle_time(&mut self, now: Millis, clients: &mut impl Clients) {
         self.now = now;
         while self.counts.first().is_some_and(|(at, _)| *at <= now) {
@@ -417,7 +417,6 @@ impl Hub {
                 room.mark_dirty(&mut self.dirty);
             }
         }
-        self.absences_time(now);
         self.retry(now, clients);
         self.renew_use();
     }

@@ -228,16 +228,17 @@ impl Hub {
         }
     }
 
-    /// Fires the absence timers: announces sessions as away, and parks those whose time is over.
-    pub(super) fn absences_time(&mut self, now: Millis) {
-        while let Some((_, slot)) = self.absences.away.first().copied().filter(|(at, _)| *at <= now) {
+    /// Announces sessions as away whose grace was over at `until`, and parks those whose time was. A session may return
+    /// as long as this was not called, so it is called when everything that had come by then is handled.
+    pub fn handle_absences(&mut self, until: Millis) {
+        while let Some((_, slot)) = self.absences.away.first().copied().filter(|(at, _)| *at <= until) {
             self.absences.away.pop_first();
             if let Some(absence) = self.sessions.get_mut(slot).and_then(|s| s.absence.as_mut()) {
                 absence.away_at = None;
             }
             self.announce(slot, PresenceKind::Away);
         }
-        while let Some((_, slot)) = self.absences.until.first().copied().filter(|(until, _)| *until <= now) {
+        while let Some((_, slot)) = self.absences.until.first().copied().filter(|(at, _)| *at <= until) {
             self.absences.until.pop_first();
             self.park(slot);
         }

@@ -22,7 +22,7 @@ use super::tls::{Scratch, Tls};
 use super::tokens::Source;
 use crate::engine::{App, Edge, Engine, Fact, Input, Part, Turn, Written};
 use crate::store::{Store, StoreEvent, StoreRequest};
-use crate::types::{ConnId, Reason, Unusable};
+use crate::types::{ConnId, Millis, Reason, Unusable};
 
 /// Why the server ended, other than on request.
 #[derive(Debug)]
@@ -102,6 +102,9 @@ pub struct Loop<A: App> {
     pace: Pace,
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
+    /// When the kernel was asked last for events, and how often in a row it had more than it could tell, or told none.
+    asked_at: Millis,
+    untold: usize,
     failure: Option<Reason>,
     #[cfg(feature = "testing")]
     counts: crate::testing::TurnCounts,
@@ -146,6 +149,8 @@ impl<A: App> Loop<A> {
             unlooked: 0,
             pace: Pace::new(),
             more: false,
+            asked_at: Millis(0),
+            untold: 0,
             failure: None,
             #[cfg(feature = "testing")]
             counts: crate::testing::TurnCounts::from_environment()?,
@@ -217,22 +222,29 @@ impl<A: App> Loop<A> {
     }
 
     fn wait(&mut self) -> io::Result<()> {
+        // Before the kernel is asked: what has come by then is told, even if the process is stopped right behind this.
+        self.asked_at = self.clock.now().mono;
         let timeout = if self.more || !self.ready.is_empty() || self.listeners.has_more() {
             Some(Duration::ZERO)
         } else {
             let tls = self.tls.as_ref().map(Tls::deadline);
             let due = [self.engine.deadline(), self.listeners.deadline(), self.supervisor.deadline(), tls];
             let due = due.into_iter().flatten().min();
-            due.map(|due| Duration::from_millis(due.since(self.clock.now().mono)))
+            due.map(|due| Duration::from_millis(due.since(self.asked_at)))
         };
         self.more = false;
         match self.poll.poll(&mut self.events, timeout) {
             // The cause of the interruption arrives as an event of its own.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
+                self.untold += 1;
                 Ok(())
             }
-            other => other,
+            other => {
+                let is_full = self.events.iter().count() >= EVENTS;
+                self.untold = if is_full { self.untold + 1 } else { 0 };
+                other
+            }
         }
     }
 
@@ -374,6 +386,12 @@ impl<A: App> Edge for Loop<A> {
 
     fn take_ready(&mut self, list: &mut Vec<ConnId>) {
         list.append(&mut self.ready);
+    }
+
+    /// The kernel names those that are ready in turn, so that after as many times as it takes for all, it has.
+    fn asked_at(&self) -> Option<Millis> {
+        let is_told = self.untold == 0 || self.untold > self.engine.net.count() / EVENTS + 1;
+        is_told.then_some(self.asked_at)
     }
 
     /// Reads at most a buffer full; a socket with more to read is ready in the next turn, too.

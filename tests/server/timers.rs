@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -185,4 +186,37 @@ fn slow_is_not_dead() {
     eventually("the end of the one who reads nothing", || server.members("slow") == 1);
     eventually("its reason", || server.log().contains("took nothing for the write timeout"));
     drop(dead);
+}
+
+/// A server that was stopped for longer than its deadlines first reads what arrived meanwhile.
+#[test]
+fn nobody_is_late_because_the_server_was() {
+    let server = Server::start(&["--header-timeout", "2s", "--ping-period", "300ms", "--pong-wait", "2s"]);
+    let mut member = server.socket("/ws");
+    let ping = loop {
+        let frame = member.frame().expect("it stays open");
+        if frame.first == PING {
+            break frame;
+        }
+    };
+    let before = server.descriptors();
+    let mut asking = server.raw();
+    eventually("it is accepted", || server.descriptors() > before);
+    server.signal(Signal::STOP);
+    member.send(frame(PONG, &ping.payload));
+    asking.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    asking.stream.set_read_timeout(Some(Duration::from_secs(3))).expect("a socket");
+    assert!(asking.stream.peek(&mut [0]).is_err(), "the server is stopped");
+    server.signal(Signal::CONT);
+    asking.stream.set_read_timeout(Some(SOON)).expect("a socket");
+    assert_eq!(asking.answer().status, 200);
+    member.send(text(r#"{"type":"ping","id":1}"#));
+    loop {
+        let frame = member.frame().expect("it stays open");
+        match frame.first {
+            PING => member.send(self::frame(PONG, &frame.payload)),
+            _ if frame.json()["type"] == "pong" => break,
+            _ => {}
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub struct Host {
     is_measured: bool,
     /// A connection that was closed for want of memory, though there was enough.
     closed_in_vain: Option<ConnId>,
+    /// A peer whose time was taken for over, though it was the server that was late.
+    unjust: Option<String>,
     held_back: Vec<usize>,
     generation: u32,
     turn: Turn,
@@ -42,6 +44,8 @@ pub struct Host {
     /// The most connections that were ever open at the end of a turn.
     most_connections: u64,
 }
+
+const CREDITED: &str = "22: nobody's time is over while it is the server that is late";
 
 /// A running server, during one turn.
 struct Running<'a> {
@@ -81,6 +85,7 @@ impl Host {
             was_short: false,
             is_measured: false,
             closed_in_vain: None,
+            unjust: None,
             held_back: Vec::new(),
             generation: 0,
             turn: Turn::default(),
@@ -133,7 +138,7 @@ impl Host {
         let longest = |address| own.max(each * sharers[address]).div_ceil(1000);
         let believed = waits.iter().filter(|(_, address, until)| *until <= now.mono.after(longest(address)));
         scene.witness.looks_at_waits(believed.map(|(conn, ..)| *conn));
-        let (mut closing, mut for_memory) = (Vec::new(), Vec::new());
+        let (mut closing, mut for_memory, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;
             if connection.is_closing() {
@@ -142,15 +147,22 @@ impl Host {
                     for_memory.push(conn);
                 }
             }
+            if matches!(connection.ending(), Ending::Closed(code::NO_PONG, _)) {
+                silent.push(conn);
+            }
             let is_too_slow =
                 connection.is_closing() && matches!(connection.ending(), Ending::Closed(code::TOO_SLOW, _));
             let waits = || (connection.waiting() > 0).then_some(Queue::Waits);
             Some((conn, if is_too_slow { Queue::TooSlow } else { waits()? }))
         });
         scene.witness.looks_at_queues(queues);
+        silent.into_iter().for_each(|conn| self.is_out_of_time(conn, scene));
         closing.into_iter().for_each(|conn| scene.witness.closes(conn, scene.now));
         for_memory.into_iter().for_each(|conn| self.closes_for_memory(conn, scene));
         self.was_short = std::mem::take(&mut self.is_measured) || self.is_short(scene);
+        if let Some(fault) = self.unjust.take() {
+            return violation(CREDITED, fault);
+        }
         if let Some(conn) = self.closed_in_vain.take() {
             return violation("20: nobody is closed for memory that is there", format!("{conn} was"));
         }
@@ -169,6 +181,14 @@ impl Host {
             return Ok(Some(scene.now));
         }
         Ok(self.engine.deadline().map(|due| scene.clock.when(due, scene.now)))
+    }
+
+    /// Notes that the server has given up waiting for a peer. What had come from it was to be read first.
+    fn is_out_of_time(&mut self, conn: ConnId, scene: &Scene) {
+        let Some(link) = self.link(conn).filter(|_| !scene.witness.is_known_to_close(conn)) else { return };
+        if scene.links.get(link).unread() > 0 {
+            self.unjust = Some(format!("{conn} was to say something, and what it said is not read"));
+        }
     }
 
     /// Notes that a connection is closed for want of memory.
@@ -298,6 +318,10 @@ impl Edge for Running<'_> {
         }
     }
 
+    fn asked_at(&self) -> Option<Millis> {
+        Some(self.host.engine.net.now().mono)
+    }
+
     /// Reads once from a link.
     fn read(&mut self, conn: ConnId) {
         let Some(link) = self.host.link(conn) else { return };
@@ -383,7 +407,15 @@ impl Edge for Running<'_> {
     fn log(&mut self, fact: Fact) {
         let scene = &mut *self.scene;
         scene.trace.line(scene.now, "server", || format!("{fact:?}"));
+        if let Fact::Refused { conn, status: 408, .. } = fact {
+            self.host.is_out_of_time(conn, scene);
+        }
         if let Fact::Closed { conn, ending, .. } = fact {
+            if let (Ending::TooSlow, Some(link)) = (ending, self.host.link(conn))
+                && scene.links.get(link).takes_more()
+            {
+                self.host.unjust = Some(format!("{conn} was to read something, and it was not written"));
+            }
             scene.witness.closes(conn, scene.now);
             match ending {
                 Ending::TooSlow | Ending::Closed(code::TOO_SLOW, _) => scene.tally.too_slow += 1,

@@ -163,6 +163,11 @@ impl Link {
         self.up.arrived.len() as u64
     }
 
+    /// Returns whether a write would take something, as far as the server knows.
+    pub fn takes_more(&self) -> bool {
+        !self.blocked && !self.broken
+    }
+
     /// Returns whether nothing is in flight although the link would let it through. Data that has arrived at the server
     /// may still wait there.
     pub fn is_at_rest(&self) -> bool {

@@ -142,6 +142,11 @@ impl Witness {
         }
     }
 
+    /// Returns whether this connection was closed before, or the server had begun to.
+    pub fn is_known_to_close(&self, conn: ConnId) -> bool {
+        self.links.get(&(conn.index, conn.generation)).is_some_and(|link| self.closed.contains_key(link))
+    }
+
     /// Returns when the server closed this link, or began to.
     pub fn closed_at(&self, link: usize) -> Option<Micros> {
         self.closed.get(&link).copied()

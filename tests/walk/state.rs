@@ -469,6 +469,7 @@ impl State {
         if let Some(due) = self.hub.deadline() {
             self.now = self.now.max(due);
             self.hub.handle_time(self.now, &mut self.judge);
+            self.hub.handle_absences(self.now);
         }
     }
 }

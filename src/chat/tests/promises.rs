@@ -353,3 +353,29 @@ fn a_member_found_gone_at_the_flush_is_announced_at_once() {
     let left = |object: &serde_json::Value| object["events"][0]["event"] == "leave";
     assert!(world.heard(0).iter().any(left), "{:?}", world.heard(0));
 }
+
+/// A server that was held up for longer than `resume-within` reads what has come before it gives up whoever has not.
+#[test]
+fn a_client_that_came_back_while_the_server_was_held_up_has_come_in_time() {
+    let mut world = World::new(Sizes::USUAL);
+    open(&mut world, 0, "/rooms/r/ws?name=ann");
+    let token = token(&world, 0);
+    world.reset(0);
+    open(&mut world, 1, "/ws");
+    if let Some(peer) = world.peers.get_mut(&1) {
+        peer.is_sealed = true;
+    }
+    let asked_at = world.now.mono;
+    world.now.mono = asked_at.after(31_000);
+    world.engine.begin_turn(world.now);
+    world.say(1, &format!(r#"{{"type":"resume","id":77,"session":"{token}"}}"#));
+    world.feed(1, usize::MAX);
+    world.engine.expire(asked_at, |_| false);
+    let mut requests = Vec::new();
+    world.engine.take_requests(&mut requests);
+    assert!(requests.is_empty(), "nothing is parked or claimed: {requests:?}");
+    world.settle();
+    let heard = world.heard(1);
+    let back = heard.iter().rposition(|object| object["type"] == "welcome").expect("a welcome");
+    assert_eq!((heard[back]["name"].as_str(), errors(&world, 1)), (Some("ann"), vec![]), "{heard:?}");
+}

@@ -39,12 +39,12 @@ fn shorter_timeouts_are_armed_with_jitter() {
         net.open(ConnId { index, generation: 1 }, connection, false);
     }
     net.set_now(at(600_000));
-    assert_eq!(net.pop_due(), None);
+    assert_eq!(net.pop_due(Millis(600_000)), None);
     net.set_limits(limits(1000), unlimited());
     net.check().unwrap();
     let mut due = |ms: u64| {
         net.set_now(at(600_000 + ms));
-        std::iter::from_fn(|| net.pop_due()).count()
+        std::iter::from_fn(|| net.pop_due(Millis(600_000 + ms))).count()
     };
     assert_eq!(due(0), 0);
     assert_eq!((1..=SPREAD).map(due).collect::<Vec<_>>(), [5; SPREAD as usize]);

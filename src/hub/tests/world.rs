@@ -410,6 +410,7 @@ impl World {
     pub fn pass(&mut self, milliseconds: u64) {
         self.now = self.now.after(milliseconds);
         self.hub.handle_time(self.now, &mut self.clients);
+        self.hub.handle_absences(self.now);
         let due = self.hub.deadline();
         assert!(due.is_none_or(|due| due > self.now), "after firing the next deadline lies later");
     }
