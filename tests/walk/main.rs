@@ -17,6 +17,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use state::{Act, Bounds, State};
@@ -67,27 +69,58 @@ fn main() -> ExitCode {
         }
     }
     let begun = Instant::now();
-    let mut states = 0;
-    for (name, bounds) in walks {
-        let since = Instant::now();
-        match walk(bounds) {
-            Ok(Walked { seen, rests, deepest }) => {
-                states += seen;
-                println!(
-                    "walk: {name}: {seen} states, {rests} at rest, {deepest} steps deep, {:.1} s",
-                    since.elapsed().as_secs_f64()
-                );
-            }
-            Err(Fault { what, seen, story }) => {
-                println!("walk: {name}: after {seen} states: {what}");
-                story.iter().for_each(|act| println!("    {act:?}"));
-                println!("test result: FAILED");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
+    let walked = all(walks);
+    let Ok(states) = walked else {
+        println!("test result: FAILED");
+        return ExitCode::FAILURE;
+    };
     println!("test result: ok. {states} states in {:.1} s", begun.elapsed().as_secs_f64());
     ExitCode::SUCCESS
+}
+
+/// Runs these walks, as many at a time as there are cores, and prints how each ended. Returns the number of states that
+/// they saw.
+///
+/// # Errors
+/// A walk found a fault.
+fn all(walks: &[(&str, Bounds)]) -> Result<usize, ()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut states = Ok(0);
+        while let Some((name, bounds)) = walks.get(next.fetch_add(1, Relaxed)) {
+            states = one(name, bounds).and_then(|seen| Ok(states? + seen));
+        }
+        states
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+        let mine = work();
+        others
+            .into_iter()
+            .try_fold(mine?, |states, other| Ok(states + other.join().expect("what panics in a walk is caught there")?))
+    })
+}
+
+/// Runs a walk and prints how it ended. Returns the number of states that it saw.
+///
+/// # Errors
+/// The walk found a fault.
+fn one(name: &str, bounds: &Bounds) -> Result<usize, ()> {
+    let since = Instant::now();
+    match walk(bounds) {
+        Ok(Walked { seen, rests, deepest }) => {
+            let seconds = since.elapsed().as_secs_f64();
+            println!("walk: {name}: {seen} states, {rests} at rest, {deepest} steps deep, {seconds:.1} s");
+            Ok(seen)
+        }
+        Err(Fault { what, seen, story }) => {
+            let story: String = story.iter().map(|act| format!("    {act:?}\n")).collect();
+            // In one piece: another walk may print, too.
+            print!("walk: {name}: after {seen} states: {what}\n{story}");
+            Err(())
+        }
+    }
 }
 
 struct Walked {
