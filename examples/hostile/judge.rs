@@ -82,8 +82,10 @@ pub struct Figures {
     pub lines: f64,
     /// Messages in the honest members' room before and after.
     pub history: (u64, u64),
-    /// Requests a second that the attacker got done.
+    /// Requests that the attacker got done, from how many addresses, and in how many seconds.
     pub done: f64,
+    pub addresses: usize,
+    pub lasted: f64,
     /// How the server ended, if it did.
     pub ended: Option<String>,
 }
@@ -99,8 +101,15 @@ pub struct Bounds {
     pub may_refuse: bool,
     /// The server itself stands still for so many milliseconds.
     pub pause: f64,
-    /// The most requests a second that the attacker may get done, where that is what is shared out.
-    pub done: Option<f64>,
+    /// What each address of the attacker may get done, where that is what is shared out.
+    pub done: Option<Allowance>,
+}
+
+/// Requests that an address may get done: so many at once, and so many a second from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    pub at_once: f64,
+    pub a_second: f64,
 }
 
 impl Bounds {
@@ -189,8 +198,9 @@ fn counts(figures: &Figures, bounds: &Bounds) -> Vec<String> {
     if figures.log > LOG {
         faults.push(format!("log {:.0} KB/s", figures.log / 1000.0));
     }
-    if bounds.done.is_some_and(|most| figures.done > most) {
-        faults.push(format!("{:.0} a second done for the attacker", figures.done));
+    let most = |allowed: Allowance| figures.addresses as f64 * (allowed.at_once + allowed.a_second * figures.lasted);
+    if let Some(most) = bounds.done.map(most).filter(|most| figures.done > *most) {
+        faults.push(format!("{:.0} of {most:.0} done for the attacker", figures.done));
     }
     if figures.history.1 < figures.history.0 {
         faults.push(format!("history {} to {}", figures.history.0, figures.history.1));
@@ -279,9 +289,10 @@ mod tests {
 
     #[test]
     fn what_the_attacker_got_done_is_judged_where_it_is_shared_out() {
-        let figures = Figures { done: 16_000.0, ..fair() };
-        let bounds = Bounds { done: Some(1000.0), ..Bounds::STATED };
-        assert_eq!(judge(&figures, &bounds, Judged::Counts), ["16000 a second done for the attacker"]);
+        let figures = Figures { done: 301.0, addresses: 2, lasted: 10.0, ..fair() };
+        let bounds = Bounds { done: Some(Allowance { at_once: 100.0, a_second: 5.0 }), ..Bounds::STATED };
+        assert_eq!(judge(&figures, &bounds, Judged::Counts), ["301 of 300 done for the attacker"]);
+        assert_eq!(judge(&Figures { done: 300.0, ..figures.clone() }, &bounds, Judged::Counts), Vec::<String>::new());
         assert_eq!(judge(&figures, &Bounds::STATED, Judged::Counts), Vec::<String>::new());
     }
 

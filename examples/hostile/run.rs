@@ -161,12 +161,14 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     let turns = Turns::count(server.pid(), setting.during());
     let (before, load_before) = (server.taken(), server::process_time(attacker.child.id()));
     observers.enter(Phase::During);
+    let begun = Instant::now();
     attacker.go()?;
     (figures.memory, figures.kernel) = watch(setting, attack, server);
     let after = server.taken();
     let load_after = server::process_time(attacker.child.id());
     observers.enter(Phase::After);
     let load = attacker.end()?;
+    (figures.addresses, figures.lasted) = (form.sources().len(), begun.elapsed().as_secs_f64());
     figures.ended = server.ended();
     // What a server that has ended owes will not come.
     let settling = if figures.ended.is_some() { Duration::ZERO } else { SETTLING };
@@ -183,7 +185,7 @@ fn measure_server(setting: &Setting, attack: &Attack, form: Form, server: &mut S
     figures.log = (after.log - before.log) as f64 / seconds;
     figures.lines = (after.lines - before.lines) as f64 / seconds;
     figures.most_work = server.counts().and_then(|file| Counted::read(&file)).map_or(0, |counted| counted.most);
-    figures.done = load["done"].as_f64().unwrap_or_default() / seconds;
+    figures.done = load["done"].as_f64().unwrap_or_default();
     let faults = judge::judge(&figures, &attack.bounds, setting.judged);
     let mut notes: Vec<&str> = server.without.into_iter().collect();
     if !is_ready {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{Attack, BOTH, Form, Length, Machine, SOUND, Shape, attack};
-use crate::judge::Bounds;
+use crate::judge::{Allowance, Bounds};
 use crate::load::{Leaving, Plan, Ready, Script};
 use crate::wire::{get, post};
 
 /// As many requests as a new connection may make before it is slowed down.
 const BURST: u64 = 100;
-/// Rooms that may be made a second.
-const ROOMS: f64 = 1000.0;
+/// What `room-rate-per-address` lets an address make.
+const ROOMS: Allowance = Allowance { at_once: 100.0, a_second: 5.0 };
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn attacks() -> Vec<Attack> {
