@@ -234,6 +234,9 @@ impl App for Chat {
                     let ticket = appended.ticket;
                     let has_made = matches!(&appended.outcome, Outcome::Stored(message) if message.seq == Seq(1));
                     let place = (ticket.payer, ticket.making);
+                    if let Outcome::Stored(_) = &appended.outcome {
+                        self.queue.shares.stored(ticket.payer, appended.bytes, has_made);
+                    }
                     self.give_place_back(place, appended.bytes, has_made, net.now().mono);
                     self.hub.handle_appended(
                         appended,

@@ -5,6 +5,7 @@
 mod chat;
 mod encoding;
 mod first_rooms;
+mod growth;
 mod http;
 mod outbox;
 mod pages;

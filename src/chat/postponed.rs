@@ -31,18 +31,28 @@ enum Obstacle {
 
 /// The line in which a wish waits.
 #[derive(Debug)]
-enum Place {
+enum Line {
     /// In the line of a share of the store.
     Share(u32),
     /// In the line of those whose room is behind.
     Room,
 }
 
+/// A message's place at the store.
+pub(super) struct Place {
+    /// The number of its payer.
+    pub payer: u32,
+    /// Whether it may make its room.
+    pub making: Making,
+    /// Bytes that must be left in the database for it to be within its payer's share.
+    pub needs: u64,
+}
+
 /// The messages at the store, and the postponed ones.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub shares: Shares,
-    wishes: HashMap<ConnId, (Place, Wish)>,
+    wishes: HashMap<ConnId, (Line, Wish)>,
     /// Connections whose wish waits for its room, and that room. Some may be gone.
     behind: VecDeque<(RoomId, ConnId)>,
 }
@@ -78,7 +88,7 @@ impl Queue {
 
     /// Forgets the wish of a connection that is gone.
     pub fn forget(&mut self, conn: ConnId) {
-        if let Some((Place::Share(number), _)) = self.wishes.remove(&conn) {
+        if let Some((Line::Share(number), _)) = self.wishes.remove(&conn) {
             self.shares.leave(number, conn);
         }
     }
@@ -127,11 +137,11 @@ impl Chat {
         let place = match obstacle {
             Obstacle::Store(bytes) => {
                 let (payer, now) = (net.payer(conn), net.now().mono);
-                Place::Share(self.queue.shares.wait(payer, conn, bytes, now))
+                Line::Share(self.queue.shares.wait(payer, conn, bytes, now))
             }
             Obstacle::Room(room) => {
                 self.queue.behind.push_back((room, conn));
-                Place::Room
+                Line::Room
             }
         };
         net.grows_beside(conn, wish.memory());
@@ -203,20 +213,21 @@ impl Chat {
     }
 
     fn hand_in(&mut self, net: &Connections, append: Append) {
-        let (payer, making) = self.take_place(net, append.ticket.conn, &append.room, append.body.len());
-        self.hub.handle_publish(Append { ticket: append.ticket.paid_by(payer).making(making), ..append });
+        let place = self.take_place(net, append.ticket.conn, &append.room, append.body.len());
+        let ticket = append.ticket.paid_by(place.payer).making(place.making).needing(place.needs);
+        self.hub.handle_publish(Append { ticket, ..append });
     }
 
-    /// Takes a place at the store for a message. Returns its payer's number, and whether it may make its room: where
-    /// the hub does not know that the room exists, the store finds out.
-    pub(super) fn take_place(&mut self, net: &Connections, conn: ConnId, room: &RoomId, bytes: usize) -> (u32, Making) {
+    /// Takes a place at the store for a message. Whether it may make its room matters only if that does not exist:
+    /// where the hub does not know, the store finds out.
+    pub(super) fn take_place(&mut self, net: &Connections, conn: ConnId, room: &RoomId, bytes: usize) -> Place {
         let now = net.now().mono;
         let payer = self.queue.shares.take(net.payer(conn), bytes, now);
         let making = match self.hub.has_messages(room) {
             true => Making::Free,
             false => self.queue.shares.may_make(payer, self.limits.rooms, now),
         };
-        (payer, making)
+        Place { payer, making, needs: self.queue.shares.needs(payer, now) }
     }
 
     /// Gives back a message's place; `has_made`: the message is the first of its room.

@@ -4,6 +4,7 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use super::outbox::charge;
+use super::postponed::Place;
 use crate::api;
 use crate::conn::Waits;
 use crate::engine::{Connections, Now};
@@ -76,8 +77,8 @@ impl Chat {
                 self.keep_encrypted(id, &room, sealed.is_some())?;
                 let bytes = body.len();
                 let Now { wall: at, mono } = net.now();
-                let (payer, making) = self.take_place(net, conn, &room, bytes);
-                let said = Said { key, body, sealed, at, payer, making };
+                let Place { payer, making, needs } = self.take_place(net, conn, &room, bytes);
+                let said = Said { key, body, sealed, at, payer, making, needs };
                 if let Err(error) = self.hub.handle_send(session, id, room, said) {
                     self.give_place_back((payer, making), bytes, false, mono);
                     return Err(hub_error(error));

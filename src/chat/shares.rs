@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
+use super::growth::{self, Growths};
 use crate::conn::{Bucket, Rate};
 use crate::engine::Payer;
 use crate::store::Making;
@@ -22,8 +23,10 @@ struct Share {
     bytes: usize,
     /// Connections with one message each that waits for a place, and its bytes.
     waiting: VecDeque<(ConnId, usize)>,
-    /// `None` if this payer has no rate of its own.
+    /// `None` if this payer has no rate and no share of the disk of its own.
     rooms: Option<Rooms>,
+    /// Bytes that it has added to the database: see [`Growths`].
+    grown: u64,
 }
 
 /// The rooms that somebody makes.
@@ -60,7 +63,7 @@ impl Share {
         self.count == 0 && self.waiting.is_empty()
     }
 
-    /// Returns whether nothing has to be remembered.
+    /// Returns whether nothing has to be remembered but its growth.
     fn is_forgettable(&self, now: Millis) -> bool {
         self.is_idle() && self.rooms.is_none_or(|rooms| rooms.pending == 0 && rooms.made.is_full(now))
     }
@@ -80,6 +83,7 @@ pub(super) struct Shares {
     line: VecDeque<u32>,
     /// Rooms that all payers make.
     rooms: Rooms,
+    growths: Growths,
     /// The number of idle shares at which those are removed that need not be kept.
     sweep_at: usize,
 }
@@ -94,6 +98,7 @@ impl Default for Shares {
             bytes: 0,
             line: VecDeque::new(),
             rooms: Rooms::default(),
+            growths: Growths::default(),
             sweep_at: IDLE,
         }
     }
@@ -168,6 +173,25 @@ impl Shares {
         Making::Counted
     }
 
+    /// Returns how many bytes must be left in the database for a message that has a place to be within its payer's
+    /// share of the disk; 0 if its payer has none.
+    pub fn needs(&mut self, number: u32, now: Millis) -> u64 {
+        if self.growths.is_new_day(now) {
+            self.growths.halve(now, self.list.iter_mut().map(|(_, share)| &mut share.grown));
+        }
+        let Some(share) = self.list.get(number as usize).filter(|share| share.rooms.is_some()) else { return 0 };
+        let under_way = share.bytes as u64 + share.count as u64 * growth::of_message(0, false);
+        self.growths.needs(share.grown, under_way)
+    }
+
+    /// Notes that a message of this payer was stored.
+    pub fn stored(&mut self, number: u32, bytes: usize, has_made: bool) {
+        let share = self.list.get_mut(number as usize).filter(|share| share.rooms.is_some());
+        if let Some(share) = share {
+            self.growths.add(&mut share.grown, growth::of_message(bytes, has_made));
+        }
+    }
+
     /// Notes what became of a message that was allowed to make its room.
     pub fn decided(&mut self, number: u32, has_made: bool, rates: RoomRates, now: Millis) {
         if let Some(own) = self.list.get_mut(number as usize).and_then(|share| share.rooms.as_mut()) {
@@ -231,7 +255,15 @@ impl Shares {
             return *number;
         }
         if self.list.len() - self.busy >= self.sweep_at {
-            self.list.retain(|_, share| !share.is_forgettable(now));
+            let least = self.least_remembered(now);
+            let growths = &mut self.growths;
+            self.list.retain(|_, share| {
+                let stays = !share.is_forgettable(now) || share.grown > least;
+                if !stays {
+                    growths.forget(share.grown);
+                }
+                stays
+            });
             let list = &self.list;
             self.numbers.retain(|_, number| list.contains(*number as usize));
             // It doubles with the shares that stay, so that the amortised cost of a new one is constant.
@@ -243,6 +275,18 @@ impl Shares {
         let number = self.list.insert(Share { rooms, ..Share::default() }) as u32;
         self.numbers.insert(payer, number);
         number
+    }
+
+    /// Returns the growth above which an idle share stays: those that have grown most, as far as they count.
+    fn least_remembered(&self, now: Millis) -> u64 {
+        let counts = |share: &Share| share.is_forgettable(now) && share.grown >= growth::WRITES_FROM;
+        let mut grown: Vec<u64> =
+            self.list.iter().filter(|(_, share)| counts(share)).map(|(_, share)| share.grown).collect();
+        if grown.len() < growth::REMEMBERED {
+            return growth::WRITES_FROM - 1;
+        }
+        let place = grown.len() - growth::REMEMBERED / 2;
+        *grown.select_nth_unstable(place).1
     }
 
     /// Changes a share, and keeps the number of busy ones.
@@ -367,6 +411,47 @@ mod tests {
             most = most.max(shares.list.len());
         }
         assert!(most <= 2 * IDLE, "{most}");
+    }
+
+    #[test]
+    fn what_a_network_has_written_decides_what_must_be_left() {
+        let network = |last| Payer::Network(IpAddr::from([192, 0, 2, last]));
+        let mut shares = Shares::default();
+        let one = shares.take(network(1), 1_000, NOW);
+        assert_eq!(shares.needs(one, NOW), 2 * 1_100, "what is under way counts");
+        shares.give_back(one, 1_000);
+        shares.stored(one, 1_000, false);
+        assert_eq!(shares.needs(one, NOW), 2 * 1_100);
+        (0..100).for_each(|_| shares.stored(one, 999_900, false));
+        let two = shares.take(network(2), 0, NOW);
+        assert_eq!(shares.needs(two, NOW), 3 * 100, "one writes, this is another, and one may come");
+        let local = shares.take(payer(3), 1 << 30, NOW);
+        shares.stored(local, 1 << 30, true);
+        assert_eq!(shares.needs(local, NOW), 0, "loopback and a proxy itself have no share");
+        // It is remembered, however many come, and halved from day to day.
+        for index in 10..3_000 {
+            let number = shares.take(payer(index), 1, NOW);
+            shares.give_back(number, 1);
+        }
+        assert_eq!(shares.take(network(1), 0, NOW), one);
+        assert_eq!(shares.needs(one, Millis(86_400_000)), 2 * (100_001_100 / 2 + 100));
+    }
+
+    /// However many networks have written much, those that have written most are remembered, and not many more.
+    #[test]
+    fn remembered_growth_is_bounded() {
+        let mut shares = Shares::default();
+        let network = |index: u32| Payer::Network((index | 1 << 30).to_be_bytes().into());
+        let mut most = 0;
+        for index in 0..50_000 {
+            let number = shares.take(network(index), 1, NOW);
+            shares.give_back(number, 1);
+            shares.stored(number, 100_000 + 10 * (index as usize % 1_000), false);
+            most = most.max(shares.list.len());
+        }
+        assert!(most <= 4 * growth::REMEMBERED, "{most}");
+        let sum = shares.list.iter().filter(|(_, share)| share.grown >= growth::WRITES_FROM).count();
+        assert_eq!(shares.growths.needs(0, 1), sum as u64 + 2, "those that are forgotten count no more");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::command::{Argument, Command, Completion, Example, ExitCode, Group, Run, Settings};
 use super::stream::Source;
 use super::{Args, Failure, say, shown};
+use crate::config::Storage;
 use crate::key_file;
-use crate::sqlite;
+use crate::sqlite::{self, Checked};
 use crate::types::{Reason, counted, harmless};
 use std::path::PathBuf;
 
@@ -41,6 +42,40 @@ pub const COMMAND: Command = Command {
     run: Run::OneShot(run),
 };
 
+/// The settings by which a server refuses messages for good.
+struct Bounds {
+    max_database_size: u64,
+    rooms_max: u64,
+    /// Old messages may go, so none is refused for want of space.
+    may_delete: bool,
+}
+
+impl Bounds {
+    fn of(storage: &Storage) -> Bounds {
+        Bounds {
+            max_database_size: storage.max_database_size,
+            rooms_max: u64::from(storage.rooms_max),
+            may_delete: storage.keep_messages > 0 || storage.keep_for > 0,
+        }
+    }
+
+    /// Returns a line for each of them that a database has nearly reached.
+    fn remarks(&self, checked: &Checked) -> String {
+        let mut lines = String::new();
+        let max = self.max_database_size;
+        if max > 0 && !self.may_delete && checked.used > max / 4 * 3 {
+            lines.push_str(
+                "it has nearly reached max_database_size: whoever has written more than their share of what is left is refused; \
+                 raise it, or let old messages expire with keep_messages or keep_for\n",
+            );
+        }
+        if checked.rooms >= self.rooms_max {
+            lines.push_str("it has as many rooms as rooms_max: messages to further rooms are refused\n");
+        }
+        lines
+    }
+}
+
 /// Checks the file, or else the database that the settings name, and prints its findings.
 ///
 /// # Errors
@@ -49,7 +84,9 @@ fn run(mut args: Args) -> Result<(), Failure> {
     let file = args.next_word().map(PathBuf::from);
     let settings = args.into_invocation().read()?.settings;
     let key = key_file::data_key(&settings)?;
-    let from = Source::of(file.unwrap_or(settings.storage.data))?;
+    let storage = settings.storage;
+    let bounds = file.is_none().then(|| Bounds::of(&storage));
+    let from = Source::of(file.unwrap_or(storage.data))?;
     let checked = sqlite::check(&from.path(), key.as_ref()).map_err(|error| from.named(error.into()))?;
     let path = from.name();
     let mut text = String::new();
@@ -60,6 +97,7 @@ fn run(mut args: Args) -> Result<(), Failure> {
     }
     let count = checked.faults.len() as u64 + checked.more;
     if checked.is_well() {
+        bounds.into_iter().for_each(|bounds| text.push_str(&bounds.remarks(&checked)));
         text.push_str(&format!(
             "{} is sound: {} in {}\n",
             shown(&path),

@@ -20,6 +20,7 @@ impl Hub {
             Outcome::KeyReused => Notice::Refused { id, error: HubError::KeyReused },
             Outcome::BodyReused => Notice::Refused { id, error: HubError::BodyReused },
             Outcome::Full => Notice::Refused { id, error: HubError::StorageFull },
+            Outcome::OverShare => Notice::Refused { id, error: HubError::OverShare },
             Outcome::RoomsFull { limit } => Notice::Refused { id, error: HubError::RoomsFull { limit: *limit } },
             Outcome::NotMade => {
                 let retry_after_ms = if let Making::Refused { wait } = ticket.making { wait } else { 0 };

@@ -179,6 +179,8 @@ pub enum HubError {
     StorageUnavailable,
     /// The database has reached its limit; nothing is stored.
     StorageFull,
+    /// The database is nearly full, and this sender has written more than its share.
+    OverShare,
     /// The log has reached its limit of rooms; nothing is stored.
     RoomsFull {
         limit: usize,

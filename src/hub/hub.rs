@@ -351,11 +351,12 @@ impl Hub {
         room: RoomId,
         said: Said,
     ) -> Result<(), HubError> {
-        let Said { key, body, sealed, at, payer, making } = said;
+        let Said { key, body, sealed, at, payer, making, needs } = said;
         let session = self.sessions.get(slot).ok_or(HubError::NotJoined)?;
         let seat = session.seat(&room).ok_or(HubError::NotJoined)?;
+        let ticket = Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID));
         let append = Append {
-            ticket: Ticket::new(session.client, Purpose::Send, id.unwrap_or(NO_ID)).paid_by(payer).making(making),
+            ticket: ticket.paid_by(payer).making(making).needing(needs),
             room,
             author: session.author(),
             key: key.map(|key| ScopedKey { scope: Scope::Session(session.id), key }),

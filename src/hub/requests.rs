@@ -28,6 +28,8 @@ pub struct Said {
     pub payer: u32,
     /// Whether it may make its room.
     pub making: Making,
+    /// See [`Ticket::needs`](crate::store::Ticket::needs).
+    pub needs: u64,
 }
 
 /// How much a member is told about the joins and leaves of others.

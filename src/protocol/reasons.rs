@@ -39,6 +39,12 @@ impl Reason {
             HubError::StorageFull => {
                 (ErrorCode::StorageUnavailable, format!("{}; nothing was stored", Why::AtBound.text()).into())
             }
+            HubError::OverShare => (
+                ErrorCode::StorageUnavailable,
+                "the server's database has nearly reached max_database_size, and this address has written more than its \
+                 share of what is left; nothing was stored"
+                    .into(),
+            ),
             HubError::RoomsFull { limit } => (
                 ErrorCode::StorageUnavailable,
                 format!(
@@ -73,6 +79,8 @@ impl Reason {
         };
         let retry_after_ms = match error {
             HubError::StorageFull | HubError::RoomsFull { .. } => Some(10_000),
+            // Shares change with the hours.
+            HubError::OverShare => Some(60_000),
             HubError::TooManyNew { retry_after_ms } => Some(u64::from(retry_after_ms)),
             HubError::StorageUnavailable => Some(1000),
             _ => None,

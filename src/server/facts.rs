@@ -111,7 +111,7 @@ impl Facts {
             }
             Fact::StoreRemark { line } => log.warn(&line, &[]),
             // Something is refused until somebody acts.
-            Fact::StoreNote { about: About::Rooms, text: Some(text) } => log.error(&text, &[]),
+            Fact::StoreNote { about: About::Rooms | About::Shares, text: Some(text) } => log.error(&text, &[]),
             Fact::StoreNote { text: Some(text), .. } => log.warn(&text, &[]),
             Fact::StoreNote { about, text: None } => log.info(over(about), &[]),
             Fact::StoreRecovered => log.info("the store takes messages again", &[]),
@@ -177,6 +177,7 @@ fn over(about: About) -> &'static str {
         About::Unreadable => "what is stored can be read again",
         About::Wal => "the database's -wal file has its usual length again",
         About::Rooms => "messages to further rooms are taken again",
+        About::Shares => "the database has space again for whoever writes",
         About::Clock => "the clock is believed again: messages go by age as it says",
     }
 }

@@ -16,6 +16,7 @@ use super::rounds::Grown;
 use super::schema::{ROOM_IDS, integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
 use super::sealing::{Sealing, message_place};
+use super::space::Space;
 use super::unfolded::{Folded, Unfolded};
 use super::windows::Windows;
 use crate::store::idempotency::Seen;
@@ -92,6 +93,8 @@ pub(super) enum Decision {
     BodyReused(Era),
     /// The room has no seq left for this message.
     Refused,
+    /// Its sender has written more than its share.
+    OverShare,
     /// This would be one room too many.
     RoomsFull,
     /// There is no such room, and this append may not make it.
@@ -111,6 +114,7 @@ pub(super) struct Batches {
     rooms: HashMap<RoomId, Room>,
     pub unfolded: Unfolded,
     pub grown: Grown,
+    pub space: Space,
     pub parking: Parking,
     /// Maximum number of rooms.
     pub rooms_max: u64,
@@ -160,6 +164,7 @@ impl Batches {
             rooms: HashMap::new(),
             unfolded: Unfolded::default(),
             grown: Grown::default(),
+            space: Space::default(),
             parking,
             rooms_max: ROOM_IDS,
             running: 0,
@@ -203,6 +208,7 @@ impl Batches {
         is_enough: impl Fn(&Unfolded) -> bool,
     ) -> rusqlite::Result<Vec<Decision>> {
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.space.measure(conn)?;
         let before = self.unfolded.rows();
         let mut adding = Adding { windows: Windows::default(), added: Vec::with_capacity(batch.len()) };
         let mut decisions = Vec::with_capacity(batch.len());
@@ -268,11 +274,14 @@ impl Batches {
         adding: &mut Adding,
         now: u64,
     ) -> rusqlite::Result<Decision> {
+        let is_over = self.space.is_over(append.ticket.needs);
+        let is_refused = is_over && self.space.refuses();
         let room = match self.rooms.get_mut(&append.room) {
             Some(room) => room,
             None => {
                 let row = match load_room(conn, &mut self.unfolded, &append.room, now)? {
                     Some(room) => Some(room),
+                    None if is_refused => return Ok(Decision::OverShare),
                     None if append.ticket.makes_nothing() => return Ok(Decision::NotMade),
                     None => removal::make(conn, &append.room, self.rooms_max, append.era)?.map(Room::new),
                 };
@@ -292,6 +301,9 @@ impl Batches {
                 Some(Seen::OtherBody) => return Ok(Decision::KeyReused(room.era)),
                 None => {}
             }
+        }
+        if is_refused {
+            return Ok(Decision::OverShare);
         }
         let sealed = append.sealed.map(|digest| match &self.sealing {
             Some(sealing) => sealing.sealed_body(room.id, digest),
@@ -316,6 +328,8 @@ impl Batches {
         let key_bytes = key.as_ref().map(MessageKey::encode);
         let key_bytes = key_bytes.as_ref().map(|bytes| bytes.as_slice());
         insert.execute(params![id, integer(at.0), member.map(integer), name, body, key_bytes])?;
+        self.space.stored(room.id, room.oldest.is_none(), is_over);
+        self.space.add(body.len());
         let oldest = match room.oldest {
             Some(oldest) => oldest,
             None => oldest::put(conn, room.id, Oldest { seq, at }).map(|()| seq)?,
@@ -412,11 +426,12 @@ impl Batches {
 
     /// Removes a room, if it still may go. Returns whether it is gone.
     fn remove(&mut self, conn: &Connection, room: &RoomId, now: u64) -> rusqlite::Result<bool> {
-        let is_gone = removal::remove(conn, room, now, self.parking.keep)?.is_some();
-        if is_gone {
+        let gone = removal::remove(conn, room, now, self.parking.keep)?;
+        if let Some(id) = gone {
             self.rooms.remove(room);
+            self.space.has_given(id);
         }
-        Ok(is_gone)
+        Ok(gone.is_some())
     }
 
     /// Looks for a sealed body in its room, which need not exist yet.

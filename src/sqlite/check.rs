@@ -8,6 +8,7 @@ use rusqlite::types::ValueRef;
 
 use super::damage::{LONGEST_TOLD, is_whole, one_line};
 use super::message_key::MessageKey;
+use super::pages::Pages;
 use super::removal;
 use super::retention;
 use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
@@ -30,6 +31,8 @@ const KINDS: usize = 1_000;
 pub struct Checked {
     pub rooms: u64,
     pub messages: u64,
+    /// Bytes of the pages that hold something.
+    pub used: u64,
     pub faults: Vec<String>,
     /// Number of further faults.
     pub more: u64,
@@ -209,6 +212,8 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
         checked.fault(wrong);
         return Ok(());
     }
+    let (all, free) = retention::pages(&transaction)?;
+    checked.used = number(Pages::of(&transaction)?.bytes(all - free));
     let mut rooms = rooms(&transaction, checked)?;
     let taken = "SELECT count(*) FROM free_rooms JOIN rooms USING (id)";
     let taken: i64 = transaction.query_row(taken, [], |row| row.get(0))?;

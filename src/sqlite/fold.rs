@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::common;
 use super::message_key::MessageKey;
 use super::schema::{integer, last_id, number, seq_of};
+use super::sizes;
 use super::unfolded::{Folded, Tail, Unfolded};
 use crate::store::idempotency::{Entry, Window};
 use crate::types::{IdempotencyKey, Seq, SessionId, WallMillis};
@@ -94,7 +95,8 @@ pub(super) fn piece(
                 return Ok((folded, Some(Position { room, goal: Some(goal) })));
             }
         }
-        write_head(conn, room, goal.upto, goal.at)?;
+        let (rows, bytes) = tail.upto(goal.upto);
+        write_head(conn, room, (goal.upto, goal.at), sizes::of(rows, bytes))?;
         folded.rooms.push((room, goal.upto));
         work -= 1;
         position = Position { room: room + 1, goal: None };
@@ -153,9 +155,9 @@ fn write_window(
     .map(drop)
 }
 
-fn write_head(conn: &Connection, room: i64, head: Seq, at: WallMillis) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE rooms SET head = ?2, at = ?3 WHERE id = ?1 AND head < ?2")?
-        .execute([room, integer(head.0), integer(at.0)])
+fn write_head(conn: &Connection, room: i64, (head, at): (Seq, WallMillis), bytes: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET head = ?2, at = ?3, bytes = bytes + ?4 WHERE id = ?1 AND head < ?2")?
+        .execute([room, integer(head.0), integer(at.0), integer(bytes)])
         .map(drop)
 }
 

@@ -187,6 +187,7 @@ impl WriterLoop {
         let conn = &self.parts.conn;
         open::set_most_pages(conn, self.parts.most_pages)?;
         let folded = fold(conn, &mut self.batches);
+        self.batches.space.changed();
         // If this fails, messages may take those pages, too, until the next fold.
         let _ = open::set_most_pages(conn, self.pages_for_messages());
         folded

@@ -39,6 +39,8 @@ mod schema;
 mod scrub;
 mod sealed_bodies;
 mod sealing;
+mod sizes;
+mod space;
 mod start_check;
 mod stepped;
 mod unfolded;

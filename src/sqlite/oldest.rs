@@ -22,7 +22,7 @@ pub(super) fn put(conn: &Connection, room: i64, oldest: Oldest) -> rusqlite::Res
 
 /// Records that a room has no message left: that is a use of it, at this running second.
 fn put_none(conn: &Connection, room: i64, running: u64) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE rooms SET oldest = NULL, oldest_at = NULL, used = ?2 WHERE id = ?1")?
+    conn.prepare_cached("UPDATE rooms SET oldest = NULL, oldest_at = NULL, used = ?2, bytes = 0 WHERE id = ?1")?
         .execute([room, integer(running)])
         .map(drop)
 }

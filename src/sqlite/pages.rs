@@ -8,6 +8,9 @@ use rusqlite::Connection;
 pub(super) struct Pages(i64);
 
 impl Pages {
+    /// The least size that SQLite knows.
+    pub const LEAST: Pages = Pages(512);
+
     /// The size if nothing else is chosen.
     #[cfg(test)]
     pub const USUAL: Pages = Pages(4_096);

@@ -13,6 +13,8 @@ use super::pages::Pages;
 use super::rounds::{Grown, Mark, Next, Round, Wanted};
 use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
+use super::sizes;
+use super::space::Space;
 use crate::types::{Seq, WallMillis};
 
 /// Maximum number of rooms in one step.
@@ -24,9 +26,14 @@ const ROWS: usize = 1_000;
 /// ... and maximum size of their bodies in bytes, not counting the last one.
 const BYTES: u64 = 1 << 20;
 
-/// If the whole database is too large, each step deletes one in this many of a room's messages, so that all rooms
-/// shrink alike.
+/// If the whole database is too large, each visit deletes one in this many of a room's messages. The largest room gives
+/// way first, again and again; rooms that are not large shrink alike.
 const SHARE: u64 = 16;
+
+/// While the whole database is too large, a step deletes about this part of its maximum size in bodies, but at least so
+/// many bytes.
+const SQUEEZED_PART: u64 = 256;
+const SQUEEZED: u64 = 64 << 10;
 
 /// Minimum size in bytes of the free pages that the file keeps for new messages; it keeps an eighth of its pages if
 /// that is more.
@@ -67,6 +74,23 @@ pub(super) struct Step {
     pub damaged: Option<(i64, rusqlite::Error)>,
     /// Whether a round through the rooms has ended without finding anything to delete.
     pub done: bool,
+}
+
+/// What the writer knows of rooms that retention is to look at.
+pub(super) struct Hints<'a> {
+    pub grown: &'a mut Grown,
+    pub space: &'a mut Space,
+}
+
+/// How much of a room is to go since the whole database is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Squeeze {
+    Nothing,
+    /// A part of its messages, but not the last one.
+    Part,
+    /// A part of its messages, and the last one, too.
+    PartOfLarge,
+    All,
 }
 
 /// Goes through the rooms in rounds.
@@ -168,10 +192,10 @@ impl Retention {
         conn: &Connection,
         policy: &Policy,
         (now, running): (Option<WallMillis>, u64),
-        grown: &mut Grown,
+        hints: Hints<'_>,
     ) -> rusqlite::Result<Step> {
         self.visited = None;
-        self.transact(conn, policy, (now, running), grown).or_else(|error| {
+        self.transact(conn, policy, (now, running), hints).or_else(|error| {
             let visited = self.visited.filter(|_| is_damage(&error));
             // What was deleted in other rooms is undone, so they are visited once more.
             self.restart();
@@ -190,43 +214,49 @@ impl Retention {
         conn: &Connection,
         policy: &Policy,
         (now, running): (Option<WallMillis>, u64),
-        grown: &mut Grown,
+        Hints { grown, space }: Hints<'_>,
     ) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
         let wanted = Wanted { ages, squeeze: policy.squeeze };
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
-        let mut budget = Budget { rows: ROWS, bytes: BYTES };
+        // Where space is needed, no more goes than that: the caller looks again after each step.
+        let bytes = if policy.squeeze { (space.max() / SQUEEZED_PART).clamp(SQUEEZED, BYTES) } else { BYTES };
+        let mut budget = Budget { rows: ROWS, bytes };
         let mut step = Step::default();
         let mut is_over = false;
         self.begun = Some((self.round.mark(), self.search));
         for _ in 0..ROOMS {
             let search = match self.search.take() {
                 Some(search) => search,
-                None => match self.round.next(&transaction, wanted, grown, !step.waiting.is_empty())? {
-                    Next::Room(room) => Search::new(room),
-                    Next::Waiting => break,
-                    Next::End { again } => {
-                        step.done = self.dropped_in_round + step.dropped == 0 && !again;
-                        is_over = true;
-                        break;
+                None => {
+                    match self.round.next(&transaction, wanted, (&mut *grown, &*space), !step.waiting.is_empty())? {
+                        Next::Room(room) => Search::new(room),
+                        Next::Waiting => break,
+                        Next::End { again } => {
+                            step.done = self.dropped_in_round + step.dropped == 0 && !again;
+                            is_over = true;
+                            break;
+                        }
                     }
-                },
+                }
             };
             if self.left_alone.contains(&search.room) {
                 continue;
             }
-            // Only a walk through all makes every room shrink.
-            let squeeze = policy.squeeze && self.round.is_in_all();
-            let waiting = step.waiting.len();
+            let squeeze = if policy.squeeze { self.round.squeeze() } else { Squeeze::Nothing };
+            let (waiting, dropped) = (step.waiting.len(), step.dropped);
             self.visited = Some(search.room);
             let rest = visit(&transaction, (policy, ages, squeeze, running), search, (&mut budget, &mut step))?;
             self.visited = None;
+            if squeeze != Squeeze::Nothing {
+                self.round.has_given(search.room, step.dropped > dropped, space);
+            }
             if rest.is_some() || step.waiting.len() > waiting {
                 self.round.keep_last(search.room, grown);
             }
             // An interrupted room continues with the next step, unless every room is to shrink.
-            self.search = rest.filter(|_| !squeeze);
+            self.search = rest.filter(|_| squeeze == Squeeze::Nothing);
             if budget.is_spent() {
                 break;
             }
@@ -243,7 +273,7 @@ impl Retention {
 /// Deletes in one room what may be deleted. Returns the search to continue with, if the budget has run out.
 fn visit(
     conn: &Connection,
-    (policy, ages, squeeze, running): (&Policy, Option<Ages>, bool, u64),
+    (policy, ages, squeeze, running): (&Policy, Option<Ages>, Squeeze, u64),
     search: Search,
     (budget, step): (&mut Budget, &mut Step),
 ) -> rusqlite::Result<Option<Search>> {
@@ -254,7 +284,7 @@ fn visit(
         .optional()?;
     let Some((folded, known)) = found else { return Ok(None) };
     let head = fold::last_behind(conn, room, folded)?.map_or(folded, |(last, _)| last);
-    let rules = Rules::new(&Policy { squeeze, ..*policy }, ages, head, folded);
+    let rules = Rules::new((policy, squeeze), ages, head, folded);
     let rest = rules.drop_oldest(conn, search, budget, step)?;
     if oldest::correct(conn, room, known, running)? {
         step.changed.push(room);
@@ -281,20 +311,26 @@ struct Rules {
     folded: Seq,
     /// Messages up to this seq exceed the number to keep.
     too_many: Seq,
-    squeeze: bool,
+    squeeze: Squeeze,
 }
 
 impl Rules {
-    fn new(policy: &Policy, ages: Option<Ages>, head: Seq, folded: Seq) -> Rules {
+    fn new((policy, squeeze): (&Policy, Squeeze), ages: Option<Ages>, head: Seq, folded: Seq) -> Rules {
         let too_many =
             if policy.keep_messages == 0 { Seq::ZERO } else { Seq(head.0.saturating_sub(policy.keep_messages)) };
-        Rules { ages, head, folded, too_many, squeeze: policy.squeeze }
+        Rules { ages, head, folded, too_many, squeeze }
     }
 
-    /// Returns the last seq to delete for the room's share, given its oldest message, if every room is to shrink.
+    /// Returns the last seq to delete for the room's share, given its oldest message, if the database is too large.
     fn share(&self, oldest: Seq) -> Seq {
         let kept = self.head.0.saturating_sub(oldest.0).saturating_add(1);
-        Seq((oldest.0 - 1).saturating_add((kept / SHARE).max(1)).min(self.head.0.saturating_sub(1)))
+        let part = (oldest.0 - 1).saturating_add((kept / SHARE).max(1));
+        match self.squeeze {
+            Squeeze::Nothing => Seq::ZERO,
+            Squeeze::Part => Seq(part.min(self.head.0.saturating_sub(1))),
+            Squeeze::PartOfLarge => Seq(part),
+            Squeeze::All => self.head,
+        }
     }
 
     /// Deletes the oldest messages of the room within the budget. If the budget runs out, returns the search to
@@ -308,7 +344,7 @@ impl Rules {
     ) -> rusqlite::Result<Option<Search>> {
         let (none, all) = (last_id(search.room, Seq::ZERO), last_id(search.room, Seq(u64::MAX)));
         // The last message to delete, the number of them, and the misdated ones that the search has passed.
-        let (mut last, mut count, mut misdated) = (None, 0, 0);
+        let (mut last, mut count, mut misdated, mut bodies) = (None, 0, 0, 0);
         let mut share = None;
         let mut cut = false;
         {
@@ -320,7 +356,7 @@ impl Rules {
             while let Some(row) = rows.next()? {
                 let (id, at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let seq = seq_of(id);
-                let share = *share.get_or_insert_with(|| if self.squeeze { self.share(seq) } else { Seq::ZERO });
+                let share = *share.get_or_insert_with(|| self.share(seq));
                 let age = Ages::of(self.ages, WallMillis(number(at)));
                 let goes = seq <= self.too_many || seq <= share || seq <= search.too_old || matches!(age, Age::TooOld);
                 if goes && search.after > none {
@@ -343,7 +379,7 @@ impl Rules {
                     step.waiting.push(search.room);
                     break;
                 }
-                (last, count) = (Some(id), count + 1);
+                (last, count, bodies) = (Some(id), count + 1, bodies + number(bytes));
                 budget.rows -= 1;
                 budget.bytes = budget.bytes.saturating_sub(number(bytes));
                 cut = budget.is_spent();
@@ -355,6 +391,7 @@ impl Rules {
         if let Some(last) = last {
             conn.prepare_cached("DELETE FROM messages WHERE id > ?1 AND id <= ?2")?.execute([none, last])?;
             sealed_bodies::forget(conn, none, last)?;
+            sizes::shrink(conn, search.room, sizes::of(count as u64, bodies))?;
         }
         step.dropped += count;
         step.misdated += misdated;
@@ -439,7 +476,9 @@ mod tests {
         grown.keep(policy.keep_messages);
         let mut steps = Vec::new();
         loop {
-            let step = retention.step(conn, &policy, (now.map(at), 0), &mut grown).unwrap();
+            let step = retention
+                .step(conn, &policy, (now.map(at), 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                .unwrap();
             steps.push(step.dropped);
             if step.done {
                 return steps;
@@ -538,7 +577,11 @@ mod tests {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
         let policy = Policy { squeeze: true, ..Policy::default() };
-        let mut step = || retention.step(&conn, &policy, (None, 0), &mut Grown::default()).unwrap();
+        let mut step = || {
+            retention
+                .step(&conn, &policy, (None, 0), Hints { grown: &mut Grown::default(), space: &mut Space::default() })
+                .unwrap()
+        };
         let first = Step { dropped: 12, changed: vec![1, 2, 3], ..Step::default() };
         assert_eq!((step(), kept(&conn, 4)), (first, vec![(11, 150), (2, 15), (2, 1), (1, 1)]));
         for _ in 0..1000 {

@@ -1,14 +1,18 @@
 //! The order in which retention visits rooms. A round first finds, by the index of oldest messages, the rooms where
 //! something is too old, the one with the oldest message first; then those whose clock was wrong; then those that have
-//! grown past what each keeps. All rooms are walked through only after a start or a change of limits, and while the
-//! whole database is too large. Independent of threads, files and clocks.
+//! grown past what each keeps. While the whole database is too large, those in which only senders over their share
+//! have written give way next, then the largest, again and again. All rooms are walked through only after a start or a
+//! change of limits, and where the database is too large without a large room. Independent of threads, files and
+//! clocks.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::retention::Ages;
+use super::retention::{Ages, Squeeze};
 use super::schema::integer;
+use super::sizes::{self, Large};
+use super::space::Space;
 use crate::types::{Seq, WallMillis};
 
 /// Maximum number of rooms that are remembered as having grown, which takes some 2 MB. Beyond it all rooms are walked
@@ -75,6 +79,10 @@ enum Place {
     Aged(Part, AgePlace),
     /// Behind this room, among those that have grown.
     Grown(i64),
+    /// Behind this room, among those that give way first.
+    Giving(i64),
+    /// At the largest room; at the largest below this one, if that gave nothing.
+    Large(Option<Large>),
     /// Behind this room, among all.
     All(i64),
 }
@@ -89,11 +97,13 @@ pub(super) struct Round {
     is_all_due: bool,
     /// Whether a room has to be visited once more.
     has_missed: bool,
+    /// The last large room that was returned.
+    tried: Option<Large>,
 }
 
 impl Default for Round {
     fn default() -> Round {
-        Round { place: START, is_all_due: true, has_missed: false }
+        Round { place: START, is_all_due: true, has_missed: false, tried: None }
     }
 }
 
@@ -129,7 +139,7 @@ impl Round {
         &mut self,
         conn: &Connection,
         wanted: Wanted,
-        grown: &mut Grown,
+        (grown, space): (&mut Grown, &Space),
         is_waiting: bool,
     ) -> rusqlite::Result<Next> {
         self.is_all_due |= std::mem::take(&mut grown.is_beyond);
@@ -145,7 +155,15 @@ impl Round {
                     (found.map(|(at, room)| (room, Place::Aged(part, (at, room)))), Some(following))
                 }
                 Place::Grown(after) => {
-                    (grown.take_after(after).map(|room| (room, Place::Grown(room))), Some(Place::All(0)))
+                    (grown.take_after(after).map(|room| (room, Place::Grown(room))), Some(Place::Giving(0)))
+                }
+                Place::Giving(after) => {
+                    let found = if wanted.squeeze { space.giving_after(after) } else { None };
+                    (found.map(|room| (room, Place::Giving(room))), Some(Place::Large(None)))
+                }
+                Place::Large(below) => {
+                    self.tried = if wanted.squeeze { sizes::largest(conn, below)? } else { None };
+                    (self.tried.map(|large| (large.room, Place::Large(below))), Some(Place::All(0)))
                 }
                 Place::All(after) => {
                     let is_meant = wanted.squeeze || self.is_all_due && grown.keep > 0;
@@ -169,9 +187,24 @@ impl Round {
         }
     }
 
-    /// Returns whether the last room was found in the walk through all.
-    pub fn is_in_all(&self) -> bool {
-        matches!(self.place, Place::All(_))
+    /// Returns how much of the last room is to go, if the whole database is too large.
+    pub fn squeeze(&self) -> Squeeze {
+        match self.place {
+            Place::Giving(_) => Squeeze::All,
+            Place::Large(_) => Squeeze::PartOfLarge,
+            Place::All(_) => Squeeze::Part,
+            Place::Aged(..) | Place::Grown(_) => Squeeze::Nothing,
+        }
+    }
+
+    /// Notes whether the last room, from which something was to go, gave anything.
+    pub fn has_given(&mut self, room: i64, gave: bool, space: &mut Space) {
+        match self.place {
+            Place::Giving(_) if !gave => space.has_given(room),
+            // Otherwise it would be the next one again.
+            Place::Large(_) if !gave => self.place = Place::Large(self.tried),
+            _ => {}
+        }
     }
 
     /// Notes that the last room was not finished.
@@ -224,7 +257,7 @@ fn room_after(conn: &Connection, room: i64) -> rusqlite::Result<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::super::oldest::{self, Oldest};
-    use super::super::retention::{Policy, Retention};
+    use super::super::retention::{Hints, Policy, Retention};
     use super::super::schema::{message_id, migrate};
     use super::*;
 
@@ -259,7 +292,11 @@ mod tests {
         let conn = log(5_000);
         let policy = Policy { keep_for: DAY, ..Policy::default() };
         let (mut retention, mut grown) = (Retention::default(), Grown::default());
-        let mut step = || retention.step(&conn, &policy, (Some(NOW), 0), &mut grown).unwrap();
+        let mut step = || {
+            retention
+                .step(&conn, &policy, (Some(NOW), 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                .unwrap()
+        };
         assert!(step().done, "one step is a round");
         for room in [4_999, 17, 3_000] {
             say(&conn, room, 1, NOW.0 - 2 * DAY);
@@ -287,31 +324,72 @@ mod tests {
         let (mut retention, mut grown) = (Retention::default(), Grown::default());
         grown.keep(2);
         say(&conn, 900, 3, NOW.0);
-        let steps: Vec<usize> =
-            (0..5).map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().dropped).collect();
+        let steps: Vec<usize> = (0..5)
+            .map(|_| {
+                retention
+                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                    .unwrap()
+                    .dropped
+            })
+            .collect();
         assert_eq!(steps, [0, 0, 0, 1, 0], "a fourth of them in each step");
         for room in [999, 1, 500] {
             say(&conn, room, 3, NOW.0);
             grown.note(room, Seq(1), Seq(3));
-            assert_eq!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed, [room]);
+            assert_eq!(
+                retention
+                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                    .unwrap()
+                    .changed,
+                [room]
+            );
         }
         // One that has to be folded first is found again.
         say(&conn, 5, 3, NOW.0);
         grown.note(5, Seq(1), Seq(3));
         conn.execute("UPDATE rooms SET head = 0 WHERE id = 5", []).unwrap();
-        assert_eq!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().waiting, [5]);
+        assert_eq!(
+            retention
+                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                .unwrap()
+                .waiting,
+            [5]
+        );
         conn.execute("UPDATE rooms SET head = 3 WHERE id = 5", []).unwrap();
-        let dropped: usize =
-            (0..3).map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().dropped).sum();
+        let dropped: usize = (0..3)
+            .map(|_| {
+                retention
+                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                    .unwrap()
+                    .dropped
+            })
+            .sum();
         assert_eq!(dropped, 1);
         grown.note(7, Seq(1), Seq(2));
-        assert!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed.is_empty());
-        assert!(retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().done);
+        assert!(
+            retention
+                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                .unwrap()
+                .changed
+                .is_empty()
+        );
+        assert!(
+            retention
+                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                .unwrap()
+                .done
+        );
         // More than are remembered: all are walked through once more.
         say(&conn, 700, 3, NOW.0);
         grown.is_beyond = true;
-        let found: Vec<i64> =
-            (0..5).flat_map(|_| retention.step(&conn, &policy, (None, 0), &mut grown).unwrap().changed).collect();
+        let found: Vec<i64> = (0..5)
+            .flat_map(|_| {
+                retention
+                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
+                    .unwrap()
+                    .changed
+            })
+            .collect();
         assert_eq!(found, [700]);
     }
 }

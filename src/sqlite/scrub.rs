@@ -42,13 +42,13 @@ struct Walk {
     sql: &'static str,
 }
 
-const WALKS: [Walk; 17] = [
+const WALKS: [Walk; 18] = [
     Walk { tree: "meta", keys: 1, is_text: false, sql: "SELECT id, * FROM meta WHERE id > ?1 ORDER BY id LIMIT ?2" },
     Walk {
         tree: "rooms",
         keys: 1,
         is_text: false,
-        sql: "SELECT id, name, head, at, common, oldest, oldest_at, era, used FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
+        sql: "SELECT id, name, head, at, common, oldest, oldest_at, era, used, bytes FROM rooms WHERE id > ?1 ORDER BY id LIMIT ?2",
     },
     Walk {
         tree: "sqlite_autoindex_rooms_1",
@@ -61,6 +61,12 @@ const WALKS: [Walk; 17] = [
         keys: 2,
         is_text: false,
         sql: "SELECT used, id FROM rooms WHERE oldest IS NULL AND (used, id) > (?1, ?2) ORDER BY used, id LIMIT ?3",
+    },
+    Walk {
+        tree: "rooms_by_size",
+        keys: 2,
+        is_text: false,
+        sql: "SELECT bytes, id FROM rooms WHERE bytes >= 16384 AND (bytes, id) > (?1, ?2) ORDER BY bytes, id LIMIT ?3",
     },
     Walk {
         tree: "free_rooms",

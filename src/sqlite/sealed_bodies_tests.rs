@@ -11,7 +11,7 @@ use crate::testing::TempDir;
 use crate::types::{Durability, Seq};
 
 /// Removes the index, so that the log is as an older racerd would have written it.
-const OLDER: &str = "DROP TABLE free_rooms; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
+const OLDER: &str = "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
                      ALTER TABLE rooms DROP COLUMN era; DROP TABLE removals;
                      DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at;
                      ALTER TABLE rooms DROP COLUMN oldest;

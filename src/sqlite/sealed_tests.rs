@@ -528,7 +528,7 @@ fn an_older_database_is_plain() {
     let conn = Connection::open(plain(&directory).path).unwrap();
     schema::migrate(&conn).unwrap();
     conn.execute_batch(
-        "DROP TABLE free_rooms; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
+        "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
          DROP TABLE removals; DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
          ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
          ALTER TABLE meta DROP COLUMN clock;

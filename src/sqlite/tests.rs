@@ -7,6 +7,7 @@ mod page_sizes;
 mod removal;
 mod restarts;
 mod rows;
+mod shares;
 mod wal;
 
 use std::fs;

@@ -62,6 +62,21 @@ pub(super) struct Tail {
     pub bytes: u64,
 }
 
+impl Tail {
+    /// Returns the number of those that are left behind this seq, and the size of their bodies. The bodies are not
+    /// known one by one: those that are left count as the average of all.
+    fn left_behind(&self, upto: Seq) -> (u64, u64) {
+        let left = self.head.0.saturating_sub(upto.0).min(self.rows);
+        (left, if left == 0 { 0 } else { self.bytes / self.rows * left })
+    }
+
+    /// Returns the number of those up to this seq, and the size of their bodies.
+    pub fn upto(&self, upto: Seq) -> (u64, u64) {
+        let (rows, bytes) = self.left_behind(upto);
+        (self.rows - rows, self.bytes - bytes)
+    }
+}
+
 /// The keys that a sender has used in a room since the last fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recent {
@@ -222,9 +237,7 @@ impl Unfolded {
         }
         for (room, upto) in &folded.rooms {
             let Some(tail) = self.rooms.get_mut(room) else { continue };
-            let left = tail.head.0.saturating_sub(upto.0).min(tail.rows);
-            // The bodies are not known one by one: those that are left count as the average of all.
-            let bytes = if left == 0 { 0 } else { tail.bytes / tail.rows * left };
+            let (left, bytes) = tail.left_behind(*upto);
             self.rows -= tail.rows - left;
             self.bytes -= tail.bytes - bytes;
             (tail.rows, tail.bytes) = (left, bytes);

@@ -4,14 +4,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::batch::roll_back;
+use super::batch::{Batches, roll_back};
 use super::checkpoint::{COPIED_FROM, Due, Frames, Length};
 use super::damage::is_damage;
 use super::dating::Moment;
 use super::error::DAMAGED;
 use super::open::{self, BUSY, WAL_BYTES};
 use super::removal;
-use super::retention::{self, Policy, Step};
+use super::retention::{self, Hints, Policy, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
 use super::writer::{Health, Noted, WriterLoop, is_full};
@@ -163,6 +163,10 @@ impl WriterLoop {
         if policy == Policy::default() {
             return Ok(false);
         }
+        // Which rooms are large shows once what waits is folded. A failure is told by the next fold or commit.
+        if policy.squeeze && self.fold_all().is_err() {
+            roll_back(&self.parts.conn);
+        }
         let mut step = self.prune_messages(&policy, now)?;
         if !step.waiting.is_empty() && self.fold_for_retention(&step.waiting)? {
             self.retention.go_back();
@@ -240,8 +244,13 @@ impl WriterLoop {
     }
 
     fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
-        let step = self.retention.step(&self.parts.conn, policy, (now, self.running()), &mut self.batches.grown)?;
+        let running = self.running();
+        let Batches { grown, space, .. } = &mut self.batches;
+        let step = self.retention.step(&self.parts.conn, policy, (now, running), Hints { grown, space })?;
         self.batches.forget_rooms(&step.changed);
+        if step.dropped > 0 {
+            self.batches.space.changed();
+        }
         if step.misdated > 0 {
             let mut told = Vec::new();
             self.dating.misdated(&mut told);
@@ -324,7 +333,27 @@ impl WriterLoop {
         if let Ok(most) = open::bound(&self.parts.conn, &self.parts.files, self.parts.pages, bytes) {
             self.parts.most_pages = most;
             let _ = open::set_most_pages(&self.parts.conn, self.pages_for_messages());
+            self.bound_space();
         }
+    }
+
+    /// Takes over how large the database may get, and whether messages may be deleted to make room.
+    pub fn bound_space(&mut self) {
+        let may_delete = self.policy() != Policy::default();
+        let most = self.pages_for_messages();
+        self.batches.space.bound(self.parts.pages, most, may_delete);
+    }
+
+    /// Returns the note for the operator that senders over their share are refused, as one just was if they are
+    /// `refused`, or that there is space again, if that is new.
+    pub fn note_shares(&mut self, refused: bool) -> Option<StoreEvent> {
+        let is_so = refused || self.shares_told && self.batches.space.is_near_and_refuses();
+        if std::mem::replace(&mut self.shares_told, is_so) == is_so {
+            return None;
+        }
+        let text = "the database has nearly reached max_database_size: whoever has written more than their share of what is left is \
+             refused; raise it, or let old messages expire with keep_messages or keep_for";
+        Some(StoreEvent::Note { about: About::Shares, text: is_so.then(|| text.to_owned()) })
     }
 
     /// Applies new limits.
@@ -334,6 +363,11 @@ impl WriterLoop {
         self.batches.parking.keep = bounds.park_for;
         self.batches.grown.keep(bounds.keep_messages);
         self.parts.bounds = bounds;
+        self.bound_space();
+        // A lasting failure is noticed at the next append.
+        let _ = self.batches.space.measure(&self.parts.conn);
+        let note = self.note_shares(false);
+        self.answers.send(note);
         self.bound_rooms();
         (self.swept, self.proposed) = (0, 0);
         self.retention.restart();

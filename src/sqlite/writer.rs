@@ -211,6 +211,8 @@ pub(super) struct WriterLoop {
     pub told: BTreeSet<String>,
     /// Whether the operator was told that no further room is accepted.
     pub rooms_full: bool,
+    /// Whether the operator was told that senders over their share are refused.
+    pub shares_told: bool,
 }
 
 /// Whether damage was found, and recorded in the database.
@@ -253,6 +255,7 @@ impl WriterLoop {
             noted: Noted::Nothing,
             told: BTreeSet::new(),
             rooms_full: false,
+            shares_told: false,
             parts,
             answers,
         };
@@ -260,6 +263,7 @@ impl WriterLoop {
         writer.bound_rooms();
         // If it cannot be set, messages may take the pages of folds.
         let _ = open::set_most_pages(&writer.parts.conn, writer.pages_for_messages());
+        writer.bound_space();
         // It may be left from a run that was killed while another program read.
         if Length::of(writer.parts.files.wal_bytes(), writer.max_bytes()) != Length::Usual {
             writer.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -387,11 +391,12 @@ impl WriterLoop {
     fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
         let mut appended = Vec::with_capacity(batch.len());
         let mut others = Vec::new();
-        let (mut rooms_full, mut removed) = (false, false);
+        let (mut rooms_full, mut removed, mut over) = (false, false, false);
         for (write, decision) in batch.into_iter().zip(decisions) {
             match write {
                 Write::Append(append) => {
                     rooms_full |= decision == Decision::RoomsFull;
+                    over |= decision == Decision::OverShare;
                     appended.push(self.decided(append, decision));
                 }
                 Write::Claim(Claim { ticket, session }) => {
@@ -414,7 +419,8 @@ impl WriterLoop {
         let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
         let recovered = self.recovered();
         let note = rooms_full.then(|| self.note_rooms(true)).flatten();
-        self.answers.send(note);
+        let shares = self.note_shares(over);
+        self.answers.send(note.into_iter().chain(shares));
         self.answers.send(appended.into_iter().chain(others).chain(recovered));
         if removed {
             self.bound_rooms();
@@ -436,6 +442,7 @@ impl WriterLoop {
                 (None, Outcome::RoomsFull { limit })
             }
             Decision::NotMade => (None, Outcome::NotMade),
+            Decision::OverShare => (None, Outcome::OverShare),
             // The others answer no append.
             _ => (None, Outcome::Unavailable),
         };

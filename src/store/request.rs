@@ -14,8 +14,11 @@ pub struct Ticket {
     pub tag: u64,
     /// The caller's number of who pays for what waits for the store; [`NOBODY`] where nobody does.
     pub payer: u32,
-    /// Whether an append may make its room. The only part of a ticket that the store looks at.
+    /// Whether an append may make its room. This and `needs` are all of a ticket that the store looks at.
     pub making: Making,
+    /// Bytes that must be left in the database for an append to be within its payer's share of the disk; 0 if its payer
+    /// has none.
+    pub needs: u64,
 }
 
 /// Whether an append may make its room, if it turns out to be the room's first message.
@@ -35,7 +38,7 @@ pub const NOBODY: u32 = u32::MAX;
 impl Ticket {
     /// Returns the ticket of a request for which nobody pays.
     pub fn new(conn: ConnId, purpose: Purpose, tag: u64) -> Ticket {
-        Ticket { conn, purpose, tag, payer: NOBODY, making: Making::Free }
+        Ticket { conn, purpose, tag, payer: NOBODY, making: Making::Free, needs: 0 }
     }
 
     pub fn paid_by(self, payer: u32) -> Ticket {
@@ -44,6 +47,10 @@ impl Ticket {
 
     pub fn making(self, making: Making) -> Ticket {
         Ticket { making, ..self }
+    }
+
+    pub fn needing(self, needs: u64) -> Ticket {
+        Ticket { needs, ..self }
     }
 
     /// Returns whether the append may not make its room.
@@ -280,6 +287,8 @@ pub enum About {
     Clock,
     /// The log accepts no further room.
     Rooms,
+    /// Whoever has written more than their share of the database is refused, since it is nearly full.
+    Shares,
     /// The database's write-ahead log is long.
     Wal,
 }
@@ -309,6 +318,9 @@ pub enum Outcome {
     BodyReused,
     /// The database has reached its maximum size, and no message may be deleted to make room. Nothing was stored.
     Full,
+    /// The database is nearly full, no message may be deleted to make room, and the ticket's payer has written more
+    /// than its share. Nothing was stored.
+    OverShare,
     /// The log has its maximum number of rooms, and this would be one more. Nothing was stored.
     RoomsFull {
         limit: usize,

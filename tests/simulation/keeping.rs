@@ -52,6 +52,11 @@ impl Keeping {
         let page_size = *random.pick(&PageSize::ALL);
         let brief = (in_database && random.below(3) == 0).then(|| random.magnitude((1, 5)));
         let keep_for = if brief.is_some() { random.magnitude((500, 3_000)) } else { keep_for };
+        // In a small database that keeps everything, whoever has written most is refused first.
+        if in_database && brief.is_none() && random.below(4) == 0 {
+            let bytes = random.magnitude((160 << 10, 400 << 10));
+            return Keeping { in_database, messages: 0, keep_for: 0, bytes, page_size, key, damage, brief };
+        }
         Keeping { in_database, messages, keep_for, bytes, page_size, key, damage, brief }
     }
 

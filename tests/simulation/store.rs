@@ -480,6 +480,13 @@ fn note(event: &StoreEvent, walls: &mut VecDeque<u64>, scene: &mut Scene) -> Che
         StoreEvent::Appended(list) => {
             for appended in list {
                 let wall = walls.pop_front().unwrap_or_default();
+                if appended.outcome == Outcome::OverShare {
+                    scene.tally.over_share += 1;
+                    if scene.mix.keeping.lets_go() {
+                        let text = format!("{} refuses a message though others may go for it", appended.room);
+                        return violation("shares: who is over the share is refused only where nothing may go", text);
+                    }
+                }
                 if appended.outcome == Outcome::NotMade {
                     scene.tally.not_made += 1;
                     let room = scene.model.room(appended.room.as_str()).map(|room| &scene.model.rooms[room]);

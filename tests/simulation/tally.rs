@@ -133,6 +133,7 @@ tally! {
     observed_sends: "sends answered in time",
     observed_gets: "GETs answered in time",
     observed_pages: "pages answered in time",
+    over_share: "messages refused for their sender's share of the disk",
     proposed: "rooms proposed for removal",
     removed: "rooms removed",
     anew: "rooms that came anew",

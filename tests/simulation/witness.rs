@@ -266,7 +266,7 @@ impl Witness {
         match event {
             StoreEvent::Appended(list) => {
                 for appended in list {
-                    if matches!(appended.outcome, Outcome::Unavailable | Outcome::Full) {
+                    if matches!(appended.outcome, Outcome::Unavailable | Outcome::Full | Outcome::OverShare) {
                         self.fails(&appended.ticket);
                     }
                     if let Some(link) = self.link(&appended.ticket) {

@@ -169,7 +169,7 @@ fn a_kill_at_any_step_of_a_migration_loses_nothing() {
         run(TempDir::new().path(), |folder| Server::command(folder, "127.0.0.1:0", &ARGUMENTS), &mut acknowledged);
     // As the version before left it: no keys beside messages.
     let conn = rusqlite::Connection::open(folder.path().join("racerd.db")).expect("a database");
-    let back = "PRAGMA journal_mode = DELETE; DROP TABLE free_rooms; DROP INDEX rooms_by_use; \
+    let back = "PRAGMA journal_mode = DELETE; DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; \
                 ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era; \
                 DROP TABLE removals; DROP INDEX rooms_by_oldest; \
                 ALTER TABLE rooms DROP COLUMN oldest_at; \

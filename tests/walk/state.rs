@@ -367,7 +367,7 @@ impl State {
             Some((client, _)) => {
                 let session = self.slots[client].ok_or("a session")?;
                 let (payer, making) = (store::NOBODY, store::Making::Free);
-                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0), payer, making };
+                let said = hub::Said { key: Some(key), body, sealed: None, at: WallMillis(0), payer, making, needs: 0 };
                 let sent = self.hub.handle_send(session, Some(index as u64), room(), said);
                 sent.map_err(|error| format!("a send is refused: {error:?}"))
             }

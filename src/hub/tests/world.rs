@@ -281,6 +281,7 @@ impl World {
             at: WallMillis(0),
             payer: crate::store::NOBODY,
             making: crate::store::Making::Free,
+            needs: 0,
         };
         self.hub.handle_send(who.slot, Some(id), room.clone(), said)?;
         self.sent.entry(body.to_owned()).or_default().push((who.conn(), id));

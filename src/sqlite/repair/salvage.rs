@@ -23,6 +23,7 @@ use crate::sqlite::message_key::MessageKey;
 use crate::sqlite::oldest;
 use crate::sqlite::parked;
 use crate::sqlite::schema::{self, APPLICATION_ID, SCRATCH, VERSION, integer, last_id, message_id, number, seq_of};
+use crate::sqlite::sizes;
 use crate::sqlite::unfolded::Unfolded;
 use crate::store::idempotency::{COMMON, Window};
 use crate::types::{Cause, Name, RoomId, Seq, WallMillis, counted};
@@ -445,6 +446,7 @@ impl Copy<'_> {
             }
             self.count_common(id)?;
             oldest::correct(self.to, id, None, running)?;
+            sizes::correct(self.to, id)?;
         }
         if self.sealed.is_sealed() {
             self.sealed.move_cursors(self.to, &moved)?;

@@ -288,7 +288,7 @@ fn rooms_of_the_version_before_keep_their_epoch() {
     let (options, now, epoch) = (log.options.clone(), log.now, log.log.epoch().clone());
     log.close();
     let older =
-        "DROP TABLE free_rooms; DROP TABLE removals; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
+        "DROP TABLE free_rooms; DROP TABLE removals; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
                  ALTER TABLE rooms DROP COLUMN era; PRAGMA user_version = 8";
     outside(&options.path).execute_batch(older).unwrap();
     let mut log = Log::open(options, now);

@@ -75,7 +75,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path)
         .execute_batch(
-            "DROP TABLE free_rooms; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
+            "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
              DROP TABLE removals; DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
              ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed;
              ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;

@@ -51,6 +51,8 @@ impl Client {
                     scene.tally.named += 1;
                     identity.token = new.token;
                     identity.is_named = true;
+                    // A token of before does not have the name, and all else may be gone that does.
+                    (identity.outdated, identity.presented) = (None, None);
                     return match identity.member == new.member {
                         true => Ok(()),
                         false => {
@@ -176,8 +178,9 @@ impl Client {
         {
             return violation(CHECKER, format!("{id} was no join of r{room}: {told}"));
         }
-        if let Some(identity) = &mut self.identity {
+        if let Some(identity) = self.identity.as_mut().filter(|identity| !identity.is_named) {
             identity.is_named = true;
+            (identity.outdated, identity.presented) = (None, None);
         }
         // The server may know of a room that the client left in a request lost with a link.
         let view = self.rooms.entry(room).or_insert_with(|| {

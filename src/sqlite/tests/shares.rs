@@ -1,0 +1,186 @@
+//! Who may still write, and what gives way, near the maximum size of the database.
+
+use rusqlite::Connection;
+
+use crate::sqlite::contract::options;
+use crate::sqlite::{SetClock, SteppedLog, StoreOptions, check};
+use crate::store::samples::{append, keyed, read};
+use crate::store::{About, Append, Outcome, Scope, Span, StoreEvent, StoreRequest};
+use crate::testing::TempDir;
+use crate::types::{Durability, Millis, WallMillis};
+
+const BEGIN: u64 = 1_790_000_000_000;
+
+/// Needs of a sender that is over its share as soon as the database is nearly full.
+const OVER: u64 = u64::MAX;
+
+struct Log {
+    options: StoreOptions,
+    log: SteppedLog,
+    clock: SetClock,
+    now: u64,
+    /// Whether the operator was told that senders over their share are refused, at each change.
+    told: Vec<bool>,
+}
+
+impl Log {
+    fn new(directory: &TempDir, bytes: u64, keep_messages: u64) -> Log {
+        let mut options = options(directory.path(), Durability::Full);
+        (options.bounds.max_database_size, options.bounds.keep_messages) = (bytes, keep_messages);
+        Log::open(options)
+    }
+
+    fn open(options: StoreOptions) -> Log {
+        let clock = SetClock::default();
+        clock.set(Millis(0), WallMillis(BEGIN));
+        let log = SteppedLog::open(&options, clock.clone()).unwrap();
+        Log { options, log, clock, now: 0, told: Vec::new() }
+    }
+
+    /// Ends the process, and starts another.
+    fn killed(self) -> Log {
+        let Log { options, log, .. } = self;
+        drop(log);
+        Log::open(options)
+    }
+
+    fn take(&mut self, events: Vec<StoreEvent>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for event in events {
+            match event {
+                StoreEvent::Note { about: About::Shares, text } => self.told.push(text.is_some()),
+                StoreEvent::Appended(list) => outcomes.extend(list.into_iter().map(|appended| appended.outcome)),
+                _ => {}
+            }
+        }
+        outcomes
+    }
+
+    /// Hands a message in, for a sender that needs so many bytes left. Then some time passes, with all upkeep that is
+    /// due.
+    fn append(&mut self, append: Append, needs: u64) -> Outcome {
+        let ticket = append.ticket.needing(needs);
+        let mut events = Vec::new();
+        let append = Append { ticket, at: WallMillis(BEGIN + self.now), ..append };
+        self.log.answer(&mut vec![StoreRequest::Append(append)], &mut events);
+        self.now += 120;
+        self.clock.set(Millis(self.now), WallMillis(BEGIN + self.now));
+        self.log.use_the_pause(&mut events);
+        self.take(events).pop().expect("an answer")
+    }
+
+    fn say(&mut self, to: &str, bytes: usize, needs: u64) -> Outcome {
+        self.append(append(to, &format!("\"{}\"", "x".repeat(bytes)), 0), needs)
+    }
+
+    /// Returns the oldest message of a room, and its head.
+    fn ends(&mut self, of: &str) -> (u64, u64) {
+        let mut events = Vec::new();
+        self.log.read(read(of, Span::Newest, 0, 1000), &mut events);
+        let ends = events.iter().find_map(|event| match event {
+            StoreEvent::Page(page) => Some((page.oldest.0, page.head.0)),
+            _ => None,
+        });
+        ends.expect("a page")
+    }
+
+    fn close(self) {
+        let path = self.options.path.clone();
+        self.log.finish().unwrap();
+        assert_eq!(check(&path, None).unwrap().faults, [""; 0]);
+    }
+}
+
+fn is_stored(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Stored(_))
+}
+
+#[test]
+fn who_is_over_the_share_is_refused_and_others_still_write() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 2 << 20, 0);
+    let first = log.append(keyed("lobby", "1", Scope::Common, "first"), 10);
+    assert!(is_stored(&first));
+    // One sender, whose needs are twice what it has written.
+    let mut written = 0;
+    let refused = loop {
+        let outcome = log.say("junk", 10_000, 2 * (written + 10_100));
+        if !is_stored(&outcome) {
+            break outcome;
+        }
+        written += 10_100;
+    };
+    assert_eq!((refused, log.told.clone()), (Outcome::OverShare, vec![true]));
+    assert!((3 << 18..7 << 18).contains(&written), "about three quarters: {written}");
+    assert_eq!(log.say("new", 10, OVER), Outcome::OverShare);
+    assert!(matches!(log.append(keyed("lobby", "1", Scope::Common, "first"), OVER), Outcome::Duplicate { .. }));
+    // Whoever has written little goes on, and nothing was deleted.
+    for n in 0..20 {
+        assert!(is_stored(&log.say("lobby", 100, 200 * (n + 1))) && is_stored(&log.say("another", 1_000, 0)));
+        assert_eq!(log.say("junk", 10, OVER), Outcome::OverShare);
+    }
+    assert_eq!((log.ends("lobby"), log.ends("junk").0, log.told.clone()), ((1, 21), 1, vec![true]), "told once");
+    // A larger maximum ends it.
+    let bounds = crate::store::Bounds { max_database_size: 64 << 20, ..log.options.bounds };
+    let mut events = Vec::new();
+    log.log.set_bounds(bounds, &mut events);
+    log.take(events);
+    assert_eq!(log.told, [true, false]);
+    assert!(is_stored(&log.say("junk", 10, OVER)));
+    let path = log.options.path.clone();
+    log.close();
+    let count = |conn: &Connection| conn.query_row("SELECT count(*) FROM rooms", [], |row| row.get::<_, i64>(0));
+    assert_eq!(count(&Connection::open(path).unwrap()), Ok(3), "no room was made for a message that was refused");
+}
+
+/// Large messages into ever new rooms, of senders over their share: the rooms of others keep all.
+#[test]
+fn new_rooms_of_who_is_over_the_share_give_way_first() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 2 << 20, 100_000);
+    for _ in 0..300 {
+        assert!(is_stored(&log.say("lobby", 200, 0)));
+    }
+    for n in 0..200 {
+        assert!(is_stored(&log.say(&format!("junk-{n}"), 30_000, OVER)), "{n}");
+    }
+    assert_eq!(log.ends("lobby"), (1, 300));
+    let kept = (0..200).filter(|n| log.ends(&format!("junk-{n}")).0 == 1).count();
+    assert!((20..70).contains(&kept), "{kept}");
+    log.close();
+}
+
+#[test]
+fn the_largest_room_gives_way_first() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 2 << 20, 100_000);
+    for _ in 0..100 {
+        assert!(is_stored(&log.say("lobby", 100, 0)));
+    }
+    for _ in 0..300 {
+        assert!(is_stored(&log.say("large", 20_000, 0)));
+    }
+    let (oldest, head) = log.ends("large");
+    assert!(head == 300 && oldest > 200, "{oldest}");
+    assert_eq!(log.ends("lobby"), (1, 100));
+    log.close();
+}
+
+/// After a restart nobody knows who wrote what, so size alone counts, up to the last message of a room.
+#[test]
+fn large_rooms_give_their_last_message_before_small_ones_give_any() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 2 << 20, 100_000);
+    for _ in 0..100 {
+        assert!(is_stored(&log.say("lobby", 100, 0)));
+    }
+    for n in 0..40 {
+        assert!(is_stored(&log.say(&format!("old-{n}"), 30_000, 0)));
+    }
+    log = log.killed();
+    for n in 0..100 {
+        assert!(is_stored(&log.say(&format!("junk-{n}"), 30_000, 0)), "{n}");
+    }
+    assert_eq!(log.ends("lobby"), (1, 100));
+    log.close();
+}
