@@ -61,6 +61,13 @@ const EXCEPTIONS: &[Exception] = &[
         "SEARCH rooms USING COVERING INDEX rooms_by_oldest (oldest_at>?)",
         "in the order of the index, up to a limit: it has no room without a message",
     ),
+    reads(
+        "scrub.rs",
+        "SELECT bytes, id FROM rooms WHERE bytes >= 16384",
+        "SEARCH rooms USING COVERING INDEX rooms_by_size (bytes>?)",
+        "in the order of the index, up to a limit: it has no room that is not large",
+    ),
+    reads("sizes.rs", "SELECT count(*), coalesce(sum(length(body)), 0) FROM messages", STRETCH, SALVAGE),
     reads("start_check.rs", "PRAGMA quick_check(1)", "reads everything", "a start reads as far as its time goes"),
     reads(
         "parked.rs",
