@@ -6,6 +6,7 @@ mod promises;
 mod rates;
 mod sealed;
 mod shares;
+mod stopping;
 
 use proptest::prelude::*;
 

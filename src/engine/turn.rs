@@ -51,9 +51,10 @@ pub trait Edge {
     /// Returns how many bytes of this connection the kernel holds unread.
     fn unread(&mut self, conn: ConnId) -> u64;
 
-    /// Closes the listeners and tells the engine to shut down, if that was requested. Runs after [`Edge::read`], so
-    /// that requests that clients had sent before are still accepted.
-    fn stop_if_asked(&mut self);
+    /// Closes the listeners, if a shutdown was requested and they are open. Returns true then: the engine is told a
+    /// turn later, so that requests that had been sent by now are still read and answered, also over connections that
+    /// were accepted just before.
+    fn close_if_asked(&mut self) -> bool;
 
     /// Hands the requests to the store, and leaves the list empty.
     ///
@@ -123,6 +124,8 @@ pub struct Turn {
     /// Connections that earlier turns had no time to flush, in order.
     backlog: Line,
     closed: Vec<ConnId>,
+    /// The listeners are closed, and the next turn is the last one that reads before the engine shuts down.
+    is_last_to_read: bool,
 }
 
 impl Turn {
@@ -139,7 +142,10 @@ impl Turn {
         edge.reload_if_asked();
         edge.accept();
         self.read(edge);
-        edge.stop_if_asked();
+        if std::mem::take(&mut self.is_last_to_read) {
+            edge.engine().handle(Input::Stop);
+        }
+        self.is_last_to_read = edge.close_if_asked();
         self.consult_store(edge)?;
         edge.begin_part(Part::Delivering);
         let work = edge.work();
@@ -251,7 +257,7 @@ impl Turn {
             edge.submit(&mut self.requests)?;
         }
         let is_left_over = !self.ready.is_empty() || !self.backlog.is_empty();
-        Ok(more || is_left_over || edge.engine().has_dirty())
+        Ok(more || is_left_over || self.is_last_to_read || edge.engine().has_dirty())
     }
 }
 

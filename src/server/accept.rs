@@ -204,6 +204,11 @@ impl Listeners {
         }
     }
 
+    /// Returns whether [`Listeners::close`] was called: the server is shutting down.
+    pub fn are_closed(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Stops accepting. A listener that was passed in can still receive connections: they wait for the next server.
     pub fn close(&mut self, registry: &Registry) {
         for mut listener in self.list.drain(..) {

@@ -254,7 +254,7 @@ impl<A: App> Loop<A> {
         for event in &self.events {
             match super::tokens::source(event.token()) {
                 Source::Waker => {}
-                Source::Signals => asked = self.signals.take(self.engine.is_stopping()),
+                Source::Signals => asked = self.signals.take(self.listeners.are_closed()),
                 Source::Listener(number) => self.listeners.ready(number),
                 Source::Socket { index, generation } => {
                     let Some((id, socket)) = self.sockets.find(index, generation) else { continue };
@@ -280,7 +280,7 @@ impl<A: App> Loop<A> {
 
     /// Reads the settings again.
     fn reload(&mut self) {
-        if self.asked.wish == Wish::Stop || self.engine.is_stopping() {
+        if self.asked.wish == Wish::Stop || self.listeners.are_closed() {
             return self.log.warn("stopping: the settings are not read again", &[]);
         }
         if let Some(tls) = &mut self.tls {
@@ -300,11 +300,10 @@ impl<A: App> Loop<A> {
         });
     }
 
-    fn stop(&mut self) {
+    fn close(&mut self) {
         self.supervisor.stopping();
         self.listeners.close(self.poll.registry());
         self.log.info("stopping", &[("connections", &self.engine.net.count())]);
-        self.engine.handle(Input::Stop);
     }
 
     /// Starts the same graceful shutdown after a fatal error, but with another exit status.
@@ -312,7 +311,10 @@ impl<A: App> Loop<A> {
         if self.failure.is_none() {
             self.log.error("cannot go on", &[("reason", &reason)]);
             self.failure = Some(reason);
-            self.stop();
+            if !self.listeners.are_closed() {
+                self.close();
+            }
+            self.engine.handle(Input::Stop);
         }
     }
 }
@@ -435,10 +437,12 @@ impl<A: App> Edge for Loop<A> {
         self.sockets.get(conn).map_or(0, |socket| socket.unread())
     }
 
-    fn stop_if_asked(&mut self) {
-        if self.asked.wish == Wish::Stop {
-            self.stop();
+    fn close_if_asked(&mut self) -> bool {
+        let is_asked = self.asked.wish == Wish::Stop && !self.listeners.are_closed();
+        if is_asked {
+            self.close();
         }
+        is_asked
     }
 
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Result<(), Infallible> {

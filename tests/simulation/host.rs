@@ -348,12 +348,13 @@ impl Edge for Running<'_> {
         self.host.link(conn).map_or(0, |link| self.scene.links.get(link).unread())
     }
 
-    fn stop_if_asked(&mut self) {
-        if std::mem::take(&mut self.host.stop_wanted) {
+    fn close_if_asked(&mut self) -> bool {
+        let is_asked = std::mem::take(&mut self.host.stop_wanted);
+        if is_asked {
             self.scene.is_listening = false;
             self.scene.witness.is_stopping = true;
-            self.host.engine.handle(Input::Stop);
         }
+        is_asked
     }
 
     fn submit(&mut self, requests: &mut Vec<StoreRequest>) -> Checked {
