@@ -6,7 +6,7 @@ mod promises;
 mod rates;
 mod sealed;
 mod shares;
-mod stopping;
+mod turns;
 
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 
 use super::fairness::Fairness;
 use super::line::Line;
-use super::{App, Engine, Fact, Input, Now, Output};
+use super::{App, Connections, Engine, Fact, Input, Now, Output};
 
 use crate::store::{StoreEvent, StoreRequest};
 use crate::types::{ConnId, Millis};
@@ -165,9 +165,7 @@ impl Turn {
     fn read<E: Edge>(&mut self, edge: &mut E) {
         edge.engine().take_unread(&mut self.fresh);
         edge.take_ready(&mut self.fresh);
-        for conn in self.fresh.drain(..) {
-            self.ready.join(conn);
-        }
+        join(&mut self.ready, self.fresh.drain(..), &edge.engine().net);
         self.fairness.order(self.ready.order_mut(), &edge.engine().net);
         edge.begin_part(Part::Reading);
         let mut done = 0;
@@ -223,9 +221,7 @@ impl Turn {
                 break;
             }
         }
-        for conn in fresh {
-            self.backlog.join(conn);
-        }
+        join(&mut self.backlog, fresh, &edge.engine().net);
     }
 
     /// Ends the time of those whose deadline is over. Whoever waits to be read or written to has time until then: it is
@@ -258,6 +254,14 @@ impl Turn {
         }
         let is_left_over = !self.ready.is_empty() || !self.backlog.is_empty();
         Ok(more || is_left_over || self.is_last_to_read || edge.engine().has_dirty())
+    }
+}
+
+/// Puts connections at the end of a line, except those that are gone: what was noted of one before it was freed would
+/// otherwise hold the place of the next that has its index, which then would never be served.
+fn join(line: &mut Line, list: impl Iterator<Item = ConnId>, net: &Connections) {
+    for conn in list.filter(|conn| net.get(*conn).is_some()) {
+        line.join(conn);
     }
 }
 

@@ -1,0 +1,147 @@
+//! Turns at an edge that is made for the test: whom a turn reads, and the last turns of a server that is told to stop.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// An edge whose clients have sent all they say before they are accepted. As in a kernel, a socket is known to be
+/// readable from the turn on that follows the one in which it was accepted.
+struct Porch {
+    engine: Engine<Chat>,
+    arrivals: Vec<ConnId>,
+    ready: Vec<ConnId>,
+    unread: BTreeMap<ConnId, Vec<u8>>,
+    stop: bool,
+    /// Steps that each part of a turn has time for.
+    steps: usize,
+    left: usize,
+    got: Vec<u8>,
+}
+
+impl Porch {
+    fn new(arrivals: &[ConnId]) -> Porch {
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        Porch {
+            engine: Sizes::USUAL.engine(),
+            arrivals: arrivals.to_vec(),
+            ready: Vec::new(),
+            unread: arrivals.iter().map(|conn| (*conn, request.to_vec())).collect(),
+            stop: false,
+            steps: usize::MAX,
+            left: 0,
+            got: Vec::new(),
+        }
+    }
+}
+
+const fn conn(index: u32, generation: u32) -> ConnId {
+    ConnId { index, generation }
+}
+
+const NOW: Now = Now { mono: Millis(1), wall: WallMillis(1) };
+
+impl Edge for Porch {
+    type App = Chat;
+    type Failure = std::convert::Infallible;
+
+    fn engine(&mut self) -> &mut Engine<Chat> {
+        &mut self.engine
+    }
+    fn begin_part(&mut self, _: Part) {
+        self.left = self.steps;
+    }
+    fn has_time(&mut self) -> bool {
+        self.left -= 1;
+        self.left > 0
+    }
+    fn work(&mut self) -> usize {
+        usize::MAX
+    }
+    fn worked(&mut self, _: usize) {}
+    fn reload_if_asked(&mut self) {}
+
+    fn accept(&mut self) {
+        for conn in self.arrivals.drain(..) {
+            self.engine.handle(Input::Opened { conn, peer: ([192, 0, 2, 1], 1).into(), secure: false });
+        }
+    }
+
+    fn take_ready(&mut self, list: &mut Vec<ConnId>) {
+        list.append(&mut self.ready);
+    }
+    fn asked_at(&self) -> Option<Millis> {
+        Some(self.engine.net.now().mono)
+    }
+
+    fn read(&mut self, conn: ConnId) {
+        if let Some(bytes) = self.unread.get_mut(&conn).filter(|_| self.engine.may_read(conn)) {
+            self.engine.handle(Input::Bytes { conn, bytes: &mut std::mem::take(bytes) });
+        }
+    }
+
+    fn unread(&mut self, _: ConnId) -> u64 {
+        0
+    }
+    fn close_if_asked(&mut self) -> bool {
+        std::mem::take(&mut self.stop)
+    }
+    fn submit(&mut self, requests: &mut Vec<crate::store::StoreRequest>) -> Result<(), Self::Failure> {
+        requests.clear();
+        Ok(())
+    }
+    fn is_inline(&self) -> bool {
+        false
+    }
+    fn take_answers(&mut self, _: &mut Vec<StoreEvent>) {}
+    fn take_writable(&mut self, _: &mut Vec<ConnId>) {}
+
+    fn write(&mut self, conn: ConnId) -> Option<Written> {
+        let queue = self.engine.queue(conn)?;
+        let before = self.got.len();
+        queue.pieces().for_each(|piece| self.got.extend_from_slice(piece));
+        Some(Written::Some(self.got.len() - before))
+    }
+
+    fn shut_down(&mut self, _: ConnId) {}
+    fn resume(&mut self, conn: ConnId) {
+        self.ready.push(conn);
+    }
+    fn log(&mut self, _: Fact) {}
+    fn free(&mut self, closed: &mut Vec<ConnId>) {
+        closed.clear();
+    }
+}
+
+#[test]
+fn a_request_that_came_before_the_stop_is_answered_though_its_connection_was_just_accepted() {
+    let mut porch = Porch { stop: true, ..Porch::new(&[conn(0, 1)]) };
+    let mut turn = Turn::default();
+    let Ok(more) = turn.run(&mut porch, NOW);
+    assert!(more && porch.got.is_empty(), "it does not wait for an event");
+    porch.ready.push(conn(0, 1));
+    let Ok(_) = turn.run(&mut porch, NOW);
+    let got = String::from_utf8_lossy(&porch.got);
+    assert!(got.starts_with("HTTP/1.1 200 "), "{got}");
+    assert!(porch.engine.is_stopping());
+}
+
+/// What was noted of a connection before it was freed does not take the place of the next one that has its index.
+#[test]
+fn who_comes_under_an_index_that_was_in_line_is_read() {
+    let (gone, other, next) = (conn(0, 1), conn(1, 1), conn(0, 2));
+    let mut porch = Porch::new(&[gone, other]);
+    let mut turn = Turn::default();
+    let Ok(_) = turn.run(&mut porch, NOW);
+    porch.engine.handle(Input::Lost { conn: gone });
+    let Ok(_) = turn.run(&mut porch, NOW);
+    assert_eq!(porch.engine.net.count(), 1);
+    // The turn accepts the next one, and has time for the first that is ready.
+    porch.unread.insert(next, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec());
+    (porch.arrivals, porch.ready, porch.steps) = (vec![next], vec![other, gone], 1);
+    let Ok(_) = turn.run(&mut porch, NOW);
+    porch.ready.push(next);
+    for _ in 0..3 {
+        let Ok(_) = turn.run(&mut porch, NOW);
+    }
+    assert!(porch.unread[&next].is_empty() && porch.unread[&other].is_empty(), "{:?}", porch.unread);
+}
