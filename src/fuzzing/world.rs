@@ -639,6 +639,9 @@ impl World {
             self.pass(1_000);
             self.settle();
         }
+        // A room rests after a delivery, also after the last one.
+        self.pass(1_000);
+        self.settle();
         for (index, peer) in &self.peers {
             let Some(connection) = self.engine.net.get(peer.id) else { continue };
             if connection.session().is_none() {
