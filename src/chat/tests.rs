@@ -28,6 +28,17 @@ impl World {
     }
 }
 
+/// Lets a turn begin at this time, and ends what is over: no peer waits for the server.
+fn turn_at(engine: &mut Engine<Chat>, now: Now) {
+    engine.begin_turn(now);
+    engine.expire(now.mono, |_| false);
+}
+
+/// Returns a time this many milliseconds after the start, in 1970.
+fn after(milliseconds: u64) -> Now {
+    Now { mono: Millis(milliseconds), wall: WallMillis(0) }
+}
+
 /// A store that does not answer delays the answer to a close by a second at most.
 #[test]
 fn the_answer_to_a_close_waits_a_second_for_acknowledgements() {

@@ -87,7 +87,7 @@ impl<A: App> Engine<A> {
         self.net.take_unread(list);
     }
 
-    /// Returns when the next [`Input::Time`] is due: now, if something is left over from this turn.
+    /// Returns when the next turn is due: now, if something is left over from this turn.
     pub fn deadline(&self) -> Option<Millis> {
         if self.app.is_unfinished() {
             return Some(self.net.now().mono);
@@ -113,10 +113,6 @@ impl<A: App> Engine<A> {
     /// Handles one input, and everything that it makes possible.
     pub fn handle(&mut self, input: Input<'_>) {
         match input {
-            Input::Time(now) => {
-                self.begin_turn(now);
-                self.expire(now.mono, |_| false);
-            }
             Input::Opened { conn, peer, secure } => {
                 let connection = Connection::new(peer, self.net.now().mono);
                 self.net.open(conn, connection, secure);

@@ -28,8 +28,6 @@ pub struct Limits<L> {
 /// An event for the engine. Events of connections that are gone are legal, and ignored.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A turn begins; this is the time for all of it.
-    Time(Now),
     /// A connection was accepted.
     Opened {
         conn: ConnId,

@@ -54,7 +54,7 @@ fn sockets_and_streams_hear_the_same() {
 fn a_stream_that_cannot_begin_ends() {
     let mut world = World::new(Sizes::USUAL);
     follow(&mut world, 0, "/rooms/r/events?last=3", "");
-    world.engine.handle(Input::Time(world.now));
+    turn_at(&mut world.engine, world.now);
     let peer = world.peers.get_mut(&0).unwrap();
     let (conn, mut bytes) = (peer.id, std::mem::take(&mut peer.unread));
     world.engine.handle(Input::Bytes { conn, bytes: &mut bytes });

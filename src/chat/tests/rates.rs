@@ -28,7 +28,7 @@ impl Slow {
     }
 
     fn at(&mut self, milliseconds: u64) {
-        self.engine.handle(Input::Time(Now { mono: Millis(milliseconds), wall: WallMillis(0) }));
+        turn_at(&mut self.engine, after(milliseconds));
         self.read_on();
     }
 
@@ -89,7 +89,7 @@ fn much_at_once_is_parsed_in_parts() {
         ConnLimits { reply_bytes: 1 << 20, queue_bytes: 1 << 20, ..engine.net.limits().clone() },
         Admission::new(0, none, none),
     );
-    engine.handle(Input::Time(Now { mono: Millis(1), wall: WallMillis(0) }));
+    turn_at(&mut engine, after(1));
     let mut slow = Slow { engine, last: 0 };
     let conn = slow.come("192.0.2.1:1");
     let mut bytes = GET.repeat(80);

@@ -28,7 +28,7 @@ impl Door {
     }
 
     fn at(&mut self, milliseconds: u64) {
-        self.engine.handle(Input::Time(Now { mono: Millis(milliseconds), wall: WallMillis(0) }));
+        turn_at(&mut self.engine, after(milliseconds));
     }
 
     fn come(&mut self, peer: &str) -> ConnId {
