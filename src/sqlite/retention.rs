@@ -82,6 +82,20 @@ pub(super) struct Hints<'a> {
     pub space: &'a mut Space,
 }
 
+#[cfg(test)]
+impl Retention {
+    /// Takes a step, in a database without a maximum size.
+    pub fn step_in_tests(
+        &mut self,
+        conn: &Connection,
+        policy: &Policy,
+        now: Option<WallMillis>,
+        grown: &mut Grown,
+    ) -> Step {
+        self.step(conn, policy, (now, 0), Hints { grown, space: &mut Space::default() }).unwrap()
+    }
+}
+
 /// How much of a room is to go since the whole database is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Squeeze {
@@ -476,9 +490,7 @@ mod tests {
         grown.keep(policy.keep_messages);
         let mut steps = Vec::new();
         loop {
-            let step = retention
-                .step(conn, &policy, (now.map(at), 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                .unwrap();
+            let step = retention.step_in_tests(conn, &policy, now.map(at), &mut grown);
             steps.push(step.dropped);
             if step.done {
                 return steps;
@@ -577,11 +589,7 @@ mod tests {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
         let policy = Policy { squeeze: true, ..Policy::default() };
-        let mut step = || {
-            retention
-                .step(&conn, &policy, (None, 0), Hints { grown: &mut Grown::default(), space: &mut Space::default() })
-                .unwrap()
-        };
+        let mut step = || retention.step_in_tests(&conn, &policy, None, &mut Grown::default());
         let first = Step { dropped: 12, changed: vec![1, 2, 3], ..Step::default() };
         assert_eq!((step(), kept(&conn, 4)), (first, vec![(11, 150), (2, 15), (2, 1), (1, 1)]));
         for _ in 0..1000 {

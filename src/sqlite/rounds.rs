@@ -257,7 +257,7 @@ fn room_after(conn: &Connection, room: i64) -> rusqlite::Result<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::super::oldest::{self, Oldest};
-    use super::super::retention::{Hints, Policy, Retention};
+    use super::super::retention::{Policy, Retention};
     use super::super::schema::{message_id, migrate};
     use super::*;
 
@@ -292,11 +292,7 @@ mod tests {
         let conn = log(5_000);
         let policy = Policy { keep_for: DAY, ..Policy::default() };
         let (mut retention, mut grown) = (Retention::default(), Grown::default());
-        let mut step = || {
-            retention
-                .step(&conn, &policy, (Some(NOW), 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                .unwrap()
-        };
+        let mut step = || retention.step_in_tests(&conn, &policy, Some(NOW), &mut grown);
         assert!(step().done, "one step is a round");
         for room in [4_999, 17, 3_000] {
             say(&conn, room, 1, NOW.0 - 2 * DAY);
@@ -324,72 +320,30 @@ mod tests {
         let (mut retention, mut grown) = (Retention::default(), Grown::default());
         grown.keep(2);
         say(&conn, 900, 3, NOW.0);
-        let steps: Vec<usize> = (0..5)
-            .map(|_| {
-                retention
-                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                    .unwrap()
-                    .dropped
-            })
-            .collect();
+        let steps: Vec<usize> =
+            (0..5).map(|_| retention.step_in_tests(&conn, &policy, None, &mut grown).dropped).collect();
         assert_eq!(steps, [0, 0, 0, 1, 0], "a fourth of them in each step");
         for room in [999, 1, 500] {
             say(&conn, room, 3, NOW.0);
             grown.note(room, Seq(1), Seq(3));
-            assert_eq!(
-                retention
-                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                    .unwrap()
-                    .changed,
-                [room]
-            );
+            assert_eq!(retention.step_in_tests(&conn, &policy, None, &mut grown).changed, [room]);
         }
         // One that has to be folded first is found again.
         say(&conn, 5, 3, NOW.0);
         grown.note(5, Seq(1), Seq(3));
         conn.execute("UPDATE rooms SET head = 0 WHERE id = 5", []).unwrap();
-        assert_eq!(
-            retention
-                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                .unwrap()
-                .waiting,
-            [5]
-        );
+        assert_eq!(retention.step_in_tests(&conn, &policy, None, &mut grown).waiting, [5]);
         conn.execute("UPDATE rooms SET head = 3 WHERE id = 5", []).unwrap();
-        let dropped: usize = (0..3)
-            .map(|_| {
-                retention
-                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                    .unwrap()
-                    .dropped
-            })
-            .sum();
+        let dropped: usize = (0..3).map(|_| retention.step_in_tests(&conn, &policy, None, &mut grown).dropped).sum();
         assert_eq!(dropped, 1);
         grown.note(7, Seq(1), Seq(2));
-        assert!(
-            retention
-                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                .unwrap()
-                .changed
-                .is_empty()
-        );
-        assert!(
-            retention
-                .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                .unwrap()
-                .done
-        );
+        assert!(retention.step_in_tests(&conn, &policy, None, &mut grown).changed.is_empty());
+        assert!(retention.step_in_tests(&conn, &policy, None, &mut grown).done);
         // More than are remembered: all are walked through once more.
         say(&conn, 700, 3, NOW.0);
         grown.is_beyond = true;
-        let found: Vec<i64> = (0..5)
-            .flat_map(|_| {
-                retention
-                    .step(&conn, &policy, (None, 0), Hints { grown: &mut grown, space: &mut Space::default() })
-                    .unwrap()
-                    .changed
-            })
-            .collect();
+        let found: Vec<i64> =
+            (0..5).flat_map(|_| retention.step_in_tests(&conn, &policy, None, &mut grown).changed).collect();
         assert_eq!(found, [700]);
     }
 }

@@ -73,6 +73,11 @@ impl Log {
         self.append(append(to, &format!("\"{}\"", "x".repeat(bytes)), 0), needs)
     }
 
+    /// Stores so many messages of a sender within its share.
+    fn fill(&mut self, room: &str, messages: usize, bytes: usize) {
+        (0..messages).for_each(|_| assert!(is_stored(&self.say(room, bytes, 0))));
+    }
+
     /// Returns the oldest message of a room, and its head.
     fn ends(&mut self, of: &str) -> (u64, u64) {
         let mut events = Vec::new();
@@ -138,9 +143,7 @@ fn who_is_over_the_share_is_refused_and_others_still_write() {
 fn new_rooms_of_who_is_over_the_share_give_way_first() {
     let directory = TempDir::new();
     let mut log = Log::new(&directory, 2 << 20, 100_000);
-    for _ in 0..300 {
-        assert!(is_stored(&log.say("lobby", 200, 0)));
-    }
+    log.fill("lobby", 300, 200);
     for n in 0..200 {
         assert!(is_stored(&log.say(&format!("junk-{n}"), 30_000, OVER)), "{n}");
     }
@@ -154,12 +157,8 @@ fn new_rooms_of_who_is_over_the_share_give_way_first() {
 fn the_largest_room_gives_way_first() {
     let directory = TempDir::new();
     let mut log = Log::new(&directory, 2 << 20, 100_000);
-    for _ in 0..100 {
-        assert!(is_stored(&log.say("lobby", 100, 0)));
-    }
-    for _ in 0..300 {
-        assert!(is_stored(&log.say("large", 20_000, 0)));
-    }
+    log.fill("lobby", 100, 100);
+    log.fill("large", 300, 20_000);
     let (oldest, head) = log.ends("large");
     assert!(head == 300 && oldest > 200, "{oldest}");
     assert_eq!(log.ends("lobby"), (1, 100));
@@ -171,9 +170,7 @@ fn the_largest_room_gives_way_first() {
 fn large_rooms_give_their_last_message_before_small_ones_give_any() {
     let directory = TempDir::new();
     let mut log = Log::new(&directory, 2 << 20, 100_000);
-    for _ in 0..100 {
-        assert!(is_stored(&log.say("lobby", 100, 0)));
-    }
+    log.fill("lobby", 100, 100);
     for n in 0..40 {
         assert!(is_stored(&log.say(&format!("old-{n}"), 30_000, 0)));
     }
