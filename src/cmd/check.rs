@@ -63,11 +63,8 @@ impl Bounds {
     fn remarks(&self, checked: &Checked) -> String {
         let mut lines = String::new();
         let max = self.max_database_size;
-        if max > 0 && !self.may_delete && checked.used > max / 4 * 3 {
-            lines.push_str(
-                "it has nearly reached max_database_size: whoever has written more than their share of what is left is refused; \
-                 raise it, or let old messages expire with keep_messages or keep_for\n",
-            );
+        if !self.may_delete && sqlite::is_nearly_full(max.saturating_sub(checked.used), max) {
+            lines.push_str(&format!("it {}\n", sqlite::NEARLY_FULL));
         }
         if checked.rooms >= self.rooms_max {
             lines.push_str("it has as many rooms as rooms_max: messages to further rooms are refused\n");

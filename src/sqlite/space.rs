@@ -13,6 +13,15 @@ use super::schema::number;
 /// The database is nearly full once less than this part of its maximum size is left.
 const NEAR_PART: u64 = 4;
 
+/// The remark on a database that is nearly full and from which no message may go, after a word for the database.
+pub const NEARLY_FULL: &str = "has nearly reached max_database_size: whoever has written more than their share of what \
+                               is left is refused; raise it, or let old messages expire with keep_messages or keep_for";
+
+/// Returns whether a database of this maximum size, in bytes, is nearly full.
+pub fn is_nearly_full(left: u64, max: u64) -> bool {
+    left < max / NEAR_PART
+}
+
 /// What is left is measured again once this part of the maximum size may have been added.
 const MEASURED_PART: u64 = 256;
 
@@ -83,7 +92,7 @@ impl Space {
 
     /// Returns whether little is left.
     pub fn is_near(&self) -> bool {
-        self.left < self.max() / NEAR_PART
+        is_nearly_full(self.left, self.max())
     }
 
     /// Returns whether a sender is over its share that is within it if so many bytes are left.

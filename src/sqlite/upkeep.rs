@@ -14,6 +14,7 @@ use super::removal;
 use super::retention::{self, Hints, Policy, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
+use super::space::NEARLY_FULL;
 use super::writer::{Health, Noted, WriterLoop, is_full};
 use crate::store::{About, Bounds, StoreEvent};
 use crate::types::WallMillis;
@@ -351,9 +352,7 @@ impl WriterLoop {
         if std::mem::replace(&mut self.shares_told, is_so) == is_so {
             return None;
         }
-        let text = "the database has nearly reached max_database_size: whoever has written more than their share of what is left is \
-             refused; raise it, or let old messages expire with keep_messages or keep_for";
-        Some(StoreEvent::Note { about: About::Shares, text: is_so.then(|| text.to_owned()) })
+        Some(StoreEvent::Note { about: About::Shares, text: is_so.then(|| format!("the database {NEARLY_FULL}")) })
     }
 
     /// Applies new limits.
