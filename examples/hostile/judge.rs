@@ -101,7 +101,7 @@ pub struct Bounds {
     pub may_refuse: bool,
     /// The server itself stands still for so many milliseconds.
     pub pause: f64,
-    /// What each address of the attacker may get done, where that is what is shared out.
+    /// The most requests that each address of the attacker may get done, if addresses have shares of them.
     pub done: Option<Allowance>,
 }
 

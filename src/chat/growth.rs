@@ -44,11 +44,12 @@ impl Growths {
         self.writers -= u64::from(grown >= WRITES_FROM).min(self.writers);
     }
 
-    /// Returns how many bytes must be left in the database for a network to be within its share, with so many bytes
-    /// under way: an equal part for each network that writes, and one for whoever comes next.
+    /// Returns the bytes that the database must have left for a network to be within its share. What is left is divided
+    /// equally among the networks that write, with one part more for the next network; a network has used up its part
+    /// by what it has written, and what is on its way to the store.
     pub fn needs(&self, grown: u64, under_way: u64) -> u64 {
         let others = self.writers - u64::from(grown >= WRITES_FROM).min(self.writers);
-        // This one, and whoever comes next.
+        // One part is for this network, and one for the next.
         grown.saturating_add(under_way).saturating_mul(others + 2)
     }
 

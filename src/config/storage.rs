@@ -29,9 +29,10 @@ settings! {
         /// shares it: less work and less writing for each message. A message that comes alone never waits. 0: none
         /// does.
         commit_delay: u64 = "2ms", Kind::Duration { min: 0, max: 1000 }, live true;
-        /// Largest size of the database. Near it the oldest messages of the largest rooms go, if keep-messages or
-        /// keep-for say that messages may go at all; else whoever has written more than their share is refused, and in
-        /// the end everybody. 0: what is there at start, and 80 % of the free space.
+        /// Largest size of the database. Near it, racerd deletes the oldest messages of the largest rooms if
+        /// keep-messages or keep-for is set. Otherwise it deletes none, and refuses messages from addresses that have
+        /// written more than their share, and in the end all messages. 0: what is there at start, and 80 % of the free
+        /// space.
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;
         /// Newest messages that are kept of each room; older ones go, a little at a time. 0: all.
         keep_messages: u64 = "0", Kind::Count { min: 0, max: 1 << 39 }, live true;

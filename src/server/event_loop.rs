@@ -102,8 +102,9 @@ pub struct Loop<A: App> {
     pace: Pace,
     /// Work is left over that no event will announce: the next turn does not wait.
     more: bool,
-    /// When the kernel was asked last for events, and how often in a row it had more than it could tell, or told none.
+    /// When the kernel was last asked for events.
     asked_at: Millis,
+    /// How many times in a row it may have had more events than it returned.
     untold: usize,
     failure: Option<Reason>,
     #[cfg(feature = "testing")]

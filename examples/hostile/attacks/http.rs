@@ -9,7 +9,7 @@ use crate::wire::{get, post};
 
 /// As many requests as a new connection may make before it is slowed down.
 const BURST: u64 = 100;
-/// What `room-rate-per-address` lets an address make.
+/// The rooms that an address may make, by the default of `room-rate-per-address`.
 const ROOMS: Allowance = Allowance { at_once: 100.0, a_second: 5.0 };
 const SECOND: Duration = Duration::from_secs(1);
 
