@@ -12,8 +12,9 @@ use super::schema::{integer, number};
 use crate::store::idempotency::{COMMON, Entry};
 use crate::types::Seq;
 
-/// Number of keys beyond those to keep at which the oldest are evicted together, and maximum number of keys that one
-/// step evicts. A piece of a fold adds a fourth as many: a room never holds more than [`COMMON`] and 1.25 times this.
+/// Number of keys beyond those to keep at which the oldest are evicted together, and number of evicted keys at which a
+/// step ends, so that none evicts twice as many. A piece of a fold adds a fourth as many: a room never holds more than
+/// [`COMMON`] and 1.25 times this.
 pub(super) const SPARE: u64 = 1_024;
 
 /// A repeat renews a mark only if that is at least this old, in running seconds.
@@ -94,6 +95,8 @@ pub(super) struct Step {
 #[derive(Default)]
 pub(super) struct Walk {
     after: i64,
+    /// Whether it has come to the end of the rooms, at least once.
+    pub has_ended: bool,
 }
 
 impl Walk {
@@ -108,7 +111,7 @@ impl Walk {
                 .query_row([self.after], |row| row.get(0))
                 .optional()?;
             let Some(room) = next else {
-                self.after = 0;
+                (self.after, self.has_ended) = (0, true);
                 break;
             };
             let used: Option<i64> = transaction
@@ -121,9 +124,11 @@ impl Walk {
                 // A key that waits may have been used since.
                 Some(_) if waits(&transaction, room)? => step.waiting.push(room),
                 Some(_) => {
-                    step.dropped = usize::try_from(forget(&transaction, room)?).unwrap_or(usize::MAX);
-                    // The rest of this room, if there is any, is next.
-                    break;
+                    step.dropped += usize::try_from(forget(&transaction, room)?).unwrap_or(usize::MAX);
+                    if step.dropped as u64 >= SPARE {
+                        // The rest of this room, if there is any, is next.
+                        break;
+                    }
                 }
             }
             self.after = room;

@@ -39,6 +39,7 @@ mod schema;
 mod scrub;
 mod sealed_bodies;
 mod sealing;
+mod shortage;
 mod sizes;
 mod space;
 mod start_check;

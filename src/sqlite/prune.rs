@@ -19,13 +19,23 @@ const WAITS: &str = "EXISTS (SELECT 1 FROM rooms JOIN messages ON messages.id > 
 #[derive(Default)]
 pub(super) struct Prune {
     after: i64,
+    has_ended: bool,
     common: common::Walk,
 }
 
 impl Prune {
+    /// Returns whether it has come through all windows and all common keys, at least once.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended && self.common.has_ended
+    }
+
     /// Examines the next windows, and deletes those last used more than `keep` ago. Both times in running seconds.
     pub fn step(&mut self, conn: &Connection, now: u64, keep: u64) -> rusqlite::Result<Step> {
-        let Some(before) = now.checked_sub(keep) else { return Ok(Step::default()) };
+        let Some(before) = now.checked_sub(keep) else {
+            // None can be that old.
+            (self.has_ended, self.common.has_ended) = (true, true);
+            return Ok(Step::default());
+        };
         let end: Option<i64> = conn
             .prepare_cached("SELECT id FROM keys WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2")?
             .query_row([self.after, ROWS - 1], |row| row.get(0))
@@ -43,6 +53,7 @@ impl Prune {
             .query_map(old, |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         self.after = end.unwrap_or_default();
+        self.has_ended |= end.is_none();
         let common = self.common.step(conn, now, before)?;
         Ok(Step { dropped: dropped + common.dropped, waiting: [waiting, common.waiting].concat() })
     }
@@ -54,6 +65,23 @@ mod tests {
 
     use super::super::schema::migrate;
     use super::*;
+
+    #[test]
+    fn a_walk_has_ended_once_it_has_come_through_both_tables() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        for room in 1..=600 {
+            let sql = "INSERT INTO common_keys (room, key, body, seq, at) VALUES (?1, x'01', x'01', 1, 1)";
+            conn.execute(sql, [room]).unwrap();
+            conn.execute("INSERT INTO keys (room, session, used, entries) VALUES (?1, x'', ?1 % 2, x'')", [room])
+                .unwrap();
+        }
+        let mut prune = Prune::default();
+        let mut step = || (prune.step(&conn, 101, 100).unwrap().dropped, prune.has_ended());
+        assert_eq!([step(), step()], [(256, false), (44, true)], "the small rooms of a step together");
+        let mut early = Prune::default();
+        assert_eq!((early.step(&conn, 99, 100).unwrap(), early.has_ended()), (Step::default(), true));
+    }
 
     #[test]
     fn old_windows_go_in_steps_and_used_ones_stay() {

@@ -53,7 +53,18 @@ pub(super) struct Policy {
     /// How long a message is kept, in milliseconds; 0 means forever.
     pub keep_for: u64,
     /// Whether the whole database is too large, so that every room must shrink.
-    pub squeeze: bool,
+    pub shortage: Shortage,
+}
+
+/// Whether the whole database is too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shortage {
+    #[default]
+    No,
+    /// Large rooms give way, and all others but for their last message.
+    Near,
+    /// Nothing else was left: large rooms give way, then the oldest messages of all, whatever room they are in.
+    Utmost,
 }
 
 /// How far a timestamp may be ahead of now, in milliseconds; beyond it the clock was wrong.
@@ -103,7 +114,7 @@ pub(super) enum Squeeze {
     /// A part of its messages, but not the last one.
     Part,
     /// A part of its messages, and the last one, too.
-    PartOfLarge,
+    PartAndLast,
     All,
 }
 
@@ -232,10 +243,14 @@ impl Retention {
     ) -> rusqlite::Result<Step> {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
-        let wanted = Wanted { ages, squeeze: policy.squeeze };
+        let shortage = policy.shortage;
+        let wanted = Wanted { ages, shortage };
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
         // Where space is needed, no more goes than that: the caller looks again after each step.
-        let bytes = if policy.squeeze { (space.max() / SQUEEZED_PART).clamp(SQUEEZED, BYTES) } else { BYTES };
+        let bytes = match shortage {
+            Shortage::No => BYTES,
+            Shortage::Near | Shortage::Utmost => (space.max() / SQUEEZED_PART).clamp(SQUEEZED, BYTES),
+        };
         let mut budget = Budget { rows: ROWS, bytes };
         let mut step = Step::default();
         let mut is_over = false;
@@ -258,7 +273,7 @@ impl Retention {
             if self.left_alone.contains(&search.room) {
                 continue;
             }
-            let squeeze = if policy.squeeze { self.round.squeeze() } else { Squeeze::Nothing };
+            let squeeze = self.round.squeeze(shortage);
             let (waiting, dropped) = (step.waiting.len(), step.dropped);
             self.visited = Some(search.room);
             let rest = visit(&transaction, (policy, ages, squeeze, running), search, (&mut budget, &mut step))?;
@@ -342,7 +357,7 @@ impl Rules {
         match self.squeeze {
             Squeeze::Nothing => Seq::ZERO,
             Squeeze::Part => Seq(part.min(self.head.0.saturating_sub(1))),
-            Squeeze::PartOfLarge => Seq(part),
+            Squeeze::PartAndLast => Seq(part),
             Squeeze::All => self.head,
         }
     }
@@ -526,7 +541,7 @@ mod tests {
         assert_eq!(kept(&conn, 2), [(51, 50), (0, 0)], "a room may lose all that it has");
         let heads: i64 = conn.query_row("SELECT sum(head) FROM rooms", [], |row| row.get(0)).unwrap();
         assert_eq!(heads, 150, "and keeps its head");
-        run(&conn, Policy { keep_messages: 10, keep_for: 60, squeeze: false }, None);
+        run(&conn, Policy { keep_messages: 10, keep_for: 60, shortage: Shortage::No }, None);
         assert_eq!(kept(&conn, 2), [(91, 10), (0, 0)], "by count it never rests");
     }
 
@@ -588,7 +603,7 @@ mod tests {
     fn where_there_is_too_much_every_room_gives_its_share() {
         let conn = log(&[160, 16, 2, 1], 10);
         let mut retention = Retention::default();
-        let policy = Policy { squeeze: true, ..Policy::default() };
+        let policy = Policy { shortage: Shortage::Near, ..Policy::default() };
         let mut step = || retention.step_in_tests(&conn, &policy, None, &mut Grown::default());
         let first = Step { dropped: 12, changed: vec![1, 2, 3], ..Step::default() };
         assert_eq!((step(), kept(&conn, 4)), (first, vec![(11, 150), (2, 15), (2, 1), (1, 1)]));
@@ -597,5 +612,25 @@ mod tests {
         }
         assert_eq!(kept(&conn, 4), [(160, 1), (16, 1), (2, 1), (1, 1)], "never the last one");
         assert!(step().done);
+    }
+
+    #[test]
+    fn where_there_is_nothing_else_the_oldest_messages_go() {
+        let conn = log(&[3, 1, 1], 40_000);
+        // The large room gives way before the others, whose last messages are older.
+        restamp(&conn, 1, 1..=3, NOW + 30);
+        restamp(&conn, 2, 1..=1, NOW + 20);
+        restamp(&conn, 3, 1..=1, NOW + 10);
+        conn.execute_batch("UPDATE rooms SET bytes = CASE id WHEN 1 THEN 40000 ELSE 1000 END").unwrap();
+        for room in 1..=3 {
+            oldest::correct(&conn, room, None, 0).unwrap();
+        }
+        let mut retention = Retention::default();
+        let mut first = |shortage| {
+            let policy = Policy { shortage, ..Policy::default() };
+            retention.step_in_tests(&conn, &policy, None, &mut Grown::default()).changed
+        };
+        // It is small then.
+        assert_eq!([first(Shortage::Utmost), first(Shortage::Utmost)], [vec![1, 3, 2, 1], vec![1]]);
     }
 }

@@ -2,14 +2,14 @@
 //! something is too old, the one with the oldest message first; then those whose clock was wrong; then those that have
 //! grown past what each keeps. While the whole database is too large, those in which only senders over their share
 //! have written give way next, then the largest, again and again. All rooms are walked through only after a start or a
-//! change of limits, and where the database is too large without a large room. Independent of threads, files and
-//! clocks.
+//! change of limits, and where the database is too large without a large room. Where that is not enough, those with the
+//! oldest messages give way. Independent of threads, files and clocks.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::retention::{Ages, Squeeze};
+use super::retention::{Ages, Shortage, Squeeze};
 use super::schema::integer;
 use super::sizes::{self, Large};
 use super::space::Space;
@@ -83,6 +83,8 @@ enum Place {
     Giving(i64),
     /// At the largest room; at the largest below this one, if that gave nothing.
     Large(Option<Large>),
+    /// Behind this place, by the age of the oldest message.
+    Oldest(AgePlace),
     /// Behind this room, among all.
     All(i64),
 }
@@ -113,8 +115,7 @@ const START: Place = Place::Aged(Part::Due, FIRST);
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub ages: Option<Ages>,
-    /// Whether all rooms shrink.
-    pub squeeze: bool,
+    pub shortage: Shortage,
 }
 
 /// The next of a round.
@@ -143,6 +144,7 @@ impl Round {
         is_waiting: bool,
     ) -> rusqlite::Result<Next> {
         self.is_all_due |= std::mem::take(&mut grown.is_beyond);
+        let is_short = wanted.shortage != Shortage::No;
         loop {
             let (found, following) = match self.place {
                 Place::Aged(part, after) => {
@@ -158,15 +160,24 @@ impl Round {
                     (grown.take_after(after).map(|room| (room, Place::Grown(room))), Some(Place::Giving(0)))
                 }
                 Place::Giving(after) => {
-                    let found = if wanted.squeeze { space.giving_after(after) } else { None };
+                    let found = if is_short { space.giving_after(after) } else { None };
                     (found.map(|room| (room, Place::Giving(room))), Some(Place::Large(None)))
                 }
                 Place::Large(below) => {
-                    self.tried = if wanted.squeeze { sizes::largest(conn, below)? } else { None };
-                    (self.tried.map(|large| (large.room, Place::Large(below))), Some(Place::All(0)))
+                    self.tried = if is_short { sizes::largest(conn, below)? } else { None };
+                    let following = match wanted.shortage {
+                        Shortage::Utmost => Place::Oldest(FIRST),
+                        Shortage::No | Shortage::Near => Place::All(0),
+                    };
+                    (self.tried.map(|large| (large.room, Place::Large(below))), Some(following))
+                }
+                Place::Oldest(after) => {
+                    let is_meant = wanted.shortage == Shortage::Utmost;
+                    let found = if is_meant { oldest_after(conn, after, i64::MAX)? } else { None };
+                    (found.map(|(at, room)| (room, Place::Oldest((at, room)))), None)
                 }
                 Place::All(after) => {
-                    let is_meant = wanted.squeeze || self.is_all_due && grown.keep > 0;
+                    let is_meant = is_short || self.is_all_due && grown.keep > 0;
                     let found = if is_meant { room_after(conn, after)? } else { None };
                     (found.map(|room| (room, Place::All(room))), None)
                 }
@@ -187,11 +198,12 @@ impl Round {
         }
     }
 
-    /// Returns how much of the last room is to go, if the whole database is too large.
-    pub fn squeeze(&self) -> Squeeze {
+    /// Returns how much of the last room is to go since the whole database is too large, if it is.
+    pub fn squeeze(&self, shortage: Shortage) -> Squeeze {
         match self.place {
+            _ if shortage == Shortage::No => Squeeze::Nothing,
             Place::Giving(_) => Squeeze::All,
-            Place::Large(_) => Squeeze::PartOfLarge,
+            Place::Large(_) | Place::Oldest(_) => Squeeze::PartAndLast,
             Place::All(_) => Squeeze::Part,
             Place::Aged(..) | Place::Grown(_) => Squeeze::Nothing,
         }
@@ -238,14 +250,18 @@ impl Part {
             Part::Unset => (i64::MIN, earliest),
             Part::Ahead => (integer(ages.latest()).saturating_add(1), i64::MAX),
         };
-        let (at, room) = after.max((from, 0));
-        conn.prepare_cached(
-            "SELECT oldest_at, id FROM rooms WHERE (oldest_at, id) > (?1, ?2) AND oldest_at < ?3
-             ORDER BY oldest_at, id LIMIT 1",
-        )?
-        .query_row([at, room, to], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
+        oldest_after(conn, after.max((from, 0)), to)
     }
+}
+
+/// Returns the next room whose oldest message is from before this time, with its time.
+fn oldest_after(conn: &Connection, (at, room): AgePlace, to: i64) -> rusqlite::Result<Option<AgePlace>> {
+    conn.prepare_cached(
+        "SELECT oldest_at, id FROM rooms WHERE (oldest_at, id) > (?1, ?2) AND oldest_at < ?3
+         ORDER BY oldest_at, id LIMIT 1",
+    )?
+    .query_row([at, room, to], |row| Ok((row.get(0)?, row.get(1)?)))
+    .optional()
 }
 
 fn room_after(conn: &Connection, room: i64) -> rusqlite::Result<Option<i64>> {

@@ -11,11 +11,11 @@ use super::dating::Moment;
 use super::error::DAMAGED;
 use super::open::{self, BUSY, WAL_BYTES};
 use super::removal;
-use super::retention::{self, Hints, Policy, Step};
+use super::retention::{self, Hints, Policy, Shortage, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
 use super::space::NEARLY_FULL;
-use super::writer::{Health, Noted, WriterLoop, is_full};
+use super::writer::{Health, Noted, WriterLoop};
 use crate::store::{About, Bounds, StoreEvent};
 use crate::types::WallMillis;
 
@@ -30,12 +30,6 @@ const SWEEP: u64 = 60;
 const AGE_PART: u64 = 64;
 const AGE_MAX: Duration = Duration::from_secs(3_600);
 
-/// One in this many pages is kept free, if messages may be deleted for it.
-const FREE_PART: i64 = 16;
-
-/// Minimum batch size in bytes, however small the database may be.
-const LEAST_BATCH: i64 = 64 << 10;
-
 /// Number of frames that a write adds to the WAL at most, if its trees need no rebalancing, and that a commit adds
 /// beside those of its writes.
 const FRAMES_OF_A_WRITE: i64 = 4;
@@ -45,9 +39,6 @@ const LOOKED_AT: i64 = COPIED_FROM / 4;
 
 /// The note about a long WAL. Anyone can read it, so it names no path.
 const LONG_WAL: &str = "the database's -wal file grows: another program holds a read of the database open; end it";
-
-/// Maximum number of pruning steps to make space for one batch: several times its size.
-const SPACE_STEPS: usize = 64;
 
 /// Maximum number of lines about damage that the upkeep has met.
 const TOLD: usize = 100;
@@ -156,7 +147,8 @@ impl WriterLoop {
 
     /// Deletes the messages that are not to be kept.
     fn retain(&mut self) -> rusqlite::Result<bool> {
-        let policy = Policy { squeeze: self.is_near_bound()?, ..self.policy() };
+        let shortage = if self.is_near_bound()? { Shortage::Near } else { Shortage::No };
+        let policy = Policy { shortage, ..self.policy() };
         let now = self.time_of_ages().unwrap_or_else(|error| {
             self.tell_of_damage("the time of the newest message", &error);
             None
@@ -165,7 +157,7 @@ impl WriterLoop {
             return Ok(false);
         }
         // Which rooms are large shows once what waits is folded. A failure is told by the next fold or commit.
-        if policy.squeeze && self.fold_all().is_err() {
+        if shortage == Shortage::Near && self.fold_all().is_err() {
             roll_back(&self.parts.conn);
         }
         let mut step = self.prune_messages(&policy, now)?;
@@ -244,10 +236,13 @@ impl WriterLoop {
         now
     }
 
-    fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
+    /// Deletes some of the messages that may be deleted.
+    pub fn prune_messages(&mut self, policy: &Policy, now: Option<WallMillis>) -> rusqlite::Result<Step> {
         let running = self.running();
-        let Batches { grown, space, .. } = &mut self.batches;
-        let step = self.retention.step(&self.parts.conn, policy, (now, running), Hints { grown, space })?;
+        let step = self.with_pages_to_delete(|writer| {
+            let Batches { grown, space, .. } = &mut writer.batches;
+            writer.retention.step(&writer.parts.conn, policy, (now, running), Hints { grown, space })
+        })?;
         self.batches.forget_rooms(&step.changed);
         if step.dropped > 0 {
             self.batches.space.changed();
@@ -264,61 +259,10 @@ impl WriterLoop {
         Ok(step)
     }
 
-    fn policy(&self) -> Policy {
+    /// Returns the rules by which messages are deleted while there is space.
+    pub fn policy(&self) -> Policy {
         let Bounds { keep_messages, keep_for, .. } = self.parts.bounds;
-        Policy { keep_messages, keep_for, squeeze: false }
-    }
-
-    /// Returns whether messages may be deleted, and must be, to keep some space free.
-    fn is_near_bound(&self) -> rusqlite::Result<bool> {
-        if self.policy() == Policy::default() {
-            return Ok(false);
-        }
-        let (pages, free) = retention::pages(&self.parts.conn)?;
-        Ok(pages - free > self.parts.most_pages - self.parts.most_pages / FREE_PART)
-    }
-
-    /// Deletes old messages to make space for one batch in a full database, if they may be deleted. Returns whether it
-    /// freed any.
-    pub fn make_space(&mut self) -> bool {
-        let policy = Policy { squeeze: true, ..self.policy() };
-        if self.policy() == Policy::default() || !self.is_at_bound() {
-            return false;
-        }
-        let wanted = self.parts.most_pages / FREE_PART;
-        let now = self.time_of_ages().unwrap_or(None);
-        let mut dropped = 0;
-        for _ in 0..SPACE_STEPS {
-            // Otherwise most of what could go might wait for a fold. If that finds no page either, what was folded
-            // before makes space for it.
-            if self.fold_all().is_err_and(|error| !is_full(&error)) {
-                break;
-            }
-            let Ok(step) = self.prune_messages(&policy, now) else { break };
-            dropped += step.dropped;
-            let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
-            if step.done || free > wanted {
-                break;
-            }
-        }
-        dropped > 0
-    }
-
-    /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.
-    pub fn share(&self) -> usize {
-        let bytes = self.parts.pages.bytes(self.parts.most_pages / FREE_PART).max(LEAST_BATCH);
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
-
-    /// Returns whether its maximum size, not the disk, keeps the database from growing.
-    pub fn is_at_bound(&self) -> bool {
-        // The last batch may have needed more pages than were left: twice the maximum size of a batch, in bytes.
-        const BATCH: i64 = 16 << 20;
-        const ENOUGH: u64 = 1 << 20;
-        let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
-        let is_near =
-            self.parts.most_pages - pages <= self.parts.pages.in_bytes(BATCH).max(self.parts.most_pages / FREE_PART);
-        is_near && self.parts.files.free_space().is_ok_and(|free| free > ENOUGH)
+        Policy { keep_messages, keep_for, shortage: Shortage::No }
     }
 
     /// Updates a maximum size that is a share of the free space, as other programs use or free disk space.

@@ -28,6 +28,7 @@ use super::prune::Prune;
 use super::retention::Retention;
 use super::schema;
 use super::sealing::Sealing;
+use super::shortage::Giving;
 use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
@@ -204,6 +205,8 @@ pub(super) struct WriterLoop {
     pub folding: Folding,
     pace: Pace,
     pub prune: Prune,
+    /// What gives way next while the database is full.
+    pub giving: Giving,
     pub retention: Retention,
     pub dating: Dating,
     pub noted: Noted,
@@ -250,6 +253,7 @@ impl WriterLoop {
             folding: Folding::Waiting,
             pace: Pace::default(),
             prune: Prune::default(),
+            giving: Giving::default(),
             retention: Retention::default(),
             dating: Dating::default(),
             noted: Noted::Nothing,

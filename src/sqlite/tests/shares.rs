@@ -7,7 +7,7 @@ use crate::sqlite::{SetClock, SteppedLog, StoreOptions, check};
 use crate::store::samples::{append, keyed, read};
 use crate::store::{About, Append, Outcome, Scope, Span, StoreEvent, StoreRequest};
 use crate::testing::TempDir;
-use crate::types::{Durability, Millis, WallMillis};
+use crate::types::{Durability, Millis, SessionId, WallMillis};
 
 const BEGIN: u64 = 1_790_000_000_000;
 
@@ -60,13 +60,19 @@ impl Log {
     /// due.
     fn append(&mut self, append: Append, needs: u64) -> Outcome {
         let ticket = append.ticket.needing(needs);
+        self.append_all(vec![Append { ticket, ..append }], 120).pop().expect("an answer")
+    }
+
+    /// Hands messages in together. Then so many milliseconds pass, with the upkeep that is due.
+    fn append_all(&mut self, appends: Vec<Append>, millis: u64) -> Vec<Outcome> {
         let mut events = Vec::new();
-        let append = Append { ticket, at: WallMillis(BEGIN + self.now), ..append };
-        self.log.answer(&mut vec![StoreRequest::Append(append)], &mut events);
-        self.now += 120;
+        let at = WallMillis(BEGIN + self.now);
+        let mut requests = appends.into_iter().map(|append| StoreRequest::Append(Append { at, ..append })).collect();
+        self.log.answer(&mut requests, &mut events);
+        self.now += millis;
         self.clock.set(Millis(self.now), WallMillis(BEGIN + self.now));
         self.log.use_the_pause(&mut events);
-        self.take(events).pop().expect("an answer")
+        self.take(events)
     }
 
     fn say(&mut self, to: &str, bytes: usize, needs: u64) -> Outcome {
@@ -179,5 +185,55 @@ fn large_rooms_give_their_last_message_before_small_ones_give_any() {
         assert!(is_stored(&log.say(&format!("junk-{n}"), 30_000, 0)), "{n}");
     }
     assert_eq!(log.ends("lobby"), (1, 100));
+    log.close();
+}
+
+/// Returns a short message to one of many rooms; every second one has a key.
+fn to_many_rooms(n: u64) -> Append {
+    // Knuth's multiplicative hash.
+    let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let room = format!("room-{}", (random >> 40) % 3_000);
+    let scope = match n % 8 {
+        0 => Scope::Session(SessionId(u128::from(random >> 52).to_be_bytes())),
+        _ => Scope::Common,
+    };
+    if n % 2 == 0 { keyed(&room, "1", scope, &n.to_string()) } else { append(&room, "1", 0) }
+}
+
+/// After some time nearly all that is left are keys, and the last messages of rooms. Folds split pages all over the
+/// database, which takes more of them than are kept for folds.
+#[test]
+fn a_small_database_of_many_rooms_and_keys_goes_on() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 1 << 20, 10);
+    for batch in 0..640 {
+        if batch == 600 {
+            log = log.killed();
+        }
+        let outcomes = log.append_all((0..16).map(|n| to_many_rooms(16 * batch + n)).collect(), 2_000);
+        assert!(outcomes.iter().all(is_stored), "{batch}");
+    }
+    log.close();
+}
+
+/// Keys that were just used stay: the messages may be repeated. So there may be nothing to give, but not for long.
+#[test]
+fn what_refuses_messages_in_a_database_full_of_young_keys_ends_after_a_minute() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 1 << 20, 10);
+    let of_young = |n: u64| keyed(&format!("room-{}", n % 3_000), "1", Scope::Common, &n.to_string());
+    let mut refused = false;
+    let mut count = 0;
+    while !refused {
+        let outcomes = log.append_all((0..16).map(|n| of_young(count + n)).collect(), 10);
+        refused = outcomes.iter().any(|outcome| *outcome == Outcome::Full);
+        count += 16;
+        assert!(count < 100_000);
+    }
+    // What was stored is known yet.
+    let last = log.append(of_young(count - 17), 0);
+    assert!(matches!(last, Outcome::Duplicate { .. } | Outcome::Full), "{last:?}");
+    log.append_all(vec![append("a", "1", 0)], 61_000);
+    assert!(is_stored(&log.say("a", 10, 0)));
     log.close();
 }

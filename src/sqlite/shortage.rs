@@ -1,0 +1,161 @@
+//! Makes space in a database that has reached its maximum size, if messages may be deleted for it. What harms least goes
+//! first, and something always does: such a database refuses no message for long.
+
+use rusqlite::Connection;
+
+use super::open;
+use super::prune::Prune;
+use super::retention::{self, Policy, Shortage};
+use super::writer::{WriterLoop, is_full};
+use crate::types::WallMillis;
+
+/// One in this many pages is kept free, if messages may be deleted for it.
+const FREE_PART: i64 = 16;
+
+/// Minimum batch size in bytes, however small the database may be.
+const LEAST_BATCH: i64 = 64 << 10;
+
+/// Maximum number of steps to make space for one batch: several times its size.
+const SPACE_STEPS: usize = 64;
+
+/// Number of pages beyond the maximum that a deletion may take: it may have to split a page of an index before it frees
+/// others, when folds have left none.
+const BEYOND: i64 = 4;
+
+/// Running seconds for which keys of the two kinds have not been used.
+const OLD_KEYS: u64 = 3_600;
+const KEYS: u64 = 60;
+
+/// What gives way, each once those before have nothing more to give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Resort {
+    /// Messages of senders over their share, of large rooms, and of all rooms but for the last one of each.
+    #[default]
+    Messages,
+    /// Keys that were not used for an hour.
+    OldKeys,
+    /// The oldest messages, whatever room they are in.
+    OldestMessages,
+    /// Keys that were not used for a minute. Whoever repeats a message because its acknowledgement was lost usually does
+    /// so sooner.
+    Keys,
+}
+
+/// How far the writer has come in what gives way.
+#[derive(Default)]
+pub(super) struct Giving {
+    resort: Resort,
+    /// The walk through the keys, while those give way.
+    walk: Prune,
+}
+
+impl Giving {
+    /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew.
+    fn go_on(&mut self) -> bool {
+        let next = match self.resort {
+            Resort::Messages => Some(Resort::OldKeys),
+            Resort::OldKeys => Some(Resort::OldestMessages),
+            Resort::OldestMessages => Some(Resort::Keys),
+            Resort::Keys => None,
+        };
+        *self = Giving { resort: next.unwrap_or_default(), walk: Prune::default() };
+        next.is_some()
+    }
+}
+
+/// The result of a step.
+struct Given {
+    /// Number of messages, or of windows and keys.
+    dropped: usize,
+    /// Whether there is nothing more of this kind.
+    is_all: bool,
+}
+
+impl WriterLoop {
+    /// Returns whether messages may be deleted, and must be, to keep some space free.
+    pub fn is_near_bound(&self) -> rusqlite::Result<bool> {
+        if self.policy() == Policy::default() {
+            return Ok(false);
+        }
+        let (pages, free) = retention::pages(&self.parts.conn)?;
+        Ok(pages - free > self.parts.most_pages - self.parts.most_pages / FREE_PART)
+    }
+
+    /// Makes space for one batch in a full database, if messages may be deleted. Returns whether anything went.
+    pub fn make_space(&mut self) -> bool {
+        if self.policy() == Policy::default() || !self.is_at_bound() {
+            return false;
+        }
+        let wanted = self.parts.most_pages / FREE_PART;
+        let now = self.time_of_ages().unwrap_or(None);
+        let mut dropped = 0;
+        for _ in 0..SPACE_STEPS {
+            // Otherwise most of what could go might wait for a fold. If that finds no page either, what was folded
+            // before makes space for it.
+            if self.fold_all().is_err_and(|error| !is_full(&error)) {
+                break;
+            }
+            let Ok(given) = self.give(now) else { break };
+            dropped += given.dropped;
+            let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
+            if free > wanted || given.is_all && !self.giving.go_on() {
+                break;
+            }
+        }
+        dropped > 0
+    }
+
+    /// Deletes some of what gives way next.
+    fn give(&mut self, now: Option<WallMillis>) -> rusqlite::Result<Given> {
+        match self.giving.resort {
+            Resort::Messages => self.give_messages(Shortage::Near, now),
+            Resort::OldKeys => self.give_keys(OLD_KEYS),
+            Resort::OldestMessages => self.give_messages(Shortage::Utmost, now),
+            Resort::Keys => self.give_keys(KEYS),
+        }
+    }
+
+    fn give_messages(&mut self, shortage: Shortage, now: Option<WallMillis>) -> rusqlite::Result<Given> {
+        let policy = Policy { shortage, ..self.policy() };
+        let step = self.prune_messages(&policy, now)?;
+        Ok(Given { dropped: step.dropped, is_all: step.done })
+    }
+
+    fn give_keys(&mut self, unused_for: u64) -> rusqlite::Result<Given> {
+        let running = self.running();
+        let keep = unused_for.min(self.parts.bounds.park_for);
+        let step = self.with_pages_to_delete(|writer| writer.giving.walk.step(&writer.parts.conn, running, keep))?;
+        self.batches.space.changed();
+        self.untidy |= step.dropped > 0;
+        Ok(Given { dropped: step.dropped, is_all: self.giving.walk.has_ended() })
+    }
+
+    /// Deletes something with the pages that only deletions may take.
+    pub fn with_pages_to_delete<T>(&mut self, delete: impl FnOnce(&mut WriterLoop) -> T) -> T {
+        let limit = |conn: &Connection, pages| {
+            // If this fails, a deletion is as limited as a message, or a message as little as a deletion.
+            let _ = open::set_most_pages(conn, pages);
+        };
+        limit(&self.parts.conn, self.parts.most_pages.saturating_add(BEYOND));
+        let deleted = delete(self);
+        limit(&self.parts.conn, self.pages_for_messages());
+        deleted
+    }
+
+    /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.
+    pub fn share(&self) -> usize {
+        let bytes = self.parts.pages.bytes(self.parts.most_pages / FREE_PART).max(LEAST_BATCH);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Returns whether its maximum size, not the disk, keeps the database from growing.
+    pub fn is_at_bound(&self) -> bool {
+        // The last batch may have needed more pages than were left: twice the maximum size of a batch, in bytes.
+        const BATCH: i64 = 16 << 20;
+        const ENOUGH: u64 = 1 << 20;
+        let Ok((pages, _)) = retention::pages(&self.parts.conn) else { return false };
+        let is_near =
+            self.parts.most_pages - pages <= self.parts.pages.in_bytes(BATCH).max(self.parts.most_pages / FREE_PART);
+        is_near && self.parts.files.free_space().is_ok_and(|free| free > ENOUGH)
+    }
+}
