@@ -171,6 +171,22 @@ fn the_largest_room_gives_way_first() {
     log.close();
 }
 
+#[test]
+fn far_from_the_maximum_size_no_message_goes() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 2 << 20, 100_000);
+    let pages = |log: &Log| {
+        let conn = Connection::open(&log.options.path).unwrap();
+        conn.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    // An eighth less than all.
+    while pages(&log) < 448 {
+        assert!(is_stored(&log.say("lobby", 2_000, 0)));
+        assert_eq!(log.ends("lobby").0, 1, "of {} pages", pages(&log));
+    }
+    log.close();
+}
+
 /// After a restart nobody knows who wrote what, so size alone counts, up to the last message of a room.
 #[test]
 fn large_rooms_give_their_last_message_before_small_ones_give_any() {
