@@ -18,6 +18,7 @@ pub const COMMAND: Command = Command {
         "Reads the whole of FILE, or of the database that the settings name (--data), and lists what is wrong with it. \
          It changes nothing, and a server may use the database meanwhile. Sealed content is checked with the data key \
          (--data-key-file).",
+        "A database of an older version is checked as what it is, and its version is named.",
     ],
     arguments: &[Argument {
         name: "FILE",

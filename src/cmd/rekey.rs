@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
     about: &[
         "Changes the data key of the database FILE. The key that it has now is that of the settings (--data-key-file). \
          Without --new-key and --plain, a plain database is encrypted with the settings' key.",
-        "No server may use the database. If the command is interrupted, the same command continues where it stopped.",
+        "No server may use the database. One of an older version gets the version that this racerd writes. If the command is interrupted, the same command continues where it stopped.",
     ],
     arguments: &[Argument { name: "FILE", text: "The database.", completion: Completion::Files }],
     options: &[

@@ -15,6 +15,8 @@ pub const COMMAND: Command = Command {
         "Checks the backup, then puts a copy of it in the place of the database that the settings name (--data). The \
          database that was there is kept beside it under another name, which is printed. The server must be stopped.",
         "A restored log counts as a new one: clients that reconnect are told that messages may be missing.",
+        "A backup that an older racerd has made keeps its database version, which is named, until a server first starts \
+         on it.",
     ],
     arguments: &[Argument {
         name: "FILE",
@@ -46,6 +48,9 @@ fn run(mut args: Args) -> Result<(), Failure> {
         counted(restored.messages, "message"),
         counted(restored.rooms, "room")
     );
+    if let Some(version) = restored.version {
+        text.push_str(&format!("it {version}\n"));
+    }
     if let Some(kept) = restored.kept {
         text.push_str(&format!("the earlier database is kept as {}\n", shown(&kept)));
     }

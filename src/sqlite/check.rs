@@ -1,5 +1,9 @@
 //! Checks a whole database: SQLite's integrity check of its own files, and racerd's invariants of rooms, messages and
 //! keys. Describes the faults it finds in words; changes nothing.
+//!
+//! A database of an older version is checked as it is, against the tables and the invariants of its own version. A
+//! migrated copy would need as much free disk again, and somewhere to write, which a look at a backup on a read-only
+//! medium or at a large file on a small disk has not; and a migration may hide what was wrong before it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +15,7 @@ use super::message_key::MessageKey;
 use super::pages::Pages;
 use super::removal;
 use super::retention;
-use super::schema::{self, SCRATCH, Sealed, number, room_of, seq_of};
+use super::schema::{self, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
 use super::sealing::{message_place, open_message};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
 use crate::store::idempotency::{WINDOW, Window};
@@ -29,6 +33,8 @@ const KINDS: usize = 1_000;
 /// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
+    /// The database's version.
+    pub version: i32,
     pub rooms: u64,
     pub messages: u64,
     /// Bytes of the pages that hold something.
@@ -141,11 +147,13 @@ impl Holes {
 /// A room's row, and the state of the walk through its messages.
 struct Room {
     name: String,
+    /// Whether messages behind the head in its row wait for a fold, or are damage.
+    folds: bool,
     head: u64,
     at: i64,
     common: i64,
-    /// Seq and time of the oldest message, as the row has them.
-    oldest: Option<(Seq, i64)>,
+    /// Seq and time of the oldest message, as the row has them; `None` in a version whose rows do not.
+    oldest: Option<Option<(Seq, i64)>>,
     first: Option<(Seq, i64)>,
     last: Option<(Seq, i64)>,
     holes: Holes,
@@ -166,17 +174,17 @@ impl Room {
         self.last.map_or(self.head, |(last, _)| last.0.max(self.head))
     }
 
-    /// Judges the room after the walk through its messages. Those behind the head in its row wait for a fold.
+    /// Judges the room after the walk through its messages.
     fn judge(&self, checked: &mut Checked) {
         let Room { name, head, at, .. } = self;
         if let Some(text) = self.holes.text() {
             checked.fault(format!("room {name}: {text}"));
         }
-        if self.oldest != self.first {
+        if self.oldest.is_some_and(|oldest| oldest != self.first) {
             checked.fault(format!("room {name}: its row names another oldest message than it has"));
         }
         match self.last {
-            Some((last, _)) if last.0 < *head => {
+            Some((last, _)) if last.0 < *head || last.0 > *head && !self.folds => {
                 checked.fault(format!("room {name}: its last message is {}, but its head is {head}", last.0));
             }
             Some((last, last_at)) if last.0 == *head && last_at > *at => {
@@ -208,23 +216,31 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
             }
         }
     }
+    let version = schema::version(&transaction)?;
+    checked.version = version;
     if let Some(wrong) = schema::wrong_tables(&transaction)? {
         checked.fault(wrong);
         return Ok(());
     }
+    checked.remarks.extend(schema::older(version).map(|text| format!("it {text}")));
     let (all, free) = retention::pages(&transaction)?;
     checked.used = number(Pages::of(&transaction)?.bytes(all - free));
-    let mut rooms = rooms(&transaction, checked)?;
-    let taken = "SELECT count(*) FROM free_rooms JOIN rooms USING (id)";
-    let taken: i64 = transaction.query_row(taken, [], |row| row.get(0))?;
-    if taken > 0 {
-        checked.fault(format!("{} would be given to others", counted(number(taken), "existing room")));
-    }
-    if removal::is_full(&transaction, schema::ROOM_IDS)? {
+    let mut rooms = rooms(&transaction, version, checked)?;
+    let is_full = if version < since::REMOVAL {
+        schema::last_room(&transaction)? >= ROOM_IDS
+    } else {
+        let taken = "SELECT count(*) FROM free_rooms JOIN rooms USING (id)";
+        let taken: i64 = transaction.query_row(taken, [], |row| row.get(0))?;
+        if taken > 0 {
+            checked.fault(format!("{} would be given to others", counted(number(taken), "existing room")));
+        }
+        removal::is_full(&transaction, ROOM_IDS)?
+    };
+    if is_full {
         checked.remarks.push("no number is left for a further room: messages to such a one are refused".to_owned());
     }
     let rows = Rows::of(schema::sealed(&transaction)?.unwrap_or_default(), key, checked);
-    messages(&transaction, &mut rooms, &rows, checked)?;
+    messages(&transaction, version, &mut rooms, &rows, checked)?;
     keys(&transaction, &rooms, checked)?;
     if !retention::can_shrink(&transaction)? {
         let text =
@@ -234,15 +250,24 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
     Ok(())
 }
 
-fn rooms(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
-    let mut statement = conn.prepare("SELECT id, name, head, at, common, oldest, oldest_at FROM rooms ORDER BY id")?;
+fn rooms(conn: &Connection, version: i32, checked: &mut Checked) -> rusqlite::Result<HashMap<i64, Room>> {
+    let sql = if version < since::OLDEST {
+        "SELECT id, name, head, at, common FROM rooms ORDER BY id"
+    } else {
+        "SELECT id, name, head, at, common, oldest, oldest_at FROM rooms ORDER BY id"
+    };
+    let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         let room = Room {
             name: row.get(1)?,
+            folds: version >= since::FOLDS,
             head: number(row.get(2)?),
             at: row.get(3)?,
             common: row.get(4)?,
-            oldest: row.get::<_, Option<i64>>(5)?.map(number).map(Seq).zip(row.get(6)?),
+            oldest: match version < since::OLDEST {
+                true => None,
+                false => Some(row.get::<_, Option<i64>>(5)?.map(number).map(Seq).zip(row.get(6)?)),
+            },
             first: None,
             last: None,
             holes: Holes::default(),
@@ -310,6 +335,7 @@ fn bytes(value: ValueRef<'_>) -> &[u8] {
 
 fn messages(
     conn: &Connection,
+    version: i32,
     rooms: &mut HashMap<i64, Room>,
     how: &Rows,
     checked: &mut Checked,
@@ -321,7 +347,12 @@ fn messages(
             checked.fault(format!("room {id} has a name that no room can have: {:?}", room.name));
         }
     }
-    let mut statement = conn.prepare("SELECT id, at, name, body, member, key FROM messages ORDER BY id")?;
+    let sql = if version < since::FOLDS {
+        "SELECT id, at, name, body, member, NULL FROM messages ORDER BY id"
+    } else {
+        "SELECT id, at, name, body, member, key FROM messages ORDER BY id"
+    };
+    let mut statement = conn.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut strange = None;
     while let Some(row) = rows.next()? {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::ffi::{self, SQLITE_CORRUPT};
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, Error, OptionalExtension as _, params};
 
 use super::damage::LONGEST_TOLD;
 use crate::crypto::at_rest::KeyId;
@@ -148,16 +149,48 @@ pub const VERSION: i32 = 10;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
+/// The versions that brought what a look at an older database has to do without.
+pub(super) mod since {
+    /// `meta.damage`.
+    pub const DAMAGE_NOTED: i32 = 6;
+    /// `messages.key`; before, each commit wrote the head of its room and its keys.
+    pub const FOLDS: i32 = 7;
+    /// `rooms.oldest` and `rooms.oldest_at`.
+    pub const OLDEST: i32 = 8;
+    /// `free_rooms`.
+    pub const REMOVAL: i32 = 9;
+}
+
+/// Returns the database's version: 0 for an empty file, and possibly one that this racerd does not know.
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<i32> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Describes a database of an older version, after a word for it; `None` for any other.
+pub(super) fn older(version: i32) -> Option<String> {
+    (version < VERSION).then(|| {
+        format!(
+            "has database version {version}; this racerd writes version {VERSION}, and raises the database to that when a \
+             server first starts on it"
+        )
+    })
+}
+
 /// Migrates an empty or older database to [`VERSION`], in one transaction. Returns the resulting version; a database of
 /// a newer version is left as it is.
+///
+/// # Errors
+/// Tables that are not those of the database's version count as damage, and nothing is changed.
 pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
-    let version: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
-        return Ok(version);
-    };
-    if missing.is_empty() {
+    let version = version(conn)?;
+    if version >= VERSION {
         return Ok(version);
     }
+    let is_empty = version == 0 && tables(conn)?.is_empty();
+    if let Some(wrong) = wrong_tables(conn)?.filter(|_| !is_empty) {
+        return Err(Error::SqliteFailure(ffi::Error::new(SQLITE_CORRUPT), Some(wrong)));
+    }
+    let missing = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).unwrap_or_default();
     let transaction = conn.unchecked_transaction()?;
     for migration in missing {
         transaction.execute_batch(migration)?;
@@ -166,11 +199,6 @@ pub(super) fn migrate(conn: &Connection) -> rusqlite::Result<i32> {
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(VERSION)
-}
-
-/// Returns whether the database has the version that this racerd writes.
-pub(super) fn is_newest(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map(|version: i32| version == VERSION)
 }
 
 /// The facts about a run of racerd that are recorded in the log.
@@ -279,8 +307,8 @@ pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
     .optional()
 }
 
-fn wrong_id(column: usize) -> rusqlite::Error {
-    rusqlite::Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
+fn wrong_id(column: usize) -> Error {
+    Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
 }
 
 /// Records how the rows of a salvaged log are sealed. No token key is kept beside sealed rows.
@@ -355,8 +383,11 @@ pub(super) fn note_damage(conn: &Connection, what: &str) -> rusqlite::Result<()>
     conn.execute("UPDATE meta SET damage = coalesce(damage, ?1) WHERE id = 1", [what]).map(drop)
 }
 
-/// Removes the record of damage, after the whole log was read and found intact.
+/// Removes the record of damage, after the whole log was read and found intact. Older versions have none.
 pub(super) fn forget_damage(conn: &Connection) -> rusqlite::Result<()> {
+    if version(conn)? < since::DAMAGE_NOTED {
+        return Ok(());
+    }
     conn.execute("UPDATE meta SET damage = NULL WHERE id = 1", []).map(drop)
 }
 
@@ -407,17 +438,30 @@ pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>
     .map(drop)
 }
 
-/// Returns what is wrong with the tables, if anything: each must exist as the migrations create it.
+/// Returns what is wrong with the tables, if anything: each must exist as the migrations up to the database's version
+/// create it, and none of a later one.
 pub(super) fn wrong_tables(conn: &Connection) -> rusqlite::Result<Option<String>> {
-    let read = |conn: &Connection| -> rusqlite::Result<BTreeMap<String, Option<String>>> {
-        let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema")?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let version = version(conn)?;
+    let steps = usize::try_from(version).ok().filter(|steps| *steps > 0);
+    let Some((present, later)) = steps.and_then(|steps| MIGRATIONS.split_at_checked(steps)) else {
+        return Ok(Some(format!("its header has version {version}, which no database of this racerd has")));
     };
     let model = Connection::open_in_memory()?;
-    migrate(&model)?;
-    let found = read(conn)?;
-    let wrong = read(&model)?.into_iter().find(|(name, sql)| found.get(name) != Some(sql));
-    Ok(wrong.map(|(name, _)| format!("its table or index {name} is missing or another one")))
+    model.execute_batch(&present.concat())?;
+    let (found, expected) = (tables(conn)?, tables(&model)?);
+    if let Some((name, _)) = expected.iter().find(|(name, sql)| found.get(*name) != Some(*sql)) {
+        return Ok(Some(format!("its table or index {name} is missing or another one")));
+    }
+    model.execute_batch(&later.concat())?;
+    let surplus = tables(&model)?.into_keys().find(|name| !expected.contains_key(name) && found.contains_key(name));
+    Ok(surplus
+        .map(|name| format!("its table or index {name} is of a later version than its header, which has {version}")))
+}
+
+/// Returns the tables and indexes by their names, with the SQL that creates them; an automatic index has none.
+fn tables(conn: &Connection) -> rusqlite::Result<BTreeMap<String, Option<String>>> {
+    let mut statement = conn.prepare("SELECT name, sql FROM sqlite_schema")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Bits of a message's id that hold the seq: 5 * 10^11 messages in a room, and 2^24 - 1 rooms.
@@ -472,6 +516,7 @@ pub(super) fn number(integer: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Digest;
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
         let token_key = [fresh.len() as u8; 32];
@@ -515,6 +560,26 @@ mod tests {
         assert_eq!(migrate(&conn).unwrap(), VERSION + 1);
         let id: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
         assert_eq!(id, APPLICATION_ID);
+    }
+
+    /// What is stored in the schema of a file is the very text, comments and all, and a file is held against it.
+    #[test]
+    fn a_step_is_never_changed_once_files_have_it() {
+        const DIGESTS: [&str; 10] = [
+            "ae5d5a98cc1574a4040396cc8df865d8",
+            "582bf479724c6283f37013ba6b761caf",
+            "04e567480ddebbf40cf1705a6af022a5",
+            "80a9b54727d6d5362bce61d60952ffd3",
+            "8720a1842a2ef6e350d4f52dc9556152",
+            "30272870ec901742d5e4d537c0b1ba87",
+            "5da3adf9016ad067aa9cbd0682b3971d",
+            "243b00473176a4bccf03b7040ef13ab5",
+            "d5fca00a8557ae1362528a1064268ac0",
+            "65a384d01fa89011917d017828b6683b",
+        ];
+        let digest = |step: &&str| Digest::of(step.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();
+        assert_eq!(digests, DIGESTS);
     }
 
     /// A room's row has the time of its folded head only; its last message may be newer, or older than that of another.

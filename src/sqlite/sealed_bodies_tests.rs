@@ -7,17 +7,8 @@ use crate::crypto::at_rest::DataKey;
 use crate::sqlite::contract::{Bench, options, sought};
 use crate::store::samples::{ALICE, BOB, append, encrypted, read, stored};
 use crate::store::{Found, Outcome, Span};
-use crate::testing::TempDir;
+use crate::testing::{TempDir, older};
 use crate::types::{Durability, Seq};
-
-/// Removes the index, so that the log is as an older racerd would have written it.
-const OLDER: &str = "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
-                     ALTER TABLE rooms DROP COLUMN era; DROP TABLE removals;
-                     DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at;
-                     ALTER TABLE rooms DROP COLUMN oldest;
-                     ALTER TABLE messages DROP COLUMN key; DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled;
-                     ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
-                     ALTER TABLE meta DROP COLUMN clock; PRAGMA user_version = 3";
 
 fn plain(directory: &TempDir) -> StoreOptions {
     options(directory.path(), Durability::Normal)
@@ -53,7 +44,7 @@ fn an_older_database_is_taken_in_a_stretch_at_a_time() {
         talk(&mut bench);
         bench.store.finish().unwrap();
         assert_eq!(count(&options.path), 15, "one for each encrypted message");
-        outside(&options.path).execute_batch(OLDER).unwrap();
+        outside(&options.path).execute_batch(&older::back_to(3)).unwrap();
         let mut bench = open_quick(&options);
         // A message that arrives while the old ones are still being indexed.
         bench.append(encrypted("a", BOB, "new", "new"));

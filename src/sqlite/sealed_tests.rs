@@ -14,7 +14,7 @@ use crate::sqlite::OperationError;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::store::samples::{ALICE, append, keyed, read, room};
 use crate::store::{Outcome, Scope, Span, StoreEvent, StoreRequest};
-use crate::testing::TempDir;
+use crate::testing::{TempDir, older};
 use crate::types::{Digest, Durability, Message, OnDamage, Seq};
 
 /// Returns the text of a refusal that the user has to act on.
@@ -527,14 +527,9 @@ fn an_older_database_is_plain() {
     let directory = TempDir::new();
     let conn = Connection::open(plain(&directory).path).unwrap();
     schema::migrate(&conn).unwrap();
+    conn.execute_batch(&older::back_to(2)).unwrap();
     conn.execute_batch(
-        "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
-         DROP TABLE removals; DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
-         ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed; ALTER TABLE meta DROP COLUMN damage;
-         ALTER TABLE meta DROP COLUMN clock;
-         ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
-         DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 2;
-         INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, 'e', 1, '', 'full', 7, NULL)",
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, 'e', 1, '', 'full', 7, NULL)",
     )
     .unwrap();
     drop(conn);

@@ -1,6 +1,7 @@
 //! Tests of the log on disk alone, grouped by what goes wrong; this file has the helpers that they share.
 
 mod folds;
+mod older;
 mod opening;
 mod outages;
 mod page_sizes;

@@ -10,6 +10,7 @@
 pub mod judge;
 mod late_store;
 mod log;
+pub mod older;
 mod random;
 mod store;
 mod temp_dir;

@@ -31,6 +31,7 @@ mod listening;
 mod memory;
 #[cfg(feature = "tls")]
 mod named_files;
+mod older;
 #[cfg(feature = "tls")]
 mod own_certificate;
 mod packaging;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use racerd::testing::{Random, TempDir};
+use racerd::testing::{Random, TempDir, older};
 use serde_json::Value;
 
 use crate::support::Server;
@@ -169,12 +169,8 @@ fn a_kill_at_any_step_of_a_migration_loses_nothing() {
         run(TempDir::new().path(), |folder| Server::command(folder, "127.0.0.1:0", &ARGUMENTS), &mut acknowledged);
     // As the version before left it: no keys beside messages.
     let conn = rusqlite::Connection::open(folder.path().join("racerd.db")).expect("a database");
-    let back = "PRAGMA journal_mode = DELETE; DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; \
-                ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era; \
-                DROP TABLE removals; DROP INDEX rooms_by_oldest; \
-                ALTER TABLE rooms DROP COLUMN oldest_at; \
-                ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE messages DROP COLUMN key; PRAGMA user_version = 6";
-    conn.execute_batch(back).expect("an older database");
+    conn.execute_batch("PRAGMA journal_mode = DELETE").expect("a database");
+    conn.execute_batch(&older::back_to(6)).expect("an older database");
     drop(conn);
     kill_at_each_step(folder.path(), &acknowledged, rounds().div_ceil(2), &mut seeded());
 }

@@ -13,7 +13,8 @@ use rustix::fs::OFlags;
 use crate::sqlite::OpenError;
 use crate::sqlite::files::{Files, MODE, beside};
 use crate::sqlite::lock::Lock;
-use crate::sqlite::{retention, schema};
+use crate::sqlite::retention;
+use crate::sqlite::schema::{self, VERSION};
 
 /// How long a copy waits for another program that is writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -112,8 +113,7 @@ pub(super) fn forget_damage(copy: &Path) -> rusqlite::Result<()> {
     let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(copy, access)?;
     conn.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-    // A database of an older version has no column for such a record.
-    if schema::is_newest(&conn)? { schema::forget_damage(&conn) } else { Ok(()) }
+    schema::forget_damage(&conn)
 }
 
 /// A database opened for reading only.
@@ -126,9 +126,18 @@ pub(super) struct Reading {
 /// Opens a database for reading only, even while another racerd writes to it.
 ///
 /// # Errors
-/// The database cannot be read, or its last messages are in a WAL that SQLite could read only if it could write beside
-/// it.
+/// The database cannot be read; its last messages are in a WAL that SQLite could read only if it could write beside it;
+/// or a newer racerd wrote it, which its WAL alone may tell.
 pub(super) fn open(files: &Files) -> Result<Reading, OpenError> {
+    let reading = open_any(files)?;
+    let version = schema::version(&reading.conn);
+    match version.map_err(|error| OpenError::Sqlite { action: "read", path: files.database.clone(), error })? {
+        version if version > VERSION => Err(OpenError::Newer { path: files.database.clone(), version }),
+        _ => Ok(reading),
+    }
+}
+
+fn open_any(files: &Files) -> Result<Reading, OpenError> {
     let failed = |error| OpenError::Sqlite { action: "read", path: files.database.clone(), error };
     let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match Connection::open_with_flags(&files.database, access).and_then(set_up) {

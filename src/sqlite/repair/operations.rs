@@ -15,6 +15,7 @@ use crate::sqlite::files::{Aside, Files, NO_SQLITE, beside, refuse_side_file};
 use crate::sqlite::limits::advice;
 use crate::sqlite::lock::Lock;
 use crate::sqlite::obstacle::Obstacle;
+use crate::sqlite::schema;
 use crate::sqlite::{OpenError, OperationError};
 use crate::types::Reason;
 
@@ -39,6 +40,8 @@ pub fn backup(data: &Path, to: &Path, force: bool, progress: Progress) -> Result
 pub struct Restored {
     pub rooms: u64,
     pub messages: u64,
+    /// Describes a database of an older version, after a word for it.
+    pub version: Option<String>,
     /// The path at which the previous database is kept.
     pub kept: Option<PathBuf>,
     /// Remarks for the operator, one line each.
@@ -47,6 +50,9 @@ pub struct Restored {
 
 /// Replaces the database at `data` with a copy of the backup `from`, and keeps the old one beside it. The log has a new
 /// epoch then.
+///
+/// A backup of an older version stays one. A server of this racerd migrates it at its start, like any other; until then
+/// the older racerd can serve it as well, and whoever restores a backup may be going back to that.
 ///
 /// # Errors
 /// A racerd uses the database; the backup is not a database, or is damaged; the copy cannot be written.
@@ -76,7 +82,8 @@ pub fn restore(from: &Path, data: &Path, progress: Progress) -> Result<Restored,
     })?;
     let kept = files.replace(Aside::Replaced)?;
     let remarks = files.tighten();
-    Ok(Restored { rooms: checked.rooms, messages: checked.messages, kept, remarks })
+    let version = schema::older(checked.version);
+    Ok(Restored { rooms: checked.rooms, messages: checked.messages, version, kept, remarks })
 }
 
 /// Checks the database at `data`, even while a racerd writes to it; with its key, also whether sealed rows open.

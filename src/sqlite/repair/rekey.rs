@@ -84,7 +84,7 @@ pub fn rekey(
     if !files.is_writable() || files.is_on_read_only_medium() {
         return Err(OpenError::ReadOnly { path: files.database }.into());
     }
-    let remarks = files.tighten();
+    let mut remarks = files.tighten();
     let damaged = |what: String| OpenError::damaged(&files.database, what);
     let failed = |error: rusqlite::Error| match is_damage(&error) {
         true => OperationError::from(damaged(error.to_string())),
@@ -128,9 +128,14 @@ pub fn rekey(
         )));
     }
 
+    let before = schema::version(&conn).map_err(failed)?;
     let version = schema::migrate(&conn).map_err(failed)?;
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version }.into());
+    }
+    if version != before {
+        remarks
+            .push(format!("{path} had database version {before}, and has {version} now: an older racerd refuses it"));
     }
     // The boot id does not matter here: a log that has lost something has another epoch at its next start in any case.
     if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {

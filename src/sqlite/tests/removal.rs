@@ -7,7 +7,7 @@ use crate::store::samples::{append, keyed, read, room, ticket};
 use crate::store::{
     Append, Appended, Claim, Outcome, Page, Parked, Purpose, Removed, Scope, Span, StoreEvent, StoreRequest,
 };
-use crate::testing::TempDir;
+use crate::testing::{TempDir, older};
 use crate::types::{Durability, Era, Millis, Seq, SessionId, WallMillis};
 
 const BEGIN: u64 = 1_790_000_000_000;
@@ -287,10 +287,7 @@ fn rooms_of_the_version_before_keep_their_epoch() {
     log.say("b");
     let (options, now, epoch) = (log.options.clone(), log.now, log.log.epoch().clone());
     log.close();
-    let older =
-        "DROP TABLE free_rooms; DROP TABLE removals; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
-                 ALTER TABLE rooms DROP COLUMN era; PRAGMA user_version = 8";
-    outside(&options.path).execute_batch(older).unwrap();
+    outside(&options.path).execute_batch(&older::back_to(8)).unwrap();
     let mut log = Log::open(options, now);
     assert_eq!(*log.log.epoch(), epoch);
     assert_eq!((log.page("a"), log.page("b"), log.page("new")), ((1, 2, 0), (2, 2, 0), (0, 1, 0)));

@@ -7,7 +7,7 @@ use crate::sqlite::tests::{contents, outside};
 use crate::sqlite::{StoreOptions, check};
 use crate::store::samples::{ALICE, append, body_of, keyed, stored};
 use crate::store::{Outcome, Scope, StoreRequest};
-use crate::testing::TempDir;
+use crate::testing::{TempDir, older};
 use crate::types::{Durability, Seq};
 
 #[test]
@@ -73,17 +73,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.append(append("a", "1", 1));
     let epoch = bench.store.epoch().clone();
     bench.store.finish().unwrap();
-    outside(&options.path)
-        .execute_batch(
-            "DROP TABLE free_rooms; DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used; ALTER TABLE rooms DROP COLUMN era;
-             DROP TABLE removals; DROP INDEX rooms_by_oldest; ALTER TABLE rooms DROP COLUMN oldest_at; ALTER TABLE rooms DROP COLUMN oldest;
-             ALTER TABLE messages DROP COLUMN key; ALTER TABLE meta DROP COLUMN scrubbed;
-             ALTER TABLE meta DROP COLUMN damage; DROP TABLE parked;
-             ALTER TABLE meta DROP COLUMN clock; ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id;
-             ALTER TABLE meta DROP COLUMN token_key;
-             DROP TABLE sealed_bodies; DROP TABLE sealed_bodies_filled; PRAGMA user_version = 1",
-        )
-        .unwrap();
+    outside(&options.path).execute_batch(&older::back_to(1)).unwrap();
     let path = options.path.clone();
     let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });
     assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, [7; 32]));
