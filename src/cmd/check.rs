@@ -60,12 +60,11 @@ impl Bounds {
         }
     }
 
-    /// Returns a line for each of them that a database has nearly reached.
+    /// Returns a line for each of them that a database has reached, or nearly.
     fn remarks(&self, checked: &Checked) -> String {
         let mut lines = String::new();
-        let max = self.max_database_size;
-        if !self.may_delete && sqlite::is_nearly_full(max.saturating_sub(checked.used), max) {
-            lines.push_str(&format!("it {}\n", sqlite::NEARLY_FULL));
+        if let Some(text) = checked.fullness(self.max_database_size).filter(|_| !self.may_delete) {
+            lines.push_str(&format!("it {text}\n"));
         }
         if checked.rooms >= self.rooms_max {
             lines.push_str("it has as many rooms as rooms_max: messages to further rooms are refused\n");

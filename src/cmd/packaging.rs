@@ -38,7 +38,7 @@ impl Flag {
         let is_list = matches!(setting.kind, Kind::List { .. });
         let value = match setting.kind {
             Kind::Flag => Values::None,
-            Kind::Choice(words) => Values::Words(words),
+            Kind::Choice(words) | Kind::SizeChoice(words) => Values::Words(words),
             Kind::Path | Kind::PathOrNone | Kind::List { item: "FILE", .. } => Values::Files("FILE"),
             kind => Values::Text(kind.placeholder()),
         };

@@ -32,7 +32,7 @@ fn describe(out: &mut String, setting: &Setting) {
     let live = if setting.live { "SIGHUP takes a new value." } else { "A new value needs a restart." };
     let allowed = match setting.kind {
         Kind::Flag | Kind::Path | Kind::PathOrNone | Kind::List { .. } => String::new(),
-        Kind::Choice(words) => format!("One of {}. ", words.join(", ")),
+        Kind::Choice(words) | Kind::SizeChoice(words) => format!("One of {}. ", words.join(", ")),
         kind => format!("{}. ", kind.allowed()),
     };
     out.push('\n');

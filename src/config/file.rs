@@ -90,8 +90,10 @@ impl File<'_> {
 
 /// Returns a value as the texts that flags would have given.
 fn texts(kind: &Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let takes_numbers =
-        matches!(kind, Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } | Kind::Rate { .. });
+    let takes_numbers = matches!(
+        kind,
+        Kind::Size { .. } | Kind::SizeChoice(_) | Kind::Duration { .. } | Kind::Count { .. } | Kind::Rate { .. }
+    );
     match value {
         DeValue::String(text) => Ok(vec![text.to_string()]),
         DeValue::Integer(number) if takes_numbers => {
@@ -112,7 +114,7 @@ fn texts(kind: &Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
 
 fn wanted(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Size { .. } => "a number of bytes, or a string such as \"32KiB\",",
+        Kind::Size { .. } | Kind::SizeChoice(_) => "a number of bytes, or a string such as \"32KiB\",",
         Kind::Duration { .. } => "a string such as \"20s\"",
         Kind::Count { .. } | Kind::Rate { .. } => "a whole number",
         Kind::Flag => "true or false",

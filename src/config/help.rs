@@ -65,7 +65,9 @@ fn bounds(setting: &Setting) -> String {
         Kind::List { .. } => "repeatable, or with commas".to_string(),
         Kind::Rate { per, .. } => format!("per {}; 0: no limit", if per == "min" { "minute" } else { "second" }),
         Kind::Flag | Kind::Path | Kind::PathOrNone => String::new(),
-        Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } | Kind::Choice(_) => setting.kind.allowed(),
+        Kind::Size { .. } | Kind::Duration { .. } | Kind::Count { .. } | Kind::Choice(_) | Kind::SizeChoice(_) => {
+            setting.kind.allowed()
+        }
     }
 }
 

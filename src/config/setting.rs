@@ -43,6 +43,8 @@ pub enum Kind {
         max: u64,
     },
     Choice(&'static [&'static str]),
+    /// One of a few sizes, each in its normal form.
+    SizeChoice(&'static [&'static str]),
     Flag,
     Path,
     /// A path, or none if empty.
@@ -119,6 +121,13 @@ impl Kind {
                 Some(word) => Ok(Value::Text(word.to_string())),
                 None => Err(format!("allowed: {}", words.join(", "))),
             },
+            Kind::SizeChoice(sizes) => {
+                let size = text::size(last).map(text::show_size)?;
+                match sizes.contains(&size.as_str()) {
+                    true => Ok(Value::Text(size)),
+                    false => Err(format!("allowed: {}", sizes.join(", "))),
+                }
+            }
             Kind::Flag => text::flag(last).map(Value::Flag),
             Kind::PathOrNone if last.is_empty() => Ok(Value::Text(String::new())),
             Kind::Path if last.is_empty() => Err("a path is missing".to_string()),
@@ -174,7 +183,7 @@ impl Kind {
                 format!("{} to {}", self.show(&Value::Number(*min)), self.show(&Value::Number(*max)))
             }
             Kind::Rate { max, per } => format!("0 (no limit) to {max}/{per}"),
-            Kind::Choice(words) => words.join(", "),
+            Kind::Choice(words) | Kind::SizeChoice(words) => words.join(", "),
             Kind::Flag => "true or false".to_string(),
             Kind::Path => "a path".to_string(),
             Kind::PathOrNone => "a path, or empty for none".to_string(),
@@ -185,7 +194,7 @@ impl Kind {
     /// Returns the placeholder of the value in `--help`; empty for a flag.
     pub fn placeholder(&self) -> &'static str {
         match self {
-            Kind::Size { .. } => "SIZE",
+            Kind::Size { .. } | Kind::SizeChoice(_) => "SIZE",
             Kind::Duration { .. } => "DURATION",
             Kind::Count { .. } => "COUNT",
             Kind::Rate { .. } => "RATE",

@@ -24,15 +24,16 @@ settings! {
         data_key_file: Option<PathBuf> = "", Kind::PathOrNone, live false;
         /// Size of the pages of a new database; an existing one keeps its own. Smaller pages write less for each
         /// message, which spares flash, and take more work for large messages.
-        page_size: PageSize = "2KiB", Kind::Choice(&["1KiB", "2KiB", "4KiB"]), live false;
+        page_size: PageSize = "2KiB", Kind::SizeChoice(&["1KiB", "2KiB", "4KiB"]), live false;
         /// Under load, how long after the beginning of a commit the next one begins, so that what is sent meanwhile
         /// shares it: less work and less writing for each message. A message that comes alone never waits. 0: none
         /// does.
         commit_delay: u64 = "2ms", Kind::Duration { min: 0, max: 1000 }, live true;
         /// Largest size of the database. Near it, racerd deletes the oldest messages of the largest rooms if
         /// keep-messages or keep-for is set. Otherwise it deletes none, and refuses messages from addresses that have
-        /// written more than their share, and in the end all messages. 0: what is there at start, and 80 % of the free
-        /// space.
+        /// written more than their share, and in the end all messages. A file that is larger already grows no further;
+        /// its messages stay, unless keep-messages or keep-for is set. At least 1MiB. 0: what is there at start, and
+        /// 80 % of the free space.
         max_database_size: u64 = "0", Kind::Size { min: 0, max: 1 << 46 }, live true;
         /// Newest messages that are kept of each room; older ones go, a little at a time. 0: all.
         keep_messages: u64 = "0", Kind::Count { min: 0, max: 1 << 39 }, live true;

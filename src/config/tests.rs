@@ -1,7 +1,7 @@
 //! Tests of the declaration, and of flags and variables together.
 
 use super::*;
-use crate::types::{Durability, OnDamage};
+use crate::types::{Durability, OnDamage, PageSize};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -31,7 +31,9 @@ fn other_value(setting: &Setting) -> String {
         Kind::Size { max, .. } => max.min(usize::MAX as u64).to_string(),
         Kind::Count { max, .. } | Kind::Rate { max, .. } => max.to_string(),
         Kind::Duration { max, .. } => format!("{max}ms"),
-        Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
+        Kind::Choice(words) | Kind::SizeChoice(words) => {
+            words.iter().find(|word| **word != setting.default).unwrap().to_string()
+        }
         Kind::Flag => "true".to_string(),
         Kind::Path | Kind::PathOrNone => "/tmp/other.db".to_string(),
         Kind::List { item: "IP:PORT", .. } => "[::1]:1".to_string(),
@@ -127,6 +129,19 @@ fn flags_beat_variables_and_variables_beat_defaults() {
 }
 
 #[test]
+fn one_of_a_few_sizes_is_written_like_any_size() {
+    for text in ["4KiB", "4k", "4096", "4 kib"] {
+        assert_eq!(read(&["--page-size", text]).unwrap().settings.storage.page_size, PageSize::FourKib, "{text}");
+    }
+    for text in ["page_size = 1024", "page_size = \"1k\""] {
+        let parsed = parse(Some(File { name: "f.toml", text }), [], []).unwrap();
+        assert_eq!(parsed.settings.storage.page_size, PageSize::OneKib, "{text}");
+        let setting = all().find(|setting| setting.field == "page_size").unwrap();
+        assert_eq!(setting.show(&parsed.settings), "1KiB");
+    }
+}
+
+#[test]
 fn the_file_is_weaker_than_variables_and_flags() {
     let file = Some(File {
         name: "f.toml",
@@ -195,6 +210,8 @@ fn errors_name_the_place_the_value_and_what_is_allowed() {
     refused(&["--queue-bytes", "12x"], &["--queue-bytes 12x:", "32KiB"]);
     refused(&["--queue-bytes", "1"], &["--queue-bytes 1:", "allowed: 2KiB to 1GiB"]);
     refused(&["--durability", "ful"], &["--durability ful:", "full, normal, memory"]);
+    refused(&["--page-size", "8k"], &["--page-size 8k: allowed: 1KiB, 2KiB, 4KiB"]);
+    refused(&["--page-size", "4KB"], &["--page-size 4KB:", "write KiB"]);
     refused(&["--in-flight", "65"], &["1 to 64"]);
     refused(&["--listen", "7077"], &["--listen 7077:", "127.0.0.1:7077"]);
     refused(&["--data", "a\0b"], &["zero byte"]);

@@ -42,7 +42,8 @@ impl Reason {
             HubError::OverShare => (
                 ErrorCode::StorageUnavailable,
                 "the server's database has nearly reached max_database_size, and this address has written more than its \
-                 share of what is left; nothing was stored"
+                 share of what is left; nothing was stored. Its operator can raise that, or let old messages expire \
+                 (keep_messages, keep_for)"
                     .into(),
             ),
             HubError::RoomsFull { limit } => (

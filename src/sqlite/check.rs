@@ -17,6 +17,7 @@ use super::removal;
 use super::retention;
 use super::schema::{self, ROOM_IDS, SCRATCH, Sealed, number, room_of, seq_of, since};
 use super::sealing::{message_place, open_message};
+use super::space::{NEARLY_FULL, is_nearly_full};
 use crate::crypto::at_rest::{DataKey, Place, RecordKey, Unreadable, sealed_with};
 use crate::store::idempotency::{WINDOW, Window};
 use crate::types::{Name, RoomId, Seq, WallMillis, counted, harmless_start};
@@ -30,6 +31,14 @@ const TOLD_OF_A_KIND: u64 = 3;
 /// Maximum number of kinds of faults that are told apart.
 const KINDS: usize = 1_000;
 
+/// A database is full once it has less than this left, in bytes: about what the largest message and its commit take
+/// unless other limits are set.
+const LEAST: i64 = 64 << 10;
+
+/// The remark on a full database from which no message may go, after a word for the database.
+const FULL: &str = "has reached max_database_size: messages are refused, large ones first; raise it, or let old messages \
+                    expire with keep_messages or keep_for";
+
 /// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
@@ -37,8 +46,8 @@ pub struct Checked {
     pub version: i32,
     pub rooms: u64,
     pub messages: u64,
-    /// Bytes of the pages that hold something.
-    pub used: u64,
+    /// Size of the pages, and number of those that hold something; `None` if that was not found out.
+    pub(super) pages: Option<(Pages, i64)>,
     pub faults: Vec<String>,
     /// Number of further faults.
     pub more: u64,
@@ -59,6 +68,18 @@ impl Checked {
 
     pub fn is_well(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// Returns what to say, after a word for the database, of one that no message may leave and that may take `max`
+    /// bytes, if it is full or nearly so.
+    pub fn fullness(&self, max: u64) -> Option<&'static str> {
+        let (pages, used) = self.pages.filter(|_| max > 0)?;
+        let most = pages.for_messages(pages.in_bytes(schema::integer(max)));
+        let left = pages.bytes(most.saturating_sub(used).max(0));
+        match left < LEAST {
+            true => Some(FULL),
+            false => is_nearly_full(number(left), number(pages.bytes(most))).then_some(NEARLY_FULL),
+        }
     }
 
     /// Adds a fault; only the first few of its kind are described. The text may quote a damaged file, so it is escaped,
@@ -224,7 +245,7 @@ fn look_at(conn: &Connection, key: Option<&DataKey>, checked: &mut Checked) -> r
     }
     checked.remarks.extend(schema::older(version).map(|text| format!("it {text}")));
     let (all, free) = retention::pages(&transaction)?;
-    checked.used = number(Pages::of(&transaction)?.bytes(all - free));
+    checked.pages = Some((Pages::of(&transaction)?, all - free));
     let mut rooms = rooms(&transaction, version, checked)?;
     let is_full = if version < since::REMOVAL {
         schema::last_room(&transaction)? >= ROOM_IDS

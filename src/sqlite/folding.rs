@@ -9,13 +9,9 @@ use super::batch::Batches;
 use super::damage::is_damage;
 use super::fold::Position;
 use super::open;
+use super::pages::{RESERVE, RESERVE_PART};
 use super::unfolded::{FoldLimits, Unfolded};
 use super::writer::{Health, SPACE_TRIES, WriterLoop, is_full};
-
-/// Maximum number of bytes that are kept free for folds in a database of limited size. The smaller one keeps this share
-/// of it.
-const RESERVE: u64 = 8 << 20;
-const RESERVE_PART: u64 = 32;
 
 /// The state of the writer's folds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,9 +212,7 @@ impl WriterLoop {
 
     /// Returns the maximum number of pages for anything but folds.
     pub fn pages_for_messages(&self) -> i64 {
-        let part = self.parts.most_pages.unsigned_abs() / RESERVE_PART;
-        let reserve = part.min(self.parts.pages.in_bytes(RESERVE.cast_signed()).unsigned_abs());
-        self.parts.most_pages.saturating_sub_unsigned(reserve)
+        self.parts.pages.for_messages(self.parts.most_pages)
     }
 
     /// Returns whether enough waits to be folded once nothing is written any more.

@@ -69,5 +69,4 @@ pub use self::files::{real_path, side_file_of};
 pub use self::log::{FIXED_BYTES, Sqlite};
 pub use self::options::StoreOptions;
 pub use self::repair::{Progress, Rekeyed, Restored, Salvaged, backup, check, rekey, restore, salvage};
-pub use self::space::{NEARLY_FULL, is_nearly_full};
 pub use self::stepped::SteppedLog;

@@ -3,6 +3,11 @@
 
 use rusqlite::Connection;
 
+/// Maximum number of bytes that are kept free for folds in a database of limited size. The smaller one keeps this share
+/// of it.
+pub(super) const RESERVE: u64 = 8 << 20;
+pub(super) const RESERVE_PART: u64 = 32;
+
 /// The size of a page in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pages(i64);
@@ -27,6 +32,12 @@ impl Pages {
         if pages > 1 { pages } else { 1 }
     }
 
+    /// Returns how many of `most` pages may hold anything but what folds write.
+    pub fn for_messages(self, most: i64) -> i64 {
+        let part = most.unsigned_abs() / RESERVE_PART;
+        most.saturating_sub_unsigned(part.min(self.in_bytes(RESERVE.cast_signed()).unsigned_abs()))
+    }
+
     /// Returns how many bytes so many pages are.
     pub const fn bytes(self, pages: i64) -> i64 {
         pages.saturating_mul(self.0)
@@ -45,5 +56,6 @@ mod tests {
         assert_eq!((pages.in_bytes(4 << 20), pages.bytes(3)), (4_096, 3_072));
         assert_eq!(pages.in_bytes(100), 1, "never none");
         assert_eq!(Pages::USUAL.in_bytes(4 << 20), 1_024);
+        assert_eq!((pages.for_messages(1_024), pages.for_messages(1 << 20)), (992, (1 << 20) - (8 << 10)));
     }
 }

@@ -14,11 +14,11 @@ use super::schema::number;
 const NEAR_PART: u64 = 4;
 
 /// The remark on a database that is nearly full and from which no message may go, after a word for the database.
-pub const NEARLY_FULL: &str = "has nearly reached max_database_size: whoever has written more than their share of what \
+pub(super) const NEARLY_FULL: &str = "has nearly reached max_database_size: whoever has written more than their share of what \
                                is left is refused; raise it, or let old messages expire with keep_messages or keep_for";
 
 /// Returns whether a database of this maximum size, in bytes, is nearly full.
-pub fn is_nearly_full(left: u64, max: u64) -> bool {
+pub(super) fn is_nearly_full(left: u64, max: u64) -> bool {
     left < max / NEAR_PART
 }
 

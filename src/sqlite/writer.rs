@@ -534,10 +534,13 @@ impl WriterLoop {
         let WriterParts { files, bounds, .. } = &self.parts;
         let path = files.database.display();
         if at_bound {
-            let advice = "raise it, or let old messages expire with keep_messages or keep_for";
             let may_prune = bounds.keep_messages > 0 || bounds.keep_for > 0;
-            let advice = if may_prune { "raise it" } else { advice };
-            let detail = format!("cannot write to {path}: it has reached max_database_size; {advice}");
+            let expire = if may_prune { "" } else { ", or let old messages expire with keep_messages or keep_for" };
+            let (reached, advice) = match bounds.max_database_size {
+                0 => ("its share of the free disk space", "free some, or set max_database_size"),
+                _ => ("max_database_size", "raise it"),
+            };
+            let detail = format!("cannot write to {path}: it has reached {reached}; {advice}{expire}");
             return Outage { why: Why::AtBound, detail };
         }
         if let Some(limit) = Limit::behind(error, files.directory()) {

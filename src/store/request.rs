@@ -256,7 +256,10 @@ impl Why {
             Why::Unknown => "the store does not answer",
             Why::DiskFull => "the server's disk is full",
             Why::FileSize => "the server's database has reached the system's file size limit",
-            Why::AtBound => "the server's database has reached max_database_size",
+            Why::AtBound => {
+                "the server's database has reached max_database_size; its operator can raise that, let old messages expire \
+                 (keep_messages, keep_for), or free disk space"
+            }
             Why::NotWritable => "the server's database cannot be written to",
             Why::HeldOpen => "another program on the server holds a read of the database open",
             Why::Busy => "another program on the server has the database locked",

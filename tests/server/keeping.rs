@@ -251,11 +251,17 @@ fn a_database_at_its_bound_says_which_setting_it_is() {
         client.next_of("message");
     }
     assert_eq!(refusal["code"], "storage_unavailable");
-    assert!(refusal["message"].as_str().unwrap().contains("max_database_size"), "{refusal}");
+    let said = refusal["message"].as_str().unwrap();
+    let advice = "its operator can raise that, let old messages expire (keep_messages, keep_for), or free disk space";
+    assert!(said.contains("max_database_size") && said.contains(advice), "{refusal}");
     let post = server.post("/rooms/r/messages", &json!("x".repeat(30_000)).to_string());
     assert!(post.status == 503 && post.body.contains("max_database_size"), "{post:?}");
     let ready = server.get("/readyz");
     assert!(ready.status == 503 && ready.body.contains("max_database_size"), "{ready:?}");
+    assert!(ready.body.contains(advice), "{ready:?}");
+    let data = server.data();
+    let checked = text_of(&racerd(&["check", "--data", data.to_str().unwrap(), "--max-database-size", "1MiB"]));
+    assert!(checked.contains("it has reached max_database_size: messages are refused, large ones first"), "{checked}");
     assert!(server.log().contains("keep_messages"), "what could be done is for the operator: {}", server.log());
 
     // With retention, old messages make room and no send is refused.

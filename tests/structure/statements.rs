@@ -172,6 +172,12 @@ const EXCEPTIONS: &[Exception] = &[
     ),
     reads(
         "repair/salvage.rs",
+        "SELECT count(*) FROM common_keys",
+        "SCAN common_keys USING COVERING INDEX common_keys_by_age",
+        SALVAGE,
+    ),
+    reads(
+        "repair/salvage.rs",
         "SELECT count(*) FROM parked",
         "SCAN parked USING COVERING INDEX sqlite_autoindex_parked_1",
         SALVAGE,

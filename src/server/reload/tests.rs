@@ -129,7 +129,9 @@ fn other(setting: &Setting) -> String {
         (Kind::Duration { .. }, Ok(Value::Number(number))) => format!("\"{}ms\"", number + 1),
         (_, Ok(Value::Number(number))) => (number + 1).to_string(),
         (_, Ok(Value::Flag(on))) => (!on).to_string(),
-        (Kind::Choice(words), _) => format!("{:?}", words.iter().rev().find(|word| **word != setting.default).unwrap()),
+        (Kind::Choice(words) | Kind::SizeChoice(words), _) => {
+            format!("{:?}", words.iter().rev().find(|word| **word != setting.default).unwrap())
+        }
         _ => {
             let texts = ["[::1]:1", "https://other.example", "192.0.2.1", "other.example"];
             format!("{:?}", texts.iter().find(|text| setting.parse(&[text]).is_ok()).unwrap())

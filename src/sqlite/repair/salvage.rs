@@ -50,6 +50,8 @@ pub struct Salvaged {
     pub messages: u64,
     /// Number of senders whose keys are kept, counted per room.
     pub senders: u64,
+    /// Number of keys of POSTs without an identity that are kept.
+    pub common: u64,
     pub parked: u64,
     /// Number of messages that are certainly lost, by room. A room's oldest messages may be lost as well: nothing tells
     /// them from pruned ones.
@@ -72,13 +74,14 @@ impl Salvaged {
 
 impl fmt::Display for Salvaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Salvaged { rooms, messages, senders, parked, .. } = self;
+        let Salvaged { rooms, messages, senders, common, parked, .. } = self;
         write!(
             f,
-            "copied {} of {}, the keys of {}, {}; ",
+            "copied {} of {}, the keys of {}, {} of POSTs without a session, {}; ",
             counted(*messages, "message"),
             counted(*rooms, "room"),
             counted(*senders, "sender"),
+            counted(*common, "key"),
             counted(*parked, "parked session")
         )?;
         match self.lost_messages() {
@@ -456,6 +459,7 @@ impl Copy<'_> {
         let count = |sql| self.to.query_row(sql, [], |row| Ok(number(row.get(0)?)));
         self.report.messages = count("SELECT count(*) FROM messages")?;
         self.report.senders = count("SELECT count(*) FROM keys WHERE session <> x''")?;
+        self.report.common = count("SELECT count(*) FROM common_keys")?;
         self.report.parked = count("SELECT count(*) FROM parked")?;
         // If the row about the log is lost, the next start creates one.
         Ok(())

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::sqlite::StoreOptions;
+use crate::sqlite::check::Checked;
 use crate::sqlite::contract::{Bench, options};
+use crate::sqlite::pages::Pages;
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{check, salvage};
 use crate::sqlite::start_check::{Found, look};
@@ -46,6 +48,24 @@ fn a_check_says_what_it_finds() {
             "{sql}: {checked:?}"
         );
     }
+}
+
+#[test]
+fn a_check_tells_a_full_database_from_one_that_is_nearly_full() {
+    const MAX: u64 = 100 << 20;
+    // 25,600 pages, less a 32nd for folds.
+    let most = 24_800;
+    let said = |used: i64, max: u64| {
+        Checked { pages: Some((Pages::USUAL, used)), ..Checked::default() }.fullness(max).unwrap_or("").to_owned()
+    };
+    assert_eq!(said(most * 3 / 4, MAX), "");
+    assert!(said(most * 3 / 4 + 1, MAX).starts_with("has nearly reached max_database_size: whoever"));
+    assert!(said(most - 16, MAX).starts_with("has nearly reached"), "the largest message is taken");
+    for used in [most - 15, most, most + 1_000, 100_000] {
+        assert!(said(used, MAX).starts_with("has reached max_database_size: messages are refused"), "{used}");
+    }
+    assert_eq!(said(100_000, 0), "", "it is a share of the disk");
+    assert_eq!(Checked::default().fullness(MAX), None);
 }
 
 /// The seq gives the order, and a clock that was days ahead may have been set right.

@@ -187,8 +187,12 @@ fn a_sound_database_is_copied_whole() {
     let directory = TempDir::new();
     let (path, said) = database(&directory);
     let new = directory.path().join("new.db");
+    let common: i64 = outside(&path).query_row("SELECT count(*) FROM common_keys", [], |row| row.get(0)).unwrap();
     let report = salvage(&path, &new, None).unwrap();
     assert_eq!((report.messages, report.rooms, report.senders, report.parked), (300, 3, 6, 4), "{report}");
+    assert!(common > 0 && report.common == common as u64, "{report}");
+    let told = format!("the keys of 6 senders, {common} keys of POSTs without a session, 4 parked sessions; ");
+    assert!(report.to_string().contains(&told), "{report}");
     assert_eq!((report.lost_messages(), report.empty, report.unnamed, report.damaged_pages), (0, 0, 0, 0));
     let mut bench = Bench::open(StoreOptions { path: new.clone(), ..options(directory.path(), Durability::Full) });
     for (room, said) in &said {
