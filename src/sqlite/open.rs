@@ -93,7 +93,8 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     let wal = wal.map_err(|error| OpenError::File { action: "read", path: files.wal.clone(), error })?;
 
     let key_id = options.data_key.as_ref().map(DataKey::id);
-    let mut writer = open_writer(files, key_id, options.page_size)?;
+    let (mut writer, version) = open_writer(files, key_id, options.page_size)?;
+    remarks.extend(schema::raised(version).map(|text| format!("{} {text}", files.database.display())));
     let lost = check_damage(&mut writer, options, files, &wal, &mut remarks)?;
     // Drop the pages cached by the check: they are not the ones needed from now on.
     writer.execute_batch("PRAGMA shrink_memory").map_err(failed(files, "read"))?;
@@ -134,9 +135,10 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
     Ok(Opened { files: files.clone(), identity, writer, reader, copier, begun, most_pages, pages, remarks, note })
 }
 
-/// Opens the writer's connection, and creates the tables of a new database, with pages of this size. Nothing is written
-/// to a database that is sealed with another key than `key_id`, or that a newer racerd wrote.
-fn open_writer(files: &Files, key_id: Option<KeyId>, page_size: PageSize) -> Result<Connection, OpenError> {
+/// Opens the writer's connection, and creates the tables of a new database, with pages of this size. Returns the
+/// version that the database had before. Nothing is written to one that is sealed with another key than `key_id`, or
+/// that a newer racerd wrote.
+fn open_writer(files: &Files, key_id: Option<KeyId>, page_size: PageSize) -> Result<(Connection, i32), OpenError> {
     let writer = connect(&files.database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed(files, "open"))?;
     if writer.is_readonly("main").map_err(failed(files, "open"))? {
         return Err(OpenError::ReadOnly { path: files.database.clone() });
@@ -157,11 +159,12 @@ fn open_writer(files: &Files, key_id: Option<KeyId>, page_size: PageSize) -> Res
         writer.execute_batch(&begin).map_err(failed(files, "create"))?;
     }
     // The tables are created with a rollback journal, so that the header of the file itself identifies racerd.
+    let before = schema::version(&writer).map_err(failed(files, "read"))?;
     let version = schema::migrate(&writer).map_err(failed(files, "migrate"))?;
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version });
     }
-    Ok(writer)
+    Ok((writer, before))
 }
 
 /// Opens the connection for checkpoints. It syncs what it copies, whatever the durability.

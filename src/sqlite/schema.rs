@@ -176,6 +176,13 @@ pub(super) fn older(version: i32) -> Option<String> {
     })
 }
 
+/// Describes what a migration has done to a database that had tables, after a word for it; `None` for any other.
+pub(super) fn raised(before: i32) -> Option<String> {
+    (1..VERSION)
+        .contains(&before)
+        .then(|| format!("had database version {before}, and has {VERSION} now: an older racerd refuses it"))
+}
+
 /// Migrates an empty or older database to [`VERSION`], in one transaction. Returns the resulting version; a database of
 /// a newer version is left as it is.
 ///

@@ -193,7 +193,7 @@ fn a_copy_is_written_to_a_new_file() {
 }
 
 /// Runs a command that sees the folder as a read-only medium.
-fn read_only(folder: &Path, arguments: &[&str]) -> Output {
+pub fn read_only(folder: &Path, arguments: &[&str]) -> Output {
     let script = r#"mount --bind -o ro "$0" "$0" && exec "$@""#;
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script]).arg(folder).arg(Server::program().get_program()).args(arguments);

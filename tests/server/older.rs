@@ -8,6 +8,7 @@ use racerd::testing::older;
 use serde_json::{Value, json};
 
 use crate::command::{racerd, refused};
+use crate::copies::read_only;
 use crate::support::*;
 
 /// The version that this racerd writes.
@@ -98,6 +99,8 @@ impl Older {
         let arguments: Vec<&str> = self.key.iter().flat_map(|key| ["--data-key-file", key]).collect();
         let mut server = Server::start_in(folder, "127.0.0.1:0", &arguments);
         assert_eq!(server.history("r"), written.said, "version {}", self.version);
+        let (from, told) = (version_of(path), server.log().contains(" had database version "));
+        assert_eq!(told, from < newest(), "version {}: {}", self.version, server.log());
         assert_eq!(server.stop().code(), Some(0));
         assert_eq!(version_of(server.data()), newest(), "version {}", self.version);
     }
@@ -141,6 +144,22 @@ fn a_check_names_the_version_and_finds_what_is_wrong() {
         assert_eq!(output.status.code(), Some(1), "version {}: {said}", older.version);
         assert!(said.contains("room r: message 2 is missing") && said.contains("is damaged: 1 fault"), "{said}");
     });
+}
+
+/// A look at an older file needs no place to write, beside it or elsewhere.
+#[test]
+fn it_is_read_where_nobody_can_write() {
+    let written = Written::new(false);
+    for version in older::versions() {
+        let older = written.as_of(version);
+        let (data, elsewhere) = (older.data(), TempDir::new());
+        let to = elsewhere.path().join("restored");
+        for command in [&["check", &data][..], &["restore", &data, "--data", to.to_str().unwrap()]] {
+            let output = read_only(older.folder.path(), command);
+            assert_eq!(output.status.code(), Some(0), "version {version}: {command:?}: {}", text_of(&output));
+        }
+        assert_eq!(version_of(&to), version);
+    }
 }
 
 #[test]

@@ -133,10 +133,7 @@ pub fn rekey(
     if version != VERSION {
         return Err(OpenError::Newer { path: files.database.clone(), version }.into());
     }
-    if version != before {
-        remarks
-            .push(format!("{path} had database version {before}, and has {version} now: an older racerd refuses it"));
-    }
+    remarks.extend(schema::raised(before).map(|text| format!("{path} {text}")));
     // The boot id does not matter here: a log that has lost something has another epoch at its next start in any case.
     if let Found::Damage(what) = start_check::look(&mut conn, &wal, "", LOOK_FOR).map_err(failed)? {
         return Err(damaged(what).into());

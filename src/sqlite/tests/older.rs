@@ -14,7 +14,7 @@ use crate::sqlite::{OpenError, OperationError, StoreOptions, backup, check, reke
 use crate::store::samples::{ALICE, BOB, keyed};
 use crate::store::{Outcome, Scope, StoreRequest};
 use crate::testing::{TempDir, older};
-use crate::types::{Durability, Message};
+use crate::types::{Durability, Message, OnDamage};
 
 const ROOMS: [&str; 2] = ["a", "b"];
 
@@ -80,7 +80,11 @@ impl Older {
 
     /// Starts a server on this file, and looks whether everything is there.
     fn is_served_from(&self, path: &Path, data_key: Option<DataKey>) {
+        let from = version_of(path);
         let mut bench = Bench::open(StoreOptions { path: path.into(), data_key, ..self.options.clone() });
+        let told = format!("{} had database version {from}, and has {VERSION} now", path.display());
+        let is_told = bench.store.remarks().iter().any(|remark| remark.starts_with(&told));
+        assert_eq!(is_told, from < VERSION, "version {}", self.version);
         assert_eq!(&everything(&mut bench), self.said, "version {}", self.version);
         bench.store.finish().unwrap();
         assert_eq!(version_of(path), VERSION, "version {}", self.version);
@@ -196,6 +200,17 @@ fn tables_of_another_version_are_damage_and_not_migrated() {
     older.change("PRAGMA user_version = -1");
     assert!(older.faults()[0].contains("version -1"), "{:?}", older.faults());
     assert!(refusal(older.options.clone()).contains("is damaged"));
+}
+
+/// A salvage knows rows by their shape, so the version in the header does not matter.
+#[test]
+fn tables_of_another_version_are_salvaged_if_the_start_may_do_that() {
+    let older = Older::new(5, None);
+    older.change("PRAGMA user_version = 3");
+    let mut bench = Bench::open(StoreOptions { on_damage: OnDamage::Salvage, ..older.options.clone() });
+    assert_eq!(&everything(&mut bench), older.said);
+    bench.store.finish().unwrap();
+    assert_eq!((version_of(&older.options.path), version_of(&older.at("racerd.db.damaged-1"))), (VERSION, 3));
 }
 
 #[test]
