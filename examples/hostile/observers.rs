@@ -421,7 +421,9 @@ fn come_back(source: Ipv6Addr) -> Option<()> {
     let end = Instant::now() + PATIENCE;
     let token = line.until("welcome", end)?["session"].as_str()?.to_owned();
     drop(line);
-    let mut line = Line::open(source, "/ws").ok()?;
+    // It shows its token, as racerd's own clients do.
+    let shown = format!("racerd.v1, racerd.session.{token}");
+    let mut line = Line::ask(Peer::Racerd, source, &wire::upgrade("/ws", Some(&shown))).ok()?;
     say(&mut line.stream, &format!(r#"{{"type":"resume","id":1,"session":"{token}"}}"#));
     line.until("welcome", end)?;
     let again = line.until("welcome", end)?;

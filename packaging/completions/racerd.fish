@@ -138,7 +138,7 @@ complete -c racerd -n '__racerd_is serve check-config health backup restore chec
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l room-rate -x -d 'Rooms that all together make'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l error-budget -x -d 'Faulty requests of one connection, before it is closed'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l handshake-rate-per-address -x -d 'WebSockets and event streams opened from one address (IPv6'
-complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l handshake-rate -x -d 'WebSockets and event streams opened in all; past it'
+complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l handshake-rate -x -d 'WebSockets and event streams opened in all'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l write-wait -x -d 'A peer that takes nothing of what waits for it for that long is closed'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l pong-wait -x -d 'A peer that sends nothing for that long, not even a pong, is closed'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l ping-period -x -d 'A connection that is silent for that long is pinged'

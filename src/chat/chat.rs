@@ -180,7 +180,7 @@ impl App for Chat {
     }
 
     fn request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: Vec<u8>) {
-        self.http_request(net, conn, &request, &body);
+        self.http_request(net, conn, request, &body);
     }
 
     fn refused(&mut self, net: &mut Connections, conn: ConnId, headers: &Headers, problem: Problem) {

@@ -5,7 +5,7 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
-use crate::engine::Connections;
+use crate::engine::{Admitted, Connections};
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::method::Method;
@@ -19,10 +19,12 @@ use crate::ws::handshake::{self, Spoken};
 
 impl Chat {
     /// Carries out one HTTP request, or refuses it.
-    pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: &Request, body: &[u8]) {
+    pub(super) fn http_request(&mut self, net: &mut Connections, conn: ConnId, request: Request, body: &[u8]) {
         let cross_origin = self.allow_reading(net, conn, &request.headers);
-        if let Err(problem) = self.carry_out_http(net, conn, request, body, cross_origin) {
-            net.refuse(conn, problem, Some(request));
+        match self.carry_out_http(net, conn, &request, body, cross_origin) {
+            Ok(Admitted::Now) => {}
+            Ok(Admitted::Later(coming)) => net.wait_for_handshake(conn, coming, request),
+            Err(problem) => net.refuse(conn, problem, Some(&request)),
         }
     }
 
@@ -33,7 +35,7 @@ impl Chat {
         request: &Request,
         body: &[u8],
         cross_origin: Option<CrossOrigin>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Admitted, Problem> {
         let action = api::action(request, &self.access);
         let is_health = matches!(action, Ok(Action::Health | Action::Ready));
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
@@ -52,8 +54,8 @@ impl Chat {
             return Err(answers::sealed_only());
         }
         match action {
-            Action::Socket { room } => self.open_socket(net, conn, request, room)?,
-            Action::Events { room } => self.open_events(net, conn, request, room)?,
+            Action::Socket { room } => return self.open_socket(net, conn, request, room),
+            Action::Events { room } => return self.open_events(net, conn, request, room),
             Action::Browse { room, span, limit } => {
                 let ticket = Ticket::new(conn, Purpose::Browse, NO_ID);
                 self.hub.handle_read(ticket, room, span, limit);
@@ -86,7 +88,7 @@ impl Chat {
                 net.respond(conn, response, false);
             }
         }
-        Ok(())
+        Ok(Admitted::Now)
     }
 
     fn publish(
@@ -132,7 +134,7 @@ impl Chat {
         conn: ConnId,
         request: &Request,
         room: Option<RoomId>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Admitted, Problem> {
         if self.is_stopping {
             return Err(Problem::stopping().closing());
         }
@@ -140,19 +142,23 @@ impl Chat {
         if spoken == Spoken::Open && self.is_too_open(net, conn) {
             return Err(answers::sealed_only().closing());
         }
-        if request.method == Method::Get {
-            net.admit_handshake(conn, handshake::wants_upgrade(request)).map_err(Problem::closing)?;
-        }
-        let opening = api::socket(request, spoken)?;
         let sealed = spoken == Spoken::Sealed;
         let private = sealed || net.get(conn).is_some_and(|c| c.secure);
+        if request.method == Method::Get {
+            let coming = self.coming(request, private, net.now().mono);
+            let admitted = net.admit_handshake(conn, handshake::wants_upgrade(request), coming);
+            if let later @ Admitted::Later(_) = admitted.map_err(Problem::closing)? {
+                return Ok(later);
+            }
+        }
+        let opening = api::socket(request, spoken)?;
         let identity = self.new_identity(opening.name, private);
         let session = self.hub.handle_session(identity, conn);
         self.first_rooms.set(conn, room.clone());
         net.upgrade(conn, &opening.upgrade, session);
         if sealed {
             // Everything else follows the client's handshake message.
-            return Ok(());
+            return Ok(Admitted::Now);
         }
         self.greet(net, conn, session, None);
         if let Some(room) = room
@@ -167,7 +173,7 @@ impl Chat {
         {
             self.refuse(net, conn, &Reason::of(error, outage(self.unavailable)).refusal(None));
         }
-        Ok(())
+        Ok(Admitted::Now)
     }
 
     /// Returns the identity of a new session.

@@ -5,13 +5,15 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::conn::Waits;
 use crate::crypto::Token;
-use crate::engine::Connections;
+use crate::engine::{Coming, Connections};
+use crate::http::request::Request;
 use crate::hub::{Cursor, Session};
 use crate::protocol::reasons::Reason;
 use crate::protocol::{ErrorCode, Refusal, server};
 use crate::store::{Claim, Claimed, NO_ID, Parked, Purpose, StoreRequest, Ticket};
 use crate::types::{ConnId, Identity, Millis, SessionId, SessionSlot};
 use crate::ws::code;
+use crate::ws::handshake::session_shown;
 
 /// A client whose resume waits for the store's record of the session.
 pub struct Resuming {
@@ -55,6 +57,20 @@ impl Chat {
     pub(super) fn fresh_token(&mut self, slot: SessionSlot, now: Millis) -> Option<String> {
         let age = self.running_seconds(now).saturating_sub(self.hub.session(slot)?.token_issued);
         if age > self.limits.park_for / 2 { self.token(slot, now) } else { None }
+    }
+
+    /// Returns how the client of a request for a WebSocket comes. It comes back if it shows a token that its socket
+    /// could resume with: one of this server, not too old, and the session's latest as far as is known here. Takes
+    /// nothing, and changes nothing: whether the session is resumed is decided when its client asks for that.
+    pub(super) fn coming(&self, request: &Request, private: bool, now: Millis) -> Coming {
+        let Some(token) = session_shown(request).and_then(|shown| self.tokens.open(shown)) else { return Coming::Anew };
+        let age = self.running_seconds(now).saturating_sub(token.issued);
+        let session = self.hub.find_session(token.identity.session).and_then(|slot| self.hub.session(slot));
+        let is_stale = match session {
+            Some(session) => token.identity.generation < session.generation,
+            None => age > self.limits.park_for,
+        };
+        if is_stale || token.identity.private && !private { Coming::Anew } else { Coming::Back }
     }
 
     /// Resumes a session: at once if it is here, otherwise once the store has said what it kept.

@@ -5,7 +5,7 @@ use super::Chat;
 use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::events;
-use crate::engine::Connections;
+use crate::engine::{Admitted, Coming, Connections};
 use crate::http::event_stream;
 use crate::http::method::Method;
 use crate::http::problem::Problem;
@@ -24,16 +24,19 @@ impl Chat {
         conn: ConnId,
         request: &Request,
         room: RoomId,
-    ) -> Result<(), Problem> {
+    ) -> Result<Admitted, Problem> {
         if self.is_stopping {
             return Err(Problem::stopping().closing());
         }
         let start = events::opening(request)?;
         if request.method == Method::Head {
             net.respond(conn, events::head(), true);
-            return Ok(());
+            return Ok(Admitted::Now);
         }
-        net.admit_handshake(conn, true)?;
+        // It has nothing to show that not everybody could.
+        if let later @ Admitted::Later(_) = net.admit_handshake(conn, true, Coming::Anew)? {
+            return Ok(later);
+        }
         // A listener has no name and no token: its cursor is all that it needs to reconnect.
         let identity = self.new_identity(None, false);
         let session = self.hub.handle_follower(identity, conn);
@@ -44,7 +47,7 @@ impl Chat {
         let mut outbox = Outbox::new(net, &mut self.pages, &self.epoch, &self.limits, outage(self.unavailable));
         let joined = self.hub.handle_join(session, None, room, start, Presence::Off, &mut outbox);
         debug_assert!(joined.is_ok(), "a new session is in no room");
-        Ok(())
+        Ok(Admitted::Now)
     }
 }
 

@@ -2,6 +2,7 @@
 //! any order.
 
 mod events;
+mod handshakes;
 mod promises;
 mod rates;
 mod sealed;

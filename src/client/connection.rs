@@ -33,7 +33,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects, upgrades and, with a pin, seals, all before `deadline`. `name` goes into the URL of a socket that is
-    /// not sealed.
+    /// not sealed, and so does `token` go into its request: that of the session that is to be resumed.
     ///
     /// # Errors
     /// Why there is no connection.
@@ -41,16 +41,17 @@ impl Connection {
         target: &Target,
         pin: Option<&Pin>,
         name: Option<&Name>,
+        token: Option<&str>,
         trust: Option<&Trust>,
         deadline: Instant,
     ) -> Result<Connection, ConnectionError> {
         let mut pipe = connect(&target.host, target.port, trust, deadline)?;
-        let (protocol, name) = match pin {
-            // The name is sent sealed, with the join.
-            Some(_) => (sealed_protocol(), None),
-            None => (SUBPROTOCOL, name),
+        let (protocol, name, token) = match pin {
+            // The name is sent sealed, with the join, and the token with the resume.
+            Some(_) => (sealed_protocol(), None, None),
+            None => (SUBPROTOCOL, name, token),
         };
-        let rest = upgrade(&mut pipe, target, protocol, name)?;
+        let rest = upgrade(&mut pipe, target, protocol, name, token)?;
         let mut socket = WebSocket::from_partially_read(pipe, rest, Role::Client, None);
         let transport = pin.map(|pin| seal(&mut socket, pin)).transpose()?;
         socket.get_mut().set_read_deadline(None);

@@ -10,12 +10,13 @@ use super::pipe::Pipe;
 use super::server_message::detail_of;
 use super::target::Target;
 use crate::types::{Name, Reason};
-use crate::ws::handshake::accept;
+use crate::ws::handshake::{accept, session_offer};
 
 /// Longest response to the handshake that is read, in bytes: its head, and the reason of a refusal.
 const LONGEST_RESPONSE: usize = 64 << 10;
 
-/// Upgrades the connection to a WebSocket with this subprotocol. Returns the bytes received after the response.
+/// Upgrades the connection to a WebSocket with this subprotocol. `token` is shown to a server to which it may go in the
+/// clear: who comes back is let in before newcomers. Returns the bytes received after the response.
 ///
 /// # Errors
 /// Why it could not be upgraded.
@@ -24,14 +25,16 @@ pub fn upgrade(
     target: &Target,
     protocol: &str,
     name: Option<&Name>,
+    token: Option<&str>,
 ) -> Result<Vec<u8>, ConnectionError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| ConnectionError::lost(error.to_string()))?;
     let key = BASE64.encode(&random);
     let query = name.map(|name| format!("?name={}", percent_encoded(name.as_str()))).unwrap_or_default();
+    let shown = token.map(|token| format!(", {}", session_offer(token))).unwrap_or_default();
     let request = format!(
         "GET {}/ws{query} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n",
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {protocol}{shown}\r\n\r\n",
         target.prefix,
         target.authority()
     );

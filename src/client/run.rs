@@ -84,8 +84,14 @@ pub fn run(
         let longest = left.map_or(HANDSHAKE, |left| HANDSHAKE.min(Duration::from_millis(left)));
         let opened_at = run.now();
         let deadline = Instant::now() + longest;
-        let opened =
-            Connection::open(options.target, options.pin.as_ref(), options.name.as_ref(), trust.as_ref(), deadline);
+        let opened = Connection::open(
+            options.target,
+            options.pin.as_ref(),
+            options.name.as_ref(),
+            run.session.resumable(),
+            trust.as_ref(),
+            deadline,
+        );
         let (why, wait) = match opened.map_err(retryable) {
             Ok(mut connection) => {
                 run.session.connected(run.now(), connection.longest_text());

@@ -153,6 +153,11 @@ impl ClientSession {
         self.outbox.push(line, key, body);
     }
 
+    /// Returns the token of the session that the next connection will ask to resume, if there is one.
+    pub fn resumable(&self) -> Option<&str> {
+        self.cursor.and(self.token.as_deref())
+    }
+
     /// Returns how many messages are not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.outbox.len()
@@ -327,12 +332,12 @@ impl ClientSession {
             }
             return;
         }
-        match (&self.token, self.cursor) {
+        match (self.resumable(), self.cursor) {
             (Some(session), Some(seq)) => {
-                // It counts only if the session cannot be resumed.
-                self.provisional_token = token;
                 let place = json!({"epoch": self.epoch, "seq": seq, "presence": "off"});
                 let request = json!({"type": "resume", "session": session, "cursors": {self.room.as_str(): place}});
+                // It counts only if the session cannot be resumed.
+                self.provisional_token = token;
                 self.phase = Phase::Resuming(self.request(request));
             }
             _ => self.begin_anew(token, now, events),

@@ -78,7 +78,9 @@ settings! {
         /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;
         /// past it: 429. Twice as many at once.
         handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
-        /// WebSockets and event streams opened in all; past it: 503. Twice as many at once.
+        /// WebSockets and event streams opened in all. Twice as many at once, a quarter of them only for clients that
+        /// show a session token. Past it they wait, at most 4 of an address (429) and for 2 seconds (503): addresses
+        /// take turns, and clients with a token go first.
         handshake_rate: u32 = "1000", Kind::Rate { per: "s", max: 1_000_000 }, live true;
     }
 }

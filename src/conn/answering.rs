@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Rate};
 use super::connection::{EventStream, Open, Ping, State, Waits};
-use super::http::Reply;
+use super::http::{Door, Reply};
 use super::{Connection, Ending, Protocol};
 use crate::http::problem::Shown;
 use crate::http::response::{Response, Sending};
@@ -14,6 +14,14 @@ impl Connection {
     pub fn reply_mut(&mut self) -> Option<&mut Reply> {
         match &mut self.state {
             State::Http(http) => http.reply_mut(),
+            _ => None,
+        }
+    }
+
+    /// Returns how far the awaited request has come with its handshake; `None` if no request is awaited.
+    pub fn door(&self) -> Option<&Door> {
+        match &self.state {
+            State::Http(http) => http.door(),
             _ => None,
         }
     }

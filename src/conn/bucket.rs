@@ -19,6 +19,11 @@ impl Rate {
         Rate { interval, burst: u64::from(burst.max(1)) }
     }
 
+    /// Returns how many actions may come at once.
+    pub fn burst(self) -> usize {
+        self.burst as usize
+    }
+
     /// Returns the milliseconds that `count` actions take at this rate.
     pub fn time_for(self, count: usize) -> u64 {
         self.interval.saturating_mul(count as u64) / 1000

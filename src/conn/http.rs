@@ -43,6 +43,19 @@ pub struct Reply {
     /// How a refusal is to be shown.
     pub shown: Shown,
     pub cross_origin: Option<Box<CrossOrigin>>,
+    pub door: Door,
+}
+
+/// How far a request for a WebSocket or an event stream has come.
+#[derive(Debug, Default)]
+pub enum Door {
+    /// It has not asked for its handshake.
+    #[default]
+    Closed,
+    /// It waits in line for its handshake.
+    Line(Box<Request>),
+    /// Its turn has come.
+    Open,
 }
 
 /// What an expired deadline means.
@@ -59,16 +72,18 @@ impl Http {
         Http { phase: Phase::head(), since: now, answered: 0, requests: Bucket::default() }
     }
 
-    /// Returns whether a request awaits its answer.
-    /// Returns the bytes of memory beside this value itself: the head or the body that has come so far.
+    /// Returns the bytes of memory beside this value itself: the head or the body that has come so far, or a request
+    /// that waits.
     pub fn memory(&self) -> usize {
         match &self.phase {
             Phase::Head { buffer, .. } => buffer.capacity(),
             Phase::Body { request, body, .. } => size_of::<Request>() + request.headers.memory() + body.capacity(),
+            Phase::Waiting(Reply { door: Door::Line(request), .. }) => size_of::<Request>() + request.headers.memory(),
             Phase::Waiting(_) => 0,
         }
     }
 
+    /// Returns whether a request awaits its answer.
     pub fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
     }
@@ -141,6 +156,7 @@ impl Http {
             to_head: request.method == Method::Head,
             shown: Shown::of(request.headers.tokens("Accept"), request.target.depth()),
             cross_origin: None,
+            door: Door::Closed,
         });
         Step::Request(Box::new(request), body)
     }
@@ -149,6 +165,14 @@ impl Http {
     pub fn reply_mut(&mut self) -> Option<&mut Reply> {
         match &mut self.phase {
             Phase::Waiting(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// Returns how far the awaited request has come with its handshake; `None` if no request is awaited.
+    pub fn door(&self) -> Option<&Door> {
+        match &self.phase {
+            Phase::Waiting(reply) => Some(&reply.door),
             _ => None,
         }
     }

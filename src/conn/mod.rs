@@ -18,7 +18,7 @@ mod writing;
 pub use bucket::{Bucket, Rate, RetrySlots};
 pub use connection::{Connection, Encoding, IDLE_BYTES, Open, Protocol, Waits};
 pub use deadlines::EXCESS_TIME;
-pub use http::Reply;
+pub use http::{Door, Reply};
 pub use peer::Peer;
 pub use queue::{Ledger, Shared, SharedBytes, WriteQueue};
 pub use values::{ConnLimits, Ending, Step, Timeout};

@@ -2,7 +2,8 @@
 //! connections, but not the messages sent over them.
 //!
 //! Each of the files beside it has one job on this table: `lifecycle` opens, upgrades and drops connections, `writing`
-//! fills their queues, `reading` pauses and resumes them, `timers` keeps their deadlines.
+//! fills their queues, `reading` pauses and resumes them, `timers` keeps their deadlines, `handshakes` admits
+//! handshakes or has them wait.
 
 use core::net::IpAddr;
 use std::collections::{BTreeSet, VecDeque};
@@ -10,10 +11,11 @@ use std::rc::Rc;
 
 use super::admission::network_of;
 use super::client_rates::ClientRates;
+use super::handshake_line::HandshakeLine;
 use super::memory::Memory;
 use super::slot::{Counted, Slot, UNARMED};
 use super::{Admission, Budget, Fact, Now, Output};
-use crate::conn::{ConnLimits, Connection};
+use crate::conn::{ConnLimits, Connection, Door};
 use crate::types::{ConnId, Millis};
 
 pub struct Connections {
@@ -25,6 +27,7 @@ pub struct Connections {
     pub(super) bound_before: Option<(usize, Millis)>,
     pub(super) admission: Admission,
     pub(super) client_rates: ClientRates,
+    pub(super) handshake_line: HandshakeLine,
     pub(super) memory: Memory,
     /// Connections of which the kernel holds too much unread, to be closed in the next turn.
     pub(super) overfull: Vec<ConnId>,
@@ -63,6 +66,7 @@ impl Connections {
             bound_before: None,
             admission,
             client_rates: ClientRates::default(),
+            handshake_line: HandshakeLine::default(),
             memory: Memory::new(Budget::UNLIMITED),
             overfull: Vec::new(),
             now: Now::default(),
@@ -172,6 +176,10 @@ impl Connections {
         let counted = count(|slot| slot.counted != Counted::Not);
         if counted != self.admission.counted() {
             return Err(format!("{counted} connections count, {} are counted", self.admission.counted()));
+        }
+        let in_line = count(|slot| matches!(slot.connection.door(), Some(Door::Line(_))));
+        if in_line != self.handshake_line.len() {
+            return Err(format!("{in_line} connections wait for a handshake, {} in line", self.handshake_line.len()));
         }
         let armed = count(|slot| slot.armed != UNARMED);
         if armed != self.deadlines.len() {

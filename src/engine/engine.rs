@@ -3,6 +3,7 @@
 
 use super::app::App;
 use super::connections::Connections;
+use super::handshakes::Called;
 use super::slot::Reading;
 use super::values::{Fact, Input, Limits, Now, Output};
 use super::weighing::Relief;
@@ -78,7 +79,7 @@ impl<A: App> Engine<A> {
     /// Returns whether a connection has something to write or bytes to parse, or work is left over from this turn or
     /// has come up since.
     pub fn has_dirty(&self) -> bool {
-        self.app.is_unfinished() || self.net.has_dirty() || self.net.has_unread()
+        self.app.is_unfinished() || self.net.has_dirty() || self.net.has_unread() || self.net.has_handshakes()
     }
 
     /// Adds the connections to the list of which bytes are here that may be parsed now: each is to get its
@@ -147,6 +148,7 @@ impl<A: App> Engine<A> {
         self.net.set_now(now);
         self.relieve();
         self.app.time(&mut self.net);
+        self.call_handshakes();
         self.advance_stop();
         self.settle();
     }
@@ -179,6 +181,25 @@ impl<A: App> Engine<A> {
         }
         self.app.expire(until);
         self.settle();
+    }
+
+    /// Makes the handshakes that are due of those who wait, and refuses those who have waited for too long.
+    fn call_handshakes(&mut self) {
+        let mut made = 0;
+        while let Some(called) = self.net.next_called(&mut made) {
+            let conn = match called {
+                Called::In(conn, request) => {
+                    self.app.request(&mut self.net, conn, request, Vec::new());
+                    conn
+                }
+                Called::Off(conn, request, problem) => {
+                    self.net.refuse(conn, problem, Some(&request));
+                    conn
+                }
+            };
+            self.net.mark_dirty(conn);
+            self.net.arm(conn);
+        }
     }
 
     /// Closes connections while more memory is held than may be.

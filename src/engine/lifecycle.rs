@@ -7,7 +7,6 @@ use crate::conn::{Connection, Ending, Protocol, Rate};
 use crate::crypto::sealed::{HANDSHAKE_BYTES, Transport};
 use crate::http::forwarded;
 use crate::http::headers::Headers;
-use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::types::{ConnId, SessionSlot};
 use crate::ws::handshake::Upgrade;
@@ -65,6 +64,7 @@ impl Connections {
         let client =
             slot.connection.peer.client().filter(|_| !matches!(protocol, Protocol::Http | Protocol::ExcessHttp));
         self.deadlines.remove(&(armed, id));
+        self.handshake_line.leave(id);
         self.weigh_off(id);
         self.slots[id.index as usize] = None;
         if let Some(address) = counted {
@@ -72,25 +72,6 @@ impl Connections {
         }
         self.push_output(Output::Close(id));
         self.push_output(Output::Log(Fact::Closed { conn: id, peer, client, ending, protocol }));
-    }
-
-    /// Takes one handshake from the rates, if this connection may open one more WebSocket or event stream. `becomes` is
-    /// false if the request only asks whether another connection could.
-    ///
-    /// # Errors
-    /// 429 if its client has too many of them or asks too often, 503 if all clients together ask too often or the
-    /// server is full.
-    pub fn admit_handshake(&mut self, id: ConnId, becomes: bool) -> Result<(), Problem> {
-        if !becomes && self.is_full {
-            return Err(Problem::full());
-        }
-        let Some(connection) = self.get(id) else { return Ok(()) };
-        // A direct connection has counted since it came; a proxied one counts against its client only from now on.
-        let (address, is_proxied) = (connection.peer.asker(), connection.peer.client().is_some());
-        if is_proxied || !becomes {
-            self.admission.may_connect(address)?;
-        }
-        self.admission.handshake(address, self.now.mono)
     }
 
     /// Takes one HTTP request of any kind from the rates of the connection and of its address. Past either of them the

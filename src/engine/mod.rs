@@ -11,6 +11,8 @@ mod connections;
 #[allow(clippy::module_inception)]
 mod engine;
 mod fairness;
+mod handshake_line;
+mod handshakes;
 mod lifecycle;
 mod line;
 mod memory;
@@ -28,6 +30,8 @@ pub use app::App;
 pub use client_rates::{CLIENT_BYTES, MAX_CLIENTS};
 pub use connections::Connections;
 pub use engine::{Engine, SHORT_OF_MEMORY};
+pub use handshake_line::{Coming, LONGEST_WAIT, MOST_WAITING};
+pub use handshakes::Admitted;
 pub use memory::Budget;
 pub use payer::Payer;
 pub use slot::SLOT_BYTES;

@@ -10,8 +10,12 @@ impl Connections {
         self.now = Now { mono: now.mono.max(self.now.mono), wall: now.wall };
     }
 
-    /// Returns the earliest armed deadline.
+    /// Returns when something is due next: the earliest armed deadline, or a handshake of somebody who waits.
     pub(super) fn deadline(&self) -> Option<Millis> {
+        self.armed_deadline().into_iter().chain(self.handshake_deadline()).min()
+    }
+
+    fn armed_deadline(&self) -> Option<Millis> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
@@ -46,7 +50,7 @@ impl Connections {
 
     /// Returns the next connection whose deadline has come by then, and disarms it.
     pub(super) fn pop_due(&mut self, until: Millis) -> Option<ConnId> {
-        if self.deadline()? > until {
+        if self.armed_deadline()? > until {
             return None;
         }
         let (_, id) = self.deadlines.pop_first()?;

@@ -27,6 +27,7 @@ impl Connections {
     pub fn respond(&mut self, id: ConnId, response: Response, close: bool) {
         let now = self.now.mono;
         let date = self.date().to_owned();
+        self.handshake_line.leave(id);
         if let Some(connection) = self.get_mut(id) {
             connection.respond(response, close, &date, now);
             self.mark_dirty(id);

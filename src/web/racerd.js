@@ -117,6 +117,7 @@ export class Client extends Emitter {
       loads: () => [...this.#rooms.values()].filter((room) => !room._isReady).map((room) => () => room._prepare()),
       loaded: () => this.#restoreAll(),
       url: () => this.#url(),
+      token: () => this.#saved.token,
       heard: (value) => this.#hear(value),
       down: (code) => this.#down(code),
       ended: (error) => {

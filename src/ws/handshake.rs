@@ -15,6 +15,10 @@ pub const SUBPROTOCOL: &str = "racerd.v1";
 /// The same JSON, sealed, in binary frames; spoken if the server has a key.
 pub const SEALED: &str = "racerd.v1.sealed";
 
+/// What is offered beside these by a client that comes back, before its session's token: a script in a browser can put
+/// it nowhere else in the request. It is never agreed to.
+const SESSION: &str = "racerd.session.";
+
 /// The protocol spoken over a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
@@ -152,6 +156,16 @@ pub fn spoken(request: &Request, seals: bool) -> Result<Spoken, Problem> {
         }
         None => Err(bad("none of the offered subprotocols is spoken here: offer racerd.v1, or none at all")),
     }
+}
+
+/// Returns the token of the session with which a client says that it comes back; the first, if it shows several.
+pub fn session_shown(request: &Request) -> Option<&str> {
+    request.headers.tokens("Sec-WebSocket-Protocol").find_map(|offer| offer.strip_prefix(SESSION))
+}
+
+/// Returns what a client offers beside its subprotocol to show the token of its session.
+pub fn session_offer(token: &str) -> String {
+    format!("{SESSION}{token}")
 }
 
 fn bad(detail: &'static str) -> Problem {

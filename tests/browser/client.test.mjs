@@ -163,6 +163,41 @@ test("after kill -9 the client resumes as the same member in all of its rooms, a
   assert.equal(other.count, 1);
 });
 
+test("whoever comes back shows its latest token with the upgrade; what was kept instead of a token is not shown", async (t) => {
+  const server = await Server.start(t);
+  const offers = [];
+  class Spy extends WebSocket {
+    constructor(url, protocols) {
+      offers.push(protocols);
+      super(url, protocols);
+    }
+  }
+  const { client } = await joined(t, server.base, { WebSocket: Spy });
+  const { member } = client;
+  let token;
+  client.on("welcome", ({ session }) => (token = session));
+  for (let times = 0; times < 2; times += 1) {
+    const before = token;
+    await server.kill();
+    await until("lost", () => client.state.phase === "waiting");
+    await server.restart();
+    client.check();
+    await until("back", () => client.state.phase === "open");
+    assert.notEqual(token, before);
+    if (before) assert.deepEqual(offers.at(-1), ["racerd.v1", `racerd.session.${before}`]);
+  }
+  assert.equal(client.member, member);
+  assert.deepEqual(offers[0], ["racerd.v1"]);
+  for (const kept of ["not a token", "", "x".repeat(10_000), 7, null]) {
+    const store = { load: () => ({ tab: "tab", name: "ann", pin: undefined, token: kept, session: "s" }), save: () => {} };
+    const other = connect({ base: server.base, name: "ann", WebSocket: Spy, store });
+    other.join("r1");
+    await until("open", () => other.state.phase === "open");
+    assert.ok(offers.at(-1).length === 1 || /^racerd\.session\.\d$/.test(offers.at(-1)[1]), `${kept}: ${offers.at(-1)}`);
+    other.close();
+  }
+});
+
 test("a message of which the new log knows nothing fails, and queued ones are sent", async (t) => {
   const server = await Server.start(t, "--durability", "memory");
   const line = await relay(t, server);

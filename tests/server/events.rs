@@ -252,22 +252,15 @@ fn silence_is_broken_by_comments() {
 #[test]
 fn a_stream_is_admitted_like_a_socket() {
     let server = Server::start(&["--handshake-rate", "1", "--max-connections", "40"]);
-    let mut refused = None;
-    let mut streams = Vec::new();
-    for _ in 0..30 {
-        let mut raw = server.raw();
-        raw.send("GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let head = raw.answer_head();
-        if head.status != 200 {
-            refused = Some(head);
-            break;
-        }
-        streams.push(raw);
+    let mut streams: Vec<Raw> = (0..30).map(|_| server.raw()).collect();
+    streams.iter_mut().for_each(|raw| raw.send("GET /rooms/r/events HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let heads: Vec<Answer> = streams.iter_mut().map(Raw::answer_head).collect();
+    let refused: Vec<&Answer> = heads.iter().filter(|head| head.status != 200).collect();
+    assert!((1..=26).contains(&refused.len()), "two at once, then one a second for two seconds: {}", refused.len());
+    for head in refused {
+        assert_eq!(head.status, 503);
+        assert!(head.header("Retry-After").and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| s >= 1), "{head:?}");
     }
-    let refused = refused.expect("a refusal within 30 at 1/s");
-    assert_eq!(refused.status, 503);
-    assert!(refused.header("Retry-After").and_then(|s| s.parse::<u64>().ok()).is_some_and(|s| s >= 1), "{refused:?}");
-    assert!(streams.len() >= 2, "twice as many at once");
 }
 
 /// Bytes behind the request are not a second request, and the end of the client's stream ends the server's.

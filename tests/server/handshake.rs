@@ -40,6 +40,29 @@ fn a_correct_request_gets_101_and_a_welcome() {
     assert_eq!((&second["type"], &second["room"], second.get("id")), (&json!("joined"), &json!("r1"), None));
 }
 
+/// Twice the rate may come at once, a quarter of that only with a token; then they wait for two seconds at most.
+#[test]
+fn handshakes_beyond_the_rate_wait_and_who_comes_back_goes_first() {
+    let server = Server::start(&["--handshake-rate", "10", "--log-level", "debug"]);
+    let token = server.client("/ws?name=ann").welcome["session"].as_str().unwrap().to_owned();
+    let mut newcomers: Vec<Raw> = (0..100).map(|_| server.raw()).collect();
+    newcomers.iter_mut().for_each(|raw| raw.send(handshake("/ws", "")));
+    // Those are read before this one, whose answer comes before that of most of them.
+    let mut back = server.raw();
+    back.send(handshake("/ws", &format!("Sec-WebSocket-Protocol: racerd.v1, racerd.session.{token}\r\n")));
+    let answer = back.answer_head();
+    assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, Some("racerd.v1")));
+    back.frame().unwrap();
+    back.send(text(&json!({"type": "resume", "id": 1, "session": token}).to_string()));
+    assert_eq!(back.next_of("welcome")["name"], "ann");
+    let statuses: Vec<u16> = newcomers.iter_mut().map(|raw| raw.answer_head().status).collect();
+    let count = |status| statuses.iter().filter(|s| **s == status).count();
+    // 14 at once, and some 20 in two seconds, or more where it takes long to ask.
+    assert!(count(101) > 30 && count(503) > 0, "{statuses:?}");
+    assert_eq!(count(101) + count(503), 100, "{statuses:?}");
+    assert!(!server.log().contains(&token[..20]) && server.log().contains("too many handshakes at the moment"));
+}
+
 #[test]
 fn connection_and_upgrade_are_lists_without_case() {
     let server = Server::start(&[]);
@@ -149,13 +172,18 @@ fn a_sockets_url_fetched_without_upgrade_answers_the_same_refusal() {
     let origin = "Origin: https://evil.example\r\n";
     assert_eq!(answer(&server, handshake("/ws", origin)).status, 403);
     assert_eq!(answer(&server, request("GET /ws HTTP/1.1", origin)).status, 403);
-    // The rate is one a second with a burst of one; both kinds of request count, since they share a bucket.
+    // The rate is one a second; both kinds of request count, since they share a bucket, but a fetch does not wait.
+    let mut upgrades: Vec<Raw> = (0..12).map(|_| server.raw()).collect();
+    upgrades.iter_mut().for_each(|raw| raw.send(handshake("/ws", "")));
+    let mut answers = vec![answer(&server, request("GET /ws HTTP/1.1", ""))];
     let end = Instant::now() + SOON;
-    while answer(&server, handshake("/ws", "")).status == 101 {
+    while answers[0].status != 503 {
         assert!(Instant::now() < end, "handshakes are not counted");
+        answers[0] = answer(&server, request("GET /ws HTTP/1.1", ""));
     }
-    for request in [handshake("/ws", ""), request("GET /ws HTTP/1.1", "")] {
-        let answer = answer(&server, request);
+    answers.extend(upgrades.iter_mut().map(Raw::answer_head).filter(|answer| answer.status != 101));
+    assert!(answers.len() > 1, "all of them passed");
+    for answer in answers {
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|s| s >= 1)));
     }

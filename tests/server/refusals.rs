@@ -21,8 +21,9 @@ fn both_say(server: &Server, path: &str, headers: &str, (status, words): (u16, &
         true => request.replacen("Host: localhost\r\n", "", 1),
         false => request,
     };
-    let upgrade = server.request(named(handshake(path, headers)));
+    // Which never waits.
     let asked = server.request(named(plain(path, headers)));
+    let upgrade = server.request(named(handshake(path, headers)));
     for answer in [&upgrade, &asked] {
         assert_eq!(answer.status, status, "{path} {headers}: {answer:?}");
         assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{answer:?}");
@@ -80,6 +81,9 @@ fn a_plain_get_says_why_an_upgrade_is_refused() {
     // The same for the global rate: two plain GETs have used it up.
     let server = Server::start(&["--handshake-rate", "1"]);
     assert_eq!([server.get(room).status, server.get(room).status], [426, 426]);
+    // As many wait as have their turns while one may.
+    let mut waiting: Vec<Raw> = (0..8).map(|_| server.raw()).collect();
+    waiting.iter_mut().for_each(|raw| raw.send(handshake("/ws", "")));
     both_say(&server, room, "", (503, "too many handshakes"));
 }
 

@@ -2,16 +2,17 @@
 //! within a number of turns of the loop that follows from who else is there ([`Way::turns`]), whatever strangers do.
 //! Turns count and times do not, since a turn's length is the machine's.
 //!
-//! A turn in which the store has the request, or has no room for it, does not count if the record shows so. Nothing
-//! else is a reason to wait: the observer stays within its rates and reads everything at once. Being accepted is not
-//! judged here: a full server may keep newcomers waiting.
+//! A turn in which the store has the request, or has no room for it, does not count if the record shows so, nor one in
+//! which its handshake stands in line, which has to come in time. Nothing else is a reason to wait: the observer stays
+//! within its rates and reads everything at once. Being accepted is not judged here: a full server may keep newcomers
+//! waiting.
 //!
 //! Checker: (21) an honest request is answered within a number of turns.
 
 use std::collections::BTreeSet;
 
 use racerd::chat::Chat;
-use racerd::conn::Connection;
+use racerd::conn::{Connection, Door};
 use racerd::engine::Engine;
 use racerd::testing::Random;
 use racerd::types::RoomId;
@@ -271,6 +272,7 @@ impl Seat {
                 scene.near_writes(link, &bytes);
             }
             let Some(question) = self.question.take_if(|question| question.is_answered(&said)) else { continue };
+            question.judge_handshake(&said, scene)?;
             self.is_joined = match question.what {
                 What::Join => matches!(&said, Said::Text(text) if text.contains("\"joined\"")),
                 What::Leave => false,
@@ -297,6 +299,19 @@ impl Question {
         }
     }
 
+    /// Judges that its handshake came in its turn, if it had to stand in line for it.
+    fn judge_handshake(&self, said: &Said, scene: &Scene) -> Checked {
+        let rate = scene.limits.least(0, |limits| limits.handshakes);
+        let Said::Response { status, body, .. } = said else { return Ok(()) };
+        if self.what != What::Upgrade || rate == 0 {
+            return Ok(());
+        }
+        if *status == 503 && body.contains("too many handshakes") {
+            return violation(CHECKER, format!("its handshake waited in vain: {:?}", self.way));
+        }
+        Ok(())
+    }
+
     /// Returns whether its answer depends on what a room says.
     fn tells(&self) -> bool {
         matches!(self.what, What::Join | What::Send | What::Post)
@@ -320,6 +335,7 @@ impl Question {
         let End::Open(conn) = scene.links.get(link).server else { return Ok(()) };
         let has_reason = scene.witness.is_stopping
             || engine.app.hub.is_being_removed(room)
+            || matches!(engine.net.get(conn).and_then(Connection::door), Some(Door::Line(_)))
             || self.waits_for_store(link, client, room, scene);
         if !std::mem::replace(&mut self.had_reason, has_reason) && !has_reason {
             self.turns += 1;

@@ -31,12 +31,14 @@ pub enum Flood {
     /// Messages over HTTP, each with a key of its own.
     KeyedPosts,
     HalfHandshakes,
+    /// Handshakes of those who go again.
+    Handshakes,
     JoinsAndLeaves,
     Signals,
 }
 
 impl Flood {
-    pub const ALL: [Flood; 15] = [
+    pub const ALL: [Flood; 16] = [
         Flood::Pings,
         Flood::Pongs,
         Flood::Pipelined,
@@ -50,6 +52,7 @@ impl Flood {
         Flood::Streams,
         Flood::KeyedPosts,
         Flood::HalfHandshakes,
+        Flood::Handshakes,
         Flood::JoinsAndLeaves,
         Flood::Signals,
     ];
@@ -69,6 +72,7 @@ impl Flood {
             Flood::Streams => &mut tally.floods_of_streams,
             Flood::KeyedPosts => &mut tally.floods_of_keyed_posts,
             Flood::HalfHandshakes => &mut tally.floods_of_half_handshakes,
+            Flood::Handshakes => &mut tally.floods_of_handshakes,
             Flood::JoinsAndLeaves => &mut tally.floods_of_joins,
             Flood::Signals => &mut tally.floods_of_signals,
         } += 1;
@@ -81,7 +85,7 @@ impl Flood {
 
     /// Returns whether its connections go as they come.
     pub fn is_brief(self) -> bool {
-        matches!(self, Flood::HalfHandshakes)
+        matches!(self, Flood::HalfHandshakes | Flood::Handshakes)
     }
 
     /// Returns the bytes with which a connection begins; `number` is another one for each.
@@ -95,6 +99,7 @@ impl Flood {
                 whole.truncate(random.below(whole.len()) + 1);
                 whole
             }
+            Flood::Handshakes => wire::upgrade("/ws", random.coin().then_some("racerd.v1, racerd.session.Zm9yZ2Vk")),
             Flood::Pings | Flood::Pongs | Flood::Answered | Flood::Refused | Flood::JoinsAndLeaves => {
                 wire::upgrade("/ws", None)
             }
@@ -125,7 +130,7 @@ impl Flood {
             Flood::SlowReaders => {
                 say(&format!("{{\"type\":\"signal\",\"room\":\"{ROOM}\",\"body\":\"{:.<500}\"}}", ""), 4)
             }
-            Flood::Streams | Flood::HalfHandshakes => {}
+            Flood::Streams | Flood::HalfHandshakes | Flood::Handshakes => {}
             Flood::KeyedPosts => {
                 let path = format!("/rooms/{ROOM}/messages");
                 let post = |n: u64| wire::request("POST", &path, Some(&format!("{number}.{n}")), "1");

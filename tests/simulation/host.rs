@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::api::Access;
 use racerd::chat::{self, Chat, ChatLimits, Secrets};
-use racerd::conn::Ending;
+use racerd::conn::{Connection, Door, Ending};
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Part, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
 use racerd::testing::Random;
@@ -137,7 +137,9 @@ impl Host {
         let each = scene.limits.most(0, |limits| limits.address_interval());
         let longest = |address| own.max(each * sharers[address]).div_ceil(1000);
         let believed = waits.iter().filter(|(_, address, until)| *until <= now.mono.after(longest(address)));
-        scene.witness.looks_at_waits(believed.map(|(conn, ..)| *conn));
+        let in_line = in_line(net, scene)?;
+        scene.tally.in_line += in_line.len() as u64;
+        scene.witness.looks_at_waits(believed.map(|(conn, ..)| *conn).chain(in_line));
         let (mut closing, mut for_memory, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         let queues = net.ids().into_iter().filter_map(|conn| {
             let connection = net.get(conn)?;
@@ -219,6 +221,22 @@ fn slowed(net: &Connections, conn: ConnId) -> Option<(ConnId, IpAddr, Millis)> {
     let connection = net.get(conn)?;
     let until = connection.slowed_until().filter(|until| *until > net.now().mono)?;
     Some((conn, connection.peer.asker(), until))
+}
+
+/// Returns the connections that wait for their handshake. The rate of all is so high that each has its turn in time.
+fn in_line(net: &Connections, scene: &Scene) -> Checked<Vec<ConnId>> {
+    let is_in_line = |conn: &ConnId| matches!(net.get(*conn).and_then(Connection::door), Some(Door::Line(_)));
+    let waiting: Vec<ConnId> = net.ids().into_iter().filter(is_in_line).collect();
+    let mut each: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for address in waiting.iter().filter_map(|conn| Some(net.get(*conn)?.peer.asker())) {
+        *each.entry(address).or_default() += 1;
+    }
+    let most = each.values().max().copied().unwrap_or_default();
+    let is_limited = scene.limits.most(0, |limits| limits.handshakes) > 0;
+    if most > engine::MOST_WAITING || most > 0 && !is_limited {
+        return violation("handshakes wait in turn by address", format!("{most} of an address wait"));
+    }
+    Ok(waiting)
 }
 
 /// Returns the address of a client.

@@ -58,6 +58,8 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Requests per second of one address; 0 for no limit. Drawn apart, as are the next ones; a reload leaves them.
     pub address_rate: u32,
+    /// Handshakes per second of all; 0 for no limit.
+    pub handshakes: u32,
     pub making: MakingRates,
     pub memory: Budget,
 }
@@ -125,6 +127,7 @@ impl Limits {
             connections_per_address: if random.below(4) > 0 { 0 } else { random.within((2, 4)) as u32 },
             part: magnitude(random, 1, 1000),
             address_rate: 0,
+            handshakes: 0,
             making: MakingRates::default(),
             memory: draw_budget(random, 2 * tail_bytes),
         }
@@ -214,7 +217,8 @@ impl Limits {
 
     pub fn admission(&self) -> Admission {
         let rate = Rate::new(self.handshake_rate, 1000, self.handshake_rate.max(1) * 2);
-        Admission::new(self.connections_per_address, rate, Rate::new(0, 1000, 1)).rating(Rate::new(
+        let all = Rate::new(self.handshakes, 1000, self.handshakes.max(1) * 2);
+        Admission::new(self.connections_per_address, rate, all).rating(Rate::new(
             self.address_rate,
             1000,
             self.address_rate * 5,

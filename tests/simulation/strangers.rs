@@ -50,13 +50,17 @@ impl Crowd {
         self.addresses > 0
     }
 
-    /// Draws limits under which a turn does not come to everybody, and addresses may have a rate.
+    /// Draws limits under which a turn does not come to everybody, and addresses may have a rate, and
+    /// all handshakes.
     pub fn limit(self, limits: Limits, random: &mut Random) -> Limits {
         if !self.is_there() {
             return limits;
         }
         let address_rate = if random.coin() { 0 } else { random.within((100, 400)) as u32 };
-        Limits { part: random.magnitude((1, 64)) as usize, address_rate, ..limits }
+        let part = random.magnitude((1, 64)) as usize;
+        // All addresses of a run have their turn in a second.
+        let handshakes = if random.coin() { 0 } else { random.within((100, 300)) as u32 };
+        Limits { part, address_rate, handshakes, ..limits }
     }
 }
 

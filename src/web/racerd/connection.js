@@ -30,6 +30,10 @@ const [POLICY, TRY_LATER] = [1008, 1013];
 /** Any close code except 1000, or none, keeps the session resumable. */
 export const COMING_BACK = 3000;
 
+const PROTOCOL = "racerd.v1";
+/** Whatever else was kept as a token would make a WebSocket throw, or its request too long. */
+const TOKEN = /^[A-Za-z0-9_-]{1,300}$/;
+
 /** Close codes after which the client does not reconnect. 4003 and 4005 are reserved: no server sends them yet. */
 const FINAL = new Map([
   [TAKEN_OVER, "You opened this in another window, which took over."],
@@ -70,7 +74,7 @@ export class Connection {
   #isLeaving = false;
 
   /**
-   * `owner`: `url()` returns the next socket's URL; `loads()` returns loaders of code that the rooms need first, and
+   * `owner`: `url()` returns the next socket's URL; `token()` that of the session that it is to resume, or null; `loads()` returns loaders of code that the rooms need first, and
    * `loaded()` follows them; `changed(state)`, `heard(value)`, `down(code)` for a lost socket, `ended(error)`.
    */
   constructor(options, owner) {
@@ -113,7 +117,7 @@ export class Connection {
     this.connecting();
     let socket;
     try {
-      socket = this.isSealed ? new this.#SealedSocket(this.#url, pin, WebSocket) : new WebSocket(this.#url, "racerd.v1");
+      socket = this.isSealed ? new this.#SealedSocket(this.#url, pin, WebSocket) : new WebSocket(this.#url, this.#offers());
     } catch (error) {
       return this.stop(new RacerdError("unsupported", error.message));
     }
@@ -127,6 +131,15 @@ export class Connection {
     socket.onerror = () => {};
     clearInterval(this.#ticker);
     this.#ticker = setInterval(() => this.#tick(), TICK);
+  }
+
+  /**
+   * A server with too many handshakes lets those in first who show a token, and an upgrade has no other place for one.
+   * Over a sealed socket it would go in the clear.
+   */
+  #offers() {
+    const token = this.#owner.token();
+    return TOKEN.test(token ?? "") ? [PROTOCOL, `racerd.session.${token}`] : [PROTOCOL];
   }
 
   connecting() {

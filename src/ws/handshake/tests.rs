@@ -167,6 +167,28 @@ fn the_key_is_16_bytes_once() {
 }
 
 #[test]
+fn the_token_of_a_session_may_be_shown_and_is_never_agreed_to() {
+    let shown = |line: &str| {
+        let request = get(&[&format!("Sec-WebSocket-Protocol: {line}")]);
+        let token = session_shown(&request).map(str::to_owned);
+        (token, agree(&request, false).is_ok() && !answer(&request).contains("session"))
+    };
+    assert_eq!(session_offer("a-_9"), "racerd.session.a-_9");
+    for (line, token) in [
+        ("racerd.v1, racerd.session.a-_9", Some("a-_9")),
+        ("racerd.session.a-_9 ,racerd.v1", Some("a-_9")),
+        ("racerd.v1, racerd.session.a, racerd.session.b", Some("a")),
+        ("racerd.v1, racerd.session.", Some("")),
+        ("racerd.v1, racerd.Session.a", None),
+        ("racerd.v1", None),
+    ] {
+        assert_eq!(shown(line), (token.map(str::to_owned), true), "{line}");
+    }
+    assert_eq!(shown("racerd.session.a"), (Some("a".to_owned()), false), "it is no protocol to speak");
+    assert_eq!(session_shown(&get(&[])), None);
+}
+
+#[test]
 fn a_handshake_has_no_body() {
     assert_eq!(refusal(&get(&["Content-Length: 6"])).0, 400);
     assert!(agree(&get(&["Content-Length: 0"]), false).is_ok());

@@ -148,7 +148,9 @@ impl Client {
             format!("/ws?name={name}")
         };
         self.trace(scene, || format!("opens link {link}: {path}"));
-        scene.client_writes(link, &wire::upgrade(&path, None));
+        let shown = self.identity.as_ref().map(|identity| format!("racerd.v1, racerd.session.{}", identity.token));
+        scene.tally.tokens_shown += u64::from(shown.is_some());
+        scene.client_writes(link, &wire::upgrade(&path, shown.as_deref()));
     }
 
     /// Decides whether its next socket is a sealed one. It is if the session began on one, which it could not resume

@@ -169,7 +169,9 @@ impl Client {
         let mut held = scene.limits.since(scene.links.get(link).opened);
         match status {
             429 => {
-                let is_limited = held.any(|limits| limits.handshake_rate > 0 || limits.connections_per_address > 0);
+                let is_limited = held.any(|limits| {
+                    limits.handshake_rate > 0 || limits.handshakes > 0 || limits.connections_per_address > 0
+                });
                 unless(is_limited, || "there are no limits".into())
             }
             // The reason for this was judged elsewhere.
