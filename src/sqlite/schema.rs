@@ -13,8 +13,8 @@ use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"racr");
 
-/// `MIGRATIONS[n]` turns version n into version n + 1. Append only; version 0 is the empty file. The way back, for tests,
-/// is in `testing/older.rs`.
+/// `MIGRATIONS[n]` turns version n into version n + 1. Append only; version 0 is the empty file. The way back, for
+/// tests, is in `testing/older.rs`.
 const MIGRATIONS: &[&str] = &[
     "
     -- About the log as a whole: one row.
