@@ -1,5 +1,5 @@
-//! Makes space in a database that has reached its maximum size, if messages may be deleted for it. What harms least goes
-//! first, and something always does: such a database refuses no message for long.
+//! Makes space in a database that has reached its maximum size, if messages may be deleted for it. What harms least
+//! goes first, and something always does: such a database refuses no message for long.
 
 use rusqlite::Connection;
 
@@ -36,8 +36,8 @@ enum Resort {
     OldKeys,
     /// The oldest messages, whatever room they are in.
     OldestMessages,
-    /// Keys that were not used for a minute. Whoever repeats a message because its acknowledgement was lost usually does
-    /// so sooner.
+    /// Keys that were not used for a minute. Whoever repeats a message because its acknowledgement was lost usually
+    /// does so sooner.
     Keys,
 }
 

@@ -213,7 +213,7 @@ fn to_many_rooms(n: u64) -> Append {
         0 => Scope::Session(SessionId(u128::from(random >> 52).to_be_bytes())),
         _ => Scope::Common,
     };
-    if n % 2 == 0 { keyed(&room, "1", scope, &n.to_string()) } else { append(&room, "1", 0) }
+    if n.is_multiple_of(2) { keyed(&room, "1", scope, &n.to_string()) } else { append(&room, "1", 0) }
 }
 
 /// After some time nearly all that is left are keys, and the last messages of rooms. Folds split pages all over the
@@ -242,7 +242,7 @@ fn what_refuses_messages_in_a_database_full_of_young_keys_ends_after_a_minute() 
     let mut count = 0;
     while !refused {
         let outcomes = log.append_all((0..16).map(|n| of_young(count + n)).collect(), 10);
-        refused = outcomes.iter().any(|outcome| *outcome == Outcome::Full);
+        refused = outcomes.contains(&Outcome::Full);
         count += 16;
         assert!(count < 100_000);
     }
