@@ -16,7 +16,7 @@ pub use cause::Cause;
 pub use folder::folder_of;
 pub use leading::leading;
 pub use name::{Name, NameFault};
-pub use network::Network;
+pub use network::{Network, shares_of};
 pub use place::{NoPlace, Place, is_localhost, is_zone};
 pub use printable::{escape, harmless, harmless_start, is_unsafe, push_escaped};
 pub use reason::Reason;

@@ -11,7 +11,7 @@ use super::growth::{self, Growths};
 use crate::conn::{Bucket, Rate};
 use crate::engine::Payer;
 use crate::store::Making;
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, Network, shares_of};
 
 /// The number of idle shares that are kept, so that a payer that comes again is found with one look-up.
 const IDLE: usize = 1024;
@@ -25,6 +25,8 @@ struct Share {
     waiting: VecDeque<(ConnId, usize)>,
     /// `None` if this payer has no rate and no share of the disk of its own.
     rooms: Option<Rooms>,
+    /// Its network, if it has a rate.
+    network: Option<IpAddr>,
     /// Bytes that it has added to the database: see [`Growths`].
     grown: u64,
 }
@@ -42,6 +44,11 @@ impl Rooms {
         self.made.wait(rate, self.pending, now)
     }
 
+    /// Returns whether nothing has to be remembered.
+    fn is_forgettable(&self, now: Millis) -> bool {
+        self.pending == 0 && self.made.is_full(now)
+    }
+
     /// Notes that a message has been decided, and whether it has made a room.
     fn decided(&mut self, has_made: bool, rate: Rate, now: Millis) {
         self.pending = self.pending.saturating_sub(1);
@@ -49,6 +56,11 @@ impl Rooms {
             self.made.spend(rate, 1, now);
         }
     }
+}
+
+/// Returns the networks wider than a share's own to which it counts, and how many shares each has.
+fn wider_of(share: Option<&Share>) -> impl Iterator<Item = (Network, u32)> + Clone + use<> {
+    share.and_then(|share| share.network).into_iter().flat_map(shares_of).filter(|(_, shares)| *shares > 1)
 }
 
 /// How fast rooms may be made: by one network, and by all together.
@@ -65,7 +77,7 @@ impl Share {
 
     /// Returns whether nothing has to be remembered but its growth.
     fn is_forgettable(&self, now: Millis) -> bool {
-        self.is_idle() && self.rooms.is_none_or(|rooms| rooms.pending == 0 && rooms.made.is_full(now))
+        self.is_idle() && self.rooms.is_none_or(|rooms| rooms.is_forgettable(now))
     }
 }
 
@@ -83,6 +95,8 @@ pub(super) struct Shares {
     line: VecDeque<u32>,
     /// Rooms that all payers make.
     rooms: Rooms,
+    /// Rooms that are made from networks wider than a payer's, as long as they are to be remembered.
+    wider: HashMap<Network, Rooms>,
     growths: Growths,
     /// The number of idle shares at which those are removed that need not be kept.
     sweep_at: usize,
@@ -98,6 +112,7 @@ impl Default for Shares {
             bytes: 0,
             line: VecDeque::new(),
             rooms: Rooms::default(),
+            wider: HashMap::new(),
             growths: Growths::default(),
             sweep_at: IDLE,
         }
@@ -158,18 +173,23 @@ impl Shares {
                 share.rooms.iter_mut().for_each(|rooms| rooms.pending = 0);
             });
         }
+        self.wider.values_mut().for_each(|rooms| rooms.pending = 0);
         (self.count, self.bytes, self.rooms.pending) = (0, 0, 0);
     }
 
     /// Decides whether a message that has a place may make its room. If so, that counts as pending until
     /// [`Shares::decided`], so that no more rooms are made than the rates allow, however many messages are under way.
     pub fn may_make(&mut self, number: u32, rates: RoomRates, now: Millis) -> Making {
+        let wider = wider_of(self.list.get(number as usize));
         let own = self.list.get_mut(number as usize).and_then(|share| share.rooms.as_mut());
         let wait = own.as_ref().map_or(0, |own| own.wait(rates.own, now)).max(self.rooms.wait(rates.all, now));
+        let wait_of = |(network, shares)| Some(self.wider.get(&network)?.wait(rates.own.times(shares), now));
+        let wait = wider.clone().filter_map(wait_of).max().unwrap_or_default().max(wait);
         if wait > 0 {
             return Making::Refused { wait: u32::try_from(wait).unwrap_or(u32::MAX) };
         }
         own.into_iter().chain([&mut self.rooms]).for_each(|rooms| rooms.pending += 1);
+        wider.for_each(|(network, _)| self.wider.entry(network).or_default().pending += 1);
         Making::Counted
     }
 
@@ -196,6 +216,14 @@ impl Shares {
     pub fn decided(&mut self, number: u32, has_made: bool, rates: RoomRates, now: Millis) {
         if let Some(own) = self.list.get_mut(number as usize).and_then(|share| share.rooms.as_mut()) {
             own.decided(has_made, rates.own, now);
+        }
+        for (network, shares) in wider_of(self.list.get(number as usize)) {
+            if let Some(rooms) = self.wider.get_mut(&network) {
+                rooms.decided(has_made, rates.own.times(shares), now);
+                if rooms.is_forgettable(now) {
+                    self.wider.remove(&network);
+                }
+            }
         }
         self.rooms.decided(has_made, rates.all, now);
     }
@@ -266,13 +294,18 @@ impl Shares {
             });
             let list = &self.list;
             self.numbers.retain(|_, number| list.contains(*number as usize));
+            self.wider.retain(|_, rooms| !rooms.is_forgettable(now));
             // It doubles with the shares that stay, so that the amortised cost of a new one is constant.
             self.sweep_at = IDLE.max(2 * (self.list.len() - self.busy));
         }
         // Loopback and a trusted proxy's own connection have no rate, as everywhere.
-        let rooms = matches!(payer, Payer::Network(_)).then(Rooms::default);
+        let network = match payer {
+            Payer::Network(network) => Some(network),
+            Payer::Connection(_) => None,
+        };
+        let rooms = network.map(|_| Rooms::default());
         // Connections and their messages are far fewer than 2^32.
-        let number = self.list.insert(Share { rooms, ..Share::default() }) as u32;
+        let number = self.list.insert(Share { rooms, network, ..Share::default() }) as u32;
         self.numbers.insert(payer, number);
         number
     }
@@ -361,6 +394,36 @@ mod tests {
         assert_eq!(shares.next(BOUND), Some(conn(2)));
         assert_eq!(shares.next(BOUND), None);
         assert_eq!((shares.busy, shares.line.len()), (0, 0));
+    }
+
+    /// A /56 has four shares of a /64, a /48 sixteen.
+    #[test]
+    fn rooms_have_a_rate_of_their_makers_wider_networks() {
+        let rates = RoomRates { own: Rate::new(10, 1000, 3), all: Rate::new(0, 1000, 1) };
+        for (step, made) in [(1, 12), (256, 48)] {
+            let mut shares = Shares::default();
+            let makers: Vec<u32> = (0..200)
+                .map(|n: u16| Payer::Network([0x2001, 0xdb8, 0, n * step, 0, 0, 0, 0].into()))
+                .map(|payer| shares.take(payer, 10, NOW))
+                .collect();
+            let may = |shares: &mut Shares, at| {
+                let mut allowed = makers.clone();
+                allowed.retain(|maker| shares.may_make(*maker, rates, at) == Making::Counted);
+                allowed
+            };
+            let allowed = may(&mut shares, NOW);
+            assert_eq!(allowed.len(), made);
+            allowed.iter().for_each(|maker| shares.decided(*maker, false, rates, NOW));
+            assert!(shares.wider.is_empty(), "nothing was made");
+            let again = may(&mut shares, NOW);
+            assert_eq!(again, allowed);
+            again.iter().for_each(|maker| shares.decided(*maker, true, rates, NOW));
+            assert!(may(&mut shares, NOW).is_empty());
+            assert_eq!(may(&mut shares, NOW.after(100)).len(), made / 3);
+            shares.give_back_all();
+            let last = NOW.after(60_000);
+            assert!(shares.wider.values().all(|rooms| rooms.is_forgettable(last)) && shares.wider.len() < 100);
+        }
     }
 
     #[test]

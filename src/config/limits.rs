@@ -42,7 +42,8 @@ settings! {
         /// Connections in all; all that further ones ask but health is answered 503. 0: as many as the limit of open
         /// files (NOFILE) allows.
         max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
-        /// Connections from one address (IPv6: one /64); loopback and trusted proxies are left out. 0: no limit.
+        /// Connections from one address (IPv6: one /64; here and in the rates per address a /56 has 4 shares of that, a
+        /// /48 has 16); loopback and trusted proxies are left out. 0: no limit.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Largest room that tells who joins and leaves; larger ones tell counts only.
         presence_max: u32 = "100", Kind::Count { min: 0, max: 100_000 }, live true;

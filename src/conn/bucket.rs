@@ -19,6 +19,12 @@ impl Rate {
         Rate { interval, burst: u64::from(burst.max(1)) }
     }
 
+    /// Returns so many times this rate.
+    pub fn times(self, shares: u32) -> Rate {
+        let interval = if self.interval == 0 { 0 } else { (self.interval / u64::from(shares.max(1))).max(1) };
+        Rate { interval, burst: self.burst.saturating_mul(u64::from(shares)) }
+    }
+
     /// Returns how many actions may come at once.
     pub fn burst(self) -> usize {
         self.burst as usize
@@ -203,6 +209,16 @@ mod tests {
         let mut used = Bucket::default();
         while used.take(fast, at).is_ok() {}
         assert_eq!(used.take(slow, at.after(10)), Ok(()), "what was refilled at the old rate counts");
+    }
+
+    #[test]
+    fn a_rate_may_be_multiplied() {
+        let (rate, at) = (Rate::new(20, 1000, 40).times(16), Millis(5_000));
+        let mut bucket = Bucket::default();
+        assert_eq!((0..1000).filter(|_| bucket.take(rate, at).is_ok()).count(), 640);
+        assert_eq!((0..1000).filter(|_| bucket.take(rate, at.after(1000)).is_ok()).count(), 320);
+        assert_eq!(Bucket::default().wait(Rate::new(0, 1000, 1).times(16), 1000, at), 0, "no limit stays none");
+        assert!(Bucket::default().wait(Rate::new(1_000_000, 1000, 1).times(16), 10_000, at) > 0, "a limit stays one");
     }
 
     #[test]

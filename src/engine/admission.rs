@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use super::handshake_line::Coming;
 use crate::conn::{Bucket, Rate, RetrySlots};
 use crate::http::problem::Problem;
-use crate::types::{Millis, Network};
+use crate::types::{Millis, Network, shares_of};
 
-/// Limits per address (IPv6: per /64), and one rate for all handshakes. Loopback and trusted proxies are exempt from
-/// the limits per address, since all clients behind them share theirs.
+/// Limits per address (IPv6: per /64, and a multiple of them per /56 and per /48: see [`shares_of`]), and one rate for
+/// all handshakes. Loopback and trusted proxies are exempt from the limits per address, since all clients behind them
+/// share theirs.
 ///
 /// An address is kept while it has connections or one of its buckets is not full. A bucket is full again some seconds
 /// after an admitted handshake or request, and only addresses with connections make requests that count here, so the
@@ -27,7 +28,7 @@ pub struct Admission {
     pub trusted: Vec<Network>,
     all: Bucket,
     retry_slots: RetrySlots,
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<Network, Address>,
     /// The number of addresses at which the next sweep removes those that need not be kept.
     sweep_at: usize,
 }
@@ -88,7 +89,9 @@ impl Admission {
 
     /// Returns the number of connections that count against some address.
     pub fn counted(&self) -> usize {
-        self.addresses.values().map(|address| address.connections as usize).sum()
+        // Wider networks count the same ones again.
+        let narrowest = self.addresses.iter().filter(|(network, _)| matches!(network.prefix(), 32 | 64));
+        narrowest.map(|(_, address)| address.connections as usize).sum()
     }
 
     /// Checks whether this address may have one more connection.
@@ -96,8 +99,11 @@ impl Admission {
     /// # Errors
     /// 429: the address has reached its connection limit.
     pub fn may_connect(&self, address: IpAddr) -> Result<(), Problem> {
-        let held = self.addresses.get(&network_of(address)).map_or(0, |a| a.connections);
-        match self.per_address > 0 && held >= self.per_address && !self.is_exempt(address) {
+        let is_spent = |(network, shares): (Network, u32)| {
+            let held = self.addresses.get(&network).map_or(0, |a| a.connections);
+            held >= self.per_address.saturating_mul(shares)
+        };
+        match self.per_address > 0 && !self.is_exempt(address) && shares_of(address).any(is_spent) {
             true => Err(Problem::too_many("too many connections from this address", 1000)),
             false => Ok(()),
         }
@@ -110,37 +116,51 @@ impl Admission {
             return false;
         }
         self.sweep(now);
-        self.addresses.entry(network_of(address)).or_default().connections += 1;
+        for (network, _) in shares_of(address) {
+            self.addresses.entry(network).or_default().connections += 1;
+        }
         true
     }
 
     /// Uncounts a connection that was counted and is gone.
     pub fn uncount(&mut self, address: IpAddr, now: Millis) {
-        let network = network_of(address);
-        let Some(known) = self.addresses.get_mut(&network) else { return };
-        known.connections = known.connections.saturating_sub(1);
-        if known.connections == 0 && known.is_full(now) {
-            self.addresses.remove(&network);
+        for (network, _) in shares_of(address) {
+            let Some(known) = self.addresses.get_mut(&network) else { continue };
+            known.connections = known.connections.saturating_sub(1);
+            if known.connections == 0 && known.is_full(now) {
+                self.addresses.remove(&network);
+            }
         }
     }
 
-    /// Checks whether this address may ask for one more handshake, for a WebSocket or an event stream, if `waiting`
-    /// others of it come first.
+    /// Checks whether this address may ask for one more handshake, for a WebSocket or an event stream. Those of its
+    /// networks that are `waiting` come first.
     ///
     /// # Errors
     /// 429: it asks too often.
-    pub fn may_ask_for_handshake(&mut self, address: IpAddr, waiting: usize, now: Millis) -> Result<(), Problem> {
+    pub fn may_ask_for_handshake(
+        &mut self,
+        address: IpAddr,
+        waiting: impl Fn(Network) -> usize,
+        now: Millis,
+    ) -> Result<(), Problem> {
         if self.is_exempt(address) {
             return Ok(());
         }
-        let (rate, known) = (self.handshakes_per_address, self.addresses.get_mut(&network_of(address)));
-        let wait = known.as_ref().map_or(Bucket::default(), |known| known.handshakes).wait(rate, waiting, now);
-        if wait == 0 {
-            return Ok(());
+        let mut longest = 0;
+        for (network, shares) in shares_of(address) {
+            let (rate, known) = (self.handshakes_per_address.times(shares), self.addresses.get_mut(&network));
+            let bucket = known.as_ref().map_or(Bucket::default(), |known| known.handshakes);
+            let wait = bucket.wait(rate, waiting(network), now);
+            if wait > longest {
+                // A network that waits, or has spent its rate, has an entry.
+                longest = known.map_or(wait, |known| known.retry_slots.next(rate, wait, now));
+            }
         }
-        // An address that waits, or has spent its rate, has an entry.
-        let wait = known.map_or(wait, |known| known.retry_slots.next(rate, wait, now));
-        Err(Problem::too_many("too many handshakes from this address", wait))
+        match longest {
+            0 => Ok(()),
+            wait => Err(Problem::too_many("too many handshakes from this address", wait)),
+        }
     }
 
     /// Returns whether the rate of all handshakes allows one more to somebody who comes in this way.
@@ -163,12 +183,13 @@ impl Admission {
         if self.is_exempt(address) {
             return;
         }
-        let (network, rate) = (network_of(address), self.handshakes_per_address);
-        let mut bucket = self.addresses.get(&network).map(|known| known.handshakes).unwrap_or_default();
-        bucket.spend(rate, 1, now);
-        if !bucket.is_full(now) {
-            self.sweep(now);
-            self.addresses.entry(network).or_default().handshakes = bucket;
+        self.sweep(now);
+        for (network, shares) in shares_of(address) {
+            let mut bucket = self.addresses.get(&network).map(|known| known.handshakes).unwrap_or_default();
+            bucket.spend(self.handshakes_per_address.times(shares), 1, now);
+            if !bucket.is_full(now) {
+                self.addresses.entry(network).or_default().handshakes = bucket;
+            }
         }
     }
 
@@ -183,23 +204,29 @@ impl Admission {
     /// is to wait: each of the address's connections for a time of its own, so that they take turns, and all together
     /// make no more than the rate.
     pub fn spend_request(&mut self, address: IpAddr, now: Millis) -> Millis {
-        let rate = self.requests;
-        self.rated(address).map_or(now, |known| known.requests.spend(rate, known.connections.max(1), now))
+        self.until(address, now, |requests, rate, sharers| requests.spend(rate, sharers, now))
     }
 
     /// Returns until when a new connection of this address is to wait: what the others took is to be paid for first, so
     /// that nobody gets around the rate by coming anew for each request.
     pub fn may_ask_at(&mut self, address: IpAddr, now: Millis) -> Millis {
-        let rate = self.requests;
-        self.rated(address).map_or(now, |known| known.requests.free_at(rate, known.connections.max(1), now))
+        self.until(address, now, |requests, rate, sharers| requests.free_at(rate, sharers, now))
     }
 
-    /// Returns an address that has connections, unless it is exempt.
-    fn rated(&mut self, address: IpAddr) -> Option<&mut Address> {
+    /// Returns the latest time that `of` gives for the requests of an address that has connections, and of its wider
+    /// networks; now, if it is exempt.
+    fn until(&mut self, address: IpAddr, now: Millis, of: impl Fn(&mut Bucket, Rate, u32) -> Millis) -> Millis {
         if self.is_exempt(address) {
-            return None;
+            return now;
         }
-        self.addresses.get_mut(&network_of(address))
+        let mut latest = now;
+        for (network, shares) in shares_of(address) {
+            if let Some(known) = self.addresses.get_mut(&network) {
+                let rate = self.requests.times(shares);
+                latest = latest.max(of(&mut known.requests, rate, known.connections.max(1)));
+            }
+        }
+        latest
     }
 
     /// Returns whether this is the address of a proxy that is trusted.
@@ -244,7 +271,7 @@ mod tests {
 
     /// Takes a handshake as somebody does who does not wait.
     fn handshake(admission: &mut Admission, address: IpAddr, now: Millis) -> Result<(), Problem> {
-        admission.may_ask_for_handshake(address, 0, now)?;
+        admission.may_ask_for_handshake(address, |_| 0, now)?;
         if !admission.has_handshake(Coming::Anew, now) {
             return Err(admission.too_many_handshakes(now));
         }
@@ -301,6 +328,35 @@ mod tests {
         admission.set_limits(self::admission(1, 0, 0));
         assert_eq!((admission.may_connect(ip("10.0.0.1")), admission.counted()), (Ok(()), 0));
         assert_eq!(admission.addresses.len(), 0);
+    }
+
+    /// Whoever has a /56 has 256 networks of the size that counts as one address, and with a /48 65,536.
+    #[test]
+    fn a_56_has_four_shares_and_a_48_sixteen() {
+        let of = |n: u32| ip(&format!("2001:db8:0:{n:x}::1"));
+        // One /64, those of one /56, and of one /48.
+        for (step, count, shares) in [(0, 100, 1), (1, 256, 4), (256, 256, 16)] {
+            let addresses = || (0..count).map(|n| of(n * step));
+            let mut admission = admission(2, 3, 0).rating(Rate::new(10, 1000, 10));
+            let mut admitted = 0;
+            for address in addresses() {
+                admitted += u32::from(handshake(&mut admission, address, Millis(1)).is_ok());
+            }
+            assert_eq!(admitted, 6 * shares, "handshakes, six of an address");
+            let mut held = 0;
+            for address in addresses() {
+                let may = admission.may_connect(address).is_ok();
+                held += u32::from(may && admission.count(address, Millis(1)));
+            }
+            assert_eq!((held, admission.counted()), (2 * shares, 2 * shares as usize), "connections");
+            let asks = addresses().take(2 * shares as usize).cycle().take(1000);
+            let until = asks.map(|address| admission.spend_request(address, Millis(1)));
+            let at_once = until.take_while(|until| *until == Millis(1)).count();
+            assert_eq!(at_once as u32, 10 * shares - 1, "requests");
+            assert!(handshake(&mut admission, ip("2001:db8:1::1"), Millis(1)).is_ok(), "the next /48 is another one");
+            addresses().take(2 * shares as usize).for_each(|address| admission.uncount(address, Millis(1)));
+            assert_eq!(admission.counted(), 0);
+        }
     }
 
     #[test]

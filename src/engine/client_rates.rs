@@ -4,37 +4,46 @@
 use core::net::IpAddr;
 use std::collections::HashMap;
 
-use super::admission::network_of;
 use crate::conn::{Bucket, Rate};
-use crate::types::Millis;
+use crate::types::{Millis, Network, shares_of};
 
-/// The most clients that are remembered at once. Each is remembered only until its bucket is full again. If more
-/// clients send requests at the same time, the half that took least is forgotten and starts afresh: the server then
-/// serves requests over the rate, but no client is refused because of the requests of others.
+/// The most clients (IPv6: networks of three widths) that are remembered at once. Each is remembered only until its
+/// bucket is full again. If more clients send requests at the same time, the half that took least is forgotten and
+/// starts afresh: the server then serves requests over the rate, but no client is refused because of the requests of
+/// others.
 pub const MAX_CLIENTS: usize = 8192;
 /// Bytes that one client takes, with its share of the map.
-pub const CLIENT_BYTES: usize = 2 * size_of::<(IpAddr, Bucket)>();
+pub const CLIENT_BYTES: usize = 2 * size_of::<(Network, Bucket)>();
 
 #[derive(Debug, Default)]
 pub struct ClientRates {
-    clients: HashMap<IpAddr, Bucket>,
+    /// By the networks of each, of which the wider ones have several shares.
+    clients: HashMap<Network, Bucket>,
 }
 
 impl ClientRates {
-    /// Takes one request from the rate of this client (IPv6: of its /64).
+    /// Takes one request from the rate of this client (IPv6: of its /64, and of its wider networks).
     ///
     /// # Errors
     /// The rate is spent: the milliseconds until one more is free.
     pub fn take(&mut self, client: IpAddr, rate: Rate, now: Millis) -> Result<(), u64> {
-        let client = network_of(client);
-        if let Some(bucket) = self.clients.get_mut(&client) {
-            return bucket.take(rate, now);
+        let bucket = |network| self.clients.get(&network).copied().unwrap_or_default();
+        let waits = shares_of(client).map(|(network, shares)| bucket(network).wait(rate.times(shares), 0, now));
+        match waits.max() {
+            None | Some(0) => {}
+            Some(wait) => return Err(wait),
         }
-        let mut bucket = Bucket::default();
-        bucket.take(rate, now)?;
-        if !bucket.is_full(now) {
-            self.make_room(now);
-            self.clients.insert(client, bucket);
+        for (network, shares) in shares_of(client) {
+            if let Some(bucket) = self.clients.get_mut(&network) {
+                bucket.spend(rate.times(shares), 1, now);
+                continue;
+            }
+            let mut bucket = Bucket::default();
+            bucket.spend(rate.times(shares), 1, now);
+            if !bucket.is_full(now) {
+                self.make_room(now);
+                self.clients.insert(network, bucket);
+            }
         }
         Ok(())
     }
@@ -77,7 +86,13 @@ mod tests {
         assert_eq!(rates.take(network(2), rate, Millis(5)), Ok(()));
         assert!(rates.take(network(3), rate, Millis(5)).is_err(), "one /64 is one client");
         assert_eq!(rates.take(client(9), Rate::new(0, 1000, 1), Millis(5)), Ok(()));
-        assert!(!rates.clients.contains_key(&client(9)), "nothing to remember without a rate");
+        let known = Network::parse(&client(9).to_string()).unwrap();
+        assert!(!rates.clients.contains_key(&known), "nothing to remember without a rate");
+        let admitted = |rates: &mut ClientRates, step: u16| {
+            let client = |n: u16| IpAddr::from([0x2001, 0xdb8, 1 + step, n * step, 0, 0, 0, 1]);
+            (0..255).filter(|n| rates.take(client(*n), rate, Millis(5)).is_ok()).count()
+        };
+        assert_eq!((admitted(&mut rates, 1), admitted(&mut rates, 256)), (8, 32), "shares of a /56 and of a /48");
     }
 
     /// However many clients ask, the table is bounded, none is refused because of others, and a greedy client is not

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::Payer;
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, Network, shares_of};
 
 /// Handshakes of one address that may wait.
 pub const MOST_WAITING: usize = 4;
@@ -44,15 +44,16 @@ pub struct HandshakeLine {
     anew: Queue,
     places: HashMap<ConnId, Place>,
     ends: BTreeSet<(Millis, ConnId)>,
+    /// How many of each network wait, of the wider ones, too.
+    crowds: HashMap<Network, usize>,
     /// Handshakes of those who came back since a newcomer had a turn, while newcomers wait.
     run: u8,
 }
 
 impl HandshakeLine {
-    /// Returns how many handshakes of this payer wait.
-    pub fn waiting(&self, payer: Payer) -> usize {
-        let of = |queue: &Queue| queue.of.get(&payer).map_or(0, VecDeque::len);
-        of(&self.back) + of(&self.anew)
+    /// Returns how many handshakes of this network wait.
+    pub fn waiting(&self, network: Network) -> usize {
+        self.crowds.get(&network).copied().unwrap_or_default()
     }
 
     /// Returns the number of handshakes that wait.
@@ -85,6 +86,7 @@ impl HandshakeLine {
             return;
         }
         self.ends.insert((until, conn));
+        networks(payer).for_each(|network| *self.crowds.entry(network).or_default() += 1);
         let queue = self.queue(coming);
         let line = queue.of.entry(payer).or_default();
         line.push_back(conn);
@@ -95,8 +97,7 @@ impl HandshakeLine {
 
     /// Takes a connection out of the line, if it is in it.
     pub fn leave(&mut self, conn: ConnId) {
-        let Some(Place { payer, coming, until }) = self.places.remove(&conn) else { return };
-        self.ends.remove(&(until, conn));
+        let Some(Place { payer, coming, .. }) = self.forget(conn) else { return };
         let queue = self.queue(coming);
         let Some(line) = queue.of.get_mut(&payer) else { return };
         line.retain(|waiting| *waiting != conn);
@@ -120,9 +121,7 @@ impl HandshakeLine {
             true => drop(queue.of.remove(&payer)),
             false => queue.order.push_back(payer),
         }
-        if let Some(place) = self.places.remove(&conn) {
-            self.ends.remove(&(place.until, conn));
-        }
+        self.forget(conn);
         self.passed(coming);
         Some(conn)
     }
@@ -153,12 +152,35 @@ impl HandshakeLine {
         Some(end.min(now.after(wait(counts_as))))
     }
 
+    /// Removes everything about a connection but its place in the queue.
+    fn forget(&mut self, conn: ConnId) -> Option<Place> {
+        let place = self.places.remove(&conn)?;
+        self.ends.remove(&(place.until, conn));
+        for network in networks(place.payer) {
+            if let Some(crowd) = self.crowds.get_mut(&network) {
+                *crowd -= 1;
+                if *crowd == 0 {
+                    self.crowds.remove(&network);
+                }
+            }
+        }
+        Some(place)
+    }
+
     fn queue(&mut self, coming: Coming) -> &mut Queue {
         match coming {
             Coming::Back => &mut self.back,
             Coming::Anew => &mut self.anew,
         }
     }
+}
+
+fn networks(payer: Payer) -> impl Iterator<Item = Network> {
+    let network = match payer {
+        Payer::Network(network) => Some(network),
+        Payer::Connection(_) => None,
+    };
+    network.into_iter().flat_map(shares_of).map(|(network, _)| network)
 }
 
 #[cfg(test)]
@@ -175,6 +197,10 @@ mod tests {
         Payer::Network([192, 0, 2, last].into())
     }
 
+    fn net(last: u8) -> Network {
+        Network::parse(&format!("192.0.2.{last}")).unwrap()
+    }
+
     fn order(line: &mut HandshakeLine) -> Vec<u32> {
         std::iter::from_fn(|| line.next(|_| true)).map(|conn| conn.index).collect()
     }
@@ -185,9 +211,9 @@ mod tests {
         for (of, index) in [(1, 10), (1, 11), (1, 12), (2, 20), (3, 30), (2, 21)] {
             line.join(conn(index), payer(of), Coming::Anew, NOW);
         }
-        assert_eq!((line.waiting(payer(1)), line.waiting(payer(4)), line.len()), (3, 0, 6));
+        assert_eq!((line.waiting(net(1)), line.waiting(net(4)), line.len()), (3, 0, 6));
         assert_eq!(order(&mut line), [10, 20, 30, 11, 21, 12]);
-        assert_eq!((line.len(), line.waiting(payer(1)), line.deadline(NOW, |_| 0)), (0, 0, None));
+        assert_eq!((line.len(), line.waiting(net(1)), line.deadline(NOW, |_| 0)), (0, 0, None));
     }
 
     #[test]
@@ -245,8 +271,8 @@ mod tests {
         assert_eq!(line.pop_late(NOW.after(LONGEST_WAIT)), None);
         line.leave(conn(3));
         line.leave(conn(3));
-        assert_eq!((line.len(), line.waiting(payer(1)), line.waiting(payer(2))), (1, 1, 0));
+        assert_eq!((line.len(), line.waiting(net(1)), line.waiting(net(2))), (1, 1, 0));
         assert_eq!(order(&mut line), [2]);
-        assert!(line.ends.is_empty() && line.anew.of.is_empty() && line.back.of.is_empty());
+        assert!(line.crowds.is_empty() && line.ends.is_empty() && line.anew.of.is_empty() && line.back.of.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use super::{Connections, Payer};
 use crate::conn::Door;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
-use crate::types::{ConnId, Millis};
+use crate::types::{ConnId, Millis, shares_of};
 
 /// Handshakes of those who waited that one turn makes at most: after a stall, many may be due at once.
 const CALLS: usize = 32;
@@ -50,8 +50,8 @@ impl Connections {
         if is_called {
             return Ok(Admitted::Now);
         }
-        let waiting = self.handshake_line.waiting(self.payer(id));
-        self.admission.may_ask_for_handshake(address, waiting, now)?;
+        let (line, is_exempt) = (&self.handshake_line, self.admission.is_exempt(address));
+        self.admission.may_ask_for_handshake(address, |network| line.waiting(network), now)?;
         if self.handshake_line.may_pass(coming, |coming| self.admission.has_handshake(coming, now)) {
             self.admission.spend_handshake(address, now);
             self.handshake_line.passed(coming);
@@ -60,7 +60,8 @@ impl Connections {
         if !becomes {
             return Err(self.admission.too_many_handshakes(now));
         }
-        if waiting >= MOST_WAITING {
+        let is_crowd = |(network, shares)| self.handshake_line.waiting(network) >= MOST_WAITING * shares as usize;
+        if !is_exempt && shares_of(address).any(is_crowd) {
             return Err(Problem::too_many("too many handshakes from this address wait for their turn", LONGEST_WAIT));
         }
         Ok(Admitted::Later(coming))

@@ -1,11 +1,12 @@
-//! An IP address or network, as used in a list of proxies. Knows neither the list nor any header.
+//! An IP address or network, as used in a list of proxies, and the networks to which an address counts. Knows neither
+//! the list nor any header, nor what is counted.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// All addresses with the same leading bits; a single address is a prefix of all its bits. IPv4 written as IPv6
 /// (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2) counts as IPv4, so that a dual-stack listener sees the same peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     /// Canonical; the bits after the prefix are zero.
     address: IpAddr,
@@ -53,10 +54,26 @@ impl Network {
         Ok(network)
     }
 
+    /// Returns the length of the prefix, in bits.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
     }
+}
+
+/// Returns the networks to which an address counts, the narrowest first, and how many shares each has of what one
+/// address may have. An IPv4 address is one. Of IPv6 a /64 is; but whoever has one may have 256 of them as a customer
+/// with a /56, or 65,536 as a site with a /48 (RFC 6177), so these have a bound of their own.
+pub fn shares_of(address: IpAddr) -> impl Iterator<Item = (Network, u32)> + Clone {
+    const V4: &[(u8, u32)] = &[(32, 1)];
+    const V6: &[(u8, u32)] = &[(64, 1), (56, 4), (48, 16)];
+    let address = address.to_canonical();
+    let widths = if address.is_ipv4() { V4 } else { V6 };
+    widths.iter().map(move |&(prefix, shares)| (Network { address: masked(address, prefix), prefix }, shares))
 }
 
 impl fmt::Display for Network {
@@ -115,6 +132,20 @@ mod tests {
             assert_eq!(network(text).to_string(), form, "{text}");
             assert_eq!(network(form), network(text));
         }
+    }
+
+    #[test]
+    fn an_address_counts_to_its_networks() {
+        let of = |text: &str| -> Vec<(String, u32)> {
+            shares_of(text.parse().unwrap()).map(|(network, shares)| (network.to_string(), shares)).collect()
+        };
+        let named = |list: &[(&str, u32)]| -> Vec<(String, u32)> {
+            list.iter().map(|(network, shares)| ((*network).to_owned(), *shares)).collect()
+        };
+        assert_eq!(of("192.0.2.1"), named(&[("192.0.2.1", 1)]));
+        assert_eq!(of("::ffff:192.0.2.1"), named(&[("192.0.2.1", 1)]));
+        let all = [("2001:db8:1:203::/64", 1), ("2001:db8:1:200::/56", 4), ("2001:db8:1::/48", 16)];
+        assert_eq!(of("2001:db8:1:203:4::5"), named(&all));
     }
 
     #[test]
