@@ -47,9 +47,16 @@ pub(super) struct Giving {
     resort: Resort,
     /// The walk through the keys, while those give way.
     walk: Prune,
+    /// The shortest time in running seconds for which a key that was given up had not been used.
+    youngest_key: Option<u64>,
 }
 
 impl Giving {
+    /// Returns the running seconds for which no key that was given up had been used, if any was.
+    pub fn youngest_key(&self) -> Option<u64> {
+        self.youngest_key
+    }
+
     /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew.
     fn go_on(&mut self) -> bool {
         let next = match self.resort {
@@ -58,7 +65,7 @@ impl Giving {
             Resort::OldestMessages => Some(Resort::Keys),
             Resort::Keys => None,
         };
-        *self = Giving { resort: next.unwrap_or_default(), walk: Prune::default() };
+        (self.resort, self.walk) = (next.unwrap_or_default(), Prune::default());
         next.is_some()
     }
 }
@@ -126,7 +133,10 @@ impl WriterLoop {
         let keep = unused_for.min(self.parts.bounds.park_for);
         let step = self.with_pages_to_delete(|writer| writer.giving.walk.step(&writer.parts.conn, running, keep))?;
         self.batches.space.changed();
-        self.untidy |= step.dropped > 0;
+        if step.dropped > 0 {
+            self.untidy = true;
+            self.giving.youngest_key = self.giving.youngest_key.into_iter().chain([keep]).min();
+        }
         Ok(Given { dropped: step.dropped, is_all: self.giving.walk.has_ended() })
     }
 

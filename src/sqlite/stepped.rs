@@ -99,6 +99,12 @@ impl SteppedLog {
         events.extend(self.events.try_iter());
     }
 
+    /// Returns the running seconds for which no key had been used that was given up for space, if any was since the
+    /// start.
+    pub fn youngest_key_given(&self) -> Option<u64> {
+        self.writer.giving.youngest_key()
+    }
+
     /// Returns how long the writer would wait for a request before the next piece of upkeep; `None` means forever.
     pub fn patience(&self) -> Option<Duration> {
         self.writer.patience()

@@ -14,6 +14,9 @@ use super::store::{Store, oldest};
 /// Milliseconds: the time between two looks for messages to prune, plus the pruning.
 const ONE_LOOK: u64 = 30_000;
 
+/// Running seconds for which a key stays after its last use, however full the database is.
+const KEYS_STAY: u64 = 60;
+
 impl Store {
     /// Opens the database for the next server.
     pub fn open(&mut self, scene: &mut Scene) -> Checked {
@@ -65,6 +68,14 @@ impl Store {
                 self.retention.look(now.wall.0, running);
             }
             is_large = database.bytes().saturating_mul(16) >= keeping.bytes.saturating_mul(15);
+            let given = database.opened().youngest_key_given();
+            if let Some(age) = given.filter(|age| *age < scene.model.key_life) {
+                if !is_large || !keeping.lets_go() || age < KEYS_STAY {
+                    return violation("3: a key is stored once", format!("keys unused for {age} s were given up"));
+                }
+                scene.tally.keys_given += 1;
+                scene.model.key_life = age;
+            }
         }
         for index in 0..scene.model.rooms.len() {
             let room = &scene.model.rooms[index];
