@@ -5,7 +5,7 @@ use super::chat::outage;
 use super::outbox::Outbox;
 use crate::api::{self, Action, BodyRules, answers};
 use crate::conn::Connection;
-use crate::engine::{Admitted, Connections};
+use crate::engine::{Admitted, Coming, Connections};
 use crate::http::authority::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::method::Method;
@@ -37,9 +37,16 @@ impl Chat {
         cross_origin: Option<CrossOrigin>,
     ) -> Result<Admitted, Problem> {
         let action = api::action(request, &self.access);
+        let now = net.now().mono;
         let is_health = matches!(action, Ok(Action::Health | Action::Ready));
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
-            return Err(Problem::full());
+            let comes_back = || {
+                let private = net.get(conn).is_some_and(|c| c.secure);
+                matches!(action, Ok(Action::Socket { .. })) && self.coming(request, private, now) == Coming::Back
+            };
+            if !comes_back() || !net.keep(conn) {
+                return Err(Problem::full());
+            }
         }
         let action = match action {
             // The connection ends with this refusal, so there is nothing to count.

@@ -3,6 +3,7 @@
 
 mod events;
 mod handshakes;
+mod places;
 mod promises;
 mod rates;
 mod sealed;

@@ -39,11 +39,13 @@ settings! {
         tail_bytes: usize = "256KiB", Kind::Size { min: 0, max: GIB }, live true;
         /// The same for all rooms together.
         tail_bytes_total: usize = "16MiB", Kind::Size { min: 0, max: 64 * GIB }, live true;
-        /// Connections in all; all that further ones ask but health is answered 503. 0: as many as the limit of open
-        /// files (NOFILE) allows.
+        /// Connections in all; all that further ones ask but health is answered 503. HTTP connections that are idle for
+        /// a second give way. Of 64 or more, a sixteenth is kept for clients that show a session token (at most 64). 0:
+        /// as many as the limit of open files (NOFILE) allows.
         max_connections: u32 = "0", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Connections from one address (IPv6: one /64; here and in the rates per address a /56 has 4 shares of that, a
-        /// /48 has 16); loopback and trusted proxies are left out. 0: no limit.
+        /// /48 has 16); loopback and trusted proxies are left out. 0: no limit. Where at most a quarter of
+        /// max-connections is free, no address (and no /48) has more than a quarter of them.
         max_connections_per_address: u32 = "256", Kind::Count { min: 0, max: 1_000_000 }, live true;
         /// Largest room that tells who joins and leaves; larger ones tell counts only.
         presence_max: u32 = "100", Kind::Count { min: 0, max: 100_000 }, live true;

@@ -260,6 +260,26 @@ impl Connection {
         self.protocol == Protocol::ExcessHttp
     }
 
+    /// Gives a connection beyond the connection limit a place among the others. Returns false if it has one, or closes.
+    pub fn keep(&mut self) -> bool {
+        let is_kept = self.is_excess() && self.is_http();
+        if is_kept {
+            self.protocol = Protocol::Http;
+        }
+        is_kept
+    }
+
+    /// Returns since when this is an HTTP connection that asks for nothing and awaits nothing; `None` if it is not, or
+    /// beyond the connection limit.
+    pub fn idle_since(&self) -> Option<Millis> {
+        match &self.state {
+            State::Http(http) if http.is_idle() && self.queue.is_empty() && !self.is_excess() && !self.is_slowed => {
+                Some(http.since().max(self.progress))
+            }
+            _ => None,
+        }
+    }
+
     /// Does not read the peer until this time, since it was over a rate.
     pub fn slow_until(&mut self, until: Millis, now: Millis) {
         if until > now {

@@ -88,6 +88,11 @@ impl Http {
         matches!(self.phase, Phase::Waiting(_))
     }
 
+    /// Returns when the current request began, or the last one was answered.
+    pub fn since(&self) -> Millis {
+        self.since
+    }
+
     /// Returns whether no byte of a request has come.
     pub fn is_idle(&self) -> bool {
         matches!(&self.phase, Phase::Head { buffer, .. } if buffer.is_empty())

@@ -79,8 +79,10 @@ pub enum Ending {
     Eof,
     /// The socket failed.
     Reset,
-    /// No request came in time.
+    /// No request came in time, or its place was needed before one came.
     Idle,
+    /// Its address has too many connections, and few places are free.
+    Refused,
     /// The peer took no byte for the write timeout.
     TooSlow,
     /// The server was short of memory, and this connection held much.

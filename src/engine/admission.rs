@@ -94,11 +94,17 @@ impl Admission {
         narrowest.map(|(_, address)| address.connections as usize).sum()
     }
 
-    /// Checks whether this address may have one more connection.
+    /// Checks whether this address may have one more connection. `part` is the most that an address may have now
+    /// because few places are free, the wider networks included.
     ///
     /// # Errors
-    /// 429: the address has reached its connection limit.
-    pub fn may_connect(&self, address: IpAddr) -> Result<(), Problem> {
+    /// 429: the address has reached its connection limit, or that part.
+    pub fn may_connect(&self, address: IpAddr, part: Option<usize>) -> Result<(), Problem> {
+        let has_its_part = |part| self.most_connections_of(address) as usize >= part;
+        if part.is_some_and(has_its_part) && !self.is_exempt(address) {
+            let detail = "few connections are free, and this address has a quarter of all that there may be";
+            return Err(Problem::too_many(detail, 1000));
+        }
         let is_spent = |(network, shares): (Network, u32)| {
             let held = self.addresses.get(&network).map_or(0, |a| a.connections);
             held >= self.per_address.saturating_mul(shares)
@@ -107,6 +113,18 @@ impl Admission {
             true => Err(Problem::too_many("too many connections from this address", 1000)),
             false => Ok(()),
         }
+    }
+
+    /// Returns the connections of this address; 0 if it is exempt.
+    pub fn connections_of(&self, address: IpAddr) -> u32 {
+        let network = shares_of(address).next().map(|(network, _)| network);
+        network.and_then(|network| self.addresses.get(&network)).map_or(0, |known| known.connections)
+    }
+
+    /// Returns those of the widest network of this address.
+    fn most_connections_of(&self, address: IpAddr) -> u32 {
+        let known = shares_of(address).filter_map(|(network, _)| self.addresses.get(&network));
+        known.map(|known| known.connections).max().unwrap_or_default()
     }
 
     /// Counts one more connection of this address. Returns false if the address is exempt now: then the connection must
@@ -285,13 +303,13 @@ mod tests {
         for free in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.9.9.9", "::ffff:10.9.9.9"] {
             for _ in 0..5 {
                 assert!(!admission.count(ip(free), Millis(1)), "{free}");
-                assert_eq!(admission.may_connect(ip(free)), Ok(()));
+                assert_eq!(admission.may_connect(ip(free), None), Ok(()));
                 assert_eq!(handshake(&mut admission, ip(free), Millis(1)), Ok(()));
             }
         }
         assert_eq!(admission.addresses.len(), 0);
         assert!(admission.count(ip("11.0.0.1"), Millis(1)));
-        assert!(admission.may_connect(ip("11.0.0.1")).is_err());
+        assert!(admission.may_connect(ip("11.0.0.1"), None).is_err());
     }
 
     /// However many connections an address has, all together make no more requests than its rate, each has its turns,
@@ -323,10 +341,10 @@ mod tests {
         assert!(admission.count(ip("10.0.0.1"), Millis(1)));
         let trusting = self::admission(1, 0, 0).trusting(vec![Network::parse("10.0.0.0/8").unwrap()]);
         admission.set_limits(trusting);
-        assert_eq!((admission.may_connect(ip("10.0.0.1")), admission.counted()), (Ok(()), 1));
+        assert_eq!((admission.may_connect(ip("10.0.0.1"), None), admission.counted()), (Ok(()), 1));
         admission.uncount(ip("10.0.0.1"), Millis(2));
         admission.set_limits(self::admission(1, 0, 0));
-        assert_eq!((admission.may_connect(ip("10.0.0.1")), admission.counted()), (Ok(()), 0));
+        assert_eq!((admission.may_connect(ip("10.0.0.1"), None), admission.counted()), (Ok(()), 0));
         assert_eq!(admission.addresses.len(), 0);
     }
 
@@ -345,7 +363,7 @@ mod tests {
             assert_eq!(admitted, 6 * shares, "handshakes, six of an address");
             let mut held = 0;
             for address in addresses() {
-                let may = admission.may_connect(address).is_ok();
+                let may = admission.may_connect(address, None).is_ok();
                 held += u32::from(may && admission.count(address, Millis(1)));
             }
             assert_eq!((held, admission.counted()), (2 * shares, 2 * shares as usize), "connections");
@@ -365,7 +383,7 @@ mod tests {
         let peer = ip("192.0.2.1");
         assert!(admission.count(peer, Millis(0)) && admission.count(peer, Millis(0)));
         admission.set_limits(Admission::new(1, Rate::new(1, 1000, 1), Rate::new(0, 1, 1)));
-        assert!(admission.may_connect(peer).is_err(), "two are open");
+        assert!(admission.may_connect(peer, None).is_err(), "two are open");
         assert!(
             handshake(&mut admission, peer, Millis(0)).is_ok() && handshake(&mut admission, peer, Millis(0)).is_err()
         );
@@ -409,7 +427,9 @@ mod tests {
         for n in 0..10_000u32 {
             assert!(admission.count(IpAddr::from((n | 1 << 31).to_be_bytes()), Millis(1)));
         }
-        assert!((0..10_000u32).all(|n| admission.may_connect(IpAddr::from((n | 1 << 31).to_be_bytes())).is_err()));
+        assert!(
+            (0..10_000u32).all(|n| admission.may_connect(IpAddr::from((n | 1 << 31).to_be_bytes()), None).is_err())
+        );
         assert!(admission.sweep_at > 10_000);
     }
 

@@ -13,6 +13,7 @@ use super::admission::network_of;
 use super::client_rates::ClientRates;
 use super::handshake_line::HandshakeLine;
 use super::memory::Memory;
+use super::places::Places;
 use super::slot::{Counted, Slot, UNARMED};
 use super::{Admission, Budget, Fact, Now, Output};
 use crate::conn::{ConnLimits, Connection, Door};
@@ -27,6 +28,7 @@ pub struct Connections {
     pub(super) bound_before: Option<(usize, Millis)>,
     pub(super) admission: Admission,
     pub(super) client_rates: ClientRates,
+    pub(super) places: Places,
     pub(super) handshake_line: HandshakeLine,
     pub(super) memory: Memory,
     /// Connections of which the kernel holds too much unread, to be closed in the next turn.
@@ -66,6 +68,7 @@ impl Connections {
             bound_before: None,
             admission,
             client_rates: ClientRates::default(),
+            places: Places::default(),
             handshake_line: HandshakeLine::default(),
             memory: Memory::new(Budget::UNLIMITED),
             overfull: Vec::new(),
@@ -180,6 +183,10 @@ impl Connections {
         let in_line = count(|slot| matches!(slot.connection.door(), Some(Door::Line(_))));
         if in_line != self.handshake_line.len() {
             return Err(format!("{in_line} connections wait for a handshake, {} in line", self.handshake_line.len()));
+        }
+        let excess = count(|slot| slot.connection.is_excess());
+        if excess != self.places.excess {
+            return Err(format!("{excess} connections are in excess, {} are counted", self.places.excess));
         }
         let armed = count(|slot| slot.armed != UNARMED);
         if armed != self.deadlines.len() {

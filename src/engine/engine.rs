@@ -119,7 +119,15 @@ impl<A: App> Engine<A> {
                 self.net.open(conn, connection, secure);
             }
             Input::Excess { conn, peer, secure } => {
-                let connection = Connection::in_excess(peer, self.net.now().mono);
+                let mut connection = Connection::in_excess(peer, self.net.now().mono);
+                let idle = self.net.next_idle(peer.ip());
+                if let Some(idle) = idle {
+                    self.end(idle, Ending::Idle);
+                }
+                if idle.is_some() || self.net.has_place() {
+                    connection.keep();
+                    self.net.push_output(Output::Keep(conn));
+                }
                 self.net.open(conn, connection, secure);
             }
             Input::Bytes { conn, bytes } => self.bytes(conn, bytes),

@@ -45,7 +45,7 @@ impl Connections {
         let (address, is_proxied) = (connection.peer.asker(), connection.peer.client().is_some());
         let is_called = matches!(connection.door(), Some(Door::Open));
         if is_proxied || !becomes {
-            self.admission.may_connect(address)?;
+            self.admission.may_connect(address, self.part_of_places())?;
         }
         if is_called {
             return Ok(Admitted::Now);

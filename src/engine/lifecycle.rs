@@ -17,7 +17,8 @@ impl Connections {
         self.is_full = is_full;
     }
 
-    /// Adds a new connection. If its address has too many, it is answered with 429 and closed.
+    /// Adds a new connection. If its address has too many, it is answered with 429 and closed; without a word, where
+    /// its answer would take one of the last places.
     pub(super) fn open(&mut self, id: ConnId, mut connection: Connection, secure: bool) {
         connection.secure = secure;
         let peer = connection.peer.address();
@@ -25,7 +26,8 @@ impl Connections {
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
         }
-        let admitted = self.admission.may_connect(peer.ip());
+        let admitted = self.admission.may_connect(peer.ip(), self.part_of_places());
+        let is_dropped = admitted.is_err() && self.is_tight();
         // A refused connection counts, too, until it is gone.
         let is_counted = self.admission.count(peer.ip(), self.now.mono);
         if let Err(problem) = admitted {
@@ -36,10 +38,14 @@ impl Connections {
         connection.slow_until(waits_until, self.now.mono);
         let counted = if is_counted { Counted::Peer } else { Counted::Not };
         self.memory.count += 1;
+        self.places.excess += usize::from(connection.is_excess());
         self.slots[index] = Some(Slot { counted, ..Slot::new(id.generation, connection) });
         if secure {
             let bytes = self.memory.budget.secure;
             self.grows_beside(id, bytes.into());
+        }
+        if is_dropped {
+            return self.drop(id, Ending::Refused);
         }
         self.mark_dirty(id);
         self.arm(id);
@@ -65,6 +71,7 @@ impl Connections {
             slot.connection.peer.client().filter(|_| !matches!(protocol, Protocol::Http | Protocol::ExcessHttp));
         self.deadlines.remove(&(armed, id));
         self.handshake_line.leave(id);
+        self.places.excess -= usize::from(protocol == Protocol::ExcessHttp);
         self.weigh_off(id);
         self.slots[id.index as usize] = None;
         if let Some(address) = counted {

@@ -82,6 +82,9 @@ pub trait Edge {
     /// Shuts the sending side of a socket.
     fn shut_down(&mut self, conn: ConnId);
 
+    /// Counts a socket in excess among the others: its connection has a place now.
+    fn keep(&mut self, conn: ConnId);
+
     /// Reads from this socket again in the next turn, if it has data.
     fn resume(&mut self, conn: ConnId);
 
@@ -238,6 +241,7 @@ impl Turn {
             match output {
                 Output::Shutdown(conn) => edge.shut_down(conn),
                 Output::Close(conn) => self.closed.push(conn),
+                Output::Keep(conn) => edge.keep(conn),
                 Output::Resume(conn) => edge.resume(conn),
                 Output::Log(fact) => edge.log(fact),
             }

@@ -62,6 +62,8 @@ pub enum Output {
     Shutdown(ConnId),
     /// Close the socket. Its id may be used again after the turn.
     Close(ConnId),
+    /// Count this socket, which came beyond the connection limit, among the others: it has a place now.
+    Keep(ConnId),
     /// Read the socket again: [`super::Engine::may_read`] refused it, and now allows it.
     Resume(ConnId),
     /// Write this fact to the log.

@@ -511,6 +511,10 @@ impl World {
             self.activity += taken;
             self.engine.handle(Input::Wrote { conn, taken });
         }
+        for peer in self.peers.values_mut() {
+            // It may have been given a place in this turn.
+            peer.listener.is_excess &= self.engine.net.get(peer.id).is_none_or(Connection::is_excess);
+        }
         for peer in self.peers.values_mut().filter(|peer| !peer.is_sealed) {
             peer.listener.listen(&peer.got, &self.store);
         }
@@ -527,6 +531,7 @@ impl World {
                     assert_eq!(self.peers.len() + 1, before, "{conn} is closed twice");
                     self.gone.push(conn);
                 }
+                Output::Keep(_) => {}
                 Output::Resume(conn) => {
                     if let Some(peer) = self.peers.values_mut().find(|peer| peer.id == conn) {
                         self.activity += usize::from(peer.refused);

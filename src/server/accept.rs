@@ -15,7 +15,7 @@ use super::socket_options::set_options;
 use super::sockets::Sockets;
 use super::tls::{Tls, TlsStream};
 use super::tokens;
-use crate::engine::{Input, Now};
+use crate::engine::{Input, Now, kept_places};
 use crate::types::{Cause, Millis, Place, Reason, Unusable};
 
 /// Connections accepted from one listener in one turn.
@@ -290,7 +290,7 @@ impl Listeners {
                         _ if out_of_descriptors(&error) => {
                             let retry = now.mono.after(RETRY);
                             let (count, reason) = (sockets.count(), "no file descriptor is left");
-                            self.rest(count, count * 9 / 10, Some(retry), now.mono, reason, log);
+                            self.rest(count, count.saturating_sub(1), Some(retry), now.mono, reason, log);
                         }
                         // EBADF, EINVAL, ENOTSOCK: the listener cannot recover.
                         _ if matches!(error.raw_os_error(), Some(9 | 22 | 88)) => {
@@ -306,9 +306,10 @@ impl Listeners {
         Ok(opened)
     }
 
-    /// Reports whether the connection limit, as last evaluated, is reached.
+    /// Reports whether the connection limit, as last evaluated, is reached, but for the places that are kept for
+    /// clients that come back.
     pub fn is_full(&self, sockets: &Sockets) -> bool {
-        sockets.lasting() >= self.max_connections
+        sockets.lasting() >= self.max_connections - kept_places(self.max_connections)
     }
 
     fn tell_full(&mut self, sockets: &Sockets, now: Millis, log: &Log) {

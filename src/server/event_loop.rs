@@ -376,7 +376,9 @@ impl<A: App> Edge for Loop<A> {
         let (registry, tls) = (self.poll.registry(), self.tls.as_ref());
         let opened = self.listeners.accept(registry, &mut self.sockets, tls, openings, now, &self.log);
         // Set before the requests of these connections are read.
-        self.engine.net.set_full(openings == 0 || self.listeners.is_full(&self.sockets));
+        let is_short = openings == 0;
+        self.engine.net.set_full(is_short || self.listeners.is_full(&self.sockets));
+        self.engine.net.set_places((!is_short).then(|| self.listeners.max_connections()));
         match opened {
             Ok(list) => {
                 for input in list {
@@ -487,6 +489,10 @@ impl<A: App> Edge for Loop<A> {
         if let Some(socket) = self.sockets.get(conn) {
             socket.shut_down();
         }
+    }
+
+    fn keep(&mut self, conn: ConnId) {
+        self.sockets.keep(conn);
     }
 
     fn resume(&mut self, conn: ConnId) {

@@ -191,6 +191,7 @@ fn words(ending: Ending) -> String {
         Ending::Eof => "ended by the peer without a close".into(),
         Ending::Reset => "reset".into(),
         Ending::Idle => "no request came".into(),
+        Ending::Refused => "its address has too many connections, and few are free".into(),
         Ending::TooSlow => "took nothing for the write timeout".into(),
         Ending::NoMemory => "held much while the server was short of memory".into(),
         Ending::Stopped => "the server stopped".into(),

@@ -201,6 +201,14 @@ impl Sockets {
         Ok(ConnId { index: index as u32, generation })
     }
 
+    /// Counts a socket in excess among the others.
+    pub fn keep(&mut self, id: ConnId) {
+        if let Some(socket) = self.get(id) {
+            let was_excess = std::mem::replace(&mut socket.is_excess, false);
+            self.excess -= usize::from(was_excess);
+        }
+    }
+
     pub fn get(&mut self, id: ConnId) -> Option<&mut Socket> {
         self.slab.get_mut(id.index as usize).filter(|socket| socket.generation == id.generation)
     }

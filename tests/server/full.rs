@@ -84,10 +84,41 @@ fn a_plain_get_says_what_an_upgrade_would_be_told() {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     kept.send(get("/rooms/in/messages"));
     assert_eq!(kept.answer().status, 200);
-    kept.send(get("/rooms/in/ws"));
-    let told = kept.answer();
+    // Whoever is about to ask keeps its place.
+    let whole = get("/rooms/in/ws");
+    let (begun, rest) = whole.split_at(9);
+    kept.send(begun);
     let upgrade = asks(&server, &handshake("/rooms/in/ws", "")).1;
+    kept.send(rest);
+    let told = kept.answer();
     assert_eq!((told.status, &told.body), (503, &upgrade.body));
+}
+
+/// Idle HTTP connections give way, the last places are for clients that show a token, and each is one place only.
+#[test]
+fn idle_connections_give_way_and_the_last_places_are_for_who_comes_back() {
+    let server = Server::without_grace(&["--max-connections", "64", "--keep-alive", "60s"]);
+    let mut idle: Vec<Raw> = (0..20).map(|_| server.raw()).collect();
+    for raw in &mut idle {
+        raw.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(raw.answer().status, 200);
+    }
+    let mut members: Vec<Client> = (0..40).map(|_| server.member("in", "member")).collect();
+    // They are let in as soon as those have been idle for a second, one for one.
+    let mut newcomers = Vec::new();
+    eventually("all idle ones have given way", || {
+        let (raw, answer) = asks(&server, &handshake("/ws", ""));
+        newcomers.extend((answer.status == 101).then_some(raw));
+        newcomers.len() == 20
+    });
+    assert_eq!(asks(&server, &handshake("/ws", "")).1.status, 503);
+    assert!(idle.iter_mut().all(Raw::ended));
+    let token = members[0].welcome["session"].as_str().unwrap().to_owned();
+    let shown = format!("Sec-WebSocket-Protocol: racerd.v1, racerd.session.{token}\r\n");
+    let back: Vec<(Raw, Answer)> = (0..5).map(|_| asks(&server, &handshake("/ws", &shown))).collect();
+    let statuses: Vec<u16> = back.iter().map(|(_, answer)| answer.status).collect();
+    assert_eq!(statuses, [101, 101, 101, 101, 503]);
+    members[0].say(1, json!("served"));
 }
 
 #[test]

@@ -417,6 +417,9 @@ impl Edge for Running<'_> {
         }
     }
 
+    /// Whoever came in excess stays so here: the server is not told of places.
+    fn keep(&mut self, _: ConnId) {}
+
     fn resume(&mut self, conn: ConnId) {
         if let Some(link) = self.host.link(conn).filter(|link| self.scene.links.get(*link).is_readable()) {
             self.scene.links.ready.push(link);

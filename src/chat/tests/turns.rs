@@ -103,6 +103,8 @@ impl Edge for Porch {
     }
 
     fn shut_down(&mut self, _: ConnId) {}
+    fn keep(&mut self, _: ConnId) {}
+
     fn resume(&mut self, conn: ConnId) {
         self.ready.push(conn);
     }
