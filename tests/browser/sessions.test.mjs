@@ -62,6 +62,24 @@ test("after a reload, unsent messages are stored once, and the page is the same 
   assert.deepEqual(await stored(server), ["first", "stored", "held"]);
 });
 
+test("a reloaded page is the same member, however long the page before takes to go", async (t) => {
+  const server = await Server.start(t);
+  const context = await profile(t);
+  const ann = await enter(context, server.base, "lobby", "ann");
+  const [before, { tab }] = [await member(ann), await session(ann)];
+  // Stands in line for the lease behind the page that goes, and keeps it for twice as long as a copy of a tab would wait.
+  const slow = await context.newPage();
+  await slow.goto(server.base);
+  await slow.evaluate((name) => {
+    const held = () => new Promise((release) => setTimeout(release, 1500));
+    globalThis.had = navigator.locks.request(name, held);
+  }, `racerd.${tab}`);
+  await ann.reload();
+  await live(ann);
+  await slow.evaluate(() => globalThis.had);
+  assert.deepEqual([await member(ann), (await session(ann)).tab], [before, tab]);
+});
+
 test("after a reload into another session, unsent messages are shown as failed, and the user decides", async (t) => {
   const server = await Server.start(t);
   const line = await relay(t, server);

@@ -6,13 +6,15 @@
 
 /** A closing page may release its lease this long after the next page has begun, in milliseconds. */
 const HANDOVER = 700;
+/** The same where a page was reloaded: then it is the page before that holds the lease, not the original of a copy. */
+const RELOADED = 5000;
 const ANSWER = 300;
 
 /**
  * Takes a lease until the page closes; waits `patience` milliseconds for its holder.
  * @returns {Promise<(() => void)|null>} releases the lease; null if another page holds it
  */
-export async function takeLease(name, patience = HANDOVER) {
+export async function takeLease(name, patience = isReloaded() ? RELOADED : HANDOVER) {
   const whole = `racerd.${name}`;
   try {
     if (globalThis.navigator?.locks) return await lock(whole, patience);
@@ -21,6 +23,11 @@ export async function takeLease(name, patience = HANDOVER) {
     // A setting forbids it.
   }
   return () => {};
+}
+
+/** A copy of a tab has a lease of its own by the time it is reloaded. */
+function isReloaded() {
+  return globalThis.performance?.getEntriesByType?.("navigation")[0]?.type === "reload";
 }
 
 function lock(name, patience) {
