@@ -1,6 +1,8 @@
 //! Makes space in a database that has reached its maximum size, if messages may be deleted for it. What harms least
 //! goes first, and something always does: such a database refuses no message for long.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use super::open;
@@ -21,6 +23,9 @@ const SPACE_STEPS: usize = 64;
 /// Number of pages beyond the maximum that a deletion may take: it may have to split a page of an index before it frees
 /// others, when folds have left none.
 const BEYOND: i64 = 4;
+
+/// Pause between two searches once all has given what it could, and that was too little.
+const REST: Duration = Duration::from_secs(1);
 
 /// Running seconds for which keys of the two kinds have not been used.
 const OLD_KEYS: u64 = 3_600;
@@ -49,6 +54,8 @@ pub(super) struct Giving {
     walk: Prune,
     /// The shortest time in running seconds for which a key that was given up had not been used.
     youngest_key: Option<u64>,
+    /// All that had something to give gave too little: the next search is then, not with each message.
+    rests_until: Option<Instant>,
 }
 
 impl Giving {
@@ -90,7 +97,9 @@ impl WriterLoop {
 
     /// Makes space for one batch in a full database, if messages may be deleted. Returns whether anything went.
     pub fn make_space(&mut self) -> bool {
-        if self.policy() == Policy::default() || !self.is_at_bound() {
+        let begun = self.parts.clock.now();
+        let rests = self.giving.rests_until.is_some_and(|until| begun < until);
+        if rests || self.policy() == Policy::default() || !self.is_at_bound() {
             return false;
         }
         let wanted = self.parts.most_pages / FREE_PART;
@@ -105,7 +114,11 @@ impl WriterLoop {
             let Ok(given) = self.give(now) else { break };
             dropped += given.dropped;
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
-            if free > wanted || given.is_all && !self.giving.go_on() {
+            if free > wanted {
+                break;
+            }
+            if given.is_all && !self.giving.go_on() {
+                self.giving.rests_until = Some(begun + REST);
                 break;
             }
         }
