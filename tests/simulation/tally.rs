@@ -41,7 +41,6 @@ tally! {
     posts: "posts",
     acks: "acknowledged",
     duplicates: "acknowledged as duplicates",
-    keys_given: "times that keys were given up for space",
     keys_reused: "keys refused for another body",
     encrypted: "messages encrypted",
     replays: "sealed bodies of others refused",

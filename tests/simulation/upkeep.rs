@@ -73,7 +73,6 @@ impl Store {
                 if !is_large || !keeping.lets_go() || age < KEYS_STAY {
                     return violation("3: a key is stored once", format!("keys unused for {age} s were given up"));
                 }
-                scene.tally.keys_given += 1;
                 scene.model.key_life = age;
             }
         }
