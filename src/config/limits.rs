@@ -79,7 +79,7 @@ settings! {
         /// Faulty requests of one connection, before it is closed.
         error_budget: u32 = "20", Kind::Rate { per: "min", max: 1_000_000 }, live true;
         /// WebSockets and event streams opened from one address (IPv6: one /64), loopback and trusted proxies left out;
-        /// past it: 429. Twice as many at once.
+        /// past it: 429. Twice as many at once. Past four times as many TLS connections, new ones wait for their turns.
         handshake_rate_per_address: u32 = "20", Kind::Rate { per: "s", max: 1_000_000 }, live true;
         /// WebSockets and event streams opened in all. Twice as many at once, a quarter of them only for clients that
         /// show a session token. Past it they wait, at most 4 of an address (429) and for 2 seconds (503): addresses

@@ -38,6 +38,8 @@ struct Address {
     connections: u32,
     handshakes: Bucket,
     requests: Bucket,
+    /// TLS handshakes.
+    secure: Bucket,
     /// Times to retry for this address's refused handshakes.
     retry_slots: RetrySlots,
 }
@@ -45,12 +47,16 @@ struct Address {
 impl Address {
     /// Returns whether nothing that was taken has to be remembered.
     fn is_full(&self, now: Millis) -> bool {
-        self.handshakes.is_full(now) && self.requests.is_full(now)
+        self.handshakes.is_full(now) && self.requests.is_full(now) && self.secure.is_full(now)
     }
 }
 
 /// The part of what may come at once of all handshakes that is kept for those who come back.
 const KEPT: usize = 4;
+
+/// How many TLS handshakes an address may make for each handshake of a WebSocket: a browser opens several connections
+/// to load the page.
+const SECURE: u32 = 4;
 
 /// The number of addresses below which no sweep is worth its cost.
 const MIN_SWEEP: usize = 1024;
@@ -222,26 +228,35 @@ impl Admission {
     /// is to wait: each of the address's connections for a time of its own, so that they take turns, and all together
     /// make no more than the rate.
     pub fn spend_request(&mut self, address: IpAddr, now: Millis) -> Millis {
-        self.until(address, now, |requests, rate, sharers| requests.spend(rate, sharers, now))
+        let rate = self.requests;
+        self.until(address, now, |known, shares, sharers| known.requests.spend(rate.times(shares), sharers, now))
+    }
+
+    /// Takes one TLS handshake of this address, before any of it is computed. Returns until when the connection is to
+    /// wait, each of the address's connections for its turn.
+    pub fn spend_secure(&mut self, address: IpAddr, now: Millis) -> Millis {
+        let rate = self.handshakes_per_address.times(SECURE);
+        self.until(address, now, |known, shares, sharers| known.secure.spend(rate.times(shares), sharers, now))
     }
 
     /// Returns until when a new connection of this address is to wait: what the others took is to be paid for first, so
     /// that nobody gets around the rate by coming anew for each request.
     pub fn may_ask_at(&mut self, address: IpAddr, now: Millis) -> Millis {
-        self.until(address, now, |requests, rate, sharers| requests.free_at(rate, sharers, now))
+        let rate = self.requests;
+        self.until(address, now, |known, shares, sharers| known.requests.free_at(rate.times(shares), sharers, now))
     }
 
-    /// Returns the latest time that `of` gives for the requests of an address that has connections, and of its wider
-    /// networks; now, if it is exempt.
-    fn until(&mut self, address: IpAddr, now: Millis, of: impl Fn(&mut Bucket, Rate, u32) -> Millis) -> Millis {
+    /// Returns the latest time that `of` gives for an address that has connections, with its shares and the number of
+    /// these, and for its wider networks; now, if it is exempt.
+    fn until(&mut self, address: IpAddr, now: Millis, of: impl Fn(&mut Address, u32, u32) -> Millis) -> Millis {
         if self.is_exempt(address) {
             return now;
         }
         let mut latest = now;
         for (network, shares) in shares_of(address) {
             if let Some(known) = self.addresses.get_mut(&network) {
-                let rate = self.requests.times(shares);
-                latest = latest.max(of(&mut known.requests, rate, known.connections.max(1)));
+                let sharers = known.connections.max(1);
+                latest = latest.max(of(known, shares, sharers));
             }
         }
         latest
@@ -332,6 +347,27 @@ mod tests {
         assert!(made.iter().all(|made| (2..=5).contains(made)), "{made:?}");
         assert!(admission.may_ask_at(peer, Millis(2000)) > Millis(2500), "all others come first");
         assert_eq!(admission.may_ask_at(peer, Millis(60_000)), Millis(60_000));
+    }
+
+    /// Eighty a second of an address with the rate of twenty, and twice as many at once; each connection has its turn.
+    #[test]
+    fn tls_handshakes_beyond_the_rate_of_an_address_wait_in_turn() {
+        let mut admission = Admission::new(0, Rate::new(20, 1000, 40), Rate::new(0, 1, 1));
+        let mut waits = |address: &str, count| -> Vec<u64> {
+            let mut one = || {
+                assert!(admission.count(ip(address), Millis(1)));
+                admission.spend_secure(ip(address), Millis(1)).0
+            };
+            (0..count).map(|_| one()).collect()
+        };
+        let until = waits("192.0.2.1", 240);
+        assert_eq!(until.iter().filter(|until| **until == 1).count(), 159);
+        assert!((950..=1_050).contains(&until[239]), "{until:?}");
+        assert!(until.windows(2).all(|two| two[0] <= two[1]));
+        assert_eq!(waits("192.0.2.2", 100), [1; 100], "others do not wait");
+        assert_eq!(admission.spend_secure(ip("127.0.0.1"), Millis(1)), Millis(1));
+        (0..240).for_each(|_| admission.uncount(ip("192.0.2.1"), Millis(1)));
+        assert!(admission.addresses.len() == 2, "it is remembered although its connections are gone");
     }
 
     /// The list of proxies may change while an address has connections.

@@ -34,7 +34,10 @@ impl Connections {
             let date = self.date().to_owned();
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
-        let waits_until = self.admission.may_ask_at(peer.ip(), self.now.mono);
+        let mut waits_until = self.admission.may_ask_at(peer.ip(), self.now.mono);
+        if secure {
+            waits_until = waits_until.max(self.admission.spend_secure(peer.ip(), self.now.mono));
+        }
         connection.slow_until(waits_until, self.now.mono);
         let counted = if is_counted { Counted::Peer } else { Counted::Not };
         self.memory.count += 1;

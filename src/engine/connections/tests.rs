@@ -86,6 +86,25 @@ fn connections_that_were_paused_together_go_on_in_order() {
     assert_eq!(order, conns);
 }
 
+/// Before the first byte is read, so that no signature is computed for whoever comes too often.
+#[test]
+fn tls_connections_beyond_the_rate_are_not_read() {
+    let admission = Admission::new(0, Rate::new(1, 1000, 2), Rate::new(0, 1, 1));
+    let mut net = Connections::new(limits(1000), admission);
+    net.set_now(at(1));
+    let mut come = |index, secure| {
+        let conn = ConnId { index, generation: 1 };
+        net.open(conn, Connection::new("192.0.2.1:1".parse().unwrap(), Millis(1)), secure);
+        net.may_read(conn)
+    };
+    let read: Vec<bool> = (0..10).map(|index| come(index, true)).collect();
+    assert_eq!(read.iter().filter(|is_read| **is_read).count(), 7, "{read:?}");
+    assert!(come(10, false));
+    net.set_now(at(251));
+    assert_eq!(net.pop_due(Millis(251)), Some(ConnId { index: 7, generation: 1 }), "each has its turn");
+    net.check().unwrap();
+}
+
 /// A session may be in many rooms. What one of them is told of the queue must not be forgotten because another asks
 /// when the bound has risen meanwhile.
 #[test]
