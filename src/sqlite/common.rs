@@ -18,7 +18,7 @@ use crate::types::Seq;
 pub(super) const SPARE: u64 = 1_024;
 
 /// A repeat renews a mark only if that is at least this old, in running seconds.
-const TOUCH: u64 = 3_600;
+pub(super) const TOUCH: u64 = 3_600;
 
 /// Maximum number of rooms examined in one step.
 const ROOMS: u32 = 512;
@@ -97,6 +97,8 @@ pub(super) struct Walk {
     after: i64,
     /// Whether it has come to the end of the rooms, at least once.
     pub has_ended: bool,
+    /// Whether it writes no mark, for which a full database might have no page.
+    pub only_deletes: bool,
 }
 
 impl Walk {
@@ -119,6 +121,7 @@ impl Walk {
                 .query_row([room], |row| row.get(0))
                 .optional()?;
             match used.map(number) {
+                None if self.only_deletes => {}
                 None => mark(&transaction, room, now)?,
                 Some(used) if used >= before => {}
                 // A key that waits may have been used since.

@@ -24,6 +24,13 @@ pub(super) struct Prune {
 }
 
 impl Prune {
+    /// Returns a walk that writes nothing new: common keys without a mark, of an older racerd, stay.
+    pub fn only_deleting() -> Prune {
+        let mut prune = Prune::default();
+        prune.common.only_deletes = true;
+        prune
+    }
+
     /// Returns whether it has come through all windows and all common keys, at least once.
     pub fn has_ended(&self) -> bool {
         self.has_ended && self.common.has_ended

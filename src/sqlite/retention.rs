@@ -244,6 +244,9 @@ impl Retention {
         let keep_for = policy.keep_for;
         let ages = now.filter(|_| keep_for > 0).map(|now| Ages { now, keep_for });
         let shortage = policy.shortage;
+        if self.round.turn_to(shortage) {
+            self.dropped_in_round = 0;
+        }
         let wanted = Wanted { ages, shortage };
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
         // Where space is needed, no more goes than that: the caller looks again after each step.
@@ -273,7 +276,7 @@ impl Retention {
             if self.left_alone.contains(&search.room) {
                 continue;
             }
-            let squeeze = self.round.squeeze(shortage);
+            let squeeze = self.round.squeeze();
             let (waiting, dropped) = (step.waiting.len(), step.dropped);
             self.visited = Some(search.room);
             let rest = visit(&transaction, (policy, ages, squeeze, running), search, (&mut budget, &mut step))?;

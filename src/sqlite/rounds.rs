@@ -101,11 +101,12 @@ pub(super) struct Round {
     has_missed: bool,
     /// The last large room that was returned.
     tried: Option<Large>,
+    shortage: Shortage,
 }
 
 impl Default for Round {
     fn default() -> Round {
-        Round { place: START, is_all_due: true, has_missed: false, tried: None }
+        Round { place: START, is_all_due: true, has_missed: false, tried: None, shortage: Shortage::No }
     }
 }
 
@@ -135,6 +136,16 @@ pub(super) enum Next {
 pub(super) struct Mark(Place);
 
 impl Round {
+    /// Goes to the start if the last step was for another shortage: what a round has found, it has found for one.
+    /// Returns whether it was.
+    pub fn turn_to(&mut self, shortage: Shortage) -> bool {
+        let is_other = std::mem::replace(&mut self.shortage, shortage) != shortage;
+        if is_other {
+            self.place = START;
+        }
+        is_other
+    }
+
     /// Returns the next room. Rooms of one kind that wait for a fold come before any of the next kind.
     pub fn next(
         &mut self,
@@ -199,9 +210,9 @@ impl Round {
     }
 
     /// Returns how much of the last room is to go since the whole database is too large, if it is.
-    pub fn squeeze(&self, shortage: Shortage) -> Squeeze {
+    pub fn squeeze(&self) -> Squeeze {
         match self.place {
-            _ if shortage == Shortage::No => Squeeze::Nothing,
+            _ if self.shortage == Shortage::No => Squeeze::Nothing,
             Place::Giving(_) => Squeeze::All,
             Place::Large(_) | Place::Oldest(_) => Squeeze::PartAndLast,
             Place::All(_) => Squeeze::Part,

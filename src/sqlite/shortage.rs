@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::batch::roll_back;
+use super::common::TOUCH;
 use super::open;
 use super::prune::Prune;
 use super::retention::{self, Policy, Shortage};
@@ -27,8 +29,9 @@ const BEYOND: i64 = 4;
 /// Pause between two searches once all has given what it could, and that was too little.
 const REST: Duration = Duration::from_secs(1);
 
-/// Running seconds for which keys of the two kinds have not been used.
-const OLD_KEYS: u64 = 3_600;
+/// Running seconds since the recorded use of the keys that go: twice as many as a use may be older than its record, and
+/// a minute. A minute is that of the message itself, since a repeat renews no younger record.
+const OLD_KEYS: u64 = 2 * TOUCH;
 const KEYS: u64 = 60;
 
 /// What gives way, each once those before have nothing more to give.
@@ -41,8 +44,7 @@ enum Resort {
     OldKeys,
     /// The oldest messages, whatever room they are in.
     OldestMessages,
-    /// Keys that were not used for a minute. Whoever repeats a message because its acknowledgement was lost usually
-    /// does so sooner.
+    /// Keys of a minute ago. Whoever repeats a message because its acknowledgement was lost usually does so sooner.
     Keys,
 }
 
@@ -64,15 +66,23 @@ impl Giving {
         self.youngest_key
     }
 
-    /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew.
-    fn go_on(&mut self) -> bool {
+    /// Begins with what harms least: there is space again, or the limits have changed.
+    pub fn begin_anew(&mut self) {
+        *self = Giving { youngest_key: self.youngest_key, ..Giving::default() };
+    }
+
+    /// Goes on to what gives way next. Returns whether there is anything; otherwise it begins anew after a pause.
+    fn go_on(&mut self, now: Instant) -> bool {
         let next = match self.resort {
             Resort::Messages => Some(Resort::OldKeys),
             Resort::OldKeys => Some(Resort::OldestMessages),
             Resort::OldestMessages => Some(Resort::Keys),
             Resort::Keys => None,
         };
-        (self.resort, self.walk) = (next.unwrap_or_default(), Prune::default());
+        (self.resort, self.walk) = (next.unwrap_or_default(), Prune::only_deleting());
+        if next.is_none() {
+            self.rests_until = Some(now + REST);
+        }
         next.is_some()
     }
 }
@@ -111,17 +121,23 @@ impl WriterLoop {
             if self.fold_all().is_err_and(|error| !is_full(&error)) {
                 break;
             }
-            let Ok(given) = self.give(now) else { break };
+            let given = self.give(now).unwrap_or_else(|error| {
+                // What cannot be deleted does not keep the rest.
+                roll_back(&self.parts.conn);
+                self.tell_of_damage("what is to give way in a full database", &error);
+                Given { dropped: 0, is_all: true }
+            });
             dropped += given.dropped;
             let free = retention::pages(&self.parts.conn).map_or(0, |(_, free)| free);
             if free > wanted {
-                break;
+                return true;
             }
-            if given.is_all && !self.giving.go_on() {
-                self.giving.rests_until = Some(begun + REST);
-                break;
+            if given.is_all && !self.giving.go_on(begun) {
+                return dropped > 0;
             }
         }
+        // So many rooms or keys without enough to give: what comes next is found sooner.
+        self.giving.go_on(begun);
         dropped > 0
     }
 

@@ -148,6 +148,9 @@ impl WriterLoop {
     /// Deletes the messages that are not to be kept.
     fn retain(&mut self) -> rusqlite::Result<bool> {
         let shortage = if self.is_near_bound()? { Shortage::Near } else { Shortage::No };
+        if shortage == Shortage::No {
+            self.giving.begin_anew();
+        }
         let policy = Policy { shortage, ..self.policy() };
         let now = self.time_of_ages().unwrap_or_else(|error| {
             self.tell_of_damage("the time of the newest message", &error);
@@ -314,6 +317,7 @@ impl WriterLoop {
         self.bound_rooms();
         (self.swept, self.proposed) = (0, 0);
         self.retention.restart();
+        self.giving.begin_anew();
         self.upkeep_soon();
         if let Health::Failing { retry, .. } = self.health {
             // The old limit may have been the reason for the failure.

@@ -232,6 +232,32 @@ fn a_small_database_of_many_rooms_and_keys_goes_on() {
     log.close();
 }
 
+/// Rooms with a single message each, and few keys: the upkeep's rounds in between change nothing in what gives way.
+#[test]
+fn oldest_messages_give_way_before_young_keys() {
+    let directory = TempDir::new();
+    let mut log = Log::new(&directory, 1 << 20, 1);
+    let mut last = 0;
+    for batch in 0..500_u64 {
+        let one = |n: u64| {
+            let (room, body) = (format!("room-{}", n % 2_500), format!("\"{}\"", "x".repeat(200)));
+            if n % 16 == 0 { keyed(&room, &body, Scope::Common, &n.to_string()) } else { append(&room, &body, 0) }
+        };
+        let outcomes = log.append_all((0..16).map(|n| one(16 * batch + n)).collect(), 2_000);
+        assert!(outcomes.iter().all(is_stored), "{batch}");
+        last = 16 * batch + 15;
+    }
+    // How long ago the messages were said that are gone.
+    let is_gone = |ago: &u64| {
+        let (oldest, head) = log.ends(&format!("room-{}", (last - ago) % 2_500));
+        oldest > head
+    };
+    let gone: Vec<u64> = (0..2_500).filter(is_gone).collect();
+    assert!(gone.first().is_some_and(|first| *first > 1_000), "it was full, and the oldest went: {gone:?}");
+    assert_eq!(log.log.youngest_key_given(), None);
+    log.close();
+}
+
 /// Keys that were just used stay: the messages may be repeated. So there may be nothing to give, but not for long.
 #[test]
 fn what_refuses_messages_in_a_database_full_of_young_keys_ends_after_a_minute() {
