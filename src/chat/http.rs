@@ -42,7 +42,8 @@ impl Chat {
         if !is_health && action.is_ok() && net.get(conn).is_some_and(Connection::is_excess) {
             let comes_back = || {
                 let private = net.get(conn).is_some_and(|c| c.secure);
-                matches!(action, Ok(Action::Socket { .. })) && self.coming(request, private, now) == Coming::Back
+                let asks_for_socket = matches!(action, Ok(Action::Socket { .. })) && handshake::wants_upgrade(request);
+                asks_for_socket && self.coming(request, private, now) == Coming::Back
             };
             if !comes_back() || !net.keep(conn) {
                 return Err(Problem::full());

@@ -19,6 +19,12 @@ impl Rate {
         Rate { interval, burst: u64::from(burst.max(1)) }
     }
 
+    /// Returns how many actions it allows in so many milliseconds, besides those that may come at once.
+    pub fn in_time(self, milliseconds: u64) -> usize {
+        let actions = (milliseconds * 1000).checked_div(self.interval);
+        actions.map_or(usize::MAX, |actions| usize::try_from(actions).unwrap_or(usize::MAX))
+    }
+
     /// Returns so many times this rate.
     pub fn times(self, shares: u32) -> Rate {
         let interval = if self.interval == 0 { 0 } else { (self.interval / u64::from(shares.max(1))).max(1) };

@@ -217,6 +217,11 @@ impl Admission {
         }
     }
 
+    /// Returns how many handshakes the rate of all allows in so many milliseconds.
+    pub fn handshakes_in(&self, milliseconds: u64) -> usize {
+        self.handshakes.in_time(milliseconds).max(1)
+    }
+
     /// Refuses a handshake with 503: all addresses together ask too often.
     pub fn too_many_handshakes(&mut self, now: Millis) -> Problem {
         let wait = self.handshake_wait(Coming::Anew, now);

@@ -32,9 +32,68 @@ struct Place {
 /// Those who come in the same way.
 #[derive(Debug, Default)]
 struct Queue {
-    of: HashMap<Payer, VecDeque<ConnId>>,
-    /// The addresses of which somebody waits, the next first.
-    order: VecDeque<Payer>,
+    of: HashMap<Payer, Waiting>,
+    /// The addresses of which somebody waits, with their tickets, the next first. An address of which nobody waits any
+    /// more stays until its turn comes, so that it costs no search.
+    order: VecDeque<(Payer, u64)>,
+    /// The next ticket.
+    ticket: u64,
+}
+
+/// Those of one address.
+#[derive(Debug, Default)]
+struct Waiting {
+    line: VecDeque<ConnId>,
+    ticket: u64,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    fn join(&mut self, payer: Payer, conn: ConnId) {
+        let waiting = self.of.entry(payer).or_default();
+        waiting.line.push_back(conn);
+        if waiting.line.len() == 1 {
+            waiting.ticket = self.ticket;
+            self.queue(payer);
+        }
+    }
+
+    /// Puts an address, which has the next ticket, at the end.
+    fn queue(&mut self, payer: Payer) {
+        self.order.push_back((payer, self.ticket));
+        self.ticket += 1;
+        if self.order.len() > 64 + 2 * self.of.len() {
+            let of = &self.of;
+            self.order.retain(|(payer, ticket)| of.get(payer).is_some_and(|waiting| waiting.ticket == *ticket));
+        }
+    }
+
+    fn leave(&mut self, payer: Payer, conn: ConnId) {
+        let Some(waiting) = self.of.get_mut(&payer) else { return };
+        waiting.line.retain(|other| *other != conn);
+        if waiting.line.is_empty() {
+            self.of.remove(&payer);
+        }
+    }
+
+    /// Takes out the first of the next address, which then goes to the end.
+    fn next(&mut self) -> Option<ConnId> {
+        loop {
+            let (payer, ticket) = self.order.pop_front()?;
+            let Some(waiting) = self.of.get_mut(&payer).filter(|waiting| waiting.ticket == ticket) else { continue };
+            let conn = waiting.line.pop_front();
+            if waiting.line.is_empty() {
+                self.of.remove(&payer);
+            } else {
+                waiting.ticket = self.ticket;
+                self.queue(payer);
+            }
+            return conn;
+        }
+    }
 }
 
 /// Who waits for a handshake. Costs nothing for a connection that does not wait.
@@ -65,7 +124,7 @@ impl HandshakeLine {
     /// handshake, to newcomers less than to others.
     pub fn may_pass(&self, coming: Coming, is_free: impl Fn(Coming) -> bool) -> bool {
         let is_next = match coming {
-            Coming::Back => self.back.order.is_empty() && (self.anew.order.is_empty() || self.run < RUN),
+            Coming::Back => self.back.is_empty() && (self.anew.is_empty() || self.run < RUN),
             Coming::Anew => self.places.is_empty(),
         };
         is_next && is_free(coming)
@@ -74,7 +133,7 @@ impl HandshakeLine {
     /// Notes that somebody passed.
     pub fn passed(&mut self, coming: Coming) {
         self.run = match coming {
-            Coming::Back if !self.anew.order.is_empty() => self.run.saturating_add(1),
+            Coming::Back if !self.anew.is_empty() => self.run.saturating_add(1),
             Coming::Back | Coming::Anew => 0,
         };
     }
@@ -87,24 +146,21 @@ impl HandshakeLine {
         }
         self.ends.insert((until, conn));
         networks(payer).for_each(|network| *self.crowds.entry(network).or_default() += 1);
-        let queue = self.queue(coming);
-        let line = queue.of.entry(payer).or_default();
-        line.push_back(conn);
-        if line.len() == 1 {
-            queue.order.push_back(payer);
+        self.queue(coming).join(payer, conn);
+    }
+
+    /// Returns how many addresses wait of which somebody comes in this way.
+    pub fn addresses(&self, coming: Coming) -> usize {
+        match coming {
+            Coming::Back => self.back.of.len(),
+            Coming::Anew => self.anew.of.len(),
         }
     }
 
     /// Takes a connection out of the line, if it is in it.
     pub fn leave(&mut self, conn: ConnId) {
         let Some(Place { payer, coming, .. }) = self.forget(conn) else { return };
-        let queue = self.queue(coming);
-        let Some(line) = queue.of.get_mut(&payer) else { return };
-        line.retain(|waiting| *waiting != conn);
-        if line.is_empty() {
-            queue.of.remove(&payer);
-            queue.order.retain(|waiting| *waiting != payer);
-        }
+        self.queue(coming).leave(payer, conn);
     }
 
     /// Takes out the next connection, if the rate allows it a handshake, and notes that it passed.
@@ -113,14 +169,7 @@ impl HandshakeLine {
         if !is_free(counts_as) {
             return None;
         }
-        let queue = self.queue(coming);
-        let payer = queue.order.pop_front()?;
-        let line = queue.of.get_mut(&payer)?;
-        let conn = line.pop_front()?;
-        match line.is_empty() {
-            true => drop(queue.of.remove(&payer)),
-            false => queue.order.push_back(payer),
-        }
+        let conn = self.queue(coming).next()?;
         self.forget(conn);
         self.passed(coming);
         Some(conn)
@@ -128,7 +177,7 @@ impl HandshakeLine {
 
     /// Returns whose turn is next, and as whom the rate counts it.
     fn turn(&self) -> Option<(Coming, Coming)> {
-        match (self.back.order.is_empty(), self.anew.order.is_empty()) {
+        match (self.back.is_empty(), self.anew.is_empty()) {
             (true, true) => None,
             // It has waited for others to come back, so what is kept for these is open to it.
             (_, false) if self.run >= RUN => Some((Coming::Anew, Coming::Back)),
@@ -274,5 +323,28 @@ mod tests {
         assert_eq!((line.len(), line.waiting(net(1)), line.waiting(net(2))), (1, 1, 0));
         assert_eq!(order(&mut line), [2]);
         assert!(line.crowds.is_empty() && line.ends.is_empty() && line.anew.of.is_empty() && line.back.of.is_empty());
+    }
+
+    /// Whoever leaves and comes again has lost its turn, and has one turn, not two.
+    #[test]
+    fn who_comes_again_stands_at_the_end() {
+        let mut line = HandshakeLine::default();
+        for (of, index) in [(1, 10), (2, 20), (3, 30)] {
+            line.join(conn(index), payer(of), Coming::Anew, NOW);
+        }
+        line.leave(conn(10));
+        for index in [11, 12] {
+            line.join(conn(index), payer(1), Coming::Anew, NOW);
+        }
+        line.join(conn(21), payer(2), Coming::Anew, NOW);
+        assert_eq!(line.addresses(Coming::Anew), 3);
+        assert_eq!(order(&mut line), [20, 30, 11, 21, 12]);
+        // What is left of those who left is bounded.
+        for index in 0..1_000 {
+            line.join(conn(index), payer(1), Coming::Anew, NOW);
+            line.leave(conn(index));
+        }
+        assert!(line.anew.order.len() < 100 && line.addresses(Coming::Anew) == 0);
+        assert_eq!(line.next(|_| true), None);
     }
 }

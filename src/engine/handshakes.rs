@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::types::{ConnId, Millis, shares_of};
 
-/// Handshakes of those who waited that one turn makes at most: after a stall, many may be due at once.
+/// Handshakes of those who waited that one turn makes or refuses at most: after a stall, many may be due at once.
 const CALLS: usize = 32;
 
 /// Whether a handshake may go on.
@@ -57,7 +57,9 @@ impl Connections {
             self.handshake_line.passed(coming);
             return Ok(Admitted::Now);
         }
-        if !becomes {
+        // Whoever stood behind so many would wait in vain.
+        let is_long = self.handshake_line.addresses(coming) >= self.admission.handshakes_in(LONGEST_WAIT);
+        if !becomes || is_long {
             return Err(self.admission.too_many_handshakes(now));
         }
         let is_crowd = |(network, shares)| self.handshake_line.waiting(network) >= MOST_WAITING * shares as usize;
@@ -81,7 +83,7 @@ impl Connections {
         self.handshake_line.len()
     }
 
-    /// Returns what becomes next of somebody who waits, and counts the handshakes `made` in this turn. Only when
+    /// Returns what becomes next of somebody who waits, and counts those of this turn in `made`. Only when
     /// nobody's turn is due any more has anybody waited for too long: after a stall, what was free meanwhile comes
     /// first.
     pub(super) fn next_called(&mut self, made: &mut usize) -> Option<Called> {
@@ -89,6 +91,7 @@ impl Connections {
         while *made < CALLS {
             let Some(id) = self.handshake_line.next(|coming| self.admission.has_handshake(coming, now)) else {
                 let id = self.handshake_line.pop_late(now)?;
+                *made += 1;
                 let Some(request) = self.take_from_door(id, Door::Closed) else { continue };
                 return Some(Called::Off(id, request, self.admission.too_many_handshakes(now)));
             };

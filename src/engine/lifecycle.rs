@@ -35,7 +35,7 @@ impl Connections {
             connection.turn_away(problem.into_response(), &date, self.now.mono);
         }
         let mut waits_until = self.admission.may_ask_at(peer.ip(), self.now.mono);
-        if secure {
+        if secure && !is_dropped {
             waits_until = waits_until.max(self.admission.spend_secure(peer.ip(), self.now.mono));
         }
         connection.slow_until(waits_until, self.now.mono);

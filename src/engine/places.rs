@@ -11,6 +11,8 @@ const PART: usize = 4;
 /// The part of all places that is kept for clients that come back with a token, at most [`MOST_KEPT`].
 const KEPT: usize = 16;
 const MOST_KEPT: usize = 64;
+/// An address with so many connections, or more than [`PART`] of the kept places, gets none of these.
+const LEAST_PART: usize = 4;
 /// The number of places below which none is kept: it would be missed more than it helps.
 const FEW: usize = 64;
 /// An HTTP connection gives up its place only once it has been idle for this long, in milliseconds: whoever has just
@@ -71,7 +73,7 @@ impl Connections {
 
     /// Gives a connection in excess one of the places that are kept for clients that come back, if one is free.
     pub fn keep(&mut self, id: ConnId) -> bool {
-        if self.free_places().is_none_or(|free| free == 0) {
+        if self.free_places().is_none_or(|free| free == 0) || self.has_its_part_of_kept(id) {
             return false;
         }
         let has_place = self.get_mut(id).is_some_and(|connection| connection.keep());
@@ -80,6 +82,14 @@ impl Connections {
             self.push_output(Output::Keep(id));
         }
         has_place
+    }
+
+    /// Returns whether the address of this connection has so many that the rest of the kept places is for others. One
+    /// token may be shown by many.
+    fn has_its_part_of_kept(&self, id: ConnId) -> bool {
+        let kept = kept_places(self.places.most.unwrap_or_default());
+        let has = self.get(id).map_or(0, |connection| self.admission.connections_of(connection.peer.asker()));
+        has as usize > (kept / PART).max(LEAST_PART)
     }
 
     /// Returns the connection that is to give up its place to a newcomer of this address: an idle one of the address

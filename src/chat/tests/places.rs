@@ -40,6 +40,10 @@ fn upgraded(world: &mut World, index: u32, token: Option<&str>) -> u16 {
         }
     }
     world.turn();
+    status(world, index)
+}
+
+fn status(world: &World, index: u32) -> u16 {
     let got = world.peers.get(&index).map(|peer| String::from_utf8_lossy(&peer.got).into_owned()).unwrap_or_default();
     got.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or_default()
 }
@@ -129,4 +133,30 @@ fn the_last_places_are_for_who_comes_back() {
     assert_eq!(kept_places(64), 4);
     world.pass(60_000);
     assert_eq!(world.engine.net.count(), 64);
+}
+
+/// A token is not bound to an address, and may be shown by many.
+#[test]
+fn one_address_does_not_have_all_places_that_are_kept() {
+    let mut world = world();
+    world.engine.net.set_places(Some(256));
+    (0..240).for_each(|index| assert_eq!(joins(&mut world, index, index), 101));
+    let token = world.heard(0)[0]["session"].as_str().unwrap().to_owned();
+    let mut comes = |index, host, request: &str| {
+        connect(&mut world, index, host, true);
+        match request {
+            "upgrade" => upgraded(&mut world, index, Some(&token)),
+            _ => {
+                let text =
+                    format!("GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Protocol: racerd.session.{token}\r\n\r\n");
+                world.send(index, text.as_bytes());
+                world.turn();
+                status(&world, index)
+            }
+        }
+    };
+    assert_eq!(comes(300, 390, "only asks"), 503, "it needs no place");
+    let statuses: Vec<u16> = (301..310).map(|index| comes(index, 391, "upgrade")).collect();
+    assert_eq!(statuses, [101, 101, 101, 101, 503, 503, 503, 503, 503]);
+    assert_eq!(comes(310, 392, "upgrade"), 101, "others have theirs");
 }
