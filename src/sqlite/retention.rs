@@ -617,6 +617,24 @@ mod tests {
         assert!(step().done);
     }
 
+    /// The upkeep looks for what goes near the maximum size, in between for what goes at it.
+    #[test]
+    fn a_round_that_found_nothing_says_nothing_of_another_shortage() {
+        let conn = log(&[1; 600], 10);
+        let mut retention = Retention::default();
+        let mut step = |shortage| {
+            let policy = Policy { shortage, ..Policy::default() };
+            retention.step_in_tests(&conn, &policy, None, &mut Grown::default())
+        };
+        for room in 1..=600 {
+            oldest::correct(&conn, room, None, 0).unwrap();
+        }
+        assert_eq!(step(Shortage::Near), Step::default(), "it is in the middle of the rooms");
+        assert_eq!(step(Shortage::Utmost).changed.first(), Some(&1));
+        let near: Vec<bool> = (0..4).map(|_| step(Shortage::Near).done).collect();
+        assert_eq!(near, [false, false, true, false]);
+    }
+
     #[test]
     fn where_there_is_nothing_else_the_oldest_messages_go() {
         let conn = log(&[3, 1, 1], 40_000);
