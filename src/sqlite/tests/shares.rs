@@ -241,7 +241,11 @@ fn oldest_messages_give_way_before_young_keys() {
     for batch in 0..500_u64 {
         let one = |n: u64| {
             let (room, body) = (format!("room-{}", n % 2_500), format!("\"{}\"", "x".repeat(200)));
-            if n % 16 == 0 { keyed(&room, &body, Scope::Common, &n.to_string()) } else { append(&room, &body, 0) }
+            if n.is_multiple_of(16) {
+                keyed(&room, &body, Scope::Common, &n.to_string())
+            } else {
+                append(&room, &body, 0)
+            }
         };
         let outcomes = log.append_all((0..16).map(|n| one(16 * batch + n)).collect(), 2_000);
         assert!(outcomes.iter().all(is_stored), "{batch}");
