@@ -161,6 +161,7 @@ impl HandshakeLine {
     pub fn leave(&mut self, conn: ConnId) {
         let Some(Place { payer, coming, .. }) = self.forget(conn) else { return };
         self.queue(coming).leave(payer, conn);
+        self.give_back();
     }
 
     /// Takes out the next connection, if the rate allows it a handshake, and notes that it passed.
@@ -172,6 +173,7 @@ impl HandshakeLine {
         let conn = self.queue(coming).next()?;
         self.forget(conn);
         self.passed(coming);
+        self.give_back();
         Some(conn)
     }
 
@@ -199,6 +201,13 @@ impl HandshakeLine {
         let (_, counts_as) = self.turn()?;
         let end = self.ends.first().map_or(Millis(u64::MAX), |(until, _)| *until);
         Some(end.min(now.after(wait(counts_as))))
+    }
+
+    /// Gives back the memory of a crowd once nobody waits: it would be some 250 bytes for each connection of the crowd.
+    fn give_back(&mut self) {
+        if self.places.is_empty() {
+            *self = HandshakeLine { run: self.run, ..HandshakeLine::default() };
+        }
     }
 
     /// Removes everything about a connection but its place in the queue.
@@ -323,6 +332,22 @@ mod tests {
         assert_eq!((line.len(), line.waiting(net(1)), line.waiting(net(2))), (1, 1, 0));
         assert_eq!(order(&mut line), [2]);
         assert!(line.crowds.is_empty() && line.ends.is_empty() && line.anew.of.is_empty() && line.back.of.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_that_is_gone_holds_no_memory() {
+        let mut line = HandshakeLine::default();
+        let crowd = |line: &mut HandshakeLine| {
+            (0..1_000).for_each(|index| line.join(conn(index), Payer::Connection(conn(index)), Coming::Anew, NOW));
+        };
+        let held = |line: &HandshakeLine| {
+            line.places.capacity() + line.crowds.capacity() + line.anew.of.capacity() + line.anew.order.capacity()
+        };
+        crowd(&mut line);
+        assert_eq!((held(&line) > 3_000, order(&mut line).len(), held(&line)), (true, 1_000, 0));
+        crowd(&mut line);
+        (0..1_000).for_each(|index| line.leave(conn(index)));
+        assert_eq!(held(&line), 0);
     }
 
     /// Whoever leaves and comes again has lost its turn, and has one turn, not two.
