@@ -299,10 +299,7 @@ impl Shares {
             self.sweep_at = IDLE.max(2 * (self.list.len() - self.busy));
         }
         // Loopback and a trusted proxy's own connection have no rate, as everywhere.
-        let network = match payer {
-            Payer::Network(network) => Some(network),
-            Payer::Connection(_) => None,
-        };
+        let network = payer.network();
         let rooms = network.map(|_| Rooms::default());
         // Connections and their messages are far fewer than 2^32.
         let number = self.list.insert(Share { rooms, network, ..Share::default() }) as u32;

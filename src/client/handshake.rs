@@ -15,8 +15,9 @@ use crate::ws::handshake::{accept, session_offer};
 /// Longest response to the handshake that is read, in bytes: its head, and the reason of a refusal.
 const LONGEST_RESPONSE: usize = 64 << 10;
 
-/// Upgrades the connection to a WebSocket with this subprotocol. `token` is shown to a server to which it may go in the
-/// clear: who comes back is let in before newcomers. Returns the bytes received after the response.
+/// Upgrades the connection to a WebSocket with this subprotocol. `token` is the token of the session to be resumed, if
+/// it may be sent in the clear: the server lets clients that come back in before newcomers. Returns the bytes received
+/// after the response.
 ///
 /// # Errors
 /// Why it could not be upgraded.

@@ -187,7 +187,7 @@ impl Admission {
         }
     }
 
-    /// Returns whether the rate of all handshakes allows one more to somebody who comes in this way.
+    /// Returns whether the rate of all handshakes allows one more, for a client that comes in this way.
     pub fn has_handshake(&self, coming: Coming, now: Millis) -> bool {
         self.handshake_wait(coming, now) == 0
     }
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(admission.addresses.len(), 0);
     }
 
-    /// Whoever has a /56 has 256 networks of the size that counts as one address, and with a /48 65,536.
+    /// A client with a /56 has 256 networks that would each count as one address; with a /48, it has 65,536.
     #[test]
     fn a_56_has_four_shares_and_a_48_sixteen() {
         let of = |n: u32| ip(&format!("2001:db8:0:{n:x}::1"));

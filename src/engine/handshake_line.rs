@@ -120,8 +120,8 @@ impl HandshakeLine {
         self.places.len()
     }
 
-    /// Returns whether somebody who comes now may pass without waiting. `is_free` says whether the rate allows a
-    /// handshake, to newcomers less than to others.
+    /// Returns whether a client may pass now without waiting. `is_free` tells whether the rate allows a handshake to one
+    /// that comes in this way.
     pub fn may_pass(&self, coming: Coming, is_free: impl Fn(Coming) -> bool) -> bool {
         let is_next = match coming {
             Coming::Back => self.back.is_empty() && (self.anew.is_empty() || self.run < RUN),
@@ -234,11 +234,7 @@ impl HandshakeLine {
 }
 
 fn networks(payer: Payer) -> impl Iterator<Item = Network> {
-    let network = match payer {
-        Payer::Network(network) => Some(network),
-        Payer::Connection(_) => None,
-    };
-    network.into_iter().flat_map(shares_of).map(|(network, _)| network)
+    payer.network().into_iter().flat_map(shares_of).map(|(network, _)| network)
 }
 
 #[cfg(test)]

@@ -14,6 +14,16 @@ pub enum Payer {
     Connection(ConnId),
 }
 
+impl Payer {
+    /// Returns the network that pays; `None` if a connection does.
+    pub fn network(self) -> Option<IpAddr> {
+        match self {
+            Payer::Network(network) => Some(network),
+            Payer::Connection(_) => None,
+        }
+    }
+}
+
 impl Connections {
     /// Returns who pays for what this connection, and its present request, makes the server hold.
     pub fn payer(&self, id: ConnId) -> Payer {

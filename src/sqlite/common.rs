@@ -17,7 +17,8 @@ use crate::types::Seq;
 /// [`COMMON`] and 1.25 times this.
 pub(super) const SPARE: u64 = 1_024;
 
-/// A repeat renews a mark only if that is at least this old, in running seconds.
+/// A repeat renews the last use of a window, or of a room's common keys, only if that is at least this old, in running
+/// seconds: most repeats should not cost a write.
 pub(super) const TOUCH: u64 = 3_600;
 
 /// Maximum number of rooms examined in one step.

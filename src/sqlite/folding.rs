@@ -180,13 +180,24 @@ impl WriterLoop {
         &mut self,
         fold: impl FnOnce(&Connection, &mut Batches) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let conn = &self.parts.conn;
-        open::set_most_pages(conn, self.parts.most_pages)?;
-        let folded = fold(conn, &mut self.batches);
-        self.batches.space.changed();
-        // If this fails, messages may take those pages, too, until the next fold.
-        let _ = open::set_most_pages(conn, self.pages_for_messages());
-        folded
+        self.with_pages(self.parts.most_pages, |writer| {
+            let folded = fold(&writer.parts.conn, &mut writer.batches);
+            writer.batches.space.changed();
+            folded
+        })
+    }
+
+    /// Writes something with so many pages, of which messages may not take all.
+    pub fn with_pages<T>(
+        &mut self,
+        most: i64,
+        write: impl FnOnce(&mut WriterLoop) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        open::set_most_pages(&self.parts.conn, most)?;
+        let written = write(self);
+        // If this fails, messages may take those pages, too, until the next time.
+        let _ = open::set_most_pages(&self.parts.conn, self.pages_for_messages());
+        written
     }
 
     /// Returns the limits at which a fold begins. Where messages go by their age, none waits for longer than a part of

@@ -10,7 +10,7 @@ use super::damage::is_damage;
 use super::fold;
 use super::oldest;
 use super::pages::Pages;
-use super::rounds::{Grown, Mark, Next, Round, Wanted};
+use super::rounds::{Grown, Mark, Next, Round};
 use super::schema::{last_id, number, seq_of};
 use super::sealed_bodies;
 use super::sizes;
@@ -247,7 +247,6 @@ impl Retention {
         if self.round.turn_to(shortage) {
             self.dropped_in_round = 0;
         }
-        let wanted = Wanted { ages, shortage };
         let transaction = rusqlite::Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
         // Where space is needed, no more goes than that: the caller looks again after each step.
         let bytes = match shortage {
@@ -261,17 +260,15 @@ impl Retention {
         for _ in 0..ROOMS {
             let search = match self.search.take() {
                 Some(search) => search,
-                None => {
-                    match self.round.next(&transaction, wanted, (&mut *grown, &*space), !step.waiting.is_empty())? {
-                        Next::Room(room) => Search::new(room),
-                        Next::Waiting => break,
-                        Next::End { again } => {
-                            step.done = self.dropped_in_round + step.dropped == 0 && !again;
-                            is_over = true;
-                            break;
-                        }
+                None => match self.round.next(&transaction, ages, (&mut *grown, &*space), !step.waiting.is_empty())? {
+                    Next::Room(room) => Search::new(room),
+                    Next::Waiting => break,
+                    Next::End { again } => {
+                        step.done = self.dropped_in_round + step.dropped == 0 && !again;
+                        is_over = true;
+                        break;
                     }
-                }
+                },
             };
             if self.left_alone.contains(&search.room) {
                 continue;

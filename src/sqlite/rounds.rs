@@ -112,13 +112,6 @@ impl Default for Round {
 
 const START: Place = Place::Aged(Part::Due, FIRST);
 
-/// What a round is to find.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub ages: Option<Ages>,
-    pub shortage: Shortage,
-}
-
 /// The next of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -136,8 +129,8 @@ pub(super) enum Next {
 pub(super) struct Mark(Place);
 
 impl Round {
-    /// Goes to the start if the last step was for another shortage: what a round has found, it has found for one.
-    /// Returns whether it was.
+    /// Sets the shortage for which rooms are visited. A round for another one is given up, and a new one begins: what
+    /// it has found says nothing of this one. Returns whether there was such a round.
     pub fn turn_to(&mut self, shortage: Shortage) -> bool {
         let is_other = std::mem::replace(&mut self.shortage, shortage) != shortage;
         if is_other {
@@ -150,16 +143,16 @@ impl Round {
     pub fn next(
         &mut self,
         conn: &Connection,
-        wanted: Wanted,
+        ages: Option<Ages>,
         (grown, space): (&mut Grown, &Space),
         is_waiting: bool,
     ) -> rusqlite::Result<Next> {
         self.is_all_due |= std::mem::take(&mut grown.is_beyond);
-        let is_short = wanted.shortage != Shortage::No;
+        let is_short = self.shortage != Shortage::No;
         loop {
             let (found, following) = match self.place {
                 Place::Aged(part, after) => {
-                    let found = wanted.ages.map(|ages| part.next(conn, after, ages)).transpose()?.flatten();
+                    let found = ages.map(|ages| part.next(conn, after, ages)).transpose()?.flatten();
                     let following = match part {
                         Part::Due => Place::Aged(Part::Unset, FIRST),
                         Part::Unset => Place::Aged(Part::Ahead, FIRST),
@@ -176,14 +169,14 @@ impl Round {
                 }
                 Place::Large(below) => {
                     self.tried = if is_short { sizes::largest(conn, below)? } else { None };
-                    let following = match wanted.shortage {
+                    let following = match self.shortage {
                         Shortage::Utmost => Place::Oldest(FIRST),
                         Shortage::No | Shortage::Near => Place::All(0),
                     };
                     (self.tried.map(|large| (large.room, Place::Large(below))), Some(following))
                 }
                 Place::Oldest(after) => {
-                    let is_meant = wanted.shortage == Shortage::Utmost;
+                    let is_meant = self.shortage == Shortage::Utmost;
                     let found = if is_meant { oldest_after(conn, after, i64::MAX)? } else { None };
                     (found.map(|(at, room)| (room, Place::Oldest((at, room)))), None)
                 }

@@ -3,11 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
 use super::batch::roll_back;
 use super::common::TOUCH;
-use super::open;
 use super::prune::Prune;
 use super::retention::{self, Policy, Shortage};
 use super::writer::{WriterLoop, is_full};
@@ -29,8 +26,9 @@ const BEYOND: i64 = 4;
 /// Pause between two searches once all has given what it could, and that was too little.
 const REST: Duration = Duration::from_secs(1);
 
-/// Running seconds since the recorded use of the keys that go: twice as many as a use may be older than its record, and
-/// a minute. A minute is that of the message itself, since a repeat renews no younger record.
+/// Ages of the keys that go, in running seconds since their recorded use. The record may be [`TOUCH`] older than the
+/// last use, so at twice that age no key goes that was used in the last hour. At a minute only the message itself
+/// counts: its repeats renew no record that young.
 const OLD_KEYS: u64 = 2 * TOUCH;
 const KEYS: u64 = 60;
 
@@ -170,15 +168,11 @@ impl WriterLoop {
     }
 
     /// Deletes something with the pages that only deletions may take.
-    pub fn with_pages_to_delete<T>(&mut self, delete: impl FnOnce(&mut WriterLoop) -> T) -> T {
-        let limit = |conn: &Connection, pages| {
-            // If this fails, a deletion is as limited as a message, or a message as little as a deletion.
-            let _ = open::set_most_pages(conn, pages);
-        };
-        limit(&self.parts.conn, self.parts.most_pages.saturating_add(BEYOND));
-        let deleted = delete(self);
-        limit(&self.parts.conn, self.pages_for_messages());
-        deleted
+    pub fn with_pages_to_delete<T>(
+        &mut self,
+        delete: impl FnOnce(&mut WriterLoop) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.with_pages(self.parts.most_pages.saturating_add(BEYOND), delete)
     }
 
     /// Returns how many bytes [`WriterLoop::make_space`] frees, which limits the size of a batch.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::common;
+use super::common::{self, TOUCH};
 use super::fold::{StoredWindow, stored_window};
 use super::message_key::MessageKey;
 use super::schema::{integer, number};
@@ -14,10 +14,6 @@ use super::unfolded::{Prints, Recent, Unfolded};
 use crate::store::Scope;
 use crate::store::idempotency::{Entry, Seen, WINDOW, Window};
 use crate::types::{Digest, IdempotencyKey, Seq, SessionId, WallMillis};
-
-/// A repeat renews a window's last use only if that is at least this old, in running seconds: most repeats should not
-/// cost a write.
-const TOUCH: u64 = 3_600;
 
 /// The keys of one batch.
 #[derive(Default)]

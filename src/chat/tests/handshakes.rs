@@ -100,7 +100,7 @@ fn newcomers_have_a_share_beside_those_who_come_back() {
     let newcomers: Vec<u32> = (400..410).collect();
     world.pass(200);
     assert_eq!((passed(&world, &waiting), passed(&world, &newcomers)), (15, 5));
-    // What is kept is filled up first.
+    // The quarter that is kept for clients that come back fills first.
     world.pass(600);
     assert_eq!((passed(&world, &waiting), passed(&world, &newcomers)), (20, 10));
 }

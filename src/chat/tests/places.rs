@@ -70,7 +70,7 @@ fn an_address_has_more_than_a_quarter_only_while_a_quarter_is_free() {
     assert_eq!(joins(&mut world, 301, 0), 101, "more than a quarter is free again");
 }
 
-/// Whoever was accepted behind a crowd that was not let in finds the places free that these did not get.
+/// A client that is accepted in the same turn as a refused crowd gets one of the places that the crowd did not.
 #[test]
 fn who_comes_behind_a_crowd_has_its_place() {
     let mut world = world();
@@ -91,8 +91,7 @@ fn loopback_is_many_and_has_no_part() {
     }
 }
 
-/// Whoever comes takes the place of one that asks for nothing: of the address that has most, the one that is idle for
-/// longest.
+/// A newcomer takes the place of an idle connection: of those of the address that has most, the one idle for longest.
 #[test]
 fn idle_connections_go_first_where_all_places_are_taken() {
     let mut world = world();

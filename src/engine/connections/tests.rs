@@ -86,7 +86,7 @@ fn connections_that_were_paused_together_go_on_in_order() {
     assert_eq!(order, conns);
 }
 
-/// Before the first byte is read, so that no signature is computed for whoever comes too often.
+/// The rate is checked before the first byte is read, so that a client that comes too often costs no signature.
 #[test]
 fn tls_connections_beyond_the_rate_are_not_read() {
     let admission = Admission::new(0, Rate::new(1, 1000, 2), Rate::new(0, 1, 1));
