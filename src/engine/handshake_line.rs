@@ -120,8 +120,8 @@ impl HandshakeLine {
         self.places.len()
     }
 
-    /// Returns whether a client may pass now without waiting. `is_free` tells whether the rate allows a handshake to one
-    /// that comes in this way.
+    /// Returns whether a client may pass now without waiting. `is_free` tells whether the rate allows a handshake to
+    /// one that comes in this way.
     pub fn may_pass(&self, coming: Coming, is_free: impl Fn(Coming) -> bool) -> bool {
         let is_next = match coming {
             Coming::Back => self.back.is_empty() && (self.anew.is_empty() || self.run < RUN),
