@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { answerInstead, recordBanner, restartEmpty, stored } from "./scenes.mjs";
+import { answerInstead, inOutbox, recordBanner, restartEmpty, stored } from "./scenes.mjs";
 import { enter, library, live, Member, profile, relay, say, Server, shows, startBrowser, stopBrowser, until } from "./support.mjs";
 
 const { load, remove } = await library();
@@ -297,6 +297,7 @@ test("unsent messages of another room and of a closed window are listed until th
   await ann.waitForSelector("#banner:not([hidden])");
   await say(ann, "in room a");
   await say(gone, "by a closed window");
+  await inOutbox(gone, 2);
   await gone.close();
   await elsewhere(ann, "Elsewhere: 1 message waiting");
   // A message that has waited in the room just left is listed at once, not after a delay.
