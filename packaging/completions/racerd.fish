@@ -107,7 +107,7 @@ complete -c racerd -n '__racerd_is serve check-config health backup restore chec
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l keep-messages -x -d 'Newest messages that are kept of each room; older ones go, a little at a time'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l keep-for -x -d 'How long a message is kept, by the wall clock'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l rooms-max -x -d 'Rooms that have messages, or had some lately'
-complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l parked-max -x -d 'Sessions that are kept after their grace period; past it, the oldest go'
+complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l parked-max -x -d 'Sessions that are kept after their grace period, in at most an eighth of max_database_size; past it, the oldest go'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l park-for -x -d 'How long such a session is kept, and the keys of a sender after their last use'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l memory -x -d 'Memory that racerd may take; the kernel may take as much again for the sockets'
 complete -c racerd -n '__racerd_is serve check-config health backup restore check salvage rekey pin' -l max-message-size -x -d 'Longest message that a client may send, in bytes, over a socket or by POST'

@@ -5,7 +5,7 @@ use super::stream::Source;
 use super::{Args, Failure, say, shown};
 use crate::config::Storage;
 use crate::key_file;
-use crate::sqlite::{self, Checked};
+use crate::sqlite::{self, Checked, rooms_within};
 use crate::types::{Reason, counted, harmless};
 use std::path::PathBuf;
 
@@ -66,8 +66,13 @@ impl Bounds {
         if let Some(text) = checked.fullness(self.max_database_size).filter(|_| !self.may_delete) {
             lines.push_str(&format!("it {text}\n"));
         }
-        if checked.rooms >= self.rooms_max {
-            lines.push_str("it has as many rooms as rooms_max: messages to further rooms are refused\n");
+        let within = match self.max_database_size {
+            0 => u64::MAX,
+            max => rooms_within(max),
+        };
+        if checked.rooms >= self.rooms_max.min(within) {
+            let setting = if within < self.rooms_max { "max_database_size allows" } else { "rooms_max" };
+            lines.push_str(&format!("it has as many rooms as {setting}: messages to further rooms are refused\n"));
         }
         lines
     }

@@ -41,9 +41,11 @@ settings! {
         /// quarter of that, and at most for a day, of the time in which the server runs. 0: for ever.
         keep_for: u64 = "0s", Kind::Duration { min: 0, max: 36_500 * 86_400_000 }, live true;
         /// Rooms that have messages, or had some lately. Messages to further ones are refused; the log, /readyz and the
-        /// refusal say so. With durability memory at most 100000.
+        /// refusal say so. At most as many as fit in about a quarter of max_database_size, at 128 bytes each; with
+        /// durability memory at most 100000.
         rooms_max: u32 = "1000000", Kind::Count { min: 1, max: 0xff_ffff }, live true;
-        /// Sessions that are kept after their grace period; past it, the oldest go.
+        /// Sessions that are kept after their grace period, in at most an eighth of max_database_size; past it, the
+        /// oldest go.
         parked_max: u32 = "100000", Kind::Count { min: 0, max: 10_000_000 }, live true;
         /// How long such a session is kept, and the keys of a sender after their last use. Only the time in which the
         /// server runs counts.

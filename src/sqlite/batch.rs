@@ -11,7 +11,7 @@ use super::fold::{self, Position, Which};
 use super::message_key::MessageKey;
 use super::oldest::{self, Oldest};
 use super::parked::Parking;
-use super::removal;
+use super::removal::{self, Removals};
 use super::rounds::Grown;
 use super::schema::{ROOM_IDS, integer, message_id, number};
 use super::sealed_bodies::{self, Filling};
@@ -116,6 +116,7 @@ pub(super) struct Batches {
     pub grown: Grown,
     pub space: Space,
     pub parking: Parking,
+    pub removals: Removals,
     /// Maximum number of rooms.
     pub rooms_max: u64,
     /// The running seconds as last stored.
@@ -166,6 +167,7 @@ impl Batches {
             grown: Grown::default(),
             space: Space::default(),
             parking,
+            removals: Removals::default(),
             rooms_max: ROOM_IDS,
             running: 0,
             sealing,
@@ -186,11 +188,15 @@ impl Batches {
         is_enough: impl Fn(&Unfolded) -> bool,
     ) -> rusqlite::Result<Vec<Decision>> {
         roll_back(conn);
+        if batch.iter().any(|write| matches!(write, Write::Park(_))) {
+            self.parking.measure(conn)?;
+        }
+        let before = (self.parking.held, self.removals.count);
         let result = self.transact(conn, batch, now, is_enough);
         if result.is_err() {
             roll_back(conn);
             self.rooms.clear();
-            self.parking.forget();
+            (self.parking.held, self.removals.count) = before;
         } else if now >= self.running + RUNNING_STEP {
             self.running = now;
         }
@@ -426,7 +432,7 @@ impl Batches {
 
     /// Removes a room, if it still may go. Returns whether it is gone.
     fn remove(&mut self, conn: &Connection, room: &RoomId, now: u64) -> rusqlite::Result<bool> {
-        let gone = removal::remove(conn, room, now, self.parking.keep)?;
+        let gone = self.removals.remove(conn, room, now, self.parking.keep)?;
         if let Some(id) = gone {
             self.rooms.remove(room);
             self.space.has_given(id);

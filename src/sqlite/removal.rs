@@ -12,10 +12,16 @@ use crate::types::{Digest, Era, RoomId, Seq};
 /// Maximum number of rooms that are proposed at once.
 pub(super) const PROPOSED: usize = 64;
 
-/// Number of counters of removals. All of them would take some 50 MB, and none is ever forgotten. If two names share
+/// Number of counters of removals. All of them would take some 50 MB; a small database has fewer. If two names share
 /// one, the removal of one room gives the other another epoch, if that was never written to and nobody is in it:
 /// whoever comes back to it is told that something may be lost, though nothing is.
 const PLACES: u64 = 1 << 22;
+
+/// The place of the counter from which all others go on, also those that are not stored: what gave way is never more.
+const LEAST: i64 = PLACES as i64;
+
+/// Number of counters that give way together.
+const GIVING: u32 = 64;
 
 /// Returns which counter counts the removals of rooms of this name.
 fn place(name: &RoomId) -> i64 {
@@ -27,9 +33,8 @@ fn place(name: &RoomId) -> i64 {
 /// Returns the era of a room that would get its first message now.
 pub(super) fn era(conn: &Connection, name: &RoomId) -> rusqlite::Result<Era> {
     let removed: Option<i64> = conn
-        .prepare_cached("SELECT count FROM removals WHERE place = ?1")?
-        .query_row([place(name)], |row| row.get(0))
-        .optional()?;
+        .prepare_cached("SELECT max(count) FROM removals WHERE place IN (?1, ?2)")?
+        .query_row([place(name), LEAST], |row| row.get(0))?;
     Ok(Era(number(removed.unwrap_or(0))))
 }
 
@@ -114,8 +119,69 @@ pub(super) fn propose(conn: &Connection, now: u64, keep: u64) -> rusqlite::Resul
     Ok(proposed)
 }
 
-/// Removes a room, if it still may go. Returns its id if it is gone.
-pub(super) fn remove(conn: &Connection, name: &RoomId, now: u64, keep: u64) -> rusqlite::Result<Option<i64>> {
+/// The counters of removals.
+pub(super) struct Removals {
+    /// Maximum number of counters.
+    pub max: u64,
+    /// Number of counters; `None` if not known.
+    pub count: Option<u64>,
+}
+
+impl Default for Removals {
+    fn default() -> Removals {
+        Removals { max: PLACES, count: None }
+    }
+}
+
+impl Removals {
+    /// Removes a room, if it still may go. Returns its id if it is gone.
+    pub fn remove(&mut self, conn: &Connection, name: &RoomId, now: u64, keep: u64) -> rusqlite::Result<Option<i64>> {
+        let gone = remove(conn, name, now, keep)?;
+        if gone.is_some() {
+            self.count_removal(conn, place(name))?;
+        }
+        Ok(gone)
+    }
+
+    fn count_removal(&mut self, conn: &Connection, place: i64) -> rusqlite::Result<()> {
+        conn.prepare_cached(
+            "INSERT INTO removals (place, count)
+             VALUES (?1, coalesce((SELECT max(count) FROM removals WHERE place IN (?1, ?2)), 0) + 1)
+             ON CONFLICT (place) DO UPDATE SET count = excluded.count",
+        )?
+        .execute([place, LEAST])?;
+        if self.max >= PLACES {
+            return Ok(());
+        }
+        // Where there was one already, this counts it twice: then some give way a little sooner.
+        let count = match self.count {
+            Some(count) => count + 1,
+            None => number(conn.query_row("SELECT count(*) FROM removals", [], |row| row.get(0))?),
+        };
+        self.count = Some(if count > self.max { count.saturating_sub(give_way(conn)?) } else { count });
+        Ok(())
+    }
+}
+
+/// Deletes some counters, after the least one has taken over the greatest of them. Returns how many went.
+fn give_way(conn: &Connection) -> rusqlite::Result<u64> {
+    let giving: Vec<(i64, i64)> = conn
+        .prepare_cached("SELECT place, count FROM removals WHERE place < ?1 ORDER BY place LIMIT ?2")?
+        .query_map([LEAST, i64::from(GIVING)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let (Some((last, _)), Some(greatest)) = (giving.last(), giving.iter().map(|(_, count)| count).max()) else {
+        return Ok(0);
+    };
+    conn.prepare_cached(
+        "INSERT INTO removals (place, count) VALUES (?1, ?2)
+         ON CONFLICT (place) DO UPDATE SET count = max(count, excluded.count)",
+    )?
+    .execute([LEAST, *greatest])?;
+    Ok(conn.prepare_cached("DELETE FROM removals WHERE place <= ?1")?.execute([last])? as u64)
+}
+
+/// Removes the row of a room, if it still may go. Returns its id if it is gone.
+fn remove(conn: &Connection, name: &RoomId, now: u64, keep: u64) -> rusqlite::Result<Option<i64>> {
     let found: Option<(i64, Option<i64>, i64)> = conn
         .prepare_cached("SELECT id, oldest, used FROM rooms WHERE name = ?1")?
         .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -127,10 +193,6 @@ pub(super) fn remove(conn: &Connection, name: &RoomId, now: u64, keep: u64) -> r
     }
     conn.prepare_cached("DELETE FROM rooms WHERE id = ?1")?.execute([id])?;
     conn.prepare_cached("INSERT INTO free_rooms (id) VALUES (?1)")?.execute([id])?;
-    conn.prepare_cached(
-        "INSERT INTO removals (place, count) VALUES (?1, 1) ON CONFLICT (place) DO UPDATE SET count = count + 1",
-    )?
-    .execute([place(name)])?;
     Ok(Some(id))
 }
 
@@ -151,4 +213,53 @@ fn has_keys(conn: &Connection, room: i64) -> rusqlite::Result<bool> {
 fn has_messages(conn: &Connection, room: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT id FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1")?
         .exists([last_id(room, Seq::ZERO), last_id(room, Seq(u64::MAX))])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::schema::migrate;
+    use super::*;
+
+    /// Rooms come and go without end. Few counters are kept, and yet no room comes under an era that it had.
+    #[test]
+    fn counters_give_way_and_no_era_comes_again() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        let mut removals = Removals { max: 200, count: None };
+        let mut last: HashMap<u64, u64> = HashMap::new();
+        for n in 0..6_000_u64 {
+            // Some are removed often, others once.
+            let number = if n % 3 == 0 { n % 10 } else { n };
+            let name = RoomId::parse(&format!("room-{number}")).unwrap();
+            let (id, of) = make(&conn, &name, ROOM_IDS, None).unwrap().unwrap();
+            let before = last.insert(number, of.0);
+            assert!(before.is_none_or(|before| before < of.0), "{number}: {of:?} after {before:?}");
+            conn.execute("UPDATE rooms SET oldest = NULL WHERE id = ?1", [id]).unwrap();
+            assert_eq!(removals.remove(&conn, &name, 10_000, 1).unwrap(), Some(id));
+            let count: i64 = conn.query_row("SELECT count(*) FROM removals", [], |row| row.get(0)).unwrap();
+            assert!(count <= 201, "{count}");
+            if n % 1_000 == 0 {
+                removals.count = None;
+            }
+        }
+        assert!(last.values().any(|era| *era > 100), "the counters that are left go on from those that gave way");
+    }
+
+    #[test]
+    fn a_large_database_keeps_all_counters() {
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn).unwrap();
+        let mut removals = Removals::default();
+        for n in 0..1_000 {
+            let name = RoomId::parse(&format!("room-{n}")).unwrap();
+            let (id, of) = make(&conn, &name, ROOM_IDS, None).unwrap().unwrap();
+            assert_eq!(of, Era(0), "{n}");
+            conn.execute("UPDATE rooms SET oldest = NULL WHERE id = ?1", [id]).unwrap();
+            removals.remove(&conn, &name, 10_000, 1).unwrap();
+        }
+        let count: i64 = conn.query_row("SELECT count(*) FROM removals", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1_000);
+    }
 }

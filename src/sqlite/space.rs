@@ -22,6 +22,17 @@ pub(super) fn is_nearly_full(left: u64, max: u64) -> bool {
     left < max / NEAR_PART
 }
 
+/// Rooms may take about this part of the maximum size of the database, each some [`ROOM_BYTES`] with its entries in the
+/// indexes, and not fewer than [`LEAST_ROOMS`] are accepted.
+const ROOMS_PART: u64 = 4;
+const ROOM_BYTES: u64 = 128;
+const LEAST_ROOMS: u64 = 1_000;
+
+/// Returns for how many rooms a database of this maximum size, in bytes, is large enough.
+pub fn rooms_within(max: u64) -> u64 {
+    (max / ROOMS_PART / ROOM_BYTES).max(LEAST_ROOMS)
+}
+
 /// What is left is measured again once this part of the maximum size may have been added.
 const MEASURED_PART: u64 = 256;
 

@@ -9,6 +9,7 @@ mod removal;
 mod restarts;
 mod rows;
 mod shares;
+mod small;
 mod wal;
 
 use std::fs;

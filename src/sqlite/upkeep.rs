@@ -14,9 +14,9 @@ use super::removal;
 use super::retention::{self, Hints, Policy, Shortage, Step};
 use super::rows;
 use super::schema::{self, SCRATCH, number};
-use super::space::NEARLY_FULL;
+use super::space::{NEARLY_FULL, rooms_within};
 use super::writer::{Health, Noted, WriterLoop};
-use crate::store::{About, Bounds, StoreEvent};
+use crate::store::{About, Bounds, StoreEvent, Why};
 use crate::types::WallMillis;
 
 /// How long a checkpoint waits for readers. Our own reader is done after a page; one in another process may stay for
@@ -42,6 +42,14 @@ const LONG_WAL: &str = "the database's -wal file grows: another program holds a 
 
 /// Maximum number of lines about damage that the upkeep has met.
 const TOLD: usize = 100;
+
+/// Parked sessions may take this part.
+const PARKED_PART: u64 = 8;
+
+/// One counter of removed rooms is kept for so many bytes of the maximum size, but at least so many. Each takes some 16
+/// bytes.
+const REMOVALS_PART: u64 = 256;
+const LEAST_REMOVALS: u64 = 1_000;
 
 type Part = fn(&mut WriterLoop) -> rusqlite::Result<bool>;
 
@@ -87,7 +95,8 @@ impl WriterLoop {
     /// Does one piece of upkeep, if it is due, and schedules the next.
     pub fn upkeep_if_due(&mut self) {
         let begun = self.parts.clock.now();
-        if !matches!(self.health, Health::Well) || self.upkeep_due.is_none_or(|due| due > begun) {
+        let may_write = matches!(self.health, Health::Well | Health::Failing { why: Why::AtBound, .. });
+        if !may_write || self.upkeep_due.is_none_or(|due| due > begun) {
             return;
         }
         let more = self.upkeep();
@@ -290,6 +299,9 @@ impl WriterLoop {
         let may_delete = self.policy() != Policy::default();
         let most = self.pages_for_messages();
         self.batches.space.bound(self.parts.pages, most, may_delete);
+        let bytes = u64::try_from(self.parts.pages.bytes(most)).unwrap_or(0);
+        self.batches.parking.max_bytes = bytes / PARKED_PART;
+        self.batches.removals.max = (bytes / REMOVALS_PART).max(LEAST_REMOVALS);
     }
 
     /// Returns the note for the operator that senders over their share are refused, as one just was if they are
@@ -327,9 +339,10 @@ impl WriterLoop {
 
     /// Applies the maximum number of rooms, and tells whether further ones are refused.
     pub fn bound_rooms(&mut self) {
-        self.batches.rooms_max = self.parts.bounds.rooms_max;
+        let bytes = u64::try_from(self.parts.pages.bytes(self.parts.most_pages)).unwrap_or(0);
+        self.batches.rooms_max = self.parts.bounds.rooms_max.min(rooms_within(bytes));
         // A lasting failure is noticed at the next append.
-        let is_full = removal::is_full(&self.parts.conn, self.parts.bounds.rooms_max).unwrap_or(false);
+        let is_full = removal::is_full(&self.parts.conn, self.batches.rooms_max).unwrap_or(false);
         let note = self.note_rooms(is_full);
         self.answers.send(note);
     }
@@ -339,8 +352,15 @@ impl WriterLoop {
         if std::mem::replace(&mut self.rooms_full, is_full) == is_full {
             return None;
         }
-        let limit = self.parts.bounds.rooms_max;
-        let advice = if limit < schema::ROOM_IDS { "; raise rooms_max" } else { "" };
+        let limit = self.batches.rooms_max;
+        let advice = match limit {
+            _ if limit < self.parts.bounds.rooms_max => match self.parts.bounds.max_database_size {
+                0 => "; free some disk space, or set max_database_size",
+                _ => "; raise max_database_size",
+            },
+            _ if limit < schema::ROOM_IDS => "; raise rooms_max",
+            _ => "",
+        };
         let text = format!(
             "the database has as many rooms as it takes ({limit}): messages to further rooms are refused{advice}"
         );
@@ -395,7 +415,7 @@ impl WriterLoop {
             return;
         }
         self.look_again();
-        if self.wal != Length::TooLong && self.writes_scratch() {
+        if self.wal != Length::TooLong && (self.writes_scratch() || self.make_space() && self.writes_scratch()) {
             let recovered: Option<StoreEvent> = self.recovered();
             self.answers.send(recovered);
         } else if let Health::Failing { retry, .. } = &mut self.health {

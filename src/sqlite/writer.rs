@@ -19,7 +19,7 @@ use super::damage::is_damage;
 use super::dating::Dating;
 use super::files::{Files, Identity};
 use super::folding::Folding;
-use super::limits::Limit;
+use super::late::Late;
 use super::open::{self, WAL_BYTES};
 use super::pace::Pace;
 use super::pages::Pages;
@@ -32,10 +32,8 @@ use super::shortage::Giving;
 use super::unfolded::FoldLimits;
 use super::worker::Answers;
 use crate::store::Bounds;
-use crate::store::{
-    Append, Appended, Claim, Claimed, Found, Outage, Outcome, Parked, Removed, Seek, Sought, StoreEvent, Why,
-};
-use crate::types::{Digest, Message};
+use crate::store::{Claim, Claimed, Outage, StoreEvent, Why};
+use crate::types::Digest;
 
 /// Maximum number of appends, parkings and claims in one transaction ...
 const BATCH_WRITES: usize = 4_096;
@@ -46,9 +44,6 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Maximum rounds of deleting old messages to make space for one batch. A batch is no larger than what one round frees;
 /// if it still does not fit, the log must not be emptied for it.
 pub(super) const SPACE_TRIES: u32 = 3;
-
-/// Maximum number of sessions waiting to be parked while the store fails. Beyond it the oldest are lost, as in a crash.
-const LATE: usize = 10_000;
 
 /// A command to the writer thread.
 pub(super) enum Command {
@@ -104,6 +99,8 @@ pub(super) enum Health {
         retry: Duration,
         /// The reason reported last.
         why: Why,
+        /// When it last failed.
+        since: Instant,
     },
     /// The files are no longer the opened ones: nothing is written until a restart.
     Gone(String),
@@ -177,7 +174,7 @@ pub(super) struct WriterLoop {
     pub batches: Batches,
     waiting: VecDeque<Write>,
     /// Sessions that could not be parked yet.
-    late: Vec<Parked>,
+    pub late: Late,
     pub health: Health,
     started: Instant,
     /// When the files were last checked.
@@ -240,7 +237,7 @@ impl WriterLoop {
             unmeasured: 0,
             batches: Batches::new(Parking::new(parts.bounds.parked_max, parts.bounds.park_for), sealing),
             waiting: VecDeque::new(),
-            late: Vec::new(),
+            late: Late::default(),
             health: Health::Well,
             started: now,
             checked: now,
@@ -335,14 +332,18 @@ impl WriterLoop {
     /// Commits and answers as many pending writes as one transaction may hold.
     fn write_batch(&mut self) {
         let mut bytes = 0;
-        let mut batch = Vec::with_capacity(self.late.len() + self.waiting.len().min(BATCH_WRITES));
-        batch.extend(self.late.drain(..).map(Write::Park));
-        let late = batch.len();
         let max_bytes = BATCH_BYTES.min(self.share());
-        while batch.len() - late < BATCH_WRITES && bytes < max_bytes {
-            let Some(write) = self.waiting.pop_front() else { break };
+        let mut count = 0;
+        while count < BATCH_WRITES && bytes < max_bytes {
+            let Some(write) = self.waiting.get(count) else { break };
             bytes += write.bytes();
-            batch.push(write);
+            count += 1;
+        }
+        let rest = self.claim_late(count);
+        let mut batch = self.late.begin(self.running(), self.batches.parking.keep);
+        batch.extend(rest);
+        if batch.is_empty() {
+            return;
         }
         self.check_files();
         if let Health::Gone(reason) = &self.health {
@@ -358,21 +359,25 @@ impl WriterLoop {
             return self.refuse_for(batch, &error);
         }
         self.pace.begin(self.parts.clock.now(), batch.len() + self.waiting.len());
-        let now = self.running();
-        let is_enough = self.waits(2);
-        let mut result = self.batches.commit(&self.parts.conn, &batch, now, &is_enough);
-        let mut tries = 0;
-        while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
-            result = self.batches.commit(&self.parts.conn, &batch, now, &is_enough);
-            tries += 1;
+        let mut result = self.commit(&batch);
+        // Sessions to be parked keep nothing else out of a full database.
+        if matches!(&result, Err(error) if is_full(error))
+            && self.is_at_bound()
+            && self.late.set_aside(&mut batch, self.running())
+        {
+            if batch.is_empty() {
+                return;
+            }
+            result = self.commit(&batch);
         }
         match result {
             Ok(decisions) => {
                 self.untidy = true;
                 self.idle = self.parts.timing.idle;
                 let writes = decisions.len();
+                let late = self.late.written(writes);
                 // What was taken in is folded before the rest.
-                for write in batch.drain(writes..).rev() {
+                for write in batch.drain(writes..).skip(late).rev() {
                     self.waiting.push_front(write);
                 }
                 self.answer(batch, decisions);
@@ -384,124 +389,40 @@ impl WriterLoop {
         }
     }
 
-    /// Answers a batch that could not be stored because of this error.
-    fn refuse_for(&mut self, batch: Vec<Write>, error: &rusqlite::Error) {
-        let at_bound = is_full(error) && self.is_at_bound();
-        let outage = self.explain(error, at_bound);
-        self.refuse(batch, outage, at_bound);
+    /// Takes so many waiting requests, and answers those for sessions that are not parked yet.
+    fn claim_late(&mut self, count: usize) -> Vec<Write> {
+        let mut rest: Vec<Write> = self.waiting.drain(..count).collect();
+        if self.late.is_empty() {
+            return rest;
+        }
+        let (now, keep) = (self.running(), self.batches.parking.keep);
+        let mut claimed = Vec::new();
+        rest.retain(|write| {
+            let Write::Claim(Claim { ticket, session }) = write else { return true };
+            let parked = self.late.claim(*session, now, keep);
+            let is_late = parked.is_some();
+            claimed.extend(parked.map(|parked| (*ticket, parked)));
+            !is_late
+        });
+        // As when a row is claimed.
+        rest.extend(claimed.iter().flat_map(|(_, parked)| &parked.rooms).map(|(room, _)| Write::Use(room.clone())));
+        self.answers.send(claimed.into_iter().map(|(ticket, parked)| {
+            StoreEvent::Claimed(Claimed { ticket, session: parked.session, parked: Some(parked) })
+        }));
+        rest
     }
 
-    /// Answers a batch that was committed.
-    fn answer(&mut self, batch: Vec<Write>, decisions: Vec<Decision>) {
-        let mut appended = Vec::with_capacity(batch.len());
-        let mut others = Vec::new();
-        let (mut rooms_full, mut removed, mut over) = (false, false, false);
-        for (write, decision) in batch.into_iter().zip(decisions) {
-            match write {
-                Write::Append(append) => {
-                    rooms_full |= decision == Decision::RoomsFull;
-                    over |= decision == Decision::OverShare;
-                    appended.push(self.decided(append, decision));
-                }
-                Write::Claim(Claim { ticket, session }) => {
-                    let parked = if let Decision::Claimed(parked) = decision { parked } else { None };
-                    let parked = parked.map(|parked| *parked);
-                    others.push(StoreEvent::Claimed(Claimed { ticket, session, parked }));
-                }
-                Write::Seek(Seek { ticket, room, body, .. }) => {
-                    let outcome = if let Decision::Sought(found) = decision { found } else { Found::Unknown };
-                    others.push(StoreEvent::Sought(Sought { ticket, room, body, outcome }));
-                }
-                Write::Remove(room) => {
-                    let is_gone = decision == Decision::Removed { is_gone: true };
-                    removed |= is_gone;
-                    others.push(StoreEvent::Removed(Removed { room, is_gone }));
-                }
-                Write::Park(_) | Write::Use(_) => {}
-            }
+    /// Commits a batch. Makes space for it first, if the database is full and messages may be deleted.
+    fn commit(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<Decision>> {
+        let now = self.running();
+        let is_enough = self.waits(2);
+        let mut result = self.batches.commit(&self.parts.conn, batch, now, &is_enough);
+        let mut tries = 0;
+        while tries < SPACE_TRIES && matches!(&result, Err(error) if is_full(error)) && self.make_space() {
+            result = self.batches.commit(&self.parts.conn, batch, now, &is_enough);
+            tries += 1;
         }
-        let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        let recovered = self.recovered();
-        let note = rooms_full.then(|| self.note_rooms(true)).flatten();
-        let shares = self.note_shares(over);
-        self.answers.send(note.into_iter().chain(shares));
-        self.answers.send(appended.into_iter().chain(others).chain(recovered));
-        if removed {
-            self.bound_rooms();
-        }
-    }
-
-    fn decided(&self, append: Append, decision: Decision) -> Appended {
-        let Append { ticket, room, author, body, .. } = append;
-        let bytes = body.len();
-        let (era, outcome) = match decision {
-            Decision::Stored { seq, at, era } => {
-                (Some(era), Outcome::Stored(Message { room: room.clone(), seq, at, author, body }))
-            }
-            Decision::Duplicate { seq, at, era } => (Some(era), Outcome::Duplicate { seq, at }),
-            Decision::KeyReused(era) => (Some(era), Outcome::KeyReused),
-            Decision::BodyReused(era) => (Some(era), Outcome::BodyReused),
-            Decision::RoomsFull => {
-                let limit = usize::try_from(self.batches.rooms_max).unwrap_or(usize::MAX);
-                (None, Outcome::RoomsFull { limit })
-            }
-            Decision::NotMade => (None, Outcome::NotMade),
-            Decision::OverShare => (None, Outcome::OverShare),
-            // The others answer no append.
-            _ => (None, Outcome::Unavailable),
-        };
-        Appended { ticket, room, bytes, era, outcome }
-    }
-
-    /// Answers a batch that was not stored; `full` if the database has reached its maximum size. Sessions to be parked
-    /// are kept for the next batch.
-    fn refuse(&mut self, batch: Vec<Write>, outage: Outage, full: bool) {
-        let mut appended = Vec::with_capacity(batch.len());
-        let mut failed = Vec::new();
-        for write in batch {
-            match write {
-                Write::Append(append) => appended.push(refused(append, full)),
-                Write::Claim(Claim { ticket, session }) => failed.push(StoreEvent::ClaimFailed { ticket, session }),
-                Write::Seek(Seek { ticket, room, body, .. }) => {
-                    failed.push(StoreEvent::Sought(Sought { ticket, room, body, outcome: Found::Unknown }));
-                }
-                Write::Park(parked) => self.late.push(parked),
-                Write::Remove(room) => failed.push(StoreEvent::Removed(Removed { room, is_gone: false })),
-                Write::Use(_) => {}
-            }
-        }
-        let extra = self.late.len().saturating_sub(LATE);
-        self.late.drain(..extra);
-        let appended = (!appended.is_empty()).then_some(StoreEvent::Appended(appended));
-        // The reason is sent first, so that the refusals can state it.
-        let outage = self.failed(outage);
-        self.answers.send(outage.into_iter().chain(appended).chain(failed));
-    }
-
-    /// Records that writing works. Returns the event that reports it, if it failed before.
-    pub fn recovered(&mut self) -> Option<StoreEvent> {
-        match self.health {
-            Health::Failing { .. } => {
-                self.health = Health::Well;
-                Some(StoreEvent::Available(Ok(())))
-            }
-            Health::Well | Health::Gone(_) => None,
-        }
-    }
-
-    /// Records that writing fails. Returns the event that reports it, if it worked before or the reason has changed.
-    fn failed(&mut self, outage: Outage) -> Option<StoreEvent> {
-        match &mut self.health {
-            Health::Well => {
-                self.health = Health::Failing { retry: self.parts.timing.probe_first, why: outage.why };
-                Some(StoreEvent::Available(Err(outage)))
-            }
-            Health::Failing { why, .. } if *why != outage.why => {
-                *why = outage.why;
-                Some(StoreEvent::Available(Err(outage)))
-            }
-            Health::Failing { .. } | Health::Gone(_) => None,
-        }
+        result
     }
 
     /// Checks that the files are still the opened ones. Writes to a file that was deleted or replaced would be lost, so
@@ -528,53 +449,6 @@ impl WriterLoop {
         self.parts.running_before.saturating_mul(1000).saturating_add(u64::try_from(here).unwrap_or(u64::MAX))
     }
 
-    /// Describes a failure: what happened, where, and what to do. `at_bound` means that the database, not the disk, has
-    /// reached its limit.
-    fn explain(&self, error: &rusqlite::Error, at_bound: bool) -> Outage {
-        let WriterParts { files, bounds, .. } = &self.parts;
-        let path = files.database.display();
-        if at_bound {
-            let may_prune = bounds.keep_messages > 0 || bounds.keep_for > 0;
-            let expire = if may_prune { "" } else { ", or let old messages expire with keep_messages or keep_for" };
-            let (reached, advice) = match bounds.max_database_size {
-                0 => ("its share of the free disk space", "free some, or set max_database_size"),
-                _ => ("max_database_size", "raise it"),
-            };
-            let detail = format!("cannot write to {path}: it has reached {reached}; {advice}{expire}");
-            return Outage { why: Why::AtBound, detail };
-        }
-        if let Some(limit) = Limit::behind(error, files.directory()) {
-            let detail = format!("cannot write to {path}: {error}; {}", limit.advice());
-            return Outage { why: limit.why(), detail };
-        }
-        let (why, advice) = match error.sqlite_error_code() {
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-                (Why::NotWritable, "make the file and its directory writable")
-            }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                (Why::Busy, "another program has the database locked; end that program")
-            }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                self.parts.damaged.store(true, Ordering::Relaxed);
-                (Why::Damaged, crate::sqlite::error::DAMAGED)
-            }
-            Some(ErrorCode::SystemIoFailure) => (Why::Disk, "the disk reports errors; check the kernel log"),
-            _ => (Why::Unknown, "racerd keeps retrying"),
-        };
-        Outage { why, detail: format!("cannot write to {path}: {error}; {advice}") }
-    }
-
-    /// Describes why nothing is written to a WAL that is too long.
-    fn held_open(&self) -> Outage {
-        let path = self.parts.files.database.display();
-        let mebibytes = Length::allowed(self.max_bytes()) >> 20;
-        let detail = format!(
-            "cannot write to {path}: its -wal file has passed {mebibytes} MiB, since another program holds a read of the \
-             database open; end that program"
-        );
-        Outage { why: Why::HeldOpen, detail }
-    }
-
     /// Parks the remaining sessions, and records a clean shutdown.
     pub fn finish(mut self) -> Result<(), String> {
         if let Health::Gone(reason) = &self.health {
@@ -582,7 +456,9 @@ impl WriterLoop {
         }
         // Always checked here, however recent the last check is.
         self.parts.identity.check(&self.parts.files)?;
-        if !self.late.is_empty() {
+        let mut left = usize::MAX;
+        while !self.late.is_empty() && self.late.len() < left {
+            left = self.late.len();
             self.write_batch();
         }
         // What cannot be folded is taken in by the next run.
@@ -607,11 +483,6 @@ impl WriterLoop {
         let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.untidy);
         Ok(())
     }
-}
-
-fn refused(append: Append, full: bool) -> Appended {
-    let outcome = if full { Outcome::Full } else { Outcome::Unavailable };
-    Appended { ticket: append.ticket, room: append.room, bytes: append.body.len(), era: None, outcome }
 }
 
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {

@@ -1,6 +1,6 @@
 //! Sample requests for the tests of every log.
 
-use super::{Append, Outcome, Purpose, Read, Scope, ScopedKey, Span, Ticket};
+use super::{Append, Outcome, Parked, Purpose, Read, Scope, ScopedKey, Span, Ticket};
 use crate::types::{
     Author, Body, ConnId, Digest, IdempotencyKey, MemberId, Message, Name, RoomId, Seq, SessionId, WallMillis,
 };
@@ -39,6 +39,19 @@ pub fn keyed(to: &str, body: &str, scope: Scope, key: &str) -> Append {
 
 pub fn read(of: &str, span: Span, limit: u32, bytes: u32) -> Read {
     Read { ticket: ticket(Purpose::History, 9), room: room(of), span, limit, bytes, upto: Seq::ZERO }
+}
+
+/// Builds a parked session of this number, which was in these rooms.
+pub fn session_in(number: u64, rooms: &[&str]) -> Parked {
+    let mut session = [0; 16];
+    session[..8].copy_from_slice(&number.to_be_bytes());
+    Parked {
+        session: SessionId(session),
+        member: MemberId::from_random(number),
+        name: Name::parse("bob").unwrap(),
+        generation: 1,
+        rooms: rooms.iter().map(|of| (room(of), Seq(1))).collect(),
+    }
 }
 
 pub fn stored(outcome: &Outcome) -> &Message {

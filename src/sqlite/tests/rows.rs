@@ -134,7 +134,9 @@ fn a_room_too_many_is_refused_until_the_bound_is_raised() {
 #[test]
 fn a_room_without_numbers_left_is_refused_alone() {
     let directory = TempDir::new();
-    let options = options(directory.path(), Durability::Normal);
+    let mut options = options(directory.path(), Durability::Normal);
+    // Large enough for as many rooms as there may be.
+    options.bounds.max_database_size = 16 << 30;
     Bench::open(options.clone()).store.finish().unwrap();
     let conn = outside(&options.path);
     conn.execute(

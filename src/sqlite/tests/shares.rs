@@ -14,9 +14,9 @@ const BEGIN: u64 = 1_790_000_000_000;
 /// Needs of a sender that is over its share as soon as the database is nearly full.
 const OVER: u64 = u64::MAX;
 
-struct Log {
-    options: StoreOptions,
-    log: SteppedLog,
+pub(super) struct Log {
+    pub options: StoreOptions,
+    pub log: SteppedLog,
     clock: SetClock,
     now: u64,
     /// Whether the operator was told that senders over their share are refused, at each change.
@@ -24,13 +24,13 @@ struct Log {
 }
 
 impl Log {
-    fn new(directory: &TempDir, bytes: u64, keep_messages: u64) -> Log {
+    pub fn new(directory: &TempDir, bytes: u64, keep_messages: u64) -> Log {
         let mut options = options(directory.path(), Durability::Full);
         (options.bounds.max_database_size, options.bounds.keep_messages) = (bytes, keep_messages);
         Log::open(options)
     }
 
-    fn open(options: StoreOptions) -> Log {
+    pub fn open(options: StoreOptions) -> Log {
         let clock = SetClock::default();
         clock.set(Millis(0), WallMillis(BEGIN));
         let log = SteppedLog::open(&options, clock.clone()).unwrap();
@@ -38,13 +38,13 @@ impl Log {
     }
 
     /// Ends the process, and starts another.
-    fn killed(self) -> Log {
+    pub fn killed(self) -> Log {
         let Log { options, log, .. } = self;
         drop(log);
         Log::open(options)
     }
 
-    fn take(&mut self, events: Vec<StoreEvent>) -> Vec<Outcome> {
+    pub fn take(&mut self, events: Vec<StoreEvent>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for event in events {
             match event {
@@ -58,34 +58,39 @@ impl Log {
 
     /// Hands a message in, for a sender that needs so many bytes left. Then some time passes, with all upkeep that is
     /// due.
-    fn append(&mut self, append: Append, needs: u64) -> Outcome {
+    pub fn append(&mut self, append: Append, needs: u64) -> Outcome {
         let ticket = append.ticket.needing(needs);
         self.append_all(vec![Append { ticket, ..append }], 120).pop().expect("an answer")
     }
 
     /// Hands messages in together. Then so many milliseconds pass, with the upkeep that is due.
-    fn append_all(&mut self, appends: Vec<Append>, millis: u64) -> Vec<Outcome> {
+    pub fn append_all(&mut self, appends: Vec<Append>, millis: u64) -> Vec<Outcome> {
         let mut events = Vec::new();
         let at = WallMillis(BEGIN + self.now);
         let mut requests = appends.into_iter().map(|append| StoreRequest::Append(Append { at, ..append })).collect();
         self.log.answer(&mut requests, &mut events);
-        self.now += millis;
-        self.clock.set(Millis(self.now), WallMillis(BEGIN + self.now));
-        self.log.use_the_pause(&mut events);
+        self.pass(millis, &mut events);
         self.take(events)
     }
 
-    fn say(&mut self, to: &str, bytes: usize, needs: u64) -> Outcome {
+    /// Lets so many milliseconds pass, with the upkeep that is due.
+    pub fn pass(&mut self, millis: u64, events: &mut Vec<StoreEvent>) {
+        self.now += millis;
+        self.clock.set(Millis(self.now), WallMillis(BEGIN + self.now));
+        self.log.use_the_pause(events);
+    }
+
+    pub fn say(&mut self, to: &str, bytes: usize, needs: u64) -> Outcome {
         self.append(append(to, &format!("\"{}\"", "x".repeat(bytes)), 0), needs)
     }
 
     /// Stores so many messages of a sender within its share.
-    fn fill(&mut self, room: &str, messages: usize, bytes: usize) {
+    pub fn fill(&mut self, room: &str, messages: usize, bytes: usize) {
         (0..messages).for_each(|_| assert!(is_stored(&self.say(room, bytes, 0))));
     }
 
     /// Returns the oldest message of a room, and its head.
-    fn ends(&mut self, of: &str) -> (u64, u64) {
+    pub fn ends(&mut self, of: &str) -> (u64, u64) {
         let mut events = Vec::new();
         self.log.read(read(of, Span::Newest, 0, 1000), &mut events);
         let ends = events.iter().find_map(|event| match event {
@@ -95,14 +100,14 @@ impl Log {
         ends.expect("a page")
     }
 
-    fn close(self) {
+    pub fn close(self) {
         let path = self.options.path.clone();
         self.log.finish().unwrap();
         assert_eq!(check(&path, None).unwrap().faults, [""; 0]);
     }
 }
 
-fn is_stored(outcome: &Outcome) -> bool {
+pub(super) fn is_stored(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Stored(_))
 }
 
@@ -208,7 +213,7 @@ fn large_rooms_give_their_last_message_before_small_ones_give_any() {
 fn to_many_rooms(n: u64) -> Append {
     // Knuth's multiplicative hash.
     let random = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let room = format!("room-{}", (random >> 40) % 3_000);
+    let room = format!("room-{}", (random >> 40) % 2_000);
     let scope = match n % 8 {
         0 => Scope::Session(SessionId(u128::from(random >> 52).to_be_bytes())),
         _ => Scope::Common,
@@ -240,7 +245,7 @@ fn oldest_messages_give_way_before_young_keys() {
     let mut last = 0;
     for batch in 0..500_u64 {
         let one = |n: u64| {
-            let (room, body) = (format!("room-{}", n % 2_500), format!("\"{}\"", "x".repeat(200)));
+            let (room, body) = (format!("room-{}", n % 2_000), format!("\"{}\"", "x".repeat(350)));
             if n.is_multiple_of(16) {
                 keyed(&room, &body, Scope::Common, &n.to_string())
             } else {
@@ -253,10 +258,10 @@ fn oldest_messages_give_way_before_young_keys() {
     }
     // How long ago the messages were said that are gone.
     let is_gone = |ago: &u64| {
-        let (oldest, head) = log.ends(&format!("room-{}", (last - ago) % 2_500));
+        let (oldest, head) = log.ends(&format!("room-{}", (last - ago) % 2_000));
         oldest > head
     };
-    let gone: Vec<u64> = (0..2_500).filter(is_gone).collect();
+    let gone: Vec<u64> = (0..2_000).filter(is_gone).collect();
     assert!(gone.first().is_some_and(|first| *first > 1_000), "it was full, and the oldest went: {gone:?}");
     assert_eq!(log.log.youngest_key_given(), None);
     log.close();
@@ -270,7 +275,7 @@ fn what_refuses_messages_in_a_database_full_of_young_keys_ends_after_a_minute() 
     let mut count = 0;
     let mut batch = |log: &mut Log, millis| {
         count += 16;
-        let of_young = |n: u64| keyed(&format!("room-{}", n % 3_000), "1", Scope::Common, &n.to_string());
+        let of_young = |n: u64| keyed(&format!("room-{}", n % 2_000), "1", Scope::Common, &n.to_string());
         let outcomes = log.append_all((count - 16..count).map(of_young).collect(), millis);
         outcomes.iter().all(is_stored)
     };
