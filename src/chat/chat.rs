@@ -13,7 +13,7 @@ use super::sessions::Resuming;
 use super::shares::RoomRates;
 use crate::api::Access;
 use crate::conn::{Connection, Encoding, Ending, Rate, Waits};
-use crate::crypto::TokenSealer;
+use crate::crypto::{Nonces, TokenSealer};
 use crate::engine::{App, Connections, Fact};
 use crate::http::headers::Headers;
 use crate::http::hosts::Hosts;
@@ -60,11 +60,9 @@ pub struct Limits {
 }
 
 /// The secrets of sessions and tokens: random numbers, and the key that the database keeps.
-#[derive(Clone)]
 pub struct Secrets {
     pub token_key: [u8; 32],
-    /// Random, new at each start.
-    pub salt: [u8; 16],
+    pub nonces: Nonces,
     /// Random, new at each start: the seed of ids and guest names.
     pub seed: u64,
     /// Seconds that servers have run on this database so far.
@@ -105,14 +103,14 @@ pub struct Chat {
 
 impl Chat {
     /// Returns a chat without sessions. `secrets` come from the system in production, and from the test in tests.
-    pub fn new(Limits { hub, chat, access }: Limits, epoch: Epoch, secrets: &Secrets) -> Chat {
+    pub fn new(Limits { hub, chat, access }: Limits, epoch: Epoch, secrets: Secrets) -> Chat {
         Chat {
             hub: Hub::new(hub, epoch.clone()),
             epoch,
             limits: chat,
             access,
             random: SplitMix64::new(secrets.seed),
-            tokens: TokenSealer::new(&secrets.token_key, secrets.salt),
+            tokens: TokenSealer::new(&secrets.token_key, secrets.nonces),
             running: secrets.running,
             first_rooms: FirstRooms::default(),
             pages: Pages::default(),

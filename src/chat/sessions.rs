@@ -49,7 +49,7 @@ impl Chat {
             private: session.private,
         };
         self.hub.handle_token(slot, issued);
-        Some(self.tokens.seal(&Token { identity, issued }))
+        self.tokens.seal(&Token { identity, issued })
     }
 
     /// Returns a new token if the session has had its last one for half its life: otherwise a crash would lose sessions

@@ -80,19 +80,30 @@ impl DataKey {
         KeyedHashes { digests: self.derive(b"key windows: keys"), bodies: self.derive(b"key windows: bodies") }
     }
 
-    /// Derives the key that seals session tokens.
-    pub fn tokens(&self) -> Zeroizing<[u8; 32]> {
-        self.derive(b"session tokens")
+    /// Derives the key that seals session tokens, with the database's salt for them. Without one it is that of a
+    /// database of before there were salts.
+    pub fn tokens(&self, salt: Option<&[u8; 32]>) -> Zeroizing<[u8; 32]> {
+        derive(salt.map(<[u8; 32]>::as_slice), self.0.as_slice(), b"session tokens")
     }
 
-    /// Derives the key for one purpose: HKDF-SHA256 without a salt, since the secret is random already (RFC 5869 §3.1).
+    /// Derives the key for one purpose, without a salt, since the secret is random already (RFC 5869 §3.1).
     fn derive<const N: usize>(&self, purpose: &[u8]) -> Zeroizing<[u8; N]> {
-        let mut key = Zeroizing::new([0; N]);
-        let hkdf = Hkdf::<Sha256>::new(None, self.0.as_slice());
-        // proof: only outputs above 255 times 32 bytes are refused (RFC 5869 §2.3).
-        hkdf.expand_multi_info(&[b"racerd data 1 ", purpose], key.as_mut_slice()).expect("a short key");
-        key
+        derive(None, self.0.as_slice(), purpose)
     }
+}
+
+/// Derives the key that seals session tokens where rows are plain: the salt is all that is secret.
+pub fn plain_tokens(salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    derive(Some(salt), &[], b"session tokens")
+}
+
+/// Derives the key for one purpose by HKDF-SHA256.
+fn derive<const N: usize>(salt: Option<&[u8]>, secret: &[u8], purpose: &[u8]) -> Zeroizing<[u8; N]> {
+    let mut key = Zeroizing::new([0; N]);
+    let hkdf = Hkdf::<Sha256>::new(salt, secret);
+    // proof: only outputs above 255 times 32 bytes are refused (RFC 5869 §2.3).
+    hkdf.expand_multi_info(&[b"racerd data 1 ", purpose], key.as_mut_slice()).expect("a short key");
+    key
 }
 
 impl fmt::Debug for DataKey {
@@ -285,7 +296,12 @@ mod tests {
         let key = key(1);
         let hex = |bytes: &[u8]| HEXLOWER.encode(bytes);
         assert_eq!(key.id().to_string(), ID);
-        assert_eq!(hex(key.tokens().as_slice()), TOKENS);
+        assert_eq!(hex(key.tokens(None).as_slice()), TOKENS);
+        let salt = std::array::from_fn(|n| 32 + n as u8);
+        let salted = "a60703bf5c491a2ed22607f92246ec957d60b8638971e4738472ce9b5af1c254";
+        assert_eq!(hex(key.tokens(Some(&salt)).as_slice()), salted);
+        let plain = "00ac16c8a22187efa87a2a96b4a34d2afcea6ea2b198dffdb547be8d7155ab9a";
+        assert_eq!(hex(plain_tokens(&salt).as_slice()), plain);
         assert_eq!(hex(&sealed(&key.records(), &SAID, b"hi")), RECORD);
         let hashes = key.hashes();
         let hash = hashes.digest(3, Some(SessionId([9; 16])), Digest([5; 16]));
@@ -376,9 +392,9 @@ mod tests {
     #[test]
     fn each_purpose_has_its_own_key() {
         let (one, other) = (key(1), key(2));
-        assert_ne!(one.tokens(), other.tokens());
+        assert_ne!(one.tokens(None), other.tokens(None));
         assert_ne!(one.id(), other.id());
-        let (hashes, record) = (one.hashes(), one.tokens());
+        let (hashes, record) = (one.hashes(), one.tokens(None));
         assert_ne!(hashes.digests.as_slice(), hashes.bodies.as_slice());
         assert_ne!(&record[..16], hashes.digests.as_slice());
     }

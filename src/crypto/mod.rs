@@ -9,4 +9,4 @@ pub mod sealed;
 pub mod tls;
 mod token;
 
-pub use token::{Token, TokenSealer};
+pub use token::{Nonces, Token, TokenSealer};

@@ -2,12 +2,9 @@
 //! stores nothing for a token, so connecting writes nothing and no session is lost in a crash; clients can neither read
 //! nor alter a token.
 
-use chacha20::{R20, hchacha};
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use data_encoding::BASE64URL_NOPAD;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use zeroize::Zeroizing;
 
 use crate::types::{Identity, MemberId, Name, SessionId};
 
@@ -31,46 +28,38 @@ const LONGEST: usize = (NONCE + FIXED + Name::MAX * 4 + TAG).div_ceil(3) * 4;
 const OPEN: &[u8] = b"racerd session token 1";
 const PRIVATE: &[u8] = b"racerd session token 1 private";
 
+/// Draws the nonces of tokens: random bytes, fresh from the system for each; `None` if it has none. Numbers that are
+/// drawn ahead, or counted, would come twice where a virtual machine is started twice from one snapshot.
+pub type Nonces = Box<dyn FnMut() -> Option<[u8; 24]> + Send>;
+
 /// Makes and reads tokens.
 pub struct TokenSealer {
-    /// Opens tokens of every salt.
     cipher: XChaCha20Poly1305,
-    salt: [u8; 16],
-    /// Seals tokens of this salt.
-    own: LessSafeKey,
-    sealed: u64,
+    nonces: Nonces,
 }
 
 impl TokenSealer {
-    /// `salt` must be random, and new for each sealer of the same key: together with the count of sealed tokens it
-    /// makes the nonce, so that no nonce is used twice.
-    pub fn new(key: &[u8; 32], salt: [u8; 16]) -> TokenSealer {
-        // The first 16 bytes of the nonce only derive the key of the cipher that seals (draft-irtf-cfrg-xchacha §2.3).
-        let subkey = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>(key.into(), &salt.into())));
-        // proof: a key of ChaCha20-Poly1305 has 32 bytes, and any 32 will do.
-        let own = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, subkey.as_slice()).expect("32 bytes"));
-        TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), salt, own, sealed: 0 }
+    pub fn new(key: &[u8; 32], nonces: Nonces) -> TokenSealer {
+        TokenSealer { cipher: XChaCha20Poly1305::new(key.into()), nonces }
     }
 
-    /// Seals a token and returns its text: letters, digits, `-` and `_`.
-    pub fn seal(&mut self, token: &Token) -> String {
+    /// Seals a token and returns its text: letters, digits, `-` and `_`; `None` if there is no nonce.
+    pub fn seal(&mut self, token: &Token) -> Option<String> {
         let Token { identity, issued } = token;
+        let nonce = (self.nonces)()?;
         let mut bytes = Vec::with_capacity(NONCE + FIXED + identity.name.as_str().len() + TAG);
-        bytes.extend_from_slice(&self.salt);
-        bytes.extend_from_slice(&self.sealed.to_be_bytes());
+        bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&identity.session.0);
         bytes.extend_from_slice(&identity.member.as_u64().to_be_bytes());
         bytes.extend_from_slice(&identity.generation.to_be_bytes());
         bytes.extend_from_slice(&issued.to_be_bytes());
         bytes.extend_from_slice(identity.name.as_str().as_bytes());
-        let mut nonce = [0; 12];
-        nonce[4..].copy_from_slice(&self.sealed.to_be_bytes());
-        self.sealed += 1;
-        let (nonce, context) = (Nonce::assume_unique_for_key(nonce), Aad::from(context(identity.private)));
-        // proof: the cipher refuses only texts longer than 256 GiB.
-        let tag = self.own.seal_in_place_separate_tag(nonce, context, &mut bytes[NONCE..]).expect("short enough");
-        bytes.extend_from_slice(tag.as_ref());
-        BASE64URL_NOPAD.encode(&bytes)
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&XNonce::from(nonce), context(identity.private), (&mut bytes[NONCE..]).into())
+            .ok()?;
+        bytes.extend_from_slice(&tag);
+        Some(BASE64URL_NOPAD.encode(&bytes))
     }
 
     /// Returns the content of a token; `None` if it was not made with this key.
@@ -119,20 +108,44 @@ mod tests {
         Token { identity, issued: 86_400 }
     }
 
+    fn sealer_of(key: u8) -> TokenSealer {
+        let mut count = 0_u64;
+        let nonces = move || {
+            count += 1;
+            let mut nonce = [9; NONCE];
+            nonce[..8].copy_from_slice(&count.to_be_bytes());
+            Some(nonce)
+        };
+        TokenSealer::new(&[key; 32], Box::new(nonces))
+    }
+
+    /// Made with libsodium (PyNaCl), under a nonce as an older racerd had it: a salt and a count.
+    #[test]
+    fn a_token_of_another_implementation_opens() {
+        let text = "AgICAgICAgICAgICAgICAgAAAAAAAAAAIWCJDeYpKJLK4NZMiJwInTumUxxyIyPnBjRyPNJb5Cwvkpdn\
+                    Lq41ObMVlIXgaxLt0oRj_1LSrQ";
+        assert_eq!(sealer_of(1).open(text), Some(token("bob")));
+    }
+
+    #[test]
+    fn without_a_nonce_there_is_no_token() {
+        assert_eq!(TokenSealer::new(&[1; 32], Box::new(|| None)).seal(&token("bob")), None);
+    }
+
     #[test]
     fn a_token_says_what_was_sealed() {
-        let mut sealer = TokenSealer::new(&[1; 32], [2; 16]);
+        let mut sealer = sealer_of(1);
         for name in ["bob", "👩‍👩‍👧", &"\u{10ffff}".repeat(32).replace('\u{10ffff}', "😀")] {
-            let text = sealer.seal(&token(name));
+            let text = sealer.seal(&token(name)).unwrap();
             assert_eq!(sealer.open(&text), Some(token(name)));
-            assert_ne!(sealer.seal(&token(name)), text, "no nonce comes twice");
+            assert_ne!(sealer.seal(&token(name)), Some(text), "no nonce comes twice");
         }
     }
 
     #[test]
     fn what_was_altered_or_made_elsewhere_is_no_token() {
-        let mut sealer = TokenSealer::new(&[1; 32], [2; 16]);
-        let text = sealer.seal(&token("bob"));
+        let mut sealer = sealer_of(1);
+        let text = sealer.seal(&token("bob")).unwrap();
         let mut bytes = BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
         for at in 0..bytes.len() {
             bytes[at] ^= 1;
@@ -142,7 +155,7 @@ mod tests {
         for end in 0..text.len() {
             assert_eq!(sealer.open(&text[..end]), None);
         }
-        assert_eq!(TokenSealer::new(&[3; 32], [2; 16]).open(&text), None);
+        assert_eq!(sealer_of(3).open(&text), None);
         assert_eq!(sealer.open(&format!("{text}A")), None);
         assert_eq!(sealer.open(&"A".repeat(100_000)), None);
     }

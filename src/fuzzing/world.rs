@@ -13,7 +13,7 @@ use crate::http::limits::HeadLimits;
 use crate::hub::HubLimits;
 use crate::protocol::server::Limits as WelcomeLimits;
 use crate::store::{StoreEvent, StoreRequest};
-use crate::testing::{Failure, LateStore};
+use crate::testing::{Failure, LateStore, nonces};
 use crate::types::{ConnId, Durability, Epoch, Millis, WallMillis};
 
 /// The key of a server that accepts sealed sockets.
@@ -85,9 +85,9 @@ impl Sizes {
 
     pub fn engine(self) -> Engine<Chat> {
         let limits = self.limits();
-        let secrets = Secrets { token_key: [1; 32], salt: [2; 16], seed: 7, running: 0 };
+        let secrets = Secrets { token_key: [1; 32], nonces: nonces(2), seed: 7, running: 0 };
         let net = Connections::new(limits.connections, limits.admission);
-        Engine::new(net, Chat::new(limits.app, Epoch("e".into()), &secrets), limits.drain_timeout)
+        Engine::new(net, Chat::new(limits.app, Epoch("e".into()), secrets), limits.drain_timeout)
     }
 
     /// Returns the limits for these sizes.

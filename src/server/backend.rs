@@ -8,7 +8,7 @@ use crate::types::Durability;
 /// Can take a while on a slow disk: call it before serving.
 pub fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Result<Box<dyn Store>, OpenError> {
     Ok(match options.durability {
-        Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_key)),
+        Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_salt)),
         Durability::Full | Durability::Normal => Box::new(Sqlite::open(&options, wake)?),
     })
 }

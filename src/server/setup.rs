@@ -75,7 +75,7 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
         scrub_rate: settings.storage.scrub_rate,
         data_key: key_file::data_key(&settings)?,
         new_epoch,
-        new_token_key: random()?,
+        new_token_salt: random()?,
         sealed_body: encrypted::of_stored,
         boot_id: boot_id(),
     };
@@ -98,11 +98,11 @@ pub fn run(parsed: Parsed, given: Vec<TcpListener>, read: reload::Read, signals:
 
     let secrets = Secrets {
         token_key: store.token_key(),
-        salt: random()?,
+        nonces: Box::new(|| random().ok()),
         seed: u64::from_ne_bytes(random()?),
         running: store.running_seconds(),
     };
-    let mut chat = Chat::new(limits.app, store.epoch().clone(), &secrets);
+    let mut chat = Chat::new(limits.app, store.epoch().clone(), secrets);
     chat.note(About::Damaged, store.note().map(str::to_owned));
     chat.sealed_only = settings.sealed.require_sealed;
     if let Some(key) = sealed_key {

@@ -193,6 +193,9 @@ impl Batches {
         }
         let before = (self.parking.held, self.removals.count);
         let result = self.transact(conn, batch, now, is_enough);
+        if let Some(sealing) = &mut self.sealing {
+            sealing.drop_nonces();
+        }
         if result.is_err() {
             roll_back(conn);
             self.rooms.clear();

@@ -34,7 +34,7 @@ pub(super) fn options(directory: &Path, durability: Durability) -> StoreOptions 
 /// Opens the kind of log that the options specify.
 pub(super) fn open(options: StoreOptions, wake: impl Fn() + Send + Clone + 'static) -> Box<dyn Store> {
     match options.durability {
-        Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_key)),
+        Durability::Memory => Box::new(InMemory::new(options.bounds, &options.new_epoch, options.new_token_salt)),
         Durability::Full | Durability::Normal => Box::new(Sqlite::open(&options, wake).unwrap()),
     }
 }

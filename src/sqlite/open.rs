@@ -106,8 +106,8 @@ pub(super) fn open_sound(options: &StoreOptions, files: &Files, lock: &mut Lock)
         durability: options.durability,
         boot: &options.boot_id,
         fresh: &fresh.0,
-        token_key: options.data_key.as_ref().map_or(options.new_token_key, |key| *key.tokens()),
-        key_id,
+        new_token_salt: options.new_token_salt,
+        data_key: options.data_key.as_ref(),
         lost,
     };
     // Always synced: a `normal` run must not be mistaken for the previous one.

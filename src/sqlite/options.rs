@@ -24,7 +24,7 @@ pub struct StoreOptions {
     /// Random bytes for a new epoch, should one be needed.
     pub new_epoch: [u8; 8],
     /// Random bytes for the session token key, should the log have none yet.
-    pub new_token_key: [u8; 32],
+    pub new_token_salt: [u8; 32],
     /// Returns the digest of a stored body if it is encrypted. For messages older than the index of these digests.
     pub sealed_body: fn(&str) -> Option<Digest>,
     /// The kernel's boot id; empty if unknown, which counts as a different boot each time.
@@ -54,7 +54,7 @@ impl StoreOptions {
             scrub_rate: 0,
             data_key: None,
             new_epoch: [0x1a; 8],
-            new_token_key: [0x3c; 32],
+            new_token_salt: [0x3c; 32],
             sealed_body: |_| None,
             boot_id: "this-boot".to_owned(),
         }

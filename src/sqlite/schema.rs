@@ -7,7 +7,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, params};
 
 use super::damage::LONGEST_TOLD;
-use crate::crypto::at_rest::KeyId;
+use crate::crypto::at_rest::{DataKey, KeyId, plain_tokens};
 use crate::types::{Durability, Epoch, Seq, WallMillis, harmless_start};
 
 /// Marks a file as racerd's ("racr"), <https://www.sqlite.org/pragma.html#pragma_application_id>.
@@ -143,10 +143,15 @@ const MIGRATIONS: &[&str] = &[
         WHERE oldest IS NOT NULL AND head >= oldest;
     CREATE INDEX rooms_by_size ON rooms (bytes) WHERE bytes >= 16384;
 ",
+    "
+    -- The salt of the key of session tokens (token_key). Empty in a copy: its first start draws another. NULL: the key is
+    -- that of before this column, token_key or one derived from the data key without a salt.
+    ALTER TABLE meta ADD COLUMN token_salt BLOB;
+",
 ];
 
 /// The version that this racerd writes.
-pub const VERSION: i32 = 10;
+pub const VERSION: i32 = 11;
 
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize, "a migration for each version");
 
@@ -216,10 +221,10 @@ pub(super) struct Run<'a> {
     pub boot: &'a str,
     /// A new epoch, used if one is needed.
     pub fresh: &'a str,
-    /// A new key for session tokens, used if there is none.
-    pub token_key: [u8; 32],
-    /// The data key's id; `None` if rows are not sealed.
-    pub key_id: Option<KeyId>,
+    /// A new salt for the key of session tokens, used if there is none.
+    pub new_token_salt: [u8; 32],
+    /// `None` if rows are not sealed.
+    pub data_key: Option<&'a DataKey>,
     /// Whether something is known to be lost: the epoch ends then.
     pub lost: bool,
 }
@@ -241,7 +246,7 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
     let transaction = conn.unchecked_transaction()?;
     let last = transaction
         .query_row(
-            "SELECT epoch, clean, boot, durability, running, token_key, scrubbed FROM meta WHERE id = 1",
+            "SELECT epoch, clean, boot, durability, running, token_key, token_salt, scrubbed FROM meta WHERE id = 1",
             [],
             |row| {
                 let epoch: String = row.get(0)?;
@@ -249,32 +254,69 @@ pub(super) fn begin_run(conn: &Connection, run: &Run) -> rusqlite::Result<Begun>
                 let boot: String = row.get(2)?;
                 let synced = row.get_ref(3)?.as_str()? == Durability::Full.as_str();
                 let safe = clean || synced || (boot == run.boot && !boot.is_empty());
-                // A key of another length counts as none.
-                let token_key = row.get_ref(5)?.as_blob_or_null()?.and_then(|key| <[u8; 32]>::try_from(key).ok());
+                let tokens = TokenKey::of(row.get_ref(5)?.as_blob_or_null()?, row.get_ref(6)?.as_blob_or_null()?, run);
                 // A backup has no epoch: seqs assigned after it was made could be assigned again.
                 let epoch = Some(epoch).filter(|epoch| safe && !run.lost && !epoch.is_empty());
-                Ok((epoch, row.get::<_, i64>(4)?, token_key, row.get::<_, Option<i64>>(6)?))
+                Ok((epoch, row.get::<_, i64>(4)?, tokens, row.get::<_, Option<i64>>(7)?))
             },
         )
         .optional()?;
     // What is new has nothing to be read through.
-    let (epoch, running, token_key, scrubbed) = last.unwrap_or((None, 0, None, Some(0)));
+    let new = TokenKey::Salted(run.new_token_salt);
+    let (epoch, running, tokens, scrubbed) = last.unwrap_or((None, 0, new, Some(0)));
     let epoch = epoch.unwrap_or_else(|| run.fresh.to_owned());
-    // No token key is stored beside sealed rows: it is derived from the data key.
-    let token_key = token_key.unwrap_or(run.token_key);
-    let (stored, key_id) = (run.key_id.is_none().then_some(token_key), run.key_id.map(|id| id.0));
+    let (stored, salt) = match &tokens {
+        TokenKey::Salted(salt) => (None, Some(salt)),
+        TokenKey::Stored(key) => (Some(key), None),
+        TokenKey::Derived(_) => (None, None),
+    };
+    let key_id = run.data_key.map(|key| key.id().0);
     transaction.execute(
-        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, scrubbed)
-         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, token_salt, key_id, scrubbed)
+         VALUES (1, ?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, clean = 0, boot = excluded.boot,
-             durability = excluded.durability, token_key = excluded.token_key, key_id = excluded.key_id, rekey = NULL,
-             damage = NULL, scrubbed = excluded.scrubbed",
-        params![epoch, run.boot, run.durability.as_str(), running, stored, key_id, scrubbed],
+             durability = excluded.durability, token_key = excluded.token_key, token_salt = excluded.token_salt,
+             key_id = excluded.key_id, rekey = NULL, damage = NULL, scrubbed = excluded.scrubbed",
+        params![epoch, run.boot, run.durability.as_str(), running, stored, salt, key_id, scrubbed],
     )?;
     // Deletes the leftover of an interrupted probe.
     transaction.execute("DELETE FROM messages WHERE id = ?1", [SCRATCH])?;
     transaction.commit()?;
+    let token_key = tokens.key(run.data_key);
     Ok(Begun { epoch: Epoch(epoch.into()), token_key, running: number(running), scrubbed: scrubbed.map(number) })
+}
+
+/// What the key of session tokens is made of.
+enum TokenKey {
+    /// A salt, and the data key if there is one.
+    Salted([u8; 32]),
+    /// In a database of before there were salts, which was never copied: a key that is stored, ...
+    Stored([u8; 32]),
+    /// ... or one that was derived from the data key alone.
+    Derived([u8; 32]),
+}
+
+impl TokenKey {
+    /// Reads it from its columns. What has another length was made void in a copy, or is damaged: there is a new one
+    /// then.
+    fn of(key: Option<&[u8]>, salt: Option<&[u8]>, run: &Run) -> TokenKey {
+        let exact = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).ok();
+        let new = TokenKey::Salted(run.new_token_salt);
+        match (salt, key, run.data_key) {
+            (Some(salt), ..) => exact(salt).map_or(new, TokenKey::Salted),
+            (None, None, Some(data_key)) => TokenKey::Derived(*data_key.tokens(None)),
+            (None, Some(key), None) => exact(key).map_or(new, TokenKey::Stored),
+            (None, ..) => new,
+        }
+    }
+
+    fn key(&self, data_key: Option<&DataKey>) -> [u8; 32] {
+        match (self, data_key) {
+            (TokenKey::Salted(salt), Some(key)) => *key.tokens(Some(salt)),
+            (TokenKey::Salted(salt), None) => *plain_tokens(salt),
+            (TokenKey::Stored(key) | TokenKey::Derived(key), _) => *key,
+        }
+    }
 }
 
 /// How the rows of a database are sealed.
@@ -290,14 +332,10 @@ pub(super) struct Sealed {
 /// Returns how the log's rows are sealed; `None` if the log was never used. Changes nothing, even in a database of an
 /// older version.
 pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
-    let has = |column: &str| {
-        let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
-        conn.query_row(sql, [column], |row| row.get::<_, i64>(0)).map(|count| count == 1)
-    };
-    if !has("id")? {
+    if !has(conn, "id")? {
         return Ok(None);
     }
-    let sql = match has("key_id")? && has("rekey")? {
+    let sql = match has(conn, "key_id")? && has(conn, "rekey")? {
         true => "SELECT key_id, rekey FROM meta WHERE id = 1",
         false => "SELECT NULL, NULL FROM meta WHERE id = 1",
     };
@@ -315,17 +353,23 @@ pub(super) fn sealed(conn: &Connection) -> rusqlite::Result<Option<Sealed>> {
     .optional()
 }
 
+/// Returns whether the table `meta` has this column: databases of older versions lack some.
+fn has(conn: &Connection, column: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM pragma_table_info('meta') WHERE name = ?1";
+    conn.query_row(sql, [column], |row| row.get::<_, i64>(0)).map(|count| count == 1)
+}
+
 fn wrong_id(column: usize) -> Error {
     Error::InvalidColumnType(column, "key_id".into(), Type::Blob)
 }
 
-/// Records how the rows of a salvaged log are sealed. No token key is kept beside sealed rows.
+/// Records how the rows of a salvaged log are sealed.
 pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<()> {
     let rekey = sealed.rekey.map(|to| to.map_or(Vec::new(), |id| id.0.to_vec()));
     conn.execute(
-        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key, key_id, rekey)
-         VALUES (1, '', 1, '', 'full', 0, NULL, ?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, rekey = excluded.rekey, token_key = NULL",
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_salt, key_id, rekey)
+         VALUES (1, '', 1, '', 'full', 0, x'', ?1, ?2)
+         ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, rekey = excluded.rekey",
         params![sealed.with.map(|id| id.0), rekey],
     )
     .map(drop)
@@ -335,7 +379,8 @@ pub(super) fn put_sealed(conn: &Connection, sealed: Sealed) -> rusqlite::Result<
 /// everything that belongs to sessions ends with them.
 pub(super) fn begin_rekey(conn: &Connection, to: Option<KeyId>) -> rusqlite::Result<()> {
     let to = to.map_or(Vec::new(), |id| id.0.to_vec());
-    conn.execute("UPDATE meta SET rekey = ?1, token_key = NULL WHERE id = 1", [to]).map(drop)
+    conn.execute("UPDATE meta SET rekey = ?1 WHERE id = 1", [to])?;
+    void_tokens(conn)
 }
 
 /// Ends a rekey, once all rows have their final form.
@@ -429,19 +474,33 @@ pub(super) fn last_run(conn: &Connection, boot: &str) -> rusqlite::Result<Option
 }
 
 /// Removes the epoch from a copy, so that its next start creates a new one: seqs assigned in the original may be
-/// assigned again in the copy.
+/// assigned again in the copy. Session tokens of the original are void there.
 pub(super) fn forget_epoch(conn: &Connection) -> rusqlite::Result<()> {
-    conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", []).map(drop)
+    // Otherwise most of the key's bytes stay in what the shorter row leaves free of its page.
+    conn.execute_batch("PRAGMA secure_delete = ON")?;
+    conn.execute("UPDATE meta SET epoch = '', clean = 1 WHERE id = 1", [])?;
+    void_tokens(conn)
 }
 
-/// Stores what a salvage has found about the log as a whole. The larger number of seconds is kept, and any key rather
-/// than none.
-pub(super) fn put_meta(conn: &Connection, running: u64, token_key: Option<&[u8]>) -> rusqlite::Result<()> {
+/// Removes what the key of session tokens is made of: the next start makes another. A database of an older version
+/// keeps the mark when it is migrated.
+fn void_tokens(conn: &Connection) -> rusqlite::Result<()> {
+    if has(conn, "token_key")? {
+        conn.execute("UPDATE meta SET token_key = x'' WHERE id = 1", [])?;
+    }
+    if has(conn, "token_salt")? {
+        conn.execute("UPDATE meta SET token_salt = x'' WHERE id = 1", [])?;
+    }
+    Ok(())
+}
+
+/// Stores what a salvage has found about the log as a whole. The larger number of seconds is kept.
+pub(super) fn put_meta(conn: &Connection, running: u64) -> rusqlite::Result<()> {
     conn.execute(
-        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_key) VALUES (1, '', 1, '', 'full', ?1, ?2)
-         ON CONFLICT (id) DO UPDATE SET running = max(running, excluded.running),
-             token_key = coalesce(excluded.token_key, token_key)",
-        params![integer(running), token_key],
+        "INSERT INTO meta (id, epoch, clean, boot, durability, running, token_salt)
+         VALUES (1, '', 1, '', 'full', ?1, x'')
+         ON CONFLICT (id) DO UPDATE SET running = max(running, excluded.running)",
+        [integer(running)],
     )
     .map(drop)
 }
@@ -527,8 +586,8 @@ mod tests {
     use crate::types::Digest;
 
     fn run(durability: Durability, boot: &'static str, fresh: &'static str) -> Run<'static> {
-        let token_key = [fresh.len() as u8; 32];
-        Run { durability, boot, fresh, token_key, key_id: None, lost: false }
+        let new_token_salt = [fresh.len() as u8; 32];
+        Run { durability, boot, fresh, new_token_salt, data_key: None, lost: false }
     }
 
     #[test]
@@ -552,7 +611,7 @@ mod tests {
                 end_run(&conn, 77, true).unwrap();
             }
             let begun = begin_run(&conn, &run(next, next_boot, "second")).unwrap();
-            assert_eq!(begun.token_key, [5; 32], "the first one's, whatever the epoch is");
+            assert_eq!(begun.token_key, *plain_tokens(&[5; 32]), "the first one's, whatever the epoch is");
             let expected = if stays { "first" } else { "second" };
             assert_eq!(begun.epoch.0.as_ref(), expected, "{durability:?} {boot} {clean} {next:?} {next_boot}");
             assert_eq!(begun.running, if clean { 77 } else { 0 });
@@ -573,7 +632,7 @@ mod tests {
     /// What is stored in the schema of a file is the very text, comments and all, and a file is held against it.
     #[test]
     fn a_step_is_never_changed_once_files_have_it() {
-        const DIGESTS: [&str; 10] = [
+        const DIGESTS: [&str; 11] = [
             "ae5d5a98cc1574a4040396cc8df865d8",
             "582bf479724c6283f37013ba6b761caf",
             "04e567480ddebbf40cf1705a6af022a5",
@@ -584,6 +643,7 @@ mod tests {
             "243b00473176a4bccf03b7040ef13ab5",
             "d5fca00a8557ae1362528a1064268ac0",
             "65a384d01fa89011917d017828b6683b",
+            "0fd34f00f37a27713e09374b2b9f492b",
         ];
         let digest = |step: &&str| Digest::of(step.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
         let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();

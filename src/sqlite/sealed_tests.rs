@@ -109,12 +109,12 @@ fn a_restart_with_the_key_keeps_all_that_a_plain_one_keeps() {
     let options = sealed(&directory, 1);
     let mut bench = Bench::open(options.clone());
     let (epoch, token_key) = (bench.store.epoch().clone(), bench.store.token_key());
-    assert_eq!(token_key, *key(1).tokens());
+    assert_eq!(token_key, *key(1).tokens(Some(&[0x3c; 32])));
     talk(&mut bench);
     let said = bench.everything("lobby");
     bench.store.finish().unwrap();
 
-    let mut bench = Bench::open(StoreOptions { new_token_key: [9; 32], new_epoch: [9; 8], ..options });
+    let mut bench = Bench::open(StoreOptions { new_token_salt: [9; 32], new_epoch: [9; 8], ..options });
     assert_eq!((bench.store.epoch(), bench.store.token_key()), (&epoch, token_key));
     assert_eq!(bench.everything("lobby"), said);
     let body = format!("\"{} 0\"", SECRETS[0]);
@@ -289,7 +289,7 @@ fn a_key_comes_changes_and_goes() {
         let database = fs::read(&path).unwrap();
         assert!(!database.windows(9).any(|window| window == record), "nothing is left of the old key's records");
 
-        let options = StoreOptions { data_key: to.map(key), new_token_key: [0x77; 32], ..plain(&directory) };
+        let options = StoreOptions { data_key: to.map(key), new_token_salt: [0x77; 32], ..plain(&directory) };
         let checked = check(&path, to.map(key).as_ref()).unwrap();
         assert!(checked.is_well() && checked.messages == 61, "{checked:?}");
         let mut bench = Bench::open(options);

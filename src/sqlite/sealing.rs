@@ -86,6 +86,12 @@ impl Sealing {
         self.hashes.digest(room, None, digest)
     }
 
+    /// Drops the nonces that were drawn ahead: a virtual machine that is started twice from one snapshot would use them
+    /// twice.
+    pub fn drop_nonces(&mut self) {
+        self.left = 0;
+    }
+
     fn nonce(&mut self) -> rusqlite::Result<[u8; NONCE]> {
         if self.left == 0 {
             let nonces = self.nonces.as_flattened_mut();
@@ -190,5 +196,9 @@ mod tests {
         let nonces: std::collections::BTreeSet<[u8; NONCE]> =
             (0..3 * DRAWN).map(|_| sealing.nonce().unwrap()).collect();
         assert_eq!(nonces.len(), 3 * DRAWN);
+        sealing.nonce().unwrap();
+        assert_eq!(sealing.left, DRAWN - 1);
+        sealing.drop_nonces();
+        assert_eq!(sealing.left, 0);
     }
 }

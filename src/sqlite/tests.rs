@@ -10,6 +10,7 @@ mod restarts;
 mod rows;
 mod shares;
 mod small;
+mod tokens;
 mod wal;
 
 use std::fs;

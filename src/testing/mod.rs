@@ -18,7 +18,7 @@ mod turn_counts;
 
 pub use late_store::{Failure, LateStore};
 pub use log::{NaiveLog, stamp};
-pub use random::{Ppm, Random};
+pub use random::{Ppm, Random, nonces};
 pub use store::{Fate, Store};
 pub use temp_dir::TempDir;
 pub use turn_counts::TurnCounts;

@@ -1,7 +1,7 @@
 //! Databases of older versions: the SQL that takes one of the newest version back. Its rows stay what a server wrote.
 
 /// `BACK[n]` takes version n + 2 back to version n + 1.
-const BACK: [&str; 9] = [
+const BACK: [&str; 10] = [
     "DROP TABLE parked; ALTER TABLE meta DROP COLUMN token_key",
     "ALTER TABLE meta DROP COLUMN rekey; ALTER TABLE meta DROP COLUMN key_id",
     "DROP TABLE sealed_bodies_filled; DROP TABLE sealed_bodies",
@@ -12,6 +12,8 @@ const BACK: [&str; 9] = [
     "DROP TABLE free_rooms; DROP TABLE removals; DROP INDEX rooms_by_use; ALTER TABLE rooms DROP COLUMN used;
      ALTER TABLE rooms DROP COLUMN era",
     "DROP INDEX rooms_by_size; ALTER TABLE rooms DROP COLUMN bytes",
+    // Those versions store a key, if rows are plain.
+    "UPDATE meta SET token_key = CASE WHEN key_id IS NULL THEN token_salt END; ALTER TABLE meta DROP COLUMN token_salt",
 ];
 
 /// The first version whose rows may be sealed.

@@ -54,3 +54,12 @@ impl Random {
         (0..count).map(|_| self.next_u64() as u8).collect()
     }
 }
+/// Returns nonces for session tokens that follow from a seed.
+pub fn nonces(seed: u64) -> Box<dyn FnMut() -> Option<[u8; 24]> + Send> {
+    let mut random = SplitMix64::new(seed);
+    Box::new(move || {
+        let mut nonce = [0; 24];
+        nonce.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&random.next_u64().to_ne_bytes()));
+        Some(nonce)
+    })
+}

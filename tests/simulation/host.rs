@@ -9,7 +9,7 @@ use racerd::chat::{self, Chat, ChatLimits, Secrets};
 use racerd::conn::{Connection, Door, Ending};
 use racerd::engine::{self, Connections, Edge, Engine, Fact, Input, Part, Turn, Written};
 use racerd::store::{StoreEvent, StoreRequest};
-use racerd::testing::Random;
+use racerd::testing::{Random, nonces};
 use racerd::types::{ConnId, Epoch, Millis};
 use racerd::ws::code;
 
@@ -62,7 +62,7 @@ impl Host {
         let limits = &scene.mix.limits;
         let secrets = Secrets {
             token_key: store.disk.token_key,
-            salt: scene.random.array(),
+            nonces: nonces(scene.random.next_u64()),
             seed: scene.random.next_u64(),
             running: store.disk.running,
         };
@@ -72,7 +72,7 @@ impl Host {
         let epoch = Epoch(store.disk.epoch.as_str().into());
         let chat = ChatLimits { encrypted_rooms: scene.mix.encryption.rooms(), ..limits.chat() };
         let app = chat::Limits { hub: limits.hub(), chat, access: Access::default() };
-        let mut chat = Chat::new(app, epoch, &secrets);
+        let mut chat = Chat::new(app, epoch, secrets);
         let mut random = Random::new(scene.random.next_u64());
         chat.seal(scene.key.clone(), move || Some(random.array()));
         chat.sealed_only = scene.mix.doors.private_only;

@@ -89,7 +89,7 @@ impl Keeping {
             scrub_rate: 0,
             data_key: self.key.map(DataKey::new),
             new_epoch: random.array(),
-            new_token_key: random.array(),
+            new_token_salt: random.array(),
             sealed_body: encrypted::of_stored,
             boot_id: String::new(),
         }

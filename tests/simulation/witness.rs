@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use racerd::crypto::{Token, TokenSealer};
 use racerd::store::{Found, NO_ID, Outcome, Page, Purpose, ReadFailed, StoreEvent, StoreRequest, Ticket};
+use racerd::testing::nonces;
 use racerd::types::{ConnId, RoomId, SessionId};
 
 use super::agenda::Micros;
@@ -119,7 +120,7 @@ impl Witness {
             reads_allowed: limits.reads_in_flight,
             running,
             running_before: running,
-            sealer: Some(TokenSealer::new(token_key, [0; 16])),
+            sealer: Some(TokenSealer::new(token_key, nonces(0))),
             ..Witness::default()
         };
     }

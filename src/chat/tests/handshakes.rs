@@ -4,6 +4,7 @@
 use super::*;
 use crate::conn::{ConnLimits, Rate};
 use crate::crypto::{Token, TokenSealer};
+use crate::testing::nonces;
 use crate::types::{Identity, MemberId, Name, SessionId};
 
 /// Returns a world in which an address may make `own` handshakes a second, and all together `all`, twice as many at
@@ -260,7 +261,7 @@ fn only_a_token_that_its_socket_could_resume_with_is_worth_anything() {
             generation: 1,
             private,
         };
-        TokenSealer::new(&key, [9; 16]).seal(&Token { identity, issued })
+        TokenSealer::new(&key, nonces(9)).seal(&Token { identity, issued }).unwrap()
     };
     // That of the world's secrets.
     let key = [1; 32];

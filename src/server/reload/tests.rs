@@ -43,7 +43,7 @@ impl Running {
             scrub_rate: 0,
             data_key: None,
             new_epoch: [1; 8],
-            new_token_key: [1; 32],
+            new_token_salt: [1; 32],
             sealed_body: crate::protocol::encrypted::of_stored,
             boot_id: String::new(),
         };
@@ -52,7 +52,7 @@ impl Running {
         let chat = Chat::new(
             limits.app,
             Epoch("e".into()),
-            &Secrets { token_key: [2; 32], salt: [3; 16], seed: 1, running: 0 },
+            Secrets { token_key: [2; 32], nonces: Box::new(|| Some([3; 24])), seed: 1, running: 0 },
         );
         let net = Connections::new(limits.connections, limits.admission).within(limits.memory);
         let file = Rc::new(RefCell::new(Some(String::new())));

@@ -370,13 +370,12 @@ impl Copy<'_> {
                     .map(drop)
             }
             (Some(1), [Null, Text(_), Integer(_), Text(_), Text(_), Integer(running), rest @ ..]) => {
-                let token_key = if let [Blob(key), ..] = rest { Some(key).filter(|key| key.len() == 32) } else { None };
                 if let [_, key_id, rekey, ..] = rest {
                     self.sealed.log_says(key_id, rekey);
                 }
                 if is_time(*running) {
                     self.found = true;
-                    schema::put_meta(self.to, number(*running), token_key.map(Vec::as_slice))?;
+                    schema::put_meta(self.to, number(*running))?;
                 }
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::crypto::at_rest::plain_tokens;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::tests::{contents, outside};
 use crate::sqlite::{StoreOptions, check};
@@ -45,15 +46,15 @@ fn a_restart_keeps_parked_sessions_and_the_token_key() {
     let directory = TempDir::new();
     let options = options(directory.path(), Durability::Full);
     let mut bench = Bench::open(options.clone());
-    assert_eq!((bench.store.token_key(), bench.store.running_seconds()), ([0x3c; 32], 0));
+    assert_eq!((bench.store.token_key(), bench.store.running_seconds()), (*plain_tokens(&[0x3c; 32]), 0));
     bench.submit([StoreRequest::Park(parked(1, 5)), StoreRequest::Park(parked(2, 6))]);
     // Parking is not answered; a clean shutdown ensures that the sessions are stored.
     bench.store.finish().unwrap();
 
     outside(&options.path).execute_batch("UPDATE meta SET running = running + 1000").unwrap();
-    let options = StoreOptions { new_token_key: [0x4d; 32], ..options };
+    let options = StoreOptions { new_token_salt: [0x4d; 32], ..options };
     let mut bench = Bench::open(options.clone());
-    assert_eq!(bench.store.token_key(), [0x3c; 32], "tokens outlive the restart");
+    assert_eq!(bench.store.token_key(), *plain_tokens(&[0x3c; 32]), "tokens outlive the restart");
     assert!(bench.store.running_seconds() >= 1000);
     assert_eq!(bench.claim(1), Some(parked(1, 5)));
     bench.store.finish().unwrap();
@@ -75,8 +76,8 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
     bench.store.finish().unwrap();
     outside(&options.path).execute_batch(&older::back_to(1)).unwrap();
     let path = options.path.clone();
-    let mut bench = Bench::open(StoreOptions { new_token_key: [7; 32], ..options });
-    assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, [7; 32]));
+    let mut bench = Bench::open(StoreOptions { new_token_salt: [7; 32], ..options });
+    assert_eq!((bench.store.epoch().clone(), bench.store.token_key()), (epoch, *plain_tokens(&[7; 32])));
     assert_eq!(bench.everything("a").len(), 1);
     bench.submit([StoreRequest::Park(parked(1, 1))]);
     assert_eq!(bench.claim(1), Some(parked(1, 1)));

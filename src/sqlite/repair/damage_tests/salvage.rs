@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::crypto::at_rest::plain_tokens;
 use crate::sqlite::contract::{Bench, options, parked};
 use crate::sqlite::repair::damage_tests::{database, unclean};
 use crate::sqlite::repair::{Salvaged, check, salvage};
@@ -194,11 +195,12 @@ fn a_sound_database_is_copied_whole() {
     let told = format!("the keys of 6 senders, {common} keys of POSTs without a session, 4 parked sessions; ");
     assert!(report.to_string().contains(&told), "{report}");
     assert_eq!((report.lost_messages(), report.empty, report.unnamed, report.damaged_pages), (0, 0, 0, 0));
-    let mut bench = Bench::open(StoreOptions { path: new.clone(), ..options(directory.path(), Durability::Full) });
+    let options = options(directory.path(), Durability::Full);
+    let mut bench = Bench::open(StoreOptions { path: new.clone(), new_token_salt: [0x44; 32], ..options });
     for (room, said) in &said {
         assert_eq!(bench.everything(room), *said);
     }
-    assert_eq!(bench.store.token_key(), [0x3c; 32], "tokens hold on");
+    assert_eq!(bench.store.token_key(), *plain_tokens(&[0x44; 32]), "tokens of before are void");
     assert_eq!(bench.claim(3), Some(parked(3, 1)));
     let first = &said["lobby"][0];
     let n = first.body.as_str()[1..].split(' ').next().unwrap();
