@@ -500,6 +500,7 @@ mod tests {
     use super::super::prune::Prune;
     use super::super::schema::migrate;
     use super::*;
+    use crate::crypto::at_rest::DataKey;
     use crate::store::Scope;
     use crate::store::samples::{ALICE, keyed};
 
@@ -562,6 +563,16 @@ mod tests {
             }
             let after = send(&conn, &mut batches, scope, 1, 29 * DAY + WEEK + 1);
             assert!(matches!(after, Decision::Stored { .. }), "{scope:?}: a week without use is its end: {after:?}");
+        }
+    }
+
+    #[test]
+    fn no_nonce_that_was_drawn_ahead_outlives_a_commit() {
+        let (conn, mut batches) = log();
+        batches.sealing = Some(Sealing::new(&DataKey::new([1; 32])));
+        for now in 0..3 {
+            send(&conn, &mut batches, ALICE, now, now);
+            assert_eq!(batches.sealing.as_ref().map(Sealing::drawn_ahead), Some(0));
         }
     }
 

@@ -92,6 +92,11 @@ impl Sealing {
         self.left = 0;
     }
 
+    #[cfg(test)]
+    pub fn drawn_ahead(&self) -> usize {
+        self.left
+    }
+
     fn nonce(&mut self) -> rusqlite::Result<[u8; NONCE]> {
         if self.left == 0 {
             let nonces = self.nonces.as_flattened_mut();
@@ -197,8 +202,8 @@ mod tests {
             (0..3 * DRAWN).map(|_| sealing.nonce().unwrap()).collect();
         assert_eq!(nonces.len(), 3 * DRAWN);
         sealing.nonce().unwrap();
-        assert_eq!(sealing.left, DRAWN - 1);
+        assert_eq!(sealing.drawn_ahead(), DRAWN - 1);
         sealing.drop_nonces();
-        assert_eq!(sealing.left, 0);
+        assert_eq!(sealing.drawn_ahead(), 0);
     }
 }
